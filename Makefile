@@ -1,0 +1,44 @@
+# Everything runs in .venv, which is made on first use; a changed pyproject.toml installs anew.
+# To build it with another Python than python3:  make PYTHON=python3.12 test
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DEMO := $(VENV)/installed-cli
+DEV := $(VENV)/installed-all,dev
+
+help: ## list these targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+venv: $(DEV) ## make .venv with everything needed for development
+
+demo: $(DEMO) ## send to the simulator over both protocols and show what failed
+	@$(BIN)/python examples/demo.py
+
+test: $(DEV) ## run the tests
+	$(BIN)/python -m pytest
+
+lint: $(DEV) ## check style, format and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+packaging: $(DEV) ## check that what we ship installs and works
+	PATH="$(CURDIR)/$(BIN):$$PATH" tools/check-packaging
+
+clean: ## remove .venv and all that was built
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache _trial_temp*
+	find . -name __pycache__ -prune -exec rm -rf {} +
+	rm -f twisted/plugins/dropin.cache
+
+# pip is the last thing venv installs: where it is missing, the environment is incomplete.
+$(BIN)/pip:
+	@$(PYTHON) -c 'import sys, venv; sys.exit(sys.version_info < (3, 10))' || { \
+		echo 'txapns needs Python 3.10 or newer with venv; name one: make PYTHON=/path/to/python3' >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed-%: pyproject.toml | $(BIN)/pip
+	$(BIN)/pip install -q -e '.[$*]'
+	@touch $@
+
+.PHONY: help venv demo test lint packaging clean
