@@ -1,0 +1,385 @@
+"""Tests for :mod:`txapns.notification`."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import string
+import uuid
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns import notification
+from txapns.errors import InvalidNotification, InvalidPayload
+from txapns.notification import Notification, Priority, PushType
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=8,
+)
+# Half of them with keys from which the push type is derived.
+aps_keys = st.sampled_from(["alert", "badge", "sound", "content-available", "event", "new-key"])
+payloads = st.dictionaries(st.text(), json_values, max_size=3) | st.fixed_dictionaries(
+    {"aps": st.dictionaries(aps_keys, json_values)}
+)
+# Whatever a header field can hold.
+fields = st.text(st.characters(exclude_categories=["Cc", "Cs"])).map(lambda text: text.strip(" "))
+integers = st.integers(-(2**63), 2**63)
+notifications = st.builds(
+    lambda payload, form, fields: Notification(payload=form(payload), **fields),
+    payloads,
+    st.sampled_from([dict, json.dumps, lambda document: json.dumps(document).encode()]),
+    st.fixed_dictionaries(
+        {},
+        optional={
+            "topic": fields,
+            "push_type": st.sampled_from(PushType) | fields,
+            "priority": st.sampled_from(Priority) | integers,
+            "expiration": integers | st.datetimes(timezones=st.just(timezone.utc)) | st.timedeltas(),
+            "collapse_id": fields,
+            "apns_id": st.uuids() | fields,
+        },
+    ),
+)
+
+
+class VocabularyTests(SynchronousTestCase):
+    """The enumerations hold Apple's words."""
+
+    def test_push_types(self) -> None:
+        """There are eleven push types, each its own text in comparisons, strings and formats."""
+        words = [
+            "alert",
+            "background",
+            "complication",
+            "controls",
+            "fileprovider",
+            "liveactivity",
+            "location",
+            "mdm",
+            "pushtotalk",
+            "voip",
+            "widgets",
+        ]
+        self.assertEqual(sorted(PushType), words)
+        self.assertEqual(sorted(map(str, PushType)), words)
+        self.assertEqual(f"{PushType.ALERT}", "alert")
+
+    def test_priorities(self) -> None:
+        """There are three priorities."""
+        self.assertEqual([Priority.IMMEDIATE, Priority.CONSIDERATE, Priority.LOW], [10, 5, 1])
+
+
+class PayloadTests(SynchronousTestCase):
+    """Where the body comes from."""
+
+    def test_keywords(self) -> None:
+        """The keywords of a payload are keywords of a notification."""
+        made = Notification(alert="Hello", badge=0, thread_id="a", extra={"game": 1})
+        self.assertEqual(made.body, b'{"aps":{"alert":"Hello","badge":0,"thread-id":"a"},"game":1}')
+
+    def test_whole(self) -> None:
+        """A whole payload is taken as mapping, text or bytes."""
+        whole = {"mdm": "magic"}
+        bodies = [Notification(payload=form).body for form in (whole, '{"mdm":"magic"}', b'{"mdm":"magic"}')]
+        self.assertEqual(bodies, [b'{"mdm":"magic"}'] * 3)
+
+    def test_nothing(self) -> None:
+        """Without anything the payload is an empty aps, which is what a location push needs."""
+        self.assertEqual(Notification().body, b'{"aps":{}}')
+
+    def test_raw_is_kept(self) -> None:
+        """A raw payload keeps its own spacing and escapes."""
+        self.assertEqual(Notification(payload='{ "a" : "\\u00e9" }').body, b'{ "a" : "\\u00e9" }')
+
+    def test_both(self) -> None:
+        """A payload given whole and by keyword is refused, naming the keywords and not their values."""
+        error = self.assertRaises(InvalidNotification, Notification, payload={}, badge=0, extra={"secret": "x"})
+        self.assertEqual(str(error), "the payload is given whole and by keyword: badge, extra")
+
+    def test_both_but_empty(self) -> None:
+        """Keywords that say nothing do not contradict a whole payload."""
+        made = Notification(payload={}, alert=None, badge=None, content_available=False)
+        self.assertEqual(made.body, b"{}")
+
+    def test_unknown_keyword(self) -> None:
+        """A misspelt keyword is a TypeError, as for any function."""
+        error = self.assertRaises(TypeError, Notification, allert="Hello")
+        self.assertIn("allert", str(error))
+
+    def test_bad_payload(self) -> None:
+        """What is not a JSON object is refused as a payload."""
+        for bad in ("[]", b"\xff", {"a": b""}, "", 7):
+            self.assertRaises(InvalidPayload, Notification, payload=bad)
+
+    def test_repr_hides_content(self) -> None:
+        """The representation shows how long the payload is, and nothing of it."""
+        shown = repr(Notification(alert="secret", topic="com.example.app"))
+        self.assertIn("body=<26 bytes>", shown)
+        self.assertIn("com.example.app", shown)
+        self.assertNotIn("secret", shown)
+
+
+class DefaultTests(SynchronousTestCase):
+    """What is filled in where the caller left it open."""
+
+    def derived(self, aps: object) -> tuple[str | None, int | None]:
+        """Give the push type and the priority that follow from an aps, checking that its form makes no difference."""
+        made = Notification(payload={"aps": aps})
+        self.assertEqual(Notification(payload=json.dumps({"aps": aps}, separators=(",", ":"))), made)
+        return made.push_type, made.priority
+
+    def test_alert(self) -> None:
+        """What shows, sounds or badges is an alert, of the gateway's own priority."""
+        for aps in ({"alert": "a"}, {"badge": 0}, {"sound": "a"}, {"alert": "a", "content-available": 1}):
+            self.assertEqual(self.derived(aps), ("alert", None))
+
+    def test_background(self) -> None:
+        """What only wakes the app is a background push, which must have priority 5."""
+        self.assertEqual(self.derived({"content-available": 1}), ("background", 5))
+        self.assertEqual(
+            Notification(content_available=True).headers(),
+            ((b"apns-push-type", b"background"), (b"apns-priority", b"5")),
+        )
+
+    def test_neither(self) -> None:
+        """Anything else has no push type that could be told from the payload."""
+        for aps in ({}, {"event": "update"}, {"content-changed": True}, None, "alert", ["alert"]):
+            self.assertEqual(self.derived(aps), (None, None))
+        self.assertEqual(Notification(payload={"alert": "beside aps"}).push_type, None)
+
+    def test_given(self) -> None:
+        """What the caller gives stands, even where APNs will refuse it."""
+        made = Notification(content_available=True, push_type="voip")
+        self.assertEqual((made.push_type, made.priority), ("voip", None))
+        made = Notification(content_available=True, priority=10)
+        self.assertEqual((made.push_type, made.priority), ("background", 10))
+        made = Notification(alert="Hello", push_type=PushType.BACKGROUND)
+        self.assertEqual((made.push_type, made.priority), ("background", None))
+
+
+class ExpirationTests(SynchronousTestCase):
+    """The ways to say until when."""
+
+    def setUp(self) -> None:
+        """Stop the clock."""
+        self.patch(notification, "_now", lambda: 1_700_000_000.75)
+
+    def test_forms(self) -> None:
+        """A time from now, a point in time and UNIX seconds all become whole UNIX seconds; 0 stays 0."""
+        forms: list[tuple[Any, int | None]] = [
+            (None, None),
+            (0, 0),
+            (1_700_000_060, 1_700_000_060),
+            (1_700_000_060.9, 1_700_000_060),
+            (True, 1),
+            (-5, -5),
+            (timedelta(minutes=1), 1_700_000_060),
+            (timedelta(minutes=-1), 1_699_999_940),
+            (timedelta(seconds=0.25), 1_700_000_001),
+            (datetime(2023, 11, 14, 22, 13, 20, 999_999, tzinfo=timezone.utc), 1_700_000_000),
+            (datetime(2023, 11, 14, 23, 13, 20, tzinfo=timezone(timedelta(hours=1))), 1_700_000_000),
+        ]
+        self.assertEqual([(form, Notification(expiration=form).expiration) for form, _ in forms], forms)
+
+    def test_from_now_is_from_the_making(self) -> None:
+        """The clock is read once: time spent in a queue does not prolong the notification's life."""
+        made = Notification(expiration=timedelta(hours=1))
+        self.patch(notification, "_now", lambda: 2_000_000_000.0)
+        self.assertEqual(Notification.from_dict(made.to_dict()).expiration, 1_700_003_600)
+
+    def test_naive(self) -> None:
+        """A datetime that could mean any time zone is refused."""
+        error = self.assertRaises(InvalidNotification, Notification, expiration=datetime(2030, 1, 1))  # noqa: DTZ001
+        self.assertEqual(str(error), "expiration is a datetime without a time zone; it must have one")
+
+
+class FieldTests(SynchronousTestCase):
+    """The header fields."""
+
+    def test_all_set(self) -> None:
+        """The fields are given in a fixed order, as bytes."""
+        made = Notification(
+            apns_id=uuid.UUID("123E4567-E89B-12D3-A456-426655440000"),
+            collapse_id="Spiel-ß",
+            expiration=0,
+            priority=Priority.LOW,
+            push_type=PushType.ALERT,
+            topic="com.example.app",
+        )
+        self.assertEqual(
+            made.headers(),
+            (
+                (b"apns-topic", b"com.example.app"),
+                (b"apns-push-type", b"alert"),
+                (b"apns-priority", b"1"),
+                (b"apns-expiration", b"0"),
+                (b"apns-collapse-id", "Spiel-ß".encode()),
+                (b"apns-id", b"123e4567-e89b-12d3-a456-426655440000"),
+            ),
+        )
+
+    def test_none_set(self) -> None:
+        """A field that is not set is not sent: absent and empty differ."""
+        self.assertEqual(Notification().headers(), ())
+        self.assertEqual(Notification(topic="").headers(), ((b"apns-topic", b""),))
+
+    def test_plain_values(self) -> None:
+        """The attributes are plain text and numbers, whatever enumeration they were given by."""
+        made = Notification(push_type=PushType.MDM, priority=Priority.LOW, apns_id=uuid.UUID(int=0))
+        self.assertEqual([type(value) for value in (made.push_type, made.priority, made.apns_id)], [str, int, str])
+
+    @given(fields, integers)
+    def test_unknown_pass_through(self, word: str, number: int) -> None:
+        """What Apple does not know, or not yet, goes out as it is."""
+        made = Notification(
+            topic=word, push_type=word, collapse_id=word, apns_id=word, priority=number, expiration=number
+        )
+        expected = [word, word, str(number), str(number), word, word]
+        self.assertEqual([value.decode() for _, value in made.headers()], expected)
+
+    def test_unfit_text(self) -> None:
+        """What would make the request malformed, and the connection close for all, is refused by the field's name."""
+        unfit = [*map(chr, range(32)), "\x7f", "a\r\nb", "a\n", "\ud800", " a", "a ", " "]
+        for field in ("topic", "push_type", "collapse_id", "apns_id"):
+            for value in unfit:
+                error = self.assertRaises(InvalidNotification, Notification, **{field: value})
+                self.assertEqual(
+                    str(error),
+                    f"{field} has a control character, a space at an end or half of a surrogate pair; "
+                    "no header field can",
+                )
+
+    def test_wrong_types(self) -> None:
+        """A value of the wrong type is refused by the field's name and the type."""
+        cases = [
+            ("topic", b"a", "topic must be text, not bytes"),
+            ("push_type", 1, "push_type must be text, not int"),
+            ("collapse_id", 1.5, "collapse_id must be text, not float"),
+            ("apns_id", b"a", "apns_id must be text, not bytes"),
+            ("priority", "10", "priority must be an integer, not str"),
+            ("priority", 5.5, "priority must be an integer, not float"),
+            ("expiration", "0", "expiration must be an integer, not str"),
+            ("expiration", float("nan"), "expiration must be a time, not nan"),
+            ("expiration", float("inf"), "expiration must be a time, not inf"),
+            ("expiration", 1e300, "expiration does not fit in 64 bits"),
+            ("priority", 10**5000, "priority does not fit in 64 bits"),
+        ]
+        for field, value, message in cases:
+            error = self.assertRaises(InvalidNotification, Notification, **{field: value})
+            self.assertEqual(str(error), message)
+
+
+class ValueTests(SynchronousTestCase):
+    """A notification is a value."""
+
+    def test_frozen(self) -> None:
+        """No attribute can be changed or added."""
+        made = Notification(alert="Hello")
+        self.assertRaises(AttributeError, setattr, made, "topic", "com.example.app")
+        self.assertRaises(AttributeError, setattr, made, "colour", "red")
+
+    def test_equal_by_value(self) -> None:
+        """Equal content makes equal notifications, however it was given."""
+        one = Notification(alert="Hello", push_type=PushType.ALERT, priority=Priority.IMMEDIATE)
+        other = Notification(payload=b'{"aps":{"alert":"Hello"}}', priority=10)
+        self.assertEqual((one, hash(one)), (other, hash(other)))
+        self.assertNotEqual(one, other.with_topic("com.example.app"))
+
+    @given(notifications, fields)
+    def test_with_topic(self, made: Notification, topic: str) -> None:
+        """A copy for another topic differs in the topic alone, and shares the body."""
+        copy = made.with_topic(topic)
+        self.assertEqual(copy.to_dict(), {**made.to_dict(), "topic": topic})
+        self.assertIs(copy.body, made.body)
+
+    def test_with_unfit_topic(self) -> None:
+        """The copy's topic is checked like any other."""
+        self.assertRaises(InvalidNotification, Notification().with_topic, "a\nb")
+
+    @given(notifications, st.integers(0, pickle.HIGHEST_PROTOCOL))
+    def test_pickle(self, made: Notification, protocol: int) -> None:
+        """Notifications survive pickling, by any of the protocols."""
+        copy = pickle.loads(pickle.dumps(made, protocol))
+        self.assertEqual((copy, hash(copy), copy.headers()), (made, hash(made), made.headers()))
+
+    @given(notifications)
+    def test_dictionary_round_trip(self, made: Notification) -> None:
+        """Notifications survive the way through JSON."""
+        self.assertEqual(Notification.from_dict(json.loads(json.dumps(made.to_dict()))), made)
+
+    @given(st.text(string.ascii_letters, min_size=8))
+    def test_repr(self, secret: str) -> None:
+        """No payload shows in the representation."""
+        self.assertNotIn(secret, repr(Notification(payload={"aps": {}, secret: secret})))
+
+
+class DictionaryTests(SynchronousTestCase):
+    """Notifications in a task queue."""
+
+    def test_written(self) -> None:
+        """The dictionary has the payload as text and the fields that are set."""
+        made = Notification(alert="Grüße", topic="com.example.app", expiration=0)
+        self.assertEqual(
+            made.to_dict(),
+            {
+                "payload": '{"aps":{"alert":"Grüße"}}',
+                "topic": "com.example.app",
+                "push_type": "alert",
+                "expiration": 0,
+            },
+        )
+
+    def test_all_fields(self) -> None:
+        """Every field has its key."""
+        made = Notification(
+            payload={}, topic="t", push_type="p", priority=1, expiration=2, collapse_id="c", apns_id="a"
+        )
+        self.assertEqual(
+            made.to_dict(),
+            {
+                "payload": "{}",
+                "topic": "t",
+                "push_type": "p",
+                "priority": 1,
+                "expiration": 2,
+                "collapse_id": "c",
+                "apns_id": "a",
+            },
+        )
+
+    def test_refused(self) -> None:
+        """A dictionary that is not a notification's is refused, saying why."""
+        cases: list[tuple[Any, str]] = [
+            ({}, "the dictionary has no payload"),
+            ({"payload": None}, "the dictionary has no payload"),
+            ({"payload": "{}", "colour": 1, "alert": "secret"}, "the dictionary has unknown keys: 'alert', 'colour'"),
+            ({"payload": "{}", 7: 1}, "the dictionary has unknown keys: 7"),
+            ({"payload": "{}", "priority": "5"}, "priority must be an integer, not str"),
+            ([("payload", "{}")], "a notification is read from a mapping, not from list"),
+        ]
+        for values, message in cases:
+            error = self.assertRaises(InvalidNotification, Notification.from_dict, values)
+            self.assertEqual(str(error), message)
+
+    def test_refused_payload(self) -> None:
+        """A payload that is not a JSON object is refused as such."""
+        self.assertRaises(InvalidPayload, Notification.from_dict, {"payload": "[]"})
+
+
+class NamesTests(SynchronousTestCase):
+    """What the module offers."""
+
+    def test_all(self) -> None:
+        """The public names are exact."""
+        public = [
+            name
+            for name, value in vars(notification).items()
+            if getattr(value, "__module__", "") == notification.__name__
+        ]
+        self.assertEqual(sorted(name for name in public if name[0] != "_"), sorted(notification.__all__))

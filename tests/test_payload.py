@@ -1,0 +1,264 @@
+"""Tests for :mod:`txapns.payload`."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from types import MappingProxyType
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns import payload
+from txapns.errors import InvalidPayload
+from txapns.payload import aps, decode, encode
+
+# Keyword, what is given, and the aps that Apple's table asks for, as JSON: 1 and true are not the same there.
+KEYS: list[tuple[str, object, str]] = [
+    ("alert", "Hello", '{"alert":"Hello"}'),
+    ("alert", {"title": "Chess", "body": "Your move"}, '{"alert":{"title":"Chess","body":"Your move"}}'),
+    ("badge", 3, '{"badge":3}'),
+    ("badge", 0, '{"badge":0}'),
+    ("sound", "default", '{"sound":"default"}'),
+    ("sound", {"critical": 1, "name": "a.caf", "volume": 0.5}, '{"sound":{"critical":1,"name":"a.caf","volume":0.5}}'),
+    ("thread_id", "game", '{"thread-id":"game"}'),
+    ("category", "INVITE", '{"category":"INVITE"}'),
+    ("content_available", True, '{"content-available":1}'),
+    ("content_available", False, "{}"),
+    ("mutable_content", True, '{"mutable-content":1}'),
+    ("mutable_content", False, "{}"),
+    ("target_content_id", "w1", '{"target-content-id":"w1"}'),
+    ("interruption_level", "time-sensitive", '{"interruption-level":"time-sensitive"}'),
+    ("relevance_score", 0.25, '{"relevance-score":0.25}'),
+    ("relevance_score", 0, '{"relevance-score":0}'),
+    ("filter_criteria", "work", '{"filter-criteria":"work"}'),
+    ("stale_date", 1_700_000_000, '{"stale-date":1700000000}'),
+    ("content_state", {"score": 1}, '{"content-state":{"score":1}}'),
+    ("content_state", {}, '{"content-state":{}}'),
+    ("timestamp", 1_700_000_000, '{"timestamp":1700000000}'),
+    ("event", "update", '{"event":"update"}'),
+    ("dismissal_date", 0, '{"dismissal-date":0}'),
+    ("attributes_type", "Game", '{"attributes-type":"Game"}'),
+    ("attributes", {"home": "A"}, '{"attributes":{"home":"A"}}'),
+    ("input_push_token", True, '{"input-push-token":1}'),
+    ("input_push_token", False, "{}"),
+    ("input_push_channel", "dGVzdA==", '{"input-push-channel":"dGVzdA=="}'),
+    ("content_changed", True, '{"content-changed":true}'),
+    ("content_changed", False, "{}"),
+    ("url_args", ["a", "b"], '{"url-args":["a","b"]}'),
+    ("url_args", (), '{"url-args":[]}'),
+]
+
+# The keys of an alert, each with a value of its JSON type.
+ALERT: dict[str, object] = {
+    "title": "Chess",
+    "subtitle": "Game 4711",
+    "body": "Your move",
+    "launch-image": "move.png",
+    "title-loc-key": "TITLE",
+    "title-loc-args": ["a"],
+    "subtitle-loc-key": "SUBTITLE",
+    "subtitle-loc-args": ["b"],
+    "loc-key": "BODY",
+    "loc-args": ["c", "d"],
+    "sound": "chime.aiff",
+    "action": "View",
+    "action-loc-key": "VIEW",
+    "summary-arg": "chess",
+    "summary-arg-count": 2,
+}
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=10,
+)
+json_objects = st.dictionaries(st.text(), json_values, max_size=5)
+
+
+def refusal(call: Callable[[Any], object], value: object) -> str:
+    """Give the message with which a value is refused, checking that no other exception tells more."""
+    try:
+        call(value)
+    except InvalidPayload as error:
+        # A traceback shows the context too, and the exceptions of json and of codecs quote what they met.
+        assert error.__suppress_context__ or error.__context__ is None
+        return str(error)
+    raise AssertionError("it was not refused")
+
+
+class ApsTests(SynchronousTestCase):
+    """Payloads from keywords."""
+
+    def test_every_key(self) -> None:
+        """Each keyword becomes its key with the JSON type of Apple's table; 0 and empty values are sent."""
+        made = [(keyword, value, encode(aps(**{keyword: value})).decode()) for keyword, value, _ in KEYS]  # type: ignore[arg-type]
+        self.assertEqual(made, [(keyword, value, f'{{"aps":{aps_json}}}') for keyword, value, aps_json in KEYS])
+
+    def test_table_is_complete(self) -> None:
+        """The table above and the type for those who pass keywords on name the function's keywords."""
+        keywords = set(inspect.signature(aps).parameters)
+        self.assertEqual(keywords, {keyword for keyword, _, _ in KEYS} | {"extra"})
+        self.assertEqual(keywords, set(payload.Keywords.__annotations__))
+
+    def test_none_is_absent(self) -> None:
+        """A keyword given as None leaves its key out."""
+        self.assertEqual(aps(**dict.fromkeys(payload.Keywords.__annotations__)), {"aps": {}})  # type: ignore[arg-type]
+
+    def test_alert_keys(self) -> None:
+        """An alert's keys, known or not, arrive as they were given."""
+        alert = {**ALERT, "new-key": {"loc-key": "x"}}
+        self.assertEqual(decode(encode(aps(alert=alert))), {"aps": {"alert": alert}})
+
+    def test_extra(self) -> None:
+        """The app's own keys stand beside aps."""
+        self.assertEqual(aps(badge=1, extra={"game": "4711"}), {"aps": {"badge": 1}, "game": "4711"})
+
+    def test_unknown_aps_key(self) -> None:
+        """A key of aps that has no keyword goes into aps by way of extra."""
+        extra = {"aps": {"ptt-push-type": "service-update"}, "room": 1}
+        self.assertEqual(aps(badge=1, extra=extra), {"aps": {"badge": 1, "ptt-push-type": "service-update"}, "room": 1})
+
+    def test_extra_is_left_alone(self) -> None:
+        """The caller's mapping is not changed, and need not be a dictionary."""
+        extra = {"aps": {"new": 1}, "game": 1}
+        aps(badge=1, extra=MappingProxyType(extra))
+        self.assertEqual(extra, {"aps": {"new": 1}, "game": 1})
+
+    def test_extra_replaces_aps(self) -> None:
+        """An aps in extra that is not a mapping is refused by its type."""
+        self.assertEqual(
+            refusal(lambda extra: aps(extra=extra), {"aps": "secret"}),
+            "extra has an aps that is not a mapping but str; it would replace aps",
+        )
+
+    def test_key_twice(self) -> None:
+        """A key given by keyword and in extra is refused by its name."""
+        self.assertEqual(
+            refusal(lambda extra: aps(badge=1, sound="a", extra=extra), {"aps": {"sound": "secret", "badge": 2}}),
+            "given by keyword and again in the aps of extra: badge, sound",
+        )
+
+
+class EncodeTests(SynchronousTestCase):
+    """Payloads to bytes."""
+
+    def test_compact_utf8(self) -> None:
+        """There are no spaces and no escapes, because gateways count bytes."""
+        self.assertEqual(
+            encode({"aps": {"alert": "Grüße, 🌍"}, "a": [1, 2]}), '{"aps":{"alert":"Grüße, 🌍"},"a":[1,2]}'.encode()
+        )
+
+    @given(json_objects)
+    def test_round_trip(self, document: dict[str, object]) -> None:
+        """Any JSON object is read back as it was written."""
+        self.assertEqual(decode(encode(document)), document)
+        self.assertEqual(json.loads(encode(document)), document)
+
+    @given(json_objects, st.booleans(), st.sampled_from([None, 2]))
+    def test_raw_passes_through(self, document: dict[str, object], ascii_only: bool, indent: int | None) -> None:
+        """JSON that was made elsewhere travels unchanged, as text or as bytes."""
+        text = json.dumps(document, ensure_ascii=ascii_only, indent=indent)
+        self.assertEqual([encode(text), encode(text.encode())], [text.encode()] * 2)
+
+    def test_empty_object(self) -> None:
+        """The empty object, which Wallet passes are updated with, is a payload."""
+        self.assertEqual([encode({}), encode("{}"), encode(b"{}")], [b"{}"] * 3)
+
+    def test_any_mapping(self) -> None:
+        """Mappings other than dictionaries are written alike, at any depth."""
+        inner: Mapping[str, object] = MappingProxyType({"b": (1, 2)})
+        self.assertEqual(encode(MappingProxyType({"a": inner})), b'{"a":{"b":[1,2]}}')
+
+    def test_any_length(self) -> None:
+        """Length is the gateway's to judge."""
+        self.assertEqual(len(encode({"a": "x" * 100_000})), 100_008)
+
+
+class RefusalTests(SynchronousTestCase):
+    """What is not a payload is refused, and the message says why without showing content."""
+
+    def test_messages(self) -> None:
+        """Each kind of mistake is told by its type or its place."""
+        cases: list[tuple[object, str]] = [
+            (None, "the payload must be a mapping, str or bytes, not NoneType"),
+            (["secret"], "the payload must be a mapping, str or bytes, not list"),
+            (bytearray(b"{}"), "the payload must be a mapping, str or bytes, not bytearray"),
+            ("", "the payload is not JSON: Expecting value: line 1 column 1 (char 0)"),
+            (b'{"a":"secret"', "the payload is not JSON: Expecting ',' delimiter: line 1 column 14 (char 13)"),
+            ('{"a":1} secret', "the payload is not JSON: Extra data: line 1 column 9 (char 8)"),
+            ("\ufeff{}", "the payload is not JSON: Expecting value: line 1 column 1 (char 0)"),
+            ('["secret"]', "the payload is JSON, but not an object: it does not begin with a brace"),
+            (b'"secret"', "the payload is JSON, but not an object: it does not begin with a brace"),
+            ("null", "the payload is JSON, but not an object: it does not begin with a brace"),
+            ('{"secret":NaN}', "the payload is not JSON: NaN is not a number in JSON"),
+            ('{"secret":-Infinity}', "the payload is not JSON: -Infinity is not a number in JSON"),
+            (b'{"a":"secret\xff"}', "the payload is not UTF-8: invalid start byte at byte 12"),
+            ("{}".encode("utf-16"), "the payload is not UTF-8: invalid start byte at byte 0"),
+            (
+                '{"a":"secret\ud83c"}',
+                "the payload has half of a surrogate pair at character 12, which UTF-8 cannot express",
+            ),
+            (
+                {"a": "secret\ud83c"},
+                "the payload has half of a surrogate pair at character 12, which UTF-8 cannot express",
+            ),
+            (
+                {"a": datetime.now(timezone.utc)},
+                "the payload cannot be written as JSON: it holds a value of the type datetime",
+            ),
+            ({"a": b"secret"}, "the payload cannot be written as JSON: it holds a value of the type bytes"),
+            ({"a": {"secret"}}, "the payload cannot be written as JSON: it holds a value of the type set"),
+        ]
+        self.assertEqual([(value, refusal(encode, value)) for value, _ in cases], cases)
+
+    def test_not_a_number(self) -> None:
+        """Python's NaN and infinities are no JSON numbers."""
+        for value in (float("nan"), float("inf"), float("-inf")):
+            self.assertIn("not JSON compliant", refusal(encode, {"secret": value}))
+
+    def test_keys(self) -> None:
+        """A key of a type that JSON has no text for is refused by its type."""
+        message = refusal(encode, {("secret",): 1})
+        self.assertIn("keys must be str", message)
+        self.assertNotIn("secret", message)
+
+    def test_circle(self) -> None:
+        """A payload that holds itself is refused."""
+        circle: dict[str, object] = {}
+        circle["secret"] = circle
+        self.assertEqual(refusal(encode, circle), "the payload cannot be written as JSON: Circular reference detected")
+
+    def test_too_deep(self) -> None:
+        """Nesting beyond what can be followed is refused, in either form."""
+        deep: dict[str, object] = {}
+        for _ in range(200_000):
+            deep = {"a": deep}
+        self.assertEqual(refusal(encode, deep), "the payload is nested too deeply")
+        self.assertEqual(refusal(encode, '{"a":' * 200_000), "the payload is nested too deeply")
+
+    def test_endless_number(self) -> None:
+        """An integer of more digits than Python converts is refused, in either form."""
+        self.assertIn("Exceeds the limit", refusal(encode, {"a": 10**5000}))
+        self.assertIn("Exceeds the limit", refusal(encode, '{"a":' + "9" * 5000 + "}"))
+
+    @given(st.binary() | st.text(st.characters()))
+    def test_any_text(self, raw: bytes | str) -> None:
+        """Any bytes and any text either travel unchanged or are refused as a payload."""
+        try:
+            self.assertEqual(encode(raw), raw if isinstance(raw, bytes) else raw.encode())
+        except InvalidPayload as error:
+            self.assertTrue(str(error).startswith("the payload "))
+
+
+class NamesTests(SynchronousTestCase):
+    """What the module offers."""
+
+    def test_all(self) -> None:
+        """The public names are exact."""
+        public = [name for name, value in vars(payload).items() if getattr(value, "__module__", "") == payload.__name__]
+        self.assertEqual(sorted(name for name in public if name[0] != "_"), sorted(payload.__all__))

@@ -1,0 +1,177 @@
+"""
+The seams of the package: who may be put in whose place.
+
+Calls go down and values come up::
+
+    client ──► pool ──► connection ──► session (a protocol) ──► wire
+       ▲                    ▲               │
+       │                    └─ ISessionEvents: ready, room, returned, lost
+       └───────────────────── IOutcomes: accepted, rejected, unsent, uncertain
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from zope.interface import Attribute, Interface
+
+from txapns.delivery import Delivery
+from txapns.errors import APNSError
+
+__all__ = ["IConnectionEvents", "IOutcomes", "ISession", "ISessionEvents", "IWork"]
+
+
+class IOutcomes(Interface):
+    """Whoever learns what became of a delivery. Each delivery is settled by one call, once."""
+
+    def accepted(delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """
+        APNs took it.
+
+        :param delivery: the delivery.
+        :param headers: the answer's header fields; empty over the binary protocol.
+        """
+
+    def rejected(delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None) -> None:
+        """
+        APNs refused it.
+
+        :param delivery: the delivery.
+        :param status: the HTTP status or the status byte.
+        :param reason: Apple's word for it.
+        :param timestamp: since when the token is dead, where APNs told.
+        :param apns_id: the notification's id at Apple, where APNs told.
+        """
+
+    def unsent(delivery: Delivery, error: Exception) -> None:
+        """
+        APNs did not process it, for certain.
+
+        :param delivery: the delivery.
+        :param error: why.
+        """
+
+    def uncertain(delivery: Delivery, error: Exception) -> None:
+        """
+        It went out, and no answer will come.
+
+        :param delivery: the delivery.
+        :param error: why.
+        """
+
+
+class ISession(Interface):
+    """
+    One connection to a gateway while it lasts: the protocol object of either protocol.
+
+    It takes deliveries while it has room, settles each on its ``outcomes`` or hands it back to its
+    :class:`ISessionEvents`, and is not used again once it is draining.
+    """
+
+    in_flight = Attribute("How many deliveries it has taken and neither settled nor handed back: an ``int``.")
+
+    def room() -> tuple[int, int]:
+        """
+        Tell what it would take now.
+
+        :returns: how many deliveries, and how many octets of payload; nothing unless both are positive.
+        """
+
+    def deliver(deliveries: list[Delivery]) -> None:
+        """
+        Send these, in order.
+
+        :param deliveries: at most as many as there is room for.
+        """
+
+    def flush() -> None:
+        """Nothing more is waiting: do what it takes to learn the outcome of what is under way."""
+
+    def close() -> None:
+        """Take nothing more, let what is under way be answered, then close. It ends within the timeout."""
+
+    def abort(error: APNSError) -> None:
+        """
+        End the connection at once.
+
+        :param error: why, for what was under way.
+        """
+
+
+class ISessionEvents(Interface):
+    """What a session tells whoever opened it. The session names itself, since a draining one may outlive its turn."""
+
+    def session_ready(session: ISession) -> None:
+        """It can be used: the handshake is over, and the peer has spoken where the protocol has it speak first."""
+
+    def session_proved(session: ISession) -> None:
+        """It did what it is for, so the next attempt after it needs no delay."""
+
+    def session_room(session: ISession) -> None:
+        """It may have room again."""
+
+    def session_returned(session: ISession, deliveries: list[Delivery]) -> None:
+        """
+        These were provably not processed and are to be sent elsewhere, in this order.
+
+        :param deliveries: the deliveries, none of them settled.
+        """
+
+    def session_draining(session: ISession, error: APNSError | None) -> None:
+        """
+        It takes nothing more; what is under way may still be answered.
+
+        :param error: what the peer said; ``None`` where it is our own wish.
+        """
+
+    def session_lost(session: ISession, error: APNSError | None) -> None:
+        """
+        It is over, and all it had taken is settled or handed back.
+
+        :param error: why; ``None`` for an orderly end.
+        """
+
+
+class IConnectionEvents(Interface):
+    """What a connection tells the pool."""
+
+    def connection_changed() -> None:
+        """A connection may have room, or may be opened, where it could not before."""
+
+    def connection_trouble(error: APNSError) -> None:
+        """
+        A connection could not be made, or ended with an error.
+
+        :param error: what happened.
+        """
+
+    def deliveries_returned(deliveries: list[Delivery]) -> None:
+        """
+        These were provably not processed and go to another connection, before anything else.
+
+        :param deliveries: the deliveries, in order.
+        """
+
+
+class IWork(Interface):
+    """A source of deliveries, from which the pool takes what its connections have room for."""
+
+    available = Attribute("Whether there may be something to take now: a ``bool``.")
+    exhausted = Attribute("Whether there will never be anything to take again: a ``bool``.")
+
+    def take(count: int, octets: int) -> list[Delivery]:
+        """
+        Hand over the next deliveries, in order.
+
+        :param count: how many at the most.
+        :param octets: until how many octets of payload; the last may go beyond.
+        :returns: the deliveries; fewer, or none, where there are no more for now.
+        """
+
+    def give_up(error: APNSError) -> None:
+        """
+        Report everything not yet taken as unsent.
+
+        :param error: why.
+        """

@@ -1,0 +1,220 @@
+"""
+From a dictionary to the bytes of a notification.
+
+The body of a notification is one JSON object. Its key ``aps`` holds what the system acts on (text, badge, sound); the
+keys beside it are the app's own::
+
+    {"aps":{"alert":{"title":"Chess","body":"Your move"},"badge":3},"game":"4711"}
+
+:func:`aps` builds such a dictionary from keywords whose names are the keys of Apple's table with ``-`` written as
+``_``. :func:`encode` makes the bytes: compact, and in UTF-8 rather than in ``\\u`` escapes, because the gateways count
+bytes. Lengths and values are not checked: whether a payload is too long, or a key unknown, is the gateway's to say.
+
+Sources: Apple, "Generating a remote notification" (the table of keys), "Starting and updating Live Activities with
+ActivityKit push notifications", "Updating widgets with WidgetKit push notifications".
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import NoReturn, TypedDict
+
+from txapns.errors import InvalidPayload
+
+__all__ = ["Keywords", "aps", "decode", "encode"]
+
+
+class Keywords(TypedDict, total=False):
+    """The keywords of :func:`aps`, for functions that pass them on."""
+
+    alert: str | Mapping[str, object] | None
+    badge: int | None
+    sound: str | Mapping[str, object] | None
+    thread_id: str | None
+    category: str | None
+    content_available: bool
+    mutable_content: bool
+    target_content_id: str | None
+    interruption_level: str | None
+    relevance_score: float | None
+    filter_criteria: str | None
+    stale_date: int | None
+    content_state: Mapping[str, object] | None
+    timestamp: int | None
+    event: str | None
+    dismissal_date: int | None
+    attributes_type: str | None
+    attributes: Mapping[str, object] | None
+    input_push_token: bool
+    input_push_channel: str | None
+    content_changed: bool
+    url_args: Sequence[str] | None
+    extra: Mapping[str, object] | None
+
+
+def aps(
+    *,
+    alert: str | Mapping[str, object] | None = None,
+    badge: int | None = None,
+    sound: str | Mapping[str, object] | None = None,
+    thread_id: str | None = None,
+    category: str | None = None,
+    content_available: bool = False,
+    mutable_content: bool = False,
+    target_content_id: str | None = None,
+    interruption_level: str | None = None,
+    relevance_score: float | None = None,
+    filter_criteria: str | None = None,
+    stale_date: int | None = None,
+    content_state: Mapping[str, object] | None = None,
+    timestamp: int | None = None,
+    event: str | None = None,
+    dismissal_date: int | None = None,
+    attributes_type: str | None = None,
+    attributes: Mapping[str, object] | None = None,
+    input_push_token: bool = False,
+    input_push_channel: str | None = None,
+    content_changed: bool = False,
+    url_args: Sequence[str] | None = None,
+    extra: Mapping[str, object] | None = None,
+) -> dict[str, object]:
+    """
+    Build a payload from keywords. A keyword that is ``None`` or ``False`` leaves its key out.
+
+    :param alert: the text, or a mapping with the keys ``title``, ``subtitle``, ``body``, ``launch-image``, their
+        ``…loc-key`` and ``…loc-args``; passed as it is.
+    :param badge: the number on the app's icon; 0 removes it.
+    :param sound: a file in the app, ``"default"``, or for a critical alert a mapping with ``critical``, ``name`` and
+        ``volume``.
+    :param thread_id: what groups notifications with each other.
+    :param category: the registered category, which decides the actions offered.
+    :param content_available: wake the app in the background.
+    :param mutable_content: let the app's service extension change the notification before it is shown.
+    :param target_content_id: the window to bring forward.
+    :param interruption_level: ``"passive"``, ``"active"``, ``"time-sensitive"`` or ``"critical"``.
+    :param relevance_score: from 0 to 1, for the summary; any number for a Live Activity.
+    :param filter_criteria: what a Focus filter compares.
+    :param stale_date: when a Live Activity is out of date, in UNIX seconds.
+    :param content_state: a Live Activity's new state.
+    :param timestamp: when a Live Activity's state was current, in UNIX seconds; older ones are ignored.
+    :param event: ``"start"``, ``"update"`` or ``"end"`` of a Live Activity.
+    :param dismissal_date: when an ended Live Activity disappears, in UNIX seconds.
+    :param attributes_type: the type of a Live Activity's attributes, at its start.
+    :param attributes: a Live Activity's attributes, at its start.
+    :param input_push_token: ask the started Live Activity for a token of its own.
+    :param input_push_channel: the channel that updates the started Live Activity.
+    :param content_changed: reload widgets or controls.
+    :param url_args: the values for the placeholders of a Safari website push.
+    :param extra: the app's own keys, beside ``aps``. A mapping under its key ``aps`` adds keys to ``aps`` which have no
+        keyword here.
+    :returns: the payload, ready for :func:`encode`.
+    :raises InvalidPayload: if ``extra`` holds an ``aps`` that is not a mapping, or gives a key for a second time.
+    """
+    values: dict[str, object] = {
+        "alert": alert,
+        "badge": badge,
+        "sound": sound,
+        "thread-id": thread_id,
+        "category": category,
+        "content-available": 1 if content_available else None,
+        "mutable-content": 1 if mutable_content else None,
+        "target-content-id": target_content_id,
+        "interruption-level": interruption_level,
+        "relevance-score": relevance_score,
+        "filter-criteria": filter_criteria,
+        "stale-date": stale_date,
+        "content-state": content_state,
+        "timestamp": timestamp,
+        "event": event,
+        "dismissal-date": dismissal_date,
+        "attributes-type": attributes_type,
+        "attributes": attributes,
+        "input-push-token": 1 if input_push_token else None,
+        "input-push-channel": input_push_channel,
+        "content-changed": True if content_changed else None,
+        "url-args": url_args,
+    }
+    known = {key: value for key, value in values.items() if value is not None}
+    own = dict(extra or {})
+    added = own.pop("aps", {})
+    if not isinstance(added, Mapping):
+        raise InvalidPayload(f"extra has an aps that is not a mapping but {type(added).__name__}; it would replace aps")
+    twice = sorted(known.keys() & added.keys())
+    if twice:
+        raise InvalidPayload(f"given by keyword and again in the aps of extra: {', '.join(twice)}")
+    return {"aps": {**known, **added}, **own}
+
+
+def encode(payload: Mapping[str, object] | str | bytes) -> bytes:
+    """
+    Make the bytes that travel.
+
+    :param payload: a mapping; or the JSON itself, which is checked to be an object and passed through unchanged.
+    :returns: the JSON object in UTF-8.
+    :raises InvalidPayload: if it is not a JSON object or holds what JSON cannot. The message tells where in the text,
+        or which type, never the content.
+    """
+    if isinstance(payload, Mapping):
+        return _utf8(_json(payload))
+    body = _utf8(payload) if isinstance(payload, str) else payload
+    if not isinstance(body, bytes):
+        raise InvalidPayload(f"the payload must be a mapping, str or bytes, not {type(payload).__name__}")
+    decode(body)
+    return body
+
+
+def decode(body: bytes) -> dict[str, object]:
+    """
+    Read a payload back from its bytes.
+
+    :param body: a JSON object in UTF-8.
+    :returns: the object.
+    :raises InvalidPayload: if it is anything else. The message tells where in the text, never the content.
+    """
+    try:
+        document = _decoder.decode(body.decode())
+    except UnicodeDecodeError as error:
+        raise InvalidPayload(f"the payload is not UTF-8: {error.reason} at byte {error.start}") from None
+    except RecursionError:
+        raise InvalidPayload("the payload is nested too deeply") from None
+    except ValueError as error:
+        raise InvalidPayload(f"the payload is not JSON: {error}") from None
+    if not isinstance(document, dict):
+        raise InvalidPayload("the payload is JSON, but not an object: it does not begin with a brace")
+    return document
+
+
+def _json(payload: Mapping[str, object]) -> str:
+    """Write a mapping as JSON, or say why it cannot be written."""
+    try:
+        return _encoder.encode(payload)
+    except RecursionError:
+        raise InvalidPayload("the payload is nested too deeply") from None
+    except (TypeError, ValueError) as error:
+        raise InvalidPayload(f"the payload cannot be written as JSON: {error}") from None
+
+
+def _utf8(text: str) -> bytes:
+    """Encode JSON text, without showing it if it cannot be encoded, as the exception of :meth:`str.encode` does."""
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        message = f"the payload has half of a surrogate pair at character {error.start}, which UTF-8 cannot express"
+        raise InvalidPayload(message) from None
+
+
+def _plain(value: object) -> object:
+    """Let any mapping pass for a dictionary, as :mod:`json` knows only the latter."""
+    if isinstance(value, Mapping):
+        return dict(value)
+    raise TypeError(f"it holds a value of the type {type(value).__name__}")
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    """Refuse ``NaN`` and the infinities, which :mod:`json` reads though they are not JSON."""
+    raise ValueError(f"{name} is not a number in JSON")
+
+
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
+_decoder = json.JSONDecoder(parse_constant=_refuse_constant)
