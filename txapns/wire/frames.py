@@ -1,0 +1,515 @@
+"""
+The binary provider protocol, byte by byte: notifications in commands 0, 1 and 2, and the error packet.
+
+A session is raw TLS and then a plain stream of bytes. The provider writes notifications back to back; the server
+writes nothing while it accepts them. At the first one it refuses it writes a single error packet, discards all that
+follows, and closes. Every integer is unsigned and big-endian. A message may be split anywhere, and several may come in
+one read, so both parsers here take any piece of the stream and hold back what is incomplete.
+
+The examples share a token of 32 bytes (``00 11 22 … ff``, twice), the payload ``{"aps":{"alert":"Hi"}}`` of 22 bytes,
+the identifier 1 and the expiration 1700000000 (2023-11-14 22:13:20 UTC). A test reads them from here.
+
+Command 0, *simple*: token and payload, each behind its length. It carries no identifier, so a refusal of it is a bare
+close::
+
+    00                        command
+    00 20                     token length
+    00 11 22 33 44 55 66 77   token
+    88 99 aa bb cc dd ee ff
+    00 11 22 33 44 55 66 77
+    88 99 aa bb cc dd ee ff
+    00 16                     payload length
+    7b 22 61 70 73 22 3a 7b   payload
+    22 61 6c 65 72 74 22 3a
+    22 48 69 22 7d 7d
+
+Command 1, *enhanced*: the same with an identifier, which an error packet echoes, and the second after which the
+notification is worthless (0: try once, do not store)::
+
+    01                        command
+    00 00 00 01               identifier
+    65 53 f1 00               expiration
+    00 20                     token length
+    00 11 22 33 44 55 66 77   token
+    88 99 aa bb cc dd ee ff
+    00 11 22 33 44 55 66 77
+    88 99 aa bb cc dd ee ff
+    00 16                     payload length
+    7b 22 61 70 73 22 3a 7b   payload
+    22 61 6c 65 72 74 22 3a
+    22 48 69 22 7d 7d
+
+Command 2, *framed*: one notification as a series of items, in any order, each with a number, a length and its data.
+Items 3, 4 and 5 can be left out. The frame length counts what follows it::
+
+    02                        command
+    00 00 00 4e               frame length
+    01 00 20                  item 1, token
+    00 11 22 33 44 55 66 77
+    88 99 aa bb cc dd ee ff
+    00 11 22 33 44 55 66 77
+    88 99 aa bb cc dd ee ff
+    02 00 16                  item 2, payload
+    7b 22 61 70 73 22 3a 7b
+    22 61 6c 65 72 74 22 3a
+    22 48 69 22 7d 7d
+    03 00 04 00 00 00 01      item 3, identifier
+    04 00 04 65 53 f1 00      item 4, expiration
+    05 00 01 0a               item 5, priority 10
+
+Command 8, *error*, from the server: always six bytes, at most one per connection. This one refuses the token (status
+8) of identifier 1::
+
+    08                        command
+    08                        status
+    00 00 00 01               identifier
+
+A *barrier* is a notification made to be refused: its token is empty. The server handles notifications in order, so
+the refusal of the barrier proves that everything before it was accepted. This one has the identifier ``ff ff ff fe``::
+
+    02                        command
+    00 00 00 0f               frame length
+    03 00 04 ff ff ff fe      item 3, identifier
+    01 00 00                  item 1, an empty token
+    02 00 02 7b 7d            item 2, the payload {}
+
+Sources: Apple, *Local and Remote Notification Programming Guide* (archived), appendices "Binary Provider API" and
+"Legacy Notification Format". The barrier is the idea of pushy, a Java client. Apple ended the protocol on 31 March
+2021.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "BARRIER_PAYLOAD",
+    "ERROR_LENGTH",
+    "ErrorPacket",
+    "ErrorParser",
+    "MalformedFrame",
+    "NotificationParser",
+    "ReceivedNotification",
+    "encode_barrier",
+    "encode_enhanced",
+    "encode_error",
+    "encode_framed",
+    "encode_simple",
+]
+
+import struct
+
+import attrs
+
+from txapns.errors import InvalidNotification, WireError, redact
+from txapns.reasons import Status
+
+ERROR_LENGTH = 6
+"""The length of an error packet in bytes."""
+
+BARRIER_PAYLOAD = b"{}"
+"""The payload of a barrier: the least that is JSON."""
+
+_SIMPLE, _ENHANCED, _FRAMED, _ERROR = 0, 1, 2, 8
+_TOKEN, _PAYLOAD, _IDENTIFIER, _EXPIRATION, _PRIORITY = 1, 2, 3, 4, 5
+
+_LENGTH = struct.Struct(">H")
+_SIMPLE_HEAD = struct.Struct(">BH")
+_ENHANCED_HEAD = struct.Struct(">BIIH")
+_ENHANCED_FIELDS = struct.Struct(">II")
+_FRAME_HEAD = struct.Struct(">BI")
+_FRAME_AND_TOKEN_HEAD = struct.Struct(">BIBH")
+_ITEM_HEAD = struct.Struct(">BH")
+_ITEM_OF_FOUR = struct.Struct(">BHI")
+_TWO_ITEMS_OF_FOUR = struct.Struct(">BHIBHI")
+_ITEM_OF_ONE = struct.Struct(">BHB")
+_BARRIER_HEAD = struct.Struct(">BIBHIBHBH")
+_ERROR_PACKET = struct.Struct(">BBI")
+
+# The items of a frame, with the lengths that each may have.
+_ANY = range(0x10000)
+_FOUR = range(4, 5)
+_ONE = range(1, 2)
+_ITEM_LENGTHS = {_TOKEN: _ANY, _PAYLOAD: _ANY, _IDENTIFIER: _FOUR, _EXPIRATION: _FOUR, _PRIORITY: _ONE}
+
+_LARGEST = {
+    "identifier": 0xFFFFFFFF,
+    "expiration": 0xFFFFFFFF,
+    "token length": 0xFFFF,
+    "payload length": 0xFFFF,
+    "priority": 0xFF,
+    "status": 0xFF,
+}
+
+
+def _misfit(fields: dict[str, object]) -> InvalidNotification:
+    """Say which field ``struct`` refused, since its own message names none."""
+    name, value = next(
+        (name, value)
+        for name, value in fields.items()
+        if not isinstance(value, int) or not 0 <= value <= _LARGEST[name]
+    )
+    return InvalidNotification(f"{name} must be an integer from 0 to {_LARGEST[name]}, not {value!r}")
+
+
+def encode_simple(token: bytes, payload: bytes) -> bytes:
+    """
+    Encode a notification as command 0.
+
+    :param token: the device token, raw.
+    :param payload: the payload, JSON in UTF-8.
+    :returns: the message.
+    :raises InvalidNotification: if token or payload is longer than 65,535 bytes.
+    """
+    try:
+        return b"".join((_SIMPLE_HEAD.pack(_SIMPLE, len(token)), token, _LENGTH.pack(len(payload)), payload))
+    except struct.error:
+        raise _misfit({"token length": len(token), "payload length": len(payload)}) from None
+
+
+def encode_enhanced(identifier: int, expiration: int, token: bytes, payload: bytes) -> bytes:
+    """
+    Encode a notification as command 1.
+
+    :param identifier: what an error packet will name it by, 0 to 2**32-1.
+    :param expiration: UNIX seconds after which it is worthless; 0 means try once and do not store.
+    :param token: the device token, raw.
+    :param payload: the payload, JSON in UTF-8.
+    :returns: the message.
+    :raises InvalidNotification: if a value is too large for its field.
+    """
+    try:
+        head = _ENHANCED_HEAD.pack(_ENHANCED, identifier, expiration, len(token))
+        return b"".join((head, token, _LENGTH.pack(len(payload)), payload))
+    except struct.error:
+        raise _misfit(
+            {
+                "identifier": identifier,
+                "expiration": expiration,
+                "token length": len(token),
+                "payload length": len(payload),
+            }
+        ) from None
+
+
+def encode_framed(identifier: int, token: bytes, payload: bytes, expiration: int | None, priority: int | None) -> bytes:
+    """
+    Encode a notification as command 2, its items in the order of their numbers.
+
+    :param identifier: what an error packet will name it by, 0 to 2**32-1.
+    :param token: the device token, raw.
+    :param payload: the payload, JSON in UTF-8.
+    :param expiration: UNIX seconds after which it is worthless; 0 means try once and do not store; ``None`` leaves
+        the item out, and Apple does not say what that means.
+    :param priority: 10 or 5; ``None`` leaves the item out, which means 10.
+    :returns: the message.
+    :raises InvalidNotification: if a value is too large for its field.
+    """
+    try:
+        if expiration is None:
+            numbers = _ITEM_OF_FOUR.pack(_IDENTIFIER, 4, identifier)
+        else:
+            numbers = _TWO_ITEMS_OF_FOUR.pack(_IDENTIFIER, 4, identifier, _EXPIRATION, 4, expiration)
+        if priority is not None:
+            numbers += _ITEM_OF_ONE.pack(_PRIORITY, 1, priority)
+        token_length, payload_length = len(token), len(payload)
+        # Six bytes are the heads of the items token and payload.
+        frame_length = 6 + token_length + payload_length + len(numbers)
+        head = _FRAME_AND_TOKEN_HEAD.pack(_FRAMED, frame_length, _TOKEN, token_length)
+        return b"".join((head, token, _ITEM_HEAD.pack(_PAYLOAD, payload_length), payload, numbers))
+    except struct.error:
+        raise _misfit(
+            {
+                "identifier": identifier,
+                "token length": len(token),
+                "payload length": len(payload),
+                "expiration": 0 if expiration is None else expiration,
+                "priority": 0 if priority is None else priority,
+            }
+        ) from None
+
+
+def encode_barrier(identifier: int) -> bytes:
+    """
+    Encode the notification that is made to be refused.
+
+    The server answers an empty token with status 2. Apple's own servers were seen to give identifier 0 with it instead
+    of this one, so an answer with either counts.
+
+    :param identifier: what the refusal should name it by, 0 to 2**32-1.
+    :returns: the message.
+    :raises InvalidNotification: if the identifier is too large for its field.
+    """
+    size = len(BARRIER_PAYLOAD)
+    try:
+        # Thirteen bytes are the whole identifier item and the heads of the other two.
+        head = _BARRIER_HEAD.pack(_FRAMED, 13 + size, _IDENTIFIER, 4, identifier, _TOKEN, 0, _PAYLOAD, size)
+    except struct.error:
+        raise _misfit({"identifier": identifier}) from None
+    return head + BARRIER_PAYLOAD
+
+
+def encode_error(status: int, identifier: int) -> bytes:
+    """
+    Encode the server's error packet.
+
+    :param status: why the connection ends, 0 to 255.
+    :param identifier: the notification it names, or 0 if the server does not know it.
+    :returns: the six bytes.
+    :raises InvalidNotification: if a value is too large for its field.
+    """
+    try:
+        return _ERROR_PACKET.pack(_ERROR, status, identifier)
+    except struct.error:
+        raise _misfit({"status": status, "identifier": identifier}) from None
+
+
+@attrs.frozen
+class ErrorPacket:
+    """
+    The server's last word on a connection.
+
+    :ivar status: why, as the byte that came; unassigned ones pass through.
+    :ivar identifier: the notification it names: with status 10 the last one accepted, otherwise the one refused; 0 if
+        the server does not know.
+    """
+
+    status: int
+    identifier: int
+
+
+class ErrorParser:
+    """
+    The client's side of the stream: bytes in, at most one :class:`ErrorPacket` out.
+
+    Nothing may follow the packet, so whatever does is ignored, and never held.
+    """
+
+    def __init__(self) -> None:
+        self._buffer = b""
+        self._over = False
+
+    @property
+    def pending(self) -> int:
+        """How many bytes of an incomplete packet there are: if not 0 at the end of the stream, it was cut off."""
+        return len(self._buffer)
+
+    def receive(self, data: bytes) -> ErrorPacket | None:
+        """
+        Take the next bytes of the stream.
+
+        :param data: any number of bytes.
+        :returns: the packet, with the bytes that complete it, else ``None``.
+        :raises WireError: if the stream begins with anything else than an error packet; what follows is ignored.
+        """
+        if self._over:
+            return None
+        buffer = self._buffer + data[: ERROR_LENGTH - len(self._buffer)]
+        refused = bool(buffer) and buffer[0] != _ERROR
+        self._over = refused or len(buffer) == ERROR_LENGTH
+        self._buffer = b"" if self._over else buffer
+        if refused:
+            raise WireError(f"the server sent byte {buffer[0]:#04x} where only an error packet (0x08) can stand")
+        if not self._over:
+            return None
+        _, status, identifier = _ERROR_PACKET.unpack(buffer)
+        return ErrorPacket(status, identifier)
+
+
+def _size(payload: bytes) -> str:
+    """Show a payload in a ``repr`` by its length only, since payloads can hold secrets."""
+    return f"<{len(payload)} bytes>"
+
+
+@attrs.frozen
+class ReceivedNotification:
+    """
+    A notification as it came over the wire, its structure checked and nothing else.
+
+    :ivar command: 0, 1 or 2.
+    :ivar token: the device token, raw; empty if the item was missing.
+    :ivar payload: the payload; empty if the item was missing.
+    :ivar identifier: the provider's identifier, or ``None`` if there was none.
+    :ivar expiration: UNIX seconds, or ``None`` if there was none.
+    :ivar priority: the byte that came, or ``None`` if there was none.
+    """
+
+    command: int
+    token: bytes = attrs.field(repr=redact)
+    payload: bytes = attrs.field(repr=_size)
+    identifier: int | None
+    expiration: int | None
+    priority: int | None
+
+
+class MalformedFrame(WireError):
+    """
+    The provider sent bytes that are no notification. Answer with the status and the identifier, then close.
+
+    :ivar status: 128, protocol error, for the error packet.
+    :ivar identifier: the identifier of the notification at fault if it was read before the fault, else 0.
+    :ivar received: the notifications completed before the fault by the same call.
+    """
+
+    status = Status.PROTOCOL_ERROR
+
+    def __init__(self, message: str, identifier: int = 0) -> None:
+        super().__init__(message, identifier)
+        self.identifier = identifier
+        self.received: list[ReceivedNotification] = []
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return str(self.args[0])
+
+
+class NotificationParser:
+    """
+    The server's side of the stream: bytes in, notifications out.
+
+    It judges the structure only: an empty token, a payload that is too large or not JSON are for the server to refuse.
+    After the first fault the protocol knows no way back into step, so all further bytes are ignored.
+
+    A peer could announce a message of 4 GiB and feed it slowly; so one that announces more than ``max_frame`` bytes is
+    a fault at once, and no more than that, and one read, is ever held.
+
+    :param max_frame: the most bytes in a frame of command 2, or in token and payload together of commands 0 and 1.
+    """
+
+    def __init__(self, max_frame: int = 65_536) -> None:
+        self._max_frame = max_frame
+        self._buffer = bytearray()
+        self._over = False
+
+    def receive(self, data: bytes) -> list[ReceivedNotification]:
+        """
+        Take the next bytes of the stream.
+
+        :param data: any number of bytes.
+        :returns: the notifications they complete, in order; none after a fault.
+        :raises MalformedFrame: at the first fault, with the notifications completed before it.
+        """
+        received: list[ReceivedNotification] = []
+        if self._over:
+            return received
+        self._buffer += data
+        start = 0
+        try:
+            while (found := self._read(start)) is not None:
+                notification, start = found
+                received.append(notification)
+        except MalformedFrame as fault:
+            self._over = True
+            self._buffer.clear()
+            fault.received = received
+            raise
+        del self._buffer[:start]
+        return received
+
+    def _read(self, start: int) -> tuple[ReceivedNotification, int] | None:
+        """Read the message that begins at ``start``; return it and its end, or ``None`` if it is incomplete."""
+        if start == len(self._buffer):
+            return None
+        command = self._buffer[start]
+        if command == _FRAMED:
+            return self._read_framed(start)
+        if command == _ENHANCED:
+            return self._read_enhanced(start)
+        if command == _SIMPLE:
+            return self._read_simple(start)
+        raise MalformedFrame(f"unknown command {command}")
+
+    # Each of these returns None while what it reads is incomplete; the next read begins again at the command, which is
+    # cheap, since nothing is copied before the message is whole.
+
+    def _read_simple(self, start: int) -> tuple[ReceivedNotification, int] | None:
+        fields = self._read_token_and_payload(start + 1, identifier=0)
+        if fields is None:
+            return None
+        token, payload, end = fields
+        return ReceivedNotification(_SIMPLE, token, payload, None, None, None), end
+
+    def _read_enhanced(self, start: int) -> tuple[ReceivedNotification, int] | None:
+        lengths = start + 1 + _ENHANCED_FIELDS.size
+        if len(self._buffer) < lengths:
+            return None
+        identifier, expiration = _ENHANCED_FIELDS.unpack_from(self._buffer, start + 1)
+        fields = self._read_token_and_payload(lengths, identifier)
+        if fields is None:
+            return None
+        token, payload, end = fields
+        return ReceivedNotification(_ENHANCED, token, payload, identifier, expiration, None), end
+
+    def _read_token_and_payload(self, start: int, identifier: int) -> tuple[bytes, bytes, int] | None:
+        token_start = start + _LENGTH.size
+        if len(self._buffer) < token_start:
+            return None
+        (token_length,) = _LENGTH.unpack_from(self._buffer, start)
+        self._check_size(token_length, identifier)
+        token_end = token_start + token_length
+        payload_start = token_end + _LENGTH.size
+        if len(self._buffer) < payload_start:
+            return None
+        (payload_length,) = _LENGTH.unpack_from(self._buffer, token_end)
+        self._check_size(token_length + payload_length, identifier)
+        end = payload_start + payload_length
+        if len(self._buffer) < end:
+            return None
+        return bytes(self._buffer[token_start:token_end]), bytes(self._buffer[payload_start:end]), end
+
+    def _read_framed(self, start: int) -> tuple[ReceivedNotification, int] | None:
+        frame_start = start + _FRAME_HEAD.size
+        if len(self._buffer) < frame_start:
+            return None
+        _, frame_length = _FRAME_HEAD.unpack_from(self._buffer, start)
+        if frame_length == 0:
+            raise MalformedFrame("a frame of no bytes")
+        self._check_size(frame_length, identifier=0)
+        end = frame_start + frame_length
+        if len(self._buffer) < end:
+            return None
+        items = _split_items(bytes(self._buffer[frame_start:end]))
+        notification = ReceivedNotification(
+            _FRAMED,
+            items.get(_TOKEN, b""),
+            items.get(_PAYLOAD, b""),
+            _number(items, _IDENTIFIER),
+            _number(items, _EXPIRATION),
+            _number(items, _PRIORITY),
+        )
+        return notification, end
+
+    def _check_size(self, size: int, identifier: int) -> None:
+        if size > self._max_frame:
+            raise MalformedFrame(f"a message of {size} bytes, where {self._max_frame} are the most", identifier)
+
+
+def _split_items(frame: bytes) -> dict[int, bytes]:
+    """Split a whole frame into the data of its items, by their numbers."""
+    items: dict[int, bytes] = {}
+    position = 0
+    while position < len(frame):
+        data_start = position + _ITEM_HEAD.size
+        if data_start > len(frame):
+            raise MalformedFrame("a frame that ends inside the head of an item", _number(items, _IDENTIFIER) or 0)
+        item, length = _ITEM_HEAD.unpack_from(frame, position)
+        position = data_start + length
+        if item in items or length not in _ITEM_LENGTHS.get(item, ()) or position > len(frame):
+            raise MalformedFrame(_item_fault(item, length, items), _number(items, _IDENTIFIER) or 0)
+        items[item] = frame[data_start:position]
+    return items
+
+
+def _item_fault(item: int, length: int, items: dict[int, bytes]) -> str:
+    """Say what is wrong with an item, given those before it."""
+    if item not in _ITEM_LENGTHS:
+        return f"unknown item {item}"
+    if item in items:
+        return f"item {item} twice in one frame"
+    if length not in _ITEM_LENGTHS[item]:
+        return f"item {item} of {length} bytes, where {_ITEM_LENGTHS[item].start} are right"
+    return f"item {item} runs past the end of its frame"
+
+
+def _number(items: dict[int, bytes], item: int) -> int | None:
+    """Read an item as a number, or ``None`` if it is not there."""
+    data = items.get(item)
+    return None if data is None else int.from_bytes(data, "big")

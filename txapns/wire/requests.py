@@ -1,0 +1,517 @@
+"""
+The provider API: one HTTP/2 request, one stream, for each notification.
+
+A request is a HEADERS frame and a DATA frame, the answer a HEADERS frame and, unless it is 200, a DATA frame::
+
+    :method        POST                        :status   410
+    :scheme        https                       apns-id   8a6f…
+    :authority     api.push.apple.com
+    :path          /3/device/<token in hex>    {"reason": "Unregistered", "timestamp": 1700000000000}
+    authorization  bearer <JWT>
+    apns-topic     com.example.app
+
+    {"aps": {"alert": "Hello"}}
+
+HTTP/2 itself (framing, HPACK, flow control) is libnghttp2's work, through ngh2; this module is the only one that
+knows it. What is added here is the arithmetic that sending notifications needs, which no HTTP/2 library has:
+
+*Room.* A request needs a free stream below the peer's MAX_CONCURRENT_STREAMS and octets in its connection window
+(65,535 at Apple: some fifteen payloads of 4 KB). :meth:`RequestSender.room` tells both. A connection authenticated
+by a provider token has room for a single request until one has been answered; Apple announces the full limit only
+then.
+
+*What happened to each.* Every stream ends in exactly one of four ways, and :class:`Round` sorts what a read brought
+by them: *accepted* (200), *rejected* (any other answer), *refused* (REFUSED_STREAM, or above the last stream of a
+GOAWAY: not processed, by the protocol's own promise, so safe to send again) and *reset* (anything else: nobody can
+say). When the connection dies, :meth:`RequestSender.abandon` makes the same distinction: a request whose body did not
+leave whole cannot have been processed.
+
+Streams are numbered 1, 3, 5 …; the items given by the caller are kept by stream and handed back, never looked into.
+
+Source: "Sending notification requests to APNs" and "Handling notification responses from APNs"; RFC 9113 §5.1.2,
+§6.8 and §8.7.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Generic, TypeVar
+
+import attrs
+import ngh2
+from ngh2 import Setting
+
+from txapns.errors import WireError
+
+__all__ = [
+    "Answer",
+    "GoAway",
+    "Headers",
+    "Request",
+    "RequestReceiver",
+    "RequestSender",
+    "Round",
+    "reason_of",
+]
+
+T = TypeVar("T")
+
+#: Names and values of header fields, in order, as they stand on the wire.
+Headers = Sequence[tuple[bytes, bytes]]
+
+#: Streams used at once where the peer sets no limit of its own. Apple's has been 500 to 1,500.
+DEFAULT_CONCURRENCY = 1_000
+#: Streams used at once at the most, whatever the peer allows: it bounds what is in doubt when the connection dies.
+MAX_CONCURRENCY = 4_096
+#: An answer's body is ``{"reason": …, "timestamp": …}``; what a peer sends beyond this is dropped unread.
+MAX_ANSWER = 4_096
+#: A stream identifier has 31 bits; a connection with none left to spare is replaced.
+LAST_STREAM = 2**31 - 1
+
+REFUSED_STREAM = int(ngh2.ErrorCode.REFUSED_STREAM)
+CANCEL = int(ngh2.ErrorCode.CANCEL)
+_OK = (b":status", b"200")
+
+
+@attrs.frozen
+class Answer:
+    """
+    An answer other than 200 with an empty body.
+
+    :ivar status: the HTTP status.
+    :ivar headers: the header fields, ``:status`` first.
+    :ivar body: at most :data:`MAX_ANSWER` octets of the body.
+    """
+
+    status: int
+    headers: Headers
+    body: bytes
+
+    @property
+    def reason(self) -> str:
+        """Apple's word for it; ``""`` where the body has none."""
+        return reason_of(self.body)
+
+    @property
+    def timestamp(self) -> float | None:
+        """
+        With 410, when APNs learned that the token is dead, in UNIX seconds; otherwise ``None``.
+
+        On the wire it is in milliseconds. Seconds have been seen there, in 2015; a number too small for milliseconds
+        of this century is taken for them.
+        """
+        try:
+            number = float(json.loads(self.body)["timestamp"])
+        except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+            return None
+        return number if abs(number) < 1e11 else number / 1000
+
+
+@attrs.frozen
+class GoAway:
+    """
+    The peer will take no new stream on this connection.
+
+    :ivar last_stream_id: the last stream it did or might process.
+    :ivar code: the HTTP/2 error code, 0 for an orderly end.
+    :ivar reason: the word from its debug data, such as ``"BadCertificateEnvironment"``; ``""`` without one.
+    """
+
+    last_stream_id: int
+    code: int
+    reason: str
+
+
+@attrs.define(eq=False)
+class Round(Generic[T]):
+    """
+    What one read brought, sorted by what it means for the requests. One a read, so nothing is made per request.
+
+    :ivar ready: the peer's first SETTINGS came: requests may be sent.
+    :ivar accepted: the items answered 200, each with the answer's header fields.
+    :ivar rejected: the items answered otherwise.
+    :ivar refused: the items that were provably not processed.
+    :ivar reset: the items dropped without an answer, with the HTTP/2 error code; each may have been processed.
+    :ivar unsendable: the items whose header fields HTTP/2 does not allow, so that they never left.
+    :ivar goaway: the peer's GOAWAY, if one came.
+    :ivar closed: the connection is over as far as HTTP/2 is concerned.
+    """
+
+    ready: bool = False
+    accepted: list[tuple[T, Headers]] = attrs.Factory(list)
+    rejected: list[tuple[T, Answer]] = attrs.Factory(list)
+    refused: list[T] = attrs.Factory(list)
+    reset: list[tuple[T, int]] = attrs.Factory(list)
+    unsendable: list[T] = attrs.Factory(list)
+    goaway: GoAway | None = None
+    closed: bool = False
+
+
+@attrs.define(eq=False)
+class _Partial:
+    """An answer whose body has not ended yet."""
+
+    headers: Headers
+    body: bytearray = attrs.Factory(bytearray)
+
+
+def reason_of(data: bytes) -> str:
+    """
+    Find the reason in an answer's body or a GOAWAY's debug data.
+
+    Apple sends JSON, but not always: ``Maximum active streams violated for this endpoint.`` has been seen, and a
+    proxy may answer with a page. Such text is its own reason, shortened.
+
+    :param data: the body or debug data.
+    :returns: the reason; ``""`` for no data at all.
+    """
+    try:
+        parsed = json.loads(data)
+        reason = parsed["reason"]
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return " ".join(data[:200].decode("utf-8", "replace").split())
+    return reason if isinstance(reason, str) else str(reason)
+
+
+class RequestSender(Generic[T]):
+    """
+    The provider's side of one connection: requests out, a :class:`Round` in for each read.
+
+    :param authority: the host name for ``:authority``.
+    :param single: start with one request at a time, until the first is answered by anything but 403. Apple lets a
+        connection authenticated by a provider token have one stream until a valid token was seen.
+    """
+
+    def __init__(self, authority: bytes, *, single: bool = False) -> None:
+        self._h2 = ngh2.Connection(ngh2.Role.CLIENT)
+        self._h2.initiate_connection({Setting.ENABLE_PUSH: 0})
+        self._head = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", authority)]
+        self._single = single
+        self._limit = 0  # no stream before the peer's SETTINGS
+        self._ready = False
+        self._closing = False
+        # Items by stream, in the order they were sent; None once answered, until the stream is closed as well.
+        self._streams: dict[int, T | None] = {}
+        self._partial: dict[int, _Partial] = {}
+        self._last_stream = 0
+
+    def __len__(self) -> int:
+        """The number of requests under way."""
+        return len(self._streams)
+
+    @property
+    def last_stream(self) -> int:
+        """The stream of the latest request; 0 before the first."""
+        return self._last_stream
+
+    @property
+    def open(self) -> bool:
+        """Whether new requests may ever be sent on this connection."""
+        return not self._closing and self._last_stream < LAST_STREAM - 2 * MAX_CONCURRENCY
+
+    def room(self) -> tuple[int, int]:
+        """
+        Tell what may be sent now.
+
+        :returns: how many requests, and how many octets of bodies before they would have to wait for the peer's
+            window.
+        """
+        if not self._ready or not self.open:
+            return 0, 0
+        limit = min(self._limit, 1) if self._single else self._limit
+        h2 = self._h2
+        return limit - len(self._streams), h2.remote_window_size - h2.queued_body_size()
+
+    def send(self, item: T, device: bytes, fields: Headers, body: bytes) -> None:
+        """
+        Send one notification. Call it only where there is :meth:`room`.
+
+        :param item: what to hand back with its outcome.
+        :param device: the device token in hexadecimal.
+        :param fields: the header fields after the pseudo-header fields, ``authorization`` included.
+        :param body: the payload.
+        """
+        h2 = self._h2
+        stream = h2.send_request([*self._head, (b":path", b"/3/device/" + device), *fields])
+        h2.send_data(stream, body, end_stream=True)
+        self._streams[stream] = item
+        self._last_stream = stream
+
+    def data_to_send(self) -> bytes:
+        """
+        Take the octets to write to the peer.
+
+        :returns: the octets; ``b""`` when there are none.
+        """
+        return self._h2.data_to_send()
+
+    def receive(self, data: bytes) -> Round[T]:
+        """
+        Take in what was read from the peer.
+
+        :param data: the octets, split anywhere.
+        :returns: what they mean.
+        :raises WireError: they are not HTTP/2. The connection is over; :meth:`abandon` tells what became of the
+            requests.
+        """
+        try:
+            self._h2.receive_data(data)
+        except ngh2.NGH2Error as error:
+            self._closing = True
+            raise WireError(f"the server does not keep to HTTP/2: {error}") from None
+        return self.take()
+
+    def take(self) -> Round[T]:
+        """
+        Sort the events at hand. :meth:`receive` does so; alone it serves after :meth:`data_to_send`.
+
+        :returns: what they mean.
+        """
+        received: Round[T] = Round()
+        streams = self._streams
+        accepted = received.accepted
+        for event in self._h2.events():
+            if isinstance(event, ngh2.ResponseReceived):
+                stream, headers = event.stream_id, event.headers
+                if headers[0] == _OK and event.end_stream:
+                    item = streams.get(stream)
+                    if item is not None:
+                        streams[stream] = None
+                        self._single = False
+                        accepted.append((item, headers))
+                else:
+                    self._partial[stream] = _Partial(headers)
+                    if event.end_stream:
+                        self._answered(stream, received)
+            elif isinstance(event, ngh2.StreamClosed):
+                item = streams.pop(event.stream_id, None)
+                if item is not None:
+                    self._unanswered(item, event, received)
+            else:
+                self._other(event, received)
+        if not (self._h2.want_read or self._h2.want_write):
+            self._closing = received.closed = True
+        return received
+
+    def cancel_through(self, stream: int) -> tuple[list[T], list[T]]:
+        """
+        Give up the requests up to a stream: RST_STREAM(CANCEL), so that they no longer count against the limit.
+
+        :param stream: the last stream to give up.
+        :returns: the items whose request did not leave whole, so that they were not processed, and the items that may
+            have been.
+        """
+        late = [number for number in self._streams if number <= stream]
+        unsent: list[T] = []
+        uncertain: list[T] = []
+        for number in late:
+            item, self._streams[number] = self._streams[number], None
+            if item is not None:
+                (unsent if self._h2.queued_body_size(number) else uncertain).append(item)
+            self._partial.pop(number, None)
+            self._h2.reset_stream(number, CANCEL)
+        return unsent, uncertain
+
+    def abandon(self) -> tuple[list[T], list[T]]:
+        """
+        The connection is gone: tell what became of the requests without an answer.
+
+        :returns: the items whose request did not leave whole, so that they were not processed, and the items that may
+            have been.
+        """
+        unsent: list[T] = []
+        uncertain: list[T] = []
+        for number, item in self._streams.items():
+            if item is not None:
+                (unsent if self._h2.queued_body_size(number) else uncertain).append(item)
+        self._streams.clear()
+        self._partial.clear()
+        self._closing = True
+        return unsent, uncertain
+
+    def goodbye(self) -> None:
+        """Say GOAWAY: no request will follow."""
+        if not self._closing:
+            self._closing = True
+            self._h2.send_goaway()
+
+    def _answered(self, stream: int, received: Round[T]) -> None:
+        """The last octet of an answer with a body is here."""
+        partial = self._partial.pop(stream, None)
+        item = self._streams.get(stream)
+        if partial is None or item is None:
+            return
+        self._streams[stream] = None
+        status = int(dict(partial.headers)[b":status"])
+        self._single = self._single and status == 403
+        if status == 200:
+            received.accepted.append((item, partial.headers))
+        else:
+            received.rejected.append((item, Answer(status, partial.headers, bytes(partial.body))))
+
+    def _unanswered(self, item: T, event: ngh2.StreamClosed, received: Round[T]) -> None:
+        """A stream ended before its answer did."""
+        partial = self._partial.pop(event.stream_id, None)
+        if event.local_error is not None:
+            received.unsendable.append(item)
+        elif event.error_code == REFUSED_STREAM:
+            received.refused.append(item)
+        elif partial is not None:
+            # The status is Apple's word; only the rest of its explanation is missing.
+            status = int(dict(partial.headers)[b":status"])
+            if status == 200:
+                received.accepted.append((item, partial.headers))
+            else:
+                received.rejected.append((item, Answer(status, partial.headers, bytes(partial.body))))
+        else:
+            received.reset.append((item, event.error_code))
+
+    def _other(self, event: ngh2.Event, received: Round[T]) -> None:
+        """The events that are rare, or come once a connection."""
+        if isinstance(event, ngh2.DataReceived):
+            partial = self._partial.get(event.stream_id)
+            if partial is not None:
+                partial.body += event.data[: MAX_ANSWER - len(partial.body)]
+                if event.end_stream:
+                    self._answered(event.stream_id, received)
+        elif isinstance(event, ngh2.TrailersReceived):
+            self._answered(event.stream_id, received)
+        elif isinstance(event, ngh2.SettingsReceived):
+            default = self._limit if self._ready else DEFAULT_CONCURRENCY
+            limit = event.settings.get(Setting.MAX_CONCURRENT_STREAMS, default)
+            self._limit = min(limit, MAX_CONCURRENCY)
+            received.ready = not self._ready
+            self._ready = True
+        elif isinstance(event, ngh2.GoAwayReceived):
+            self._closing = True
+            received.goaway = GoAway(event.last_stream_id, event.error_code, reason_of(event.debug_data))
+
+
+@attrs.frozen
+class Request:
+    """
+    One whole request, as the server side receives it.
+
+    :ivar stream: its stream.
+    :ivar headers: the header fields in order, repeated ones included.
+    :ivar body: the body, cut off at the limit given to :class:`RequestReceiver` plus one octet, so that a longer one
+        can be told from one that just fits.
+    """
+
+    stream: int
+    headers: Headers
+    body: bytes
+
+
+class RequestReceiver:
+    """
+    Apple's side of one connection: requests in, answers out.
+
+    :param concurrency: the MAX_CONCURRENT_STREAMS to announce.
+    :param max_body: how many octets of a body are kept, less one.
+    :param window_updates: whether what was received is given back to the peer's window at once. Without it
+        :meth:`acknowledge` does so, when the server has dealt with a request.
+    """
+
+    def __init__(self, concurrency: int, *, max_body: int, window_updates: bool = True) -> None:
+        self._h2 = ngh2.Connection(ngh2.Role.SERVER, ngh2.Configuration(auto_window_update=window_updates))
+        self._h2.initiate_connection({Setting.MAX_CONCURRENT_STREAMS: concurrency, Setting.MAX_HEADER_LIST_SIZE: 8_000})
+        self._max_body = max_body
+        self._open: dict[int, tuple[Headers, bytearray]] = {}
+
+    def receive(self, data: bytes) -> list[Request]:
+        """
+        Take in what was read from the peer.
+
+        :param data: the octets, split anywhere.
+        :returns: the requests that are now whole, in the order they became so.
+        :raises WireError: they are not HTTP/2.
+        """
+        try:
+            self._h2.receive_data(data)
+        except ngh2.NGH2Error as error:
+            raise WireError(f"the client does not keep to HTTP/2: {error}") from None
+        whole: list[Request] = []
+        for event in self._h2.events():
+            if isinstance(event, ngh2.RequestReceived):
+                self._open[event.stream_id] = (event.headers, bytearray())
+                self._ended(event.stream_id, event.end_stream, whole)
+            elif isinstance(event, ngh2.DataReceived) and event.stream_id in self._open:
+                body = self._open[event.stream_id][1]
+                body += event.data[: self._max_body + 1 - len(body)]
+                self._ended(event.stream_id, event.end_stream, whole)
+            elif isinstance(event, ngh2.TrailersReceived):
+                self._ended(event.stream_id, True, whole)
+            elif isinstance(event, ngh2.StreamClosed):
+                self._open.pop(event.stream_id, None)
+        return whole
+
+    def _ended(self, stream: int, end_stream: bool, whole: list[Request]) -> None:
+        if end_stream and stream in self._open:
+            headers, body = self._open.pop(stream)
+            whole.append(Request(stream, headers, bytes(body)))
+
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is over as far as HTTP/2 is concerned."""
+        return not (self._h2.want_read or self._h2.want_write)
+
+    def respond(self, stream: int, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """
+        Answer a request. A stream that the peer has dropped meanwhile is passed over.
+
+        :param stream: the request's.
+        :param headers: the header fields, ``:status`` first.
+        :param body: the body; empty ends the stream with the header fields.
+        """
+        try:
+            self._h2.send_response(stream, list(headers), end_stream=not body)
+            if body:
+                self._h2.send_data(stream, body, end_stream=True)
+        except (ngh2.StreamUnavailableError, ngh2.ConnectionClosingError, ngh2.ConnectionStateError):
+            return
+
+    def reset(self, stream: int, code: int) -> None:
+        """
+        Drop a request without an answer.
+
+        :param stream: the request's.
+        :param code: the HTTP/2 error code, 7 to say that it was not processed.
+        """
+        self._h2.reset_stream(stream, code)
+
+    def goaway(self, code: int = 0, *, last_stream: int | None = None, debug: bytes = b"") -> None:
+        """
+        Take no further streams.
+
+        :param code: the HTTP/2 error code.
+        :param last_stream: the last stream that is dealt with; left out, the last one seen.
+        :param debug: what to tell the peer.
+        """
+        self._h2.send_goaway(code, last_stream_id=last_stream, debug_data=debug)
+
+    def limit(self, concurrency: int) -> None:
+        """
+        Announce another MAX_CONCURRENT_STREAMS.
+
+        :param concurrency: the new limit.
+        """
+        self._h2.update_settings({Setting.MAX_CONCURRENT_STREAMS: concurrency})
+
+    def acknowledge(self, stream: int, octets: int) -> None:
+        """
+        Give octets back to the peer's window.
+
+        :param stream: the stream on which they came.
+        :param octets: how many.
+        """
+        self._h2.acknowledge_received_data(octets, stream)
+
+    def data_to_send(self) -> bytes:
+        """
+        Take the octets to write to the peer.
+
+        :returns: the octets; ``b""`` when there are none.
+        """
+        return self._h2.data_to_send()
