@@ -1,0 +1,709 @@
+"""Tests for :mod:`txapns.credentials`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+import traceback
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from itertools import pairwise
+from pathlib import Path
+
+import jwt
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    load_pem_public_key,
+    pkcs12,
+)
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns import credentials
+from txapns.credentials import (
+    MAXIMUM_AGE,
+    MINIMUM_AGE,
+    Certificate,
+    Credential,
+    ProviderToken,
+    SignedToken,
+    inspect_certificate,
+)
+from txapns.errors import (
+    CertificateExpired,
+    CredentialError,
+    KeyMismatch,
+    UnsupportedKey,
+    WrongPassphrase,
+)
+from txapns.simulator.authority import Authority
+
+AUTHORITY = Authority()
+
+PASSPHRASE = "correct horse battery staple"
+
+# A key made for publication, and what Apple's description of provider tokens makes of it.
+P8 = """\
+-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgtHFeeze08pnXG58t
+bvZDmQkysE71KFfuOYu7MtwsCcmhRANCAASAWRR+SmMYvWvg7wDTiC9LvwVbYlmV
+BCsfXxhpDETkia2N0R9lbE8QtrhTJvlr5+m7I2BopeS/jM8iRc26bC5B
+-----END PRIVATE KEY-----
+"""
+PUBLIC_KEY = """\
+-----BEGIN PUBLIC KEY-----
+MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAEgFkUfkpjGL1r4O8A04gvS78FW2JZ
+lQQrH18YaQxE5ImtjdEfZWxPELa4Uyb5a+fpuyNgaKXkv4zPIkXNumwuQQ==
+-----END PUBLIC KEY-----
+"""
+UNSIGNED = "eyJhbGciOiJFUzI1NiIsImtpZCI6IkFCQzEyM0RFRkcifQ.eyJpc3MiOiJERUYxMjNHSElKIiwiaWF0IjoxNzAwMDAwMDAwfQ"
+SIGNATURE = "yOwousyVlEPPZPZy8QxCKGDulKkOnkRdhHwDcpoHQ8mMM0VIyzPXh2v4v5QDbk99WkxFRBv1cTSqjLrXmrpSZA"
+
+
+def certificates_of(pem: bytes) -> bytes:
+    """Give the certificates of a PEM text, without the private key."""
+    found = x509.load_pem_x509_certificates(pem)
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in found)
+
+
+def key_of(pem: bytes) -> bytes:
+    """Give the private key of a PEM text, without the certificates."""
+    return to_pem(load_pem_private_key(pem, None))
+
+
+def to_pem(key: PrivateKeyTypes, passphrase: str | None = None, form: PrivateFormat = PrivateFormat.PKCS8) -> bytes:
+    """Write a private key as PEM."""
+    encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
+    return key.private_bytes(Encoding.PEM, form, encryption)
+
+
+def decode(part: str) -> bytes:
+    """Decode base64url without its padding."""
+    return base64.urlsafe_b64decode(part + "=" * (-len(part) % 4))
+
+
+class FromPEMTests(SynchronousTestCase):
+    """:meth:`Certificate.from_pem` with what people have in their files."""
+
+    def setUp(self) -> None:
+        """Make one certificate and its key."""
+        self.pem = AUTHORITY.client_pem()
+        self.certificate, self.key = certificates_of(self.pem), key_of(self.pem)
+
+    def test_one_text(self) -> None:
+        """Certificate and key may be in one text."""
+        self.assertEqual(Certificate.from_pem(self.pem).name, "Apple Push Services: com.example.app")
+
+    def test_any_order(self) -> None:
+        """Certificate and key may be in two texts, in either order."""
+        self.assertEqual(
+            Certificate.from_pem(self.certificate, self.key), Certificate.from_pem(self.key, self.certificate)
+        )
+
+    def test_text_or_bytes(self) -> None:
+        """A text column and a binary column of a database do equally."""
+        self.assertEqual(Certificate.from_pem(self.pem.decode()), Certificate.from_pem(self.pem))
+
+    def test_surroundings(self) -> None:
+        """What other tools write around the PEM is skipped: attributes, Windows' line ends, a byte order mark."""
+        text = "\ufeffBag Attributes\n    friendlyName: Schl\u00fcssel \ud800\n" + self.pem.decode()
+        self.assertEqual(Certificate.from_pem(text.replace("\n", "\r\n")), Certificate.from_pem(self.pem))
+
+    def test_no_newline_at_the_end(self) -> None:
+        """Two texts without a newline at their ends do not run into each other."""
+        Certificate.from_pem(self.certificate.strip(), self.key.strip())
+
+    def test_rsa(self) -> None:
+        """RSA keys, which Apple's developers mostly have, do as well."""
+        Certificate.from_pem(AUTHORITY.client_pem(key_type="rsa"))
+
+    def test_passphrase(self) -> None:
+        """Both encrypted forms of a key open with the passphrase, text or bytes."""
+        key = load_pem_private_key(self.key, None)
+        for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
+            for passphrase in (PASSPHRASE, PASSPHRASE.encode()):
+                encrypted = to_pem(key, PASSPHRASE, form)
+                Certificate.from_pem(self.certificate, encrypted, passphrase=passphrase)
+
+    def test_needless_passphrase(self) -> None:
+        """A passphrase for a key which is not encrypted is not used."""
+        Certificate.from_pem(self.pem, passphrase=PASSPHRASE)
+
+    def test_passphrase_missing(self) -> None:
+        """An encrypted key without a passphrase, or with an empty one, is refused."""
+        for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
+            encrypted = to_pem(load_pem_private_key(self.key, None), PASSPHRASE, form)
+            for passphrase in (None, "", b""):
+                with self.assertRaisesRegex(WrongPassphrase, "no passphrase was given"):
+                    Certificate.from_pem(self.certificate, encrypted, passphrase=passphrase)
+
+    def test_wrong_passphrase(self) -> None:
+        """A wrong passphrase is called so, for both encrypted forms."""
+        for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
+            encrypted = to_pem(load_pem_private_key(self.key, None), PASSPHRASE, form)
+            with self.assertRaisesRegex(WrongPassphrase, "does not open"):
+                Certificate.from_pem(self.certificate, encrypted, passphrase="another")
+
+    def test_mismatch(self) -> None:
+        """A key of another certificate is refused."""
+        with self.assertRaises(KeyMismatch):
+            Certificate.from_pem(self.certificate, key_of(AUTHORITY.client_pem()))
+
+    def test_missing_parts(self) -> None:
+        """A text without key or without certificate is refused, and the message says which is missing."""
+        for text, missing in (
+            (self.certificate, "no private key"),
+            (self.key, "no certificate"),
+            (b"", "no private key"),
+            (b"\x30\x82", "no private key"),
+        ):
+            with self.assertRaisesRegex(CredentialError, missing):
+                Certificate.from_pem(text)
+
+    def test_damaged(self) -> None:
+        """A key with a part cut out is refused."""
+        with self.assertRaisesRegex(CredentialError, "private key cannot be read"):
+            Certificate.from_pem(self.certificate, self.key.replace(self.key.splitlines()[1], b""))
+        with self.assertRaisesRegex(CredentialError, "no private key, or not the whole"):
+            Certificate.from_pem(self.certificate, self.key[:-40])
+
+    def test_unsupported_keys(self) -> None:
+        """Keys that APNs has no use for are refused as such."""
+        for key in (dsa.generate_private_key(2048), ed25519.Ed25519PrivateKey.generate()):
+            with self.assertRaises(UnsupportedKey):
+                Certificate.from_pem(self.certificate, to_pem(key))
+
+    def test_unknown_curve(self) -> None:
+        """A key of a curve that nobody knows is refused."""
+        der = load_pem_private_key(self.key, None).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
+        prime256v1 = bytes.fromhex("06082a8648ce3d030107")
+        unknown = base64.encodebytes(der.replace(prime256v1, prime256v1[:-1] + b"\x7f"))
+        with self.assertRaises(CredentialError):
+            Certificate.from_pem(
+                self.certificate, b"-----BEGIN PRIVATE KEY-----\n%s-----END PRIVATE KEY-----\n" % unknown
+            )
+
+    def test_damaged_beside_the_key(self) -> None:
+        """A damaged certificate is not taken for a damaged key."""
+        cut = self.certificate.replace(self.certificate.splitlines()[2], b"")
+        with self.assertRaisesRegex(CredentialError, "no certificate that can be read"):
+            Certificate.from_pem(cut, self.key)
+
+    @given(st.one_of(st.text(), st.binary()))
+    def test_anything(self, text: str | bytes) -> None:
+        """Whatever is handed in, nothing but a CredentialError comes out."""
+        for texts in ((text,), (text, self.pem[:-40])):
+            with self.assertRaises(CredentialError):
+                Certificate.from_pem(*texts)
+
+
+class ChainTests(SynchronousTestCase):
+    """Which certificate is the leaf, and which go along."""
+
+    def test_intermediate(self) -> None:
+        """The intermediate certificate is the chain, wherever it stands."""
+        pem = AUTHORITY.client_pem(intermediate=True)
+        leaf, issuer = x509.load_pem_x509_certificates(pem)
+        certificate = Certificate.from_pem(issuer.public_bytes(Encoding.PEM), pem)
+        self.assertEqual((certificate.certificate, certificate.chain), (leaf, (issuer,)))
+
+    def test_order(self) -> None:
+        """The chain is in the order of issue, however it was given, and what does not belong to it stays out."""
+        pem = AUTHORITY.client_pem(intermediate=True)
+        stray = certificates_of(AUTHORITY.client_pem())
+        certificate = Certificate.from_pem(AUTHORITY.ca_pem, stray, pem)
+        self.assertEqual(
+            [issuer.public_bytes(Encoding.PEM) for issuer in certificate.chain],
+            [x509.load_pem_x509_certificates(pem)[1].public_bytes(Encoding.PEM), AUTHORITY.ca_pem],
+        )
+
+    def test_renewed(self) -> None:
+        """Of two certificates for the same key, the one that lasts longer is taken."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        now = datetime.now(timezone.utc)
+        certificates = [self_signed(key, now + timedelta(days=days)) for days in (10, 300, 20)]
+        certificate = Certificate.from_pem(*certificates, to_pem(key))
+        self.assertEqual(certificate.expires.date(), (now + timedelta(days=300)).date())
+        self.assertEqual(certificate.chain, ())
+
+
+def self_signed(key: ec.EllipticCurvePrivateKey, expires: datetime, *extensions: x509.ExtensionType) -> bytes:
+    """Make a self-signed certificate with an empty subject."""
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(x509.Name([]))
+        .issuer_name(x509.Name([]))
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(expires - timedelta(days=400))
+        .not_valid_after(expires)
+    )
+    for extension in extensions:
+        builder = builder.add_extension(extension, critical=False)
+    return builder.sign(key, hashes.SHA256()).public_bytes(Encoding.PEM)
+
+
+class FromPKCS12Tests(SynchronousTestCase):
+    """:meth:`Certificate.from_pkcs12` and :meth:`Certificate.from_file`."""
+
+    def test_passphrase(self) -> None:
+        """A file opens with its passphrase, text or bytes."""
+        data = AUTHORITY.client_pkcs12("com.example.app", PASSPHRASE.encode())
+        self.assertEqual(Certificate.from_pkcs12(data, PASSPHRASE), Certificate.from_pkcs12(data, PASSPHRASE.encode()))
+
+    def test_no_passphrase(self) -> None:
+        """A file without a passphrase opens without one."""
+        data = AUTHORITY.client_pkcs12("com.example.app", None)
+        self.assertEqual(Certificate.from_pkcs12(data).topics, ("com.example.app",))
+
+    def test_wrong_passphrase(self) -> None:
+        """A missing or wrong passphrase is called so."""
+        data = AUTHORITY.client_pkcs12("com.example.app", PASSPHRASE.encode())
+        for passphrase in (None, "", "another"):
+            with self.assertRaises(WrongPassphrase):
+                Certificate.from_pkcs12(data, passphrase)
+
+    def test_chain(self) -> None:
+        """Additional certificates in the file are the chain."""
+        pem = AUTHORITY.client_pem(intermediate=True)
+        leaf, issuer = x509.load_pem_x509_certificates(pem)
+        key = load_pem_private_key(pem, None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        data = pkcs12.serialize_key_and_certificates(None, key, leaf, [issuer], NoEncryption())
+        self.assertEqual(Certificate.from_pkcs12(data).chain, (issuer,))
+
+    def test_missing_parts(self) -> None:
+        """A file without key or without certificate is refused."""
+        pem = AUTHORITY.client_pem()
+        certificate, key = x509.load_pem_x509_certificate(pem), load_pem_private_key(pem, None)
+        assert isinstance(key, ec.EllipticCurvePrivateKey)
+        for parts, missing in (((None, certificate), "no private key"), ((key, None), "no certificate")):
+            data = pkcs12.serialize_key_and_certificates(None, *parts, None, NoEncryption())
+            with self.assertRaisesRegex(CredentialError, missing):
+                Certificate.from_pkcs12(data)
+
+    def test_something_else(self) -> None:
+        """What is no PKCS#12 is not taken for a wrong passphrase."""
+        der = x509.load_pem_x509_certificate(AUTHORITY.ca_pem).public_bytes(Encoding.DER)
+        for data in (b"", b"\x30", b"\x30\x00", b"\x30\x84\xff", der, AUTHORITY.client_pem()):
+            with self.assertRaisesRegex(CredentialError, "not a PKCS#12 file"):
+                Certificate.from_pkcs12(data)
+
+    def test_file(self) -> None:
+        """A file's content and not its name tells whether it is PEM or PKCS#12."""
+        path = Path(self.mktemp())
+        for data in (AUTHORITY.client_pkcs12(passphrase=PASSPHRASE.encode()), AUTHORITY.client_pem()):
+            path.write_bytes(data)
+            for name in (path, str(path)):
+                self.assertEqual(Certificate.from_file(name, PASSPHRASE).topics, ("com.example.app",))
+
+    def test_no_file(self) -> None:
+        """A file that is not there is the operating system's error, with its name."""
+        with self.assertRaises(FileNotFoundError):
+            Certificate.from_file(self.mktemp())
+
+
+class InspectionTests(SynchronousTestCase):
+    """What a certificate tells about itself."""
+
+    def test_universal(self) -> None:
+        """A certificate for one app names it and both environments."""
+        certificate = Certificate.from_pem(AUTHORITY.client_pem("com.example.app"))
+        self.assertEqual(certificate.topics, ("com.example.app",))
+        self.assertEqual(certificate.environments, {"sandbox", "production"})
+        self.assertFalse(certificate.needs_topic)
+
+    def test_one_environment(self) -> None:
+        """Older certificates are for one environment."""
+        for environment in ("sandbox", "production"):
+            certificate = Certificate.from_pem(AUTHORITY.client_pem(environments=[environment]))
+            self.assertEqual(certificate.environments, {environment})
+
+    def test_topics(self) -> None:
+        """A certificate for several topics lists them, the bundle identifier first, and needs one named."""
+        for count in (1, 3, 40, 4_000):
+            topics = [f"com.example.app{number or ''}" for number in range(count)]
+            certificate = Certificate.from_pem(AUTHORITY.client_pem("com.example.app", topics=topics))
+            self.assertEqual(certificate.topics, tuple(topics))
+            self.assertTrue(certificate.needs_topic)
+
+    def test_without_key(self) -> None:
+        """A server reads the same in a certificate that a client showed, of which it has no key."""
+        pem = AUTHORITY.client_pem(environments=["sandbox"], topics=["com.example.app", "com.example.app.voip"])
+        ours = Certificate.from_pem(pem)
+        self.assertEqual(inspect_certificate(x509.load_pem_x509_certificate(pem)), (ours.topics, ours.environments))
+
+    @given(st.binary())
+    def test_damaged_list_of_topics(self, value: bytes) -> None:
+        """A list of topics that is not as Apple makes it leaves a certificate that can still be used."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        expires = datetime.now(timezone.utc) + timedelta(days=1)
+        damaged = x509.UnrecognizedExtension(x509.ObjectIdentifier("1.2.840.113635.100.6.3.6"), value)
+        certificate = Certificate.from_pem(self_signed(key, expires, damaged), to_pem(key))
+        self.assertTrue(certificate.needs_topic)
+
+    def test_plain(self) -> None:
+        """A certificate without any of Apple's marks has no topics, environments or name, and is not refused."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = Certificate.from_pem(
+            self_signed(key, datetime.now(timezone.utc) + timedelta(days=1)), to_pem(key)
+        )
+        self.assertEqual((certificate.name, certificate.topics, certificate.environments), ("", (), frozenset()))
+
+    def test_fingerprint(self) -> None:
+        """The fingerprint is the one that ``openssl x509 -fingerprint -sha256`` shows."""
+        pem = AUTHORITY.client_pem()
+        expected = x509.load_pem_x509_certificate(pem).fingerprint(hashes.SHA256()).hex()
+        self.assertEqual(Certificate.from_pem(pem).fingerprint, expected)
+
+    def test_equality(self) -> None:
+        """Equal certificates are one key of a dictionary; others, and other things, are not equal."""
+        pem, other = AUTHORITY.client_pem(), AUTHORITY.client_pem()
+        self.assertEqual(len({Certificate.from_pem(pem), Certificate.from_pem(pem), Certificate.from_pem(other)}), 2)
+        self.assertNotEqual(Certificate.from_pem(pem), Certificate.from_pem(pem).fingerprint)
+
+    def test_repr(self) -> None:
+        """The representation has name, last day and the beginning of the fingerprint."""
+        certificate = Certificate.from_pem(AUTHORITY.client_pem())
+        self.assertEqual(
+            repr(certificate),
+            "<Certificate 'Apple Push Services: com.example.app' "
+            f"expires={certificate.expires:%Y-%m-%d} fingerprint={certificate.fingerprint[:16]}…>",
+        )
+
+
+class ExpiryTests(SynchronousTestCase):
+    """A certificate outside its dates."""
+
+    def test_expired(self) -> None:
+        """An expired certificate is refused, with its name and dates."""
+        with self.assertRaisesRegex(CertificateExpired, r"com\.example\.app.* is valid from 20\d\d-\d\d-\d\d .* UTC"):
+            Certificate.from_pem(AUTHORITY.client_pem(expired=True))
+
+    def test_now(self) -> None:
+        """Its first and last seconds are in, the ones before and after are out."""
+        pem = AUTHORITY.client_pem()
+        certificate = Certificate.from_pem(pem)
+        first, last, second = certificate.certificate.not_valid_before_utc, certificate.expires, timedelta(seconds=1)
+        for now in (first, last):
+            Certificate.from_pem(pem, now=now)
+        for now in (first - second, last + second):
+            with self.assertRaises(CertificateExpired):
+                Certificate.from_pem(pem, now=now)
+
+    def test_other_sources(self) -> None:
+        """PKCS#12 and files are asked the same."""
+        later = datetime.now(timezone.utc) + timedelta(days=1_000)
+        data = AUTHORITY.client_pkcs12(passphrase=None)
+        path = Path(self.mktemp())
+        path.write_bytes(data)
+        with self.assertRaises(CertificateExpired):
+            Certificate.from_pkcs12(data, now=later)
+        with self.assertRaises(CertificateExpired):
+            Certificate.from_file(path, now=later)
+
+    def test_time_zone(self) -> None:
+        """The time zone of the last day is known."""
+        self.assertEqual(Certificate.from_pem(AUTHORITY.client_pem()).expires.utcoffset(), timedelta())
+
+
+class SignTests(SynchronousTestCase):
+    """:meth:`ProviderToken.sign` against a worked example."""
+
+    def setUp(self) -> None:
+        """Read the published key."""
+        self.token = ProviderToken.from_p8(P8, "ABC123DEFG", "DEF123GHIJ")
+
+    def test_header_and_claims(self) -> None:
+        """Header and claims are these, byte for byte, and nothing else."""
+        unsigned, _, _ = self.token.sign(1_700_000_000).rpartition(".")
+        self.assertEqual(unsigned, UNSIGNED)
+        header, claims = map(decode, unsigned.split("."))
+        self.assertEqual(json.loads(header), {"alg": "ES256", "kid": "ABC123DEFG"})
+        self.assertEqual(json.loads(claims), {"iss": "DEF123GHIJ", "iat": 1_700_000_000})
+
+    def test_signature(self) -> None:
+        """The signature is r and s, 32 bytes each, and verifies with the public key."""
+        unsigned, _, signature = self.token.sign(1_700_000_000).rpartition(".")
+        self.verify(unsigned, signature)
+
+    def test_example(self) -> None:
+        """The example's own signature verifies, so the verification here is the right one."""
+        self.verify(UNSIGNED, SIGNATURE)
+
+    def verify(self, unsigned: str, signature: str) -> None:
+        """Check a signature without the library that made it."""
+        raw = decode(signature)
+        self.assertEqual(len(raw), 64)
+        der = encode_dss_signature(int.from_bytes(raw[:32], "big"), int.from_bytes(raw[32:], "big"))
+        key = load_pem_public_key(PUBLIC_KEY.encode())
+        assert isinstance(key, ec.EllipticCurvePublicKey)
+        key.verify(der, unsigned.encode(), ec.ECDSA(hashes.SHA256()))
+
+
+class ProviderTokenTests(SynchronousTestCase):
+    """A signing key from memory."""
+
+    def test_sources(self) -> None:
+        """Text, bytes and file give equal tokens."""
+        path = Path(self.mktemp())
+        path.write_text(P8)
+        tokens = {
+            ProviderToken.from_p8(P8, "KEY", "TEAM"),
+            ProviderToken.from_p8(P8.encode(), "KEY", "TEAM"),
+            ProviderToken.from_file(path, "KEY", "TEAM"),
+            ProviderToken.from_file(str(path), "KEY", "TEAM"),
+        }
+        self.assertEqual(len(tokens), 1)
+
+    def test_fingerprint(self) -> None:
+        """Another key, key identifier or team is another fingerprint, and no text runs over into the next."""
+        tokens = [
+            ProviderToken.from_p8(P8, "KEY", "TEAM"),
+            ProviderToken.from_p8(P8, "KEYT", "EAM"),
+            ProviderToken.from_p8(P8, "KEY", "TEAN"),
+            ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM"),
+        ]
+        self.assertEqual(len({token.fingerprint for token in tokens}), 4)
+        self.assertNotEqual(tokens[0], tokens[0].fingerprint)
+
+    def test_other_curves(self) -> None:
+        """Only the curve P-256 signs ES256."""
+        for key in (ec.generate_private_key(ec.SECP384R1()), ed25519.Ed25519PrivateKey.generate()):
+            with self.assertRaisesRegex(UnsupportedKey, "P-256"):
+                ProviderToken.from_p8(to_pem(key), "KEY", "TEAM")
+
+    def test_passphrase(self) -> None:
+        """An encrypted key opens with its passphrase and with no other."""
+        encrypted = to_pem(load_pem_private_key(P8.encode(), None), PASSPHRASE)
+        token = ProviderToken.from_p8(encrypted, "KEY", "TEAM", passphrase=PASSPHRASE)
+        self.assertEqual(token, ProviderToken.from_p8(P8, "KEY", "TEAM"))
+        for passphrase in (None, "another"):
+            with self.assertRaises(WrongPassphrase):
+                ProviderToken.from_p8(encrypted, "KEY", "TEAM", passphrase=passphrase)
+
+    def test_no_key(self) -> None:
+        """What is no private key is refused."""
+        for text in ("", "AuthKey_ABC123DEFG.p8", AUTHORITY.ca_pem):
+            with self.assertRaises(CredentialError):
+                ProviderToken.from_p8(text, "KEY", "TEAM")
+
+    def test_identifiers(self) -> None:
+        """An identifier that is empty, or has the newline of the file it was read from, is refused by name."""
+        for value in ("", " ", "ABC123DEFG\n", "ABC 123", "ÄBC"):
+            with self.assertRaisesRegex(CredentialError, "key_id"):
+                ProviderToken.from_p8(P8, value, "TEAM")
+            with self.assertRaisesRegex(CredentialError, "team_id"):
+                ProviderToken.from_p8(P8, "KEY", value)
+
+    def test_repr(self) -> None:
+        """The representation has the identifiers and the beginning of the fingerprint."""
+        token = ProviderToken.from_p8(P8, "KEY", "TEAM")
+        self.assertEqual(repr(token), f"<ProviderToken team_id=TEAM key_id=KEY fingerprint={token.fingerprint[:16]}…>")
+
+
+class AgeTests(SynchronousTestCase):
+    """One token at a time, neither too old nor too young."""
+
+    def setUp(self) -> None:
+        """Make a key that no other test has used."""
+        self.p8 = to_pem(ec.generate_private_key(ec.SECP256R1()))
+        self.token = ProviderToken.from_p8(self.p8, "KEY", "TEAM")
+
+    def test_value(self) -> None:
+        """The value is what stands in the request, and the token in it has the time of signing in whole seconds."""
+        signed = self.token.current(1_000.9)
+        scheme, _, text = signed.value.partition(b" ")
+        self.assertEqual((scheme, signed.issued_at), (b"bearer", 1_000))
+        claims = jwt.decode(text, options={"verify_signature": False})
+        self.assertEqual(claims, {"iss": "TEAM", "iat": 1_000})
+
+    def test_kept(self) -> None:
+        """Until it is 35 minutes old the same token is given, then another."""
+        first = self.token.current(0)
+        self.assertIs(self.token.current(MAXIMUM_AGE - 1), first)
+        self.assertEqual(self.token.current(MAXIMUM_AGE).issued_at, MAXIMUM_AGE)
+
+    def test_shared(self) -> None:
+        """Equal provider tokens share it, even one made after the other is gone."""
+        first = self.token.current(0)
+        del self.token
+        self.assertIs(ProviderToken.from_p8(self.p8, "KEY", "TEAM").current(60), first)
+
+    def test_not_shared(self) -> None:
+        """Other teams and keys have their own."""
+        self.assertIsNot(ProviderToken.from_p8(self.p8, "KEY", "OTHER").current(0), self.token.current(0))
+
+    def test_renew(self) -> None:
+        """A renewal within 20 minutes gives the same token; later it signs, and all get the new one."""
+        first = self.token.current(0)
+        self.assertIs(self.token.renew(MINIMUM_AGE - 1), first)
+        second = self.token.renew(MINIMUM_AGE)
+        self.assertEqual(second.issued_at, MINIMUM_AGE)
+        self.assertIs(self.token.current(MINIMUM_AGE), second)
+
+    def test_renew_first(self) -> None:
+        """A renewal where there is no token yet signs one."""
+        self.assertEqual(self.token.renew(5).issued_at, 5)
+
+    def test_clock_set_back(self) -> None:
+        """A clock set back a little changes nothing; one set back far gets a token of its own time."""
+        first = self.token.current(10_000)
+        self.assertIs(self.token.current(10_000 - MAXIMUM_AGE + 1), first)
+        self.assertEqual(self.token.current(10_000 - MAXIMUM_AGE).issued_at, 10_000 - MAXIMUM_AGE)
+
+    @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1_000))))
+    def test_never_too_often(self, steps: list[tuple[bool, float]]) -> None:
+        """Whoever asks for what and when, two signings are at least 20 minutes apart and no token is too old."""
+        token = ProviderToken.from_p8(to_pem(ec.generate_private_key(ec.SECP256R1())), "KEY", "TEAM")
+        now, issued = 0.0, [token.current(0).issued_at]
+        for renew, pause in steps:
+            now += pause
+            signed = token.renew(now) if renew else token.current(now)
+            self.assertLess(now - signed.issued_at, MAXIMUM_AGE)
+            if signed.issued_at != issued[-1]:
+                issued.append(signed.issued_at)
+        self.assertTrue(all(later - sooner >= MINIMUM_AGE for sooner, later in pairwise(issued)))
+
+    def test_memory(self) -> None:
+        """Tokens that are an hour old are forgotten when another is signed."""
+        self.token.current(0)
+        before = len(ProviderToken._signed)
+        other = ProviderToken.from_p8(self.p8, "OTHER", "TEAM")
+        other.current(3_600)
+        self.assertNotIn(self.token.fingerprint, ProviderToken._signed)
+        self.assertLessEqual(len(ProviderToken._signed), before)
+
+
+class SecrecyTests(SynchronousTestCase):
+    """Nothing secret in anything that could be printed."""
+
+    def assertTellsNothing(self, text: str, *secrets: str | bytes) -> None:
+        """Check that none of the secrets, nor a line of a PEM body, is in the text."""
+        for secret in secrets:
+            lines = (secret.decode() if isinstance(secret, bytes) else secret).splitlines()
+            for line in lines:
+                if not line.startswith("-----"):
+                    self.assertNotIn(line, text)
+
+    def failure(self, call: Callable[[], Credential]) -> str:
+        """Call what must fail and give all that a traceback shows of it, hidden causes too."""
+        with self.assertRaises(CredentialError) as caught:
+            call()
+        shown, error = [], caught.exception
+        while error is not None:
+            shown += [repr(error), str(error), *traceback.format_exception(error)]
+            error = error.__cause__ or error.__context__
+        return "".join(shown)
+
+    def test_exceptions(self) -> None:
+        """No exception, nor what caused it, shows a key or a passphrase."""
+        pem, other = AUTHORITY.client_pem(), AUTHORITY.client_pem()
+        key = load_pem_private_key(pem, None)
+        encrypted = certificates_of(pem) + to_pem(key, PASSPHRASE)
+        cut = pem[:-60]
+        store = AUTHORITY.client_pkcs12(passphrase=PASSPHRASE.encode())
+        other_key = key_of(other)
+        wrong = "Tr0ub4dor&3"
+        calls: list[Callable[[], Credential]] = [
+            lambda: Certificate.from_pem(encrypted),
+            lambda: Certificate.from_pem(encrypted, passphrase=wrong),
+            lambda: Certificate.from_pem(cut, passphrase=wrong),
+            lambda: Certificate.from_pem(certificates_of(pem), other_key),
+            lambda: Certificate.from_pem(other_key),
+            lambda: Certificate.from_pem(AUTHORITY.client_pem(expired=True), passphrase=wrong),
+            lambda: Certificate.from_pkcs12(store, wrong),
+            lambda: Certificate.from_pkcs12(pem, wrong),
+            lambda: ProviderToken.from_p8(encrypted, "KEY", "TEAM", passphrase=wrong),
+            lambda: ProviderToken.from_p8(P8[:-60], "KEY", "TEAM", passphrase=wrong),
+            lambda: ProviderToken.from_p8("KEY", P8, "TEAM"),
+            lambda: ProviderToken.from_p8("KEY", "TEAM", P8),
+        ]
+        for call in calls:
+            self.assertTellsNothing(self.failure(call), P8, pem, encrypted, other_key, PASSPHRASE, wrong)
+
+    def test_repr(self) -> None:
+        """No representation shows a key or a token."""
+        pem = AUTHORITY.client_pem()
+        token = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
+        signed = token.current(0)
+        text = signed.value.removeprefix(b"bearer ")
+        for value in (Certificate.from_pem(pem), token, signed, [signed], {token: signed}):
+            for shown in (repr(value), str(value), f"{value}"):
+                self.assertTellsNothing(shown, pem, AUTHORITY.p8, text, text.rpartition(b".")[2])
+
+    def test_signed_token_repr(self) -> None:
+        """A signed token shows when it was signed."""
+        self.assertEqual(repr(SignedToken(b"bearer secret", 5)), "SignedToken(issued_at=5)")
+
+
+# The first line makes the pseudo-terminal the controlling one, where OpenSSL would ask.
+CHILD = """
+import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+from txapns.credentials import Certificate, ProviderToken
+from txapns.errors import WrongPassphrase
+pem = bytes.fromhex(sys.argv[1])
+for read in (Certificate.from_pem, lambda pem: ProviderToken.from_p8(pem, "KEY", "TEAM")):
+    try:
+        read(pem)
+    except WrongPassphrase:
+        print("WrongPassphrase")
+"""
+
+
+class TerminalTests(SynchronousTestCase):
+    """OpenSSL's habit of asking for a passphrase on the terminal."""
+
+    if sys.platform == "win32":
+        skip = "there are no pseudo-terminals on Windows"
+
+    def test_no_prompt(self) -> None:
+        """An encrypted key without a passphrase is an error at once, and nothing is asked."""
+        import pty
+
+        package = Path(credentials.__file__).parent.parent
+        key = ec.generate_private_key(ec.SECP256R1())
+        for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
+            ours, theirs = pty.openpty()
+            self.addCleanup(os.close, ours)
+            try:
+                child = subprocess.run(
+                    [sys.executable, "-c", CHILD, to_pem(key, PASSPHRASE, form).hex()],
+                    cwd=package,
+                    env={**os.environ, "PYTHONPATH": str(package)},
+                    stdin=theirs,
+                    stdout=theirs,
+                    stderr=theirs,
+                    start_new_session=True,
+                    timeout=60,
+                    check=False,
+                )
+            finally:
+                os.close(theirs)
+            # Linux ends a terminal that no process has open with an error, after what was written to it.
+            self.assertEqual(read_all(ours), b"WrongPassphrase\r\n" * 2)
+            self.assertEqual(child.returncode, 0)
+
+
+def read_all(descriptor: int) -> bytes:
+    """Read what a process that has ended left on its terminal."""
+    read = b""
+    try:
+        while data := os.read(descriptor, 4096):
+            read += data
+    except OSError:
+        pass
+    return read

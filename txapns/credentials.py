@@ -1,0 +1,468 @@
+"""
+Who we are to Apple: a client certificate or a provider token, both made from memory.
+
+APNs knows a provider by one of two credentials (Apple, "Establishing a connection to APNs"):
+
+- a :class:`Certificate` is shown in the TLS handshake. It is one app's, it expires after a year, and Apple writes into
+  it what it is good for:
+
+  =============================  ==================================================================
+  subject ``UID``                the app's bundle identifier, which is also the default topic
+  ``1.2.840.113635.100.6.3.1``   the sandbox takes it
+  ``1.2.840.113635.100.6.3.2``   production takes it
+  ``1.2.840.113635.100.6.3.6``   the topics it may send to; where this list is, ``apns-topic`` must be
+  =============================  ==================================================================
+
+- a :class:`ProviderToken` is a JSON web token, signed with a ``.p8`` key of the whole team and sent with each request.
+  Apple refuses it when it is older than an hour, and refuses a team that makes new ones more often than every 20
+  minutes. So there is one token for each key in the process, no matter how many connections use it: it is signed at
+  first use and again when it is 35 minutes old.
+
+Nothing here reads the terminal: OpenSSL asks for a missing passphrase there, so it never sees an encrypted key. Nothing
+is written to a file, and no exception or ``repr`` shows a key, a passphrase or a token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Iterator, Sequence
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import ClassVar, TypeAlias
+
+import attrs
+import jwt
+from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import NameOID
+
+from txapns.errors import CertificateExpired, CredentialError, KeyMismatch, UnsupportedKey, WrongPassphrase
+
+__all__ = [
+    "MAXIMUM_AGE",
+    "MINIMUM_AGE",
+    "Certificate",
+    "Credential",
+    "ProviderToken",
+    "SignedToken",
+    "inspect_certificate",
+]
+
+MINIMUM_AGE = 20 * 60
+"""Seconds a provider token is kept at least: who renews sooner is answered ``TooManyProviderTokenUpdates``."""
+
+MAXIMUM_AGE = 35 * 60
+"""Seconds after which a new provider token is signed: long before Apple's hour, so connections can adopt it in time."""
+
+_EXPIRY = 60 * 60  # seconds; an older token is of no use to anyone ("Establishing a token-based connection to APNs")
+
+_PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
+
+_ENVIRONMENTS = {
+    x509.ObjectIdentifier("1.2.840.113635.100.6.3.1"): "sandbox",
+    x509.ObjectIdentifier("1.2.840.113635.100.6.3.2"): "production",
+}
+_TOPICS = x509.ObjectIdentifier("1.2.840.113635.100.6.3.6")
+
+_DER_INTEGER = 0x02
+_DER_UTF8 = 0x0C
+_DER_SEQUENCE = 0x30
+
+
+@attrs.frozen(kw_only=True, eq=False, repr=False)
+class Certificate:
+    """
+    A client certificate with its private key and the certificates that lead to its issuer.
+
+    Make it with :meth:`from_pem`, :meth:`from_pkcs12` or :meth:`from_file`. Two are equal when their fingerprints are.
+
+    :ivar certificate: the certificate itself.
+    :ivar private_key: its private key, RSA or elliptic curve.
+    :ivar chain: the intermediate certificates, each the issuer of the one before; sent along in the handshake.
+    :ivar name: the subject's common name, such as ``"Apple Push Services: com.example.app"``.
+    :ivar topics: the topics it may send to; the first is the app's bundle identifier.
+    :ivar needs_topic: whether it is for several topics, so that APNs demands one with each notification.
+    :ivar environments: ``"sandbox"``, ``"production"`` or both, as far as the certificate tells.
+    :ivar expires: the end of its last day, with its time zone (UTC).
+    :ivar fingerprint: the SHA-256 of the certificate, in hexadecimal.
+    """
+
+    certificate: x509.Certificate
+    private_key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey
+    chain: tuple[x509.Certificate, ...]
+    name: str
+    topics: tuple[str, ...]
+    needs_topic: bool
+    environments: frozenset[str]
+    expires: datetime
+    fingerprint: str
+
+    @classmethod
+    def from_pem(
+        cls, *texts: str | bytes, passphrase: str | bytes | None = None, now: datetime | None = None
+    ) -> Certificate:
+        """
+        Read a certificate and its private key from PEM.
+
+        :param texts: one or several PEM texts which together hold the certificate, its private key and, if there are
+            any, the intermediate certificates, in any order.
+        :param passphrase: opens the private key if that is encrypted; otherwise it is not used.
+        :param now: the time at which the certificate must be valid, with a time zone; left out, the present.
+        :returns: the certificate.
+        :raises WrongPassphrase: when the key is encrypted and the passphrase is missing or wrong.
+        :raises KeyMismatch: when no certificate is the private key's.
+        :raises CertificateExpired: when the certificate is no longer valid, or not yet.
+        :raises UnsupportedKey: when the key is neither RSA nor of an elliptic curve.
+        :raises CredentialError: when a part is missing or cannot be read.
+        """
+        pem = b"\n".join(_encode(text) for text in texts)
+        key = _load_key(pem, passphrase)
+        try:
+            certificates = x509.load_pem_x509_certificates(pem)
+        except ValueError:
+            raise CredentialError("the PEM text holds no certificate that can be read") from None
+        return cls._of(key, certificates, now)
+
+    @classmethod
+    def from_pkcs12(
+        cls, data: bytes, passphrase: str | bytes | None = None, *, now: datetime | None = None
+    ) -> Certificate:
+        """
+        Read a certificate and its private key from PKCS#12, the ``.p12`` which macOS exports.
+
+        :param data: the content of the file.
+        :param passphrase: opens it; left out, it is opened as a file without passphrase.
+        :param now: as in :meth:`from_pem`.
+        :returns: the certificate.
+        :raises CredentialError: and its subclasses, as in :meth:`from_pem`.
+        """
+        try:
+            bag = pkcs12.load_pkcs12(data, None if passphrase is None else _encode(passphrase))
+        except UnsupportedAlgorithm:
+            raise UnsupportedKey("the PKCS#12 file is encrypted in a way that is not supported") from None
+        except ValueError:
+            if _is_pkcs12(data):
+                raise WrongPassphrase("the passphrase does not open the PKCS#12 file, or it is damaged") from None
+            raise CredentialError("this is not a PKCS#12 file") from None
+        if bag.key is None:
+            raise CredentialError("the PKCS#12 file holds no private key")
+        entries = [entry for entry in (bag.cert, *bag.additional_certs) if entry is not None]
+        return cls._of(bag.key, [entry.certificate for entry in entries], now)
+
+    @classmethod
+    def from_file(
+        cls, path: str | os.PathLike[str], passphrase: str | bytes | None = None, *, now: datetime | None = None
+    ) -> Certificate:
+        """
+        Read a certificate and its private key from one file, PEM or PKCS#12; its content tells which.
+
+        :param path: the file.
+        :param passphrase: as in :meth:`from_pem` or :meth:`from_pkcs12`.
+        :param now: as in :meth:`from_pem`.
+        :returns: the certificate.
+        :raises OSError: when the file cannot be read.
+        :raises CredentialError: and its subclasses, as in :meth:`from_pem`.
+        """
+        data = Path(path).read_bytes()
+        if b"-----BEGIN " in data:
+            return cls.from_pem(data, passphrase=passphrase, now=now)
+        return cls.from_pkcs12(data, passphrase, now=now)
+
+    @classmethod
+    def _of(cls, key: PrivateKeyTypes, certificates: Sequence[x509.Certificate], now: datetime | None) -> Certificate:
+        """Find the key's own certificate among the others, look into it and check its dates."""
+        if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
+            raise UnsupportedKey("the private key is neither RSA nor of an elliptic curve")
+        if not certificates:
+            raise CredentialError("there is a private key but no certificate")
+        public = _der(key.public_key())
+        own = [certificate for certificate in certificates if _public_der(certificate) == public]
+        if not own:
+            raise KeyMismatch("the private key belongs to none of the certificates")
+        # A renewed certificate may keep its key; of several the one that lasts longest is meant.
+        leaf = max(own, key=lambda certificate: certificate.not_valid_after_utc)
+        chain = _chain(leaf, [certificate for certificate in certificates if certificate not in own])
+        try:
+            certificate = cls._inspect(leaf, key, chain)
+        except ValueError:
+            raise CredentialError("the certificate's subject or extensions cannot be read") from None
+        certificate._check_dates(datetime.now(timezone.utc) if now is None else now)
+        return certificate
+
+    @classmethod
+    def _inspect(
+        cls,
+        leaf: x509.Certificate,
+        key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+        chain: tuple[x509.Certificate, ...],
+    ) -> Certificate:
+        subject = {attribute.oid: str(attribute.value) for attribute in leaf.subject}
+        topics, environments = inspect_certificate(leaf)
+        return cls(
+            certificate=leaf,
+            private_key=key,
+            chain=chain,
+            name=subject.get(NameOID.COMMON_NAME, ""),
+            topics=topics,
+            needs_topic=any(extension.oid == _TOPICS for extension in leaf.extensions),
+            environments=environments,
+            expires=leaf.not_valid_after_utc,
+            fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
+        )
+
+    def _check_dates(self, now: datetime) -> None:
+        begins = self.certificate.not_valid_before_utc
+        if not begins <= now <= self.expires:
+            raise CertificateExpired(
+                f"the certificate {self.name!r} is valid from {begins:%Y-%m-%d %H:%M} to "
+                f"{self.expires:%Y-%m-%d %H:%M} UTC; it is now {now.astimezone(timezone.utc):%Y-%m-%d %H:%M}"
+            )
+
+    def __eq__(self, other: object) -> bool:
+        return self.fingerprint == other.fingerprint if isinstance(other, Certificate) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        return f"<Certificate {self.name!r} expires={self.expires:%Y-%m-%d} fingerprint={self.fingerprint[:16]}…>"
+
+
+@attrs.frozen
+class SignedToken:
+    """
+    A provider token as it goes out.
+
+    :ivar value: the value of the ``authorization`` header field, ``bearer`` and all.
+    :ivar issued_at: when it was signed, in UNIX seconds.
+    """
+
+    value: bytes = attrs.field(repr=False)
+    issued_at: int
+
+
+@attrs.frozen(eq=False, repr=False)
+class ProviderToken:
+    """
+    A team's signing key, and the one provider token it has at a time in this process.
+
+    Make it with :meth:`from_p8` or :meth:`from_file`. Two are equal when their fingerprints are, and then they share
+    the token. Nothing here reads a clock: whoever asks says what time it is.
+
+    :ivar key_id: the key's identifier, ten characters, from the developer account.
+    :ivar team_id: the team's identifier, ten characters.
+    :ivar fingerprint: the SHA-256 over team, key identifier and public key, in hexadecimal.
+    """
+
+    key_id: str
+    team_id: str
+    fingerprint: str
+    _key: ec.EllipticCurvePrivateKey
+
+    # By fingerprint and not in the instances: a program that makes an equal ProviderToken for each call, as web
+    # programs do, would otherwise sign each time and be refused.
+    _signed: ClassVar[dict[str, SignedToken]] = {}
+
+    @classmethod
+    def from_p8(
+        cls, key: str | bytes, key_id: str, team_id: str, *, passphrase: str | bytes | None = None
+    ) -> ProviderToken:
+        """
+        Read a signing key as Apple hands it out, a ``.p8``: PKCS#8 in PEM, elliptic curve P-256.
+
+        :param key: the PEM text.
+        :param key_id: the key's identifier.
+        :param team_id: the team's identifier.
+        :param passphrase: opens the key if someone encrypted it; Apple does not.
+        :returns: the provider token.
+        :raises WrongPassphrase: when the key is encrypted and the passphrase is missing or wrong.
+        :raises UnsupportedKey: when the key is not of the curve P-256.
+        :raises CredentialError: when the key cannot be read, or an identifier is empty or has spaces in it.
+        """
+        for field, value in (("key_id", key_id), ("team_id", team_id)):
+            # The value is not in the message: somebody may have put the key in its place.
+            if not re.fullmatch(r"[!-~]+", value):
+                raise CredentialError(f"{field} is empty, or has spaces or other characters that no identifier has")
+        private = _load_key(_encode(key), passphrase)
+        if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+            raise UnsupportedKey("the signing key is not of the elliptic curve P-256, as Apple's .p8 files are")
+        fingerprint = hashlib.sha256(f"{team_id} {key_id} ".encode() + _der(private.public_key())).hexdigest()
+        return cls(key_id, team_id, fingerprint, private)
+
+    @classmethod
+    def from_file(
+        cls, path: str | os.PathLike[str], key_id: str, team_id: str, *, passphrase: str | bytes | None = None
+    ) -> ProviderToken:
+        """
+        Read a signing key from a ``.p8`` file.
+
+        :param path: the file.
+        :param key_id: as in :meth:`from_p8`.
+        :param team_id: as in :meth:`from_p8`.
+        :param passphrase: as in :meth:`from_p8`.
+        :returns: the provider token.
+        :raises OSError: when the file cannot be read.
+        :raises CredentialError: and its subclasses, as in :meth:`from_p8`.
+        """
+        return cls.from_p8(Path(path).read_bytes(), key_id, team_id, passphrase=passphrase)
+
+    def sign(self, issued_at: int) -> str:
+        """
+        Sign a token for a given time. This keeps nothing; to send with, take :meth:`current`.
+
+        :param issued_at: UNIX seconds.
+        :returns: the JSON web token: ES256 over the issuer, which is the team, and the time, and nothing else
+            (Apple, "Establishing a token-based connection to APNs").
+        """
+        claims = {"iss": self.team_id, "iat": issued_at}
+        return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self.key_id, "typ": None})
+
+    def current(self, now: float) -> SignedToken:
+        """
+        Give the token to send with: the one there is, or a new one if that is :data:`MAXIMUM_AGE` old.
+
+        :param now: UNIX seconds. When the clock was set back by more than that age, a new token is signed as well:
+            the one there is then comes from a future which Apple may refuse.
+        :returns: the token.
+        """
+        return self._no_older_than(MAXIMUM_AGE, now)
+
+    def renew(self, now: float) -> SignedToken:
+        """
+        Give a token to replace one that APNs called expired: a new one unless that would be too soon.
+
+        :param now: UNIX seconds.
+        :returns: a new token; or the one there is when it is younger than :data:`MINIMUM_AGE`, since another renewal
+            would be refused as ``TooManyProviderTokenUpdates``.
+        """
+        return self._no_older_than(MINIMUM_AGE, now)
+
+    def _no_older_than(self, age: float, now: float) -> SignedToken:
+        token = self._signed.get(self.fingerprint)
+        if token is None or abs(now - token.issued_at) >= age:
+            self._forget_expired(now)
+            token = SignedToken(b"bearer " + self.sign(int(now)).encode(), int(now))
+            self._signed[self.fingerprint] = token
+        return token
+
+    def _forget_expired(self, now: float) -> None:
+        """Keep the memory bounded by the keys used within the hour."""
+        expired = [owner for owner, token in self._signed.items() if abs(now - token.issued_at) >= _EXPIRY]
+        for owner in expired:
+            del self._signed[owner]
+
+    def __eq__(self, other: object) -> bool:
+        return self.fingerprint == other.fingerprint if isinstance(other, ProviderToken) else NotImplemented
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __repr__(self) -> str:
+        return f"<ProviderToken team_id={self.team_id} key_id={self.key_id} fingerprint={self.fingerprint[:16]}…>"
+
+
+Credential: TypeAlias = Certificate | ProviderToken
+"""What a client shows to APNs."""
+
+
+def inspect_certificate(certificate: x509.Certificate) -> tuple[tuple[str, ...], frozenset[str]]:
+    """
+    Read Apple's marks in a push certificate.
+
+    :param certificate: the certificate.
+    :returns: the topics, that of the subject first; and the environments, ``"sandbox"`` and ``"production"``.
+    :raises ValueError: its subject or extensions cannot be read.
+    """
+    bundle = [str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(NameOID.USER_ID)]
+    extensions = {extension.oid: extension.value for extension in certificate.extensions}
+    listed = _topics(extensions[_TOPICS].public_bytes()) if _TOPICS in extensions else ()
+    environments = frozenset(name for oid, name in _ENVIRONMENTS.items() if oid in extensions)
+    return tuple(dict.fromkeys([*bundle, *listed])), environments
+
+
+def _encode(text: str | bytes) -> bytes:
+    # Only ASCII matters in PEM, so what else is in the text, lone surrogates included, must only not be in the way.
+    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+
+
+def _load_key(pem: bytes, passphrase: str | bytes | None) -> PrivateKeyTypes:
+    """Read the private key in a PEM text, encrypted or not; the parser's own errors are not handed on."""
+    block = _PRIVATE_KEY.search(pem)
+    if block is None:
+        raise CredentialError("the PEM text holds no private key, or not the whole of it")
+    # Both encrypted forms say so in clear: PKCS#8, and OpenSSL's own older one.
+    encrypted = block[1].startswith(b"ENCRYPTED") or b"Proc-Type: 4,ENCRYPTED" in block[0]
+    if encrypted and not passphrase:
+        raise WrongPassphrase("the private key is encrypted and no passphrase was given")
+    try:
+        return serialization.load_pem_private_key(block[0], _encode(passphrase) if encrypted and passphrase else None)
+    except UnsupportedAlgorithm:
+        raise UnsupportedKey("the private key is of a kind, or encrypted in a way, that is not supported") from None
+    except (TypeError, ValueError):
+        if encrypted:
+            raise WrongPassphrase("the passphrase does not open the private key, or the key is damaged") from None
+        raise CredentialError("the private key cannot be read: the PEM text is damaged or of an unknown kind") from None
+
+
+def _der(key: PublicKeyTypes) -> bytes:
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+
+
+def _public_der(certificate: x509.Certificate) -> bytes | None:
+    """The public key in a certificate; None if it is of a kind we do not know, which may stand in the chain."""
+    try:
+        return _der(certificate.public_key())
+    except (UnsupportedAlgorithm, ValueError):
+        return None
+
+
+def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> tuple[x509.Certificate, ...]:
+    """Put the issuers in the order in which TLS sends them, each after the one it certifies; strays are left out."""
+    chain = [leaf]
+    while issuer := next((c for c in others if c.subject == chain[-1].issuer and c not in chain), None):
+        chain.append(issuer)
+    return tuple(chain[1:])
+
+
+def _topics(der: bytes) -> Iterator[str]:
+    """
+    Read Apple's list of topics.
+
+    Each topic is followed by a sequence of the kinds of push it is for, which we skip::
+
+        30 …                      SEQUENCE
+           0c 0f com.example.app     UTF8String
+           30 05 0c 03 app           SEQUENCE of UTF8String
+           0c 14 com.example.app.voip
+           30 06 0c 04 voip
+    """
+    for _, elements in _elements(der):
+        for tag, content in _elements(elements):
+            if tag == _DER_UTF8:
+                yield content.decode("utf-8", "replace")
+
+
+def _is_pkcs12(data: bytes) -> bool:
+    """Whether this begins as PKCS#12 does: a sequence whose first element is the version, 3 (RFC 7292, section 4)."""
+    tag, content = next(_elements(data), (0, b""))
+    return tag == _DER_SEQUENCE and next(_elements(content), None) == (_DER_INTEGER, b"\x03")
+
+
+def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
+    """Walk over concatenated DER elements as (tag, content); one that is cut off gives what is left of it."""
+    offset = 0
+    while offset + 2 <= len(der):
+        tag, length = der[offset], der[offset + 1]
+        offset += 2
+        if length & 0x80:
+            size = length & 0x7F
+            length = int.from_bytes(der[offset : offset + size], "big")
+            offset += size
+        yield tag, der[offset : offset + length]
+        offset += length

@@ -1,0 +1,341 @@
+"""
+A certificate authority for one run of a program: Apple's part in credentials, without Apple.
+
+It makes what a developer otherwise downloads (client certificates with Apple's marks in them, a ``.p8`` signing key)
+and what Apple's servers have (a server certificate, the decision whom to trust). All of it lives in memory, and the
+authority's own key never leaves it.
+
+Apple's marks are written here from their description and not with the code that reads them, so that a mistake in one
+does not hide in the other.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    KeySerializationEncryption,
+    NoEncryption,
+    PrivateFormat,
+    load_pem_private_key,
+    pkcs12,
+)
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+from OpenSSL import SSL, crypto
+from twisted.internet.interfaces import IOpenSSLContextFactory, IOpenSSLServerConnectionCreator
+from zope.interface import implementer
+
+if TYPE_CHECKING:
+    from twisted.protocols.tls import TLSMemoryBIOProtocol
+
+__all__ = ["Authority", "ServerContextFactory"]
+
+_ENVIRONMENTS = {
+    "sandbox": x509.ObjectIdentifier("1.2.840.113635.100.6.3.1"),
+    "production": x509.ObjectIdentifier("1.2.840.113635.100.6.3.2"),
+}
+_TOPICS = x509.ObjectIdentifier("1.2.840.113635.100.6.3.6")
+_DER_NULL = b"\x05\x00"
+
+_PrivateKey: TypeAlias = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+@attrs.frozen
+class _Issuer:
+    """A certificate that may sign others, and its key."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey = attrs.field(repr=False)
+
+    def issue(
+        self, subject: x509.Name, key: _PrivateKey, extensions: Sequence[x509.ExtensionType], *, expired: bool = False
+    ) -> x509.Certificate:
+        """Sign a certificate for a server or a client."""
+        leaf = [x509.BasicConstraints(ca=False, path_length=None), *extensions]
+        return _sign(subject, key, leaf, self.certificate.subject, self.key, expired=expired)
+
+
+@implementer(IOpenSSLServerConnectionCreator, IOpenSSLContextFactory)
+@attrs.frozen
+class ServerContextFactory:
+    """
+    What makes the TLS connections of a server, for ``listenSSL`` or ``TLSMemoryBIOFactory``.
+
+    :ivar context: the OpenSSL context they have in common.
+    """
+
+    context: SSL.Context
+
+    def getContext(self) -> SSL.Context:
+        """
+        Give the context.
+
+        :returns: always the same one.
+        """
+        return self.context
+
+    def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
+        """
+        Make the OpenSSL side of one connection.
+
+        :param tlsProtocol: the protocol that will drive it.
+        :returns: the connection.
+        """
+        return SSL.Connection(self.context)
+
+
+class Authority:
+    """
+    A throw-away certificate authority, the intermediate authority below it, and a team's signing key.
+
+    :ivar ca_pem: the certificate of the authority: what a client takes as ``trust_root``.
+    :ivar p8: a signing key as Apple hands it out, PKCS#8 in PEM.
+    :ivar public_key: what the tokens signed with it are verified with.
+    :ivar key_id: the identifier of that key.
+    :ivar team_id: the identifier of its team.
+    """
+
+    key_id = "ABC123DEFG"
+    team_id = "DEF123GHIJ"
+
+    def __init__(self) -> None:
+        self._root = _authority("txapns simulator root", None)
+        self._intermediate = _authority("txapns simulator intermediate", self._root)
+        self.ca_pem = self._root.certificate.public_bytes(Encoding.PEM)
+        signing_key = ec.generate_private_key(ec.SECP256R1())
+        self.p8 = _key_pem(signing_key, NoEncryption())
+        self.public_key = signing_key.public_key()
+
+    def server_certificate(
+        self,
+        names: Sequence[str] = ("localhost",),
+        addresses: Sequence[str] = ("127.0.0.1", "::1"),
+        *,
+        expired: bool = False,
+    ) -> bytes:
+        """
+        Make a server's certificate.
+
+        :param names: the host names it is for.
+        :param addresses: the IP addresses it is for.
+        :param expired: whether its last day is over.
+        :returns: certificate and private key in PEM.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        extensions: list[x509.ExtensionType] = [x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])]
+        hosts: list[x509.GeneralName] = [x509.DNSName(name) for name in names]
+        hosts += [x509.IPAddress(ipaddress.ip_address(address)) for address in addresses]
+        if hosts:
+            extensions.append(x509.SubjectAlternativeName(hosts))
+        certificate = self._root.issue(_name("txapns simulator"), key, extensions, expired=expired)
+        return certificate.public_bytes(Encoding.PEM) + _key_pem(key, NoEncryption())
+
+    def server_options(
+        self,
+        alpn: tuple[bytes, ...],
+        *,
+        tls12: bool = False,
+        tickets: bool = True,
+        require_certificate: bool = False,
+        certificate: bytes | None = None,
+    ) -> ServerContextFactory:
+        """
+        Make the context factory of a server, which asks clients for a certificate of this authority.
+
+        :param alpn: the protocols it speaks, the preferred one first.
+        :param tls12: whether TLS 1.2 is the newest version it speaks.
+        :param tickets: whether it gives out session tickets.
+        :param require_certificate: whether a client without a certificate is turned away.
+        :param certificate: what :meth:`server_certificate` gave; left out, one for localhost is made.
+        :returns: what ``listenSSL`` or ``TLSMemoryBIOFactory`` take.
+        """
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_min_proto_version(SSL.TLS1_2_VERSION)
+        if tls12:
+            context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        if not tickets:
+            context.set_options(SSL.OP_NO_TICKET)
+        pem = certificate or self.server_certificate()
+        context.use_certificate(x509.load_pem_x509_certificate(pem))
+        context.use_privatekey(_private_key(pem))
+        self._ask_for_certificate(context, require_certificate)
+        context.set_alpn_select_callback(lambda _, offered: _first_of(alpn, offered))
+        return ServerContextFactory(context)
+
+    def _ask_for_certificate(self, context: SSL.Context, required: bool) -> None:
+        store = context.get_cert_store()
+        assert store is not None
+        store.add_cert(crypto.X509.from_cryptography(self._root.certificate))
+        context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if required else 0))
+        # OpenSSL resumes no session with a client's certificate unless it knows whose sessions they are.
+        context.set_session_id(b"txapns")
+
+    def client_pem(
+        self,
+        topic: str = "com.example.app",
+        *,
+        key_type: Literal["ec", "rsa"] = "ec",
+        environments: Sequence[str] = ("sandbox", "production"),
+        topics: Sequence[str] | None = None,
+        expired: bool = False,
+        intermediate: bool = False,
+        passphrase: bytes | None = None,
+    ) -> bytes:
+        """
+        Make a provider's certificate, with Apple's marks in it.
+
+        :param topic: the bundle identifier of its app.
+        :param key_type: the kind of its key, ``"ec"`` or ``"rsa"``.
+        :param environments: the environments that take it, of ``"sandbox"`` and ``"production"``.
+        :param topics: the topics of a certificate for several, which names them; left out, it is not one of these.
+        :param expired: whether its last day is over.
+        :param intermediate: whether an intermediate authority issued it, whose certificate is then added.
+        :param passphrase: encrypts the private key; left out, it is in clear.
+        :returns: certificate, intermediate certificate if any, and private key in PEM.
+        """
+        key = _client_key(key_type)
+        issuer = self._intermediate if intermediate else self._root
+        certificates = [issuer.issue(_client_name(topic), key, _marks(environments, topics), expired=expired)]
+        if intermediate:
+            certificates.append(issuer.certificate)
+        pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
+        return pem + _key_pem(key, _encryption(passphrase))
+
+    def client_pkcs12(self, topic: str = "com.example.app", passphrase: bytes | None = b"txapns") -> bytes:
+        """
+        Make a provider's certificate as macOS exports it.
+
+        :param topic: the bundle identifier of its app.
+        :param passphrase: encrypts the file; None leaves it in clear.
+        :returns: the content of a ``.p12`` file.
+        """
+        key = ec.generate_private_key(ec.SECP256R1())
+        certificate = self._root.issue(_client_name(topic), key, _marks(tuple(_ENVIRONMENTS), None))
+        return pkcs12.serialize_key_and_certificates(b"txapns", key, certificate, None, _encryption(passphrase))
+
+
+def _authority(name: str, above: _Issuer | None) -> _Issuer:
+    key = ec.generate_private_key(ec.SECP256R1())
+    extensions = [
+        x509.BasicConstraints(ca=True, path_length=None),
+        x509.KeyUsage(
+            digital_signature=False,
+            content_commitment=False,
+            key_encipherment=False,
+            data_encipherment=False,
+            key_agreement=False,
+            key_cert_sign=True,
+            crl_sign=True,
+            encipher_only=False,
+            decipher_only=False,
+        ),
+    ]
+    signer = above.key if above else key
+    issuer = above.certificate.subject if above else _name(name)
+    return _Issuer(_sign(_name(name), key, extensions, issuer, signer), key)
+
+
+def _sign(
+    subject: x509.Name,
+    key: _PrivateKey,
+    extensions: Sequence[x509.ExtensionType],
+    issuer: x509.Name,
+    signer: ec.EllipticCurvePrivateKey,
+    *,
+    expired: bool = False,
+) -> x509.Certificate:
+    # It begins in the past for clocks that are behind; the whole is less than the 398 days which strict clients allow.
+    today = datetime.now(timezone.utc)
+    begins, ends = today - timedelta(days=30), today + timedelta(days=-1 if expired else 365)
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(begins)
+        .not_valid_after(ends)
+        # Strict verifiers, as Python's since 3.13, want both key identifiers (RFC 5280, section 4.2.1).
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
+    )
+    for extension in extensions:
+        builder = builder.add_extension(
+            extension, critical=isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
+        )
+    return builder.sign(signer, hashes.SHA256())
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _client_name(topic: str) -> x509.Name:
+    common_name = f"Apple Push Services: {topic}"[:64]  # the most that X.520 allows
+    return x509.Name([x509.NameAttribute(NameOID.USER_ID, topic), x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
+
+
+def _private_key(pem: bytes) -> _PrivateKey:
+    key = load_pem_private_key(pem, None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
+    return key
+
+
+def _first_of(spoken: Sequence[bytes], offered: Sequence[bytes]) -> bytes | object:
+    """Choose a protocol by the server's preference."""
+    return next((protocol for protocol in spoken if protocol in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
+
+
+def _client_key(key_type: Literal["ec", "rsa"]) -> _PrivateKey:
+    if key_type == "rsa":
+        return rsa.generate_private_key(public_exponent=65_537, key_size=2048)
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def _marks(environments: Sequence[str], topics: Sequence[str] | None) -> list[x509.ExtensionType]:
+    marks: list[x509.ExtensionType] = [x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])]
+    marks += [x509.UnrecognizedExtension(_ENVIRONMENTS[environment], _DER_NULL) for environment in environments]
+    if topics is not None:
+        marks.append(x509.UnrecognizedExtension(_TOPICS, _topic_list(topics)))
+    return marks
+
+
+def _topic_list(topics: Sequence[str]) -> bytes:
+    """Apple's list of topics: each a string, followed by a sequence of the kinds of push it is for."""
+    elements = [_utf8(topic) + _element(0x30, _utf8(_kind(topic))) for topic in topics]
+    return _element(0x30, b"".join(elements))
+
+
+def _kind(topic: str) -> str:
+    suffix = topic.rpartition(".")[2]
+    return suffix if suffix in {"voip", "complication"} else "app"
+
+
+def _utf8(text: str) -> bytes:
+    return _element(0x0C, text.encode())
+
+
+def _element(tag: int, content: bytes) -> bytes:
+    """One element of DER; a length of 128 or more is preceded by the number of its own bytes (X.690, section 8.1.3)."""
+    length = len(content)
+    if length < 0x80:
+        return bytes([tag, length]) + content
+    size = (length.bit_length() + 7) // 8
+    return bytes([tag, 0x80 | size]) + length.to_bytes(size, "big") + content
+
+
+def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
+    return NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+
+
+def _key_pem(key: _PrivateKey, encryption: KeySerializationEncryption) -> bytes:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, encryption)
