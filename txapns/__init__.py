@@ -1,0 +1,47 @@
+"""
+Apple push notifications for Twisted: the HTTP/2 provider API and the enhanced binary protocol, behind one API.
+"""
+
+from txapns.batch import Token, Tokens
+from txapns.binary import EnhancedNotificationProtocol
+from txapns.client import APNSClient, ClientStatus, Session
+from txapns.credentials import Certificate, Credential, ProviderToken
+from txapns.errors import APNSError
+from txapns.factory import APNSClientFactory
+from txapns.gateway import Gateway
+from txapns.http2 import ProviderAPIProtocol
+from txapns.notification import Notification, Priority, PushType
+from txapns.reasons import Action, Reason, Status
+from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
+from txapns.tls import ClientContextFactory
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "APNSClient",
+    "APNSClientFactory",
+    "APNSError",
+    "Accepted",
+    "Action",
+    "Batch",
+    "Certificate",
+    "ClientContextFactory",
+    "ClientStatus",
+    "Credential",
+    "EnhancedNotificationProtocol",
+    "Gateway",
+    "Notification",
+    "Priority",
+    "ProviderAPIProtocol",
+    "ProviderToken",
+    "PushType",
+    "Reason",
+    "Rejection",
+    "Session",
+    "Status",
+    "Token",
+    "Tokens",
+    "Uncertain",
+    "Unsent",
+    "__version__",
+]

@@ -1,0 +1,51 @@
+"""
+How long to wait before the next attempt to connect: a delay with a memory.
+
+Opening connections in quick succession looks like an attack to Apple, and gets the address blocked for a while. So
+each failure doubles the delay, from one second to a minute, and only a session that proved itself resets it: a TCP
+connection alone proves nothing, since a refused certificate shows later.
+"""
+
+from __future__ import annotations
+
+from random import random
+
+import attrs
+
+__all__ = ["Backoff"]
+
+
+@attrs.define
+class Backoff:
+    """
+    Exponential delays with jitter.
+
+    :ivar initial: the first delay, in seconds.
+    :ivar maximum: the longest delay, in seconds.
+    :ivar factor: how much longer each delay is than the one before.
+    :ivar jitter: the part of the delay that is left to chance, 0 to 1, so that many clients do not return at once.
+        Chance only shortens a delay.
+    """
+
+    initial: float = 1.0
+    maximum: float = 60.0
+    factor: float = 2.0
+    jitter: float = 0.2
+    _failures: int = attrs.field(default=0, init=False)
+
+    def next_delay(self) -> float:
+        """
+        Note one more failure.
+
+        :returns: how long to wait before the next attempt, in seconds.
+        """
+        delay = self.initial
+        for _ in range(self._failures):
+            delay = min(delay * self.factor, self.maximum)
+        if delay < self.maximum:
+            self._failures += 1
+        return delay * (1.0 - self.jitter * random())  # noqa: S311 (chance, not a secret)
+
+    def reset(self) -> None:
+        """A session proved itself: the next failure is the first."""
+        self._failures = 0

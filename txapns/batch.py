@@ -1,0 +1,419 @@
+"""
+Identifiers in, one ``Deferred`` out.
+
+A :class:`Sending` stands between the caller's iterable and the pool. It is asked for deliveries only when a connection
+has room for them, pulls just as many tokens, and keeps nothing of what was accepted but the count; so a cursor over ten
+million rows costs the memory of what is under way and of what failed.
+
+An async iterable is read ahead by at most :data:`READ_AHEAD` tokens, by one coroutine a batch.
+
+Hot path: per notification there is one :class:`~txapns.delivery.Delivery`, and one call when it is settled.
+"""
+
+from __future__ import annotations
+
+from binascii import unhexlify
+from collections import deque
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txapns.delivery import Delivery
+from txapns.errors import APNSError, ClientClosed, DeadlinePassed, InvalidToken, TokensFailed
+from txapns.interfaces import IOutcomes, IWork
+from txapns.notification import Notification
+from txapns.pool import Pool
+from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
+
+__all__ = ["Sending", "SingleSending", "Token", "Tokens", "Triple", "device_of", "numbered", "triples_of"]
+
+T = TypeVar("T")
+
+#: A device token: hexadecimal text, or raw octets.
+Token = str | bytes
+#: One token, or a pair of the caller's identifier and a token.
+Entry = Token | tuple[Hashable, Token]
+#: What ``APNSClient.send`` takes.
+Tokens = Mapping[Hashable, Token] | Iterable[Entry] | AsyncIterable[Entry]
+#: What ``APNSClient.send_many`` takes an iterable of.
+Triple = tuple[Hashable, Notification, Token]
+
+#: How many tokens of an async iterable are kept ready.
+READ_AHEAD = 1_000
+#: How many tokens are reported unsent at a time, when a batch is given up with many to go.
+DRAIN = 1_000
+
+
+class _Pending(Exception):
+    """An async iterable has yielded nothing more yet."""
+
+
+def device_of(token: object) -> bytes:
+    """
+    Find the octets of a device token.
+
+    :param token: hexadecimal text or raw octets.
+    :returns: the octets.
+    :raises InvalidToken: it is neither.
+    """
+    if isinstance(token, str):
+        try:
+            device = unhexlify(token)
+        except ValueError:
+            fault = "an odd number of digits" if len(token) % 2 else "something other than hexadecimal digits"
+            raise InvalidToken(f"a device token of {len(token)} characters has {fault}") from None
+    elif isinstance(token, bytes):
+        device = token
+    else:
+        raise InvalidToken(f"a device token is hexadecimal text or raw bytes, not {type(token).__name__}")
+    if not device:
+        raise InvalidToken("the device token is empty")
+    return device
+
+
+def numbered(entries: Iterable[Entry]) -> Iterator[tuple[Hashable, Token]]:
+    """
+    Give those entries that have none an identifier: their position.
+
+    :param entries: tokens, or pairs of identifier and token.
+    :returns: pairs.
+    """
+    for position, entry in enumerate(entries):
+        yield entry if isinstance(entry, tuple) and len(entry) == 2 else (position, entry)
+
+
+async def _numbered(entries: AsyncIterable[Entry]) -> AsyncIterator[tuple[Hashable, Token]]:
+    position = 0
+    async for entry in entries:
+        yield entry if isinstance(entry, tuple) and len(entry) == 2 else (position, entry)
+        position += 1
+
+
+def triples_of(notification: Notification, tokens: Tokens) -> Iterable[Triple] | AsyncIterable[Triple]:
+    """
+    Pair one notification with many tokens.
+
+    :param notification: the notification.
+    :param tokens: tokens, pairs, or a mapping.
+    :returns: triples; asynchronous if the tokens are.
+    :raises TypeError: a single token was given.
+    """
+    if isinstance(tokens, (str, bytes)):
+        raise TypeError("send() takes an iterable of tokens; send_one() takes a single one")
+    if isinstance(tokens, AsyncIterable):
+        return ((identifier, notification, token) async for identifier, token in _numbered(tokens))
+    entries = tokens.items() if isinstance(tokens, Mapping) else tokens
+    return ((identifier, notification, token) for identifier, token in numbered(entries))
+
+
+class _ReadAhead(Generic[T]):
+    """
+    An iterator over an async iterable: it raises ``_Pending`` where it would have to wait.
+
+    :param items: the async iterable.
+    :param arrived: called when there is something after there was nothing, or the end.
+    """
+
+    def __init__(self, items: AsyncIterable[T], arrived: Callable[[], None]) -> None:
+        self._items = items
+        self._arrived = arrived
+        self._ready: deque[T] = deque()
+        self._room: Deferred[None] | None = None
+        self._ended = False
+        self._error: Exception | None = None
+        self._reading: Deferred[None] | None = None
+
+    @property
+    def available(self) -> bool:
+        """Whether ``next`` would not have to wait."""
+        return bool(self._ready) or self._ended
+
+    def start(self) -> None:
+        """Begin to read."""
+        self._reading = Deferred.fromCoroutine(self._read())
+        self._reading.addErrback(_cancelled)
+
+    def close(self) -> None:
+        """Read no more."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _read(self) -> None:
+        try:
+            async for item in self._items:
+                self._ready.append(item)
+                if len(self._ready) == 1:
+                    self._arrived()
+                if len(self._ready) >= READ_AHEAD:
+                    self._room = Deferred()
+                    await self._room
+        except Exception as error:  # the caller's own, to be told to the caller
+            self._error = error
+        self._ended = True
+        self._arrived()
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    def __next__(self) -> T:
+        if self._ready:
+            item = self._ready.popleft()
+            if not self._ready and self._room is not None:
+                room, self._room = self._room, None
+                room.callback(None)
+            return item
+        if not self._ended:
+            raise _Pending
+        if self._error is not None:
+            raise self._error
+        raise StopIteration
+
+
+def _cancelled(reason: Failure) -> None:
+    """A batch that was cancelled reads no further."""
+    reason.trap(CancelledError)
+
+
+@implementer(IOutcomes, IWork)
+class Sending:
+    """
+    One batch under way.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param pool: where to send it.
+    :param triples: identifier, notification and token of each.
+    :param resend: how ``Batch.retry`` sends again.
+    :param deadline: after how many seconds no more are asked; ``None`` for never.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        pool: Pool,
+        triples: Iterable[Triple] | AsyncIterable[Triple],
+        resend: Callable[[list[Unsent | Uncertain]], Deferred[Batch]],
+        deadline: float | None = None,
+    ) -> None:
+        self._clock = clock
+        self._pool = pool
+        self._resend = resend
+        self._ahead: _ReadAhead[Triple] | None = None
+        if isinstance(triples, AsyncIterable):
+            self._ahead = _ReadAhead(triples, self._arrived)
+            self._triples: Iterator[Triple] = iter(self._ahead)
+        else:
+            self._triples = iter(triples)
+        self.exhausted = False
+        self._outstanding = 0
+        self._accepted = 0
+        self._failed: dict[Hashable, Rejection] = {}
+        self._unsent: dict[Hashable, Unsent] = {}
+        self._uncertain: dict[Hashable, Uncertain] = {}
+        self._given_up: APNSError | None = None
+        self._token_error: Exception | None = None
+        self._done = False
+        self._result: Deferred[Batch] = Deferred(lambda _: self._cancel())
+        self._deadline = None if deadline is None else clock.callLater(deadline, self._expire, deadline)
+
+    def start(self) -> Deferred[Batch]:
+        """
+        Begin.
+
+        :returns: a ``Deferred`` of the batch.
+        """
+        if self._ahead is not None:
+            self._ahead.start()
+        self._pool.add(self)
+        return self._result
+
+    # IWork
+
+    @property
+    def available(self) -> bool:
+        """Whether there may be something to take now."""
+        return not self.exhausted and (self._ahead is None or self._ahead.available)
+
+    def take(self, count: int, octets: int) -> list[Delivery]:
+        """
+        Pull the next tokens.
+
+        :param count: how many at the most.
+        :param octets: until how many octets of payload; the last may go beyond.
+        :returns: a delivery for each token that can be sent at all; the others are unsent.
+        """
+        taken: list[Delivery] = []
+        triples = self._triples
+        try:
+            while octets > 0 and len(taken) < count:
+                identifier, notification, token = next(triples)
+                try:
+                    device = device_of(token)
+                except InvalidToken as error:
+                    self._unsent[identifier] = Unsent(identifier, token, error, notification)
+                    continue
+                octets -= len(notification.body)
+                taken.append(Delivery(self, identifier, token, device, notification))
+        except _Pending:
+            pass
+        except StopIteration:
+            self.exhausted = True
+        except Exception as error:  # the caller's own, to be told to the caller
+            self._token_error = error
+            self.exhausted = True
+        self._outstanding += len(taken)
+        self._check_done()
+        return taken
+
+    def give_up(self, error: APNSError) -> None:
+        """
+        Report what is not yet taken as unsent, a part at a time, since it may be long.
+
+        :param error: why.
+        """
+        if self._given_up is None and not self._done:
+            self._given_up = error
+            self._drain()
+
+    # IOutcomes
+
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """APNs took it."""
+        self._accepted += 1
+        self._outstanding -= 1
+        if not self._outstanding:
+            self._check_done()
+
+    def rejected(
+        self, delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None
+    ) -> None:
+        """APNs refused it."""
+        identifier = delivery.identifier
+        self._failed[identifier] = Rejection(identifier, delivery.token, status, reason, timestamp, apns_id)
+        self._settled()
+
+    def unsent(self, delivery: Delivery, error: Exception) -> None:
+        """APNs did not process it."""
+        identifier = delivery.identifier
+        self._unsent[identifier] = Unsent(identifier, delivery.token, error, delivery.notification)
+        self._settled()
+
+    def uncertain(self, delivery: Delivery, error: Exception) -> None:
+        """Nobody can tell."""
+        identifier = delivery.identifier
+        self._uncertain[identifier] = Uncertain(identifier, delivery.token, error, delivery.notification)
+        self._settled()
+
+    def _settled(self) -> None:
+        self._outstanding -= 1
+        self._check_done()
+
+    # Ends.
+
+    def _check_done(self) -> None:
+        if self._done or self._outstanding or not self.exhausted:
+            return
+        self._done = True
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        batch = Batch(self._accepted, self._failed, self._unsent, self._uncertain, self._resend)
+        if self._token_error is None:
+            self._result.callback(batch)
+            return
+        failed = TokensFailed(f"the iterable of tokens raised {type(self._token_error).__name__}", batch)
+        failed.__cause__ = self._token_error
+        self._result.errback(failed)
+
+    def _arrived(self) -> None:
+        """The async iterable has something."""
+        if self._given_up is not None:
+            self._drain()
+        elif not self._done:
+            self._pool.feed()
+
+    def _drain(self) -> None:
+        """Pull what is left, only to report it unsent."""
+        if self._done or self._given_up is None:
+            return
+        for delivery in self.take(DRAIN, 2**63):
+            self.unsent(delivery, self._given_up)
+        if self.available:
+            self._clock.callLater(0, self._drain)
+
+    def _expire(self, deadline: float) -> None:
+        error = DeadlinePassed(f"the batch's deadline of {deadline:g} s came before it was asked")
+        self.give_up(error)
+        self._pool.withdraw(self, error)
+
+    def _cancel(self) -> None:
+        """Stop feeding, and drop what waits; what is under way is settled with nobody to tell."""
+        self._done = self.exhausted = True
+        if self._deadline is not None and self._deadline.active():
+            self._deadline.cancel()
+        if self._ahead is not None:
+            self._ahead.close()
+        self._pool.withdraw(self, ClientClosed("the batch was cancelled"))
+        self._pool.feed()
+
+
+@implementer(IOutcomes)
+class SingleSending:
+    """
+    One notification under way, on its own.
+
+    :param pool: where to send it.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self._pool = pool
+        self._result: Deferred[Accepted | Rejection] = Deferred(lambda _: self._cancel())
+        self._done = False
+
+    def start(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
+        """
+        Begin.
+
+        :param notification: what to send.
+        :param token: to which device.
+        :returns: a ``Deferred`` of what APNs said.
+        :raises InvalidToken: the token cannot stand in a request.
+        """
+        self._pool.submit(Delivery(self, 0, token, device_of(token), notification))
+        return self._result
+
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """APNs took it."""
+        texts = {name: value.decode("utf-8", "replace") for name, value in headers}
+        self._settle(Accepted(0, delivery.token, texts.get(b"apns-id"), texts.get(b"apns-unique-id")))
+
+    def rejected(
+        self, delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None
+    ) -> None:
+        """APNs refused it."""
+        self._settle(Rejection(0, delivery.token, status, reason, timestamp, apns_id))
+
+    def unsent(self, delivery: Delivery, error: Exception) -> None:
+        """APNs did not process it."""
+        self._fail(error)
+
+    def uncertain(self, delivery: Delivery, error: Exception) -> None:
+        """Nobody can tell."""
+        self._fail(error)
+
+    def _settle(self, outcome: Accepted | Rejection) -> None:
+        if not self._done:
+            self._done = True
+            self._result.callback(outcome)
+
+    def _fail(self, error: Exception) -> None:
+        if not self._done:
+            self._done = True
+            self._result.errback(error)
+
+    def _cancel(self) -> None:
+        self._done = True
+        self._pool.withdraw(self, ClientClosed("the notification was cancelled"))

@@ -1,0 +1,262 @@
+"""
+The enhanced binary protocol's session: notifications out, at most one error packet in.
+
+Success is silent in this protocol. What was written is kept, in order, until one of these is known:
+
+*An error packet.* Everything before the notification that it names was accepted, that one was refused, everything
+after it was discarded by the server and is handed back to be sent on another connection. Status 10 (shutdown) names
+the last one *accepted*.
+
+*Settle time.* No error packet came for ``settle_time`` seconds after a notification was written and the transport's
+buffers were empty: it counts as accepted. Apple answers within a round trip, so two seconds are generous; but an
+answer that comes later still (a stalled network, a server that does not read) is then too late to be told, and the
+notification it names was counted as accepted.
+
+*A barrier.* With ``barrier=True`` nothing is taken for granted: when no more is waiting, or the window is full, a
+deliberately invalid notification (with an empty token) is sent last. Its rejection proves that all before it were
+accepted. It costs the connection, since the server closes after every error.
+
+*The end.* A connection that closes without an error packet leaves everything kept *uncertain*.
+
+Source: Apple's archived "Binary Provider API" and "Legacy Notification Format"; technical note TN2265.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from txapns import reasons
+from txapns.credentials import Credential
+from txapns.delivery import Delivery
+from txapns.errors import (
+    AnswerTimeout,
+    APNSError,
+    ConnectionLost,
+    CredentialRefused,
+    InvalidNotification,
+    RemoteError,
+    WireError,
+)
+from txapns.interfaces import ISessionEvents
+from txapns.protocol import GatewayProtocol
+from txapns.wire import frames
+from txapns.wire.frames import ErrorPacket, ErrorParser
+from txapns.wire.unconfirmed import Window
+
+__all__ = ["EnhancedNotificationProtocol"]
+
+#: How many notifications may be unconfirmed on one connection.
+WINDOW = 100_000
+#: How many octets of payload are taken at once: about what fills the transport's buffers.
+TAKE = 65_536
+#: A notification without an expiration is stored as long as the provider API stores one, in seconds (30 days);
+#: the binary protocol has no way to leave it open.
+STORED = 30 * 24 * 3600
+
+
+class EnhancedNotificationProtocol(GatewayProtocol):
+    """
+    A session of the enhanced binary protocol.
+
+    :param events: who is told how the session fares.
+    :param clock: the reactor, or a ``Clock``.
+    :param credential: the certificate shown in the handshake.
+    :param timeout: how long a stalled write or the answer to the barrier may take, in seconds.
+    :param settle_time: how long after it was written a notification counts as accepted, in seconds.
+    :param barrier: confirm by a barrier instead.
+    """
+
+    def __init__(
+        self,
+        events: ISessionEvents,
+        clock: IReactorTime,
+        credential: Credential | None = None,
+        timeout: float = 30.0,
+        settle_time: float = 2.0,
+        barrier: bool = False,
+    ) -> None:
+        super().__init__(events, clock, timeout, credential)
+        self._settle_time = settle_time
+        self._barrier = barrier
+        # None stands for the barrier.
+        self._window: Window[Delivery | None] = Window()
+        self._parser = ErrorParser()
+        # The last identifier of each write and when it was written, oldest first.
+        self._writes: deque[tuple[float, int]] = deque()
+        self._settling: IDelayedCall | None = None
+        self._deadline: IDelayedCall | None = None
+        self._barrier_identifier: int | None = None
+        self._answered = False
+
+    @property
+    def in_flight(self) -> int:
+        """How many notifications are not confirmed."""
+        return len(self._window)
+
+    def started(self) -> None:
+        """There is no greeting: the session is ready at once."""
+        self.become_ready()
+
+    def room(self) -> tuple[int, int]:
+        """How many notifications it would take now, and how many octets of payloads in one write."""
+        if self._paused or self._draining or not self._ready:
+            return 0, 0
+        return WINDOW - len(self._window), TAKE
+
+    def deliver(self, deliveries: list[Delivery]) -> None:
+        """
+        Write a frame for each, all in one write.
+
+        :param deliveries: at most as many as there is room for.
+        """
+        default = int(self._clock.seconds()) + STORED
+        window = self._window
+        identifier = 0
+        octets: list[bytes] = []
+        for delivery in deliveries:
+            notification = delivery.notification
+            expiration = default if notification.expiration is None else notification.expiration
+            try:
+                frame = frames.encode_framed(
+                    window.next_identifier, delivery.device, notification.body, expiration, notification.priority
+                )
+            except InvalidNotification as error:
+                delivery.outcomes.unsent(delivery, error)
+                continue
+            identifier = window.push(delivery)
+            octets.append(frame)
+        if octets:
+            self._write(b"".join(octets), identifier)
+        if len(window) >= WINDOW:
+            self.flush()
+
+    def flush(self) -> None:
+        """Nothing more is waiting: with ``barrier``, ask for the proof now."""
+        if not self._barrier or not self._ready or not self._window or self._barrier_identifier is not None:
+            return
+        self._barrier_identifier = self._window.push(None)
+        self._write(frames.encode_barrier(self._barrier_identifier), self._barrier_identifier)
+        self._arm(f"the gateway did not answer the barrier within {self._timeout:g} s")
+        self.drain(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        """The error packet, or a part of it. What follows it says nothing."""
+        if self._answered:
+            return
+        try:
+            packet = self._parser.receive(data)
+        except WireError as error:
+            self.abort(error)
+            return
+        if packet is not None:
+            self._answered = True
+            self._apply(packet)
+
+    def pauseProducing(self) -> None:
+        """The server reads more slowly than we write; it has ``timeout`` to go on."""
+        super().pauseProducing()
+        self._arm(f"the gateway has not read for {self._timeout:g} s")
+
+    def resumeProducing(self) -> None:
+        """What was written is on its way only now: its settle time begins."""
+        if self._barrier_identifier is None:
+            self._disarm()
+        now = self._clock.seconds()
+        self._writes = deque((now, identifier) for _, identifier in self._writes)
+        self._schedule()
+        super().resumeProducing()
+
+    def ended(self, error: APNSError) -> list[Delivery]:
+        """Without an error packet everything unconfirmed is in doubt, but for a refused handshake."""
+        self._disarm()
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        left = [delivery for delivery in self._window.abandon() if delivery is not None]
+        if isinstance(error, CredentialRefused) and not self._proved:
+            return left  # the handshake failed, so the server read none of it
+        if self._parser.pending:
+            error = ConnectionLost(f"the connection ended within an error packet: {error}")
+        for delivery in left:
+            delivery.outcomes.uncertain(delivery, error)
+        return []
+
+    def _write(self, octets: bytes, identifier: int) -> None:
+        self._writes.append((self._clock.seconds(), identifier))
+        assert self.transport is not None
+        self.transport.write(octets)
+        self._schedule()
+
+    # The settle time.
+
+    def _schedule(self) -> None:
+        if self._settling is None and not self._barrier and not self._paused and self._writes:
+            due = self._writes[0][0] + self._settle_time
+            self._settling = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._settle)
+
+    def _settle(self) -> None:
+        """Whatever was written long enough ago counts as accepted."""
+        self._settling = None
+        if self._paused:
+            return
+        due = self._clock.seconds() - self._settle_time
+        while self._writes and self._writes[0][0] <= due:
+            _, identifier = self._writes.popleft()
+            self._accept(self._window.settle_through(identifier))
+            self.prove()
+        self._schedule()
+        self._events.session_room(self)
+        self.close_if_drained()
+
+    def _accept(self, deliveries: list[Delivery | None]) -> None:
+        for delivery in deliveries:
+            if delivery is not None:
+                delivery.outcomes.accepted(delivery, ())
+
+    # Deadlines.
+
+    def _arm(self, message: str) -> None:
+        if self._deadline is None:
+            self._deadline = self._clock.callLater(self._timeout, self._expire, message)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self, message: str) -> None:
+        self._deadline = None
+        self.abort(AnswerTimeout(message))
+
+    # The error packet.
+
+    def _apply(self, packet: ErrorPacket) -> None:
+        """Sort everything unconfirmed by what the packet says, and leave the connection."""
+        status, identifier = packet.status, packet.identifier
+        name = reasons.status_name(status)
+        if self._barrier_identifier is not None and identifier == 0 and status == reasons.Status.MISSING_DEVICE_TOKEN:
+            # Apple answered an empty token with identifier 0. Only the barrier has one.
+            identifier = self._barrier_identifier
+        verdict = self._window.refuse(status, identifier)
+        credential = reasons.action(status, name) is reasons.Action.CREDENTIAL
+        if not credential and not verdict.uncertain:
+            self.prove()
+        self.drain(CredentialRefused(reasons.text(status, name), name) if credential else None)
+        self._accept(verdict.accepted)
+        if verdict.refused is not None:
+            verdict.refused.outcomes.rejected(verdict.refused, status, name, None, None)
+        unknown = RemoteError(
+            f"the gateway reported {name} for a notification it did not name (identifier {identifier})"
+        )
+        for delivery in verdict.uncertain:
+            if delivery is not None:
+                delivery.outcomes.uncertain(delivery, unknown)
+        resend = [delivery for delivery in verdict.resend if delivery is not None]
+        if verdict.accepted or verdict.refused is not None:
+            self._events.session_returned(self, resend)
+        else:
+            self.hand_back(resend)  # nothing was settled, so this may not go on for ever
+        assert self.transport is not None
+        self.transport.abortConnection()  # type: ignore[attr-defined]

@@ -1,0 +1,253 @@
+"""
+What a program uses: an :class:`APNSClient` for each app, or a :class:`Session` that keeps one for each credential.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterable, Hashable, Iterable
+
+import attrs
+from twisted.internet.defer import Deferred, DeferredList, fail
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from txapns.batch import Sending, SingleSending, Token, Tokens, Triple, triples_of
+from txapns.credentials import Certificate, Credential
+from txapns.errors import APNSError, ClientClosed
+from txapns.gateway import Gateway
+from txapns.notification import Notification
+from txapns.pool import Pool
+from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
+
+__all__ = ["APNSClient", "ClientStatus", "Session"]
+
+
+@attrs.frozen
+class ClientStatus:
+    """
+    How a client fares at one moment.
+
+    :ivar gateway: where it sends.
+    :ivar connection: ``"idle"``, ``"connecting"``, ``"starting"``, ``"ready"``, ``"waiting"`` (for its time to try
+        again) or ``"stopped"``.
+    :ivar in_flight: how many notifications have neither been answered nor given up.
+    :ivar queued: how many notifications wait for a connection, besides what batches have not pulled yet.
+    :ivar last_error: the last trouble with a connection; ``None`` if there was none.
+    """
+
+    gateway: str
+    connection: str
+    in_flight: int
+    queued: int
+    last_error: APNSError | None
+
+
+class APNSClient:
+    """
+    Sends notifications of one app to one gateway, over a connection that it opens when there is something to send,
+    keeps, replaces when it fails, and closes when it was idle for long.
+
+    :param reactor: the reactor.
+    :param credential: a :class:`~txapns.Certificate` or a :class:`~txapns.ProviderToken`.
+    :param gateway: ``"production"``, ``"sandbox"``, a :class:`~txapns.Gateway`, or text that describes one.
+    :param topic: the topic of notifications that name none, usually the app's bundle id. Left out, it is that of a
+        certificate that has several.
+    :param timeout: how long connecting, each answer, and waiting without any progress may take, in seconds.
+    :param idle_timeout: after how many seconds without a notification the connection is closed, to be opened again
+        when needed; ``None`` for never.
+    :raises InvalidGateway: the gateway is not understood.
+    :raises CredentialError: the gateway's protocol has no use for this credential.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        credential: Credential,
+        gateway: str | Gateway = "production",
+        *,
+        topic: str | None = None,
+        timeout: float = 30.0,
+        idle_timeout: float | None = 600.0,
+    ) -> None:
+        self.gateway = Gateway.parse(gateway)
+        self.credential = credential
+        self._reactor = reactor
+        if topic is None and isinstance(credential, Certificate) and credential.needs_topic:
+            topic = credential.topics[0]
+        self._topic = topic
+        self._pool = Pool(reactor, self.gateway, credential, timeout, idle_timeout)
+        self._closed: Deferred[None] | None = None
+        self._used = reactor.seconds()
+
+    def send(self, notification: Notification, tokens: Tokens, *, deadline: float | None = None) -> Deferred[Batch]:
+        """
+        Send one notification to many devices.
+
+        :param notification: what to send.
+        :param tokens: an iterable or async iterable of device tokens (``str`` is hexadecimal, ``bytes`` is raw), or of
+            pairs of an identifier and a token, or a mapping of identifiers to tokens. It is pulled as fast as APNs
+            takes them, so it may be long. Without identifiers the position (0, 1, 2 …) is the identifier.
+        :param deadline: after how many seconds no more are asked, and the rest is reported unsent.
+        :returns: a ``Deferred`` of the :class:`~txapns.Batch`. Cancelling it stops the feeding and drops what waits.
+        :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
+        :raises ClientClosed: (through the ``Deferred``) the client is closed.
+        """
+        notification = self._with_topic(notification)
+        try:
+            triples = triples_of(notification, tokens)
+        except TypeError as error:
+            return fail(error)
+        return self._send(triples, deadline)
+
+    def send_many(
+        self, triples: Iterable[Triple] | AsyncIterable[Triple], *, deadline: float | None = None
+    ) -> Deferred[Batch]:
+        """
+        Send to each device a notification of its own.
+
+        :param triples: an iterable or async iterable of ``(identifier, Notification, token)``.
+        :param deadline: after how many seconds no more are asked, and the rest is reported unsent.
+        :returns: a ``Deferred`` of the :class:`~txapns.Batch`.
+        :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
+        :raises ClientClosed: (through the ``Deferred``) the client is closed.
+        """
+        if isinstance(triples, AsyncIterable):
+            return self._send(((i, self._with_topic(n), token) async for i, n, token in triples), deadline)
+        return self._send(((i, self._with_topic(n), token) for i, n, token in triples), deadline)
+
+    def send_one(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
+        """
+        Send one notification to one device.
+
+        :param notification: what to send.
+        :param token: the device token, hexadecimal text or raw bytes.
+        :returns: a ``Deferred`` of what APNs said.
+        :raises InvalidToken: (through the ``Deferred``) the token cannot stand in a request.
+        :raises APNSError: (through the ``Deferred``) APNs could not be asked, or did not answer; after a
+            :class:`~txapns.errors.ConnectionLost`, :class:`~txapns.errors.StreamReset` or
+            :class:`~txapns.errors.AnswerTimeout` it may have been delivered.
+        """
+        closed = self._refuse_if_closed()
+        if closed is not None:
+            return fail(closed)
+        try:
+            return SingleSending(self._pool).start(self._with_topic(notification), token)
+        except APNSError as error:
+            return fail(error)
+
+    def status(self) -> ClientStatus:
+        """
+        Tell how the client fares.
+
+        :returns: a value that holds no secret.
+        """
+        pool = self._pool
+        return ClientStatus(str(self.gateway), pool.state, pool.in_flight, pool.queued, pool.last_error)
+
+    def close(self) -> Deferred[None]:
+        """
+        Report what waits as unsent, let what is under way be answered, and close.
+
+        :returns: a ``Deferred`` that fires when the connection is closed, within ``timeout`` and a few seconds.
+        """
+        if self._closed is None:
+            self._closed = self._pool.close(ClientClosed("the client was closed before it was asked"))
+        waiting: Deferred[None] = Deferred()
+        self._closed.addCallback(lambda _: waiting.callback(None))
+        return waiting
+
+    @property
+    def unused_since(self) -> float | None:
+        """When it was last used, by the reactor's clock; ``None`` while it has work."""
+        if self._pool.in_flight or self._pool.waiting:
+            return None
+        return self._used
+
+    def _send(
+        self, triples: Iterable[Triple] | AsyncIterable[Triple], deadline: float | None = None
+    ) -> Deferred[Batch]:
+        closed = self._refuse_if_closed()
+        if closed is not None:
+            return fail(closed)
+        return Sending(self._reactor, self._pool, triples, self._resend, deadline).start()
+
+    def _resend(self, again: list[Unsent | Uncertain]) -> Deferred[Batch]:
+        return self._send((outcome.identifier, outcome.notification, outcome.token) for outcome in again)
+
+    def _refuse_if_closed(self) -> ClientClosed | None:
+        self._used = self._reactor.seconds()
+        return None if self._closed is None else ClientClosed("the client is closed")
+
+    def _with_topic(self, notification: Notification) -> Notification:
+        if self._topic is None or notification.topic is not None:
+            return notification
+        return notification.with_topic(self._topic)
+
+
+class Session:
+    """
+    The clients of a program that serves many apps, whose credentials come from a database when they are needed.
+
+    Ask it for the client each time: an equal credential gets the same client, so its connection is shared, however
+    often the credential was loaded anew. Clients that nobody used for ``idle_timeout`` are closed and forgotten.
+
+    :param reactor: the reactor.
+    :param timeout: as for :class:`APNSClient`.
+    :param idle_timeout: as for :class:`APNSClient`, and after how many seconds without use a client is closed;
+        ``None`` for never.
+    """
+
+    def __init__(self, reactor: IReactorTime, *, timeout: float = 30.0, idle_timeout: float | None = 600.0) -> None:
+        self._reactor = reactor
+        self._timeout = timeout
+        self._idle_timeout = idle_timeout
+        self._clients: dict[Hashable, APNSClient] = {}
+        self._sweeping: IDelayedCall | None = None
+
+    def client(
+        self, credential: Credential, gateway: str | Gateway = "production", *, topic: str | None = None
+    ) -> APNSClient:
+        """
+        Find the client for a credential.
+
+        :param credential: a certificate or provider token; compared by fingerprint.
+        :param gateway: as for :class:`APNSClient`.
+        :param topic: as for :class:`APNSClient`.
+        :returns: the one client for these three.
+        :raises InvalidGateway: the gateway is not understood.
+        :raises CredentialError: the gateway's protocol has no use for this credential.
+        """
+        gateway = Gateway.parse(gateway)
+        key = (credential.fingerprint, gateway, topic)
+        client = self._clients.get(key)
+        if client is None:
+            client = self._clients[key] = APNSClient(
+                self._reactor, credential, gateway, topic=topic, timeout=self._timeout, idle_timeout=self._idle_timeout
+            )
+            self._schedule()
+        return client
+
+    def close(self) -> Deferred[None]:
+        """
+        Close all clients.
+
+        :returns: a ``Deferred`` that fires when all are closed.
+        """
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+            self._sweeping = None
+        clients, self._clients = self._clients, {}
+        return DeferredList([client.close() for client in clients.values()]).addCallback(lambda _: None)
+
+    def _schedule(self) -> None:
+        if self._sweeping is None and self._clients and self._idle_timeout is not None:
+            self._sweeping = self._reactor.callLater(self._idle_timeout, self._sweep, self._idle_timeout)
+
+    def _sweep(self, idle_timeout: float) -> None:
+        self._sweeping = None
+        now = self._reactor.seconds()
+        for key, client in list(self._clients.items()):
+            since = client.unused_since
+            if since is not None and now - since >= idle_timeout:
+                del self._clients[key]
+                client.close()
+        self._schedule()

@@ -1,0 +1,92 @@
+"""
+The factory of sessions, and when the next may be tried.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.interfaces import IAddress, IConnector, IReactorTime
+from twisted.internet.protocol import ReconnectingClientFactory
+
+from txapns.backoff import Backoff
+from txapns.binary import EnhancedNotificationProtocol
+from txapns.credentials import Credential
+from txapns.gateway import Gateway
+from txapns.http2 import ProviderAPIProtocol
+from txapns.interfaces import ISessionEvents
+from txapns.protocol import GatewayProtocol
+
+__all__ = ["APNSClientFactory"]
+
+
+class APNSClientFactory(ReconnectingClientFactory):
+    """
+    Builds the sessions of one gateway and credential, and reconnects with back-off.
+
+    It differs from its base in what resets the delay: not a connection that was made, but a session that did what it
+    is for. :class:`~txapns.connection.Connection` stands in for the connector, so that the sessions are opened through
+    endpoints, where a factory hears nothing of connections that failed or were lost.
+
+    :param gateway: where to connect.
+    :param credential: what to authenticate with.
+    :param events: who is told how the sessions fare.
+    :param clock: the reactor, or a ``Clock``.
+    :param timeout: how long an answer may take, in seconds.
+    :param backoff: the delays, which several factories may share.
+    """
+
+    noisy = False
+    # The delays are the Backoff's: the base class is to neither lengthen nor vary them.
+    factor = 1.0
+    jitter = 0.0
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        credential: Credential,
+        events: ISessionEvents,
+        clock: IReactorTime,
+        timeout: float = 30.0,
+        backoff: Backoff | None = None,
+    ) -> None:
+        self._gateway = gateway
+        self._credential = credential
+        self._events = events
+        self._timeout = timeout
+        self._backoff = backoff or Backoff()
+        self.clock: Any = clock
+
+    def buildProtocol(self, addr: IAddress | None) -> GatewayProtocol:
+        """
+        Make the session for a new connection.
+
+        :param addr: the server's address.
+        :returns: the protocol that the gateway speaks.
+        """
+        gateway = self._gateway
+        session: GatewayProtocol
+        if gateway.protocol == "binary":
+            session = EnhancedNotificationProtocol(
+                self._events, self.clock, self._credential, self._timeout, gateway.settle_time, gateway.barrier
+            )
+        else:
+            session = ProviderAPIProtocol(self._events, self.clock, gateway.host, self._credential, self._timeout)
+        session.factory = self
+        return session
+
+    def retry(self, connector: IConnector | None = None) -> None:
+        """
+        Have the connector connect again, after the next delay.
+
+        :param connector: whose ``connect`` to call; left out, the last one's.
+        """
+        if self.continueTrying:
+            self.delay = self._backoff.next_delay()
+        super().retry(connector)  # type: ignore[no-untyped-call]
+
+    def resetDelay(self) -> None:
+        """A session proved itself. After ``stopTrying`` this changes nothing."""
+        if self.continueTrying:
+            self._backoff.reset()
+            super().resetDelay()  # type: ignore[no-untyped-call]

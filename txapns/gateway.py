@@ -1,0 +1,152 @@
+"""
+Which server, which protocol, whom to trust: a :class:`Gateway`.
+
+Apple serves the provider API in two environments; the hosts of the binary protocol were switched off on 31 March
+2021, and are left to whoever still runs a server that speaks it.
+
+Source: "Sending notification requests to APNs" (hosts, and port 2197 besides 443).
+"""
+
+from __future__ import annotations
+
+import attrs
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+
+from txapns.credentials import Certificate, Credential
+from txapns.errors import CredentialError, InvalidGateway
+from txapns.tls import ClientContextFactory
+
+__all__ = ["Gateway"]
+
+_HTTP2 = "http2"
+_BINARY = "binary"
+_PROTOCOLS = (_HTTP2, _BINARY)
+_APPLE = {"production": "api.push.apple.com", "sandbox": "api.sandbox.push.apple.com"}
+
+
+def _text(trust_root: str | bytes | None) -> str | None:
+    return trust_root.decode("ascii") if isinstance(trust_root, bytes) else trust_root
+
+
+def _port(port: int) -> int:
+    if not 0 < port < 65_536:
+        raise InvalidGateway(f"a port is a number from 1 to 65535, not {port}")
+    return port
+
+
+@attrs.frozen
+class Gateway:
+    """
+    A server to send to. Make one with :meth:`http2`, :meth:`binary` or :meth:`parse`.
+
+    :ivar protocol: ``"http2"`` or ``"binary"``.
+    :ivar host: the server's name or address; its certificate has to be valid for it.
+    :ivar port: the TCP port.
+    :ivar trust_root: PEM text of the certificate authorities to trust; ``None`` for the platform's.
+    :ivar feedback_host: the feedback service's name or address, for the binary protocol.
+    :ivar feedback_port: the feedback service's TCP port.
+    :ivar settle_time: after how many seconds without an error packet a notification counts as accepted, for the
+        binary protocol.
+    :ivar barrier: confirm batches by a deliberately invalid last notification instead.
+    """
+
+    protocol: str = attrs.field(validator=attrs.validators.in_(_PROTOCOLS))
+    host: str
+    port: int = attrs.field(converter=_port)
+    trust_root: str | None = attrs.field(default=None, converter=_text, repr=False)
+    feedback_host: str | None = None
+    feedback_port: int | None = None
+    settle_time: float = 2.0
+    barrier: bool = False
+
+    @classmethod
+    def http2(cls, host: str, port: int = 443, *, trust_root: str | bytes | None = None) -> Gateway:
+        """
+        A server of the HTTP/2 provider API.
+
+        :param host: its name or address.
+        :param port: its TCP port.
+        :param trust_root: PEM of the certificate authorities to trust; left out, the platform's.
+        :returns: the gateway.
+        :raises InvalidGateway: the port is not one.
+        """
+        return cls(_HTTP2, host, port, trust_root)
+
+    @classmethod
+    def binary(
+        cls,
+        host: str,
+        port: int = 2195,
+        *,
+        trust_root: str | bytes | None = None,
+        feedback_host: str | None = None,
+        feedback_port: int = 2196,
+        settle_time: float = 2.0,
+        barrier: bool = False,
+    ) -> Gateway:
+        """
+        A server of the enhanced binary protocol.
+
+        :param host: its name or address.
+        :param port: its TCP port.
+        :param trust_root: PEM of the certificate authorities to trust; left out, the platform's.
+        :param feedback_host: the feedback service's name or address; left out, ``host``.
+        :param feedback_port: the feedback service's TCP port.
+        :param settle_time: after how many seconds without an error packet a notification counts as accepted.
+        :param barrier: prove acceptance by a deliberately invalid last notification instead of by waiting; each
+            batch then costs a connection.
+        :returns: the gateway.
+        :raises InvalidGateway: a port is not one.
+        """
+        feedback = feedback_host or host
+        return cls(_BINARY, host, port, trust_root, feedback, _port(feedback_port), settle_time, barrier)
+
+    @classmethod
+    def parse(cls, description: str | Gateway, *, trust_root: str | bytes | None = None) -> Gateway:
+        """
+        Read a gateway from text.
+
+        :param description: ``"production"``, ``"sandbox"``, or a text like ``"http2:host=localhost:port=2197"`` or
+            ``"binary:host=localhost:port=2195"``; a :class:`Gateway` is returned as it is.
+        :param trust_root: PEM of the certificate authorities to trust; left out, the platform's.
+        :returns: the gateway.
+        :raises InvalidGateway: the text is not understood.
+        """
+        if isinstance(description, Gateway):
+            return description
+        if description in _APPLE:
+            return cls.http2(_APPLE[description], trust_root=trust_root)
+        protocol, _, rest = description.partition(":")
+        fields = dict(part.partition("=")[::2] for part in rest.split(":"))
+        if protocol not in _PROTOCOLS or "host" not in fields or not set(fields) <= {"host", "port"}:
+            raise InvalidGateway(
+                f"{description!r} is no gateway: say production, sandbox, http2:host=NAME:port=N or "
+                "binary:host=NAME:port=N"
+            )
+        port = fields.get("port", "443" if protocol == _HTTP2 else "2195")
+        if not (port.isascii() and port.isdigit()):
+            raise InvalidGateway(f"a port is a number from 1 to 65535, not {port!r}")
+        make = cls.http2 if protocol == _HTTP2 else cls.binary
+        return make(fields["host"], int(port), trust_root=trust_root)
+
+    def endpoint(self, reactor: IReactorTime, credential: Credential, timeout: float = 30.0) -> IStreamClientEndpoint:
+        """
+        Make the endpoint that connects to it: TCP to a freshly resolved address, then TLS with the host verified.
+
+        :param reactor: the reactor.
+        :param credential: what to authenticate with; a certificate is presented in the handshake.
+        :param timeout: how long connecting to one address may take, in seconds.
+        :returns: the endpoint.
+        :raises CredentialError: the binary protocol knows no provider tokens.
+        """
+        certificate = credential if isinstance(credential, Certificate) else None
+        if certificate is None and self.protocol == _BINARY:
+            raise CredentialError("the binary protocol authenticates by certificate; a provider token is of no use")
+        protocols = (b"h2",) if self.protocol == _HTTP2 else ()
+        context = ClientContextFactory(self.host, certificate, self.trust_root, protocols)
+        return wrapClientTLS(context, HostnameEndpoint(reactor, self.host, self.port, timeout), clock=reactor)
+
+    def __str__(self) -> str:
+        """Protocol, host and port, for messages."""
+        return f"{self.protocol}:host={self.host}:port={self.port}"

@@ -1,0 +1,267 @@
+"""
+The provider API's session: one HTTP/2 connection to APNs.
+
+Whatever a read brings is settled in one go, then the connection's room is offered, and all that goes out as a
+consequence leaves in one write. Nothing is done per notification but what the notification itself needs: the deadline
+for answers is one timer for the whole connection, which every eighth of ``timeout`` marks the latest stream and
+cancels what is older than the oldest mark.
+
+With a provider token the session keeps to Apple's rules for it: a token is taken up when the connection begins, and a
+newer one no sooner than twenty minutes later.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from datetime import datetime, timezone
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import LoopingCall
+
+from txapns import reasons
+from txapns.credentials import Credential, ProviderToken
+from txapns.delivery import MAX_REFUSALS, Delivery
+from txapns.errors import (
+    AnswerTimeout,
+    APNSError,
+    ConnectionLost,
+    CredentialRefused,
+    GatewayShutdown,
+    InvalidNotification,
+    StreamReset,
+    WireError,
+)
+from txapns.interfaces import ISessionEvents
+from txapns.notification import Notification
+from txapns.protocol import GatewayProtocol
+from txapns.reasons import Action
+from txapns.wire.requests import Answer, GoAway, Headers, RequestSender, Round
+
+__all__ = ["ProviderAPIProtocol"]
+
+#: A connection takes up a newer provider token only after this many seconds with its own.
+#: Source: "Establishing a token-based connection to APNs" (no more than once every 20 minutes).
+TOKEN_HELD = 20 * 60
+#: How many times within ``timeout`` the age of the requests under way is looked at.
+LOOKS = 8
+
+
+class ProviderAPIProtocol(GatewayProtocol):
+    """
+    A session of the HTTP/2 provider API.
+
+    :param events: who is told how the session fares.
+    :param clock: the reactor, or a ``Clock``; its seconds date the provider token.
+    :param authority: the gateway's host name.
+    :param credential: what authenticates the connection: a provider token goes with each request, a certificate was
+        shown in the handshake.
+    :param timeout: how long an answer may take, in seconds.
+    """
+
+    application_protocol = b"h2"
+
+    def __init__(
+        self,
+        events: ISessionEvents,
+        clock: IReactorTime,
+        authority: str,
+        credential: Credential | None = None,
+        timeout: float = 30.0,
+    ) -> None:
+        super().__init__(events, clock, timeout, credential)
+        self._token = credential if isinstance(credential, ProviderToken) else None
+        single = self._token is not None
+        self._requests: RequestSender[Delivery] = RequestSender(authority.encode("idna"), single=single)
+        self._authorization: Headers = ()
+        self._authorized_at = 0.0
+        self._notification: Notification | None = None
+        self._fields: Headers = ()
+        self._in_round = False
+        self._heard = False
+        self._marks: deque[int] = deque()
+        self._watch = LoopingCall(self._look)
+        self._watch.clock = clock
+
+    @property
+    def in_flight(self) -> int:
+        """How many requests are under way."""
+        return len(self._requests)
+
+    def started(self) -> None:
+        """Send the preface. The session is ready when the server's SETTINGS come."""
+        self._authorize()
+        self._write()
+
+    def room(self) -> tuple[int, int]:
+        """How many requests, and how many octets of bodies, the connection would take now."""
+        if self._paused or self._draining:
+            return 0, 0
+        return self._requests.room()
+
+    def deliver(self, deliveries: list[Delivery]) -> None:
+        """
+        Send a request for each.
+
+        :param deliveries: at most as many as there is room for.
+        """
+        self._authorize()
+        send = self._requests.send
+        for delivery in deliveries:
+            notification = delivery.notification
+            if notification is not self._notification:
+                self._notification = notification
+                self._fields = (*self._authorization, *notification.headers())
+            send(delivery, delivery.device.hex().encode("ascii"), self._fields, notification.body)
+        if not self._watch.running:
+            self._marks.clear()
+            self._heard = False
+            self._watch.start(self._timeout / LOOKS, now=False)
+        if not self._in_round:
+            self._write()
+            if not self._requests.open:
+                self.drain(None)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Settle what was answered, then offer the room."""
+        self._heard = True
+        try:
+            received = self._requests.receive(data)
+        except WireError as error:
+            self.abort(error)
+            return
+        self._in_round = True
+        try:
+            self._settle(received)
+            if received.ready:
+                self.become_ready()
+            elif not self._draining:
+                self._events.session_room(self)
+        finally:
+            self._in_round = False
+        self._write()
+        if received.closed and (self.in_flight or not self._ready):
+            self.abort(WireError("the server does not keep to HTTP/2"))
+            return
+        if not self._requests.open:
+            self.drain(None)
+        if not self.in_flight and self._watch.running:
+            self._watch.stop()
+        self.close_if_drained()
+
+    def goodbye(self) -> None:
+        """Send GOAWAY."""
+        self._requests.goodbye()
+        self._write()
+
+    def ended(self, error: APNSError) -> list[Delivery]:
+        """Whatever left whole is in doubt; what did not, was not processed."""
+        if self._watch.running:
+            self._watch.stop()
+        unsent, uncertain = self._requests.abandon()
+        for delivery in uncertain:
+            delivery.outcomes.uncertain(delivery, error)
+        return unsent
+
+    def _write(self) -> None:
+        data = self._requests.data_to_send()
+        if data:
+            assert self.transport is not None
+            self.transport.write(data)
+
+    def _authorize(self) -> None:
+        """Take up the provider token, or a newer one once ours has been held long enough."""
+        if self._token is None:
+            return
+        now = self._clock.seconds()
+        if not self._authorization or now - self._authorized_at >= TOKEN_HELD:
+            signed = self._token.current(now)
+            authorization = ((b"authorization", signed.value),)
+            if authorization != self._authorization:
+                self._authorization, self._authorized_at = authorization, now
+                self._notification = None
+
+    def _settle(self, received: Round[Delivery]) -> None:
+        for delivery, headers in received.accepted:
+            delivery.outcomes.accepted(delivery, headers)
+        if received.accepted:
+            self.prove()
+        again = received.refused
+        for delivery, answer in received.rejected:
+            if self._rejected(delivery, answer):
+                again.append(delivery)
+        for delivery, code in received.reset:
+            error = StreamReset(f"the server dropped the request without an answer (HTTP/2 error {code})")
+            delivery.outcomes.uncertain(delivery, error)
+        for delivery in received.unsendable:
+            delivery.outcomes.unsent(delivery, InvalidNotification("its header fields are longer than HTTP/2 allows"))
+        if received.goaway is not None:
+            self._gone_away(received.goaway)
+        self.hand_back(again)
+
+    def _rejected(self, delivery: Delivery, answer: Answer) -> bool:
+        """
+        Report a refusal, or find that the connection was refused rather than the notification.
+
+        :returns: whether to send it again on another connection.
+        """
+        reason = answer.reason
+        action = reasons.action(answer.status, reason)
+        elsewhere = action is Action.RECONNECT or (action is Action.RENEW and self._renewed())
+        if elsewhere and delivery.refusals < MAX_REFUSALS:
+            self.drain(GatewayShutdown(f"the gateway ends this connection: {reason}"))
+            return True
+        if action in (Action.CREDENTIAL, Action.RENEW) and not self._proved:
+            self.drain(CredentialRefused(reasons.text(answer.status, reason), reason))
+        elif action not in (Action.RETRY, Action.RECONNECT):
+            self.prove()
+        timestamp = answer.timestamp
+        delivery.outcomes.rejected(
+            delivery,
+            answer.status,
+            reason,
+            None if timestamp is None else _utc(timestamp),
+            dict(answer.headers).get(b"apns-id", b"").decode("utf-8", "replace") or None,
+        )
+        return False
+
+    def _renewed(self) -> bool:
+        """Whether the expired provider token gave way to a newer one."""
+        assert self._token is not None
+        signed = self._token.renew(self._clock.seconds())
+        return ((b"authorization", signed.value),) != self._authorization
+
+    def _gone_away(self, goaway: GoAway) -> None:
+        said = goaway.reason or f"HTTP/2 error {goaway.code}"
+        if reasons.action(0, goaway.reason) is Action.CREDENTIAL:
+            self.drain(CredentialRefused(reasons.text(0, goaway.reason), goaway.reason))
+        else:
+            self.drain(GatewayShutdown(f"the gateway ends this connection: {said}"))
+
+    def _look(self) -> None:
+        """Give up what is older than ``timeout``; if nothing at all came in that time, the connection is dead."""
+        self._marks.append(self._requests.last_stream)
+        if len(self._marks) <= LOOKS:
+            return
+        unsent, uncertain = self._requests.cancel_through(self._marks.popleft())
+        if not (unsent or uncertain):
+            return
+        error = AnswerTimeout(f"no answer came within {self._timeout:g} s")
+        for delivery in uncertain:
+            delivery.outcomes.uncertain(delivery, error)
+        for delivery in unsent:
+            delivery.outcomes.unsent(delivery, error)
+        if self._heard:
+            self._heard = False
+            self._write()
+            if not self._draining:
+                self._events.session_room(self)
+            self.close_if_drained()
+        else:
+            self.abort(ConnectionLost(f"the gateway has been silent for {self._timeout:g} s"))
+
+
+def _utc(seconds: float) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(seconds, timezone.utc)
+    except (ValueError, OverflowError, OSError):
+        return None  # a date no calendar has is no date

@@ -1,0 +1,227 @@
+"""
+The work of one client, and the connection that takes it.
+
+The pool pulls. Whenever a connection may have room (it became ready, answers came, its buffers emptied) the pool
+takes as many deliveries as fit from where they wait and hands them down, so nothing is asked of the caller's iterables
+before there is room for it. What came back unprocessed goes first; batches take turns.
+
+Work that waits has a deadline, too: when nothing at all could be handed to a connection for ``timeout`` seconds, or at
+once when the gateway refuses the credential or is not who it should be, everything waiting is reported unsent.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from txapns.backoff import Backoff
+from txapns.connection import Connection
+from txapns.credentials import Credential
+from txapns.delivery import Delivery
+from txapns.errors import APNSError, ConnectFailed, CredentialRefused, PeerNotVerified
+from txapns.gateway import Gateway
+from txapns.interfaces import IConnectionEvents, IOutcomes, IWork
+
+__all__ = ["Pool"]
+
+
+@implementer(IConnectionEvents)
+class Pool:
+    """
+    What waits to be sent to one gateway with one credential, and the connection it goes to.
+
+    :param reactor: the reactor.
+    :param gateway: where to send.
+    :param credential: what to authenticate with.
+    :param timeout: how long connecting, each answer, and waiting without any progress may take, in seconds.
+    :param idle_timeout: after how many seconds without work the connection is closed; ``None`` for never.
+    :raises CredentialError: the gateway's protocol has no use for this credential.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        gateway: Gateway,
+        credential: Credential,
+        timeout: float,
+        idle_timeout: float | None,
+    ) -> None:
+        self.last_error: APNSError | None = None
+        self._clock = reactor
+        self._gateway = gateway
+        self._timeout = timeout
+        self._stay = idle_timeout is None
+        self._connection = Connection(reactor, gateway, credential, self, timeout, idle_timeout, Backoff())
+        self._deliveries: deque[Delivery] = deque()
+        self._works: deque[IWork] = deque()
+        self._feeding = False
+        self._again = False
+        self._progress = 0.0
+        self._patience: IDelayedCall | None = None
+
+    @property
+    def state(self) -> str:
+        """The connection's state."""
+        return self._connection.state
+
+    @property
+    def in_flight(self) -> int:
+        """How many deliveries are with a connection."""
+        return self._connection.in_flight
+
+    @property
+    def queued(self) -> int:
+        """How many deliveries wait; what batches have not pulled from their iterables does not count."""
+        return len(self._deliveries)
+
+    @property
+    def waiting(self) -> bool:
+        """Whether there is something to hand to a connection now."""
+        return bool(self._deliveries) or any(work.available for work in self._works)
+
+    def submit(self, delivery: Delivery) -> None:
+        """
+        Send a single delivery, after those that wait already.
+
+        :param delivery: the delivery.
+        """
+        self._deliveries.append(delivery)
+        self.feed()
+
+    def add(self, work: IWork) -> None:
+        """
+        Send what a batch has to offer.
+
+        :param work: where to take deliveries from.
+        """
+        self._works.append(work)
+        self.feed()
+
+    def withdraw(self, outcomes: IOutcomes, error: APNSError) -> None:
+        """
+        Report what still waits of a batch as unsent.
+
+        :param outcomes: the batch.
+        :param error: why.
+        """
+        withdrawn = [delivery for delivery in self._deliveries if delivery.outcomes is outcomes]
+        if withdrawn:
+            self._deliveries = deque(delivery for delivery in self._deliveries if delivery.outcomes is not outcomes)
+        for delivery in withdrawn:
+            outcomes.unsent(delivery, error)
+
+    def give_up(self, error: APNSError) -> None:
+        """
+        Report everything that waits as unsent.
+
+        :param error: why.
+        """
+        deliveries, self._deliveries = self._deliveries, deque()
+        works, self._works = self._works, deque()
+        for delivery in deliveries:
+            delivery.outcomes.unsent(delivery, error)
+        for work in works:
+            work.give_up(error)
+        self._watch()
+
+    def close(self, error: APNSError) -> Deferred[None]:
+        """
+        Give up what waits, let what is under way be answered, and close.
+
+        :param error: what to tell of what waits.
+        :returns: a ``Deferred`` that fires when the connection is closed.
+        """
+        gone = self._connection.stop()
+        self.give_up(error)
+        return gone
+
+    def feed(self) -> None:
+        """Hand to the connection what it has room for, or open it where there is need."""
+        self._again = True
+        if self._feeding:
+            return  # an outcome made somebody send more: the loop below will see to it
+        self._feeding = True
+        try:
+            while self._again:
+                self._again = False
+                self._feed()
+        finally:
+            self._feeding = False
+        self._watch()
+
+    def _feed(self) -> None:
+        connection = self._connection
+        while True:
+            count, octets = connection.room()
+            if count <= 0 or octets <= 0:
+                break
+            deliveries = self._take(count, octets)
+            if not deliveries:
+                break
+            self._progress = self._clock.seconds()
+            connection.deliver(deliveries)
+        if self.waiting or self._stay:
+            connection.open()
+        if not (self._deliveries or self._works):
+            connection.flush()
+
+    def _take(self, count: int, octets: int) -> list[Delivery]:
+        taken: list[Delivery] = []
+        while self._deliveries and len(taken) < count and octets > 0:
+            delivery = self._deliveries.popleft()
+            octets -= len(delivery.notification.body)
+            taken.append(delivery)
+        for _ in range(len(self._works)):
+            if len(taken) >= count or octets <= 0:
+                break
+            work = self._works.popleft()
+            more = work.take(count - len(taken), octets)
+            octets -= sum(len(delivery.notification.body) for delivery in more)
+            taken.extend(more)
+            if not work.exhausted:
+                self._works.append(work)
+        return taken
+
+    # IConnectionEvents
+
+    def connection_changed(self) -> None:
+        """There may be room."""
+        self.feed()
+
+    def connection_trouble(self, error: APNSError) -> None:
+        """Remember what happened; where it would happen again, do not make the work wait for it."""
+        self.last_error = error
+        if isinstance(error, (CredentialRefused, PeerNotVerified)):
+            self.give_up(error)
+
+    def deliveries_returned(self, deliveries: list[Delivery]) -> None:
+        """They go first, in their order."""
+        if self.state == "stopped":
+            error = self.last_error or ConnectFailed("the client is closed")
+            for delivery in deliveries:
+                delivery.outcomes.unsent(delivery, error)
+        else:
+            self._deliveries.extendleft(reversed(deliveries))
+            self.feed()
+
+    # The deadline for what waits.
+
+    def _watch(self) -> None:
+        if self._patience is None and self.waiting:
+            self._progress = self._clock.seconds()
+            self._patience = self._clock.callLater(self._timeout, self._lose_patience)
+        elif self._patience is not None and not self.waiting:
+            self._patience.cancel()
+            self._patience = None
+
+    def _lose_patience(self) -> None:
+        self._patience = None
+        left = self._progress + self._timeout - self._clock.seconds()
+        if left > 0:
+            self._patience = self._clock.callLater(left, self._lose_patience)
+        else:
+            said = f": {self.last_error}" if self.last_error is not None else ""
+            self.give_up(ConnectFailed(f"{self._gateway} took nothing for {self._timeout:g} s{said}"))

@@ -1,0 +1,219 @@
+"""
+What the two protocols have in common: how a session begins, pauses, drains and ends.
+
+A session is the protocol object of one connection. Its life, which :mod:`txapns.connection` follows from outside::
+
+    TCP connected ─► TLS handshake ─► ready ─► draining ─► lost
+                          │              └───────────────────▲
+                          └──────────────────────────────────┘
+
+It pauses when the transport does: the transport's buffers full, :meth:`GatewayProtocol.room` is nothing, and whoever
+feeds the session stops pulling notifications from their source. Every end has a deadline.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txapns import tls
+from txapns.credentials import Credential
+from txapns.delivery import MAX_REFUSALS, Delivery
+from txapns.errors import APNSError, ConnectFailed, ConnectionLost, StreamRefused
+from txapns.interfaces import ISession, ISessionEvents
+
+__all__ = ["GatewayProtocol"]
+
+#: How long an orderly close may take before the connection is cut, in seconds.
+CLOSE_TIMEOUT = 5.0
+
+
+@implementer(ISession, IPushProducer, IHandshakeListener)
+class GatewayProtocol(Protocol):
+    """
+    The common part of :class:`~txapns.http2.ProviderAPIProtocol` and
+    :class:`~txapns.binary.EnhancedNotificationProtocol`.
+
+    :param events: who is told how the session fares.
+    :param clock: the reactor, or a ``Clock``.
+    :param timeout: how long an answer may take, in seconds.
+    :param credential: what authenticates the connection.
+    """
+
+    #: The application protocol that TLS has to agree on; ``None`` for none.
+    application_protocol: bytes | None = None
+
+    def __init__(
+        self, events: ISessionEvents, clock: IReactorTime, timeout: float, credential: Credential | None
+    ) -> None:
+        self._credential = credential
+        self._events = events
+        self._clock = clock
+        self._timeout = timeout
+        self._paused = False
+        self._ready = False
+        self._draining = False
+        self._proved = False
+        self._error: APNSError | None = None
+        self._closing: IDelayedCall | None = None
+
+    # What the protocols add.
+
+    @property
+    def in_flight(self) -> int:
+        """How many deliveries are neither settled nor handed back."""
+        raise NotImplementedError
+
+    def started(self) -> None:
+        """The handshake is over."""
+        raise NotImplementedError
+
+    def room(self) -> tuple[int, int]:
+        """How many deliveries, and how many octets of payload, it would take now."""
+        raise NotImplementedError
+
+    def deliver(self, deliveries: list[Delivery]) -> None:
+        """Send these, in order."""
+        raise NotImplementedError
+
+    def flush(self) -> None:
+        """Nothing more is waiting. Most sessions learn their outcomes without being asked."""
+
+    def goodbye(self) -> None:
+        """Say the last word before an orderly close, where the protocol has one."""
+
+    def ended(self, error: APNSError) -> list[Delivery]:
+        """
+        The connection is gone: settle what was under way.
+
+        :param error: why.
+        :returns: what was provably not processed.
+        """
+        raise NotImplementedError
+
+    # IProtocol and IHandshakeListener
+
+    def connectionMade(self) -> None:
+        """Small frames are to leave at once, and a dead peer is to be noticed."""
+        transport = self.transport
+        assert transport is not None
+        transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
+        transport.setTcpKeepAlive(True)  # type: ignore[attr-defined]
+        transport.registerProducer(self, True)  # type: ignore[attr-defined]
+
+    def handshakeCompleted(self) -> None:
+        """Begin, if the server agreed to speak our protocol."""
+        chosen = getattr(self.transport, "negotiatedProtocol", None)
+        if self.application_protocol is not None and chosen != self.application_protocol:
+            name = self.application_protocol.decode()
+            self.abort(ConnectFailed(f"the server did not agree to speak {name}; is this an APNs gateway?"))
+            return
+        self.started()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Settle what was under way, hand back what was not processed, and report the end, in this order."""
+        orderly = self._draining and not self.in_flight
+        error = self._error or self._explain(reason)
+        self._ready, self._draining = False, True
+        if self._closing is not None:
+            self._closing.cancel()
+            self._closing = None
+        self.hand_back(self.ended(error))
+        self._events.session_lost(self, None if orderly and self._error is None else error)
+
+    def _explain(self, reason: Failure) -> APNSError:
+        if reason.check(ConnectionDone):
+            return ConnectionLost("the server closed the connection without a word")
+        return tls.explain(reason, self._credential)
+
+    # IPushProducer
+
+    def pauseProducing(self) -> None:
+        """The transport's buffers are full."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """The transport's buffers are empty again."""
+        self._paused = False
+        if self._ready:
+            self._events.session_room(self)
+
+    def stopProducing(self) -> None:
+        """The transport is going away; ``connectionLost`` follows."""
+
+    # ISession
+
+    def close(self) -> None:
+        """Take nothing more, let what is under way be answered, then close."""
+        self.drain(None)
+        self.flush()
+
+    def abort(self, error: APNSError) -> None:
+        """
+        End the connection at once.
+
+        :param error: why, for what was under way.
+        """
+        if self._error is None:
+            self._error = error
+        self._ready, self._draining = False, True
+        assert self.transport is not None
+        self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    # For the protocols.
+
+    def become_ready(self) -> None:
+        """Deliveries may come."""
+        self._ready = True
+        self._events.session_ready(self)
+
+    def prove(self) -> None:
+        """The session did what it is for."""
+        if not self._proved:
+            self._proved = True
+            self._events.session_proved(self)
+
+    def drain(self, error: APNSError | None) -> None:
+        """
+        Take nothing more, and close as soon as nothing is under way.
+
+        :param error: what the peer said; ``None`` where it is our own wish.
+        """
+        if not self._draining:
+            self._draining = True
+            self._events.session_draining(self, error)
+        self.close_if_drained()
+
+    def close_if_drained(self) -> None:
+        """Close in good order once a draining session has nothing under way."""
+        if self._draining and self._closing is None and not self.in_flight:
+            assert self.transport is not None
+            self._closing = self._clock.callLater(CLOSE_TIMEOUT, self._cut)
+            self.goodbye()
+            self.transport.unregisterProducer()  # type: ignore[attr-defined]
+            self.transport.loseConnection()
+
+    def _cut(self) -> None:
+        self._closing = None
+        assert self.transport is not None
+        self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def hand_back(self, deliveries: list[Delivery]) -> None:
+        """
+        Have these sent elsewhere, unless they were refused too often.
+
+        :param deliveries: what the peer did not process.
+        """
+        again: list[Delivery] = []
+        for delivery in deliveries:
+            delivery.refusals += 1
+            if delivery.refusals > MAX_REFUSALS:
+                error = StreamRefused(f"the gateway refused it unprocessed {delivery.refusals} times")
+                delivery.outcomes.unsent(delivery, error)
+            else:
+                again.append(delivery)
+        if again:
+            self._events.session_returned(self, again)

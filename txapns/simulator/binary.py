@@ -1,0 +1,173 @@
+"""
+The enhanced binary protocol, from Apple's side: silence for what is accepted, one error packet for the first fault.
+
+After the error nothing that follows is looked at, and the connection is closed. It is closed only after the provider
+did, or after a short while: a server that closes with unread input makes its system reset the connection, and the reset
+can overtake the six octets of the answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+
+from txapns.reasons import Status, status_name
+from txapns.simulator.devices import Devices
+from txapns.wire.frames import MalformedFrame, NotificationParser, ReceivedNotification, encode_error
+
+__all__ = ["EnhancedNotificationServer"]
+
+#: The longest payload since 2014.
+MAX_PAYLOAD = 2_048
+#: Octets in a device token.
+TOKEN_LENGTH = 32
+#: How long to wait for the provider to close after an error, in seconds.
+LINGER = 1.0
+
+#: A fault to play: given the notification and its status (``None`` for accepted) it may say another, or do something
+#: to the connection and return ``False`` for "never mind it".
+Fault = Callable[["EnhancedNotificationServer", ReceivedNotification, "int | None"], "int | bool | None"]
+
+
+class EnhancedNotificationServer(Protocol):
+    """
+    One connection of a provider.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param devices: the devices and the record.
+    :param delay: how long an error packet takes, in seconds.
+    :param fault: what to do wrong; see :data:`Fault`.
+    """
+
+    def __init__(
+        self, clock: IReactorTime, devices: Devices, *, delay: float = 0.0, fault: Fault | None = None
+    ) -> None:
+        self._clock = clock
+        self._devices = devices
+        self._delay = delay
+        self._fault = fault
+        self._parser = NotificationParser()
+        self._over = False
+        self._later: IDelayedCall | None = None
+
+    def connectionMade(self) -> None:
+        """The error packet leaves at once."""
+        self._devices.connections += 1
+        assert self.transport is not None
+        self.transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take notifications until the first fault."""
+        if self._over:
+            return
+        try:
+            received = self._parser.receive(data)
+        except MalformedFrame as error:
+            self._take(error.received)
+            if not self._over:
+                self._devices.rejected[status_name(error.status)] += 1
+                self.refuse(error.status, error.identifier)
+        else:
+            self._take(received)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Nothing is owed any more."""
+        self._over = True
+        if self._later is not None:
+            self._later.cancel()
+            self._later = None
+
+    def refuse(self, status: int, identifier: int) -> None:
+        """
+        Send the error packet and take nothing more.
+
+        :param status: the status.
+        :param identifier: the notification's identifier, as it was sent.
+        """
+        self.finish(encode_error(status, identifier))
+
+    def finish(self, *pieces: bytes) -> None:
+        """
+        Take nothing more; send these, in separate writes, and close.
+
+        :param pieces: what to send.
+        """
+        self._over = True
+        self._later = self._clock.callLater(self._delay, self._send, list(pieces))
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        self._over = True
+        assert self.transport is not None
+        self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def _send(self, pieces: list[bytes]) -> None:
+        assert self.transport is not None
+        self._later = None
+        if pieces:
+            self.transport.write(pieces[0])
+        if len(pieces) > 1:
+            self._later = self._clock.callLater(0.01, self._send, pieces[1:])
+        else:
+            self._later = self._clock.callLater(LINGER, self._close)
+
+    def _close(self) -> None:
+        assert self.transport is not None
+        self._later = None
+        self.transport.loseConnection()
+
+    def _take(self, received: list[ReceivedNotification]) -> None:
+        for notification in received:
+            status: int | bool | None = self.judge(notification)
+            if self._fault is not None:
+                status = self._fault(self, notification, status)
+            if self._over or status is False:
+                continue
+            self._note(notification, None if status is None else status_name(int(status)))
+            if status is not None:
+                self._reject(notification, int(status))
+                return
+
+    def _reject(self, notification: ReceivedNotification, status: int) -> None:
+        if notification.command == 0:
+            self.finish()  # there is no identifier to name, so Apple just closed
+            return
+        # Apple's servers named 0 when the token was missing.
+        missing = status == Status.MISSING_DEVICE_TOKEN
+        self.refuse(status, 0 if missing else notification.identifier or 0)
+
+    def _note(self, notification: ReceivedNotification, reason: str | None) -> None:
+        fields = {
+            "identifier": notification.identifier,
+            "expiration": notification.expiration,
+            "priority": notification.priority,
+        }
+        headers = {name: str(value) for name, value in fields.items() if value is not None}
+        self._devices.note("binary", notification.token, notification.payload, headers, reason)
+
+    def judge(self, notification: ReceivedNotification) -> int | None:
+        """
+        Find the status of a notification, looking at the token first.
+
+        :param notification: the notification.
+        :returns: the status; ``None`` where it is accepted.
+        """
+        if not notification.token:
+            return Status.MISSING_DEVICE_TOKEN
+        if len(notification.token) != TOKEN_LENGTH:
+            return Status.INVALID_TOKEN_SIZE
+        if not notification.payload:
+            return Status.MISSING_PAYLOAD
+        if len(notification.payload) > MAX_PAYLOAD:
+            return Status.INVALID_PAYLOAD_SIZE
+        try:
+            content = json.loads(notification.payload)
+        except (ValueError, RecursionError):
+            content = None
+        if not isinstance(content, dict) or notification.priority not in (None, 5, 10):
+            return Status.UNKNOWN
+        return Status.INVALID_TOKEN if notification.token in self._devices.dead else None

@@ -1,0 +1,95 @@
+"""
+What the simulated servers know of devices, and what they were sent.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+
+import attrs
+
+from txapns.errors import redact
+
+__all__ = ["Devices", "Reception"]
+
+
+@attrs.frozen
+class Reception:
+    """
+    One notification as a server received it, and what it said.
+
+    :ivar protocol: ``"http2"`` or ``"binary"``.
+    :ivar token: the device token's octets; what stands in a malformed path is not one.
+    :ivar payload: the payload.
+    :ivar headers: the header fields of a request, repeated ones once; over the binary protocol ``identifier``,
+        ``expiration`` and ``priority``, where they were sent.
+    :ivar reason: why it was rejected; ``None`` where it was accepted.
+    """
+
+    protocol: str
+    token: bytes = attrs.field(repr=redact)
+    payload: bytes = attrs.field(repr=lambda payload: f"<{len(payload)} bytes>")
+    headers: Mapping[str, str]
+    reason: str | None
+
+
+class Devices:
+    """
+    The devices of one app, and the record of what came for them.
+
+    Every token is taken for a device's, but for those that are dead.
+
+    :param dead: the tokens whose device is gone.
+    :param since: since when, in UNIX seconds.
+    :param keep: whether to remember each notification; without it they are only counted.
+    """
+
+    def __init__(self, dead: Iterable[bytes] = (), since: float = 0.0, *, keep: bool = True) -> None:
+        self.dead: dict[bytes, float] = dict.fromkeys(dead, since)
+        self.received: list[Reception] = []
+        self.accepted = 0
+        self.rejected: Counter[str] = Counter()
+        self.connections = 0
+        self._keep = keep
+        self._listed: set[bytes] = set()
+
+    def unlisted(self) -> list[tuple[bytes, float]]:
+        """
+        List the dead tokens for the feedback service, each once.
+
+        :returns: those not listed before, with the time since when they are dead.
+        """
+        fresh = [(token, since) for token, since in self.dead.items() if token not in self._listed]
+        self._listed.update(token for token, _ in fresh)
+        return fresh
+
+    def note(self, protocol: str, token: bytes, payload: bytes, headers: Mapping[str, str], reason: str | None) -> None:
+        """
+        Record a notification.
+
+        :param protocol: ``"http2"`` or ``"binary"``.
+        :param token: the device token.
+        :param payload: the payload.
+        :param headers: what else came with it.
+        :param reason: why it was rejected; ``None`` where it was accepted.
+        """
+        if reason is None:
+            self.accepted += 1
+        else:
+            self.rejected[reason] += 1
+        if self._keep:
+            self.received.append(Reception(protocol, token, payload, headers, reason))
+
+    def counters(self) -> dict[str, int | dict[str, int]]:
+        """
+        Count what came.
+
+        :returns: ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``.
+        """
+        return {
+            "received": self.accepted + sum(self.rejected.values()),
+            "accepted": self.accepted,
+            "rejected": dict(sorted(self.rejected.items())),
+            "connections": self.connections,
+        }

@@ -1,0 +1,127 @@
+"""
+The three servers together, with what they share: the devices, the authority, and how they behave.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from txapns.simulator import binary, http2
+from txapns.simulator.authority import Authority
+from txapns.simulator.devices import Devices
+from txapns.simulator.feedback import FeedbackServer
+
+__all__ = ["Simulator"]
+
+
+class Simulator:
+    """
+    APNs without Apple.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param authority: who makes the certificates and keys; left out, a new one.
+    :param topic: the app's bundle id.
+    :param dead: the tokens whose device is gone: 410 Unregistered, or status 8, and listed by the feedback service.
+    :param delay: how long an answer takes, in seconds.
+    :param concurrency: MAX_CONCURRENT_STREAMS once the credentials are known to be good.
+    :param keep: whether to remember each notification, in ``devices.received``; without it they are only counted.
+
+    :ivar devices: the devices, and the record of what was received.
+    :ivar http2_fault: what the HTTP/2 server does wrong on connections made from now on.
+    :ivar binary_fault: what the binary server does wrong on connections made from now on.
+    :ivar window_updates: whether the HTTP/2 server gives octets back to the provider's window at once.
+    :ivar environment: ``"production"`` or ``"sandbox"``.
+    :ivar sessions: the server's protocol objects, in the order in which their connections were made; kept only with
+        ``keep``.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        *,
+        authority: Authority | None = None,
+        topic: str = "com.example.app",
+        dead: Iterable[bytes] = (),
+        delay: float = 0.0,
+        concurrency: int = 1_000,
+        keep: bool = True,
+    ) -> None:
+        self.authority = authority or Authority()
+        self.topic = topic
+        self.delay = delay
+        self.concurrency = concurrency
+        self.devices = Devices(dead, clock.seconds(), keep=keep)
+        self.http2_fault: http2.Fault | None = None
+        self.binary_fault: binary.Fault | None = None
+        self.window_updates = True
+        self.environment = "production"
+        self.sessions: list[Protocol] = []
+        self._clock = clock
+        self._keep = keep
+
+    def counters(self) -> dict[str, int | dict[str, int]]:
+        """
+        Count what came.
+
+        :returns: ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``.
+        """
+        return self.devices.counters()
+
+    def tls_factory(self, protocol: str, *, tls12: bool = False, tickets: bool = True) -> IProtocolFactory:
+        """
+        Make a server.
+
+        :param protocol: ``"http2"``, ``"binary"`` or ``"feedback"``.
+        :param tls12: whether TLS 1.2 is the newest version it speaks.
+        :param tickets: whether it gives out session tickets.
+        :returns: a factory for an endpoint's ``listen``, with TLS.
+        """
+        builders: dict[str, Callable[[], Protocol]] = {
+            "http2": self._http2,
+            "binary": self._binary,
+            "feedback": lambda: FeedbackServer(self.devices),
+        }
+        options = self.authority.server_options(
+            (b"h2",) if protocol == "http2" else (),
+            tls12=tls12,
+            tickets=tickets,
+            require_certificate=protocol != "http2",
+        )
+        server = _Server(builders[protocol], self.sessions if self._keep else None)
+        return TLSMemoryBIOFactory(options, False, server, self._clock)
+
+    def _http2(self) -> Protocol:
+        return http2.ProviderAPIServer(
+            self._clock,
+            self.authority,
+            self.devices,
+            self.topic,
+            concurrency=self.concurrency,
+            delay=self.delay,
+            fault=self.http2_fault,
+            window_updates=self.window_updates,
+            environment=self.environment,
+        )
+
+    def _binary(self) -> Protocol:
+        return binary.EnhancedNotificationServer(self._clock, self.devices, delay=self.delay, fault=self.binary_fault)
+
+
+class _Server(Factory):
+    """Builds the protocols of one server, and remembers them if asked to."""
+
+    noisy = False
+
+    def __init__(self, build: Callable[[], Protocol], sessions: list[Protocol] | None) -> None:
+        self._build = build
+        self._sessions = sessions
+
+    def buildProtocol(self, addr: IAddress | None) -> Protocol:
+        protocol = self._build()
+        if self._sessions is not None:
+            self._sessions.append(protocol)
+        return protocol

@@ -1,0 +1,252 @@
+"""
+APNs in memory, for the tests of programs that use this package: no sockets, no waiting, nothing mocked.
+
+::
+
+    simulator = MemorySimulator(dead=[DEAD])
+    client = simulator.client()
+    sending = client.send(Notification(alert="Hello"), [DEAD, ALIVE])
+    batch = simulator.result(sending)
+    assert list(batch.failed) == [0]
+
+Everything is the true thing but the network and the time: the client resolves the host name, connects, shakes hands
+over TLS with a certificate of a throw-away authority, and speaks HTTP/2, or the binary protocol, with the simulated
+servers. Bytes move when :meth:`MemorySimulator.flush` is called, and time passes when :meth:`MemorySimulator.advance`
+says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any, TypeVar
+
+from twisted.internet import error
+from twisted.internet.address import IPv4Address
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IAddress, IConnector, IProtocolFactory
+from twisted.internet.protocol import ClientFactory
+from twisted.internet.testing import MemoryReactorClock
+from twisted.python.failure import Failure
+from twisted.test.iosim import FakeTransport, IOPump
+from zope.interface import implementer
+
+from txapns.client import APNSClient
+from txapns.credentials import Certificate, Credential, ProviderToken
+from txapns.gateway import Gateway
+from txapns.simulator.authority import Authority
+from txapns.simulator.servers import Simulator
+
+__all__ = ["MemoryReactor", "MemorySimulator"]
+
+T = TypeVar("T")
+
+_HOST = "127.0.0.1"
+_PORTS = {"http2": 2197, "binary": 2195, "feedback": 2196}
+
+
+@implementer(IConnector)
+class _Connector:
+    """What a factory is given as its connector: there is nothing to do with it."""
+
+    def __init__(self, destination: IAddress) -> None:
+        self._destination = destination
+
+    def getDestination(self) -> IAddress:
+        """Tell where it connects."""
+        return self._destination
+
+    def connect(self) -> None:
+        """Only the reactor connects."""
+
+    def disconnect(self) -> None:
+        """The protocol's transport does that."""
+
+    def stopConnecting(self) -> None:
+        """An attempt takes no time, so there is none to stop."""
+
+
+class MemoryReactor(MemoryReactorClock):
+    """
+    A reactor whose clock is turned by hand, and whose TCP connections lead to servers in the same process.
+
+    :ivar servers: the servers, by port. A connection to any other port is refused.
+    :ivar attempts: how many connections were tried.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.servers: dict[int, IProtocolFactory] = {}
+        self.attempts = 0
+        self._pumps: list[IOPump] = []
+
+    def connectTCP(
+        self, host: str, port: int, factory: ClientFactory, timeout: float = 30, bindAddress: Any = None
+    ) -> _Connector:
+        """
+        Connect to one of the servers, in the next turn of the clock.
+
+        :param host: an address, which does not matter.
+        :param port: whose server.
+        :param factory: the client's factory.
+        :param timeout: not used: a connection takes no time.
+        :param bindAddress: not used.
+        :returns: a connector.
+        """
+        self.attempts += 1
+        connector = _Connector(IPv4Address("TCP", host, port))
+        factory.doStart()
+        factory.startedConnecting(connector)
+        self.callLater(0, self._connect, port, factory, connector)
+        return connector
+
+    def _connect(self, port: int, factory: ClientFactory, connector: _Connector) -> None:
+        if port not in self.servers:
+            factory.clientConnectionFailed(connector, Failure(error.ConnectionRefusedError()))
+            return
+        address = connector.getDestination()
+        client = factory.buildProtocol(address)
+        server = self.servers[port].buildProtocol(address)
+        if client is None or server is None:
+            return
+        near, far = FakeTransport(client, isServer=False), FakeTransport(server, isServer=True)
+        self._pumps.append(IOPump(client, server, near, far, debug=False, clock=self))
+        server.makeConnection(far)
+        client.makeConnection(near)
+
+    def flush(self) -> None:
+        """Carry bytes back and forth, and make the calls that are due, until nothing happens any more."""
+        moved = True
+        while moved:
+            super().advance(0)
+            moved = sum(pump.pump(advanceClock=False) for pump in self._pumps) > 0 or self._due()
+        self._pumps = [pump for pump in self._pumps if not pump.clientIO.disconnected]
+
+    def _due(self) -> bool:
+        return any(call.getTime() <= self.seconds() for call in self.getDelayedCalls())
+
+    def advance(self, amount: float) -> None:
+        """
+        Let time pass. Each call is made at its own time, and what it sends arrives before the next.
+
+        :param amount: how long, in seconds.
+        """
+        end = self.seconds() + amount
+        self.flush()
+        while True:
+            times = [call.getTime() for call in self.getDelayedCalls()]
+            due = min([time for time in times if time <= end], default=None)
+            if due is None:
+                break
+            super().advance(max(due - self.seconds(), 0.0))
+            self.flush()
+        super().advance(max(end - self.seconds(), 0.0))
+        self.flush()
+
+
+class MemorySimulator(Simulator):
+    """
+    The simulator, in memory.
+
+    :param dead: the device tokens that are dead, in hexadecimal or raw.
+    :param authority: who makes the certificates and keys; left out, a new one.
+    :param topic: the app's bundle id.
+    :param delay: how long an answer takes, in seconds.
+    :param concurrency: how many requests may be under way on a connection at once.
+
+    :ivar reactor: the reactor to give to clients.
+    """
+
+    def __init__(
+        self,
+        *,
+        dead: Iterable[str | bytes] = (),
+        authority: Authority | None = None,
+        topic: str = "com.example.app",
+        delay: float = 0.0,
+        concurrency: int = 1_000,
+    ) -> None:
+        self.reactor = MemoryReactor()
+        gone = [bytes.fromhex(token) if isinstance(token, str) else token for token in dead]
+        super().__init__(
+            self.reactor, authority=authority, topic=topic, dead=gone, delay=delay, concurrency=concurrency
+        )
+        for protocol, port in _PORTS.items():
+            self.reactor.servers[port] = self.tls_factory(protocol)
+
+    def gateway(self, protocol: str = "http2", **options: Any) -> Gateway:
+        """
+        Describe a server of the simulator.
+
+        :param protocol: ``"http2"`` or ``"binary"``.
+        :param options: further arguments for :meth:`Gateway.binary <txapns.Gateway.binary>`.
+        :returns: the gateway, which trusts the simulator's authority.
+        """
+        if protocol == "http2":
+            return Gateway.http2(_HOST, _PORTS["http2"], trust_root=self.authority.ca_pem, **options)
+        options.setdefault("feedback_port", _PORTS["feedback"])
+        return Gateway.binary(_HOST, _PORTS["binary"], trust_root=self.authority.ca_pem, **options)
+
+    def certificate(self) -> Certificate:
+        """
+        Make a client certificate for the app.
+
+        :returns: the certificate.
+        """
+        return Certificate.from_pem(self.authority.client_pem(self.topic))
+
+    def provider_token(self) -> ProviderToken:
+        """
+        Make a provider token.
+
+        :returns: the provider token.
+        """
+        return ProviderToken.from_p8(self.authority.p8, self.authority.key_id, self.authority.team_id)
+
+    def client(
+        self, gateway: str | Gateway = "http2", credential: Credential | None = None, **options: Any
+    ) -> APNSClient:
+        """
+        Make a client of the simulator.
+
+        :param gateway: ``"http2"``, ``"binary"``, or what :meth:`gateway` made.
+        :param credential: what to authenticate with; left out, a certificate.
+        :param options: further arguments for :class:`~txapns.APNSClient`.
+        :returns: the client.
+        """
+        if isinstance(gateway, str):
+            gateway = self.gateway(gateway)
+        options.setdefault("topic", self.topic)
+        return APNSClient(self.reactor, credential or self.certificate(), gateway, **options)
+
+    def flush(self) -> None:
+        """Carry bytes back and forth until nothing happens any more."""
+        self.reactor.flush()
+
+    def advance(self, seconds: float) -> None:
+        """
+        Let time pass.
+
+        :param seconds: how long.
+        """
+        self.reactor.advance(seconds)
+
+    def result(self, deferred: Deferred[T], within: float = 60.0) -> T:
+        """
+        Carry bytes, and let as much time pass as it takes, until a ``Deferred`` fires.
+
+        :param deferred: the ``Deferred``.
+        :param within: how much time may pass, in seconds.
+        :returns: its result.
+        :raises Exception: what it failed with; ``AssertionError`` if it did not fire.
+        """
+        results: list[T | Failure] = []
+        deferred.addBoth(results.append)
+        end = self.reactor.seconds() + within
+        self.flush()
+        while not results and self.reactor.seconds() < end:
+            self.advance(0.25)
+        if not results:
+            raise AssertionError(f"the Deferred did not fire within {within:g} s")
+        if isinstance(results[0], Failure):
+            results[0].raiseException()
+        return results[0]
