@@ -8,6 +8,7 @@ connection alone proves nothing, since a refused certificate shows later.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from random import random
 
 import attrs
@@ -25,12 +26,14 @@ class Backoff:
     :ivar factor: how much longer each delay is than the one before.
     :ivar jitter: the part of the delay that is left to chance, 0 to 1, so that many clients do not return at once.
         Chance only shortens a delay.
+    :ivar random: where chance comes from: a number from 0 to 1, 1 excluded.
     """
 
     initial: float = 1.0
     maximum: float = 60.0
     factor: float = 2.0
     jitter: float = 0.2
+    random: Callable[[], float] = attrs.field(default=random, repr=False)
     _failures: int = attrs.field(default=0, init=False)
 
     def next_delay(self) -> float:
@@ -44,7 +47,7 @@ class Backoff:
             delay = min(delay * self.factor, self.maximum)
         if delay < self.maximum:
             self._failures += 1
-        return delay * (1.0 - self.jitter * random())  # noqa: S311 (chance, not a secret)
+        return delay * (1.0 - self.jitter * self.random())  # noqa: S311 (chance, not a secret)
 
     def reset(self) -> None:
         """A session proved itself: the next failure is the first."""

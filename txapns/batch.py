@@ -16,6 +16,7 @@ from binascii import unhexlify
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import chain
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
@@ -228,8 +229,22 @@ class Sending:
         """
         if self._ahead is not None:
             self._ahead.start()
-        self._pool.add(self)
+        else:
+            self._peek()
+        if not self.exhausted:
+            self._pool.add(self)
         return self._result
+
+    def _peek(self) -> None:
+        """Look whether there is anything at all: a batch of nothing is to open no connection."""
+        try:
+            self._triples = chain([next(self._triples)], self._triples)
+        except StopIteration:
+            self.exhausted = True
+        except Exception as error:  # the caller's own, to be told to the caller
+            self._token_error = error
+            self.exhausted = True
+        self._check_done()
 
     # IWork
 

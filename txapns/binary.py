@@ -18,6 +18,9 @@ accepted. It costs the connection, since the server closes after every error.
 
 *The end.* A connection that closes without an error packet leaves everything kept *uncertain*.
 
+What the server discarded has to be sent again, so much is kept on a connection only while errors are rare: see
+:class:`Allowance`.
+
 Source: Apple's archived "Binary Provider API" and "Legacy Notification Format"; technical note TN2265.
 """
 
@@ -25,7 +28,9 @@ from __future__ import annotations
 
 from collections import deque
 
+import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 
 from txapns import reasons
 from txapns.credentials import Credential
@@ -43,17 +48,54 @@ from txapns.interfaces import ISessionEvents
 from txapns.protocol import GatewayProtocol
 from txapns.wire import frames
 from txapns.wire.frames import ErrorPacket, ErrorParser
-from txapns.wire.unconfirmed import Window
+from txapns.wire.unconfirmed import Verdict, Window
 
-__all__ = ["EnhancedNotificationProtocol"]
+__all__ = ["Allowance", "EnhancedNotificationProtocol"]
 
-#: How many notifications may be unconfirmed on one connection.
+_log = Logger()
+
+#: How many notifications may be unconfirmed on one connection at the most, and at the least.
 WINDOW = 100_000
+LEAST = 100
+#: How many times the number accepted before an error the allowance aims at: the next error may be that far.
+REACH = 4
 #: How many octets of payload are taken at once: about what fills the transport's buffers.
 TAKE = 65_536
 #: A notification without an expiration is stored as long as the provider API stores one, in seconds (30 days);
 #: the binary protocol has no way to leave it open.
 STORED = 30 * 24 * 3600
+
+
+@attrs.define
+class Allowance:
+    """
+    How many notifications may be unconfirmed on a connection, as learned from the connections before it.
+
+    Each dead token costs what was written after it, since the server discards that. Were the allowance always large, a
+    batch with many dead tokens would be written again nearly whole for each of them. Were it always small, a batch
+    without any would wait for the settle time again and again. So after an error it moves half-way to some multiple
+    of what the connection had accepted, and what settles without an error widens it by as much.
+
+    :ivar size: how many.
+    """
+
+    size: int = WINDOW
+
+    def widen(self, settled: int) -> None:
+        """
+        Some were accepted, and no error came.
+
+        :param settled: how many.
+        """
+        self.size = min(self.size + settled, WINDOW)
+
+    def narrow(self, accepted: int) -> None:
+        """
+        An error packet came.
+
+        :param accepted: how many the connection had accepted before.
+        """
+        self.size = min(max((self.size + REACH * accepted) // 2, LEAST), WINDOW)
 
 
 class EnhancedNotificationProtocol(GatewayProtocol):
@@ -66,6 +108,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
     :param timeout: how long a stalled write or the answer to the barrier may take, in seconds.
     :param settle_time: how long after it was written a notification counts as accepted, in seconds.
     :param barrier: confirm by a barrier instead.
+    :param allowance: how many may be unconfirmed, which successive sessions share; left out, the most.
     """
 
     def __init__(
@@ -76,10 +119,13 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         timeout: float = 30.0,
         settle_time: float = 2.0,
         barrier: bool = False,
+        allowance: Allowance | None = None,
     ) -> None:
         super().__init__(events, clock, timeout, credential)
         self._settle_time = settle_time
         self._barrier = barrier
+        self._allowance = allowance or Allowance()
+        self._accepted = 0
         # None stands for the barrier.
         self._window: Window[Delivery | None] = Window()
         self._parser = ErrorParser()
@@ -103,7 +149,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         """How many notifications it would take now, and how many octets of payloads in one write."""
         if self._paused or self._draining or not self._ready:
             return 0, 0
-        return WINDOW - len(self._window), TAKE
+        return self._allowance.size - len(self._window), TAKE
 
     def deliver(self, deliveries: list[Delivery]) -> None:
         """
@@ -115,6 +161,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         window = self._window
         identifier = 0
         octets: list[bytes] = []
+        impossible: list[tuple[Delivery, InvalidNotification]] = []
         for delivery in deliveries:
             notification = delivery.notification
             expiration = default if notification.expiration is None else notification.expiration
@@ -123,13 +170,16 @@ class EnhancedNotificationProtocol(GatewayProtocol):
                     window.next_identifier, delivery.device, notification.body, expiration, notification.priority
                 )
             except InvalidNotification as error:
-                delivery.outcomes.unsent(delivery, error)
+                impossible.append((delivery, error))
                 continue
             identifier = window.push(delivery)
             octets.append(frame)
         if octets:
             self._write(b"".join(octets), identifier)
-        if len(window) >= WINDOW:
+        # Only now, since whoever is told may close the client, and with it this session.
+        for delivery, error in impossible:
+            delivery.outcomes.unsent(delivery, error)
+        if len(window) >= self._allowance.size:
             self.flush()
 
     def flush(self) -> None:
@@ -138,7 +188,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             return
         self._barrier_identifier = self._window.push(None)
         self._write(frames.encode_barrier(self._barrier_identifier), self._barrier_identifier)
-        self._arm(f"the gateway did not answer the barrier within {self._timeout:g} s")
+        self._await_barrier()
         self.drain(None)
 
     def dataReceived(self, data: bytes) -> None:
@@ -148,6 +198,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         try:
             packet = self._parser.receive(data)
         except WireError as error:
+            self._answered = True
             self.abort(error)
             return
         if packet is not None:
@@ -161,12 +212,13 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
     def resumeProducing(self) -> None:
         """What was written is on its way only now: its settle time begins."""
-        if self._barrier_identifier is None:
-            self._disarm()
+        self._disarm()
+        if self._barrier_identifier is not None:
+            self._await_barrier()
         now = self._clock.seconds()
         self._writes = deque((now, identifier) for _, identifier in self._writes)
-        self._schedule()
         super().resumeProducing()
+        self._schedule()
 
     def ended(self, error: APNSError) -> list[Delivery]:
         """Without an error packet everything unconfirmed is in doubt, but for a refused handshake."""
@@ -199,23 +251,29 @@ class EnhancedNotificationProtocol(GatewayProtocol):
     def _settle(self) -> None:
         """Whatever was written long enough ago counts as accepted."""
         self._settling = None
-        if self._paused:
+        if self._paused or self._answered:
             return
-        due = self._clock.seconds() - self._settle_time
-        while self._writes and self._writes[0][0] <= due:
+        now = self._clock.seconds()
+        while self._writes and self._writes[0][0] + self._settle_time <= now:
             _, identifier = self._writes.popleft()
-            self._accept(self._window.settle_through(identifier))
+            settled = self._window.settle_through(identifier)
+            self._allowance.widen(len(settled))
             self.prove()
+            self._accept(settled)
         self._schedule()
         self._events.session_room(self)
         self.close_if_drained()
 
     def _accept(self, deliveries: list[Delivery | None]) -> None:
+        self._accepted += len(deliveries)
         for delivery in deliveries:
             if delivery is not None:
                 delivery.outcomes.accepted(delivery, ())
 
     # Deadlines.
+
+    def _await_barrier(self) -> None:
+        self._arm(f"the gateway did not answer the barrier within {self._timeout:g} s")
 
     def _arm(self, message: str) -> None:
         if self._deadline is None:
@@ -240,23 +298,48 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             # Apple answered an empty token with identifier 0. Only the barrier has one.
             identifier = self._barrier_identifier
         verdict = self._window.refuse(status, identifier)
-        credential = reasons.action(status, name) is reasons.Action.CREDENTIAL
-        if not credential and not verdict.uncertain:
-            self.prove()
-        self.drain(CredentialRefused(reasons.text(status, name), name) if credential else None)
+        refusal: CredentialRefused | None = None
+        unknown = RemoteError(f"the gateway reported {name} for a notification it did not name (identifier {identifier})")
+        if reasons.action(status, name) is reasons.Action.CREDENTIAL:
+            refusal = CredentialRefused(reasons.text(status, name), name)
+            self.abort(refusal)
+        else:
+            if verdict.accepted or verdict.refused is not None:
+                self.prove()
+            self.drain(None if self._proved and not verdict.uncertain else unknown)
+            assert self.transport is not None
+            self.transport.abortConnection()  # type: ignore[attr-defined]
         self._accept(verdict.accepted)
         if verdict.refused is not None:
             verdict.refused.outcomes.rejected(verdict.refused, status, name, None, None)
-        unknown = RemoteError(
-            f"the gateway reported {name} for a notification it did not name (identifier {identifier})"
-        )
-        for delivery in verdict.uncertain:
-            if delivery is not None:
-                delivery.outcomes.uncertain(delivery, unknown)
+        for delivery in filter(None, verdict.uncertain):
+            delivery.outcomes.uncertain(delivery, unknown)
+        self._learn(packet, verdict)
+        self._redirect(verdict, refusal)
+
+    def _redirect(self, verdict: Verdict[Delivery | None], refusal: CredentialRefused | None) -> None:
+        """Have what was discarded sent over another connection, unless it would be refused there as well."""
         resend = [delivery for delivery in verdict.resend if delivery is not None]
-        if verdict.accepted or verdict.refused is not None:
+        if refusal is not None:
+            for delivery in resend:
+                delivery.outcomes.unsent(delivery, refusal)
+        elif verdict.accepted or verdict.refused is not None:
             self._events.session_returned(self, resend)
         else:
             self.hand_back(resend)  # nothing was settled, so this may not go on for ever
-        assert self.transport is not None
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def _learn(self, packet: ErrorPacket, verdict: Verdict[Delivery | None]) -> None:
+        """Fit the allowance to how often errors come, and tell if the settle time was too short for this one."""
+        if verdict.late:
+            _log.warn(
+                "{peer}: {status} came for notification {identifier} after it counted as accepted; "
+                "a settle time of {settle_time} s is too short",
+                peer=self.transport and self.transport.getPeer(),
+                status=reasons.status_name(packet.status),
+                identifier=packet.identifier,
+                settle_time=self._settle_time,
+            )
+        if verdict.late or verdict.refused is not None:
+            self._allowance.narrow(self._accepted)
+        else:
+            self._allowance.widen(len(verdict.accepted))

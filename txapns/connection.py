@@ -243,9 +243,12 @@ class Connection:
 
         :param deliveries: at most as many as there is room for.
         """
-        assert self._core.session is not None
+        session = self._core.session
+        if session is None:  # taking them from a batch completed another, and whoever was told closed the client
+            self._events.deliveries_returned(deliveries)
+            return
         self._used = self._clock.seconds()
-        self._core.session.deliver(deliveries)
+        session.deliver(deliveries)
 
     def flush(self) -> None:
         """Nothing more is waiting."""

@@ -116,7 +116,7 @@ class TokensFailed(LocalError):
     :ivar batch: the :class:`~txapns.Batch` of those it had yielded before.
     """
 
-    def __init__(self, message: str, batch: object) -> None:
+    def __init__(self, message: str, batch: object = None) -> None:
         super().__init__(message, batch)
         self.batch = batch
 

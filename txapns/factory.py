@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress, IConnector, IReactorTime
 from twisted.internet.protocol import ReconnectingClientFactory
 
 from txapns.backoff import Backoff
-from txapns.binary import EnhancedNotificationProtocol
+from txapns.binary import Allowance, EnhancedNotificationProtocol
 from txapns.credentials import Credential
 from txapns.gateway import Gateway
 from txapns.http2 import ProviderAPIProtocol
@@ -55,6 +55,7 @@ class APNSClientFactory(ReconnectingClientFactory):
         self._events = events
         self._timeout = timeout
         self._backoff = backoff or Backoff()
+        self._allowance = Allowance()
         self.clock: Any = clock
 
     def buildProtocol(self, addr: IAddress | None) -> GatewayProtocol:
@@ -68,7 +69,13 @@ class APNSClientFactory(ReconnectingClientFactory):
         session: GatewayProtocol
         if gateway.protocol == "binary":
             session = EnhancedNotificationProtocol(
-                self._events, self.clock, self._credential, self._timeout, gateway.settle_time, gateway.barrier
+                self._events,
+                self.clock,
+                self._credential,
+                self._timeout,
+                gateway.settle_time,
+                gateway.barrier,
+                self._allowance,
             )
         else:
             session = ProviderAPIProtocol(self._events, self.clock, gateway.host, self._credential, self._timeout)
@@ -86,7 +93,11 @@ class APNSClientFactory(ReconnectingClientFactory):
         super().retry(connector)  # type: ignore[no-untyped-call]
 
     def resetDelay(self) -> None:
-        """A session proved itself. After ``stopTrying`` this changes nothing."""
-        if self.continueTrying:
-            self._backoff.reset()
-            super().resetDelay()  # type: ignore[no-untyped-call]
+        """
+        A session proved itself.
+
+        The base class would also try again after ``stopTrying``, and forget a call it has yet to make; a session that
+        drains may prove itself as late as that.
+        """
+        self._backoff.reset()
+        self.retries = 0

@@ -26,7 +26,8 @@ _APPLE = {"production": "api.push.apple.com", "sandbox": "api.sandbox.push.apple
 
 
 def _text(trust_root: str | bytes | None) -> str | None:
-    return trust_root.decode("ascii") if isinstance(trust_root, bytes) else trust_root
+    # Between the certificates there may be comments in any language.
+    return trust_root.decode("utf-8", "replace") if isinstance(trust_root, bytes) else trust_root
 
 
 def _port(port: int) -> int:
@@ -119,7 +120,7 @@ class Gateway:
             return cls.http2(_APPLE[description], trust_root=trust_root)
         protocol, _, rest = description.partition(":")
         fields = dict(part.partition("=")[::2] for part in rest.split(":"))
-        if protocol not in _PROTOCOLS or "host" not in fields or not set(fields) <= {"host", "port"}:
+        if protocol not in _PROTOCOLS or not fields.get("host") or not set(fields) <= {"host", "port"}:
             raise InvalidGateway(
                 f"{description!r} is no gateway: say production, sandbox, http2:host=NAME:port=N or "
                 "binary:host=NAME:port=N"

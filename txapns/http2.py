@@ -77,7 +77,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._notification: Notification | None = None
         self._fields: Headers = ()
         self._in_round = False
-        self._heard = False
+        self._quiet = 0
         self._marks: deque[int] = deque()
         self._watch = LoopingCall(self._look)
         self._watch.clock = clock
@@ -114,7 +114,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             send(delivery, delivery.device.hex().encode("ascii"), self._fields, notification.body)
         if not self._watch.running:
             self._marks.clear()
-            self._heard = False
+            self._quiet = 0
             self._watch.start(self._timeout / LOOKS, now=False)
         if not self._in_round:
             self._write()
@@ -123,7 +123,7 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Settle what was answered, then offer the room."""
-        self._heard = True
+        self._quiet = 0
         try:
             received = self._requests.receive(data)
         except WireError as error:
@@ -139,14 +139,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         finally:
             self._in_round = False
         self._write()
-        if received.closed and (self.in_flight or not self._ready):
-            self.abort(WireError("the server does not keep to HTTP/2"))
-            return
-        if not self._requests.open:
-            self.drain(None)
-        if not self.in_flight and self._watch.running:
-            self._watch.stop()
-        self.close_if_drained()
+        self._conclude()
 
     def goodbye(self) -> None:
         """Send GOAWAY."""
@@ -163,10 +156,26 @@ class ProviderAPIProtocol(GatewayProtocol):
         return unsent
 
     def _write(self) -> None:
+        """Send what is to be sent, and settle what ended by that: requests that turned out not to be sendable."""
         data = self._requests.data_to_send()
         if data:
             assert self.transport is not None
             self.transport.write(data)
+        ended = self._requests.take()
+        self._settle(ended)
+        if ended.unsendable and not self._draining:
+            self._events.session_room(self)
+
+    def _conclude(self) -> None:
+        """Look whether that was the connection's last act."""
+        if self._requests.closed and (self.in_flight or not self._draining):
+            self.abort(WireError("the server does not keep to HTTP/2"))
+            return
+        if not self._requests.open:
+            self.drain(None)
+        if not self.in_flight and self._watch.running:
+            self._watch.stop()
+        self.close_if_drained()
 
     def _authorize(self) -> None:
         """Take up the provider token, or a newer one once ours has been held long enough."""
@@ -185,10 +194,10 @@ class ProviderAPIProtocol(GatewayProtocol):
             delivery.outcomes.accepted(delivery, headers)
         if received.accepted:
             self.prove()
-        again = received.refused
-        for delivery, answer in received.rejected:
-            if self._rejected(delivery, answer):
-                again.append(delivery)
+        # What was not processed waits again before anything else is reported: if the credential turns out to be
+        # refused, that is the end of all that waits.
+        self.hand_back(received.refused)
+        self.hand_back([delivery for delivery, answer in received.rejected if self._rejected(delivery, answer)])
         for delivery, code in received.reset:
             error = StreamReset(f"the server dropped the request without an answer (HTTP/2 error {code})")
             delivery.outcomes.uncertain(delivery, error)
@@ -196,7 +205,6 @@ class ProviderAPIProtocol(GatewayProtocol):
             delivery.outcomes.unsent(delivery, InvalidNotification("its header fields are longer than HTTP/2 allows"))
         if received.goaway is not None:
             self._gone_away(received.goaway)
-        self.hand_back(again)
 
     def _rejected(self, delivery: Delivery, answer: Answer) -> bool:
         """
@@ -226,7 +234,8 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def _renewed(self) -> bool:
         """Whether the expired provider token gave way to a newer one."""
-        assert self._token is not None
+        if self._token is None:
+            return False  # whatever the server means, our certificate is all there is
         signed = self._token.renew(self._clock.seconds())
         return ((b"authorization", signed.value),) != self._authorization
 
@@ -238,26 +247,25 @@ class ProviderAPIProtocol(GatewayProtocol):
             self.drain(GatewayShutdown(f"the gateway ends this connection: {said}"))
 
     def _look(self) -> None:
-        """Give up what is older than ``timeout``; if nothing at all came in that time, the connection is dead."""
+        """Give up what is older than ``timeout``; if nothing at all came in that time, send the rest elsewhere."""
+        self._quiet += 1
         self._marks.append(self._requests.last_stream)
         if len(self._marks) <= LOOKS:
             return
         unsent, uncertain = self._requests.cancel_through(self._marks.popleft())
         if not (unsent or uncertain):
             return
+        if self._quiet >= LOOKS:
+            self.drain(ConnectionLost(f"the gateway has been silent for {self._timeout:g} s"))
+        self._write()
         error = AnswerTimeout(f"no answer came within {self._timeout:g} s")
         for delivery in uncertain:
             delivery.outcomes.uncertain(delivery, error)
         for delivery in unsent:
             delivery.outcomes.unsent(delivery, error)
-        if self._heard:
-            self._heard = False
-            self._write()
-            if not self._draining:
-                self._events.session_room(self)
-            self.close_if_drained()
-        else:
-            self.abort(ConnectionLost(f"the gateway has been silent for {self._timeout:g} s"))
+        if not self._draining:
+            self._events.session_room(self)
+        self._conclude()
 
 
 def _utc(seconds: float) -> datetime | None:

@@ -5,8 +5,9 @@ The pool pulls. Whenever a connection may have room (it became ready, answers ca
 takes as many deliveries as fit from where they wait and hands them down, so nothing is asked of the caller's iterables
 before there is room for it. What came back unprocessed goes first; batches take turns.
 
-Work that waits has a deadline, too: when nothing at all could be handed to a connection for ``timeout`` seconds, or at
-once when the gateway refuses the credential or is not who it should be, everything waiting is reported unsent.
+Work that waits has a deadline, too: when nothing at all could be handed to a connection for ``timeout`` seconds,
+everything waiting is reported unsent; but not before a connection was tried at least once, which the back-off may put
+off by a minute. When the gateway refuses the credential, or is not who it should be, that happens at once.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from txapns.backoff import Backoff
 from txapns.connection import Connection
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
-from txapns.errors import APNSError, ConnectFailed, CredentialRefused, PeerNotVerified
+from txapns.errors import APNSError, ClientClosed, ConnectFailed, CredentialRefused, PeerNotVerified
 from txapns.gateway import Gateway
-from txapns.interfaces import IConnectionEvents, IOutcomes, IWork
+from txapns.interfaces import IConnectionEvents, IWork
 
 __all__ = ["Pool"]
 
@@ -60,6 +61,7 @@ class Pool:
         self._feeding = False
         self._again = False
         self._progress = 0.0
+        self._tried = False
         self._patience: IDelayedCall | None = None
 
     @property
@@ -100,18 +102,20 @@ class Pool:
         self._works.append(work)
         self.feed()
 
-    def withdraw(self, outcomes: IOutcomes, error: APNSError) -> None:
+    def withdraw(self, sending: object, error: APNSError) -> None:
         """
-        Report what still waits of a batch as unsent.
+        Take nothing more from a batch, and report what still waits of it as unsent.
 
-        :param outcomes: the batch.
+        :param sending: the batch.
         :param error: why.
         """
-        withdrawn = [delivery for delivery in self._deliveries if delivery.outcomes is outcomes]
+        withdrawn = [delivery for delivery in self._deliveries if delivery.outcomes is sending]
         if withdrawn:
-            self._deliveries = deque(delivery for delivery in self._deliveries if delivery.outcomes is not outcomes)
+            self._deliveries = deque(delivery for delivery in self._deliveries if delivery.outcomes is not sending)
+        self._works = deque(work for work in self._works if work is not sending)
         for delivery in withdrawn:
-            outcomes.unsent(delivery, error)
+            delivery.outcomes.unsent(delivery, error)
+        self._watch()
 
     def give_up(self, error: APNSError) -> None:
         """
@@ -194,13 +198,14 @@ class Pool:
     def connection_trouble(self, error: APNSError) -> None:
         """Remember what happened; where it would happen again, do not make the work wait for it."""
         self.last_error = error
+        self._tried = True
         if isinstance(error, (CredentialRefused, PeerNotVerified)):
             self.give_up(error)
 
     def deliveries_returned(self, deliveries: list[Delivery]) -> None:
         """They go first, in their order."""
         if self.state == "stopped":
-            error = self.last_error or ConnectFailed("the client is closed")
+            error = ClientClosed("the client was closed before it was processed")
             for delivery in deliveries:
                 delivery.outcomes.unsent(delivery, error)
         else:
@@ -212,6 +217,7 @@ class Pool:
     def _watch(self) -> None:
         if self._patience is None and self.waiting:
             self._progress = self._clock.seconds()
+            self._tried = False
             self._patience = self._clock.callLater(self._timeout, self._lose_patience)
         elif self._patience is not None and not self.waiting:
             self._patience.cancel()
@@ -220,6 +226,8 @@ class Pool:
     def _lose_patience(self) -> None:
         self._patience = None
         left = self._progress + self._timeout - self._clock.seconds()
+        if left <= 0 and self.state == "waiting" and not self._tried:
+            left = self._timeout
         if left > 0:
             self._patience = self._clock.callLater(left, self._lose_patience)
         else:

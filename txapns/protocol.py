@@ -127,7 +127,11 @@ class GatewayProtocol(Protocol):
     def _explain(self, reason: Failure) -> APNSError:
         if reason.check(ConnectionDone):
             return ConnectionLost("the server closed the connection without a word")
-        return tls.explain(reason, self._credential)
+        error = tls.explain(reason, self._credential)
+        if self._ready and isinstance(error, ConnectFailed):
+            # It was made, and used: what was under way may have been processed.
+            return ConnectionLost(f"the connection broke: {error}")
+        return error
 
     # IPushProducer
 

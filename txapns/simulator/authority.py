@@ -162,13 +162,16 @@ class Authority:
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         if tls12:
             context.set_max_proto_version(SSL.TLS1_2_VERSION)
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets are the one way to resume a session
         if not tickets:
             context.set_options(SSL.OP_NO_TICKET)
         pem = certificate or self.server_certificate()
         context.use_certificate(x509.load_pem_x509_certificate(pem))
         context.use_privatekey(_private_key(pem))
         self._ask_for_certificate(context, require_certificate)
-        context.set_alpn_select_callback(lambda _, offered: _first_of(alpn, offered))
+        context.set_alpn_select_callback(
+            lambda _, offered: next((ours for ours in alpn if ours in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
+        )
         return ServerContextFactory(context)
 
     def _ask_for_certificate(self, context: SSL.Context, required: bool) -> None:
@@ -288,11 +291,6 @@ def _private_key(pem: bytes) -> _PrivateKey:
     key = load_pem_private_key(pem, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
     return key
-
-
-def _first_of(spoken: Sequence[bytes], offered: Sequence[bytes]) -> bytes | object:
-    """Choose a protocol by the server's preference."""
-    return next((protocol for protocol in spoken if protocol in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
 
 
 def _client_key(key_type: Literal["ec", "rsa"]) -> _PrivateKey:

@@ -122,6 +122,8 @@ class EnhancedNotificationServer(Protocol):
 
     def _take(self, received: list[ReceivedNotification]) -> None:
         for notification in received:
+            if self._over:
+                return
             status: int | bool | None = self.judge(notification)
             if self._fault is not None:
                 status = self._fault(self, notification, status)
@@ -170,4 +172,12 @@ class EnhancedNotificationServer(Protocol):
             content = None
         if not isinstance(content, dict) or notification.priority not in (None, 5, 10):
             return Status.UNKNOWN
+        if notification.priority == 10 and _silent(content):
+            return Status.UNKNOWN
         return Status.INVALID_TOKEN if notification.token in self._devices.dead else None
+
+
+def _silent(content: dict[str, object]) -> bool:
+    """Whether there is nothing to show or to hear; Apple wants such a notification to have priority 5."""
+    aps = content.get("aps")
+    return isinstance(aps, dict) and "content-available" in aps and not aps.keys() & {"alert", "badge", "sound"}

@@ -35,6 +35,7 @@ Source: "Sending notification requests to APNs" and "Handling notification respo
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Sequence
 from typing import Generic, TypeVar
 
@@ -105,6 +106,8 @@ class Answer:
             number = float(json.loads(self.body)["timestamp"])
         except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
             return None
+        if not math.isfinite(number):
+            return None
         return number if abs(number) < 1e11 else number / 1000
 
 
@@ -135,7 +138,6 @@ class Round(Generic[T]):
     :ivar reset: the items dropped without an answer, with the HTTP/2 error code; each may have been processed.
     :ivar unsendable: the items whose header fields HTTP/2 does not allow, so that they never left.
     :ivar goaway: the peer's GOAWAY, if one came.
-    :ivar closed: the connection is over as far as HTTP/2 is concerned.
     """
 
     ready: bool = False
@@ -145,7 +147,6 @@ class Round(Generic[T]):
     reset: list[tuple[T, int]] = attrs.Factory(list)
     unsendable: list[T] = attrs.Factory(list)
     goaway: GoAway | None = None
-    closed: bool = False
 
 
 @attrs.define(eq=False)
@@ -210,6 +211,11 @@ class RequestSender(Generic[T]):
         """Whether new requests may ever be sent on this connection."""
         return not self._closing and self._last_stream < LAST_STREAM - 2 * MAX_CONCURRENCY
 
+    @property
+    def closed(self) -> bool:
+        """Whether the connection is over as far as HTTP/2 is concerned. Ask it after :meth:`data_to_send`."""
+        return not (self._h2.want_read or self._h2.want_write)
+
     def room(self) -> tuple[int, int]:
         """
         Tell what may be sent now.
@@ -251,10 +257,12 @@ class RequestSender(Generic[T]):
         Take in what was read from the peer.
 
         :param data: the octets, split anywhere.
-        :returns: what they mean.
+        :returns: what they mean. What comes after the end is not looked at.
         :raises WireError: they are not HTTP/2. The connection is over; :meth:`abandon` tells what became of the
             requests.
         """
+        if self.closed:
+            return Round()
         try:
             self._h2.receive_data(data)
         except ngh2.NGH2Error as error:
@@ -264,7 +272,8 @@ class RequestSender(Generic[T]):
 
     def take(self) -> Round[T]:
         """
-        Sort the events at hand. :meth:`receive` does so; alone it serves after :meth:`data_to_send`.
+        Sort the events at hand. :meth:`receive` does so; after :meth:`data_to_send` it finds the streams that ended
+        by our own doing: the unsendable ones, and those given up.
 
         :returns: what they mean.
         """
@@ -290,8 +299,8 @@ class RequestSender(Generic[T]):
                     self._unanswered(item, event, received)
             else:
                 self._other(event, received)
-        if not (self._h2.want_read or self._h2.want_write):
-            self._closing = received.closed = True
+        if not self._h2.can_send_request:
+            self._closing = True
         return received
 
     def cancel_through(self, stream: int) -> tuple[list[T], list[T]]:
@@ -354,7 +363,7 @@ class RequestSender(Generic[T]):
         """A stream ended before its answer did."""
         partial = self._partial.pop(event.stream_id, None)
         if event.local_error is not None:
-            received.unsendable.append(item)
+            (received.unsendable if self.open else received.refused).append(item)
         elif event.error_code == REFUSED_STREAM:
             received.refused.append(item)
         elif partial is not None:
@@ -381,7 +390,7 @@ class RequestSender(Generic[T]):
             default = self._limit if self._ready else DEFAULT_CONCURRENCY
             limit = event.settings.get(Setting.MAX_CONCURRENT_STREAMS, default)
             self._limit = min(limit, MAX_CONCURRENCY)
-            received.ready = not self._ready
+            received.ready = received.ready or not self._ready
             self._ready = True
         elif isinstance(event, ngh2.GoAwayReceived):
             self._closing = True
@@ -425,9 +434,12 @@ class RequestReceiver:
         Take in what was read from the peer.
 
         :param data: the octets, split anywhere.
-        :returns: the requests that are now whole, in the order they became so.
+        :returns: the requests that are now whole, in the order they became so. What comes after the end is not looked
+            at.
         :raises WireError: they are not HTTP/2.
         """
+        if self.closed:
+            return []
         try:
             self._h2.receive_data(data)
         except ngh2.NGH2Error as error:

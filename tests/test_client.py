@@ -1,0 +1,508 @@
+"""Tests for txapns.client and txapns.batch: what a program sees, over the whole stack, in memory."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import AsyncIterator, Iterator
+from datetime import datetime, timezone
+from typing import Any
+
+from twisted.internet import defer
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, ProviderToken, Rejection, Session
+from txapns.errors import (
+    ClientClosed,
+    ConnectFailed,
+    CredentialError,
+    DeadlinePassed,
+    InvalidGateway,
+    InvalidToken,
+    PeerNotVerified,
+    TokensFailed,
+)
+from txapns.simulator import Authority
+from txapns.testing import MemorySimulator
+
+AUTHORITY = Authority()
+DEAD = "dd" * 32
+HELLO = Notification(alert="Hello")
+
+
+def tokens(count: int) -> list[str]:
+    """As many device tokens, all different."""
+    return [f"{number:064x}" for number in range(count)]
+
+
+class ClientCase(SynchronousTestCase):
+    """A simulator and a client of it."""
+
+    def setUp(self) -> None:
+        self.simulator = MemorySimulator(dead=[DEAD], authority=AUTHORITY)
+        self.client = self.simulator.client()
+
+    def received(self) -> list[str]:
+        """The tokens that the server accepted, in order."""
+        return [reception.token.hex() for reception in self.simulator.devices.received if reception.reason is None]
+
+
+class SendTests(ClientCase):
+    """One notification, many devices."""
+
+    def test_positions(self) -> None:
+        """Without identifiers the position in the batch is the identifier; bytes and text are both tokens."""
+        batch = self.simulator.result(self.client.send(HELLO, ["aa" * 32, DEAD, b"\xbb" * 32, bytes.fromhex(DEAD)]))
+        self.assertEqual((batch.accepted, sorted(batch.failed), batch.total), (2, [1, 3], 4))
+        self.assertEqual(self.received(), ["aa" * 32, "bb" * 32])
+
+    def test_pairs(self) -> None:
+        """The caller's identifiers come back, whatever they are."""
+        batch = self.simulator.result(self.client.send(HELLO, [(("row", 7), DEAD), ("x", "aa" * 32)]))
+        self.assertEqual(list(batch.failed), [("row", 7)])
+        self.assertEqual(batch.failed["row", 7].token, DEAD)
+
+    def test_mapping(self) -> None:
+        """A mapping's keys are the identifiers."""
+        batch = self.simulator.result(self.client.send(HELLO, {"anna": "aa" * 32, "ben": DEAD}))
+        self.assertEqual((batch.accepted, list(batch.failed)), (1, ["ben"]))
+
+    def test_nothing(self) -> None:
+        """A batch of nothing is an empty batch, and needs no connection."""
+        batch = self.successResultOf(self.client.send(HELLO, []))
+        self.assertEqual((batch.total, self.simulator.reactor.attempts), (0, 0))
+
+    def test_upper_case(self) -> None:
+        """Tokens go out in lower case and come back as they were given."""
+        batch = self.simulator.result(self.client.send(HELLO, [DEAD.upper()]))
+        self.assertEqual(batch.failed[0].token, DEAD.upper())
+        self.assertEqual(self.simulator.devices.received[0].headers[":path"], "/3/device/" + DEAD)
+
+    def test_dead_tokens(self) -> None:
+        """The tokens to delete come with the time since when they are dead; other refusals are not among them."""
+        batch = self.simulator.result(self.client.send(HELLO, [DEAD, "aa" * 3]))
+        self.assertEqual(batch.dead_tokens, [(DEAD, datetime(1970, 1, 1, tzinfo=timezone.utc))])
+        self.assertEqual({rejection.reason for rejection in batch.failed.values()}, {"Unregistered", "BadDeviceToken"})
+
+    def test_malformed_tokens(self) -> None:
+        """What no request can carry is unsent with the reason, and harms no other."""
+        bad: list[Any] = ["zz" * 32, "abc", "", None, 7, ("only one",), "ä" * 64]
+        batch = self.simulator.result(self.client.send(HELLO, [*bad, "aa" * 32]))
+        self.assertEqual((batch.accepted, sorted(batch.unsent)), (1, list(range(len(bad)))))  # type: ignore[type-var]
+        self.assertEqual({type(unsent.error) for unsent in batch.unsent.values()}, {InvalidToken})
+        self.assertIn("odd number", str(batch.unsent[1].error))
+        self.assertNotIn("zz", "".join(str(unsent.error) for unsent in batch.unsent.values()))
+
+    def test_pulled_as_there_is_room(self) -> None:
+        """Of a long iterable no more is pulled than the connection has room for."""
+        self.simulator.delay = 1.0
+        pulled: list[int] = []
+
+        def rows() -> Iterator[tuple[int, str]]:
+            for number, token in enumerate(tokens(5_000)):
+                pulled.append(number)
+                yield number, token
+
+        sending = self.client.send(HELLO, rows())
+        self.simulator.flush()
+        self.assertEqual(len(pulled), 1_000)
+        batch = self.simulator.result(sending)
+        self.assertEqual((batch.accepted, len(pulled)), (5_000, 5_000))
+
+    def test_two_batches_take_turns(self) -> None:
+        """A long batch does not keep a short one waiting."""
+        self.simulator.delay = 1.0
+        long = self.client.send(HELLO, tokens(20_000))
+        short = self.client.send(HELLO, tokens(100))
+        self.simulator.advance(4)
+        self.assertEqual(self.successResultOf(short).accepted, 100)
+        self.assertNoResult(long)
+        self.assertEqual(self.simulator.result(long).accepted, 20_000)
+
+    def test_single_token_mistaken_for_many(self) -> None:
+        """A text would be taken for an iterable of characters."""
+        failure = self.failureResultOf(self.client.send(HELLO, DEAD), TypeError)
+        self.assertIn("send_one", str(failure.value))
+
+    def test_iterable_that_raises(self) -> None:
+        """The caller's exception is told, along with what became of the tokens before it."""
+
+        def rows() -> Iterator[str]:
+            yield from tokens(3)
+            raise LookupError("the database went away")
+
+        sending = self.client.send(HELLO, rows())
+        error = self.assertRaises(TokensFailed, self.simulator.result, sending)
+        self.assertIsInstance(error.__cause__, LookupError)
+        self.assertEqual(error.batch.accepted, 3)
+
+    def test_topic(self) -> None:
+        """The client's topic is for those notifications that name none."""
+        self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
+        voip = Notification(payload={"x": 1}, topic="com.example.app.voip", push_type="voip")
+        self.simulator.result(self.client.send_one(voip, "aa" * 32))
+        topics = [reception.headers["apns-topic"] for reception in self.simulator.devices.received]
+        self.assertEqual(topics, ["com.example.app", "com.example.app.voip"])
+
+    def test_certificate_for_several_topics(self) -> None:
+        """With such a certificate the topic must be named; the first is the default."""
+        pem = AUTHORITY.client_pem(topics=["com.example.app", "com.example.app.voip"])
+        client = self.simulator.client(credential=Certificate.from_pem(pem), topic=None)
+        self.assertIsInstance(self.simulator.result(client.send_one(HELLO, "aa" * 32)), Accepted)
+        self.assertEqual(self.simulator.devices.received[0].headers["apns-topic"], "com.example.app")
+
+    def test_provider_token(self) -> None:
+        """A provider token authenticates as well as a certificate."""
+        client = self.simulator.client(credential=self.simulator.provider_token())
+        batch = self.simulator.result(client.send(HELLO, tokens(2_500)))
+        self.assertEqual(batch.accepted, 2_500)
+
+
+class AsyncTests(ClientCase):
+    """Tokens from an async iterable."""
+
+    def test_async_iterable(self) -> None:
+        """It is read as fast as APNs takes them, and no more than a little ahead."""
+        self.simulator.delay = 1.0
+        pulled: list[int] = []
+
+        async def rows() -> AsyncIterator[str]:
+            for number, token in enumerate(tokens(5_000)):
+                pulled.append(number)
+                yield token
+
+        sending = self.client.send(HELLO, rows())
+        self.simulator.flush()
+        self.assertLessEqual(len(pulled), 2_001)
+        self.assertEqual(self.simulator.result(sending).accepted, 5_000)
+
+    def test_waiting_source(self) -> None:
+        """A source that waits keeps nobody: what it has yielded is sent, other batches go on, and it may take long."""
+        more: Deferred[None] = Deferred()
+
+        async def rows() -> AsyncIterator[tuple[str, str]]:
+            yield "first", "aa" * 32
+            await more
+            yield "second", DEAD
+
+        sending = self.client.send(HELLO, rows())
+        self.simulator.advance(300)
+        self.assertEqual(self.received(), ["aa" * 32])
+        self.assertEqual(self.simulator.result(self.client.send(HELLO, tokens(5))).accepted, 5)
+        more.callback(None)
+        self.assertEqual(list(self.simulator.result(sending).failed), ["second"])
+
+    def test_async_iterable_that_raises(self) -> None:
+        """Its exception is told."""
+
+        async def rows() -> AsyncIterator[str]:
+            yield "aa" * 32
+            raise LookupError
+
+        error = self.assertRaises(TokensFailed, self.simulator.result, self.client.send(HELLO, rows()))
+        self.assertIsInstance(error.__cause__, LookupError)
+        self.assertEqual(error.batch.accepted, 1)
+
+    def test_async_triples(self) -> None:
+        """send_many takes async iterables, too."""
+
+        async def rows() -> AsyncIterator[tuple[int, Notification, str]]:
+            for number, token in enumerate(tokens(10)):
+                yield number, Notification(badge=number), token
+
+        self.assertEqual(self.simulator.result(self.client.send_many(rows())).accepted, 10)
+
+    def test_cancelled(self) -> None:
+        """Cancelling ends the coroutine that reads."""
+        closed: list[bool] = []
+        never: Deferred[None] = Deferred()
+
+        async def rows() -> AsyncIterator[str]:
+            try:
+                yield "aa" * 32
+                await never
+            finally:
+                closed.append(True)
+
+        sending = self.client.send(HELLO, rows())
+        self.simulator.flush()
+        sending.cancel()
+        self.failureResultOf(sending, CancelledError)
+        self.assertEqual(closed, [True])
+
+
+class SendManyTests(ClientCase):
+    """A notification of its own for each."""
+
+    def test_payloads(self) -> None:
+        """Each device gets its own payload and header fields."""
+        triples = [(n, Notification(badge=n, collapse_id=f"c{n}"), token) for n, token in enumerate(tokens(50))]
+        self.assertEqual(self.simulator.result(self.client.send_many(triples)).accepted, 50)
+        got = [(reception.payload, reception.headers["apns-collapse-id"]) for reception in self.simulator.devices.received]
+        self.assertEqual(got, [(b'{"aps":{"badge":%d}}' % n, f"c{n}") for n in range(50)])
+
+
+class SendOneTests(ClientCase):
+    """One notification, one device."""
+
+    def test_accepted(self) -> None:
+        """The answer's ids are in the result."""
+        self.simulator.environment = "sandbox"
+        identifier = "123e4567-e89b-12d3-a456-426655440000"
+        notification = Notification(alert="x", apns_id=identifier)
+        accepted = self.simulator.result(self.client.send_one(notification, "aa" * 32))
+        assert isinstance(accepted, Accepted)
+        self.assertEqual((accepted.apns_id, accepted.token), (identifier, "aa" * 32))
+        self.assertIsNotNone(accepted.unique_id)
+
+    def test_rejected(self) -> None:
+        """A refusal is a value, not an exception."""
+        rejection = self.simulator.result(self.client.send_one(HELLO, DEAD))
+        assert isinstance(rejection, Rejection)
+        self.assertEqual((rejection.status, rejection.reason, rejection.dead), (410, "Unregistered", True))
+        self.assertIsNotNone(rejection.apns_id)
+
+    def test_malformed_token(self) -> None:
+        """A token that no request can carry is an error, and nothing is opened."""
+        self.failureResultOf(self.client.send_one(HELLO, "abc"), InvalidToken)
+        self.assertEqual(self.simulator.reactor.attempts, 0)
+
+    def test_cancelled_in_the_queue(self) -> None:
+        """What was not yet asked is not asked."""
+        sending = self.client.send_one(HELLO, "aa" * 32)
+        sending.cancel()
+        self.failureResultOf(sending, CancelledError)
+        self.simulator.advance(5)
+        self.assertEqual(self.simulator.counters()["received"], 0)
+
+    def test_cancelled_under_way(self) -> None:
+        """What was asked already is settled with nobody to tell."""
+        self.simulator.delay = 1.0
+        sending = self.client.send_one(HELLO, "aa" * 32)
+        self.simulator.flush()
+        sending.cancel()
+        self.failureResultOf(sending, CancelledError)
+        self.simulator.advance(5)
+        self.assertEqual((self.simulator.counters()["received"], self.client.status().in_flight), (1, 0))
+
+
+class EndTests(ClientCase):
+    """Deadlines, cancelling, closing, retrying."""
+
+    def test_deadline(self) -> None:
+        """At the batch's deadline the rest is unsent; what was asked is still answered."""
+        self.simulator.delay = 1.0
+        batch = self.simulator.result(self.client.send(HELLO, tokens(20_000), deadline=2.5))
+        self.assertEqual(batch.total, 20_000)
+        self.assertEqual(len(self.received()), batch.accepted)
+        self.assertEqual({type(unsent.error) for unsent in batch.unsent.values()}, {DeadlinePassed})
+        self.assertEqual(self.client.status().in_flight, 0)
+
+    def test_cancel(self) -> None:
+        """Cancelling stops the feeding, and what is under way is settled."""
+        self.simulator.delay = 1.0
+        sending = self.client.send(HELLO, tokens(20_000))
+        self.simulator.flush()
+        sending.cancel()
+        self.failureResultOf(sending, CancelledError)
+        self.simulator.advance(30)
+        self.assertEqual((len(self.received()), self.client.status().in_flight), (1_000, 0))
+
+    def test_add_timeout(self) -> None:
+        """Deferred.addTimeout works as on any Deferred."""
+        self.simulator.delay = 5.0
+        sending = self.client.send(HELLO, tokens(3)).addTimeout(1, self.simulator.reactor)
+        self.assertRaises(defer.TimeoutError, self.simulator.result, sending)
+
+    def test_close(self) -> None:
+        """Closing reports what waits as unsent, lets what is under way be answered, and then is closed."""
+        self.simulator.delay = 1.0
+        sending = self.client.send(HELLO, tokens(3_000))
+        self.simulator.flush()
+        closing = self.client.close()
+        self.assertNoResult(closing)
+        batch = self.simulator.result(sending)
+        self.assertEqual((batch.accepted, len(batch.unsent)), (1_000, 2_000))
+        self.assertEqual({type(unsent.error) for unsent in batch.unsent.values()}, {ClientClosed})
+        self.simulator.result(closing)
+        self.assertEqual((self.client.status().connection, self.simulator.reactor.getDelayedCalls()), ("stopped", []))
+
+    def test_closed(self) -> None:
+        """A closed client says so; closing again is no error."""
+        self.simulator.result(self.client.close())
+        self.simulator.result(self.client.close())
+        self.failureResultOf(self.client.send(HELLO, ["aa" * 32]), ClientClosed)
+        self.failureResultOf(self.client.send_one(HELLO, "aa" * 32), ClientClosed)
+        self.failureResultOf(self.client.send_many([]), ClientClosed)
+
+    def test_retry(self) -> None:
+        """retry() sends the unsent again, each with its own notification, and not the others."""
+        del self.simulator.reactor.servers[2197]
+        triples = [(n, Notification(badge=n), token) for n, token in enumerate(tokens(20))]
+        batch = self.simulator.result(self.client.send_many(triples))
+        self.assertEqual(len(batch.unsent), 20)
+        self.simulator.reactor.servers[2197] = self.simulator.tls_factory("http2")
+        again = self.simulator.result(batch.retry())
+        self.assertEqual((again.accepted, again.total), (20, 20))
+        payloads = {reception.payload for reception in self.simulator.devices.received}
+        self.assertEqual(payloads, {notification.body for _, notification, _ in triples})
+
+    def test_retry_uncertain(self) -> None:
+        """What is uncertain is sent again only if asked for."""
+        self.simulator.http2_fault = lambda server, request, verdict: server.abort()
+        batch = self.simulator.result(self.client.send(HELLO, tokens(2)))
+        self.assertEqual(sorted(batch.uncertain), [0, 1])  # type: ignore[type-var]
+        self.simulator.http2_fault = None
+        self.assertEqual(self.simulator.result(batch.retry()).total, 0)
+        self.assertEqual(self.simulator.result(batch.retry(uncertain=True)).accepted, 2)
+
+
+class ConnectionTests(ClientCase):
+    """The connection is opened on demand, kept, closed when idle, and opened again."""
+
+    def test_kept(self) -> None:
+        """Batches share the connection."""
+        for _ in range(3):
+            self.simulator.result(self.client.send(HELLO, tokens(10)))
+        self.assertEqual(self.simulator.devices.connections, 1)
+
+    def test_idle(self) -> None:
+        """After idle_timeout it is closed; the next batch opens another."""
+        self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
+        self.simulator.advance(599)
+        self.assertEqual(self.client.status().connection, "ready")
+        self.simulator.advance(10)
+        self.assertEqual(self.client.status().connection, "idle")
+        self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
+        self.assertIsInstance(self.simulator.result(self.client.send_one(HELLO, "aa" * 32)), Accepted)
+        self.assertEqual(self.simulator.devices.connections, 2)
+
+    def test_never_idle(self) -> None:
+        """With idle_timeout=None it is kept, and opened again when the server closes it."""
+        client = self.simulator.client(idle_timeout=None)
+        self.simulator.result(client.send_one(HELLO, "aa" * 32))
+        self.simulator.advance(100_000)
+        self.assertEqual((client.status().connection, self.simulator.devices.connections), ("ready", 1))
+        self.simulator.sessions[-1].abort()  # type: ignore[attr-defined]
+        self.simulator.advance(5)
+        self.assertEqual((client.status().connection, self.simulator.devices.connections), ("ready", 2))
+
+    def test_unreachable(self) -> None:
+        """Nothing listens: after the timeout all is unsent with the reason, and the attempts were few."""
+        client = self.simulator.client(Gateway.http2("127.0.0.1", 9, trust_root=AUTHORITY.ca_pem))
+        batch = self.simulator.result(client.send(HELLO, tokens(2_500)))
+        self.assertEqual(len(batch.unsent), 2_500)
+        error = batch.unsent[0].error
+        self.assertIsInstance(error, ConnectFailed)
+        self.assertIn("nothing listens at 127.0.0.1:9", str(error))
+        self.assertLessEqual(self.simulator.reactor.attempts, 6)
+        self.simulator.result(client.close())
+        self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
+
+    def test_comes_back(self) -> None:
+        """A batch outlives a server that is away for a while."""
+        server = self.simulator.reactor.servers.pop(2197)
+        sending = self.client.send(HELLO, tokens(10))
+        self.simulator.advance(5)
+        self.assertEqual(self.client.status().connection, "waiting")
+        self.simulator.reactor.servers[2197] = server
+        self.assertEqual(self.simulator.result(sending).accepted, 10)
+
+    def test_wrong_authority(self) -> None:
+        """A server that we do not trust ends the batch at once, with the reason."""
+        gateway = Gateway.http2("127.0.0.1", 2197, trust_root=Authority().ca_pem)
+        self.unverified(gateway, "not trusted")
+
+    def test_wrong_host_name(self) -> None:
+        """A server's certificate for another name ends the batch at once, with the reason."""
+        self.simulator.reactor.servers[2197] = self.simulator.tls_factory("http2")
+        gateway = Gateway.http2("127.0.0.9", 2197, trust_root=AUTHORITY.ca_pem)
+        self.unverified(gateway, "127.0.0.9")
+
+    def unverified(self, gateway: Gateway, words: str) -> None:
+        """Send to a server that is not who it should be."""
+        client = self.simulator.client(gateway)
+        sending = client.send(HELLO, tokens(10))
+        self.simulator.flush()
+        batch = self.simulator.result(sending, within=0.1)
+        self.assertEqual(len(batch.unsent), 10)
+        self.assertIsInstance(batch.unsent[0].error, PeerNotVerified)
+        self.assertIn(words, str(batch.unsent[0].error))
+        self.assertEqual((self.simulator.reactor.attempts, self.simulator.counters()["received"]), (1, 0))
+
+    def test_status(self) -> None:
+        """The status tells where things stand, and no secret."""
+        self.simulator.delay = 1.0
+        self.client.send(HELLO, tokens(30))
+        self.assertEqual(self.client.status().connection, "connecting")
+        self.simulator.flush()
+        status = self.client.status()
+        self.assertEqual((status.connection, status.in_flight, status.last_error), ("ready", 30, None))
+        self.assertEqual(status.gateway, "http2:host=127.0.0.1:port=2197")
+        self.simulator.advance(5)
+        self.assertEqual(self.client.status().in_flight, 0)
+
+
+class ArgumentTests(ClientCase):
+    """Bad arguments are told at once."""
+
+    def test_gateway(self) -> None:
+        """An unknown gateway."""
+        self.assertRaises(InvalidGateway, APNSClient, self.simulator.reactor, self.simulator.certificate(), "prod")
+
+    def test_provider_token_for_the_binary_protocol(self) -> None:
+        """The binary protocol knows no provider tokens."""
+        credential = self.simulator.provider_token()
+        error = self.assertRaises(CredentialError, self.simulator.client, "binary", credential)
+        self.assertIn("certificate", str(error))
+
+    def test_results_hide_tokens(self) -> None:
+        """Outcomes shorten the token where they are shown."""
+        batch = self.simulator.result(self.client.send(HELLO, [DEAD]))
+        self.assertNotIn(DEAD, repr(batch) + repr(batch.failed) + str(batch.failed[0]))
+        self.assertIn("dddd…dddd", repr(batch.failed))
+
+    def test_outcomes_pickle(self) -> None:
+        """Outcomes travel through task queues."""
+        batch = self.simulator.result(self.client.send(HELLO, [DEAD, "abc"]))
+        for outcome in (batch.failed[0], batch.unsent[1]):
+            self.assertEqual(pickle.loads(pickle.dumps(outcome)).token, outcome.token)
+
+
+class SessionTests(ClientCase):
+    """One client for an equal credential."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.session = Session(self.simulator.reactor)
+        self.gateway = self.simulator.gateway()
+
+    def token(self, key_id: str = AUTHORITY.key_id) -> ProviderToken:
+        """Load the credential anew."""
+        return ProviderToken.from_p8(AUTHORITY.p8, key_id, AUTHORITY.team_id)
+
+    def test_shared(self) -> None:
+        """A credential loaded anew is the same credential; another gateway, key or topic is another client."""
+        client = self.session.client(self.token(), self.gateway)
+        self.assertIs(self.session.client(self.token(), self.gateway), client)
+        self.assertIsNot(self.session.client(self.token("OTHERKEY12"), self.gateway), client)
+        self.assertIsNot(self.session.client(self.token(), "sandbox"), client)
+        self.assertIsNot(self.session.client(self.token(), self.gateway, topic="com.example.app"), client)
+
+    def test_unused_are_closed(self) -> None:
+        """A client that nobody used for idle_timeout is closed; a used one is not."""
+        used = self.session.client(self.token(), self.gateway, topic="com.example.app")
+        unused = self.session.client(self.token("OTHERKEY12"), self.gateway)
+        for _ in range(13):
+            self.simulator.advance(100)
+            self.simulator.result(used.send_one(HELLO, "aa" * 32))
+        self.assertEqual((used.status().connection, unused.status().connection), ("ready", "stopped"))
+        self.assertIs(self.session.client(self.token(), self.gateway, topic="com.example.app"), used)
+        self.assertIsNot(self.session.client(self.token("OTHERKEY12"), self.gateway), unused)
+
+    def test_close(self) -> None:
+        """Closing the session closes its clients and leaves no timer."""
+        client = self.session.client(self.token(), self.gateway, topic="com.example.app")
+        self.simulator.result(client.send_one(HELLO, "aa" * 32))
+        self.simulator.result(self.session.close())
+        self.assertEqual((client.status().connection, self.simulator.reactor.getDelayedCalls()), ("stopped", []))

@@ -1,0 +1,494 @@
+"""
+Tests that what README.rst and docs say is so: every block of code in them is run.
+
+A page that starts the simulator (``txapns simulate``) is played as its reader would: in a directory of its own, each
+shell block by bash and each Python block by an interpreter, and what they print is compared with the ``text`` block
+that follows, in which ``…`` stands for anything. Only the three ports are replaced, by free ones.
+
+On every other page the Python blocks are fragments, run one after the other in one namespace, against the simulator in
+memory. ``await`` stands in them as if in a coroutine, a comment ``# → value`` is compared with the value of its line,
+and test cases are run.
+
+``pip install`` and ``make`` are not run, but checked against the extras and targets there are.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from docutils import nodes
+from docutils.core import publish_doctree
+from twisted.internet.defer import Deferred
+from twisted.python.reflect import namedAny
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns import errors, reasons
+from txapns.simulator import Authority
+from txapns.testing import MemorySimulator
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = [
+    "ChecksTests",
+    "ExampleTests",
+    "LoopbackPagesTests",
+    "MemoryPagesTests",
+    "PagesTests",
+    "ReasonsTests",
+]
+
+PROJECT = Path(__file__).parent.parent
+PAGES = ["README.rst", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.rst"))]
+LANGUAGES = {"python", "shell", "text"}
+PORTS = ("2195", "2196", "2197")
+TIMEOUT = 60.0
+
+ANN, BOB, DORA = "aa" * 32, "bb" * 32, "dd" * 32
+
+
+@attrs.frozen
+class Block:
+    """A block of code on a page; one without a language, a drawing, is of no concern here."""
+
+    language: str
+    text: str
+    where: str
+
+
+@functools.cache
+def parse(page: str) -> nodes.document:
+    """Read a page; whatever docutils would warn about is an error."""
+    settings = {"report_level": 2, "halt_level": 2, "syntax_highlight": "none", "file_insertion_enabled": False}
+    path = PROJECT / page
+    return publish_doctree(path.read_text(encoding="utf-8"), source_path=str(path), settings_overrides=settings)
+
+
+def blocks(page: str) -> list[Block]:
+    """Find the blocks of code on a page."""
+    found = []
+    for node in parse(page).findall(nodes.literal_block):
+        classes = [name for name in node["classes"] if name != "code"]
+        if "code" in node["classes"]:
+            found.append(Block(classes[0] if classes else "", node.astext(), f"{page}, line {node.line}"))
+    return found
+
+
+def rows(page: str, width: int) -> list[list[str]]:
+    """Find the rows of all tables on a page that have so many columns."""
+    found = [[entry.astext() for entry in row.findall(nodes.entry)] for row in parse(page).findall(nodes.row)]
+    return [row for row in found if len(row) == width]
+
+
+# Commands that are not run.
+
+
+def check_commands(shell: str) -> str:
+    """
+    Check ``pip install`` and ``make`` lines against the project.
+
+    :returns: the other lines.
+    """
+    extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    left = []
+    for line in shell.splitlines():
+        words = line.partition("#")[0].split()
+        if words[:1] == ["make"]:
+            assert set(words[1:]) <= targets, f"no such target: {line}"
+        elif words[:2] == ["pip", "install"]:
+            match = re.fullmatch(r"'?\.(?:\[([a-z,]+)\])?'?", " ".join(words[2:]))
+            assert match, f"what does this install? {line}"
+            assert set((match[1] or "cli").split(",")) <= set(extras), f"no such extra: {line}"
+        else:
+            left.append(line)
+    return "\n".join(left)
+
+
+# Pages in memory.
+
+
+def check_arrows(source: str) -> str:
+    """Turn ``expression  # → value`` into a comparison."""
+    compared = re.sub(r"^( *)(.+?)  # → (.+)$", r"\1_expect((\2), \3)", source, flags=re.MULTILINE)
+    assert "→" not in compared, f"an arrow that says nothing:\n{compared}"
+    return compared
+
+
+def expect(value: object, expected: object) -> None:
+    """Compare, and show both if they differ."""
+    assert value == expected, f"{value!r} is not {expected!r}"
+
+
+def run_fragment(block: Block, namespace: dict[str, Any], simulator: MemorySimulator) -> None:
+    """Run a block in a namespace, letting the simulator's time pass while it awaits."""
+    before = set(namespace)
+    code = compile(check_arrows(block.text), block.where, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    result = eval(code, namespace)
+    if inspect.iscoroutine(result):
+        simulator.result(Deferred.fromCoroutine(result))
+    for name in set(namespace) - before:
+        if isinstance(namespace[name], type) and issubclass(namespace[name], unittest.TestCase):
+            run_tests(namespace[name])
+
+
+def run_tests(case: type[unittest.TestCase]) -> None:
+    """Run the tests of a case that a page shows."""
+    suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)
+    if not suite.countTestCases():
+        return  # one that was imported, to derive from
+    result = unittest.TestResult()
+    suite.run(result)
+    assert result.wasSuccessful(), "\n".join(text for _, text in result.failures + result.errors)
+
+
+def run_page(page: str, simulator: MemorySimulator, /, **given: Any) -> None:
+    """Run the blocks of a page in one namespace, which has from the start what the page says is given."""
+    namespace: dict[str, Any] = {"_expect": expect, "print": lambda *values: None, **given}
+    for block in blocks(page):
+        assert block.language == "python", f"{block.where}: only Python can be run in memory"
+        run_fragment(block, namespace, simulator)
+
+
+# Pages on loopback.
+
+
+def free_ports() -> dict[str, str]:
+    """Find a free port for each that the pages name."""
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
+    found = {port: str(listening.getsockname()[1]) for port, listening in zip(PORTS, sockets, strict=True)}
+    for listening in sockets:
+        listening.close()
+    return found
+
+
+def matches(said: str, printed: str) -> bool:
+    """Tell whether a program printed what the page says; ``…`` stands for anything within a line."""
+    pattern = "[^\n]*".join(re.escape(part) for part in said.strip().split("…"))
+    return re.fullmatch(pattern, printed.strip()) is not None
+
+
+class Desk:
+    """
+    A reader's desk: a directory, a shell, and the simulator running in another terminal.
+
+    :param directory: where to work.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        directory.mkdir(parents=True)
+        self._directory = directory
+        self._ports = free_ports()
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        self._environment = {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT)}
+        self._simulator: subprocess.Popen[str] | None = None
+        self._printed = ""
+
+    def localized(self, text: str) -> str:
+        """Replace the ports."""
+        for port, free in self._ports.items():
+            text = re.sub(rf"\b{port}\b", free, text)
+        return text
+
+    def run(self, block: Block) -> str:
+        """Run a block; returns what it printed."""
+        if block.language == "python":
+            return self._run([sys.executable, "-c", block.text])
+        commands = check_commands(self.localized(block.text))
+        first, begins, simulate = commands.rpartition("txapns simulate ")
+        if begins:
+            self._run(["bash", "-c", first])
+            self.simulate(simulate.split())
+            return ""
+        return self._run(["bash", "-c", commands]) if commands.strip() else ""
+
+    def _run(self, command: list[str]) -> str:
+        finished = subprocess.run(
+            command, cwd=self._directory, env=self._environment, capture_output=True, text=True, timeout=TIMEOUT
+        )
+        assert (finished.returncode, finished.stderr) == (0, ""), finished
+        return finished.stdout
+
+    def simulate(self, options: list[str]) -> None:
+        """Start the simulator, and wait until it listens."""
+        assert self._simulator is None, "one simulator is enough"
+        self._simulator = subprocess.Popen(
+            [sys.executable, "-m", "txapns.cli", "simulate", *options],
+            cwd=self._directory,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert self._simulator.stdout is not None
+        self._printed = self._simulator.stdout.readline()
+        assert '"ready": true' in self._printed, self._printed
+
+    def leave(self) -> str:
+        """Stop the simulator; returns what it printed."""
+        if self._simulator is None:
+            return ""
+        self._simulator.send_signal(signal.SIGTERM)
+        try:
+            rest, _ = self._simulator.communicate(timeout=TIMEOUT)
+        finally:
+            self._simulator.kill()  # it has ended long since, unless something is wrong
+        assert self._simulator.returncode == 0, self._simulator.returncode
+        self._simulator = None
+        return self._printed + rest
+
+
+def play(page: str, desk: Desk) -> None:
+    """Do what a page says, in order, and compare what is printed with what it says is printed."""
+    simulator_says = ""
+    # Each command with the texts that follow it.
+    steps: list[tuple[Block, list[str]]] = []
+    for block in blocks(page):
+        if block.language == "text":
+            steps[-1][1].append(block.text)
+        else:
+            steps.append((block, []))
+    try:
+        for block, texts in steps:
+            printed = desk.run(block)
+            said = "\n".join(texts)
+            if "txapns simulate" in block.text:
+                simulator_says = desk.localized(said)
+            elif said or printed:
+                assert matches(desk.localized(said), printed), f"{block.where} printed:\n{printed}"
+    finally:
+        printed = desk.leave()
+    assert not simulator_says or matches(simulator_says, printed), printed
+
+
+class MemoryPagesTests(SynchronousTestCase):
+    """The pages whose Python blocks are fragments."""
+
+    def setUp(self) -> None:
+        """Make the simulator that the pages talk to."""
+        self.simulator = MemorySimulator(dead=[DORA])
+
+    def test_sending(self) -> None:
+        """docs/sending.rst is run against the simulator in memory."""
+
+        async def fetch_page(page: int) -> list[tuple[str, str]]:
+            return [(f"{page}", ANN)]
+
+        run_page(
+            "docs/sending.rst",
+            self.simulator,
+            reactor=self.simulator.reactor,
+            gateway=self.simulator.gateway(),
+            pem=self.simulator.authority.client_pem().decode(),
+            fetch_page=fetch_page,
+            token_of_ann=ANN,
+            token_of_bob=BOB,
+            token_of_dora=DORA,
+        )
+
+    def test_credentials(self) -> None:
+        """docs/credentials.rst is run with credentials of the simulator's authority."""
+        authority: Authority = self.simulator.authority
+        run_page(
+            "docs/credentials.rst",
+            self.simulator,
+            reactor=self.simulator.reactor,
+            gateway=self.simulator.gateway(),
+            pem=authority.client_pem(),
+            encrypted_pem=authority.client_pem(passphrase=b"txapns"),
+            sandbox_pem=authority.client_pem(environments=["sandbox"]),
+            p12=authority.client_pkcs12(),
+            p8=authority.p8,
+            key_id=authority.key_id,
+            team_id=authority.team_id,
+        )
+
+    def test_outcomes(self) -> None:
+        """docs/outcomes.rst is run against the simulator in memory."""
+
+        def cut_the_connection(server: Any, request: object, verdict: object) -> None:
+            self.simulator.http2_fault = None
+            server.abort()
+
+        run_page(
+            "docs/outcomes.rst",
+            self.simulator,
+            simulator=self.simulator,
+            client=self.simulator.client(),
+            cut_the_connection=cut_the_connection,
+            token_of_ann=ANN,
+        )
+
+    def test_testing(self) -> None:
+        """docs/testing.rst is run as it stands: it makes its own simulators."""
+        run_page("docs/testing.rst", self.simulator)
+
+
+@pytest.mark.loopback
+class LoopbackPagesTests(SynchronousTestCase):
+    """The pages that a reader follows at a desk, with the simulator running in another terminal."""
+
+    def test_readme(self) -> None:
+        """README.rst can be followed, and everything prints what it says."""
+        play("README.rst", Desk(Path(self.mktemp())))
+
+    def test_simulator(self) -> None:
+        """docs/simulator.rst can be followed, and everything prints what it says."""
+        play("docs/simulator.rst", Desk(Path(self.mktemp())))
+
+    def test_many_apps(self) -> None:
+        """examples/many_apps.py sends twice for each of its apps, over one connection for each."""
+        desk = Desk(Path(self.mktemp()))
+        desk.simulate(["--state", "simulator"])
+        try:
+            printed = desk.run(
+                Block("python", (PROJECT / "examples/many_apps.py").read_text(), "examples/many_apps.py")
+            )
+        finally:
+            counters = desk.leave()
+        accepted = "Batch(accepted=2, failed=0, unsent=0, uncertain=0)"
+        self.assertEqual(printed.splitlines(), [f"chess {accepted}", f"news {accepted}"] * 2)
+        self.assertIn('"received": 8, "accepted": 8, "rejected": {}, "connections": 2', counters)
+
+
+class PagesTests(SynchronousTestCase):
+    """What holds for all pages."""
+
+    def test_every_page_with_code_is_run(self) -> None:
+        """A new page with blocks of code needs a test that runs it."""
+        tests = inspect.getsource(MemoryPagesTests) + inspect.getsource(LoopbackPagesTests)
+        for page in PAGES:
+            if blocks(page):
+                self.assertIn(f'"{page}"', tests)
+
+    def test_languages(self) -> None:
+        """A block in any other language would not be run."""
+        for page in PAGES:
+            for block in blocks(page):
+                self.assertIn(block.language, LANGUAGES, block.where)
+
+    def test_links(self) -> None:
+        """Links to files lead to files that are there."""
+        for page in PAGES:
+            for reference in parse(page).findall(nodes.reference):
+                target = reference.get("refuri", "")
+                if target and not re.match(r"https?:", target):
+                    self.assertTrue((PROJECT / page).parent.joinpath(target).exists(), f"{page}: {target}")
+
+    def test_index(self) -> None:
+        """docs/index.rst leads to all other pages."""
+        found = {reference.get("refuri") for reference in parse("docs/index.rst").findall(nodes.reference)}
+        pages = {Path(page).name for page in PAGES if page.startswith("docs/")}
+        self.assertEqual(found, (pages - {"index.rst"}) | {"../README.rst"})
+
+    def test_names(self) -> None:
+        """What is called by its full name exists."""
+        for page in PAGES:
+            for literal in parse(page).findall(nodes.literal):
+                match = re.match(r"txapns(\.\w+)+", literal.astext())
+                if match:
+                    namedAny(match[0])
+
+    def test_examples(self) -> None:
+        """The files in examples that the pages speak of are there."""
+        for page in PAGES:
+            for literal in parse(page).findall(nodes.literal):
+                if literal.astext().startswith("examples/"):
+                    self.assertTrue((PROJECT / literal.astext()).exists(), literal.astext())
+
+    def test_public_errors(self) -> None:
+        """The exceptions that docs/credentials.rst explains are all there are for credentials."""
+        explained = {row[0] for row in rows("docs/credentials.rst", 3)} - {"Exception", "Error"}
+        credential = {name for name in errors.__all__ if _is_credential_error(getattr(errors, name))}
+        self.assertEqual(explained, credential | {"CredentialRefused", "PeerNotVerified"})
+
+
+def _is_credential_error(thing: object) -> bool:
+    return isinstance(thing, type) and issubclass(thing, errors.CredentialError)
+
+
+class ExampleTests(SynchronousTestCase):
+    """The programs in examples."""
+
+    def test_readme_has_the_text_of_the_example(self) -> None:
+        """The program in README.rst and examples/send_batch.py are the same."""
+        [program] = [block.text for block in blocks("README.rst") if block.language == "python"]
+        self.assertEqual(program, (PROJECT / "examples/send_batch.py").read_text().rstrip())
+
+
+class ReasonsTests(SynchronousTestCase):
+    """The tables of docs/outcomes.rst against :mod:`txapns.reasons`."""
+
+    def test_actions(self) -> None:
+        """All actions are explained, in their order."""
+        explained = [row[0] for row in rows("docs/outcomes.rst", 2)]
+        self.assertEqual(explained, ["Action", *(action.name for action in reasons.Action)])
+
+    def test_reasons(self) -> None:
+        """The table of reasons says what the module says."""
+        found = [row for row in rows("docs/outcomes.rst", 3) if row[0] != "Reason"]
+        self.assertEqual(found, [[str(reason), reason.action.name, reason.text] for reason in reasons.Reason])
+
+    def test_statuses(self) -> None:
+        """The table of status bytes says what the module says."""
+        found = [row for row in rows("docs/outcomes.rst", 4) if row[0].isdigit()]
+        expected = [[str(s.value), reasons.status_name(s), s.action.name, s.text] for s in reasons.Status]
+        self.assertEqual(found, expected)
+
+
+class ChecksTests(SynchronousTestCase):
+    """A wrong block is found."""
+
+    def check(self, source: str) -> None:
+        """Run a block as on a page in memory."""
+        run_fragment(Block("python", source, "here"), {"_expect": expect}, MemorySimulator())
+
+    def test_wrong_value(self) -> None:
+        """A value that is not what the comment says."""
+        self.check("1 + 1  # → 2")
+        self.assertRaises(AssertionError, self.check, "1 + 1  # → 3")
+
+    def test_exception(self) -> None:
+        """An exception, also of what is awaited."""
+        self.assertRaises(NameError, self.check, "unknown")
+        failing = "from twisted.internet.defer import fail\nawait fail(KeyError('lost'))"
+        self.assertRaises(KeyError, self.check, failing)
+
+    def test_failing_test(self) -> None:
+        """A test case on a page that does not pass."""
+        case = "import unittest\nclass Some(unittest.TestCase):\n    def test_some(self): assert {}"
+        self.check(case.format(True))
+        self.assertRaises(AssertionError, self.check, case.format(False))
+
+    def test_printed(self) -> None:
+        """Output that differs, but for what the page leaves out."""
+        self.assertTrue(matches("2 accepted in … s", "2 accepted in 0.1 s\n"))
+        self.assertFalse(matches("2 accepted in … s", "3 accepted in 0.1 s\n"))
+        self.assertFalse(matches("", "Traceback"))
+
+    def test_commands(self) -> None:
+        """Targets and extras that are not there."""
+        self.assertEqual(check_commands("make test  # all of them\npip install '.[cli]'\necho"), "echo")
+        for wrong in ("make love", "pip install '.[fancy]'", "pip install txapsn"):
+            self.assertRaises(AssertionError, check_commands, wrong)
+
+    def test_shell(self) -> None:
+        """Commands that fail, or complain."""
+        desk = Desk(Path(self.mktemp()))
+        self.assertEqual(desk.run(Block("shell", "echo well", "here")), "well\n")
+        for wrong in ("false", "no-such-command; true"):
+            self.assertRaises(AssertionError, desk.run, Block("shell", wrong, "here"))

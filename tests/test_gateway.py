@@ -1,0 +1,127 @@
+"""Tests for :mod:`txapns.gateway`."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.interfaces import IStreamClientEndpoint
+from twisted.internet.testing import MemoryReactorClock
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from txapns.credentials import Certificate, ProviderToken
+from txapns.errors import CredentialError, InvalidGateway
+from txapns.gateway import Gateway
+from txapns.simulator.authority import Authority
+
+AUTHORITY = Authority()
+
+
+class ParseTests(SynchronousTestCase):
+    """Gateways from text."""
+
+    def test_apple(self) -> None:
+        """Apple's two environments are known by name."""
+        self.assertEqual(Gateway.parse("production"), Gateway.http2("api.push.apple.com", 443))
+        self.assertEqual(Gateway.parse("sandbox"), Gateway.http2("api.sandbox.push.apple.com", 443))
+
+    def test_http2(self) -> None:
+        """Host and port of a server of the provider API, the port 443 where none is said."""
+        self.assertEqual(Gateway.parse("http2:host=localhost:port=2197"), Gateway.http2("localhost", 2197))
+        self.assertEqual(Gateway.parse("http2:host=localhost"), Gateway.http2("localhost", 443))
+
+    def test_binary(self) -> None:
+        """Host and port of a server of the binary protocol, the port 2195 where none is said."""
+        self.assertEqual(Gateway.parse("binary:port=99:host=10.0.0.1"), Gateway.binary("10.0.0.1", 99))
+        self.assertEqual(Gateway.parse("binary:host=localhost"), Gateway.binary("localhost", 2195))
+
+    def test_trust_root(self) -> None:
+        """The trust root goes with whatever the text says."""
+        for description in ("sandbox", "http2:host=localhost", "binary:host=localhost"):
+            gateway = Gateway.parse(description, trust_root=AUTHORITY.ca_pem)
+            self.assertEqual(gateway.trust_root, AUTHORITY.ca_pem.decode())
+
+    def test_gateway(self) -> None:
+        """A gateway is itself."""
+        gateway = Gateway.http2("localhost")
+        self.assertIs(Gateway.parse(gateway), gateway)
+
+    def test_round_trip(self) -> None:
+        """What a gateway says of itself can be parsed."""
+        for gateway in (Gateway.http2("localhost", 2197), Gateway.binary("localhost", 2195)):
+            self.assertEqual(Gateway.parse(str(gateway)), gateway)
+
+    def test_not_understood(self) -> None:
+        """What is no gateway is quoted, with what could be said."""
+        for description in (
+            "",
+            "Production",
+            "https:host=localhost",
+            "http2",
+            "http2:",
+            "http2:host=",
+            "http2:localhost:443",
+            "http2:host=localhost:timeout=3",
+            "binary:port=2195",
+        ):
+            error = self.assertRaises(InvalidGateway, Gateway.parse, description)
+            self.assertIn(repr(description), str(error))
+            self.assertIn("production, sandbox", str(error))
+
+    def test_bad_port(self) -> None:
+        """What is no port is quoted."""
+        for port in ("0", "65536", "-1", "x", "", "²", "1.5"):
+            error = self.assertRaises(InvalidGateway, Gateway.parse, f"binary:host=localhost:port={port}")
+            self.assertIn(port, str(error))
+
+    @given(st.text(max_size=40))
+    def test_any_text(self, description: str) -> None:
+        """Any text is a gateway or an ``InvalidGateway``."""
+        try:
+            Gateway.parse(f"http2:host={description}")
+        except InvalidGateway:
+            pass
+
+
+class GatewayTests(SynchronousTestCase):
+    """Gateways as values."""
+
+    def test_bad_port(self) -> None:
+        """Ports are checked, that of the feedback service as well."""
+        self.assertRaises(InvalidGateway, Gateway.http2, "localhost", 0)
+        self.assertRaises(InvalidGateway, Gateway.binary, "localhost", 65_536)
+        self.assertRaises(InvalidGateway, Gateway.binary, "localhost", feedback_port=-1)
+
+    def test_feedback(self) -> None:
+        """The feedback service is on the same host, port 2196, unless one says otherwise."""
+        gateway = Gateway.binary("localhost")
+        self.assertEqual((gateway.feedback_host, gateway.feedback_port), ("localhost", 2196))
+        gateway = Gateway.binary("localhost", feedback_host="feedback.example", feedback_port=7)
+        self.assertEqual((gateway.feedback_host, gateway.feedback_port), ("feedback.example", 7))
+
+    def test_equality(self) -> None:
+        """A trust root is the same as text and as bytes, and a gateway can be a key."""
+        text, octets = (
+            Gateway.http2("localhost", trust_root=pem) for pem in (AUTHORITY.ca_pem.decode(), AUTHORITY.ca_pem)
+        )
+        self.assertEqual({text: 1}, {octets: 1})
+        self.assertNotEqual(text, Gateway.http2("localhost"))
+
+    def test_commented_trust_root(self) -> None:
+        """A bundle of authorities may have comments that are not ASCII, as the well-known ones have."""
+        bundle = "# Főtanúsítvány\n".encode() + AUTHORITY.ca_pem
+        gateway = Gateway.http2("localhost", trust_root=bundle)
+        endpoint = gateway.endpoint(MemoryReactorClock(), Certificate.from_pem(AUTHORITY.client_pem()))
+        verifyObject(IStreamClientEndpoint, endpoint)
+
+    def test_repr(self) -> None:
+        """The trust root is too long to be shown."""
+        self.assertNotIn("BEGIN", repr(Gateway.http2("localhost", trust_root=AUTHORITY.ca_pem)))
+
+    def test_provider_token_over_binary(self) -> None:
+        """The binary protocol has no use for a provider token, which the message says."""
+        token = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
+        gateway = Gateway.binary("localhost")
+        error = self.assertRaises(CredentialError, gateway.endpoint, MemoryReactorClock(), token)
+        self.assertIn("certificate", str(error))
+        verifyObject(IStreamClientEndpoint, Gateway.http2("localhost").endpoint(MemoryReactorClock(), token))

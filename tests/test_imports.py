@@ -1,0 +1,187 @@
+"""Tests that the package is ordered: what imports what, and what is public."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import inspect
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from docutils import nodes
+from docutils.core import publish_doctree
+from twisted.trial.unittest import SynchronousTestCase
+
+import txapns
+
+__all__ = ["DocumentationTests", "OrderTests", "PublicNamesTests"]
+
+PROJECT = Path(__file__).parent.parent
+SOURCES = {
+    ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path
+    for path in sorted((PROJECT / "txapns").rglob("*.py"))
+}
+PUBLIC = [name for name in SOURCES if "._" not in name]
+
+
+def listed_order() -> list[str]:
+    """Read the modules of the first table of docs/architecture.rst, from top to bottom."""
+    document = publish_doctree((PROJECT / "docs/architecture.rst").read_text(encoding="utf-8"))
+    table = next(document.findall(nodes.table))
+    names = [next(row.findall(nodes.entry)).astext() for row in table.findall(nodes.row)]
+    return [name if name == "txapns" else f"txapns.{name}" for name in names[1:]]
+
+
+def tree_of(module: str) -> ast.Module:
+    """Parse a module."""
+    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
+
+
+def statements(node: ast.AST) -> Iterator[ast.AST]:
+    """Walk over all statements, but for those that only type checkers see."""
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
+            continue
+        yield child
+        yield from statements(child)
+
+
+def imports_of(tree: ast.Module) -> set[str]:
+    """Find the modules of the package that a module imports, wherever in it."""
+    found = set()
+    for statement in statements(tree):
+        if isinstance(statement, ast.Import):
+            found.update(alias.name for alias in statement.names)
+        elif isinstance(statement, ast.ImportFrom) and statement.module is not None:
+            # "from txapns import errors" is the module txapns.errors, "from txapns import Batch" is txapns itself.
+            members = {f"{statement.module}.{alias.name}" for alias in statement.names}
+            found.update(member if member in SOURCES else statement.module for member in members)
+    return {name for name in found if name in SOURCES}
+
+
+def defined_in(tree: ast.Module) -> dict[str, ast.stmt]:
+    """Find what a module defines itself, by name."""
+    found: dict[str, ast.stmt] = {}
+    for statement in tree.body:
+        if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            found[statement.name] = statement
+        elif isinstance(statement, ast.Assign | ast.AnnAssign):
+            targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+            for target in targets:
+                found.update({name.id: statement for name in ast.walk(target) if isinstance(name, ast.Name)})
+    return found
+
+
+def is_offered(name: str, statement: ast.stmt) -> bool:
+    """Tell public classes and functions from all else. A command of the command line is no function to call."""
+    if name.startswith("_") or not isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    return not any(ast.unparse(decorator).startswith("main.command") for decorator in statement.decorator_list)
+
+
+def documented(module: str, name: str) -> bool:
+    """Tell whether a definition has a docstring, or, where it is a value, a comment that serves as one."""
+    tree = tree_of(module)
+    statement = defined_in(tree)[name]
+    if isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+        return bool(ast.get_docstring(statement))
+    following = tree.body[tree.body.index(statement) + 1 :][:1]
+    if following and isinstance(following[0], ast.Expr) and isinstance(following[0].value, ast.Constant):
+        return True
+    above = SOURCES[module].read_text(encoding="utf-8").splitlines()[: statement.lineno - 1]
+    while above and re.match(r"[A-Z_]+ = ", above[-1]):
+        above.pop()  # one comment may be for several values
+    return bool(above) and above[-1].startswith("#:")
+
+
+class OrderTests(SynchronousTestCase):
+    """The order in docs/architecture.rst."""
+
+    def test_complete(self) -> None:
+        """Every module is listed, and every listed module is there."""
+        self.assertEqual(sorted(listed_order()), sorted(SOURCES))
+
+    def test_imports(self) -> None:
+        """A module imports only from modules above it."""
+        order = listed_order()
+        for position, module in enumerate(order):
+            later = imports_of(tree_of(module)) - set(order[:position])
+            self.assertEqual(later, set(), module)
+
+    def test_every_kind_of_import(self) -> None:
+        """Imports are found in every form, also within functions, but for those for type checkers."""
+        source = """
+import txapns.errors
+import txapns.tls as tls, os
+from txapns import reasons, Batch
+from txapns.wire.frames import ErrorPacket
+if TYPE_CHECKING:
+    from txapns.client import APNSClient
+def later():
+    from txapns.pool import Pool
+"""
+        expected = {"txapns", *(f"txapns.{name}" for name in ("errors", "tls", "reasons", "wire.frames", "pool"))}
+        self.assertEqual(imports_of(ast.parse(source)), expected)
+
+
+class PublicNamesTests(SynchronousTestCase):
+    """``__all__``."""
+
+    def test_modules(self) -> None:
+        """It lists all public classes and functions that a module defines, and nothing that it does not define."""
+        for name in PUBLIC:
+            if SOURCES[name].name == "__init__.py":
+                continue
+            public = set(getattr(importlib.import_module(name), "__all__", ()))
+            defined = defined_in(tree_of(name))
+            offered = {each for each, statement in defined.items() if is_offered(each, statement)}
+            self.assertEqual(offered - public, set(), f"{name}: missing in __all__")
+            self.assertEqual(public - set(defined), set(), f"{name}: in __all__, but not defined")
+
+    def test_packages(self) -> None:
+        """That of a package lists all that it imports to be found there."""
+        for name in PUBLIC:
+            if SOURCES[name].name != "__init__.py":
+                continue
+            package = importlib.import_module(name)
+            imported = {
+                alias.asname or alias.name
+                for statement in tree_of(name).body
+                if isinstance(statement, ast.ImportFrom)
+                for alias in statement.names
+            }
+            version = {"__version__"} if name == "txapns" else set()
+            self.assertEqual(set(getattr(package, "__all__", ())), imported | version, name)
+
+    def test_no_name_twice(self) -> None:
+        """No name is listed twice."""
+        for name in PUBLIC:
+            public = list(getattr(importlib.import_module(name), "__all__", ()))
+            self.assertEqual(len(public), len(set(public)), name)
+
+
+class DocumentationTests(SynchronousTestCase):
+    """Docstrings."""
+
+    def test_modules(self) -> None:
+        """Every module begins with one."""
+        for name in SOURCES:
+            self.assertTrue(ast.get_docstring(tree_of(name)), name)
+
+    def test_public_names(self) -> None:
+        """Every name in ``__all__`` has one, or is a value with a comment that begins with ``#:``."""
+        for name in PUBLIC:
+            if SOURCES[name].name != "__init__.py":
+                for each in importlib.import_module(name).__all__:
+                    self.assertTrue(documented(name, each), f"{name}.{each}")
+
+    def test_methods(self) -> None:
+        """So has every public method and property of the classes that ``txapns`` offers."""
+        for name in txapns.__all__:
+            offered = getattr(txapns, name)
+            if inspect.isclass(offered) and offered.__module__.startswith("txapns"):
+                for each, member in vars(offered).items():
+                    function = getattr(member, "__func__", getattr(member, "fget", member))
+                    if inspect.isfunction(function) and not each.startswith("_"):
+                        self.assertTrue(function.__doc__, f"{name}.{each}")

@@ -1,0 +1,985 @@
+"""Tests of the provider API on the wire: both roles against each other, and against peers we did not write."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from itertools import pairwise
+
+import attrs
+import h2.config
+import h2.connection
+import h2.events
+from h2.settings import SettingCodes
+from hpack import Encoder
+from hyperframe import frame as frames
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns.errors import WireError
+from txapns.wire import requests
+from txapns.wire.requests import Answer, GoAway, Request, RequestReceiver, RequestSender, Round, reason_of
+
+WINDOW = 65_535
+OK = [(b":status", b"200")]
+FIELDS = ((b"authorization", b"bearer x"), (b"apns-topic", b"com.example.app"))
+BODY = b'{"aps":{"alert":"Hi"}}'
+NO_ERROR, INTERNAL_ERROR, REFUSED, CANCEL = 0, 2, 7, 8
+
+
+def refusal(status: int, reason: str, **more: object) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Make the header fields and the body of an answer that says no."""
+    return [(b":status", b"%d" % status)], json.dumps({"reason": reason, **more}).encode()
+
+
+@attrs.define
+class Ledger:
+    """What a connection made of each request, added up over its reads."""
+
+    ready: int = 0
+    accepted: list[str] = attrs.Factory(list)
+    rejected: list[tuple[str, Answer]] = attrs.Factory(list)
+    refused: list[str] = attrs.Factory(list)
+    reset: list[tuple[str, int]] = attrs.Factory(list)
+    unsendable: list[str] = attrs.Factory(list)
+    goaway: GoAway | None = None
+
+    def add(self, received: Round[str]) -> None:
+        """Add what one read brought."""
+        self.ready += received.ready
+        self.accepted += [item for item, _ in received.accepted]
+        self.rejected += received.rejected
+        self.refused += received.refused
+        self.reset += received.reset
+        self.unsendable += received.unsendable
+        self.goaway = received.goaway or self.goaway
+
+    @property
+    def settled(self) -> list[str]:
+        """Every item that has an end, as often as it has one."""
+        pairs = [*self.rejected, *self.reset]
+        return sorted([*self.accepted, *self.refused, *self.unsendable, *(item for item, _ in pairs)])
+
+    @property
+    def sorted(self) -> Ledger:
+        """The same, in an order that does not depend on how the stream was split."""
+        return Ledger(
+            self.ready,
+            sorted(self.accepted),
+            sorted(self.rejected, key=lambda pair: pair[0]),
+            sorted(self.refused),
+            sorted(self.reset),
+            sorted(self.unsendable),
+            self.goaway,
+        )
+
+
+class Peers:
+    """A sender and a receiver, and the wire between them."""
+
+    def __init__(self, concurrency: int = 1_000, *, single: bool = False, window_updates: bool = True) -> None:
+        self.sender: RequestSender[str] = RequestSender(b"api.example.com", single=single)
+        self.receiver = RequestReceiver(concurrency, max_body=5_120, window_updates=window_updates)
+        self.ledger = Ledger()
+        self.requests: list[Request] = []
+        self.carry()
+
+    def send(self, *items: str, body: bytes = BODY, fields: requests.Headers = FIELDS) -> None:
+        """Send a request for each item, and carry it over."""
+        for item in items:
+            self.sender.send(item, b"abcd", fields, body)
+        self.carry()
+
+    def carry(self) -> None:
+        """Carry octets both ways until there are none."""
+        while True:
+            up, down = self.sender.data_to_send(), self.receiver.data_to_send()
+            if not (up or down):
+                break
+            self.requests += self.receiver.receive(up)
+            self.ledger.add(self.sender.receive(down))
+        self.ledger.add(self.sender.take())
+
+    def answer(self, stream: int, headers: Iterable[tuple[bytes, bytes]] = OK, body: bytes = b"") -> None:
+        """Have the receiver answer."""
+        self.receiver.respond(stream, headers, body)
+        self.carry()
+
+
+class Script:
+    """A server's octets, frame by frame, made by python-hyper's frames and header compression."""
+
+    def __init__(self) -> None:
+        self._encoder = Encoder()
+
+    def settings(self, **settings: int) -> bytes:
+        """SETTINGS, with the settings named as in the specification."""
+        made = frames.SettingsFrame(0)
+        made.settings = {getattr(frames.SettingsFrame, name): value for name, value in settings.items()}
+        return made.serialize()
+
+    def headers(self, stream: int, fields: Iterable[tuple[bytes, bytes]] = OK, *, end: bool = False) -> bytes:
+        """HEADERS, whole."""
+        made = frames.HeadersFrame(stream, self._encoder.encode(list(fields)))
+        made.flags |= {"END_HEADERS", *(["END_STREAM"] if end else [])}
+        return made.serialize()
+
+    def data(self, stream: int, data: bytes, *, end: bool = False) -> bytes:
+        """DATA."""
+        made = frames.DataFrame(stream, data)
+        if end:
+            made.flags.add("END_STREAM")
+        return made.serialize()
+
+    def reset(self, stream: int, code: int) -> bytes:
+        """RST_STREAM."""
+        return frames.RstStreamFrame(stream, code).serialize()
+
+    def goaway(self, last_stream: int, code: int = NO_ERROR, debug: bytes = b"") -> bytes:
+        """GOAWAY."""
+        return frames.GoAwayFrame(0, last_stream, code, debug).serialize()
+
+    def window(self, octets: int) -> bytes:
+        """WINDOW_UPDATE of the connection."""
+        return frames.WindowUpdateFrame(0, octets).serialize()
+
+    def answer(self, stream: int, status: int, reason: str, **more: object) -> bytes:
+        """HEADERS and DATA of an answer that says no."""
+        fields, body = refusal(status, reason, **more)
+        return self.headers(stream, fields) + self.data(stream, body, end=True)
+
+
+def scripted(*items: str, body: bytes = BODY, **settings: int) -> tuple[RequestSender[str], Script]:
+    """Start a connection whose server is a script, and send a request for each item."""
+    script = Script()
+    sender: RequestSender[str] = RequestSender(b"api.example.com")
+    sender.receive(script.settings(**settings))
+    for item in items:
+        sender.send(item, b"abcd", FIELDS, body)
+    sender.data_to_send()
+    return sender, script
+
+
+class StartTests(SynchronousTestCase):
+    """How a connection begins."""
+
+    def test_not_ready(self) -> None:
+        """There is no room before the peer's SETTINGS."""
+        sender: RequestSender[str] = RequestSender(b"h")
+        self.assertEqual(sender.room(), (0, 0))
+        self.assertTrue(sender.open)
+
+    def test_ready_once(self) -> None:
+        """The peer's first SETTINGS make it ready, its later ones do not again."""
+        peers = Peers()
+        peers.receiver.limit(5)
+        peers.carry()
+        self.assertEqual(peers.ledger.ready, 1)
+
+    def test_two_settings_at_once(self) -> None:
+        """Two SETTINGS in one read make it ready, with the limit of the second."""
+        script = Script()
+        sender: RequestSender[str] = RequestSender(b"h")
+        received = sender.receive(script.settings(MAX_CONCURRENT_STREAMS=1) + script.settings(MAX_CONCURRENT_STREAMS=7))
+        self.assertTrue(received.ready)
+        self.assertEqual(sender.room(), (7, WINDOW))
+
+    def test_preface(self) -> None:
+        """The client's preface goes first, and its SETTINGS say that nothing may be pushed."""
+        peer = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        peer.initiate_connection()
+        events = peer.receive_data(RequestSender(b"h").data_to_send())
+        [changed] = [event for event in events if isinstance(event, h2.events.RemoteSettingsChanged)]
+        self.assertEqual(changed.changed_settings[SettingCodes.ENABLE_PUSH].new_value, 0)
+
+    def test_goaway_first(self) -> None:
+        """A GOAWAY in the same read as the first SETTINGS is told, and leaves no room."""
+        script = Script()
+        sender: RequestSender[str] = RequestSender(b"h")
+        received = sender.receive(script.settings() + script.goaway(0, debug=b'{"reason":"BadCertificateEnvironment"}'))
+        self.assertTrue(received.ready)
+        self.assertEqual(received.goaway, GoAway(0, NO_ERROR, "BadCertificateEnvironment"))
+        self.assertFalse(sender.open)
+        self.assertEqual(sender.room(), (0, 0))
+
+    def test_all(self) -> None:
+        """The public names are the two roles and their values."""
+        self.assertEqual(
+            requests.__all__,
+            ["Answer", "GoAway", "Headers", "Request", "RequestReceiver", "RequestSender", "Round", "reason_of"],
+        )
+
+
+class RequestTests(SynchronousTestCase):
+    """What a request looks like at the server."""
+
+    def test_request(self) -> None:
+        """A request has the pseudo-header fields, the path with the token, the given fields in order, and the body."""
+        peers = Peers()
+        peers.send("a")
+        [request] = peers.requests
+        self.assertEqual(request.body, BODY)
+        self.assertEqual(
+            request.headers,
+            (
+                (b":method", b"POST"),
+                (b":scheme", b"https"),
+                (b":authority", b"api.example.com"),
+                (b":path", b"/3/device/abcd"),
+                *FIELDS,
+            ),
+        )
+
+    def test_streams(self) -> None:
+        """Requests get the streams 1, 3, 5, and the latest is known."""
+        peers = Peers()
+        self.assertEqual(peers.sender.last_stream, 0)
+        peers.send("a", "b", "c")
+        self.assertEqual([request.stream for request in peers.requests], [1, 3, 5])
+        self.assertEqual(peers.sender.last_stream, 5)
+
+    def test_unsendable(self) -> None:
+        """Header fields longer than HTTP/2 allows never leave, are told after the attempt, and hold no stream."""
+        peers = Peers()
+        peers.send("a", fields=((b"apns-collapse-id", b"x" * 70_000),))
+        peers.send("b")
+        self.assertEqual(peers.ledger.unsendable, ["a"])
+        peers.answer(peers.requests[0].stream)
+        self.assertEqual(peers.ledger.accepted, ["b"])
+        self.assertEqual(len(peers.sender), 0)
+
+    def test_long_body_is_cut(self) -> None:
+        """The server keeps one octet more of a body than the limit, so that it can tell."""
+        peers = Peers()
+        peers.send("a", body=b"x" * 5_120)
+        peers.send("b", body=b"x" * 60_000)
+        self.assertEqual([len(request.body) for request in peers.requests], [5_120, 5_121])
+
+    def test_streams_run_out(self) -> None:
+        """A connection that has used nearly all stream numbers takes no further request."""
+        self.patch(requests, "LAST_STREAM", 2 * requests.MAX_CONCURRENCY + 3)
+        peers = Peers()
+        peers.send("a")
+        self.assertTrue(peers.sender.open)
+        peers.send("b")
+        self.assertFalse(peers.sender.open)
+        self.assertEqual(peers.sender.room(), (0, 0))
+
+
+class RoomTests(SynchronousTestCase):
+    """How many requests, and how many octets, may be sent."""
+
+    def test_requests_under_way(self) -> None:
+        """Each request takes one stream until it is answered."""
+        peers = Peers(10)
+        self.assertEqual(peers.sender.room(), (10, WINDOW))
+        peers.send("a", "b")
+        self.assertEqual(peers.sender.room()[0], 8)
+        self.assertEqual(len(peers.sender), 2)
+        peers.answer(1)
+        self.assertEqual(peers.sender.room()[0], 9)
+
+    def test_no_limit(self) -> None:
+        """A peer that sets no limit is not given more than the default at once."""
+        sender, _ = scripted()
+        self.assertEqual(sender.room()[0], requests.DEFAULT_CONCURRENCY)
+
+    def test_huge_limit(self) -> None:
+        """Whatever the peer allows, there is a bound to what is in doubt when the connection dies."""
+        sender, _ = scripted(MAX_CONCURRENT_STREAMS=2**31)
+        self.assertEqual(sender.room()[0], requests.MAX_CONCURRENCY)
+
+    def test_settings_up_and_down(self) -> None:
+        """The limit is obeyed in both directions, and may fall below what is under way."""
+        peers = Peers(1)
+        self.assertEqual(peers.sender.room()[0], 1)
+        peers.receiver.limit(100)
+        peers.carry()
+        peers.send("a", "b", "c")
+        self.assertEqual(peers.sender.room()[0], 97)
+        peers.receiver.limit(1)
+        peers.carry()
+        self.assertEqual(peers.sender.room()[0], -2)
+        for stream in (1, 3, 5):
+            peers.answer(stream)
+        self.assertEqual(peers.sender.room()[0], 1)
+        self.assertEqual(peers.ledger.accepted, ["a", "b", "c"])
+
+    def test_other_settings(self) -> None:
+        """SETTINGS that do not name the limit leave it."""
+        sender, script = scripted(MAX_CONCURRENT_STREAMS=5)
+        sender.receive(script.settings(MAX_FRAME_SIZE=20_000))
+        self.assertEqual(sender.room()[0], 5)
+
+    def test_limit_of_none(self) -> None:
+        """A limit of 0 is a limit."""
+        sender, _ = scripted(MAX_CONCURRENT_STREAMS=0)
+        self.assertEqual(sender.room()[0], 0)
+
+    def test_window(self) -> None:
+        """Bodies use the connection's window up, and what does not fit waits and counts against it."""
+        peers = Peers(window_updates=False)
+        peers.send("a", body=b"x" * 40_000)
+        self.assertEqual(peers.sender.room()[1], WINDOW - 40_000)
+        peers.send("b", body=b"x" * WINDOW)
+        self.assertEqual(peers.sender.room()[1], -40_000)
+        self.assertEqual(len(peers.requests), 1)
+        peers.receiver.acknowledge(1, 40_000)
+        peers.carry()
+        self.assertEqual(len(peers.requests), 2)
+        self.assertEqual(peers.sender.room()[1], 0)
+
+    def test_single(self) -> None:
+        """Under a provider token there is room for a single request until one was answered by a yes."""
+        peers = Peers(1_000, single=True)
+        self.assertEqual(peers.sender.room()[0], 1)
+        peers.send("a")
+        self.assertEqual(peers.sender.room()[0], 0)
+        peers.answer(1)
+        self.assertEqual(peers.sender.room()[0], 1_000)
+
+    def test_single_after_a_refusal(self) -> None:
+        """A refusal of the notification proves the provider token as good as a yes; a 403 does not."""
+        peers = Peers(1_000, single=True)
+        peers.send("a")
+        peers.answer(1, *refusal(403, "ExpiredProviderToken"))
+        self.assertEqual(peers.sender.room()[0], 1)
+        peers.send("b")
+        peers.answer(3, *refusal(410, "Unregistered"))
+        self.assertEqual(peers.sender.room()[0], 1_000)
+
+    def test_single_obeys_the_limit(self) -> None:
+        """A peer that allows no stream at all gets no probe either."""
+        self.assertEqual(Peers(0, single=True).sender.room()[0], 0)
+
+
+class OutcomeTests(SynchronousTestCase):
+    """The four ways in which a request ends."""
+
+    def test_accepted(self) -> None:
+        """A 200 without a body is accepted, with its header fields."""
+        sender, script = scripted("a")
+        fields = [(b":status", b"200"), (b"apns-id", b"X"), (b"apns-unique-id", b"Y")]
+        received = sender.receive(script.headers(1, fields, end=True))
+        self.assertEqual(received.accepted, [("a", tuple(fields))])
+        self.assertEqual(len(sender), 0)
+
+    def test_any_order(self) -> None:
+        """Answers are matched by stream, not by order."""
+        peers = Peers()
+        peers.send("a", "b", "c")
+        peers.answer(5)
+        peers.answer(1, *refusal(400, "BadTopic"))
+        peers.answer(3)
+        self.assertEqual(peers.ledger.accepted, ["c", "b"])
+        self.assertEqual([(item, answer.reason) for item, answer in peers.ledger.rejected], [("a", "BadTopic")])
+
+    def test_accepted_with_a_body(self) -> None:
+        """A 200 is accepted whatever follows it: a body, or an empty one."""
+        for body in (b"", b"thanks"):
+            sender, script = scripted("a")
+            self.assertEqual(sender.receive(script.headers(1)).accepted, [])
+            received = sender.receive(script.data(1, body, end=True))
+            self.assertEqual([item for item, _ in received.accepted], ["a"])
+            self.assertEqual(len(sender), 0)
+
+    def test_rejected(self) -> None:
+        """Another status is a refusal, with status, reason and header fields."""
+        peers = Peers()
+        peers.send("a")
+        peers.answer(1, *refusal(410, "Unregistered", timestamp=1_700_000_000_000))
+        [(item, answer)] = peers.ledger.rejected
+        self.assertEqual((item, answer.status, answer.reason), ("a", 410, "Unregistered"))
+        self.assertEqual(answer.timestamp, 1_700_000_000)
+        self.assertEqual(answer.headers[0], (b":status", b"410"))
+
+    def test_rejected_without_a_body(self) -> None:
+        """A refusal may have no body, and then no reason."""
+        peers = Peers()
+        peers.send("a")
+        peers.answer(1, [(b":status", b"503")])
+        self.assertEqual([(answer.status, answer.reason) for _, answer in peers.ledger.rejected], [(503, "")])
+
+    def test_body_in_pieces(self) -> None:
+        """A body may come in several frames, the last of them empty."""
+        sender, script = scripted("a")
+        fields, body = refusal(400, "BadDeviceToken")
+        sender.receive(script.headers(1, fields) + script.data(1, body[:3]))
+        sender.receive(script.data(1, body[3:]))
+        received = sender.receive(script.data(1, b"", end=True))
+        self.assertEqual([answer.reason for _, answer in received.rejected], ["BadDeviceToken"])
+
+    def test_body_over_the_bound(self) -> None:
+        """Of a body without end only the beginning is kept."""
+        sender, script = scripted("a")
+        sender.receive(script.headers(1, [(b":status", b"502")]))
+        for _ in range(3):
+            sender.receive(script.data(1, b"x" * 3_000))
+        received = sender.receive(script.data(1, b"x", end=True))
+        self.assertEqual([answer.body for _, answer in received.rejected], [b"x" * requests.MAX_ANSWER])
+
+    def test_trailers(self) -> None:
+        """An answer may end with trailers."""
+        sender, script = scripted("a", "b")
+        trailers = [(b"x-checksum", b"1")]
+        fields, body = refusal(400, "BadTopic")
+        received = sender.receive(
+            script.headers(1, fields)
+            + script.data(1, body)
+            + script.headers(1, trailers, end=True)
+            + script.headers(3)
+            + script.headers(3, trailers, end=True)
+        )
+        self.assertEqual([answer.reason for _, answer in received.rejected], ["BadTopic"])
+        self.assertEqual([item for item, _ in received.accepted], ["b"])
+
+    def test_informational(self) -> None:
+        """An informational answer is not the answer."""
+        sender, script = scripted("a")
+        received = sender.receive(script.headers(1, [(b":status", b"103")]))
+        self.assertEqual((received.accepted, received.rejected), ([], []))
+        self.assertEqual([item for item, _ in sender.receive(script.headers(1, end=True)).accepted], ["a"])
+
+    def test_refused(self) -> None:
+        """REFUSED_STREAM says that the request was not processed."""
+        peers = Peers()
+        peers.send("a", "b")
+        peers.receiver.reset(1, REFUSED)
+        peers.answer(3)
+        self.assertEqual((peers.ledger.refused, peers.ledger.accepted), (["a"], ["b"]))
+        self.assertEqual(len(peers.sender), 0)
+
+    def test_reset(self) -> None:
+        """Another RST_STREAM says nothing about the request."""
+        peers = Peers()
+        peers.send("a")
+        peers.receiver.reset(1, INTERNAL_ERROR)
+        peers.carry()
+        self.assertEqual(peers.ledger.reset, [("a", INTERNAL_ERROR)])
+        self.assertEqual(len(peers.sender), 0)
+
+    def test_reset_after_the_status(self) -> None:
+        """Once the status is known it is the answer, though the rest of the explanation is cut off."""
+        sender, script = scripted("a", "b")
+        fields, body = refusal(400, "BadTopic")
+        received = sender.receive(
+            script.headers(1)
+            + script.reset(1, INTERNAL_ERROR)
+            + script.headers(3, fields)
+            + script.data(3, body[:5])
+            + script.reset(3, INTERNAL_ERROR)
+        )
+        self.assertEqual([item for item, _ in received.accepted], ["a"])
+        self.assertEqual([(item, answer.status) for item, answer in received.rejected], [("b", 400)])
+        self.assertEqual(received.reset, [])
+
+    def test_early_answer(self) -> None:
+        """An answer before the body has left counts, and the rest of the body is not waited for."""
+        sender, script = scripted("a", "b", body=b"x" * 60_000)
+        self.assertEqual(sender.room(), (998, WINDOW - 120_000))
+        received = sender.receive(script.answer(3, 413, "PayloadTooLarge") + script.reset(3, NO_ERROR))
+        self.assertEqual([(item, answer.status) for item, answer in received.rejected], [("b", 413)])
+        self.assertEqual((received.reset, received.refused), ([], []))
+        self.assertEqual(sender.room(), (999, 0))
+
+    def test_early_answer_without_reset(self) -> None:
+        """The server may also take the rest of the body; the request counts against the limit until it left."""
+        sender, script = scripted("a", "b", body=b"x" * 60_000)
+        received = sender.receive(script.answer(3, 413, "PayloadTooLarge"))
+        self.assertEqual([(item, answer.status) for item, answer in received.rejected], [("b", 413)])
+        self.assertEqual(sender.room()[0], 998)
+        sender.receive(script.window(100_000))
+        sender.data_to_send()
+        sender.take()
+        self.assertEqual(sender.room()[0], 999)
+        self.assertEqual(sender.abandon(), ([], ["a"]))
+
+    def test_second_answer(self) -> None:
+        """A second answer on a stream is not a second outcome."""
+        sender, script = scripted("a", "b")
+        ledger = Ledger()
+        ledger.add(sender.receive(script.headers(1, end=True)))
+        ledger.add(sender.receive(script.headers(1, end=True) + script.reset(1, REFUSED)))
+        sender.data_to_send()
+        ledger.add(sender.take())
+        self.assertEqual(ledger.settled, ["a"])
+        self.assertEqual(sender.abandon(), ([], ["b"]))
+
+
+class GoAwayTests(SynchronousTestCase):
+    """The peer takes no new stream."""
+
+    def test_streams_above(self) -> None:
+        """Requests above the last stream were not processed; those up to it are still answered."""
+        peers = Peers()
+        peers.send("a", "b", "c", "d")
+        peers.receiver.goaway(last_stream=3, debug=b'{"reason":"Shutdown"}')
+        peers.carry()
+        self.assertEqual(peers.ledger.goaway, GoAway(3, NO_ERROR, "Shutdown"))
+        self.assertEqual(sorted(peers.ledger.refused), ["c", "d"])
+        self.assertFalse(peers.sender.open)
+        self.assertFalse(peers.sender.closed)
+        self.assertEqual(peers.sender.room(), (0, 0))
+        peers.answer(3)
+        peers.answer(1)
+        self.assertEqual(peers.ledger.accepted, ["b", "a"])
+        self.assertTrue(peers.sender.closed)
+        self.assertEqual(len(peers.sender), 0)
+
+    def test_two_steps(self) -> None:
+        """A server may announce its end first and name the last stream later."""
+        sender, script = scripted("a", "b", "c")
+        first = sender.receive(script.goaway(2**31 - 1))
+        self.assertEqual((first.refused, sender.open), ([], False))
+        second = sender.receive(script.goaway(3))
+        self.assertEqual(second.refused, ["c"])
+
+    def test_answers_before_it_in_one_read(self) -> None:
+        """Answers in the same read as the GOAWAY count."""
+        sender, script = scripted("a", "b", "c")
+        received = sender.receive(
+            script.headers(1, end=True) + script.goaway(3) + script.answer(3, 410, "ExpiredToken")
+        )
+        self.assertEqual([item for item, _ in received.accepted], ["a"])
+        self.assertEqual([item for item, _ in received.rejected], ["b"])
+        self.assertEqual(received.refused, ["c"])
+
+    def test_not_yet_written(self) -> None:
+        """A request that the GOAWAY finds still unwritten is refused like those above the last stream."""
+        script = Script()
+        sender: RequestSender[str] = RequestSender(b"h")
+        sender.receive(script.settings())
+        sender.send("a", b"abcd", FIELDS, BODY)
+        sender.receive(script.goaway(0))
+        sender.data_to_send()
+        self.assertEqual(sender.take().refused, ["a"])
+
+    def test_after_the_end(self) -> None:
+        """What a peer says after a GOAWAY and the last answer is not looked at."""
+        sender, script = scripted("a")
+        sender.receive(script.goaway(1) + script.headers(1, end=True))
+        self.assertTrue(sender.closed)
+        received = sender.receive(script.window(1_000) + b"garbage")
+        self.assertEqual((received.ready, received.accepted, received.goaway), (False, [], None))
+
+    def test_debug_data(self) -> None:
+        """Debug data that is text, not UTF-8, or absent, is told as it is, and hides nothing."""
+        for debug, reason in (
+            (b"", ""),
+            (b"Maximum active streams violated for this endpoint.",) * 2,
+            (b"caf\xe9 \xff", "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"),
+            (b"\x00\x01", "\x00\x01"),
+        ):
+            sender, script = scripted("a")
+            received = sender.receive(script.goaway(0, REFUSED, debug))
+            expected = reason.decode() if isinstance(reason, bytes) else reason
+            self.assertEqual(received.goaway, GoAway(0, REFUSED, expected))
+            self.assertEqual(received.refused, ["a"])
+
+    def test_own(self) -> None:
+        """After our own GOAWAY nothing is sent any more, and what is under way is still answered."""
+        peers = Peers()
+        peers.send("a")
+        peers.sender.goodbye()
+        peers.sender.goodbye()
+        peers.carry()
+        self.assertFalse(peers.sender.open)
+        peers.answer(1)
+        self.assertEqual(peers.ledger.accepted, ["a"])
+        self.assertTrue(peers.sender.closed)
+
+
+class GivingUpTests(SynchronousTestCase):
+    """Requests that are waited for no longer, on a connection that lives or is dead."""
+
+    def test_abandon(self) -> None:
+        """Of a dead connection, what left whole is in doubt, and nothing is kept."""
+        peers = Peers()
+        peers.send("a", "b")
+        peers.answer(1)
+        self.assertEqual(peers.sender.abandon(), ([], ["b"]))
+        self.assertEqual(len(peers.sender), 0)
+        self.assertFalse(peers.sender.open)
+        self.assertEqual(peers.sender.abandon(), ([], []))
+
+    def test_abandon_a_body_stuck_in_the_window(self) -> None:
+        """What did not leave whole cannot have been processed."""
+        sender, _ = scripted("a", "b", "c", body=b"x" * 30_000)
+        self.assertEqual(sender.abandon(), (["c"], ["a", "b"]))
+
+    def test_cancel(self) -> None:
+        """Given up up to a stream, the requests free their streams as soon as the peer was told."""
+        peers = Peers(10)
+        peers.send("a", "b", "c")
+        self.assertEqual(peers.sender.cancel_through(3), ([], ["a", "b"]))
+        peers.carry()
+        self.assertEqual(peers.sender.room()[0], 9)
+        peers.answer(1)
+        peers.answer(5)
+        self.assertEqual(peers.ledger.settled, ["c"])
+
+    def test_cancel_a_body_stuck_in_the_window(self) -> None:
+        """A request whose body is stuck was not processed, and its octets leave the queue."""
+        sender, _ = scripted("a", "b", "c", body=b"x" * 30_000)
+        self.assertEqual(sender.cancel_through(5), (["c"], ["a", "b"]))
+        sender.data_to_send()
+        sender.take()
+        self.assertEqual(sender.room(), (requests.DEFAULT_CONCURRENCY, 0))
+
+    def test_cancel_again(self) -> None:
+        """What was answered or given up already is not given up again."""
+        peers = Peers()
+        peers.send("a", "b")
+        peers.answer(1)
+        self.assertEqual(peers.sender.cancel_through(3), ([], ["b"]))
+        self.assertEqual(peers.sender.cancel_through(3), ([], []))
+        self.assertEqual(peers.sender.abandon(), ([], []))
+
+    def test_late_answer(self) -> None:
+        """An answer that crosses our RST_STREAM is passed over."""
+        sender, script = scripted("a")
+        sender.cancel_through(1)
+        sender.data_to_send()
+        received = sender.receive(script.headers(1, end=True))
+        self.assertEqual((received.accepted, received.rejected, received.reset), ([], [], []))
+        self.assertEqual(len(sender), 0)
+
+
+class ReasonTests(SynchronousTestCase):
+    """What is read out of bodies."""
+
+    def test_reason(self) -> None:
+        """The reason is passed through, known or not."""
+        for reason in ("BadDeviceToken", "NeverHeardOf", "", "naïve"):
+            self.assertEqual(reason_of(json.dumps({"reason": reason}).encode()), reason)
+
+    def test_not_json(self) -> None:
+        """Text is its own reason, on one line and shortened."""
+        self.assertEqual(reason_of(b"<html>\r\n  <b>Bad\tGateway</b>"), "<html> <b>Bad Gateway</b>")
+        self.assertEqual(reason_of(b"x" * 1_000), "x" * 200)
+        self.assertEqual(reason_of(b""), "")
+
+    def test_other_json(self) -> None:
+        """JSON of another shape is its own reason as well."""
+        for body in (b"[]", b"17", b'"text"', b"null", b"{}", b'{"error":"x"}', b"[" * 5_000):
+            self.assertEqual(reason_of(body), body[:200].decode())
+        self.assertEqual(reason_of(b'{"reason":17}'), "17")
+
+    def test_timestamp(self) -> None:
+        """Milliseconds are the rule, seconds were seen."""
+        for number, seconds in ((1_700_000_000_000, 1_700_000_000), (1_430_000_000, 1_430_000_000), (1_500, 1_500)):
+            self.assertEqual(Answer(410, (), b'{"timestamp":%d}' % number).timestamp, seconds)
+        self.assertEqual(Answer(410, (), b'{"timestamp":"1700000000123"}').timestamp, 1_700_000_000.123)
+
+    def test_no_timestamp(self) -> None:
+        """Whatever else stands there is no timestamp."""
+        for body in (
+            b"",
+            b"{}",
+            b"[]",
+            b"\xff",
+            b'{"timestamp":null}',
+            b'{"timestamp":"yesterday"}',
+            b'{"timestamp":[1]}',
+            b'{"timestamp":NaN}',
+            b'{"timestamp":-Infinity}',
+            b'{"timestamp":1%s}' % (b"0" * 400),
+            b"[" * 5_000,
+        ):
+            self.assertIs(Answer(410, (), body).timestamp, None, body[:30])
+
+    @given(st.binary())
+    def test_any_body(self, body: bytes) -> None:
+        """No body whatever is an error."""
+        answer = Answer(410, (), body)
+        self.assertIsInstance(answer.reason, str)
+        self.assertIsInstance(answer.timestamp, float | None)
+
+
+def whole_stream() -> tuple[list[str], bytes, bytes]:
+    """Make a server's octets in which everything happens; returns the items, the first SETTINGS, and the rest."""
+    items = [f"{number:02}" for number in range(1, 13)]
+    script = Script()
+    first = script.settings(MAX_CONCURRENT_STREAMS=100)
+    fields, body = refusal(400, "BadTopic")
+    rest = [
+        script.headers(1, end=True),
+        script.settings(MAX_CONCURRENT_STREAMS=1),
+        script.headers(3, fields),
+        script.headers(5, [(b":status", b"200"), (b"apns-id", b"123e4567-e89b-12d3-a456-426655440000")], end=True),
+        script.data(3, body[:7]),
+        frames.PingFrame(0, b"12345678").serialize(),
+        script.reset(7, REFUSED),
+        script.data(3, body[7:], end=True),
+        script.reset(9, INTERNAL_ERROR),
+        b"\x00\x00\x07\xf0\x00\x00\x00\x00\x00unknown",  # a frame of a type that does not exist
+        script.headers(11),
+        script.data(11, b"a body with a 200", end=True),
+        script.headers(13, [(b":status", b"103")]),
+        script.settings(MAX_CONCURRENT_STREAMS=1_000),
+        script.answer(15, 410, "Unregistered", timestamp=1_700_000_000_000),
+        script.headers(17, fields),
+        script.reset(17, CANCEL),
+        script.goaway(19, debug=b'{"reason":"Shutdown"}'),
+        script.headers(13, [(b":status", b"200"), (b"apns-id", b"x")], end=True),
+    ]
+    return items, first, b"".join(rest)
+
+
+ITEMS, FIRST, REST = whole_stream()
+
+
+def replay(pieces: Iterable[bytes]) -> tuple[Ledger, list[str], list[str]]:
+    """Play a server's octets to a new connection; returns the ledger, and what was left when they ended."""
+    sender: RequestSender[str] = RequestSender(b"h")
+    ledger = Ledger()
+    ledger.add(sender.receive(FIRST))
+    for item in ITEMS:
+        sender.send(item, b"abcd", FIELDS, BODY)
+    sender.data_to_send()
+    for piece in pieces:
+        try:
+            ledger.add(sender.receive(piece))
+        except WireError:
+            break
+        sender.data_to_send()
+        ledger.add(sender.take())
+    return ledger, *sender.abandon()
+
+
+class StreamTests(SynchronousTestCase):
+    """A whole connection's octets, split and damaged."""
+
+    def test_whole(self) -> None:
+        """Every way to end is found in the stream that the other tests split."""
+        ledger, unsent, uncertain = replay([REST])
+        self.assertEqual(ledger.accepted, ["01", "03", "06", "07"])
+        self.assertEqual(
+            [(item, answer.status, answer.reason) for item, answer in ledger.rejected],
+            [("02", 400, "BadTopic"), ("08", 410, "Unregistered"), ("09", 400, "")],
+        )
+        self.assertEqual(sorted(ledger.refused), ["04", "11", "12"])
+        self.assertEqual(ledger.reset, [("05", INTERNAL_ERROR)])
+        self.assertEqual((unsent, uncertain), ([], ["10"]))
+        self.assertEqual(sorted([*ledger.settled, *uncertain]), ITEMS)
+
+    @given(st.lists(st.integers(0, len(REST)), max_size=20))
+    def test_any_split(self, cuts: list[int]) -> None:
+        """However the stream is split, the outcomes are the same."""
+        edges = [0, *sorted(cuts), len(REST)]
+        ledger, unsent, uncertain = replay(REST[start:end] for start, end in pairwise(edges))
+        whole = replay([REST])
+        self.assertEqual((ledger.sorted, unsent, uncertain), (whole[0].sorted, *whole[1:]))
+
+    def test_octet_by_octet(self) -> None:
+        """The finest split makes no difference, either."""
+        ledger, unsent, uncertain = replay(REST[position : position + 1] for position in range(len(REST)))
+        whole = replay([REST])
+        self.assertEqual((ledger.sorted, unsent, uncertain), (whole[0].sorted, *whole[1:]))
+
+    @given(st.integers(0, len(REST)))
+    def test_cut_off(self, length: int) -> None:
+        """Wherever the stream ends, each request has one outcome or is in doubt."""
+        ledger, unsent, uncertain = replay([REST[:length]])
+        self.assertEqual(sorted([*ledger.settled, *unsent, *uncertain]), ITEMS)
+
+    @given(
+        st.lists(st.tuples(st.integers(0, len(REST) - 1), st.integers(0, 255)), min_size=1, max_size=10),
+        st.integers(1, len(REST)),
+    )
+    def test_damaged(self, changes: list[tuple[int, int]], size: int) -> None:
+        """Whatever octets are altered, no request is lost or ends twice, and no foreign exception is raised."""
+        octets = bytearray(REST)
+        for position, octet in changes:
+            octets[position] = octet
+        ledger, unsent, uncertain = replay(bytes(octets[start : start + size]) for start in range(0, len(REST), size))
+        self.assertEqual(sorted([*ledger.settled, *unsent, *uncertain]), ITEMS)
+
+    @given(st.lists(st.binary(max_size=200), max_size=10))
+    def test_garbage(self, pieces: list[bytes]) -> None:
+        """Garbage from the server raises nothing but a ``WireError``, and the requests are in doubt."""
+        ledger, unsent, uncertain = replay(pieces)
+        self.assertEqual(sorted([*ledger.settled, *unsent, *uncertain]), ITEMS)
+
+    @given(st.lists(st.binary(max_size=200), max_size=10), st.booleans())
+    def test_garbage_from_a_client(self, pieces: list[bytes], preface: bool) -> None:
+        """Garbage from the client raises nothing but a ``WireError``."""
+        receiver = RequestReceiver(100, max_body=100)
+        if preface:
+            receiver.receive(RequestSender(b"h").data_to_send())
+        for piece in pieces:
+            try:
+                receiver.receive(piece)
+            except WireError:
+                break
+            receiver.data_to_send()
+
+    def test_not_http2(self) -> None:
+        """A server that speaks something else leaves a connection that is closed and takes nothing."""
+        for first in (b"", FIRST):
+            sender: RequestSender[str] = RequestSender(b"h")
+            sender.receive(first)
+            sender.receive(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+            self.assertFalse(sender.open)
+            self.assertEqual(sender.room(), (0, 0))
+            sender.data_to_send()
+            self.assertTrue(sender.closed)
+
+    @given(st.lists(st.integers(1, 400), max_size=20))
+    def test_requests_split(self, sizes: list[int]) -> None:
+        """However a client's stream is split, the server reads the same requests."""
+        sender: RequestSender[str] = RequestSender(b"h")
+        for item in ITEMS:
+            sender.send(item, item.encode(), FIELDS, BODY)
+        octets = sender.data_to_send()
+        receiver = RequestReceiver(100, max_body=100)
+        whole: list[Request] = []
+        for size in sizes:
+            whole += receiver.receive(octets[:size])
+            octets = octets[size:]
+        whole += receiver.receive(octets)
+        self.assertEqual(
+            [request.headers[3][1] for request in whole], [b"/3/device/" + item.encode() for item in ITEMS]
+        )
+        self.assertEqual({request.body for request in whole}, {BODY})
+
+
+class ReceiverTests(SynchronousTestCase):
+    """The server's role, where the sender's tests do not show it."""
+
+    def test_answer_too_late(self) -> None:
+        """Answering a stream that the client gave up, or that never was, does nothing."""
+        peers = Peers()
+        peers.send("a")
+        peers.sender.cancel_through(1)
+        peers.carry()
+        peers.answer(1)
+        peers.answer(99)
+        self.assertEqual(peers.ledger.settled, [])
+
+    def test_repeated_fields(self) -> None:
+        """Repeated header fields are all there, in order."""
+        peers = Peers()
+        peers.send("a", fields=((b"apns-topic", b"x"), (b"apns-topic", b"y")))
+        self.assertEqual(peers.requests[0].headers[-2:], ((b"apns-topic", b"x"), (b"apns-topic", b"y")))
+
+    def test_closed(self) -> None:
+        """The connection is over when both have said goodbye and nothing is under way."""
+        peers = Peers()
+        self.assertFalse(peers.receiver.closed)
+        peers.receiver.goaway()
+        peers.carry()
+        self.assertTrue(peers.receiver.closed)
+
+
+class IndependentServer:
+    """A server on python-hyper's h2, which answers by the token in the path."""
+
+    def __init__(self, answers: dict[str, tuple[int, bytes]]) -> None:
+        self._h2 = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False, header_encoding="utf-8"))
+        self._h2.initiate_connection()
+        self._h2.update_settings({SettingCodes.MAX_CONCURRENT_STREAMS: 50})
+        self._answers = answers
+        self._paths: dict[int, str] = {}
+        self.bodies: dict[str, bytes] = {}
+
+    def receive(self, data: bytes) -> bytes:
+        """Take in octets; returns those to send."""
+        for event in self._h2.receive_data(data):
+            if isinstance(event, h2.events.RequestReceived):
+                path = dict(event.headers)[":path"]
+                self._paths[event.stream_id] = path
+                self.bodies[path] = b""
+            elif isinstance(event, h2.events.DataReceived):
+                self.bodies[self._paths[event.stream_id]] += event.data
+                self._h2.acknowledge_received_data(event.flow_controlled_length, event.stream_id)
+            elif isinstance(event, h2.events.StreamEnded):
+                self._answer(event.stream_id)
+        return self._h2.data_to_send()
+
+    def _answer(self, stream: int) -> None:
+        status, body = self._answers.get(self._paths[stream].rpartition("/")[2], (200, b""))
+        if status:
+            self._h2.send_headers(stream, [(":status", str(status)), ("apns-id", "x")], end_stream=not body)
+            if body:
+                self._h2.send_data(stream, body, end_stream=True)
+        else:
+            self._h2.reset_stream(stream, REFUSED)
+
+    def goaway(self, last_stream: int) -> bytes:
+        """Say that nothing above a stream will be processed."""
+        self._h2.close_connection(additional_data=b'{"reason":"Shutdown"}', last_stream_id=last_stream)
+        return self._h2.data_to_send()
+
+
+class IndependentPeerTests(SynchronousTestCase):
+    """The sender and an HTTP/2 server that we did not write."""
+
+    def carry(self, sender: RequestSender[str], server: IndependentServer) -> Ledger:
+        """Carry octets both ways until there are none."""
+        ledger = Ledger()
+        down = server.receive(b"")
+        while True:
+            ledger.add(sender.receive(down))
+            up = sender.data_to_send()
+            if not up:
+                return ledger
+            down = server.receive(up)
+
+    def test_outcomes(self) -> None:
+        """It understands the requests, and its answers are understood."""
+        dead = json.dumps({"reason": "Unregistered", "timestamp": 1_700_000_000_000}).encode()
+        server = IndependentServer({"dead": (410, dead), "b": (0, b"")})
+        sender: RequestSender[str] = RequestSender(b"h")
+        self.assertEqual(self.carry(sender, server).ready, 1)
+        self.assertEqual(sender.room(), (50, WINDOW))
+        for device in ("a", "b", "dead"):
+            sender.send(device, device.encode(), FIELDS, BODY)
+        ledger = self.carry(sender, server)
+        self.assertEqual((ledger.accepted, ledger.refused), (["a"], ["b"]))
+        self.assertEqual([(item, answer.reason) for item, answer in ledger.rejected], [("dead", "Unregistered")])
+        self.assertEqual(server.bodies, dict.fromkeys(["/3/device/a", "/3/device/b", "/3/device/dead"], BODY))
+        self.assertEqual(len(sender), 0)
+
+    def test_window(self) -> None:
+        """Bodies of more than the window in all leave as the server gives octets back."""
+        server = IndependentServer({})
+        sender: RequestSender[str] = RequestSender(b"h")
+        self.carry(sender, server)
+        devices = [str(number) for number in range(50)]
+        for device in devices:
+            sender.send(device, device.encode(), FIELDS, b"x" * 4_096)
+        ledger = self.carry(sender, server)
+        self.assertEqual(sorted(ledger.accepted), sorted(devices))
+        self.assertEqual({len(body) for body in server.bodies.values()}, {4_096})
+
+    def test_goaway(self) -> None:
+        """Its GOAWAY refuses what is above, as ours does."""
+        server = IndependentServer({})
+        sender: RequestSender[str] = RequestSender(b"h")
+        self.carry(sender, server)
+        for device in ("a", "b", "c"):
+            sender.send(device, device.encode(), FIELDS, BODY)
+        sender.data_to_send()
+        received = sender.receive(server.goaway(3))
+        self.assertEqual(received.goaway, GoAway(3, NO_ERROR, "Shutdown"))
+        self.assertEqual(received.refused, ["c"])
+        self.assertEqual(sender.abandon(), ([], ["a", "b"]))
+
+    def test_client(self) -> None:
+        """The receiver and a client that we did not write understand each other, too."""
+        client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
+        client.initiate_connection()
+        receiver = RequestReceiver(7, max_body=100)
+        fields = [(":method", "POST"), (":scheme", "https"), (":authority", "h"), (":path", "/3/device/ab")]
+        client.send_headers(1, fields)
+        client.send_data(1, BODY, end_stream=True)
+        [request] = receiver.receive(client.data_to_send())
+        receiver.respond(request.stream, *refusal(400, "BadTopic"))
+        events = client.receive_data(receiver.data_to_send())
+        self.assertEqual(request.body, BODY)
+        self.assertEqual(client.remote_settings.max_concurrent_streams, 7)
+        self.assertEqual(
+            [event.data for event in events if isinstance(event, h2.events.DataReceived)], [b'{"reason": "BadTopic"}']
+        )

@@ -1,0 +1,84 @@
+"""A long batch between real processes: exact results, and memory that does not grow with it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+#: Every how many tokens one is dead.
+DEAD_EVERY = 1_000
+LONG, SHORT = 100_000, 1_000
+#: How much more memory the long batch may take than the short one, in octets.
+GROWTH = 30 * 2**20
+
+PROGRAM = """
+import json, resource, sys
+from pathlib import Path
+from twisted.internet.defer import Deferred
+from twisted.internet.task import react
+from txapns import APNSClient, Gateway, Notification, ProviderToken
+
+async def main(reactor, state, count):
+    about = json.loads((state / "simulator.json").read_text())
+    token = ProviderToken.from_p8((state / "AuthKey.p8").read_bytes(), about["key_id"], about["team_id"])
+    trust_root = (state / "ca.pem").read_bytes()
+    gateway = Gateway.http2("localhost", about["http2"], trust_root=trust_root)
+    client = APNSClient(reactor, token, gateway, topic=about["topic"])
+    batch = await client.send(Notification(alert="Hello"), (f"{number:064x}" for number in range(count)))
+    await client.close()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    reasons = sorted({rejection.reason for rejection in batch.failed.values()})
+    outcome = [batch.accepted, sorted(batch.failed), reasons, len(batch.unsent), len(batch.uncertain)]
+    print(json.dumps({"outcome": outcome, "peak": peak}))
+
+state, count = Path(sys.argv[1]), int(sys.argv[2])
+react(lambda reactor: Deferred.fromCoroutine(main(reactor, state, count)))
+"""
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class ScaleTests(SynchronousTestCase):
+    """The simulator and the sender are processes of their own."""
+
+    def setUp(self) -> None:
+        state = Path(self.mktemp())
+        state.mkdir(parents=True)
+        dead = state / "dead.txt"
+        dead.write_text("".join(f"{number:064x}\n" for number in range(0, LONG, DEAD_EVERY)))
+        self.state = state / "simulator"
+        ports = [argument for name in ("http2", "binary", "feedback") for argument in (f"--{name}", "0")]
+        command = [sys.executable, "-m", "txapns.cli", "simulate", *ports]
+        self.simulator = subprocess.Popen(
+            [*command, "--state", str(self.state), "--dead", str(dead)], stdout=subprocess.PIPE, text=True
+        )
+        self.addCleanup(self.stop)
+        assert self.simulator.stdout is not None
+        self.assertTrue(json.loads(self.simulator.stdout.readline())["ready"])
+
+    def stop(self) -> None:
+        """End the simulator."""
+        self.simulator.terminate()
+        self.simulator.communicate(timeout=30)
+
+    def send(self, count: int) -> tuple[list[object], int]:
+        """Send so many; returns the outcome and the peak of memory, in octets."""
+        command = [sys.executable, "-c", PROGRAM, str(self.state), str(count)]
+        done = subprocess.run(command, stdout=subprocess.PIPE, timeout=120, check=True)
+        found = json.loads(done.stdout)
+        return found["outcome"], found["peak"]
+
+    def test_long_batch(self) -> None:
+        """Of 100,000 tokens out of a generator exactly the dead ones fail, in the memory that 1,000 take."""
+        peaks = []
+        for count in (SHORT, LONG):
+            outcome, peak = self.send(count)
+            dead = list(range(0, count, DEAD_EVERY))
+            self.assertEqual(outcome, [count - len(dead), dead, ["Unregistered"], 0, 0])
+            peaks.append(peak)
+        self.assertLess(peaks[1] - peaks[0], GROWTH)
