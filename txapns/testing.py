@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from twisted.internet import error
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IConnector, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall, IProtocolFactory
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -46,7 +46,9 @@ _PORTS = {"http2": 2197, "binary": 2195, "feedback": 2196}
 
 @implementer(IConnector)
 class _Connector:
-    """What a factory is given as its connector: there is nothing to do with it."""
+    """What a factory is given as its connector, for an attempt that takes one turn of the clock."""
+
+    attempt: IDelayedCall
 
     def __init__(self, destination: IAddress) -> None:
         self._destination = destination
@@ -62,7 +64,9 @@ class _Connector:
         """The protocol's transport does that."""
 
     def stopConnecting(self) -> None:
-        """An attempt takes no time, so there is none to stop."""
+        """Drop the attempt."""
+        if self.attempt.active():
+            self.attempt.cancel()
 
 
 class MemoryReactor(MemoryReactorClock):
@@ -96,7 +100,7 @@ class MemoryReactor(MemoryReactorClock):
         connector = _Connector(IPv4Address("TCP", host, port))
         factory.doStart()
         factory.startedConnecting(connector)
-        self.callLater(0, self._connect, port, factory, connector)
+        connector.attempt = self.callLater(0, self._connect, port, factory, connector)
         return connector
 
     def _connect(self, port: int, factory: ClientFactory, connector: _Connector) -> None:
