@@ -57,6 +57,8 @@ class Transport(StringTransport):
 class Record:
     """Remembers what a session told, and what it settled, in order."""
 
+    ended = None
+
     def __init__(self) -> None:
         self.events: list[str] = []
         self.outcomes: list[tuple[str, object]] = []

@@ -39,6 +39,7 @@ class ClientCase(SynchronousTestCase):
     """A simulator and a client of it."""
 
     def setUp(self) -> None:
+        """Make them."""
         self.simulator = MemorySimulator(dead=[DEAD], authority=AUTHORITY)
         self.client = self.simulator.client()
 
@@ -238,7 +239,8 @@ class SendManyTests(ClientCase):
         """Each device gets its own payload and header fields."""
         triples = [(n, Notification(badge=n, collapse_id=f"c{n}"), token) for n, token in enumerate(tokens(50))]
         self.assertEqual(self.simulator.result(self.client.send_many(triples)).accepted, 50)
-        got = [(reception.payload, reception.headers["apns-collapse-id"]) for reception in self.simulator.devices.received]
+        received = self.simulator.devices.received
+        got = [(reception.payload, reception.headers["apns-collapse-id"]) for reception in received]
         self.assertEqual(got, [(b'{"aps":{"badge":%d}}' % n, f"c{n}") for n in range(50)])
 
 
@@ -308,6 +310,23 @@ class EndTests(ClientCase):
         self.simulator.advance(30)
         self.assertEqual((len(self.received()), self.client.status().in_flight), (1_000, 0))
 
+    def test_not_sent_again_after_the_end(self) -> None:
+        """What the server gives back after the deadline, or after cancelling, is not sent to another connection."""
+        for deadline in (0.2, None):
+            self.simulator.delay = 0.5
+            client = self.simulator.client("binary")
+            before = self.simulator.counters()["accepted"]
+            sending = client.send(HELLO, [DEAD, *tokens(7)], deadline=deadline)
+            self.simulator.flush()
+            if deadline is None:
+                sending.cancel()
+                self.failureResultOf(sending, CancelledError)
+            else:
+                batch = self.simulator.result(sending)
+                self.assertEqual((len(batch.failed), len(batch.unsent)), (1, 7))
+            self.simulator.advance(10)
+            self.assertEqual((self.simulator.counters()["accepted"], client.status().queued), (before, 0))
+
     def test_add_timeout(self) -> None:
         """Deferred.addTimeout works as on any Deferred."""
         self.simulator.delay = 5.0
@@ -341,6 +360,7 @@ class EndTests(ClientCase):
         triples = [(n, Notification(badge=n), token) for n, token in enumerate(tokens(20))]
         batch = self.simulator.result(self.client.send_many(triples))
         self.assertEqual(len(batch.unsent), 20)
+        self.simulator.advance(70)  # beyond the longest back-off
         self.simulator.reactor.servers[2197] = self.simulator.tls_factory("http2")
         again = self.simulator.result(batch.retry())
         self.assertEqual((again.accepted, again.total), (20, 20))
@@ -473,6 +493,7 @@ class SessionTests(ClientCase):
     """One client for an equal credential."""
 
     def setUp(self) -> None:
+        """Make them."""
         super().setUp()
         self.session = Session(self.simulator.reactor)
         self.gateway = self.simulator.gateway()

@@ -54,6 +54,7 @@ class ConnectionCase(SynchronousTestCase):
     """A connection to the simulator, without a pool."""
 
     def setUp(self) -> None:
+        """Make it."""
         self.simulator = MemorySimulator(authority=AUTHORITY)
         self.reactor = self.simulator.reactor
         self.events = Listener()
@@ -176,7 +177,7 @@ class LifeTests(ConnectionCase):
 class _Ignorant:
     """A resolver that finds nothing."""
 
-    def resolveHostName(self, receiver, hostName, portNumber=0, addressTypes=None, transportSemantics="TCP"):  # type: ignore[no-untyped-def] # noqa: D102
+    def resolveHostName(self, receiver, hostName, portNumber=0, addressTypes=None, transportSemantics="TCP"):  # type: ignore[no-untyped-def]
         receiver.resolutionBegan(self)
         receiver.resolutionComplete()
         return self

@@ -21,6 +21,7 @@ class PoolTests(SynchronousTestCase):
     """The pool of a client of the simulator."""
 
     def setUp(self) -> None:
+        """Make both."""
         self.simulator = MemorySimulator(authority=AUTHORITY)
         self.client = self.simulator.client()
 

@@ -849,14 +849,30 @@ class ReceiverTests(SynchronousTestCase):
     """The server's role, where the sender's tests do not show it."""
 
     def test_answer_too_late(self) -> None:
-        """Answering a stream that the client gave up, or that never was, does nothing."""
+        """Answering or dropping a stream that the client gave up, or that never was, does nothing."""
         peers = Peers()
         peers.send("a")
         peers.sender.cancel_through(1)
         peers.carry()
         peers.answer(1)
         peers.answer(99)
+        peers.receiver.reset(99, REFUSED)
+        peers.carry()
         self.assertEqual(peers.ledger.settled, [])
+
+    def test_after_the_end(self) -> None:
+        """Nor does anything else, once the connection is over."""
+        peers = Peers()
+        peers.send("a")
+        peers.receiver.receive(b"garbage" * 10)
+        peers.carry()
+        self.assertTrue(peers.receiver.closed)
+        peers.receiver.acknowledge(1, 1)
+        peers.receiver.limit(7)
+        peers.receiver.goaway()
+        peers.receiver.reset(1, REFUSED)
+        peers.answer(1)
+        self.assertEqual(peers.receiver.data_to_send(), b"")
 
     def test_repeated_fields(self) -> None:
         """Repeated header fields are all there, in order."""

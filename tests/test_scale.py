@@ -47,6 +47,7 @@ class ScaleTests(SynchronousTestCase):
     """The simulator and the sender are processes of their own."""
 
     def setUp(self) -> None:
+        """Start the simulator with some dead tokens."""
         state = Path(self.mktemp())
         state.mkdir(parents=True)
         dead = state / "dead.txt"

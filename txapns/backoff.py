@@ -47,7 +47,7 @@ class Backoff:
             delay = min(delay * self.factor, self.maximum)
         if delay < self.maximum:
             self._failures += 1
-        return delay * (1.0 - self.jitter * self.random())  # noqa: S311 (chance, not a secret)
+        return delay * (1.0 - self.jitter * self.random())
 
     def reset(self) -> None:
         """A session proved itself: the next failure is the first."""

@@ -215,7 +215,7 @@ class Sending:
         self._failed: dict[Hashable, Rejection] = {}
         self._unsent: dict[Hashable, Unsent] = {}
         self._uncertain: dict[Hashable, Uncertain] = {}
-        self._given_up: APNSError | None = None
+        self.ended: APNSError | None = None
         self._token_error: Exception | None = None
         self._done = False
         self._result: Deferred[Batch] = Deferred(lambda _: self._cancel())
@@ -290,8 +290,8 @@ class Sending:
 
         :param error: why.
         """
-        if self._given_up is None and not self._done:
-            self._given_up = error
+        if self.ended is None and not self._done:
+            self.ended = error
             self._drain()
 
     # IOutcomes
@@ -345,17 +345,17 @@ class Sending:
 
     def _arrived(self) -> None:
         """The async iterable has something."""
-        if self._given_up is not None:
+        if self.ended is not None:
             self._drain()
         elif not self._done:
             self._pool.feed()
 
     def _drain(self) -> None:
         """Pull what is left, only to report it unsent."""
-        if self._done or self._given_up is None:
+        if self._done or self.ended is None:
             return
         for delivery in self.take(DRAIN, 2**63):
-            self.unsent(delivery, self._given_up)
+            self.unsent(delivery, self.ended)
         if self.available:
             self._clock.callLater(0, self._drain)
 
@@ -366,12 +366,13 @@ class Sending:
 
     def _cancel(self) -> None:
         """Stop feeding, and drop what waits; what is under way is settled with nobody to tell."""
+        self.ended = ClientClosed("the batch was cancelled")
         self._done = self.exhausted = True
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         if self._ahead is not None:
             self._ahead.close()
-        self._pool.withdraw(self, ClientClosed("the batch was cancelled"))
+        self._pool.withdraw(self, self.ended)
         self._pool.feed()
 
 
@@ -384,6 +385,7 @@ class SingleSending:
     """
 
     def __init__(self, pool: Pool) -> None:
+        self.ended: APNSError | None = None
         self._pool = pool
         self._result: Deferred[Accepted | Rejection] = Deferred(lambda _: self._cancel())
         self._done = False
@@ -431,4 +433,5 @@ class SingleSending:
 
     def _cancel(self) -> None:
         self._done = True
-        self._pool.withdraw(self, ClientClosed("the notification was cancelled"))
+        self.ended = ClientClosed("the notification was cancelled")
+        self._pool.withdraw(self, self.ended)

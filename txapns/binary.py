@@ -177,8 +177,8 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if octets:
             self._write(b"".join(octets), identifier)
         # Only now, since whoever is told may close the client, and with it this session.
-        for delivery, error in impossible:
-            delivery.outcomes.unsent(delivery, error)
+        for delivery, reason in impossible:
+            delivery.outcomes.unsent(delivery, reason)
         if len(window) >= self._allowance.size:
             self.flush()
 
@@ -299,7 +299,9 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             identifier = self._barrier_identifier
         verdict = self._window.refuse(status, identifier)
         refusal: CredentialRefused | None = None
-        unknown = RemoteError(f"the gateway reported {name} for a notification it did not name (identifier {identifier})")
+        unknown = RemoteError(
+            f"the gateway reported {name} for a notification it did not name (identifier {identifier})"
+        )
         if reasons.action(status, name) is reasons.Action.CREDENTIAL:
             refusal = CredentialRefused(reasons.text(status, name), name)
             self.abort(refusal)

@@ -218,7 +218,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         if elsewhere and delivery.refusals < MAX_REFUSALS:
             self.drain(GatewayShutdown(f"the gateway ends this connection: {reason}"))
             return True
-        if action in (Action.CREDENTIAL, Action.RENEW) and not self._proved:
+        if action is Action.RENEW or (action is Action.CREDENTIAL and not self._proved):
             self.drain(CredentialRefused(reasons.text(answer.status, reason), reason))
         elif action not in (Action.RETRY, Action.RECONNECT):
             self.prove()

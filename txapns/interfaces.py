@@ -25,6 +25,8 @@ __all__ = ["IConnectionEvents", "IOutcomes", "ISession", "ISessionEvents", "IWor
 class IOutcomes(Interface):
     """Whoever learns what became of a delivery. Each delivery is settled by one call, once."""
 
+    ended = Attribute("Why nothing more is to be sent for it: an ``APNSError``, or ``None`` while there is no reason.")
+
     def accepted(delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
         """
         APNs took it.

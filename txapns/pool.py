@@ -179,7 +179,8 @@ class Pool:
             octets -= len(delivery.notification.body)
             taken.append(delivery)
         for _ in range(len(self._works)):
-            if len(taken) >= count or octets <= 0:
+            # Taking may complete a batch, and whoever is told may close the client, so that nothing is left.
+            if len(taken) >= count or octets <= 0 or not self._works:
                 break
             work = self._works.popleft()
             more = work.take(count - len(taken), octets)
@@ -203,14 +204,17 @@ class Pool:
             self.give_up(error)
 
     def deliveries_returned(self, deliveries: list[Delivery]) -> None:
-        """They go first, in their order."""
-        if self.state == "stopped":
-            error = ClientClosed("the client was closed before it was processed")
-            for delivery in deliveries:
+        """They go first, in their order, but for those that nobody wants sent any more."""
+        stopped = ClientClosed("the client was closed before it was processed") if self.state == "stopped" else None
+        again: list[Delivery] = []
+        for delivery in deliveries:
+            error = stopped or delivery.outcomes.ended
+            if error is None:
+                again.append(delivery)
+            else:
                 delivery.outcomes.unsent(delivery, error)
-        else:
-            self._deliveries.extendleft(reversed(deliveries))
-            self.feed()
+        self._deliveries.extendleft(reversed(again))
+        self.feed()
 
     # The deadline for what waits.
 
@@ -226,7 +230,9 @@ class Pool:
     def _lose_patience(self) -> None:
         self._patience = None
         left = self._progress + self._timeout - self._clock.seconds()
-        if left <= 0 and self.state == "waiting" and not self._tried:
+        if left <= 0 and self.in_flight:
+            left = self._timeout  # what is under way has deadlines of its own, and makes room when they are over
+        elif left <= 0 and self.state == "waiting" and not self._tried:
             left = self._timeout
         if left > 0:
             self._patience = self._clock.callLater(left, self._lose_patience)

@@ -122,12 +122,12 @@ class EnhancedNotificationServer(Protocol):
 
     def _take(self, received: list[ReceivedNotification]) -> None:
         for notification in received:
-            if self._over:
-                return
             status: int | bool | None = self.judge(notification)
             if self._fault is not None:
                 status = self._fault(self, notification, status)
-            if self._over or status is False:
+            if self._over:
+                return
+            if status is False:
                 continue
             self._note(notification, None if status is None else status_name(int(status)))
             if status is not None:

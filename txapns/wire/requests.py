@@ -37,6 +37,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 import attrs
@@ -73,6 +74,8 @@ LAST_STREAM = 2**31 - 1
 REFUSED_STREAM = int(ngh2.ErrorCode.REFUSED_STREAM)
 CANCEL = int(ngh2.ErrorCode.CANCEL)
 _OK = (b":status", b"200")
+#: What is raised where a stream or the connection is gone.
+_GONE = (ngh2.StreamUnavailableError, ngh2.ConnectionClosingError, ngh2.ConnectionStateError)
 
 
 @attrs.frozen
@@ -415,7 +418,8 @@ class Request:
 
 class RequestReceiver:
     """
-    Apple's side of one connection: requests in, answers out.
+    Apple's side of one connection: requests in, answers out. What comes too late, on a stream or a connection that is
+    gone, is passed over.
 
     :param concurrency: the MAX_CONCURRENT_STREAMS to announce.
     :param max_body: how many octets of a body are kept, less one.
@@ -471,18 +475,16 @@ class RequestReceiver:
 
     def respond(self, stream: int, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """
-        Answer a request. A stream that the peer has dropped meanwhile is passed over.
+        Answer a request.
 
         :param stream: the request's.
         :param headers: the header fields, ``:status`` first.
         :param body: the body; empty ends the stream with the header fields.
         """
-        try:
+        with suppress(*_GONE):
             self._h2.send_response(stream, list(headers), end_stream=not body)
             if body:
                 self._h2.send_data(stream, body, end_stream=True)
-        except (ngh2.StreamUnavailableError, ngh2.ConnectionClosingError, ngh2.ConnectionStateError):
-            return
 
     def reset(self, stream: int, code: int) -> None:
         """
@@ -491,7 +493,8 @@ class RequestReceiver:
         :param stream: the request's.
         :param code: the HTTP/2 error code, 7 to say that it was not processed.
         """
-        self._h2.reset_stream(stream, code)
+        with suppress(*_GONE):
+            self._h2.reset_stream(stream, code)
 
     def goaway(self, code: int = 0, *, last_stream: int | None = None, debug: bytes = b"") -> None:
         """
@@ -501,7 +504,8 @@ class RequestReceiver:
         :param last_stream: the last stream that is dealt with; left out, the last one seen.
         :param debug: what to tell the peer.
         """
-        self._h2.send_goaway(code, last_stream_id=last_stream, debug_data=debug)
+        with suppress(*_GONE):
+            self._h2.send_goaway(code, last_stream_id=last_stream, debug_data=debug)
 
     def limit(self, concurrency: int) -> None:
         """
@@ -509,7 +513,8 @@ class RequestReceiver:
 
         :param concurrency: the new limit.
         """
-        self._h2.update_settings({Setting.MAX_CONCURRENT_STREAMS: concurrency})
+        with suppress(*_GONE):
+            self._h2.update_settings({Setting.MAX_CONCURRENT_STREAMS: concurrency})
 
     def acknowledge(self, stream: int, octets: int) -> None:
         """
@@ -518,7 +523,8 @@ class RequestReceiver:
         :param stream: the stream on which they came.
         :param octets: how many.
         """
-        self._h2.acknowledge_received_data(octets, stream)
+        with suppress(*_GONE):
+            self._h2.acknowledge_received_data(octets, stream)
 
     def data_to_send(self) -> bytes:
         """
