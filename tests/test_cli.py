@@ -1,0 +1,531 @@
+"""Tests for :mod:`txapns.cli`: the command itself, in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import signal
+import socket
+import subprocess
+import sys
+import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from click.testing import CliRunner
+from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from txapns import __version__, cli
+from txapns.simulator import Authority
+
+__all__ = ["LinesTests", "MissingTests", "SendTests", "SimulateTests", "TerminalTests", "UsageTests"]
+
+PROJECT = Path(__file__).parent.parent
+TXAPNS = (sys.executable, "-m", "txapns.cli")
+#: The longest that a command may take, in seconds.
+TIMEOUT = 60
+
+ANN, BOB, DEAD, SHORT = "aa" * 32, "bb" * 32, "dd" * 32, "cc" * 20
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What commands find around them: this checkout, and no terminal's features."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TXAPNS_PASSPHRASE")}
+    return {**inherited, "PYTHONPATH": str(PROJECT), **more}
+
+
+def txapns(*arguments: str | Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [*TXAPNS, *map(str, arguments)]
+    return subprocess.run(
+        command, input=stdin, env=environment(**more), capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+
+
+def refused(*arguments: str | Path) -> str:
+    """Run the command in this process, where it is refused before it starts the reactor; gives what it says."""
+    result = CliRunner().invoke(cli.main, [*map(str, arguments)], env={"TXAPNS_PASSPHRASE": None})
+    assert result.exit_code == cli.UNUSABLE, result.output
+    return result.output
+
+
+class SimulatorProcess:
+    """``txapns simulate``, listening."""
+
+    def __init__(self, state: Path, *arguments: str) -> None:
+        self.state = state
+        command = [*TXAPNS, "simulate", "--state", str(state), *arguments]
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
+        assert self._process.stdout is not None
+        self.ready: dict[str, Any] = json.loads(self._process.stdout.readline())
+
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
+        """End it; gives exit status and counters."""
+        self._process.send_signal(by)
+        output, _ = self._process.communicate(timeout=TIMEOUT)
+        return self._process.returncode, json.loads(output)
+
+
+@pytest.mark.loopback
+class SimulateTests(SynchronousTestCase):
+    """``txapns simulate``."""
+
+    def test_ready(self) -> None:
+        """Its first line is the content of the state directory's description, which is complete by then."""
+        simulator = SimulatorProcess(Path(self.mktemp()))
+        description = json.loads((simulator.state / "simulator.json").read_text())
+        simulator.stop()
+        self.assertEqual(simulator.ready, {"ready": True, **description})
+
+    def test_state_is_private(self) -> None:
+        """Directory and files are their owner's alone, whatever the umask."""
+        simulator = SimulatorProcess(Path(self.mktemp()))
+        simulator.stop()
+        modes = {path.stat().st_mode & 0o777 for path in simulator.state.iterdir()}
+        self.assertEqual((simulator.state.stat().st_mode & 0o777, modes), (0o700, {0o600}))
+
+    def test_signals(self) -> None:
+        """Either signal ends it in good order, with its counters as the last line."""
+        for by in (signal.SIGTERM, signal.SIGINT):
+            status, counters = SimulatorProcess(Path(self.mktemp())).stop(by)
+            self.assertEqual(status, 0)
+            self.assertEqual(counters, {"received": 0, "accepted": 0, "rejected": {}, "connections": 0})
+
+    def test_taken_port(self) -> None:
+        """A port that is taken is told in a sentence."""
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            port = taken.getsockname()[1]
+            result = txapns("simulate", "--state", self.mktemp(), "--http2", str(port))
+        self.assertEqual((result.returncode, result.stdout), (2, ""))
+        self.assertRegex(result.stderr, rf"^Error: .*{port}.*in use.*\n$")
+
+    def test_bad_dead(self) -> None:
+        """A file of dead tokens with something else in it is refused with the number of the line."""
+        dead = Path(self.mktemp())
+        dead.write_text(f"{ANN}\nsecret\n")
+        result = txapns("simulate", "--state", self.mktemp(), "--dead", dead)
+        self.assertEqual(result.returncode, 2)
+        self.assertIn("line 2 is not a hexadecimal token", result.stderr)
+        self.assertNotIn("secret", result.stderr)
+
+
+class _WithSimulator(SynchronousTestCase):
+    """Tests with a simulator, for which :data:`DEAD` is dead."""
+
+    def setUp(self) -> None:
+        """Start it."""
+        self.simulator = SimulatorProcess(Path(self.mktemp()), "--dead", self.file(DEAD))
+        self.addCleanup(self.simulator.stop)
+
+    def file(self, content: str) -> str:
+        """Write a file."""
+        path = Path(self.mktemp())
+        path.write_text(content)
+        return str(path)
+
+    def gateway(self, protocol: str) -> tuple[str, ...]:
+        """The options that name the simulator, as whom its authority vouches for."""
+        where = f"{protocol}:host=127.0.0.1:port={self.simulator.ready[protocol]}"
+        return "--gateway", where, "--trust-root", str(self.simulator.state / "ca.pem")
+
+    def http2(self) -> tuple[str, ...]:
+        """The options for the provider API, with a provider token."""
+        ready = self.simulator.ready
+        key = "--key", str(self.simulator.state / "AuthKey.p8"), "--key-id", ready["key_id"]
+        return *self.gateway("http2"), *key, "--team-id", ready["team_id"], "--topic", ready["topic"]
+
+    def binary(self) -> tuple[str, ...]:
+        """The options for the binary protocol, with a certificate."""
+        return *self.gateway("binary"), "--certificate", str(self.simulator.state / "client.pem"), "--barrier"
+
+
+@pytest.mark.loopback
+class SendTests(_WithSimulator):
+    """``txapns send``, to pipes."""
+
+    def send(self, *options: str | Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        """Send "Hello"."""
+        return txapns("send", *options, "--alert", "Hello", stdin=stdin, **more)
+
+    def assert_refused(self, result: subprocess.CompletedProcess[str], status: int, *sentences: str) -> None:
+        """It exited with this status, and said so in words instead of a traceback."""
+        self.assertEqual(result.returncode, status, result)
+        for sentence in sentences:
+            self.assertIn(sentence, result.stdout + result.stderr)
+        self.assertNotIn("Traceback", result.stderr)
+
+    def test_all_accepted(self) -> None:
+        """Where all is well there is nothing but the summary, over either protocol."""
+        for options in (self.http2(), self.binary()):
+            result = self.send(*options, "--tokens", self.file(f"{ANN}\n{BOB}\n"))
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertRegex(result.stdout, r"^2 accepted, 0 failed, 0 unsent, 0 uncertain in [\d.]+ s, \d+/s\n$")
+
+    def test_no_tokens(self) -> None:
+        """A file without tokens is a batch of none, and none failed."""
+        result = self.send(*self.http2(), "--tokens", self.file("# nobody yet\n"))
+        self.assertEqual((result.returncode, result.stdout[:10]), (0, "0 accepted"))
+
+    def test_failures(self) -> None:
+        """Each failure is a line: the number of its line in the file, the token shortened, why, and what to do."""
+        tokens = self.file(f"# customers\n\n{ANN}\n  {DEAD}\r\n{SHORT}\nnot a token\n{BOB}")
+        for options, dead, short in (
+            (self.http2(), "Unregistered", "BadDeviceToken"),
+            (self.binary(), "InvalidToken", "InvalidTokenSize"),
+        ):
+            result = self.send(*options, "--tokens", tokens)
+            lines = result.stdout.splitlines()
+            self.assertEqual((result.returncode, result.stderr, len(lines)), (1, "", 4), result)
+            self.assertRegex(lines[0], rf"^line 4, token dddd…dddd: failed, {dead}\. .*delete")
+            self.assertRegex(lines[1], rf"^line 5, token cccc…cccc: failed, {short}\. The device token ")
+            self.assertRegex(lines[2], r"^line 6, token …: unsent, InvalidToken\. .*11 characters")
+            self.assertRegex(lines[3], r"^2 accepted, 2 failed, 1 unsent, 0 uncertain in ")
+            self.assertNotIn(DEAD, result.stdout)
+
+    def test_json(self) -> None:
+        """With --json each failure is an object with all that is known, the token whole; the summary is the last."""
+        tokens = self.file(f"{ANN}\n{DEAD}\nnot a token\n")
+        result = self.send(*self.http2(), "--tokens", tokens, "--json")
+        failed, unsent, summary = map(json.loads, result.stdout.splitlines())
+        self.assertRegex(failed.pop("timestamp"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*\+00:00$")
+        self.assertEqual(
+            failed,
+            {
+                "identifier": 2,
+                "token": DEAD,
+                "outcome": "failed",
+                "status": 410,
+                "reason": "Unregistered",
+                "error": None,
+            },
+        )
+        self.assertRegex(unsent.pop("error"), "^InvalidToken: a device token of 11 characters")
+        self.assertEqual(
+            unsent,
+            {
+                "identifier": 3,
+                "token": "not a token",
+                "outcome": "unsent",
+                "status": None,
+                "reason": None,
+                "timestamp": None,
+            },
+        )
+        self.assertGreater(summary["summary"].pop("seconds"), 0)
+        self.assertEqual(summary, {"summary": {"accepted": 1, "failed": 1, "unsent": 1, "uncertain": 0}})
+        self.assertEqual(result.returncode, 1)
+
+    def test_standard_input(self) -> None:
+        """Tokens come from standard input, as JSON goes to standard output."""
+        result = self.send(*self.http2(), "--tokens", "-", "--json", stdin=f"{ANN}\n{BOB}")
+        self.assertEqual(json.loads(result.stdout)["summary"]["accepted"], 2)
+        self.assertEqual(result.returncode, 0)
+
+    def test_many(self) -> None:
+        """Thousands of tokens come out under the numbers of their lines."""
+        tokens = [f"{number:064x}" for number in range(1, 3_001)]
+        tokens[1_999] = DEAD
+        for options in (self.http2(), self.binary()):
+            result = self.send(*options, "--tokens", self.file("\n".join(tokens)), "--json")
+            failed, summary = map(json.loads, result.stdout.splitlines())
+            self.assertEqual((failed["identifier"], summary["summary"]["accepted"]), (2_000, 2_999))
+
+    def test_header_fields(self) -> None:
+        """What the options say goes to the gateway as it is, and the gateway's word comes back."""
+        for options, reason in (
+            (("--push-type", "telepathy"), "InvalidPushType"),
+            (("--priority", "7"), "BadPriority"),
+            (("--collapse-id", "x" * 65), "BadCollapseId"),
+            (("--topic", "?"), "BadTopic"),
+        ):
+            result = self.send(*self.http2(), "--tokens", self.file(ANN), *options)
+            self.assert_refused(result, 1, f"failed, {reason}. ")
+
+    def test_payload(self) -> None:
+        """A payload is taken from a file, with whatever is in it."""
+        payload = self.file('{"aps": {"alert": "Hello", "of-tomorrow": 1}, "mine": [1]}')
+        result = txapns("send", *self.http2(), "--tokens", self.file(ANN), "--payload", payload, "--expiration", "60")
+        self.assertEqual(result.returncode, 0, result)
+
+    def test_passphrase(self) -> None:
+        """A passphrase comes from a file or from the environment, and never from the command line."""
+        options = *self.gateway("binary"), "--certificate", self.simulator.state / "client.p12", "--barrier"
+        tokens = "--tokens", self.file(ANN)
+        by_file = self.send(*options, *tokens, "--passphrase-file", self.file("txapns\n"))
+        by_environment = self.send(*options, *tokens, TXAPNS_PASSPHRASE="txapns")
+        self.assertEqual((by_file.returncode, by_environment.returncode), (0, 0))
+        wrong = self.send(*options, *tokens, TXAPNS_PASSPHRASE="sesame")
+        self.assert_refused(wrong, 2, "Error: the passphrase does not open the PKCS#12 file")
+        self.assertNotIn("sesame", wrong.stderr)
+
+    def test_nothing_listens(self) -> None:
+        """Where nothing listens, the exit status tells so, and each token is unsent."""
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            gateway = f"http2:host=127.0.0.1:port={silent.getsockname()[1]}"
+            tokens = self.file(f"{ANN}\nnot a token\n{BOB}\n")
+            result = self.send(*self.http2(), "--gateway", gateway, "--tokens", tokens, "--timeout", "1")
+        self.assert_refused(result, 3, "line 1, ", "unsent, ConnectFailed. ", "nothing listens at 127.0.0.1")
+        self.assertIn("0 accepted, 0 failed, 3 unsent, 0 uncertain", result.stdout)
+
+    def test_stranger(self) -> None:
+        """A server whose authority is not trusted is not sent anything."""
+        authority = Path(self.mktemp())
+        authority.write_bytes(Authority().ca_pem)
+        for options in (self.http2(), self.binary()):
+            result = self.send(*options, "--trust-root", authority, "--tokens", self.file(ANN))
+            self.assert_refused(result, 3, "unsent, PeerNotVerified. ")
+
+    def test_refused_certificate(self) -> None:
+        """A certificate that the gateway turns away is told like a gateway that cannot be reached."""
+        certificate = Path(self.mktemp())
+        certificate.write_bytes(Authority().client_pem())
+        for gateway in (self.gateway("http2"), self.gateway("binary")):
+            options = *gateway, "--certificate", certificate, "--tokens", self.file(f"{ANN}\n{BOB}\n")
+            result = self.send(*options)
+            self.assert_refused(result, 3, "unsent, CredentialRefused. ", "0 accepted, 0 failed, 2 unsent, 0 uncertain")
+
+    def test_refused_key(self) -> None:
+        """A provider token is refused with the first notification, which has failed; no other is sent."""
+        key = Path(self.mktemp())
+        key.write_bytes(Authority().p8)
+        result = self.send(*self.http2(), "--key", key, "--tokens", self.file(f"{ANN}\n{BOB}\n"))
+        self.assert_refused(result, 1, "failed, InvalidProviderToken. ", "unsent, CredentialRefused. ")
+
+    @unittest.skipUnless(Path("/proc/self/mem").exists(), "needs a file that opens and cannot be read")
+    def test_unreadable(self) -> None:
+        """Where the tokens cannot be read to the end, there is the outcome of those before, and the reason."""
+        result = self.send(*self.http2(), "--tokens", "/proc/self/mem")
+        self.assert_refused(result, 1, "0 accepted", "Error: the tokens after line 0 could not be read: [Errno 5]")
+
+    def test_unusable(self) -> None:
+        """What cannot be used is told before anything is sent."""
+        send = "send", "--tokens", self.file(ANN), *self.http2()
+        junk = self.file("junk")
+        for options, sentence in (
+            (("--gateway", "nowhere"), "'nowhere' is no gateway"),
+            (("--key", junk), "Error: the PEM text holds no private key"),
+            (("--team-id", "no team"), "Error: team_id"),
+            (("--barrier",), "--barrier is for a gateway of the binary protocol"),
+            (("--topic", "a\nb"), "Error: topic has a control character"),
+        ):
+            self.assertIn(sentence, refused(*send, "--alert", "Hello", *options))
+        self.assertIn("Error: ", refused(*send, "--payload", self.file("{]")))
+        certificate = "--certificate", junk
+        said = refused("send", "--tokens", junk, *self.gateway("http2"), *certificate, "--alert", "Hello")
+        self.assertIn("Error: this is not a PKCS#12 file", said)
+
+    def test_unusable_by_gateway(self) -> None:
+        """What cannot be used with this gateway is told before it is connected to."""
+        tokens = "--tokens", self.file(ANN)
+        for options, sentence in (
+            (self.gateway("binary"), "a provider token is of no use"),
+            (("--trust-root", self.file("junk")), "Error: trust_root"),
+        ):
+            self.assert_refused(self.send(*self.http2(), *options, *tokens), 2, sentence)
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[int, IO[str]]]:
+    """A terminal: the end for a command, and ours."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, encoding="utf-8", errors="replace", newline="") as screen:
+        try:
+            yield theirs, screen
+        finally:
+            os.close(theirs)
+
+
+def read_until(screen: IO[str], text: str) -> str:
+    """Read what a command shows until this text is among it."""
+    shown = ""
+    while text not in shown:
+        shown += screen.read(1)
+    return shown
+
+
+@pytest.mark.loopback
+class TerminalTests(_WithSimulator):
+    """``txapns send``, before a person."""
+
+    def start(self, screen: int, stdout: int, tokens: str) -> subprocess.Popen[str]:
+        """Send with the progress bar on a terminal."""
+        command = [*TXAPNS, "send", *self.http2(), "--alert", "Hello", "--tokens", tokens]
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=screen,
+            text=True,
+            env=environment(TERM="xterm", COLUMNS="200"),
+        )
+        self.addCleanup(process.wait, TIMEOUT)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_table(self) -> None:
+        """The failures are a table, and the summary follows it."""
+        with terminal() as (theirs, screen):
+            process = self.start(theirs, theirs, self.file(f"{ANN}\n{DEAD}\n"))
+            shown = read_until(screen, "uncertain in")
+            self.assertEqual(process.wait(TIMEOUT), 1)
+        self.assertIn("what to do", shown)
+        self.assertRegex(shown, r"2 .*dddd…dddd.*failed.*Unregistered.*delete")
+
+    def test_long_table(self) -> None:
+        """Nobody reads thousands of rows: the table ends, and tells how to get the rest."""
+        with terminal() as (theirs, screen):
+            process = self.start(theirs, theirs, self.file("zz\n" * (cli.ROWS + 7)))
+            shown = read_until(screen, "uncertain in")
+            self.assertEqual(process.wait(TIMEOUT), 1)
+        self.assertIn("and 7 more; --json lists all", shown)
+
+    def test_interrupt(self) -> None:
+        """
+        A token from a silent pipe is sent at once, and the progress bar shows it; when interrupted, the command ends
+        with what is known by then.
+        """
+        with terminal() as (theirs, screen):
+            process = self.start(theirs, subprocess.PIPE, "-")
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(f"{ANN}\n")
+            process.stdin.flush()
+            read_until(screen, "1 sent")
+            process.send_signal(signal.SIGINT)
+            said = read_until(screen, "were not read")
+            self.assertEqual(process.wait(TIMEOUT), 1)
+            summary = process.stdout.read()
+            process.stdin.close()
+            process.stdout.close()
+        self.assertIn("interrupted; the tokens after line 1", said)
+        self.assertIn("1 accepted, 0 failed, 0 unsent", summary)
+
+
+class UsageTests(SynchronousTestCase):
+    """What is wrong with a command line is told before a file is read or a port opened."""
+
+    def test_version(self) -> None:
+        """--version tells it."""
+        result = txapns("--version")
+        self.assertEqual((result.returncode, result.stdout), (0, f"txapns {__version__}\n"))
+
+    def test_help(self) -> None:
+        """Each command describes itself."""
+        for arguments in ((), ("simulate",), ("send",)):
+            result = txapns(*arguments, "--help")
+            self.assertEqual((result.returncode, result.stdout[:6]), (0, "Usage:"))
+
+    def test_incomplete(self) -> None:
+        """Options that are missing, or exclude each other, are named."""
+        here = str(Path(__file__))
+        certificate = "--certificate", here
+        send = "send", "--tokens", here
+        for arguments, sentence in (
+            (("simulate",), "Missing option '--state'"),
+            (("simulate", "--state", "x", "--http2", "70000"), "70000 is not in the range"),
+            (("send",), "Missing option '--tokens'"),
+            ((*send, "--alert", "x"), "either --certificate or --key"),
+            ((*send, "--alert", "x", *certificate, "--key", here), "either --certificate or --key"),
+            ((*send, "--alert", "x", "--key", here), "--key needs --key-id and --team-id"),
+            ((*send, "--alert", "x", "--certificate", "nowhere"), "'nowhere' does not exist"),
+            (("send", "--tokens", "nowhere"), "'nowhere': No such file"),
+        ):
+            self.assertIn(sentence, refused(*arguments))
+
+
+class MissingTests(SynchronousTestCase):
+    """The command without the packages that only it needs."""
+
+    def test_sentence(self) -> None:
+        """It says what to install, and nothing else."""
+        sentence = 'The txapns command needs click and rich: pip install "txapns[cli]"\n'
+        for name in ("click", "rich"):
+            program = f"import sys; sys.modules[{name!r}] = None; import txapns.cli"
+            result = subprocess.run(
+                [sys.executable, "-c", program],
+                env=environment(),
+                capture_output=True,
+                text=True,
+                timeout=TIMEOUT,
+                check=False,
+            )
+            self.assertEqual((result.returncode, result.stdout, result.stderr), (2, "", sentence))
+
+
+class LinesTests(TestCase):
+    """The file of tokens, read as far as it is asked for."""
+
+    timeout = 30
+
+    def lines(self, content: bytes) -> cli._Lines:
+        """Open a file with this content."""
+        path = Path(self.mktemp())
+        path.write_bytes(content)
+        file = path.open("rb")
+        self.addCleanup(file.close)
+        return cli._Lines(reactor, file)
+
+    async def test_numbers(self) -> None:
+        """Blank lines and comments count, space around a token is dropped, and the last line needs no end."""
+        lines = self.lines(b"# one\n\naa \r\n\tbb\n#\ncc")
+        self.assertEqual([pair async for pair in lines], [(3, "aa"), (4, "bb"), (6, "cc")])
+        self.assertEqual((lines.number, lines.given), (6, 3))
+
+    async def test_across_reads(self) -> None:
+        """Lines that lie across the ends of reads are whole."""
+        tokens = [f"{number:x}" * 7 for number in range(1, 20_000)]
+        lines = self.lines("\n".join(tokens).encode())
+        self.assertGreater(lines.size, 2 * cli.CHUNK)
+        self.assertEqual([token async for _, token in lines], tokens)
+
+    async def test_not_text(self) -> None:
+        """Octets that are no text are given out as something that can be printed, and is no token."""
+        self.assertEqual([pair async for pair in self.lines(b"\xff\xfe\n")], [(1, r"\xff\xfe")])
+
+    async def test_lazy(self) -> None:
+        """No more is read than one piece beyond what is asked for."""
+        lines = self.lines(b"aa\n" * cli.CHUNK)
+        tokens = lines.__aiter__()
+        self.assertEqual(await anext(tokens), (1, "aa"))
+        self.assertEqual(os.lseek(lines._file.fileno(), 0, os.SEEK_CUR), cli.CHUNK)
+        await tokens.aclose()
+
+    async def test_end(self) -> None:
+        """After the end no token comes, though more were read."""
+        lines = self.lines(b"aa\nbb\n")
+        given = []
+        async for pair in lines:
+            given.append(pair)
+            lines.end()
+        self.assertEqual(given, [(1, "aa")])
+
+    async def test_size_of_pipe(self) -> None:
+        """How long a pipe is cannot be known."""
+        read, write = os.pipe()
+        os.close(write)
+        with os.fdopen(read, "rb") as file:
+            lines = cli._Lines(reactor, file)
+            self.assertIsNone(lines.size)
+            self.assertEqual([pair async for pair in lines], [])
+
+    async def test_unreadable(self) -> None:
+        """An error of the file is raised to who reads."""
+
+        class Directory:
+            """What opens and cannot be read."""
+
+            descriptor = os.open(".", os.O_RDONLY)
+
+            def fileno(self) -> int:
+                """Its descriptor."""
+                return self.descriptor
+
+        self.addCleanup(os.close, Directory.descriptor)
+        lines = cli._Lines(reactor, Directory())
+        with self.assertRaises(IsADirectoryError):
+            await anext(lines.__aiter__())

@@ -1,0 +1,227 @@
+"""
+The simulator as a service of one process: ports on loopback, and a directory that tells others all they need.
+
+The state directory holds what a provider of the simulated app would have from Apple::
+
+    ca.pem           the certificate authority to trust
+    client.pem       a client certificate and its key
+    client.p12       another, as macOS exports it; the passphrase is "txapns"
+    AuthKey.p8       a signing key for provider tokens
+    simulator.json   the ports, the topic, the key's and the team's identifier, and the names of these files
+
+``simulator.json`` is written last, and each file appears whole or not at all: who waits for it finds everything there.
+The credentials are new with each start, and worthless elsewhere; still, only their owner can read them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from binascii import unhexlify
+from collections.abc import Iterable
+from pathlib import Path
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTime
+from twisted.internet.task import deferLater
+from twisted.logger import Logger
+from twisted.protocols.policies import WrappingFactory
+
+from txapns.simulator.servers import Simulator
+
+__all__ = ["HOST", "SimulatorService", "read_dead"]
+
+_log = Logger()
+
+#: The only address it listens at: it believes whatever it is told, so it is not for others to reach.
+HOST = "127.0.0.1"
+_DESCRIPTION = "simulator.json"
+
+
+def read_dead(path: str | os.PathLike[str]) -> list[bytes]:
+    """
+    Read the tokens whose devices are gone.
+
+    :param path: a file with one hexadecimal token a line; blank lines and lines that begin with ``#`` are skipped.
+    :returns: the tokens.
+    :raises ValueError: the file cannot be read, or a line is not a token.
+    """
+    try:
+        lines = Path(path).read_bytes().splitlines()
+    except OSError as error:
+        raise ValueError(f"{os.fspath(path)}: {error.strerror}") from None
+    tokens = []
+    for number, line in enumerate(map(bytes.strip, lines), 1):
+        if line and not line.startswith(b"#"):
+            try:
+                tokens.append(unhexlify(line))
+            except ValueError:
+                raise ValueError(f"{os.fspath(path)}: line {number} is not a hexadecimal token") from None
+    return tokens
+
+
+class SimulatorService(Service):
+    """
+    A simulator that listens on loopback while the service runs.
+
+    :param reactor: the reactor.
+    :param simulator: what answers.
+    :param state: the state directory; it is made, for its owner alone, if it does not exist.
+    :param http2: the port of the HTTP/2 provider API; for this and the following 0 picks a free one.
+    :param binary: the port of the enhanced binary protocol.
+    :param feedback: the port of the feedback service.
+    :param tls12: whether TLS 1.2 is the newest version it speaks.
+    :param tickets: whether it gives out TLS session tickets.
+    """
+
+    name = "apns-simulator"
+
+    def __init__(
+        self,
+        reactor: IReactorTCP,
+        simulator: Simulator,
+        state: str | os.PathLike[str],
+        *,
+        http2: int = 0,
+        binary: int = 0,
+        feedback: int = 0,
+        tls12: bool = False,
+        tickets: bool = True,
+    ) -> None:
+        self.simulator = simulator
+        self._reactor = reactor
+        self._state = Path(state)
+        self._numbers = {"http2": http2, "binary": binary, "feedback": feedback}
+        self._tls12 = tls12
+        self._tickets = tickets
+        self._factories: list[WrappingFactory] = []
+        self._ports: dict[str, IListeningPort] = {}
+
+    @classmethod
+    def from_options(
+        cls,
+        reactor: IReactorTCP,
+        *,
+        state: str | os.PathLike[str],
+        http2: int,
+        binary: int,
+        feedback: int,
+        dead: Iterable[bytes] | None,
+        topic: str,
+        delay_ms: int,
+        max_concurrent_streams: int,
+        tls12: bool,
+        no_tickets: bool,
+    ) -> SimulatorService:
+        """
+        Make the service from the options that ``txapns simulate`` and ``twist apns-simulator`` have in common.
+
+        It may run for long, so it counts notifications and keeps none.
+
+        :param reactor: the reactor.
+        :param state: as for the class, like the ports and ``tls12``.
+        :param dead: as for :class:`~txapns.simulator.Simulator`, like ``topic``; ``None`` for none.
+        :param delay_ms: how long an answer takes, in milliseconds.
+        :param max_concurrent_streams: how many requests a connection may have under way.
+        :param no_tickets: whether it gives out no TLS session tickets.
+        :returns: the service.
+        """
+        simulator = Simulator(
+            IReactorTime(reactor),
+            topic=topic,
+            dead=dead or (),
+            delay=delay_ms / 1000,
+            concurrency=max_concurrent_streams,
+            keep=False,
+        )
+        return cls(
+            reactor,
+            simulator,
+            state,
+            http2=http2,
+            binary=binary,
+            feedback=feedback,
+            tls12=tls12,
+            tickets=not no_tickets,
+        )
+
+    def startService(self) -> None:
+        """
+        Listen and write the state directory: once this returns, the simulator is ready.
+
+        :raises CannotListenError: a port is taken.
+        :raises OSError: the state directory cannot be written.
+        """
+        super().startService()  # type: ignore[no-untyped-call]
+        try:
+            for protocol, number in self._numbers.items():
+                factory = self.simulator.tls_factory(protocol, tls12=self._tls12, tickets=self._tickets)
+                assert isinstance(factory, WrappingFactory)
+                factory.noisy = False  # the log gets a line for all three
+                port = self._reactor.listenTCP(number, factory, interface=HOST)  # type: ignore[arg-type]
+                self._ports[protocol] = port
+                self._factories.append(factory)
+            self._write_state()
+        except Exception:
+            self.stopService()
+            raise
+        _log.info("the simulator listens, see {path}", path=str(self._state / _DESCRIPTION), **self.description())
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop listening and cut the connections that are left.
+
+        :returns: a ``Deferred`` that fires when all are gone.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    def description(self) -> dict[str, object]:
+        """
+        Tell what is in ``simulator.json``.
+
+        :returns: the ports by protocol, the topic, the identifiers of key and team, and the names of the files.
+        """
+        authority = self.simulator.authority
+        return {
+            **{protocol: port.getHost().port for protocol, port in self._ports.items()},  # type: ignore[attr-defined]
+            "topic": self.simulator.topic,
+            "key_id": authority.key_id,
+            "team_id": authority.team_id,
+            "ca": "ca.pem",
+            "certificate": "client.pem",
+            "pkcs12": "client.p12",
+            "key": "AuthKey.p8",
+        }
+
+    async def _stop(self) -> None:
+        ports, self._ports = self._ports, {}
+        factories, self._factories = self._factories, []
+        for port in ports.values():
+            await maybeDeferred(port.stopListening)
+        for factory in factories:
+            for connection in list(factory.protocols):
+                connection.abortConnection()
+        # An aborted connection tells its protocol in the reactor's next turn.
+        await deferLater(IReactorTime(self._reactor), 0)
+        _log.info("the simulator stopped: {counters}", counters=self.simulator.counters())
+
+    def _write_state(self) -> None:
+        authority, topic = self.simulator.authority, self.simulator.topic
+        self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
+        # That of an earlier run would tell of ports where nobody listens.
+        (self._state / _DESCRIPTION).unlink(missing_ok=True)
+        self._write("ca.pem", authority.ca_pem)
+        self._write("client.pem", authority.client_pem(topic))
+        self._write("client.p12", authority.client_pkcs12(topic))
+        self._write("AuthKey.p8", authority.p8)
+        self._write(_DESCRIPTION, json.dumps(self.description(), indent=2).encode() + b"\n")
+
+    def _write(self, name: str, content: bytes) -> None:
+        """Put a file in its place at once, readable by its owner alone whatever was there before."""
+        descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self._state)  # has mode 0600
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        Path(temporary).replace(self._state / name)
