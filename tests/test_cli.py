@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
 import signal
 import socket
 import subprocess
@@ -39,6 +40,11 @@ def environment(**more: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(PROJECT), **more}
 
 
+def interruptible() -> None:
+    """Undo what a shell does to commands in the background, and they to their children: ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def txapns(*arguments: str | Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [*TXAPNS, *map(str, arguments)]
@@ -60,14 +66,19 @@ class SimulatorProcess:
     def __init__(self, state: Path, *arguments: str) -> None:
         self.state = state
         command = [*TXAPNS, "simulate", "--state", str(state), *arguments]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment())
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, text=True, env=environment(), preexec_fn=interruptible
+        )
         assert self._process.stdout is not None
         self.ready: dict[str, Any] = json.loads(self._process.stdout.readline())
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
         """End it; gives exit status and counters."""
         self._process.send_signal(by)
-        output, _ = self._process.communicate(timeout=TIMEOUT)
+        try:
+            output, _ = self._process.communicate(timeout=TIMEOUT)
+        finally:
+            self._process.kill()
         return self._process.returncode, json.loads(output)
 
 
@@ -342,10 +353,12 @@ def terminal() -> Iterator[tuple[int, IO[str]]]:
 
 
 def read_until(screen: IO[str], text: str) -> str:
-    """Read what a command shows until this text is among it."""
+    """Read what a command shows until this text is among it; it has so long for each part of it."""
     shown = ""
     while text not in shown:
-        shown += screen.read(1)
+        readable, _, _ = select.select([screen], [], [], TIMEOUT)
+        assert readable, f"{text!r} was not shown: {shown}"
+        shown += os.read(screen.fileno(), 4_096).decode()
     return shown
 
 
@@ -363,6 +376,7 @@ class TerminalTests(_WithSimulator):
             stderr=screen,
             text=True,
             env=environment(TERM="xterm", COLUMNS="200"),
+            preexec_fn=interruptible,
         )
         self.addCleanup(process.wait, TIMEOUT)
         self.addCleanup(process.kill)

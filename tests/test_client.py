@@ -137,6 +137,20 @@ class SendTests(ClientCase):
         self.assertIsInstance(error.__cause__, LookupError)
         self.assertEqual(error.batch.accepted, 3)
 
+    def test_iterable_that_closes_the_client(self) -> None:
+        """Whatever an iterable does while it is asked, each of its tokens has an outcome."""
+
+        def rows() -> Iterator[str]:
+            for number, token in enumerate(tokens(3_000)):
+                if number == 1_500:
+                    self.client.close()
+                yield token
+
+        batch = self.simulator.result(self.client.send(HELLO, rows()))
+        self.assertEqual((batch.accepted + len(batch.unsent), batch.total), (3_000, 3_000))
+        self.assertEqual(batch.accepted, len(self.received()))
+        self.assertGreaterEqual(len(batch.unsent), 1_500)
+
     def test_topic(self) -> None:
         """The client's topic is for those notifications that name none."""
         self.simulator.result(self.client.send_one(HELLO, "aa" * 32))

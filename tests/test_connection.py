@@ -41,7 +41,7 @@ class Listener:
         if self.eager:
             self.connection.open()
 
-    def connection_trouble(self, error: APNSError) -> None:
+    def connection_trouble(self, error: APNSError, proved: bool) -> None:
         """Note the error."""
         self.errors.append(error)
 

@@ -292,7 +292,8 @@ class Sending:
         """
         if self.ended is None and not self._done:
             self.ended = error
-            self._drain()
+            # Not now: whoever gives up may be the iterable itself, in the middle of yielding.
+            self._clock.callLater(0, self._drain)
 
     # IOutcomes
 

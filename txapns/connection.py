@@ -339,6 +339,7 @@ class Connection:
 
     def _depart(self, session: ISession, error: APNSError | None) -> None:
         """Whichever comes first of draining and lost decides what follows."""
+        proved = self._proved
         if session is self._core.session:
             self._cancel_idle()
             if self._proved or error is None:
@@ -346,12 +347,12 @@ class Connection:
             else:
                 self._life.failed()
         if error is not None:
-            self._trouble(error)
+            self._trouble(error, proved)
         self._events.connection_changed()
 
-    def _trouble(self, error: APNSError) -> None:
+    def _trouble(self, error: APNSError, proved: bool = False) -> None:
         _log.warn("{gateway}: {error}", gateway=str(self.gateway), error=str(error))
-        self._events.connection_trouble(error)
+        self._events.connection_trouble(error, proved)
 
     def _explain(self, reason: Failure) -> APNSError:
         """What to tell about an attempt that came to nothing."""

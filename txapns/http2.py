@@ -24,7 +24,6 @@ from txapns.delivery import MAX_REFUSALS, Delivery
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
-    ConnectionLost,
     CredentialRefused,
     GatewayShutdown,
     InvalidNotification,
@@ -34,7 +33,7 @@ from txapns.errors import (
 from txapns.interfaces import ISessionEvents
 from txapns.notification import Notification
 from txapns.protocol import GatewayProtocol
-from txapns.reasons import Action
+from txapns.reasons import Action, Reason
 from txapns.wire.requests import Answer, GoAway, Headers, RequestSender, Round
 
 __all__ = ["ProviderAPIProtocol"]
@@ -214,7 +213,11 @@ class ProviderAPIProtocol(GatewayProtocol):
         """
         reason = answer.reason
         action = reasons.action(answer.status, reason)
-        elsewhere = action is Action.RECONNECT or (action is Action.RENEW and self._renewed())
+        elsewhere = (
+            action is Action.RECONNECT
+            or reason == Reason.TOO_MANY_PROVIDER_TOKEN_UPDATES  # the same token will do, on another connection
+            or (action is Action.RENEW and self._renewed())
+        )
         if elsewhere and delivery.refusals < MAX_REFUSALS:
             self.drain(GatewayShutdown(f"the gateway ends this connection: {reason}"))
             return True
@@ -256,7 +259,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         if not (unsent or uncertain):
             return
         if self._quiet >= LOOKS:
-            self.drain(ConnectionLost(f"the gateway has been silent for {self._timeout:g} s"))
+            self.drain(AnswerTimeout(f"the gateway has been silent for {self._timeout:g} s"))
         self._write()
         error = AnswerTimeout(f"no answer came within {self._timeout:g} s")
         for delivery in uncertain:

@@ -141,11 +141,12 @@ class IConnectionEvents(Interface):
     def connection_changed() -> None:
         """A connection may have room, or may be opened, where it could not before."""
 
-    def connection_trouble(error: APNSError) -> None:
+    def connection_trouble(error: APNSError, proved: bool) -> None:
         """
         A connection could not be made, or ended with an error.
 
         :param error: what happened.
+        :param proved: whether the session had done what it is for.
         """
 
     def deliveries_returned(deliveries: list[Delivery]) -> None:

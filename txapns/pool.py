@@ -7,7 +7,8 @@ before there is room for it. What came back unprocessed goes first; batches take
 
 Work that waits has a deadline, too: when nothing at all could be handed to a connection for ``timeout`` seconds,
 everything waiting is reported unsent; but not before a connection was tried at least once, which the back-off may put
-off by a minute. When the gateway refuses the credential, or is not who it should be, that happens at once.
+off by a minute. When the gateway refuses the credential, is not who it should be, or takes notifications and answers
+none of them, that happens at once.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from txapns.backoff import Backoff
 from txapns.connection import Connection
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
-from txapns.errors import APNSError, ClientClosed, ConnectFailed, CredentialRefused, PeerNotVerified
+from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed, CredentialRefused, PeerNotVerified
 from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, IWork
 
@@ -165,6 +166,9 @@ class Pool:
             deliveries = self._take(count, octets)
             if not deliveries:
                 break
+            if self.state == "stopped":  # the caller's iterable closed the client
+                self.deliveries_returned(deliveries)
+                break
             self._progress = self._clock.seconds()
             connection.deliver(deliveries)
         if self.waiting or self._stay:
@@ -182,12 +186,14 @@ class Pool:
             # Taking may complete a batch, and whoever is told may close the client, so that nothing is left.
             if len(taken) >= count or octets <= 0 or not self._works:
                 break
-            work = self._works.popleft()
+            work = self._works[0]
             more = work.take(count - len(taken), octets)
             octets -= sum(len(delivery.notification.body) for delivery in more)
             taken.extend(more)
-            if not work.exhausted:
-                self._works.append(work)
+            if self._works and self._works[0] is work:
+                self._works.rotate(-1)
+                if work.exhausted:
+                    self._works.pop()
         return taken
 
     # IConnectionEvents
@@ -196,11 +202,12 @@ class Pool:
         """There may be room."""
         self.feed()
 
-    def connection_trouble(self, error: APNSError) -> None:
-        """Remember what happened; where it would happen again, do not make the work wait for it."""
+    def connection_trouble(self, error: APNSError, proved: bool) -> None:
+        """Remember what happened; where it would happen again, do not risk the rest of the work for it."""
         self.last_error = error
         self._tried = True
-        if isinstance(error, (CredentialRefused, PeerNotVerified)):
+        mute = isinstance(error, AnswerTimeout) and not proved
+        if mute or isinstance(error, (CredentialRefused, PeerNotVerified)):
             self.give_up(error)
 
     def deliveries_returned(self, deliveries: list[Delivery]) -> None:

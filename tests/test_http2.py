@@ -1,0 +1,753 @@
+"""Tests of the provider API's session, between a transport in memory and the server's role of the wire format."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timezone
+
+from OpenSSL import SSL
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener, IPushProducer
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from txapns import errors, http2
+from txapns.credentials import ProviderToken
+from txapns.delivery import MAX_REFUSALS, Delivery
+from txapns.errors import APNSError
+from txapns.http2 import LOOKS, TOKEN_HELD, ProviderAPIProtocol
+from txapns.interfaces import IOutcomes, ISession, ISessionEvents
+from txapns.notification import Notification
+from txapns.protocol import CLOSE_TIMEOUT
+from txapns.simulator.authority import Authority
+from txapns.wire import requests
+from txapns.wire.requests import Request, RequestReceiver
+
+TIMEOUT = 30.0
+OK = [(b":status", b"200")]
+ALERT = Notification(alert="Hi", topic="com.example.app")
+REFUSED = 7
+
+
+class Transport(StringTransport):
+    """A TLS transport that counts its writes."""
+
+    negotiatedProtocol: bytes | None = b"h2"
+    writes = 0
+    noDelay = keepAlive = aborting = False
+
+    def write(self, data: bytes) -> None:
+        """Count it."""
+        self.writes += 1
+        super().write(data)
+
+    def abortConnection(self) -> None:
+        """Remember it."""
+        self.aborting = True
+
+    def setTcpNoDelay(self, enabled: bool) -> None:
+        """Remember it."""
+        self.noDelay = enabled
+
+    def setTcpKeepAlive(self, enabled: bool) -> None:
+        """Remember it."""
+        self.keepAlive = enabled
+
+
+@implementer(ISessionEvents)
+class Events:
+    """Remembers what the session told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+        self.returned: list[Delivery] = []
+        self.draining: list[APNSError | None] = []
+        self.lost: list[APNSError | None] = []
+
+    def session_ready(self, session: ISession) -> None:
+        """It can be used."""
+        self.told.append("ready")
+
+    def session_proved(self, session: ISession) -> None:
+        """It did what it is for."""
+        self.told.append("proved")
+
+    def session_room(self, session: ISession) -> None:
+        """It may have room again."""
+        self.told.append("room")
+
+    def session_returned(self, session: ISession, deliveries: list[Delivery]) -> None:
+        """These go elsewhere."""
+        self.returned += deliveries
+
+    def session_draining(self, session: ISession, error: APNSError | None) -> None:
+        """It takes nothing more."""
+        self.draining.append(error)
+
+    def session_lost(self, session: ISession, error: APNSError | None) -> None:
+        """It is over."""
+        self.lost.append(error)
+
+
+@implementer(IOutcomes)
+class Outcomes:
+    """Remembers what became of each delivery, by identifier."""
+
+    def __init__(self) -> None:
+        self.ended: dict[object, object] = {}
+
+    def _end(self, delivery: Delivery, outcome: object) -> None:
+        assert delivery.identifier not in self.ended, "settled twice"
+        self.ended[delivery.identifier] = outcome
+
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """APNs took it."""
+        self._end(delivery, "accepted")
+
+    def rejected(
+        self, delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None
+    ) -> None:
+        """APNs refused it."""
+        self._end(delivery, (status, reason, timestamp, apns_id))
+
+    def unsent(self, delivery: Delivery, error: Exception) -> None:
+        """APNs did not process it."""
+        self._end(delivery, ("unsent", error))
+
+    def uncertain(self, delivery: Delivery, error: Exception) -> None:
+        """Nobody can tell."""
+        self._end(delivery, ("uncertain", error))
+
+
+class SessionCase(SynchronousTestCase):
+    """A session and the server's role."""
+
+    def setUp(self) -> None:
+        """There is a session without credentials, whose handshake is over."""
+        self.clock = Clock()
+        self.start(None)
+
+    def start(self, credential: ProviderToken | None, host: str = "api.example.com") -> None:
+        """Begin a session."""
+        self.events = Events()
+        self.outcomes = Outcomes()
+        self.session = ProviderAPIProtocol(self.events, self.clock, host, credential, TIMEOUT)
+        self.transport = Transport()
+        self.server = RequestReceiver(100, max_body=5_120)
+        self.received: list[Request] = []
+        self.session.makeConnection(self.transport)
+        self.session.handshakeCompleted()
+
+    def carry(self) -> None:
+        """Carry octets both ways until there are none."""
+        while True:
+            up = self.transport.value()
+            self.transport.clear()
+            self.received += self.server.receive(up)
+            down = self.server.data_to_send()
+            if not (up or down):
+                break
+            if down:
+                self.session.dataReceived(down)
+
+    def deliver(self, *identifiers: object, notification: Notification = ALERT, device: bytes = b"\xab\xcd") -> None:
+        """Hand a delivery for each identifier to the session, and carry them over."""
+        self.session.deliver([Delivery(self.outcomes, each, device, device, notification) for each in identifiers])
+        self.carry()
+
+    def ready(self) -> None:
+        """Let the session become ready."""
+        self.carry()
+        self.assertEqual(self.events.told, ["ready"])
+
+    def answer(self, *streams: int, fields: Iterable[tuple[bytes, bytes]] = OK, body: bytes = b"") -> None:
+        """Have the server answer, all in one write."""
+        for stream in streams:
+            self.server.respond(stream, fields, body)
+        self.carry()
+
+    def refuse(self, *streams: int, status: int = 400, reason: str = "BadTopic") -> None:
+        """Have the server say no."""
+        self.answer(*streams, fields=[(b":status", b"%d" % status)], body=b'{"reason":"%s"}' % reason.encode())
+
+    def lose(self, reason: Exception | None = None) -> None:
+        """The connection is gone."""
+        self.session.connectionLost(Failure(reason or ConnectionDone()))
+
+
+class BeginningTests(SessionCase):
+    """From the TCP connection until it is ready."""
+
+    def test_interfaces(self) -> None:
+        """It is what it says, and so are the two that listen to it in these tests."""
+        for interface in (ISession, IPushProducer, IHandshakeListener):
+            verifyObject(interface, self.session)
+        verifyObject(ISessionEvents, self.events)
+        verifyObject(IOutcomes, self.outcomes)
+
+    def test_ready(self) -> None:
+        """It has no room before the server's SETTINGS, and their limit afterwards."""
+        self.assertEqual(self.session.room(), (0, 0))
+        self.carry()
+        self.assertEqual(self.events.told, ["ready"])
+        self.assertEqual(self.session.room(), (100, 65_535))
+
+    def test_socket_options(self) -> None:
+        """Small frames leave at once, and a dead peer is noticed."""
+        self.assertTrue(self.transport.noDelay)
+        self.assertTrue(self.transport.keepAlive)
+
+    def test_nothing_before_the_handshake(self) -> None:
+        """Nothing is written before the handshake is over."""
+        session = ProviderAPIProtocol(self.events, self.clock, "h")
+        transport = Transport()
+        session.makeConnection(transport)
+        self.assertEqual(transport.writes, 0)
+
+    def test_other_protocol(self) -> None:
+        """A server that did not choose HTTP/2 is left, with a word about what is wrong."""
+        for chosen in (None, b"http/1.1"):
+            events, transport = Events(), Transport()
+            transport.negotiatedProtocol = chosen
+            session = ProviderAPIProtocol(events, self.clock, "h")
+            session.makeConnection(transport)
+            session.handshakeCompleted()
+            self.assertTrue(transport.aborting)
+            session.connectionLost(Failure(ConnectionDone()))
+            [error] = events.lost
+            self.assertIsInstance(error, errors.ConnectFailed)
+            self.assertIn("h2", str(error))
+
+    def test_not_http2(self) -> None:
+        """A server that speaks something else is left as soon as it does."""
+        self.session.dataReceived(b"220 smtp.example.com ESMTP\r\n")
+        self.assertTrue(self.transport.aborting)
+        self.lose()
+        [error] = self.events.lost
+        self.assertIsInstance(error, errors.WireError)
+
+    def test_garbage_with_the_settings(self) -> None:
+        """Garbage right behind the first SETTINGS is an error, and nothing is sent into it."""
+        self.session.dataReceived(self.server.data_to_send() + b"garbage" * 10)
+        self.assertEqual(self.session.room(), (0, 0))
+        self.assertTrue(self.transport.aborting)
+        self.lose()
+        self.assertIsInstance(self.events.lost[0], errors.WireError)
+
+    def test_international_name(self) -> None:
+        """The authority of an international host name is its ASCII form."""
+        self.start(None, "bücher.example")
+        self.ready()
+        self.deliver(1)
+        self.assertEqual(dict(self.received[0].headers)[b":authority"], b"xn--bcher-kva.example")
+
+
+class DeliveringTests(SessionCase):
+    """Requests out, answers in."""
+
+    def setUp(self) -> None:
+        """The session is ready."""
+        super().setUp()
+        self.ready()
+
+    def test_request(self) -> None:
+        """A request names the device in lower-case hexadecimal and carries the notification's fields and body."""
+        self.deliver(1)
+        [request] = self.received
+        fields = dict(request.headers)
+        self.assertEqual(fields[b":path"], b"/3/device/abcd")
+        self.assertEqual(fields[b":authority"], b"api.example.com")
+        self.assertEqual(fields[b"apns-topic"], b"com.example.app")
+        self.assertNotIn(b"authorization", fields)
+        self.assertEqual(request.body, ALERT.body)
+
+    def test_notifications_alternate(self) -> None:
+        """Each request has the fields and the body of its own notification."""
+        other = Notification(alert="Other", topic="org.example", collapse_id="x")
+        deliveries = [Delivery(self.outcomes, i, b"\1", b"\1", each) for i, each in enumerate([ALERT, other, ALERT])]
+        self.session.deliver(deliveries)
+        self.carry()
+        self.assertEqual([request.body for request in self.received], [ALERT.body, other.body, ALERT.body])
+        topics = [dict(request.headers)[b"apns-topic"] for request in self.received]
+        self.assertEqual(topics, [b"com.example.app", b"org.example", b"com.example.app"])
+
+    def test_one_write(self) -> None:
+        """However many requests are delivered together, they leave in one write."""
+        before = self.transport.writes
+        self.session.deliver([Delivery(self.outcomes, i, b"\1", b"\1", ALERT) for i in range(50)])
+        self.assertEqual(self.transport.writes, before + 1)
+
+    def test_one_timer(self) -> None:
+        """However many requests are under way, there is one timer, and none when there are none."""
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+        self.deliver(*range(50))
+        self.assertEqual(len(self.clock.getDelayedCalls()), 1)
+        self.answer(*range(1, 100, 2))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_accepted(self) -> None:
+        """What is answered 200 is accepted, the session proved once, and the room offered once a read."""
+        self.deliver("a", "b", "c")
+        self.assertEqual(self.session.in_flight, 3)
+        self.events.told.clear()
+        self.answer(5, 1)
+        self.assertEqual(self.outcomes.ended, {"c": "accepted", "a": "accepted"})
+        self.assertEqual(self.events.told, ["proved", "room"])
+        self.assertEqual(self.session.in_flight, 1)
+        self.assertEqual(self.session.room()[0], 99)
+
+    def test_rejected(self) -> None:
+        """A refusal is told with status, reason, time and the notification's id."""
+        self.deliver("a")
+        fields = [(b":status", b"410"), (b"apns-id", b"X-1")]
+        self.answer(1, fields=fields, body=b'{"reason":"Unregistered","timestamp":1700000000000}')
+        since = datetime.fromtimestamp(1_700_000_000, timezone.utc)
+        self.assertEqual(self.outcomes.ended, {"a": (410, "Unregistered", since, "X-1")})
+
+    def test_strange_timestamps(self) -> None:
+        """A time that no calendar has is no time."""
+        for number in (b"1e300", b"-1e300", b"NaN", b"1e17", b'"x"'):
+            self.deliver(number)
+            body = b'{"reason":"Unregistered","timestamp":%s}' % number
+            self.answer(self.received[-1].stream, fields=[(b":status", b"410")], body=body)
+            self.assertEqual(self.outcomes.ended[number], (410, "Unregistered", None, None))
+
+    def test_what_proves(self) -> None:
+        """A refusal of the notification proves the session; a server in trouble proves nothing."""
+        for status, reason, proves in (
+            (400, "BadDeviceToken", True),
+            (410, "Unregistered", True),
+            (499, "NeverHeardOf", True),
+            (403, "InvalidProviderToken", False),
+            (429, "TooManyRequests", False),
+            (500, "InternalServerError", False),
+            (503, "", False),
+        ):
+            self.setUp()
+            self.deliver("a")
+            self.refuse(1, status=status, reason=reason)
+            self.assertEqual("proved" in self.events.told, proves, reason)
+
+    def test_reset(self) -> None:
+        """A request that the server drops is in doubt; the others and the connection are not."""
+        self.deliver("a", "b")
+        self.server.reset(1, 2)
+        self.answer(3)
+        outcome, error = self.outcomes.ended["a"]
+        self.assertEqual(outcome, "uncertain")
+        self.assertIsInstance(error, errors.StreamReset)
+        self.assertEqual(self.outcomes.ended["b"], "accepted")
+        self.assertFalse(self.events.draining)
+
+    def test_refused(self) -> None:
+        """A request refused unprocessed is handed back."""
+        self.deliver("a", "b")
+        self.server.reset(1, REFUSED)
+        self.carry()
+        self.assertEqual([(each.identifier, each.refusals) for each in self.events.returned], [("a", 1)])
+        self.assertEqual(self.outcomes.ended, {})
+
+    def test_refused_too_often(self) -> None:
+        """It is not handed back for ever."""
+        delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT)
+        for _ in range(MAX_REFUSALS + 1):
+            self.session.deliver([delivery])
+            self.carry()
+            self.server.reset(self.received[-1].stream, REFUSED)
+            self.carry()
+        outcome, error = self.outcomes.ended["a"]
+        self.assertEqual(outcome, "unsent")
+        self.assertIsInstance(error, errors.StreamRefused)
+        self.assertEqual(len(self.events.returned), MAX_REFUSALS)
+
+    def test_unsendable(self) -> None:
+        """A notification that HTTP/2 cannot carry is unsent at once, and in nobody's way."""
+        self.events.told.clear()
+        self.deliver("a", notification=Notification(alert="x", collapse_id="x" * 70_000))
+        self.deliver("b", device=b"\1" * 40_000)
+        for identifier in "ab":
+            outcome, error = self.outcomes.ended[identifier]
+            self.assertEqual(outcome, "unsent")
+            self.assertIsInstance(error, errors.InvalidNotification)
+        self.assertEqual(self.session.in_flight, 0)
+        self.assertEqual(self.events.told, ["room", "room"])
+        self.deliver("c")
+        self.answer(self.received[-1].stream)
+        self.assertEqual(self.outcomes.ended["c"], "accepted")
+
+    def test_paused(self) -> None:
+        """While the transport's buffers are full there is no room; when they are empty it is offered again."""
+        self.events.told.clear()
+        self.session.pauseProducing()
+        self.assertEqual(self.session.room(), (0, 0))
+        self.session.resumeProducing()
+        self.assertEqual(self.session.room()[0], 100)
+        self.assertEqual(self.events.told, ["room"])
+
+    def test_garbage(self) -> None:
+        """Garbage ends the connection; what was under way is in doubt, what was answered before it is not."""
+        self.deliver("a", "b")
+        self.server.respond(1, OK)
+        self.session.dataReceived(self.server.data_to_send() + b"garbage" * 10)
+        self.assertTrue(self.transport.aborting)
+        self.assertEqual(self.session.room(), (0, 0))
+        self.lose()
+        self.assertEqual(self.outcomes.ended["a"], "accepted")
+        outcome, error = self.outcomes.ended["b"]
+        self.assertEqual(outcome, "uncertain")
+        self.assertIsInstance(error, errors.WireError)
+        self.assertEqual(self.events.lost, [error])
+
+    def test_lost(self) -> None:
+        """When the connection is gone, what left whole is in doubt and what did not is handed back."""
+        big = Notification(payload={"aps": {"alert": "x" * 30_000}}, topic="x")
+        self.start(None)
+        self.server = RequestReceiver(100, max_body=5_120, window_updates=False)
+        self.carry()
+        self.deliver("a", "b", "c", notification=big)
+        self.lose()
+        self.assertEqual([self.outcomes.ended[each][0] for each in "ab"], ["uncertain"] * 2)
+        self.assertEqual([each.identifier for each in self.events.returned], ["c"])
+        self.assertIsInstance(self.events.lost[0], errors.ConnectionLost)
+        self.assertEqual(self.session.in_flight, 0)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_lost_by_tls(self) -> None:
+        """An alert about our certificate, which TLS 1.3 sends after the handshake, is told as such."""
+        self.lose(SSL.Error([("SSL routines", "", "tlsv13 alert certificate expired")]))
+        self.assertIsInstance(self.events.lost[0], errors.CredentialRefused)
+
+
+class DeadlineTests(SessionCase):
+    """Answers that do not come."""
+
+    def setUp(self) -> None:
+        """The session is ready."""
+        super().setUp()
+        self.ready()
+
+    def pass_time(self, seconds: float) -> None:
+        """Let time pass, in small steps, and carry octets."""
+        for _ in range(int(seconds * 4)):
+            self.clock.advance(0.25)
+            self.carry()
+
+    def test_silent_stream(self) -> None:
+        """A request without an answer is in doubt soon after the timeout, while the others go on."""
+        self.deliver("silent")
+        stream = 3
+        for second in range(int(TIMEOUT)):
+            self.pass_time(1)
+            self.deliver(second)
+            self.answer(stream)
+            stream += 2
+        self.assertNotIn("silent", self.outcomes.ended)
+        self.pass_time(TIMEOUT / LOOKS + 0.25)
+        outcome, error = self.outcomes.ended["silent"]
+        self.assertEqual(outcome, "uncertain")
+        self.assertIsInstance(error, errors.AnswerTimeout)
+        self.assertFalse(self.events.draining)
+        self.assertEqual(self.session.in_flight, 0)
+        self.assertEqual(self.session.room()[0], 100)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_silence(self) -> None:
+        """A connection on which nothing came for as long is used no longer, and closed when nothing is under way."""
+        self.deliver("a", "b")
+        self.server.receive = lambda data: []
+        self.pass_time(TIMEOUT * (1 + 1 / LOOKS))
+        self.assertEqual({ended[0] for ended in self.outcomes.ended.values()}, {"uncertain"})
+        [error] = self.events.draining
+        self.assertIsInstance(error, errors.AnswerTimeout)
+        self.assertTrue(self.transport.disconnecting)
+        self.clock.advance(CLOSE_TIMEOUT)
+        self.assertTrue(self.transport.aborting)
+        self.lose()
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_silence_and_a_younger_request(self) -> None:
+        """On a connection given up for its silence, a younger request has its full time."""
+        self.deliver("old")
+        self.pass_time(TIMEOUT - 1)
+        self.deliver("young")
+        self.pass_time(TIMEOUT / LOOKS + 1)
+        self.assertEqual(list(self.outcomes.ended), ["old"])
+        self.assertEqual(len(self.events.draining), 1)
+        self.answer(3)
+        self.assertEqual(self.outcomes.ended["young"], "accepted")
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_stuck_in_the_window(self) -> None:
+        """A request whose body never left whole is unsent when its time is over."""
+        self.start(None)
+        self.server = RequestReceiver(100, max_body=5_120, window_updates=False)
+        self.ready()
+        big = Notification(payload={"aps": {"alert": "x" * 30_000}}, topic="x")
+        self.deliver("a", "b", "c", notification=big)
+        self.answer(1, 3)
+        self.pass_time(TIMEOUT * (1 + 1 / LOOKS))
+        outcome, error = self.outcomes.ended["c"]
+        self.assertEqual(outcome, "unsent")
+        self.assertIsInstance(error, errors.AnswerTimeout)
+        self.assertEqual(self.session.in_flight, 0)
+
+    def test_closing(self) -> None:
+        """A session that was told to close does so when the last silent request is given up."""
+        self.deliver("a", "b")
+        self.pass_time(10)
+        self.answer(1)
+        self.session.close()
+        self.assertFalse(self.transport.disconnecting)
+        self.pass_time(TIMEOUT)
+        self.assertEqual(self.outcomes.ended["b"][0], "uncertain")
+        self.assertTrue(self.transport.disconnecting)
+
+
+class EndTests(SessionCase):
+    """How a session drains and closes."""
+
+    def setUp(self) -> None:
+        """The session is ready."""
+        super().setUp()
+        self.ready()
+
+    def test_goaway(self) -> None:
+        """After a GOAWAY it takes nothing, hands back what is above, and closes when the rest was answered."""
+        self.deliver("a", "b", "c")
+        self.server.goaway(last_stream=3, debug=b'{"reason":"Shutdown"}')
+        self.carry()
+        self.assertEqual([each.identifier for each in self.events.returned], ["c"])
+        [error] = self.events.draining
+        self.assertIsInstance(error, errors.GatewayShutdown)
+        self.assertIn("Shutdown", str(error))
+        self.assertEqual(self.session.room(), (0, 0))
+        self.answer(1)
+        self.assertFalse(self.transport.disconnecting)
+        self.answer(3)
+        self.assertTrue(self.transport.disconnecting)
+        self.lose()
+        self.assertEqual(self.outcomes.ended, {"a": "accepted", "b": "accepted"})
+        self.assertEqual(self.events.lost, [None])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_goaway_without_a_reason(self) -> None:
+        """A GOAWAY without a word is told by its code."""
+        self.server.goaway(11)
+        self.carry()
+        self.assertIn("11", str(self.events.draining[0]))
+
+    def test_goaway_about_the_credential(self) -> None:
+        """What was refused is handed back first, so that it shares the fate of what waits."""
+        order: list[str] = []
+        self.events.session_returned = lambda session, deliveries: order.append("returned")
+        self.events.session_draining = lambda session, error: order.append(type(error).__name__)
+        self.deliver("a")
+        self.server.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')
+        self.carry()
+        self.assertEqual(order, ["returned", "CredentialRefused"])
+
+    def test_close_at_rest(self) -> None:
+        """Closing with nothing under way says GOAWAY and closes; an end within the time is an orderly one."""
+        self.session.close()
+        self.carry()
+        self.assertTrue(self.transport.disconnecting)
+        self.assertTrue(self.server.closed)
+        self.assertEqual(self.events.draining, [None])
+        self.lose()
+        self.assertEqual(self.events.lost, [None])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_close_without_an_end(self) -> None:
+        """A server that does not close its side is cut off."""
+        self.session.close()
+        self.clock.advance(CLOSE_TIMEOUT)
+        self.assertTrue(self.transport.aborting)
+
+    def test_words_after_the_end(self) -> None:
+        """What the server says after the end is no error."""
+        self.session.close()
+        self.carry()
+        self.session.dataReceived(b"whatever")
+        self.assertFalse(self.transport.aborting)
+        self.lose()
+        self.assertEqual(self.events.lost, [None])
+
+    def test_close_with_requests_under_way(self) -> None:
+        """Closing waits for the answers."""
+        self.deliver("a")
+        self.session.close()
+        self.session.close()
+        self.assertEqual(self.session.room(), (0, 0))
+        self.assertFalse(self.transport.disconnecting)
+        self.answer(1)
+        self.assertTrue(self.transport.disconnecting)
+        self.assertEqual(self.outcomes.ended, {"a": "accepted"})
+
+    def test_abort(self) -> None:
+        """Aborting leaves what was under way in doubt, with the first reason given."""
+        self.deliver("a")
+        first = errors.ConnectionLost("first")
+        self.session.abort(first)
+        self.session.abort(errors.ConnectionLost("second"))
+        self.assertTrue(self.transport.aborting)
+        self.lose()
+        self.assertEqual(self.outcomes.ended, {"a": ("uncertain", first)})
+        self.assertEqual(self.events.lost, [first])
+
+    def test_streams_run_out(self) -> None:
+        """A session that has used nearly all stream numbers drains."""
+        self.patch(requests, "LAST_STREAM", 2 * requests.MAX_CONCURRENCY + 1)
+        self.deliver("a")
+        self.assertEqual(self.events.draining, [None])
+        self.answer(1)
+        self.assertTrue(self.transport.disconnecting)
+
+    def test_credential_refused(self) -> None:
+        """A credential refused before the session proved itself is the end of it; later it is the notification's."""
+        self.deliver("a")
+        self.refuse(1, status=403, reason="InvalidProviderToken")
+        [error] = self.events.draining
+        self.assertIsInstance(error, errors.CredentialRefused)
+        self.assertEqual(error.reason, "InvalidProviderToken")
+        self.assertEqual(self.outcomes.ended, {"a": (403, "InvalidProviderToken", None, None)})
+        self.setUp()
+        self.deliver("a", "b")
+        self.answer(1)
+        self.refuse(3, status=403, reason="InvalidProviderToken")
+        self.assertEqual(self.events.draining, [])
+
+    def test_elsewhere(self) -> None:
+        """A refusal of the connection sends the notification to another."""
+        for reason in ("Shutdown", "IdleTimeout", "UnrelatedKeyIdInToken"):
+            self.setUp()
+            self.deliver("a", "b")
+            self.refuse(1, status=503, reason=reason)
+            self.assertEqual([each.identifier for each in self.events.returned], ["a"])
+            self.assertIsInstance(self.events.draining[0], errors.GatewayShutdown)
+            self.answer(3)
+            self.assertEqual(self.outcomes.ended, {"b": "accepted"})
+
+    def test_elsewhere_too_often(self) -> None:
+        """After some connections the refusal is the answer."""
+        delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT, refusals=MAX_REFUSALS)
+        self.session.deliver([delivery])
+        self.carry()
+        self.refuse(1, status=503, reason="Shutdown")
+        self.assertEqual(self.outcomes.ended, {"a": (503, "Shutdown", None, None)})
+
+
+class ProviderTokenTests(SessionCase):
+    """Sessions authenticated by a provider token."""
+
+    def setUp(self) -> None:
+        """There is a team's key, never used before."""
+        authority = Authority()
+        self.clock = Clock()
+        self.clock.advance(1_000_000)
+        self.token = ProviderToken.from_p8(authority.p8, authority.key_id, authority.team_id)
+        self.start(self.token)
+
+    def begin(self) -> None:
+        """Begin another session with the key."""
+        self.start(self.token)
+        self.ready()
+
+    def bearer(self) -> bytes:
+        """Send a notification, have it accepted, and tell under which authorization it came."""
+        self.deliver(object())
+        request = self.received[-1]
+        self.answer(request.stream)
+        return dict(request.headers)[b"authorization"]
+
+    def test_one_first(self) -> None:
+        """One request goes first; when it was answered there is room for all."""
+        self.ready()
+        self.assertEqual(self.session.room()[0], 1)
+        self.deliver("a")
+        self.assertEqual(self.session.room()[0], 0)
+        self.answer(1)
+        self.assertEqual(self.session.room()[0], 100)
+
+    def test_shared(self) -> None:
+        """All sessions of the key send the same token."""
+        self.ready()
+        bearer = self.bearer()
+        self.assertEqual(bearer, self.token.current(self.clock.seconds()).value)
+        self.clock.advance(60)
+        self.begin()
+        self.assertEqual(self.bearer(), bearer)
+
+    def test_renewed_by_age(self) -> None:
+        """A token of 35 minutes gives way to a new one, on a connection that has had it for long."""
+        self.ready()
+        bearer = self.bearer()
+        self.clock.advance(34 * 60)
+        self.assertEqual(self.bearer(), bearer)
+        self.clock.advance(60)
+        self.assertNotEqual(self.bearer(), bearer)
+
+    def test_held(self) -> None:
+        """A connection takes up a newer token no sooner than twenty minutes after its own."""
+        old = self.token.current(self.clock.seconds()).value
+        self.clock.advance(30 * 60)
+        self.begin()
+        self.assertEqual(self.bearer(), old)
+        self.clock.advance(10 * 60)
+        new = self.token.current(self.clock.seconds()).value
+        self.assertNotEqual(new, old)
+        self.assertEqual(self.bearer(), old)
+        self.clock.advance(TOKEN_HELD - 10 * 60)
+        self.assertEqual(self.bearer(), new)
+
+    def test_expired(self) -> None:
+        """A token that the server calls expired is renewed, and the notification sent over another connection."""
+        self.ready()
+        old = self.bearer()
+        self.clock.advance(TOKEN_HELD)
+        self.deliver("a")
+        self.refuse(self.received[-1].stream, status=403, reason="ExpiredProviderToken")
+        self.assertEqual([each.identifier for each in self.events.returned], ["a"])
+        self.assertIsInstance(self.events.draining[0], errors.GatewayShutdown)
+        self.begin()
+        self.assertNotEqual(self.bearer(), old)
+
+    def test_expired_together(self) -> None:
+        """When several are refused for it at once, the token is renewed once, and all are sent again."""
+        self.ready()
+        self.bearer()
+        self.clock.advance(TOKEN_HELD)
+        self.deliver("a", "b", "c")
+        self.refuse(*(request.stream for request in self.received[-3:]), status=403, reason="ExpiredProviderToken")
+        self.assertEqual([each.identifier for each in self.events.returned], ["a", "b", "c"])
+        self.assertEqual(self.token.current(self.clock.seconds()).issued_at, self.clock.seconds())
+
+    def test_expired_too_young(self) -> None:
+        """A token too young to be renewed is refused for good: nothing else would pass, so nothing else is sent."""
+        for proved in (False, True):
+            self.begin()
+            if proved:
+                self.bearer()
+            self.clock.advance(60)
+            self.deliver("a")
+            self.refuse(self.received[-1].stream, status=403, reason="ExpiredProviderToken")
+            self.assertEqual(self.outcomes.ended["a"], (403, "ExpiredProviderToken", None, None))
+            self.assertEqual(self.events.returned, [])
+            [error] = self.events.draining
+            self.assertIsInstance(error, errors.CredentialRefused)
+            self.assertEqual(error.reason, "ExpiredProviderToken")
+
+    def test_expired_without_one(self) -> None:
+        """A server that calls a certificate's owner's provider token expired is not to be pleased."""
+        self.start(None)
+        self.ready()
+        self.deliver("a")
+        self.refuse(1, status=403, reason="ExpiredProviderToken")
+        self.assertEqual(self.outcomes.ended, {"a": (403, "ExpiredProviderToken", None, None)})
+
+    def test_all(self) -> None:
+        """The public name is the session's."""
+        self.assertEqual(http2.__all__, ["ProviderAPIProtocol"])

@@ -1,0 +1,985 @@
+"""The provider API from the batch down to a server that does wrong: true TLS and true HTTP/2, in memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from itertools import pairwise
+from random import Random
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocol
+from twisted.internet.protocol import Factory, Protocol
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.checks import check_batch
+from txapns import errors
+from txapns.client import APNSClient
+from txapns.credentials import Certificate, ProviderToken
+from txapns.notification import Notification
+from txapns.result import Batch
+from txapns.simulator.http2 import ProviderAPIServer, Verdict
+from txapns.testing import MemorySimulator
+from txapns.wire.requests import Request
+
+HTTP2 = 2197
+REFUSED, INTERNAL, CALM = 7, 2, 11
+ALERT = Notification(alert="Hi")
+BIG = Notification(payload={"aps": {"alert": "x" * 4_000}})
+
+
+def some(count: int, start: int = 0) -> dict[int, str]:
+    """Give that many identifiers a token each."""
+    return {number: f"{number + 1:064x}" for number in range(start, start + count)}
+
+
+def token_of(request: Request) -> bytes:
+    """Find the token that a request is for."""
+    return bytes.fromhex(dict(request.headers)[b":path"].decode().removeprefix("/3/device/"))
+
+
+class FaultCase(SynchronousTestCase):
+    """A client of the simulator's HTTP/2 server, with whatever goes wrong there."""
+
+    def setUp(self) -> None:
+        """There are a simulator and a client with a certificate that has not connected yet."""
+        self.simulator = MemorySimulator(concurrency=100)
+        self.reactor = self.simulator.reactor
+        self.client: APNSClient = self.simulator.client()
+
+    def tearDown(self) -> None:
+        """Whatever happened, nothing is left: no request, nothing queued, no timer."""
+        status = self.client.status()
+        self.assertEqual((status.in_flight, status.queued), (0, 0))
+        self.simulator.result(self.client.close())
+        self.assertEqual(self.client.status().connection, "stopped")
+        self.simulator.advance(self.simulator.delay)
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def connect(self, credential: Certificate | ProviderToken | None = None, **options: object) -> None:
+        """Make another client."""
+        self.client = self.simulator.client(credential=credential, **options)
+
+    def send(self, tokens: Mapping[int, str], notification: Notification = ALERT, within: float = 120.0) -> Batch:
+        """Send to these, and hold what comes of it against the server's record."""
+        batch = self.simulator.result(self.client.send(notification, tokens), within)
+        check_batch(self, batch, tokens, self.simulator)
+        return batch
+
+    def fault(self, play: Callable[[ProviderAPIServer, Request, Verdict, int, int], Verdict | None]) -> None:
+        """Play a fault that is told which connection it is, and which request on it, both counted from 0."""
+        seen: Counter[ProviderAPIServer] = Counter()
+
+        def fault(server: ProviderAPIServer, request: Request, verdict: Verdict) -> Verdict | None:
+            seen[server] += 1
+            return play(server, request, verdict, list(seen).index(server), seen[server] - 1)
+
+        self.simulator.http2_fault = fault
+
+    def take(self, request: Request) -> None:
+        """Have the record say that the server took a notification, though nobody is told."""
+        self.simulator.devices.note("http2", token_of(request), request.body, {}, None)
+
+    def replace_server(self, build: Callable[[], IProtocol], alpn: tuple[bytes, ...] = (b"h2",)) -> None:
+        """Put another server with the same certificate in the place of the simulator's."""
+        factory = Factory.forProtocol(build)
+        options = self.simulator.authority.server_options(alpn)
+        self.reactor.servers[HTTP2] = TLSMemoryBIOFactory(options, False, factory, self.reactor)
+
+    def attempts(self) -> list[float]:
+        """Record when connections are tried."""
+        times: list[float] = []
+        connect = self.reactor.connectTCP
+
+        def connect_tcp(*arguments: object, **more: object) -> object:
+            times.append(self.reactor.seconds())
+            return connect(*arguments, **more)
+
+        self.reactor.connectTCP = connect_tcp
+        return times
+
+
+class GoAwayTests(FaultCase):
+    """Servers that end the connection and say so."""
+
+    def goaway(self, at: int, last: int, code: int = 0, debug: bytes = b"") -> None:
+        """On the first connection, say GOAWAY at one request, and deal with nothing above a stream."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            if connection == 0 and number == at:
+                server.requests.goaway(code, last_stream=last, debug=debug)
+            return None if connection == 0 and number >= at and request.stream > last else verdict
+
+        self.fault(play)
+
+    def test_mid_burst(self) -> None:
+        """What is above the last stream arrives over another connection, what is below is answered on the old one."""
+        for delay in (0.0, 0.5):
+            self.setUp()
+            self.simulator.delay = delay
+            self.goaway(at=20, last=81)
+            self.assertEqual(self.send(some(300)).accepted, 300)
+            self.assertEqual(self.simulator.devices.connections, 2)
+
+    def test_at_once_elsewhere(self) -> None:
+        """The next connection does not wait for the answers that the old one still owes."""
+        self.simulator.delay = 10.0
+        self.goaway(at=0, last=1)
+        batch = self.simulator.result(self.client.send(ALERT, some(50)))
+        check_batch(self, batch, some(50), self.simulator)
+        self.assertEqual(batch.accepted, 50)
+        self.assertLess(self.reactor.seconds(), 25)
+
+    def test_text(self) -> None:
+        """Debug data that is text hides nothing, and is told."""
+        text = b"Maximum active streams violated for this endpoint."
+        self.goaway(at=10, last=21, code=REFUSED, debug=text)
+        self.assertEqual(self.send(some(200)).accepted, 200)
+        error = self.client.status().last_error
+        self.assertIsInstance(error, errors.GatewayShutdown)
+        self.assertIn(text.decode(), str(error))
+
+    def test_broken_text(self) -> None:
+        """So does debug data that is no text at all."""
+        self.goaway(at=10, last=21, code=CALM, debug=b"\xff\xfe{")
+        self.assertEqual(self.send(some(200)).accepted, 200)
+
+    def test_every_connection(self) -> None:
+        """A server that takes one request a connection gets through all of them."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            if number == 0:
+                server.requests.goaway(last_stream=request.stream)
+            return verdict if number == 0 else None
+
+        self.fault(play)
+        self.assertEqual(self.send(some(8)).accepted, 8)
+        self.assertEqual(self.simulator.devices.connections, 8)
+
+    def test_never_processes(self) -> None:
+        """A server that processes nothing, time and again, leaves everything unsent, and in finite time."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            server.requests.goaway(last_stream=0)
+
+        self.fault(play)
+        batch = self.send(some(20), within=1_000)
+        self.assertEqual(len(batch.unsent), 20)
+        self.assertLess(self.simulator.devices.connections, 15)
+
+
+class ResetTests(FaultCase):
+    """Servers that drop single requests."""
+
+    def test_refused(self) -> None:
+        """What the server refuses unprocessed is sent again, and arrives once."""
+        refused: set[bytes] = set()
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            if number % 3 == 0 and token_of(request) not in refused:
+                refused.add(token_of(request))
+                server.requests.reset(request.stream, REFUSED)
+                return None
+            return verdict
+
+        self.fault(play)
+        self.assertEqual(self.send(some(300)).accepted, 300)
+        self.assertEqual(self.simulator.devices.connections, 1)
+        self.assertGreater(len(refused), 50)
+
+    def test_refused_for_ever(self) -> None:
+        """What the server refuses time and again is unsent, and the others are not held up."""
+        tokens = some(50)
+        unlucky = bytes.fromhex(tokens[7])
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            if token_of(request) == unlucky:
+                server.requests.reset(request.stream, REFUSED)
+                return None
+            return verdict
+
+        self.fault(play)
+        batch = self.send(tokens)
+        self.assertEqual((batch.accepted, list(batch.unsent)), (49, [7]))
+        self.assertIsInstance(batch.unsent[7].error, errors.StreamRefused)
+
+    def test_another_code(self) -> None:
+        """What the server drops otherwise may have been processed, and is not sent again."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            if number % 10 == 0:
+                if number % 20 == 0:
+                    self.take(request)
+                server.requests.reset(request.stream, INTERNAL)
+                return None
+            return verdict
+
+        self.fault(play)
+        batch = self.send(some(100))
+        self.assertEqual((batch.accepted, sorted(batch.uncertain)), (90, list(range(0, 100, 10))))
+        self.assertIsInstance(batch.uncertain[0].error, errors.StreamReset)
+
+    def test_send_one(self) -> None:
+        """A single notification that is dropped is an error."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            server.requests.reset(request.stream, INTERNAL)
+
+        self.fault(play)
+        sending = self.client.send_one(ALERT, some(1)[0])
+        self.assertRaises(errors.StreamReset, self.simulator.result, sending)
+
+
+class LossTests(FaultCase):
+    """Connections that end without a word, and words that do not come."""
+
+    def test_abrupt_close(self) -> None:
+        """What was under way is in doubt, whether the server took it or not; the rest arrives over another."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            if connection == 0 and number >= 150:
+                if number % 2:
+                    self.take(request)
+                if number == 180:
+                    server.abort()
+                return None
+            return verdict
+
+        self.fault(play)
+        batch = self.send(some(500))
+        self.assertEqual(batch.accepted + len(batch.uncertain), 500)
+        self.assertGreaterEqual(len(batch.uncertain), 31)
+        self.assertLessEqual(len(batch.uncertain), 100)
+        self.assertEqual(self.simulator.devices.connections, 2)
+
+    def test_retry(self) -> None:
+        """What is in doubt is sent again only if that is asked for."""
+        self.fault(lambda server, request, verdict, connection, number: None if connection else server.abort())
+        tokens = some(10)
+        batch = self.send(tokens)
+        self.assertEqual(len(batch.uncertain), 10)
+        self.simulator.http2_fault = None
+        self.simulator.advance(2)
+        self.assertEqual(self.simulator.result(batch.retry()).total, 0)
+        self.assertEqual(self.simulator.result(batch.retry(uncertain=True)).accepted, 10)
+
+    def test_silence(self) -> None:
+        """A server that takes everything and answers nothing leaves doubt about what it got, and nothing else."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            self.take(request)
+
+        self.fault(play)
+        batch = self.send(some(100))
+        self.assertEqual(len(batch.uncertain), 100)
+        self.assertIsInstance(batch.uncertain[0].error, errors.AnswerTimeout)
+        self.assertLess(self.reactor.seconds(), 40)
+
+    def test_silence_does_not_use_up_the_batch(self) -> None:
+        """What such a server was not asked about stays unsent: it is not fed, window after window, to find out."""
+        self.fault(lambda server, request, verdict, connection, number: self.take(request))
+        batch = self.send(some(1_000))
+        self.assertEqual((len(batch.uncertain), len(batch.unsent)), (100, 900))
+        self.assertIsInstance(batch.unsent[100].error, errors.AnswerTimeout)
+        self.assertLess(self.reactor.seconds(), 40)
+
+    def test_silence_after_answers(self) -> None:
+        """A connection that goes silent in the middle is left, and the rest arrives over another."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            return verdict if connection or number < 200 else None
+
+        self.fault(play)
+        tokens = some(250)
+        batch = self.send(tokens)
+        self.assertEqual((batch.accepted, len(batch.uncertain)), (200, 50))
+        self.assertEqual(self.send(some(50, 1_000)).accepted, 50)
+        self.assertEqual(self.simulator.devices.connections, 2)
+
+    def test_silent_stream(self) -> None:
+        """A single request without an answer neither holds the others up nor costs the connection."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            return None if number == 3 else verdict
+
+        self.fault(play)
+        sending = self.client.send(ALERT, some(10))
+        for start in range(100, 150):
+            self.assertEqual(self.send(some(1, start)).accepted, 1)
+            self.simulator.advance(1)
+        batch = self.simulator.result(sending)
+        self.assertEqual((batch.accepted, list(batch.uncertain)), (9, [3]))
+        self.assertEqual(self.simulator.devices.connections, 1)
+
+    def test_close_during_silence(self) -> None:
+        """Closing the client ends, though an answer never comes."""
+        self.fault(lambda server, request, verdict, connection, number: None if number == 3 else verdict)
+        sending = self.client.send(ALERT, some(10))
+        self.simulator.advance(1)
+        closing = self.client.close()
+        self.assertEqual(self.simulator.result(sending).accepted, 9)
+        self.simulator.result(closing, 10)
+
+    def test_garbage(self) -> None:
+        """A server that loses its mind is left; the doubt is limited to what was under way."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            if connection == 0 and number == 150:
+                server.transport.write(b"garbage" * 10)
+            return None if connection == 0 and number >= 150 else verdict
+
+        self.fault(play)
+        batch = self.send(some(500))
+        self.assertGreaterEqual(batch.accepted, 400)
+        self.assertEqual(batch.accepted + len(batch.uncertain), 500)
+        self.assertIsInstance(next(iter(batch.uncertain.values())).error, errors.WireError)
+
+
+class FlowTests(FaultCase):
+    """Limits that move, and windows that fill."""
+
+    def bursts(self, limits: Mapping[int, int]) -> list[int]:
+        """Announce limits at some requests; returns how many requests came together, each time."""
+        self.simulator.delay = 1.0
+        together: Counter[float] = Counter()
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            together[self.reactor.seconds()] += 1
+            if number in limits:
+                server.requests.limit(limits[number])
+            return verdict
+
+        self.fault(play)
+        self.assertEqual(self.send(some(1_100)).accepted, 1_100)
+        self.assertEqual(self.simulator.devices.connections, 1)
+        return list(together.values())
+
+    def test_limit(self) -> None:
+        """The limit goes from 1 to 1,000 and back to 1, and is obeyed each time."""
+        self.simulator.concurrency = 1
+        self.assertEqual(self.bursts({4: 1_000, 1_004: 1}), [1] * 5 + [1_000] + [1] * 95)
+
+    def test_limit_of_none(self) -> None:
+        """A limit of 0 stops everything, until there is another."""
+        self.fault(lambda server, request, verdict, connection, number: verdict)
+        self.simulator.concurrency = 0
+        sending = self.client.send(ALERT, some(10))
+        self.simulator.advance(10)
+        [server] = self.simulator.sessions
+        server.requests.limit(3)
+        server.write()
+        self.assertEqual(self.simulator.result(sending).accepted, 10)
+
+    def test_window(self) -> None:
+        """Payloads of 4 KB pass a window of 64 KB, though the server gives octets back only with its answers."""
+        self.simulator.window_updates = False
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            server.requests.acknowledge(request.stream, len(request.body))
+            return verdict
+
+        self.fault(play)
+        self.simulator.delay = 0.05
+        self.assertEqual(self.send(some(400), BIG).accepted, 400)
+        self.assertEqual(self.simulator.devices.connections, 1)
+
+    def test_window_never_opens(self) -> None:
+        """A window that never opens again holds up what is not whole, and that is unsent, not in doubt."""
+        self.simulator.window_updates = False
+        batch = self.send(some(50), BIG, within=400)
+        self.assertEqual(batch.accepted + len(batch.unsent), 50)
+        self.assertIsInstance(batch.unsent[16].error, errors.AnswerTimeout)
+
+    def test_large_and_small(self) -> None:
+        """A small payload behind large ones waits for the window, and no longer."""
+        self.simulator.window_updates = False
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            server.requests.acknowledge(request.stream, len(request.body))
+            return verdict
+
+        self.fault(play)
+        large, small = some(40), some(40, 100)
+        triples = [(i, BIG, token) for i, token in large.items()] + [(i, ALERT, token) for i, token in small.items()]
+        batch = self.simulator.result(self.client.send_many(triples))
+        check_batch(self, batch, large | small, self.simulator)
+        self.assertEqual(batch.accepted, 80)
+
+
+class CredentialTests(FaultCase):
+    """Credentials that the server does not take."""
+
+    def assert_all_unsent(self, batch: Batch, reason: str) -> None:
+        """Everything that was not answered is unsent because of the credential, at once and without another attempt."""
+        for outcome in batch.unsent.values():
+            self.assertIsInstance(outcome.error, errors.CredentialRefused)
+            self.assertEqual(outcome.error.reason, reason)
+        self.assertEqual(self.reactor.seconds(), 0)
+        self.assertEqual(self.reactor.attempts, 1)
+        self.assertIsInstance(self.client.status().last_error, errors.CredentialRefused)
+
+    def test_environment(self) -> None:
+        """A certificate for the other environment is told as such, and everything is unsent."""
+        self.simulator.environment = "sandbox"
+        pem = self.simulator.authority.client_pem(self.simulator.topic, environments=("production",))
+        self.connect(Certificate.from_pem(pem))
+        batch = self.send(some(1_000))
+        self.assertEqual(len(batch.unsent), 1_000)
+        self.assert_all_unsent(batch, "BadCertificateEnvironment")
+
+    def test_environment_told_late(self) -> None:
+        """It may be told after requests were sent; what the server did not process is unsent as well."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            server.requests.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')
+
+        self.fault(play)
+        batch = self.send(some(1_000))
+        self.assertEqual(len(batch.unsent), 1_000)
+        self.assert_all_unsent(batch, "BadCertificateEnvironment")
+
+    def test_again_later(self) -> None:
+        """A later batch tries again, when the back-off is over."""
+        self.test_environment()
+        self.simulator.environment = "production"
+        self.assertEqual(self.send(some(10)).accepted, 10)
+        self.assertGreater(self.reactor.seconds(), 0.7)
+
+    def test_invalid_provider_token(self) -> None:
+        """One request is refused for the provider token, and the others are not even sent."""
+        authority = self.simulator.authority
+        self.connect(ProviderToken.from_p8(authority.p8, authority.key_id, "ANOTHERTEAM"))
+        batch = self.send(some(1_000))
+        self.assertEqual(list(batch.failed), [0])
+        self.assertEqual((batch.failed[0].status, batch.failed[0].reason), (403, "InvalidProviderToken"))
+        self.assertEqual(len(batch.unsent), 999)
+        self.assert_all_unsent(batch, "InvalidProviderToken")
+
+    def expire(self, bearers: set[str]) -> None:
+        """Call some provider tokens expired."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            bearer = dict(request.headers)[b"authorization"].decode()
+            return Verdict(403, "ExpiredProviderToken") if bearer in bearers else verdict
+
+        self.fault(play)
+
+    def test_expired(self) -> None:
+        """An expired provider token is renewed, and what was refused for it is accepted under the new one."""
+        expired: set[str] = set()
+        self.expire(expired)
+        self.connect(self.simulator.provider_token())
+        self.assertEqual(self.send(some(10)).accepted, 10)
+        expired.add(self.simulator.devices.received[0].headers["authorization"])
+        self.simulator.advance(21 * 60)
+        self.assertEqual(self.send(some(200, 100)).accepted, 200)
+        self.assertEqual(len({r.headers["authorization"] for r in self.simulator.devices.received}), 2)
+
+    def test_expired_at_the_first_request(self) -> None:
+        """So it is when the connection is new."""
+        token = self.simulator.provider_token()
+        old = token.current(self.reactor.seconds()).value.decode()
+        self.simulator.advance(30 * 60)
+        self.expire({old})
+        self.connect(token)
+        self.assertEqual(self.send(some(200)).accepted, 200)
+        self.assertLess(self.reactor.seconds(), 30 * 60 + 2)
+
+    def test_expired_too_young(self) -> None:
+        """A provider token too young to be renewed is an error in words, and the rest is unsent."""
+        token = self.simulator.provider_token()
+        self.expire({token.current(0.0).value.decode()})
+        self.connect(token)
+        batch = self.send(some(200))
+        self.assertEqual((list(batch.failed), len(batch.unsent)), ([0], 199))
+        self.assert_all_unsent(batch, "ExpiredProviderToken")
+        self.assertIn("clock", str(batch.unsent[1].error))
+
+    def test_old_connection(self) -> None:
+        """A connection kept for hours goes on with newer tokens, and the server never complains."""
+        self.connect(self.simulator.provider_token(), idle_timeout=None)
+        for round_ in range(40):
+            self.assertEqual(self.send(some(5, 100 * round_)).accepted, 5)
+            self.simulator.advance(7 * 60)
+        self.assertEqual(self.simulator.devices.connections, 1)
+
+    def test_probe(self) -> None:
+        """Under a provider token one request goes first, and the others when it was answered."""
+        together: Counter[float] = Counter()
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            together[self.reactor.seconds()] += 1
+            return verdict
+
+        self.fault(play)
+        self.simulator.delay = 1.0
+        self.connect(self.simulator.provider_token())
+        self.assertEqual(self.send(some(150)).accepted, 150)
+        self.assertEqual(list(together.values()), [1, 100, 49])
+
+
+class AnswerTests(FaultCase):
+    """What the server says is passed on as it is."""
+
+    def test_too_many_provider_token_updates(self) -> None:
+        """The same provider token is used on another connection; what was refused for that arrives there."""
+        self.connect(self.simulator.provider_token())
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            refused = connection == 0 and number >= 20
+            return Verdict(429, "TooManyProviderTokenUpdates") if refused else verdict
+
+        self.fault(play)
+        tokens = some(300)
+        batch = self.simulator.result(self.client.send(ALERT, tokens))
+        self.assertEqual((batch.accepted, batch.total), (300, 300))
+        bearers = {reception.headers["authorization"] for reception in self.simulator.devices.received}
+        self.assertEqual((len(bearers), self.simulator.devices.connections), (1, 2))
+
+    def test_unknown_reasons(self) -> None:
+        """Reasons and statuses that nobody has heard of are failures like others."""
+        verdicts = [
+            Verdict(418, "Teapot"),
+            Verdict(400, "Ünknown"),
+            Verdict(599, "Whatever"),
+            Verdict(302, "Elsewhere"),
+        ]
+        self.fault(lambda server, request, verdict, connection, number: verdicts[number])
+        batch = self.send(some(4))
+        found = [(rejection.status, rejection.reason) for rejection in batch.failed.values()]
+        self.assertEqual(found, [(verdict.status, verdict.reason) for verdict in verdicts])
+
+    def test_body_without_json(self) -> None:
+        """An answer that is not JSON is its own reason."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            server.requests.respond(request.stream, [(b":status", b"502")], b"<h1>Bad\nGateway</h1>" * (1 - number))
+
+        self.fault(play)
+        batch = self.simulator.result(self.client.send(ALERT, some(2)))
+        self.assertEqual([batch.failed[i].reason for i in range(2)], ["<h1>Bad Gateway</h1>", ""])
+
+    def test_unknown_push_type(self) -> None:
+        """A push type and keys that are unknown to us reach the server, which may refuse or take them."""
+        notification = Notification(
+            payload={"aps": {"alert": "x", "never-heard-of": [1]}, "more": None}, push_type="telepathy", priority=7
+        )
+        batch = self.send(some(1), notification)
+        self.assertEqual(batch.failed[0].reason, "InvalidPushType")
+        self.simulator.result(self.client.close())
+        self.connect()
+        self.fault(lambda server, request, verdict, connection, number: Verdict(200))
+        self.assertEqual(self.send(some(1, 10), notification).accepted, 1)
+        [_, reception] = self.simulator.devices.received
+        self.assertEqual(reception.headers["apns-push-type"], "telepathy")
+        self.assertEqual(reception.headers["apns-priority"], "7")
+        self.assertEqual(reception.payload, notification.body)
+
+    def test_too_large(self) -> None:
+        """A payload beyond the limit is refused, those beside it are not."""
+        sizes = [10, 4_000, 5_000, 100_000, 20]
+        triples = [
+            (i, Notification(payload={"aps": {"alert": "x" * size}}), f"{i:064x}") for i, size in enumerate(sizes)
+        ]
+        batch = self.simulator.result(self.client.send_many(triples))
+        self.assertEqual(batch.accepted, 3)
+        self.assertEqual({i: each.reason for i, each in batch.failed.items()}, dict.fromkeys([2, 3], "PayloadTooLarge"))
+
+    def test_unsendable(self) -> None:
+        """Notifications that HTTP/2 cannot carry are unsent, however many there are, and the others arrive."""
+        fat = Notification(alert="x", collapse_id="x" * 70_000)
+        tokens = some(500)
+        triples = [(i, ALERT if i % 10 == 0 else fat, token) for i, token in tokens.items()]
+        batch = self.simulator.result(self.client.send_many(triples))
+        check_batch(self, batch, tokens, self.simulator)
+        self.assertEqual((batch.accepted, len(batch.unsent)), (50, 450))
+        self.assertEqual(self.reactor.seconds(), 0)
+
+
+class Silent(Protocol):
+    """Accepts, and says nothing."""
+
+
+class Babbling(Protocol):
+    """Says what is not HTTP/2, as soon as it hears something."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Babble."""
+        self.transport.write(b"220 smtp.example.com ESMTP\r\n")
+
+
+class StartTests(FaultCase):
+    """Servers that do not let a session begin."""
+
+    def test_other_protocol(self) -> None:
+        """A server that does not choose HTTP/2 is told as such."""
+        self.replace_server(Silent, alpn=())
+        batch = self.send(some(10))
+        self.assertEqual(len(batch.unsent), 10)
+        self.assertIsInstance(self.client.status().last_error, errors.ConnectFailed)
+        self.assertIn("h2", str(batch.unsent[0].error))
+
+    def test_silent(self) -> None:
+        """A server that says nothing after the handshake, or not even in it, is left when its time is over."""
+        for tls in (True, False):
+            self.setUp()
+            if tls:
+                self.replace_server(Silent)
+            else:
+                self.reactor.servers[HTTP2] = Factory.forProtocol(Silent)
+            self.connect(timeout=10.0)
+            batch = self.send(some(10))
+            self.assertEqual(len(batch.unsent), 10)
+            self.assertLess(self.reactor.seconds(), 11)
+            self.assertIsInstance(self.client.status().last_error, errors.AnswerTimeout)
+            if tls:
+                self.tearDown()
+
+    def test_babbling(self) -> None:
+        """A server that speaks something else is left at once, and tried again less and less often."""
+        self.replace_server(Babbling)
+        times = self.attempts()
+        batch = self.send(some(10))
+        self.assertEqual(len(batch.unsent), 10)
+        self.assertIsInstance(self.client.status().last_error, errors.WireError)
+        self.assertLess(len(times), 7)
+
+    def test_mad_after_the_settings(self) -> None:
+        """A server that begins well and then babbles is not connected to again and again."""
+
+        class Mad(ProviderAPIServer):
+            def handshakeCompleted(self) -> None:
+                super().handshakeCompleted()
+                self.transport.write(b"garbage" * 10)
+
+        def build() -> Mad:
+            simulator = self.simulator
+            return Mad(self.reactor, simulator.authority, simulator.devices, simulator.topic)
+
+        self.replace_server(build)
+        times = self.attempts()
+        batch = self.send(some(10))
+        self.assertEqual(batch.accepted, 0)
+        self.assertLess(len(times), 7)
+
+    def test_refused_then_up(self) -> None:
+        """The delays between attempts double from one second to a minute, and what waits arrives when one succeeds."""
+        server = self.reactor.servers.pop(HTTP2)
+        times = self.attempts()
+        self.connect(timeout=1_000.0)
+        sending = self.client.send(ALERT, some(10))
+        self.simulator.advance(400)
+        delays = [later - earlier for earlier, later in pairwise(times)]
+        for delay, expected in zip(delays, [1, 2, 4, 8, 16, 32, 60, 60, 60], strict=False):
+            self.assertTrue(0.8 * expected <= delay <= expected + 0.5, delays)
+        self.assertGreater(len(delays), 8)
+        self.assertEqual(self.client.status().connection, "waiting")
+        self.assertIsInstance(self.client.status().last_error, errors.ConnectFailed)
+        self.reactor.servers[HTTP2] = server
+        self.assertEqual(self.simulator.result(sending, 61).accepted, 10)
+
+    def test_what_resets_the_delay(self) -> None:
+        """A session that proved itself resets the delay; one that did not, though it was made, does not."""
+        dropping = True
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            return server.abort() if dropping else verdict
+
+        self.fault(play)
+        times = self.attempts()
+        self.connect(timeout=1_000.0)
+        for start in range(5):
+            self.simulator.result(self.client.send(ALERT, some(1, start)), 100)
+        delays = [later - earlier for earlier, later in pairwise(times)]
+        for delay, expected in zip(delays, [1, 2, 4, 8], strict=True):
+            self.assertTrue(0.8 * expected <= delay <= expected + 0.25, delays)
+        dropping = False
+        self.assertEqual(self.send(some(1, 100), within=100).accepted, 1)
+        dropping = True
+        times.clear()
+        for start in range(200, 203):
+            self.simulator.result(self.client.send(ALERT, some(1, start)), 100)
+        self.assertEqual(len(times), 2)
+        self.assertLessEqual(times[1] - times[0], 1.25)
+
+    def test_settings_and_close(self) -> None:
+        """A server that begins well and closes each time is not connected to again and again."""
+
+        class Brief(ProviderAPIServer):
+            def handshakeCompleted(self) -> None:
+                super().handshakeCompleted()
+                self.transport.loseConnection()
+
+        def build() -> Brief:
+            simulator = self.simulator
+            return Brief(self.reactor, simulator.authority, simulator.devices, simulator.topic)
+
+        self.replace_server(build)
+        times = self.attempts()
+        batch = self.send(some(10))
+        self.assertEqual(batch.accepted, 0)
+        self.assertLess(len(times), 7)
+
+
+class ReentrancyTests(FaultCase):
+    """Callbacks that use the client."""
+
+    def test_chain(self) -> None:
+        """The callback of a batch may send the next, a thousand times over."""
+        batches: list[Batch] = []
+        done: Deferred[None] = Deferred()
+
+        def again(batch: Batch) -> None:
+            batches.append(batch)
+            if len(batches) == 1_000:
+                done.callback(None)
+            else:
+                self.client.send(ALERT, some(3, 3 * len(batches))).addCallback(again)
+
+        self.client.send(ALERT, some(3)).addCallback(again)
+        self.simulator.result(done)
+        self.assertEqual({batch.accepted for batch in batches}, {3})
+        self.assertEqual(len(self.simulator.devices.received), 3_000)
+
+    def test_batches_side_by_side(self) -> None:
+        """A batch ends while others are under way, and its callback sends more."""
+        ended: list[str] = []
+        sent: list[tuple[Deferred[Batch], dict[int, str]]] = []
+
+        def send(name: str, tokens: dict[int, str], then: Callable[[], None] = lambda: None) -> None:
+            def end(batch: Batch) -> Batch:
+                ended.append(name)
+                then()
+                return batch
+
+            sent.append((self.client.send(ALERT, tokens).addCallback(end), tokens))
+
+        send("long", some(500))
+        send("short", some(10, 1_000), lambda: send("third", some(10, 2_000)))
+        send("empty", {}, lambda: send("fourth", some(10, 3_000)))
+        self.simulator.flush()
+        self.assertEqual(sorted(ended), ["empty", "fourth", "long", "short", "third"])
+        self.assertLess(ended.index("short"), ended.index("long"))
+        for deferred, tokens in sent:
+            check_batch(self, self.successResultOf(deferred), tokens, self.simulator)
+
+    def test_close_in_a_callback(self) -> None:
+        """A callback may close the client: the other batch's notifications each have an outcome."""
+        for size in (0, 10, 100):
+            self.setUp()
+            first = self.client.send(ALERT, some(300))
+            second = self.client.send(ALERT, some(size, 1_000))
+            third = self.client.send(ALERT, some(300, 2_000))
+            single = self.client.send_one(ALERT, f"{9_999:064x}")
+            second.addCallback(lambda batch: (batch, self.client.close()))
+            batch, closing = self.simulator.result(second)
+            self.assertEqual(batch.accepted, size)
+            self.simulator.result(closing)
+            for deferred, tokens in ((first, some(300)), (third, some(300, 2_000))):
+                check_batch(self, self.simulator.result(deferred), tokens, self.simulator)
+            single.addErrback(lambda reason: reason.trap(errors.ClientClosed))
+            self.simulator.result(single)
+
+    def test_cancel_in_a_callback(self) -> None:
+        """A callback may cancel another batch."""
+        first = self.client.send(ALERT, some(300))
+        second = self.client.send(ALERT, some(10, 1_000))
+        second.addCallback(lambda batch: first.cancel())
+        self.simulator.result(second)
+        self.assertEqual(self.send(some(10, 2_000)).accepted, 10)
+        self.failureResultOf(first)
+        self.assertLess(len(self.simulator.devices.received), 300)
+
+
+class PatienceTests(FaultCase):
+    """How long what waits waits."""
+
+    def test_withdrawn(self) -> None:
+        """A notification that was cancelled leaves its patience to nobody."""
+        server = self.reactor.servers.pop(HTTP2)
+        cancelled = self.client.send_one(ALERT, some(1)[0])
+        self.simulator.advance(5)
+        cancelled.cancel()
+        self.failureResultOf(cancelled)
+        self.simulator.advance(20)
+        sending = self.client.send(ALERT, some(10))
+        self.simulator.advance(8)
+        self.assertNoResult(sending)
+        self.reactor.servers[HTTP2] = server
+        self.assertEqual(self.simulator.result(sending).accepted, 10)
+
+    def test_deadline(self) -> None:
+        """After a batch's own deadline nothing of it is asked any more, however much there is."""
+        self.simulator.delay = 1.0
+        tokens = some(5_000)
+        batch = self.simulator.result(self.client.send(ALERT, tokens, deadline=5.5))
+        check_batch(self, batch, tokens, self.simulator)
+        self.assertEqual((batch.accepted, len(batch.unsent)), (600, 4_400))
+        self.assertIsInstance(batch.unsent[4_999].error, errors.DeadlinePassed)
+
+
+class Mischief:
+    """A server that does wrong by chance, and records what it took though it told nobody."""
+
+    def __init__(self, case: FaultCase, chance: Random) -> None:
+        self._case = case
+        self._chance = chance
+        self._rate = chance.choice([0.0, 0.01, 0.05])
+        self._wrongs = [
+            self.goaway,
+            self.refuse,
+            self.reset,
+            self.abort,
+            self.take,
+            self.garbage,
+            self.limit,
+            self.trouble,
+        ]
+        # By connection: the last stream that a GOAWAY left, and the last one dealt with, which it may not take back.
+        self._last: dict[ProviderAPIServer, int] = {}
+        self._processed: Counter[ProviderAPIServer] = Counter()
+
+    def __call__(self, server: ProviderAPIServer, request: Request, verdict: Verdict) -> Verdict | None:
+        """Be the fault of a simulator."""
+        if not self._case.simulator.window_updates:
+            server.requests.acknowledge(request.stream, len(request.body))
+        if request.stream > self._last.get(server, request.stream):
+            return None
+        wrong = self._chance.choice(self._wrongs) if self._chance.random() < self._rate else None
+        if wrong not in (self.goaway, self.refuse):
+            self._processed[server] = max(self._processed[server], request.stream)
+        return verdict if wrong is None else wrong(server, request, verdict)
+
+    def goaway(self, server: ProviderAPIServer, request: Request, verdict: Verdict) -> Verdict | None:
+        """Take no further streams, and perhaps not even those that came last."""
+        if server in self._last:
+            return verdict
+        last = max(request.stream + 2 * self._chance.randint(-10, 10), self._processed[server])
+        self._last[server] = last
+        debug = self._chance.choice([b"", b'{"reason":"Shutdown"}', b"text", b"\xff"])
+        server.requests.goaway(self._chance.choice([0, CALM]), last_stream=last, debug=debug)
+        return verdict if request.stream <= last else None
+
+    def refuse(self, server: ProviderAPIServer, request: Request, verdict: Verdict) -> None:
+        """Refuse to process it."""
+        server.requests.reset(request.stream, REFUSED)
+
+    def take(self, server: ProviderAPIServer, request: Request, verdict: Verdict) -> None:
+        """Say nothing, though it may have been taken."""
+        if verdict.status == 200 and self._chance.random() < 0.5:
+            self._case.take(request)
+
+    def reset(self, server: ProviderAPIServer, request: Request, verdict: Verdict) -> None:
+        """Drop it."""
+        self.take(server, request, verdict)
+        server.requests.reset(request.stream, INTERNAL)
+
+    def abort(self, server: ProviderAPIServer, request: Request, verdict: Verdict) -> None:
+        """Cut the connection."""
+        self.take(server, request, verdict)
+        server.abort()
+
+    def garbage(self, server: ProviderAPIServer, request: Request, verdict: Verdict) -> None:
+        """Speak nonsense."""
+        self.take(server, request, verdict)
+        server.transport.write(self._chance.randbytes(50))
+
+    def limit(self, server: ProviderAPIServer, request: Request, verdict: Verdict) -> Verdict:
+        """Announce another limit."""
+        server.requests.limit(self._chance.choice([1, 5, 1_000]))
+        return verdict
+
+    def trouble(self, server: ProviderAPIServer, request: Request, verdict: Verdict) -> Verdict:
+        """Refuse it for a reason that is not its own."""
+        reasons = {"InternalServerError": 500, "NeverHeardOf": 400, "Shutdown": 503, "TooManyRequests": 429}
+        reason = self._chance.choice(sorted(reasons))
+        return Verdict(reasons[reason], reason)
+
+
+class CampaignTests(FaultCase):
+    """Everything at once, by chance, and the same each time."""
+
+    def run_seed(self, seed: int) -> Counter[str]:
+        """Send batches of chance sizes to a server that does wrong by chance; returns how many came to which end."""
+        chance = Random(seed)
+        self.simulator = MemorySimulator(
+            delay=chance.choice([0.0, 0.0, 0.05, 2.0]), concurrency=chance.choice([1, 7, 100, 1_000])
+        )
+        self.reactor = self.simulator.reactor
+        self.simulator.window_updates = chance.random() < 0.7
+        self.simulator.http2_fault = Mischief(self, chance)
+        self.connect(self.simulator.provider_token() if chance.random() < 0.5 else None)
+        sent: list[tuple[Deferred[Batch], dict[int, str]]] = []
+        for number in range(chance.randint(1, 4)):
+            tokens = some(chance.choice([0, 1, 10, 300]), 1_000 * number)
+            self.simulator.devices.dead.update(
+                (bytes.fromhex(t), 0.0) for t in tokens.values() if chance.random() < 0.05
+            )
+            deadline = chance.choice([None, None, None, 1.0])
+            sent.append((self.client.send(chance.choice([ALERT, BIG]), tokens, deadline=deadline), tokens))
+            self.simulator.advance(chance.choice([0, 0, 0.01, 3]))
+        closing = self.client.close() if chance.random() < 0.2 else None
+        ends: Counter[str] = Counter()
+        for deferred, tokens in sent:
+            batch = self.simulator.result(deferred, 5_000)
+            check_batch(self, batch, tokens, self.simulator)
+            ends.update(accepted=batch.accepted, failed=len(batch.failed))
+            ends.update(unsent=len(batch.unsent), uncertain=len(batch.uncertain))
+        if closing is not None:
+            self.simulator.result(closing)
+        self.tearDown()
+        return ends
+
+    def test_campaign(self) -> None:
+        """Whatever goes wrong, the books balance and nothing is left behind."""
+        ends: Counter[str] = Counter()
+        for seed in range(100):
+            try:
+                ends += self.run_seed(seed)
+            except Exception as error:
+                raise AssertionError(f"seed {seed}: {error!r}") from error
+        self.assertEqual(set(ends), {"accepted", "failed", "unsent", "uncertain"})
+        self.assertGreater(ends["accepted"], sum(ends.values()) / 2)
