@@ -12,6 +12,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, ProviderToken, Rejection, Session
+from txapns.batch import Sending, triples_of
 from txapns.errors import (
     ClientClosed,
     ConnectFailed,
@@ -22,6 +23,7 @@ from txapns.errors import (
     PeerNotVerified,
     TokensFailed,
 )
+from txapns.pool import Pool
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
 
@@ -93,6 +95,27 @@ class SendTests(ClientCase):
         self.assertEqual({type(unsent.error) for unsent in batch.unsent.values()}, {InvalidToken})
         self.assertIn("odd number", str(batch.unsent[1].error))
         self.assertNotIn("zz", "".join(str(unsent.error) for unsent in batch.unsent.values()))
+
+    def test_many_malformed_tokens(self) -> None:
+        """However many are malformed, no more are pulled at a time than there is room for, and the good ones arrive."""
+        sending = Sending(
+            self.simulator.reactor,
+            Pool(self.simulator.reactor, self.simulator.gateway(), self.simulator.certificate(), 30.0, None),
+            triples_of(HELLO, ["zz"] * 5_000),
+            lambda again: self.client.send_many([]),
+        )
+        self.assertEqual([sending.take(1_000, 2**16) for _ in range(5)], [[]] * 5)
+        self.assertFalse(sending.exhausted)
+        batch = self.simulator.result(self.client.send(HELLO, ["zz"] * 5_000 + ["aa" * 32]))
+        self.assertEqual((batch.accepted, len(batch.unsent)), (1, 5_000))
+
+    def test_unhashable_identifier(self) -> None:
+        """An identifier that cannot be a key in the outcome is the caller's mistake, and harms no other batch."""
+        other = self.client.send(HELLO, tokens(10))
+        rows: Any = [("good", "aa" * 32), (["bad"], DEAD)]
+        error = self.assertRaises(TokensFailed, self.simulator.result, self.client.send(HELLO, rows))
+        self.assertIn("unhashable", str(error.__cause__))
+        self.assertEqual((error.batch.accepted, self.simulator.result(other).accepted), (1, 10))
 
     def test_pulled_as_there_is_room(self) -> None:
         """Of a long iterable no more is pulled than the connection has room for."""

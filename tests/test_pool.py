@@ -89,6 +89,7 @@ class PoolTests(SynchronousTestCase):
         server = self.simulator.reactor.servers.pop(2197)
         self.simulator.result(self.client.send(HELLO, ["aa" * 32]))
         self.simulator.result(self.client.send(HELLO, ["aa" * 32]), within=61)
+        self.simulator.advance(0.5 if self.client.status().connection == "connecting" else 0.0)
         sending = self.client.send(HELLO, ["aa" * 32])
         self.assertEqual(self.client.status().connection, "waiting")
         self.simulator.reactor.servers[2197] = server

@@ -264,8 +264,10 @@ class Sending:
         taken: list[Delivery] = []
         triples = self._triples
         try:
-            while octets > 0 and len(taken) < count:
+            while octets > 0 and count > 0:
+                count -= 1
                 identifier, notification, token = next(triples)
+                hash(identifier)  # no outcome could be reported under one that has none
                 try:
                     device = device_of(token)
                 except InvalidToken as error:

@@ -165,6 +165,8 @@ class Pool:
                 break
             deliveries = self._take(count, octets)
             if not deliveries:
+                if self.waiting:  # malformed tokens only, so far: there may be very many
+                    self._clock.callLater(0, self.feed)
                 break
             if self.state == "stopped":  # the caller's iterable closed the client
                 self.deliveries_returned(deliveries)
