@@ -10,9 +10,10 @@ One connection's life: opened on demand, kept, closed when idle, opened again; a
          │ └────────────── Waiting ◄───────────────┴──────── failed ──────┘ │
          └───────────────────────────────────────────────── finished ───────┘
 
-A session *finishes* when it proved itself and then ended, by our wish or the server's: the next may follow at once.
-It *fails* when it ended without having proved anything: the next waits. A session that drains has finished or failed
-already, as far as this machine is concerned; it answers what it can while the next is opened.
+A session *finishes* when it ended by our wish, or when it had proved itself and the server announced the end: the next
+may follow at once. It *fails* when it had proved nothing, or broke off: the next waits, for there may be a reason, and
+each that breaks off leaves notifications in doubt. A session that drains has finished or failed already, as far as this
+machine is concerned; it answers what it can while the next is opened.
 
 *Starting* lasts from the TCP connection until the session is ready, and has a deadline, so that a server that accepts
 and then says nothing is left.
@@ -329,20 +330,21 @@ class Connection:
     def session_draining(self, session: ISession, error: APNSError | None) -> None:
         """It takes nothing more, so another may be opened."""
         self._leaving.add(session)
-        self._depart(session, error)
+        self._depart(session, error, announced=True)
 
     def session_lost(self, session: ISession, error: APNSError | None) -> None:
         """It is over."""
         self._leaving.discard(session)
-        self._depart(session, error)
+        self._depart(session, error, announced=False)
         self._check_gone()
 
-    def _depart(self, session: ISession, error: APNSError | None) -> None:
+    def _depart(self, session: ISession, error: APNSError | None, announced: bool) -> None:
         """Whichever comes first of draining and lost decides what follows."""
-        proved = self._proved
-        if session is self._core.session:
+        current = session is self._core.session
+        proved = self._proved or not current
+        if current:
             self._cancel_idle()
-            if self._proved or error is None:
+            if error is None or (announced and proved):
                 self._life.finished()
             else:
                 self._life.failed()
