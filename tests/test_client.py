@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 import pickle
+import sqlite3
 from collections.abc import AsyncIterator, Iterator
 from datetime import datetime, timezone
 from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, ProviderToken, Rejection, Session
+from txapns import Accepted, APNSClient, Batch, Certificate, Gateway, Notification, ProviderToken, Rejection, Session
 from txapns.batch import Sending, triples_of
 from txapns.errors import (
     ClientClosed,
     ConnectFailed,
+    ConnectionLost,
     CredentialError,
     DeadlinePassed,
     InvalidGateway,
+    InvalidNotification,
     InvalidToken,
+    OutcomeUnknown,
     PeerNotVerified,
     TokensFailed,
 )
@@ -174,6 +179,41 @@ class SendTests(ClientCase):
         self.assertEqual(batch.accepted, len(self.received()))
         self.assertGreaterEqual(len(batch.unsent), 1_500)
 
+    def test_iterable_that_closes_the_client_at_once(self) -> None:
+        """Even its first token has the right outcome, at once."""
+
+        def rows() -> Iterator[str]:
+            self.client.close()
+            yield "aa" * 32
+
+        batch = self.simulator.result(self.client.send(HELLO, rows()), within=1)
+        self.assertIsInstance(batch.unsent[0].error, ClientClosed)
+
+    def test_iterable_that_cancels(self) -> None:
+        """Nothing that comes after the cancellation is sent, even if the same hand yields it."""
+        sending: list[Deferred[Batch]] = []
+
+        def rows() -> Iterator[str]:
+            for number, token in enumerate(tokens(8)):
+                if number == 5:
+                    sending[0].cancel()
+                yield token
+
+        sending.append(self.client.send(HELLO, rows()))
+        self.simulator.advance(5)
+        self.failureResultOf(sending[0], CancelledError)
+        self.assertEqual(len(self.received()), 5)
+
+    def test_database_rows(self) -> None:
+        """Rows of two columns are pairs, whatever kind of sequence they are."""
+        database = sqlite3.connect(":memory:")
+        self.addCleanup(database.close)
+        database.row_factory = sqlite3.Row
+        rows = database.execute("SELECT 'anna', ? UNION SELECT 'ben', ? ORDER BY 1", ("aa" * 32, DEAD))
+        batch = self.simulator.result(self.client.send(HELLO, rows))
+        self.assertEqual((batch.accepted, list(batch.failed)), (1, ["ben"]))
+        self.assertEqual(self.simulator.result(self.client.send(HELLO, [["x", DEAD]])).failed["x"].token, DEAD)
+
     def test_topic(self) -> None:
         """The client's topic is for those notifications that name none."""
         self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
@@ -250,6 +290,61 @@ class AsyncTests(ClientCase):
 
         self.assertEqual(self.simulator.result(self.client.send_many(rows())).accepted, 10)
 
+    def test_closed_generator(self) -> None:
+        """Wherever a generator stands when its batch is cancelled, it gives back what it holds, even with a wait."""
+        for ready in (1, 5_000):  # it waits for itself, or for room
+            closed: list[str] = []
+            never: Deferred[None] = Deferred()
+
+            async def rows(count: int, never: Deferred[None], closed: list[str]) -> AsyncIterator[str]:
+                try:
+                    for token in tokens(count):
+                        yield token
+                    await never
+                finally:
+                    closed.append("begun")
+                    await deferLater(self.simulator.reactor, 1)
+                    closed.append("done")
+
+            sending = self.client.send(HELLO, rows(ready, never, closed))
+            self.simulator.delay = 5.0
+            self.simulator.flush()
+            sending.cancel()
+            self.failureResultOf(sending, CancelledError)
+            self.simulator.advance(10)
+            self.assertEqual(closed, ["begun", "done"])
+
+    def test_deadline_with_a_waiting_source(self) -> None:
+        """After its deadline a batch waits no longer for its source than for anything else."""
+
+        async def rows() -> AsyncIterator[str]:
+            yield "aa" * 32
+            await Deferred()
+            yield "bb" * 32
+
+        for end in (lambda: None, self.client.close):
+            sending = self.client.send(HELLO, rows(), deadline=5)
+            self.simulator.advance(1)
+            end()
+            error = self.assertRaises(TokensFailed, self.simulator.result, sending)
+            self.assertEqual((error.batch.accepted, error.batch.total), (1, 1))
+            self.assertIn("no token came for 30 s", str(error.__cause__))
+        self.simulator.advance(10)
+        self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
+
+    def test_barrier_beside_a_waiting_source(self) -> None:
+        """A batch that waits for its source does not keep another from being confirmed by the barrier."""
+        never: Deferred[None] = Deferred()
+
+        async def rows() -> AsyncIterator[str]:
+            yield "aa" * 32
+            await never
+
+        client = self.simulator.client(self.simulator.gateway("binary", barrier=True))
+        waiting = client.send(HELLO, rows())
+        self.assertEqual(self.simulator.result(client.send(HELLO, tokens(5)), within=5).accepted, 5)
+        self.assertNoResult(waiting)
+
     def test_cancelled(self) -> None:
         """Cancelling ends the coroutine that reads."""
         closed: list[bool] = []
@@ -305,6 +400,14 @@ class SendOneTests(ClientCase):
         """A token that no request can carry is an error, and nothing is opened."""
         self.failureResultOf(self.client.send_one(HELLO, "abc"), InvalidToken)
         self.assertEqual(self.simulator.reactor.attempts, 0)
+
+    def test_unknown(self) -> None:
+        """What went out and was not answered is told apart from what was not asked."""
+        self.simulator.http2_fault = lambda server, request, verdict: server.abort()
+        error = self.assertRaises(OutcomeUnknown, self.simulator.result, self.client.send_one(HELLO, "aa" * 32))
+        self.assertIsInstance(error.__cause__, ConnectionLost)
+        del self.simulator.reactor.servers[2197]
+        self.assertRaises(ConnectFailed, self.simulator.result, self.client.send_one(HELLO, "aa" * 32))
 
     def test_cancelled_in_the_queue(self) -> None:
         """What was not yet asked is not asked."""
@@ -487,6 +590,35 @@ class ConnectionTests(ClientCase):
         self.assertIn(words, str(batch.unsent[0].error))
         self.assertEqual((self.simulator.reactor.attempts, self.simulator.counters()["received"]), (1, 0))
 
+    def test_dead_connection(self) -> None:
+        """A connection that died while nobody looked is found out before anything is sent into it."""
+        self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
+        self.simulator.sessions[-1].dataReceived = lambda data: None  # type: ignore[method-assign]
+        self.simulator.advance(120)
+        batch = self.simulator.result(self.client.send(HELLO, tokens(3_000)))
+        self.assertEqual(batch.accepted, 3_000)
+        self.assertEqual(self.simulator.devices.connections, 2)
+
+    def test_live_connection(self) -> None:
+        """A connection that was silent for long and answers the PING is used on."""
+        self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
+        self.simulator.advance(120)
+        self.assertEqual(self.simulator.result(self.client.send(HELLO, tokens(3_000)), within=1).accepted, 3_000)
+        self.assertEqual(self.simulator.devices.connections, 1)
+
+    def test_closed_by_a_callback_of_its_end(self) -> None:
+        """Whoever hears of the connection's end may close the client in that moment, and nothing is left."""
+        for protocol in ("http2", "binary"):
+            self.simulator.delay = 1.0
+            client = self.simulator.client(protocol)
+            sending = client.send(HELLO, tokens(3))
+            sending.addCallback(lambda _, client=client: client.close())
+            self.simulator.flush()
+            self.simulator.sessions[-1].abort()  # type: ignore[attr-defined]
+            self.simulator.advance(30)
+            self.successResultOf(sending)
+            self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
+
     def test_status(self) -> None:
         """The status tells where things stand, and no secret."""
         self.simulator.delay = 1.0
@@ -506,6 +638,10 @@ class ArgumentTests(ClientCase):
     def test_gateway(self) -> None:
         """An unknown gateway."""
         self.assertRaises(InvalidGateway, APNSClient, self.simulator.reactor, self.simulator.certificate(), "prod")
+
+    def test_impossible_topic(self) -> None:
+        """A topic that no request can carry."""
+        self.assertRaises(InvalidNotification, self.simulator.client, topic="com.example\n")
 
     def test_provider_token_for_the_binary_protocol(self) -> None:
         """The binary protocol knows no provider tokens."""
@@ -547,6 +683,28 @@ class SessionTests(ClientCase):
         self.assertIsNot(self.session.client(self.token(), "sandbox"), client)
         self.assertIsNot(self.session.client(self.token(), self.gateway, topic="com.example.app"), client)
 
+    def test_asked_for_is_used(self) -> None:
+        """A client that was asked for is not closed under the one who asked."""
+        client = self.session.client(self.token(), self.gateway, topic="com.example.app")
+        self.simulator.advance(1_150)
+        client = self.session.client(self.token(), self.gateway, topic="com.example.app")
+        self.simulator.advance(300)
+        self.assertIsInstance(self.simulator.result(client.send_one(HELLO, "aa" * 32)), Accepted)
+
+    def test_waiting_for_its_source_is_used(self) -> None:
+        """A client whose batch waits for its source is in use, however long that takes."""
+        more: Deferred[None] = Deferred()
+
+        async def rows() -> AsyncIterator[str]:
+            yield "aa" * 32
+            await more
+            yield "bb" * 32
+
+        sending = self.session.client(self.token(), self.gateway, topic="com.example.app").send(HELLO, rows())
+        self.simulator.advance(5_000)
+        more.callback(None)
+        self.assertEqual(self.simulator.result(sending).accepted, 2)
+
     def test_unused_are_closed(self) -> None:
         """A client that nobody used for idle_timeout is closed; a used one is not."""
         used = self.session.client(self.token(), self.gateway, topic="com.example.app")
@@ -563,4 +721,5 @@ class SessionTests(ClientCase):
         client = self.session.client(self.token(), self.gateway, topic="com.example.app")
         self.simulator.result(client.send_one(HELLO, "aa" * 32))
         self.simulator.result(self.session.close())
+        self.assertRaises(ClientClosed, self.session.client, self.token(), self.gateway)
         self.assertEqual((client.status().connection, self.simulator.reactor.getDelayedCalls()), ("stopped", []))

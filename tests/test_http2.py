@@ -17,12 +17,12 @@ from zope.interface.verify import verifyObject
 
 from txapns import errors, http2
 from txapns.credentials import ProviderToken
-from txapns.delivery import MAX_REFUSALS, Delivery
+from txapns.delivery import Delivery, IOutcomes
 from txapns.errors import APNSError
 from txapns.http2 import LOOKS, TOKEN_HELD, ProviderAPIProtocol
-from txapns.interfaces import IOutcomes, ISession, ISessionEvents
+from txapns.interfaces import ISession, ISessionEvents
 from txapns.notification import Notification
-from txapns.protocol import CLOSE_TIMEOUT
+from txapns.protocol import CLOSE_TIMEOUT, MAX_REFUSALS
 from txapns.simulator.authority import Authority
 from txapns.wire import requests
 from txapns.wire.requests import Request, RequestReceiver
@@ -453,6 +453,22 @@ class DeadlineTests(SessionCase):
         self.assertFalse(self.events.draining)
         self.assertEqual(self.session.in_flight, 0)
         self.assertEqual(self.session.room()[0], 100)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_closed_with_a_body_that_cannot_leave(self) -> None:
+        """Requests answered before their bodies have left, by a server that takes no more, do not hold up the end."""
+        self.start(None)
+        self.server = RequestReceiver(100, max_body=5_120, window_updates=False)
+        self.carry()
+        large = Notification(alert="x" * 4_000)
+        self.deliver(*range(20), notification=large)
+        self.answer(*range(1, 41, 2))
+        self.assertEqual(set(self.outcomes.ended.values()), {"accepted"})
+        self.session.close()
+        self.assertGreater(self.session.in_flight, 0)
+        self.pass_time(TIMEOUT * (1 + 1 / LOOKS))
+        self.assertTrue(self.transport.disconnecting)
+        self.lose()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_silence(self) -> None:

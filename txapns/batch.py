@@ -15,23 +15,24 @@ from __future__ import annotations
 from binascii import unhexlify
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from datetime import datetime
 from itertools import chain
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txapns.delivery import Delivery
-from txapns.errors import APNSError, ClientClosed, DeadlinePassed, InvalidToken, TokensFailed
-from txapns.interfaces import IOutcomes, IWork
+from txapns.delivery import Delivery, IOutcomes
+from txapns.errors import APNSError, DeadlinePassed, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
+from txapns.interfaces import IWork
 from txapns.notification import Notification
 from txapns.pool import Pool
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 
-__all__ = ["Sending", "SingleSending", "Token", "Tokens", "Triple", "device_of", "numbered", "triples_of"]
+__all__ = ["Sending", "SingleSending", "Token", "Tokens", "Triple", "changed", "device_of", "triples_of"]
 
 T = TypeVar("T")
 
@@ -77,22 +78,24 @@ def device_of(token: object) -> bytes:
     return device
 
 
-def numbered(entries: Iterable[Entry]) -> Iterator[tuple[Hashable, Token]]:
-    """
-    Give those entries that have none an identifier: their position.
-
-    :param entries: tokens, or pairs of identifier and token.
-    :returns: pairs.
-    """
-    for position, entry in enumerate(entries):
-        yield entry if isinstance(entry, tuple) and len(entry) == 2 else (position, entry)
+def _pair(entry: object, position: int) -> tuple[Hashable, Token]:
+    """Take a sequence of two (a tuple, a database row) for identifier and token, anything else for a token."""
+    if isinstance(entry, Sequence) and not isinstance(entry, (str, bytes)) and len(entry) == 2:
+        return entry[0], entry[1]
+    return position, entry  # type: ignore[return-value]  # if it is no token, device_of() says so
 
 
-async def _numbered(entries: AsyncIterable[Entry]) -> AsyncIterator[tuple[Hashable, Token]]:
-    position = 0
-    async for entry in entries:
-        yield entry if isinstance(entry, tuple) and len(entry) == 2 else (position, entry)
-        position += 1
+@asynccontextmanager
+async def _reading(items: AsyncIterable[T]) -> AsyncIterator[AsyncIterator[T]]:
+    """Iterate, and close the iterator at the end, so that a generator gives back what it holds."""
+    iterator = aiter(items)
+    try:
+        yield iterator
+    finally:
+        close = getattr(iterator, "aclose", None)
+        # One that is being torn down from the inside, by the collector of garbage, cannot be closed as well.
+        if close is not None and not getattr(iterator, "ag_running", False):
+            await close()
 
 
 def triples_of(notification: Notification, tokens: Tokens) -> Iterable[Triple] | AsyncIterable[Triple]:
@@ -107,9 +110,47 @@ def triples_of(notification: Notification, tokens: Tokens) -> Iterable[Triple] |
     if isinstance(tokens, (str, bytes)):
         raise TypeError("send() takes an iterable of tokens; send_one() takes a single one")
     if isinstance(tokens, AsyncIterable):
-        return ((identifier, notification, token) async for identifier, token in _numbered(tokens))
+        return _triples_of_async(notification, tokens)
     entries = tokens.items() if isinstance(tokens, Mapping) else tokens
-    return ((identifier, notification, token) for identifier, token in numbered(entries))
+    return _triples_of(notification, entries)
+
+
+def _triples_of(notification: Notification, entries: Iterable[Entry]) -> Iterator[Triple]:
+    for position, entry in enumerate(entries):
+        identifier, token = (position, entry) if isinstance(entry, str) else _pair(entry, position)
+        yield identifier, notification, token
+
+
+async def _triples_of_async(notification: Notification, entries: AsyncIterable[Entry]) -> AsyncIterator[Triple]:
+    position = 0
+    async with _reading(entries) as reading:
+        async for entry in reading:
+            identifier, token = _pair(entry, position)
+            yield identifier, notification, token
+            position += 1
+
+
+def changed(
+    change: Callable[[Notification], Notification], triples: Iterable[Triple] | AsyncIterable[Triple]
+) -> Iterable[Triple] | AsyncIterable[Triple]:
+    """
+    Change the notification in each triple.
+
+    :param change: what to do to each.
+    :param triples: identifier, notification and token of each.
+    :returns: triples; asynchronous if the others are.
+    """
+    if isinstance(triples, AsyncIterable):
+        return _changed_async(change, triples)
+    return ((identifier, change(notification), token) for identifier, notification, token in triples)
+
+
+async def _changed_async(
+    change: Callable[[Notification], Notification], triples: AsyncIterable[Triple]
+) -> AsyncIterator[Triple]:
+    async with _reading(triples) as reading:
+        async for identifier, notification, token in reading:
+            yield identifier, change(notification), token
 
 
 class _ReadAhead(Generic[T]):
@@ -146,13 +187,14 @@ class _ReadAhead(Generic[T]):
 
     async def _read(self) -> None:
         try:
-            async for item in self._items:
-                self._ready.append(item)
-                if len(self._ready) == 1:
-                    self._arrived()
-                if len(self._ready) >= READ_AHEAD:
-                    self._room = Deferred()
-                    await self._room
+            async with _reading(self._items) as reading:
+                async for item in reading:
+                    self._ready.append(item)
+                    if len(self._ready) == 1:
+                        self._arrived()
+                    if len(self._ready) >= READ_AHEAD:
+                        self._room = Deferred()
+                        await self._room
         except Exception as error:  # the caller's own, to be told to the caller
             self._error = error
         self._ended = True
@@ -219,6 +261,7 @@ class Sending:
         self._token_error: Exception | None = None
         self._done = False
         self._result: Deferred[Batch] = Deferred(lambda _: self._cancel())
+        self._draining: IDelayedCall | None = None
         self._deadline = None if deadline is None else clock.callLater(deadline, self._expire, deadline)
 
     def start(self) -> Deferred[Batch]:
@@ -267,6 +310,8 @@ class Sending:
             while octets > 0 and count > 0:
                 count -= 1
                 identifier, notification, token = next(triples)
+                if self._done:
+                    break  # the iterable itself cancelled the batch
                 hash(identifier)  # no outcome could be reported under one that has none
                 try:
                     device = device_of(token)
@@ -295,7 +340,7 @@ class Sending:
         if self.ended is None and not self._done:
             self.ended = error
             # Not now: whoever gives up may be the iterable itself, in the middle of yielding.
-            self._clock.callLater(0, self._drain)
+            self._draining = self._clock.callLater(0, self._drain)
 
     # IOutcomes
 
@@ -348,19 +393,39 @@ class Sending:
 
     def _arrived(self) -> None:
         """The async iterable has something."""
-        if self.ended is not None:
-            self._drain()
-        elif not self._done:
+        if self.exhausted:
+            return
+        if self.ended is None:
             self._pool.feed()
+        else:
+            self._drain()
 
     def _drain(self) -> None:
-        """Pull what is left, only to report it unsent."""
+        """Pull what is left, only to report it unsent. An iterable that has nothing for too long is left."""
+        self._cancel_draining()
         if self._done or self.ended is None:
             return
         for delivery in self.take(DRAIN, 2**63):
             self.unsent(delivery, self.ended)
         if self.available:
-            self._clock.callLater(0, self._drain)
+            self._draining = self._clock.callLater(0, self._drain)
+        elif not self.exhausted:
+            self._draining = self._clock.callLater(self._pool.timeout, self._leave)
+
+    def _leave(self) -> None:
+        """The rest of the tokens will never be known."""
+        assert self._ahead is not None
+        self._draining = None
+        self._token_error = TimeoutError(f"no token came for {self._pool.timeout:g} s after the batch was given up")
+        self._token_error.__cause__ = self.ended
+        self.exhausted = True
+        self._ahead.close()
+        self._check_done()
+
+    def _cancel_draining(self) -> None:
+        if self._draining is not None and self._draining.active():
+            self._draining.cancel()
+        self._draining = None
 
     def _expire(self, deadline: float) -> None:
         error = DeadlinePassed(f"the batch's deadline of {deadline:g} s came before it was asked")
@@ -369,14 +434,14 @@ class Sending:
 
     def _cancel(self) -> None:
         """Stop feeding, and drop what waits; what is under way is settled with nobody to tell."""
-        self.ended = ClientClosed("the batch was cancelled")
+        self.ended = LocalError("the batch was cancelled")
         self._done = self.exhausted = True
+        self._cancel_draining()
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
         if self._ahead is not None:
             self._ahead.close()
         self._pool.withdraw(self, self.ended)
-        self._pool.feed()
 
 
 @implementer(IOutcomes)
@@ -402,7 +467,8 @@ class SingleSending:
         :returns: a ``Deferred`` of what APNs said.
         :raises InvalidToken: the token cannot stand in a request.
         """
-        self._pool.submit(Delivery(self, 0, token, device_of(token), notification))
+        self._delivery = Delivery(self, 0, token, device_of(token), notification)
+        self._pool.submit(self._delivery)
         return self._result
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
@@ -422,7 +488,9 @@ class SingleSending:
 
     def uncertain(self, delivery: Delivery, error: Exception) -> None:
         """Nobody can tell."""
-        self._fail(error)
+        unknown = OutcomeUnknown(str(error))
+        unknown.__cause__ = error
+        self._fail(unknown)
 
     def _settle(self, outcome: Accepted | Rejection) -> None:
         if not self._done:
@@ -436,5 +504,5 @@ class SingleSending:
 
     def _cancel(self) -> None:
         self._done = True
-        self.ended = ClientClosed("the notification was cancelled")
-        self._pool.withdraw(self, self.ended)
+        self.ended = LocalError("the notification was cancelled")
+        self._pool.take_back(self._delivery)

@@ -147,7 +147,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
     def room(self) -> tuple[int, int]:
         """How many notifications it would take now, and how many octets of payloads in one write."""
-        if self._paused or self._draining or not self._ready:
+        if self._paused or self._draining or not self._ready or self._barrier_identifier is not None:
             return 0, 0
         return self._allowance.size - len(self._window), TAKE
 
@@ -189,7 +189,6 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._barrier_identifier = self._window.push(None)
         self._write(frames.encode_barrier(self._barrier_identifier), self._barrier_identifier)
         self._await_barrier()
-        self.drain(None)
 
     def dataReceived(self, data: bytes) -> None:
         """The error packet, or a part of it. What follows it says nothing."""
@@ -227,7 +226,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             self._settling.cancel()
             self._settling = None
         left = [delivery for delivery in self._window.abandon() if delivery is not None]
-        if isinstance(error, CredentialRefused) and not self._proved:
+        if isinstance(error, CredentialRefused) and not self.proved:
             return left  # the handshake failed, so the server read none of it
         if self._parser.pending:
             error = ConnectionLost(f"the connection ended within an error packet: {error}")
@@ -308,7 +307,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         else:
             if verdict.accepted or verdict.refused is not None:
                 self.prove()
-            self.drain(None if self._proved and not verdict.uncertain else unknown)
+            self.drain(None if self.proved and not verdict.uncertain else unknown)
             assert self.transport is not None
             self.transport.abortConnection()  # type: ignore[attr-defined]
         self._accept(verdict.accepted)

@@ -5,12 +5,13 @@ What a program uses: an :class:`APNSClient` for each app, or a :class:`Session` 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Hashable, Iterable
+from typing import TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from txapns.batch import Sending, SingleSending, Token, Tokens, Triple, triples_of
+from txapns.batch import Sending, SingleSending, Token, Tokens, Triple, changed, triples_of
 from txapns.credentials import Certificate, Credential
 from txapns.errors import APNSError, ClientClosed
 from txapns.gateway import Gateway
@@ -19,6 +20,8 @@ from txapns.pool import Pool
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 
 __all__ = ["APNSClient", "ClientStatus", "Session"]
+
+T = TypeVar("T")
 
 
 @attrs.frozen
@@ -55,6 +58,7 @@ class APNSClient:
     :param idle_timeout: after how many seconds without a notification the connection is closed, to be opened again
         when needed; ``None`` for never.
     :raises InvalidGateway: the gateway is not understood.
+    :raises InvalidNotification: the topic cannot stand in a request.
     :raises CredentialError: the gateway's protocol has no use for this credential.
     """
 
@@ -71,9 +75,9 @@ class APNSClient:
         self.gateway = Gateway.parse(gateway)
         self.credential = credential
         self._reactor = reactor
-        if topic is None and isinstance(credential, Certificate) and credential.needs_topic:
+        if topic is None and isinstance(credential, Certificate) and credential.needs_topic and credential.topics:
             topic = credential.topics[0]
-        self._topic = topic
+        self._topic = None if topic is None else Notification(payload={}, topic=topic).topic
         self._pool = Pool(reactor, self.gateway, credential, timeout, idle_timeout)
         self._closed: Deferred[None] | None = None
         self._used = reactor.seconds()
@@ -110,9 +114,7 @@ class APNSClient:
         :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
         """
-        if isinstance(triples, AsyncIterable):
-            return self._send(((i, self._with_topic(n), token) async for i, n, token in triples), deadline)
-        return self._send(((i, self._with_topic(n), token) for i, n, token in triples), deadline)
+        return self._send(changed(self._with_topic, triples), deadline)
 
     def send_one(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
         """
@@ -122,15 +124,14 @@ class APNSClient:
         :param token: the device token, hexadecimal text or raw bytes.
         :returns: a ``Deferred`` of what APNs said.
         :raises InvalidToken: (through the ``Deferred``) the token cannot stand in a request.
-        :raises APNSError: (through the ``Deferred``) APNs could not be asked, or did not answer; after a
-            :class:`~txapns.errors.ConnectionLost`, :class:`~txapns.errors.StreamReset` or
-            :class:`~txapns.errors.AnswerTimeout` it may have been delivered.
+        :raises OutcomeUnknown: (through the ``Deferred``) it went out and no answer came: it may have been delivered.
+        :raises APNSError: (through the ``Deferred``) any other: APNs was not asked, so it can be sent again safely.
         """
         closed = self._refuse_if_closed()
         if closed is not None:
             return fail(closed)
         try:
-            return SingleSending(self._pool).start(self._with_topic(notification), token)
+            return SingleSending(self._pool).start(self._with_topic(notification), token).addBoth(self.touch)
         except APNSError as error:
             return fail(error)
 
@@ -156,11 +157,19 @@ class APNSClient:
         return waiting
 
     @property
-    def unused_since(self) -> float | None:
-        """When it was last used, by the reactor's clock; ``None`` while it has work."""
-        if self._pool.in_flight or self._pool.waiting:
-            return None
-        return self._used
+    def last_used(self) -> float:
+        """When it last had work, by the reactor's clock; now, while it has."""
+        return self._reactor.seconds() if self._pool.busy else self._used
+
+    def touch(self, result: T = None) -> T:  # type: ignore[assignment]
+        """
+        Count as used now.
+
+        :param result: anything, so that this may be a callback.
+        :returns: the same.
+        """
+        self._used = self._reactor.seconds()
+        return result
 
     def _send(
         self, triples: Iterable[Triple] | AsyncIterable[Triple], deadline: float | None = None
@@ -168,13 +177,13 @@ class APNSClient:
         closed = self._refuse_if_closed()
         if closed is not None:
             return fail(closed)
-        return Sending(self._reactor, self._pool, triples, self._resend, deadline).start()
+        return Sending(self._reactor, self._pool, triples, self._resend, deadline).start().addBoth(self.touch)
 
     def _resend(self, again: list[Unsent | Uncertain]) -> Deferred[Batch]:
         return self._send((outcome.identifier, outcome.notification, outcome.token) for outcome in again)
 
     def _refuse_if_closed(self) -> ClientClosed | None:
-        self._used = self._reactor.seconds()
+        self.touch()
         return None if self._closed is None else ClientClosed("the client is closed")
 
     def _with_topic(self, notification: Notification) -> Notification:
@@ -188,7 +197,8 @@ class Session:
     The clients of a program that serves many apps, whose credentials come from a database when they are needed.
 
     Ask it for the client each time: an equal credential gets the same client, so its connection is shared, however
-    often the credential was loaded anew. Clients that nobody used for ``idle_timeout`` are closed and forgotten.
+    often the credential was loaded anew. Clients that nobody asked for or used for ``idle_timeout`` are closed and
+    forgotten.
 
     :param reactor: the reactor.
     :param timeout: as for :class:`APNSClient`.
@@ -201,6 +211,8 @@ class Session:
         self._timeout = timeout
         self._idle_timeout = idle_timeout
         self._clients: dict[Hashable, APNSClient] = {}
+        self._closing: set[APNSClient] = set()
+        self._closed = False
         self._sweeping: IDelayedCall | None = None
 
     def client(
@@ -213,9 +225,12 @@ class Session:
         :param gateway: as for :class:`APNSClient`.
         :param topic: as for :class:`APNSClient`.
         :returns: the one client for these three.
+        :raises ClientClosed: the session is closed.
         :raises InvalidGateway: the gateway is not understood.
         :raises CredentialError: the gateway's protocol has no use for this credential.
         """
+        if self._closed:
+            raise ClientClosed("the session is closed")
         gateway = Gateway.parse(gateway)
         key = (credential.fingerprint, gateway, topic)
         client = self._clients.get(key)
@@ -224,6 +239,7 @@ class Session:
                 self._reactor, credential, gateway, topic=topic, timeout=self._timeout, idle_timeout=self._idle_timeout
             )
             self._schedule()
+        client.touch()
         return client
 
     def close(self) -> Deferred[None]:
@@ -235,19 +251,24 @@ class Session:
         if self._sweeping is not None:
             self._sweeping.cancel()
             self._sweeping = None
+        self._closed = True
         clients, self._clients = self._clients, {}
-        return DeferredList([client.close() for client in clients.values()]).addCallback(lambda _: None)
+        self._closing.update(clients.values())
+        return DeferredList([client.close() for client in self._closing]).addCallback(lambda _: None)
 
     def _schedule(self) -> None:
         if self._sweeping is None and self._clients and self._idle_timeout is not None:
             self._sweeping = self._reactor.callLater(self._idle_timeout, self._sweep, self._idle_timeout)
 
+    def _forget(self, closed: None, client: APNSClient) -> None:
+        self._closing.discard(client)
+
     def _sweep(self, idle_timeout: float) -> None:
         self._sweeping = None
         now = self._reactor.seconds()
         for key, client in list(self._clients.items()):
-            since = client.unused_since
-            if since is not None and now - since >= idle_timeout:
+            if now - client.last_used >= idle_timeout:
                 del self._clients[key]
-                client.close()
+                self._closing.add(client)
+                client.close().addCallback(self._forget, client)
         self._schedule()

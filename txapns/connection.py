@@ -45,7 +45,14 @@ from txapns import tls
 from txapns.backoff import Backoff
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
-from txapns.errors import AnswerTimeout, APNSError, ConnectFailed, ConnectionLost
+from txapns.errors import (
+    AnswerTimeout,
+    APNSError,
+    ConnectFailed,
+    ConnectionLost,
+    CredentialRefused,
+    PeerNotVerified,
+)
 from txapns.factory import APNSClientFactory
 from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, ISession, ISessionEvents
@@ -210,7 +217,6 @@ class Connection:
         self._idle_timeout = idle_timeout
         self._used = 0.0
         self._idle: IDelayedCall | None = None
-        self._proved = False
         self._leaving: set[ISession] = set()
         self._gone: list[Deferred[None]] = []
         factory = APNSClientFactory(gateway, credential, self, reactor, timeout, backoff)
@@ -276,14 +282,14 @@ class Connection:
     def opened(self, session: IProtocol) -> None:
         """The TCP connection was made."""
         assert isinstance(session, GatewayProtocol)
-        self._proved = False
         self._life.connected(session)
 
     def unopened(self, reason: Failure) -> None:
         """It was not."""
         if not reason.check(neterror.ConnectingCancelledError, CancelledError):
-            self._trouble(self._explain(reason))
+            error = self._explain(reason)
             self._life.failed()
+            self._trouble(error, isinstance(error, PeerNotVerified))
             self._events.connection_changed()
 
     def connect(self) -> None:
@@ -315,8 +321,6 @@ class Connection:
 
     def session_proved(self, session: ISession) -> None:
         """It did what it is for."""
-        if session is self._core.session:
-            self._proved = True
         self._core.factory.resetDelay()
 
     def session_room(self, session: ISession) -> None:
@@ -340,21 +344,22 @@ class Connection:
 
     def _depart(self, session: ISession, error: APNSError | None, announced: bool) -> None:
         """Whichever comes first of draining and lost decides what follows."""
-        current = session is self._core.session
-        proved = self._proved or not current
-        if current:
+        hopeless = isinstance(error, (CredentialRefused, PeerNotVerified))
+        if session is self._core.session:
+            # It takes notifications and answers none of them, so what waits had better not follow them.
+            hopeless = hopeless or (isinstance(error, AnswerTimeout) and not session.proved)
             self._cancel_idle()
-            if error is None or (announced and proved):
+            if error is None or (announced and session.proved):
                 self._life.finished()
             else:
                 self._life.failed()
         if error is not None:
-            self._trouble(error, proved)
+            self._trouble(error, hopeless)
         self._events.connection_changed()
 
-    def _trouble(self, error: APNSError, proved: bool = False) -> None:
+    def _trouble(self, error: APNSError, hopeless: bool) -> None:
         _log.warn("{gateway}: {error}", gateway=str(self.gateway), error=str(error))
-        self._events.connection_trouble(error, proved)
+        self._events.connection_trouble(error, hopeless)
 
     def _explain(self, reason: Failure) -> APNSError:
         """What to tell about an attempt that came to nothing."""

@@ -7,21 +7,57 @@ never more of them than are under way. Whoever holds one ends it by exactly one 
 
 from __future__ import annotations
 
-from collections.abc import Hashable
-from typing import TYPE_CHECKING
+from collections.abc import Hashable, Sequence
+from datetime import datetime
 
 import attrs
+from zope.interface import Attribute, Interface
 
 from txapns.errors import redact
 from txapns.notification import Notification
 
-if TYPE_CHECKING:
-    from txapns.interfaces import IOutcomes
+__all__ = ["Delivery", "IOutcomes"]
 
-__all__ = ["MAX_REFUSALS", "Delivery"]
 
-#: How often a notification is offered again after the peer refused it unprocessed, before it is reported unsent.
-MAX_REFUSALS = 10
+class IOutcomes(Interface):
+    """Whoever learns what became of a delivery. Each delivery is settled by one call, once."""
+
+    ended = Attribute("Why nothing more is to be sent for it: an ``APNSError``, or ``None`` while there is no reason.")
+
+    def accepted(delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """
+        APNs took it.
+
+        :param delivery: the delivery.
+        :param headers: the answer's header fields; empty over the binary protocol.
+        """
+
+    def rejected(delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None) -> None:
+        """
+        APNs refused it.
+
+        :param delivery: the delivery.
+        :param status: the HTTP status or the status byte.
+        :param reason: Apple's word for it.
+        :param timestamp: since when the token is dead, where APNs told.
+        :param apns_id: the notification's id at Apple, where APNs told.
+        """
+
+    def unsent(delivery: Delivery, error: Exception) -> None:
+        """
+        APNs did not process it, for certain.
+
+        :param delivery: the delivery.
+        :param error: why.
+        """
+
+    def uncertain(delivery: Delivery, error: Exception) -> None:
+        """
+        It went out, and no answer will come.
+
+        :param delivery: the delivery.
+        :param error: why.
+        """
 
 
 @attrs.define(eq=False)

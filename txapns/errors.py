@@ -23,6 +23,7 @@ Every exception the project raises or reports, in one tree.
     │   ├── StreamRefused          it refused the request again and again, unprocessed
     │   ├── StreamReset            it dropped one request without an answer
     │   └── GatewayShutdown        it is closing the connection and said why
+    ├── OutcomeUnknown             a single notification went out, and no answer came
     └── TransportError             the network, or TLS, between us
         ├── ConnectFailed          no connection could be made
         │   └── PeerNotVerified    the server is not who we asked for
@@ -35,6 +36,11 @@ connection, the identifier; never a key, a provider token, a passphrase or a who
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from txapns.result import Batch
 
 __all__ = [
     "APNSError",
@@ -53,6 +59,7 @@ __all__ = [
     "InvalidToken",
     "KeyMismatch",
     "LocalError",
+    "OutcomeUnknown",
     "PeerNotVerified",
     "RemoteError",
     "StreamRefused",
@@ -116,7 +123,7 @@ class TokensFailed(LocalError):
     :ivar batch: the :class:`~txapns.Batch` of those it had yielded before.
     """
 
-    def __init__(self, message: str, batch: object = None) -> None:
+    def __init__(self, message: str, batch: Batch | None = None) -> None:
         super().__init__(message, batch)
         self.batch = batch
 
@@ -182,6 +189,15 @@ class StreamReset(RemoteError):
 
 class GatewayShutdown(RemoteError):
     """The server is closing the connection and gave its reason. Others will be opened."""
+
+
+class OutcomeUnknown(APNSError):
+    """
+    The notification went out and no answer came; the ``__cause__`` says why. It may have been delivered.
+
+    This is what :meth:`APNSClient.send_one <txapns.APNSClient.send_one>` has in the place of ``Batch.uncertain``. A
+    resend may show it twice.
+    """
 
 
 class TransportError(APNSError):

@@ -115,7 +115,7 @@ class Gateway:
         :raises InvalidGateway: the text is not understood.
         """
         if isinstance(description, Gateway):
-            return description
+            return description if trust_root is None else attrs.evolve(description, trust_root=trust_root)
         if description in _APPLE:
             return cls.http2(_APPLE[description], trust_root=trust_root)
         protocol, _, rest = description.partition(":")

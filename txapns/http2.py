@@ -6,6 +6,9 @@ consequence leaves in one write. Nothing is done per notification but what the n
 for answers is one timer for the whole connection, which every eighth of ``timeout`` marks the latest stream and
 cancels what is older than the oldest mark.
 
+A connection on which the server was silent for a minute may be dead without anybody having been told; it is asked for a
+sign of life, a PING, before it is trusted with anything.
+
 With a provider token the session keeps to Apple's rules for it: a token is taken up when the connection begins, and a
 newer one no sooner than twenty minutes later.
 """
@@ -15,15 +18,16 @@ from __future__ import annotations
 from collections import deque
 from datetime import datetime, timezone
 
-from twisted.internet.interfaces import IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
 from txapns import reasons
 from txapns.credentials import Credential, ProviderToken
-from txapns.delivery import MAX_REFUSALS, Delivery
+from txapns.delivery import Delivery
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
+    ConnectionLost,
     CredentialRefused,
     GatewayShutdown,
     InvalidNotification,
@@ -32,7 +36,7 @@ from txapns.errors import (
 )
 from txapns.interfaces import ISessionEvents
 from txapns.notification import Notification
-from txapns.protocol import GatewayProtocol
+from txapns.protocol import MAX_REFUSALS, GatewayProtocol
 from txapns.reasons import Action, Reason
 from txapns.wire.requests import Answer, GoAway, Headers, RequestSender, Round
 
@@ -43,6 +47,12 @@ __all__ = ["ProviderAPIProtocol"]
 TOKEN_HELD = 20 * 60
 #: How many times within ``timeout`` the age of the requests under way is looked at.
 LOOKS = 8
+#: After this many seconds without a word from the server, it is asked for one before anything is sent to it: a
+#: connection can be dead for long before anybody is told, and what is sent into it is in doubt.
+#: Apple suggests an hour; address translators forget connections much sooner.
+PING_AFTER = 60.0
+#: How long the answer to that may take, in seconds.
+PING_TIMEOUT = 15.0
 
 
 class ProviderAPIProtocol(GatewayProtocol):
@@ -77,6 +87,8 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._fields: Headers = ()
         self._in_round = False
         self._quiet = 0
+        self._heard = 0.0
+        self._ping: IDelayedCall | None = None
         self._marks: deque[int] = deque()
         self._watch = LoopingCall(self._look)
         self._watch.clock = clock
@@ -93,9 +105,13 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def room(self) -> tuple[int, int]:
         """How many requests, and how many octets of bodies, the connection would take now."""
-        if self._paused or self._draining:
+        if self._paused or self._draining or self._ping is not None:
             return 0, 0
-        return self._requests.room()
+        room = self._requests.room()
+        if room[0] > 0 and self._clock.seconds() - self._heard >= PING_AFTER:
+            self._send_ping()
+            return 0, 0
+        return room
 
     def deliver(self, deliveries: list[Delivery]) -> None:
         """
@@ -123,6 +139,10 @@ class ProviderAPIProtocol(GatewayProtocol):
     def dataReceived(self, data: bytes) -> None:
         """Settle what was answered, then offer the room."""
         self._quiet = 0
+        self._heard = self._clock.seconds()
+        if self._ping is not None:  # whatever it says, it is alive
+            self._ping.cancel()
+            self._ping = None
         try:
             received = self._requests.receive(data)
         except WireError as error:
@@ -149,6 +169,9 @@ class ProviderAPIProtocol(GatewayProtocol):
         """Whatever left whole is in doubt; what did not, was not processed."""
         if self._watch.running:
             self._watch.stop()
+        if self._ping is not None:
+            self._ping.cancel()
+            self._ping = None
         unsent, uncertain = self._requests.abandon()
         for delivery in uncertain:
             delivery.outcomes.uncertain(delivery, error)
@@ -175,6 +198,17 @@ class ProviderAPIProtocol(GatewayProtocol):
         if not self.in_flight and self._watch.running:
             self._watch.stop()
         self.close_if_drained()
+
+    def _send_ping(self) -> None:
+        """Ask for a sign of life."""
+        error = ConnectionLost(f"the gateway did not answer a PING within {PING_TIMEOUT:g} s")
+        self._ping = self._clock.callLater(PING_TIMEOUT, self._unanswered, error)
+        self._requests.ping()
+        self._write()
+
+    def _unanswered(self, error: ConnectionLost) -> None:
+        self._ping = None
+        self.abort(error)
 
     def _authorize(self) -> None:
         """Take up the provider token, or a newer one once ours has been held long enough."""
@@ -221,7 +255,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         if elsewhere and delivery.refusals < MAX_REFUSALS:
             self.drain(GatewayShutdown(f"the gateway ends this connection: {reason}"))
             return True
-        if action is Action.RENEW or (action is Action.CREDENTIAL and not self._proved):
+        if action is Action.RENEW or (action is Action.CREDENTIAL and not self.proved):
             self.drain(CredentialRefused(reasons.text(answer.status, reason), reason))
         elif action not in (Action.RETRY, Action.RECONNECT):
             self.prove()
@@ -256,9 +290,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         if len(self._marks) <= LOOKS:
             return
         unsent, uncertain = self._requests.cancel_through(self._marks.popleft())
-        if not (unsent or uncertain):
-            return
-        if self._quiet >= LOOKS:
+        if (unsent or uncertain) and self._quiet >= LOOKS:
             self.drain(AnswerTimeout(f"the gateway has been silent for {self._timeout:g} s"))
         self._write()
         error = AnswerTimeout(f"no answer came within {self._timeout:g} s")

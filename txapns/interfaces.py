@@ -5,62 +5,20 @@ Calls go down and values come up::
 
     client ──► pool ──► connection ──► session (a protocol) ──► wire
        ▲                    ▲               │
-       │                    └─ ISessionEvents: ready, room, returned, lost
+       │                    └─ ISessionEvents: ready, proved, room, returned, draining, lost
        └───────────────────── IOutcomes: accepted, rejected, unsent, uncertain
+
+The last is in :mod:`txapns.delivery`, since whoever is told the outcome is half of what a delivery is.
 """
 
 from __future__ import annotations
-
-from collections.abc import Sequence
-from datetime import datetime
 
 from zope.interface import Attribute, Interface
 
 from txapns.delivery import Delivery
 from txapns.errors import APNSError
 
-__all__ = ["IConnectionEvents", "IOutcomes", "ISession", "ISessionEvents", "IWork"]
-
-
-class IOutcomes(Interface):
-    """Whoever learns what became of a delivery. Each delivery is settled by one call, once."""
-
-    ended = Attribute("Why nothing more is to be sent for it: an ``APNSError``, or ``None`` while there is no reason.")
-
-    def accepted(delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
-        """
-        APNs took it.
-
-        :param delivery: the delivery.
-        :param headers: the answer's header fields; empty over the binary protocol.
-        """
-
-    def rejected(delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None) -> None:
-        """
-        APNs refused it.
-
-        :param delivery: the delivery.
-        :param status: the HTTP status or the status byte.
-        :param reason: Apple's word for it.
-        :param timestamp: since when the token is dead, where APNs told.
-        :param apns_id: the notification's id at Apple, where APNs told.
-        """
-
-    def unsent(delivery: Delivery, error: Exception) -> None:
-        """
-        APNs did not process it, for certain.
-
-        :param delivery: the delivery.
-        :param error: why.
-        """
-
-    def uncertain(delivery: Delivery, error: Exception) -> None:
-        """
-        It went out, and no answer will come.
-
-        :param delivery: the delivery.
-        :param error: why.
-        """
+__all__ = ["IConnectionEvents", "ISession", "ISessionEvents", "IWork"]
 
 
 class ISession(Interface):
@@ -72,6 +30,7 @@ class ISession(Interface):
     """
 
     in_flight = Attribute("How many deliveries it has taken and neither settled nor handed back: an ``int``.")
+    proved = Attribute("Whether it has done what it is for, at least once: a ``bool``.")
 
     def room() -> tuple[int, int]:
         """
@@ -141,12 +100,12 @@ class IConnectionEvents(Interface):
     def connection_changed() -> None:
         """A connection may have room, or may be opened, where it could not before."""
 
-    def connection_trouble(error: APNSError, proved: bool) -> None:
+    def connection_trouble(error: APNSError, hopeless: bool) -> None:
         """
         A connection could not be made, or ended with an error.
 
         :param error: what happened.
-        :param proved: whether the session had done what it is for.
+        :param hopeless: whether another connection would fare no better, so that what waits had better be told.
         """
 
     def deliveries_returned(deliveries: list[Delivery]) -> None:

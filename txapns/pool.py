@@ -13,7 +13,7 @@ none of them, that happens at once.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict, deque
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -23,7 +23,7 @@ from txapns.backoff import Backoff
 from txapns.connection import Connection
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
-from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed, CredentialRefused, PeerNotVerified
+from txapns.errors import APNSError, ClientClosed, ConnectFailed
 from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, IWork
 
@@ -52,15 +52,18 @@ class Pool:
         idle_timeout: float | None,
     ) -> None:
         self.last_error: APNSError | None = None
+        self.timeout = timeout
         self._clock = reactor
         self._gateway = gateway
-        self._timeout = timeout
         self._stay = idle_timeout is None
         self._connection = Connection(reactor, gateway, credential, self, timeout, idle_timeout, Backoff())
-        self._deliveries: deque[Delivery] = deque()
+        # In the order in which they go out. One can be taken out of the middle: cancelling ten thousand that wait must
+        # not take ten thousand times ten thousand steps.
+        self._deliveries: OrderedDict[Delivery, None] = OrderedDict()
         self._works: deque[IWork] = deque()
         self._feeding = False
         self._again = False
+        self._soon: IDelayedCall | None = None
         self._progress = 0.0
         self._tried = False
         self._patience: IDelayedCall | None = None
@@ -81,6 +84,11 @@ class Pool:
         return len(self._deliveries)
 
     @property
+    def busy(self) -> bool:
+        """Whether something is under way, waits, or may come from a batch."""
+        return bool(self._deliveries or self._works or self.in_flight)
+
+    @property
     def waiting(self) -> bool:
         """Whether there is something to hand to a connection now."""
         return bool(self._deliveries) or any(work.available for work in self._works)
@@ -91,8 +99,17 @@ class Pool:
 
         :param delivery: the delivery.
         """
-        self._deliveries.append(delivery)
+        self._deliveries[delivery] = None
         self.feed()
+
+    def take_back(self, delivery: Delivery) -> None:
+        """
+        Do not send a single delivery, if it is not sent yet.
+
+        :param delivery: the delivery, which is nobody's any more.
+        """
+        if self._deliveries.pop(delivery, delivery) is None:
+            self._watch()
 
     def add(self, work: IWork) -> None:
         """
@@ -100,8 +117,11 @@ class Pool:
 
         :param work: where to take deliveries from.
         """
-        self._works.append(work)
-        self.feed()
+        if self.state == "stopped":
+            work.give_up(ClientClosed("the client was closed before it was asked"))
+        else:
+            self._works.append(work)
+            self.feed()
 
     def withdraw(self, sending: object, error: APNSError) -> None:
         """
@@ -111,12 +131,12 @@ class Pool:
         :param error: why.
         """
         withdrawn = [delivery for delivery in self._deliveries if delivery.outcomes is sending]
-        if withdrawn:
-            self._deliveries = deque(delivery for delivery in self._deliveries if delivery.outcomes is not sending)
+        for delivery in withdrawn:
+            del self._deliveries[delivery]
         self._works = deque(work for work in self._works if work is not sending)
         for delivery in withdrawn:
             delivery.outcomes.unsent(delivery, error)
-        self._watch()
+        self.feed()
 
     def give_up(self, error: APNSError) -> None:
         """
@@ -124,7 +144,7 @@ class Pool:
 
         :param error: why.
         """
-        deliveries, self._deliveries = self._deliveries, deque()
+        deliveries, self._deliveries = self._deliveries, OrderedDict()
         works, self._works = self._works, deque()
         for delivery in deliveries:
             delivery.outcomes.unsent(delivery, error)
@@ -146,6 +166,9 @@ class Pool:
     def feed(self) -> None:
         """Hand to the connection what it has room for, or open it where there is need."""
         self._again = True
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         if self._feeding:
             return  # an outcome made somebody send more: the loop below will see to it
         self._feeding = True
@@ -166,7 +189,7 @@ class Pool:
             deliveries = self._take(count, octets)
             if not deliveries:
                 if self.waiting:  # malformed tokens only, so far: there may be very many
-                    self._clock.callLater(0, self.feed)
+                    self._soon = self._clock.callLater(0, self._feed_soon)
                 break
             if self.state == "stopped":  # the caller's iterable closed the client
                 self.deliveries_returned(deliveries)
@@ -175,13 +198,17 @@ class Pool:
             connection.deliver(deliveries)
         if self.waiting or self._stay:
             connection.open()
-        if not (self._deliveries or self._works):
+        if not self.waiting:
             connection.flush()
+
+    def _feed_soon(self) -> None:
+        self._soon = None
+        self.feed()
 
     def _take(self, count: int, octets: int) -> list[Delivery]:
         taken: list[Delivery] = []
         while self._deliveries and len(taken) < count and octets > 0:
-            delivery = self._deliveries.popleft()
+            delivery, _ = self._deliveries.popitem(last=False)
             octets -= len(delivery.notification.body)
             taken.append(delivery)
         for _ in range(len(self._works)):
@@ -204,25 +231,23 @@ class Pool:
         """There may be room."""
         self.feed()
 
-    def connection_trouble(self, error: APNSError, proved: bool) -> None:
+    def connection_trouble(self, error: APNSError, hopeless: bool) -> None:
         """Remember what happened; where it would happen again, do not risk the rest of the work for it."""
         self.last_error = error
         self._tried = True
-        mute = isinstance(error, AnswerTimeout) and not proved
-        if mute or isinstance(error, (CredentialRefused, PeerNotVerified)):
+        if hopeless:
             self.give_up(error)
 
     def deliveries_returned(self, deliveries: list[Delivery]) -> None:
         """They go first, in their order, but for those that nobody wants sent any more."""
         stopped = ClientClosed("the client was closed before it was processed") if self.state == "stopped" else None
-        again: list[Delivery] = []
-        for delivery in deliveries:
+        for delivery in reversed(deliveries):
             error = stopped or delivery.outcomes.ended
             if error is None:
-                again.append(delivery)
+                self._deliveries[delivery] = None
+                self._deliveries.move_to_end(delivery, last=False)
             else:
                 delivery.outcomes.unsent(delivery, error)
-        self._deliveries.extendleft(reversed(again))
         self.feed()
 
     # The deadline for what waits.
@@ -231,20 +256,20 @@ class Pool:
         if self._patience is None and self.waiting:
             self._progress = self._clock.seconds()
             self._tried = False
-            self._patience = self._clock.callLater(self._timeout, self._lose_patience)
+            self._patience = self._clock.callLater(self.timeout, self._lose_patience)
         elif self._patience is not None and not self.waiting:
             self._patience.cancel()
             self._patience = None
 
     def _lose_patience(self) -> None:
         self._patience = None
-        left = self._progress + self._timeout - self._clock.seconds()
+        left = self._progress + self.timeout - self._clock.seconds()
         if left <= 0 and self.in_flight:
-            left = self._timeout  # what is under way has deadlines of its own, and makes room when they are over
+            left = self.timeout  # what is under way has deadlines of its own, and makes room when they are over
         elif left <= 0 and self.state == "waiting" and not self._tried:
-            left = self._timeout
+            left = self.timeout
         if left > 0:
             self._patience = self._clock.callLater(left, self._lose_patience)
         else:
             said = f": {self.last_error}" if self.last_error is not None else ""
-            self.give_up(ConnectFailed(f"{self._gateway} took nothing for {self._timeout:g} s{said}"))
+            self.give_up(ConnectFailed(f"{self._gateway} took nothing for {self.timeout:g} s{said}"))

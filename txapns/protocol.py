@@ -21,11 +21,14 @@ from zope.interface import implementer
 
 from txapns import tls
 from txapns.credentials import Credential
-from txapns.delivery import MAX_REFUSALS, Delivery
+from txapns.delivery import Delivery
 from txapns.errors import APNSError, ConnectFailed, ConnectionLost, StreamRefused
 from txapns.interfaces import ISession, ISessionEvents
 
 __all__ = ["GatewayProtocol"]
+
+#: How often a notification is offered again after the peer refused it unprocessed, before it is reported unsent.
+MAX_REFUSALS = 10
 
 #: How long an orderly close may take before the connection is cut, in seconds.
 CLOSE_TIMEOUT = 5.0
@@ -56,7 +59,8 @@ class GatewayProtocol(Protocol):
         self._paused = False
         self._ready = False
         self._draining = False
-        self._proved = False
+        self.proved = False
+        self._lost = False
         self._error: APNSError | None = None
         self._closing: IDelayedCall | None = None
 
@@ -117,7 +121,7 @@ class GatewayProtocol(Protocol):
         """Settle what was under way, hand back what was not processed, and report the end, in this order."""
         orderly = self._draining and not self.in_flight
         error = self._error or self._explain(reason)
-        self._ready, self._draining = False, True
+        self._ready, self._draining, self._lost = False, True, True
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
@@ -176,8 +180,8 @@ class GatewayProtocol(Protocol):
 
     def prove(self) -> None:
         """The session did what it is for."""
-        if not self._proved:
-            self._proved = True
+        if not self.proved:
+            self.proved = True
             self._events.session_proved(self)
 
     def drain(self, error: APNSError | None) -> None:
@@ -193,7 +197,7 @@ class GatewayProtocol(Protocol):
 
     def close_if_drained(self) -> None:
         """Close in good order once a draining session has nothing under way."""
-        if self._draining and self._closing is None and not self.in_flight:
+        if self._draining and not self._lost and self._closing is None and not self.in_flight:
             assert self.transport is not None
             self._closing = self._clock.callLater(CLOSE_TIMEOUT, self._cut)
             self.goodbye()

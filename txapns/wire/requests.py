@@ -342,6 +342,10 @@ class RequestSender(Generic[T]):
         self._closing = True
         return unsent, uncertain
 
+    def ping(self) -> None:
+        """Ask the peer for a sign of life; any octet it sends afterwards is one."""
+        self._h2.ping()
+
     def goodbye(self) -> None:
         """Say GOAWAY: no request will follow."""
         if not self._closing:
@@ -412,8 +416,8 @@ class Request:
     """
 
     stream: int
-    headers: Headers
-    body: bytes
+    headers: Headers = attrs.field(repr=lambda headers: f"<{len(headers)} fields>")
+    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
 
 
 class RequestReceiver:
