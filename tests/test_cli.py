@@ -19,7 +19,11 @@ from typing import IO, Any
 import pytest
 from click.testing import CliRunner
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReadDescriptor
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyObject
 
 from txapns import __version__, cli
 from txapns.simulator import Authority
@@ -293,20 +297,23 @@ class SendTests(_WithSimulator):
             self.assert_refused(result, 3, "unsent, PeerNotVerified. ")
 
     def test_refused_certificate(self) -> None:
-        """A certificate that the gateway turns away is told like a gateway that cannot be reached."""
+        """A certificate that the gateway turns away is a credential that cannot be used; nothing is sent."""
         certificate = Path(self.mktemp())
         certificate.write_bytes(Authority().client_pem())
         for gateway in (self.gateway("http2"), self.gateway("binary")):
             options = *gateway, "--certificate", certificate, "--tokens", self.file(f"{ANN}\n{BOB}\n")
             result = self.send(*options)
-            self.assert_refused(result, 3, "unsent, CredentialRefused. ", "0 accepted, 0 failed, 2 unsent, 0 uncertain")
+            self.assert_refused(result, 2, "unsent, CredentialRefused. ", "0 accepted, 0 failed, 2 unsent, 0 uncertain")
 
     def test_refused_key(self) -> None:
         """A provider token is refused with the first notification, which has failed; no other is sent."""
         key = Path(self.mktemp())
         key.write_bytes(Authority().p8)
-        result = self.send(*self.http2(), "--key", key, "--tokens", self.file(f"{ANN}\n{BOB}\n"))
-        self.assert_refused(result, 1, "failed, InvalidProviderToken. ", "unsent, CredentialRefused. ")
+        options = *self.http2(), "--key", key
+        result = self.send(*options, "--tokens", self.file(f"{ANN}\n{BOB}\n"))
+        self.assert_refused(result, 2, "failed, InvalidProviderToken. ", "unsent, CredentialRefused. ")
+        result = self.send(*options, "--tokens", self.file(ANN))
+        self.assert_refused(result, 2, "failed, InvalidProviderToken. ", "0 accepted, 1 failed, 0 unsent")
 
     @unittest.skipUnless(Path("/proc/self/mem").exists(), "needs a file that opens and cannot be read")
     def test_unreadable(self) -> None:
@@ -354,12 +361,12 @@ def terminal() -> Iterator[tuple[int, IO[str]]]:
 
 def read_until(screen: IO[str], text: str) -> str:
     """Read what a command shows until this text is among it; it has so long for each part of it."""
-    shown = ""
-    while text not in shown:
+    shown = b""
+    while text.encode() not in shown:
         readable, _, _ = select.select([screen], [], [], TIMEOUT)
-        assert readable, f"{text!r} was not shown: {shown}"
-        shown += os.read(screen.fileno(), 4_096).decode()
-    return shown
+        assert readable, f"{text!r} was not shown: {shown!r}"
+        shown += os.read(screen.fileno(), 4_096)
+    return shown.decode("utf-8", "replace")  # it may end within a character
 
 
 @pytest.mark.loopback
@@ -518,14 +525,50 @@ class LinesTests(TestCase):
             lines.end()
         self.assertEqual(given, [(1, "aa")])
 
-    async def test_size_of_pipe(self) -> None:
-        """How long a pipe is cannot be known."""
+    def pipe(self) -> tuple[cli._Lines, IO[bytes]]:
+        """Open a pipe, to whose other end is written what is to be read."""
         read, write = os.pipe()
-        os.close(write)
-        with os.fdopen(read, "rb") as file:
-            lines = cli._Lines(reactor, file)
-            self.assertIsNone(lines.size)
-            self.assertEqual([pair async for pair in lines], [])
+        file, other = os.fdopen(read, "rb"), os.fdopen(write, "wb", buffering=0)
+        self.addCleanup(file.close)
+        self.addCleanup(other.close)
+        return cli._Lines(reactor, file), other
+
+    def test_interface(self) -> None:
+        """The reactor can watch it."""
+        verifyObject(IReadDescriptor, self.lines(b""))
+
+    async def test_pipe(self) -> None:
+        """How long a pipe is cannot be known; its tokens come as they are written, until it is closed."""
+        lines, other = self.pipe()
+        self.assertIsNone(lines.size)
+        other.write(b"aa\nb")
+        tokens = lines.__aiter__()
+        self.assertEqual(await anext(tokens), (1, "aa"))
+        second = Deferred.fromCoroutine(anext(tokens))
+        self.assertNoResult(second)
+        other.write(b"b\ncc")
+        self.assertEqual(await second, (2, "bb"))
+        other.close()
+        self.assertEqual([pair async for pair in tokens], [(3, "cc")])
+
+    async def test_end_of_silence(self) -> None:
+        """Nobody waits for a silent pipe after the end."""
+        lines, _ = self.pipe()
+        tokens = lines.__aiter__()
+        first = Deferred.fromCoroutine(anext(tokens, None))
+        self.assertNoResult(first)
+        lines.end()
+        self.assertIsNone(await first)
+
+    async def test_unwatchable(self) -> None:
+        """A reactor that cannot watch such a file is an error for who reads, and not the end of the tokens."""
+        lines, _ = self.pipe()
+        first = Deferred.fromCoroutine(anext(lines.__aiter__()))
+        self.assertNoResult(first)
+        reactor.removeReader(lines)
+        lines.connectionLost(Failure(OSError("not a socket")))
+        with self.assertRaises(OSError):
+            await first
 
     async def test_unreadable(self) -> None:
         """An error of the file is raised to who reads."""

@@ -92,6 +92,16 @@ class SendTests(ClientCase):
         self.assertEqual(batch.dead_tokens, [(DEAD, datetime(1970, 1, 1, tzinfo=timezone.utc))])
         self.assertEqual({rejection.reason for rejection in batch.failed.values()}, {"Unregistered", "BadDeviceToken"})
 
+    def test_shared_identifiers(self) -> None:
+        """Two notifications under one identifier are two: nothing of either is lost."""
+        other = "ee" * 32
+        self.simulator.devices.dead[bytes.fromhex(other)] = 0.0
+        rows = [("anna", DEAD), ("anna", other), ("anna", "zz"), ("ben", "aa" * 32)]
+        batch = self.simulator.result(self.client.send(HELLO, rows))
+        self.assertEqual((batch.accepted, batch.total, len(batch.outcomes)), (1, 4, 3))
+        self.assertEqual([token for token, _ in batch.dead_tokens], [DEAD, other])
+        self.assertEqual((batch.failed["anna"].token, batch.unsent["anna"].token), (other, "zz"))
+
     def test_malformed_tokens(self) -> None:
         """What no request can carry is unsent with the reason, and harms no other."""
         bad: list[Any] = ["zz" * 32, "abc", "", None, 7, ("only one",), "ä" * 64]
@@ -638,6 +648,31 @@ class ArgumentTests(ClientCase):
     def test_gateway(self) -> None:
         """An unknown gateway."""
         self.assertRaises(InvalidGateway, APNSClient, self.simulator.reactor, self.simulator.certificate(), "prod")
+
+    def test_credential(self) -> None:
+        """What is no credential is refused at once, and not shown: it may be a key."""
+        pem = AUTHORITY.client_pem().decode()
+        for credential in (pem, pem.encode(), None):
+            error = self.assertRaises(CredentialError, APNSClient, self.simulator.reactor, credential)
+            self.assertNotIn("PRIVATE", str(error))
+        error = self.assertRaises(InvalidGateway, APNSClient, self.simulator.reactor, self.simulator.certificate(), pem)
+        self.assertNotIn("PRIVATE", str(error))
+
+    def test_timeouts(self) -> None:
+        """A timeout is a positive number of seconds, a deadline not a negative one."""
+        for options in ({"timeout": 0}, {"timeout": float("nan")}, {"idle_timeout": -1}):
+            self.assertRaises(ValueError, self.simulator.client, **options)
+        for deadline in (-0.5, float("nan"), float("inf")):
+            self.failureResultOf(self.client.send(HELLO, [DEAD], deadline=deadline), ValueError)
+        batch = self.simulator.result(self.client.send(HELLO, tokens(5), deadline=0))
+        self.assertEqual(len(batch.unsent), 5)
+
+    def test_wrong_kinds(self) -> None:
+        """Arguments of the wrong kind, or in the wrong order, are told as such."""
+        wrong: list[Any] = [("Hello", [DEAD]), (HELLO, None), (HELLO, 7)]
+        for notification, many in wrong:
+            self.failureResultOf(self.client.send(notification, many), TypeError)
+        self.failureResultOf(self.client.send_one(DEAD, HELLO), TypeError)  # type: ignore[arg-type]
 
     def test_impossible_topic(self) -> None:
         """A topic that no request can carry."""

@@ -196,6 +196,24 @@ class BeginningTests(SessionCase):
         self.assertEqual(self.events.told, ["ready"])
         self.assertEqual(self.session.room(), (100, 65_535))
 
+    def test_peer_that_does_not_read(self) -> None:
+        """What a peer makes us answer does not pile up while it reads nothing: in the end it is cut off."""
+        self.ready()
+        self.session.pauseProducing()
+        self.server._h2.ping()
+        self.session.dataReceived(self.server.data_to_send())
+        self.assertEqual(self.transport.value(), b"")
+        self.session.resumeProducing()
+        self.assertNotEqual(self.transport.value(), b"")
+        self.session.pauseProducing()
+        self.transport.clear()
+        for _ in range(2_000):
+            self.server._h2.ping()
+            self.session.dataReceived(self.server.data_to_send())
+        self.assertEqual(self.transport.value(), b"")
+        self.assertTrue(self.transport.aborting)
+        self.lose()
+
     def test_socket_options(self) -> None:
         """Small frames leave at once, and a dead peer is noticed."""
         self.assertTrue(self.transport.noDelay)

@@ -123,6 +123,24 @@ class GoAwayTests(FaultCase):
             self.assertEqual(self.send(some(300)).accepted, 300)
             self.assertEqual(self.simulator.devices.connections, 2)
 
+    def test_each_time_at_once(self) -> None:
+        """A server that ends each connection after one answer is not connected to in quick succession."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            if number == 0:
+                server.requests.goaway(last_stream=request.stream)
+            return verdict if number == 0 else None
+
+        self.fault(play)
+        times = self.attempts()
+        self.assertEqual(self.send(some(8)).accepted, 8)
+        delays = [later - earlier for earlier, later in pairwise(times)]
+        self.assertEqual(len(delays), 7)
+        self.assertLess(delays[0], 0.1)
+        self.assertGreater(min(delays[1:]), 0.79)
+
     def test_at_once_elsewhere(self) -> None:
         """The next connection does not wait for the answers that the old one still owes."""
         self.simulator.delay = 10.0
@@ -244,6 +262,40 @@ class ResetTests(FaultCase):
         error = self.assertRaises(errors.OutcomeUnknown, self.simulator.result, sending)
         self.assertIsInstance(error.__cause__, errors.StreamReset)
 
+    def test_refused_with_pauses(self) -> None:
+        """A server that does nothing but refuse is not offered the same without a pause, and not for ever."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            server.requests.reset(request.stream, REFUSED)
+            return None
+
+        self.fault(play)
+        batch = self.send(some(50))
+        self.assertEqual({type(unsent.error) for unsent in batch.unsent.values()}, {errors.StreamRefused})
+        self.assertGreater(self.reactor.seconds(), 9)
+
+    def test_status_without_the_rest(self) -> None:
+        """An answer that is cut off after its status is an answer."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            status = b"200" if number % 2 else b"410"
+            server.requests._h2.send_response(request.stream, [(b":status", status)])
+            if number % 2:
+                self.take(request)
+            if number == 9:
+                server.write()
+                server.close()
+            return None
+
+        self.fault(play)
+        batch = self.simulator.result(self.client.send(ALERT, some(10)))
+        self.assertEqual((batch.accepted, len(batch.failed), batch.total), (5, 5, 10))
+        self.assertEqual({rejection.status for rejection in batch.failed.values()}, {410})
+
 
 class LossTests(FaultCase):
     """Connections that end without a word, and words that do not come."""
@@ -301,6 +353,27 @@ class LossTests(FaultCase):
         self.assertEqual((len(batch.uncertain), len(batch.unsent)), (100, 900))
         self.assertIsInstance(batch.unsent[100].error, errors.AnswerTimeout)
         self.assertLess(self.reactor.seconds(), 40)
+
+    def test_alive_but_mute(self) -> None:
+        """A server that sends all kinds of frames and no answer is as good as silent."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            if number == 0:
+                self.chatter(server)
+            return self.take(request)
+
+        self.fault(play)
+        batch = self.send(some(1_000))
+        self.assertEqual((len(batch.uncertain), len(batch.unsent)), (100, 900))
+        self.simulator.advance(60)
+
+    def chatter(self, server: ProviderAPIServer) -> None:
+        """Announce the limit again and again."""
+        for second in range(50):
+            self.reactor.callLater(second, server.requests.limit, 100)
+            self.reactor.callLater(second, server.write)
 
     def test_silence_after_answers(self) -> None:
         """A connection that goes silent in the middle is left, and the rest arrives over another."""
@@ -752,7 +825,7 @@ class StartTests(FaultCase):
         class Brief(ProviderAPIServer):
             def handshakeCompleted(self) -> None:
                 super().handshakeCompleted()
-                self.transport.loseConnection()
+                self.close()
 
         def build() -> Brief:
             simulator = self.simulator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import pickle
 import string
@@ -16,6 +17,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from txapns import notification
 from txapns.errors import InvalidNotification, InvalidPayload
 from txapns.notification import Notification, Priority, PushType
+from txapns.result import Accepted
+from txapns.testing import MemorySimulator
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(),
@@ -69,6 +72,12 @@ class VocabularyTests(SynchronousTestCase):
         self.assertEqual(sorted(PushType), words)
         self.assertEqual(sorted(map(str, PushType)), words)
         self.assertEqual(f"{PushType.ALERT}", "alert")
+
+    def test_push_types_survive(self) -> None:
+        """A push type is found by its word, and is itself after pickling and copying."""
+        for push_type in PushType:
+            found = [PushType(str(push_type)), pickle.loads(pickle.dumps(push_type)), copy.copy(push_type)]
+            self.assertTrue(all(each is push_type for each in found))
 
     def test_priorities(self) -> None:
         """There are three priorities."""
@@ -159,8 +168,14 @@ class DefaultTests(SynchronousTestCase):
         self.assertEqual((made.push_type, made.priority), ("voip", None))
         made = Notification(content_available=True, priority=10)
         self.assertEqual((made.push_type, made.priority), ("background", 10))
-        made = Notification(alert="Hello", push_type=PushType.BACKGROUND)
-        self.assertEqual((made.push_type, made.priority), ("background", None))
+        made = Notification(payload={}, push_type="background", priority=Priority.IMMEDIATE)
+        self.assertEqual((made.push_type, made.priority), ("background", 10))
+
+    def test_given_background(self) -> None:
+        """A background push has priority 5 also where its push type is given; APNs would take none for 10."""
+        for word in ("background", PushType.BACKGROUND):
+            made = Notification(alert="Hello", push_type=word)
+            self.assertEqual((made.push_type, made.priority), ("background", 5))
 
 
 class ExpirationTests(SynchronousTestCase):
@@ -294,9 +309,9 @@ class ValueTests(SynchronousTestCase):
     @given(notifications, fields)
     def test_with_topic(self, made: Notification, topic: str) -> None:
         """A copy for another topic differs in the topic alone, and shares the body."""
-        copy = made.with_topic(topic)
-        self.assertEqual(copy.to_dict(), {**made.to_dict(), "topic": topic})
-        self.assertIs(copy.body, made.body)
+        other = made.with_topic(topic)
+        self.assertEqual(other.to_dict(), {**made.to_dict(), "topic": topic})
+        self.assertIs(other.body, made.body)
 
     def test_with_unfit_topic(self) -> None:
         """The copy's topic is checked like any other."""
@@ -305,8 +320,8 @@ class ValueTests(SynchronousTestCase):
     @given(notifications, st.integers(0, pickle.HIGHEST_PROTOCOL))
     def test_pickle(self, made: Notification, protocol: int) -> None:
         """Notifications survive pickling, by any of the protocols."""
-        copy = pickle.loads(pickle.dumps(made, protocol))
-        self.assertEqual((copy, hash(copy), copy.headers()), (made, hash(made), made.headers()))
+        other = pickle.loads(pickle.dumps(made, protocol))
+        self.assertEqual((other, hash(other), other.headers()), (made, hash(made), made.headers()))
 
     @given(notifications)
     def test_dictionary_round_trip(self, made: Notification) -> None:
@@ -370,6 +385,215 @@ class DictionaryTests(SynchronousTestCase):
     def test_refused_payload(self) -> None:
         """A payload that is not a JSON object is refused as such."""
         self.assertRaises(InvalidPayload, Notification.from_dict, {"payload": "[]"})
+
+
+APP = "com.example.app"
+NOW = 1_700_000_000
+TOMORROW = datetime.fromtimestamp(NOW + 86_400, timezone.utc)
+MDM_TOPIC = "com.apple.mgmt.External.0e5d3a1c"
+
+# Every kind: a class method, its arguments, and the push type, topic and payload that Apple's tables ask for.
+KINDS: list[tuple[str, tuple[Any, ...], dict[str, Any], str, str | None, dict[str, Any]]] = [
+    ("alert", (), {"body": "Your move"}, "alert", None, {"aps": {"alert": {"body": "Your move"}}}),
+    ("background", (), {"extra": {"game": 1}}, "background", None, {"aps": {"content-available": 1}, "game": 1}),
+    ("location", (APP,), {}, "location", f"{APP}.location-query", {"aps": {}}),
+    ("location", (APP, {"who": "Ann"}), {}, "location", f"{APP}.location-query", {"who": "Ann"}),
+    ("voip", (APP, {"caller": "Ann"}), {}, "voip", f"{APP}.voip", {"caller": "Ann"}),
+    ("complication", (APP, '{"steps":9}'), {}, "complication", f"{APP}.complication", {"steps": 9}),
+    (
+        "fileprovider",
+        (APP, "NSFileProviderWorkingSetContainerItemIdentifier", "work"),
+        {},
+        "fileprovider",
+        f"{APP}.pushkit.fileprovider",
+        {"container-identifier": "NSFileProviderWorkingSetContainerItemIdentifier", "domain": "work"},
+    ),
+    ("mdm", ("magic",), {}, "mdm", None, {"mdm": "magic"}),
+    ("mdm", ("magic",), {"topic": MDM_TOPIC}, "mdm", MDM_TOPIC, {"mdm": "magic"}),
+    (
+        "live_activity_start",
+        (APP,),
+        {
+            "attributes_type": "Game",
+            "attributes": {"home": "A"},
+            "content_state": {"score": 0},
+            "alert": {"title": "Kick-off", "sound": "whistle.caf"},
+            "input_push_token": True,
+        },
+        "liveactivity",
+        f"{APP}.push-type.liveactivity",
+        {
+            "aps": {
+                "event": "start",
+                "timestamp": NOW,
+                "attributes-type": "Game",
+                "attributes": {"home": "A"},
+                "content-state": {"score": 0},
+                "alert": {"title": "Kick-off", "sound": "whistle.caf"},
+                "input-push-token": 1,
+            }
+        },
+    ),
+    (
+        "live_activity_update",
+        (APP, {"score": 1}),
+        {"stale_date": timedelta(minutes=1), "relevance_score": 75},
+        "liveactivity",
+        f"{APP}.push-type.liveactivity",
+        {
+            "aps": {
+                "event": "update",
+                "timestamp": NOW,
+                "content-state": {"score": 1},
+                "stale-date": NOW + 60,
+                "relevance-score": 75,
+            }
+        },
+    ),
+    (
+        "live_activity_end",
+        (APP, {"score": 2}),
+        {"dismissal_date": TOMORROW, "timestamp": 1_699_999_990.5},
+        "liveactivity",
+        f"{APP}.push-type.liveactivity",
+        {
+            "aps": {
+                "event": "end",
+                "timestamp": 1_699_999_990,
+                "content-state": {"score": 2},
+                "dismissal-date": NOW + 86_400,
+            }
+        },
+    ),
+    (
+        "live_activity_end",
+        (APP,),
+        {},
+        "liveactivity",
+        f"{APP}.push-type.liveactivity",
+        {"aps": {"event": "end", "timestamp": NOW}},
+    ),
+    ("push_to_talk", (APP, {"activeSpeaker": "Ann"}), {}, "pushtotalk", f"{APP}.voip-ptt", {"activeSpeaker": "Ann"}),
+    (
+        "push_to_talk",
+        (APP,),
+        {"ptt_push_type": "service-update"},
+        "pushtotalk",
+        f"{APP}.voip-ptt",
+        {"aps": {"ptt-push-type": "service-update"}},
+    ),
+    ("widgets", (APP,), {}, "widgets", f"{APP}.push-type.widgets", {"aps": {"content-changed": True}}),
+    ("controls", (APP,), {}, "controls", f"{APP}.push-type.controls", {"aps": {"content-changed": True}}),
+]
+
+
+class KindTests(SynchronousTestCase):
+    """The class methods that make notifications of each kind."""
+
+    def setUp(self) -> None:
+        """Stop the clock."""
+        self.patch(notification, "_now", lambda: NOW + 0.75)
+
+    def make(self, method: str, *arguments: Any, **keywords: Any) -> Notification:
+        """Call a class method."""
+        made = getattr(Notification, method)(*arguments, **keywords)
+        assert isinstance(made, Notification)
+        return made
+
+    def test_every_kind(self) -> None:
+        """Push type, topic and payload are those of Apple's tables."""
+        for method, arguments, keywords, *expected in KINDS:
+            made = self.make(method, *arguments, **keywords)
+            # As JSON, for 1 and true are equal in Python.
+            found, expected[2] = (
+                json.dumps(payload, sort_keys=True) for payload in (json.loads(made.body), expected[2])
+            )
+            self.assertEqual([made.push_type, made.topic, found], expected, method)
+
+    def test_table_is_complete(self) -> None:
+        """The table has all push types, and every class method that makes a notification but from_dict."""
+        self.assertEqual({push_type for _, _, _, push_type, *_ in KINDS}, set(PushType))
+        methods = {name for name, member in vars(Notification).items() if isinstance(member, classmethod)}
+        public = {name for name in methods if not name.startswith("_")}
+        self.assertEqual({method for method, *_ in KINDS}, public - {"from_dict"})
+
+    def test_urgency(self) -> None:
+        """Background pushes have priority 5, calls and talk are sent at once or never, the rest is left to APNs."""
+        expected = {"background": (5, None), "voip": (10, 0), "pushtotalk": (10, 0)}
+        for method, arguments, keywords, push_type, *_ in KINDS:
+            made = self.make(method, *arguments, **keywords)
+            self.assertEqual((made.priority, made.expiration), expected.get(push_type, (None, None)), method)
+
+    def test_fields(self) -> None:
+        """Every kind takes the header fields, and what is given stands."""
+        fields = {
+            "topic": "t",
+            "push_type": "new",
+            "priority": 1,
+            "expiration": NOW,
+            "collapse_id": "c",
+            "apns_id": "a",
+        }
+        for method, arguments, keywords, *_ in KINDS:
+            made = self.make(method, *arguments, **{**keywords, **fields})
+            self.assertEqual(made.to_dict(), {"payload": made.body.decode(), **fields}, method)
+
+    def test_none_stands(self) -> None:
+        """A default can also be taken away."""
+        made = Notification.voip(APP, {"caller": "Ann"}, topic=None, priority=None, expiration=None)
+        self.assertEqual(made.headers(), ((b"apns-push-type", b"voip"),))
+        made = Notification.live_activity_end(APP, timestamp=None)
+        self.assertEqual(made.body, b'{"aps":{"event":"end"}}')
+
+    def test_accepted(self) -> None:
+        """The simulator, which has a table of its own, accepts every kind."""
+        simulator = MemorySimulator(topic=APP)
+        client = simulator.client()
+        for method, arguments, keywords, *_ in KINDS:
+            made = self.make(method, *arguments, **{**keywords, "expiration": 0})
+            if made.topic != MDM_TOPIC:
+                outcome = simulator.result(client.send_one(made, "aa" * 32))
+                self.assertIsInstance(outcome, Accepted, method)
+
+    def test_alert_keys(self) -> None:
+        """Each keyword of an alert becomes its key; the other keywords stay beside it."""
+        text: dict[str, Any] = {
+            "title": "Chess",
+            "subtitle": "Game 4711",
+            "body": "Your move",
+            "launch-image": "move.png",
+            "title-loc-key": "TITLE",
+            "title-loc-args": ["a"],
+            "subtitle-loc-key": "SUBTITLE",
+            "subtitle-loc-args": ["b"],
+            "loc-key": "BODY",
+            "loc-args": ["c", "d"],
+        }
+        keywords = {key.replace("-", "_"): value for key, value in text.items()}
+        sound = {"critical": 1, "name": "default", "volume": 0.5}
+        made = Notification.alert(**keywords, sound=sound, badge=0, extra={"game": 4711})
+        self.assertEqual(json.loads(made.body), {"aps": {"alert": text, "badge": 0, "sound": sound}, "game": 4711})
+
+    def test_alert_without_text(self) -> None:
+        """An alert that says nothing may still sound or badge; it has no empty text."""
+        self.assertEqual(Notification.alert(badge=3, title=None).body, b'{"aps":{"badge":3}}')
+
+    def test_times(self) -> None:
+        """Each time of a Live Activity is refused by its own name."""
+        naive = datetime(2030, 1, 1)  # noqa: DTZ001
+        for name in ("timestamp", "stale_date", "dismissal_date"):
+            error = self.assertRaises(InvalidNotification, Notification.live_activity_end, APP, **{name: naive})
+            self.assertEqual(str(error), f"{name} is a datetime without a time zone; it must have one")
+
+    def test_unknown_keyword(self) -> None:
+        """A misspelt keyword is a TypeError for kinds too."""
+        for method in ("alert", "background"):
+            error = self.assertRaises(TypeError, getattr(Notification, method), allert="Hello")
+            self.assertIn("allert", str(error))
+
+    def test_no_bundle_identifier(self) -> None:
+        """Without a bundle identifier there is no topic to make, rather than a wrong one."""
+        self.assertRaises(TypeError, Notification.voip, None, {"caller": "Ann"})
 
 
 class NamesTests(SynchronousTestCase):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import json
+import re
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from types import MappingProxyType
@@ -51,6 +51,7 @@ KEYS: list[tuple[str, object, str]] = [
     ("content_changed", False, "{}"),
     ("url_args", ["a", "b"], '{"url-args":["a","b"]}'),
     ("url_args", (), '{"url-args":[]}'),
+    ("ptt_push_type", "service-update", '{"ptt-push-type":"service-update"}'),
 ]
 
 # The keys of an alert, each with a value of its JSON type.
@@ -100,14 +101,29 @@ class ApsTests(SynchronousTestCase):
         self.assertEqual(made, [(keyword, value, f'{{"aps":{aps_json}}}') for keyword, value, aps_json in KEYS])
 
     def test_table_is_complete(self) -> None:
-        """The table above and the type for those who pass keywords on name the function's keywords."""
-        keywords = set(inspect.signature(aps).parameters)
-        self.assertEqual(keywords, {keyword for keyword, _, _ in KEYS} | {"extra"})
-        self.assertEqual(keywords, set(payload.Keywords.__annotations__))
+        """The table above has all keywords, and each is explained."""
+        keywords = list(payload.Keywords.__annotations__)
+        self.assertEqual(set(keywords), {keyword for keyword, _, _ in KEYS} | {"extra"})
+        self.assertEqual(re.findall(r":ivar (\w+):", str(payload.Keywords.__doc__)), keywords)
 
     def test_none_is_absent(self) -> None:
         """A keyword given as None leaves its key out."""
         self.assertEqual(aps(**dict.fromkeys(payload.Keywords.__annotations__)), {"aps": {}})  # type: ignore[arg-type]
+
+    def test_unknown_keyword(self) -> None:
+        """A keyword that there is not is named as Python would name it, even if it says nothing."""
+        for value in ("Hello", None):
+            error = self.assertRaises(TypeError, aps, badge=1, allert=value)
+            self.assertEqual(str(error), "aps() got an unexpected keyword argument 'allert'")
+
+    def test_order(self) -> None:
+        """Keywords make the same bytes in whatever order they are given."""
+        self.assertEqual(encode(aps(sound="a", alert="b", badge=1)), encode(aps(badge=1, alert="b", sound="a")))
+
+    def test_flags_by_truth(self) -> None:
+        """A flag is sent as Apple's table has it, whatever it was true or false by."""
+        loose: dict[str, Any] = {"content_available": 2, "mutable_content": 0, "content_changed": 1}
+        self.assertEqual(encode(aps(**loose)), b'{"aps":{"content-available":1,"content-changed":true}}')
 
     def test_alert_keys(self) -> None:
         """An alert's keys, known or not, arrive as they were given."""
@@ -120,8 +136,8 @@ class ApsTests(SynchronousTestCase):
 
     def test_unknown_aps_key(self) -> None:
         """A key of aps that has no keyword goes into aps by way of extra."""
-        extra = {"aps": {"ptt-push-type": "service-update"}, "room": 1}
-        self.assertEqual(aps(badge=1, extra=extra), {"aps": {"badge": 1, "ptt-push-type": "service-update"}, "room": 1})
+        extra = {"aps": {"new-key": "x"}, "room": 1}
+        self.assertEqual(aps(badge=1, extra=extra), {"aps": {"badge": 1, "new-key": "x"}, "room": 1})
 
     def test_extra_is_left_alone(self) -> None:
         """The caller's mapping is not changed, and need not be a dictionary."""

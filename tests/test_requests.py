@@ -150,6 +150,11 @@ class Script:
         return self.headers(stream, fields) + self.data(stream, body, end=True)
 
 
+def left(gone: Round[str]) -> tuple[list[str], list[str]]:
+    """The items that were not processed, and those that may have been."""
+    return gone.refused, [item for item, _ in gone.reset]
+
+
 def scripted(*items: str, body: bytes = BODY, **settings: int) -> tuple[RequestSender[str], Script]:
     """Start a connection whose server is a script, and send a request for each item."""
     script = Script()
@@ -493,7 +498,7 @@ class OutcomeTests(SynchronousTestCase):
         sender.data_to_send()
         sender.take()
         self.assertEqual(sender.room()[0], 999)
-        self.assertEqual(sender.abandon(), ([], ["a"]))
+        self.assertEqual(left(sender.abandon()), ([], ["a"]))
 
     def test_second_answer(self) -> None:
         """A second answer on a stream is not a second outcome."""
@@ -504,7 +509,7 @@ class OutcomeTests(SynchronousTestCase):
         sender.data_to_send()
         ledger.add(sender.take())
         self.assertEqual(ledger.settled, ["a"])
-        self.assertEqual(sender.abandon(), ([], ["b"]))
+        self.assertEqual(left(sender.abandon()), ([], ["b"]))
 
 
 class GoAwayTests(SynchronousTestCase):
@@ -564,12 +569,14 @@ class GoAwayTests(SynchronousTestCase):
         self.assertEqual((received.ready, received.accepted, received.goaway), (False, [], None))
 
     def test_debug_data(self) -> None:
-        """Debug data that is text, not UTF-8, or absent, is told as it is, and hides nothing."""
+        """Debug data that is text, not UTF-8, or absent hides nothing; it is told in one line, fit for a log."""
         for debug, reason in (
             (b"", ""),
             (b"Maximum active streams violated for this endpoint.",) * 2,
             (b"caf\xe9 \xff", "caf\N{REPLACEMENT CHARACTER} \N{REPLACEMENT CHARACTER}"),
-            (b"\x00\x01", "\x00\x01"),
+            (b"\x00\x01", ""),
+            (b'{"reason": "one\\n\\u001b[31mtwo"}', "one [31mtwo"),
+            (b"x" * 1_000, "x" * 200),
         ):
             sender, script = scripted("a")
             received = sender.receive(script.goaway(0, REFUSED, debug))
@@ -598,21 +605,21 @@ class GivingUpTests(SynchronousTestCase):
         peers = Peers()
         peers.send("a", "b")
         peers.answer(1)
-        self.assertEqual(peers.sender.abandon(), ([], ["b"]))
+        self.assertEqual(left(peers.sender.abandon()), ([], ["b"]))
         self.assertEqual(len(peers.sender), 0)
         self.assertFalse(peers.sender.open)
-        self.assertEqual(peers.sender.abandon(), ([], []))
+        self.assertEqual(left(peers.sender.abandon()), ([], []))
 
     def test_abandon_a_body_stuck_in_the_window(self) -> None:
         """What did not leave whole cannot have been processed."""
         sender, _ = scripted("a", "b", "c", body=b"x" * 30_000)
-        self.assertEqual(sender.abandon(), (["c"], ["a", "b"]))
+        self.assertEqual(left(sender.abandon()), (["c"], ["a", "b"]))
 
     def test_cancel(self) -> None:
         """Given up up to a stream, the requests free their streams as soon as the peer was told."""
         peers = Peers(10)
         peers.send("a", "b", "c")
-        self.assertEqual(peers.sender.cancel_through(3), ([], ["a", "b"]))
+        self.assertEqual(left(peers.sender.cancel_through(3)), ([], ["a", "b"]))
         peers.carry()
         self.assertEqual(peers.sender.room()[0], 9)
         peers.answer(1)
@@ -622,7 +629,7 @@ class GivingUpTests(SynchronousTestCase):
     def test_cancel_a_body_stuck_in_the_window(self) -> None:
         """A request whose body is stuck was not processed, and its octets leave the queue."""
         sender, _ = scripted("a", "b", "c", body=b"x" * 30_000)
-        self.assertEqual(sender.cancel_through(5), (["c"], ["a", "b"]))
+        self.assertEqual(left(sender.cancel_through(5)), (["c"], ["a", "b"]))
         sender.data_to_send()
         sender.take()
         self.assertEqual(sender.room(), (requests.DEFAULT_CONCURRENCY, 0))
@@ -632,9 +639,9 @@ class GivingUpTests(SynchronousTestCase):
         peers = Peers()
         peers.send("a", "b")
         peers.answer(1)
-        self.assertEqual(peers.sender.cancel_through(3), ([], ["b"]))
-        self.assertEqual(peers.sender.cancel_through(3), ([], []))
-        self.assertEqual(peers.sender.abandon(), ([], []))
+        self.assertEqual(left(peers.sender.cancel_through(3)), ([], ["b"]))
+        self.assertEqual(left(peers.sender.cancel_through(3)), ([], []))
+        self.assertEqual(left(peers.sender.abandon()), ([], []))
 
     def test_late_answer(self) -> None:
         """An answer that crosses our RST_STREAM is passed over."""
@@ -745,7 +752,9 @@ def replay(pieces: Iterable[bytes]) -> tuple[Ledger, list[str], list[str]]:
             break
         sender.data_to_send()
         ledger.add(sender.take())
-    return ledger, *sender.abandon()
+    gone = sender.abandon()
+    ledger.add(Round(accepted=gone.accepted, rejected=gone.rejected))
+    return ledger, *left(gone)
 
 
 class StreamTests(SynchronousTestCase):
@@ -981,7 +990,7 @@ class IndependentPeerTests(SynchronousTestCase):
         received = sender.receive(server.goaway(3))
         self.assertEqual(received.goaway, GoAway(3, NO_ERROR, "Shutdown"))
         self.assertEqual(received.refused, ["c"])
-        self.assertEqual(sender.abandon(), ([], ["a", "b"]))
+        self.assertEqual(left(sender.abandon()), ([], ["a", "b"]))
 
     def test_client(self) -> None:
         """The receiver and a client that we did not write understand each other, too."""

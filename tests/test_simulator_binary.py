@@ -219,6 +219,14 @@ class RefuseTests(ServerCase):
         self.check(encode_simple(DEAD, PAYLOAD), b"")
         self.assertEqual(self.reasons(), ["InvalidToken"])
 
+    def test_oversized(self) -> None:
+        """Fields of commands 0 and 1 may be as long as their lengths can say: they are refused like any too long."""
+        longest = b"x" * 65_535
+        for token, payload, status in ((TOKEN, longest, 7), (longest, longest, 5)):
+            self.check(encode_enhanced(7, 0, token, payload), error(status, 7))
+            self.check(encode_simple(token, payload), b"")
+        self.assertEqual(set(self.reasons()), {"InvalidPayloadSize", "InvalidTokenSize"})
+
     def test_before_it(self) -> None:
         """What came before the refused one, even in the same write, was accepted."""
         good = encode_framed(1, TOKEN, PAYLOAD, None, None)

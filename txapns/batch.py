@@ -67,7 +67,8 @@ def device_of(token: object) -> bytes:
         try:
             device = unhexlify(token)
         except ValueError:
-            fault = "an odd number of digits" if len(token) % 2 else "something other than hexadecimal digits"
+            odd = token.isascii() and token.isalnum() and len(token) % 2
+            fault = "an odd number of digits" if odd else "something other than hexadecimal digits"
             raise InvalidToken(f"a device token of {len(token)} characters has {fault}") from None
     elif isinstance(token, bytes):
         device = token
@@ -111,6 +112,8 @@ def triples_of(notification: Notification, tokens: Tokens) -> Iterable[Triple] |
         raise TypeError("send() takes an iterable of tokens; send_one() takes a single one")
     if isinstance(tokens, AsyncIterable):
         return _triples_of_async(notification, tokens)
+    if not isinstance(tokens, Iterable):
+        raise TypeError(f"send() takes an iterable of tokens, not {type(tokens).__name__}")
     entries = tokens.items() if isinstance(tokens, Mapping) else tokens
     return _triples_of(notification, entries)
 
@@ -195,8 +198,13 @@ class _ReadAhead(Generic[T]):
                     if len(self._ready) >= READ_AHEAD:
                         self._room = Deferred()
                         await self._room
+        except (GeneratorExit, KeyboardInterrupt, SystemExit):
+            raise
         except Exception as error:  # the caller's own, to be told to the caller
             self._error = error
+        except BaseException as error:  # so is this: asyncio's CancelledError is no Exception
+            self._error = RuntimeError(type(error).__name__)
+            self._error.__cause__ = error
         self._ended = True
         self._arrived()
 
@@ -254,9 +262,7 @@ class Sending:
         self.exhausted = False
         self._outstanding = 0
         self._accepted = 0
-        self._failed: dict[Hashable, Rejection] = {}
-        self._unsent: dict[Hashable, Unsent] = {}
-        self._uncertain: dict[Hashable, Uncertain] = {}
+        self._others: list[Rejection | Unsent | Uncertain] = []
         self.ended: APNSError | None = None
         self._token_error: Exception | None = None
         self._done = False
@@ -316,7 +322,7 @@ class Sending:
                 try:
                     device = device_of(token)
                 except InvalidToken as error:
-                    self._unsent[identifier] = Unsent(identifier, token, error, notification)
+                    self._others.append(Unsent(identifier, token, error, notification))
                     continue
                 octets -= len(notification.body)
                 taken.append(Delivery(self, identifier, token, device, notification))
@@ -355,23 +361,18 @@ class Sending:
         self, delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None
     ) -> None:
         """APNs refused it."""
-        identifier = delivery.identifier
-        self._failed[identifier] = Rejection(identifier, delivery.token, status, reason, timestamp, apns_id)
-        self._settled()
+        self._settled(Rejection(delivery.identifier, delivery.token, status, reason, timestamp, apns_id))
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
-        identifier = delivery.identifier
-        self._unsent[identifier] = Unsent(identifier, delivery.token, error, delivery.notification)
-        self._settled()
+        self._settled(Unsent(delivery.identifier, delivery.token, error, delivery.notification))
 
     def uncertain(self, delivery: Delivery, error: Exception) -> None:
         """Nobody can tell."""
-        identifier = delivery.identifier
-        self._uncertain[identifier] = Uncertain(identifier, delivery.token, error, delivery.notification)
-        self._settled()
+        self._settled(Uncertain(delivery.identifier, delivery.token, error, delivery.notification))
 
-    def _settled(self) -> None:
+    def _settled(self, outcome: Rejection | Unsent | Uncertain) -> None:
+        self._others.append(outcome)
         self._outstanding -= 1
         self._check_done()
 
@@ -383,11 +384,12 @@ class Sending:
         self._done = True
         if self._deadline is not None and self._deadline.active():
             self._deadline.cancel()
-        batch = Batch(self._accepted, self._failed, self._unsent, self._uncertain, self._resend)
+        batch = Batch(self._accepted, self._others, self._resend)
         if self._token_error is None:
             self._result.callback(batch)
             return
-        failed = TokensFailed(f"the iterable of tokens raised {type(self._token_error).__name__}", batch)
+        what = f"{type(self._token_error).__name__}: {self._token_error}".removesuffix(": ")
+        failed = TokensFailed(f"the iterable of tokens raised {what}", batch)
         failed.__cause__ = self._token_error
         self._result.errback(failed)
 

@@ -3,12 +3,12 @@ The ``txapns`` command: send notifications from the shell, or play Apple's serve
 
 ``txapns send`` exits with
 
-=  ==========================================================================================
+=  ============================================================================================
 0  every notification was accepted
 1  some were refused or not sent, or nobody can tell; they are listed
-2  the command line, a file it names, or the credential cannot be used; nothing was sent
-3  no connection to the gateway came about, or it turned our certificate away; all are unsent
-=  ==========================================================================================
+2  the command line, a file it names or the credential cannot be used; nothing was accepted
+3  the gateway could not be reached; nothing was sent
+=  ============================================================================================
 
 It writes what did not go well to standard output, and a summary as the last line: a table on a terminal, plain lines
 elsewhere, JSON lines with ``--json``. The progress bar is drawn on standard error, and on a terminal only.
@@ -25,14 +25,15 @@ from contextlib import contextmanager, suppress
 from datetime import timedelta
 from operator import attrgetter
 from pathlib import Path
-from threading import Thread
 from typing import IO, Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError, ReactorNotRunning
+from twisted.internet.error import CannotListenError, ConnectionDone, ReactorNotRunning
+from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
 from txapns import __version__, reasons
 from txapns.client import APNSClient
@@ -41,7 +42,7 @@ from txapns.errors import CredentialRefused, LocalError, TokensFailed, Transport
 from txapns.gateway import Gateway
 from txapns.notification import Notification
 from txapns.result import Batch, Rejection, Uncertain, Unsent
-from txapns.simulator.service import SimulatorService, read_dead
+from txapns.simulator.service import FLAGS, NUMBERS, SimulatorService, read_dead
 
 try:
     import click
@@ -66,7 +67,6 @@ REDRAW = 0.1
 #: How many rows the table of failures has at the most: who wants to see more takes the JSON.
 ROWS = 100
 
-_PORT = click.IntRange(0, 65_535)
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
@@ -132,10 +132,22 @@ def _dead(context: click.Context, parameter: click.Parameter, path: Path | None)
         raise click.BadParameter(str(error)) from None
 
 
-@main.command()
-@click.option("--http2", type=_PORT, default=0, metavar="PORT", help="The port of the HTTP/2 provider API.")
-@click.option("--binary", type=_PORT, default=0, metavar="PORT", help="The port of the enhanced binary protocol.")
-@click.option("--feedback", type=_PORT, default=0, metavar="PORT", help="The port of the feedback service.")
+@main.command(
+    params=[
+        *(
+            click.Option(
+                [f"--{number.name}"],
+                type=click.IntRange(number.least, number.most),
+                default=number.default,
+                show_default=True,
+                metavar="N",
+                help=number.help,
+            )
+            for number in NUMBERS
+        ),
+        *(click.Option([f"--{name}"], is_flag=True, help=words) for name, words in FLAGS.items()),
+    ]
+)
 @click.option(
     "--state",
     type=click.Path(file_okay=False, path_type=Path),
@@ -147,28 +159,11 @@ def _dead(context: click.Context, parameter: click.Parameter, path: Path | None)
     "--dead", type=_FILE, callback=_dead, metavar="FILE", help="Tokens whose devices are gone, one hex token a line."
 )
 @click.option("--topic", default="com.example.app", show_default=True, help="The app's bundle id.")
-@click.option(
-    "--delay-ms",
-    type=click.IntRange(0, 3_600_000),
-    default=0,
-    metavar="N",
-    help="How long an answer takes, in milliseconds.",
-)
-@click.option(
-    "--max-concurrent-streams",
-    type=click.IntRange(1, 2**31 - 1),
-    default=1_000,
-    show_default=True,
-    metavar="N",
-    help="How many requests a connection may have under way.",
-)
-@click.option("--tls12", is_flag=True, help="Speak TLS 1.2 at the most.")
-@click.option("--no-tickets", is_flag=True, help="Give out no TLS session tickets.")
 def simulate(**options: Any) -> None:
     """
     Play Apple's servers on loopback until a signal ends it.
 
-    Port 0, which is the default, picks a free one. When it listens, it prints one line of JSON with the ports and the
+    When it listens, it prints one line of JSON with the ports and the
     names of the files in the state directory; at its end one with what it received, accepted and rejected.
     """
 
@@ -256,8 +251,8 @@ def send(
     """
     Send one notification to many devices, and list those it did not go to by the numbers of their lines.
 
-    It exits with 0 if all were accepted, 1 if some were not, 2 if an option or a file cannot be used, and 3 if the
-    gateway could not be reached or turned the certificate away.
+    It exits with 0 if all were accepted, 1 if some were not, 2 if an option, a file or the credential cannot be used,
+    and 3 if the gateway could not be reached.
     """
     try:
         server = _gateway(gateway, trust_root, barrier)
@@ -315,12 +310,15 @@ def _payload(alert: str | None, payload: Path | None) -> bytes | None:
     return None if payload is None else payload.read_bytes()
 
 
+# The tokens
+
+
+@implementer(IReadDescriptor)
 class _Lines:
     """
     The device tokens in a file, each with the number of its line, read only as far as they are asked for.
 
-    The file may be a pipe that is silent for long. So each read has a thread of its own, which holds up neither the
-    reactor nor, being a daemon, the end of the process.
+    The file may be a pipe that is silent for long, so the reactor tells when there is something to read.
 
     :param reactor: the reactor.
     :param file: the file, of which nothing has been read; only its descriptor is used.
@@ -348,7 +346,8 @@ class _Lines:
     def end(self) -> None:
         """Give out no more."""
         self._ended = True
-        self._arrived(self._arriving, b"")
+        self._reactor.removeReader(self)
+        self._arrived(b"")
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, str]]:
         """Give pairs of line number and token; blank lines and comments count as lines."""
@@ -374,24 +373,44 @@ class _Lines:
                 yield self.number, token.decode("utf-8", "backslashreplace")
 
     def _read(self) -> Deferred[bytes]:
-        arriving: Deferred[bytes] = Deferred()
-        self._arriving = arriving
+        self._arriving = Deferred()
         if self._ended:
-            arriving.callback(b"")
+            self._arrived(b"")
+        elif self.size is None:
+            self._reactor.addReader(self)
         else:
-            Thread(target=self._read_blocking, args=(arriving,), daemon=True).start()
-        return arriving
+            self.doRead()  # a regular file keeps nobody waiting, and not every reactor would take it
+        return self._arriving
 
-    def _read_blocking(self, arriving: Deferred[bytes]) -> None:
+    def _arrived(self, result: bytes | Failure) -> None:
+        if not self._arriving.called:
+            self._arriving.callback(result)
+
+    # IReadDescriptor
+
+    def fileno(self) -> int:
+        """The file's descriptor."""
+        return self._file.fileno()
+
+    def logPrefix(self) -> str:
+        """What the reactor calls it in its log."""
+        return "tokens"
+
+    def doRead(self) -> None:
+        """There is something to read, or the end."""
+        self._reactor.removeReader(self)
         try:
-            result: bytes | Failure = os.read(self._file.fileno(), CHUNK)
+            result: bytes | Failure = os.read(self.fileno(), CHUNK)
         except OSError:
             result = Failure()
-        self._reactor.callFromThread(self._arrived, arriving, result)
+        self._arrived(result)
 
-    def _arrived(self, arriving: Deferred[bytes], result: bytes | Failure) -> None:
-        if not arriving.called:  # it is when the end came first
-            arriving.callback(result)
+    def connectionLost(self, reason: Failure) -> None:
+        """Whoever wrote to the pipe closed it, or the reactor cannot watch such a file."""
+        self._arrived(b"" if reason.check(ConnectionDone) else reason)
+
+
+# The sending
 
 
 @attrs.frozen
@@ -406,11 +425,7 @@ class _Sent:
 async def _send(
     reactor: Any, client: APNSClient, notification: Notification, lines: _Lines, asked: Deferred[None]
 ) -> _Sent:
-    interrupted = False
-
     def interrupt(_: None) -> None:
-        nonlocal interrupted
-        interrupted = True
         lines.end()
         client.close()
 
@@ -424,7 +439,7 @@ async def _send(
             assert isinstance(error.batch, Batch)
             batch = error.batch
             complaint = f"the tokens after line {lines.number} could not be read: {error.__cause__}"
-    if interrupted:
+    if asked.called:
         complaint = f"interrupted; the tokens after line {lines.number} were not read"
     seconds = reactor.seconds() - began
     await client.close()
@@ -436,10 +451,19 @@ def _status(sent: _Sent) -> int:
     batch = sent.batch
     if batch.accepted == batch.total:
         return ALL_ACCEPTED if sent.complaint is None else SOME_NOT
-    if batch.accepted or batch.failed or batch.uncertain:
+    if batch.accepted:
         return SOME_NOT
-    unreached = any(isinstance(left.error, (TransportError, CredentialRefused)) for left in batch.unsent.values())
-    return UNREACHED if unreached else SOME_NOT
+    if _credential_refused(batch):
+        return UNUSABLE
+    unreached = any(isinstance(left.error, TransportError) for left in batch.unsent.values())
+    return UNREACHED if unreached and not batch.failed and not batch.uncertain else SOME_NOT
+
+
+def _credential_refused(batch: Batch) -> bool:
+    """Whether it was the credential that the gateway refused, with the first notification or with none."""
+    actions = {reasons.action(rejection.status, rejection.reason) for rejection in batch.failed.values()}
+    errors = (left.error for left in batch.unsent.values())
+    return reasons.Action.CREDENTIAL in actions or any(isinstance(error, CredentialRefused) for error in errors)
 
 
 @contextmanager

@@ -4,6 +4,7 @@ What a program uses: an :class:`APNSClient` for each app, or a :class:`Session` 
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterable, Hashable, Iterable
 from typing import TypeVar
 
@@ -12,8 +13,8 @@ from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from txapns.batch import Sending, SingleSending, Token, Tokens, Triple, changed, triples_of
-from txapns.credentials import Certificate, Credential
-from txapns.errors import APNSError, ClientClosed
+from txapns.credentials import Certificate, Credential, ProviderToken
+from txapns.errors import APNSError, ClientClosed, CredentialError
 from txapns.gateway import Gateway
 from txapns.notification import Notification
 from txapns.pool import Pool
@@ -59,6 +60,7 @@ class APNSClient:
         when needed; ``None`` for never.
     :raises InvalidGateway: the gateway is not understood.
     :raises InvalidNotification: the topic cannot stand in a request.
+    :raises ValueError: a timeout is not a positive number.
     :raises CredentialError: the gateway's protocol has no use for this credential.
     """
 
@@ -72,6 +74,10 @@ class APNSClient:
         timeout: float = 30.0,
         idle_timeout: float | None = 600.0,
     ) -> None:
+        if not isinstance(credential, (Certificate, ProviderToken)):
+            raise CredentialError(f"a credential is a Certificate or a ProviderToken, not {type(credential).__name__}")
+        if not 0 < timeout < math.inf or not (idle_timeout is None or 0 < idle_timeout < math.inf):
+            raise ValueError("timeout and idle_timeout are positive numbers of seconds")
         self.gateway = Gateway.parse(gateway)
         self.credential = credential
         self._reactor = reactor
@@ -95,9 +101,8 @@ class APNSClient:
         :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
         """
-        notification = self._with_topic(notification)
         try:
-            triples = triples_of(notification, tokens)
+            triples = triples_of(self._with_topic(notification), tokens)
         except TypeError as error:
             return fail(error)
         return self._send(triples, deadline)
@@ -132,7 +137,7 @@ class APNSClient:
             return fail(closed)
         try:
             return SingleSending(self._pool).start(self._with_topic(notification), token).addBoth(self.touch)
-        except APNSError as error:
+        except (APNSError, TypeError) as error:
             return fail(error)
 
     def status(self) -> ClientStatus:
@@ -177,6 +182,8 @@ class APNSClient:
         closed = self._refuse_if_closed()
         if closed is not None:
             return fail(closed)
+        if deadline is not None and not 0 <= deadline < math.inf:
+            return fail(ValueError("a deadline is a number of seconds from now, not below 0"))
         return Sending(self._reactor, self._pool, triples, self._resend, deadline).start().addBoth(self.touch)
 
     def _resend(self, again: list[Unsent | Uncertain]) -> Deferred[Batch]:
@@ -187,6 +194,8 @@ class APNSClient:
         return None if self._closed is None else ClientClosed("the client is closed")
 
     def _with_topic(self, notification: Notification) -> Notification:
+        if not isinstance(notification, Notification):
+            raise TypeError(f"this takes a Notification, not {type(notification).__name__}")
         if self._topic is None or notification.topic is not None:
             return notification
         return notification.with_topic(self._topic)

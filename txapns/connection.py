@@ -62,6 +62,9 @@ __all__ = ["Connection"]
 
 _log = Logger()
 
+#: A session that lasted less than this is a brief one, in seconds.
+BRIEF = 1.0
+
 
 class _Life(Protocol):
     """The inputs of the machine."""
@@ -216,6 +219,8 @@ class Connection:
         self._events = events
         self._idle_timeout = idle_timeout
         self._used = 0.0
+        self._since = 0.0
+        self._brief = False
         self._idle: IDelayedCall | None = None
         self._leaving: set[ISession] = set()
         self._gone: list[Deferred[None]] = []
@@ -286,7 +291,7 @@ class Connection:
 
     def unopened(self, reason: Failure) -> None:
         """It was not."""
-        if not reason.check(neterror.ConnectingCancelledError, CancelledError):
+        if self.state != "stopped" and not reason.check(neterror.ConnectingCancelledError, CancelledError):
             error = self._explain(reason)
             self._life.failed()
             self._trouble(error, isinstance(error, PeerNotVerified))
@@ -315,7 +320,7 @@ class Connection:
         """It can be used."""
         if session is self._core.session:
             self._life.ready()
-            self._used = self._clock.seconds()
+            self._used = self._since = self._clock.seconds()
             self._watch_idle()
             self._events.connection_changed()
 
@@ -349,7 +354,10 @@ class Connection:
             # It takes notifications and answers none of them, so what waits had better not follow them.
             hopeless = hopeless or (isinstance(error, AnswerTimeout) and not session.proved)
             self._cancel_idle()
-            if error is None or (announced and session.proved):
+            # One brief session is followed at once; if the next is brief as well, there is no end to it.
+            brief, again = self._clock.seconds() - self._since < BRIEF, self._brief
+            self._brief = brief
+            if error is None or (announced and session.proved and not (brief and again)):
                 self._life.finished()
             else:
                 self._life.failed()

@@ -121,9 +121,10 @@ class Gateway:
         protocol, _, rest = description.partition(":")
         fields = dict(part.partition("=")[::2] for part in rest.split(":"))
         if protocol not in _PROTOCOLS or not fields.get("host") or not set(fields) <= {"host", "port"}:
+            # Whatever it is: arguments in the wrong order have put a private key here.
+            shown = repr(description) if len(description) < 80 and "\n" not in description else "this text"
             raise InvalidGateway(
-                f"{description!r} is no gateway: say production, sandbox, http2:host=NAME:port=N or "
-                "binary:host=NAME:port=N"
+                f"{shown} is no gateway: say production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
             )
         port = fields.get("port", "443" if protocol == _HTTP2 else "2195")
         if not (port.isascii() and port.isdigit()):

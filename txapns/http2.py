@@ -53,6 +53,8 @@ LOOKS = 8
 PING_AFTER = 60.0
 #: How long the answer to that may take, in seconds.
 PING_TIMEOUT = 15.0
+#: How long a connection on which requests were refused, and none accepted, is offered nothing, in seconds.
+HOLD = 1.0
 
 
 class ProviderAPIProtocol(GatewayProtocol):
@@ -89,6 +91,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._quiet = 0
         self._heard = 0.0
         self._ping: IDelayedCall | None = None
+        self._held: IDelayedCall | None = None
         self._marks: deque[int] = deque()
         self._watch = LoopingCall(self._look)
         self._watch.clock = clock
@@ -105,7 +108,7 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def room(self) -> tuple[int, int]:
         """How many requests, and how many octets of bodies, the connection would take now."""
-        if self._paused or self._draining or self._ping is not None:
+        if self._paused or self._draining or self._ping is not None or self._held is not None:
             return 0, 0
         room = self._requests.room()
         if room[0] > 0 and self._clock.seconds() - self._heard >= PING_AFTER:
@@ -138,7 +141,6 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def dataReceived(self, data: bytes) -> None:
         """Settle what was answered, then offer the room."""
-        self._quiet = 0
         self._heard = self._clock.seconds()
         if self._ping is not None:  # whatever it says, it is alive
             self._ping.cancel()
@@ -169,16 +171,18 @@ class ProviderAPIProtocol(GatewayProtocol):
         """Whatever left whole is in doubt; what did not, was not processed."""
         if self._watch.running:
             self._watch.stop()
-        if self._ping is not None:
-            self._ping.cancel()
-            self._ping = None
-        unsent, uncertain = self._requests.abandon()
-        for delivery in uncertain:
-            delivery.outcomes.uncertain(delivery, error)
-        return unsent
+        for call in (self._ping, self._held):
+            if call is not None:
+                call.cancel()
+        self._ping = self._held = None
+        gone = self._requests.abandon()
+        self._settle_given_up(gone, error)
+        return gone.refused
 
     def _write(self) -> None:
         """Send what is to be sent, and settle what ended by that: requests that turned out not to be sendable."""
+        if self._paused:
+            return  # what the peer makes us answer is not to pile up in the transport; resuming writes it
         data = self._requests.data_to_send()
         if data:
             assert self.transport is not None
@@ -222,11 +226,21 @@ class ProviderAPIProtocol(GatewayProtocol):
                 self._authorization, self._authorized_at = authorization, now
                 self._notification = None
 
+    def resumeProducing(self) -> None:
+        """What could not be written meanwhile goes first."""
+        self._paused = False
+        self._write()
+        super().resumeProducing()
+
     def _settle(self, received: Round[Delivery]) -> None:
+        if received.accepted or received.rejected or received.refused or received.reset:
+            self._quiet = 0
         for delivery, headers in received.accepted:
             delivery.outcomes.accepted(delivery, headers)
         if received.accepted:
             self.prove()
+        elif received.refused and self._requests.open:
+            self._hold()
         # What was not processed waits again before anything else is reported: if the credential turns out to be
         # refused, that is the end of all that waits.
         self.hand_back(received.refused)
@@ -259,15 +273,27 @@ class ProviderAPIProtocol(GatewayProtocol):
             self.drain(CredentialRefused(reasons.text(answer.status, reason), reason))
         elif action not in (Action.RETRY, Action.RECONNECT):
             self.prove()
-        timestamp = answer.timestamp
-        delivery.outcomes.rejected(
-            delivery,
-            answer.status,
-            reason,
-            None if timestamp is None else _utc(timestamp),
-            dict(answer.headers).get(b"apns-id", b"").decode("utf-8", "replace") or None,
-        )
+        _reject(delivery, answer)
         return False
+
+    def _settle_given_up(self, gone: Round[Delivery], error: APNSError) -> None:
+        """Report what became of requests that were given up, but for those that were not processed."""
+        for delivery, headers in gone.accepted:
+            delivery.outcomes.accepted(delivery, headers)
+        for delivery, answer in gone.rejected:
+            _reject(delivery, answer)
+        for delivery, _ in gone.reset:
+            delivery.outcomes.uncertain(delivery, error)
+
+    def _hold(self) -> None:
+        """A server that does nothing but refuse is given a moment before it is offered the same again."""
+        if self._held is None:
+            self._held = self._clock.callLater(HOLD, self._resume)
+
+    def _resume(self) -> None:
+        self._held = None
+        if not self._draining:
+            self._events.session_room(self)
 
     def _renewed(self) -> bool:
         """Whether the expired provider token gave way to a newer one."""
@@ -289,18 +315,28 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._marks.append(self._requests.last_stream)
         if len(self._marks) <= LOOKS:
             return
-        unsent, uncertain = self._requests.cancel_through(self._marks.popleft())
-        if (unsent or uncertain) and self._quiet >= LOOKS:
-            self.drain(AnswerTimeout(f"the gateway has been silent for {self._timeout:g} s"))
+        gone = self._requests.cancel_through(self._marks.popleft())
+        if (gone.refused or gone.reset) and self._quiet >= LOOKS:
+            self.drain(AnswerTimeout(f"the gateway has answered nothing for {self._timeout:g} s"))
         self._write()
         error = AnswerTimeout(f"no answer came within {self._timeout:g} s")
-        for delivery in uncertain:
-            delivery.outcomes.uncertain(delivery, error)
-        for delivery in unsent:
+        self._settle_given_up(gone, error)
+        for delivery in gone.refused:
             delivery.outcomes.unsent(delivery, error)
         if not self._draining:
             self._events.session_room(self)
         self._conclude()
+
+
+def _reject(delivery: Delivery, answer: Answer) -> None:
+    timestamp = answer.timestamp
+    delivery.outcomes.rejected(
+        delivery,
+        answer.status,
+        answer.reason,
+        None if timestamp is None else _utc(timestamp),
+        dict(answer.headers).get(b"apns-id", b"").decode("utf-8", "replace") or None,
+    )
 
 
 def _utc(seconds: float) -> datetime | None:

@@ -16,6 +16,14 @@ Its fields are those of a provider API request::
 Nothing here refuses what APNs itself can refuse. An unknown push type, a priority of 7 or a malformed topic goes out as
 it is, so that what Apple adds next year works today. Only what cannot stand in a request at all is an error here.
 
+Each kind of notification has a class method, which knows the push type, the suffix of the topic, and the payload's
+shape. These are defaults as well: every one of them takes the keywords of :class:`Notification` besides, and a keyword
+that is given stands, be it ``None``. Two rules about the topic:
+
+- A kind with a suffix of its own takes the app's bundle identifier first, and makes the topic of both. A client's
+  default topic is used as it is, without any suffix, so it could not do here.
+- A kind without one (alert, background, mdm) leaves the topic to the client, unless ``topic`` is given.
+
 Source: Apple, "Sending notification requests to APNs".
 """
 
@@ -27,9 +35,9 @@ import operator
 import re
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
 
 import attrs
 
@@ -41,8 +49,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Notification", "Priority", "PushType"]
 
-# The clock that resolves an expiration "from now"; a name of its own for tests to patch.
+# The clock that resolves a time "from now"; a name of its own for tests to patch.
 _now = time.time
+
+_Payload: TypeAlias = "Mapping[str, object] | str | bytes"
 
 # RFC 9113, section 8.2.1: a value with one of these makes the request malformed, and many a peer then closes the
 # connection, with everyone's notifications on it. Surrogates have no encoding in UTF-8.
@@ -61,7 +71,20 @@ class Priority(enum.IntEnum):
 
 
 class PushType(str, enum.Enum):
-    """The kinds of notification, in the words of the ``apns-push-type`` field. Each compares equal to its text."""
+    """
+    The kinds of notification, in the words of the ``apns-push-type`` field. Each compares equal to its text.
+
+    :ivar suffix: what the topic has after the app's bundle identifier.
+    """
+
+    suffix: str
+
+    def __new__(cls, word: str, suffix: str = "") -> PushType:
+        """Make a member of its word, and keep the suffix beside it."""
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.suffix = suffix
+        return member
 
     # Without this, str() and format() give "PushType.ALERT", the latter depending on the version of Python.
     __str__ = str.__str__
@@ -70,34 +93,78 @@ class PushType(str, enum.Enum):
     ALERT = "alert"
     #: Wakes the app unseen; priority 5 only.
     BACKGROUND = "background"
-    #: Asks the app's location extension; topic with ``.location-query``.
-    LOCATION = "location"
-    #: A call; topic with ``.voip``.
-    VOIP = "voip"
-    #: Updates a watch face; topic with ``.complication``.
-    COMPLICATION = "complication"
-    #: Tells a file provider of changes; topic with ``.pushkit.fileprovider``.
-    FILEPROVIDER = "fileprovider"
+    #: Asks the app's location extension.
+    LOCATION = "location", ".location-query"
+    #: A call.
+    VOIP = "voip", ".voip"
+    #: Updates a watch face.
+    COMPLICATION = "complication", ".complication"
+    #: Tells a file provider of changes.
+    FILEPROVIDER = "fileprovider", ".pushkit.fileprovider"
     #: Makes a managed device contact its server; the topic is the UID of the MDM push certificate.
     MDM = "mdm"
-    #: Starts, updates or ends a Live Activity; topic with ``.push-type.liveactivity``.
-    LIVEACTIVITY = "liveactivity"
-    #: Wakes a Push to Talk app; topic with ``.voip-ptt``.
-    PUSHTOTALK = "pushtotalk"
-    #: Reloads widgets; topic with ``.push-type.widgets``.
-    WIDGETS = "widgets"
-    #: Reloads controls; topic with ``.push-type.controls``.
-    CONTROLS = "controls"
+    #: Starts, updates or ends a Live Activity.
+    LIVEACTIVITY = "liveactivity", ".push-type.liveactivity"
+    #: Wakes a Push to Talk app.
+    PUSHTOTALK = "pushtotalk", ".voip-ptt"
+    #: Reloads widgets.
+    WIDGETS = "widgets", ".push-type.widgets"
+    #: Reloads controls.
+    CONTROLS = "controls", ".push-type.controls"
+
+
+class _Fields(TypedDict, total=False):
+    """The header fields, as keywords."""
+
+    topic: str | None
+    push_type: str | None
+    priority: int | None
+    expiration: float | timedelta | datetime | None
+    collapse_id: str | None
+    apns_id: str | uuid.UUID | None
+
+
+class _Keywords(payloads.Keywords, _Fields, total=False):
+    """The keywords of a notification which is not given its payload whole."""
+
+
+class _Text(TypedDict, total=False):
+    """What an alert says, as keywords: Apple's keys with ``-`` written as ``_``."""
+
+    title: str | None
+    subtitle: str | None
+    body: str | None
+    launch_image: str | None
+    title_loc_key: str | None
+    title_loc_args: Sequence[str] | None
+    subtitle_loc_key: str | None
+    subtitle_loc_args: Sequence[str] | None
+    loc_key: str | None
+    loc_args: Sequence[str] | None
+
+
+class _Alert(_Keywords, _Text, total=False):
+    """The keywords of :meth:`Notification.alert`."""
+
+
+class _Activity(_Fields, total=False):
+    """The keywords that all notifications of a Live Activity have in common."""
+
+    timestamp: float | timedelta | datetime | None
+    stale_date: float | timedelta | datetime | None
+    relevance_score: float | None
+    extra: Mapping[str, object] | None
 
 
 @attrs.frozen(init=False)
 class Notification:
     """
-    One notification, for any number of devices, made from keywords or from a whole payload.
+    One notification, for any number of devices, made from keywords or from a whole payload; or of a kind, by one of
+    the class methods.
 
     Where no push type is given, the payload tells: ``"alert"`` if ``aps`` has alert, badge or sound, else
-    ``"background"`` if it has content-available, and then the priority is 5 unless one is given. Anything else leaves
-    the push type out.
+    ``"background"`` if it has content-available. Anything else leaves the push type out. A background push, given or
+    told, has priority 5 unless one is given.
 
     :param payload: the whole payload: a mapping, or JSON as text or UTF-8.
     :param topic: the app's bundle identifier, with the suffix of the push type; left out, the client's default.
@@ -107,7 +174,7 @@ class Notification:
         or UNIX seconds, of which a fraction is dropped; 0 for a single attempt.
     :param collapse_id: replaces an earlier notification with the same identifier; 64 bytes at most.
     :param apns_id: a UUID to know the notification by.
-    :param keywords: ``alert``, ``badge``, ``sound``, ``extra`` and the others of :func:`txapns.payload.aps`.
+    :param keywords: ``alert``, ``badge``, ``sound``, ``extra`` and the others of :class:`txapns.payload.Keywords`.
     :raises InvalidPayload: if the payload is not a JSON object.
     :raises InvalidNotification: if there are both payload and keywords, or a field cannot stand in a request.
 
@@ -149,14 +216,15 @@ class Notification:
         priority = _integer("priority", priority)
         if push_type is None:
             push_type = _derive_push_type(payload if isinstance(payload, Mapping) else payloads.decode(body))
-            if push_type == PushType.BACKGROUND and priority is None:
-                priority = Priority.CONSIDERATE.value
+        # The gateway takes an absent priority for 10, which is an error for these.
+        if push_type == PushType.BACKGROUND and priority is None:
+            priority = Priority.CONSIDERATE.value
         self.__attrs_init__(
             body,
             _text("topic", topic),
             _text("push_type", push_type),
             priority,
-            _seconds(expiration),
+            _seconds("expiration", expiration),
             _text("collapse_id", collapse_id),
             _text("apns_id", str(apns_id) if isinstance(apns_id, uuid.UUID) else apns_id),
         )
@@ -226,8 +294,262 @@ class Notification:
             raise InvalidNotification(f"the dictionary has unknown keys: {', '.join(sorted(map(repr, unknown)))}")
         return cls(**values)
 
+    @classmethod
+    def alert(cls, **keywords: Unpack[_Alert]) -> Notification:
+        """
+        Make what the user sees or hears. Source: Apple, "Generating a remote notification".
 
-_DICT_KEYS = {"payload", "topic", "push_type", "priority", "expiration", "collapse_id", "apns_id"}
+        :param title: the first line; ``subtitle`` the second, ``body`` the text.
+        :param title_loc_key: the key of a title in the app's ``Localizable.strings``; ``subtitle_loc_key`` and
+            ``loc_key`` those of subtitle and body.
+        :param title_loc_args: the texts for the placeholders of that title; ``subtitle_loc_args`` and ``loc_args``
+            those of subtitle and body.
+        :param launch_image: the launch screen to show when the user opens the app by it.
+        :param sound: a file in the app, ``"default"``, or for a critical alert a mapping such as ``{"critical": 1,
+            "name": "default", "volume": 1.0}``.
+        :param keywords: ``badge``, ``thread_id``, ``topic`` and the others of :class:`Notification`.
+        :returns: the notification.
+        """
+        given: dict[str, Any] = {**keywords}
+        text = {name.replace("_", "-"): given.pop(name, None) for name in _Text.__annotations__}
+        alert = {key: value for key, value in text.items() if value is not None}
+        return cls._of(PushType.ALERT, given, alert=alert or None)
+
+    @classmethod
+    def background(cls, **keywords: Unpack[_Keywords]) -> Notification:
+        """
+        Wake the app unseen, to fetch what is new; two or three times an hour at most, and with priority 5.
+
+        Source: Apple, "Pushing background updates to your App".
+
+        :param keywords: ``extra`` for what the app is to know, and the others of :class:`Notification`.
+        :returns: the notification.
+        """
+        return cls._of(PushType.BACKGROUND, keywords, content_available=True)
+
+    @classmethod
+    def location(cls, bundle_id: str, payload: _Payload | None = None, **keywords: Unpack[_Keywords]) -> Notification:
+        """
+        Ask the app's location extension where the device is. Needs a provider token.
+
+        Source: Apple, "Creating a location push service extension".
+
+        :param bundle_id: the app's bundle identifier, without suffix.
+        :param payload: any payload, if it is given whole.
+        :param keywords: those of :class:`Notification`; ``priority`` 5 if it need not be at once.
+        :returns: the notification.
+        """
+        return cls._for_app(PushType.LOCATION, bundle_id, keywords, payload=payload)
+
+    @classmethod
+    def voip(cls, bundle_id: str, payload: _Payload | None = None, **keywords: Unpack[_Keywords]) -> Notification:
+        """
+        Announce a call, with priority 10 and a single attempt, as a call is soon over.
+
+        Source: Apple, "Responding to VoIP Notifications from PushKit".
+
+        :param bundle_id: the app's bundle identifier, without suffix.
+        :param payload: what the app is to know of the call, in any form; up to 5120 bytes.
+        :param keywords: those of :class:`Notification`; ``expiration`` some seconds for more than one attempt.
+        :returns: the notification.
+        """
+        return cls._for_app(PushType.VOIP, bundle_id, keywords, payload=payload, **_AT_ONCE)
+
+    @classmethod
+    def complication(
+        cls, bundle_id: str, payload: _Payload | None = None, **keywords: Unpack[_Keywords]
+    ) -> Notification:
+        """
+        Update the app's complication on a watch face; 50 times a day at most.
+
+        Source: Apple, "Keeping your complications up to date".
+
+        :param bundle_id: the app's bundle identifier, without suffix.
+        :param payload: what the app is to know, in any form.
+        :param keywords: those of :class:`Notification`.
+        :returns: the notification.
+        """
+        return cls._for_app(PushType.COMPLICATION, bundle_id, keywords, payload=payload)
+
+    @classmethod
+    def fileprovider(
+        cls, bundle_id: str, container_identifier: str, domain: str, **fields: Unpack[_Fields]
+    ) -> Notification:
+        """
+        Tell a file provider that its server has changes. Needs a provider token.
+
+        Source: Apple, "Using push notifications to signal changes".
+
+        :param bundle_id: the app's bundle identifier, without suffix.
+        :param container_identifier: the folder, or ``"NSFileProviderWorkingSetContainerItemIdentifier"``.
+        :param domain: the identifier of the file provider's domain.
+        :param fields: the header fields of :class:`Notification`.
+        :returns: the notification.
+        """
+        payload = {"container-identifier": container_identifier, "domain": domain}
+        return cls._for_app(PushType.FILEPROVIDER, bundle_id, fields, payload=payload)
+
+    @classmethod
+    def mdm(cls, push_magic: str, **fields: Unpack[_Fields]) -> Notification:
+        """
+        Make a managed device contact its server. Source: Apple, "Sending MDM commands to a device".
+
+        :param push_magic: the ``PushMagic`` of the device's TokenUpdate message.
+        :param fields: the header fields of :class:`Notification`. The topic is the UID in the subject of the MDM push
+            certificate, from where the gateway takes it if neither notification nor client has one.
+        :returns: the notification.
+        """
+        return cls._of(PushType.MDM, fields, payload={"mdm": push_magic})
+
+    @classmethod
+    def live_activity_start(
+        cls,
+        bundle_id: str,
+        *,
+        attributes_type: str,
+        attributes: Mapping[str, object],
+        content_state: Mapping[str, object],
+        alert: str | Mapping[str, object] | None,
+        input_push_token: bool = False,
+        input_push_channel: str | None = None,
+        **keywords: Unpack[_Activity],
+    ) -> Notification:
+        """
+        Start a Live Activity, on a push-to-start token. Needs a provider token.
+
+        Source, here and for updates and ends: Apple, "Starting and updating Live Activities with ActivityKit push
+        notifications".
+
+        :param bundle_id: the app's bundle identifier, without suffix.
+        :param attributes_type: the name of the Swift type of the attributes.
+        :param attributes: the values that stay for the Live Activity's life.
+        :param content_state: the values that change.
+        :param alert: tells the user of the start; a text or a mapping, which may have a ``sound``. Apple requires it.
+        :param input_push_token: ask for a token to update the Live Activity by.
+        :param input_push_channel: the channel to update the Live Activity by, instead of a token.
+        :param keywords: ``timestamp``, when the state was current (now), ``stale_date``, when it will be out of date,
+            each as a datetime with a time zone, a time from now or UNIX seconds; ``relevance_score``; ``extra``; and
+            the header fields of :class:`Notification`. Priority 5 does not count against the device's budget.
+        :returns: the notification.
+        """
+        return cls._live_activity(
+            "start",
+            bundle_id,
+            keywords,
+            attributes_type=attributes_type,
+            attributes=attributes,
+            content_state=content_state,
+            alert=alert,
+            input_push_token=input_push_token,
+            input_push_channel=input_push_channel,
+        )
+
+    @classmethod
+    def live_activity_update(
+        cls,
+        bundle_id: str,
+        content_state: Mapping[str, object],
+        *,
+        alert: str | Mapping[str, object] | None = None,
+        **keywords: Unpack[_Activity],
+    ) -> Notification:
+        """
+        Update a Live Activity, on its own token.
+
+        :param bundle_id: the app's bundle identifier, without suffix.
+        :param content_state: the new state.
+        :param alert: a text or a mapping, if the user is to be told.
+        :param keywords: as for :meth:`live_activity_start`.
+        :returns: the notification.
+        """
+        return cls._live_activity("update", bundle_id, keywords, content_state=content_state, alert=alert)
+
+    @classmethod
+    def live_activity_end(
+        cls,
+        bundle_id: str,
+        content_state: Mapping[str, object] | None = None,
+        *,
+        dismissal_date: float | timedelta | datetime | None = None,
+        alert: str | Mapping[str, object] | None = None,
+        **keywords: Unpack[_Activity],
+    ) -> Notification:
+        """
+        End a Live Activity, on its own token.
+
+        :param bundle_id: the app's bundle identifier, without suffix.
+        :param content_state: the last state, which Apple advises to give.
+        :param dismissal_date: when it disappears, in the forms of a timestamp: up to four hours from now, or in the
+            past for at once; left out, the system chooses.
+        :param alert: a text or a mapping, if the user is to be told.
+        :param keywords: as for :meth:`live_activity_start`.
+        :returns: the notification.
+        """
+        return cls._live_activity(
+            "end", bundle_id, keywords, content_state=content_state, dismissal_date=dismissal_date, alert=alert
+        )
+
+    @classmethod
+    def push_to_talk(
+        cls, bundle_id: str, payload: _Payload | None = None, **keywords: Unpack[_Keywords]
+    ) -> Notification:
+        """
+        Tell a Push to Talk app who speaks, with priority 10 and a single attempt.
+
+        Source: Apple, "Creating a Push to Talk app".
+
+        :param bundle_id: the app's bundle identifier, without suffix.
+        :param payload: what the app is to know, in any form.
+        :param keywords: those of :class:`Notification`; ``ptt_push_type="service-update"`` for news of the channel.
+        :returns: the notification.
+        """
+        return cls._for_app(PushType.PUSHTOTALK, bundle_id, keywords, payload=payload, **_AT_ONCE)
+
+    @classmethod
+    def widgets(cls, bundle_id: str, **keywords: Unpack[_Keywords]) -> Notification:
+        """
+        Reload the app's widgets. Source: Apple, "Updating widgets with WidgetKit push notifications".
+
+        :param bundle_id: the app's bundle identifier, without suffix.
+        :param keywords: those of :class:`Notification`.
+        :returns: the notification.
+        """
+        return cls._for_app(PushType.WIDGETS, bundle_id, keywords, content_changed=True)
+
+    @classmethod
+    def controls(cls, bundle_id: str, **keywords: Unpack[_Keywords]) -> Notification:
+        """
+        Reload the app's controls. Source: Apple, "Updating controls locally and remotely".
+
+        :param bundle_id: the app's bundle identifier, without suffix.
+        :param keywords: those of :class:`Notification`.
+        :returns: the notification.
+        """
+        return cls._for_app(PushType.CONTROLS, bundle_id, keywords, content_changed=True)
+
+    @classmethod
+    def _of(cls, push_type: PushType, given: Mapping[str, Any], **defaults: Any) -> Notification:
+        """Make a notification of a kind from its defaults and what the caller has given instead."""
+        return cls(**{"push_type": push_type, **defaults, **given})
+
+    @classmethod
+    def _for_app(cls, push_type: PushType, bundle_id: str, given: Mapping[str, Any], **defaults: Any) -> Notification:
+        """Do the same for a kind whose topic has a suffix."""
+        return cls._of(push_type, given, topic=bundle_id + push_type.suffix, **defaults)
+
+    @classmethod
+    def _live_activity(cls, event: str, bundle_id: str, given: Mapping[str, Any], **defaults: Any) -> Notification:
+        """Do the same for an event of a Live Activity, whose times travel in the payload."""
+        values = {"event": event, "timestamp": timedelta(0), **defaults, **given}
+        for name in ("timestamp", "stale_date", "dismissal_date"):
+            values[name] = _seconds(name, values.get(name))
+        return cls._for_app(PushType.LIVEACTIVITY, bundle_id, values)
+
+
+_DICT_KEYS = {"payload", *_Fields.__annotations__}
+
+# A call, or what somebody says, is of no use later.
+_AT_ONCE = {"priority": Priority.IMMEDIATE, "expiration": 0}
 
 
 def _derive_push_type(document: Mapping[str, object]) -> str | None:
@@ -267,16 +589,16 @@ def _integer(field: str, value: Any) -> int | None:
     return number
 
 
-def _seconds(expiration: object) -> int | None:
+def _seconds(field: str, moment: object) -> int | None:
     """Turn every way to say a time into UNIX seconds."""
-    if isinstance(expiration, timedelta):
-        expiration = _now() + expiration.total_seconds()
-    elif isinstance(expiration, datetime):
-        if expiration.utcoffset() is None:
-            raise InvalidNotification("expiration is a datetime without a time zone; it must have one")
-        expiration = expiration.timestamp()
-    if isinstance(expiration, float):
-        if not math.isfinite(expiration):
-            raise InvalidNotification(f"expiration must be a time, not {expiration}")
-        expiration = int(expiration)
-    return _integer("expiration", expiration)
+    if isinstance(moment, timedelta):
+        moment = _now() + moment.total_seconds()
+    elif isinstance(moment, datetime):
+        if moment.utcoffset() is None:
+            raise InvalidNotification(f"{field} is a datetime without a time zone; it must have one")
+        moment = moment.timestamp()
+    if isinstance(moment, float):
+        if not math.isfinite(moment):
+            raise InvalidNotification(f"{field} must be a time, not {moment}")
+        moment = int(moment)
+    return _integer(field, moment)

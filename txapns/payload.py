@@ -11,22 +11,56 @@ keys beside it are the app's own::
 bytes. Lengths and values are not checked: whether a payload is too long, or a key unknown, is the gateway's to say.
 
 Sources: Apple, "Generating a remote notification" (the table of keys), "Starting and updating Live Activities with
-ActivityKit push notifications", "Updating widgets with WidgetKit push notifications".
+ActivityKit push notifications", "Updating widgets with WidgetKit push notifications", and for ``ptt-push-type`` its
+developer forums.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import NoReturn, TypedDict
+from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 from txapns.errors import InvalidPayload
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 __all__ = ["Keywords", "aps", "decode", "encode"]
 
 
 class Keywords(TypedDict, total=False):
-    """The keywords of :func:`aps`, for functions that pass them on."""
+    """
+    The keywords of :func:`aps` and so of :class:`~txapns.Notification`: Apple's keys with ``-`` written as ``_``.
+
+    :ivar alert: the text, or a mapping with the keys ``title``, ``subtitle``, ``body``, ``launch-image``, their
+        ``…loc-key`` and ``…loc-args``; passed as it is.
+    :ivar badge: the number on the app's icon; 0 removes it.
+    :ivar sound: a file in the app, ``"default"``, or for a critical alert a mapping with ``critical``, ``name`` and
+        ``volume``.
+    :ivar thread_id: what groups notifications with each other.
+    :ivar category: the registered category, which decides the actions offered.
+    :ivar content_available: wake the app in the background.
+    :ivar mutable_content: let the app's service extension change the notification before it is shown.
+    :ivar target_content_id: the window to bring forward.
+    :ivar interruption_level: ``"passive"``, ``"active"``, ``"time-sensitive"`` or ``"critical"``.
+    :ivar relevance_score: from 0 to 1, for the summary; any number for a Live Activity.
+    :ivar filter_criteria: what a Focus filter compares.
+    :ivar stale_date: when a Live Activity is out of date, in UNIX seconds.
+    :ivar content_state: a Live Activity's new state.
+    :ivar timestamp: when a Live Activity's state was current, in UNIX seconds; older ones are ignored.
+    :ivar event: ``"start"``, ``"update"`` or ``"end"`` of a Live Activity.
+    :ivar dismissal_date: when an ended Live Activity disappears, in UNIX seconds.
+    :ivar attributes_type: the type of a Live Activity's attributes, at its start.
+    :ivar attributes: a Live Activity's attributes, at its start.
+    :ivar input_push_token: ask the started Live Activity for a token of its own.
+    :ivar input_push_channel: the channel that updates the started Live Activity.
+    :ivar content_changed: reload widgets or controls.
+    :ivar url_args: the values for the placeholders of a Safari website push.
+    :ivar ptt_push_type: ``"service-update"`` where a Push to Talk notification is about the channel, not a speaker.
+    :ivar extra: the app's own keys, beside ``aps``. A mapping under its key ``aps`` adds keys to ``aps`` which have no
+        keyword here.
+    """
 
     alert: str | Mapping[str, object] | None
     badge: int | None
@@ -50,93 +84,36 @@ class Keywords(TypedDict, total=False):
     input_push_channel: str | None
     content_changed: bool
     url_args: Sequence[str] | None
+    ptt_push_type: str | None
     extra: Mapping[str, object] | None
 
 
-def aps(
-    *,
-    alert: str | Mapping[str, object] | None = None,
-    badge: int | None = None,
-    sound: str | Mapping[str, object] | None = None,
-    thread_id: str | None = None,
-    category: str | None = None,
-    content_available: bool = False,
-    mutable_content: bool = False,
-    target_content_id: str | None = None,
-    interruption_level: str | None = None,
-    relevance_score: float | None = None,
-    filter_criteria: str | None = None,
-    stale_date: int | None = None,
-    content_state: Mapping[str, object] | None = None,
-    timestamp: int | None = None,
-    event: str | None = None,
-    dismissal_date: int | None = None,
-    attributes_type: str | None = None,
-    attributes: Mapping[str, object] | None = None,
-    input_push_token: bool = False,
-    input_push_channel: str | None = None,
-    content_changed: bool = False,
-    url_args: Sequence[str] | None = None,
-    extra: Mapping[str, object] | None = None,
-) -> dict[str, object]:
-    """
-    Build a payload from keywords. A keyword that is ``None`` or ``False`` leaves its key out.
+# Each keyword with its key, in the order in which they are sent, so that equal keywords make equal bytes.
+_KEYS = {name: name.replace("_", "-") for name in Keywords.__annotations__ if name != "extra"}
 
-    :param alert: the text, or a mapping with the keys ``title``, ``subtitle``, ``body``, ``launch-image``, their
-        ``…loc-key`` and ``…loc-args``; passed as it is.
-    :param badge: the number on the app's icon; 0 removes it.
-    :param sound: a file in the app, ``"default"``, or for a critical alert a mapping with ``critical``, ``name`` and
-        ``volume``.
-    :param thread_id: what groups notifications with each other.
-    :param category: the registered category, which decides the actions offered.
-    :param content_available: wake the app in the background.
-    :param mutable_content: let the app's service extension change the notification before it is shown.
-    :param target_content_id: the window to bring forward.
-    :param interruption_level: ``"passive"``, ``"active"``, ``"time-sensitive"`` or ``"critical"``.
-    :param relevance_score: from 0 to 1, for the summary; any number for a Live Activity.
-    :param filter_criteria: what a Focus filter compares.
-    :param stale_date: when a Live Activity is out of date, in UNIX seconds.
-    :param content_state: a Live Activity's new state.
-    :param timestamp: when a Live Activity's state was current, in UNIX seconds; older ones are ignored.
-    :param event: ``"start"``, ``"update"`` or ``"end"`` of a Live Activity.
-    :param dismissal_date: when an ended Live Activity disappears, in UNIX seconds.
-    :param attributes_type: the type of a Live Activity's attributes, at its start.
-    :param attributes: a Live Activity's attributes, at its start.
-    :param input_push_token: ask the started Live Activity for a token of its own.
-    :param input_push_channel: the channel that updates the started Live Activity.
-    :param content_changed: reload widgets or controls.
-    :param url_args: the values for the placeholders of a Safari website push.
-    :param extra: the app's own keys, beside ``aps``. A mapping under its key ``aps`` adds keys to ``aps`` which have no
-        keyword here.
+# What is sent for a keyword that is true: Apple wants a number for some and a boolean for others.
+_FLAGS = {"content_available": 1, "mutable_content": 1, "input_push_token": 1, "content_changed": True}
+
+
+def aps(**keywords: Unpack[Keywords]) -> dict[str, object]:
+    """
+    Build a payload from keywords. A keyword that is ``None``, or a flag that is false, leaves its key out.
+
+    :param keywords: those of :class:`Keywords`.
     :returns: the payload, ready for :func:`encode`.
     :raises InvalidPayload: if ``extra`` holds an ``aps`` that is not a mapping, or gives a key for a second time.
+    :raises TypeError: if there is no such keyword.
     """
-    values: dict[str, object] = {
-        "alert": alert,
-        "badge": badge,
-        "sound": sound,
-        "thread-id": thread_id,
-        "category": category,
-        "content-available": 1 if content_available else None,
-        "mutable-content": 1 if mutable_content else None,
-        "target-content-id": target_content_id,
-        "interruption-level": interruption_level,
-        "relevance-score": relevance_score,
-        "filter-criteria": filter_criteria,
-        "stale-date": stale_date,
-        "content-state": content_state,
-        "timestamp": timestamp,
-        "event": event,
-        "dismissal-date": dismissal_date,
-        "attributes-type": attributes_type,
-        "attributes": attributes,
-        "input-push-token": 1 if input_push_token else None,
-        "input-push-channel": input_push_channel,
-        "content-changed": True if content_changed else None,
-        "url-args": url_args,
+    values: dict[str, object] = {**keywords}
+    for name in values:
+        if name not in Keywords.__annotations__:
+            raise TypeError(f"aps() got an unexpected keyword argument {name!r}")
+    known = {
+        key: _FLAGS.get(name, value)
+        for name, key in _KEYS.items()
+        if (value := values.get(name)) is not None and (value or name not in _FLAGS)
     }
-    known = {key: value for key, value in values.items() if value is not None}
-    own = dict(extra or {})
+    own = dict(keywords.get("extra") or {})
     added = own.pop("aps", {})
     if not isinstance(added, Mapping):
         raise InvalidPayload(f"extra has an aps that is not a mapping but {type(added).__name__}; it would replace aps")

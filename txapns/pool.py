@@ -271,5 +271,5 @@ class Pool:
         if left > 0:
             self._patience = self._clock.callLater(left, self._lose_patience)
         else:
-            said = f": {self.last_error}" if self.last_error is not None else ""
+            said = f": {self.last_error}" if self.last_error is not None else f" (the connection is {self.state})"
             self.give_up(ConnectFailed(f"{self._gateway} took nothing for {self.timeout:g} s{said}"))

@@ -13,7 +13,7 @@ outcome         meaning                                                  then
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -27,6 +27,10 @@ if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
 __all__ = ["Accepted", "Batch", "Rejection", "Uncertain", "Unsent"]
+
+
+def _size(found: Mapping[Hashable, object]) -> str:
+    return str(len(found))
 
 
 @attrs.frozen
@@ -114,26 +118,39 @@ class Uncertain:
 @attrs.frozen(eq=False)
 class Batch:
     """
-    The outcome of a whole batch: ``accepted`` and the lengths of the other three add up to what was given.
-
-    Identifiers are expected to be unique within a batch.
+    The outcome of a whole batch.
 
     :ivar accepted: how many notifications APNs accepted.
-    :ivar failed: what APNs refused, by identifier.
-    :ivar unsent: what APNs was never asked about, by identifier.
-    :ivar uncertain: what nobody can tell, by identifier.
+    :ivar outcomes: what became of all the others, in the order in which it became known. Here, and in all that is
+        counted or listed below, two notifications under one identifier are two; the mappings show the later.
     """
 
     accepted: int
-    failed: Mapping[Hashable, Rejection] = attrs.field(repr=lambda found: str(len(found)))
-    unsent: Mapping[Hashable, Unsent] = attrs.field(repr=lambda found: str(len(found)))
-    uncertain: Mapping[Hashable, Uncertain] = attrs.field(repr=lambda found: str(len(found)))
+    outcomes: Sequence[Rejection | Unsent | Uncertain] = attrs.field(repr=False)
     _resend: Callable[[list[Unsent | Uncertain]], Deferred[Batch]] = attrs.field(repr=False)
+    failed: Mapping[Hashable, Rejection] = attrs.field(init=False, repr=_size)
+    unsent: Mapping[Hashable, Unsent] = attrs.field(init=False, repr=_size)
+    uncertain: Mapping[Hashable, Uncertain] = attrs.field(init=False, repr=_size)
+
+    @failed.default
+    def _failed(self) -> Mapping[Hashable, Rejection]:
+        """What APNs refused, by identifier."""
+        return {outcome.identifier: outcome for outcome in self.outcomes if isinstance(outcome, Rejection)}
+
+    @unsent.default
+    def _unsent(self) -> Mapping[Hashable, Unsent]:
+        """What APNs was never asked about, by identifier."""
+        return {outcome.identifier: outcome for outcome in self.outcomes if isinstance(outcome, Unsent)}
+
+    @uncertain.default
+    def _uncertain(self) -> Mapping[Hashable, Uncertain]:
+        """What nobody can tell, by identifier."""
+        return {outcome.identifier: outcome for outcome in self.outcomes if isinstance(outcome, Uncertain)}
 
     @property
     def total(self) -> int:
         """How many notifications the batch had."""
-        return self.accepted + len(self.failed) + len(self.unsent) + len(self.uncertain)
+        return self.accepted + len(self.outcomes)
 
     @property
     def dead_tokens(self) -> list[tuple[str | bytes, datetime | None]]:
@@ -143,7 +160,8 @@ class Batch:
         Only ``Unregistered`` and ``ExpiredToken`` say so. Keep a token that registered again after that time. The
         time is ``None`` where APNs gave none.
         """
-        return [(rejection.token, rejection.timestamp) for rejection in self.failed.values() if rejection.dead]
+        rejections = [outcome for outcome in self.outcomes if isinstance(outcome, Rejection)]
+        return [(rejection.token, rejection.timestamp) for rejection in rejections if rejection.dead]
 
     def retry(self, uncertain: bool = False) -> Deferred[Batch]:
         """
@@ -152,7 +170,5 @@ class Batch:
         :param uncertain: send again what is uncertain, too, and accept that some may be shown twice.
         :returns: a ``Deferred`` of the new batch.
         """
-        again: list[Unsent | Uncertain] = [*self.unsent.values()]
-        if uncertain:
-            again.extend(self.uncertain.values())
-        return self._resend(again)
+        kinds = (Unsent, Uncertain) if uncertain else (Unsent,)
+        return self._resend([outcome for outcome in self.outcomes if isinstance(outcome, kinds)])

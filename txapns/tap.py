@@ -10,23 +10,20 @@ from typing import ClassVar
 from twisted.application.service import IService
 from twisted.python import usage
 
-from txapns.simulator.service import SimulatorService, read_dead
+from txapns.simulator.service import FLAGS, NUMBERS, Number, SimulatorService, read_dead
 
 __all__ = ["Options", "makeService"]
 
 
-def _number(low: int, high: int) -> Callable[[str], int]:
+def _reader(number: Number) -> Callable[[str], int]:
     """Make what reads an option's number."""
 
     def read(text: str) -> int:
-        if not (text.isascii() and text.isdigit() and low <= int(text) <= high):
-            raise ValueError(f"{text!r} is not a number from {low} to {high}")
+        if not (text.isascii() and text.isdigit() and number.least <= int(text) <= number.most):
+            raise ValueError(f"{text!r} is not a number from {number.least} to {number.most}")
         return int(text)
 
     return read
-
-
-_port = _number(0, 65_535)
 
 
 class Options(usage.Options):
@@ -34,25 +31,12 @@ class Options(usage.Options):
 
     longdesc = "Apple's push servers on loopback: the HTTP/2 provider API, the enhanced binary protocol, feedback."
 
-    optFlags: ClassVar = [
-        ["tls12", None, "Speak TLS 1.2 at the most."],
-        ["no-tickets", None, "Give out no TLS session tickets."],
-    ]
+    optFlags: ClassVar = [[name, None, words] for name, words in FLAGS.items()]
     optParameters: ClassVar = [
-        ["http2", None, 0, "The port of the HTTP/2 provider API; 0 picks one.", _port],
-        ["binary", None, 0, "The port of the enhanced binary protocol; 0 picks one.", _port],
-        ["feedback", None, 0, "The port of the feedback service; 0 picks one.", _port],
+        *([number.name, None, number.default, number.help, _reader(number)] for number in NUMBERS),
         ["state", None, None, "The directory to write credentials and ports into. Required."],
         ["dead", None, None, "A file of tokens whose devices are gone, one hexadecimal token a line.", read_dead],
         ["topic", None, "com.example.app", "The app's bundle id."],
-        ["delay-ms", None, 0, "How long an answer takes, in milliseconds.", _number(0, 3_600_000)],
-        [
-            "max-concurrent-streams",
-            None,
-            1_000,
-            "How many requests a connection may have under way.",
-            _number(1, 2**31 - 1),
-        ],
     ]
 
     def postOptions(self) -> None:

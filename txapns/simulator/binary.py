@@ -25,6 +25,9 @@ __all__ = ["EnhancedNotificationServer"]
 MAX_PAYLOAD = 2_048
 #: Octets in a device token.
 TOKEN_LENGTH = 32
+#: All that the two lengths of commands 0 and 1 can announce, in octets. So the parser finds nothing of theirs too long:
+#: it is refused here, as the token or payload it is, and for command 0 without a packet.
+MAX_FRAME = 2 * 0xFFFF
 #: How long to wait for the provider to close after an error, in seconds.
 LINGER = 1.0
 
@@ -50,7 +53,7 @@ class EnhancedNotificationServer(Protocol):
         self._devices = devices
         self._delay = delay
         self._fault = fault
-        self._parser = NotificationParser()
+        self._parser = NotificationParser(MAX_FRAME)
         self._over = False
         self._later: IDelayedCall | None = None
 

@@ -30,7 +30,7 @@ class Reception:
     protocol: str
     token: bytes = attrs.field(repr=redact)
     payload: bytes = attrs.field(repr=lambda payload: f"<{len(payload)} bytes>")
-    headers: Mapping[str, str]
+    headers: Mapping[str, str] = attrs.field(repr=lambda headers: f"<{len(headers)} fields>")
     reason: str | None
 
 

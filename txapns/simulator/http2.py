@@ -9,6 +9,7 @@ fault is the answer.
 from __future__ import annotations
 
 import json
+import math
 import re
 import uuid
 from binascii import unhexlify
@@ -17,7 +18,7 @@ from collections.abc import Callable
 import attrs
 import jwt
 from cryptography.x509 import Certificate as X509Certificate
-from twisted.internet.interfaces import IHandshakeListener, IReactorTime
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -85,7 +86,7 @@ ACCEPTED = Verdict(200)
 Fault = Callable[["ProviderAPIServer", Request, Verdict], "Verdict | None"]
 
 
-@implementer(IHandshakeListener)
+@implementer(IHandshakeListener, IPushProducer)
 class ProviderAPIServer(Protocol):
     """
     One connection of a provider.
@@ -118,20 +119,20 @@ class ProviderAPIServer(Protocol):
         self._clock = clock
         self._authority = authority
         self._devices = devices
-        self._topic = topic
         self._concurrency = concurrency
         self._delay = delay
         self._fault = fault
         self._window_updates = window_updates
         self._environment = environment
         self._certificate: X509Certificate | None = None
-        self._topics: tuple[str, ...] = ()
+        self._topics: tuple[str, ...] = (topic,)
         self._lost = False
-        # The provider token in use, its verdict, and when it was taken up.
+        self._paused = False
+        self._delayed: set[IDelayedCall] = set()
+        # The provider token in use, when it was issued, and when it last took another's place.
         self._bearer: str | None = None
-        self._bearer_verdict: Verdict | None = None
-        self._bearer_issued = 0.0
-        self._bearer_since: float | None = None
+        self._issued = 0.0
+        self._replaced = -math.inf
 
     def connectionMade(self) -> None:
         """Answers leave at once."""
@@ -154,9 +155,11 @@ class ProviderAPIServer(Protocol):
             window_updates=self._window_updates,
         )
         if self._certificate is not None:
-            self._topics, environments = inspect_certificate(self._certificate)
+            topics, environments = inspect_certificate(self._certificate)
+            self._topics = topics or self._topics
             if self._environment not in environments:
                 self.requests.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')
+        transport.registerProducer(self, True)  # type: ignore[attr-defined]
         self.write()
 
     def dataReceived(self, data: bytes) -> None:
@@ -168,28 +171,59 @@ class ProviderAPIServer(Protocol):
             self.transport.abortConnection()  # type: ignore[attr-defined]
             return
         if requests and self._delay:
-            self._clock.callLater(self._delay, self._answer, requests)
+            self._answer_later(requests)
         else:
             self._answer(requests)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Late answers have nowhere to go."""
         self._lost = True
+        for call in self._delayed:
+            call.cancel()
+        self._delayed.clear()
+
+    def pauseProducing(self) -> None:
+        """The provider reads nothing: what it makes us answer is not to pile up here."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """It reads again."""
+        self._paused = False
+        self.write()
+
+    def stopProducing(self) -> None:
+        """``connectionLost`` follows."""
 
     def write(self) -> None:
         """Send what is to be sent; to be called after doing something to ``requests``."""
+        if self._paused or self._lost:
+            return
         assert self.transport is not None
         data = self.requests.data_to_send()
-        if data and not self._lost:
+        if data:
             self.transport.write(data)
         if self.requests.closed:
-            self.transport.loseConnection()
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection without a word, once what was written has left."""
+        assert self.transport is not None
+        self.transport.unregisterProducer()  # type: ignore[attr-defined]  # or the transport would wait for it
+        self.transport.loseConnection()
 
     def abort(self) -> None:
         """Cut the connection without a word."""
         assert self.transport is not None
         self._lost = True
         self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def _answer_later(self, requests: list[Request]) -> None:
+        def answer() -> None:
+            self._delayed.remove(call)
+            self._answer(requests)
+
+        call = self._clock.callLater(self._delay, answer)
+        self._delayed.add(call)
 
     def _answer(self, requests: list[Request]) -> None:
         for request in requests:
@@ -215,7 +249,9 @@ class ProviderAPIServer(Protocol):
         given = headers.get("apns-id", "")
         answer = [(b":status", b"%d" % verdict.status)]
         answer.append((b"apns-id", (given if _is_uuid(given) else str(uuid.uuid4())).encode()))
-        if verdict.status == 200 and self._environment == "sandbox":
+        if verdict.status != 200:
+            answer.append((b"content-type", b"application/json"))
+        elif self._environment == "sandbox":
             answer.append((b"apns-unique-id", str(uuid.uuid4()).encode()))
         self.requests.respond(request.stream, answer, verdict.body())
         text = headers.get(":path", "").removeprefix(_PATH)
@@ -231,7 +267,8 @@ class ProviderAPIServer(Protocol):
         :param headers: its header fields.
         :returns: the answer.
         """
-        for look in (self._form, self._credentials, self._topics_and_types, self._fields, self._device, self._payload):
+        looks = self._form, self._credentials, self._allowed, self._push_type, self._fields, self._device, self._payload
+        for look in looks:
             verdict = look(request, headers)
             if verdict is not None:
                 return verdict
@@ -252,63 +289,65 @@ class ProviderAPIServer(Protocol):
         if self._certificate is not None:
             return None
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
-        if scheme.lower() != "bearer" or not bearer.strip():
+        if scheme.lower() != "bearer" or not bearer:
             return Verdict(403, "MissingProviderToken")
-        if bearer != self._bearer:
-            self._take_up(bearer)
-        if self._bearer_verdict is None and self._clock.seconds() - self._bearer_issued > TOKEN_LIFE:
+        issued = self._issued if bearer == self._bearer else self._verify(bearer)
+        if issued is None:
+            return Verdict(403, "InvalidProviderToken")
+        if issued < self._clock.seconds() - TOKEN_LIFE:
             return Verdict(403, "ExpiredProviderToken")
-        return self._bearer_verdict
+        return None if bearer == self._bearer else self._take_up(bearer, issued)
 
-    def _take_up(self, bearer: str) -> None:
-        """A provider token that this connection has not seen: verify it, and open the limit for the first good one."""
-        verdict = self._verify(bearer)
-        now = self._clock.seconds()
-        if verdict is None and self._bearer_since is None:
-            self.requests.limit(self._concurrency)
-        elif verdict is None and self._bearer_since is not None and now - self._bearer_since < TOKEN_CHANGE:
-            verdict = Verdict(429, "TooManyProviderTokenUpdates")
-        if verdict is None:
-            self._bearer_since = now
-        self._bearer, self._bearer_verdict = bearer, verdict
-
-    def _verify(self, bearer: str) -> Verdict | None:
-        wrong = Verdict(403, "InvalidProviderToken")
+    def _verify(self, bearer: str) -> float | None:
+        """Find when a provider token was issued; ``None`` where it is not our team's, signed with our key."""
         try:
-            header = jwt.get_unverified_header(bearer)
-            claims = jwt.decode(bearer, self._authority.public_key, algorithms=["ES256"], options={"verify_iat": False})
+            token = jwt.decode_complete(
+                bearer,
+                self._authority.public_key,
+                algorithms=["ES256"],
+                # Only two of the claims count with Apple, and the time is our clock's.
+                options={"verify_iat": False, "verify_exp": False, "verify_nbf": False, "verify_aud": False},
+            )
         except jwt.InvalidTokenError:
-            return wrong
-        issued = claims.get("iat")
-        known = header.get("kid") == self._authority.key_id and claims.get("iss") == self._authority.team_id
-        if not known or not isinstance(issued, int | float):
-            return wrong
-        self._bearer_issued = float(issued)
+            return None
+        issued = token["payload"].get("iat")
+        key_id, team_id = token["header"].get("kid"), token["payload"].get("iss")
+        ours = key_id == self._authority.key_id and team_id == self._authority.team_id
+        return issued if ours and isinstance(issued, int | float) else None
+
+    def _take_up(self, bearer: str, issued: float) -> Verdict | None:
+        """The first good provider token opens the limit; another may take its place, but not again and again."""
+        now = self._clock.seconds()
+        if self._bearer is None:
+            self.requests.limit(self._concurrency)
+        elif now - self._replaced < TOKEN_CHANGE:
+            return Verdict(429, "TooManyProviderTokenUpdates")
+        else:
+            self._replaced = now
+        self._bearer, self._issued = bearer, issued
         return None
 
-    def _topics_and_types(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+    def _allowed(self, request: Request, headers: dict[str, str]) -> Verdict | None:
         topic = headers.get("apns-topic")
-        push_type = headers.get("apns-push-type")
+        several = len(self._topics) > 1
         if topic is None:
-            if self._certificate is None or len(self._topics) > 1:
-                return Verdict(400, "MissingTopic")
-            topic = self._topics[0] if self._topics else self._topic
-        elif not _TOPIC.fullmatch(topic):
+            return Verdict(400, "MissingTopic") if several or self._certificate is None else None
+        if not _TOPIC.fullmatch(topic) or (several and topic not in self._topics):
             return Verdict(400, "BadTopic")
-        if len(self._topics) > 1 and topic not in self._topics:
-            return Verdict(400, "BadTopic")
-        base = self._topics[0] if self._topics else self._topic
-        if topic != base and not topic.startswith(base + "."):
-            return Verdict(400, "TopicDisallowed")
-        if push_type is not None and push_type.lower() not in _PUSH_TYPES:
+        ours = several or topic == self._topics[0] or topic.startswith(f"{self._topics[0]}.")
+        return None if ours else Verdict(400, "TopicDisallowed")
+
+    def _push_type(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+        push_type = headers.get("apns-push-type")
+        if push_type is None:
+            return None
+        if push_type not in _PUSH_TYPES:
             return Verdict(400, "InvalidPushType")
-        suffix = _SUFFIXES.get(push_type.lower()) if push_type else None
-        if suffix is not None and not topic.endswith(suffix):
-            return Verdict(400, "BadTopic")
-        return None
+        topic = headers.get("apns-topic", self._topics[0])
+        return None if topic.endswith(_SUFFIXES.get(push_type, "")) else Verdict(400, "BadTopic")
 
     def _fields(self, request: Request, headers: dict[str, str]) -> Verdict | None:
-        priority = headers.get("apns-priority", "10" if headers.get("apns-push-type") != "background" else "5")
+        priority = headers.get("apns-priority", "10")
         if priority not in ("1", "5", "10") or (priority == "10" and headers.get("apns-push-type") == "background"):
             return Verdict(400, "BadPriority")
         expiration = headers.get("apns-expiration", "0")

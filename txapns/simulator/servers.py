@@ -6,7 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from twisted.internet.interfaces import IAddress, IProtocolFactory, IReactorTime
+from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
@@ -71,7 +71,7 @@ class Simulator:
         """
         return self.devices.counters()
 
-    def tls_factory(self, protocol: str, *, tls12: bool = False, tickets: bool = True) -> IProtocolFactory:
+    def tls_factory(self, protocol: str, *, tls12: bool = False, tickets: bool = True) -> TLSMemoryBIOFactory:
         """
         Make a server.
 

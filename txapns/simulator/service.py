@@ -22,22 +22,54 @@ from binascii import unhexlify
 from collections.abc import Iterable
 from pathlib import Path
 
+import attrs
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTime
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
-from twisted.protocols.policies import WrappingFactory
+from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from txapns.simulator.servers import Simulator
 
-__all__ = ["HOST", "SimulatorService", "read_dead"]
+__all__ = ["FLAGS", "HOST", "NUMBERS", "Number", "SimulatorService", "read_dead"]
 
 _log = Logger()
 
 #: The only address it listens at: it believes whatever it is told, so it is not for others to reach.
 HOST = "127.0.0.1"
 _DESCRIPTION = "simulator.json"
+
+
+@attrs.frozen
+class Number:
+    """
+    An option whose value is a whole number.
+
+    :ivar name: its name, without the dashes.
+    :ivar default: its value where it is not given.
+    :ivar least: the smallest there may be.
+    :ivar most: the largest.
+    :ivar help: what it means.
+    """
+
+    name: str
+    default: int
+    least: int
+    most: int
+    help: str
+
+
+#: What ``txapns simulate`` and ``twist apns-simulator`` let one choose, but for files and the topic.
+NUMBERS = (
+    Number("http2", 0, 0, 65_535, "The port of the HTTP/2 provider API; 0 picks one."),
+    Number("binary", 0, 0, 65_535, "The port of the enhanced binary protocol; 0 picks one."),
+    Number("feedback", 0, 0, 65_535, "The port of the feedback service; 0 picks one."),
+    Number("delay-ms", 0, 0, 3_600_000, "How long an answer takes, in milliseconds."),
+    Number("max-concurrent-streams", 1_000, 1, 2**31 - 1, "How many requests a connection may have under way."),
+)
+#: Their options without a value, and what these mean.
+FLAGS = {"tls12": "Speak TLS 1.2 at the most.", "no-tickets": "Give out no TLS session tickets."}
 
 
 def read_dead(path: str | os.PathLike[str]) -> list[bytes]:
@@ -96,7 +128,7 @@ class SimulatorService(Service):
         self._numbers = {"http2": http2, "binary": binary, "feedback": feedback}
         self._tls12 = tls12
         self._tickets = tickets
-        self._factories: list[WrappingFactory] = []
+        self._factories: list[TLSMemoryBIOFactory] = []
         self._ports: dict[str, IListeningPort] = {}
 
     @classmethod
@@ -158,7 +190,6 @@ class SimulatorService(Service):
         try:
             for protocol, number in self._numbers.items():
                 factory = self.simulator.tls_factory(protocol, tls12=self._tls12, tickets=self._tickets)
-                assert isinstance(factory, WrappingFactory)
                 factory.noisy = False  # the log gets a line for all three
                 port = self._reactor.listenTCP(number, factory, interface=HOST)  # type: ignore[arg-type]
                 self._ports[protocol] = port

@@ -159,6 +159,19 @@ class _Partial:
     headers: Headers
     body: bytearray = attrs.Factory(bytearray)
 
+    @property
+    def status(self) -> int:
+        """The HTTP status, which libnghttp2 has seen to be three digits."""
+        return int(dict(self.headers)[b":status"])
+
+
+def _sort(item: T, partial: _Partial, received: Round[T]) -> None:
+    """Sort by the status, which is Apple's word; the body only explains it, and may be cut off."""
+    if partial.status == 200:
+        received.accepted.append((item, partial.headers))
+    else:
+        received.rejected.append((item, Answer(partial.status, partial.headers, bytes(partial.body))))
+
 
 def reason_of(data: bytes) -> str:
     """
@@ -171,11 +184,11 @@ def reason_of(data: bytes) -> str:
     :returns: the reason; ``""`` for no data at all.
     """
     try:
-        parsed = json.loads(data)
-        reason = parsed["reason"]
+        reason = str(json.loads(data)["reason"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return " ".join(data[:200].decode("utf-8", "replace").split())
-    return reason if isinstance(reason, str) else str(reason)
+        reason = data.decode("utf-8", "replace")
+    # It ends up in logs and on terminals: one line, of a length that fits there, and nothing that controls them.
+    return " ".join("".join(c if c.isprintable() else " " for c in reason[:200]).split())
 
 
 class RequestSender(Generic[T]):
@@ -195,6 +208,7 @@ class RequestSender(Generic[T]):
         self._limit = 0  # no stream before the peer's SETTINGS
         self._ready = False
         self._closing = False
+        self._broken = False  # libnghttp2 will have nothing more to do with it
         # Items by stream, in the order they were sent; None once answered, until the stream is closed as well.
         self._streams: dict[int, T | None] = {}
         self._partial: dict[int, _Partial] = {}
@@ -217,7 +231,7 @@ class RequestSender(Generic[T]):
     @property
     def closed(self) -> bool:
         """Whether the connection is over as far as HTTP/2 is concerned. Ask it after :meth:`data_to_send`."""
-        return not (self._h2.want_read or self._h2.want_write)
+        return self._broken or not (self._h2.want_read or self._h2.want_write)
 
     def room(self) -> tuple[int, int]:
         """
@@ -253,7 +267,7 @@ class RequestSender(Generic[T]):
 
         :returns: the octets; ``b""`` when there are none.
         """
-        return self._h2.data_to_send()
+        return b"" if self._broken else self._h2.data_to_send()
 
     def receive(self, data: bytes) -> Round[T]:
         """
@@ -269,7 +283,7 @@ class RequestSender(Generic[T]):
         try:
             self._h2.receive_data(data)
         except ngh2.NGH2Error as error:
-            self._closing = True
+            self._closing = self._broken = True
             raise WireError(f"the server does not keep to HTTP/2: {error}") from None
         return self.take()
 
@@ -306,41 +320,44 @@ class RequestSender(Generic[T]):
             self._closing = True
         return received
 
-    def cancel_through(self, stream: int) -> tuple[list[T], list[T]]:
+    def cancel_through(self, stream: int) -> Round[T]:
         """
         Give up the requests up to a stream: RST_STREAM(CANCEL), so that they no longer count against the limit.
 
         :param stream: the last stream to give up.
-        :returns: the items whose request did not leave whole, so that they were not processed, and the items that may
-            have been.
+        :returns: what became of each. Those whose request did not leave whole are refused: they were not processed.
         """
-        late = [number for number in self._streams if number <= stream]
-        unsent: list[T] = []
-        uncertain: list[T] = []
-        for number in late:
-            item, self._streams[number] = self._streams[number], None
-            if item is not None:
-                (unsent if self._h2.queued_body_size(number) else uncertain).append(item)
-            self._partial.pop(number, None)
+        gone: Round[T] = Round()
+        for number in [number for number in self._streams if number <= stream]:
+            self._give_up(number, gone)
             self._h2.reset_stream(number, CANCEL)
-        return unsent, uncertain
+        return gone
 
-    def abandon(self) -> tuple[list[T], list[T]]:
+    def abandon(self) -> Round[T]:
         """
         The connection is gone: tell what became of the requests without an answer.
 
-        :returns: the items whose request did not leave whole, so that they were not processed, and the items that may
-            have been.
+        :returns: what became of each. Those whose request did not leave whole are refused: they were not processed.
         """
-        unsent: list[T] = []
-        uncertain: list[T] = []
-        for number, item in self._streams.items():
-            if item is not None:
-                (unsent if self._h2.queued_body_size(number) else uncertain).append(item)
+        gone: Round[T] = Round()
+        for number in self._streams:
+            self._give_up(number, gone)
         self._streams.clear()
-        self._partial.clear()
         self._closing = True
-        return unsent, uncertain
+        return gone
+
+    def _give_up(self, stream: int, gone: Round[T]) -> None:
+        """Expect nothing more on a stream."""
+        item, self._streams[stream] = self._streams[stream], None
+        partial = self._partial.pop(stream, None)
+        if item is None:
+            return
+        if partial is not None:
+            _sort(item, partial, gone)
+        elif self._h2.queued_body_size(stream):
+            gone.refused.append(item)
+        else:
+            gone.reset.append((item, CANCEL))
 
     def ping(self) -> None:
         """Ask the peer for a sign of life; any octet it sends afterwards is one."""
@@ -348,23 +365,18 @@ class RequestSender(Generic[T]):
 
     def goodbye(self) -> None:
         """Say GOAWAY: no request will follow."""
-        if not self._closing:
-            self._closing = True
+        if not self._closing and not self._broken and self._h2.can_send_request:
             self._h2.send_goaway()
+        self._closing = True
 
     def _answered(self, stream: int, received: Round[T]) -> None:
         """The last octet of an answer with a body is here."""
         partial = self._partial.pop(stream, None)
         item = self._streams.get(stream)
-        if partial is None or item is None:
-            return
-        self._streams[stream] = None
-        status = int(dict(partial.headers)[b":status"])
-        self._single = self._single and status == 403
-        if status == 200:
-            received.accepted.append((item, partial.headers))
-        else:
-            received.rejected.append((item, Answer(status, partial.headers, bytes(partial.body))))
+        if partial is not None and item is not None:
+            self._streams[stream] = None
+            self._single = self._single and partial.status == 403
+            _sort(item, partial, received)
 
     def _unanswered(self, item: T, event: ngh2.StreamClosed, received: Round[T]) -> None:
         """A stream ended before its answer did."""
@@ -374,12 +386,7 @@ class RequestSender(Generic[T]):
         elif event.error_code == REFUSED_STREAM:
             received.refused.append(item)
         elif partial is not None:
-            # The status is Apple's word; only the rest of its explanation is missing.
-            status = int(dict(partial.headers)[b":status"])
-            if status == 200:
-                received.accepted.append((item, partial.headers))
-            else:
-                received.rejected.append((item, Answer(status, partial.headers, bytes(partial.body))))
+            _sort(item, partial, received)
         else:
             received.reset.append((item, event.error_code))
 
