@@ -39,20 +39,10 @@ class IdentifierTests(SynchronousTestCase):
         made: Window[str] = Window(LAST - 1)
         self.assertEqual([made.push(item) for item in "abcd"], [LAST - 1, LAST, 1, 2])
 
-    def test_last(self) -> None:
-        """The last identifier given out can be asked for, also after the wrap and after settling; at first it is 0."""
-        made: Window[str] = Window(LAST)
-        self.assertEqual(made.last_identifier, 0)
-        for item in "ab":
-            identifier = made.push(item)
-            self.assertEqual(made.last_identifier, identifier)
-            made.settle_all()
-            self.assertEqual(made.last_identifier, identifier)
-
     def test_not_reset(self) -> None:
         """Settling does not give an identifier out again."""
         made = window("ab")
-        made.settle_all()
+        made.settle_through(2)
         self.assertEqual(made.push("c"), 3)
 
     def test_all(self) -> None:
@@ -90,12 +80,6 @@ class SettleTests(SynchronousTestCase):
         for identifier in (0, 4, LAST):
             self.assertEqual(made.settle_through(identifier), [])
         self.assertEqual(len(made), 3)
-
-    def test_everything(self) -> None:
-        """All can be settled at once."""
-        made = window("abc")
-        self.assertEqual(made.settle_all(), ["a", "b", "c"])
-        self.assertEqual(len(made), 0)
 
 
 class AbandonTests(SynchronousTestCase):
@@ -226,11 +210,6 @@ class WindowMachine(RuleBasedStateMachine):
         assert self.window.settle_through(identifier) == self.forget(count)
 
     @rule()
-    def settle_all(self) -> None:
-        """Settling everything leaves nothing."""
-        assert self.window.settle_all() == self.forget(len(self.retained))
-
-    @rule()
     def abandon(self) -> None:
         """Abandoning leaves nothing."""
         assert self.window.abandon() == self.forget(len(self.retained))
@@ -268,7 +247,6 @@ class WindowMachine(RuleBasedStateMachine):
         if hasattr(self, "window"):
             assert len(self.window) == len(self.retained)
             assert self.window.next_identifier == self.next
-            assert self.window.last_identifier == ([*self.forgotten, *self.retained] or [0])[-1]
 
 
 class ModelTests(SynchronousTestCase):

@@ -90,13 +90,6 @@ class Window(Generic[T]):
         """The identifier that the next item will get."""
         return self._next
 
-    @property
-    def last_identifier(self) -> int:
-        """The identifier that the newest item got; before the first item 0, which no item gets."""
-        if not self._forgotten and not self._items:
-            return 0
-        return self._next - 1 or _LAST_IDENTIFIER
-
     def push(self, item: T) -> int:
         """
         Retain an item that is about to be written.
@@ -122,14 +115,6 @@ class Window(Generic[T]):
         settled = [self._items.popleft() for _ in range(position + 1)]
         self._forgotten += len(settled)
         return settled
-
-    def settle_all(self) -> list[T]:
-        """
-        Forget everything, as accepted.
-
-        :returns: the items, in order.
-        """
-        return self._empty()
 
     def refuse(self, status: int, identifier: int) -> Verdict[T]:
         """
