@@ -126,7 +126,9 @@ class Certificate:
         try:
             certificates = x509.load_pem_x509_certificates(pem)
         except ValueError:
-            raise CredentialError("the PEM text holds no certificate that can be read") from None
+            raise CredentialError(
+                "the PEM text holds a private key, but no certificate that can be read; a .p8 makes a ProviderToken"
+            ) from None
         return cls._of(key, certificates, now)
 
     @classmethod
@@ -148,7 +150,8 @@ class Certificate:
             raise UnsupportedKey("the PKCS#12 file is encrypted in a way that is not supported") from None
         except ValueError:
             if _is_pkcs12(data):
-                raise WrongPassphrase("the passphrase does not open the PKCS#12 file, or it is damaged") from None
+                fault = "no passphrase was given for" if passphrase is None else "the passphrase does not open"
+                raise WrongPassphrase(f"{fault} the PKCS#12 file, or it is damaged") from None
             raise CredentialError("this is not a PKCS#12 file") from None
         if bag.key is None:
             raise CredentialError("the PKCS#12 file holds no private key")
