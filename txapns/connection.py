@@ -256,7 +256,7 @@ class Connection:
         :param deliveries: at most as many as there is room for.
         """
         session = self._core.session
-        if session is None:  # taking them from a batch completed another, and whoever was told closed the client
+        if session is None:  # an iterable closed the client while it was asked, or who was told of a batch's end did
             self._events.deliveries_returned(deliveries)
             return
         self._used = self._clock.seconds()

@@ -37,10 +37,7 @@ connection, the identifier; never a key, a provider token, a passphrase or a who
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from txapns.result import Batch
+from typing import Any
 
 __all__ = [
     "APNSError",
@@ -123,7 +120,7 @@ class TokensFailed(LocalError):
     :ivar batch: the :class:`~txapns.Batch` of those it had yielded before.
     """
 
-    def __init__(self, message: str, batch: Batch | None = None) -> None:
+    def __init__(self, message: str, batch: Any = None) -> None:
         super().__init__(message, batch)
         self.batch = batch
 

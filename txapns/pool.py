@@ -191,9 +191,6 @@ class Pool:
                 if self.waiting:  # malformed tokens only, so far: there may be very many
                     self._soon = self._clock.callLater(0, self._feed_soon)
                 break
-            if self.state == "stopped":  # the caller's iterable closed the client
-                self.deliveries_returned(deliveries)
-                break
             self._progress = self._clock.seconds()
             connection.deliver(deliveries)
         if self.waiting or self._stay:
