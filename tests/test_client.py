@@ -494,7 +494,9 @@ class EndTests(ClientCase):
         self.assertEqual((batch.accepted, len(batch.unsent)), (1_000, 2_000))
         self.assertEqual({type(unsent.error) for unsent in batch.unsent.values()}, {ClientClosed})
         self.simulator.result(closing)
-        self.assertEqual((self.client.status().connection, self.simulator.reactor.getDelayedCalls()), ("stopped", []))
+        self.assertEqual(
+            (self.client.status().connections[0], self.simulator.reactor.getDelayedCalls()), ("stopped", [])
+        )
 
     def test_closed(self) -> None:
         """A closed client says so; closing again is no error."""
@@ -540,9 +542,9 @@ class ConnectionTests(ClientCase):
         """After idle_timeout it is closed; the next batch opens another."""
         self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
         self.simulator.advance(599)
-        self.assertEqual(self.client.status().connection, "ready")
+        self.assertEqual(self.client.status().connections[0], "ready")
         self.simulator.advance(10)
-        self.assertEqual(self.client.status().connection, "idle")
+        self.assertEqual(self.client.status().connections[0], "idle")
         self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
         self.assertIsInstance(self.simulator.result(self.client.send_one(HELLO, "aa" * 32)), Accepted)
         self.assertEqual(self.simulator.devices.connections, 2)
@@ -552,10 +554,10 @@ class ConnectionTests(ClientCase):
         client = self.simulator.client(idle_timeout=None)
         self.simulator.result(client.send_one(HELLO, "aa" * 32))
         self.simulator.advance(100_000)
-        self.assertEqual((client.status().connection, self.simulator.devices.connections), ("ready", 1))
+        self.assertEqual((client.status().connections[0], self.simulator.devices.connections), ("ready", 1))
         self.simulator.sessions[-1].abort()  # type: ignore[attr-defined]
         self.simulator.advance(5)
-        self.assertEqual((client.status().connection, self.simulator.devices.connections), ("ready", 2))
+        self.assertEqual((client.status().connections[0], self.simulator.devices.connections), ("ready", 2))
 
     def test_unreachable(self) -> None:
         """Nothing listens: after the timeout all is unsent with the reason, and the attempts were few."""
@@ -574,7 +576,7 @@ class ConnectionTests(ClientCase):
         server = self.simulator.reactor.servers.pop(2197)
         sending = self.client.send(HELLO, tokens(10))
         self.simulator.advance(5)
-        self.assertEqual(self.client.status().connection, "waiting")
+        self.assertEqual(self.client.status().connections[0], "waiting")
         self.simulator.reactor.servers[2197] = server
         self.assertEqual(self.simulator.result(sending).accepted, 10)
 
@@ -633,10 +635,10 @@ class ConnectionTests(ClientCase):
         """The status tells where things stand, and no secret."""
         self.simulator.delay = 1.0
         self.client.send(HELLO, tokens(30))
-        self.assertEqual(self.client.status().connection, "connecting")
+        self.assertEqual(self.client.status().connections[0], "connecting")
         self.simulator.flush()
         status = self.client.status()
-        self.assertEqual((status.connection, status.in_flight, status.last_error), ("ready", 30, None))
+        self.assertEqual((status.connections[0], status.in_flight, status.last_error), ("ready", 30, None))
         self.assertEqual(status.gateway, "http2:host=127.0.0.1:port=2197")
         self.simulator.advance(5)
         self.assertEqual(self.client.status().in_flight, 0)
@@ -747,7 +749,7 @@ class SessionTests(ClientCase):
         for _ in range(13):
             self.simulator.advance(100)
             self.simulator.result(used.send_one(HELLO, "aa" * 32))
-        self.assertEqual((used.status().connection, unused.status().connection), ("ready", "stopped"))
+        self.assertEqual((used.status().connections[0], unused.status().connections[0]), ("ready", "stopped"))
         self.assertIs(self.session.client(self.token(), self.gateway, topic="com.example.app"), used)
         self.assertIsNot(self.session.client(self.token("OTHERKEY12"), self.gateway), unused)
 
@@ -757,4 +759,4 @@ class SessionTests(ClientCase):
         self.simulator.result(client.send_one(HELLO, "aa" * 32))
         self.simulator.result(self.session.close())
         self.assertRaises(ClientClosed, self.session.client, self.token(), self.gateway)
-        self.assertEqual((client.status().connection, self.simulator.reactor.getDelayedCalls()), ("stopped", []))
+        self.assertEqual((client.status().connections[0], self.simulator.reactor.getDelayedCalls()), ("stopped", []))

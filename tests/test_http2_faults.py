@@ -53,7 +53,7 @@ class FaultCase(SynchronousTestCase):
         status = self.client.status()
         self.assertEqual((status.in_flight, status.queued), (0, 0))
         self.simulator.result(self.client.close())
-        self.assertEqual(self.client.status().connection, "stopped")
+        self.assertEqual(self.client.status().connections[0], "stopped")
         self.assertEqual(self.reactor.getDelayedCalls(), [])
 
     def connect(self, credential: Certificate | ProviderToken | None = None, **options: object) -> None:
@@ -787,7 +787,7 @@ class StartTests(FaultCase):
         for delay, expected in zip(delays, [1, 2, 4, 8, 16, 32, 60, 60, 60], strict=False):
             self.assertTrue(0.8 * expected <= delay <= expected + 0.5, delays)
         self.assertGreater(len(delays), 8)
-        self.assertEqual(self.client.status().connection, "waiting")
+        self.assertEqual(self.client.status().connections[0], "waiting")
         self.assertIsInstance(self.client.status().last_error, errors.ConnectFailed)
         self.reactor.servers[HTTP2] = server
         self.assertEqual(self.simulator.result(sending, 61).accepted, 10)

@@ -91,8 +91,8 @@ class PoolTests(SynchronousTestCase):
         server = self.simulator.reactor.servers.pop(2197)
         self.simulator.result(self.client.send(HELLO, ["aa" * 32]))
         self.simulator.result(self.client.send(HELLO, ["aa" * 32]), within=61)
-        self.simulator.advance(0.5 if self.client.status().connection == "connecting" else 0.0)
+        self.simulator.advance(0.5 if self.client.status().connections[0] == "connecting" else 0.0)
         sending = self.client.send(HELLO, ["aa" * 32])
-        self.assertEqual(self.client.status().connection, "waiting")
+        self.assertEqual(self.client.status().connections[0], "waiting")
         self.simulator.reactor.servers[2197] = server
         self.assertEqual(self.simulator.result(sending, within=61).accepted, 1)

@@ -480,8 +480,8 @@ def _progress_bar(client: APNSClient, lines: _Lines) -> Iterator[None]:
         def draw() -> None:
             status = client.status()
             state = f"{lines.given - status.in_flight} sent, {status.in_flight} under way"
-            if status.connection != "ready":
-                state += f", {status.connection}"
+            if status.connections[0] != "ready":
+                state += f", {status.connections[0]}"
             progress.update(task, completed=lines.octets, state=state, refresh=True)
 
         drawing = LoopingCall(draw)

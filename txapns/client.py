@@ -31,15 +31,15 @@ class ClientStatus:
     How a client fares at one moment.
 
     :ivar gateway: where it sends.
-    :ivar connection: ``"idle"``, ``"connecting"``, ``"starting"``, ``"ready"``, ``"waiting"`` (for its time to try
-        again) or ``"stopped"``.
+    :ivar connections: where each connection is in its life: ``"idle"``, ``"connecting"``, ``"starting"``, ``"ready"``,
+        ``"waiting"`` (for its time to try again) or ``"stopped"``. A client has one.
     :ivar in_flight: how many notifications have neither been answered nor given up.
     :ivar queued: how many notifications wait for a connection, besides what batches have not pulled yet.
     :ivar last_error: the last trouble with a connection; ``None`` if there was none.
     """
 
     gateway: str
-    connection: str
+    connections: tuple[str, ...]
     in_flight: int
     queued: int
     last_error: APNSError | None
@@ -147,7 +147,7 @@ class APNSClient:
         :returns: a value that holds no secret.
         """
         pool = self._pool
-        return ClientStatus(str(self.gateway), pool.state, pool.in_flight, pool.queued, pool.last_error)
+        return ClientStatus(str(self.gateway), (pool.state,), pool.in_flight, pool.queued, pool.last_error)
 
     def close(self) -> Deferred[None]:
         """

@@ -188,7 +188,7 @@ class Pool:
                 break
             deliveries = self._take(count, octets)
             if not deliveries:
-                if self.waiting:  # malformed tokens only, so far: there may be very many
+                if self.waiting and self._soon is None:  # malformed tokens only, so far: there may be very many
                     self._soon = self._clock.callLater(0, self._feed_soon)
                 break
             self._progress = self._clock.seconds()
