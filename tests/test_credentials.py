@@ -168,10 +168,16 @@ class FromPEMTests(SynchronousTestCase):
             (self.certificate, "no private key"),
             (self.key, "no certificate"),
             (b"", "no private key"),
-            (b"\x30\x82", "no private key"),
+            (b"\x30\x82", "text 1 holds no PEM"),
         ):
             with self.assertRaisesRegex(CredentialError, missing):
                 Certificate.from_pem(text)
+
+    def test_passphrase_in_the_wrong_place(self) -> None:
+        """A passphrase taken for one of the texts is told, and not shown."""
+        with self.assertRaisesRegex(CredentialError, "text 2 holds no PEM; .*passphrase=") as caught:
+            Certificate.from_pem(self.certificate + self.key, "s3cret")
+        self.assertNotIn("s3cret", str(caught.exception))
 
     def test_damaged(self) -> None:
         """A key with a part cut out is refused."""

@@ -121,7 +121,11 @@ class Certificate:
         :raises UnsupportedKey: when the key is neither RSA nor of an elliptic curve.
         :raises CredentialError: when a part is missing or cannot be read.
         """
-        pem = b"\n".join(_encode(text) for text in texts)
+        parts = [_encode(text) for text in texts]
+        for number, part in enumerate(parts, 1):
+            if part.strip() and b"-----BEGIN " not in part:
+                raise CredentialError(f"text {number} holds no PEM; a passphrase goes in as passphrase=…")
+        pem = b"\n".join(parts)
         key = _load_key(pem, passphrase)
         try:
             certificates = x509.load_pem_x509_certificates(pem)
