@@ -342,6 +342,41 @@ class AsyncTests(ClientCase):
         self.simulator.advance(10)
         self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
 
+    def test_source_that_cancels(self) -> None:
+        """A source that cancels its own batch is asked for nothing more, and closed."""
+        events: list[object] = []
+        sending: list[Deferred[Batch]] = []
+
+        async def rows() -> AsyncIterator[str]:
+            try:
+                for number, token in enumerate(tokens(5_000)):
+                    if number == 10:
+                        sending[0].cancel()
+                    events.append(number)
+                    await deferLater(self.simulator.reactor, 0)
+                    yield token
+            finally:
+                events.append("closed")
+
+        sending.append(self.client.send(HELLO, rows()))
+        self.simulator.advance(5)
+        self.failureResultOf(sending[0], CancelledError)
+        self.assertEqual(events[-1], "closed")
+        self.assertLess(len(events), 15)
+
+    def test_close_waits_for_the_source(self) -> None:
+        """Closing is over when every batch has ended, the one whose source stalls included."""
+
+        async def rows() -> AsyncIterator[str]:
+            yield "aa" * 32
+            await Deferred()
+
+        sending = self.client.send(HELLO, rows())
+        self.simulator.advance(1)
+        self.simulator.result(self.client.close())
+        self.failureResultOf(sending, TokensFailed)
+        self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
+
     def test_barrier_beside_a_waiting_source(self) -> None:
         """A batch that waits for its source does not keep another from being confirmed by the barrier."""
         never: Deferred[None] = Deferred()
@@ -498,6 +533,17 @@ class EndTests(ClientCase):
             (self.client.status().connections[0], self.simulator.reactor.getDelayedCalls()), ("stopped", [])
         )
 
+    def test_send_while_closing(self) -> None:
+        """Whoever sends out of a callback of what close() gave up is told at once that it is closed."""
+        del self.simulator.reactor.servers[2197]
+        again: list[Deferred[Any]] = []
+        first = self.client.send_one(HELLO, "aa" * 32)
+        first.addErrback(lambda _: again.append(self.client.send_one(HELLO, "bb" * 32)))
+        self.simulator.result(self.client.close())
+        self.failureResultOf(again[0], ClientClosed)
+        self.assertEqual(self.client.status().queued, 0)
+        self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
+
     def test_closed(self) -> None:
         """A closed client says so; closing again is no error."""
         self.simulator.result(self.client.close())
@@ -548,6 +594,15 @@ class ConnectionTests(ClientCase):
         self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
         self.assertIsInstance(self.simulator.result(self.client.send_one(HELLO, "aa" * 32)), Accepted)
         self.assertEqual(self.simulator.devices.connections, 2)
+
+    def test_idle_at_any_moment(self) -> None:
+        """However the moments of use and the timeout add up in floating point, the check comes to an end."""
+        for moment in (1.001, 0.1, 2.3, 7.7):
+            client = self.simulator.client(idle_timeout=3)
+            self.simulator.advance(moment)
+            self.simulator.result(client.send_one(HELLO, "aa" * 32))
+            self.simulator.advance(3.5)
+            self.assertEqual(client.status().connections[0], "idle")
 
     def test_never_idle(self) -> None:
         """With idle_timeout=None it is kept, and opened again when the server closes it."""
@@ -604,12 +659,15 @@ class ConnectionTests(ClientCase):
 
     def test_dead_connection(self) -> None:
         """A connection that died while nobody looked is found out before anything is sent into it."""
-        self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
-        self.simulator.sessions[-1].dataReceived = lambda data: None  # type: ignore[method-assign]
-        self.simulator.advance(120)
-        batch = self.simulator.result(self.client.send(HELLO, tokens(3_000)))
-        self.assertEqual(batch.accepted, 3_000)
-        self.assertEqual(self.simulator.devices.connections, 2)
+        for timeout in (30.0, 3.0):
+            client = self.simulator.client(timeout=timeout)
+            self.simulator.result(client.send_one(HELLO, "aa" * 32))
+            self.simulator.sessions[-1].dataReceived = lambda data: None  # type: ignore[method-assign]
+            before = self.simulator.devices.connections
+            self.simulator.advance(120)
+            batch = self.simulator.result(client.send(HELLO, tokens(3_000)))
+            self.assertEqual(batch.accepted, 3_000)
+            self.assertEqual(self.simulator.devices.connections, before + 1)
 
     def test_live_connection(self) -> None:
         """A connection that was silent for long and answers the PING is used on."""

@@ -489,6 +489,28 @@ class DeadlineTests(SessionCase):
         self.lose()
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
+    def test_server_that_does_not_read(self) -> None:
+        """A server that reads nothing for the timeout is left, whatever is under way, and closing does not wait on."""
+        self.deliver("a")
+        self.session.pauseProducing()
+        self.session.close()
+        self.clock.advance(TIMEOUT - 1)
+        self.assertFalse(self.transport.aborting)
+        self.clock.advance(1)
+        self.assertTrue(self.transport.aborting)
+        self.lose()
+        self.assertEqual(self.outcomes.ended["a"][0], "uncertain")
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_slow_reader(self) -> None:
+        """A server that reads on in time is not left."""
+        for _ in range(5):
+            self.session.pauseProducing()
+            self.clock.advance(TIMEOUT - 1)
+            self.session.resumeProducing()
+        self.clock.advance(TIMEOUT)
+        self.assertFalse(self.transport.aborting)
+
     def test_silence(self) -> None:
         """A connection on which nothing came for as long is used no longer, and closed when nothing is under way."""
         self.deliver("a", "b")

@@ -170,6 +170,7 @@ class _ReadAhead(Generic[T]):
         self._ready: deque[T] = deque()
         self._room: Deferred[None] | None = None
         self._ended = False
+        self._closed = False
         self._error: Exception | None = None
         self._reading: Deferred[None] | None = None
 
@@ -185,6 +186,7 @@ class _ReadAhead(Generic[T]):
 
     def close(self) -> None:
         """Read no more."""
+        self._closed = True  # which is all that can be done where it is the iterable itself that has us close
         if self._reading is not None:
             self._reading.cancel()
 
@@ -192,6 +194,8 @@ class _ReadAhead(Generic[T]):
         try:
             async with _reading(self._items) as reading:
                 async for item in reading:
+                    if self._closed:
+                        break
                     self._ready.append(item)
                     if len(self._ready) == 1:
                         self._arrived()
@@ -266,6 +270,7 @@ class Sending:
         self.ended: APNSError | None = None
         self._token_error: Exception | None = None
         self._done = False
+        self._waiting: list[Deferred[None]] = []
         self._result: Deferred[Batch] = Deferred(lambda _: self._cancel())
         self._draining: IDelayedCall | None = None
         self._deadline = None if deadline is None else clock.callLater(deadline, self._expire, deadline)
@@ -337,16 +342,28 @@ class Sending:
         self._check_done()
         return taken
 
-    def give_up(self, error: APNSError) -> None:
+    def give_up(self, error: APNSError) -> Deferred[None]:
         """
         Report what is not yet taken as unsent, a part at a time, since it may be long.
 
         :param error: why.
+        :returns: a ``Deferred`` that fires when the batch has ended.
         """
         if self.ended is None and not self._done:
             self.ended = error
             # Not now: whoever gives up may be the iterable itself, in the middle of yielding.
             self._draining = self._clock.callLater(0, self._drain)
+        ended: Deferred[None] = Deferred()
+        self._waiting.append(ended)
+        if self._done:
+            self._tell()
+        return ended
+
+    def _tell(self) -> None:
+        """Tell those who wait for the batch's end."""
+        waiting, self._waiting = self._waiting, []
+        for ended in waiting:
+            ended.callback(None)
 
     # IOutcomes
 
@@ -387,11 +404,12 @@ class Sending:
         batch = Batch(self._accepted, self._others, self._resend)
         if self._token_error is None:
             self._result.callback(batch)
-            return
-        what = f"{type(self._token_error).__name__}: {self._token_error}".removesuffix(": ")
-        failed = TokensFailed(f"the iterable of tokens raised {what}", batch)
-        failed.__cause__ = self._token_error
-        self._result.errback(failed)
+        else:
+            what = f"{type(self._token_error).__name__}: {self._token_error}".removesuffix(": ")
+            failed = TokensFailed(f"the iterable of tokens raised {what}", batch)
+            failed.__cause__ = self._token_error
+            self._result.errback(failed)
+        self._tell()
 
     def _arrived(self) -> None:
         """The async iterable has something."""
@@ -444,6 +462,7 @@ class Sending:
         if self._ahead is not None:
             self._ahead.close()
         self._pool.withdraw(self, self.ended)
+        self._tell()
 
 
 @implementer(IOutcomes)

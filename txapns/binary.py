@@ -204,11 +204,6 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             self._answered = True
             self._apply(packet)
 
-    def pauseProducing(self) -> None:
-        """The server reads more slowly than we write; it has ``timeout`` to go on."""
-        super().pauseProducing()
-        self._arm(f"the gateway has not read for {self._timeout:g} s")
-
     def resumeProducing(self) -> None:
         """What was written is on its way only now: its settle time begins."""
         self._disarm()

@@ -153,10 +153,13 @@ class APNSClient:
         """
         Report what waits as unsent, let what is under way be answered, and close.
 
-        :returns: a ``Deferred`` that fires when the connection is closed, within ``timeout`` and a few seconds.
+        :returns: a ``Deferred`` that fires when the connection is closed and every batch has ended, within ``timeout``
+            and a few seconds.
         """
         if self._closed is None:
-            self._closed = self._pool.close(ClientClosed("the client was closed before it was asked"))
+            self._closed = Deferred()
+            error = ClientClosed("the client was closed before it was asked")
+            self._pool.close(error).chainDeferred(self._closed)
         waiting: Deferred[None] = Deferred()
         self._closed.addCallback(lambda _: waiting.callback(None))
         return waiting

@@ -395,7 +395,7 @@ class Connection:
         assert session is not None and self._idle_timeout is not None
         if session.in_flight:
             self._used = self._clock.seconds()
-        if self._clock.seconds() - self._used >= self._idle_timeout:
+        if self._used + self._idle_timeout <= self._clock.seconds():
             session.close()
         else:
             self._watch_idle()

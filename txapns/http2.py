@@ -205,8 +205,9 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def _send_ping(self) -> None:
         """Ask for a sign of life."""
-        error = ConnectionLost(f"the gateway did not answer a PING within {PING_TIMEOUT:g} s")
-        self._ping = self._clock.callLater(PING_TIMEOUT, self._unanswered, error)
+        patience = min(PING_TIMEOUT, self._timeout / 2)  # what waits for it has no longer than timeout
+        error = ConnectionLost(f"the gateway did not answer a PING within {patience:g} s")
+        self._ping = self._clock.callLater(patience, self._unanswered, error)
         self._requests.ping()
         self._write()
 

@@ -13,6 +13,7 @@ The last is in :mod:`txapns.delivery`, since whoever is told the outcome is half
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from txapns.delivery import Delivery
@@ -131,9 +132,10 @@ class IWork(Interface):
         :returns: the deliveries; fewer, or none, where there are no more for now.
         """
 
-    def give_up(error: APNSError) -> None:
+    def give_up(error: APNSError) -> Deferred[None]:
         """
         Report everything not yet taken as unsent.
 
         :param error: why.
+        :returns: a ``Deferred`` that fires when all of it has an outcome.
         """

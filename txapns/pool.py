@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
@@ -99,8 +99,11 @@ class Pool:
 
         :param delivery: the delivery.
         """
-        self._deliveries[delivery] = None
-        self.feed()
+        if self.state == "stopped":
+            delivery.outcomes.unsent(delivery, ClientClosed("the client was closed before it was asked"))
+        else:
+            self._deliveries[delivery] = None
+            self.feed()
 
     def take_back(self, delivery: Delivery) -> None:
         """
@@ -138,30 +141,31 @@ class Pool:
             delivery.outcomes.unsent(delivery, error)
         self.feed()
 
-    def give_up(self, error: APNSError) -> None:
+    def give_up(self, error: APNSError) -> Deferred[list[None]]:
         """
         Report everything that waits as unsent.
 
         :param error: why.
+        :returns: a ``Deferred`` that fires when all the batches have ended.
         """
         deliveries, self._deliveries = self._deliveries, OrderedDict()
         works, self._works = self._works, deque()
         for delivery in deliveries:
             delivery.outcomes.unsent(delivery, error)
-        for work in works:
-            work.give_up(error)
+        ended = gatherResults([work.give_up(error) for work in works])
         self._watch()
+        return ended
 
     def close(self, error: APNSError) -> Deferred[None]:
         """
         Give up what waits, let what is under way be answered, and close.
 
         :param error: what to tell of what waits.
-        :returns: a ``Deferred`` that fires when the connection is closed.
+        :returns: a ``Deferred`` that fires when the connection is closed and all the batches have ended.
         """
         gone = self._connection.stop()
-        self.give_up(error)
-        return gone
+        ended = self.give_up(error)
+        return ended.addCallback(lambda _: gone)
 
     def feed(self) -> None:
         """Hand to the connection what it has room for, or open it where there is need."""

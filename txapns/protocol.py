@@ -22,7 +22,7 @@ from zope.interface import implementer
 from txapns import tls
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
-from txapns.errors import APNSError, ConnectFailed, ConnectionLost, StreamRefused
+from txapns.errors import AnswerTimeout, APNSError, ConnectFailed, ConnectionLost, StreamRefused
 from txapns.interfaces import ISession, ISessionEvents
 
 __all__ = ["GatewayProtocol"]
@@ -62,6 +62,7 @@ class GatewayProtocol(Protocol):
         self.proved = False
         self._lost = False
         self._error: APNSError | None = None
+        self._unread: IDelayedCall | None = None
         self._closing: IDelayedCall | None = None
 
     # What the protocols add.
@@ -122,6 +123,7 @@ class GatewayProtocol(Protocol):
         orderly = self._draining and not self.in_flight
         error = self._error or self._explain(reason)
         self._ready, self._draining, self._lost = False, True, True
+        self._stop_waiting()
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
@@ -140,14 +142,27 @@ class GatewayProtocol(Protocol):
     # IPushProducer
 
     def pauseProducing(self) -> None:
-        """The transport's buffers are full."""
+        """The transport's buffers are full: the server reads more slowly than we write. It has ``timeout`` to go on."""
         self._paused = True
+        if self._unread is None and not self._lost:
+            error = AnswerTimeout(f"the gateway has not read for {self._timeout:g} s")
+            self._unread = self._clock.callLater(self._timeout, self._not_read, error)
 
     def resumeProducing(self) -> None:
         """The transport's buffers are empty again."""
         self._paused = False
+        self._stop_waiting()
         if self._ready:
             self._events.session_room(self)
+
+    def _not_read(self, error: AnswerTimeout) -> None:
+        self._unread = None
+        self.abort(error)
+
+    def _stop_waiting(self) -> None:
+        if self._unread is not None:
+            self._unread.cancel()
+            self._unread = None
 
     def stopProducing(self) -> None:
         """The transport is going away; ``connectionLost`` follows."""
