@@ -338,7 +338,7 @@ class AsyncTests(ClientCase):
             end()
             error = self.assertRaises(TokensFailed, self.simulator.result, sending)
             self.assertEqual((error.batch.accepted, error.batch.total), (1, 1))
-            self.assertIn("no token came for 30 s", str(error.__cause__))
+            self.assertIn("did not end within 30 s", str(error.__cause__))
         self.simulator.advance(10)
         self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
 

@@ -272,8 +272,9 @@ class Sending:
         self._done = False
         self._waiting: list[Deferred[None]] = []
         self._result: Deferred[Batch] = Deferred(lambda _: self._cancel())
-        self._draining: IDelayedCall | None = None
-        self._deadline = None if deadline is None else clock.callLater(deadline, self._expire, deadline)
+        self._timers: list[IDelayedCall] = []
+        if deadline is not None:
+            self._timers.append(clock.callLater(deadline, self._expire, deadline))
 
     def start(self) -> Deferred[Batch]:
         """
@@ -352,7 +353,9 @@ class Sending:
         if self.ended is None and not self._done:
             self.ended = error
             # Not now: whoever gives up may be the iterable itself, in the middle of yielding.
-            self._draining = self._clock.callLater(0, self._drain)
+            self._timers.append(self._clock.callLater(0, self._drain))
+            if self._ahead is not None:
+                self._timers.append(self._clock.callLater(self._pool.timeout, self._leave))
         ended: Deferred[None] = Deferred()
         self._waiting.append(ended)
         if self._done:
@@ -399,8 +402,7 @@ class Sending:
         if self._done or self._outstanding or not self.exhausted:
             return
         self._done = True
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+        self._cancel_timers()
         batch = Batch(self._accepted, self._others, self._resend)
         if self._token_error is None:
             self._result.callback(batch)
@@ -421,31 +423,29 @@ class Sending:
             self._drain()
 
     def _drain(self) -> None:
-        """Pull what is left, only to report it unsent. An iterable that has nothing for too long is left."""
-        self._cancel_draining()
+        """Pull what is left, only to report it unsent."""
         if self._done or self.ended is None:
             return
         for delivery in self.take(DRAIN, 2**63):
             self.unsent(delivery, self.ended)
         if self.available:
-            self._draining = self._clock.callLater(0, self._drain)
-        elif not self.exhausted:
-            self._draining = self._clock.callLater(self._pool.timeout, self._leave)
+            active = [timer for timer in self._timers if timer.active()]
+            self._timers = [*active, self._clock.callLater(0, self._drain)]
 
     def _leave(self) -> None:
-        """The rest of the tokens will never be known."""
+        """An async iterable has not come to its end in time: the rest of the tokens will never be known."""
         assert self._ahead is not None
-        self._draining = None
-        self._token_error = TimeoutError(f"no token came for {self._pool.timeout:g} s after the batch was given up")
+        self._token_error = TimeoutError(f"it did not end within {self._pool.timeout:g} s after the batch was given up")
         self._token_error.__cause__ = self.ended
         self.exhausted = True
         self._ahead.close()
         self._check_done()
 
-    def _cancel_draining(self) -> None:
-        if self._draining is not None and self._draining.active():
-            self._draining.cancel()
-        self._draining = None
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+        self._timers.clear()
 
     def _expire(self, deadline: float) -> None:
         error = DeadlinePassed(f"the batch's deadline of {deadline:g} s came before it was asked")
@@ -456,9 +456,7 @@ class Sending:
         """Stop feeding, and drop what waits; what is under way is settled with nobody to tell."""
         self.ended = LocalError("the batch was cancelled")
         self._done = self.exhausted = True
-        self._cancel_draining()
-        if self._deadline is not None and self._deadline.active():
-            self._deadline.cancel()
+        self._cancel_timers()
         if self._ahead is not None:
             self._ahead.close()
         self._pool.withdraw(self, self.ended)
