@@ -13,6 +13,8 @@ feeds the session stops pulling notifications from their source. Every end has a
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
+
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -35,7 +37,7 @@ CLOSE_TIMEOUT = 5.0
 
 
 @implementer(ISession, IPushProducer, IHandshakeListener)
-class GatewayProtocol(Protocol):
+class GatewayProtocol(Protocol, ABC):
     """
     The common part of :class:`~txapns.http2.ProviderAPIProtocol` and
     :class:`~txapns.binary.EnhancedNotificationProtocol`.
@@ -68,21 +70,21 @@ class GatewayProtocol(Protocol):
     # What the protocols add.
 
     @property
+    @abstractmethod
     def in_flight(self) -> int:
         """How many deliveries are neither settled nor handed back."""
-        raise NotImplementedError
 
+    @abstractmethod
     def started(self) -> None:
         """The handshake is over."""
-        raise NotImplementedError
 
+    @abstractmethod
     def room(self) -> tuple[int, int]:
         """How many deliveries, and how many octets of payload, it would take now."""
-        raise NotImplementedError
 
+    @abstractmethod
     def deliver(self, deliveries: list[Delivery]) -> None:
         """Send these, in order."""
-        raise NotImplementedError
 
     def flush(self) -> None:
         """Nothing more is waiting. Most sessions learn their outcomes without being asked."""
@@ -90,6 +92,7 @@ class GatewayProtocol(Protocol):
     def goodbye(self) -> None:
         """Say the last word before an orderly close, where the protocol has one."""
 
+    @abstractmethod
     def ended(self, error: APNSError) -> list[Delivery]:
         """
         The connection is gone: settle what was under way.
@@ -97,7 +100,6 @@ class GatewayProtocol(Protocol):
         :param error: why.
         :returns: what was provably not processed.
         """
-        raise NotImplementedError
 
     # IProtocol and IHandshakeListener
 
