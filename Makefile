@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/installed-cli
 DEV := $(VENV)/installed-all,dev
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list these targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12

@@ -139,8 +139,9 @@ def progress_bar(client: APNSClient, label: str) -> Iterator[Iterator[str]]:
 def show(label: str, batch: Batch, seconds: float) -> None:
     """Print a table of what failed, and the rate."""
     table = Table("identifier", "outcome", "reason", title=f"{label}: not accepted", title_justify="left")
-    for identifier, outcome in sorted(found(batch).items()):
-        table.add_row(str(identifier), *outcome)
+    for identifier, (outcome, reason) in sorted(found(batch).items()):
+        # What APNs was never asked about has no word of Apple's, but our own error.
+        table.add_row(str(identifier), outcome, str(batch.unsent[identifier].error) if outcome == "unsent" else reason)
     console.print(table)
     console.print(f"{batch.accepted} of {batch.total} accepted in {seconds:.2f} s: {batch.total / seconds:.0f}/s\n")
 
@@ -180,6 +181,7 @@ async def demonstrate(reactor: Any, state: Path) -> bool:
 
 async def main(reactor: Any, verdict: list[bool]) -> None:
     """Run the demonstration."""
+    console.print(f"Starting the simulator; {COUNT} notifications follow over either protocol.\n")
     with tempfile.TemporaryDirectory(prefix="txapns-demo-") as state:
         verdict.append(await demonstrate(reactor, Path(state)))
     console.print("Exactly the expected identifiers failed." if verdict[0] else "That is not what was expected!")
