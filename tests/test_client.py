@@ -732,6 +732,7 @@ class ArgumentTests(ClientCase):
         wrong: list[Any] = [("Hello", [DEAD]), (HELLO, None), (HELLO, 7)]
         for notification, many in wrong:
             self.failureResultOf(self.client.send(notification, many), TypeError)
+        self.failureResultOf(self.client.send_many(None), TypeError)  # type: ignore[arg-type]
         self.failureResultOf(self.client.send_one(DEAD, HELLO), TypeError)  # type: ignore[arg-type]
 
     def test_impossible_topic(self) -> None:

@@ -424,7 +424,7 @@ class Sending:
 
     def _drain(self) -> None:
         """Pull what is left, only to report it unsent."""
-        if self._done or self.ended is None:
+        if self.exhausted or self.ended is None:
             return
         for delivery in self.take(DRAIN, 2**63):
             self.unsent(delivery, self.ended)

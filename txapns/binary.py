@@ -264,23 +264,20 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             if delivery is not None:
                 delivery.outcomes.accepted(delivery, ())
 
-    # Deadlines.
+    # The barrier's deadline.
 
     def _await_barrier(self) -> None:
-        self._arm(f"the gateway did not answer the barrier within {self._timeout:g} s")
-
-    def _arm(self, message: str) -> None:
-        if self._deadline is None:
-            self._deadline = self._clock.callLater(self._timeout, self._expire, message)
+        error = AnswerTimeout(f"the gateway did not answer the barrier within {self._timeout:g} s")
+        self._deadline = self._clock.callLater(self._timeout, self._expire, error)
 
     def _disarm(self) -> None:
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
 
-    def _expire(self, message: str) -> None:
+    def _expire(self, error: AnswerTimeout) -> None:
         self._deadline = None
-        self.abort(AnswerTimeout(message))
+        self.abort(error)
 
     # The error packet.
 

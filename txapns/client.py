@@ -100,6 +100,8 @@ class APNSClient:
         :returns: a ``Deferred`` of the :class:`~txapns.Batch`. Cancelling it stops the feeding and drops what waits.
         :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
+        :raises TypeError: (through the ``Deferred``) an argument is of the wrong kind.
+        :raises ValueError: (through the ``Deferred``) the deadline is no number of seconds from now.
         """
         try:
             triples = triples_of(self._with_topic(notification), tokens)
@@ -118,8 +120,13 @@ class APNSClient:
         :returns: a ``Deferred`` of the :class:`~txapns.Batch`.
         :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
+        :raises TypeError: (through the ``Deferred``) this is no iterable.
+        :raises ValueError: (through the ``Deferred``) the deadline is no number of seconds from now.
         """
-        return self._send(changed(self._with_topic, triples), deadline)
+        try:
+            return self._send(changed(self._with_topic, triples), deadline)
+        except TypeError as error:
+            return fail(error)
 
     def send_one(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
         """
@@ -131,6 +138,7 @@ class APNSClient:
         :raises InvalidToken: (through the ``Deferred``) the token cannot stand in a request.
         :raises OutcomeUnknown: (through the ``Deferred``) it went out and no answer came: it may have been delivered.
         :raises APNSError: (through the ``Deferred``) any other: APNs was not asked, so it can be sent again safely.
+        :raises TypeError: (through the ``Deferred``) an argument is of the wrong kind.
         """
         closed = self._refuse_if_closed()
         if closed is not None:

@@ -311,7 +311,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             self.drain(GatewayShutdown(f"the gateway ends this connection: {said}"))
 
     def _look(self) -> None:
-        """Give up what is older than ``timeout``; if nothing at all came in that time, send the rest elsewhere."""
+        """Give up what is older than ``timeout``; if nothing at all was answered in that time, drain."""
         self._quiet += 1
         self._marks.append(self._requests.last_stream)
         if len(self._marks) <= LOOKS:

@@ -68,7 +68,7 @@ class ISessionEvents(Interface):
         """It can be used: the handshake is over, and the peer has spoken where the protocol has it speak first."""
 
     def session_proved(session: ISession) -> None:
-        """It did what it is for, so the next attempt after it needs no delay."""
+        """It did what it is for, so the delays between attempts begin anew."""
 
     def session_room(session: ISession) -> None:
         """It may have room again."""
