@@ -14,7 +14,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns import Accepted, APNSClient, Batch, Certificate, Gateway, Notification, ProviderToken, Rejection, Session
-from txapns.batch import Sending, triples_of
+from txapns.batch import Sending
 from txapns.errors import (
     ClientClosed,
     ConnectFailed,
@@ -31,6 +31,7 @@ from txapns.errors import (
 from txapns.pool import Pool
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
+from txapns.tokens import triples_of
 
 AUTHORITY = Authority()
 DEAD = "dd" * 32

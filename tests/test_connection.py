@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from txapns import Notification
+from txapns import Gateway, Notification
 from txapns.backoff import Backoff
 from txapns.connection import Connection
 from txapns.delivery import Delivery
@@ -62,11 +62,13 @@ class ConnectionCase(SynchronousTestCase):
 
     def connect(self, port: int = 2197, idle_timeout: float | None = 600.0) -> Connection:
         """Make a connection."""
-        gateway = self.simulator.gateway()
+        gateway = Gateway.http2("127.0.0.1", port, trust_root=AUTHORITY.ca_pem)
+        certificate = self.simulator.certificate()
         connection = Connection(
             self.reactor,
-            type(gateway).http2("127.0.0.1", port, trust_root=AUTHORITY.ca_pem),
-            self.simulator.certificate(),
+            gateway,
+            gateway.endpoint(self.reactor, certificate),
+            certificate,
             self.events,
             30.0,
             idle_timeout,

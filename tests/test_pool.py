@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from txapns import Notification
+from txapns import Batch, Notification
 from txapns.batch import Sending, SingleSending
 from txapns.delivery import IOutcomes
 from txapns.errors import ConnectFailed, CredentialRefused
@@ -96,3 +98,131 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(self.client.status().connections[0], "waiting")
         self.simulator.reactor.servers[2197] = server
         self.assertEqual(self.simulator.result(sending, within=61).accepted, 1)
+
+
+class SeveralConnectionsTests(SynchronousTestCase):
+    """A pool that may have several connections."""
+
+    def setUp(self) -> None:
+        """A connection takes ten requests at once, and an answer takes a second."""
+        self.simulator = MemorySimulator(authority=AUTHORITY, concurrency=10, delay=1.0)
+        self.reactor = self.simulator.reactor
+        self.client = self.simulator.client(max_connections=3)
+        self.sent = 0
+
+    def send(self, count: int) -> Deferred[Batch]:
+        """Send to so many devices, none of which was sent to before."""
+        self.sent += count
+        return self.client.send(HELLO, [f"{number:064x}" for number in range(self.sent - count, self.sent)])
+
+    def accepted_once(self) -> None:
+        """Everything that was sent was accepted, once."""
+        tokens = [int.from_bytes(reception.token, "big") for reception in self.simulator.devices.received]
+        self.assertEqual(sorted(tokens), list(range(self.sent)))
+
+    def test_one_is_enough(self) -> None:
+        """Where one connection has room for all there is no second."""
+        self.simulator.result(self.send(9))
+        self.assertEqual((self.client.status().connections, self.reactor.attempts), (("ready",), 1))
+
+    def test_all_are_used(self) -> None:
+        """Where one has no room another is opened, up to the number given, and all are filled."""
+        sending = self.send(100)
+        self.simulator.flush()
+        self.assertEqual((self.client.status().connections, self.client.status().in_flight), (("ready",) * 3, 30))
+        self.assertEqual(self.simulator.result(sending).accepted, 100)
+        self.assertEqual(self.reactor.attempts, 3)
+        self.accepted_once()
+
+    def test_one_at_a_time(self) -> None:
+        """No connection is opened before the one under way is ready."""
+        self.send(100)
+        silent = Factory.forProtocol(Protocol)  # takes connections and says nothing, not even in TLS
+        server, self.reactor.servers[2197] = self.reactor.servers[2197], silent
+        self.simulator.advance(10)
+        self.assertEqual((self.client.status().connections, self.reactor.attempts), (("starting",), 1))
+        self.reactor.servers[2197] = server
+
+    def test_idle(self) -> None:
+        """Those that are not needed any more close, and are opened again when they are."""
+        self.simulator.result(self.send(100))
+        self.simulator.advance(610)
+        self.assertEqual(self.client.status().connections, ("idle",) * 3)
+        self.simulator.result(self.send(9))
+        self.assertEqual(self.client.status().connections, ("ready", "idle", "idle"))
+        self.simulator.result(self.send(100))
+        self.assertEqual(self.reactor.attempts, 6)
+        self.accepted_once()
+
+    def test_one_breaks(self) -> None:
+        """When one connection breaks, the others go on, and what was on it is uncertain or sent over them."""
+        sending = self.send(100)
+        self.simulator.flush()
+        broken = self.simulator.sessions[1]
+        assert broken.transport is not None
+        broken.transport.abortConnection()  # type: ignore[attr-defined]
+        batch = self.simulator.result(sending)
+        self.assertEqual((batch.accepted, len(batch.uncertain)), (90, 10))
+        self.assertEqual(self.reactor.attempts, 4)
+
+    def test_one_does_not_answer(self) -> None:
+        """A connection that answers nobody ends, and what waits is sent over the others."""
+        sessions = self.simulator.sessions
+        self.simulator.http2_fault = lambda server, request, verdict: verdict if server not in sessions[1:2] else None
+        sending = self.send(1_000)
+        self.simulator.advance(29)
+        self.assertEqual(self.client.status().connections, ("ready",) * 3)
+        batch = self.simulator.result(sending)
+        self.assertEqual((batch.accepted, len(batch.uncertain), len(batch.unsent)), (990, 10, 0))
+
+    def test_trouble_of_all(self) -> None:
+        """However many there may be, a gateway in trouble sees ten attempts in the first minute at the most."""
+        client = self.simulator.client(max_connections=20)
+        client.send(HELLO, [f"{number:064x}" for number in range(1_000)])
+        self.simulator.advance(700)
+        self.assertEqual(client.status().connections, ("idle",) * 20)
+        before = self.reactor.attempts
+        self.reactor.servers.clear()
+        for number in range(60):
+            client.send(HELLO, [f"{number:064x}"])
+            self.simulator.advance(1)
+        self.assertIn(self.reactor.attempts - before, range(5, 11))
+
+    def test_all_cut(self) -> None:
+        """When all are cut at once, they return in their turn, and not all at once."""
+        sending = self.send(500)
+        self.simulator.flush()
+        del self.reactor.servers[2197]
+        for session in self.simulator.sessions:
+            assert session.transport is not None
+            session.transport.abortConnection()  # type: ignore[attr-defined]
+        before = self.reactor.attempts
+        self.simulator.advance(10)
+        self.assertLessEqual(self.reactor.attempts - before, 6)
+        self.reactor.servers[2197] = self.simulator.tls_factory("http2")
+        batch = self.simulator.result(sending)
+        self.assertEqual((batch.accepted, len(batch.uncertain)), (470, 30))
+
+    def test_close(self) -> None:
+        """Closing lets what is under way on each of them be answered."""
+        sending = self.send(100)
+        self.simulator.flush()
+        closing = self.client.close()
+        self.assertNoResult(closing)
+        self.simulator.result(closing)
+        batch = self.successResultOf(sending)
+        self.assertEqual((batch.accepted, len(batch.unsent)), (30, 70))
+        self.assertEqual((self.client.status().connections, self.reactor.getDelayedCalls()), (("stopped",) * 3, []))
+
+    def test_stay(self) -> None:
+        """Without an idle timeout one connection stays, and is replaced when it breaks."""
+        self.client = self.simulator.client(max_connections=3, idle_timeout=None)
+        self.simulator.result(self.send(9))
+        self.simulator.sessions[0].transport.abortConnection()  # type: ignore[union-attr]
+        self.simulator.advance(5)
+        self.assertEqual((self.client.status().connections, self.reactor.attempts), (("ready",), 2))
+
+    def test_none(self) -> None:
+        """There has to be one."""
+        with self.assertRaises(ValueError):
+            self.simulator.client(max_connections=0)

@@ -2,7 +2,6 @@
 Apple push notifications for Twisted: the HTTP/2 provider API and the enhanced binary protocol, behind one API.
 """
 
-from txapns.batch import Token, Tokens
 from txapns.binary import EnhancedNotificationProtocol
 from txapns.client import APNSClient, ClientStatus, Session
 from txapns.credentials import Certificate, Credential, ProviderToken
@@ -14,6 +13,7 @@ from txapns.notification import Notification, Priority, PushType
 from txapns.reasons import Action, Reason, Status
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 from txapns.tls import ClientContextFactory
+from txapns.tokens import Token, Tokens
 
 __version__ = "0.1.0"
 

@@ -6,19 +6,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterable, Hashable, Iterable
+from functools import partial
 from typing import TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from txapns.batch import Sending, SingleSending, Token, Tokens, Triple, changed, triples_of
+from txapns.batch import Sending, SingleSending
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import APNSError, ClientClosed, CredentialError
 from txapns.gateway import Gateway
 from txapns.notification import Notification
 from txapns.pool import Pool
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
+from txapns.tokens import Token, Tokens, Triple, changed, triples_of
 
 __all__ = ["APNSClient", "ClientStatus", "Session"]
 
@@ -32,7 +34,8 @@ class ClientStatus:
 
     :ivar gateway: where it sends.
     :ivar connections: where each connection is in its life: ``"idle"``, ``"connecting"``, ``"starting"``, ``"ready"``,
-        ``"waiting"`` (for its time to try again) or ``"stopped"``. A client has one.
+        ``"waiting"`` (for its time to try again) or ``"stopped"``. There is at least one, and another for each that
+        was ever needed beside it.
     :ivar in_flight: how many notifications have neither been answered nor given up.
     :ivar queued: how many notifications wait for a connection, besides what batches have not pulled yet.
     :ivar last_error: the last trouble with a connection; ``None`` if there was none.
@@ -47,8 +50,8 @@ class ClientStatus:
 
 class APNSClient:
     """
-    Sends notifications of one app to one gateway, over a connection that it opens when there is something to send,
-    keeps, replaces when it fails, and closes when it was idle for long.
+    Sends notifications of one app to one gateway, over connections that it opens when there is something to send,
+    keeps, replaces when they fail, and closes when they were idle for long.
 
     :param reactor: the reactor.
     :param credential: a :class:`~txapns.Certificate` or a :class:`~txapns.ProviderToken`.
@@ -56,11 +59,13 @@ class APNSClient:
     :param topic: the topic of notifications that name none, usually the app's bundle id. Left out, it is that of a
         certificate that has several.
     :param timeout: how long connecting, each answer, and waiting without any progress may take, in seconds.
-    :param idle_timeout: after how many seconds without a notification the connection is closed, to be opened again
+    :param idle_timeout: after how many seconds without a notification a connection is closed, to be opened again
         when needed; ``None`` for never.
+    :param max_connections: how many connections there may be. Another is opened, one at a time, when those there are
+        take no more for the moment. With several, notifications do not arrive in the order in which they were given.
     :raises InvalidGateway: the gateway is not understood.
     :raises InvalidNotification: the topic cannot stand in a request.
-    :raises ValueError: a timeout is not a positive number.
+    :raises ValueError: a timeout, or the number of connections, is not a positive number.
     :raises CredentialError: the gateway's protocol has no use for this credential.
     """
 
@@ -73,18 +78,21 @@ class APNSClient:
         topic: str | None = None,
         timeout: float = 30.0,
         idle_timeout: float | None = 600.0,
+        max_connections: int = 1,
     ) -> None:
         if not isinstance(credential, (Certificate, ProviderToken)):
             raise CredentialError(f"a credential is a Certificate or a ProviderToken, not {type(credential).__name__}")
         if not 0 < timeout < math.inf or not (idle_timeout is None or 0 < idle_timeout < math.inf):
             raise ValueError("timeout and idle_timeout are positive numbers of seconds")
+        if max_connections < 1:
+            raise ValueError("max_connections is a positive number")
         self.gateway = Gateway.parse(gateway)
         self.credential = credential
         self._reactor = reactor
         if topic is None and isinstance(credential, Certificate) and credential.needs_topic and credential.topics:
             topic = credential.topics[0]
         self._topic = None if topic is None else Notification(payload={}, topic=topic).topic
-        self._pool = Pool(reactor, self.gateway, credential, timeout, idle_timeout)
+        self._pool = Pool(reactor, self.gateway, credential, timeout, idle_timeout, max_connections)
         self._closed: Deferred[None] | None = None
         self._used = reactor.seconds()
 
@@ -155,14 +163,14 @@ class APNSClient:
         :returns: a value that holds no secret.
         """
         pool = self._pool
-        return ClientStatus(str(self.gateway), (pool.state,), pool.in_flight, pool.queued, pool.last_error)
+        return ClientStatus(str(self.gateway), pool.states, pool.in_flight, pool.queued, pool.last_error)
 
     def close(self) -> Deferred[None]:
         """
         Report what waits as unsent, let what is under way be answered, and close.
 
-        :returns: a ``Deferred`` that fires when the connection is closed and every batch has ended, within ``timeout``
-            and a few seconds.
+        :returns: a ``Deferred`` that fires when the connections are closed and every batch has ended, within
+            ``timeout`` and a few seconds.
         """
         if self._closed is None:
             self._closed = Deferred()
@@ -224,12 +232,22 @@ class Session:
     :param timeout: as for :class:`APNSClient`.
     :param idle_timeout: as for :class:`APNSClient`, and after how many seconds without use a client is closed;
         ``None`` for never.
+    :param max_connections: as for :class:`APNSClient`.
     """
 
-    def __init__(self, reactor: IReactorTime, *, timeout: float = 30.0, idle_timeout: float | None = 600.0) -> None:
+    def __init__(
+        self,
+        reactor: IReactorTime,
+        *,
+        timeout: float = 30.0,
+        idle_timeout: float | None = 600.0,
+        max_connections: int = 1,
+    ) -> None:
         self._reactor = reactor
-        self._timeout = timeout
         self._idle_timeout = idle_timeout
+        self._make = partial(
+            APNSClient, reactor, timeout=timeout, idle_timeout=idle_timeout, max_connections=max_connections
+        )
         self._clients: dict[Hashable, APNSClient] = {}
         self._closing: set[APNSClient] = set()
         self._closed = False
@@ -255,9 +273,7 @@ class Session:
         key = (credential.fingerprint, gateway, topic)
         client = self._clients.get(key)
         if client is None:
-            client = self._clients[key] = APNSClient(
-                self._reactor, credential, gateway, topic=topic, timeout=self._timeout, idle_timeout=self._idle_timeout
-            )
+            client = self._clients[key] = self._make(credential, gateway, topic=topic)
             self._schedule()
         client.touch()
         return client

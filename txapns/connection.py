@@ -196,18 +196,21 @@ class Connection:
 
     :param reactor: the reactor.
     :param gateway: where to connect.
+    :param endpoint: what connects to it.
     :param credential: what to authenticate with.
     :param events: who is told.
     :param timeout: how long connecting, becoming ready, and each answer may take, in seconds.
     :param idle_timeout: after how many seconds without a notification it is closed; ``None`` for never.
     :param backoff: the delays between attempts, which several connections may share.
-    :raises CredentialError: the gateway's protocol has no use for this credential.
+
+    :ivar rested: whether its last attempt failed, and the time for the next has come.
     """
 
     def __init__(
         self,
         reactor: IReactorTime,
         gateway: Gateway,
+        endpoint: IStreamClientEndpoint,
         credential: Credential,
         events: IConnectionEvents,
         timeout: float,
@@ -215,6 +218,7 @@ class Connection:
         backoff: Backoff,
     ) -> None:
         self.gateway = gateway
+        self.rested = False
         self._clock = reactor
         self._events = events
         self._idle_timeout = idle_timeout
@@ -225,7 +229,7 @@ class Connection:
         self._leaving: set[ISession] = set()
         self._gone: list[Deferred[None]] = []
         factory = APNSClientFactory(gateway, credential, self, reactor, timeout, backoff)
-        self._core = _Core(gateway.endpoint(reactor, credential, timeout), factory, reactor, self, timeout)
+        self._core = _Core(endpoint, factory, reactor, self, timeout)
         self._life = _life(self._core)
 
     @property
@@ -240,8 +244,14 @@ class Connection:
         sessions = self._leaving if session is None else self._leaving | {session}
         return sum(session.in_flight for session in sessions)
 
+    @property
+    def active(self) -> bool:
+        """Whether it has a session, is about to have one, or waits for its time."""
+        return self.state not in ("idle", "stopped")
+
     def open(self) -> None:
         """Connect, unless a connection is there, or under way, or its time has not come."""
+        self.rested = False
         self._life.open()
 
     def room(self) -> tuple[int, int]:
@@ -300,6 +310,7 @@ class Connection:
     def connect(self) -> None:
         """The back-off is over; the factory calls this as it would a connector's."""
         self._life.elapsed()
+        self.rested = True
         self._events.connection_changed()
 
     def disconnect(self) -> None:

@@ -1,9 +1,13 @@
 """
-The work of one client, and the connection that takes it.
+The work of one client, and the connections that take it.
 
 The pool pulls. Whenever a connection may have room (it became ready, answers came, its buffers emptied) the pool
 takes as many deliveries as fit from where they wait and hands them down, so nothing is asked of the caller's iterables
 before there is room for it. What came back unprocessed goes first; batches take turns.
+
+The connections are filled one after the other, so where one is enough the others are idle, and close. Another is opened
+when work waits and none has room for it: one at a time, and where the last attempt of one failed, no other is tried
+before its time has come. So however many there may be, a gateway that is in trouble sees the attempts of one.
 
 Work that waits has a deadline, too: when nothing at all could be handed to a connection for ``timeout`` seconds,
 everything waiting is reported unsent; but not before a connection was tried at least once, which the back-off may put
@@ -14,6 +18,7 @@ none of them, that happens at once.
 from __future__ import annotations
 
 from collections import OrderedDict, deque
+from functools import partial
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -23,7 +28,7 @@ from txapns.backoff import Backoff
 from txapns.connection import Connection
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
-from txapns.errors import APNSError, ClientClosed, ConnectFailed
+from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed
 from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, IWork
 
@@ -33,13 +38,14 @@ __all__ = ["Pool"]
 @implementer(IConnectionEvents)
 class Pool:
     """
-    What waits to be sent to one gateway with one credential, and the connection it goes to.
+    What waits to be sent to one gateway with one credential, and the connections it goes to.
 
     :param reactor: the reactor.
     :param gateway: where to send.
     :param credential: what to authenticate with.
     :param timeout: how long connecting, each answer, and waiting without any progress may take, in seconds.
-    :param idle_timeout: after how many seconds without work the connection is closed; ``None`` for never.
+    :param idle_timeout: after how many seconds without work a connection is closed; ``None`` for never.
+    :param max_connections: how many connections there may be.
     :raises CredentialError: the gateway's protocol has no use for this credential.
     """
 
@@ -50,13 +56,20 @@ class Pool:
         credential: Credential,
         timeout: float,
         idle_timeout: float | None,
+        max_connections: int = 1,
     ) -> None:
         self.last_error: APNSError | None = None
         self.timeout = timeout
         self._clock = reactor
         self._gateway = gateway
         self._stay = idle_timeout is None
-        self._connection = Connection(reactor, gateway, credential, self, timeout, idle_timeout, Backoff())
+        self._max_connections = max_connections
+        endpoint, backoff = gateway.endpoint(reactor, credential, timeout), Backoff()
+        self._connect = partial(
+            Connection, reactor, gateway, endpoint, credential, self, timeout, idle_timeout, backoff
+        )
+        self._connections = [self._connect()]
+        self._closed = False
         # In the order in which they go out. One can be taken out of the middle: cancelling ten thousand that wait must
         # not take ten thousand times ten thousand steps.
         self._deliveries: OrderedDict[Delivery, None] = OrderedDict()
@@ -69,14 +82,14 @@ class Pool:
         self._patience: IDelayedCall | None = None
 
     @property
-    def state(self) -> str:
-        """The connection's state."""
-        return self._connection.state
+    def states(self) -> tuple[str, ...]:
+        """Each connection's state."""
+        return tuple(connection.state for connection in self._connections)
 
     @property
     def in_flight(self) -> int:
         """How many deliveries are with a connection."""
-        return self._connection.in_flight
+        return sum(connection.in_flight for connection in self._connections)
 
     @property
     def queued(self) -> int:
@@ -99,7 +112,7 @@ class Pool:
 
         :param delivery: the delivery.
         """
-        if self.state == "stopped":
+        if self._closed:
             delivery.outcomes.unsent(delivery, ClientClosed("the client was closed before it was asked"))
         else:
             self._deliveries[delivery] = None
@@ -120,7 +133,7 @@ class Pool:
 
         :param work: where to take deliveries from.
         """
-        if self.state == "stopped":
+        if self._closed:
             work.give_up(ClientClosed("the client was closed before it was asked"))
         else:
             self._works.append(work)
@@ -161,14 +174,15 @@ class Pool:
         Give up what waits, let what is under way be answered, and close.
 
         :param error: what to tell of what waits.
-        :returns: a ``Deferred`` that fires when the connection is closed and all the batches have ended.
+        :returns: a ``Deferred`` that fires when the connections are closed and all the batches have ended.
         """
-        gone = self._connection.stop()
+        self._closed = True
+        gone = gatherResults([connection.stop() for connection in self._connections])
         ended = self.give_up(error)
-        return ended.addCallback(lambda _: gone)
+        return ended.addCallback(lambda _: gone).addCallback(lambda _: None)
 
     def feed(self) -> None:
-        """Hand to the connection what it has room for, or open it where there is need."""
+        """Hand to the connections what they have room for, and open another where there is need."""
         self._again = True
         if self._soon is not None:
             self._soon.cancel()
@@ -185,22 +199,44 @@ class Pool:
         self._watch()
 
     def _feed(self) -> None:
-        connection = self._connection
+        for connection in self._connections:
+            self._fill(connection)
+        if self.waiting and self._soon is None:
+            self._open_another()
+        elif self._stay and not any(connection.active for connection in self._connections):
+            self._connections[0].open()
+        if not self.waiting:
+            for connection in self._connections:
+                connection.flush()
+
+    def _fill(self, connection: Connection) -> None:
+        """Hand to a connection as much as it has room for."""
         while True:
             count, octets = connection.room()
             if count <= 0 or octets <= 0:
-                break
+                return
             deliveries = self._take(count, octets)
             if not deliveries:
                 if self.waiting and self._soon is None:  # malformed tokens only, so far: there may be very many
                     self._soon = self._clock.callLater(0, self._feed_soon)
-                break
+                return
             self._progress = self._clock.seconds()
             connection.deliver(deliveries)
-        if self.waiting or self._stay:
-            connection.open()
-        if not self.waiting:
-            connection.flush()
+
+    def _open_another(self) -> None:
+        """There is work for which no connection has room."""
+        states = self.states
+        if self._closed or "connecting" in states or "starting" in states:
+            return
+        waiting = "waiting" in states
+        for connection in self._connections:
+            # After a failure the one that failed tries again, when its time has come, and no other.
+            if connection.state == "idle" and (connection.rested or not waiting):
+                connection.open()
+                return
+        if not waiting and len(self._connections) < self._max_connections:
+            self._connections.append(self._connect())
+            self._connections[-1].open()
 
     def _feed_soon(self) -> None:
         self._soon = None
@@ -236,12 +272,14 @@ class Pool:
         """Remember what happened; where it would happen again, do not risk the rest of the work for it."""
         self.last_error = error
         self._tried = True
+        if isinstance(error, AnswerTimeout) and "ready" in self.states:
+            hopeless = False  # this one answers nobody, another may
         if hopeless:
             self.give_up(error)
 
     def deliveries_returned(self, deliveries: list[Delivery]) -> None:
         """They go first, in their order, but for those that nobody wants sent any more."""
-        stopped = ClientClosed("the client was closed before it was processed") if self.state == "stopped" else None
+        stopped = ClientClosed("the client was closed before it was processed") if self._closed else None
         for delivery in reversed(deliveries):
             error = stopped or delivery.outcomes.ended
             if error is None:
@@ -267,10 +305,12 @@ class Pool:
         left = self._progress + self.timeout - self._clock.seconds()
         if left <= 0 and self.in_flight:
             left = self.timeout  # what is under way has deadlines of its own, and makes room when they are over
-        elif left <= 0 and self.state == "waiting" and not self._tried:
+        elif left <= 0 and "waiting" in self.states and not self._tried:
             left = self.timeout
         if left > 0:
             self._patience = self._clock.callLater(left, self._lose_patience)
         else:
-            said = f": {self.last_error}" if self.last_error is not None else f" (the connection is {self.state})"
+            said = (
+                f": {self.last_error}" if self.last_error is not None else f" (connections: {', '.join(self.states)})"
+            )
             self.give_up(ConnectFailed(f"{self._gateway} took nothing for {self.timeout:g} s{said}"))
