@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.internet.address import IPv4Address
@@ -18,12 +21,12 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from txapns import binary, errors
+from txapns import binary, errors, tcp
 from txapns.binary import Allowance, EnhancedNotificationProtocol
 from txapns.delivery import Delivery, IOutcomes
 from txapns.interfaces import ISession, ISessionEvents
 from txapns.notification import Notification
-from txapns.protocol import MAX_REFUSALS
+from txapns.protocol import MAX_REFUSALS, SessionListener
 from txapns.wire.frames import NotificationParser, ReceivedNotification, encode_barrier, encode_error
 
 NOW = 1_700_000_000.0
@@ -125,10 +128,10 @@ class SessionCase(SynchronousTestCase):
         self.record = Record()
         self.open()
 
-    def open(self, allowance: Allowance | None = None) -> None:
+    def open(self, allowance: Allowance | None = None, command: int = 2) -> None:
         """Make a session, with a settle time of 2 s and a timeout of 30 s."""
         self.session = EnhancedNotificationProtocol(
-            self.record, self.clock, None, 30.0, 2.0, self.barrier, allowance=allowance
+            self.record, self.clock, settle_time=2.0, barrier=self.barrier, command=command, allowance=allowance
         )
         self.transport = Transport()
         self.session.makeConnection(self.transport)
@@ -147,10 +150,204 @@ class SessionCase(SynchronousTestCase):
         """The connection ends."""
         self.session.connectionLost(Failure(reason or ConnectionDone()))
 
-    def expect(self, *outcomes: tuple[str, int]) -> None:
+    def expect(self, *outcomes: tuple[str, object]) -> None:
         """Compare the outcomes since the last time."""
         found, self.record.outcomes = self.record.outcomes, []
         self.assertEqual(found, list(outcomes))
+
+
+class CommandTests(SessionCase):
+    """Sessions that write the older commands."""
+
+    def test_enhanced(self) -> None:
+        """Command 1 carries identifier and expiration, but no priority."""
+        self.open(command=1)
+        self.deliver(1, 2, notification=Notification(alert="Hi", expiration=5, priority=5))
+        received = self.transport.received
+        self.assertEqual([notification.command for notification in received], [1, 1])
+        self.assertEqual([notification.identifier for notification in received], [1, 2])
+        self.assertEqual([notification.expiration for notification in received], [5, 5])
+
+    def test_enhanced_expiration_default(self) -> None:
+        """Command 1 cannot leave the expiration open either."""
+        self.open(command=1)
+        self.deliver(1)
+        self.assertEqual(self.transport.received[0].expiration, NOW + 30 * 24 * 3600)
+
+    def test_enhanced_refusal(self) -> None:
+        """An error packet sorts what was written with command 1 as it does with command 2."""
+        self.open(command=1)
+        self.deliver(1, 2, 3)
+        self.session.dataReceived(encode_error(8, 2))
+        self.expect(("accepted", 1), ("8 InvalidToken", 2), ("returned", 3))
+
+    def test_simple(self) -> None:
+        """Command 0 carries the token and the payload."""
+        self.open(command=0)
+        self.deliver(1, 2)
+        expected = [
+            ReceivedNotification(0, bytes([*bytes(31), number]), ALERT.body, None, None, None) for number in (1, 2)
+        ]
+        self.assertEqual(self.transport.received, expected)
+        self.clock.advance(2)
+        self.expect(("accepted", 1), ("accepted", 2))
+
+    def test_simple_closed(self) -> None:
+        """A close is how a server refuses over command 0, so nobody can tell which; and it says so."""
+        self.open(command=0)
+        self.deliver(1, 2)
+        self.lose()
+        self.expect(("uncertain", 1), ("uncertain", 2))
+        self.assertIn("command 0", str(self.record.errors[0]))
+
+    def test_simple_packet(self) -> None:
+        """An error packet after command 0 names nothing, whatever its identifier, since nothing had one."""
+        for identifier in (0, 1, 2):
+            self.open(command=0)
+            self.deliver(1, 2)
+            self.session.dataReceived(encode_error(8, identifier))
+            self.expect(("uncertain", 1), ("uncertain", 2))
+
+    def test_barrier(self) -> None:
+        """The barrier is of the same command, or of command 1 where that has no identifier; its refusal proves all."""
+        self.barrier = True
+        for command, expected in ((0, 1), (1, 1), (2, 2)):
+            for status, identifier in ((2, 3), (2, 0), (5, 3)):
+                self.open(command=command)
+                self.deliver(1, 2)
+                self.session.flush()
+                last = self.transport.received[-1]
+                self.assertEqual((last.command, last.identifier, last.token), (expected, 3, b""))
+                self.session.dataReceived(encode_error(status, identifier))
+                self.expect(("accepted", 1), ("accepted", 2))
+
+
+@pytest.mark.loopback
+class AcknowledgementTests(SessionCase):
+    """What the peer's system has not acknowledged, on a connection of real TCP."""
+
+    def setUp(self) -> None:
+        """The session's transport says it wrote to a socket that already has more in it than the peer will read."""
+        super().setUp()
+        listener = socket.create_server(("127.0.0.1", 0))
+        self.addCleanup(listener.close)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4_096)
+        self.near = socket.create_connection(listener.getsockname())
+        self.addCleanup(self.near.close)
+        self.far, _ = listener.accept()
+        self.addCleanup(self.far.close)
+        self.near.setblocking(False)
+        self.transport.socket = self.near
+
+    def fill(self) -> None:
+        """Write until the system takes no more."""
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                self.near.send(bytes(65_536))
+
+    def read_all(self) -> None:
+        """Read it, until the peer's system knows."""
+        self.far.settimeout(10)
+        while tcp.unacknowledged(self.transport):
+            self.far.recv(65_536)
+
+    def test_not_acknowledged(self) -> None:
+        """What a peer has not even acknowledged does not count as accepted; after the timeout it is uncertain."""
+        self.fill()
+        self.deliver(1)
+        for _ in range(15):
+            self.clock.advance(2)
+            self.assertFalse(self.transport.disconnecting)
+        self.expect()
+        self.clock.advance(2)
+        self.assertTrue(self.transport.disconnecting)
+        self.lose()
+        self.expect(("uncertain", 1))
+        self.assertIn("not acknowledged", str(self.record.errors[0]))
+
+    def test_acknowledged_late(self) -> None:
+        """Once it is acknowledged the settle time begins."""
+        self.fill()
+        self.deliver(1)
+        self.clock.advance(2)
+        self.read_all()
+        self.clock.advance(1.9)
+        self.expect()
+        self.clock.advance(0.1)
+        self.expect(("accepted", 1))
+
+    def test_acknowledged_in_part(self) -> None:
+        """What is not acknowledged is what was written last, so it does not keep back what was written before."""
+        self.deliver(1)
+        self.clock.advance(1.5)
+        self.fill()
+        large = Notification(alert="x" * 60_000)
+        count = tcp.unacknowledged(self.transport) // len(large.body) + 1
+        self.assertGreater(count, 1)
+        self.deliver(*range(2, 2 + count), notification=large)
+        self.clock.advance(0.5)
+        self.expect(("accepted", 1))
+        self.clock.advance(1.5)
+        self.expect()
+
+
+class StandAloneTests(SessionCase):
+    """A session used without a pool behind it."""
+
+    def setUp(self) -> None:
+        """Nobody listens to the session but for what it settles."""
+        super().setUp()
+        self.session = EnhancedNotificationProtocol(SessionListener(), self.clock)
+        self.transport = Transport()
+        self.session.makeConnection(self.transport)
+
+    def test_listener(self) -> None:
+        """The listener is what a session tells."""
+        verifyObject(ISessionEvents, SessionListener())
+
+    def test_outcomes(self) -> None:
+        """Each notification has one outcome under its identifier; what the server discarded is unsent."""
+        self.session.handshakeCompleted()
+        self.session.send(ALERT, {"ann": "aa" * 32, "bob": "bb" * 32, "cleo": "cc" * 32}, self.record)
+        self.assertEqual(len(self.transport.writes), 1)
+        self.session.dataReceived(encode_error(8, 2))
+        self.expect(("accepted", "ann"), ("8 InvalidToken", "bob"), ("unsent", "cleo"))
+        self.assertIsInstance(self.record.errors[0], errors.StreamRefused)
+
+    def test_positions(self) -> None:
+        """Without identifiers the positions are the identifiers, and raw tokens do as well."""
+        self.session.handshakeCompleted()
+        self.session.send(ALERT, ["aa" * 32, bytes(32)], self.record)
+        self.clock.advance(2)
+        self.expect(("accepted", 0), ("accepted", 1))
+
+    def test_bad_token(self) -> None:
+        """A token that is none is the caller's mistake, and nothing is written."""
+        self.session.handshakeCompleted()
+        with self.assertRaises(errors.InvalidToken):
+            self.session.send(ALERT, ["aa" * 32, "zz"], self.record)
+        self.assertEqual(self.transport.writes, [])
+
+    def test_no_iterable(self) -> None:
+        """A single token, and an async iterable, are the caller's mistakes."""
+        self.session.handshakeCompleted()
+
+        async def tokens() -> AsyncIterator[str]:
+            yield "aa" * 32
+
+        for mistake in ("aa" * 32, tokens(), 5):
+            with self.assertRaises(TypeError):
+                self.session.send(ALERT, mistake, self.record)  # type: ignore[arg-type]
+
+    def test_takes_nothing(self) -> None:
+        """Before the handshake and after the end it takes nothing, and says so."""
+        with self.assertRaises(errors.ConnectionLost):
+            self.session.send(ALERT, ["aa" * 32], self.record)
+        self.session.handshakeCompleted()
+        self.session.close()
+        with self.assertRaises(errors.ConnectionLost):
+            self.session.send(ALERT, ["aa" * 32], self.record)
+        self.expect()
 
 
 class WriteTests(SessionCase):
@@ -285,6 +482,41 @@ class SettleTests(SessionCase):
         self.clock.advance(1)
         self.expect(("accepted", 1))
 
+    def test_pause_of_what_follows(self) -> None:
+        """A pause says nothing of what had left before the one before it."""
+        self.deliver(1)
+        self.session.pauseProducing()
+        self.session.resumeProducing()
+        self.clock.advance(1)
+        self.deliver(2)
+        self.session.pauseProducing()
+        self.clock.advance(0.5)
+        self.session.resumeProducing()
+        self.clock.advance(0.5)
+        self.expect(("accepted", 1))
+        self.clock.advance(1.4)
+        self.expect()
+        self.clock.advance(0.1)
+        self.expect(("accepted", 2))
+
+    def test_reads_first(self) -> None:
+        """When the settle time is over, what came meanwhile is read before anything counts as accepted."""
+        self.deliver(1, 2)
+        self.clock.rightNow += 2  # the process was busy: nothing was read, and no call made
+        self.clock.callLater(0, self.session.dataReceived, encode_error(8, 1))
+        self.clock.advance(0)
+        self.expect(("8 InvalidToken", 1), ("returned", 2))
+
+    def test_busy_process(self) -> None:
+        """Time in which the process came to nothing is no settle time: what was written may be leaving only now."""
+        self.deliver(1)
+        self.clock.advance(10)
+        self.expect()
+        self.clock.advance(1.9)
+        self.expect()
+        self.clock.advance(0.1)
+        self.expect(("accepted", 1))
+
     def test_no_room_while_paused(self) -> None:
         """A paused session takes nothing, and tells when it does again."""
         self.assertGreater(min(self.session.room()), 0)
@@ -314,8 +546,9 @@ class SettleTests(SessionCase):
         self.session.pauseProducing()
         self.clock.advance(29)
         self.session.resumeProducing()
-        self.clock.advance(29)
+        self.clock.advance(2)
         self.expect(("accepted", 1))
+        self.clock.advance(27)
         self.assertFalse(self.transport.disconnecting)
 
     def test_close(self) -> None:

@@ -201,6 +201,12 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(encode_barrier(0xFFFFFFFE), BARRIER)
         self.assertTrue(BARRIER.endswith(BARRIER_PAYLOAD))
 
+    def test_barrier_of_older_commands(self) -> None:
+        """A barrier after command 1 is of command 1, and after command 0 as well, which has no identifier."""
+        for command in (0, 1):
+            barrier = encode_barrier(IDENTIFIER, command)
+            self.assertEqual(barrier.hex(" "), "01 00 00 00 01 00 00 00 00 00 00 00 02 7b 7d")
+
     def test_error(self) -> None:
         """An error packet is six bytes: command 8, status, identifier."""
         for text, (status, identifier) in ERRORS.items():

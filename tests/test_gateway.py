@@ -99,6 +99,13 @@ class GatewayTests(SynchronousTestCase):
         gateway = Gateway.binary("localhost", feedback_host="feedback.example", feedback_port=7)
         self.assertEqual((gateway.feedback_host, gateway.feedback_port), ("feedback.example", 7))
 
+    def test_command(self) -> None:
+        """The binary protocol has three commands, of which the newest is the usual one."""
+        self.assertEqual(Gateway.binary("localhost").command, 2)
+        self.assertEqual(Gateway.binary("localhost", command=1).command, 1)
+        for mistake in (3, -1, "2", None):
+            self.assertRaises(InvalidGateway, Gateway.binary, "localhost", command=mistake)
+
     def test_equality(self) -> None:
         """A trust root is the same as text and as bytes, and a gateway can be a key."""
         text, octets = (

@@ -7,16 +7,20 @@ Success is silent in this protocol. What was written is kept, in order, until on
 after it was discarded by the server and is handed back to be sent on another connection. Status 10 (shutdown) names
 the last one *accepted*.
 
-*Settle time.* No error packet came for ``settle_time`` seconds after a notification was written and the transport's
-buffers were empty: it counts as accepted. Apple answers within a round trip, so two seconds are generous; but an
-answer that comes later still (a stalled network, a server that does not read) is then too late to be told, and the
-notification it names was counted as accepted.
+*Settle time.* No error packet came for ``settle_time`` seconds after a notification had left: it counts as accepted.
+Apple answers within a round trip, so two seconds are generous; but an answer that comes later still is too late to be
+told, and the notification it names was counted as accepted. Two things do not count as time that passed in silence:
+what the peer's system has not acknowledged (see :mod:`txapns.tcp`), be it dead, unreachable, or not reading; and time
+in which this process did not come to read. What is not acknowledged within ``timeout`` ends the connection.
 
 *A barrier.* With ``barrier=True`` nothing is taken for granted: when no more is waiting, or the window is full, a
 deliberately invalid notification (with an empty token) is sent last. Its rejection proves that all before it were
 accepted. It costs the connection, since the server closes after every error.
 
 *The end.* A connection that closes without an error packet leaves everything kept *uncertain*.
+
+Command 0 has no identifiers. So an error packet names nothing there but the barrier, and a server refuses by a bare
+close: the end, as above.
 
 What the server discarded has to be sent again, so much is kept on a connection only while errors are rare: see
 :class:`Allowance`.
@@ -27,6 +31,7 @@ Source: Apple's archived "Binary Provider API" and "Legacy Notification Format";
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import AsyncIterable
 
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -34,7 +39,7 @@ from twisted.logger import Logger
 
 from txapns import reasons
 from txapns.credentials import Credential
-from txapns.delivery import Delivery
+from txapns.delivery import Delivery, IOutcomes
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -45,7 +50,10 @@ from txapns.errors import (
     WireError,
 )
 from txapns.interfaces import ISessionEvents
+from txapns.notification import Notification
 from txapns.protocol import GatewayProtocol
+from txapns.tcp import unacknowledged
+from txapns.tokens import Tokens, device_of, triples_of
 from txapns.wire import frames
 from txapns.wire.frames import ErrorPacket, ErrorParser
 from txapns.wire.unconfirmed import Verdict, Window
@@ -54,8 +62,9 @@ __all__ = ["Allowance", "EnhancedNotificationProtocol"]
 
 _log = Logger()
 
-#: How many notifications may be unconfirmed on one connection at the most, and at the least.
-WINDOW = 100_000
+#: How many notifications may be unconfirmed on one connection at the most, and at the least. Each takes some 300
+#: octets of memory; but to come near the most, a server has to read a quarter of a million in a second.
+WINDOW = 500_000
 LEAST = 100
 #: How many times the number accepted before an error the allowance aims at: the next error may be that far.
 REACH = 4
@@ -102,12 +111,17 @@ class EnhancedNotificationProtocol(GatewayProtocol):
     """
     A session of the enhanced binary protocol.
 
+    :class:`~txapns.APNSClient` uses it, and it can be used by itself: make it with a
+    :class:`~txapns.protocol.SessionListener`, connect it with :meth:`Gateway.endpoint <txapns.Gateway.endpoint>`, and
+    call :meth:`send` when the listener is told that it is ready.
+
     :param events: who is told how the session fares.
     :param clock: the reactor, or a ``Clock``.
-    :param credential: the certificate shown in the handshake.
+    :param credential: the certificate shown in the handshake, to name its dates if the server refuses it.
     :param timeout: how long a stalled write or the answer to the barrier may take, in seconds.
-    :param settle_time: how long after it was written a notification counts as accepted, in seconds.
+    :param settle_time: how long after it has left a notification counts as accepted, in seconds.
     :param barrier: confirm by a barrier instead.
+    :param command: the format of notifications: 0, 1 or 2.
     :param allowance: how many may be unconfirmed, which successive sessions share; left out, the most.
     """
 
@@ -117,20 +131,28 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         clock: IReactorTime,
         credential: Credential | None = None,
         timeout: float = 30.0,
+        *,
         settle_time: float = 2.0,
         barrier: bool = False,
+        command: int = 2,
         allowance: Allowance | None = None,
     ) -> None:
         super().__init__(events, clock, timeout, credential)
         self._settle_time = settle_time
         self._barrier = barrier
+        self._command = command
         self._allowance = allowance or Allowance()
         self._accepted = 0
         # None stands for the barrier.
         self._window: Window[Delivery | None] = Window()
         self._parser = ErrorParser()
-        # The last identifier of each write and when it was written, oldest first.
-        self._writes: deque[tuple[float, int]] = deque()
+        # Each write that is not settled, oldest first: when it was made, its last identifier, and how many octets had
+        # been written with it.
+        self._writes: deque[tuple[float, int, int]] = deque()
+        self._written = 0
+        # How many of these have left our own buffers, as far as that is known.
+        self._flushed = 0
+        self._not_before = 0.0
         self._settling: IDelayedCall | None = None
         self._deadline: IDelayedCall | None = None
         self._barrier_identifier: int | None = None
@@ -151,6 +173,32 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             return 0, 0
         return self._allowance.size - len(self._window), TAKE
 
+    def send(self, notification: Notification, tokens: Tokens, outcomes: IOutcomes) -> None:
+        """
+        Send one notification to some devices, in one write.
+
+        This is for programs that use the protocol by itself. It may be called when there is no :meth:`room`: what the
+        transport does not take waits in its buffers.
+
+        :param notification: what to send.
+        :param tokens: an iterable of device tokens (``str`` is hexadecimal, ``bytes`` is raw), or of pairs of an
+            identifier and a token, or a mapping of identifiers to tokens. Without identifiers the position is it.
+        :param outcomes: who is told the outcome of each, under its identifier, by one call.
+        :raises InvalidToken: one of the tokens cannot stand in a notification. Nothing was written.
+        :raises ConnectionLost: the connection is not ready yet, or takes nothing more. Nothing was written.
+        :raises TypeError: the tokens are no iterable, or an asynchronous one. Nothing was written.
+        """
+        triples = triples_of(notification, tokens)
+        if isinstance(triples, AsyncIterable):
+            raise TypeError("send() writes at once, so it takes no async iterable; APNSClient does")
+        deliveries = [
+            Delivery(outcomes, identifier, token, device_of(token), notification)
+            for identifier, notification, token in triples
+        ]
+        if self._draining or not self._ready or self._barrier_identifier is not None:
+            raise ConnectionLost("the connection is not ready, or takes nothing more; nothing was written")
+        self.deliver(deliveries)
+
     def deliver(self, deliveries: list[Delivery]) -> None:
         """
         Write a frame for each, all in one write.
@@ -163,12 +211,8 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         octets: list[bytes] = []
         impossible: list[tuple[Delivery, InvalidNotification]] = []
         for delivery in deliveries:
-            notification = delivery.notification
-            expiration = default if notification.expiration is None else notification.expiration
             try:
-                frame = frames.encode_framed(
-                    window.next_identifier, delivery.device, notification.body, expiration, notification.priority
-                )
+                frame = self._encode(window.next_identifier, delivery, default)
             except InvalidNotification as error:
                 impossible.append((delivery, error))
                 continue
@@ -182,12 +226,21 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if len(window) >= self._allowance.size:
             self.flush()
 
+    def _encode(self, identifier: int, delivery: Delivery, default: int) -> bytes:
+        notification, device = delivery.notification, delivery.device
+        expiration = default if notification.expiration is None else notification.expiration
+        if self._command == 2:
+            return frames.encode_framed(identifier, device, notification.body, expiration, notification.priority)
+        if self._command == 1:
+            return frames.encode_enhanced(identifier, expiration, device, notification.body)
+        return frames.encode_simple(device, notification.body)
+
     def flush(self) -> None:
         """Nothing more is waiting: with ``barrier``, ask for the proof now."""
         if not self._barrier or not self._ready or not self._window or self._barrier_identifier is not None:
             return
         self._barrier_identifier = self._window.push(None)
-        self._write(frames.encode_barrier(self._barrier_identifier), self._barrier_identifier)
+        self._write(frames.encode_barrier(self._barrier_identifier, self._command), self._barrier_identifier)
         self._await_barrier()
 
     def dataReceived(self, data: bytes) -> None:
@@ -205,12 +258,17 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             self._apply(packet)
 
     def resumeProducing(self) -> None:
-        """What was written is on its way only now: its settle time begins."""
+        """The transport's buffers are empty: what was in them has left only now."""
         self._disarm()
         if self._barrier_identifier is not None:
             self._await_barrier()
         now = self._clock.seconds()
-        self._writes = deque((now, identifier) for _, identifier in self._writes)
+        buffered = []
+        while self._writes and self._writes[-1][2] > self._flushed:
+            _, identifier, end = self._writes.pop()
+            buffered.append((now, identifier, end))
+        self._writes.extend(reversed(buffered))
+        self._flushed = self._written
         super().resumeProducing()
         self._schedule()
 
@@ -223,6 +281,8 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         left = [delivery for delivery in self._window.abandon() if delivery is not None]
         if isinstance(error, CredentialRefused) and not self.proved:
             return left  # the handshake failed, so the server read none of it
+        if self._command == 0 and isinstance(error, ConnectionLost):
+            error = ConnectionLost(f"{error}; over command 0 that is how a server refuses, and it names nothing")
         if self._parser.pending:
             error = ConnectionLost(f"the connection ended within an error packet: {error}")
         for delivery in left:
@@ -230,7 +290,8 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         return []
 
     def _write(self, octets: bytes, identifier: int) -> None:
-        self._writes.append((self._clock.seconds(), identifier))
+        self._written += len(octets)
+        self._writes.append((self._clock.seconds(), identifier, self._written))
         assert self.transport is not None
         self.transport.write(octets)
         self._schedule()
@@ -239,17 +300,33 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
     def _schedule(self) -> None:
         if self._settling is None and not self._barrier and not self._paused and self._writes:
-            due = self._writes[0][0] + self._settle_time
-            self._settling = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._settle)
+            due = self._due()
+            self._settling = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._read_first, due)
+
+    def _due(self) -> float:
+        """When the oldest write settles."""
+        return max(self._writes[0][0] + self._settle_time, self._not_before)
+
+    def _read_first(self, due: float) -> None:
+        """An error packet may have come while this process was busy: the reactor reads before the next call."""
+        now = self._clock.seconds()
+        if now - due > self._settle_time / 2:  # so busy that what was written may only be leaving now
+            self._not_before = now + self._settle_time
+        self._settling = self._clock.callLater(0, self._settle)
 
     def _settle(self) -> None:
-        """Whatever was written long enough ago counts as accepted."""
+        """Whatever left long enough ago counts as accepted."""
         self._settling = None
         if self._paused or self._answered:
             return
         now = self._clock.seconds()
-        while self._writes and self._writes[0][0] + self._settle_time <= now:
-            _, identifier = self._writes.popleft()
+        acknowledged = self._written - unacknowledged(self.transport)
+        while self._writes and self._due() <= now:
+            written, identifier, end = self._writes[0]
+            if end > acknowledged:
+                self._wait_longer(now, written)
+                break
+            self._writes.popleft()
             settled = self._window.settle_through(identifier)
             self._allowance.widen(len(settled))
             self.prove()
@@ -257,6 +334,12 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._schedule()
         self._events.session_room(self)
         self.close_if_drained()
+
+    def _wait_longer(self, now: float, written: float) -> None:
+        """What should have settled is not even acknowledged."""
+        self._not_before = now + self._settle_time
+        if now - written > self._timeout:
+            self.abort(AnswerTimeout(f"the gateway has not acknowledged what was written {now - written:.0f} s ago"))
 
     def _accept(self, deliveries: list[Delivery | None]) -> None:
         self._accepted += len(deliveries)
@@ -285,6 +368,8 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         """Sort everything unconfirmed by what the packet says, and leave the connection."""
         status, identifier = packet.status, packet.identifier
         name = reasons.status_name(status)
+        if self._command == 0 and identifier != self._barrier_identifier:
+            identifier = 0  # no notification had one
         if self._barrier_identifier is not None and identifier == 0 and status == reasons.Status.MISSING_DEVICE_TOKEN:
             # Apple answered an empty token with identifier 0. Only the barrier has one.
             identifier = self._barrier_identifier

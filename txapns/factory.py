@@ -73,9 +73,10 @@ class APNSClientFactory(ReconnectingClientFactory):
                 self.clock,
                 self._credential,
                 self._timeout,
-                gateway.settle_time,
-                gateway.barrier,
-                self._allowance,
+                settle_time=gateway.settle_time,
+                barrier=gateway.barrier,
+                command=gateway.command,
+                allowance=self._allowance,
             )
         else:
             session = ProviderAPIProtocol(self._events, self.clock, gateway.host, self._credential, self._timeout)

@@ -36,6 +36,12 @@ def _port(port: int) -> int:
     return port
 
 
+def _command(command: int) -> int:
+    if command not in (0, 1, 2):
+        raise InvalidGateway(f"the binary protocol has the commands 0, 1 and 2, not {command!r}")
+    return command
+
+
 @attrs.frozen
 class Gateway:
     """
@@ -50,6 +56,7 @@ class Gateway:
     :ivar settle_time: after how many seconds without an error packet a notification counts as accepted, for the
         binary protocol.
     :ivar barrier: confirm batches by a deliberately invalid last notification instead.
+    :ivar command: the format of notifications in the binary protocol: 0, 1 or 2.
     """
 
     protocol: str = attrs.field(validator=attrs.validators.in_(_PROTOCOLS))
@@ -60,6 +67,7 @@ class Gateway:
     feedback_port: int | None = None
     settle_time: float = 2.0
     barrier: bool = False
+    command: int = attrs.field(default=2, converter=_command)
 
     @classmethod
     def http2(cls, host: str, port: int = 443, *, trust_root: str | bytes | None = None) -> Gateway:
@@ -85,6 +93,7 @@ class Gateway:
         feedback_port: int = 2196,
         settle_time: float = 2.0,
         barrier: bool = False,
+        command: int = 2,
     ) -> Gateway:
         """
         A server of the enhanced binary protocol.
@@ -97,11 +106,13 @@ class Gateway:
         :param settle_time: after how many seconds without an error packet a notification counts as accepted.
         :param barrier: prove acceptance by a deliberately invalid last notification instead of by waiting; each
             batch then costs a connection.
+        :param command: the format of notifications. 2 carries identifier, expiration and priority; 1 no priority; 0
+            neither of them, so that the server cannot tell which notification it refused.
         :returns: the gateway.
-        :raises InvalidGateway: a port is not one.
+        :raises InvalidGateway: a port, or the command, is not one.
         """
         feedback = feedback_host or host
-        return cls(_BINARY, host, port, trust_root, feedback, _port(feedback_port), settle_time, barrier)
+        return cls(_BINARY, host, port, trust_root, feedback, _port(feedback_port), settle_time, barrier, command)
 
     @classmethod
     def parse(cls, description: str | Gateway, *, trust_root: str | bytes | None = None) -> Gateway:

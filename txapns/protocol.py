@@ -27,7 +27,7 @@ from txapns.delivery import Delivery
 from txapns.errors import AnswerTimeout, APNSError, ConnectFailed, ConnectionLost, StreamRefused
 from txapns.interfaces import ISession, ISessionEvents
 
-__all__ = ["GatewayProtocol"]
+__all__ = ["GatewayProtocol", "SessionListener"]
 
 #: How often a notification is offered again after the peer refused it unprocessed, before it is reported unsent.
 MAX_REFUSALS = 10
@@ -242,3 +242,61 @@ class GatewayProtocol(Protocol, ABC):
                 again.append(delivery)
         if again:
             self._events.session_returned(self, again)
+
+
+@implementer(ISessionEvents)
+class SessionListener:
+    """
+    What a session tells a program that uses it by itself, without a pool behind it.
+
+    Override what is of interest. What the peer did not process, and a pool would send over another connection, is
+    reported unsent.
+    """
+
+    def session_ready(self, session: ISession) -> None:
+        """
+        It can be used.
+
+        :param session: the protocol object.
+        """
+
+    def session_proved(self, session: ISession) -> None:
+        """
+        Something was answered, or settled.
+
+        :param session: the protocol object.
+        """
+
+    def session_room(self, session: ISession) -> None:
+        """
+        It may have room again.
+
+        :param session: the protocol object.
+        """
+
+    def session_returned(self, session: ISession, deliveries: list[Delivery]) -> None:
+        """
+        The peer did not process these.
+
+        :param session: the protocol object.
+        :param deliveries: the deliveries, in order.
+        """
+        error = StreamRefused("the gateway did not process it; it can be sent again over another connection")
+        for delivery in deliveries:
+            delivery.outcomes.unsent(delivery, error)
+
+    def session_draining(self, session: ISession, error: APNSError | None) -> None:
+        """
+        It takes nothing more.
+
+        :param session: the protocol object.
+        :param error: why; ``None`` where it was our own wish.
+        """
+
+    def session_lost(self, session: ISession, error: APNSError | None) -> None:
+        """
+        It is over, and each delivery has its outcome.
+
+        :param session: the protocol object.
+        :param error: why; ``None`` for an orderly end.
+        """

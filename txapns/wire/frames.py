@@ -227,7 +227,7 @@ def encode_framed(identifier: int, token: bytes, payload: bytes, expiration: int
         ) from None
 
 
-def encode_barrier(identifier: int) -> bytes:
+def encode_barrier(identifier: int, command: int = 2) -> bytes:
     """
     Encode the notification that is made to be refused.
 
@@ -235,9 +235,13 @@ def encode_barrier(identifier: int) -> bytes:
     of this one, so an answer with either counts.
 
     :param identifier: what the refusal should name it by, 0 to 2**32-1.
+    :param command: the command of the notifications before it. Command 0 has no identifier to be refused by, so after
+        such, too, the barrier is of command 1.
     :returns: the message.
     :raises InvalidNotification: if the identifier is too large for its field.
     """
+    if command != _FRAMED:
+        return encode_enhanced(identifier, 0, b"", BARRIER_PAYLOAD)
     size = len(BARRIER_PAYLOAD)
     try:
         # Thirteen bytes are the whole identifier item and the heads of the other two.
