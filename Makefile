@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/installed-cli
 DEV := $(VENV)/installed-all,dev
+INTEROP := $(VENV)/interop
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list these targets
@@ -18,6 +19,9 @@ demo: $(DEMO) ## send to the simulator over both protocols and show what failed
 
 test: $(DEV) ## run the tests
 	$(BIN)/python -m pytest
+
+interop: $(DEV) $(INTEROP)/installed $(INTEROP)-node/installed ## run old clients of the binary protocol against the simulator
+	$(BIN)/python -m pytest -m interop
 
 lint: $(DEV) ## check style, format and types
 	$(BIN)/ruff check
@@ -42,4 +46,16 @@ $(VENV)/installed-%: pyproject.toml | $(BIN)/pip
 	$(BIN)/pip install -q -e '.[$*]'
 	@touch $@
 
-.PHONY: help venv demo test lint packaging clean
+$(INTEROP)/installed: tests/interop/requirements.txt | $(DEV)
+	$(BIN)/python -m venv --clear $(INTEROP)
+	$(INTEROP)/bin/pip install -q -c $< setuptools
+	$(INTEROP)/bin/pip install -q --no-deps --no-build-isolation -r $<
+	@touch $@
+
+# Where there is no npm, the tests of what it would install are skipped.
+$(INTEROP)-node/installed: tests/interop/package.json tests/interop/package-lock.json | $(DEV)
+	mkdir -p $(@D) && cp $^ $(@D)
+	if command -v npm >/dev/null; then \
+		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
+
+.PHONY: help venv demo test interop lint packaging clean

@@ -142,25 +142,44 @@ class ServerTests(SynchronousTestCase):
             server = AUTHORITY.server_options((), tls12=True, tickets=tickets).getContext()
             self.assertEqual(resumes(server), tickets)
 
+    def test_no_tickets_in_tls13(self) -> None:
+        """A server without tickets does not speak TLS 1.3, where they cannot be turned off."""
+        server = AUTHORITY.server_options((), tickets=False).getContext()
+        self.assertEqual(shake_hands(client_context(), server)[0].get_protocol_version_name(), "TLSv1.2")
+
+
+def client_context() -> SSL.Context:
+    """Make the context of a client with a certificate."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    certificate = Certificate.from_pem(AUTHORITY.client_pem())
+    context.use_certificate(certificate.certificate)
+    context.use_privatekey(certificate.private_key)
+    return context
+
+
+def shake_hands(
+    client: SSL.Context, server: SSL.Context, session: SSL.Session | None = None
+) -> tuple[SSL.Connection, SSL.Connection]:
+    """Connect to a server, with a session to resume if there is one; returns both ends, the client's first."""
+    ends = SSL.Connection(client), SSL.Connection(server)
+    ends[0].set_connect_state()
+    ends[1].set_accept_state()
+    if session is not None:
+        ends[0].set_session(session)
+    for one, other in (ends, ends[::-1]) * 3:
+        with contextlib.suppress(SSL.WantReadError):
+            one.do_handshake()
+        with contextlib.suppress(SSL.WantReadError):
+            other.bio_write(one.bio_read(65_536))
+    return ends
+
 
 def resumes(server: SSL.Context) -> bool:
     """Connect to a server twice, the second time with the session of the first; tell whether it was resumed."""
-    client = SSL.Context(SSL.TLS_METHOD)
-    certificate = Certificate.from_pem(AUTHORITY.client_pem())
-    client.use_certificate(certificate.certificate)
-    client.use_privatekey(certificate.private_key)
+    client = client_context()
     session, secrets = None, []
     for _ in range(2):
-        ends = SSL.Connection(client), SSL.Connection(server)
-        ends[0].set_connect_state()
-        ends[1].set_accept_state()
-        if session is not None:
-            ends[0].set_session(session)
-        for one, other in (ends, ends[::-1]) * 3:
-            with contextlib.suppress(SSL.WantReadError):
-                one.do_handshake()
-            with contextlib.suppress(SSL.WantReadError):
-                other.bio_write(one.bio_read(65_536))
+        ends = shake_hands(client, server, session)
         session = ends[0].get_session()
         secrets.append(ends[0].master_key())
         for end in ends:

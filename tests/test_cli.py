@@ -8,6 +8,8 @@ import pty
 import select
 import signal
 import socket
+import ssl
+import struct
 import subprocess
 import sys
 import unittest
@@ -28,7 +30,7 @@ from zope.interface.verify import verifyObject
 from txapns import __version__, cli
 from txapns.simulator import Authority
 
-__all__ = ["LinesTests", "MissingTests", "SendTests", "SimulateTests", "TerminalTests", "UsageTests"]
+__all__ = ["FaultTests", "LinesTests", "MissingTests", "SendTests", "SimulateTests", "TerminalTests", "UsageTests"]
 
 PROJECT = Path(__file__).parent.parent
 TXAPNS = (sys.executable, "-m", "txapns.cli")
@@ -127,6 +129,57 @@ class SimulateTests(SynchronousTestCase):
         self.assertEqual(result.returncode, 2)
         self.assertIn("line 2 is not a hexadecimal token", result.stderr)
         self.assertNotIn("secret", result.stderr)
+
+
+@pytest.mark.loopback
+class FaultTests(SynchronousTestCase):
+    """``txapns simulate --fault``, for a peer made of the standard library: what only shows on real sockets."""
+
+    def connect(self, fault: str) -> ssl.SSLSocket:
+        """Connect to a simulator with this fault, and send a notification for a dead token."""
+        dead = Path(self.mktemp())
+        dead.write_text(DEAD)
+        simulator = SimulatorProcess(Path(self.mktemp()), "--dead", str(dead), "--fault", fault)
+        self.addCleanup(simulator.stop)
+        context = ssl.create_default_context(cafile=simulator.state / "ca.pem")
+        context.load_cert_chain(simulator.state / "client.pem")
+        connection = socket.create_connection(("127.0.0.1", simulator.ready["binary"]), TIMEOUT)
+        peer = context.wrap_socket(connection, server_hostname="localhost")
+        self.addCleanup(peer.close)
+        self.notification = struct.pack(">BIIH32sH2s", 1, 7, 0, 32, bytes.fromhex(DEAD), 2, b"{}")
+        peer.sendall(self.notification)
+        return peer
+
+    def read_below(self, peer: ssl.SSLSocket) -> None:
+        """Read what comes below TLS, to its end."""
+        with socket.socket(fileno=os.dup(peer.fileno())) as connection:
+            connection.settimeout(TIMEOUT)
+            while connection.recv(65_536):
+                pass
+
+    def test_reset(self) -> None:
+        """The error packet arrives, and then the reset."""
+        peer = self.connect("reset")
+        self.assertEqual(peer.recv(7), b"\x08\x08\x00\x00\x00\x07")
+        self.assertRaises(ConnectionResetError, self.read_below, peer)
+
+    def test_vanish(self) -> None:
+        """Nothing arrives but TLS session tickets, and then the reset."""
+        self.assertRaises(ConnectionResetError, self.read_below, self.connect("vanish"))
+
+    def test_half_close(self) -> None:
+        """The end arrives, of TLS and of TCP, and what is written is taken all the same."""
+        peer = self.connect("half-close")
+        self.assertEqual(peer.recv(1), b"")
+        self.read_below(peer)
+        peer.sendall(self.notification * 200_000)  # more than all buffers hold
+
+    def test_stall(self) -> None:
+        """Nothing arrives, and in the end nothing more can be written."""
+        peer = self.connect("stall")
+        peer.settimeout(0.5)
+        self.assertRaises(TimeoutError, peer.sendall, self.notification * 200_000)
+        self.assertRaises(TimeoutError, peer.recv, 1)
 
 
 class _WithSimulator(SynchronousTestCase):
@@ -449,6 +502,7 @@ class UsageTests(SynchronousTestCase):
         for arguments, sentence in (
             (("simulate",), "Missing option '--state'"),
             (("simulate", "--state", "x", "--http2", "70000"), "70000 is not in the range"),
+            (("simulate", "--state", "x", "--fault", "rudeness"), "'rudeness' is not one of 'silent-close', "),
             (("send",), "Missing option '--tokens'"),
             ((*send, "--alert", "x"), "either --certificate or --key"),
             ((*send, "--alert", "x", *certificate, "--key", here), "either --certificate or --key"),

@@ -24,6 +24,7 @@ import socket
 import subprocess
 import sys
 import unittest
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ import attrs
 import pytest
 from docutils import nodes
 from docutils.core import publish_doctree
+from twisted.application.service import MultiService
 from twisted.internet.defer import Deferred
 from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
@@ -332,6 +334,66 @@ class MemoryPagesTests(SynchronousTestCase):
             cut_the_connection=cut_the_connection,
             token_of_ann=ANN,
         )
+
+    def test_binary(self) -> None:
+        """docs/binary.rst is run against the simulator in memory, and the protocol by itself does what it says."""
+        printed: list[str] = []
+        run_page(
+            "docs/binary.rst",
+            self.simulator,
+            reactor=self.simulator.reactor,
+            trust_root=self.simulator.authority.ca_pem,
+            pem=self.simulator.authority.client_pem(),
+            token_of_ann=ANN,
+            token_of_bob=BOB,
+            token_of_dora=DORA,
+            print=lambda *values: printed.append(" ".join(map(str, values))),
+        )
+        self.simulator.advance(10)
+        processed = "it can be sent again over another connection"
+        expected = ["ann was accepted", "dora failed: InvalidToken"]
+        expected.append(f"bob was not processed: the gateway did not process it; {processed}")
+        self.assertEqual(printed, [*expected, "the connection ended: in good order"])
+
+    def test_feedback(self) -> None:
+        """docs/feedback.rst is run against the simulator in memory, where one removes the app after the other."""
+        carol, eric = "cc" * 32, "ee" * 32
+        since = datetime(2026, 11, 24, 9, 30, tzinfo=timezone.utc)
+        next_to_leave = {DORA: [carol], carol: [eric], eric: [ANN, BOB]}
+        deleted: list[str] = []
+
+        class Database:
+            """Whenever it deletes one, the next devices are found without the app."""
+
+            def __init__(self, dead: dict[bytes, float]) -> None:
+                self.dead = dead
+
+            def delete(self, token: str, registered_before: datetime) -> None:
+                deleted.append(token)
+                self.dead.update(dict.fromkeys(map(bytes.fromhex, next_to_leave[token]), since.timestamp()))
+
+            async def delete_soon(self, token: str, registered_before: datetime) -> None:
+                self.delete(token, registered_before)
+
+        self.simulator.devices.dead = {bytes.fromhex(DORA): since.timestamp()}
+        application = MultiService()
+        application.startService()
+        run_page(
+            "docs/feedback.rst",
+            self.simulator,
+            reactor=self.simulator.reactor,
+            trust_root=self.simulator.authority.ca_pem,
+            pem=self.simulator.authority.client_pem(),
+            application=application,
+            database=Database(self.simulator.devices.dead),
+            datetime=datetime,
+            timezone=timezone,
+            token_of_ann=ANN,
+            token_of_bob=BOB,
+            token_of_dora=DORA,
+        )
+        self.assertEqual(deleted, [DORA, carol, eric])  # one for the list, the poller, the loop
+        self.simulator.result(application.stopService())
 
     def test_testing(self) -> None:
         """docs/testing.rst is run as it stands: it makes its own simulators."""

@@ -99,12 +99,28 @@ class GatewayTests(SynchronousTestCase):
         gateway = Gateway.binary("localhost", feedback_host="feedback.example", feedback_port=7)
         self.assertEqual((gateway.feedback_host, gateway.feedback_port), ("feedback.example", 7))
 
+    def test_feedback_endpoint(self) -> None:
+        """Only the binary protocol has a feedback service, which takes no provider token either."""
+        certificate = Certificate.from_pem(AUTHORITY.client_pem())
+        reactor = MemoryReactorClock()
+        gateway = Gateway.binary("localhost", trust_root=AUTHORITY.ca_pem)
+        verifyObject(IStreamClientEndpoint, gateway.feedback_endpoint(reactor, certificate))
+        token = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
+        self.assertRaises(CredentialError, gateway.feedback_endpoint, reactor, token)
+        self.assertRaises(InvalidGateway, Gateway.http2("localhost").feedback_endpoint, reactor, certificate)
+
     def test_command(self) -> None:
         """The binary protocol has three commands, of which the newest is the usual one."""
         self.assertEqual(Gateway.binary("localhost").command, 2)
         self.assertEqual(Gateway.binary("localhost", command=1).command, 1)
         for mistake in (3, -1, "2", None):
             self.assertRaises(InvalidGateway, Gateway.binary, "localhost", command=mistake)
+
+    def test_settle_time(self) -> None:
+        """A settle time is a number of seconds, of which there may be none."""
+        self.assertEqual(Gateway.binary("localhost", settle_time=0).settle_time, 0)
+        for mistake in (-1.0, float("nan"), float("inf")):
+            self.assertRaises(InvalidGateway, Gateway.binary, "localhost", settle_time=mistake)
 
     def test_equality(self) -> None:
         """A trust root is the same as text and as bytes, and a gateway can be a key."""

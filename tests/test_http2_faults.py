@@ -1025,7 +1025,8 @@ class CampaignTests(FaultCase):
         self.reactor = self.simulator.reactor
         self.simulator.window_updates = chance.random() < 0.7
         self.simulator.http2_fault = Mischief(self, chance)
-        self.connect(self.simulator.provider_token() if chance.random() < 0.5 else None)
+        credential = self.simulator.provider_token() if chance.random() < 0.5 else None
+        self.connect(credential, max_connections=chance.choice([1, 1, 3]))
         sent: list[tuple[Deferred[Batch], dict[int, str]]] = []
         for number in range(chance.randint(1, 4)):
             tokens = some(chance.choice([0, 1, 10, 300]), 1_000 * number)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import struct
 from collections.abc import Callable
+from functools import partial
 
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.internet.task import Clock
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.python.failure import Failure
+from twisted.test.iosim import FakeTransport
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -23,7 +26,7 @@ from txapns.simulator.devices import Devices
 from txapns.simulator.feedback import FeedbackServer
 from txapns.testing import MemorySimulator
 from txapns.tls import ClientContextFactory
-from txapns.wire.feedback import FeedbackParser
+from txapns.wire.feedback import FeedbackParser, encode
 from txapns.wire.frames import ReceivedNotification, encode_enhanced, encode_framed, encode_simple
 
 AUTHORITY = Authority()
@@ -140,7 +143,10 @@ class RefuseTests(ServerCase):
     """What is refused, and how, in the order in which Apple's servers looked."""
 
     def check(self, octets: bytes, answer: bytes) -> None:
-        """Compare the answer; the connection is closed a second after it, and nothing that follows is looked at."""
+        """
+        Compare the answer. Nothing that follows is looked at, and the connection is closed a second after the answer,
+        or at once if there is none.
+        """
         seen = len(self.simulator.devices.received)
         peer = self.connect()
         peer.transport.write(octets + encode_framed(99, TOKEN, PAYLOAD, None, None))
@@ -148,7 +154,7 @@ class RefuseTests(ServerCase):
         peer.transport.write(encode_framed(100, TOKEN, PAYLOAD, None, None))
         self.simulator.advance(0.9)
         self.assertEqual(peer.read, answer)
-        self.assertIsNone(peer.lost)
+        self.assertEqual(peer.lost is None, answer != b"")
         self.simulator.advance(0.2)
         self.assertIsNotNone(peer.lost)
         self.assertNotIn(None, self.reasons()[seen:])
@@ -198,9 +204,20 @@ class RefuseTests(ServerCase):
         """A payload of more than 2,048 octets is status 7, before it is read."""
         self.check(encode_framed(7, DEAD, b"x" * 2_049, None, None), error(7, 7))
 
+    def test_legacy_payload_size(self) -> None:
+        """Commands 0 and 1 take as much, unless they are to take 256 octets, as Apple's papers say."""
+        payloads = {size: b'{"aps":{"alert":"%b"}}' % (b"x" * (size - 20)) for size in (256, 257)}
+        octets = encode_simple(TOKEN, payloads[257]) + encode_enhanced(7, 0, TOKEN, payloads[257])
+        self.assertEqual(self.say(octets), b"")
+        self.simulator.strict_legacy_payload = True
+        octets = encode_simple(TOKEN, payloads[256]) + encode_enhanced(7, 0, TOKEN, payloads[256])
+        self.assertEqual(self.say(octets + encode_framed(8, TOKEN, payloads[257], None, None)), b"")
+        self.check(encode_enhanced(9, 0, TOKEN, payloads[257]), error(7, 9))
+        self.check(encode_simple(TOKEN, payloads[257]), b"")
+
     def test_no_json(self) -> None:
-        """A payload that is no JSON object is status 255, before the token is looked up."""
-        for payload in (b"Hi", b"[]", b"1", b"\xff", b"[" * 2_000):
+        """A payload that is no JSON object in UTF-8 is status 255, before the token is looked up."""
+        for payload in (b"Hi", b"[]", b"1", b"\xff", b"[" * 2_000, "{}".encode("utf-16")):
             self.check(encode_framed(7, DEAD, payload, None, None), error(255, 7))
 
     def test_priority(self) -> None:
@@ -215,7 +232,7 @@ class RefuseTests(ServerCase):
         self.assertEqual(self.simulator.counters()["rejected"], {"InvalidToken": 1})
 
     def test_simple(self) -> None:
-        """Command 0 has no identifier to name, so the connection is closed without an error packet."""
+        """Command 0 has no identifier to name, so the connection is closed at once, without an error packet."""
         self.check(encode_simple(DEAD, PAYLOAD), b"")
         self.assertEqual(self.reasons(), ["InvalidToken"])
 
@@ -291,7 +308,7 @@ class FaultTests(ServerCase):
         ) -> int | bool | None:
             asked.append(notification.identifier)
             server.refuse(10, 0)
-            return None
+            return False
 
         peer = self.play(fault)
         self.assertEqual((peer.read, asked, self.reasons()), (error(10), [1], []))
@@ -308,7 +325,7 @@ class FaultTests(ServerCase):
         peer = self.play(self.second(lambda server: server.abort()))
         self.assertEqual(peer.read, b"")
         self.assertIsNotNone(peer.lost)
-        self.assertEqual(self.reasons(), [None])
+        self.assertEqual(self.reasons(), [None, None])  # it was accepted before that
 
     def test_delay(self) -> None:
         """An answer takes its time."""
@@ -318,6 +335,19 @@ class FaultTests(ServerCase):
         self.assertEqual(peer.read, b"")
         self.simulator.advance(0.1)
         self.assertEqual(peer.read, error(8, 2))
+
+    def test_provider_stays(self) -> None:
+        """A provider that does not close when the server does is cut off."""
+        clock = Clock()
+        server = EnhancedNotificationServer(clock, self.simulator.devices)
+        transport = FakeTransport(server, isServer=True)
+        transport.abortConnection = partial(setattr, transport, "disconnected", True)
+        server.makeConnection(transport)
+        server.refuse(8, 2)
+        clock.pump([0.0, 1.0, 4.9])
+        self.assertEqual((transport.disconnecting, transport.disconnected), (True, 0))
+        clock.advance(0.1)
+        self.assertEqual(transport.disconnected, True)
 
     def test_provider_leaves(self) -> None:
         """When the provider closes first the server has nothing left to do."""
@@ -341,7 +371,7 @@ class FeedbackTests(ServerCase):
 
     def test_interface(self) -> None:
         """The server speaks first, when the handshake is over."""
-        verifyObject(IHandshakeListener, FeedbackServer(Devices()))
+        verifyObject(IHandshakeListener, FeedbackServer(self.simulator.reactor, Devices()))
 
     def test_once(self) -> None:
         """A dead token is listed once, with the second since when it is dead; then the list is empty."""
@@ -353,6 +383,18 @@ class FeedbackTests(ServerCase):
         """A token that dies later is listed later."""
         self.read()
         self.simulator.devices.dead[TOKEN] = 7.0
+        self.assertEqual(self.read(), [(TOKEN, 7)])
+
+    def test_not_written(self) -> None:
+        """It writes as fast as the provider reads, and what was not written when it left is listed to the next."""
+        self.simulator.devices.dead[TOKEN] = 7.0
+        self.simulator.feedback_fault = lambda server, _: server.pauseProducing()
+        peer = self.connect(FEEDBACK)
+        self.assertEqual(peer.read, encode(0, DEAD))
+        peer.transport.loseConnection()
+        self.simulator.flush()
+        self.assertIsNotNone(peer.lost)
+        self.simulator.feedback_fault = None
         self.assertEqual(self.read(), [(TOKEN, 7)])
 
 
@@ -370,7 +412,7 @@ class HandshakeTests(ServerCase):
         """Without a certificate there is no session, and no feedback: nothing is listed, so nothing is lost."""
         for port in (BINARY, FEEDBACK):
             self.refused(self.connect(port, anonymous=True), "alert")
-        self.assertEqual(len(self.simulator.devices.unlisted()), 1)
+        self.assertEqual(len(list(self.simulator.devices.unlisted())), 1)
 
     def test_certificate_of_a_stranger(self) -> None:
         """A certificate of another authority is refused."""

@@ -23,6 +23,7 @@ from zope.interface.verify import verifyObject
 
 from txapns import APNSClient, Certificate, Gateway, Notification, ProviderToken
 from txapns.simulator import Simulator
+from txapns.simulator.faults import split
 from txapns.simulator.service import HOST, SimulatorService, read_dead
 from txapns.tls import ClientContextFactory
 
@@ -139,12 +140,16 @@ class StateTests(SynchronousTestCase):
             topic="a.b",
             delay_ms=1_500,
             max_concurrent_streams=7,
+            fault="split",
+            strict_legacy_payload=True,
             tls12=True,
             no_tickets=True,
         )
         simulator = service.simulator
         self.assertEqual((simulator.topic, simulator.delay, simulator.concurrency), ("a.b", 1.5, 7))
         self.assertEqual(list(simulator.devices.dead), [b"\xaa"])
+        self.assertIs(simulator.binary_fault, split)
+        self.assertTrue(simulator.strict_legacy_payload)
 
 
 @implementer(IHandshakeListener)

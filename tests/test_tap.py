@@ -17,6 +17,7 @@ from twisted.python import usage
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns import tap
+from txapns.simulator.faults import mute
 from txapns.simulator.service import SimulatorService
 
 __all__ = ["OptionsTests", "PluginTests", "ServiceTests", "TwistTests"]
@@ -48,6 +49,8 @@ class OptionsTests(SynchronousTestCase):
                 "topic": "com.example.app",
                 "delay-ms": 0,
                 "max-concurrent-streams": 1_000,
+                "fault": None,
+                "strict-legacy-payload": 0,
                 "tls12": 0,
                 "no-tickets": 0,
             },
@@ -74,6 +77,8 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual([options[name] for name in ("http2", "binary", "feedback")], [1, 2, 65_535])
         self.assertEqual([options["dead"], options["topic"], options["delay-ms"]], [[b"\xaa\xbb"], "a.b", 20])
         self.assertEqual([options["max-concurrent-streams"], options["tls12"], options["no-tickets"]], [5, 1, 1])
+        options = parse("--state", "here", "--fault", "half-close", "--strict-legacy-payload")
+        self.assertEqual([options["fault"], options["strict-legacy-payload"]], ["half-close", 1])
 
     def test_no_state(self) -> None:
         """Without a state directory nobody could find the ports."""
@@ -93,6 +98,11 @@ class OptionsTests(SynchronousTestCase):
             error = self.assertRaises(usage.UsageError, parse, "--state", "x", f"--{name}={value}")
             self.assertIn(f"{value!r} is not a number from", str(error))
 
+    def test_bad_fault(self) -> None:
+        """A fault that there is not is refused with the names of those there are."""
+        error = self.assertRaises(usage.UsageError, parse, "--state", "x", "--fault", "rudeness")
+        self.assertIn("'rudeness' is not one of silent-close, ", str(error))
+
     def test_bad_dead(self) -> None:
         """A file of dead tokens that has others in it is refused."""
         dead = Path(self.mktemp())
@@ -106,8 +116,9 @@ class ServiceTests(SynchronousTestCase):
 
     def test_options_arrive(self) -> None:
         """The service's simulator is as the options say."""
-        service = tap.makeService(parse("--state", "x", "--delay-ms", "250", "--topic", "a.b"))
+        service = tap.makeService(parse("--state", "x", "--delay-ms", "250", "--topic", "a.b", "--fault", "mute"))
         assert isinstance(service, SimulatorService)
+        self.assertIs(service.simulator.binary_fault, mute)
         self.assertEqual((service.simulator.delay, service.simulator.topic), (0.25, "a.b"))
         self.assertTrue(IService.providedBy(service))
 

@@ -7,9 +7,11 @@ from txapns.client import APNSClient, ClientStatus, Session
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import APNSError
 from txapns.factory import APNSClientFactory
+from txapns.feedback import DeadToken, FeedbackPoller
 from txapns.gateway import Gateway
 from txapns.http2 import ProviderAPIProtocol
 from txapns.notification import Notification, Priority, PushType
+from txapns.protocol import SessionListener
 from txapns.reasons import Action, Reason, Status
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 from txapns.tls import ClientContextFactory
@@ -28,7 +30,9 @@ __all__ = [
     "ClientContextFactory",
     "ClientStatus",
     "Credential",
+    "DeadToken",
     "EnhancedNotificationProtocol",
+    "FeedbackPoller",
     "Gateway",
     "Notification",
     "Priority",
@@ -38,6 +42,7 @@ __all__ = [
     "Reason",
     "Rejection",
     "Session",
+    "SessionListener",
     "Status",
     "Token",
     "Tokens",

@@ -42,6 +42,7 @@ from txapns.errors import CredentialRefused, LocalError, TokensFailed, Transport
 from txapns.gateway import Gateway
 from txapns.notification import Notification
 from txapns.result import Batch, Rejection, Uncertain, Unsent
+from txapns.simulator.faults import FAULTS
 from txapns.simulator.service import FLAGS, NUMBERS, SimulatorService, read_dead
 
 try:
@@ -159,6 +160,12 @@ def _dead(context: click.Context, parameter: click.Parameter, path: Path | None)
     "--dead", type=_FILE, callback=_dead, metavar="FILE", help="Tokens whose devices are gone, one hex token a line."
 )
 @click.option("--topic", default="com.example.app", show_default=True, help="The app's bundle id.")
+@click.option(
+    "--fault",
+    type=click.Choice(list(FAULTS)),
+    metavar="NAME",
+    help=f"What the binary server does wrong: {', '.join(FAULTS)}.",
+)
 def simulate(**options: Any) -> None:
     """
     Play Apple's servers on loopback until a signal ends it.

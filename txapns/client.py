@@ -5,7 +5,7 @@ What a program uses: an :class:`APNSClient` for each app, or a :class:`Session` 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterable, Hashable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Hashable, Iterable
 from functools import partial
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from txapns.batch import Sending, SingleSending
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import APNSError, ClientClosed, CredentialError
+from txapns.feedback import DeadToken, FeedbackReader
 from txapns.gateway import Gateway
 from txapns.notification import Notification
 from txapns.pool import Pool
@@ -93,6 +94,7 @@ class APNSClient:
             topic = credential.topics[0]
         self._topic = None if topic is None else Notification(payload={}, topic=topic).topic
         self._pool = Pool(reactor, self.gateway, credential, timeout, idle_timeout, max_connections)
+        self._feedback = FeedbackReader(reactor, self.gateway, credential, timeout)
         self._closed: Deferred[None] | None = None
         self._used = reactor.seconds()
 
@@ -156,6 +158,40 @@ class APNSClient:
         except (APNSError, TypeError) as error:
             return fail(error)
 
+    def feedback(self) -> Deferred[list[DeadToken]]:
+        """
+        Read from the feedback service whose device no longer has the app. Only the binary protocol has one.
+
+        The service forgets what it listed, so store the list before anything else is done with it, and let nobody
+        else read it. Ask about once a day. Calls take turns. What was read by one that was cancelled comes first from
+        the next of the same client; what was still on its way is lost.
+
+        :returns: a ``Deferred`` of a list of pairs: the token in lower-case hexadecimal, and when the service found
+            the app gone, in UTC. Keep a token that registered again after that. If the list broke off, that is logged
+            and these are what came before.
+        :raises InvalidGateway: (through the ``Deferred``) the gateway has no feedback service.
+        :raises ConnectFailed: (through the ``Deferred``) no connection could be made.
+        :raises CredentialRefused: (through the ``Deferred``) the service does not accept the certificate.
+        :raises AnswerTimeout: (through the ``Deferred``) the service was silent for ``timeout`` seconds.
+        :raises ConnectionLost: (through the ``Deferred``) the list broke off before the first token was whole.
+        :raises ClientClosed: (through the ``Deferred``) the client is closed.
+        """
+        self.touch()
+        return Deferred.fromCoroutine(self._feedback.read()).addBoth(self.touch)
+
+    def iterate_feedback(self) -> AsyncGenerator[DeadToken, None]:
+        """
+        Read the same, one token after the other, for lists that are too long to be held in memory.
+
+        The service is read as fast as the tokens are consumed. Whoever leaves the loop early closes the connection:
+        what was read and not yet handed over comes first from the next call, what was still on its way is lost.
+
+        :returns: an asynchronous iterator over the same pairs. It raises the same exceptions, but only after all that
+            was read, and also where the list broke off.
+        """
+        self.touch()
+        return self._feedback.iterate()
+
     def status(self) -> ClientStatus:
         """
         Tell how the client fares.
@@ -167,7 +203,8 @@ class APNSClient:
 
     def close(self) -> Deferred[None]:
         """
-        Report what waits as unsent, let what is under way be answered, and close.
+        Report what waits as unsent, let what is under way be answered, end a reading of the feedback service, and
+        close.
 
         :returns: a ``Deferred`` that fires when the connections are closed and every batch has ended, within
             ``timeout`` and a few seconds.
@@ -175,7 +212,8 @@ class APNSClient:
         if self._closed is None:
             self._closed = Deferred()
             error = ClientClosed("the client was closed before it was asked")
-            self._pool.close(error).chainDeferred(self._closed)
+            closing = DeferredList([self._pool.close(error), self._feedback.close()])
+            closing.addCallback(lambda _: None).chainDeferred(self._closed)
         waiting: Deferred[None] = Deferred()
         self._closed.addCallback(lambda _: waiting.callback(None))
         return waiting
@@ -183,7 +221,7 @@ class APNSClient:
     @property
     def last_used(self) -> float:
         """When it last had work, by the reactor's clock; now, while it has."""
-        return self._reactor.seconds() if self._pool.busy else self._used
+        return self._reactor.seconds() if self._pool.busy or self._feedback.busy else self._used
 
     def touch(self, result: T = None) -> T:  # type: ignore[assignment]
         """

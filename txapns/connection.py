@@ -41,20 +41,18 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txapns import tls
 from txapns.backoff import Backoff
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
-    ConnectFailed,
     ConnectionLost,
     CredentialRefused,
     PeerNotVerified,
 )
 from txapns.factory import APNSClientFactory
-from txapns.gateway import Gateway
+from txapns.gateway import Gateway, explain_attempt
 from txapns.interfaces import IConnectionEvents, ISession, ISessionEvents
 from txapns.protocol import GatewayProtocol
 
@@ -302,7 +300,7 @@ class Connection:
     def unopened(self, reason: Failure) -> None:
         """It was not."""
         if self.state != "stopped" and not reason.check(neterror.ConnectingCancelledError, CancelledError):
-            error = self._explain(reason)
+            error = explain_attempt(reason, self.gateway.host, self.gateway.port)
             self._life.failed()
             self._trouble(error, isinstance(error, PeerNotVerified))
             self._events.connection_changed()
@@ -379,19 +377,6 @@ class Connection:
     def _trouble(self, error: APNSError, hopeless: bool) -> None:
         _log.warn("{gateway}: {error}", gateway=str(self.gateway), error=str(error))
         self._events.connection_trouble(error, hopeless)
-
-    def _explain(self, reason: Failure) -> APNSError:
-        """What to tell about an attempt that came to nothing."""
-        where = f"{self.gateway.host}:{self.gateway.port}"
-        if reason.check(neterror.DNSLookupError):
-            return ConnectFailed(f"the host name {self.gateway.host} is not known")
-        if reason.check(neterror.ConnectionRefusedError):
-            return ConnectFailed(f"nothing listens at {where}")
-        if reason.check(neterror.TimeoutError):
-            return ConnectFailed(f"{where} did not answer in time")
-        if reason.check(neterror.ConnectError):
-            return ConnectFailed(f"no connection to {where}: {reason.getErrorMessage()}")
-        return tls.explain(reason)
 
     # Idleness.
 

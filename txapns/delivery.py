@@ -20,7 +20,11 @@ __all__ = ["Delivery", "IOutcomes"]
 
 
 class IOutcomes(Interface):
-    """Whoever learns what became of a delivery. Each delivery is settled by one call, once."""
+    """
+    Whoever learns what became of a delivery. Each delivery is settled by one call, once.
+
+    These must not raise: many are told in one go, and those after would never learn.
+    """
 
     ended = Attribute("Why nothing more is to be sent for it: an ``APNSError``, or ``None`` while there is no reason.")
 

@@ -9,20 +9,45 @@ Source: "Sending notification requests to APNs" (hosts, and port 2197 besides 44
 
 from __future__ import annotations
 
+import math
+
 import attrs
+from twisted.internet import error as neterror
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
+from twisted.python.failure import Failure
 
 from txapns.credentials import Certificate, Credential
-from txapns.errors import CredentialError, InvalidGateway
-from txapns.tls import ClientContextFactory
+from txapns.errors import APNSError, ConnectFailed, CredentialError, InvalidGateway
+from txapns.tls import ClientContextFactory, explain
 
-__all__ = ["Gateway"]
+__all__ = ["Gateway", "explain_attempt"]
 
 _HTTP2 = "http2"
 _BINARY = "binary"
 _PROTOCOLS = (_HTTP2, _BINARY)
 _APPLE = {"production": "api.push.apple.com", "sandbox": "api.sandbox.push.apple.com"}
+
+
+def explain_attempt(reason: Failure, host: str, port: int) -> APNSError:
+    """
+    Say in a sentence why an attempt to connect came to nothing.
+
+    :param reason: what an endpoint gave.
+    :param host: the name or address that was to be connected to.
+    :param port: the TCP port.
+    :returns: :exc:`~txapns.errors.ConnectFailed`, or what :func:`txapns.tls.explain` makes of it.
+    """
+    where = f"{host}:{port}"
+    if reason.check(neterror.DNSLookupError):
+        return ConnectFailed(f"the host name {host} is not known")
+    if reason.check(neterror.ConnectionRefusedError):
+        return ConnectFailed(f"nothing listens at {where}")
+    if reason.check(neterror.TimeoutError):
+        return ConnectFailed(f"{where} did not answer in time")
+    if reason.check(neterror.ConnectError):
+        return ConnectFailed(f"no connection to {where}: {reason.getErrorMessage()}")
+    return explain(reason)
 
 
 def _text(trust_root: str | bytes | None) -> str | None:
@@ -34,6 +59,12 @@ def _port(port: int) -> int:
     if not 0 < port < 65_536:
         raise InvalidGateway(f"a port is a number from 1 to 65535, not {port}")
     return port
+
+
+def _settle_time(seconds: float) -> float:
+    if not 0 <= seconds < math.inf:
+        raise InvalidGateway(f"the settle time is a number of seconds, not {seconds!r}")
+    return seconds
 
 
 def _command(command: int) -> int:
@@ -65,7 +96,7 @@ class Gateway:
     trust_root: str | None = attrs.field(default=None, converter=_text, repr=False)
     feedback_host: str | None = None
     feedback_port: int | None = None
-    settle_time: float = 2.0
+    settle_time: float = attrs.field(default=2.0, converter=_settle_time)
     barrier: bool = False
     command: int = attrs.field(default=2, converter=_command)
 
@@ -109,7 +140,7 @@ class Gateway:
         :param command: the format of notifications. 2 carries identifier, expiration and priority; 1 no priority; 0
             neither of them, so that the server cannot tell which notification it refused.
         :returns: the gateway.
-        :raises InvalidGateway: a port, or the command, is not one.
+        :raises InvalidGateway: a port, the settle time or the command is not one.
         """
         feedback = feedback_host or host
         return cls(_BINARY, host, port, trust_root, feedback, _port(feedback_port), settle_time, barrier, command)
@@ -153,12 +184,36 @@ class Gateway:
         :returns: the endpoint.
         :raises CredentialError: the binary protocol knows no provider tokens.
         """
+        return self._endpoint(reactor, credential, timeout, self.host, self.port)
+
+    def feedback_endpoint(
+        self, reactor: IReactorTime, credential: Credential, timeout: float = 30.0
+    ) -> IStreamClientEndpoint:
+        """
+        Make the endpoint that connects to its feedback service.
+
+        :param reactor: the reactor.
+        :param credential: the certificate to present.
+        :param timeout: how long connecting to one address may take, in seconds.
+        :returns: the endpoint.
+        :raises InvalidGateway: it has no feedback service: only the binary protocol has one.
+        :raises CredentialError: the binary protocol knows no provider tokens.
+        """
+        if self.feedback_host is None or self.feedback_port is None:
+            raise InvalidGateway(
+                f"{self} has no feedback service; over HTTP/2, batch.dead_tokens tells whose device is gone"
+            )
+        return self._endpoint(reactor, credential, timeout, self.feedback_host, self.feedback_port)
+
+    def _endpoint(
+        self, reactor: IReactorTime, credential: Credential, timeout: float, host: str, port: int
+    ) -> IStreamClientEndpoint:
         certificate = credential if isinstance(credential, Certificate) else None
         if certificate is None and self.protocol == _BINARY:
             raise CredentialError("the binary protocol authenticates by certificate; a provider token is of no use")
         protocols = (b"h2",) if self.protocol == _HTTP2 else ()
-        context = ClientContextFactory(self.host, certificate, self.trust_root, protocols)
-        return wrapClientTLS(context, HostnameEndpoint(reactor, self.host, self.port, timeout), clock=reactor)
+        context = ClientContextFactory(host, certificate, self.trust_root, protocols)
+        return wrapClientTLS(context, HostnameEndpoint(reactor, host, port, timeout), clock=reactor)
 
     def __str__(self) -> str:
         """Protocol, host and port, for messages."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 from twisted.application.service import IService
 from twisted.python import usage
 
+from txapns.simulator.faults import FAULTS
 from txapns.simulator.service import FLAGS, NUMBERS, Number, SimulatorService, read_dead
 
 __all__ = ["Options", "makeService"]
@@ -26,6 +27,13 @@ def _reader(number: Number) -> Callable[[str], int]:
     return read
 
 
+def _fault(name: str) -> str:
+    """Check the name of a fault."""
+    if name not in FAULTS:
+        raise ValueError(f"{name!r} is not one of {', '.join(FAULTS)}")
+    return name
+
+
 class Options(usage.Options):
     """The options of ``twist apns-simulator``; those of ``txapns simulate`` are the same."""
 
@@ -37,6 +45,7 @@ class Options(usage.Options):
         ["state", None, None, "The directory to write credentials and ports into. Required."],
         ["dead", None, None, "A file of tokens whose devices are gone, one hexadecimal token a line.", read_dead],
         ["topic", None, "com.example.app", "The app's bundle id."],
+        ["fault", None, None, f"What the binary server does wrong: {', '.join(FAULTS)}.", _fault],
     ]
 
     def postOptions(self) -> None:

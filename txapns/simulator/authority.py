@@ -153,14 +153,15 @@ class Authority:
 
         :param alpn: the protocols it speaks, the preferred one first.
         :param tls12: whether TLS 1.2 is the newest version it speaks.
-        :param tickets: whether it gives out session tickets.
+        :param tickets: whether it gives out session tickets; without them, TLS 1.2 is the newest version, too.
         :param require_certificate: whether a client without a certificate is turned away.
         :param certificate: what :meth:`server_certificate` gave; left out, one for localhost is made.
         :returns: what ``listenSSL`` or ``TLSMemoryBIOFactory`` take.
         """
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
-        if tls12:
+        if tls12 or not tickets:
+            # In TLS 1.3 OP_NO_TICKET changes what the tickets hold, and pyOpenSSL has no way to set their number to 0.
             context.set_max_proto_version(SSL.TLS1_2_VERSION)
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets are the one way to resume a session
         if not tickets:

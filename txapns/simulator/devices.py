@@ -5,7 +5,7 @@ What the simulated servers know of devices, and what they were sent.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
@@ -43,6 +43,8 @@ class Devices:
     :param dead: the tokens whose device is gone.
     :param since: since when, in UNIX seconds.
     :param keep: whether to remember each notification; without it they are only counted.
+
+    :ivar listed: the tokens that the feedback service has listed.
     """
 
     def __init__(self, dead: Iterable[bytes] = (), since: float = 0.0, *, keep: bool = True) -> None:
@@ -52,17 +54,18 @@ class Devices:
         self.rejected: Counter[str] = Counter()
         self.connections = 0
         self._keep = keep
-        self._listed: set[bytes] = set()
+        self.listed: set[bytes] = set()
 
-    def unlisted(self) -> list[tuple[bytes, float]]:
+    def unlisted(self) -> Iterator[tuple[bytes, float]]:
         """
-        List the dead tokens for the feedback service, each once.
+        Find what the feedback service has to list. It adds to ``listed`` what it wrote.
 
-        :returns: those not listed before, with the time since when they are dead.
+        :returns: the dead tokens that are not in ``listed``, when it is their turn, with the time since when they are
+            dead.
         """
-        fresh = [(token, since) for token, since in self.dead.items() if token not in self._listed]
-        self._listed.update(token for token, _ in fresh)
-        return fresh
+        for token, since in list(self.dead.items()):
+            if token not in self.listed:
+                yield token, since
 
     def note(self, protocol: str, token: bytes, payload: bytes, headers: Mapping[str, str], reason: str | None) -> None:
         """

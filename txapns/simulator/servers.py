@@ -10,10 +10,9 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from txapns.simulator import binary, http2
+from txapns.simulator import binary, feedback, http2
 from txapns.simulator.authority import Authority
 from txapns.simulator.devices import Devices
-from txapns.simulator.feedback import FeedbackServer
 
 __all__ = ["Simulator"]
 
@@ -33,6 +32,8 @@ class Simulator:
     :ivar devices: the devices, and the record of what was received.
     :ivar http2_fault: what the HTTP/2 server does wrong on connections made from now on.
     :ivar binary_fault: what the binary server does wrong on connections made from now on.
+    :ivar feedback_fault: what the feedback service does wrong on connections made from now on.
+    :ivar strict_legacy_payload: whether the binary server takes payloads of 256 octets at the most in commands 0 and 1.
     :ivar window_updates: whether the HTTP/2 server gives octets back to the provider's window at once.
     :ivar environment: ``"production"`` or ``"sandbox"``.
     :ivar sessions: the server's protocol objects, in the order in which their connections were made; kept only with
@@ -57,6 +58,8 @@ class Simulator:
         self.devices = Devices(dead, clock.seconds(), keep=keep)
         self.http2_fault: http2.Fault | None = None
         self.binary_fault: binary.Fault | None = None
+        self.feedback_fault: feedback.Fault | None = None
+        self.strict_legacy_payload = False
         self.window_updates = True
         self.environment = "production"
         self.sessions: list[Protocol] = []
@@ -77,13 +80,13 @@ class Simulator:
 
         :param protocol: ``"http2"``, ``"binary"`` or ``"feedback"``.
         :param tls12: whether TLS 1.2 is the newest version it speaks.
-        :param tickets: whether it gives out session tickets.
+        :param tickets: whether it gives out session tickets; without them, TLS 1.2 is the newest version, too.
         :returns: a factory for an endpoint's ``listen``, with TLS.
         """
         builders: dict[str, Callable[[], Protocol]] = {
             "http2": self._http2,
             "binary": self._binary,
-            "feedback": lambda: FeedbackServer(self.devices),
+            "feedback": self._feedback,
         }
         options = self.authority.server_options(
             (b"h2",) if protocol == "http2" else (),
@@ -108,7 +111,16 @@ class Simulator:
         )
 
     def _binary(self) -> Protocol:
-        return binary.EnhancedNotificationServer(self._clock, self.devices, delay=self.delay, fault=self.binary_fault)
+        return binary.EnhancedNotificationServer(
+            self._clock,
+            self.devices,
+            delay=self.delay,
+            fault=self.binary_fault,
+            strict_legacy_payload=self.strict_legacy_payload,
+        )
+
+    def _feedback(self) -> Protocol:
+        return feedback.FeedbackServer(self._clock, self.devices, fault=self.feedback_fault)
 
 
 class _Server(Factory):

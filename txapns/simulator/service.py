@@ -30,6 +30,7 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from txapns.simulator.faults import FAULTS
 from txapns.simulator.servers import Simulator
 
 __all__ = ["FLAGS", "HOST", "NUMBERS", "Number", "SimulatorService", "read_dead"]
@@ -69,7 +70,11 @@ NUMBERS = (
     Number("max-concurrent-streams", 1_000, 1, 2**31 - 1, "How many requests a connection may have under way."),
 )
 #: Their options without a value, and what these mean.
-FLAGS = {"tls12": "Speak TLS 1.2 at the most.", "no-tickets": "Give out no TLS session tickets."}
+FLAGS = {
+    "strict-legacy-payload": "Take 256 octets of payload at the most in commands 0 and 1 of the binary protocol.",
+    "tls12": "Speak TLS 1.2 at the most.",
+    "no-tickets": "Give out no TLS session tickets, which takes TLS 1.2.",
+}
 
 
 def read_dead(path: str | os.PathLike[str]) -> list[bytes]:
@@ -144,6 +149,8 @@ class SimulatorService(Service):
         topic: str,
         delay_ms: int,
         max_concurrent_streams: int,
+        fault: str | None,
+        strict_legacy_payload: bool,
         tls12: bool,
         no_tickets: bool,
     ) -> SimulatorService:
@@ -157,6 +164,9 @@ class SimulatorService(Service):
         :param dead: as for :class:`~txapns.simulator.Simulator`, like ``topic``; ``None`` for none.
         :param delay_ms: how long an answer takes, in milliseconds.
         :param max_concurrent_streams: how many requests a connection may have under way.
+        :param fault: what the binary server does wrong, of :data:`~txapns.simulator.faults.FAULTS`; ``None`` for
+            nothing.
+        :param strict_legacy_payload: as for the simulator.
         :param no_tickets: whether it gives out no TLS session tickets.
         :returns: the service.
         """
@@ -168,6 +178,8 @@ class SimulatorService(Service):
             concurrency=max_concurrent_streams,
             keep=False,
         )
+        simulator.binary_fault = None if fault is None else FAULTS[fault]
+        simulator.strict_legacy_payload = strict_legacy_payload
         return cls(
             reactor,
             simulator,
