@@ -2,9 +2,9 @@
 What a notification costs over the binary protocol: ``python benchmarks/binary.py [notifications] [rounds]``.
 
 A server in a process of its own reads and does nothing else. Over one connection each, through TLS on loopback, it is
-sent the same octets in turn by
+sent the same octets in turn, to tokens in a list, by
 
-- ``client.send``: tokens out of a generator, results and all;
+- ``client.send``, results and all;
 - Twisted alone: a producer that writes them, ready-made, to a TLS transport. This is the floor: what a client written
   with Twisted cannot go below;
 - pushjack and apns-clerk, which block, each in a process of its own: ``peers/``. ``make interop`` installs them.
@@ -136,6 +136,7 @@ async def compare(state: Path, port: int, count: int, rounds: int) -> None:
     """Let the senders take turns, and print what it took."""
     gateway = Gateway.binary("localhost", port, trust_root=(state / "ca.pem").read_bytes())
     certificate = Certificate.from_file(state / "client.pem")
+    tokens = [f"{number:064x}" for number in range(count)]
     octets = b"".join(
         encode_framed(number + 1, number.to_bytes(32, "big"), NOTIFICATION.body, EXPIRATION, 10)
         for number in range(count)
@@ -143,7 +144,7 @@ async def compare(state: Path, port: int, count: int, rounds: int) -> None:
 
     async def ours() -> None:
         client = APNSClient(reactor, certificate, gateway)
-        batch = await client.send(NOTIFICATION, (f"{number:064x}" for number in range(count)))
+        batch = await client.send(NOTIFICATION, tokens)
         if batch.accepted != count:
             raise SystemExit(f"not all were accepted: {batch}")
         await client.close()

@@ -137,14 +137,15 @@ class SessionCase(SynchronousTestCase):
         self.session.makeConnection(self.transport)
         self.session.handshakeCompleted()
 
-    def deliver(self, *identifiers: int, notification: Notification = ALERT) -> list[Delivery]:
+    def deliver(self, *identifiers: int, notification: Notification = ALERT, refusals: int = 0) -> None:
         """Send one notification to the devices with these numbers."""
-        deliveries = [
-            Delivery(self.record, identifier, "", identifier.to_bytes(32, "big"), notification)
-            for identifier in identifiers
-        ]
-        self.session.deliver(deliveries)
-        return deliveries
+        tokens = [identifier.to_bytes(32, "big") for identifier in identifiers]
+        self.session.deliver(
+            [
+                Delivery(self.record, identifier, token, token, notification, refusals)
+                for identifier, token in zip(identifiers, tokens, strict=True)
+            ]
+        )
 
     def lose(self, reason: Exception | None = None) -> None:
         """The connection ends."""
@@ -416,8 +417,8 @@ class WriteTests(SessionCase):
             def unsent(self, delivery: Delivery, error: Exception) -> None:
                 session.close()
 
-        wrong = Delivery(Closing(), 1, "", bytes(32), Notification(alert="Hi", expiration=2**32))
-        session.deliver([wrong, Delivery(record, 2, "", bytes(32), ALERT)])
+        wrong = Delivery(Closing(), 1, bytes(32), bytes(32), Notification(alert="Hi", expiration=2**32))
+        session.deliver([wrong, Delivery(record, 2, bytes(32), bytes(32), ALERT)])
         self.assertEqual(len(self.transport.received), 1)
         self.assertFalse(self.transport.disconnecting)
         self.clock.advance(2)
@@ -705,7 +706,7 @@ class ErrorPacketTests(SessionCase):
             def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
                 rooms.append(session.room())
 
-        session.deliver([Delivery(Asking(), number, "", bytes(32), ALERT) for number in range(2)])
+        session.deliver([Delivery(Asking(), number, bytes(32), bytes(32), ALERT) for number in range(2)])
         session.dataReceived(encode_error(8, 2))
         self.assertEqual(rooms, [(0, 0)])
 
@@ -768,16 +769,14 @@ class ErrorPacketTests(SessionCase):
 
     def test_late_again_and_again(self) -> None:
         """What is handed back without anything settled is not handed back for ever."""
-        (delivery,) = self.deliver(1)
-        delivery.refusals = MAX_REFUSALS
+        self.deliver(1, refusals=MAX_REFUSALS)
         self.session.dataReceived(encode_error(10, 1))
         self.expect(("accepted", 1))
         self.open()
         self.deliver(2)
         self.clock.advance(2)
         self.expect(("accepted", 2))
-        (delivery,) = self.deliver(3)
-        delivery.refusals = MAX_REFUSALS
+        self.deliver(3, refusals=MAX_REFUSALS)
         self.session.dataReceived(encode_error(8, 1))
         self.expect(("unsent", 3))
         self.assertIsInstance(self.record.errors[0], errors.StreamRefused)

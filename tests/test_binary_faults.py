@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from random import Random
 
+from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import Factory
 from twisted.logger import capturedLogs
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -18,7 +19,7 @@ from txapns.client import APNSClient
 from txapns.credentials import Certificate
 from txapns.notification import Notification
 from txapns.reasons import status_name
-from txapns.result import Batch
+from txapns.result import Accepted, Batch
 from txapns.simulator.authority import Authority
 from txapns.simulator.binary import EnhancedNotificationServer, Fault
 from txapns.testing import MemorySimulator
@@ -199,6 +200,22 @@ class ErrorPacketTests(BinaryCase):
     def _shrug(self, server: EnhancedNotificationServer) -> bool:
         server.refuse(255, 0)
         return False
+
+    def test_cancelled_after_it_came_back(self) -> None:
+        """What the server discarded, and was cancelled before it could be sent again, is not sent again."""
+        tokens = some(3)
+        self.kill(tokens[0])
+        self.simulator.delay = 0.5
+        sending = [self.client.send_one(ALERT, token) for token in tokens.values()]
+        self.simulator.flush()
+        server = self.simulator.reactor.servers.pop(BINARY)
+        self.simulator.advance(0.6)
+        self.assertEqual(self.client.status().queued, 2)
+        sending[1].cancel()
+        self.failureResultOf(sending[1], CancelledError)
+        self.simulator.reactor.servers[BINARY] = server
+        self.assertIsInstance(self.simulator.result(sending[2]), Accepted)
+        self.assertEqual(self.taken(), [2])
 
     def test_shutdown(self) -> None:
         """Status 10 names the last one accepted: it is not sent again, what follows it is."""

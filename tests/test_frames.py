@@ -24,6 +24,7 @@ from txapns.wire.frames import (
     encode_error,
     encode_framed,
     encode_simple,
+    frame_encoder,
 )
 
 TOKEN = bytes.fromhex("00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff")
@@ -179,12 +180,18 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(encode_enhanced(IDENTIFIER, EXPIRATION, TOKEN, PAYLOAD), ENHANCED)
 
     def test_framed(self) -> None:
-        """Command 2 carries the items 1 to 5 in this order."""
-        self.assertEqual(encode_framed(IDENTIFIER, TOKEN, PAYLOAD, EXPIRATION, 10), FRAMED)
+        """Command 2 carries the identifier first, then the other items in the order of their numbers."""
+        self.assertEqual(encode_framed(IDENTIFIER, TOKEN, PAYLOAD, EXPIRATION, 5), FRAMED_IDENTIFIER_FIRST)
+
+    def test_frame_encoder(self) -> None:
+        """A notification that is prepared once is encoded for each device as it would be by itself."""
+        encode = frame_encoder(PAYLOAD, EXPIRATION, 10)
+        for identifier, token in ((1, TOKEN), (2**32 - 1, bytes(100)), (0, b"")):
+            self.assertEqual(encode(identifier, token), encode_framed(identifier, token, PAYLOAD, EXPIRATION, 10))
 
     def test_framed_left_out(self) -> None:
         """Expiration and priority are left out, each for itself, when they are ``None``."""
-        items = TOKEN_ITEM, PAYLOAD_ITEM, IDENTIFIER_ITEM
+        items = IDENTIFIER_ITEM, TOKEN_ITEM, PAYLOAD_ITEM
         for expiration in (None, EXPIRATION):
             for priority in (None, 10):
                 self.assertEqual(

@@ -31,7 +31,7 @@ Source: Apple's archived "Binary Provider API" and "Legacy Notification Format";
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterable
+from collections.abc import AsyncIterable, Callable
 
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -52,11 +52,12 @@ from txapns.errors import (
 from txapns.interfaces import ISessionEvents
 from txapns.notification import Notification
 from txapns.protocol import GatewayProtocol
+from txapns.retained import Retained
 from txapns.tcp import unacknowledged
 from txapns.tokens import Tokens, device_of, triples_of
 from txapns.wire import frames
 from txapns.wire.frames import ErrorPacket, ErrorParser
-from txapns.wire.unconfirmed import Verdict, Window
+from txapns.wire.unconfirmed import Verdict
 
 __all__ = ["Allowance", "EnhancedNotificationProtocol"]
 
@@ -143,8 +144,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._command = command
         self._allowance = allowance or Allowance()
         self._accepted = 0
-        # None stands for the barrier.
-        self._window: Window[Delivery | None] = Window()
+        self._window = Retained()
         self._parser = ErrorParser()
         # Each write that is not settled, oldest first: when it was made, its last identifier, and how many octets had
         # been written with it.
@@ -205,19 +205,20 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
         :param deliveries: at most as many as there is room for.
         """
-        default = int(self._clock.seconds()) + STORED
         window = self._window
         identifier = 0
         octets: list[bytes] = []
         impossible: list[tuple[Delivery, InvalidNotification]] = []
+        current: Notification | None = None
         for delivery in deliveries:
             try:
-                frame = self._encode(window.next_identifier, delivery, default)
+                if delivery.notification is not current:
+                    encode, current = self._encoder(delivery.notification), delivery.notification
+                octets.append(encode(window.next_identifier, delivery.device))
             except InvalidNotification as error:
                 impossible.append((delivery, error))
-                continue
-            identifier = window.push(delivery)
-            octets.append(frame)
+            else:
+                identifier = window.push(delivery)
         if octets:
             self._write(b"".join(octets), identifier)
         # Only now, since whoever is told may close the client, and with it this session.
@@ -226,20 +227,22 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if len(window) >= self._allowance.size:
             self.flush()
 
-    def _encode(self, identifier: int, delivery: Delivery, default: int) -> bytes:
-        notification, device = delivery.notification, delivery.device
-        expiration = default if notification.expiration is None else notification.expiration
+    def _encoder(self, notification: Notification) -> Callable[[int, bytes], bytes]:
+        """Prepare a function of identifier and token that encodes a notification for a device."""
+        body, expiration = notification.body, notification.expiration
+        if expiration is None:
+            expiration = int(self._clock.seconds()) + STORED
         if self._command == 2:
-            return frames.encode_framed(identifier, device, notification.body, expiration, notification.priority)
+            return frames.frame_encoder(body, expiration, notification.priority)
         if self._command == 1:
-            return frames.encode_enhanced(identifier, expiration, device, notification.body)
-        return frames.encode_simple(device, notification.body)
+            return lambda identifier, device: frames.encode_enhanced(identifier, expiration, device, body)
+        return lambda identifier, device: frames.encode_simple(device, body)
 
     def flush(self) -> None:
         """Nothing more is waiting: with ``barrier``, ask for the proof now."""
         if not self._barrier or not self._ready or not self._window or self._barrier_identifier is not None:
             return
-        self._barrier_identifier = self._window.push(None)
+        self._barrier_identifier = self._window.push_barrier()
         self._write(frames.encode_barrier(self._barrier_identifier, self._command), self._barrier_identifier)
         self._await_barrier()
 
@@ -278,7 +281,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
-        left = [delivery for delivery in self._window.abandon() if delivery is not None]
+        left = self._window.abandon()
         if isinstance(error, CredentialRefused) and not self.proved:
             return left  # the handshake failed, so the server read none of it
         if self._command == 0 and isinstance(error, ConnectionLost):
@@ -341,11 +344,10 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if now - written > self._timeout:
             self.abort(AnswerTimeout(f"the gateway has not acknowledged what was written {now - written:.0f} s ago"))
 
-    def _accept(self, deliveries: list[Delivery | None]) -> None:
+    def _accept(self, deliveries: list[Delivery]) -> None:
         self._accepted += len(deliveries)
         for delivery in deliveries:
-            if delivery is not None:
-                delivery.outcomes.accepted(delivery, ())
+            delivery.outcomes.accepted(delivery, ())
 
     # The barrier's deadline.
 
@@ -390,23 +392,22 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._accept(verdict.accepted)
         if verdict.refused is not None:
             verdict.refused.outcomes.rejected(verdict.refused, status, name, None, None)
-        for delivery in filter(None, verdict.uncertain):
+        for delivery in verdict.uncertain:
             delivery.outcomes.uncertain(delivery, unknown)
         self._learn(packet, verdict)
         self._redirect(verdict, refusal)
 
-    def _redirect(self, verdict: Verdict[Delivery | None], refusal: CredentialRefused | None) -> None:
+    def _redirect(self, verdict: Verdict[Delivery], refusal: CredentialRefused | None) -> None:
         """Have what was discarded sent over another connection, unless it would be refused there as well."""
-        resend = [delivery for delivery in verdict.resend if delivery is not None]
         if refusal is not None:
-            for delivery in resend:
+            for delivery in verdict.resend:
                 delivery.outcomes.unsent(delivery, refusal)
         elif verdict.accepted or verdict.refused is not None:
-            self._events.session_returned(self, resend)
+            self._events.session_returned(self, verdict.resend)
         else:
-            self.hand_back(resend)  # nothing was settled, so this may not go on for ever
+            self.hand_back(verdict.resend)  # nothing was settled, so this may not go on for ever
 
-    def _learn(self, packet: ErrorPacket, verdict: Verdict[Delivery | None]) -> None:
+    def _learn(self, packet: ErrorPacket, verdict: Verdict[Delivery]) -> None:
         """Fit the allowance to how often errors come, and tell if the settle time was too short for this one."""
         if verdict.late:
             _log.warn(

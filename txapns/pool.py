@@ -246,16 +246,21 @@ class Pool:
         taken: list[Delivery] = []
         while self._deliveries and len(taken) < count and octets > 0:
             delivery, _ = self._deliveries.popitem(last=False)
-            octets -= len(delivery.notification.body)
-            taken.append(delivery)
+            ended = delivery.outcomes.ended
+            if ended is None:
+                octets -= len(delivery.notification.body)
+                taken.append(delivery)
+            else:  # cancelled after it had come back
+                delivery.outcomes.unsent(delivery, ended)
         for _ in range(len(self._works)):
             # Taking may complete a batch, and whoever is told may close the client, so that nothing is left.
             if len(taken) >= count or octets <= 0 or not self._works:
                 break
             work = self._works[0]
             more = work.take(count - len(taken), octets)
-            octets -= sum(len(delivery.notification.body) for delivery in more)
             taken.extend(more)
+            if len(self._works) > 1:
+                octets -= sum(len(delivery.notification.body) for delivery in more)
             if self._works and self._works[0] is work:
                 self._works.rotate(-1)
                 if work.exhausted:

@@ -40,10 +40,12 @@ notification is worthless (0: try once, do not store)::
     22 48 69 22 7d 7d
 
 Command 2, *framed*: one notification as a series of items, in any order, each with a number, a length and its data.
-Items 3, 4 and 5 can be left out. The frame length counts what follows it::
+Items 3, 4 and 5 can be left out. The frame length counts what follows it. The identifier comes first here, so that a
+server that stumbles over what follows can still name it::
 
     02                        command
     00 00 00 4e               frame length
+    03 00 04 00 00 00 01      item 3, identifier
     01 00 20                  item 1, token
     00 11 22 33 44 55 66 77
     88 99 aa bb cc dd ee ff
@@ -53,7 +55,6 @@ Items 3, 4 and 5 can be left out. The frame length counts what follows it::
     7b 22 61 70 73 22 3a 7b
     22 61 6c 65 72 74 22 3a
     22 48 69 22 7d 7d
-    03 00 04 00 00 00 01      item 3, identifier
     04 00 04 65 53 f1 00      item 4, expiration
     05 00 01 0a               item 5, priority 10
 
@@ -93,9 +94,11 @@ __all__ = [
     "encode_error",
     "encode_framed",
     "encode_simple",
+    "frame_encoder",
 ]
 
 import struct
+from collections.abc import Callable
 
 import attrs
 
@@ -116,10 +119,9 @@ _SIMPLE_HEAD = struct.Struct(">BH")
 _ENHANCED_HEAD = struct.Struct(">BIIH")
 _ENHANCED_FIELDS = struct.Struct(">II")
 _FRAME_HEAD = struct.Struct(">BI")
-_FRAME_AND_TOKEN_HEAD = struct.Struct(">BIBH")
+_FRAME_START = struct.Struct(">BIBHIBH")
 _ITEM_HEAD = struct.Struct(">BH")
 _ITEM_OF_FOUR = struct.Struct(">BHI")
-_TWO_ITEMS_OF_FOUR = struct.Struct(">BHIBHI")
 _ITEM_OF_ONE = struct.Struct(">BHB")
 _BARRIER_HEAD = struct.Struct(">BIBHIBHBH")
 _ERROR_PACKET = struct.Struct(">BBI")
@@ -190,41 +192,53 @@ def encode_enhanced(identifier: int, expiration: int, token: bytes, payload: byt
         ) from None
 
 
-def encode_framed(identifier: int, token: bytes, payload: bytes, expiration: int | None, priority: int | None) -> bytes:
+def frame_encoder(payload: bytes, expiration: int | None, priority: int | None) -> Callable[[int, bytes], bytes]:
     """
-    Encode a notification as command 2, its items in the order of their numbers.
+    Prepare to encode one notification as command 2 for many devices: what these have in common is encoded once.
 
-    :param identifier: what an error packet will name it by, 0 to 2**32-1.
-    :param token: the device token, raw.
     :param payload: the payload, JSON in UTF-8.
     :param expiration: UNIX seconds after which it is worthless; 0 means try once and do not store; ``None`` leaves
         the item out, and Apple does not say what that means.
     :param priority: 10 or 5; ``None`` leaves the item out, which means 10.
-    :returns: the message.
+    :returns: a function of an identifier, 0 to 2**32-1, and a raw device token, that returns the message; it raises
+        ``InvalidNotification`` if one of them is too large for its field.
     :raises InvalidNotification: if a value is too large for its field.
     """
     try:
-        if expiration is None:
-            numbers = _ITEM_OF_FOUR.pack(_IDENTIFIER, 4, identifier)
-        else:
-            numbers = _TWO_ITEMS_OF_FOUR.pack(_IDENTIFIER, 4, identifier, _EXPIRATION, 4, expiration)
+        common = _ITEM_HEAD.pack(_PAYLOAD, len(payload)) + payload
+        if expiration is not None:
+            common += _ITEM_OF_FOUR.pack(_EXPIRATION, 4, expiration)
         if priority is not None:
-            numbers += _ITEM_OF_ONE.pack(_PRIORITY, 1, priority)
-        token_length, payload_length = len(token), len(payload)
-        # Six bytes are the heads of the items token and payload.
-        frame_length = 6 + token_length + payload_length + len(numbers)
-        head = _FRAME_AND_TOKEN_HEAD.pack(_FRAMED, frame_length, _TOKEN, token_length)
-        return b"".join((head, token, _ITEM_HEAD.pack(_PAYLOAD, payload_length), payload, numbers))
+            common += _ITEM_OF_ONE.pack(_PRIORITY, 1, priority)
     except struct.error:
-        raise _misfit(
-            {
-                "identifier": identifier,
-                "token length": len(token),
-                "payload length": len(payload),
-                "expiration": 0 if expiration is None else expiration,
-                "priority": 0 if priority is None else priority,
-            }
-        ) from None
+        numbers = {"payload length": len(payload), "expiration": expiration, "priority": priority}
+        raise _misfit({name: number for name, number in numbers.items() if number is not None}) from None
+    start = _FRAME_START.pack
+    # Ten bytes are the item identifier and the head of the item token.
+    without_token = 10 + len(common)
+
+    def encode(identifier: int, token: bytes) -> bytes:
+        length = len(token)
+        try:
+            head = start(_FRAMED, without_token + length, _IDENTIFIER, 4, identifier, _TOKEN, length)
+        except struct.error:
+            raise _misfit({"identifier": identifier, "token length": length}) from None
+        return head + token + common
+
+    return encode
+
+
+def encode_framed(identifier: int, token: bytes, payload: bytes, expiration: int | None, priority: int | None) -> bytes:
+    """
+    Encode a notification as command 2.
+
+    :param identifier: what an error packet will name it by, 0 to 2**32-1.
+    :param token: the device token, raw.
+    :param payload: as for :func:`frame_encoder`, like ``expiration`` and ``priority``.
+    :returns: the message.
+    :raises InvalidNotification: if a value is too large for its field.
+    """
+    return frame_encoder(payload, expiration, priority)(identifier, token)
 
 
 def encode_barrier(identifier: int, command: int = 2) -> bytes:

@@ -1,0 +1,128 @@
+"""
+What a binary session remembers of what it wrote, until it is confirmed: little for each, since there may be very many.
+
+A :class:`~txapns.delivery.Delivery` is needed again only when its outcome is known. Until then a pair of identifier and
+token is kept, and what many have in common, the batch and the notification, once for all that follow one another. That
+takes a third less memory than to keep the deliveries, and a fifth less time, since Python's collector of garbage does
+not look again and again into what holds only texts and numbers (measured with 500,000, tokens included: 116 MB and
+170 MB, 2.4 µs and 2.9 µs of CPU each).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterable
+
+import attrs
+
+from txapns.delivery import Delivery, IOutcomes
+from txapns.notification import Notification
+from txapns.tokens import Token, device_of
+from txapns.wire.unconfirmed import Verdict, Window
+
+__all__ = ["Retained"]
+
+
+@attrs.define
+class _Run:
+    """Some that follow one another, with what they have in common."""
+
+    outcomes: IOutcomes
+    notification: Notification
+    refusals: int
+    length: int = 0
+
+
+class Retained:
+    """
+    The deliveries written to one connection and not confirmed, in order, by their identifiers on the wire.
+
+    It is a :class:`~txapns.wire.unconfirmed.Window` of deliveries, and of the barrier, which is nobody's.
+    """
+
+    def __init__(self) -> None:
+        self._window: Window[tuple[Hashable, Token] | None] = Window()
+        self._runs: deque[_Run] = deque()
+
+    def __len__(self) -> int:
+        return len(self._window)
+
+    @property
+    def next_identifier(self) -> int:
+        """The identifier on the wire that the next will get."""
+        return self._window.next_identifier
+
+    def push(self, delivery: Delivery) -> int:
+        """
+        Retain a delivery that is about to be written.
+
+        :param delivery: the delivery.
+        :returns: its identifier on the wire.
+        """
+        run = self._runs[-1] if self._runs else None
+        if (
+            run is None
+            or run.outcomes is not delivery.outcomes
+            or run.notification is not delivery.notification
+            or run.refusals != delivery.refusals
+        ):
+            run = _Run(delivery.outcomes, delivery.notification, delivery.refusals)
+            self._runs.append(run)
+        run.length += 1
+        return self._window.push((delivery.identifier, delivery.token))
+
+    def push_barrier(self) -> int:
+        """
+        Retain the barrier.
+
+        :returns: its identifier on the wire.
+        """
+        return self._window.push(None)
+
+    def settle_through(self, identifier: int) -> list[Delivery]:
+        """
+        Forget everything up to and including one, as accepted.
+
+        :param identifier: its identifier on the wire.
+        :returns: the deliveries, in order; none if the identifier is not retained.
+        """
+        return self._restore(self._window.settle_through(identifier))
+
+    def refuse(self, status: int, identifier: int) -> Verdict[Delivery]:
+        """
+        Apply an error packet, and forget everything: the connection is over.
+
+        :param status: the packet's status.
+        :param identifier: the packet's identifier.
+        :returns: what became of each delivery.
+        """
+        verdict = self._window.refuse(status, identifier)
+        # In the order in which they were written.
+        accepted = self._restore(verdict.accepted)
+        refused = self._restore([verdict.refused])
+        resend = self._restore(verdict.resend)
+        return Verdict(
+            accepted, refused[0] if refused else None, resend, self._restore(verdict.uncertain), verdict.late
+        )
+
+    def abandon(self) -> list[Delivery]:
+        """
+        Forget everything: the connection ended without an answer.
+
+        :returns: the deliveries, in order.
+        """
+        return self._restore(self._window.abandon())
+
+    def _restore(self, items: Iterable[tuple[Hashable, Token] | None]) -> list[Delivery]:
+        """Make deliveries again of the oldest that are retained."""
+        restored = []
+        for item in items:
+            if item is None:
+                continue
+            run = self._runs[0]
+            identifier, token = item
+            restored.append(Delivery(run.outcomes, identifier, token, device_of(token), run.notification, run.refusals))
+            run.length -= 1
+            if not run.length:
+                self._runs.popleft()
+        return restored
