@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from unittest import TestCase
 
 from txapns.result import Batch
 from txapns.simulator.servers import Simulator
 
-__all__ = ["check_batch"]
+__all__ = ["check_answers", "check_batch"]
 
 
 def check_batch(case: TestCase, batch: Batch, tokens: Mapping[Hashable, str], simulator: Simulator) -> None:
     """
-    Hold a batch against what the servers recorded.
+    Hold a batch against what the simulator recorded; see :func:`check_answers`.
+
+    :param case: the test.
+    :param batch: the outcome.
+    :param tokens: what was sent: for each identifier a token in hexadecimal, all of them different.
+    :param simulator: the servers, which remember each notification.
+    """
+    received = simulator.devices.received
+    check_answers(case, batch, tokens, [(reception.token, reception.reason) for reception in received])
+
+
+def check_answers(
+    case: TestCase, batch: Batch, tokens: Mapping[Hashable, str], answers: Iterable[tuple[bytes, str | None]]
+) -> None:
+    """
+    Hold a batch against what servers say that they did.
 
     Each token has one outcome; what counts as accepted was taken exactly once, what counts as failed was refused for
     the reason given and never taken, what is unsent was not taken, and what is uncertain was taken once or not at all.
@@ -22,24 +37,24 @@ def check_batch(case: TestCase, batch: Batch, tokens: Mapping[Hashable, str], si
     :param case: the test.
     :param batch: the outcome.
     :param tokens: what was sent: for each identifier a token in hexadecimal, all of them different.
-    :param simulator: the servers, which remember each notification.
+    :param answers: what the servers looked at, in order: the token, and why it was refused; ``None`` where it was not.
     """
     named = [*batch.failed, *batch.unsent, *batch.uncertain]
     case.assertEqual(batch.total, len(tokens))
     case.assertEqual(len(named), len(set(named)), "an identifier with two outcomes")
     case.assertLessEqual(set(named), set(tokens), "an identifier that was never given")
     said: defaultdict[bytes, list[str | None]] = defaultdict(list)
-    for reception in simulator.devices.received:
-        said[reception.token].append(reception.reason)
+    for token, reason in answers:
+        said[token].append(reason)
     for identifier, token in tokens.items():
-        answers = said[bytes.fromhex(token)]
-        taken = answers.count(None)
+        found = said[bytes.fromhex(token)]
+        taken = found.count(None)
         if identifier in batch.failed:
-            found = (taken, answers[-1:])
-            case.assertEqual(found, (0, [batch.failed[identifier].reason]), f"{identifier} failed: {answers}")
+            expected = (0, [batch.failed[identifier].reason])
+            case.assertEqual((taken, found[-1:]), expected, f"{identifier} failed: {found}")
         elif identifier in batch.unsent:
-            case.assertEqual(taken, 0, f"{identifier} is unsent: {answers}")
+            case.assertEqual(taken, 0, f"{identifier} is unsent: {found}")
         elif identifier in batch.uncertain:
-            case.assertLessEqual(taken, 1, f"{identifier} is uncertain: {answers}")
+            case.assertLessEqual(taken, 1, f"{identifier} is uncertain: {found}")
         else:
-            case.assertEqual(taken, 1, f"{identifier} was accepted: {answers}")
+            case.assertEqual(taken, 1, f"{identifier} was accepted: {found}")

@@ -508,6 +508,29 @@ class SettleTests(SessionCase):
         self.clock.advance(0)
         self.expect(("8 InvalidToken", 1), ("returned", 2))
 
+    def test_part_of_a_packet(self) -> None:
+        """While an error packet has come in part nothing settles or is taken, and the rest of it has a deadline."""
+        self.deliver(1, 2)
+        self.session.dataReceived(encode_error(8, 1)[:3])
+        self.assertEqual(self.session.room(), (0, 0))
+        self.clock.advance(29.9)
+        self.expect()
+        self.assertFalse(self.transport.disconnecting)
+        self.clock.advance(0.1)
+        self.assertTrue(self.transport.disconnecting)
+        self.lose()
+        self.expect(("uncertain", 1), ("uncertain", 2))
+        self.assertIn("within an error packet", str(self.record.errors[0]))
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_rest_of_a_packet(self) -> None:
+        """Where the rest comes in time it is one packet, however late."""
+        self.deliver(1, 2, 3)
+        self.session.dataReceived(encode_error(8, 2)[:5])
+        self.clock.advance(29)
+        self.session.dataReceived(encode_error(8, 2)[5:])
+        self.expect(("accepted", 1), ("8 InvalidToken", 2), ("returned", 3))
+
     def test_busy_process(self) -> None:
         """Time in which the process came to nothing is no settle time: what was written may be leaving only now."""
         self.deliver(1)

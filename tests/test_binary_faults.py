@@ -314,6 +314,16 @@ class CloseTests(BinaryCase):
         self.simulator.advance(1)
         self.assertEqual(self.send(some(5, start=5)).accepted, 5)
 
+    def test_closed_while_idle(self) -> None:
+        """That a server closes an idle connection is no failure: the next batch connects at once."""
+        self.send(some(5))
+        self.simulator.sessions[0].transport.loseConnection()
+        self.simulator.advance(1)
+        self.assertEqual((self.client.status().connections, self.client.status().last_error), (("idle",), None))
+        self.client.send(ALERT, some(1, start=5))
+        self.simulator.flush()
+        self.assertEqual(self.taken(), list(range(6)))
+
     def test_retry(self) -> None:
         """Whoever accepts duplicates sends the uncertain ones again, and only those."""
         self.simulator.binary_fault = at(4, lambda server, notification: server.abort())

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import select
 import socket
+import struct
 import sys
 from typing import Any
 
@@ -10,7 +12,7 @@ import pytest
 from twisted.internet.testing import StringTransport
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.tcp import unacknowledged
+from txapns.tcp import closing, read_last, unacknowledged
 
 
 class Transport:
@@ -75,3 +77,66 @@ class UnacknowledgedTests(SynchronousTestCase):
         self.near.close()
         self.assertEqual(unacknowledged(self.transport), 0)
         self.assertEqual(unacknowledged(StringTransport()), 0)
+
+
+@pytest.mark.loopback
+class LastWordsTests(SynchronousTestCase):
+    """What came before the connection broke."""
+
+    def setUp(self) -> None:
+        """A connection with something in it, and a protocol in the place of TLS."""
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            self.near = socket.create_connection(listener.getsockname())
+            self.addCleanup(self.near.close)
+            self.far, _ = listener.accept()
+            self.addCleanup(self.far.close)
+        self.near.setblocking(False)
+        self.read: list[bytes] = []
+        self.tls = Transport(transport=Transport(socket=self.near), dataReceived=self.read.append)
+
+    def say(self, words: bytes) -> None:
+        """Have the far end say this, and wait until it is here."""
+        self.far.send(words)
+        self.assertEqual(select.select([self.near], [], [], 10)[0], [self.near])
+
+    def test_read(self) -> None:
+        """What has come is handed to TLS."""
+        self.say(b"farewell")
+        read_last(self.tls)
+        self.assertEqual(self.read, [b"farewell"])
+
+    def test_read_after_a_reset(self) -> None:
+        """Also where a reset came after it, and writing has failed."""
+        self.say(b"farewell")
+        self.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.far.close()
+        for _ in range(1_000):
+            try:
+                self.near.send(b"?")
+            except OSError:
+                break
+        else:
+            self.fail("it can be written to a connection that was reset")
+        read_last(self.tls)
+        self.assertEqual(self.read, [b"farewell"])
+
+    def test_nothing(self) -> None:
+        """Where nothing has come, or there is no connection, nobody is told anything."""
+        read_last(self.tls)
+        self.near.close()
+        read_last(self.tls)
+        read_last(StringTransport())
+        self.assertEqual(self.read, [])
+
+
+class ClosingTests(SynchronousTestCase):
+    """Whether a connection is to be closed."""
+
+    def test_closing(self) -> None:
+        """It is when TCP, at the bottom, is told to close."""
+        tcp = StringTransport()
+        tls = Transport(transport=tcp)
+        self.assertFalse(closing(tls))
+        tcp.loseConnection()
+        self.assertTrue(closing(tls))
+        self.assertTrue(closing(tcp))

@@ -53,7 +53,7 @@ from txapns.interfaces import ISessionEvents
 from txapns.notification import Notification
 from txapns.protocol import GatewayProtocol
 from txapns.retained import Retained
-from txapns.tcp import unacknowledged
+from txapns.tcp import read_last, unacknowledged
 from txapns.tokens import Tokens, device_of, triples_of
 from txapns.wire import frames
 from txapns.wire.frames import ErrorPacket, ErrorParser
@@ -163,13 +163,18 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         """How many notifications are not confirmed."""
         return len(self._window)
 
+    @property
+    def _awaits_answer(self) -> bool:
+        """Whether there is an error packet to come, the barrier's or the rest of one."""
+        return self._barrier_identifier is not None or self._parser.pending > 0
+
     def started(self) -> None:
         """There is no greeting: the session is ready at once."""
         self.become_ready()
 
     def room(self) -> tuple[int, int]:
         """How many notifications it would take now, and how many octets of payloads in one write."""
-        if self._paused or self._draining or not self._ready or self._barrier_identifier is not None:
+        if self._paused or self._draining or not self._ready or self._awaits_answer:
             return 0, 0
         return self._allowance.size - len(self._window), TAKE
 
@@ -195,7 +200,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             Delivery(outcomes, identifier, token, device_of(token), notification)
             for identifier, notification, token in triples
         ]
-        if self._draining or not self._ready or self._barrier_identifier is not None:
+        if self._draining or not self._ready or self._awaits_answer:
             raise ConnectionLost("the connection is not ready, or takes nothing more; nothing was written")
         self.deliver(deliveries)
 
@@ -244,7 +249,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             return
         self._barrier_identifier = self._window.push_barrier()
         self._write(frames.encode_barrier(self._barrier_identifier, self._command), self._barrier_identifier)
-        self._await_barrier()
+        self._await_answer()
 
     def dataReceived(self, data: bytes) -> None:
         """The error packet, or a part of it. What follows it says nothing."""
@@ -259,12 +264,18 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if packet is not None:
             self._answered = True
             self._apply(packet)
+        elif self._awaits_answer:
+            self._await_answer()
+
+    def stopProducing(self) -> None:
+        """Writing failed. The error packet that says why may have come."""
+        read_last(self.transport)
 
     def resumeProducing(self) -> None:
         """The transport's buffers are empty: what was in them has left only now."""
         self._disarm()
-        if self._barrier_identifier is not None:
-            self._await_barrier()
+        if self._awaits_answer:
+            self._await_answer()
         now = self._clock.seconds()
         buffered = []
         while self._writes and self._writes[-1][2] > self._flushed:
@@ -320,7 +331,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
     def _settle(self) -> None:
         """Whatever left long enough ago counts as accepted."""
         self._settling = None
-        if self._paused or self._answered:
+        if self._paused or self._answered or self._parser.pending:
             return
         now = self._clock.seconds()
         acknowledged = self._written - unacknowledged(self.transport)
@@ -349,11 +360,13 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         for delivery in deliveries:
             delivery.outcomes.accepted(delivery, ())
 
-    # The barrier's deadline.
+    # The deadline of the barrier, and of an error packet that has come in part.
 
-    def _await_barrier(self) -> None:
-        error = AnswerTimeout(f"the gateway did not answer the barrier within {self._timeout:g} s")
-        self._deadline = self._clock.callLater(self._timeout, self._expire, error)
+    def _await_answer(self) -> None:
+        if self._deadline is None:
+            what = "sent no more of its error packet" if self._parser.pending else "did not answer the barrier"
+            error = AnswerTimeout(f"the gateway {what} within {self._timeout:g} s")
+            self._deadline = self._clock.callLater(self._timeout, self._expire, error)
 
     def _disarm(self) -> None:
         if self._deadline is not None:

@@ -207,7 +207,7 @@ class APNSClient:
         close.
 
         :returns: a ``Deferred`` that fires when the connections are closed and every batch has ended, within
-            ``timeout`` and a few seconds.
+            ``timeout`` and a few seconds, and the settle time where that is longer.
         """
         if self._closed is None:
             self._closed = Deferred()

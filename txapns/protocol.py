@@ -26,6 +26,7 @@ from txapns.credentials import Credential
 from txapns.delivery import Delivery
 from txapns.errors import AnswerTimeout, APNSError, ConnectFailed, ConnectionLost, StreamRefused
 from txapns.interfaces import ISession, ISessionEvents
+from txapns.tcp import closing
 
 __all__ = ["GatewayProtocol", "SessionListener"]
 
@@ -122,7 +123,8 @@ class GatewayProtocol(Protocol, ABC):
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Settle what was under way, hand back what was not processed, and report the end, in this order."""
-        orderly = self._draining and not self.in_flight
+        # That an idle connection is closed is what became of it, and no failure.
+        orderly = not self.in_flight and (self._draining or (self.proved and bool(reason.check(ConnectionDone))))
         error = self._error or self._explain(reason)
         self._ready, self._draining, self._lost = False, True, True
         self._stop_waiting()
@@ -154,7 +156,9 @@ class GatewayProtocol(Protocol, ABC):
         """The transport's buffers are empty again."""
         self._paused = False
         self._stop_waiting()
-        if self._ready:
+        if closing(self.transport):  # the server closed meanwhile, and we would be filling a connection that is no more
+            self.abort(ConnectionLost("the server closed the connection without a word"))
+        elif self._ready:
             self._events.session_room(self)
 
     def _not_read(self, error: AnswerTimeout) -> None:
