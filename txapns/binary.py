@@ -63,7 +63,7 @@ __all__ = ["Allowance", "EnhancedNotificationProtocol"]
 
 _log = Logger()
 
-#: How many notifications may be unconfirmed on one connection at the most, and at the least. Each takes some 300
+#: How many notifications may be unconfirmed on one connection at the most, and at the least. Each takes some 200
 #: octets of memory; but to come near the most, a server has to read a quarter of a million in a second.
 WINDOW = 500_000
 LEAST = 100

@@ -1,11 +1,11 @@
 """
 What a binary session remembers of what it wrote, until it is confirmed: little for each, since there may be very many.
 
-A :class:`~txapns.delivery.Delivery` is needed again only when its outcome is known. Until then a pair of identifier and
-token is kept, and what many have in common, the batch and the notification, once for all that follow one another. That
-takes a third less memory than to keep the deliveries, and a fifth less time, since Python's collector of garbage does
-not look again and again into what holds only texts and numbers (measured with 500,000, tokens included: 116 MB and
-170 MB, 2.4 µs and 2.9 µs of CPU each).
+A :class:`~txapns.delivery.Delivery` is needed again only when its outcome is known. Until then identifier and token are
+kept, and what many have in common, the batch and the notification, once for all that follow one another. These are
+kept side by side and not in pairs: so there is no object for each that Python's collector of garbage would have to look
+at, again and again. For each of 500,000 tokens out of a generator a batch takes 2.0 µs of CPU and 180 octets; to keep the
+deliveries themselves took 2.9 µs and 350 octets.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ __all__ = ["Retained"]
 
 @attrs.define
 class _Run:
-    """Some that follow one another, with what they have in common."""
+    """The identifiers of some that follow one another, with what they have in common."""
 
     outcomes: IOutcomes
     notification: Notification
     refusals: int
-    length: int = 0
+    identifiers: deque[Hashable] = attrs.field(factory=deque)
 
 
 class Retained:
@@ -41,7 +41,8 @@ class Retained:
     """
 
     def __init__(self) -> None:
-        self._window: Window[tuple[Hashable, Token] | None] = Window()
+        # The tokens; None stands for the barrier.
+        self._window: Window[Token | None] = Window()
         self._runs: deque[_Run] = deque()
 
     def __len__(self) -> int:
@@ -68,8 +69,8 @@ class Retained:
         ):
             run = _Run(delivery.outcomes, delivery.notification, delivery.refusals)
             self._runs.append(run)
-        run.length += 1
-        return self._window.push((delivery.identifier, delivery.token))
+        run.identifiers.append(delivery.identifier)
+        return self._window.push(delivery.token)
 
     def push_barrier(self) -> int:
         """
@@ -113,16 +114,15 @@ class Retained:
         """
         return self._restore(self._window.abandon())
 
-    def _restore(self, items: Iterable[tuple[Hashable, Token] | None]) -> list[Delivery]:
+    def _restore(self, tokens: Iterable[Token | None]) -> list[Delivery]:
         """Make deliveries again of the oldest that are retained."""
         restored = []
-        for item in items:
-            if item is None:
+        for token in tokens:
+            if token is None:
                 continue
             run = self._runs[0]
-            identifier, token = item
+            identifier = run.identifiers.popleft()
             restored.append(Delivery(run.outcomes, identifier, token, device_of(token), run.notification, run.refusals))
-            run.length -= 1
-            if not run.length:
+            if not run.identifiers:
                 self._runs.popleft()
         return restored

@@ -375,7 +375,7 @@ class ProviderAPIServer(Protocol):
         if len(request.body) > longest:
             return Verdict(413, "PayloadTooLarge")
         try:
-            content = json.loads(request.body)
+            content = json.loads(request.body.decode())  # which would take UTF-16 as well, if given octets
         except (ValueError, RecursionError):
             content = None
         return None if isinstance(content, dict) else Verdict(400, "PayloadEmpty")
