@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import socket
 from collections.abc import AsyncIterator, Sequence
-from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -23,7 +22,7 @@ from zope.interface.verify import verifyObject
 
 from txapns import binary, errors, tcp
 from txapns.binary import Allowance, EnhancedNotificationProtocol
-from txapns.delivery import Delivery, IOutcomes
+from txapns.delivery import Delivery, IOutcomes, Refusal
 from txapns.interfaces import ISession, ISessionEvents
 from txapns.notification import Notification
 from txapns.protocol import MAX_REFUSALS, SessionListener
@@ -99,11 +98,9 @@ class Record:
         """APNs took it."""
         self.outcomes.append(("accepted", delivery.identifier))
 
-    def rejected(
-        self, delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None
-    ) -> None:
+    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
         """APNs refused it."""
-        self.outcomes.append((f"{status} {reason}", delivery.identifier))
+        self.outcomes.append((f"{refusal.status} {refusal.reason}", delivery.identifier))
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""

@@ -127,6 +127,7 @@ class ErrorPacketTests(BinaryCase):
         for status in (1, 2, 4, 5, 7, 8, 9, 77, 128, 255):
             self.setUp()
             self.simulator.binary_fault = at(3, self.refuse(status))
+            self.connect(retries=0)
             batch = self.send(some(6))
             self.assertEqual((batch.accepted, batch.failed[2].reason), (5, status_name(status)))
 

@@ -28,6 +28,7 @@ from txapns.errors import (
     PeerNotVerified,
     TokensFailed,
 )
+from txapns.options import Options
 from txapns.pool import Pool
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
@@ -116,7 +117,7 @@ class SendTests(ClientCase):
         """However many are malformed, no more are pulled at a time than there is room for, and the good ones arrive."""
         sending = Sending(
             self.simulator.reactor,
-            Pool(self.simulator.reactor, self.simulator.gateway(), self.simulator.certificate(), 30.0, None),
+            Pool(self.simulator.reactor, self.simulator.gateway(), self.simulator.certificate(), Options()),
             triples_of(HELLO, ["zz"] * 5_000),
             lambda again: self.client.send_many([]),
         )

@@ -9,12 +9,13 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from txapns import Gateway, Notification
+from txapns import Certificate, Gateway, Notification
 from txapns.backoff import Backoff
 from txapns.connection import Connection
 from txapns.delivery import Delivery
 from txapns.errors import AnswerTimeout, APNSError, ConnectFailed
 from txapns.interfaces import IConnectionEvents, ISessionEvents
+from txapns.options import Options
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
 
@@ -70,9 +71,9 @@ class ConnectionCase(SynchronousTestCase):
             gateway.endpoint(self.reactor, certificate),
             certificate,
             self.events,
-            30.0,
-            idle_timeout,
+            Options(idle_timeout=idle_timeout),
             Backoff(jitter=0.0),
+            lasting=False,
         )
         self.events.connection = connection
         return connection
@@ -136,10 +137,26 @@ class LifeTests(ConnectionCase):
         """Sessions that end without having answered anything lengthen the delay."""
         self.simulator.environment = "sandbox"  # the certificate below is for production only
         pem = AUTHORITY.client_pem(environments=["production"])
-        client = self.simulator.client(credential=type(self.simulator.certificate()).from_pem(pem), idle_timeout=None)
-        client.send_one(Notification(alert="x"), "aa" * 32).addErrback(lambda _: None)
+        client = self.simulator.client(credential=Certificate.from_pem(pem), idle_timeout=None)
+
+        def send(_: object = None) -> None:
+            client.send_one(Notification(alert="x"), "aa" * 32).addErrback(send)
+
+        send()
         self.simulator.advance(60)
         self.assertIn(self.reactor.attempts, (6, 7))
+
+    def test_refused_is_not_kept_open(self) -> None:
+        """A connection that is to be kept is not opened again and again where the credential is refused."""
+        self.simulator.environment = "sandbox"
+        pem = AUTHORITY.client_pem(environments=["production"])
+        client = self.simulator.client(
+            credential=Certificate.from_pem(pem), min_connections=2, max_connections=2, idle_timeout=None
+        )
+        self.simulator.advance(600)
+        self.assertEqual(self.reactor.attempts, 1)
+        error = client.status().last_error
+        self.assertIn("other environment", str(error))
 
     def test_stop_in_every_state(self) -> None:
         """Stopping ends whatever is under way, leaves no timer, and is final."""

@@ -43,7 +43,9 @@ class TreeTests(SynchronousTestCase):
         """What is wrong with an argument can also be caught as the ValueError it is."""
         by_argument = {name for name, value in defined().items() if issubclass(value, ValueError)}
         local = {name for name, value in defined().items() if issubclass(value, errors.LocalError)}
-        self.assertEqual(local - by_argument, {"LocalError", "ClientClosed", "DeadlinePassed", "TokensFailed"})
+        self.assertEqual(
+            local - by_argument, {"LocalError", "ClientClosed", "QueueFull", "DeadlinePassed", "TokensFailed"}
+        )
         self.assertEqual(by_argument - local, set())
 
     def test_each_has_a_docstring_of_its_own(self) -> None:

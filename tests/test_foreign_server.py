@@ -202,7 +202,9 @@ class ToldTests(ForeignCase):
         failed = {} if script.status == 10 else {script.at - 1: script.status}
         for barrier, command in MODES:
             if command > 0:
-                batch = await self.send(*scripts[barrier], command=command, barrier=barrier, count=count, told=told)
+                batch = await self.send(
+                    *scripts[barrier], command=command, barrier=barrier, count=count, told=told, retries=0
+                )
                 self.assertEqual({number: rejection.status for number, rejection in batch.failed.items()}, failed)
                 self.assertEqual(batch.accepted, count - len(failed))
                 self.assertEqual(self.taken(), [number for number in range(count) if number not in failed])

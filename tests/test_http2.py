@@ -17,7 +17,7 @@ from zope.interface.verify import verifyObject
 
 from txapns import errors, http2
 from txapns.credentials import ProviderToken
-from txapns.delivery import Delivery, IOutcomes
+from txapns.delivery import Delivery, IOutcomes, Refusal
 from txapns.errors import APNSError
 from txapns.http2 import LOOKS, TOKEN_HELD, ProviderAPIProtocol
 from txapns.interfaces import ISession, ISessionEvents
@@ -108,11 +108,9 @@ class Outcomes:
         """APNs took it."""
         self._end(delivery, "accepted")
 
-    def rejected(
-        self, delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None
-    ) -> None:
+    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
         """APNs refused it."""
-        self._end(delivery, (status, reason, timestamp, apns_id))
+        self._end(delivery, (refusal.status, refusal.reason, refusal.timestamp, refusal.apns_id))
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
@@ -126,6 +124,8 @@ class Outcomes:
 class SessionCase(SynchronousTestCase):
     """A session and the server's role."""
 
+    ping_interval: float | None = None
+
     def setUp(self) -> None:
         """There is a session without credentials, whose handshake is over."""
         self.clock = Clock()
@@ -135,7 +135,9 @@ class SessionCase(SynchronousTestCase):
         """Begin a session."""
         self.events = Events()
         self.outcomes = Outcomes()
-        self.session = ProviderAPIProtocol(self.events, self.clock, host, credential, TIMEOUT)
+        self.session = ProviderAPIProtocol(
+            self.events, self.clock, host, credential, TIMEOUT, ping_interval=self.ping_interval
+        )
         self.transport = Transport()
         self.server = RequestReceiver(100, max_body=5_120)
         self.received: list[Request] = []

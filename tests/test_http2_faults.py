@@ -657,6 +657,7 @@ class AnswerTests(FaultCase):
             Verdict(302, "Elsewhere"),
         ]
         self.fault(lambda server, request, verdict, connection, number: verdicts[number])
+        self.connect(retries=0)
         batch = self.send(some(4))
         found = [(rejection.status, rejection.reason) for rejection in batch.failed.values()]
         self.assertEqual(found, [(verdict.status, verdict.reason) for verdict in verdicts])
@@ -670,6 +671,7 @@ class AnswerTests(FaultCase):
             server.requests.respond(request.stream, [(b":status", b"502")], b"<h1>Bad\nGateway</h1>" * (1 - number))
 
         self.fault(play)
+        self.connect(retries=0)
         batch = self.simulator.result(self.client.send(ALERT, some(2)))
         self.assertEqual([batch.failed[i].reason for i in range(2)], ["<h1>Bad Gateway</h1>", ""])
 

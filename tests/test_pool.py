@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from twisted.internet.defer import Deferred
+from collections.abc import Iterator
+from itertools import pairwise
+
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from txapns import Batch, Notification
+from txapns.backlog import MAX_POSTPONED
 from txapns.batch import Sending, SingleSending
 from txapns.delivery import IOutcomes
-from txapns.errors import ConnectFailed, CredentialRefused
-from txapns.interfaces import IConnectionEvents, IWork
+from txapns.errors import ConnectFailed, CredentialRefused, QueueFull
+from txapns.interfaces import IConnectionEvents, IMetrics, IWork
+from txapns.options import Options
 from txapns.pool import Pool
 from txapns.simulator import Authority, Verdict
+from txapns.simulator.http2 import ProviderAPIServer
 from txapns.testing import MemorySimulator
+from txapns.wire.requests import Request
 
 AUTHORITY = Authority()
 HELLO = Notification(alert="Hello", topic="com.example.app")
@@ -30,7 +38,7 @@ class PoolTests(SynchronousTestCase):
 
     def test_interfaces(self) -> None:
         """Pool, batch and single notification are what the others take them for."""
-        pool = Pool(self.simulator.reactor, self.simulator.gateway(), self.simulator.certificate(), 30.0, 600.0)
+        pool = Pool(self.simulator.reactor, self.simulator.gateway(), self.simulator.certificate(), Options())
         verifyObject(IConnectionEvents, pool)
         sending = Sending(self.simulator.reactor, pool, [], lambda again: self.client.send_many([]))
         verifyObject(IWork, sending)
@@ -226,3 +234,389 @@ class SeveralConnectionsTests(SynchronousTestCase):
         """There has to be one."""
         with self.assertRaises(ValueError):
             self.simulator.client(max_connections=0)
+
+
+@implementer(IMetrics)
+class Counter:
+    """Counts what a client sends."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[object, ...]] = []
+
+    def sent(self, count: int) -> None:
+        """Some were handed to a connection."""
+        self.seen.append(("sent", count))
+
+    def accepted(self, seconds: float) -> None:
+        """One was accepted."""
+        self.seen.append(("accepted", seconds))
+
+    def rejected(self, status: int, reason: str, seconds: float) -> None:
+        """One was refused for good."""
+        self.seen.append(("rejected", status, reason, seconds))
+
+    def retried(self, reason: str) -> None:
+        """One is sent again later."""
+        self.seen.append(("retried", reason))
+
+    def unanswered(self, uncertain: bool) -> None:
+        """One had no answer."""
+        self.seen.append(("unanswered", uncertain))
+
+
+class PatienceTests(SynchronousTestCase):
+    """Answers that ask for patience."""
+
+    def setUp(self) -> None:
+        """There is a simulator whose answers the test decides."""
+        self.simulator = MemorySimulator(authority=AUTHORITY)
+        self.verdicts: list[Verdict] = []
+        self.extra: list[tuple[bytes, bytes]] = []
+        self.times: list[float] = []
+        self.simulator.http2_fault = self.answer
+        self.client = self.simulator.client(retries=3)
+
+    def answer(self, server: ProviderAPIServer, request: Request, verdict: Verdict) -> Verdict | None:
+        """Answer what the test wants, and as it should be afterwards."""
+        self.times.append(self.simulator.reactor.seconds())
+        if not self.verdicts:
+            return verdict
+        verdict = self.verdicts.pop(0)
+        headers = {name.decode(): value.decode() for name, value in request.headers}
+        answer = [(b":status", b"%d" % verdict.status), *self.extra]
+        server.requests.respond(request.stream, answer, verdict.body())
+        token = bytes.fromhex(headers[":path"].removeprefix("/3/device/"))
+        self.simulator.devices.note("http2", token, request.body, headers, verdict.reason)
+        return None
+
+    def tearDown(self) -> None:
+        """Nothing is left."""
+        self.simulator.result(self.client.close())
+        self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
+
+    def test_sent_again(self) -> None:
+        """Each of these is sent again, later each time, with the same apns-id, and then accepted."""
+        self.verdicts = [Verdict(429, "TooManyRequests"), Verdict(503, "ServiceUnavailable"), Verdict(500, "Whatever")]
+        notification = Notification(alert="x", apns_id="3fa85f64-5717-4562-b3fc-2c963f66afa6")
+        outcome = self.simulator.result(self.client.send_one(notification, "aa" * 32))
+        self.assertEqual(outcome.apns_id, notification.apns_id)
+        delays = [later - earlier for earlier, later in pairwise(self.times)]
+        for delay, expected in zip(delays, [1, 2, 4], strict=True):
+            self.assertTrue(0.8 * expected <= delay <= expected + 0.25, delays)
+        self.assertEqual({each.headers["apns-id"] for each in self.simulator.devices.received}, {notification.apns_id})
+
+    def test_not_for_ever(self) -> None:
+        """After so many repetitions the refusal stands."""
+        self.verdicts = [Verdict(503, "ServiceUnavailable")] * 9
+        batch = self.simulator.result(self.client.send(HELLO, ["aa" * 32]))
+        self.assertEqual((batch.failed[0].reason, len(self.times)), ("ServiceUnavailable", 4))
+
+    def test_never(self) -> None:
+        """With no retries, and for what is no matter of patience, the first refusal stands."""
+        for retries, verdict in ((0, Verdict(503, "ServiceUnavailable")), (3, Verdict(413, "PayloadTooLarge"))):
+            self.simulator.result(self.client.close())
+            self.client = self.simulator.client(retries=retries)
+            self.verdicts, self.times = [verdict], []
+            batch = self.simulator.result(self.client.send(HELLO, ["aa" * 32]))
+            self.assertEqual((batch.failed[0].reason, len(self.times)), (verdict.reason, 1))
+
+    def test_others_do_not_wait(self) -> None:
+        """What comes later is sent meanwhile."""
+        self.verdicts = [Verdict(429, "TooManyRequests")]
+        batch = self.simulator.result(self.client.send(HELLO, [f"{number:064x}" for number in range(5_000)]))
+        self.assertEqual(batch.accepted, 5_000)
+        self.assertEqual(int.from_bytes(self.simulator.devices.received[-1].token, "big"), 0)
+
+    def test_retry_after(self) -> None:
+        """The gateway's own word counts, in seconds or as a date, where it asks for more than we would wait."""
+        self.simulator.reactor.advance(784_111_777)  # 1994-11-06 08:49:37 UTC
+        for value, least in ((b"7", 7.0), (b"Sun, 06 Nov 1994 08:50:00 GMT", 12.0), (b"soon", 0.8), (b"0", 0.8)):
+            self.verdicts, self.times, self.extra = [Verdict(503, "X")], [], [(b"retry-after", value)]
+            self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
+            waited = self.times[1] - self.times[0]
+            self.assertTrue(least <= waited <= least + 4.0, (value, waited))
+        self.verdicts, self.extra = [Verdict(503, "X")], [(b"retry-after", b"3600")]
+        rejection = self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
+        self.assertEqual((rejection.reason, rejection.retry_after), ("X", 3_600.0))
+
+    def test_ended_meanwhile(self) -> None:
+        """A batch whose deadline comes, a client that is closed, and a notification that is cancelled do not wait."""
+        for end in ("deadline", "close", "cancel"):
+            self.setUp()
+            self.verdicts = [Verdict(503, "ServiceUnavailable")] * 3
+            batch = self.client.send(HELLO, ["aa" * 32], deadline=0.5 if end == "deadline" else None)
+            one = self.client.send_one(HELLO, "bb" * 32)
+            self.simulator.advance(0.1)
+            self.assertEqual(self.client.status().queued, 2)
+            if end == "close":
+                self.client.close()
+            if end == "cancel":
+                batch.cancel()
+                one.cancel()
+                self.failureResultOf(batch, CancelledError)
+                self.failureResultOf(one, CancelledError)
+                self.assertEqual(self.client.status().queued, 0)
+            self.simulator.advance(0.5)
+            if end != "cancel":
+                self.assertEqual(self.successResultOf(batch).failed[0].reason, "ServiceUnavailable")
+            if end == "close":
+                self.assertEqual(self.successResultOf(one).reason, "ServiceUnavailable")
+            if end == "deadline":
+                one.addErrback(lambda _: None)
+
+    def test_bounded(self) -> None:
+        """Where everything is answered so, no more is taken from the batch than so many."""
+        self.verdicts = [Verdict(503, "ServiceUnavailable")] * 100_000
+        pulled: list[int] = []
+
+        def tokens() -> Iterator[str]:
+            for number in range(20_000):
+                pulled.append(number)
+                yield f"{number:064x}"
+
+        sending = self.client.send(HELLO, tokens())
+        self.simulator.advance(0.5)
+        self.assertLess(len(pulled), MAX_POSTPONED + 2_100)
+        sending.cancel()
+        self.failureResultOf(sending, CancelledError)
+
+    def test_binary(self) -> None:
+        """Over the binary protocol, the statuses 1 and 255 ask for patience."""
+        statuses = [1, 255]
+        self.simulator.binary_fault = lambda server, notification, status: statuses.pop() if statuses else status
+        client = self.simulator.client("binary")
+        batch = self.simulator.result(client.send(HELLO, ["aa" * 32, "bb" * 32]))
+        self.assertEqual((batch.accepted, statuses), (2, []))
+        self.simulator.result(client.close())
+
+    def test_counted(self) -> None:
+        """Who counts is told of each notification once, but of each repetition."""
+        self.simulator.delay = 0.5
+        verifyObject(IMetrics, counter := Counter())
+        self.client = self.simulator.client(metrics=counter, retries=1)
+        self.verdicts = [Verdict(429, "TooManyRequests"), Verdict(400, "BadTopic"), Verdict(429, "TooManyRequests")]
+        batch = self.simulator.result(self.client.send(HELLO, ["aa" * 32, "bb" * 32, "zz"]))
+        self.assertEqual((len(batch.failed), len(batch.unsent)), (2, 1))
+        self.assertEqual(
+            [each[:3] for each in counter.seen[:3]],
+            [("sent", 2), ("retried", "TooManyRequests"), ("rejected", 400, "BadTopic")],
+        )
+        name, status, reason, seconds = counter.seen[3]
+        self.assertEqual((name, status, reason), ("rejected", 429, "TooManyRequests"))
+        self.assertTrue(1.8 <= seconds <= 2.5)
+        counter.seen.clear()
+        self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
+        self.assertEqual(counter.seen, [("sent", 1), ("accepted", 0.5)])
+        counter.seen.clear()
+        sending = self.client.send(HELLO, ["aa" * 32])
+        self.simulator.advance(0.1)
+        self.simulator.sessions[-1].abort()
+        self.assertEqual(len(self.simulator.result(sending).uncertain), 1)
+        self.assertEqual(counter.seen, [("sent", 1), ("unanswered", True)])
+
+    def test_counted_over_binary(self) -> None:
+        """The binary protocol is counted as well; an acceptance takes the settle time."""
+        counter = Counter()
+        client = self.simulator.client("binary", metrics=counter)
+        self.simulator.result(client.send(HELLO, ["aa" * 32, "bb" * 32]))
+        self.assertEqual([each[0] for each in counter.seen], ["sent", "accepted", "accepted"])
+        self.assertTrue(2.0 <= counter.seen[-1][1] <= 2.1)
+        self.simulator.result(client.close())
+
+
+class AdmissionTests(SynchronousTestCase):
+    """How many single notifications may wait."""
+
+    def setUp(self) -> None:
+        """There is a client that lets a hundred wait."""
+        self.simulator = MemorySimulator(authority=AUTHORITY, concurrency=10, delay=0.1)
+        self.client = self.simulator.client(max_queued=100)
+
+    def test_full(self) -> None:
+        """One too many is refused at once, and those that wait arrive."""
+        outcomes = [self.client.send_one(HELLO, f"{number:064x}") for number in range(150)]
+        for outcome in outcomes[100:]:
+            self.failureResultOf(outcome, QueueFull)
+        self.simulator.advance(5)
+        for outcome in outcomes[:100]:
+            self.successResultOf(outcome)
+        self.assertEqual(self.client.status().queued, 0)
+
+    def test_when_ready(self) -> None:
+        """Who waits for room each time may send as many as there are, and keeps but so many waiting."""
+        most = 0
+
+        async def send() -> int:
+            nonlocal most
+            accepted = 0
+
+            def count(outcome: object) -> None:
+                nonlocal accepted
+                accepted += 1
+
+            for number in range(3_000):
+                await self.client.when_ready()
+                self.client.send_one(HELLO, f"{number:064x}").addCallback(count)
+                most = max(most, self.client.status().queued)
+            return accepted
+
+        self.simulator.result(Deferred.fromCoroutine(send()), within=100)
+        self.assertEqual(most, 100)
+
+    def test_takes_turns(self) -> None:
+        """However many wait for room, each gets it, one after the other."""
+        for number in range(100):
+            self.client.send_one(HELLO, f"{number:064x}")
+        told: list[int] = []
+        for number in range(5_000):
+            self.client.when_ready().addCallback(lambda _, number=number: self.later(told, number))
+        self.simulator.advance(60)
+        self.assertEqual(told, list(range(5_000)))
+        self.assertEqual(self.simulator.counters()["accepted"], 5_100)
+
+    def later(self, told: list[int], number: int) -> None:
+        """It has its turn."""
+        told.append(number)
+        self.client.send_one(HELLO, f"{number:064x}")
+
+    def test_cancelled_and_closed(self) -> None:
+        """Who waits may cancel, and is told when the client is closed."""
+        for number in range(100):
+            self.client.send_one(HELLO, f"{number:064x}").addErrback(lambda _: None)
+        first, second = self.client.when_ready(), self.client.when_ready()
+        first.cancel()
+        self.failureResultOf(first, CancelledError)
+        self.client.close()
+        self.successResultOf(second)
+        self.successResultOf(self.client.when_ready())
+        self.simulator.advance(10)
+
+
+class LastingTests(SynchronousTestCase):
+    """Connections that are kept."""
+
+    def setUp(self) -> None:
+        """There is a simulator."""
+        self.simulator = MemorySimulator(authority=AUTHORITY)
+        self.reactor = self.simulator.reactor
+
+    def test_opened_at_once(self) -> None:
+        """So many are opened, one after the other, without any work, and never closed for want of it."""
+        client = self.simulator.client(min_connections=3, max_connections=3)
+        self.simulator.advance(5)
+        self.assertEqual(client.status().connections, ("ready",) * 3)
+        self.simulator.advance(5_000)
+        self.assertEqual((client.status().connections, self.reactor.attempts), (("ready",) * 3, 3))
+        self.simulator.result(client.close())
+        self.assertEqual(self.reactor.getDelayedCalls(), [])
+
+    def test_replaced(self) -> None:
+        """One that is lost is replaced, with the delays of any other."""
+        client = self.simulator.client(min_connections=2, max_connections=2)
+        self.simulator.advance(1)
+        self.simulator.sessions[0].abort()
+        self.simulator.advance(3)
+        self.assertEqual((client.status().connections, self.reactor.attempts), (("ready",) * 2, 3))
+        server = self.reactor.servers.pop(2197)
+        for session in self.simulator.sessions[1:]:
+            session.abort()
+        self.simulator.advance(60)
+        self.assertTrue(7 <= self.reactor.attempts <= 10, self.reactor.attempts)
+        self.reactor.servers[2197] = server
+        self.simulator.advance(70)
+        self.assertEqual(client.status().connections, ("ready",) * 2)
+        self.simulator.result(client.close())
+
+    def test_surplus_is_closed(self) -> None:
+        """Those above the number are closed when they are idle."""
+        self.simulator.concurrency = 1
+        client = self.simulator.client(min_connections=1, max_connections=4, idle_timeout=60.0)
+        self.simulator.delay = 1.0
+        self.simulator.result(client.send(HELLO, [f"{number:064x}" for number in range(20)]))
+        self.assertEqual(client.status().connections, ("ready",) * 4)
+        self.simulator.advance(200)
+        self.assertEqual(client.status().connections, ("ready", "idle", "idle", "idle"))
+        self.simulator.result(client.close())
+
+    def test_closed_before_it_opened(self) -> None:
+        """A client that is closed in the moment it was made opens nothing."""
+        client = self.simulator.client(min_connections=1)
+        self.simulator.result(client.close())
+        self.assertEqual((self.reactor.attempts, self.reactor.getDelayedCalls()), (0, []))
+
+    def test_options(self) -> None:
+        """Numbers out of their range are told by name."""
+        for name, value in {
+            "timeout": 0,
+            "idle_timeout": -1,
+            "ping_interval": float("inf"),
+            "min_connections": -1,
+            "max_connections": 0,
+            "retries": -1,
+            "max_queued": 0,
+        }.items():
+            error = self.assertRaises(ValueError, self.simulator.client, **{name: value})
+            self.assertIn(name, str(error))
+        error = self.assertRaises(ValueError, self.simulator.client, min_connections=2)
+        self.assertIn("max_connections", str(error))
+
+
+class PingTests(SynchronousTestCase):
+    """Signs of life."""
+
+    def setUp(self) -> None:
+        """There is a client with a connection."""
+        self.simulator = MemorySimulator(authority=AUTHORITY)
+        self.client = self.simulator.client(ping_interval=20.0)
+        self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
+        [self.session] = self.simulator.sessions
+
+    def heard(self) -> list[float]:
+        """Record when the server hears something."""
+        times: list[float] = []
+        receive = self.session.dataReceived
+
+        def data_received(data: bytes) -> None:
+            times.append(self.simulator.reactor.seconds())
+            receive(data)
+
+        self.session.dataReceived = data_received
+        return times
+
+    def test_idle(self) -> None:
+        """An idle connection is asked for a sign of life, every so often."""
+        times = self.heard()
+        self.simulator.advance(100)
+        self.assertEqual([round(time) for time in times], [20, 40, 60, 80, 100])
+
+    def test_never(self) -> None:
+        """It can be switched off."""
+        client = self.simulator.client(ping_interval=None)
+        self.simulator.result(client.send_one(HELLO, "aa" * 32))
+        self.session = self.simulator.sessions[-1]
+        times = self.heard()
+        self.simulator.advance(500)
+        self.assertEqual(times, [])
+
+    def test_dead_and_idle(self) -> None:
+        """A connection that gives no sign of life is left, before anything is sent over it."""
+        self.session.dataReceived = lambda data: None
+        self.simulator.advance(20 + 15)
+        self.assertEqual(self.client.status().connections, ("waiting",))
+        self.assertIn("PING", str(self.client.status().last_error))
+
+    def test_dead_with_requests(self) -> None:
+        """Requests under way do not keep a dead connection alive: they are in doubt, and what waits goes elsewhere."""
+        client = self.simulator.client(ping_interval=5.0, timeout=60.0, max_connections=1)
+        self.simulator.result(client.send_one(HELLO, "aa" * 32))
+        self.simulator.sessions[-1].dataReceived = lambda data: None
+        sending = client.send(HELLO, [f"{number:064x}" for number in range(1_500)])
+        self.simulator.advance(30)
+        batch = self.successResultOf(sending)
+        self.assertEqual((batch.accepted, len(batch.uncertain)), (500, 1_000))
+
+    def test_slow_answers_are_no_silence(self) -> None:
+        """A server that answers PINGs is alive, however long its answers take."""
+        self.simulator.delay = 25.0
+        client = self.simulator.client(ping_interval=2.0)
+        self.assertEqual(self.simulator.result(client.send(HELLO, ["bb" * 32] * 10)).accepted, 10)

@@ -42,11 +42,22 @@ class Backoff:
 
         :returns: how long to wait before the next attempt, in seconds.
         """
+        delay = self.delay(self._failures)
+        self._failures += 1
+        return delay
+
+    def delay(self, failures: int) -> float:
+        """
+        Tell how long to wait, and note nothing.
+
+        :param failures: how many failures there were before this one.
+        :returns: how long to wait before the next attempt, in seconds.
+        """
         delay = self.initial
-        for _ in range(self._failures):
+        for _ in range(failures):
             delay = min(delay * self.factor, self.maximum)
-        if delay < self.maximum:
-            self._failures += 1
+            if delay == self.maximum:
+                break
         return delay * (1.0 - self.jitter * self.random())
 
     def reset(self) -> None:

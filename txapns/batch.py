@@ -5,20 +5,21 @@ A :class:`Sending` stands between the caller's iterable and the pool. It is aske
 has room for them, pulls just as many tokens, and keeps nothing of what was accepted but the count; so a cursor over ten
 million rows costs the memory of what is under way and of what failed.
 
-Hot path: per notification there is one :class:`~txapns.delivery.Delivery`, and one call when it is settled.
+Hot path: per notification there is one :class:`~txapns.delivery.Delivery`, and one call when it is settled. Where
+somebody counts, :class:`MeasuredSending` and :class:`MeasuredSingleSending` take the places of the plain ones, which
+know nothing of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
-from datetime import datetime
 from itertools import chain
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
-from txapns.delivery import Delivery, IOutcomes
+from txapns.delivery import Delivery, IOutcomes, Refusal
 from txapns.errors import APNSError, DeadlinePassed, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
 from txapns.interfaces import IWork
 from txapns.notification import Notification
@@ -26,10 +27,23 @@ from txapns.pool import Pool
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 from txapns.tokens import Pending, ReadAhead, Token, Triple, device_of
 
-__all__ = ["Sending", "SingleSending"]
+__all__ = ["MeasuredSending", "MeasuredSingleSending", "Sending", "SingleSending"]
 
 #: How many tokens are reported unsent at a time, when a batch is given up with many to go.
 DRAIN = 1_000
+
+
+def _rejection(delivery: Delivery, refusal: Refusal) -> Rejection:
+    """What the caller is told of a refusal."""
+    return Rejection(
+        delivery.identifier,
+        delivery.token,
+        refusal.status,
+        refusal.reason,
+        refusal.timestamp,
+        refusal.apns_id,
+        refusal.retry_after,
+    )
 
 
 @implementer(IOutcomes, IWork)
@@ -153,7 +167,7 @@ class Sending:
             # Not now: whoever gives up may be the iterable itself, in the middle of yielding.
             self._timers.append(self._clock.callLater(0, self._drain))
             if self._ahead is not None:
-                self._timers.append(self._clock.callLater(self._pool.timeout, self._leave))
+                self._timers.append(self._clock.callLater(self._pool.options.timeout, self._leave))
         ended: Deferred[None] = Deferred()
         self._waiting.append(ended)
         if self._done:
@@ -175,11 +189,10 @@ class Sending:
         if not self._outstanding:
             self._check_done()
 
-    def rejected(
-        self, delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None
-    ) -> None:
-        """APNs refused it."""
-        self._settled(Rejection(delivery.identifier, delivery.token, status, reason, timestamp, apns_id))
+    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
+        """APNs refused it, though perhaps not for good."""
+        if not self._pool.postpone(delivery, refusal):
+            self._settled(_rejection(delivery, refusal))
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
@@ -233,7 +246,9 @@ class Sending:
     def _leave(self) -> None:
         """An async iterable has not come to its end in time: the rest of the tokens will never be known."""
         assert self._ahead is not None
-        self._token_error = TimeoutError(f"it did not end within {self._pool.timeout:g} s after the batch was given up")
+        self._token_error = TimeoutError(
+            f"it did not end within {self._pool.options.timeout:g} s after the batch was given up"
+        )
         self._token_error.__cause__ = self.ended
         self.exhausted = True
         self._ahead.close()
@@ -283,6 +298,7 @@ class SingleSending:
         :param token: to which device.
         :returns: a ``Deferred`` of what APNs said.
         :raises InvalidToken: the token cannot stand in a request.
+        :raises QueueFull: as many wait as may.
         """
         self._delivery = Delivery(self, 0, token, device_of(token), notification)
         self._pool.submit(self._delivery)
@@ -293,11 +309,10 @@ class SingleSending:
         texts = {name: value.decode("utf-8", "replace") for name, value in headers}
         self._settle(Accepted(0, delivery.token, texts.get(b"apns-id"), texts.get(b"apns-unique-id")))
 
-    def rejected(
-        self, delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None
-    ) -> None:
-        """APNs refused it."""
-        self._settle(Rejection(0, delivery.token, status, reason, timestamp, apns_id))
+    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
+        """APNs refused it, though perhaps not for good."""
+        if not self._pool.postpone(delivery, refusal):
+            self._settle(_rejection(delivery, refusal))
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
@@ -323,3 +338,38 @@ class SingleSending:
         self._done = True
         self.ended = LocalError("the notification was cancelled")
         self._pool.take_back(self._delivery)
+
+
+class _Measured:
+    """What is counted of the outcomes, but for refusals: only the pool knows which of those are for good."""
+
+    _pool: Pool
+
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        """APNs took it."""
+        assert self._pool.metrics is not None
+        self._pool.metrics.accepted(self._pool.clock.seconds() - delivery.taken_at)
+        super().accepted(delivery, headers)  # type: ignore[misc]  # of the class that this is mixed into
+
+    def unsent(self, delivery: Delivery, error: Exception) -> None:
+        """APNs did not process it."""
+        self._unanswered(delivery, uncertain=False)
+        super().unsent(delivery, error)  # type: ignore[misc]
+
+    def uncertain(self, delivery: Delivery, error: Exception) -> None:
+        """Nobody can tell."""
+        self._unanswered(delivery, uncertain=True)
+        super().uncertain(delivery, error)  # type: ignore[misc]
+
+    def _unanswered(self, delivery: Delivery, uncertain: bool) -> None:
+        assert self._pool.metrics is not None
+        if delivery.taken_at >= 0:
+            self._pool.metrics.unanswered(uncertain)
+
+
+class MeasuredSending(_Measured, Sending):
+    """A batch under way, counted."""
+
+
+class MeasuredSingleSending(_Measured, SingleSending):
+    """One notification under way, counted."""

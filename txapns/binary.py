@@ -39,7 +39,7 @@ from twisted.logger import Logger
 
 from txapns import reasons
 from txapns.credentials import Credential
-from txapns.delivery import Delivery, IOutcomes
+from txapns.delivery import Delivery, IOutcomes, Refusal
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -404,7 +404,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             self.transport.abortConnection()  # type: ignore[attr-defined]
         self._accept(verdict.accepted)
         if verdict.refused is not None:
-            verdict.refused.outcomes.rejected(verdict.refused, status, name, None, None)
+            verdict.refused.outcomes.rejected(verdict.refused, Refusal(status, name))
         for delivery in verdict.uncertain:
             delivery.outcomes.uncertain(delivery, unknown)
         self._learn(packet, verdict)

@@ -7,23 +7,28 @@ from __future__ import annotations
 import math
 from collections.abc import AsyncGenerator, AsyncIterable, Hashable, Iterable
 from functools import partial
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from txapns.batch import Sending, SingleSending
+from txapns.batch import MeasuredSending, MeasuredSingleSending, Sending, SingleSending
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import APNSError, ClientClosed, CredentialError
 from txapns.feedback import DeadToken, FeedbackReader
 from txapns.gateway import Gateway
+from txapns.interfaces import IMetrics
 from txapns.notification import Notification
+from txapns.options import ClientOptions, Options
 from txapns.pool import Pool
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 from txapns.tokens import Token, Tokens, Triple, changed, triples_of
 
 __all__ = ["APNSClient", "ClientStatus", "Session"]
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
 
 T = TypeVar("T")
 
@@ -38,7 +43,8 @@ class ClientStatus:
         ``"waiting"`` (for its time to try again) or ``"stopped"``. There is at least one, and another for each that
         was ever needed beside it.
     :ivar in_flight: how many notifications have neither been answered nor given up.
-    :ivar queued: how many notifications wait for a connection, besides what batches have not pulled yet.
+    :ivar queued: how many notifications wait for a connection, or for their time to be sent again, besides what batches
+        have not pulled yet.
     :ivar last_error: the last trouble with a connection; ``None`` if there was none.
     """
 
@@ -59,14 +65,11 @@ class APNSClient:
     :param gateway: ``"production"``, ``"sandbox"``, a :class:`~txapns.Gateway`, or text that describes one.
     :param topic: the topic of notifications that name none, usually the app's bundle id. Left out, it is that of a
         certificate that has several.
-    :param timeout: how long connecting, each answer, and waiting without any progress may take, in seconds.
-    :param idle_timeout: after how many seconds without a notification a connection is closed, to be opened again
-        when needed; ``None`` for never.
-    :param max_connections: how many connections there may be. Another is opened, one at a time, when those there are
-        take no more for the moment. With several, notifications do not arrive in the order in which they were given.
+    :param metrics: who counts what is sent and what becomes of it; ``None`` for nobody.
+    :param options: the keywords of :class:`ClientOptions`.
     :raises InvalidGateway: the gateway is not understood.
     :raises InvalidNotification: the topic cannot stand in a request.
-    :raises ValueError: a timeout, or the number of connections, is not a positive number.
+    :raises ValueError: a keyword's value is out of its range.
     :raises CredentialError: the gateway's protocol has no use for this credential.
     """
 
@@ -77,24 +80,19 @@ class APNSClient:
         gateway: str | Gateway = "production",
         *,
         topic: str | None = None,
-        timeout: float = 30.0,
-        idle_timeout: float | None = 600.0,
-        max_connections: int = 1,
+        metrics: IMetrics | None = None,
+        **options: Unpack[ClientOptions],
     ) -> None:
         if not isinstance(credential, (Certificate, ProviderToken)):
             raise CredentialError(f"a credential is a Certificate or a ProviderToken, not {type(credential).__name__}")
-        if not 0 < timeout < math.inf or not (idle_timeout is None or 0 < idle_timeout < math.inf):
-            raise ValueError("timeout and idle_timeout are positive numbers of seconds")
-        if max_connections < 1:
-            raise ValueError("max_connections is a positive number")
         self.gateway = Gateway.parse(gateway)
         self.credential = credential
         self._reactor = reactor
         if topic is None and isinstance(credential, Certificate) and credential.needs_topic and credential.topics:
             topic = credential.topics[0]
         self._topic = None if topic is None else Notification(payload={}, topic=topic).topic
-        self._pool = Pool(reactor, self.gateway, credential, timeout, idle_timeout, max_connections)
-        self._feedback = FeedbackReader(reactor, self.gateway, credential, timeout)
+        self._pool = Pool(reactor, self.gateway, credential, Options(**options), metrics)
+        self._feedback = FeedbackReader(reactor, self.gateway, credential, self._pool.options.timeout)
         self._closed: Deferred[None] | None = None
         self._used = reactor.seconds()
 
@@ -146,6 +144,7 @@ class APNSClient:
         :param token: the device token, hexadecimal text or raw bytes.
         :returns: a ``Deferred`` of what APNs said.
         :raises InvalidToken: (through the ``Deferred``) the token cannot stand in a request.
+        :raises QueueFull: (through the ``Deferred``) ``max_queued`` notifications wait already.
         :raises OutcomeUnknown: (through the ``Deferred``) it went out and no answer came: it may have been delivered.
         :raises APNSError: (through the ``Deferred``) any other: APNs was not asked, so it can be sent again safely.
         :raises TypeError: (through the ``Deferred``) an argument is of the wrong kind.
@@ -154,9 +153,18 @@ class APNSClient:
         if closed is not None:
             return fail(closed)
         try:
-            return SingleSending(self._pool).start(self._with_topic(notification), token).addBoth(self.touch)
+            kind = SingleSending if self._pool.metrics is None else MeasuredSingleSending
+            return kind(self._pool).start(self._with_topic(notification), token).addBoth(self.touch)
         except (APNSError, TypeError) as error:
             return fail(error)
+
+    def when_ready(self) -> Deferred[None]:
+        """
+        Wait until :meth:`send_one` would be taken: fewer than ``max_queued`` notifications wait.
+
+        :returns: a ``Deferred`` that fires when there is room, or the client is closed. Those who wait take turns.
+        """
+        return self._pool.when_ready()
 
     def feedback(self) -> Deferred[list[DeadToken]]:
         """
@@ -241,7 +249,8 @@ class APNSClient:
             return fail(closed)
         if deadline is not None and not 0 <= deadline < math.inf:
             return fail(ValueError("a deadline is a number of seconds from now, not below 0"))
-        return Sending(self._reactor, self._pool, triples, self._resend, deadline).start().addBoth(self.touch)
+        kind = Sending if self._pool.metrics is None else MeasuredSending
+        return kind(self._reactor, self._pool, triples, self._resend, deadline).start().addBoth(self.touch)
 
     def _resend(self, again: list[Unsent | Uncertain]) -> Deferred[Batch]:
         return self._send((outcome.identifier, outcome.notification, outcome.token) for outcome in again)
@@ -267,25 +276,14 @@ class Session:
     forgotten.
 
     :param reactor: the reactor.
-    :param timeout: as for :class:`APNSClient`.
-    :param idle_timeout: as for :class:`APNSClient`, and after how many seconds without use a client is closed;
+    :param options: the keywords of :class:`ClientOptions`. Clients without use for ``idle_timeout`` are closed;
         ``None`` for never.
-    :param max_connections: as for :class:`APNSClient`.
     """
 
-    def __init__(
-        self,
-        reactor: IReactorTime,
-        *,
-        timeout: float = 30.0,
-        idle_timeout: float | None = 600.0,
-        max_connections: int = 1,
-    ) -> None:
+    def __init__(self, reactor: IReactorTime, **options: Unpack[ClientOptions]) -> None:
         self._reactor = reactor
-        self._idle_timeout = idle_timeout
-        self._make = partial(
-            APNSClient, reactor, timeout=timeout, idle_timeout=idle_timeout, max_connections=max_connections
-        )
+        self._idle_timeout = Options(**options).idle_timeout
+        self._make = partial(APNSClient, reactor, **options)
         self._clients: dict[Hashable, APNSClient] = {}
         self._closing: set[APNSClient] = set()
         self._closed = False

@@ -54,6 +54,7 @@ from txapns.errors import (
 from txapns.factory import APNSClientFactory
 from txapns.gateway import Gateway, explain_attempt
 from txapns.interfaces import IConnectionEvents, ISession, ISessionEvents
+from txapns.options import Options
 from txapns.protocol import GatewayProtocol
 
 __all__ = ["Connection"]
@@ -197,9 +198,9 @@ class Connection:
     :param endpoint: what connects to it.
     :param credential: what to authenticate with.
     :param events: who is told.
-    :param timeout: how long connecting, becoming ready, and each answer may take, in seconds.
-    :param idle_timeout: after how many seconds without a notification it is closed; ``None`` for never.
+    :param options: how long it waits for what.
     :param backoff: the delays between attempts, which several connections may share.
+    :param lasting: whether it is kept open when it is idle.
 
     :ivar rested: whether its last attempt failed, and the time for the next has come.
     """
@@ -211,23 +212,25 @@ class Connection:
         endpoint: IStreamClientEndpoint,
         credential: Credential,
         events: IConnectionEvents,
-        timeout: float,
-        idle_timeout: float | None,
+        options: Options,
         backoff: Backoff,
+        lasting: bool,
     ) -> None:
         self.gateway = gateway
         self.rested = False
         self._clock = reactor
         self._events = events
-        self._idle_timeout = idle_timeout
+        self._idle_timeout = None if lasting else options.idle_timeout
         self._used = 0.0
         self._since = 0.0
         self._brief = False
         self._idle: IDelayedCall | None = None
         self._leaving: set[ISession] = set()
         self._gone: list[Deferred[None]] = []
-        factory = APNSClientFactory(gateway, credential, self, reactor, timeout, backoff)
-        self._core = _Core(endpoint, factory, reactor, self, timeout)
+        factory = APNSClientFactory(
+            gateway, credential, self, reactor, options.timeout, backoff, ping_interval=options.ping_interval
+        )
+        self._core = _Core(endpoint, factory, reactor, self, options.timeout)
         self._life = _life(self._core)
 
     @property

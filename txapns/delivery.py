@@ -13,10 +13,35 @@ from datetime import datetime
 import attrs
 from zope.interface import Attribute, Interface
 
+from txapns import reasons
 from txapns.errors import redact
 from txapns.notification import Notification
 
-__all__ = ["Delivery", "IOutcomes"]
+__all__ = ["Delivery", "IOutcomes", "Refusal"]
+
+
+@attrs.frozen
+class Refusal:
+    """
+    APNs said no to one notification.
+
+    :ivar status: the HTTP status or the status byte.
+    :ivar reason: Apple's word for it.
+    :ivar timestamp: since when the token is dead, where APNs told.
+    :ivar apns_id: the notification's id at Apple, where APNs told.
+    :ivar retry_after: how long it is to be left alone, in seconds, where the gateway told.
+    """
+
+    status: int
+    reason: str
+    timestamp: datetime | None = None
+    apns_id: str | None = None
+    retry_after: float | None = None
+
+    @property
+    def action(self) -> reasons.Action:
+        """What a sender does about it."""
+        return reasons.action(self.status, self.reason)
 
 
 class IOutcomes(Interface):
@@ -36,15 +61,12 @@ class IOutcomes(Interface):
         :param headers: the answer's header fields; empty over the binary protocol.
         """
 
-    def rejected(delivery: Delivery, status: int, reason: str, timestamp: datetime | None, apns_id: str | None) -> None:
+    def rejected(delivery: Delivery, refusal: Refusal) -> None:
         """
         APNs refused it.
 
         :param delivery: the delivery.
-        :param status: the HTTP status or the status byte.
-        :param reason: Apple's word for it.
-        :param timestamp: since when the token is dead, where APNs told.
-        :param apns_id: the notification's id at Apple, where APNs told.
+        :param refusal: what it said.
         """
 
     def unsent(delivery: Delivery, error: Exception) -> None:
@@ -75,6 +97,9 @@ class Delivery:
     :ivar device: the device token's octets.
     :ivar notification: what to send.
     :ivar refusals: how often a peer has refused it unprocessed.
+    :ivar postponements: how often it was put off, since APNs asked for patience.
+    :ivar taken_at: when it was first handed to a connection, by the reactor's clock; -1 where
+        nobody measures it.
     """
 
     outcomes: IOutcomes = attrs.field(repr=False)
@@ -83,3 +108,5 @@ class Delivery:
     device: bytes = attrs.field(repr=redact)
     notification: Notification
     refusals: int = 0
+    postponements: int = 0
+    taken_at: float = attrs.field(default=-1.0, repr=False)

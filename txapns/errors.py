@@ -10,6 +10,7 @@ Every exception the project raises or reports, in one tree.
     │   ├── InvalidNotification    a header field that cannot stand in a request
     │   ├── InvalidGateway         a gateway that cannot be understood
     │   ├── ClientClosed           the client was closed before the notification was asked
+    │   ├── QueueFull              too many single notifications wait already
     │   ├── DeadlinePassed         the batch's own deadline came before the notification was asked
     │   ├── TokensFailed           the iterable of tokens raised an exception of its own
     │   └── CredentialError        a certificate or key that cannot be used
@@ -58,6 +59,7 @@ __all__ = [
     "LocalError",
     "OutcomeUnknown",
     "PeerNotVerified",
+    "QueueFull",
     "RemoteError",
     "StreamRefused",
     "StreamReset",
@@ -107,6 +109,14 @@ class InvalidGateway(LocalError, ValueError):
 
 class ClientClosed(LocalError):
     """The client was closed before this notification was asked. Send it with another client."""
+
+
+class QueueFull(LocalError):
+    """
+    As many single notifications wait as may, so this one was not taken. It can be resent safely.
+
+    Wait for :meth:`APNSClient.when_ready() <txapns.APNSClient.when_ready>`, or send a batch, which paces itself.
+    """
 
 
 class DeadlinePassed(LocalError):

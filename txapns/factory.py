@@ -34,6 +34,8 @@ class APNSClientFactory(ReconnectingClientFactory):
     :param clock: the reactor, or a ``Clock``.
     :param timeout: how long an answer may take, in seconds.
     :param backoff: the delays, which several factories may share.
+    :param ping_interval: after how many seconds without a word from an HTTP/2 server it is asked for a sign of life;
+        ``None`` for never.
     """
 
     noisy = False
@@ -49,11 +51,14 @@ class APNSClientFactory(ReconnectingClientFactory):
         clock: IReactorTime,
         timeout: float = 30.0,
         backoff: Backoff | None = None,
+        *,
+        ping_interval: float | None = 60.0,
     ) -> None:
         self._gateway = gateway
         self._credential = credential
         self._events = events
         self._timeout = timeout
+        self._ping_interval = ping_interval
         self._backoff = backoff or Backoff()
         self._allowance = Allowance()
         self.clock: Any = clock
@@ -79,7 +84,14 @@ class APNSClientFactory(ReconnectingClientFactory):
                 allowance=self._allowance,
             )
         else:
-            session = ProviderAPIProtocol(self._events, self.clock, gateway.host, self._credential, self._timeout)
+            session = ProviderAPIProtocol(
+                self._events,
+                self.clock,
+                gateway.host,
+                self._credential,
+                self._timeout,
+                ping_interval=self._ping_interval,
+            )
         session.factory = self
         return session
 

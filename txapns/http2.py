@@ -6,8 +6,8 @@ consequence leaves in one write. Nothing is done per notification but what the n
 for answers is one timer for the whole connection, which every eighth of ``timeout`` marks the latest stream and
 cancels what is older than the oldest mark.
 
-A connection on which the server was silent for a minute may be dead without anybody having been told; it is asked for a
-sign of life, a PING, before it is trusted with anything.
+A connection on which the server was silent for a minute, whether there was work or not, may be dead without anybody
+having been told. It is asked for a sign of life, a PING, and trusted with nothing until it gave one.
 
 With a provider token the session keeps to Apple's rules for it: a token is taken up when the connection begins, and a
 newer one no sooner than twenty minutes later.
@@ -23,7 +23,7 @@ from twisted.internet.task import LoopingCall
 
 from txapns import reasons
 from txapns.credentials import Credential, ProviderToken
-from txapns.delivery import Delivery
+from txapns.delivery import Delivery, Refusal
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -47,11 +47,7 @@ __all__ = ["ProviderAPIProtocol"]
 TOKEN_HELD = 20 * 60
 #: How many times within ``timeout`` the age of the requests under way is looked at.
 LOOKS = 8
-#: After this many seconds without a word from the server, it is asked for one before anything is sent to it: a
-#: connection can be dead for long before anybody is told, and what is sent into it is in doubt.
-#: Apple suggests an hour; address translators forget connections much sooner.
-PING_AFTER = 60.0
-#: How long the answer to that may take, in seconds.
+#: How long the answer to a PING may take, in seconds.
 PING_TIMEOUT = 15.0
 #: How long a connection on which requests were refused, and none accepted, is offered nothing, in seconds.
 HOLD = 1.0
@@ -67,6 +63,8 @@ class ProviderAPIProtocol(GatewayProtocol):
     :param credential: what authenticates the connection: a provider token goes with each request, a certificate was
         shown in the handshake.
     :param timeout: how long an answer may take, in seconds.
+    :param ping_interval: after how many seconds without a word from the server it is asked for one; ``None`` for never.
+        Apple suggests an hour; address translators forget connections much sooner.
     """
 
     application_protocol = b"h2"
@@ -78,8 +76,11 @@ class ProviderAPIProtocol(GatewayProtocol):
         authority: str,
         credential: Credential | None = None,
         timeout: float = 30.0,
+        *,
+        ping_interval: float | None = 60.0,
     ) -> None:
         super().__init__(events, clock, timeout, credential)
+        self._ping_interval = ping_interval
         self._token = credential if isinstance(credential, ProviderToken) else None
         single = self._token is not None
         self._requests: RequestSender[Delivery] = RequestSender(authority.encode("idna"), single=single)
@@ -90,6 +91,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._in_round = False
         self._quiet = 0
         self._heard = 0.0
+        self._silence: IDelayedCall | None = None
         self._ping: IDelayedCall | None = None
         self._held: IDelayedCall | None = None
         self._marks: deque[int] = deque()
@@ -110,11 +112,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         """How many requests, and how many octets of bodies, the connection would take now."""
         if self._paused or self._draining or self._ping is not None or self._held is not None:
             return 0, 0
-        room = self._requests.room()
-        if room[0] > 0 and self._clock.seconds() - self._heard >= PING_AFTER:
-            self._send_ping()
-            return 0, 0
-        return room
+        return self._requests.room()
 
     def deliver(self, deliveries: list[Delivery]) -> None:
         """
@@ -145,6 +143,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         if self._ping is not None:  # whatever it says, it is alive
             self._ping.cancel()
             self._ping = None
+            self._await_silence()
         try:
             received = self._requests.receive(data)
         except WireError as error:
@@ -154,6 +153,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         try:
             self._settle(received)
             if received.ready:
+                self._await_silence()
                 self.become_ready()
             elif not self._draining:
                 self._events.session_room(self)
@@ -171,10 +171,10 @@ class ProviderAPIProtocol(GatewayProtocol):
         """Whatever left whole is in doubt; what did not, was not processed."""
         if self._watch.running:
             self._watch.stop()
-        for call in (self._ping, self._held):
+        for call in (self._silence, self._ping, self._held):
             if call is not None:
                 call.cancel()
-        self._ping = self._held = None
+        self._silence = self._ping = self._held = None
         gone = self._requests.abandon()
         self._settle_given_up(gone, error)
         return gone.refused
@@ -203,8 +203,20 @@ class ProviderAPIProtocol(GatewayProtocol):
             self._watch.stop()
         self.close_if_drained()
 
-    def _send_ping(self) -> None:
-        """Ask for a sign of life."""
+    def _await_silence(self) -> None:
+        """See to it that the server is asked for a sign of life when it has been silent for long."""
+        if self._ping_interval is not None:
+            due = self._heard + self._ping_interval - self._clock.seconds()
+            self._silence = self._clock.callLater(due, self._send_ping, self._ping_interval)
+
+    def _send_ping(self, interval: float) -> None:
+        """Ask for a sign of life, unless there was one meanwhile, or the connection is about to be closed."""
+        self._silence = None
+        if self._closing is not None:
+            return
+        if self._clock.seconds() - self._heard < interval:
+            self._await_silence()
+            return
         patience = min(PING_TIMEOUT, self._timeout / 2)  # what waits for it has no longer than timeout
         error = ConnectionLost(f"the gateway did not answer a PING within {patience:g} s")
         self._ping = self._clock.callLater(patience, self._unanswered, error)
@@ -274,7 +286,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             self.drain(CredentialRefused(reasons.text(answer.status, reason), reason))
         elif action not in (Action.RETRY, Action.RECONNECT):
             self.prove()
-        _reject(delivery, answer)
+        _reject(delivery, answer, self._clock.seconds())
         return False
 
     def _settle_given_up(self, gone: Round[Delivery], error: APNSError) -> None:
@@ -282,7 +294,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         for delivery, headers in gone.accepted:
             delivery.outcomes.accepted(delivery, headers)
         for delivery, answer in gone.rejected:
-            _reject(delivery, answer)
+            _reject(delivery, answer, self._clock.seconds())
         for delivery, _ in gone.reset:
             delivery.outcomes.uncertain(delivery, error)
 
@@ -329,15 +341,16 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._conclude()
 
 
-def _reject(delivery: Delivery, answer: Answer) -> None:
+def _reject(delivery: Delivery, answer: Answer, now: float) -> None:
     timestamp = answer.timestamp
-    delivery.outcomes.rejected(
-        delivery,
+    refusal = Refusal(
         answer.status,
         answer.reason,
         None if timestamp is None else _utc(timestamp),
         dict(answer.headers).get(b"apns-id", b"").decode("utf-8", "replace") or None,
+        answer.retry_after(now),
     )
+    delivery.outcomes.rejected(delivery, refusal)
 
 
 def _utc(seconds: float) -> datetime | None:

@@ -19,7 +19,7 @@ from zope.interface import Attribute, Interface
 from txapns.delivery import Delivery
 from txapns.errors import APNSError
 
-__all__ = ["IConnectionEvents", "ISession", "ISessionEvents", "IWork"]
+__all__ = ["IConnectionEvents", "IMetrics", "ISession", "ISessionEvents", "IWork"]
 
 
 class ISession(Interface):
@@ -138,4 +138,51 @@ class IWork(Interface):
 
         :param error: why.
         :returns: a ``Deferred`` that fires when all of it has an outcome.
+        """
+
+
+class IMetrics(Interface):
+    """
+    Who counts what one client sends. What is a state and no event, ``client.status()`` tells.
+
+    The methods are called for each notification, and must not raise: they are to be quick. A client that was given
+    none does not spend anything on it.
+    """
+
+    def sent(count: int) -> None:
+        """
+        Notifications were handed to a connection for the first time.
+
+        :param count: how many.
+        """
+
+    def accepted(seconds: float) -> None:
+        """
+        APNs accepted one.
+
+        :param seconds: how long that took, from when it was handed to a connection. Over the binary protocol this is
+            the settle time at least.
+        """
+
+    def rejected(status: int, reason: str, seconds: float) -> None:
+        """
+        APNs refused one, for good.
+
+        :param status: the HTTP status or the status byte.
+        :param reason: Apple's word for it, which may be one that nobody has heard of.
+        :param seconds: how long that took, the time between repetitions included.
+        """
+
+    def retried(reason: str) -> None:
+        """
+        One is sent again later.
+
+        :param reason: Apple's word for why.
+        """
+
+    def unanswered(uncertain: bool) -> None:
+        """
+        One that was handed to a connection ended without an answer.
+
+        :param uncertain: whether it may have been processed; if not, it was provably not.
         """

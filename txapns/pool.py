@@ -2,12 +2,13 @@
 The work of one client, and the connections that take it.
 
 The pool pulls. Whenever a connection may have room (it became ready, answers came, its buffers emptied) the pool
-takes as many deliveries as fit from where they wait and hands them down, so nothing is asked of the caller's iterables
-before there is room for it. What came back unprocessed goes first; batches take turns.
+takes as many deliveries as fit out of the :class:`~txapns.backlog.Backlog` and hands them down, so nothing is asked of
+the caller's iterables before there is room for it. What came back unprocessed goes first; batches take turns.
 
 The connections are filled one after the other, so where one is enough the others are idle, and close. Another is opened
-when work waits and none has room for it: one at a time, and where the last attempt of one failed, no other is tried
-before its time has come. So however many there may be, a gateway that is in trouble sees the attempts of one.
+when work waits and none has room for it, for want of streams or of window: one at a time, and where the last attempt of
+one failed, no other is tried before its time has come. So however many there may be, a gateway that is in trouble sees
+the attempts of one.
 
 Work that waits has a deadline, too: when nothing at all could be handed to a connection for ``timeout`` seconds,
 everything waiting is reported unsent; but not before a connection was tried at least once, which the back-off may put
@@ -17,20 +18,22 @@ none of them, that happens at once.
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import deque
 from functools import partial
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from txapns.backlog import Backlog
 from txapns.backoff import Backoff
 from txapns.connection import Connection
 from txapns.credentials import Credential
-from txapns.delivery import Delivery
-from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed
+from txapns.delivery import Delivery, Refusal
+from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed, QueueFull
 from txapns.gateway import Gateway
-from txapns.interfaces import IConnectionEvents, IWork
+from txapns.interfaces import IConnectionEvents, IMetrics, IWork
+from txapns.options import Options
 
 __all__ = ["Pool"]
 
@@ -43,10 +46,14 @@ class Pool:
     :param reactor: the reactor.
     :param gateway: where to send.
     :param credential: what to authenticate with.
-    :param timeout: how long connecting, each answer, and waiting without any progress may take, in seconds.
-    :param idle_timeout: after how many seconds without work a connection is closed; ``None`` for never.
-    :param max_connections: how many connections there may be.
+    :param options: how many connections there may be, and how patient it is.
+    :param metrics: who counts; ``None`` for nobody.
     :raises CredentialError: the gateway's protocol has no use for this credential.
+
+    :ivar options: the same.
+    :ivar metrics: the same.
+    :ivar clock: the reactor.
+    :ivar last_error: the last trouble with a connection; ``None`` if there was none.
     """
 
     def __init__(
@@ -54,32 +61,37 @@ class Pool:
         reactor: IReactorTime,
         gateway: Gateway,
         credential: Credential,
-        timeout: float,
-        idle_timeout: float | None,
-        max_connections: int = 1,
+        options: Options,
+        metrics: IMetrics | None = None,
     ) -> None:
         self.last_error: APNSError | None = None
-        self.timeout = timeout
-        self._clock = reactor
+        self.options = options
+        self.metrics = metrics
+        self.clock = reactor
         self._gateway = gateway
-        self._stay = idle_timeout is None
-        self._max_connections = max_connections
-        endpoint, backoff = gateway.endpoint(reactor, credential, timeout), Backoff()
-        self._connect = partial(
-            Connection, reactor, gateway, endpoint, credential, self, timeout, idle_timeout, backoff
-        )
-        self._connections = [self._connect()]
+        self._backlog = Backlog(reactor, options.retries, self.feed)
+        endpoint, backoff = gateway.endpoint(reactor, credential, options.timeout), Backoff()
+        self._connect = partial(Connection, reactor, gateway, endpoint, credential, self, options, backoff)
+        # Those that stay, even without work. Where no connection is closed for being idle, the first is kept as well.
+        self._lasting = options.min_connections or int(options.idle_timeout is None)
+        self._connections: list[Connection] = []
+        self._add_connection()
         self._closed = False
-        # In the order in which they go out. One can be taken out of the middle: cancelling ten thousand that wait must
-        # not take ten thousand times ten thousand steps.
-        self._deliveries: OrderedDict[Delivery, None] = OrderedDict()
-        self._works: deque[IWork] = deque()
         self._feeding = False
         self._again = False
         self._soon: IDelayedCall | None = None
         self._progress = 0.0
         self._tried = False
         self._patience: IDelayedCall | None = None
+        self._until_ready: deque[Deferred[None]] = deque()
+        self._telling = False
+        self._refused = False
+        if options.min_connections:
+            self._soon = reactor.callLater(0, self._feed_soon)
+
+    def _add_connection(self) -> Connection:
+        self._connections.append(self._connect(lasting=len(self._connections) < self._lasting))
+        return self._connections[-1]
 
     @property
     def states(self) -> tuple[str, ...]:
@@ -94,29 +106,53 @@ class Pool:
     @property
     def queued(self) -> int:
         """How many deliveries wait; what batches have not pulled from their iterables does not count."""
-        return len(self._deliveries)
+        return len(self._backlog)
 
     @property
     def busy(self) -> bool:
         """Whether something is under way, waits, or may come from a batch."""
-        return bool(self._deliveries or self._works or self.in_flight)
-
-    @property
-    def waiting(self) -> bool:
-        """Whether there is something to hand to a connection now."""
-        return bool(self._deliveries) or any(work.available for work in self._works)
+        return bool(self._backlog or self.in_flight)
 
     def submit(self, delivery: Delivery) -> None:
         """
         Send a single delivery, after those that wait already.
 
         :param delivery: the delivery.
+        :raises QueueFull: as many wait as may.
         """
         if self._closed:
             delivery.outcomes.unsent(delivery, ClientClosed("the client was closed before it was asked"))
-        else:
-            self._deliveries[delivery] = None
-            self.feed()
+            return
+        if self._full:
+            most = self.options.max_queued
+            raise QueueFull(f"{most} notifications wait to be sent already; wait for client.when_ready()")
+        self._refused = False
+        self._backlog.append(delivery)
+        self.feed()
+
+    @property
+    def _full(self) -> bool:
+        return len(self._backlog) >= self.options.max_queued
+
+    def when_ready(self) -> Deferred[None]:
+        """
+        Wait until :meth:`submit` would not raise.
+
+        :returns: a ``Deferred`` that fires when there is room, or the pool is closed.
+        """
+        ready: Deferred[None] = Deferred(self._until_ready.remove)
+        self._until_ready.append(ready)
+        self._tell_ready()
+        return ready
+
+    def _tell_ready(self) -> None:
+        """One after the other, since each may fill the place there is."""
+        if self._telling:
+            return  # one of them sends: the loop below will see to the next
+        self._telling = True
+        while self._until_ready and (self._closed or not self._full):
+            self._until_ready.popleft().callback(None)
+        self._telling = False
 
     def take_back(self, delivery: Delivery) -> None:
         """
@@ -124,8 +160,25 @@ class Pool:
 
         :param delivery: the delivery, which is nobody's any more.
         """
-        if self._deliveries.pop(delivery, delivery) is None:
-            self._watch()
+        self._backlog.remove(delivery)
+        self._watch()
+
+    def postpone(self, delivery: Delivery, refusal: Refusal) -> bool:
+        """
+        Send a refused delivery again later, if the refusal asks for patience.
+
+        :param delivery: the delivery.
+        :param refusal: what APNs said.
+        :returns: whether it will be sent again; if not, it is to be reported.
+        """
+        wanted = not self._closed and delivery.outcomes.ended is None
+        postponed = wanted and self._backlog.postpone(delivery, refusal)
+        if self.metrics is not None:
+            if postponed:
+                self.metrics.retried(refusal.reason)
+            else:
+                self.metrics.rejected(refusal.status, refusal.reason, self.clock.seconds() - delivery.taken_at)
+        return postponed
 
     def add(self, work: IWork) -> None:
         """
@@ -136,36 +189,28 @@ class Pool:
         if self._closed:
             work.give_up(ClientClosed("the client was closed before it was asked"))
         else:
-            self._works.append(work)
+            self._refused = False
+            self._backlog.add(work)
             self.feed()
 
     def withdraw(self, sending: object, error: APNSError) -> None:
         """
-        Take nothing more from a batch, and report what still waits of it as unsent.
+        Take nothing more from a batch, and report what still waits of it.
 
         :param sending: the batch.
         :param error: why.
         """
-        withdrawn = [delivery for delivery in self._deliveries if delivery.outcomes is sending]
-        for delivery in withdrawn:
-            del self._deliveries[delivery]
-        self._works = deque(work for work in self._works if work is not sending)
-        for delivery in withdrawn:
-            delivery.outcomes.unsent(delivery, error)
+        self._backlog.withdraw(sending, error)
         self.feed()
 
     def give_up(self, error: APNSError) -> Deferred[list[None]]:
         """
-        Report everything that waits as unsent.
+        Report everything that waits.
 
         :param error: why.
         :returns: a ``Deferred`` that fires when all the batches have ended.
         """
-        deliveries, self._deliveries = self._deliveries, OrderedDict()
-        works, self._works = self._works, deque()
-        for delivery in deliveries:
-            delivery.outcomes.unsent(delivery, error)
-        ended = gatherResults([work.give_up(error) for work in works])
+        ended = self._backlog.give_up(error)
         self._watch()
         return ended
 
@@ -177,6 +222,9 @@ class Pool:
         :returns: a ``Deferred`` that fires when the connections are closed and all the batches have ended.
         """
         self._closed = True
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         gone = gatherResults([connection.stop() for connection in self._connections])
         ended = self.give_up(error)
         return ended.addCallback(lambda _: gone).addCallback(lambda _: None)
@@ -201,13 +249,16 @@ class Pool:
     def _feed(self) -> None:
         for connection in self._connections:
             self._fill(connection)
-        if self.waiting and self._soon is None:
+        if self._closed:
+            return
+        if self._backlog.available:
+            if self._soon is None:
+                self._open_another()
+            return
+        if not self._refused and sum(connection.active for connection in self._connections) < self._lasting:
             self._open_another()
-        elif self._stay and not any(connection.active for connection in self._connections):
-            self._connections[0].open()
-        if not self.waiting:
-            for connection in self._connections:
-                connection.flush()
+        for connection in self._connections:
+            connection.flush()
 
     def _fill(self, connection: Connection) -> None:
         """Hand to a connection as much as it has room for."""
@@ -215,18 +266,28 @@ class Pool:
             count, octets = connection.room()
             if count <= 0 or octets <= 0:
                 return
-            deliveries = self._take(count, octets)
+            deliveries = self._backlog.take(count, octets)
             if not deliveries:
-                if self.waiting and self._soon is None:  # malformed tokens only, so far: there may be very many
-                    self._soon = self._clock.callLater(0, self._feed_soon)
+                if self._backlog.available and self._soon is None:  # malformed tokens only, and there may be very many
+                    self._soon = self.clock.callLater(0, self._feed_soon)
                 return
-            self._progress = self._clock.seconds()
+            now = self._progress = self.clock.seconds()
+            if self.metrics is not None:
+                self._count(self.metrics, deliveries, now)
             connection.deliver(deliveries)
 
+    def _count(self, metrics: IMetrics, deliveries: list[Delivery], now: float) -> None:
+        """Tell how many of these go to a connection for the first time."""
+        fresh = [delivery for delivery in deliveries if delivery.taken_at < 0]
+        for delivery in fresh:
+            delivery.taken_at = now
+        if fresh:
+            metrics.sent(len(fresh))
+
     def _open_another(self) -> None:
-        """There is work for which no connection has room."""
+        """There is work for which no connection has room, or there are fewer connections than there have to be."""
         states = self.states
-        if self._closed or "connecting" in states or "starting" in states:
+        if "connecting" in states or "starting" in states:
             return
         waiting = "waiting" in states
         for connection in self._connections:
@@ -234,38 +295,12 @@ class Pool:
             if connection.state == "idle" and (connection.rested or not waiting):
                 connection.open()
                 return
-        if not waiting and len(self._connections) < self._max_connections:
-            self._connections.append(self._connect())
-            self._connections[-1].open()
+        if not waiting and len(self._connections) < self.options.max_connections:
+            self._add_connection().open()
 
     def _feed_soon(self) -> None:
         self._soon = None
         self.feed()
-
-    def _take(self, count: int, octets: int) -> list[Delivery]:
-        taken: list[Delivery] = []
-        while self._deliveries and len(taken) < count and octets > 0:
-            delivery, _ = self._deliveries.popitem(last=False)
-            ended = delivery.outcomes.ended
-            if ended is None:
-                octets -= len(delivery.notification.body)
-                taken.append(delivery)
-            else:  # cancelled after it had come back
-                delivery.outcomes.unsent(delivery, ended)
-        for _ in range(len(self._works)):
-            # Taking may complete a batch, and whoever is told may close the client, so that nothing is left.
-            if len(taken) >= count or octets <= 0 or not self._works:
-                break
-            work = self._works[0]
-            more = work.take(count - len(taken), octets)
-            taken.extend(more)
-            if len(self._works) > 1:
-                octets -= sum(len(delivery.notification.body) for delivery in more)
-            if self._works and self._works[0] is work:
-                self._works.rotate(-1)
-                if work.exhausted:
-                    self._works.pop()
-        return taken
 
     # IConnectionEvents
 
@@ -280,6 +315,7 @@ class Pool:
         if isinstance(error, AnswerTimeout) and "ready" in self.states:
             hopeless = False  # this one answers nobody, another may
         if hopeless:
+            self._refused = True  # so none is kept open either, until there is work again
             self.give_up(error)
 
     def deliveries_returned(self, deliveries: list[Delivery]) -> None:
@@ -288,8 +324,7 @@ class Pool:
         for delivery in reversed(deliveries):
             error = stopped or delivery.outcomes.ended
             if error is None:
-                self._deliveries[delivery] = None
-                self._deliveries.move_to_end(delivery, last=False)
+                self._backlog.put_back(delivery)
             else:
                 delivery.outcomes.unsent(delivery, error)
         self.feed()
@@ -297,25 +332,29 @@ class Pool:
     # The deadline for what waits.
 
     def _watch(self) -> None:
-        if self._patience is None and self.waiting:
-            self._progress = self._clock.seconds()
+        if self._until_ready:
+            self._tell_ready()
+        waiting = self._backlog.available
+        if self._patience is None and waiting:
+            self._progress = self.clock.seconds()
             self._tried = False
-            self._patience = self._clock.callLater(self.timeout, self._lose_patience)
-        elif self._patience is not None and not self.waiting:
+            self._patience = self.clock.callLater(self.options.timeout, self._lose_patience)
+        elif self._patience is not None and not waiting:
             self._patience.cancel()
             self._patience = None
 
     def _lose_patience(self) -> None:
         self._patience = None
-        left = self._progress + self.timeout - self._clock.seconds()
+        timeout = self.options.timeout
+        left = self._progress + timeout - self.clock.seconds()
         if left <= 0 and self.in_flight:
-            left = self.timeout  # what is under way has deadlines of its own, and makes room when they are over
+            left = timeout  # what is under way has deadlines of its own, and makes room when they are over
         elif left <= 0 and "waiting" in self.states and not self._tried:
-            left = self.timeout
+            left = timeout
         if left > 0:
-            self._patience = self._clock.callLater(left, self._lose_patience)
+            self._patience = self.clock.callLater(left, self._lose_patience)
         else:
             said = (
                 f": {self.last_error}" if self.last_error is not None else f" (connections: {', '.join(self.states)})"
             )
-            self.give_up(ConnectFailed(f"{self._gateway} took nothing for {self.timeout:g} s{said}"))
+            self.give_up(ConnectFailed(f"{self._gateway} took nothing for {timeout:g} s{said}"))

@@ -61,6 +61,8 @@ class Rejection:
     :ivar reason: Apple's word for it, such as ``"BadDeviceToken"``; unknown ones are passed on as they came.
     :ivar timestamp: with 410, since when the token is known to be dead (UTC); otherwise ``None``.
     :ivar apns_id: the notification's id at Apple; ``None`` over the binary protocol.
+    :ivar retry_after: after how many seconds it may be sent again, where the gateway told. Apple documents no such
+        field.
     """
 
     identifier: Hashable
@@ -69,6 +71,7 @@ class Rejection:
     reason: str
     timestamp: datetime | None = None
     apns_id: str | None = None
+    retry_after: float | None = None
 
     @property
     def action(self) -> reasons.Action:

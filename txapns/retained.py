@@ -30,6 +30,8 @@ class _Run:
     outcomes: IOutcomes
     notification: Notification
     refusals: int
+    postponements: int
+    taken_at: float
     identifiers: deque[Hashable] = attrs.field(factory=deque)
 
 
@@ -66,8 +68,16 @@ class Retained:
             or run.outcomes is not delivery.outcomes
             or run.notification is not delivery.notification
             or run.refusals != delivery.refusals
+            or run.postponements != delivery.postponements
+            or run.taken_at != delivery.taken_at
         ):
-            run = _Run(delivery.outcomes, delivery.notification, delivery.refusals)
+            run = _Run(
+                delivery.outcomes,
+                delivery.notification,
+                delivery.refusals,
+                delivery.postponements,
+                delivery.taken_at,
+            )
             self._runs.append(run)
         run.identifiers.append(delivery.identifier)
         return self._window.push(delivery.token)
@@ -122,7 +132,18 @@ class Retained:
                 continue
             run = self._runs[0]
             identifier = run.identifiers.popleft()
-            restored.append(Delivery(run.outcomes, identifier, token, device_of(token), run.notification, run.refusals))
+            restored.append(
+                Delivery(
+                    run.outcomes,
+                    identifier,
+                    token,
+                    device_of(token),
+                    run.notification,
+                    run.refusals,
+                    run.postponements,
+                    run.taken_at,
+                )
+            )
             if not run.identifiers:
                 self._runs.popleft()
         return restored

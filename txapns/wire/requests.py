@@ -38,6 +38,7 @@ import json
 import math
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
 
 import attrs
@@ -112,6 +113,21 @@ class Answer:
         if not math.isfinite(number):
             return None
         return number if abs(number) < 1e11 else number / 1000
+
+    def retry_after(self, now: float) -> float | None:
+        """
+        Find how long the server wants to be left alone (``Retry-After``, RFC 9110, section 10.2.3).
+
+        :param now: the present, in UNIX seconds, since the field may hold a date.
+        :returns: seconds from now, not below 0; ``None`` where it does not say, or not in a form there is.
+        """
+        text = dict(self.headers).get(b"retry-after", b"").decode("latin-1").strip()
+        if text.isascii() and text.isdigit():
+            return float(text[:9])
+        try:
+            return max(0.0, parsedate_to_datetime(text).timestamp() - now)
+        except (ValueError, TypeError, OverflowError):
+            return None
 
 
 @attrs.frozen

@@ -1,0 +1,68 @@
+"""
+How a client behaves, where there is a choice.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TypedDict
+
+import attrs
+
+__all__ = ["ClientOptions", "Options"]
+
+
+class ClientOptions(TypedDict, total=False):
+    """
+    The keywords of :class:`~txapns.APNSClient` that are about its connections and its patience.
+
+    :ivar timeout: how long connecting, each answer, and waiting without any progress may take, in seconds; 30 unless
+        given.
+    :ivar idle_timeout: after how many seconds without a notification a connection is closed, to be opened again when
+        needed; ``None`` for never; 600 unless given.
+    :ivar ping_interval: after how many seconds without a word from an HTTP/2 server it is asked for a sign of life;
+        ``None`` for never; 60 unless given.
+    :ivar min_connections: how many connections are opened at once and kept, even without work; 0 unless given.
+    :ivar max_connections: how many connections there may be; 1 unless given. Another is opened, one at a time, when
+        those there are take no more for the moment. With several, notifications do not arrive in the order in which
+        they were given.
+    :ivar retries: how often a notification is sent again, with a growing delay, after an answer that asks for patience:
+        429 ``TooManyRequests``, 500, 503, and the status 1 or 255 of the binary protocol; 3 unless given.
+    :ivar max_queued: how many single notifications may wait to be sent; 10,000 unless given.
+    """
+
+    timeout: float
+    idle_timeout: float | None
+    ping_interval: float | None
+    min_connections: int
+    max_connections: int
+    retries: int
+    max_queued: int
+
+
+@attrs.frozen(kw_only=True)
+class Options:
+    """
+    The same, checked and complete.
+
+    :raises ValueError: one is out of its range.
+    """
+
+    timeout: float = 30.0
+    idle_timeout: float | None = 600.0
+    ping_interval: float | None = 60.0
+    min_connections: int = 0
+    max_connections: int = 1
+    retries: int = 3
+    max_queued: int = 10_000
+
+    def __attrs_post_init__(self) -> None:
+        """Check them."""
+        for name in ("timeout", "idle_timeout", "ping_interval"):
+            seconds = getattr(self, name)
+            if not (seconds is None and name != "timeout") and not 0 < seconds < math.inf:
+                raise ValueError(f"{name} is a positive number of seconds, not {seconds!r}")
+        least = {"min_connections": 0, "max_connections": max(1, self.min_connections), "retries": 0, "max_queued": 1}
+        for name, number in least.items():
+            if getattr(self, name) < number:
+                raise ValueError(f"{name} is a whole number, here {number} at the least, not {getattr(self, name)!r}")
