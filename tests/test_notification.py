@@ -313,6 +313,15 @@ class ValueTests(SynchronousTestCase):
         self.assertEqual(other.to_dict(), {**made.to_dict(), "topic": topic})
         self.assertIs(other.body, made.body)
 
+    @given(notifications, st.uuids())
+    def test_with_apns_id(self, made: Notification, apns_id: uuid.UUID) -> None:
+        """A copy under another identifier differs in that alone, and shares the body."""
+        other = made.with_apns_id(apns_id)
+        self.assertEqual(other.to_dict(), {**made.to_dict(), "apns_id": str(apns_id)})
+        self.assertIs(other.body, made.body)
+        self.assertEqual(made.with_apns_id(str(apns_id)), other)
+        self.assertRaises(InvalidNotification, made.with_apns_id, "a\nb")
+
     def test_with_unfit_topic(self) -> None:
         """The copy's topic is checked like any other."""
         self.assertRaises(InvalidNotification, Notification().with_topic, "a\nb")

@@ -237,16 +237,21 @@ class Notification:
         :returns: the copy, which shares the encoded body.
         :raises InvalidNotification: if the topic cannot stand in a request.
         """
+        return self._copy(_text("topic", topic), self.apns_id)
+
+    def with_apns_id(self, apns_id: str | uuid.UUID) -> Notification:
+        """
+        Copy this notification for one device, under an identifier to know it by.
+
+        :param apns_id: the ``apns-id`` of the copy, a UUID.
+        :returns: the copy, which shares the encoded body.
+        :raises InvalidNotification: if the identifier cannot stand in a request.
+        """
+        return self._copy(self.topic, _text("apns_id", str(apns_id) if isinstance(apns_id, uuid.UUID) else apns_id))
+
+    def _copy(self, topic: str | None, apns_id: str | None) -> Notification:
         copy = object.__new__(type(self))
-        copy.__attrs_init__(
-            self.body,
-            _text("topic", topic),
-            self.push_type,
-            self.priority,
-            self.expiration,
-            self.collapse_id,
-            self.apns_id,
-        )
+        copy.__attrs_init__(self.body, topic, self.push_type, self.priority, self.expiration, self.collapse_id, apns_id)
         return copy
 
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:

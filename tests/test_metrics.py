@@ -1,0 +1,89 @@
+"""Tests for :mod:`txapns.metrics`."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from txapns import Notification
+from txapns.interfaces import IMetrics
+from txapns.metrics import ClientMetrics
+from txapns.simulator import Verdict
+from txapns.testing import MemorySimulator
+
+HELLO = Notification(alert="Hello")
+DEAD = "dd" * 32
+
+
+class MetricsTests(SynchronousTestCase):
+    """What Prometheus is told."""
+
+    def setUp(self) -> None:
+        """There is a client that is counted and watched."""
+        self.simulator = MemorySimulator(dead=[DEAD], delay=0.04)
+        self.registry = CollectorRegistry()
+        self.metrics = ClientMetrics(self.registry)
+        self.client = self.simulator.client(metrics=self.metrics.listener("shop"), retries=1)
+        self.metrics.watch("shop", self.client)
+
+    def found(self) -> dict[tuple[str, ...], float]:
+        """Ask as Prometheus does: the value for each name and the values of its other labels, in their order."""
+        text = generate_latest(self.registry).decode()
+        found = {}
+        for family in text_string_to_metric_families(text):
+            for sample in family.samples:
+                labels = [value for name, value in sample.labels.items() if name != "client"]
+                self.assertEqual(sample.labels.get("client"), "shop")
+                found[(sample.name.removeprefix("apns_"), *labels)] = sample.value
+        return found
+
+    def test_interface(self) -> None:
+        """The listener is what a client takes."""
+        verifyObject(IMetrics, self.metrics.listener("other"))
+
+    def test_counted(self) -> None:
+        """Each notification is counted by what became of it, with how long it took."""
+        verdicts = [Verdict(429, "TooManyRequests"), Verdict(418, "Teapot" * 9)]
+        self.simulator.http2_fault = lambda server, request, verdict: verdicts.pop(0) if verdicts else verdict
+        tokens = [f"{number:064x}" for number in range(10)]
+        self.simulator.result(self.client.send(HELLO, [*tokens, DEAD]))
+        found = self.found()
+        self.assertEqual(found["notifications_sent_total",], 11)
+        self.assertEqual(found["notifications_accepted_total",], 9)
+        self.assertEqual(found["notifications_rejected_total", "Unregistered", "410"], 1)
+        self.assertEqual(found["notifications_rejected_total", "other", "418"], 1)
+        self.assertEqual(found["notifications_retried_total", "TooManyRequests"], 1)
+        self.assertEqual(found["notification_seconds_bucket", "0.02"], 0)
+        self.assertEqual(found["notification_seconds_bucket", "0.05"], 10)
+        self.assertEqual(found["notification_seconds_count",], 11)
+
+    def test_unanswered(self) -> None:
+        """So are those without an answer."""
+        self.simulator.http2_fault = lambda server, request, verdict: server.abort()
+        self.simulator.result(self.client.send(HELLO, ["aa" * 32]))
+        self.assertEqual(self.found()["notifications_unanswered_total", "uncertain"], 1)
+
+    def test_states(self) -> None:
+        """What is a state is told as it is at the moment."""
+        self.simulator.delay = 5.0
+        self.client.send(HELLO, [DEAD] * 3)
+        self.client.send_one(HELLO, DEAD).addErrback(lambda _: None)
+        self.assertEqual(self.found()["notifications_queued",], 1)
+        self.simulator.advance(1)
+        found = self.found()
+        self.assertEqual((found["connections", "ready"], found["notifications_in_flight",]), (1, 4))
+        expires = self.simulator.certificate().expires.timestamp()
+        self.assertAlmostEqual(found["certificate_expiry_timestamp_seconds",], expires, delta=60)
+        self.metrics.forget("shop")
+        self.metrics.forget("shop")
+        self.assertNotIn(("notifications_in_flight",), self.found())
+
+    def test_binary(self) -> None:
+        """The binary protocol is counted the same."""
+        client = self.simulator.client("binary", metrics=self.metrics.listener("shop"))
+        self.simulator.result(client.send(HELLO, [DEAD, "aa" * 32]))
+        found = self.found()
+        self.assertEqual(found["notifications_rejected_total", "InvalidToken", "8"], 1)
+        self.assertEqual(found["notifications_accepted_total",], 1)
