@@ -583,6 +583,22 @@ class CredentialTests(FaultCase):
         self.assertEqual(self.send(some(200, 100)).accepted, 200)
         self.assertEqual(len({r.headers["authorization"] for r in self.simulator.devices.received}), 2)
 
+    def test_wedged(self) -> None:
+        """A connection that answers 500 after more than an hour without an acceptance is replaced, without any delay."""
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            return Verdict(500, "InternalServerError") if connection == 0 and number > 0 else verdict
+
+        self.fault(play)
+        self.connect(self.simulator.provider_token(), idle_timeout=None, retries=0)
+        self.assertEqual(self.send(some(1)).accepted, 1)
+        self.assertEqual(len(self.send(some(1, 10)).failed), 1)
+        self.simulator.advance(3_700)
+        self.assertEqual(self.send(some(100, 100), within=1).accepted, 100)
+        self.assertEqual(self.simulator.devices.connections, 2)
+
     def test_expired_at_the_first_request(self) -> None:
         """So it is when the connection is new."""
         token = self.simulator.provider_token()

@@ -49,6 +49,9 @@ TOKEN_HELD = 20 * 60
 LOOKS = 8
 #: How long the answer to a PING may take, in seconds.
 PING_TIMEOUT = 15.0
+#: After this many seconds without an acceptance, a connection with a provider token may answer 500 to everything, and
+#: has to be replaced. Seen by users of other libraries, and not documented.
+WEDGED = 3_600.0
 #: How long a connection on which requests were refused, and none accepted, is offered nothing, in seconds.
 HOLD = 1.0
 
@@ -91,6 +94,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._in_round = False
         self._quiet = 0
         self._heard = 0.0
+        self._served = 0.0
         self._silence: IDelayedCall | None = None
         self._ping: IDelayedCall | None = None
         self._held: IDelayedCall | None = None
@@ -153,6 +157,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         try:
             self._settle(received)
             if received.ready:
+                self._served = self._heard
                 self._await_silence()
                 self.become_ready()
             elif not self._draining:
@@ -251,6 +256,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         for delivery, headers in received.accepted:
             delivery.outcomes.accepted(delivery, headers)
         if received.accepted:
+            self._served = self._heard
             self.prove()
         elif received.refused and self._requests.open:
             self._hold()
@@ -278,6 +284,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             action is Action.RECONNECT
             or reason == Reason.TOO_MANY_PROVIDER_TOKEN_UPDATES  # the same token will do, on another connection
             or (action is Action.RENEW and self._renewed())
+            or (answer.status == 500 and self._token is not None and self._heard - self._served > WEDGED)
         )
         if elsewhere and delivery.refusals < MAX_REFUSALS:
             self.drain(GatewayShutdown(f"the gateway ends this connection: {reason}"))
