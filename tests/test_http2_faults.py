@@ -584,7 +584,7 @@ class CredentialTests(FaultCase):
         self.assertEqual(len({r.headers["authorization"] for r in self.simulator.devices.received}), 2)
 
     def test_wedged(self) -> None:
-        """A connection that answers 500 after more than an hour without an acceptance is replaced, without any delay."""
+        """A connection that answers 500 after more than an hour without an acceptance is replaced at once."""
 
         def play(
             server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
