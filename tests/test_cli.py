@@ -341,6 +341,26 @@ class SendTests(_WithSimulator):
         self.assert_refused(result, 3, "line 1, ", "unsent, ConnectFailed. ", "nothing listens at 127.0.0.1")
         self.assertIn("0 accepted, 0 failed, 3 unsent, 0 uncertain", result.stdout)
 
+    def test_proxy(self) -> None:
+        """It goes through a proxy; one that cannot be reached is named, without the password, as is what is none."""
+        command = sys.executable, Path(__file__).with_name("connect_proxy.py")
+        proxy = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.addCleanup(proxy.communicate)
+        assert proxy.stdout is not None
+        url = f"http://ali:sesame@localhost:{int(proxy.stdout.readline())}"
+        to_ann = *self.http2(), "--tokens", self.file(ANN)
+        self.assertEqual(self.send(*to_ann, "--proxy", url).returncode, 0)
+        self.assertEqual(self.send(*to_ann, "--proxy", "environment", HTTPS_PROXY=url, NO_PROXY="").returncode, 0)
+        proxy.kill()
+        proxy.wait()
+        result = self.send(*to_ann, "--proxy", url, "--timeout", "1")
+        self.assert_refused(
+            result, 3, "ConnectFailed", "the proxy http://localhost:", "is out of reach: nothing listens"
+        )
+        none = self.send(*to_ann, "--proxy", "socks5://ali:sesame@localhost")
+        self.assert_refused(none, 2, "Error: the URL of a proxy is ")
+        self.assertNotIn("sesame", result.stdout + result.stderr + none.stdout + none.stderr)
+
     def test_stranger(self) -> None:
         """A server whose authority is not trusted is not sent anything."""
         authority = Path(self.mktemp())

@@ -37,6 +37,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.connect_proxy import ConnectProxy
 from txapns import errors, reasons
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
@@ -290,6 +291,8 @@ class MemoryPagesTests(SynchronousTestCase):
         async def fetch_page(page: int) -> list[tuple[str, str]]:
             return [(f"{page}", ANN)]
 
+        self.simulator.reactor.servers[3128] = proxy = ConnectProxy(self.simulator.reactor)
+        self.patch(os, "environ", {})
         run_page(
             "docs/sending.rst",
             self.simulator,
@@ -301,6 +304,7 @@ class MemoryPagesTests(SynchronousTestCase):
             token_of_bob=BOB,
             token_of_dora=DORA,
         )
+        self.assertEqual(len(proxy.requests), 1)
 
     def test_credentials(self) -> None:
         """docs/credentials.rst is run with credentials of the simulator's authority."""

@@ -14,6 +14,7 @@ from zope.interface.verify import verifyObject
 from txapns.credentials import Certificate, ProviderToken
 from txapns.errors import CredentialError, InvalidGateway
 from txapns.gateway import Gateway
+from txapns.proxy import Proxy
 from txapns.simulator.authority import Authority
 
 AUTHORITY = Authority()
@@ -47,6 +48,17 @@ class ParseTests(SynchronousTestCase):
         """A gateway is itself."""
         gateway = Gateway.http2("localhost")
         self.assertIs(Gateway.parse(gateway), gateway)
+
+    def test_proxy(self) -> None:
+        """A proxy goes with whatever the text says, and replaces what a gateway had; left out, it stays."""
+        proxy = Proxy("proxy.example", 3128)
+        for description in ("sandbox", "http2:host=localhost", "binary:host=localhost", Gateway.http2("localhost")):
+            gateway = Gateway.parse(description, proxy="http://proxy.example:3128")
+            self.assertEqual(gateway.proxy, proxy)
+            self.assertEqual(Gateway.parse(gateway, trust_root=AUTHORITY.ca_pem).proxy, proxy)
+            self.assertNotEqual(gateway, Gateway.parse(description))
+            self.assertEqual(str(gateway), str(Gateway.parse(description)))
+        self.assertRaises(InvalidGateway, Gateway.parse, "sandbox", proxy="socks5://proxy.example")
 
     def test_round_trip(self) -> None:
         """What a gateway says of itself can be parsed."""
@@ -96,7 +108,7 @@ class GatewayTests(SynchronousTestCase):
         """The feedback service is on the same host, port 2196, unless one says otherwise."""
         gateway = Gateway.binary("localhost")
         self.assertEqual((gateway.feedback_host, gateway.feedback_port), ("localhost", 2196))
-        gateway = Gateway.binary("localhost", feedback_host="feedback.example", feedback_port=7)
+        gateway = Gateway.binary("localhost", feedback_host="feedback.example", feedback_port=7, proxy="proxy.example")
         self.assertEqual((gateway.feedback_host, gateway.feedback_port), ("feedback.example", 7))
 
     def test_feedback_endpoint(self) -> None:

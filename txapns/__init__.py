@@ -12,6 +12,7 @@ from txapns.gateway import Gateway
 from txapns.http2 import ProviderAPIProtocol
 from txapns.notification import Notification, Priority, PushType
 from txapns.protocol import SessionListener
+from txapns.proxy import Proxy
 from txapns.reasons import Action, Reason, Status
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 from txapns.tls import ClientContextFactory
@@ -38,6 +39,7 @@ __all__ = [
     "Priority",
     "ProviderAPIProtocol",
     "ProviderToken",
+    "Proxy",
     "PushType",
     "Reason",
     "Rejection",

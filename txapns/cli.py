@@ -233,6 +233,11 @@ def simulate(**options: Any) -> None:
     metavar="SECONDS",
     help="How long connecting, an answer, or waiting without progress may take.",
 )
+@click.option(
+    "--proxy",
+    metavar="URL",
+    help="Go through an HTTP proxy: http://host:port, or environment, for what HTTPS_PROXY says.",
+)
 @click.option("--barrier", is_flag=True, help="Binary protocol: prove acceptance at once instead of waiting for it.")
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, with whole tokens.")
 def send(
@@ -252,6 +257,7 @@ def send(
     collapse_id: str | None,
     tokens: IO[bytes],
     timeout: float,
+    proxy: str | None,
     barrier: bool,
     as_json: bool,
 ) -> None:
@@ -276,7 +282,7 @@ def send(
         )
 
         async def work(reactor: Any, asked: Deferred[None]) -> _Sent:
-            client = APNSClient(reactor, credential, server, timeout=timeout)
+            client = APNSClient(reactor, credential, server, timeout=timeout, proxy=proxy)
             return await _send(reactor, client, notification, _Lines(reactor, tokens), asked)
 
         sent = _run(work)

@@ -22,6 +22,7 @@ from txapns.interfaces import IMetrics
 from txapns.notification import Notification
 from txapns.options import ClientOptions, Options
 from txapns.pool import Pool
+from txapns.proxy import Proxy, read_proxy
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 from txapns.tokens import Token, Tokens, Triple, changed, triples_of
 
@@ -66,8 +67,10 @@ class APNSClient:
     :param topic: the topic of notifications that name none, usually the app's bundle id. Left out, it is that of a
         certificate that has several.
     :param metrics: who counts what is sent and what becomes of it; ``None`` for nobody.
+    :param proxy: an HTTP proxy to go through: ``http://user:password@host:port``, ``"environment"`` for what the
+        variables ``HTTPS_PROXY`` and ``NO_PROXY`` say now, or a :class:`~txapns.Proxy`. Left out, the gateway's own.
     :param options: the keywords of :class:`ClientOptions`.
-    :raises InvalidGateway: the gateway is not understood.
+    :raises InvalidGateway: the gateway or the proxy is not understood.
     :raises InvalidNotification: the topic cannot stand in a request.
     :raises ValueError: a keyword's value is out of its range.
     :raises CredentialError: the gateway's protocol has no use for this credential.
@@ -81,11 +84,12 @@ class APNSClient:
         *,
         topic: str | None = None,
         metrics: IMetrics | None = None,
+        proxy: str | Proxy | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
         if not isinstance(credential, (Certificate, ProviderToken)):
             raise CredentialError(f"a credential is a Certificate or a ProviderToken, not {type(credential).__name__}")
-        self.gateway = Gateway.parse(gateway)
+        self.gateway = Gateway.parse(gateway, proxy=proxy)
         self.credential = credential
         self._reactor = reactor
         if topic is None and isinstance(credential, Certificate) and credential.needs_topic and credential.topics:
@@ -276,12 +280,17 @@ class Session:
     forgotten.
 
     :param reactor: the reactor.
+    :param proxy: as for :class:`APNSClient`.
     :param options: the keywords of :class:`ClientOptions`. Clients without use for ``idle_timeout`` are closed;
         ``None`` for never.
+    :raises InvalidGateway: the proxy is not understood.
     """
 
-    def __init__(self, reactor: IReactorTime, **options: Unpack[ClientOptions]) -> None:
+    def __init__(
+        self, reactor: IReactorTime, *, proxy: str | Proxy | None = None, **options: Unpack[ClientOptions]
+    ) -> None:
         self._reactor = reactor
+        self._proxy = read_proxy(proxy)
         self._idle_timeout = Options(**options).idle_timeout
         self._make = partial(APNSClient, reactor, **options)
         self._clients: dict[Hashable, APNSClient] = {}
@@ -305,7 +314,7 @@ class Session:
         """
         if self._closed:
             raise ClientClosed("the session is closed")
-        gateway = Gateway.parse(gateway)
+        gateway = Gateway.parse(gateway, proxy=self._proxy)
         key = (credential.fingerprint, gateway, topic)
         client = self._clients.get(key)
         if client is None:

@@ -44,6 +44,7 @@ from zope.interface import implementer
 from txapns.backoff import Backoff
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
+from txapns.endpoints import explain_attempt
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -52,7 +53,7 @@ from txapns.errors import (
     PeerNotVerified,
 )
 from txapns.factory import APNSClientFactory
-from txapns.gateway import Gateway, explain_attempt
+from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, ISession, ISessionEvents
 from txapns.options import Options
 from txapns.protocol import GatewayProtocol

@@ -8,7 +8,7 @@ Every exception the project raises or reports, in one tree.
     │   ├── InvalidToken           a device token that is not hexadecimal
     │   ├── InvalidPayload         a payload that is not JSON
     │   ├── InvalidNotification    a header field that cannot stand in a request
-    │   ├── InvalidGateway         a gateway that cannot be understood
+    │   ├── InvalidGateway         a gateway, or a proxy, that cannot be understood
     │   ├── ClientClosed           the client was closed before the notification was asked
     │   ├── QueueFull              too many single notifications wait already
     │   ├── DeadlinePassed         the batch's own deadline came before the notification was asked
@@ -104,7 +104,7 @@ class InvalidNotification(LocalError, ValueError):
 
 
 class InvalidGateway(LocalError, ValueError):
-    """A gateway description that names no known protocol, host or port. Mend the text that describes it."""
+    """What describes a gateway, or a proxy, names no known protocol, host or port. Mend the text that describes it."""
 
 
 class ClientClosed(LocalError):
@@ -212,7 +212,7 @@ class TransportError(APNSError):
 
 
 class ConnectFailed(TransportError):
-    """No connection to the gateway could be made. Check name, port and firewall (TCP 443 or 2197)."""
+    """No connection to the gateway, or the proxy, could be made. Check name, port and firewall (TCP 443 or 2197)."""
 
 
 class PeerNotVerified(ConnectFailed):

@@ -35,8 +35,9 @@ from zope.interface import implementer
 
 from txapns import tls
 from txapns.credentials import Credential
+from txapns.endpoints import explain_attempt
 from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed, ConnectionLost, LocalError
-from txapns.gateway import Gateway, explain_attempt
+from txapns.gateway import Gateway
 from txapns.wire.feedback import FeedbackParser
 
 if TYPE_CHECKING:

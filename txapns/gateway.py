@@ -1,5 +1,5 @@
 """
-Which server, which protocol, whom to trust: a :class:`Gateway`.
+Which server, which protocol, whom to trust, and how to get there: a :class:`Gateway`.
 
 Apple serves the provider API in two environments; the hosts of the binary protocol were switched off on 31 March
 2021, and are left to whoever still runs a server that speaks it.
@@ -10,18 +10,19 @@ Source: "Sending notification requests to APNs" (hosts, and port 2197 besides 44
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import attrs
-from twisted.internet import error as neterror
-from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
-from twisted.python.failure import Failure
 
 from txapns.credentials import Certificate, Credential
-from txapns.errors import APNSError, ConnectFailed, CredentialError, InvalidGateway
-from txapns.tls import ClientContextFactory, explain
+from txapns.endpoints import checked_port, host_endpoint
+from txapns.errors import CredentialError, InvalidGateway
+from txapns.proxy import Proxy, read_proxy
+from txapns.tls import ClientContextFactory
 
-__all__ = ["Gateway", "explain_attempt"]
+__all__ = ["Gateway"]
 
 _HTTP2 = "http2"
 _BINARY = "binary"
@@ -29,36 +30,9 @@ _PROTOCOLS = (_HTTP2, _BINARY)
 _APPLE = {"production": "api.push.apple.com", "sandbox": "api.sandbox.push.apple.com"}
 
 
-def explain_attempt(reason: Failure, host: str, port: int) -> APNSError:
-    """
-    Say in a sentence why an attempt to connect came to nothing.
-
-    :param reason: what an endpoint gave.
-    :param host: the name or address that was to be connected to.
-    :param port: the TCP port.
-    :returns: :exc:`~txapns.errors.ConnectFailed`, or what :func:`txapns.tls.explain` makes of it.
-    """
-    where = f"{host}:{port}"
-    if reason.check(neterror.DNSLookupError):
-        return ConnectFailed(f"the host name {host} is not known")
-    if reason.check(neterror.ConnectionRefusedError):
-        return ConnectFailed(f"nothing listens at {where}")
-    if reason.check(neterror.TimeoutError):
-        return ConnectFailed(f"{where} did not answer in time")
-    if reason.check(neterror.ConnectError):
-        return ConnectFailed(f"no connection to {where}: {reason.getErrorMessage()}")
-    return explain(reason)
-
-
 def _text(trust_root: str | bytes | None) -> str | None:
     # Between the certificates there may be comments in any language.
     return trust_root.decode("utf-8", "replace") if isinstance(trust_root, bytes) else trust_root
-
-
-def _port(port: int) -> int:
-    if not 0 < port < 65_536:
-        raise InvalidGateway(f"a port is a number from 1 to 65535, not {port}")
-    return port
 
 
 def _settle_time(seconds: float) -> float:
@@ -88,30 +62,40 @@ class Gateway:
         binary protocol.
     :ivar barrier: confirm batches by a deliberately invalid last notification instead.
     :ivar command: the format of notifications in the binary protocol: 0, 1 or 2.
+    :ivar proxy: the proxy to go through; ``None`` for none.
     """
 
     protocol: str = attrs.field(validator=attrs.validators.in_(_PROTOCOLS))
     host: str
-    port: int = attrs.field(converter=_port)
+    port: int = attrs.field(converter=checked_port)
     trust_root: str | None = attrs.field(default=None, converter=_text, repr=False)
     feedback_host: str | None = None
     feedback_port: int | None = None
     settle_time: float = attrs.field(default=2.0, converter=_settle_time)
     barrier: bool = False
     command: int = attrs.field(default=2, converter=_command)
+    proxy: Proxy | None = attrs.field(default=None, converter=read_proxy)
 
     @classmethod
-    def http2(cls, host: str, port: int = 443, *, trust_root: str | bytes | None = None) -> Gateway:
+    def http2(
+        cls,
+        host: str,
+        port: int = 443,
+        *,
+        trust_root: str | bytes | None = None,
+        proxy: str | Proxy | None = None,
+    ) -> Gateway:
         """
         A server of the HTTP/2 provider API.
 
         :param host: its name or address.
         :param port: its TCP port.
         :param trust_root: PEM of the certificate authorities to trust; left out, the platform's.
+        :param proxy: as for :class:`~txapns.APNSClient`.
         :returns: the gateway.
-        :raises InvalidGateway: the port is not one.
+        :raises InvalidGateway: the port is not one, or the proxy is not understood.
         """
-        return cls(_HTTP2, host, port, trust_root)
+        return cls(_HTTP2, host, port, trust_root, proxy=proxy)
 
     @classmethod
     def binary(
@@ -125,6 +109,7 @@ class Gateway:
         settle_time: float = 2.0,
         barrier: bool = False,
         command: int = 2,
+        proxy: str | Proxy | None = None,
     ) -> Gateway:
         """
         A server of the enhanced binary protocol.
@@ -139,27 +124,47 @@ class Gateway:
             batch then costs a connection.
         :param command: the format of notifications. 2 carries identifier, expiration and priority; 1 no priority; 0
             neither of them, so that the server cannot tell which notification it refused.
+        :param proxy: as for :class:`~txapns.APNSClient`; the feedback service is reached through it, too.
         :returns: the gateway.
-        :raises InvalidGateway: a port, the settle time or the command is not one.
+        :raises InvalidGateway: a port, the settle time or the command is not one, or the proxy is not understood.
         """
-        feedback = feedback_host or host
-        return cls(_BINARY, host, port, trust_root, feedback, _port(feedback_port), settle_time, barrier, command)
+        return cls(
+            _BINARY,
+            host,
+            port,
+            trust_root,
+            feedback_host or host,
+            checked_port(feedback_port),
+            settle_time,
+            barrier,
+            command,
+            proxy,
+        )
 
     @classmethod
-    def parse(cls, description: str | Gateway, *, trust_root: str | bytes | None = None) -> Gateway:
+    def parse(
+        cls,
+        description: str | Gateway,
+        *,
+        trust_root: str | bytes | None = None,
+        proxy: str | Proxy | None = None,
+    ) -> Gateway:
         """
         Read a gateway from text.
 
         :param description: ``"production"``, ``"sandbox"``, or a text like ``"http2:host=localhost:port=2197"`` or
             ``"binary:host=localhost:port=2195"``; a :class:`Gateway` is returned as it is.
         :param trust_root: PEM of the certificate authorities to trust; left out, the platform's.
+        :param proxy: as for :class:`~txapns.APNSClient`.
         :returns: the gateway.
-        :raises InvalidGateway: the text is not understood.
+        :raises InvalidGateway: the text, or the proxy, is not understood.
         """
         if isinstance(description, Gateway):
-            return description if trust_root is None else attrs.evolve(description, trust_root=trust_root)
+            arguments: dict[str, Any] = {"trust_root": trust_root, "proxy": proxy}
+            given = {name: value for name, value in arguments.items() if value is not None}
+            return attrs.evolve(description, **given) if given else description
         if description in _APPLE:
-            return cls.http2(_APPLE[description], trust_root=trust_root)
+            return cls.http2(_APPLE[description], trust_root=trust_root, proxy=proxy)
         protocol, _, rest = description.partition(":")
         fields = dict(part.partition("=")[::2] for part in rest.split(":"))
         if protocol not in _PROTOCOLS or not fields.get("host") or not set(fields) <= {"host", "port"}:
@@ -172,15 +177,16 @@ class Gateway:
         if not (port.isascii() and port.isdigit()):
             raise InvalidGateway(f"a port is a number from 1 to 65535, not {port!r}")
         make = cls.http2 if protocol == _HTTP2 else cls.binary
-        return make(fields["host"], int(port), trust_root=trust_root)
+        return make(fields["host"], int(port), trust_root=trust_root, proxy=proxy)
 
     def endpoint(self, reactor: IReactorTime, credential: Credential, timeout: float = 30.0) -> IStreamClientEndpoint:
         """
-        Make the endpoint that connects to it: TCP to a freshly resolved address, then TLS with the host verified.
+        Make the endpoint that connects to it: TCP to a freshly resolved address, or through the proxy, then TLS with
+        the host verified.
 
         :param reactor: the reactor.
         :param credential: what to authenticate with; a certificate is presented in the handshake.
-        :param timeout: how long connecting to one address may take, in seconds.
+        :param timeout: how long connecting to one address may take, or to the proxy with its answer, in seconds.
         :returns: the endpoint.
         :raises CredentialError: the binary protocol knows no provider tokens.
         """
@@ -194,7 +200,7 @@ class Gateway:
 
         :param reactor: the reactor.
         :param credential: the certificate to present.
-        :param timeout: how long connecting to one address may take, in seconds.
+        :param timeout: as for :meth:`endpoint`.
         :returns: the endpoint.
         :raises InvalidGateway: it has no feedback service: only the binary protocol has one.
         :raises CredentialError: the binary protocol knows no provider tokens.
@@ -213,7 +219,11 @@ class Gateway:
             raise CredentialError("the binary protocol authenticates by certificate; a provider token is of no use")
         protocols = (b"h2",) if self.protocol == _HTTP2 else ()
         context = ClientContextFactory(host, certificate, self.trust_root, protocols)
-        return wrapClientTLS(context, HostnameEndpoint(reactor, host, port, timeout), clock=reactor)
+        if self.proxy is not None and self.proxy.is_for(host, port):
+            endpoint = self.proxy.endpoint(reactor, host, port, timeout)
+        else:
+            endpoint = host_endpoint(reactor, host, port, timeout)
+        return wrapClientTLS(context, endpoint, clock=reactor)
 
     def __str__(self) -> str:
         """Protocol, host and port, for messages."""
