@@ -7,6 +7,7 @@ BIN := $(VENV)/bin
 DEMO := $(VENV)/installed-cli
 DEV := $(VENV)/installed-all,dev
 INTEROP := $(VENV)/interop
+BENCH := $(VENV)/bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list these targets
@@ -22,6 +23,8 @@ test: $(DEV) ## run the tests
 
 interop: $(DEV) $(INTEROP)/installed $(INTEROP)-node/installed ## run old clients of the binary protocol against the simulator
 	$(BIN)/python -m pytest -m interop
+
+peers: $(VENV)/installed-bench $(BENCH)/aioapns/installed $(BENCH)/aapns/installed $(BENCH)/node/installed ## install what benchmarks/http2.py compares with
 
 lint: $(DEV) ## check style, format and types
 	$(BIN)/ruff check
@@ -58,4 +61,15 @@ $(INTEROP)-node/installed: tests/interop/package.json tests/interop/package-lock
 	if command -v npm >/dev/null; then \
 		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
 
-.PHONY: help venv demo test interop lint packaging clean
+# One environment each: they want different versions of the same library.
+$(BENCH)/%/installed: benchmarks/peers/%.txt | $(BIN)/pip
+	$(BIN)/python -m venv --clear $(@D)
+	$(@D)/bin/pip install -q --no-deps -r $<
+	@touch $@
+
+$(BENCH)/node/installed: benchmarks/peers/package.json benchmarks/peers/package-lock.json
+	mkdir -p $(@D) && cp $^ $(@D)
+	if command -v npm >/dev/null; then \
+		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
+
+.PHONY: help venv demo test interop peers lint packaging clean
