@@ -21,7 +21,7 @@ demo: $(DEMO) ## send to the simulator over both protocols and show what failed
 test: $(DEV) ## run the tests
 	$(BIN)/python -m pytest
 
-interop: $(DEV) $(INTEROP)/installed $(INTEROP)-node/installed ## run old clients of the binary protocol against the simulator
+interop: $(DEV) $(INTEROP)/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
 	$(BIN)/python -m pytest -m interop
 
 peers: $(VENV)/installed-bench $(BENCH)/aioapns/installed $(BENCH)/aapns/installed $(BENCH)/node/installed ## install what benchmarks/http2.py compares with

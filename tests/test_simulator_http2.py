@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jwt
@@ -112,10 +112,10 @@ class ServerCase(SynchronousTestCase):
         self.simulator = MemorySimulator(authority=AUTHORITY, dead=[DEAD])
         self.simulator.advance(100_000)
 
-    def connect(self, certificate: Certificate | None = None, alpn: bytes = b"h2") -> Peer:
+    def connect(self, certificate: Certificate | None = None, alpn: Sequence[bytes] = (b"h2",)) -> Peer:
         """Connect over TLS; without a certificate each request needs a provider token."""
         peer = Peer()
-        context = ClientContextFactory("127.0.0.1", certificate, AUTHORITY.ca_pem, [alpn])
+        context = ClientContextFactory("127.0.0.1", certificate, AUTHORITY.ca_pem, alpn)
         factory = ClientFactory.forProtocol(lambda: peer)
         reactor = self.simulator.reactor
         reactor.connectTCP("127.0.0.1", PORT, TLSMemoryBIOFactory(context, True, factory, reactor))
@@ -465,9 +465,9 @@ class CertificateTests(ServerCase):
 class ConnectionTests(ServerCase):
     """What is no request at all."""
 
-    def test_other_protocol(self) -> None:
-        """Who does not want HTTP/2 is not talked to."""
-        self.assertIsNotNone(self.connect(self.simulator.certificate(), alpn=b"http/1.1").lost)
+    def test_unannounced(self) -> None:
+        """Who speaks HTTP/2 is answered, whether the handshake said so or not."""
+        self.check(self.connect(self.simulator.certificate(), alpn=()), {}, 200)
 
     def test_garbage(self) -> None:
         """Octets that are not HTTP/2 end the connection."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,21 +13,16 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IListeningPort
-from twisted.internet.protocol import ProcessProtocol
 from twisted.internet.task import deferLater
 from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.failure import Failure
 from twisted.trial.unittest import SkipTest, TestCase
 
+from tests.interop.programs import Program, command
 from txapns.simulator import Simulator, faults
 from txapns.simulator.binary import EnhancedNotificationServer, Fault
 from txapns.wire.frames import ReceivedNotification
 
 __all__ = ["ApnTests", "ApnagentTests", "ApnsClerkTests", "ApnsClientTests", "PushjackTests", "Tapns3Tests"]
-
-HERE = Path(__file__).parent
-PYTHON_ENVIRONMENT = HERE.parent.parent / ".venv/interop"
-NODE_ENVIRONMENT = HERE.parent.parent / ".venv/interop-node"
 
 HOST = "127.0.0.1"
 TOKENS = [f"{number:02x}" * 32 for number in range(8)]
@@ -151,36 +144,6 @@ class Servers:
         return [json.loads(payload) for payload in {arrival.notification.payload for arrival in self.arrivals}]
 
 
-class Driver(ProcessProtocol):
-    """
-    A program that drives a client.
-
-    :ivar ended: fires with its exit status.
-    """
-
-    def __init__(self) -> None:
-        self.ended: Deferred[object] = Deferred()
-        self.printed = b""
-        self.complained = b""
-
-    def outReceived(self, data: bytes) -> None:
-        """It printed."""
-        self.printed += data
-
-    def errReceived(self, data: bytes) -> None:
-        """It complained."""
-        self.complained += data
-
-    def processEnded(self, reason: Failure) -> None:
-        """It is over."""
-        self.ended.callback(reason.value.status)
-
-    def stop(self) -> None:
-        """End it, if it runs."""
-        if self.transport.pid is not None:
-            self.transport.signalProcess("KILL")
-
-
 class OldClientTests(TestCase):
     """
     What the tests of all clients have in common.
@@ -201,28 +164,17 @@ class OldClientTests(TestCase):
         """Start the servers, where the client is installed."""
         if self.old_python and sys.version_info >= (3, 12):
             raise SkipTest("needs Python 3.11 or older: make PYTHON=python3.11 interop, after make clean")
-        node = self.driver.endswith(".js")
-        if not ((NODE_ENVIRONMENT if node else PYTHON_ENVIRONMENT) / "installed").exists():
-            raise SkipTest(f"not installed: run make interop{', which needs npm for it' if node else ''}")
-        program = shutil.which("node") if node else str(PYTHON_ENVIRONMENT / "bin/python")
-        assert program, "node is gone"
-        self.command = [program, str(HERE / self.driver)]
+        self.command = command(self.driver)
         self.servers = Servers(Path(self.mktemp()), **self.options)
         self.addCleanup(self.servers.stop)
 
     async def run_driver(self, request: dict[str, Any], enough: Deferred[None] | None = None) -> dict[str, Any]:
         """Run the driver, which may be told when it is enough; returns what it printed."""
-        driver = Driver()
-        process = reactor.spawnProcess(
-            driver,
-            self.command[0],
-            self.command,
-            env={**os.environ, "NODE_PATH": str(NODE_ENVIRONMENT / "node_modules")},
-        )
+        driver = Program(reactor, self.command)
         self.addCleanup(driver.stop)
-        process.write(json.dumps({**self.servers.about, **self.wishes, **request}).encode() + b"\n")
+        driver.transport.write(json.dumps({**self.servers.about, **self.wishes, **request}).encode() + b"\n")
         if enough is not None:
-            enough.addCallback(lambda _: process.closeStdin())
+            enough.addCallback(lambda _: driver.transport.closeStdin())
         status = await driver.ended
         self.assertEqual(status, 0, f"it got {self.servers.identifiers()} out, and {driver.complained.decode()}")
         await self.servers.idle()

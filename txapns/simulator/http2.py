@@ -141,12 +141,14 @@ class ProviderAPIServer(Protocol):
         self.transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
 
     def handshakeCompleted(self) -> None:
-        """Announce the limit: a single stream, where a provider token has to be seen first."""
+        """
+        Announce the limit: a single stream, where a provider token has to be seen first.
+
+        Whether HTTP/2 was spoken of in the handshake does not matter: Apple's servers take it in any case, and some
+        clients rely on that. What is not HTTP/2 is found out by its first octets.
+        """
         transport = self.transport
         assert transport is not None
-        if transport.negotiatedProtocol != b"h2":  # type: ignore[attr-defined]
-            transport.abortConnection()  # type: ignore[attr-defined]
-            return
         peer = transport.getPeerCertificate()  # type: ignore[attr-defined]
         self._certificate = None if peer is None else peer.to_cryptography()
         self.requests = RequestReceiver(
