@@ -94,7 +94,7 @@ class Record:
         self.events.append("lost")
         self.trouble.append(error)
 
-    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs took it."""
         self.outcomes.append(("accepted", delivery.identifier))
 
@@ -723,7 +723,7 @@ class ErrorPacketTests(SessionCase):
         session = self.session
 
         class Asking(Record):
-            def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+            def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
                 rooms.append(session.room())
 
         session.deliver([Delivery(Asking(), number, bytes(32), bytes(32), ALERT) for number in range(2)])

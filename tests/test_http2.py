@@ -104,7 +104,7 @@ class Outcomes:
         assert delivery.identifier not in self.ended, "settled twice"
         self.ended[delivery.identifier] = outcome
 
-    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs took it."""
         self._end(delivery, "accepted")
 

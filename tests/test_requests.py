@@ -33,12 +33,29 @@ def refusal(status: int, reason: str, **more: object) -> tuple[list[tuple[bytes,
     return [(b":status", b"%d" % status)], json.dumps({"reason": reason, **more}).encode()
 
 
+def post(
+    sender: RequestSender[str],
+    item: str,
+    device: bytes = b"abcd",
+    fields: requests.Headers = FIELDS,
+    body: bytes = BODY,
+) -> None:
+    """Send a notification to a device."""
+    sender.send(item, sender.head(b"POST"), b"/3/device/" + device, fields, body)
+
+
+def ask(sender: RequestSender[str], item: str, method: bytes = b"GET") -> None:
+    """Send a request without a body."""
+    sender.send(item, sender.head(method), b"/1/x", FIELDS, b"")
+
+
 @attrs.define
 class Ledger:
     """What a connection made of each request, added up over its reads."""
 
     ready: int = 0
-    accepted: list[str] = attrs.Factory(list)
+    accepted: list[str] = attrs.Factory(list)  # in whichever of the two ways
+    answered: list[tuple[str, Answer]] = attrs.Factory(list)
     rejected: list[tuple[str, Answer]] = attrs.Factory(list)
     refused: list[str] = attrs.Factory(list)
     reset: list[tuple[str, int]] = attrs.Factory(list)
@@ -48,7 +65,8 @@ class Ledger:
     def add(self, received: Round[str]) -> None:
         """Add what one read brought."""
         self.ready += received.ready
-        self.accepted += [item for item, _ in received.accepted]
+        self.accepted += [item for item, _ in [*received.accepted, *received.answered]]
+        self.answered += received.answered
         self.rejected += received.rejected
         self.refused += received.refused
         self.reset += received.reset
@@ -67,6 +85,7 @@ class Ledger:
         return Ledger(
             self.ready,
             sorted(self.accepted),
+            sorted(self.answered, key=lambda pair: pair[0]),
             sorted(self.rejected, key=lambda pair: pair[0]),
             sorted(self.refused),
             sorted(self.reset),
@@ -88,7 +107,7 @@ class Peers:
     def send(self, *items: str, body: bytes = BODY, fields: requests.Headers = FIELDS) -> None:
         """Send a request for each item, and carry it over."""
         for item in items:
-            self.sender.send(item, b"abcd", fields, body)
+            post(self.sender, item, fields=fields, body=body)
         self.carry()
 
     def carry(self) -> None:
@@ -161,7 +180,7 @@ def scripted(*items: str, body: bytes = BODY, **settings: int) -> tuple[RequestS
     sender: RequestSender[str] = RequestSender(b"api.example.com")
     sender.receive(script.settings(**settings))
     for item in items:
-        sender.send(item, b"abcd", FIELDS, body)
+        post(sender, item, body=body)
     sender.data_to_send()
     return sender, script
 
@@ -235,6 +254,18 @@ class RequestTests(SynchronousTestCase):
                 *FIELDS,
             ),
         )
+
+    def test_without_a_body(self) -> None:
+        """A request without a body ends with its header fields, and has the method and path it is given."""
+        server = h2.connection.H2Connection(h2.config.H2Configuration(client_side=False))
+        server.initiate_connection()
+        sender: RequestSender[str] = RequestSender(b"h")
+        sender.receive(server.data_to_send())
+        ask(sender, "a", b"DELETE")
+        events = server.receive_data(sender.data_to_send())
+        [request] = [event for event in events if isinstance(event, h2.events.RequestReceived)]
+        self.assertIsNotNone(request.stream_ended)
+        self.assertEqual([request.headers[0], request.headers[3]], [(b":method", b"DELETE"), (b":path", b"/1/x")])
 
     def test_streams(self) -> None:
         """Requests get the streams 1, 3, 5, and the latest is known."""
@@ -386,8 +417,22 @@ class OutcomeTests(SynchronousTestCase):
             sender, script = scripted("a")
             self.assertEqual(sender.receive(script.headers(1)).accepted, [])
             received = sender.receive(script.data(1, body, end=True))
-            self.assertEqual([item for item, _ in received.accepted], ["a"])
+            self.assertEqual(received.answered, [("a", Answer(200, tuple(OK), body))])
             self.assertEqual(len(sender), 0)
+
+    def test_accepted_otherwise(self) -> None:
+        """Any status from 200 to 299 is a yes, and comes with its header fields."""
+        peers = Peers()
+        peers.send("a", "b", "c")
+        made = [(b":status", b"201"), (b"apns-channel-id", b"x")]
+        peers.answer(1, made)
+        peers.answer(3, [(b":status", b"204")])
+        peers.answer(5, [(b":status", b"300")])
+        self.assertEqual(
+            peers.ledger.answered,
+            [("a", Answer(201, tuple(made), b"")), ("b", Answer(204, ((b":status", b"204"),), b""))],
+        )
+        self.assertEqual([(item, answer.status) for item, answer in peers.ledger.rejected], [("c", 300)])
 
     def test_rejected(self) -> None:
         """Another status is a refusal, with status, reason and header fields."""
@@ -437,7 +482,37 @@ class OutcomeTests(SynchronousTestCase):
             + script.headers(3, trailers, end=True)
         )
         self.assertEqual([answer.reason for _, answer in received.rejected], ["BadTopic"])
-        self.assertEqual([item for item, _ in received.accepted], ["b"])
+        self.assertEqual([item for item, _ in received.answered], ["b"])
+
+    def test_content(self) -> None:
+        """What was asked for may be as long as a list of all channels, but no longer; anything else is cut off soon."""
+        for asked, longest in ((True, requests.MAX_CONTENT), (False, requests.MAX_ANSWER)):
+            peers = Peers()
+            (ask if asked else post)(peers.sender, "a")
+            peers.carry()
+            peers.answer(1, body=b"x" * (longest + 1))
+            [(_, answer)] = peers.ledger.answered
+            self.assertEqual(len(answer.body), longest)
+            self.assertNotIn("xx", repr(answer))
+
+    def test_refusal_of_a_question(self) -> None:
+        """A request without a body is refused, reset and given up like any other, and nothing of it stays behind."""
+        peers = Peers(window_updates=False)
+        for item in ("a", "b", "c", "d", "e"):
+            ask(peers.sender, item)
+        peers.carry()
+        peers.answer(1, *refusal(400, "ChannelNotRegistered"))
+        peers.receiver.reset(3, INTERNAL_ERROR)
+        peers.receiver.reset(5, REFUSED)
+        peers.answer(7)
+        self.assertEqual(
+            [(item, answer.reason) for item, answer in peers.ledger.rejected], [("a", "ChannelNotRegistered")]
+        )
+        self.assertEqual((peers.ledger.reset, peers.ledger.refused), ([("b", INTERNAL_ERROR)], ["c"]))
+        self.assertEqual(peers.ledger.accepted, ["d"])
+        self.assertEqual(left(peers.sender.cancel_through(9)), ([], ["e"]))
+        peers.carry()
+        self.assertEqual((len(peers.sender), peers.sender._asking), (0, set()))
 
     def test_informational(self) -> None:
         """An informational answer is not the answer."""
@@ -475,7 +550,7 @@ class OutcomeTests(SynchronousTestCase):
             + script.data(3, body[:5])
             + script.reset(3, INTERNAL_ERROR)
         )
-        self.assertEqual([item for item, _ in received.accepted], ["a"])
+        self.assertEqual([item for item, _ in received.answered], ["a"])
         self.assertEqual([(item, answer.status) for item, answer in received.rejected], [("b", 400)])
         self.assertEqual(received.reset, [])
 
@@ -555,7 +630,7 @@ class GoAwayTests(SynchronousTestCase):
         script = Script()
         sender: RequestSender[str] = RequestSender(b"h")
         sender.receive(script.settings())
-        sender.send("a", b"abcd", FIELDS, BODY)
+        post(sender, "a")
         sender.receive(script.goaway(0))
         sender.data_to_send()
         self.assertEqual(sender.take().refused, ["a"])
@@ -743,7 +818,7 @@ def replay(pieces: Iterable[bytes]) -> tuple[Ledger, list[str], list[str]]:
     ledger = Ledger()
     ledger.add(sender.receive(FIRST))
     for item in ITEMS:
-        sender.send(item, b"abcd", FIELDS, BODY)
+        post(sender, item)
     sender.data_to_send()
     for piece in pieces:
         try:
@@ -753,7 +828,7 @@ def replay(pieces: Iterable[bytes]) -> tuple[Ledger, list[str], list[str]]:
         sender.data_to_send()
         ledger.add(sender.take())
     gone = sender.abandon()
-    ledger.add(Round(accepted=gone.accepted, rejected=gone.rejected))
+    ledger.add(Round(accepted=gone.accepted, answered=gone.answered, rejected=gone.rejected))
     return ledger, *left(gone)
 
 
@@ -763,7 +838,7 @@ class StreamTests(SynchronousTestCase):
     def test_whole(self) -> None:
         """Every way to end is found in the stream that the other tests split."""
         ledger, unsent, uncertain = replay([REST])
-        self.assertEqual(ledger.accepted, ["01", "03", "06", "07"])
+        self.assertEqual(sorted(ledger.accepted), ["01", "03", "06", "07"])
         self.assertEqual(
             [(item, answer.status, answer.reason) for item, answer in ledger.rejected],
             [("02", 400, "BadTopic"), ("08", 410, "Unregistered"), ("09", 400, "")],
@@ -840,7 +915,7 @@ class StreamTests(SynchronousTestCase):
         """However a client's stream is split, the server reads the same requests."""
         sender: RequestSender[str] = RequestSender(b"h")
         for item in ITEMS:
-            sender.send(item, item.encode(), FIELDS, BODY)
+            post(sender, item, item.encode())
         octets = sender.data_to_send()
         receiver = RequestReceiver(100, max_body=100)
         whole: list[Request] = []
@@ -960,7 +1035,7 @@ class IndependentPeerTests(SynchronousTestCase):
         self.assertEqual(self.carry(sender, server).ready, 1)
         self.assertEqual(sender.room(), (50, WINDOW))
         for device in ("a", "b", "dead"):
-            sender.send(device, device.encode(), FIELDS, BODY)
+            post(sender, device, device.encode())
         ledger = self.carry(sender, server)
         self.assertEqual((ledger.accepted, ledger.refused), (["a"], ["b"]))
         self.assertEqual([(item, answer.reason) for item, answer in ledger.rejected], [("dead", "Unregistered")])
@@ -974,7 +1049,7 @@ class IndependentPeerTests(SynchronousTestCase):
         self.carry(sender, server)
         devices = [str(number) for number in range(50)]
         for device in devices:
-            sender.send(device, device.encode(), FIELDS, b"x" * 4_096)
+            post(sender, device, device.encode(), body=b"x" * 4_096)
         ledger = self.carry(sender, server)
         self.assertEqual(sorted(ledger.accepted), sorted(devices))
         self.assertEqual({len(body) for body in server.bodies.values()}, {4_096})
@@ -985,7 +1060,7 @@ class IndependentPeerTests(SynchronousTestCase):
         sender: RequestSender[str] = RequestSender(b"h")
         self.carry(sender, server)
         for device in ("a", "b", "c"):
-            sender.send(device, device.encode(), FIELDS, BODY)
+            post(sender, device, device.encode())
         sender.data_to_send()
         received = sender.receive(server.goaway(3))
         self.assertEqual(received.goaway, GoAway(3, NO_ERROR, "Shutdown"))

@@ -12,8 +12,10 @@ know nothing of it.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
 from itertools import chain
+from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -27,7 +29,9 @@ from txapns.pool import Pool
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
 from txapns.tokens import Pending, ReadAhead, Token, Triple, device_of
 
-__all__ = ["MeasuredSending", "MeasuredSingleSending", "Sending", "SingleSending"]
+__all__ = ["MeasuredSending", "MeasuredSingleSending", "Sending", "Single", "SingleSending"]
+
+T = TypeVar("T")
 
 #: How many tokens are reported unsent at a time, when a batch is given up with many to go.
 DRAIN = 1_000
@@ -182,7 +186,7 @@ class Sending:
 
     # IOutcomes
 
-    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs took it."""
         self._accepted += 1
         self._outstanding -= 1
@@ -196,11 +200,11 @@ class Sending:
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
-        self._settled(Unsent(delivery.identifier, delivery.token, error, delivery.notification))
+        self._settled(Unsent(delivery.identifier, delivery.token, error, _notification(delivery)))
 
     def uncertain(self, delivery: Delivery, error: Exception) -> None:
         """Nobody can tell."""
-        self._settled(Uncertain(delivery.identifier, delivery.token, error, delivery.notification))
+        self._settled(Uncertain(delivery.identifier, delivery.token, error, _notification(delivery)))
 
     def _settled(self, outcome: Rejection | Unsent | Uncertain) -> None:
         self._others.append(outcome)
@@ -276,10 +280,15 @@ class Sending:
         self._tell()
 
 
+def _notification(delivery: Delivery) -> Notification:
+    assert isinstance(delivery.notification, Notification)  # it was made here
+    return delivery.notification
+
+
 @implementer(IOutcomes)
-class SingleSending:
+class Single(Generic[T], ABC):
     """
-    One notification under way, on its own.
+    One request under way, on its own.
 
     :param pool: where to send it.
     """
@@ -287,8 +296,71 @@ class SingleSending:
     def __init__(self, pool: Pool) -> None:
         self.ended: APNSError | None = None
         self._pool = pool
-        self._result: Deferred[Accepted | Rejection] = Deferred(lambda _: self._cancel())
+        self._result: Deferred[T] = Deferred(lambda _: self._cancel())
         self._done = False
+
+    def submit(self, delivery: Delivery) -> Deferred[T]:
+        """
+        Begin.
+
+        :param delivery: what to send, of which this learns the outcome.
+        :returns: a ``Deferred`` of what APNs said.
+        :raises QueueFull: as many wait as may.
+        """
+        self._delivery = delivery
+        self._pool.submit(delivery)
+        return self._result
+
+    @abstractmethod
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """APNs took it."""
+
+    @abstractmethod
+    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
+        """APNs refused it."""
+
+    def unsent(self, delivery: Delivery, error: Exception) -> None:
+        """APNs did not process it."""
+        self.fail(error)
+
+    def uncertain(self, delivery: Delivery, error: Exception) -> None:
+        """Nobody can tell."""
+        unknown = OutcomeUnknown(str(error))
+        unknown.__cause__ = error
+        self.fail(unknown)
+
+    def settle(self, outcome: T) -> None:
+        """
+        End well.
+
+        :param outcome: what the ``Deferred`` is to give.
+        """
+        if not self._done:
+            self._done = True
+            self._result.callback(outcome)
+
+    def fail(self, error: Exception) -> None:
+        """
+        End without an outcome.
+
+        :param error: what the ``Deferred`` is to raise.
+        """
+        if not self._done:
+            self._done = True
+            self._result.errback(error)
+
+    def _cancel(self) -> None:
+        self._done = True
+        self.ended = LocalError("the notification was cancelled")
+        self._pool.take_back(self._delivery)
+
+
+class SingleSending(Single["Accepted | Rejection"]):
+    """
+    One notification under way, to a device or to a channel.
+
+    :param pool: where to send it.
+    """
 
     def start(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
         """
@@ -300,44 +372,18 @@ class SingleSending:
         :raises InvalidToken: the token cannot stand in a request.
         :raises QueueFull: as many wait as may.
         """
-        self._delivery = Delivery(self, 0, token, device_of(token), notification)
-        self._pool.submit(self._delivery)
-        return self._result
+        return self.submit(Delivery(self, 0, token, device_of(token), notification))
 
-    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs took it."""
         texts = {name: value.decode("utf-8", "replace") for name, value in headers}
-        self._settle(Accepted(0, delivery.token, texts.get(b"apns-id"), texts.get(b"apns-unique-id")))
+        apns_id = texts.get(b"apns-id", texts.get(b"apns-request-id"))
+        self.settle(Accepted(delivery.identifier, delivery.token, apns_id, texts.get(b"apns-unique-id")))
 
     def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
         """APNs refused it, though perhaps not for good."""
         if not self._pool.postpone(delivery, refusal):
-            self._settle(_rejection(delivery, refusal))
-
-    def unsent(self, delivery: Delivery, error: Exception) -> None:
-        """APNs did not process it."""
-        self._fail(error)
-
-    def uncertain(self, delivery: Delivery, error: Exception) -> None:
-        """Nobody can tell."""
-        unknown = OutcomeUnknown(str(error))
-        unknown.__cause__ = error
-        self._fail(unknown)
-
-    def _settle(self, outcome: Accepted | Rejection) -> None:
-        if not self._done:
-            self._done = True
-            self._result.callback(outcome)
-
-    def _fail(self, error: Exception) -> None:
-        if not self._done:
-            self._done = True
-            self._result.errback(error)
-
-    def _cancel(self) -> None:
-        self._done = True
-        self.ended = LocalError("the notification was cancelled")
-        self._pool.take_back(self._delivery)
+            self.settle(_rejection(delivery, refusal))
 
 
 class _Measured:
@@ -345,11 +391,11 @@ class _Measured:
 
     _pool: Pool
 
-    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs took it."""
         assert self._pool.metrics is not None
         self._pool.metrics.accepted(self._pool.clock.seconds() - delivery.taken_at)
-        super().accepted(delivery, headers)  # type: ignore[misc]  # of the class that this is mixed into
+        super().accepted(delivery, headers, body)  # type: ignore[misc]  # of the class that this is mixed into
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""

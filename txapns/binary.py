@@ -39,7 +39,7 @@ from twisted.logger import Logger
 
 from txapns import reasons
 from txapns.credentials import Credential
-from txapns.delivery import Delivery, IOutcomes, Refusal
+from txapns.delivery import Delivery, IOutcomes, Message, Refusal
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -214,7 +214,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         identifier = 0
         octets: list[bytes] = []
         impossible: list[tuple[Delivery, InvalidNotification]] = []
-        current: Notification | None = None
+        current: Message | None = None
         for delivery in deliveries:
             try:
                 if delivery.notification is not current:
@@ -232,8 +232,9 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if len(window) >= self._allowance.size:
             self.flush()
 
-    def _encoder(self, notification: Notification) -> Callable[[int, bytes], bytes]:
+    def _encoder(self, notification: Message) -> Callable[[int, bytes], bytes]:
         """Prepare a function of identifier and token that encodes a notification for a device."""
+        assert isinstance(notification, Notification)  # all else is for the provider API
         body, expiration = notification.body, notification.expiration
         if expiration is None:
             expiration = int(self._clock.seconds()) + STORED

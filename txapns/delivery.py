@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from datetime import datetime
+from typing import Protocol
 
 import attrs
 from zope.interface import Attribute, Interface
 
 from txapns import reasons
 from txapns.errors import redact
-from txapns.notification import Notification
 
-__all__ = ["Delivery", "IOutcomes", "Refusal"]
+__all__ = ["Delivery", "IOutcomes", "Message", "Refusal"]
 
 
 @attrs.frozen
@@ -44,6 +44,28 @@ class Refusal:
         return reasons.action(self.status, self.reason)
 
 
+class Message(Protocol):
+    """
+    What goes out, the same for every device: a notification, as a rule. The sessions of the provider API need no more
+    of it than this, so that a broadcast, or a question about channels, can travel by the same way.
+    """
+
+    @property
+    def method(self) -> bytes:
+        """The request's method."""
+
+    @property
+    def path(self) -> bytes:
+        """The request's path, but for the device token that follows it."""
+
+    @property
+    def body(self) -> bytes:
+        """The request's body; empty for none."""
+
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Give the header fields."""
+
+
 class IOutcomes(Interface):
     """
     Whoever learns what became of a delivery. Each delivery is settled by one call, once.
@@ -53,12 +75,13 @@ class IOutcomes(Interface):
 
     ended = Attribute("Why nothing more is to be sent for it: an ``APNSError``, or ``None`` while there is no reason.")
 
-    def accepted(delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+    def accepted(delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """
         APNs took it.
 
         :param delivery: the delivery.
         :param headers: the answer's header fields; empty over the binary protocol.
+        :param body: the answer's body: what was asked for, where that was it. It may be cut off.
         """
 
     def rejected(delivery: Delivery, refusal: Refusal) -> None:
@@ -94,8 +117,8 @@ class Delivery:
     :ivar outcomes: who is told the outcome.
     :ivar identifier: the caller's identifier.
     :ivar token: the device token as the caller gave it.
-    :ivar device: the device token's octets.
-    :ivar notification: what to send.
+    :ivar device: the device token's octets; none for what is for no device.
+    :ivar notification: what to send: a :class:`~txapns.Notification`, but for what is sent to, or asked of, a channel.
     :ivar refusals: how often a peer has refused it unprocessed.
     :ivar postponements: how often it was put off, since APNs asked for patience.
     :ivar taken_at: when it was first handed to a connection, by the reactor's clock; -1 where
@@ -106,7 +129,7 @@ class Delivery:
     identifier: Hashable
     token: str | bytes = attrs.field(repr=redact)
     device: bytes = attrs.field(repr=redact)
-    notification: Notification
+    notification: Message
     refusals: int = 0
     postponements: int = 0
     taken_at: float = attrs.field(default=-1.0, repr=False)

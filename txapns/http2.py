@@ -17,13 +17,14 @@ from __future__ import annotations
 
 from collections import deque
 from datetime import datetime, timezone
+from typing import TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 
 from txapns import reasons
 from txapns.credentials import Credential, ProviderToken
-from txapns.delivery import Delivery, Refusal
+from txapns.delivery import Delivery, Message, Refusal
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -35,12 +36,14 @@ from txapns.errors import (
     WireError,
 )
 from txapns.interfaces import ISessionEvents
-from txapns.notification import Notification
 from txapns.protocol import MAX_REFUSALS, GatewayProtocol
 from txapns.reasons import Action, Reason
 from txapns.wire.requests import Answer, GoAway, Headers, RequestSender, Round
 
 __all__ = ["ProviderAPIProtocol"]
+
+#: A notification, and what all of its requests have in common: head, path, fields and body, as the wire takes them.
+_Shared: TypeAlias = "tuple[Message | None, Headers, bytes, Headers, bytes]"
 
 #: A connection takes up a newer provider token only after this many seconds with its own.
 #: Source: "Establishing a token-based connection to APNs" (no more than once every 20 minutes).
@@ -89,8 +92,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._requests: RequestSender[Delivery] = RequestSender(authority.encode("idna"), single=single)
         self._authorization: Headers = ()
         self._authorized_at = 0.0
-        self._notification: Notification | None = None
-        self._fields: Headers = ()
+        self._shared: _Shared = (None, (), b"", (), b"")
         self._in_round = False
         self._quiet = 0
         self._heard = 0.0
@@ -126,12 +128,11 @@ class ProviderAPIProtocol(GatewayProtocol):
         """
         self._authorize()
         send = self._requests.send
+        message, head, path, fields, body = self._shared
         for delivery in deliveries:
-            notification = delivery.notification
-            if notification is not self._notification:
-                self._notification = notification
-                self._fields = (*self._authorization, *notification.headers())
-            send(delivery, delivery.device.hex().encode("ascii"), self._fields, notification.body)
+            if delivery.notification is not message:
+                message, head, path, fields, body = self._shared = self._share(delivery.notification)
+            send(delivery, head, path + delivery.device.hex().encode("ascii"), fields, body)
         if not self._watch.running:
             self._marks.clear()
             self._quiet = 0
@@ -140,6 +141,11 @@ class ProviderAPIProtocol(GatewayProtocol):
             self._write()
             if not self._requests.open:
                 self.drain(None)
+
+    def _share(self, message: Message) -> _Shared:
+        """Make what all the requests of a notification have in common."""
+        fields = (*self._authorization, *message.headers())
+        return message, self._requests.head(message.method), message.path, fields, message.body
 
     def dataReceived(self, data: bytes) -> None:
         """Settle what was answered, then offer the room."""
@@ -242,7 +248,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             authorization = ((b"authorization", signed.value),)
             if authorization != self._authorization:
                 self._authorization, self._authorized_at = authorization, now
-                self._notification = None
+                self._shared = (None, (), b"", (), b"")
 
     def resumeProducing(self) -> None:
         """What could not be written meanwhile goes first."""
@@ -251,11 +257,10 @@ class ProviderAPIProtocol(GatewayProtocol):
         super().resumeProducing()
 
     def _settle(self, received: Round[Delivery]) -> None:
-        if received.accepted or received.rejected or received.refused or received.reset:
+        if received.accepted or received.answered or received.rejected or received.refused or received.reset:
             self._quiet = 0
-        for delivery, headers in received.accepted:
-            delivery.outcomes.accepted(delivery, headers)
-        if received.accepted:
+        _accept(received)
+        if received.accepted or received.answered:
             self._served = self._heard
             self.prove()
         elif received.refused and self._requests.open:
@@ -298,8 +303,7 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def _settle_given_up(self, gone: Round[Delivery], error: APNSError) -> None:
         """Report what became of requests that were given up, but for those that were not processed."""
-        for delivery, headers in gone.accepted:
-            delivery.outcomes.accepted(delivery, headers)
+        _accept(gone)
         for delivery, answer in gone.rejected:
             _reject(delivery, answer, self._clock.seconds())
         for delivery, _ in gone.reset:
@@ -348,13 +352,22 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._conclude()
 
 
+def _accept(received: Round[Delivery]) -> None:
+    for delivery, headers in received.accepted:
+        delivery.outcomes.accepted(delivery, headers)
+    for delivery, answer in received.answered:
+        delivery.outcomes.accepted(delivery, answer.headers, answer.body)
+
+
 def _reject(delivery: Delivery, answer: Answer, now: float) -> None:
     timestamp = answer.timestamp
+    headers = dict(answer.headers)
     refusal = Refusal(
         answer.status,
         answer.reason,
         None if timestamp is None else _utc(timestamp),
-        dict(answer.headers).get(b"apns-id", b"").decode("utf-8", "replace") or None,
+        # A broadcast, or what was asked about channels, has an identifier by another name.
+        headers.get(b"apns-id", headers.get(b"apns-request-id", b"")).decode("utf-8", "replace") or None,
         answer.retry_after(now),
     )
     delivery.outcomes.rejected(delivery, refusal)

@@ -37,7 +37,7 @@ import time
 import uuid
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeAlias, TypedDict
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias, TypedDict
 
 import attrs
 
@@ -178,6 +178,8 @@ class Notification:
     :raises InvalidPayload: if the payload is not a JSON object.
     :raises InvalidNotification: if there are both payload and keywords, or a field cannot stand in a request.
 
+    :cvar method: the method of the requests that it travels in.
+    :cvar path: their path, which the device token follows.
     :ivar body: the payload as it travels: a JSON object in UTF-8.
     :ivar topic: the ``apns-topic``; this field, like those that follow, is left out of the request if it is ``None``.
     :ivar push_type: the ``apns-push-type``.
@@ -186,6 +188,9 @@ class Notification:
     :ivar collapse_id: the ``apns-collapse-id``.
     :ivar apns_id: the ``apns-id``.
     """
+
+    method: ClassVar[bytes] = b"POST"
+    path: ClassVar[bytes] = b"/3/device/"
 
     # Payloads may hold what only the user is to read, so a log line gets the length alone.
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")

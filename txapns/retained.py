@@ -15,8 +15,7 @@ from collections.abc import Hashable, Iterable
 
 import attrs
 
-from txapns.delivery import Delivery, IOutcomes
-from txapns.notification import Notification
+from txapns.delivery import Delivery, IOutcomes, Message
 from txapns.tokens import Token, device_of
 from txapns.wire.unconfirmed import Verdict, Window
 
@@ -28,7 +27,7 @@ class _Run:
     """The identifiers of some that follow one another, with what they have in common."""
 
     outcomes: IOutcomes
-    notification: Notification
+    notification: Message
     refusals: int
     postponements: int
     taken_at: float

@@ -1,5 +1,5 @@
 """
-The provider API: one HTTP/2 request, one stream, for each notification.
+The provider API: one HTTP/2 request, one stream, for each notification, broadcast, or question about channels.
 
 A request is a HEADERS frame and a DATA frame, the answer a HEADERS frame and, unless it is 200, a DATA frame::
 
@@ -12,6 +12,9 @@ A request is a HEADERS frame and a DATA frame, the answer a HEADERS frame and, u
 
     {"aps": {"alert": "Hello"}}
 
+Of channels one also asks by GET and DELETE, whose requests have no DATA; and besides 200 the answers to what is asked of
+them are 201 and 204, and 200 with the list that was asked for as its DATA.
+
 HTTP/2 itself (framing, HPACK, flow control) is libnghttp2's work, through ngh2; this module is the only one that
 knows it. What is added here is the arithmetic that sending notifications needs, which no HTTP/2 library has:
 
@@ -21,10 +24,10 @@ by a provider token has room for a single request until one has been answered; A
 then.
 
 *What happened to each.* Every stream ends in exactly one of four ways, and :class:`Round` sorts what a read brought
-by them: *accepted* (200), *rejected* (any other answer), *refused* (REFUSED_STREAM, or above the last stream of a
+by them: *accepted* (any answer from 200 to 299), *rejected* (any other answer), *refused* (REFUSED_STREAM, or above the last stream of a
 GOAWAY: not processed, by the protocol's own promise, so safe to send again) and *reset* (anything else: nobody can
 say). When the connection dies, :meth:`RequestSender.abandon` makes the same distinction: a request whose body did not
-leave whole cannot have been processed.
+leave whole cannot have been processed. (Whether one without a body has left is not known, so it is taken to have.)
 
 Streams are numbered 1, 3, 5 …; the items given by the caller are kept by stream and handed back, never looked into.
 
@@ -69,6 +72,9 @@ DEFAULT_CONCURRENCY = 1_000
 MAX_CONCURRENCY = 4_096
 #: An answer's body is ``{"reason": …, "timestamp": …}``; what a peer sends beyond this is dropped unread.
 MAX_ANSWER = 4_096
+#: That of the answer to a request without a body is what was asked for: at most the identifiers of an app's 10,000
+#: channels. How long one is, Apple does not say; some twenty characters have been seen, and this has room for 400.
+MAX_CONTENT = 4_194_304
 #: A stream identifier has 31 bits; a connection with none left to spare is replaced.
 LAST_STREAM = 2**31 - 1
 
@@ -86,12 +92,12 @@ class Answer:
 
     :ivar status: the HTTP status.
     :ivar headers: the header fields, ``:status`` first.
-    :ivar body: at most :data:`MAX_ANSWER` octets of the body.
+    :ivar body: the body, cut off at :data:`MAX_ANSWER` or :data:`MAX_CONTENT` octets.
     """
 
     status: int
     headers: Headers
-    body: bytes
+    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
 
     @property
     def reason(self) -> str:
@@ -151,7 +157,8 @@ class Round(Generic[T]):
     What one read brought, sorted by what it means for the requests. One a read, so nothing is made per request.
 
     :ivar ready: the peer's first SETTINGS came: requests may be sent.
-    :ivar accepted: the items answered 200, each with the answer's header fields.
+    :ivar accepted: the items answered 200 without a body, each with the answer's header fields.
+    :ivar answered: the items accepted by any other answer from 200 to 299.
     :ivar rejected: the items answered otherwise.
     :ivar refused: the items that were provably not processed.
     :ivar reset: the items dropped without an answer, with the HTTP/2 error code; each may have been processed.
@@ -161,6 +168,7 @@ class Round(Generic[T]):
 
     ready: bool = False
     accepted: list[tuple[T, Headers]] = attrs.Factory(list)
+    answered: list[tuple[T, Answer]] = attrs.Factory(list)
     rejected: list[tuple[T, Answer]] = attrs.Factory(list)
     refused: list[T] = attrs.Factory(list)
     reset: list[tuple[T, int]] = attrs.Factory(list)
@@ -173,6 +181,7 @@ class _Partial:
     """An answer whose body has not ended yet."""
 
     headers: Headers
+    longest: int = MAX_ANSWER
     body: bytearray = attrs.Factory(bytearray)
 
     @property
@@ -183,10 +192,8 @@ class _Partial:
 
 def _sort(item: T, partial: _Partial, received: Round[T]) -> None:
     """Sort by the status, which is Apple's word; the body only explains it, and may be cut off."""
-    if partial.status == 200:
-        received.accepted.append((item, partial.headers))
-    else:
-        received.rejected.append((item, Answer(partial.status, partial.headers, bytes(partial.body))))
+    answer = Answer(partial.status, partial.headers, bytes(partial.body))
+    (received.answered if 200 <= answer.status <= 299 else received.rejected).append((item, answer))
 
 
 def reason_of(data: bytes) -> str:
@@ -219,7 +226,7 @@ class RequestSender(Generic[T]):
     def __init__(self, authority: bytes, *, single: bool = False) -> None:
         self._h2 = ngh2.Connection(ngh2.Role.CLIENT)
         self._h2.initiate_connection({Setting.ENABLE_PUSH: 0})
-        self._head = [(b":method", b"POST"), (b":scheme", b"https"), (b":authority", authority)]
+        self._authority = authority
         self._single = single
         self._limit = 0  # no stream before the peer's SETTINGS
         self._ready = False
@@ -228,6 +235,7 @@ class RequestSender(Generic[T]):
         # Items by stream, in the order they were sent; None once answered, until the stream is closed as well.
         self._streams: dict[int, T | None] = {}
         self._partial: dict[int, _Partial] = {}
+        self._asking: set[int] = set()  # the streams of requests without a body
         self._last_stream = 0
 
     def __len__(self) -> int:
@@ -262,18 +270,32 @@ class RequestSender(Generic[T]):
         h2 = self._h2
         return limit - len(self._streams), h2.remote_window_size - h2.queued_body_size()
 
-    def send(self, item: T, device: bytes, fields: Headers, body: bytes) -> None:
+    def head(self, method: bytes) -> Headers:
         """
-        Send one notification. Call it only where there is :meth:`room`.
+        Make what many requests begin with, so that it is made but once.
+
+        :param method: their method.
+        :returns: the pseudo-header fields before the path.
+        """
+        return ((b":method", method), (b":scheme", b"https"), (b":authority", self._authority))
+
+    def send(self, item: T, head: Headers, path: bytes, fields: Headers, body: bytes) -> None:
+        """
+        Send one request. Call it only where there is :meth:`room`.
 
         :param item: what to hand back with its outcome.
-        :param device: the device token in hexadecimal.
+        :param head: what :meth:`head` made.
+        :param path: the path, the device token in hexadecimal included.
         :param fields: the header fields after the pseudo-header fields, ``authorization`` included.
-        :param body: the payload.
+        :param body: the payload; where it is empty, the request ends with its header fields.
         """
         h2 = self._h2
-        stream = h2.send_request([*self._head, (b":path", b"/3/device/" + device), *fields])
-        h2.send_data(stream, body, end_stream=True)
+        if body:
+            stream = h2.send_request([*head, (b":path", path), *fields])
+            h2.send_data(stream, body, end_stream=True)
+        else:
+            stream = h2.send_request([*head, (b":path", path), *fields], end_stream=True)
+            self._asking.add(stream)
         self._streams[stream] = item
         self._last_stream = stream
 
@@ -311,7 +333,7 @@ class RequestSender(Generic[T]):
         :returns: what they mean.
         """
         received: Round[T] = Round()
-        streams = self._streams
+        streams, asking = self._streams, self._asking
         accepted = received.accepted
         for event in self._h2.events():
             if isinstance(event, ngh2.ResponseReceived):
@@ -323,13 +345,15 @@ class RequestSender(Generic[T]):
                         self._single = False
                         accepted.append((item, headers))
                 else:
-                    self._partial[stream] = _Partial(headers)
+                    self._partial[stream] = _Partial(headers, MAX_CONTENT if stream in asking else MAX_ANSWER)
                     if event.end_stream:
                         self._answered(stream, received)
             elif isinstance(event, ngh2.StreamClosed):
                 item = streams.pop(event.stream_id, None)
                 if item is not None:
                     self._unanswered(item, event, received)
+                if asking:
+                    asking.discard(event.stream_id)
             else:
                 self._other(event, received)
         if not self._h2.can_send_request:
@@ -411,7 +435,7 @@ class RequestSender(Generic[T]):
         if isinstance(event, ngh2.DataReceived):
             partial = self._partial.get(event.stream_id)
             if partial is not None:
-                partial.body += event.data[: MAX_ANSWER - len(partial.body)]
+                partial.body += event.data[: partial.longest - len(partial.body)]
                 if event.end_stream:
                     self._answered(event.stream_id, received)
         elif isinstance(event, ngh2.TrailersReceived):
