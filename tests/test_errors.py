@@ -66,7 +66,7 @@ class TreeTests(SynchronousTestCase):
 
 
 class CredentialRefusedTests(SynchronousTestCase):
-    """The one exception with a field."""
+    """An exception with a field."""
 
     def test_reason(self) -> None:
         """The gateway's own word is a field; the message is shown without it."""
@@ -77,6 +77,18 @@ class CredentialRefusedTests(SynchronousTestCase):
         """The reason survives pickling."""
         error = pickle.loads(pickle.dumps(errors.CredentialRefused("refused", "InvalidProviderToken")))
         self.assertEqual(error.reason, "InvalidProviderToken")
+
+
+class RequestRefusedTests(SynchronousTestCase):
+    """Another with fields."""
+
+    def test_fields(self) -> None:
+        """Status, reason and identifier are fields, and survive pickling; the message is shown without them."""
+        error = errors.RequestRefused("no such channel", 400, "ChannelNotRegistered", "8a6f", 7.0)
+        for each in (error, pickle.loads(pickle.dumps(error))):
+            self.assertEqual((each.status, each.reason), (400, "ChannelNotRegistered"))
+            self.assertEqual((each.request_id, each.retry_after), ("8a6f", 7.0))
+            self.assertEqual(str(each), "no such channel")
 
 
 class RedactTests(SynchronousTestCase):

@@ -28,6 +28,16 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(Gateway.parse("production"), Gateway.http2("api.push.apple.com", 443))
         self.assertEqual(Gateway.parse("sandbox"), Gateway.http2("api.sandbox.push.apple.com", 443))
 
+    def test_apples_management(self) -> None:
+        """Where Apple's channels are managed is known as well, whatever port notifications go to."""
+        for host, management, port in (
+            ("api.push.apple.com", "api-manage-broadcast.push.apple.com", 2196),
+            ("api.sandbox.push.apple.com", "api-manage-broadcast.sandbox.push.apple.com", 2195),
+        ):
+            found = Gateway.http2(host, 2197).management()
+            self.assertEqual((found.host, found.port), (management, port))
+        self.assertEqual(Gateway.parse("sandbox").management(), found)
+
     def test_http2(self) -> None:
         """Host and port of a server of the provider API, the port 443 where none is said."""
         self.assertEqual(Gateway.parse("http2:host=localhost:port=2197"), Gateway.http2("localhost", 2197))
@@ -110,6 +120,26 @@ class GatewayTests(SynchronousTestCase):
         self.assertEqual((gateway.feedback_host, gateway.feedback_port), ("localhost", 2196))
         gateway = Gateway.binary("localhost", feedback_host="feedback.example", feedback_port=7, proxy="proxy.example")
         self.assertEqual((gateway.feedback_host, gateway.feedback_port), ("feedback.example", 7))
+
+    def test_management(self) -> None:
+        """Elsewhere one says where channels are managed: another port, or another host, or both."""
+        for options, expected in (
+            ({"management_port": 7}, ("localhost", 7)),
+            ({"management_host": "other"}, ("other", 2196)),
+            ({"management_host": "other", "management_port": 7}, ("other", 7)),
+        ):
+            found = Gateway.http2("localhost", trust_root="PEM", **options).management()
+            self.assertEqual((found.host, found.port, found.trust_root, found.protocol), (*expected, "PEM", "http2"))
+        found = Gateway.http2("api.push.apple.com", management_host="other").management()
+        self.assertEqual((found.host, found.port), ("other", 2196))
+        self.assertRaises(InvalidGateway, Gateway.http2, "localhost", management_port=0)
+
+    def test_no_management(self) -> None:
+        """A gateway of which nobody said it has none, and so has that server itself."""
+        for gateway in (Gateway.http2("localhost"), Gateway.binary("localhost")):
+            error = self.assertRaises(InvalidGateway, gateway.management)
+            self.assertIn(str(gateway), str(error))
+        self.assertRaises(InvalidGateway, Gateway.parse("production").management().management)
 
     def test_feedback_endpoint(self) -> None:
         """Only the binary protocol has a feedback service, which takes no provider token either."""

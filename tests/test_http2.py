@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timezone
 
+import attrs
 from OpenSSL import SSL
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IHandshakeListener, IPushProducer
@@ -106,7 +107,7 @@ class Outcomes:
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs took it."""
-        self._end(delivery, "accepted")
+        self._end(delivery, body or "accepted")
 
     def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
         """APNs refused it."""
@@ -179,6 +180,55 @@ class SessionCase(SynchronousTestCase):
     def lose(self, reason: Exception | None = None) -> None:
         """The connection is gone."""
         self.session.connectionLost(Failure(reason or ConnectionDone()))
+
+
+@attrs.frozen
+class Question:
+    """A request without a body, which is for no device."""
+
+    method: bytes = b"GET"
+    path: bytes = b"/1/x"
+    body: bytes = b""
+
+    def headers(self) -> tuple[tuple[bytes, bytes], ...]:
+        """Give the header fields."""
+        return ((b"apns-channel-id", b"abc="),)
+
+
+class OtherMessageTests(SessionCase):
+    """What is no notification."""
+
+    def test_request(self) -> None:
+        """It has its own method and path, with nothing behind it; notifications before and after it have theirs."""
+        self.ready()
+        question = Delivery(self.outcomes, 2, b"", b"", Question())
+        alert = [Delivery(self.outcomes, each, b"", b"\xab", ALERT) for each in (1, 3)]
+        self.session.deliver([alert[0], question, alert[1]])
+        self.carry()
+        requests = {request.stream: request for request in self.received}  # one without a body is whole the soonest
+        found = []
+        for stream in (1, 3, 5):
+            headers = dict(requests[stream].headers)
+            found.append((headers[b":method"], headers[b":path"], requests[stream].body))
+        post = (b"POST", b"/3/device/ab", ALERT.body)
+        self.assertEqual(found, [post, (b"GET", b"/1/x", b""), post])
+        self.assertEqual(requests[3].headers[4:], ((b"apns-channel-id", b"abc="),))
+
+    def test_answer(self) -> None:
+        """Any status from 200 to 299 is a yes, and proves the session; its body reaches who asked."""
+        self.ready()
+        for number, status in enumerate((b"200", b"201", b"204")):
+            self.deliver(number, notification=Question(), device=b"")
+            self.answer(2 * number + 1, fields=[(b":status", status)], body=b"{}" if number == 0 else b"")
+        self.assertEqual(self.outcomes.ended, {0: b"{}", 1: "accepted", 2: "accepted"})
+        self.assertIn("proved", self.events.told)
+
+    def test_refusal(self) -> None:
+        """The identifier of a refusal is the request's, which has another name than a notification's."""
+        self.ready()
+        self.deliver(1, notification=Question(), device=b"")
+        self.answer(1, fields=[(b":status", b"400"), (b"apns-request-id", b"8a6f")], body=b'{"reason":"BadChannelId"}')
+        self.assertEqual(self.outcomes.ended, {1: (400, "BadChannelId", None, "8a6f")})
 
 
 class BeginningTests(SessionCase):

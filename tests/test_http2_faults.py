@@ -19,7 +19,8 @@ from txapns.client import APNSClient
 from txapns.credentials import Certificate, ProviderToken
 from txapns.notification import Notification
 from txapns.result import Batch
-from txapns.simulator.http2 import ProviderAPIServer, Verdict
+from txapns.simulator.http2 import ProviderAPIServer
+from txapns.simulator.requests import Verdict
 from txapns.testing import MemorySimulator
 from txapns.wire.requests import Request
 

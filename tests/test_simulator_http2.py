@@ -19,7 +19,7 @@ from zope.interface import implementer
 from txapns.credentials import Certificate, ProviderToken
 from txapns.simulator.authority import Authority
 from txapns.simulator.devices import Reception
-from txapns.simulator.http2 import TOKEN_CHANGE, TOKEN_LIFE, Verdict
+from txapns.simulator.requests import TOKEN_CHANGE, TOKEN_LIFE, Verdict
 from txapns.testing import MemorySimulator
 from txapns.tls import ClientContextFactory
 from txapns.wire.requests import Request
@@ -94,8 +94,10 @@ class Peer(Protocol):
             for text in ((value,) if isinstance(value, str) else value or ())
             if name != "body"
         ]
-        stream = self._h2.send_request(headers)
-        self._h2.send_data(stream, str(fields["body"]).encode(), end_stream=True)
+        body = fields.get("body")
+        stream = self._h2.send_request(headers, end_stream=body is None)
+        if body is not None:
+            self._h2.send_data(stream, str(body).encode(), end_stream=True)
         self._write()
         return stream
 
@@ -112,13 +114,15 @@ class ServerCase(SynchronousTestCase):
         self.simulator = MemorySimulator(authority=AUTHORITY, dead=[DEAD])
         self.simulator.advance(100_000)
 
-    def connect(self, certificate: Certificate | None = None, alpn: Sequence[bytes] = (b"h2",)) -> Peer:
+    def connect(
+        self, certificate: Certificate | None = None, alpn: Sequence[bytes] = (b"h2",), port: int = PORT
+    ) -> Peer:
         """Connect over TLS; without a certificate each request needs a provider token."""
         peer = Peer()
         context = ClientContextFactory("127.0.0.1", certificate, AUTHORITY.ca_pem, alpn)
         factory = ClientFactory.forProtocol(lambda: peer)
         reactor = self.simulator.reactor
-        reactor.connectTCP("127.0.0.1", PORT, TLSMemoryBIOFactory(context, True, factory, reactor))
+        reactor.connectTCP("127.0.0.1", port, TLSMemoryBIOFactory(context, True, factory, reactor))
         self.simulator.flush()
         return peer
 

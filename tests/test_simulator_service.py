@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
-from txapns import APNSClient, Certificate, Gateway, Notification, ProviderToken
+from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, ProviderToken
 from txapns.simulator import Simulator
 from txapns.simulator.faults import split
 from txapns.simulator.service import HOST, SimulatorService, read_dead
@@ -68,7 +68,9 @@ class StateTests(SynchronousTestCase):
         self.reactor = MemoryReactorClock()
         self.simulator = Simulator(self.reactor, topic="com.example.other")
         self.state = Path(self.mktemp()) / "state"
-        self.service = SimulatorService(self.reactor, self.simulator, self.state, http2=3, binary=4, feedback=5)
+        self.service = SimulatorService(
+            self.reactor, self.simulator, self.state, http2=3, binary=4, feedback=5, channels=6
+        )
 
     def test_interface(self) -> None:
         """It is a service, for any application."""
@@ -78,7 +80,7 @@ class StateTests(SynchronousTestCase):
         """Each server has the port it was given, where nobody else can reach it."""
         self.service.startService()
         listening = [(port, interface) for port, _, _, interface in self.reactor.tcpServers]
-        self.assertEqual(listening, [(3, HOST), (4, HOST), (5, HOST)])
+        self.assertEqual(listening, [(3, HOST), (4, HOST), (5, HOST), (6, HOST)])
 
     def test_description(self) -> None:
         """The file with the description has everything needed to send; the files it names are there."""
@@ -136,6 +138,7 @@ class StateTests(SynchronousTestCase):
             http2=0,
             binary=0,
             feedback=0,
+            channels=0,
             dead=[b"\xaa"],
             topic="a.b",
             delay_ms=1_500,
@@ -208,6 +211,23 @@ class LoopbackTests(TestCase):
             await client.close()
         self.assertEqual(accepted, [2, 2])
 
+    async def test_serves_channels(self) -> None:
+        """So it is for a broadcast, with either credential, and for the channel that it goes to."""
+        start = self.start()
+        trust_root = (start.state / "ca.pem").read_bytes()
+        ports = start.ports
+        gateway = Gateway.http2("localhost", ports["http2"], trust_root=trust_root, management_port=ports["channels"])
+        certificate = Certificate.from_file(start.state / "client.pem")
+        token = ProviderToken.from_file(start.state / "AuthKey.p8", str(ports["key_id"]), str(ports["team_id"]))
+        update = Notification.live_activity_update(str(ports["topic"]), {"score": 1})
+        for credential, topic in ((certificate, None), (token, str(ports["topic"]))):
+            client = APNSClient(reactor, credential, gateway, topic=topic)
+            channel = await client.channels.create()
+            self.assertIsInstance(await client.broadcast(update, channel.channel_id), Accepted)
+            await client.channels.delete(channel.channel_id)
+            self.assertEqual(await client.channels.list(), [])
+            await client.close()
+
     async def test_stops(self) -> None:
         """Stopping frees the ports and cuts the connections that are there."""
         start = self.start()
@@ -219,7 +239,7 @@ class LoopbackTests(TestCase):
         await watcher.ready
         await start.service.stopService()
         await watcher.lost
-        for port in ("http2", "binary", "feedback"):
+        for port in ("http2", "binary", "feedback", "channels"):
             with socket.socket() as probe:
                 self.assertNotEqual(probe.connect_ex((HOST, start.ports[port])), 0)
 

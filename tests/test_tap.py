@@ -44,6 +44,7 @@ class OptionsTests(SynchronousTestCase):
                 "http2": 0,
                 "binary": 0,
                 "feedback": 0,
+                "channels": 0,
                 "state": "here",
                 "dead": None,
                 "topic": "com.example.app",
@@ -63,7 +64,7 @@ class OptionsTests(SynchronousTestCase):
         ours = parse("--state", "x")
         theirs = {option.opts[0].removeprefix("--"): option for option in simulate.params}
         self.assertEqual(set(ours), set(theirs))
-        for name in ("http2", "binary", "feedback", "topic", "delay-ms", "max-concurrent-streams"):
+        for name in ("http2", "binary", "feedback", "channels", "topic", "delay-ms", "max-concurrent-streams"):
             self.assertEqual(ours[name], theirs[name].default, name)
 
     def test_all(self) -> None:
@@ -77,7 +78,8 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual([options[name] for name in ("http2", "binary", "feedback")], [1, 2, 65_535])
         self.assertEqual([options["dead"], options["topic"], options["delay-ms"]], [[b"\xaa\xbb"], "a.b", 20])
         self.assertEqual([options["max-concurrent-streams"], options["tls12"], options["no-tickets"]], [5, 1, 1])
-        options = parse("--state", "here", "--fault", "half-close", "--strict-legacy-payload")
+        options = parse("--state", "here", "--fault", "half-close", "--strict-legacy-payload", "--channels", "4")
+        self.assertEqual(options["channels"], 4)
         self.assertEqual([options["fault"], options["strict-legacy-payload"]], ["half-close", 1])
 
     def test_no_state(self) -> None:

@@ -3,6 +3,7 @@ Apple push notifications for Twisted: the HTTP/2 provider API and the enhanced b
 """
 
 from txapns.binary import EnhancedNotificationProtocol
+from txapns.channels import Channel, Channels, StoragePolicy
 from txapns.client import APNSClient, ClientStatus, Session
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import APNSError
@@ -28,6 +29,8 @@ __all__ = [
     "Action",
     "Batch",
     "Certificate",
+    "Channel",
+    "Channels",
     "ClientContextFactory",
     "ClientStatus",
     "Credential",
@@ -46,6 +49,7 @@ __all__ = [
     "Session",
     "SessionListener",
     "Status",
+    "StoragePolicy",
     "Token",
     "Tokens",
     "Uncertain",

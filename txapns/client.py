@@ -14,8 +14,10 @@ from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from txapns.batch import MeasuredSending, MeasuredSingleSending, Sending, SingleSending
+from txapns.channels import Channels, broadcast_request
 from txapns.credentials import Certificate, Credential, ProviderToken
-from txapns.errors import APNSError, ClientClosed, CredentialError
+from txapns.delivery import Delivery
+from txapns.errors import APNSError, ClientClosed, CredentialError, InvalidGateway
 from txapns.feedback import DeadToken, FeedbackReader
 from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
@@ -32,6 +34,9 @@ if TYPE_CHECKING:
     from typing_extensions import Unpack
 
 T = TypeVar("T")
+
+#: After how many seconds without use the connection for managing channels is closed, where others never are.
+CHANNELS_IDLE = 600.0
 
 
 @attrs.frozen
@@ -74,6 +79,8 @@ class APNSClient:
     :raises InvalidNotification: the topic cannot stand in a request.
     :raises ValueError: a keyword's value is out of its range.
     :raises CredentialError: the gateway's protocol has no use for this credential.
+
+    :ivar channels: the app's broadcast channels, a :class:`~txapns.Channels`.
     """
 
     def __init__(
@@ -97,6 +104,10 @@ class APNSClient:
         self._topic = None if topic is None else Notification(payload={}, topic=topic).topic
         self._pool = Pool(reactor, self.gateway, credential, Options(**options), metrics)
         self._feedback = FeedbackReader(reactor, self.gateway, credential, self._pool.options.timeout)
+        self._bundle_id = self._topic
+        if topic is None and isinstance(credential, Certificate) and credential.topics:
+            self._bundle_id = credential.topics[0]
+        self.channels = Channels(self.gateway, self._bundle_id, self._make_management_pool, self.touch)
         self._closed: Deferred[None] | None = None
         self._used = reactor.seconds()
 
@@ -157,8 +168,7 @@ class APNSClient:
         if closed is not None:
             return fail(closed)
         try:
-            kind = SingleSending if self._pool.metrics is None else MeasuredSingleSending
-            return kind(self._pool).start(self._with_topic(notification), token).addBoth(self.touch)
+            return self._single().start(self._with_topic(notification), token).addBoth(self.touch)
         except (APNSError, TypeError) as error:
             return fail(error)
 
@@ -169,6 +179,38 @@ class APNSClient:
         :returns: a ``Deferred`` that fires when there is room, or the client is closed. Those who wait take turns.
         """
         return self._pool.when_ready()
+
+    def broadcast(self, notification: Notification, channel_id: str) -> Deferred[Accepted | Rejection]:
+        """
+        Send one notification to a channel: an update or the end of a Live Activity, of 5,120 octets at the most.
+
+        Of the notification's fields, Apple requires three here, so these have values where it has none: push type
+        ``"liveactivity"``, priority 10, and expiration 0, which is a single attempt and the only one that a channel
+        takes that stores nothing. Its ``apns_id`` goes along as ``apns-request-id``; its collapse id does not.
+
+        :param notification: what to send. Its topic, without the suffix for Live Activities, is the app's bundle id;
+            where it has none, it is the client's, or that of the certificate.
+        :param channel_id: the channel's identifier.
+        :returns: a ``Deferred`` of what APNs said, with ``channel_id`` as the identifier, no token, and the
+            ``apns-request-id`` of the answer as ``apns_id``.
+        :raises InvalidChannel: (through the ``Deferred``) the channel or the app cannot be named in a request.
+        :raises InvalidGateway: (through the ``Deferred``) the gateway's protocol has no broadcasts.
+        :raises QueueFull: (through the ``Deferred``) ``max_queued`` notifications wait already.
+        :raises OutcomeUnknown: (through the ``Deferred``) it went out and no answer came: it may have been sent.
+        :raises APNSError: (through the ``Deferred``) any other: APNs was not asked, so it can be sent again safely.
+        :raises TypeError: (through the ``Deferred``) this is not a notification.
+        """
+        closed = self._refuse_if_closed()
+        if closed is not None:
+            return fail(closed)
+        try:
+            if self.gateway.protocol != "http2":
+                raise InvalidGateway(f"{self.gateway} has no broadcasts; only the HTTP/2 provider API has")
+            request = broadcast_request(_checked(notification), channel_id, self._bundle_id)
+            sending = self._single()
+            return sending.submit(Delivery(sending, channel_id, "", b"", request)).addBoth(self.touch)
+        except (APNSError, TypeError) as error:
+            return fail(error)
 
     def feedback(self) -> Deferred[list[DeadToken]]:
         """
@@ -206,7 +248,7 @@ class APNSClient:
 
     def status(self) -> ClientStatus:
         """
-        Tell how the client fares.
+        Tell how the client fares. What is asked about channels, and the connection for it, are not counted.
 
         :returns: a value that holds no secret.
         """
@@ -224,7 +266,7 @@ class APNSClient:
         if self._closed is None:
             self._closed = Deferred()
             error = ClientClosed("the client was closed before it was asked")
-            closing = DeferredList([self._pool.close(error), self._feedback.close()])
+            closing = DeferredList([self._pool.close(error), self.channels.close(error), self._feedback.close()])
             closing.addCallback(lambda _: None).chainDeferred(self._closed)
         waiting: Deferred[None] = Deferred()
         self._closed.addCallback(lambda _: waiting.callback(None))
@@ -233,7 +275,8 @@ class APNSClient:
     @property
     def last_used(self) -> float:
         """When it last had work, by the reactor's clock; now, while it has."""
-        return self._reactor.seconds() if self._pool.busy or self._feedback.busy else self._used
+        busy = self._pool.busy or self.channels.busy or self._feedback.busy
+        return self._reactor.seconds() if busy else self._used
 
     def touch(self, result: T = None) -> T:  # type: ignore[assignment]
         """
@@ -256,6 +299,17 @@ class APNSClient:
         kind = Sending if self._pool.metrics is None else MeasuredSending
         return kind(self._reactor, self._pool, triples, self._resend, deadline).start().addBoth(self.touch)
 
+    def _single(self) -> SingleSending:
+        kind = SingleSending if self._pool.metrics is None else MeasuredSingleSending
+        return kind(self._pool)
+
+    def _make_management_pool(self, management: Gateway) -> Pool:
+        """Make what asks about channels: rarely, so with one connection, which is never kept for good."""
+        options = self._pool.options
+        idle_timeout = options.idle_timeout or CHANNELS_IDLE
+        options = attrs.evolve(options, idle_timeout=idle_timeout, min_connections=0, max_connections=1)
+        return Pool(self._reactor, management, self.credential, options)
+
     def _resend(self, again: list[Unsent | Uncertain]) -> Deferred[Batch]:
         return self._send((outcome.identifier, outcome.notification, outcome.token) for outcome in again)
 
@@ -264,11 +318,16 @@ class APNSClient:
         return None if self._closed is None else ClientClosed("the client is closed")
 
     def _with_topic(self, notification: Notification) -> Notification:
-        if not isinstance(notification, Notification):
-            raise TypeError(f"this takes a Notification, not {type(notification).__name__}")
+        _checked(notification)
         if self._topic is None or notification.topic is not None:
             return notification
         return notification.with_topic(self._topic)
+
+
+def _checked(notification: Notification) -> Notification:
+    if not isinstance(notification, Notification):
+        raise TypeError(f"this takes a Notification, not {type(notification).__name__}")
+    return notification
 
 
 class Session:

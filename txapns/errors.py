@@ -8,7 +8,8 @@ Every exception the project raises or reports, in one tree.
     │   ├── InvalidToken           a device token that is not hexadecimal
     │   ├── InvalidPayload         a payload that is not JSON
     │   ├── InvalidNotification    a header field that cannot stand in a request
-    │   ├── InvalidGateway         a gateway, or a proxy, that cannot be understood
+    │   ├── InvalidChannel         a channel or an app that cannot be named in a request
+    │   ├── InvalidGateway         a gateway, or a proxy, that cannot be understood, or has not what it is asked for
     │   ├── ClientClosed           the client was closed before the notification was asked
     │   ├── QueueFull              too many single notifications wait already
     │   ├── DeadlinePassed         the batch's own deadline came before the notification was asked
@@ -21,6 +22,7 @@ Every exception the project raises or reports, in one tree.
     ├── RemoteError                the other side's word
     │   ├── WireError              it sent bytes that are not the protocol
     │   ├── CredentialRefused      it does not accept our certificate or provider token
+    │   ├── RequestRefused         it refused what was asked of it about channels
     │   ├── StreamRefused          it refused the request again and again, unprocessed
     │   ├── StreamReset            it dropped one request without an answer
     │   └── GatewayShutdown        it is closing the connection and said why
@@ -51,6 +53,7 @@ __all__ = [
     "CredentialRefused",
     "DeadlinePassed",
     "GatewayShutdown",
+    "InvalidChannel",
     "InvalidGateway",
     "InvalidNotification",
     "InvalidPayload",
@@ -61,6 +64,7 @@ __all__ = [
     "PeerNotVerified",
     "QueueFull",
     "RemoteError",
+    "RequestRefused",
     "StreamRefused",
     "StreamReset",
     "TokensFailed",
@@ -103,8 +107,14 @@ class InvalidNotification(LocalError, ValueError):
     """A header field of the notification that cannot stand in a request at all. Mend that field."""
 
 
+class InvalidChannel(LocalError, ValueError):
+    """A channel's identifier, or the bundle id of its app, is missing or cannot stand in a request. Mend the call."""
+
+
 class InvalidGateway(LocalError, ValueError):
-    """What describes a gateway, or a proxy, names no known protocol, host or port. Mend the text that describes it."""
+    """
+    A gateway or proxy that names no known protocol, host or port, or lacks the service asked for. Mend its description.
+    """
 
 
 class ClientClosed(LocalError):
@@ -180,6 +190,35 @@ class CredentialRefused(RemoteError):
     def __init__(self, message: str, reason: str = "") -> None:
         super().__init__(message, reason)
         self.reason = reason
+
+    def __str__(self) -> str:
+        """The message alone: the reason is already told in it."""
+        return str(self.args[0])
+
+
+class RequestRefused(RemoteError):
+    """
+    The gateway refused to create, read, delete or list channels. The message has its reason, and what to do about it.
+
+    :ivar status: the HTTP status; 0 if there is none.
+    :ivar reason: the gateway's own word, such as ``"ChannelNotRegistered"``.
+    :ivar request_id: the request's id at Apple, where it was told.
+    :ivar retry_after: how long the gateway is to be left alone, in seconds, where it said so.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        status: int = 0,
+        reason: str = "",
+        request_id: str | None = None,
+        retry_after: float | None = None,
+    ) -> None:
+        super().__init__(message, status, reason, request_id, retry_after)
+        self.status = status
+        self.reason = reason
+        self.request_id = request_id
+        self.retry_after = retry_after
 
     def __str__(self) -> str:
         """The message alone: the reason is already told in it."""

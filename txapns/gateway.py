@@ -4,7 +4,8 @@ Which server, which protocol, whom to trust, and how to get there: a :class:`Gat
 Apple serves the provider API in two environments; the hosts of the binary protocol were switched off on 31 March
 2021, and are left to whoever still runs a server that speaks it.
 
-Source: "Sending notification requests to APNs" (hosts, and port 2197 besides 443).
+Source: "Sending notification requests to APNs" (hosts, and port 2197 besides 443); "Sending channel management requests
+to APNs".
 """
 
 from __future__ import annotations
@@ -28,6 +29,11 @@ _HTTP2 = "http2"
 _BINARY = "binary"
 _PROTOCOLS = (_HTTP2, _BINARY)
 _APPLE = {"production": "api.push.apple.com", "sandbox": "api.sandbox.push.apple.com"}
+#: Where channels are managed, for each of these hosts. (The port of the sandbox is the lower one, indeed.)
+_MANAGEMENT = {
+    "api.push.apple.com": ("api-manage-broadcast.push.apple.com", 2196),
+    "api.sandbox.push.apple.com": ("api-manage-broadcast.sandbox.push.apple.com", 2195),
+}
 
 
 def _text(trust_root: str | bytes | None) -> str | None:
@@ -63,6 +69,9 @@ class Gateway:
     :ivar barrier: confirm batches by a deliberately invalid last notification instead.
     :ivar command: the format of notifications in the binary protocol: 0, 1 or 2.
     :ivar proxy: the proxy to go through; ``None`` for none.
+    :ivar management_host: the name or address of the server that manages broadcast channels, for the provider API;
+        ``None`` where there is none.
+    :ivar management_port: its TCP port.
     """
 
     protocol: str = attrs.field(validator=attrs.validators.in_(_PROTOCOLS))
@@ -75,6 +84,8 @@ class Gateway:
     barrier: bool = False
     command: int = attrs.field(default=2, converter=_command)
     proxy: Proxy | None = attrs.field(default=None, converter=read_proxy)
+    management_host: str | None = None
+    management_port: int | None = attrs.field(default=None, converter=attrs.converters.optional(_port))
 
     @classmethod
     def http2(
@@ -84,6 +95,8 @@ class Gateway:
         *,
         trust_root: str | bytes | None = None,
         proxy: str | Proxy | None = None,
+        management_host: str | None = None,
+        management_port: int | None = None,
     ) -> Gateway:
         """
         A server of the HTTP/2 provider API.
@@ -92,10 +105,25 @@ class Gateway:
         :param port: its TCP port.
         :param trust_root: PEM of the certificate authorities to trust; left out, the platform's.
         :param proxy: as for :class:`~txapns.APNSClient`.
+        :param management_host: the name or address of the server that manages broadcast channels. Apple's is known; for
+            another host it is ``host``, if ``management_port`` is given, and else there is none.
+        :param management_port: the TCP port of that server; left out, Apple's, and 2196 for another host.
         :returns: the gateway.
-        :raises InvalidGateway: the port is not one, or the proxy is not understood.
+        :raises InvalidGateway: a port is not one, or the proxy is not understood.
         """
-        return cls(_HTTP2, host, port, trust_root, proxy=proxy)
+        known_host, known_port = _MANAGEMENT.get(host, (None, 2196))
+        if management_port is not None:
+            known_host, known_port = known_host or host, management_port
+        management_host = management_host or known_host
+        return cls(
+            _HTTP2,
+            host,
+            port,
+            trust_root,
+            proxy=proxy,
+            management_host=management_host,
+            management_port=None if management_host is None else known_port,
+        )
 
     @classmethod
     def binary(
@@ -210,6 +238,21 @@ class Gateway:
                 f"{self} has no feedback service; over HTTP/2, batch.dead_tokens tells whose device is gone"
             )
         return self._endpoint(reactor, credential, timeout, self.feedback_host, self.feedback_port)
+
+    def management(self) -> Gateway:
+        """
+        Find the server that manages its broadcast channels.
+
+        :returns: that server, as a gateway of its own, which is the same in all other respects.
+        :raises InvalidGateway: it has none.
+        """
+        if self.management_host is None or self.management_port is None:
+            raise InvalidGateway(
+                f"{self} has no server to manage channels; Apple's have, and Gateway.http2 takes a management_port"
+            )
+        return attrs.evolve(
+            self, host=self.management_host, port=self.management_port, management_host=None, management_port=None
+        )
 
     def _endpoint(
         self, reactor: IReactorTime, credential: Credential, timeout: float, host: str, port: int

@@ -37,7 +37,7 @@ def _fault(name: str) -> str:
 class Options(usage.Options):
     """The options of ``twist apns-simulator``; those of ``txapns simulate`` are the same."""
 
-    longdesc = "Apple's push servers on loopback: the HTTP/2 provider API, the enhanced binary protocol, feedback."
+    longdesc = "Apple's push servers on loopback: HTTP/2 provider API, enhanced binary protocol, feedback, channels."
 
     optFlags: ClassVar = [[name, None, words] for name, words in FLAGS.items()]
     optParameters: ClassVar = [

@@ -41,7 +41,7 @@ __all__ = ["MemoryReactor", "MemorySimulator"]
 T = TypeVar("T")
 
 _HOST = "127.0.0.1"
-_PORTS = {"http2": 2197, "binary": 2195, "feedback": 2196}
+_PORTS = {"http2": 2197, "binary": 2195, "feedback": 2196, "channels": 2198}
 
 
 @implementer(IConnector)
@@ -182,10 +182,12 @@ class MemorySimulator(Simulator):
         Describe a server of the simulator.
 
         :param protocol: ``"http2"`` or ``"binary"``.
-        :param options: further arguments for :meth:`Gateway.binary <txapns.Gateway.binary>`.
+        :param options: further arguments for :meth:`Gateway.http2 <txapns.Gateway.http2>` or :meth:`Gateway.binary
+            <txapns.Gateway.binary>`.
         :returns: the gateway, which trusts the simulator's authority.
         """
         if protocol == "http2":
+            options.setdefault("management_port", _PORTS["channels"])
             return Gateway.http2(_HOST, _PORTS["http2"], trust_root=self.authority.ca_pem, **options)
         options.setdefault("feedback_port", _PORTS["feedback"])
         return Gateway.binary(_HOST, _PORTS["binary"], trust_root=self.authority.ca_pem, **options)

@@ -19,8 +19,8 @@ class Reception:
     """
     One notification as a server received it, and what it said.
 
-    :ivar protocol: ``"http2"`` or ``"binary"``.
-    :ivar token: the device token's octets; what stands in a malformed path is not one.
+    :ivar protocol: ``"http2"`` or ``"binary"``; ``"broadcast"`` for a broadcast over HTTP/2.
+    :ivar token: the device token's octets; what stands in a malformed path is not one, and a broadcast has none.
     :ivar payload: the payload.
     :ivar headers: the header fields of a request, repeated ones once; over the binary protocol ``identifier``,
         ``expiration`` and ``priority``, where they were sent.
@@ -71,7 +71,7 @@ class Devices:
         """
         Record a notification.
 
-        :param protocol: ``"http2"`` or ``"binary"``.
+        :param protocol: ``"http2"``, ``"binary"`` or ``"broadcast"``.
         :param token: the device token.
         :param payload: the payload.
         :param headers: what else came with it.

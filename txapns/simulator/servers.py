@@ -1,5 +1,5 @@
 """
-The three servers together, with what they share: the devices, the authority, and how they behave.
+The four servers together, with what they share: the devices, the authority, and how they behave.
 """
 
 from __future__ import annotations
@@ -10,9 +10,10 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from txapns.simulator import binary, feedback, http2
+from txapns.simulator import binary, channels, feedback, http2
 from txapns.simulator.authority import Authority
 from txapns.simulator.devices import Devices
+from txapns.simulator.requests import Fault
 
 __all__ = ["Simulator"]
 
@@ -30,7 +31,9 @@ class Simulator:
     :param keep: whether to remember each notification, in ``devices.received``; without it they are only counted.
 
     :ivar devices: the devices, and the record of what was received.
-    :ivar http2_fault: what the HTTP/2 server does wrong on connections made from now on.
+    :ivar channels: the broadcast channels; with ``enabled`` and ``limit`` they can be made to be refused.
+    :ivar http2_fault: what the server of the provider API does wrong on connections made from now on.
+    :ivar channels_fault: what the server that manages channels does wrong on connections made from now on.
     :ivar binary_fault: what the binary server does wrong on connections made from now on.
     :ivar feedback_fault: what the feedback service does wrong on connections made from now on.
     :ivar strict_legacy_payload: whether the binary server takes payloads of 256 octets at the most in commands 0 and 1.
@@ -56,7 +59,9 @@ class Simulator:
         self.delay = delay
         self.concurrency = concurrency
         self.devices = Devices(dead, clock.seconds(), keep=keep)
-        self.http2_fault: http2.Fault | None = None
+        self.channels = channels.ChannelRegistry()
+        self.http2_fault: Fault | None = None
+        self.channels_fault: Fault | None = None
         self.binary_fault: binary.Fault | None = None
         self.feedback_fault: feedback.Fault | None = None
         self.strict_legacy_payload = False
@@ -78,7 +83,7 @@ class Simulator:
         """
         Make a server.
 
-        :param protocol: ``"http2"``, ``"binary"`` or ``"feedback"``.
+        :param protocol: ``"http2"``, ``"binary"``, ``"feedback"`` or ``"channels"``.
         :param tls12: whether TLS 1.2 is the newest version it speaks.
         :param tickets: whether it gives out session tickets; without them, TLS 1.2 is the newest version, too.
         :returns: a factory for an endpoint's ``listen``, with TLS.
@@ -87,25 +92,36 @@ class Simulator:
             "http2": self._http2,
             "binary": self._binary,
             "feedback": self._feedback,
+            "channels": self._channels,
         }
+        speaks_http2 = protocol in ("http2", "channels")
         options = self.authority.server_options(
-            (b"h2",) if protocol == "http2" else (),
+            (b"h2",) if speaks_http2 else (),
             tls12=tls12,
             tickets=tickets,
-            require_certificate=protocol != "http2",
+            require_certificate=not speaks_http2,
         )
         server = _Server(builders[protocol], self.sessions if self._keep else None)
         return TLSMemoryBIOFactory(options, False, server, self._clock)
 
     def _http2(self) -> Protocol:
-        return http2.ProviderAPIServer(
+        return self._request_server(http2.ProviderAPIServer, self.http2_fault)
+
+    def _channels(self) -> Protocol:
+        return self._request_server(channels.ChannelServer, self.channels_fault)
+
+    def _request_server(
+        self, make: type[http2.ProviderAPIServer] | type[channels.ChannelServer], fault: Fault | None
+    ) -> Protocol:
+        return make(
             self._clock,
             self.authority,
             self.devices,
             self.topic,
+            channels=self.channels,
             concurrency=self.concurrency,
             delay=self.delay,
-            fault=self.http2_fault,
+            fault=fault,
             window_updates=self.window_updates,
             environment=self.environment,
         )

@@ -66,6 +66,7 @@ NUMBERS = (
     Number("http2", 0, 0, 65_535, "The port of the HTTP/2 provider API; 0 picks one."),
     Number("binary", 0, 0, 65_535, "The port of the enhanced binary protocol; 0 picks one."),
     Number("feedback", 0, 0, 65_535, "The port of the feedback service; 0 picks one."),
+    Number("channels", 0, 0, 65_535, "The port of the server that manages broadcast channels; 0 picks one."),
     Number("delay-ms", 0, 0, 3_600_000, "How long an answer takes, in milliseconds."),
     Number("max-concurrent-streams", 1_000, 1, 2**31 - 1, "How many requests a connection may have under way."),
 )
@@ -109,6 +110,7 @@ class SimulatorService(Service):
     :param http2: the port of the HTTP/2 provider API; for this and the following 0 picks a free one.
     :param binary: the port of the enhanced binary protocol.
     :param feedback: the port of the feedback service.
+    :param channels: the port of the server that manages broadcast channels.
     :param tls12: whether TLS 1.2 is the newest version it speaks.
     :param tickets: whether it gives out TLS session tickets.
     """
@@ -124,13 +126,14 @@ class SimulatorService(Service):
         http2: int = 0,
         binary: int = 0,
         feedback: int = 0,
+        channels: int = 0,
         tls12: bool = False,
         tickets: bool = True,
     ) -> None:
         self.simulator = simulator
         self._reactor = reactor
         self._state = Path(state)
-        self._numbers = {"http2": http2, "binary": binary, "feedback": feedback}
+        self._numbers = {"http2": http2, "binary": binary, "feedback": feedback, "channels": channels}
         self._tls12 = tls12
         self._tickets = tickets
         self._factories: list[TLSMemoryBIOFactory] = []
@@ -145,6 +148,7 @@ class SimulatorService(Service):
         http2: int,
         binary: int,
         feedback: int,
+        channels: int,
         dead: Iterable[bytes] | None,
         topic: str,
         delay_ms: int,
@@ -187,6 +191,7 @@ class SimulatorService(Service):
             http2=http2,
             binary=binary,
             feedback=feedback,
+            channels=channels,
             tls12=tls12,
             tickets=not no_tickets,
         )
@@ -202,7 +207,7 @@ class SimulatorService(Service):
         try:
             for protocol, number in self._numbers.items():
                 factory = self.simulator.tls_factory(protocol, tls12=self._tls12, tickets=self._tickets)
-                factory.noisy = False  # the log gets a line for all three
+                factory.noisy = False  # the log gets a line for all of them
                 port = self._reactor.listenTCP(number, factory, interface=HOST)  # type: ignore[arg-type]
                 self._ports[protocol] = port
                 self._factories.append(factory)

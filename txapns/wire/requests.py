@@ -12,8 +12,8 @@ A request is a HEADERS frame and a DATA frame, the answer a HEADERS frame and, u
 
     {"aps": {"alert": "Hello"}}
 
-Of channels one also asks by GET and DELETE, whose requests have no DATA; and besides 200 the answers to what is asked of
-them are 201 and 204, and 200 with the list that was asked for as its DATA.
+Of channels one also asks by GET and DELETE, whose requests have no DATA; and the answers to what is asked of them are
+201 and 204 as well, and 200 with the list that was asked for as its DATA.
 
 HTTP/2 itself (framing, HPACK, flow control) is libnghttp2's work, through ngh2; this module is the only one that
 knows it. What is added here is the arithmetic that sending notifications needs, which no HTTP/2 library has:
@@ -24,10 +24,11 @@ by a provider token has room for a single request until one has been answered; A
 then.
 
 *What happened to each.* Every stream ends in exactly one of four ways, and :class:`Round` sorts what a read brought
-by them: *accepted* (any answer from 200 to 299), *rejected* (any other answer), *refused* (REFUSED_STREAM, or above the last stream of a
-GOAWAY: not processed, by the protocol's own promise, so safe to send again) and *reset* (anything else: nobody can
-say). When the connection dies, :meth:`RequestSender.abandon` makes the same distinction: a request whose body did not
-leave whole cannot have been processed. (Whether one without a body has left is not known, so it is taken to have.)
+by them: *accepted* (any answer from 200 to 299), *rejected* (any other answer), *refused* (REFUSED_STREAM, or above the
+last stream of a GOAWAY: not processed, by the protocol's own promise, so safe to send again) and *reset* (anything
+else: nobody can say). When the connection dies, :meth:`RequestSender.abandon` makes the same distinction: a request
+whose body did not leave whole cannot have been processed. (Whether one without a body has left is not known, so it is
+taken to have.)
 
 Streams are numbered 1, 3, 5 …; the items given by the caller are kept by stream and handed back, never looked into.
 

@@ -1,0 +1,228 @@
+"""
+Broadcasts and the channels they go to, from Apple's side.
+
+A broadcast comes to the server of the provider API, whose part of the work is done by :func:`judge_broadcast`; channels
+are managed by a server of their own, :class:`ChannelServer`. What is looked at by both, and what a provider sends, is
+told in :mod:`txapns.simulator.requests` and :mod:`txapns.channels`. The first fault is the answer.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import secrets
+from base64 import b64decode, b64encode
+from binascii import Error as Base64Error
+from collections.abc import Callable
+from typing import Any
+
+from txapns.simulator.requests import ACCEPTED, MAX_BODY, RequestServer, Verdict
+from txapns.wire.requests import Request
+
+__all__ = ["BROADCASTS", "ChannelRegistry", "ChannelServer", "judge_broadcast"]
+
+#: What the path of a broadcast begins with; the app's bundle id follows.
+BROADCASTS = "/4/broadcasts/apps/"
+#: How many channels an app may have.
+MAX_CHANNELS = 10_000
+#: How long the identifier of a channel may be; Apple says no more than that it can be too long.
+MAX_IDENTIFIER = 128
+_PUSH_TYPE = "LiveActivity"
+_POLICY_KEY, _PUSH_TYPE_KEY = "message-storage-policy", "push-type"
+_PATH = re.compile(r"/1/apps/([^/]+)/(channels|all-channels)")
+
+
+class ChannelRegistry:
+    """
+    The channels there are.
+
+    :ivar enabled: whether broadcasts are enabled for the apps.
+    :ivar limit: how many channels an app may have.
+    """
+
+    def __init__(self) -> None:
+        self.enabled = True
+        self.limit = MAX_CHANNELS
+        self._policies: dict[str, dict[str, int]] = {}
+
+    def make(self, app: str, policy: int) -> str:
+        """
+        Make a channel.
+
+        :param app: the app's bundle id.
+        :param policy: 0 for one that stores nothing, 1 for one that stores the latest.
+        :returns: its identifier.
+        """
+        channel_id = b64encode(secrets.token_bytes(16)).decode()
+        self._policies.setdefault(app, {})[channel_id] = policy
+        return channel_id
+
+    def policy(self, app: str, channel_id: str) -> int | None:
+        """
+        Look for a channel.
+
+        :param app: the app's bundle id.
+        :param channel_id: its identifier.
+        :returns: its policy; ``None`` if there is no such channel.
+        """
+        return self._policies.get(app, {}).get(channel_id)
+
+    def delete(self, app: str, channel_id: str) -> None:
+        """
+        Delete a channel.
+
+        :param app: the app's bundle id.
+        :param channel_id: its identifier.
+        """
+        del self._policies[app][channel_id]
+
+    def of(self, app: str) -> list[str]:
+        """
+        List the channels of an app.
+
+        :param app: its bundle id.
+        :returns: their identifiers, the oldest first.
+        """
+        return list(self._policies.get(app, ()))
+
+
+def judge_broadcast(
+    request: Request, headers: dict[str, str], cover: Callable[[str], Verdict | None], channels: ChannelRegistry
+) -> Verdict | None:
+    """
+    Look at a broadcast whose form and credentials are good.
+
+    :param request: the request.
+    :param headers: its header fields.
+    :param cover: looks whether the credentials are for an app.
+    :param channels: the channels there are.
+    :returns: the answer, where there is a fault.
+    """
+    app = headers[":path"].removeprefix(BROADCASTS)
+    policy = channels.policy(app, headers.get("apns-channel-id", ""))
+    return (
+        _look_for_channel(headers)
+        or _look_at_fields(headers, policy)
+        or cover(app)
+        or (None if channels.enabled else Verdict(400, "FeatureNotEnabled"))
+        or (Verdict(400, "ChannelNotRegistered") if policy is None else None)
+        or _look_at_payload(request.body)
+    )
+
+
+def _look_for_channel(headers: dict[str, str]) -> Verdict | None:
+    channel_id = headers.get("apns-channel-id")
+    if not channel_id:
+        return Verdict(400, "MissingChannelId")
+    try:
+        b64decode(channel_id, validate=True)
+    except (Base64Error, ValueError):
+        return Verdict(400, "BadChannelId")
+    return Verdict(400, "BadChannelId") if len(channel_id) > MAX_IDENTIFIER else None
+
+
+def _look_at_fields(headers: dict[str, str], policy: int | None) -> Verdict | None:
+    push_type = headers.get("apns-push-type")
+    if push_type is None:
+        return Verdict(400, "MissingPushType")
+    if push_type.lower() != _PUSH_TYPE.lower():  # Apple's own examples spell it both ways
+        return Verdict(400, "InvalidPushType")
+    expiration = headers.get("apns-expiration", "")
+    if not (expiration.isascii() and expiration.isdigit()) or (policy == 0 and int(expiration) != 0):
+        return Verdict(400, "BadExpirationDate")
+    return None if headers.get("apns-priority") in ("1", "5", "10") else Verdict(400, "BadPriority")
+
+
+def _look_at_payload(body: bytes) -> Verdict | None:
+    if not body:
+        return Verdict(400, "PayloadEmpty")
+    if len(body) > MAX_BODY:
+        return Verdict(413, "PayloadTooLarge")
+    return Verdict(400, "PayloadEmpty") if _object(body) is None else None
+
+
+def _object(body: bytes) -> dict[str, Any] | None:
+    try:
+        content = json.loads(body.decode())  # which would take UTF-16 as well, if given octets
+    except (ValueError, RecursionError):
+        return None
+    return content if isinstance(content, dict) else None
+
+
+class ChannelServer(RequestServer):
+    """
+    One connection of a provider that manages its channels.
+
+    :param channels: the channels there are.
+    :param options: as for :class:`~txapns.simulator.requests.RequestServer`.
+    """
+
+    def __init__(self, *arguments: Any, channels: ChannelRegistry, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._channels = channels
+
+    def judge(self, request: Request, headers: dict[str, str]) -> Verdict:
+        """
+        Find the answer to a request, and do what it asks for.
+
+        :param request: the request.
+        :param headers: its header fields.
+        :returns: the answer.
+        """
+        method = headers.get(":method", "")
+        match = _PATH.fullmatch(headers.get(":path", ""))
+        app, what = match.groups() if match else ("", "")
+        operations = {
+            ("POST", "channels"): self._create,
+            ("GET", "channels"): self._read,
+            ("DELETE", "channels"): self._delete,
+            ("GET", "all-channels"): self._list,
+        }
+        operation = operations.get((method, what))
+        known = method in {method for method, _ in operations}
+        fault = self.form(request, headers) or (None if known else Verdict(405, "MethodNotAllowed"))
+        if fault is None and operation is None:
+            fault = Verdict(404, "BadPath")
+        fault = fault or self.credentials(request, headers) or self.cover(app)
+        if fault is None and not self._channels.enabled:
+            fault = Verdict(400, "FeatureNotEnabled")
+        if fault is not None or operation is None:
+            return fault or ACCEPTED
+        return operation(app, request, headers)
+
+    def _create(self, app: str, request: Request, headers: dict[str, str]) -> Verdict:
+        content = _object(request.body)
+        if content is None:
+            return Verdict(400, "BadRequestPayload" if request.body else "PayloadEmpty")
+        if not set(content) <= {_POLICY_KEY, _PUSH_TYPE_KEY}:
+            return Verdict(400, "BadRequestParams")
+        policy, push_type = content.get(_POLICY_KEY), content.get(_PUSH_TYPE_KEY)
+        if type(policy) is not int or policy not in (0, 1):
+            return Verdict(400, "MissingChannelQueueSize")
+        if push_type != _PUSH_TYPE:
+            return Verdict(400, "MissingPushType" if push_type is None else "InvalidPushType")
+        if len(self._channels.of(app)) >= self._channels.limit:
+            return Verdict(400, "CannotCreateChannelConfig")
+        return Verdict(201, fields=((b"apns-channel-id", self._channels.make(app, policy).encode()),))
+
+    def _find(self, app: str, headers: dict[str, str]) -> Verdict | None:
+        fault = _look_for_channel(headers)
+        if fault is None and self._channels.policy(app, headers["apns-channel-id"]) is None:
+            fault = Verdict(400, "ChannelNotRegistered")
+        return fault
+
+    def _read(self, app: str, request: Request, headers: dict[str, str]) -> Verdict:
+        fault = self._find(app, headers)
+        if fault is not None:
+            return fault
+        policy = self._channels.policy(app, headers["apns-channel-id"])
+        return Verdict(200, content=json.dumps({_POLICY_KEY: policy, _PUSH_TYPE_KEY: _PUSH_TYPE}).encode())
+
+    def _delete(self, app: str, request: Request, headers: dict[str, str]) -> Verdict:
+        fault = self._find(app, headers)
+        if fault is None:
+            self._channels.delete(app, headers["apns-channel-id"])
+        return fault or Verdict(204)
+
+    def _list(self, app: str, request: Request, headers: dict[str, str]) -> Verdict:
+        return Verdict(200, content=json.dumps({"channels": self._channels.of(app)}).encode())

@@ -1,0 +1,364 @@
+"""
+What Apple's two HTTP/2 servers, that of the provider API and that which manages channels, have in common: how a
+connection begins and ends, and who may ask.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import uuid
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import attrs
+import jwt
+from cryptography.x509 import Certificate as X509Certificate
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txapns.credentials import inspect_certificate
+from txapns.errors import WireError
+from txapns.simulator.authority import Authority
+from txapns.simulator.devices import Devices
+from txapns.wire.requests import Request, RequestReceiver
+
+__all__ = ["ACCEPTED", "SUFFIXES", "Fault", "RequestServer", "Verdict"]
+
+#: A provider token is good for an hour.
+TOKEN_LIFE = 3_600
+#: It may be replaced on a connection once in this time, in seconds.
+TOKEN_CHANGE = 1_200
+#: The suffix that a push type adds to the app's bundle id; an unknown type has none.
+SUFFIXES = {
+    "location": ".location-query",
+    "voip": ".voip",
+    "complication": ".complication",
+    "fileprovider": ".pushkit.fileprovider",
+    "liveactivity": ".push-type.liveactivity",
+    "pushtotalk": ".voip-ptt",
+    "widgets": ".push-type.widgets",
+    "controls": ".push-type.controls",
+}
+#: The longest body there may be: a VoIP notification's, and a broadcast's.
+MAX_BODY = 5_120
+
+
+@attrs.frozen
+class Verdict:
+    """
+    An answer.
+
+    :ivar status: the HTTP status.
+    :ivar reason: Apple's word; ``""`` with a status that says yes.
+    :ivar timestamp: with 410, since when the token is dead, in UNIX seconds.
+    :ivar fields: further header fields.
+    :ivar content: what was asked for: the body of an answer that says yes.
+    """
+
+    status: int
+    reason: str = ""
+    timestamp: float | None = None
+    fields: tuple[tuple[bytes, bytes], ...] = ()
+    content: bytes = b""
+
+    @property
+    def well(self) -> bool:
+        """Whether it says yes."""
+        return 200 <= self.status <= 299
+
+    def body(self) -> bytes:
+        """The answer's body."""
+        if self.well:
+            return self.content
+        content: dict[str, object] = {"reason": self.reason}
+        if self.timestamp is not None:
+            content["timestamp"] = int(self.timestamp * 1000)
+        return json.dumps(content).encode()
+
+
+#: The answer to what has no fault.
+ACCEPTED = Verdict(200)
+
+#: A fault to play: it may answer otherwise, or do something to the connection and return ``None`` for no answer.
+Fault = Callable[["RequestServer", Request, Verdict], "Verdict | None"]
+
+
+@implementer(IHandshakeListener, IPushProducer)
+class RequestServer(Protocol, ABC):
+    """
+    One connection of a provider.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param authority: who made the signing key.
+    :param devices: the devices and the record.
+    :param topic: the app's bundle id, and, with a suffix, its other topics.
+    :param concurrency: how many streams are allowed once the credentials are known to be good.
+    :param delay: how long an answer takes, in seconds.
+    :param fault: what to do wrong; see :data:`Fault`.
+    :param window_updates: whether received octets are given back to the provider's window at once.
+    :param environment: ``"production"`` or ``"sandbox"``: which client certificates are good here.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        authority: Authority,
+        devices: Devices,
+        topic: str,
+        *,
+        concurrency: int = 1_000,
+        delay: float = 0.0,
+        fault: Fault | None = None,
+        window_updates: bool = True,
+        environment: str = "production",
+    ) -> None:
+        self.requests: RequestReceiver
+        self._clock = clock
+        self._authority = authority
+        self._devices = devices
+        self._concurrency = concurrency
+        self._delay = delay
+        self._fault = fault
+        self._window_updates = window_updates
+        self._environment = environment
+        self._certificate: X509Certificate | None = None
+        self._topics: tuple[str, ...] = (topic,)
+        self._lost = False
+        self._paused = False
+        self._delayed: set[IDelayedCall] = set()
+        # The provider token in use, when it was issued, and when it last took another's place.
+        self._bearer: str | None = None
+        self._issued = 0.0
+        self._replaced = -math.inf
+
+    def connectionMade(self) -> None:
+        """Answers leave at once."""
+        self._devices.connections += 1
+        assert self.transport is not None
+        self.transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
+
+    def handshakeCompleted(self) -> None:
+        """
+        Announce the limit: a single stream, where a provider token has to be seen first.
+
+        Whether HTTP/2 was spoken of in the handshake does not matter: Apple's servers take it in any case, and some
+        clients rely on that. What is not HTTP/2 is found out by its first octets.
+        """
+        transport = self.transport
+        assert transport is not None
+        peer = transport.getPeerCertificate()  # type: ignore[attr-defined]
+        self._certificate = None if peer is None else peer.to_cryptography()
+        self.requests = RequestReceiver(
+            1 if self._certificate is None else self._concurrency,
+            max_body=MAX_BODY,
+            window_updates=self._window_updates,
+        )
+        if self._certificate is not None:
+            topics, environments = inspect_certificate(self._certificate)
+            self._topics = topics or self._topics
+            if self._environment not in environments:
+                self.requests.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')
+        transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        self.write()
+
+    def dataReceived(self, data: bytes) -> None:
+        """Answer what is whole."""
+        try:
+            requests = self.requests.receive(data)
+        except WireError:
+            assert self.transport is not None
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+            return
+        if requests and self._delay:
+            self._answer_later(requests)
+        else:
+            self._answer(requests)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Late answers have nowhere to go."""
+        self._lost = True
+        for call in self._delayed:
+            call.cancel()
+        self._delayed.clear()
+
+    def pauseProducing(self) -> None:
+        """The provider reads nothing: what it makes us answer is not to pile up here."""
+        self._paused = True
+
+    def resumeProducing(self) -> None:
+        """It reads again."""
+        self._paused = False
+        self.write()
+
+    def stopProducing(self) -> None:
+        """``connectionLost`` follows."""
+
+    def write(self) -> None:
+        """Send what is to be sent; to be called after doing something to ``requests``."""
+        if self._paused or self._lost:
+            return
+        assert self.transport is not None
+        data = self.requests.data_to_send()
+        if data:
+            self.transport.write(data)
+        if self.requests.closed:
+            self.close()
+
+    def close(self) -> None:
+        """Close the connection without a word, once what was written has left."""
+        assert self.transport is not None
+        self.transport.unregisterProducer()  # type: ignore[attr-defined]  # or the transport would wait for it
+        self.transport.loseConnection()
+
+    def abort(self) -> None:
+        """Cut the connection without a word."""
+        assert self.transport is not None
+        self._lost = True
+        self.transport.abortConnection()  # type: ignore[attr-defined]
+
+    def _answer_later(self, requests: list[Request]) -> None:
+        def answer() -> None:
+            self._delayed.remove(call)
+            self._answer(requests)
+
+        call = self._clock.callLater(self._delay, answer)
+        self._delayed.add(call)
+
+    def _answer(self, requests: list[Request]) -> None:
+        for request in requests:
+            if self._lost:
+                return
+            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+            verdict: Verdict | None = self.judge(request, headers)
+            assert verdict is not None
+            if self._fault is not None:
+                verdict = self._fault(self, request, verdict)
+            if verdict is not None:
+                self.respond(request, headers, verdict)
+        self.write()
+
+    # What the servers differ in.
+
+    def id_field(self, path: str) -> str:
+        """
+        Tell which header field identifies a request, and its answer.
+
+        :param path: the request's path.
+        :returns: the field's name.
+        """
+        return "apns-request-id"
+
+    @abstractmethod
+    def judge(self, request: Request, headers: dict[str, str]) -> Verdict:
+        """
+        Find the answer to a request.
+
+        :param request: the request.
+        :param headers: its header fields.
+        :returns: the answer.
+        """
+
+    def respond(self, request: Request, headers: dict[str, str], verdict: Verdict) -> None:
+        """
+        Answer one request.
+
+        :param request: the request.
+        :param headers: its header fields.
+        :param verdict: the answer.
+        """
+        name = self.id_field(headers.get(":path", ""))
+        given = headers.get(name, "")
+        answer = [(b":status", b"%d" % verdict.status)]
+        answer.append((name.encode(), (given if _is_uuid(given) else str(uuid.uuid4())).encode()))
+        body = verdict.body()
+        if body:
+            answer.append((b"content-type", b"application/json"))
+        self.requests.respond(request.stream, [*answer, *verdict.fields], body)
+
+    # What is looked at everywhere.
+
+    def form(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+        """
+        Look at the form of a request.
+
+        :param request: the request.
+        :param headers: its header fields.
+        :returns: the answer, where there is a fault.
+        """
+        if len(headers) != len(request.headers):
+            return Verdict(400, "DuplicateHeaders")
+        name = self.id_field(headers.get(":path", ""))
+        if name in headers and not _is_uuid(headers[name]):
+            return Verdict(400, "BadMessageId")
+        return None
+
+    def credentials(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+        """
+        Look whether a request comes with credentials that are good.
+
+        :param request: the request.
+        :param headers: its header fields.
+        :returns: the answer, where they are not.
+        """
+        if self._certificate is not None:
+            return None
+        scheme, _, bearer = headers.get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer" or not bearer:
+            return Verdict(403, "MissingProviderToken")
+        issued = self._issued if bearer == self._bearer else self._verify(bearer)
+        if issued is None:
+            return Verdict(403, "InvalidProviderToken")
+        if issued < self._clock.seconds() - TOKEN_LIFE:
+            return Verdict(403, "ExpiredProviderToken")
+        return None if bearer == self._bearer else self._take_up(bearer, issued)
+
+    def _verify(self, bearer: str) -> float | None:
+        """Find when a provider token was issued; ``None`` where it is not our team's, signed with our key."""
+        try:
+            token = jwt.decode_complete(
+                bearer,
+                self._authority.public_key,
+                algorithms=["ES256"],
+                # Only two of the claims count with Apple, and the time is our clock's.
+                options={"verify_iat": False, "verify_exp": False, "verify_nbf": False, "verify_aud": False},
+            )
+        except jwt.InvalidTokenError:
+            return None
+        issued = token["payload"].get("iat")
+        key_id, team_id = token["header"].get("kid"), token["payload"].get("iss")
+        ours = key_id == self._authority.key_id and team_id == self._authority.team_id
+        return issued if ours and isinstance(issued, int | float) else None
+
+    def _take_up(self, bearer: str, issued: float) -> Verdict | None:
+        """The first good provider token opens the limit; another may take its place, but not again and again."""
+        now = self._clock.seconds()
+        if self._bearer is None:
+            self.requests.limit(self._concurrency)
+        elif now - self._replaced < TOKEN_CHANGE:
+            return Verdict(429, "TooManyProviderTokenUpdates")
+        else:
+            self._replaced = now
+        self._bearer, self._issued = bearer, issued
+        return None
+
+    def cover(self, app: str) -> Verdict | None:
+        """
+        Look whether the credentials are for an app, and whether that is the name of an app at all.
+
+        :param app: the bundle id in the path of a request about channels.
+        :returns: the answer, where there is a fault.
+        """
+        ours = app in self._topics or (len(self._topics) == 1 and app.startswith(f"{self._topics[0]}."))
+        if not ours:
+            return Verdict(403, "TopicMismatch")
+        return Verdict(400, "TopicDisallowed") if app.endswith(tuple(SUFFIXES.values())) else None
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
