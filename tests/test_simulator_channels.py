@@ -92,7 +92,7 @@ class BroadcastTests(ChannelCase):
                 ({"apns-channel-id": "A" * (MAX_IDENTIFIER + 4)}, 400, "BadChannelId"),
                 ({"apns-push-type": None}, 400, "MissingPushType"),
                 ({"apns-push-type": "alert"}, 400, "InvalidPushType"),
-                ({"apns-channel-id": self.plain, "apns-expiration": "1"}, 400, "BadExpirationDate"),
+                ({":path": BROADCAST, "apns-channel-id": self.plain, "apns-expiration": "1"}, 400, "BadExpirationDate"),
                 ({"apns-channel-id": self.storing, "apns-expiration": "1.5"}, 400, "BadExpirationDate"),
                 ({"apns-expiration": None}, 400, "BadExpirationDate"),
                 ({"apns-expiration": "0", "apns-priority": "7"}, 400, "BadPriority"),
