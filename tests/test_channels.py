@@ -23,6 +23,7 @@ from txapns.errors import (
     InvalidGateway,
     InvalidNotification,
     OutcomeUnknown,
+    QueueFull,
     RequestRefused,
     WireError,
 )
@@ -264,6 +265,23 @@ class BroadcastTests(ChannelsCase):
             self.assertIsInstance(self.simulator.result(client.broadcast(update, self.plain)), Accepted)
         client = self.simulator.client(credential=self.simulator.provider_token(), topic=None)
         self.failureResultOf(client.broadcast(update, self.plain), InvalidChannel)
+
+    def test_temporary_trouble(self) -> None:
+        """What asks for patience is sent again, as a notification is."""
+        answers = [Verdict(503, "ServiceUnavailable"), Verdict(429, "TooManyRequests")]
+        self.simulator.http2_fault = lambda server, request, verdict: answers.pop() if answers else verdict
+        self.assertIsInstance(self.simulator.result(self.client.broadcast(UPDATE, self.plain)), Accepted)
+        self.assertEqual(len(self.simulator.devices.received), 3)
+
+    def test_too_many(self) -> None:
+        """Those that wait are bounded, as notifications are, and so are those that ask about channels."""
+        client = self.simulator.client(max_queued=1)
+        first = client.broadcast(UPDATE, self.plain)
+        self.failureResultOf(client.broadcast(UPDATE, self.plain), QueueFull)
+        asking = client.channels.list()
+        self.failureResultOf(client.channels.list(), QueueFull)
+        self.assertIsInstance(self.simulator.result(first), Accepted)
+        self.assertEqual(len(self.simulator.result(asking)), 2)
 
     def test_no_answer(self) -> None:
         """One that went out and got no answer is neither yes nor no."""

@@ -27,10 +27,19 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
-from txapns import __version__, cli
+from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, __version__, cli
 from txapns.simulator import Authority
 
-__all__ = ["FaultTests", "LinesTests", "MissingTests", "SendTests", "SimulateTests", "TerminalTests", "UsageTests"]
+__all__ = [
+    "ChannelsTests",
+    "FaultTests",
+    "LinesTests",
+    "MissingTests",
+    "SendTests",
+    "SimulateTests",
+    "TerminalTests",
+    "UsageTests",
+]
 
 PROJECT = Path(__file__).parent.parent
 TXAPNS = (sys.executable, "-m", "txapns.cli")
@@ -129,6 +138,32 @@ class SimulateTests(SynchronousTestCase):
         self.assertEqual(result.returncode, 2)
         self.assertIn("line 2 is not a hexadecimal token", result.stderr)
         self.assertNotIn("secret", result.stderr)
+
+
+@pytest.mark.loopback
+class ChannelsTests(TestCase):
+    """``txapns simulate --channels``."""
+
+    timeout = TIMEOUT
+
+    async def test_channels(self) -> None:
+        """A channel is made at the port that was asked for, and broadcast to at the other."""
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            port = free.getsockname()[1]
+        simulator = SimulatorProcess(Path(self.mktemp()), "--channels", str(port))
+        self.assertEqual(simulator.ready["channels"], port)
+        trust_root = (simulator.state / "ca.pem").read_bytes()
+        gateway = Gateway.http2("localhost", simulator.ready["http2"], trust_root=trust_root, management_port=port)
+        client = APNSClient(reactor, Certificate.from_file(simulator.state / "client.pem"), gateway)
+        update = Notification.live_activity_update(simulator.ready["topic"], {"score": 1})
+        try:
+            channel = await client.channels.create()
+            self.assertIsInstance(await client.broadcast(update, channel.channel_id), Accepted)
+            self.assertEqual(await client.channels.list(), [channel.channel_id])
+        finally:
+            await client.close()
+            status, counters = simulator.stop()
+        self.assertEqual((status, counters["accepted"], counters["connections"]), (0, 1, 2))
 
 
 @pytest.mark.loopback

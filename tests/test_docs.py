@@ -399,6 +399,10 @@ class MemoryPagesTests(SynchronousTestCase):
         self.assertEqual(deleted, [DORA, carol, eric])  # one for the list, the poller, the loop
         self.simulator.result(application.stopService())
 
+    def test_channels(self) -> None:
+        """docs/channels.rst is run against the simulator in memory."""
+        run_page("docs/channels.rst", self.simulator, client=self.simulator.client(topic="com.example.app"))
+
     def test_testing(self) -> None:
         """docs/testing.rst is run as it stands: it makes its own simulators."""
         run_page("docs/testing.rst", self.simulator)

@@ -39,7 +39,7 @@ class Accepted:
     APNs accepted one notification for delivery.
 
     :ivar identifier: the caller's own.
-    :ivar token: the device token, as the caller gave it.
+    :ivar token: the device token, as the caller gave it; ``""`` for a broadcast, whose identifier is its channel's.
     :ivar apns_id: the notification's id at Apple, as given or as Apple chose it; ``None`` over the binary protocol.
     :ivar unique_id: ``apns-unique-id``, the key for the delivery log of the developer console; sandbox only.
     """
@@ -56,7 +56,7 @@ class Rejection:
     APNs refused one notification. Sent again unchanged it would be refused again, unless :attr:`action` says retry.
 
     :ivar identifier: the caller's own.
-    :ivar token: the device token, as the caller gave it.
+    :ivar token: the device token, as the caller gave it; ``""`` for a broadcast, whose identifier is its channel's.
     :ivar status: the HTTP status (400 and up), or the status byte of the binary protocol.
     :ivar reason: Apple's word for it, such as ``"BadDeviceToken"``; unknown ones are passed on as they came.
     :ivar timestamp: with 410, since when the token is known to be dead (UTC); otherwise ``None``.
