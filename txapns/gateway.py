@@ -85,7 +85,7 @@ class Gateway:
     command: int = attrs.field(default=2, converter=_command)
     proxy: Proxy | None = attrs.field(default=None, converter=read_proxy)
     management_host: str | None = None
-    management_port: int | None = attrs.field(default=None, converter=attrs.converters.optional(_port))
+    management_port: int | None = attrs.field(default=None, converter=attrs.converters.optional(checked_port))
 
     @classmethod
     def http2(
