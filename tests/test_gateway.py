@@ -32,6 +32,7 @@ class ParseTests(SynchronousTestCase):
         """Where Apple's channels are managed is known as well, whatever port notifications go to."""
         for host, management, port in (
             ("api.push.apple.com", "api-manage-broadcast.push.apple.com", 2196),
+            ("api.development.push.apple.com", "api-manage-broadcast.sandbox.push.apple.com", 2195),
             ("api.sandbox.push.apple.com", "api-manage-broadcast.sandbox.push.apple.com", 2195),
         ):
             found = Gateway.http2(host, 2197).management()
@@ -130,6 +131,8 @@ class GatewayTests(SynchronousTestCase):
         ):
             found = Gateway.http2("localhost", trust_root="PEM", **options).management()
             self.assertEqual((found.host, found.port, found.trust_root, found.protocol), (*expected, "PEM", "http2"))
+        gateway = Gateway.parse("production", proxy="http://proxy.example:3128")
+        self.assertEqual(gateway.management().proxy, gateway.proxy)
         found = Gateway.http2("api.push.apple.com", management_host="other").management()
         self.assertEqual((found.host, found.port), ("other", 2196))
         self.assertRaises(InvalidGateway, Gateway.http2, "localhost", management_port=0)

@@ -113,7 +113,7 @@ def broadcast_request(notification: Notification, channel_id: str, bundle_id: st
     :returns: the request.
     :raises InvalidChannel: the identifier or the bundle id is missing, or cannot stand in a request.
     """
-    # Neither of the latter two may be left out, and for the former there is one word.
+    # Apple lets none of these three be left out.
     push_type = PushType.LIVEACTIVITY if notification.push_type is None else notification.push_type
     priority = Priority.IMMEDIATE if notification.priority is None else notification.priority
     expiration = notification.expiration or 0

@@ -33,6 +33,7 @@ _APPLE = {"production": "api.push.apple.com", "sandbox": "api.sandbox.push.apple
 _MANAGEMENT = {
     "api.push.apple.com": ("api-manage-broadcast.push.apple.com", 2196),
     "api.sandbox.push.apple.com": ("api-manage-broadcast.sandbox.push.apple.com", 2195),
+    "api.development.push.apple.com": ("api-manage-broadcast.sandbox.push.apple.com", 2195),  # an older name of it
 }
 
 

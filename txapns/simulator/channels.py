@@ -16,7 +16,7 @@ from binascii import Error as Base64Error
 from collections.abc import Callable
 from typing import Any
 
-from txapns.simulator.requests import ACCEPTED, MAX_BODY, RequestServer, Verdict
+from txapns.simulator.requests import MAX_BODY, RequestServer, Verdict
 from txapns.wire.requests import Request
 
 __all__ = ["BROADCASTS", "ChannelRegistry", "ChannelServer", "judge_broadcast"]
@@ -29,6 +29,7 @@ MAX_CHANNELS = 10_000
 MAX_IDENTIFIER = 128
 _PUSH_TYPE = "LiveActivity"
 _POLICY_KEY, _PUSH_TYPE_KEY = "message-storage-policy", "push-type"
+_METHODS = ("POST", "GET", "DELETE")
 _PATH = re.compile(r"/1/apps/([^/]+)/(channels|all-channels)")
 
 
@@ -179,15 +180,17 @@ class ChannelServer(RequestServer):
             ("GET", "all-channels"): self._list,
         }
         operation = operations.get((method, what))
-        known = method in {method for method, _ in operations}
-        fault = self.form(request, headers) or (None if known else Verdict(405, "MethodNotAllowed"))
-        if fault is None and operation is None:
-            fault = Verdict(404, "BadPath")
-        fault = fault or self.credentials(request, headers) or self.cover(app)
-        if fault is None and not self._channels.enabled:
-            fault = Verdict(400, "FeatureNotEnabled")
-        if fault is not None or operation is None:
-            return fault or ACCEPTED
+        fault = (
+            self.form(request, headers)
+            or (None if method in _METHODS else Verdict(405, "MethodNotAllowed"))
+            or (Verdict(404, "BadPath") if operation is None else None)
+            or self.credentials(request, headers)
+            or self.cover(app)
+            or (None if self._channels.enabled else Verdict(400, "FeatureNotEnabled"))
+        )
+        if fault is not None:
+            return fault
+        assert operation is not None
         return operation(app, request, headers)
 
     def _create(self, app: str, request: Request, headers: dict[str, str]) -> Verdict:
