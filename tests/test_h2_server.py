@@ -22,8 +22,7 @@ AUTHORITY = Authority()
 COUNT = 1_000
 TOKENS = {number: f"{number + 1:064x}" for number in range(COUNT)}
 #: Every tenth device is gone, each since another second.
-SINCE = {number: 1_700_000_000_000 + 1_000 * number for number in range(0, COUNT, 10)}
-DEAD = {TOKENS[number]: since for number, since in SINCE.items()}
+DEAD = {TOKENS[number]: 1_700_000_000_000 + 1_000 * number for number in range(0, COUNT, 10)}
 SHORT = Notification(alert="Grüße", badge=1, push_type="alert", priority=5, expiration=1_900_000_000)
 LONG = Notification(alert="x" * 4_000)
 
@@ -31,11 +30,11 @@ LONG = Notification(alert="x" * 4_000)
 class H2Case(TestCase):
     """A client, and a server with ``h2``, in memory."""
 
-    def serve(self, *scripts: Script, dead: Mapping[str, int] = DEAD, seed: int = 0) -> H2Server:
+    def serve(self, *scripts: Script, seed: int = 0) -> H2Server:
         """Start a server."""
         self.memory = MemorySimulator(authority=AUTHORITY)  # for its network; its servers are not asked
         reactor = self.memory.reactor
-        self.server = H2Server(reactor, scripts or (Script(),), dead=dead, seed=seed)
+        self.server = H2Server(reactor, scripts or (Script(),), dead=DEAD, seed=seed)
         options = AUTHORITY.server_options((b"h2",))
         reactor.servers = {2197: TLSMemoryBIOFactory(options, False, self.server, reactor)}
         return self.server
