@@ -20,7 +20,7 @@ from pathlib import Path
 
 import ngh2
 from twisted.internet.defer import Deferred
-from twisted.internet.task import react
+from twisted.internet.task import deferLater, react
 
 from txapns import APNSClient, Batch, Gateway, Notification, ProviderToken
 from txapns.delivery import Delivery
@@ -42,32 +42,39 @@ def left() -> dict[str, int]:
     return {kind.__name__: kinds[kind] for kind in (Delivery, Batch, ngh2.Connection)}
 
 
+async def send(client: APNSClient, first: int, size: int) -> Counter[str]:
+    """Send one batch; returns how many came to which end."""
+    tokens = (f"{number:064x}" for number in range(first, first + size))
+    batch = await client.send(Notification(payload=PAYLOAD), tokens)
+    if batch.total != size:
+        raise SystemExit(f"not all are accounted for: {batch} of {size}")
+    return Counter(accepted=batch.accepted) + Counter(type(outcome).__name__ for outcome in batch.outcomes)
+
+
 async def soak(reactor: object, state: Path, count: int, batches: int) -> None:
     """Send so many in so many batches, and print what there is after each."""
     about = json.loads((state / "simulator.json").read_text())
     token = ProviderToken.from_file(state / "AuthKey.p8", about["key_id"], about["team_id"])
     gateway = Gateway.http2("localhost", about["http2"], trust_root=(state / "ca.pem").read_bytes())
-    client = APNSClient(reactor, token, gateway, topic=about["topic"], timeout=10.0, max_connections=2)
+    client = APNSClient(reactor, token, gateway, topic=about["topic"], timeout=5.0, max_connections=2)
     total: Counter[str] = Counter()
     sizes: list[float] = []
     started = time.perf_counter()
+    size = count // batches
     for number in range(batches):
-        size = count // batches
-        tokens = (f"{number * size + place:064x}" for place in range(size))
-        batch = await client.send(Notification(payload=PAYLOAD), tokens)
-        if batch.total != size:
-            raise SystemExit(f"not all are accounted for: {batch} of {size}")
-        ends = Counter(type(outcome).__name__ for outcome in batch.outcomes)
-        total.update(ends, accepted=batch.accepted)
-        del batch
+        ends = await send(client, number * size, size)
+        total += ends
+        await deferLater(reactor, 0)  # or what told of the batch's end would still have its last deliveries in hand
         sizes.append(resident())
         print(f"{(number + 1) * size:10,}  {sizes[-1]:6.1f} MB  {dict(ends)}  left: {left()}", flush=True)
+    took = time.perf_counter() - started
     status = client.status()
     await client.close()
     half = len(sizes) // 2
     growth = max(sizes[half:]) - max(sizes[:half])
-    rate = count / (time.perf_counter() - started)
-    print(f"{dict(total)}; in flight {status.in_flight}, queued {status.queued}; {growth:+.1f} MB; {rate:,.0f}/s")
+    print(
+        f"{dict(total)}; in flight {status.in_flight}, queued {status.queued}; {growth:+.1f} MB; {count / took:,.0f}/s"
+    )
     if growth > GROWTH or status.in_flight or status.queued:
         raise SystemExit("something is left of what was sent")
 

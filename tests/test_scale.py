@@ -42,6 +42,28 @@ react(lambda reactor: Deferred.fromCoroutine(main(reactor, state, count)))
 """
 
 
+#: In how many batches of how many, with how many faults in a hundred; the whole of it is benchmarks/soak.py.
+SOAK = 6_000, 3, 2
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class SoakTests(SynchronousTestCase):
+    """A server that does wrong by chance, over real sockets."""
+
+    def test_soak(self) -> None:
+        """Each batch accounts for all, and nothing is left of it."""
+        script = Path(__file__).parent.parent / "benchmarks/soak.py"
+        command = [sys.executable, str(script), *map(str, SOAK)]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        *lines, total = done.stdout.splitlines()
+        self.assertEqual(len(lines), SOAK[1])
+        for line in lines:
+            self.assertIn("left: {'Delivery': 0, 'Batch': 0", line)
+        self.assertIn("in flight 0, queued 0", total)
+
+
 @pytest.mark.loopback
 @pytest.mark.slow
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells the peak of a process alone")

@@ -24,6 +24,7 @@ from zope.interface.verify import verifyObject
 from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, ProviderToken
 from txapns.simulator import Simulator
 from txapns.simulator.faults import split
+from txapns.simulator.mischief import Mischief
 from txapns.simulator.service import HOST, SimulatorService, read_dead
 from txapns.tls import ClientContextFactory
 
@@ -143,6 +144,7 @@ class StateTests(SynchronousTestCase):
             topic="a.b",
             delay_ms=1_500,
             max_concurrent_streams=7,
+            mischief=2,
             fault="split",
             strict_legacy_payload=True,
             tls12=True,
@@ -152,6 +154,7 @@ class StateTests(SynchronousTestCase):
         self.assertEqual((simulator.topic, simulator.delay, simulator.concurrency), ("a.b", 1.5, 7))
         self.assertEqual(list(simulator.devices.dead), [b"\xaa"])
         self.assertIs(simulator.binary_fault, split)
+        self.assertIsInstance(simulator.http2_fault, Mischief)
         self.assertTrue(simulator.strict_legacy_payload)
 
 

@@ -217,15 +217,15 @@ class ProviderAPIProtocol(GatewayProtocol):
     def _await_silence(self) -> None:
         """See to it that the server is asked for a sign of life when it has been silent for long."""
         if self._ping_interval is not None:
-            due = self._heard + self._ping_interval - self._clock.seconds()
-            self._silence = self._clock.callLater(due, self._send_ping, self._ping_interval)
+            left = max(0.0, self._heard + self._ping_interval - self._clock.seconds())
+            self._silence = self._clock.callLater(left, self._send_ping, self._heard)
 
-    def _send_ping(self, interval: float) -> None:
+    def _send_ping(self, heard: float) -> None:
         """Ask for a sign of life, unless there was one meanwhile, or the connection is about to be closed."""
         self._silence = None
         if self._closing is not None:
             return
-        if self._clock.seconds() - self._heard < interval:
+        if self._heard > heard:
             self._await_silence()
             return
         patience = min(PING_TIMEOUT, self._timeout / 2)  # what waits for it has no longer than timeout

@@ -10,6 +10,7 @@ from txapns.simulator.authority import Authority
 from txapns.simulator.channels import ChannelRegistry, ChannelServer
 from txapns.simulator.devices import Devices, Reception
 from txapns.simulator.http2 import ProviderAPIServer
+from txapns.simulator.mischief import Mischief
 from txapns.simulator.requests import RequestServer, Verdict
 from txapns.simulator.servers import Simulator
 
@@ -18,6 +19,7 @@ __all__ = [
     "ChannelRegistry",
     "ChannelServer",
     "Devices",
+    "Mischief",
     "ProviderAPIServer",
     "Reception",
     "RequestServer",

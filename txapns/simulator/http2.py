@@ -18,7 +18,7 @@ from typing import Any
 import attrs
 
 from txapns.simulator.channels import BROADCASTS, ChannelRegistry, judge_broadcast
-from txapns.simulator.requests import ACCEPTED, SUFFIXES, RequestServer, Verdict
+from txapns.simulator.requests import ACCEPTED, SUFFIXES, RequestServer, Verdict, fields_of
 from txapns.wire.requests import Request
 
 __all__ = ["ProviderAPIServer"]
@@ -63,18 +63,29 @@ class ProviderAPIServer(RequestServer):
         :param headers: its header fields.
         :param verdict: the answer.
         """
-        path = headers.get(":path", "")
-        reason = verdict.reason or None
-        if path.startswith(BROADCASTS):
-            super().respond(request, headers, verdict)
-            self._devices.note("broadcast", b"", request.body, headers, reason)
-            return
-        if verdict.well and self._environment == "sandbox":
+        broadcast = headers.get(":path", "").startswith(BROADCASTS)
+        if verdict.well and self._environment == "sandbox" and not broadcast:
             unique = (b"apns-unique-id", str(uuid.uuid4()).encode())
             verdict = attrs.evolve(verdict, fields=(*verdict.fields, unique))
         super().respond(request, headers, verdict)
-        text = path.removeprefix(_PATH)
-        self._devices.note("http2", _device(text) or text.encode(), request.body, headers, reason)
+        # Nobody says no without a word, but a proxy.
+        self._note(request, headers, None if verdict.well else verdict.reason)
+
+    def take(self, request: Request) -> None:
+        """
+        Record a notification as taken, and tell nobody.
+
+        :param request: the request.
+        """
+        self._note(request, fields_of(request), None)
+
+    def _note(self, request: Request, headers: dict[str, str], reason: str | None) -> None:
+        path = headers.get(":path", "")
+        if path.startswith(BROADCASTS):
+            self._devices.note("broadcast", b"", request.body, headers, reason)
+        else:
+            text = path.removeprefix(_PATH)
+            self._devices.note("http2", _device(text) or text.encode(), request.body, headers, reason)
 
     # What is looked at, in this order.
 

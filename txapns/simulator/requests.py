@@ -25,7 +25,7 @@ from txapns.simulator.authority import Authority
 from txapns.simulator.devices import Devices
 from txapns.wire.requests import Request, RequestReceiver
 
-__all__ = ["ACCEPTED", "SUFFIXES", "Fault", "RequestServer", "Verdict"]
+__all__ = ["ACCEPTED", "SUFFIXES", "Fault", "RequestServer", "Verdict", "fields_of"]
 
 #: A provider token is good for an hour.
 TOKEN_LIFE = 3_600
@@ -52,7 +52,7 @@ class Verdict:
     An answer.
 
     :ivar status: the HTTP status.
-    :ivar reason: Apple's word; ``""`` with a status that says yes.
+    :ivar reason: Apple's word; ``""`` with a status that says yes, or from somebody else than Apple.
     :ivar timestamp: with 410, since when the token is dead, in UNIX seconds.
     :ivar fields: further header fields.
     :ivar content: what was asked for: the body of an answer that says yes.
@@ -73,6 +73,8 @@ class Verdict:
         """The answer's body."""
         if self.well:
             return self.content
+        if not self.reason:
+            return b""
         content: dict[str, object] = {"reason": self.reason}
         if self.timestamp is not None:
             content["timestamp"] = int(self.timestamp * 1000)
@@ -84,6 +86,16 @@ ACCEPTED = Verdict(200)
 
 #: A fault to play: it may answer otherwise, or do something to the connection and return ``None`` for no answer.
 Fault = Callable[["RequestServer", Request, Verdict], "Verdict | None"]
+
+
+def fields_of(request: Request) -> dict[str, str]:
+    """
+    Give a request's header fields as text.
+
+    :param request: the request.
+    :returns: the fields by name; of repeated ones the last.
+    """
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
 
 
 @implementer(IHandshakeListener, IPushProducer)
@@ -128,6 +140,7 @@ class RequestServer(Protocol, ABC):
         self._topics: tuple[str, ...] = (topic,)
         self._lost = False
         self._paused = False
+        self._stalled = False
         self._delayed: set[IDelayedCall] = set()
         # The provider token in use, when it was issued, and when it last took another's place.
         self._bearer: str | None = None
@@ -166,6 +179,8 @@ class RequestServer(Protocol, ABC):
 
     def dataReceived(self, data: bytes) -> None:
         """Answer what is whole."""
+        if self._stalled:
+            return
         try:
             requests = self.requests.receive(data)
         except WireError:
@@ -219,6 +234,10 @@ class RequestServer(Protocol, ABC):
         self._lost = True
         self.transport.abortConnection()  # type: ignore[attr-defined]
 
+    def stall(self) -> None:
+        """Deal with nothing that comes from now on, and leave the connection open."""
+        self._stalled = True
+
     def _answer_later(self, requests: list[Request]) -> None:
         def answer() -> None:
             self._delayed.remove(call)
@@ -231,7 +250,7 @@ class RequestServer(Protocol, ABC):
         for request in requests:
             if self._lost:
                 return
-            headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+            headers = fields_of(request)
             verdict: Verdict | None = self.judge(request, headers)
             assert verdict is not None
             if self._fault is not None:
@@ -277,6 +296,13 @@ class RequestServer(Protocol, ABC):
         if body:
             answer.append((b"content-type", b"application/json"))
         self.requests.respond(request.stream, [*answer, *verdict.fields], body)
+
+    def take(self, request: Request) -> None:
+        """
+        Do what a request asks for, and tell nobody: what a fault does in the place of an answer.
+
+        :param request: the request.
+        """
 
     # What is looked at everywhere.
 

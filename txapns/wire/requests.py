@@ -568,6 +568,15 @@ class RequestReceiver:
         with suppress(*_GONE):
             self._h2.update_settings({Setting.MAX_CONCURRENT_STREAMS: concurrency})
 
+    def window(self, octets: int) -> None:
+        """
+        Announce another window for each stream (INITIAL_WINDOW_SIZE), those that are open included.
+
+        :param octets: the new window.
+        """
+        with suppress(*_GONE):
+            self._h2.update_settings({Setting.INITIAL_WINDOW_SIZE: octets})
+
     def acknowledge(self, stream: int, octets: int) -> None:
         """
         Give octets back to the peer's window.
