@@ -31,6 +31,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import attrs
@@ -173,13 +174,11 @@ class Peer:
     :ivar run: sends so many to a server.
     :ivar share: how many, as a part of what we send: the slower the fewer.
     :ivar missing: whether it is not installed.
-    :ivar language: what it is written in.
     """
 
     run: Callable[[Server, int], Figures]
     share: float
     missing: Callable[[], bool]
-    language: str
 
 
 def run_process(command: list[str], environment: dict[str, str] | None = None) -> tuple[str, float, float]:
@@ -230,25 +229,26 @@ def run_h2load(server: Server, count: int) -> Figures:
     return Figures(count, rate, cpu / count * 1e6, peak, server.accepted(count) - accepted)
 
 
-def script_peer(name: str, share: float, language: str) -> Peer:
-    """A peer with a script in ``peers/`` and an environment of its own."""
-    if language == "JavaScript":
-        command = ["node", str(HERE / f"peers/{name}_peer.js")]
-        installed = ENVIRONMENT / "node/installed"
-    else:
-        command = [str(ENVIRONMENT / name / "bin/python"), str(HERE / f"peers/{name}_peer.py")]
-        installed = ENVIRONMENT / name / "installed"
-    return Peer(lambda *given: run_script(command, *given), share, lambda: not installed.exists(), language)
+def python_peer(name: str, share: float) -> Peer:
+    """One with an environment of its own."""
+    command = [str(ENVIRONMENT / name / "bin/python"), str(HERE / f"peers/{name}_peer.py")]
+    return Peer(partial(run_script, command), share, lambda: not (ENVIRONMENT / name / "installed").exists())
+
+
+def node_peer(name: str, share: float) -> Peer:
+    """One of those in the environment for node."""
+    command = ["node", str(HERE / f"peers/{name}_peer.js")]
+    return Peer(partial(run_script, command), share, lambda: not (ENVIRONMENT / "node/installed").exists())
 
 
 OURS = [sys.executable, str(HERE / "peers/txapns_peer.py")]
 PEERS = {
-    "txapns": Peer(lambda *given: run_script(OURS, *given), 1.0, lambda: False, "Python"),
-    "h2load": Peer(run_h2load, 1.0, lambda: shutil.which("h2load") is None, "C"),
-    "node_apn": script_peer("node_apn", 0.2, "JavaScript"),
-    "apns2": script_peer("apns2", 0.2, "JavaScript"),
-    "aapns": script_peer("aapns", 0.04, "Python"),
-    "aioapns": script_peer("aioapns", 0.04, "Python"),
+    "txapns": Peer(partial(run_script, OURS), 1.0, lambda: False),
+    "h2load": Peer(run_h2load, 1.0, lambda: shutil.which("h2load") is None),
+    "node_apn": node_peer("node_apn", 0.2),
+    "apns2": node_peer("apns2", 0.2),
+    "aapns": python_peer("aapns", 0.04),
+    "aioapns": python_peer("aioapns", 0.04),
 }
 
 
@@ -328,7 +328,7 @@ def ratio(above: list[Figures], below: list[Figures], what: str) -> float:
     return statistics.median(getattr(one, what) / getattr(other, what) for one, other in pairs)
 
 
-def goals(results: dict[str, Found]) -> Iterator[tuple[str, float, bool]]:
+def goals(results: dict[str, Found], memory: list[Figures]) -> Iterator[tuple[str, float, bool]]:
     """What is wanted, what there is, and whether that is enough."""
     plain = results.get("plain", {})
     ours = plain.get("txapns", [])
@@ -343,23 +343,23 @@ def goals(results: dict[str, Found]) -> Iterator[tuple[str, float, bool]]:
         if "txapns" in results.get(name, {}):
             part = median(results[name]["txapns"], "rate") / SCENARIOS[name].limit
             yield f"rate, of what the streams allow, {name}: at least 0.9", part, part >= 0.9
+    if memory:
+        short, long = memory
+        growth = long.peak - short.peak
+        wanted = f"MB that {long.count:,} tokens take above the {short.peak:.0f} of {short.count:,}: at most 20"
+        yield wanted, growth, growth <= 20
 
 
-def measure_memory(rounds: int) -> list[Figures]:
-    """Print the peak for a short and a long batch."""
-    print("\nmemory, 118 octets, 1 connection, no delay")
-    found = []
+def measure_memory() -> list[Figures]:
+    """Find the peak for a short and a long batch."""
     with serving(SCENARIOS["plain"]) as server:
-        for count in (10_000, 1_000_000):
-            figures = [PEERS["txapns"].run(server, count) for _ in range(rounds)]
-            print(f"  {count:9,} tokens: {spread(figures, 'peak', '.1f')} MB")
-            found += figures
-    return found
+        return [PEERS["txapns"].run(server, count) for count in (10_000, 1_000_000)]
 
 
 def plot(results: dict[str, Found], path: Path) -> None:
     """Draw rate, CPU time and memory of each, a row for each scenario."""
     from matplotlib import pyplot
+    from matplotlib.ticker import NullFormatter
 
     columns = {"rate": "notifications/s", "cpu": "µs CPU each", "peak": "peak memory, MB"}
     figure, rows = pyplot.subplots(len(results), 3, figsize=(13, 2.4 * len(results)), squeeze=False)
@@ -370,6 +370,7 @@ def plot(results: dict[str, Found], path: Path) -> None:
             bars = axis.barh(names, values, color=["#d1495b" if name == "txapns" else "#66a5ad" for name in names])
             axis.bar_label(bars, fmt="{:,.0f}" if what != "cpu" else "{:,.1f}", padding=3, fontsize=8)
             axis.set(xscale="log", xlabel=label, xlim=(min(values) / 2, max(values) * 4))
+            axis.xaxis.set_minor_formatter(NullFormatter())
             axis.spines[["top", "right"]].set_visible(False)
         axes[0].set_title(SCENARIOS[name].says, loc="left", fontsize=10)
     figure.tight_layout()
@@ -400,9 +401,9 @@ def main() -> None:
     for name in given.scenario:
         results[name] = compare(SCENARIOS[name], names, given.count, given.rounds)
         show(SCENARIOS[name], results[name])
-    memory = measure_memory(given.rounds) if given.memory else []
+    memory = measure_memory() if given.memory else []
     print()
-    for wanted, there_is, held in goals(results):
+    for wanted, there_is, held in goals(results, memory):
         print(f"{wanted}: {there_is:.2f}{'' if held else ', NOT REACHED'}")
     if given.json:
         machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
