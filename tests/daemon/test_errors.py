@@ -1,0 +1,54 @@
+"""Tests for :mod:`txapns.daemon.errors`."""
+
+from __future__ import annotations
+
+import pickle
+import re
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns.daemon import errors
+
+__all__ = ["RefusalTests", "TreeTests"]
+
+
+def drawn_tree() -> dict[str, tuple[str, int | None]]:
+    """Read the tree in the module's docstring: for each exception its parent's name, and the status where one is."""
+    parents: dict[str, tuple[str, int | None]] = {}
+    path: list[str] = []
+    for line in (errors.__doc__ or "").splitlines():
+        match = re.match(r"    ((?:[│ ]   )*)(?:[├└]── )?([A-Z]\w+)(?: +(\d{3}):)?", line)
+        if match:
+            depth = len(match[1]) // 4 + ("── " in line)
+            path[depth:] = [match[2]]
+            parents[match[2]] = (path[depth - 1] if depth else "APNSError", int(match[3]) if match[3] else None)
+    return parents
+
+
+class TreeTests(SynchronousTestCase):
+    """The tree of exceptions is the one drawn at the top of the module."""
+
+    def test_the_drawing_is_true(self) -> None:
+        """The drawing names every exception under its own base class, with the status that callers see."""
+        found = {}
+        for name in errors.__all__:
+            error = getattr(errors, name)
+            is_refusal = issubclass(error, errors.GatewayRefusal) and error is not errors.GatewayRefusal
+            found[name] = (error.__bases__[0].__name__, error.status if is_refusal else None)
+        self.assertEqual(drawn_tree(), found)
+
+    def test_each_has_a_docstring_of_its_own(self) -> None:
+        """Each exception says what happened and what to do, in words of its own."""
+        docstrings = [getattr(errors, name).__doc__ for name in errors.__all__]
+        self.assertNotIn(None, docstrings)
+        self.assertEqual(len(set(docstrings)), len(docstrings))
+
+
+class RefusalTests(SynchronousTestCase):
+    """What a caller is told."""
+
+    def test_message(self) -> None:
+        """The message is shown without the delay, which is a field and survives pickling."""
+        error = pickle.loads(pickle.dumps(errors.Unavailable("the disk is full", 5.0)))
+        self.assertEqual((str(error), error.retry_after, error.status), ("the disk is full", 5.0, 503))
+        self.assertIsNone(errors.Malformed("no token").retry_after)

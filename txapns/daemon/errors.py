@@ -1,0 +1,153 @@
+"""
+Every exception of the gateway, in one tree, which is a branch of :class:`~txapns.errors.APNSError`.
+
+::
+
+    DaemonError
+    ├── ConfigurationError         the configuration cannot be used
+    ├── DatabaseError              the database cannot be used
+    │   ├── DatabaseInUse          another process has it open
+    │   ├── DatabaseExposed        others than its owner can read the file
+    │   ├── DatabaseCorrupt        the file is damaged, or no database of the gateway
+    │   └── DatabaseVersion        a newer version of the gateway wrote it
+    └── GatewayRefusal             what a caller is told instead of being accepted: nothing was stored
+        ├── Malformed              400: the request cannot be understood
+        ├── NotAuthenticated       401: nobody knows who the caller is
+        ├── NotAllowed             403: the caller may not do this
+        ├── UnknownApp             404: there is no such app
+        ├── KeyConflict            409: the idempotency key was used for another request
+        ├── TooLarge               413: more than the limits allow
+        ├── QueueFull              429: as much as the app's limit allows is waiting already
+        └── Unavailable            503: it cannot be stored now
+
+A :class:`GatewayRefusal` is for the caller and says what the caller has to do. The others are for the operator.
+Messages name files, apps and limits; never a key, a passphrase or a whole device token.
+"""
+
+from __future__ import annotations
+
+from txapns.errors import APNSError
+
+__all__ = [
+    "ConfigurationError",
+    "DaemonError",
+    "DatabaseCorrupt",
+    "DatabaseError",
+    "DatabaseExposed",
+    "DatabaseInUse",
+    "DatabaseVersion",
+    "GatewayRefusal",
+    "KeyConflict",
+    "Malformed",
+    "NotAllowed",
+    "NotAuthenticated",
+    "QueueFull",
+    "TooLarge",
+    "Unavailable",
+    "UnknownApp",
+]
+
+
+class DaemonError(APNSError):
+    """The root of the gateway's exceptions."""
+
+
+class ConfigurationError(DaemonError, ValueError):
+    """The configuration cannot be used. The message names the key, what was found and what is allowed: mend that."""
+
+
+class DatabaseError(DaemonError):
+    """The database cannot be used. The message says which file and why; nothing in the file was changed."""
+
+
+class DatabaseInUse(DatabaseError):
+    """Another process has the database open, probably another gateway. Stop that one first, or give this its own."""
+
+
+class DatabaseExposed(DatabaseError):
+    """Others than the owner can read or write the database's file, which has device tokens in it: ``chmod 600`` it."""
+
+
+class DatabaseCorrupt(DatabaseError):
+    """
+    The file is damaged, or is something else than the gateway's database.
+
+    Keep the file (and the ones beside it that end in ``-wal`` and ``-shm``), check the disk, and try
+    ``sqlite3 FILE .recover``; or move all three away and start with an empty one: what waited is lost then.
+    """
+
+
+class DatabaseVersion(DatabaseError):
+    """A newer version of the gateway wrote the database. Run that version, or restore the copy made before it."""
+
+
+class GatewayRefusal(DaemonError):
+    """
+    What a caller is told instead of being accepted. Nothing of the request was stored.
+
+    :cvar status: the HTTP status that says the same.
+    :ivar retry_after: after how many seconds the same request may be tried again; ``None`` where that is no use.
+    """
+
+    status = 400
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message, retry_after)
+        self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return str(self.args[0])
+
+
+class Malformed(GatewayRefusal, ValueError):
+    """The request cannot be understood; the message says where. Mend it."""
+
+    status = 400
+
+
+class NotAuthenticated(GatewayRefusal):
+    """The request has no key, or one that nobody knows. Give a key made by ``txapns keys add``."""
+
+    status = 401
+
+
+class NotAllowed(GatewayRefusal):
+    """The caller is known and may not do this, for example because the key is for another app."""
+
+    status = 403
+
+
+class UnknownApp(GatewayRefusal, LookupError):
+    """There is no app by this name. Look at ``txapns apps list``."""
+
+    status = 404
+
+
+class KeyConflict(GatewayRefusal):
+    """The idempotency key was used before, for another request. Choose a new key for each new request."""
+
+    status = 409
+
+
+class TooLarge(GatewayRefusal):
+    """The request has more in it than the limits allow, which the message names. Divide it."""
+
+    status = 413
+
+
+class QueueFull(GatewayRefusal):
+    """As many notifications of the app are waiting as its limit allows. Try again after ``retry_after`` seconds."""
+
+    status = 429
+
+
+class Unavailable(GatewayRefusal):
+    """
+    It cannot be stored now. Try again after ``retry_after`` seconds.
+
+    The message says why. Where it is a full disk, make room; where another process holds the database, end it (a
+    backup has to use ``sqlite3 FILE .backup``); nothing else has to be done, and the gateway need not be restarted.
+    """
+
+    status = 503
