@@ -165,7 +165,7 @@ class ISpool(Interface):
         """
         Forget a few of the notifications, idempotency keys and dead tokens that have been kept long enough.
 
-        To be called until it returns 0, with pauses; a message is forgotten whole or not at all.
+        To be called until it returns 0, with pauses.
 
         :param before: what became final before this time is forgotten.
         :param limit: about how many to look at.

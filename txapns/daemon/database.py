@@ -1,0 +1,571 @@
+"""
+The gateway's database: one SQLite file, one thread that writes, one that reads.
+
+What is to be written is gathered for a moment and goes into one transaction, with one ``fsync`` for all of it: a disk
+does a few hundred of these a second, and a transaction costs the same for one notification as for ten thousand. While
+one is being written, the next gathers. A ``Deferred`` fires when what it stands for is on the disk.
+
+::
+
+    reactor's thread                        writer's thread
+    write, write, between ──gather──►       BEGIN, all the writes, COMMIT, then what goes between
+    write, between … (waiting)    ◄──────   results
+                         ──────────►        BEGIN …
+
+Where one of the writes raises, the transaction is undone and the rest is done without it. Where the disk is full or
+another process holds the database, all of it fails with :class:`~txapns.daemon.errors.Unavailable`, nothing is stored,
+and the next transaction is tried as if nothing had been.
+
+Python's ``sqlite3`` gives up the interpreter's lock at every step of a statement, and a busy reactor gives it back
+after 5 ms. A loop over a thousand rows then takes five seconds. So whatever is done often here is one step, however
+many rows it is for: arguments come as JSON arrays, and results are aggregated into one.
+
+The file can be read by its owner only. One process has it open at a time, which a lock on a file beside it sees to; the
+lock ends with the process, however that ends. Reading with the ``sqlite3`` tool is possible all the time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import attrs
+from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.threads import deferToThreadPool
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from twisted.python.threadpool import ThreadPool
+from zope.interface import Interface, implementer
+
+from txapns.daemon.errors import (
+    DatabaseCorrupt,
+    DatabaseError,
+    DatabaseExposed,
+    DatabaseInUse,
+    DatabaseVersion,
+    Unavailable,
+)
+
+__all__ = ["Database", "IWorker", "InlineWorker", "Part", "ThreadWorker"]
+
+_log = Logger()
+
+_R = TypeVar("_R")
+_T = TypeVar("_T")
+
+# "apns" in ASCII: what tells our files from those of other programs, SQLite's and everybody else's.
+_APPLICATION = 0x61706E73
+
+# With RETURNING and MATERIALIZED.
+_SQLITE = (3, 35, 0)
+
+# What SQLite says where the fault is not with the statement, and in how many seconds it is worth another try.
+_TROUBLE = {
+    "database or disk is full": ("the disk is full", 10.0),
+    "disk I/O error": ("the disk does not take it", 10.0),
+    "database is locked": ("another process has the database locked", 2.0),
+    "database table is locked": ("another process has the database locked", 2.0),
+    "attempt to write a readonly database": ("the database may not be written to", 60.0),
+    "unable to open database file": ("the database cannot be opened", 60.0),
+    "database disk image is malformed": ("the database is damaged", 300.0),
+    "file is not a database": ("the database is damaged", 300.0),
+    "out of memory": ("there is no memory left", 10.0),
+}
+_LOCKED = _TROUBLE["database is locked"][0]
+_DAMAGED = _TROUBLE["file is not a database"][0]
+
+
+class IWorker(Interface):
+    """Somebody who does one thing after the other, in the order asked for."""
+
+    def run(function: Callable[[], _R]) -> Deferred[_R]:
+        """
+        Do something.
+
+        :param function: what to do.
+        :returns: a ``Deferred`` of what it returns.
+        """
+
+    def stop() -> None:
+        """There will be nothing more to do."""
+
+
+@implementer(IWorker)
+class ThreadWorker:
+    """
+    A thread of its own.
+
+    :param reactor: the reactor, in whose thread the results arrive.
+    :param name: the thread's name.
+    """
+
+    def __init__(self, reactor: Any, name: str) -> None:
+        self._reactor = reactor
+        self._pool = ThreadPool(1, 1, name)
+        self._pool.start()
+
+    def run(self, function: Callable[[], _R]) -> Deferred[_R]:
+        """Do it in the thread."""
+        return cast("Deferred[_R]", deferToThreadPool(self._reactor, self._pool, function))
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._pool.stop()
+
+
+@implementer(IWorker)
+class InlineWorker:
+    """Does everything at once, for programs without a running reactor and for tests."""
+
+    def run(self, function: Callable[[], _R]) -> Deferred[_R]:
+        """Do it now."""
+        return maybeDeferred(function)
+
+    def stop(self) -> None:
+        """There is nothing to end."""
+
+
+@attrs.frozen
+class Part:
+    """
+    The tables that belong to one part of the gateway.
+
+    :ivar name: the part.
+    :ivar steps: SQL scripts, each of which makes the tables of one version into those of the next; the first makes
+        them. Once released, a step is never changed: a change of the tables is another step.
+    """
+
+    name: str
+    steps: tuple[str, ...] = attrs.field(repr=False)
+
+
+@attrs.define(eq=False)
+class _Job:
+    """One thing to do, and whom to tell."""
+
+    function: Callable[[sqlite3.Connection, list[Any]], Sequence[Any]]
+    item: Any
+    size: int
+    committed: Callable[[list[Any]], None] | None
+    done: Deferred[Any] = attrs.Factory(Deferred)
+    result: Any = None
+
+
+class Database:
+    """
+    An SQLite file.
+
+    :param path: the file. It is made, with mode 0600, where there is none.
+    :param clock: the reactor, or a ``Clock``.
+    :param workers: makes a worker, given a name; left out, threads of the reactor.
+    :param gather: for how many seconds writes are gathered when none are under way.
+    :param capacity: how many octets of what is to be written may wait.
+    :param patience: how many seconds to wait for another process that has the database locked.
+
+    :ivar path: the file.
+    :ivar trouble: why the last transaction could not be done, for a person; empty if it could.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        clock: IReactorTime,
+        workers: Callable[[str], IWorker] | None = None,
+        gather: float = 0.002,
+        capacity: int = 64 * 2**20,
+        patience: float = 1.0,
+    ) -> None:
+        self.path = Path(path)
+        self.trouble = ""
+        self.clock = clock
+        self._workers = workers or (lambda name: ThreadWorker(clock, name))
+        self._gather = gather
+        self._capacity = capacity
+        self._patience = patience
+        self._file = _File(self.path)
+        self._writer: IWorker | None = None
+        self._reader: IWorker | None = None
+        self._open = False
+        self._jobs: list[_Job] = []
+        self._between: list[_Job] = []
+        self._waiting = 0  # octets, those under way among them
+        self._busy = False
+        self._soon: IDelayedCall | None = None
+        self._idle: list[Deferred[None]] = []
+
+    def start(self) -> Deferred[None]:
+        """
+        Open the file, or make it.
+
+        :returns: a ``Deferred`` that fires when it can be used.
+        :raises DatabaseError: it cannot; nobody has it open then.
+        """
+        writer, reader = self._writer, self._reader = self._workers("txapns-writer"), self._workers("txapns-reader")
+
+        def opened(connections: tuple[sqlite3.Connection, sqlite3.Connection]) -> None:
+            self._writing, self._reading = connections
+            self._open = True
+
+        def failed(failure: Failure) -> Failure:
+            writer.stop()
+            reader.stop()
+            return failure
+
+        return writer.run(lambda: self._file.open(self._patience)).addCallbacks(opened, failed)
+
+    def stop(self) -> Deferred[None]:
+        """
+        Do what was asked for so far, and close the file.
+
+        :returns: a ``Deferred`` that fires when it is closed.
+        """
+        self._open = False
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        self._flush()
+        return idle.addCallback(lambda _: self._close())
+
+    def _close(self) -> Deferred[None]:
+        writer, reader = self._writer, self._reader
+        if writer is None or reader is None or not self._file.is_open:
+            return maybeDeferred(lambda: None)
+        self._writer = self._reader = None
+
+        def closed(result: object) -> None:
+            writer.stop()
+            reader.stop()
+
+        return (
+            reader.run(self._reading.close)
+            .addBoth(lambda _: writer.run(lambda: self._file.close(self._writing)))
+            .addBoth(closed)
+        )
+
+    # What can be asked for.
+
+    def prepare(self, part: Part) -> Deferred[None]:
+        """
+        Make the tables of a part, or bring them up to date.
+
+        :param part: the part.
+        :returns: a ``Deferred`` that fires when they are there.
+        :raises DatabaseVersion: they are of a version that this program does not know.
+        """
+        return self.write(lambda connection: _prepare(connection, part, self.path))
+
+    def write(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
+        """
+        Do something in a transaction, together with what else is to be done.
+
+        :param function: what to do, in the writer's thread. Where it or something else raises, it may be called again,
+            after what it did was undone; so it changes nothing but the database.
+        :returns: a ``Deferred`` of what it returns; it fires when that is on the disk.
+        :raises Unavailable: it cannot be stored now; nothing was.
+        """
+        return self.write_together(lambda connection, items: [function(connection)], None)
+
+    def write_together(
+        self,
+        function: Callable[[sqlite3.Connection, list[_T]], Sequence[_R | Exception]],
+        item: _T,
+        size: int = 0,
+        committed: Callable[[list[_T]], None] | None = None,
+    ) -> Deferred[_R]:
+        """
+        Do something in a transaction, once for all the items that are waiting for the same function.
+
+        :param function: what to do, as for :meth:`write`. It is called with the items, and returns what came of each;
+            an exception among that is for the one item.
+        :param item: the item.
+        :param size: how many octets it has; nothing where it has to be done even if very much is waiting.
+        :param committed: called in the writer's thread, before anything else is done there, with the items that are
+            on the disk. It does not raise.
+        :returns: a ``Deferred`` of what came of the item; it fires when that is on the disk.
+        :raises Unavailable: it cannot be stored now; nothing was.
+        """
+        if size and self._waiting + size > self._capacity:
+            return fail(Unavailable("more is waiting to be stored than there is room for", 1.0))
+        return self._submit(_Job(function, item, size, committed), self._jobs)
+
+    def between(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
+        """
+        Read, in the writer's thread, between two transactions.
+
+        :param function: what to do. It sees all that was asked to be written before, and nothing that is not on the
+            disk.
+        :returns: a ``Deferred`` of what it returns.
+        :raises Unavailable: the database cannot be read now.
+        """
+        return self._submit(_Job(lambda connection, items: [function(connection)], None, 0, None), self._between)
+
+    def read(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
+        """
+        Read, in the reader's thread, while others write.
+
+        :param function: what to do. It sees all that was on the disk when it was called.
+        :returns: a ``Deferred`` of what it returns.
+        :raises Unavailable: the database cannot be read now.
+        """
+        if not self._open or self._reader is None:
+            return fail(_closed())
+        return self._reader.run(lambda: function(self._reading)).addErrback(_explained)
+
+    # The reactor's side.
+
+    def _submit(self, job: _Job, jobs: list[_Job]) -> Deferred[Any]:
+        if not self._open:
+            return fail(_closed())
+        self._waiting += job.size
+        jobs.append(job)
+        if not self._busy and self._soon is None:
+            self._soon = self.clock.callLater(self._gather, self._flush)
+        return job.done
+
+    def _flush(self) -> None:
+        """Hand over what was gathered, unless something is under way: then it is done after that."""
+        if self._soon is not None and self._soon.active():
+            self._soon.cancel()
+        self._soon = None
+        if self._busy:
+            return
+        jobs, between = self._jobs, self._between
+        if self._writer is None or not (jobs or between):
+            idle, self._idle = self._idle, []
+            for each in idle:
+                each.callback(None)
+            return
+        self._jobs, self._between = [], []
+        self._busy = True
+        self._writer.run(lambda: self._work(jobs, between)).addBoth(self._done, jobs + between)
+
+    def _done(self, result: str | Failure, jobs: list[_Job]) -> None:
+        if isinstance(result, Failure):  # nobody knows how far it came
+            for job in jobs:
+                job.result = result
+            result = result.getErrorMessage()
+        self._tell(result)
+        for job in jobs:
+            self._waiting -= job.size
+            if isinstance(job.result, Exception | Failure):
+                job.done.errback(job.result)
+            else:
+                job.done.callback(job.result)
+        self._busy = False
+        if self._idle:
+            self._flush()
+        elif self._jobs or self._between:
+            self._soon = self.clock.callLater(0, self._flush)
+
+    def _tell(self, trouble: str) -> None:
+        """Log when it begins and when it is over, and not at each transaction between."""
+        if trouble and trouble != self.trouble:
+            _log.error("Nothing can be stored in {path}: {trouble}", path=str(self.path), trouble=trouble)
+        elif self.trouble and not trouble:
+            _log.info("{path} can be used again", path=str(self.path))
+        self.trouble = trouble
+
+    # The writer's side.
+
+    def _work(self, jobs: list[_Job], between: list[_Job]) -> str:
+        """
+        Do a transaction, and what comes after it.
+
+        :returns: why it could not be done; nothing if it could.
+        """
+        groups: dict[Callable[..., object], list[_Job]] = {}
+        for job in jobs:
+            groups.setdefault(job.function, []).append(job)
+        trouble = self._perform(list(groups.values())) if groups else ""
+        for job in between:
+            try:
+                [job.result] = job.function(self._writing, [None])
+            except Exception:
+                job.result = _explained(Failure())
+        return trouble if jobs else self.trouble
+
+    def _perform(self, groups: list[list[_Job]]) -> str:
+        """Do the writes in one transaction; where that does not go, in several, to find out which of them it is."""
+        try:
+            self._commit(groups)
+        except Exception as error:
+            if self._writing.in_transaction:
+                self._writing.rollback()
+            failure = _explained(Failure())
+            smaller = _divided(groups, failure)
+            if smaller:
+                return max([self._perform(each) for each in smaller])
+            for job in (job for group in groups for job in group):
+                job.result = failure
+            return str(failure.value) if failure.value is not error else ""
+        for group in groups:
+            committed = group[0].committed
+            if committed is not None:
+                committed([job.item for job in group if not isinstance(job.result, Exception)])
+        return ""
+
+    def _commit(self, groups: list[list[_Job]]) -> None:
+        self._writing.execute("BEGIN IMMEDIATE")
+        for group in groups:
+            results = group[0].function(self._writing, [job.item for job in group])
+            for job, result in zip(group, results, strict=True):
+                job.result = result
+        self._writing.execute("COMMIT")
+
+
+def _divided(groups: list[list[_Job]], failure: Failure) -> list[list[list[_Job]]]:
+    """Divide a transaction into smaller ones, as far as there is hope for some of them."""
+    if failure.getErrorMessage() == _LOCKED:
+        return []  # each would wait as long
+    if len(groups) > 1:
+        return [[group] for group in groups]  # the disk may have room for the outcomes, if not for what is new
+    if len(groups[0]) > 1 and not failure.check(Unavailable):
+        return [[[job]] for job in groups[0]]
+    return []
+
+
+def _closed() -> Unavailable:
+    return Unavailable("the gateway is shutting down", 10.0)
+
+
+def _trouble(error: BaseException | None) -> tuple[str, float] | None:
+    """Tell what SQLite's exception means, and when to try again; ``None`` where it is about the statement."""
+    return _TROUBLE.get(str(error)) if isinstance(error, sqlite3.DatabaseError) else None
+
+
+def _explained(failure: Failure) -> Failure:
+    trouble = _trouble(failure.value)
+    return failure if trouble is None else Failure(Unavailable(*trouble))
+
+
+def _prepare(connection: sqlite3.Connection, part: Part, path: Path) -> None:
+    [(version,)] = connection.execute("SELECT coalesce(max(version), 0) FROM part WHERE name = ?", [part.name])
+    if version > len(part.steps):
+        raise DatabaseVersion(
+            f"{path} has version {version} of its part {part.name}; this program knows those up to {len(part.steps)}"
+        )
+    for script in part.steps[version:]:
+        for statement in script.split(";\n"):  # executescript would end the transaction
+            connection.execute(statement)
+    connection.execute("INSERT OR REPLACE INTO part VALUES (?, ?)", [part.name, len(part.steps)])
+
+
+class _File:
+    """
+    The file, its mode, and the lock beside it.
+
+    :param path: the file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock: int | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether we have it."""
+        return self._lock is not None
+
+    def open(self, patience: float) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+        """
+        Open it twice, for writing and for reading.
+
+        :param patience: how many seconds to wait for another process that has it locked.
+        :raises DatabaseError: it cannot be used.
+        """
+        if sqlite3.sqlite_version_info < _SQLITE:
+            raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
+        try:
+            self._take_lock()
+            self._check_mode()
+            writing = self._connect(patience)
+            self._recognize(writing)
+            reading = self._connect(patience)
+            reading.execute("PRAGMA query_only = ON")
+        except Exception as error:
+            self._give_back_lock()
+            if isinstance(error, OSError):
+                raise DatabaseError(f"{self._path}: {error.strerror}") from error
+            if isinstance(error, sqlite3.Error):
+                raise self._in_words(error) from error
+            raise
+        return writing, reading
+
+    def close(self, connection: sqlite3.Connection) -> None:
+        """
+        Close it.
+
+        :param connection: the last connection to it.
+        """
+        try:
+            connection.close()
+        finally:
+            self._give_back_lock()
+
+    def _take_lock(self) -> None:
+        # Not on the file itself: to close any descriptor of it would end the locks that SQLite has on it.
+        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            raise DatabaseInUse(f"{self._path} is in use by another process") from None
+        self._lock = lock
+
+    def _give_back_lock(self) -> None:
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+    def _check_mode(self) -> None:
+        """Refuse what others can read, and do not mend it: the operator has to know that they could."""
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            pass
+        else:
+            directory = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            os.fsync(directory)  # or a power cut might take the file away with all that is in it
+            os.close(directory)
+        for suffix in ("", "-wal", "-shm"):
+            path = Path(f"{self._path}{suffix}")
+            if not path.exists():
+                continue
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode):
+                raise DatabaseError(f"{path} is no file")
+            if mode & 0o077:
+                raise DatabaseExposed(
+                    f"{path} has mode {stat.S_IMODE(mode):04o}, which lets others in: chmod 600 {path}"
+                )
+
+    def _connect(self, patience: float) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=patience, isolation_level=None, check_same_thread=False)
+        connection.execute("PRAGMA journal_mode = WAL")
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 KiB
+        connection.execute("PRAGMA journal_size_limit = 67108864")
+        connection.execute("PRAGMA temp_store = MEMORY")
+        return connection
+
+    def _recognize(self, connection: sqlite3.Connection) -> None:
+        [(application,)] = connection.execute("PRAGMA application_id")
+        [(tables,)] = connection.execute("SELECT count(*) FROM sqlite_schema")
+        if application != _APPLICATION:
+            if tables:
+                raise DatabaseCorrupt(f"{self._path} is the database of another program")
+            connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+        connection.execute("CREATE TABLE IF NOT EXISTS part (name TEXT PRIMARY KEY, version INTEGER NOT NULL)")
+
+    def _in_words(self, error: sqlite3.Error) -> DatabaseError:
+        trouble = _trouble(error)
+        if trouble is None or trouble[0] == _DAMAGED:
+            return DatabaseCorrupt(f"{self._path} is damaged, or no database: {error}")
+        if trouble[0] == _LOCKED:
+            return DatabaseInUse(f"{self._path} is locked by another process")
+        return DatabaseError(f"{self._path}: {trouble[0]}")
