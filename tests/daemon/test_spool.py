@@ -20,7 +20,8 @@ __all__ = ["ModelTests", "SQLiteSpoolMachine", "SQLiteSpoolTests", "SQLiteWorld"
 class SQLiteWorld:
     """A spool in a file, without threads."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, **options: float) -> None:
+        self.options = options
         self.clock = Clock()
         self.clock.rightNow = START
         self.path = path
@@ -28,7 +29,7 @@ class SQLiteWorld:
 
     def start(self) -> None:
         """Open it."""
-        self.database = Database(self.path, self.clock, lambda name: InlineWorker())
+        self.database = Database(self.path, self.clock, lambda name: InlineWorker(), **self.options)
         self.spool, self.log = SQLiteSpool(self.database), SQLiteFeedbackLog(self.database)
         for each in (self.database, self.log, self.spool):
             result(self.clock, each.start())

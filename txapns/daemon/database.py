@@ -256,8 +256,14 @@ class Database:
         :param part: the part.
         :returns: a ``Deferred`` that fires when they are there.
         :raises DatabaseVersion: they are of a version that this program does not know.
+        :raises DatabaseError: the database cannot be written to.
         """
-        return self.write(lambda connection: _prepare(connection, part, self.path))
+
+        def failed(failure: Failure) -> None:
+            failure.trap(Unavailable)
+            raise DatabaseError(f"{self.path}: {failure.getErrorMessage()}")
+
+        return self.write(lambda connection: _prepare(connection, part, self.path)).addErrback(failed)
 
     def write(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         """
@@ -449,6 +455,8 @@ def _prepare(connection: sqlite3.Connection, part: Part, path: Path) -> None:
         raise DatabaseVersion(
             f"{path} has version {version} of its part {part.name}; this program knows those up to {len(part.steps)}"
         )
+    if version == len(part.steps):
+        return
     for script in part.steps[version:]:
         for statement in script.split(";\n"):  # executescript would end the transaction
             connection.execute(statement)
