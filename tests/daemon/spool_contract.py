@@ -7,6 +7,7 @@ make it. Time is a ``Clock`` and starts at :data:`START`.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -602,6 +603,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.world = self.make_world()
         self.world.clock.rightNow = START
         self.all: list[_Notification] = []
+        self.order = itertools.count()
 
     def teardown(self) -> None:
         """Stop it."""
@@ -646,7 +648,7 @@ class SpoolMachine(RuleBasedStateMachine):
         sent = message(self.world, count, app)
         self.do("accept", [sent])
         for apns_id in sent.apns_ids:
-            self.all.append(_Notification(apns_id, app, len(self.all), self.now))
+            self.all.append(_Notification(apns_id, app, next(self.order), self.now))
 
     @rule(app=APPS, count=COUNTS, seconds=SECONDS)
     def lease(self, app: str, count: int, seconds: int) -> None:

@@ -16,6 +16,7 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 from zope.interface.verify import verifyObject
@@ -37,6 +38,7 @@ __all__ = [
     "DatabaseTests",
     "FileTests",
     "LockedTests",
+    "LoggedTests",
     "NoRoomTests",
     "PartTests",
     "SeparateProcessTests",
@@ -140,7 +142,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(self.result(database.between(words)), ["hello"])
 
     def test_gathered(self) -> None:
-        """What comes within a moment is one transaction, and a reading between transactions comes after it."""
+        """What comes within a moment is one transaction; a reading between transactions need not wait for it."""
         database = self.open(gather=0.005)
         found = self.transactions(database)
         reading = database.between(words)
@@ -150,7 +152,9 @@ class DatabaseTests(SynchronousTestCase):
         self.clock.advance(0.0002)
         self.assertEqual(found, ["BEGIN IMMEDIATE", "COMMIT"])
         self.assertEqual([self.successResultOf(each) for each in writing], ["A", "B", "C"])
-        self.assertEqual(self.successResultOf(reading), ["a", "b", "c"])
+        self.assertEqual(
+            (self.successResultOf(reading), self.successResultOf(database.between(words))), ([], ["a", "b", "c"])
+        )
 
     def test_together(self) -> None:
         """One call of a function is for all items that wait for it; what one of them came to is for it alone."""
@@ -227,12 +231,21 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual([self.result(each) for each in [*waiting, must]], ["3 a", "3 b", "3 d"])
         self.assertEqual(self.result(database.write_together(add_all, "e", 10)), "1 e")
 
+    def test_large(self) -> None:
+        """Very much is divided among transactions, so that what has no size need not wait for all of it."""
+        database = self.open()
+        found = self.transactions(database)
+        large = [database.write_together(add_all, word, 2**20) for word in "abcd"]
+        small = [database.write_together(add_all, word) for word in "ef"]
+        self.assertEqual([self.result(each) for each in [*large, *small]], ["5 a", "5 b", "5 c", "1 d", "5 e", "5 f"])
+        self.assertEqual(found, ["BEGIN IMMEDIATE", "COMMIT"] * 2)
+
     def test_stop(self) -> None:
         """All that was asked for is done before it closes; nothing is afterwards, and to stop again is no harm."""
         database = self.open()
         first, reading = database.write(add("a")), database.between(words)
         both = [database.stop(), database.stop()]
-        self.assertEqual((self.successResultOf(first), self.successResultOf(reading)), ("A", ["a"]))
+        self.assertEqual((self.successResultOf(first), self.successResultOf(reading)), ("A", []))
         for each in both:
             self.successResultOf(each)
         for refused in (database.write(add("b")), database.read(words), database.between(words)):
@@ -248,6 +261,7 @@ class DatabaseTests(SynchronousTestCase):
         cancelled = database.write(add("a"))
         cancelled.cancel()
         self.failureResultOf(cancelled)
+        self.clock.advance(1)
         self.assertEqual(self.result(database.between(words)), ["a"])
 
     def test_callbacks_that_write(self) -> None:
@@ -337,7 +351,7 @@ class FileTests(SynchronousTestCase):
         """The second to open it is told; when the first is done, it can."""
         path = self.mktemp()
         first = self.open(path)
-        self.refused(path, DatabaseInUse, "in use by another process")
+        self.refused(path, DatabaseInUse, f"in use by another process, number {os.getpid()}")
         result(self.clock, first.stop())
         self.open(path)
 
@@ -449,6 +463,54 @@ class NoRoomTests(SynchronousTestCase):
         self.do(self.world.spool.accept([message(self.world, 3000, "news")]))
         self.assertEqual(len(self.do(self.world.spool.lease("news", 5000, START + 60))), 3000)
 
+    def test_nearly_full(self) -> None:
+        """The last room on the disk is kept for the outcomes of what was accepted."""
+        leased = self.do(self.world.spool.lease("chess", 10, START + 60))
+        self.world.options = {"reserve": 2**80}
+        self.world.restart()
+        for _ in range(2):
+            error = self.assertRaises(Unavailable, self.do, self.world.spool.accept([message(self.world)]))
+        self.assertEqual((str(error), error.retry_after), ("the disk is nearly full", 10.0))
+        self.assertEqual(self.world.database.trouble, str(error))
+        self.do(self.world.spool.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased]))
+        self.assertEqual((self.world.spool.depth("chess"), self.world.database.trouble), (90, str(error)))
+        self.world.options = {}
+        self.world.restart()
+        self.do(self.world.spool.accept([message(self.world)]))
+        self.assertEqual(self.world.database.trouble, "")
+
+
+class LoggedTests(SynchronousTestCase):
+    """What the operator reads."""
+
+    def test_once(self) -> None:
+        """Trouble is logged when it begins and when it is over, however often it is met between."""
+        world = SQLiteWorld(Path(self.mktemp()), patience=0.01)
+        self.addCleanup(world.stop)
+        other = sqlite3.connect(world.path, isolation_level=None)
+        self.addCleanup(other.close)
+        seen: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            if event["log_namespace"].startswith("txapns.daemon"):
+                seen.append(f"{event['log_level'].name}: {formatEvent(event)}")
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        for command in ("BEGIN IMMEDIATE", "COMMIT"):
+            other.execute(command)
+            for _ in range(3):
+                deferred = world.spool.accept([message(world)])
+                deferred.addErrback(lambda failure: failure.trap(Unavailable))
+                result(world.clock, deferred)
+        self.assertEqual(
+            seen,
+            [
+                f"error: Nothing can be stored in {world.path}: another process has the database locked",
+                f"info: {world.path} can be used again",
+            ],
+        )
+
 
 class LockedTests(SynchronousTestCase):
     """Another process that has the database locked."""
@@ -534,32 +596,54 @@ class ThreadTests(TestCase):
 CHILD = """
 import resource, signal, sys
 from pathlib import Path
-from tests.daemon.spool_contract import START, message, result
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import react
+from tests.daemon.spool_contract import message, result
 from tests.daemon.test_spool import SQLiteWorld
+from txapns.daemon.database import Database
 from txapns.daemon.errors import Unavailable
+from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.values import Settlement, State
+"""
+
+# With the reactor's threads, and several callers at the same time, as in the gateway.
+FOREVER = """
+async def accept(world):
+    while True:
+        [ids] = await world.spool.accept([message(world, 20)])
+        print("accepted", *ids, flush=True)
+
+async def settle(world):
+    while True:
+        leased = await world.spool.lease("chess", 5, world.clock.seconds() + 1000)
+        await world.spool.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased])
+        print("settled", *[each.apns_id for each in leased], flush=True)
+
+class World:
+    def __init__(self, reactor):
+        self.clock = reactor
+        self.database = Database(sys.argv[1], reactor)
+        self.spool = SQLiteSpool(self.database)
+
+async def main(reactor):
+    world = World(reactor)
+    await world.database.start()
+    await world.spool.start()
+    print("ready", flush=True)
+    await gatherResults([Deferred.fromCoroutine(each(world)) for each in [accept, settle] * 3])
+
+react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+"""
+
+# Files may not grow beyond a limit, as if the disk were full, until the parent says so.
+LIMITED = """
+world = SQLiteWorld(Path(sys.argv[1]))
+print("ready", flush=True)
 
 def accept(world):
     [ids] = result(world.clock, world.spool.accept([message(world, 20)]))
     print("accepted", *ids, flush=True)
 
-def settle(world):
-    leased = result(world.clock, world.spool.lease("chess", 5, world.clock.seconds() + 1000))
-    result(world.clock, world.spool.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased]))
-    print("settled", *[each.apns_id for each in leased], flush=True)
-
-world = SQLiteWorld(Path(sys.argv[1]))
-print("ready", flush=True)
-"""
-
-FOREVER = """
-while True:
-    accept(world)
-    settle(world)
-"""
-
-# Files may not grow beyond a limit, as if the disk were full, until the parent says so.
-LIMITED = """
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
 refused = 0
@@ -571,8 +655,6 @@ while not refused:
         print("refused", error, flush=True)
 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 accept(world)
-settle(world)
-print("depth", world.spool.depth("chess"), flush=True)
 world.stop()
 """
 
@@ -602,9 +684,9 @@ class SeparateProcessTests(SynchronousTestCase):
             verb, *ids = line.split()
             (accepted if verb == "accepted" else settled).update(ids)
         world = SQLiteWorld(Path(path))
-        world.clock.advance(10**6)  # after all that the process did
+        world.clock.advance(10**9)  # after all that the process did
         self.addCleanup(world.stop)
-        waiting = {each.apns_id for each in result(world.clock, world.spool.lease("chess", 10**6, START + 10**7))}
+        waiting = {each.apns_id for each in result(world.clock, world.spool.lease("chess", 10**6, START + 10**10))}
         for apns_id in settled:
             self.assertEqual(result(world.clock, world.spool.outcome(apns_id)).state, State.ACCEPTED)
         lost = {each for each in accepted - waiting - settled if result(world.clock, world.spool.outcome(each)) is None}
@@ -626,6 +708,7 @@ class SeparateProcessTests(SynchronousTestCase):
             rest = child.stdout.read().splitlines(keepends=True)
             printed += [line for line in rest if line.endswith("\n")]
             child.wait()
+        self.assertGreater(len({line for line in printed if line.startswith("settled")}), 10)
         self.check(path, printed)
 
     def test_disk_full(self) -> None:

@@ -8,9 +8,11 @@ one is being written, the next gathers. A ``Deferred`` fires when what it stands
 ::
 
     reactor's thread                        writer's thread
-    write, write, between ──gather──►       BEGIN, all the writes, COMMIT, then what goes between
-    write, between … (waiting)    ◄──────   results
-                         ──────────►        BEGIN …
+    write, write ──gather──►                BEGIN, all the writes, COMMIT
+    between ────────────────►                 (waiting)
+    write … (gathering)     ◄────────────   results of the writes
+                            ◄────────────   what goes between
+                        ────────────►       BEGIN …
 
 Where one of the writes raises, the transaction is undone and the rest is done without it. Where the disk is full or
 another process holds the database, all of it fails with :class:`~txapns.daemon.errors.Unavailable`, nothing is stored,
@@ -30,6 +32,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -65,10 +68,14 @@ _APPLICATION = 0x61706E73
 # With RETURNING and MATERIALIZED.
 _SQLITE = (3, 35, 0)
 
+# After so many octets a transaction takes nothing more that has a size; it is some tenths of a second then.
+_TRANSACTION = 2 * 2**20
+
 # What SQLite says where the fault is not with the statement, and in how many seconds it is worth another try.
+_RETRY_DISK = 10.0
 _TROUBLE = {
-    "database or disk is full": ("the disk is full", 10.0),
-    "disk I/O error": ("the disk does not take it", 10.0),
+    "database or disk is full": ("the disk is full", _RETRY_DISK),
+    "disk I/O error": ("the disk does not take it", _RETRY_DISK),
     "database is locked": ("another process has the database locked", 2.0),
     "database table is locked": ("another process has the database locked", 2.0),
     "attempt to write a readonly database": ("the database may not be written to", 60.0),
@@ -96,6 +103,11 @@ class IWorker(Interface):
         """There will be nothing more to do."""
 
 
+class _DaemonThread(threading.Thread):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs, daemon=True)
+
+
 @implementer(IWorker)
 class ThreadWorker:
     """
@@ -108,6 +120,8 @@ class ThreadWorker:
     def __init__(self, reactor: Any, name: str) -> None:
         self._reactor = reactor
         self._pool = ThreadPool(1, 1, name)
+        # A program that ends without having stopped it does not wait for it: what is not on the disk was not promised.
+        self._pool.threadFactory = _DaemonThread
         self._pool.start()
 
     def run(self, function: Callable[[], _R]) -> Deferred[_R]:
@@ -167,9 +181,10 @@ class Database:
     :param gather: for how many seconds writes are gathered when none are under way.
     :param capacity: how many octets of what is to be written may wait.
     :param patience: how many seconds to wait for another process that has the database locked.
+    :param reserve: when the disk has less room than so many octets, only what has no size is written, so that there is
+        room for the outcomes of what was accepted.
 
     :ivar path: the file.
-    :ivar trouble: why the last transaction could not be done, for a person; empty if it could.
     """
 
     def __init__(
@@ -180,24 +195,32 @@ class Database:
         gather: float = 0.002,
         capacity: int = 64 * 2**20,
         patience: float = 1.0,
+        reserve: int = 16 * 2**20,
     ) -> None:
         self.path = Path(path)
-        self.trouble = ""
         self.clock = clock
         self._workers = workers or (lambda name: ThreadWorker(clock, name))
         self._gather = gather
         self._capacity = capacity
         self._patience = patience
+        self._reserve = reserve
+        self._failed = ""  # why the last transaction could not be done
+        self._scarce = ""  # why what has a size is not written
+        self._told = ""
         self._file = _File(self.path)
         self._writer: IWorker | None = None
         self._reader: IWorker | None = None
         self._open = False
         self._jobs: list[_Job] = []
-        self._between: list[_Job] = []
         self._waiting = 0  # octets, those under way among them
         self._busy = False
         self._soon: IDelayedCall | None = None
         self._idle: list[Deferred[None]] = []
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing new can be stored, for a person; empty if it can."""
+        return self._failed or self._scarce
 
     def start(self) -> Deferred[None]:
         """
@@ -291,24 +314,29 @@ class Database:
         :param item: the item.
         :param size: how many octets it has; nothing where it has to be done even if very much is waiting.
         :param committed: called in the writer's thread, before anything else is done there, with the items that are
-            on the disk. It does not raise.
+            on the disk; the same for all items of a function. It does not raise.
         :returns: a ``Deferred`` of what came of the item; it fires when that is on the disk.
         :raises Unavailable: it cannot be stored now; nothing was.
         """
         if size and self._waiting + size > self._capacity:
             return fail(Unavailable("more is waiting to be stored than there is room for", 1.0))
-        return self._submit(_Job(function, item, size, committed), self._jobs)
+        if size and self._open:
+            self._look_at_disk()
+            if self._scarce:
+                return fail(Unavailable(self._scarce, _RETRY_DISK))
+        return self._submit(_Job(function, item, size, committed))
 
     def between(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         """
-        Read, in the writer's thread, between two transactions.
+        Read, in the writer's thread, as soon as no transaction is under way.
 
-        :param function: what to do. It sees all that was asked to be written before, and nothing that is not on the
-            disk.
+        :param function: what to do. It sees all that is on the disk, and nothing that is not.
         :returns: a ``Deferred`` of what it returns.
         :raises Unavailable: the database cannot be read now.
         """
-        return self._submit(_Job(lambda connection, items: [function(connection)], None, 0, None), self._between)
+        if not self._open or self._writer is None:
+            return fail(_closed())
+        return self._writer.run(lambda: function(self._writing)).addErrback(_explained)
 
     def read(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         """
@@ -324,11 +352,11 @@ class Database:
 
     # The reactor's side.
 
-    def _submit(self, job: _Job, jobs: list[_Job]) -> Deferred[Any]:
+    def _submit(self, job: _Job) -> Deferred[Any]:
         if not self._open:
             return fail(_closed())
         self._waiting += job.size
-        jobs.append(job)
+        self._jobs.append(job)
         if not self._busy and self._soon is None:
             self._soon = self.clock.callLater(self._gather, self._flush)
         return job.done
@@ -340,22 +368,22 @@ class Database:
         self._soon = None
         if self._busy:
             return
-        jobs, between = self._jobs, self._between
-        if self._writer is None or not (jobs or between):
-            idle, self._idle = self._idle, []
-            for each in idle:
-                each.callback(None)
+        jobs, self._jobs = _first_of(self._jobs)
+        if jobs and self._writer is not None:
+            self._busy = True
+            self._writer.run(lambda: self._work(jobs)).addBoth(self._done, jobs)
             return
-        self._jobs, self._between = [], []
-        self._busy = True
-        self._writer.run(lambda: self._work(jobs, between)).addBoth(self._done, jobs + between)
+        idle, self._idle = self._idle, []
+        for each in idle:
+            each.callback(None)
 
     def _done(self, result: str | Failure, jobs: list[_Job]) -> None:
         if isinstance(result, Failure):  # nobody knows how far it came
             for job in jobs:
                 job.result = result
             result = result.getErrorMessage()
-        self._tell(result)
+        self._failed = result
+        self._look_at_disk()
         for job in jobs:
             self._waiting -= job.size
             if isinstance(job.result, Exception | Failure):
@@ -365,35 +393,31 @@ class Database:
         self._busy = False
         if self._idle:
             self._flush()
-        elif self._jobs or self._between:
+        elif self._jobs:
             self._soon = self.clock.callLater(0, self._flush)
 
-    def _tell(self, trouble: str) -> None:
-        """Log when it begins and when it is over, and not at each transaction between."""
-        if trouble and trouble != self.trouble:
-            _log.error("Nothing can be stored in {path}: {trouble}", path=str(self.path), trouble=trouble)
-        elif self.trouble and not trouble:
+    def _look_at_disk(self) -> None:
+        """Find out whether it is nearly full. Trouble is logged when it begins and when it is over, and not between."""
+        disk = os.statvfs(self.path.parent)
+        self._scarce = "the disk is nearly full" if disk.f_bavail * disk.f_frsize < self._reserve else ""
+        if self.trouble and self.trouble != self._told:
+            _log.error("Nothing can be stored in {path}: {trouble}", path=str(self.path), trouble=self.trouble)
+        elif self._told and not self.trouble:
             _log.info("{path} can be used again", path=str(self.path))
-        self.trouble = trouble
+        self._told = self.trouble
 
     # The writer's side.
 
-    def _work(self, jobs: list[_Job], between: list[_Job]) -> str:
+    def _work(self, jobs: list[_Job]) -> str:
         """
-        Do a transaction, and what comes after it.
+        Do a transaction.
 
         :returns: why it could not be done; nothing if it could.
         """
         groups: dict[Callable[..., object], list[_Job]] = {}
         for job in jobs:
             groups.setdefault(job.function, []).append(job)
-        trouble = self._perform(list(groups.values())) if groups else ""
-        for job in between:
-            try:
-                [job.result] = job.function(self._writing, [None])
-            except Exception:
-                job.result = _explained(Failure())
-        return trouble if jobs else self.trouble
+        return self._perform(list(groups.values()))
 
     def _perform(self, groups: list[list[_Job]]) -> str:
         """Do the writes in one transaction; where that does not go, in several, to find out which of them it is."""
@@ -422,6 +446,18 @@ class Database:
             for job, result in zip(group, results, strict=True):
                 job.result = result
         self._writing.execute("COMMIT")
+
+
+def _first_of(jobs: list[_Job]) -> tuple[list[_Job], list[_Job]]:
+    """Choose for one transaction what has no size, and so much of the rest that others need not wait for long."""
+    chosen, left, size = [], [], 0
+    for job in jobs:
+        if job.size and size > _TRANSACTION:
+            left.append(job)
+        else:
+            chosen.append(job)
+            size += job.size
+    return chosen, left
 
 
 def _divided(groups: list[list[_Job]], failure: Failure) -> list[list[list[_Job]]]:
@@ -521,9 +557,12 @@ class _File:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
+            owner = os.pread(lock, 20, 0).decode("ascii", "replace")
             os.close(lock)
-            raise DatabaseInUse(f"{self._path} is in use by another process") from None
+            raise DatabaseInUse(f"{self._path} is in use by another process, number {owner}") from None
         self._lock = lock
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
 
     def _give_back_lock(self) -> None:
         if self._lock is not None:

@@ -120,12 +120,7 @@ class SQLiteFeedbackLog:
         self._database = database
 
     def start(self) -> Deferred[None]:
-        """
-        Make the tables, where they are missing.
-
-        :returns: a ``Deferred`` that fires when it can be used.
-        :raises DatabaseError: it cannot.
-        """
+        """Make the tables, where they are missing."""
         return self._database.prepare(PART)
 
     def after(self, app: str | None, cursor: int, limit: int) -> Deferred[list[DeadToken]]:

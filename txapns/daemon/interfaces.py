@@ -181,6 +181,13 @@ class IFeedbackLog(Interface):
     note, are one: there is none without the other.
     """
 
+    def start() -> Deferred[None]:
+        """
+        Make it ready to be used.
+
+        :raises DatabaseError: it cannot be; the message says why.
+        """
+
     def after(app: str | None, cursor: int, limit: int) -> Deferred[list[DeadToken]]:
         """
         Read on from a position that the reader keeps.

@@ -14,8 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-
-import attrs
+from typing import NamedTuple
 
 __all__ = ["Leases", "Mark"]
 
@@ -25,8 +24,7 @@ Mark = tuple[int, int]
 _START: Mark = (-(2**62), 0)
 
 
-@attrs.frozen
-class _Lease:
+class _Lease(NamedTuple):
     app: str
     due: int
     until: float
