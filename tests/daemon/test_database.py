@@ -127,7 +127,7 @@ class DatabaseTests(SynchronousTestCase):
     def transactions(self, database: Database) -> list[str]:
         """Record when transactions begin and end."""
         found: list[str] = []
-        database._writing.set_trace_callback(
+        database._file.writing.set_trace_callback(
             lambda statement: (
                 found.append(statement) if statement.split()[0] in ("BEGIN", "COMMIT", "ROLLBACK") else None
             )
@@ -220,6 +220,30 @@ class DatabaseTests(SynchronousTestCase):
         writer.work()
         self.successResultOf(stopped)
         self.assertEqual([each.stopped for each in workers.values()], [True, True])
+
+    def test_stopped_while_opening(self) -> None:
+        """One that is stopped before it is open is closed as soon as it is, and gives back the lock."""
+        workers: dict[str, SlowWorker] = {}
+        database = self.make(lambda name: workers.setdefault(name, SlowWorker(name)))
+        started, stopped = database.start(), database.stop()
+        for name in ("txapns-writer", "txapns-reader", "txapns-writer"):
+            self.assertNoResult(stopped)
+            workers[name].work()
+        self.successResultOf(started)
+        self.successResultOf(stopped)
+        self.failureResultOf(database.write(add("a")), Unavailable)
+        again = Database(database.path, self.clock, lambda name: InlineWorker())
+        self.result(again.start())
+        self.result(again.stop())
+
+    def test_directory_gone(self) -> None:
+        """Everybody is told, even where there is no directory any more."""
+        database = self.open()
+        other = database.path.parent.rename(Path(self.mktemp()))
+        self.addCleanup(other.rename, database.path.parent)
+        writing = database.write_together(add_all, "a", 1)
+        self.assertIn("cannot be looked at", str(self.failureResultOf(writing, Unavailable).value))
+        self.assertIn("cannot be looked at", database.trouble)
 
     def test_capacity(self) -> None:
         """What waits is bounded in octets; beyond that it is refused, but for what has to be done."""

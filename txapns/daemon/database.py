@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any, TypeVar, cast
 
 import attrs
-from twisted.internet.defer import Deferred, fail, maybeDeferred
+from twisted.internet.defer import Deferred, fail, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.threads import deferToThreadPool
 from twisted.logger import Logger
@@ -211,6 +211,7 @@ class Database:
         self._writer: IWorker | None = None
         self._reader: IWorker | None = None
         self._open = False
+        self._stopping = False
         self._jobs: list[_Job] = []
         self._waiting = 0  # octets, those under way among them
         self._busy = False
@@ -230,12 +231,13 @@ class Database:
         :raises DatabaseError: it cannot; nobody has it open then.
         """
         writer, reader = self._writer, self._reader = self._workers("txapns-writer"), self._workers("txapns-reader")
+        self._stopping = False
 
-        def opened(connections: tuple[sqlite3.Connection, sqlite3.Connection]) -> None:
-            self._writing, self._reading = connections
-            self._open = True
+        def opened(_: None) -> None:
+            self._open = not self._stopping
 
         def failed(failure: Failure) -> Failure:
+            self._writer = self._reader = None
             writer.stop()
             reader.stop()
             return failure
@@ -249,6 +251,7 @@ class Database:
         :returns: a ``Deferred`` that fires when it is closed.
         """
         self._open = False
+        self._stopping = True
         idle: Deferred[None] = Deferred()
         self._idle.append(idle)
         self._flush()
@@ -256,19 +259,16 @@ class Database:
 
     def _close(self) -> Deferred[None]:
         writer, reader = self._writer, self._reader
-        if writer is None or reader is None or not self._file.is_open:
-            return maybeDeferred(lambda: None)
+        if writer is None or reader is None:
+            return succeed(None)
         self._writer = self._reader = None
 
         def closed(result: object) -> None:
             writer.stop()
             reader.stop()
 
-        return (
-            reader.run(self._reading.close)
-            .addBoth(lambda _: writer.run(lambda: self._file.close(self._writing)))
-            .addBoth(closed)
-        )
+        # By then the reader has done all it was asked for, and the writer has opened the file, if it was about to.
+        return reader.run(lambda: None).addBoth(lambda _: writer.run(self._file.close)).addBoth(closed)
 
     # What can be asked for.
 
@@ -336,7 +336,7 @@ class Database:
         """
         if not self._open or self._writer is None:
             return fail(_closed())
-        return self._writer.run(lambda: function(self._writing)).addErrback(_explained)
+        return self._writer.run(lambda: function(self._file.writing)).addErrback(_explained)
 
     def read(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         """
@@ -348,7 +348,7 @@ class Database:
         """
         if not self._open or self._reader is None:
             return fail(_closed())
-        return self._reader.run(lambda: function(self._reading)).addErrback(_explained)
+        return self._reader.run(lambda: function(self._file.reading)).addErrback(_explained)
 
     # The reactor's side.
 
@@ -398,8 +398,12 @@ class Database:
 
     def _look_at_disk(self) -> None:
         """Find out whether it is nearly full. Trouble is logged when it begins and when it is over, and not between."""
-        disk = os.statvfs(self.path.parent)
-        self._scarce = "the disk is nearly full" if disk.f_bavail * disk.f_frsize < self._reserve else ""
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError as error:
+            self._scarce = f"the disk cannot be looked at: {error.strerror}"
+        else:
+            self._scarce = "the disk is nearly full" if disk.f_bavail * disk.f_frsize < self._reserve else ""
         if self.trouble and self.trouble != self._told:
             _log.error("Nothing can be stored in {path}: {trouble}", path=str(self.path), trouble=self.trouble)
         elif self._told and not self.trouble:
@@ -424,8 +428,8 @@ class Database:
         try:
             self._commit(groups)
         except Exception as error:
-            if self._writing.in_transaction:
-                self._writing.rollback()
+            if self._file.writing.in_transaction:
+                self._file.writing.rollback()
             failure = _explained(Failure())
             smaller = _divided(groups, failure)
             if smaller:
@@ -440,12 +444,12 @@ class Database:
         return ""
 
     def _commit(self, groups: list[list[_Job]]) -> None:
-        self._writing.execute("BEGIN IMMEDIATE")
+        self._file.writing.execute("BEGIN IMMEDIATE")
         for group in groups:
-            results = group[0].function(self._writing, [job.item for job in group])
+            results = group[0].function(self._file.writing, [job.item for job in group])
             for job, result in zip(group, results, strict=True):
                 job.result = result
-        self._writing.execute("COMMIT")
+        self._file.writing.execute("COMMIT")
 
 
 def _first_of(jobs: list[_Job]) -> tuple[list[_Job], list[_Job]]:
@@ -504,18 +508,19 @@ class _File:
     The file, its mode, and the lock beside it.
 
     :param path: the file.
+
+    :ivar writing: the connection to write with, while it is open.
+    :ivar reading: the connection to read with.
     """
+
+    writing: sqlite3.Connection
+    reading: sqlite3.Connection
 
     def __init__(self, path: Path) -> None:
         self._path = path
         self._lock: int | None = None
 
-    @property
-    def is_open(self) -> bool:
-        """Whether we have it."""
-        return self._lock is not None
-
-    def open(self, patience: float) -> tuple[sqlite3.Connection, sqlite3.Connection]:
+    def open(self, patience: float) -> None:
         """
         Open it twice, for writing and for reading.
 
@@ -527,29 +532,28 @@ class _File:
         try:
             self._take_lock()
             self._check_mode()
-            writing = self._connect(patience)
-            self._recognize(writing)
-            reading = self._connect(patience)
-            reading.execute("PRAGMA query_only = ON")
+            self.writing = self._connect(patience)
+            self._recognize(self.writing)
+            self.reading = self._connect(patience)
+            self.reading.execute("PRAGMA query_only = ON")
         except Exception as error:
-            self._give_back_lock()
+            self.close()
             if isinstance(error, OSError):
                 raise DatabaseError(f"{self._path}: {error.strerror}") from error
             if isinstance(error, sqlite3.Error):
                 raise self._in_words(error) from error
             raise
-        return writing, reading
 
-    def close(self, connection: sqlite3.Connection) -> None:
-        """
-        Close it.
-
-        :param connection: the last connection to it.
-        """
+    def close(self) -> None:
+        """Close what is open of it. It can be opened again."""
         try:
-            connection.close()
+            for name in ("reading", "writing"):
+                if hasattr(self, name):
+                    getattr(self, name).close()
         finally:
-            self._give_back_lock()
+            if self._lock is not None:
+                os.close(self._lock)
+                self._lock = None
 
     def _take_lock(self) -> None:
         # Not on the file itself: to close any descriptor of it would end the locks that SQLite has on it.
@@ -563,11 +567,6 @@ class _File:
         self._lock = lock
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
-
-    def _give_back_lock(self) -> None:
-        if self._lock is not None:
-            os.close(self._lock)
-            self._lock = None
 
     def _check_mode(self) -> None:
         """Refuse what others can read, and do not mend it: the operator has to know that they could."""
