@@ -264,6 +264,15 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual([self.result(each) for each in [*large, *small]], ["5 a", "5 b", "5 c", "1 d", "5 e", "5 f"])
         self.assertEqual(found, ["BEGIN IMMEDIATE", "COMMIT"] * 2)
 
+    def test_flush(self) -> None:
+        """Nothing has to gather, and when it is over all of it is done, in as many transactions as that takes."""
+        database = self.open()
+        large = [database.write_together(add_all, word, 2**21) for word in "abcd"]
+        self.successResultOf(database.flush())
+        self.assertEqual([self.successResultOf(each) for each in large], ["2 a", "2 b", "2 c", "2 d"])
+        self.successResultOf(database.flush())
+        self.assertEqual(self.result(database.write(add("e"))), "E")
+
     def test_stop(self) -> None:
         """All that was asked for is done before it closes; nothing is afterwards, and to stop again is no harm."""
         database = self.open()

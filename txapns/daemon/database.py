@@ -252,10 +252,7 @@ class Database:
         """
         self._open = False
         self._stopping = True
-        idle: Deferred[None] = Deferred()
-        self._idle.append(idle)
-        self._flush()
-        return idle.addCallback(lambda _: self._close())
+        return self.flush().addCallback(lambda _: self._close())
 
     def _close(self) -> Deferred[None]:
         writer, reader = self._writer, self._reader
@@ -325,6 +322,17 @@ class Database:
             if self._scarce:
                 return fail(Unavailable(self._scarce, _RETRY_DISK))
         return self._submit(_Job(function, item, size, committed))
+
+    def flush(self) -> Deferred[None]:
+        """
+        Do what waits to be written, at once.
+
+        :returns: a ``Deferred`` that fires when nothing waits any more.
+        """
+        idle: Deferred[None] = Deferred()
+        self._idle.append(idle)
+        self._flush()
+        return idle
 
     def between(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         """

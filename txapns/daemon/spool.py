@@ -325,7 +325,7 @@ class SQLiteSpool:
     def stop(self) -> Deferred[None]:
         """Do what was asked for so far."""
         self._running = False
-        return self._database.write(lambda connection: None)  # which comes after all that
+        return self._database.flush()
 
     # Accepting.
 
