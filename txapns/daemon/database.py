@@ -33,7 +33,8 @@ import os
 import sqlite3
 import stat
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -55,7 +56,7 @@ from txapns.daemon.errors import (
     Unavailable,
 )
 
-__all__ = ["Database", "IWorker", "InlineWorker", "Part", "ThreadWorker"]
+__all__ = ["Database", "IWorker", "InlineWorker", "Part", "ThreadWorker", "visiting"]
 
 _log = Logger()
 
@@ -549,8 +550,27 @@ class _File:
             if isinstance(error, OSError):
                 raise DatabaseError(f"{self._path}: {error.strerror}") from error
             if isinstance(error, sqlite3.Error):
-                raise self._in_words(error) from error
+                raise self.in_words(error) from error
             raise
+
+    def visit(self, patience: float) -> sqlite3.Connection:
+        """
+        Open it beside whoever has it.
+
+        :param patience: how many seconds to wait for another process that has it locked.
+        :raises DatabaseError: it cannot be used.
+        """
+        try:
+            self._check_mode()
+        except OSError as error:
+            raise DatabaseError(f"{self._path}: {error.strerror}") from error
+        connection = self._connect(patience)
+        try:
+            self._recognize(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
 
     def close(self) -> None:
         """Close what is open of it. It can be opened again."""
@@ -616,10 +636,39 @@ class _File:
             connection.execute(f"PRAGMA application_id = {_APPLICATION}")
         connection.execute("CREATE TABLE IF NOT EXISTS part (name TEXT PRIMARY KEY, version INTEGER NOT NULL)")
 
-    def _in_words(self, error: sqlite3.Error) -> DatabaseError:
+    def in_words(self, error: sqlite3.Error) -> DatabaseError:
+        """
+        Say what SQLite's exception means.
+
+        :param error: the exception.
+        """
         trouble = _trouble(error)
         if trouble is None or trouble[0] == _DAMAGED:
             return DatabaseCorrupt(f"{self._path} is damaged, or no database: {error}")
         if trouble[0] == _LOCKED:
             return DatabaseInUse(f"{self._path} is locked by another process")
         return DatabaseError(f"{self._path}: {trouble[0]}")
+
+
+@contextmanager
+def visiting(path: Path, *parts: Part, patience: float = 10.0) -> Iterator[sqlite3.Connection]:
+    """
+    Do something in one transaction, in a process of its own, whether or not the gateway has the database open.
+
+    :param path: the file. It is made, with mode 0600, where there is none.
+    :param parts: the parts whose tables have to be there.
+    :param patience: how many seconds to wait for the gateway's transaction to end.
+    :returns: a context with a connection in a transaction, which ends with the context: committed, or undone where the
+        context raises.
+    :raises DatabaseError: the database cannot be used.
+    """
+    file = _File(path)
+    try:
+        with closing(file.visit(patience)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for part in parts:
+                _prepare(connection, part, path)
+            yield connection
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise file.in_words(error) from error

@@ -5,6 +5,7 @@ Every exception of the gateway, in one tree, which is a branch of :class:`~txapn
 
     DaemonError
     ├── ConfigurationError         the configuration cannot be used
+    ├── SecretError                the master key cannot be used, or does not open what it should
     ├── DatabaseError              the database cannot be used
     │   ├── DatabaseInUse          another process has it open
     │   ├── DatabaseExposed        others than its owner can read the file
@@ -15,6 +16,7 @@ Every exception of the gateway, in one tree, which is a branch of :class:`~txapn
         ├── NotAuthenticated       401: nobody knows who the caller is
         ├── NotAllowed             403: the caller may not do this
         ├── UnknownApp             404: there is no such app
+        ├── AppExists              409: there is an app by this name already
         ├── KeyConflict            409: the idempotency key was used for another request
         ├── TooLarge               413: more than the limits allow
         ├── QueueFull              429: as much as the app's limit allows is waiting already
@@ -29,6 +31,7 @@ from __future__ import annotations
 from txapns.errors import APNSError
 
 __all__ = [
+    "AppExists",
     "ConfigurationError",
     "DaemonError",
     "DatabaseCorrupt",
@@ -42,6 +45,7 @@ __all__ = [
     "NotAllowed",
     "NotAuthenticated",
     "QueueFull",
+    "SecretError",
     "TooLarge",
     "Unavailable",
     "UnknownApp",
@@ -54,6 +58,10 @@ class DaemonError(APNSError):
 
 class ConfigurationError(DaemonError, ValueError):
     """The configuration cannot be used. The message names the key, what was found and what is allowed: mend that."""
+
+
+class SecretError(DaemonError):
+    """The master key is no key, or not the one that it was encrypted with. Restore the key from where its copy is."""
 
 
 class DatabaseError(DaemonError):
@@ -122,6 +130,12 @@ class UnknownApp(GatewayRefusal, LookupError):
     """There is no app by this name. Look at ``txapns apps list``."""
 
     status = 404
+
+
+class AppExists(GatewayRefusal):
+    """There is an app by this name already. Choose another name, or change the one there is."""
+
+    status = 409
 
 
 class KeyConflict(GatewayRefusal):

@@ -237,10 +237,11 @@ class IApps(Interface):
 
         :param name: its name.
         :raises UnknownApp: there is none.
+        :raises Unavailable: there is one, but its credential cannot be used.
         """
 
     def names() -> list[str]:
-        """List the names, sorted."""
+        """List the names of those that :meth:`get` gives, sorted."""
 
     def changed(listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         """

@@ -77,6 +77,9 @@ class App:
     :ivar gateway: where to send.
     :ivar credential: what authenticates us there.
     :ivar topic: the topic of notifications that name none; ``None`` for that of the credential.
+    :ivar push_type: the push type where the way in knows none; ``None`` for what the payload tells.
+    :ivar callers: the fingerprints (SHA-256) of client certificates whose owners may send for it; that of its own
+        certificate need not be among them.
     :ivar limits: what is allowed.
     :ivar source: where it is kept.
     """
@@ -85,6 +88,8 @@ class App:
     gateway: Gateway
     credential: Credential
     topic: str | None = None
+    push_type: str | None = None
+    callers: frozenset[str] = frozenset()
     limits: Limits = Limits()
     source: Literal["file", "database"] = "file"
 
@@ -97,11 +102,13 @@ class Caller:
     :ivar name: the key's id, which is no secret.
     :ivar send: the names of the apps that it may send to; ``None`` for all.
     :ivar feedback: the names of the apps whose outcomes and dead tokens it may read; ``None`` for all.
+    :ivar manage: whether it may add, change and remove apps.
     """
 
     name: str
     send: frozenset[str] | None = frozenset()
     feedback: frozenset[str] | None = frozenset()
+    manage: bool = False
 
     def may_send(self, app: str) -> bool:
         """

@@ -1,0 +1,583 @@
+"""Tests for :mod:`txapns.daemon.apps` and :mod:`txapns.daemon.material`."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+
+from cryptography.fernet import Fernet
+from twisted.logger import LogLevel, capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.daemon.world import World
+from txapns.credentials import Certificate, ProviderToken
+from txapns.daemon.apps import (
+    Apps,
+    AppSettings,
+    add_app,
+    expiry,
+    list_apps,
+    rekey_apps,
+    remove_app,
+    rotate_app,
+)
+from txapns.daemon.config import AppLimitsSection
+from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, SecretError, Unavailable, UnknownApp
+from txapns.daemon.interfaces import IApps
+from txapns.daemon.material import Material, server_certificate
+from txapns.daemon.secrets import MasterKey
+from txapns.daemon.values import Limits
+from txapns.daemon.watch import INTERVAL
+from txapns.errors import CertificateExpired, CredentialError, WrongPassphrase
+from txapns.simulator import Authority
+
+__all__ = ["AppsTests", "ExpiryTests", "FileTests", "MaterialTests", "ServerCertificateTests", "StoredTests"]
+
+AUTHORITY = Authority()
+DAY = 86_400.0
+
+
+def present() -> datetime:
+    """Tell the time."""
+    return datetime.now(timezone.utc)
+
+
+def certificate(topic: str = "com.example.app") -> Material:
+    """Make a certificate."""
+    return Material.from_certificate(AUTHORITY.client_pem(topic), None, present())
+
+
+def signing_key(key_id: str = "KEY") -> Material:
+    """Make a signing key."""
+    return Material.from_key(AUTHORITY.p8, key_id, "TEAM", None)
+
+
+def secret_lines(pem: str) -> list[str]:
+    """Give the lines of a PEM that nobody may see."""
+    return pem.partition("PRIVATE KEY-----\n")[2].partition("\n-----END")[0].splitlines()
+
+
+class MaterialTests(SynchronousTestCase):
+    """What credentials are made of."""
+
+    def test_forms(self) -> None:
+        """A certificate is read in any form, with its chain, and needs no passphrase from then on."""
+        pem = AUTHORITY.client_pem(intermediate=True, passphrase=b"x")
+        material = Material.from_certificate(pem, b"x", present())
+        expected = Certificate.from_pem(pem, passphrase="x")
+        found = material.credential(present())
+        assert isinstance(found, Certificate)
+        self.assertEqual((found, found.chain), (expected, expected.chain))
+        p12 = AUTHORITY.client_pkcs12()
+        found = Material.from_certificate(p12, b"txapns", present()).credential(present())
+        self.assertEqual(found, Certificate.from_pkcs12(p12, "txapns"))
+
+    def test_key(self) -> None:
+        """So is a signing key, whatever stands before it in the file."""
+        material = Material.from_key(b"Bag Attributes\n" + AUTHORITY.p8, "KEY", "TEAM", None)
+        self.assertEqual(material.credential(present()), ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM"))
+        self.assertEqual(material, signing_key())
+
+    def test_refused(self) -> None:
+        """What is no credential is refused at once."""
+        encrypted = AUTHORITY.client_pem(passphrase=b"x")
+        for passphrase in (None, b"y"):
+            self.assertRaises(WrongPassphrase, Material.from_certificate, encrypted, passphrase, present())
+        self.assertRaises(CredentialError, Material.from_certificate, b"nonsense", None, present())
+        self.assertRaises(CredentialError, Material.from_key, b"nonsense", "KEY", "TEAM", None)
+        expired = AUTHORITY.client_pem(expired=True)
+        self.assertRaises(CertificateExpired, Material.from_certificate, expired, None, present())
+
+    def test_sealed(self) -> None:
+        """It is opened with the key it was sealed with, for the app it was sealed for."""
+        key = MasterKey([Fernet.generate_key()])
+        for material in (certificate(), signing_key()):
+            sealed = material.seal("a", key)
+            self.assertEqual(Material.unseal(sealed, "a", key), material)
+            with self.assertRaisesRegex(SecretError, "stored for b is that of a"):
+                Material.unseal(sealed, "b", key)
+            self.assertRaises(SecretError, Material.unseal, sealed, "a", MasterKey([Fernet.generate_key()]))
+
+    def test_repr(self) -> None:
+        """Its representation shows no key."""
+        for material in (certificate(), signing_key()):
+            for line in secret_lines(material.pem):
+                self.assertNotIn(line, repr(material))
+
+
+class ServerCertificateTests(SynchronousTestCase):
+    """What listeners show of themselves."""
+
+    def setUp(self) -> None:
+        """Have a directory."""
+        self.world = World(Path(self.mktemp()))
+
+    def read(self, text: str) -> Certificate:
+        """Read what a configuration names."""
+        self.world.configure(f"intake.native.tls = {text}")
+        tls = self.world.configuration.intake.native.tls
+        assert tls is not None
+        return server_certificate(tls, present())
+
+    def test_one_file_or_two(self) -> None:
+        """Certificate and key may be in one file, or in two, of which only that with the key need be private."""
+        pem = AUTHORITY.server_certificate()
+        middle = pem.index(b"-----BEGIN PRIVATE")
+        self.world.write("both.pem", pem)
+        self.world.write("cert.pem", pem[:middle]).chmod(0o644)
+        self.world.write("key.pem", pem[middle:])
+        one, two = self.read("{certificate = 'both.pem'}"), self.read("{certificate = 'cert.pem', key = 'key.pem'}")
+        self.assertEqual(one, two)
+
+    def test_refused(self) -> None:
+        """What is missing, does not fit, is expired or can be read by others is told with the file's name."""
+        pem = AUTHORITY.server_certificate()
+        self.world.write("a.pem", pem)
+        other = AUTHORITY.server_certificate()
+        self.world.write("key.pem", other[other.index(b"-----BEGIN PRIVATE") :])
+        self.world.write("open.pem", pem).chmod(0o644)
+        self.world.write("old.pem", AUTHORITY.server_certificate(expired=True))
+        for text, kind, words in (
+            ("{certificate = 'none.pem'}", ConfigurationError, "none.pem: No such file"),
+            ("{certificate = 'none.pem', key = 'a.pem'}", ConfigurationError, "none.pem: No such file"),
+            ("{certificate = 'open.pem'}", ConfigurationError, "open.pem holds a secret"),
+            ("{certificate = 'a.pem', key = 'key.pem'}", CredentialError, "a.pem: "),
+            ("{certificate = 'old.pem'}", CertificateExpired, "old.pem: the certificate 'txapns simulator' is valid"),
+        ):
+            with self.assertRaisesRegex(kind, words):
+                self.read(text)
+
+
+class StoredTests(SynchronousTestCase):
+    """Apps in the database, for any process."""
+
+    def setUp(self) -> None:
+        """Make a database."""
+        self.world = World(Path(self.mktemp()))
+
+    def add(
+        self,
+        name: str,
+        settings: AppSettings | None = None,
+        material: Material | None = None,
+        replace: bool = False,
+    ) -> None:
+        """Add an app."""
+        settings, material = settings or AppSettings(), material or signing_key()
+        with self.world.visiting() as connection:
+            add_app(connection, self.world.secrets, name, settings, material, now=present(), replace=replace)
+
+    def test_listed(self) -> None:
+        """They are listed by name, without the master key."""
+        settings = AppSettings(gateway="sandbox", topic="t", callers=("ab" * 32,), limits=AppLimitsSection(queue=5))
+        material = certificate()
+        self.add("b", settings, material)
+        self.add("a")
+        self.world.configuration.secrets.master_key_file.unlink()
+        with self.world.visiting() as connection:
+            first, second = list_apps(connection)
+        self.assertEqual((first.name, first.kind, first.expires), ("a", "key", None))
+        credential = material.credential(present())
+        assert isinstance(credential, Certificate)
+        self.assertEqual((second.name, second.settings, second.kind), ("b", settings, "certificate"))
+        self.assertEqual(second.fingerprint, credential.fingerprint)
+        self.assertEqual(second.expires, credential.expires.timestamp())
+
+    def test_encrypted(self) -> None:
+        """No line of a private key is in the database's files."""
+        material = certificate()
+        self.add("a", material=material)
+        files = b"".join(path.read_bytes() for path in self.world.directory.glob("apns.db*"))
+        self.assertIn(b"production", files)
+        for line in secret_lines(material.pem):
+            self.assertNotIn(line.encode(), files)
+
+    def test_refused(self) -> None:
+        """A name that cannot be one, a gateway that is none, and a second app of the same name are refused."""
+        self.add("a")
+        self.assertRaises(Malformed, self.add, "a/b")
+        self.assertRaises(Malformed, self.add, "b", AppSettings(gateway="prod"))
+        self.assertRaises(AppExists, self.add, "a")
+        self.add("a", AppSettings(topic="t"), replace=True)
+        with self.world.visiting() as connection:
+            self.assertEqual([app.settings.topic for app in list_apps(connection)], ["t"])
+
+    def test_without_a_master_key(self) -> None:
+        """Without a master key nothing is stored."""
+        self.world.configuration.secrets.master_key_file.unlink()
+        self.assertRaises(ConfigurationError, self.add, "a")
+        with self.world.visiting() as connection:
+            self.assertEqual(list_apps(connection), [])
+
+    def test_rotated(self) -> None:
+        """Another credential leaves the rest as it was."""
+        self.add("a", AppSettings(topic="t"))
+        with self.world.visiting() as connection:
+            rotate_app(connection, self.world.secrets, "a", certificate(), now=present())
+            (app,) = list_apps(connection)
+        self.assertEqual((app.kind, app.settings.topic), ("certificate", "t"))
+        with self.assertRaises(UnknownApp), self.world.visiting() as connection:
+            rotate_app(connection, self.world.secrets, "b", certificate(), now=present())
+
+    def test_removed(self) -> None:
+        """What is removed is gone."""
+        self.add("a")
+        with self.world.visiting() as connection:
+            remove_app(connection, "a")
+            self.assertEqual(list_apps(connection), [])
+            self.assertRaises(UnknownApp, remove_app, connection, "a")
+
+    def test_rekeyed(self) -> None:
+        """With another master key the old one opens nothing any more."""
+        self.add("a")
+        self.add("b", material=certificate())
+        old = self.world.secrets.master_key()
+        with self.world.secrets.rekeying() as key, self.world.visiting() as connection:
+            self.assertEqual(rekey_apps(connection, key), 2)
+        with self.world.visiting() as connection:
+            for name, sealed in connection.execute("SELECT name, sealed FROM app").fetchall():
+                Material.unseal(sealed, name, self.world.secrets.master_key())
+                self.assertRaises(SecretError, Material.unseal, sealed, name, old)
+
+    def test_rekeying_fails(self) -> None:
+        """Where one cannot be opened, all stay as they are, and can be opened as before."""
+        self.add("a")
+        self.add("b")
+        with self.world.visiting() as connection:
+            connection.execute("UPDATE app SET sealed = (SELECT sealed FROM app WHERE name = 'a') WHERE name = 'b'")
+        with (
+            self.assertRaisesRegex(SecretError, "stored for b is that of a"),
+            self.world.secrets.rekeying() as key,
+            self.world.visiting() as connection,
+        ):
+            rekey_apps(connection, key)
+        with self.world.visiting() as connection:
+            ((sealed,),) = connection.execute("SELECT sealed FROM app WHERE name = 'a'").fetchall()
+        Material.unseal(sealed, "a", self.world.secrets.master_key())
+
+
+class AppsTests(SynchronousTestCase):
+    """What the gateway knows of the apps in the database."""
+
+    def setUp(self) -> None:
+        """Have an app, and ask to be told of changes."""
+        self.world = World(Path(self.mktemp()))
+        self.add("a", AppSettings(topic="t", push_type="alert", limits=AppLimitsSection(queue=5)))
+        self.apps = self.start()
+        self.told: list[Sequence[str]] = []
+        self.silence = self.apps.changed(lambda names: self.told.append(sorted(names)))
+
+    def start(self) -> Apps:
+        """Start another."""
+        apps = Apps(self.world.clock, self.world.configuration, self.world.database, self.world.secrets)
+        self.world.result(apps.start())
+        return apps
+
+    def add(self, name: str, settings: AppSettings | None = None, material: Material | None = None) -> None:
+        """Add an app, or replace it, as another process does."""
+        with self.world.visiting() as connection:
+            add_app(
+                connection,
+                self.world.secrets,
+                name,
+                settings or AppSettings(),
+                material or signing_key(),
+                now=present(),
+                replace=True,
+            )
+
+    def test_interface(self) -> None:
+        """It is what the others need."""
+        verifyObject(IApps, self.apps)
+
+    def test_app(self) -> None:
+        """An app is as it was stored."""
+        app = self.apps.get("a")
+        self.assertEqual((app.name, app.topic, app.push_type, app.source), ("a", "t", "alert", "database"))
+        self.assertEqual((app.gateway.host, app.limits), ("api.push.apple.com", Limits(queue=5)))
+        self.assertEqual(app.credential, ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM"))
+        self.assertEqual(self.apps.names(), ["a"])
+
+    def test_unknown(self) -> None:
+        """There is no other."""
+        self.assertRaises(UnknownApp, self.apps.get, "b")
+
+    def test_changes(self) -> None:
+        """What another process adds, changes and removes is known within the interval, and told once."""
+        revision = self.apps.revision
+        self.add("b")
+        self.add("a", material=signing_key("OTHER"))
+        self.world.clock.advance(INTERVAL)
+        self.assertEqual((self.told, self.apps.names()), ([["a", "b"]], ["a", "b"]))
+        self.assertEqual(self.apps.get("a").credential, signing_key("OTHER").credential(present()))
+        with self.world.visiting() as connection:
+            remove_app(connection, "a")
+        self.world.clock.pump([INTERVAL] * 3)
+        self.assertEqual((self.told[1:], self.apps.names()), ([["a"]], ["b"]))
+        self.assertEqual(self.apps.revision, revision + 2)
+
+    def test_unchanged(self) -> None:
+        """As long as nothing changes, one row is read, and nobody told."""
+        statements: list[str] = []
+        self.world.result(self.world.database.read(lambda connection: connection.set_trace_callback(statements.append)))
+        self.world.clock.pump([INTERVAL] * 3)
+        self.assertEqual((statements, self.told), (["SELECT number FROM app_changes"] * 3, []))
+
+    def test_the_same_again(self) -> None:
+        """Who stores what is there already changes nothing."""
+        self.add("a", AppSettings(topic="t", push_type="alert", limits=AppLimitsSection(queue=5)))
+        self.world.clock.advance(INTERVAL)
+        self.assertEqual(self.told, [])
+
+    def test_rekeyed(self) -> None:
+        """A new master key is no change of the apps, and what is added with it is opened."""
+        with self.world.secrets.rekeying() as key, self.world.visiting() as connection:
+            rekey_apps(connection, key)
+        self.world.clock.advance(INTERVAL)
+        self.assertEqual((self.told, self.apps.problems()), ([], {}))
+        self.add("b")
+        self.world.clock.advance(INTERVAL)
+        self.assertEqual(self.apps.names(), ["a", "b"])
+
+    def test_no_longer_told(self) -> None:
+        """Who does not want to be told any more is not."""
+        self.silence()
+        self.add("b")
+        self.world.clock.advance(INTERVAL)
+        self.assertEqual(self.told, [])
+
+    def test_listener_fails(self) -> None:
+        """A listener that fails does not keep the others from being told."""
+        self.silence()
+        self.apps.changed(lambda names: 1 / 0)  # type: ignore[arg-type, return-value]
+        self.apps.changed(lambda names: self.told.append(sorted(names)))
+        self.add("b")
+        self.world.clock.advance(INTERVAL)
+        self.assertEqual(self.told, [["b"]])
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+
+    def test_put(self) -> None:
+        """What the gateway itself stores is known when it is on the disk."""
+        self.world.result(self.apps.put("b", AppSettings(topic="u"), certificate()))
+        self.assertEqual((self.apps.get("b").topic, self.told), ("u", [["b"]]))
+        self.world.result(self.apps.put("b", AppSettings(topic="v"), certificate()))
+        self.assertEqual(self.start().get("b").topic, "v")
+        self.world.result(self.apps.remove("b"))
+        self.assertRaises(UnknownApp, self.apps.get, "b")
+        with self.assertRaises(UnknownApp):
+            self.world.result(self.apps.remove("b"))
+
+    def test_other_master_key(self) -> None:
+        """
+        What the master key does not open leaves an app that is known as it was, and one that is not unavailable.
+
+        It is logged once, and over when the right key is back.
+        """
+        path = self.world.configuration.secrets.master_key_file
+        right = path.read_bytes()
+        self.world.write(path.name, Fernet.generate_key())
+        with self.world.visiting() as connection:
+            connection.execute("UPDATE app SET changed_at = 0")
+        with capturedLogs() as events:
+            self.world.clock.pump([INTERVAL] * 3)
+        self.assertEqual(events, [])  # the row is as it was, so it need not be opened
+        apps = self.start()
+        with capturedLogs() as events:
+            self.world.clock.pump([INTERVAL] * 3)
+        self.assertEqual(events, [])  # it was said at the start
+        self.assertEqual(list(apps.problems()), ["a"])
+        self.assertEqual((apps.names(), self.apps.names()), ([], ["a"]))
+        error = self.assertRaises(Unavailable, apps.get, "a")
+        self.assertIn("the master key does not open it", str(error))
+        self.world.write(path.name, right)
+        self.world.clock.advance(INTERVAL)
+        self.assertEqual((apps.names(), apps.problems()), (["a"], {}))
+
+    def test_problem_is_logged(self) -> None:
+        """Why an app cannot be used is logged, and no key with it."""
+        self.add("b", material=certificate())
+        with self.world.visiting() as connection:
+            connection.execute("UPDATE app SET sealed = (SELECT sealed FROM app WHERE name = 'b') WHERE name = 'a'")
+        with capturedLogs() as events:
+            self.world.clock.pump([INTERVAL] * 3)
+        errors = [formatEvent(event) for event in events if event["log_level"] is LogLevel.error]
+        said = "the app a cannot be used: the credential stored for a is that of b: somebody moved it"
+        self.assertEqual(errors, [said])
+        self.assertEqual(self.apps.get("a").topic, "t")
+        self.assertNotIn("PRIVATE", repr(events))
+
+    def test_stopped(self) -> None:
+        """After its end it does nothing more."""
+        self.world.result(self.apps.stop())
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+
+class FileTests(SynchronousTestCase):
+    """What the gateway knows of the apps in the configuration."""
+
+    def setUp(self) -> None:
+        """Have one with a certificate."""
+        self.world = World(Path(self.mktemp()))
+        self.pem = AUTHORITY.client_pem()
+        self.world.write("a.pem", self.pem)
+        self.world.write("ca.pem", AUTHORITY.ca_pem).chmod(0o644)
+
+    def start(self, text: str = "[apps.a]\ncertificate = 'a.pem'") -> Apps:
+        """Start with a configuration."""
+        self.world.configure(text)
+        apps = Apps(self.world.clock, self.world.configuration, self.world.database, self.world.secrets)
+        self.world.result(apps.start())
+        return apps
+
+    def replace(self, content: bytes) -> None:
+        """Put another certificate in the place of the one there."""
+        self.world.write("new.pem", content).replace(self.world.directory / "a.pem")
+
+    def test_app(self) -> None:
+        """An app is as the configuration says."""
+        self.world.write("a.p8", AUTHORITY.p8)
+        app = self.start(
+            "limits.queue = 9\n[apps.a]\nkey = 'a.p8'\nkey_id = 'K'\nteam_id = 'T'\ntopic = 't'\n"
+            "trust_root = 'ca.pem'\n"
+            f"gateway = 'http2:host=localhost:port=1'\ncallers = '{'ab' * 32}'\nlimits.connections = 2"
+        ).get("a")
+        self.assertEqual(str(app.gateway), "http2:host=localhost:port=1")
+        self.assertEqual((app.gateway.trust_root, app.topic), (AUTHORITY.ca_pem.decode(), "t"))
+        self.assertEqual((app.callers, app.source), ({"ab" * 32}, "file"))
+        self.assertEqual(app.limits, Limits(queue=9, connections=2))
+        self.assertEqual(app.credential, ProviderToken.from_p8(AUTHORITY.p8, "K", "T"))
+
+    def test_passphrase(self) -> None:
+        """The first line of another file opens it."""
+        self.world.write("a.p12", AUTHORITY.client_pkcs12())
+        self.world.write("words", b"txapns\nmore\n")
+        apps = self.start("[apps.a]\ncertificate = 'a.p12'\npassphrase_file = 'words'")
+        self.assertIsInstance(apps.get("a").credential, Certificate)
+
+    def test_renewed(self) -> None:
+        """A certificate that is replaced is taken up within the interval."""
+        apps = self.start()
+        told: list[frozenset[str]] = []
+        apps.changed(told.append)
+        pem = AUTHORITY.client_pem()
+        self.replace(pem)
+        self.world.clock.pump([INTERVAL] * 3)
+        self.assertEqual((apps.get("a").credential, told), (Certificate.from_pem(pem), [frozenset("a")]))
+
+    def test_half_written(self) -> None:
+        """While a file cannot be used the app stays as it was; it is said once, and over when the file is whole."""
+        apps = self.start()
+        path = self.world.directory / "a.pem"
+        with capturedLogs() as events:
+            self.replace(b"half")
+            self.world.clock.pump([INTERVAL] * 3)
+            path.unlink()
+            self.world.clock.pump([INTERVAL] * 3)
+        self.assertEqual(apps.get("a").credential, Certificate.from_pem(self.pem))
+        said = [formatEvent(event) for event in events]
+        self.assertEqual(said[1:], [f"the app a cannot be used: {path}: No such file or directory"])
+        self.assertRegex(said[0], "^the app a cannot be used: .*a.pem: ")
+        self.replace(AUTHORITY.client_pem())
+        self.world.clock.advance(INTERVAL)
+        self.assertNotEqual(apps.get("a").credential, Certificate.from_pem(self.pem))
+        self.assertEqual(apps.problems(), {})
+
+    def test_exposed(self) -> None:
+        """A key that others can read is not used, and the app is refused until that is mended."""
+        path = self.world.directory / "a.pem"
+        path.chmod(0o644)
+        apps = self.start()
+        error = self.assertRaises(Unavailable, apps.get, "a")
+        self.assertRegex(str(error), r"the app a cannot be used: .*a\.pem holds a secret.*mode 0644.*chmod")
+        self.assertEqual((apps.names(), error.retry_after), ([], 60))
+        path.chmod(0o600)
+        self.world.clock.advance(INTERVAL)
+        self.assertEqual(apps.names(), ["a"])
+
+    def test_one_does_not_stop_others(self) -> None:
+        """One that cannot be used is no reason not to use the others."""
+        text = "[apps.a]\ncertificate = 'a.pem'\n[apps.b]\ncertificate = 'none.pem'\n[apps.c]\ncertificate = 'a.pem'\n"
+        apps = self.start(text + "trust_root = 'none.pem'")
+        self.assertEqual((apps.names(), sorted(apps.problems())), (["a"], ["b", "c"]))
+
+    def test_before_the_database(self) -> None:
+        """An app of the same name in the database does not count, and cannot be made."""
+        with self.world.visiting() as connection:
+            add_app(connection, self.world.secrets, "a", AppSettings(topic="t"), signing_key(), now=present())
+        apps = self.start()
+        self.assertEqual((apps.get("a").source, apps.names()), ("file", ["a"]))
+        self.assertRaises(AppExists, apps.put, "a", AppSettings(), signing_key())
+        self.assertRaises(AppExists, apps.remove, "a")
+
+
+class ExpiryTests(SynchronousTestCase):
+    """Certificates that expire."""
+
+    def setUp(self) -> None:
+        """Have one that lasts for a year."""
+        self.world = World(Path(self.mktemp()), "[apps.a]\ncertificate = 'a.pem'")
+        self.world.write("a.pem", AUTHORITY.client_pem())
+        self.apps = self.start()
+        expires = expiry(self.apps.get("a"))
+        assert expires is not None
+        self.expires = expires
+
+    def start(self) -> Apps:
+        """Start another."""
+        apps = Apps(self.world.clock, self.world.configuration, self.world.database, self.world.secrets)
+        self.world.result(apps.start())
+        return apps
+
+    def warned(self, days: float) -> list[str]:
+        """Let time pass until so many days are left; gives what was logged."""
+        then = self.expires - timedelta(days=days)
+        with capturedLogs() as events:
+            self.world.clock.advance(then.timestamp() - self.world.clock.seconds())
+            self.world.clock.pump([INTERVAL] * 3)
+        return [formatEvent(event) for event in events]
+
+    def test_warnings(self) -> None:
+        """It is told 30 days before, 7 days, one day, and when it is over: each once."""
+        on = f"{self.expires:%Y-%m-%d %H:%M} UTC"
+        for days, said in (
+            (31, []),
+            (29.9, [f"the certificate of the app a expires within 30 days, on {on}"]),
+            (8, []),
+            (6.9, [f"the certificate of the app a expires within 7 days, on {on}"]),
+            (1.1, []),
+            (0.9, [f"the certificate of the app a expires within 1 day, on {on}"]),
+            (0.1, []),
+            (-0.1, [f"the certificate of the app a expired on {on}"]),
+            (-9, []),
+        ):
+            self.assertEqual(self.warned(days), said, days)
+
+    def test_late(self) -> None:
+        """Of several that are due at once, only the last is told."""
+        self.assertEqual(len(self.warned(0.5)), 1)
+
+    def test_at_the_start(self) -> None:
+        """A gateway that starts late tells at once."""
+        self.world.result(self.apps.stop())
+        self.assertEqual(self.warned(5), [])
+        with capturedLogs() as events:
+            self.start()
+        said = [formatEvent(event) for event in events if event["log_level"] is LogLevel.warn]
+        self.assertEqual(len(said), 1)
+        self.assertIn("within 7 days", said[0])
+
+    def test_renewed(self) -> None:
+        """With another certificate it begins anew."""
+        self.warned(5)
+        self.world.write("a.pem", AUTHORITY.client_pem())
+        os.utime(self.world.directory / "a.pem", (1, 1))
+        said = self.warned(4)
+        self.assertEqual([line for line in said if "expires" in line], [said[-1]])
+
+    def test_key(self) -> None:
+        """A signing key does not expire."""
+        self.world.result(self.apps.put("b", AppSettings(), signing_key()))
+        self.assertIsNone(expiry(self.apps.get("b")))

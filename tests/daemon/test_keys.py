@@ -1,0 +1,196 @@
+"""Tests for :mod:`txapns.daemon.keys`."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import re
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.daemon.world import World
+from txapns.daemon.errors import Malformed, NotAuthenticated
+from txapns.daemon.interfaces import IKeys
+from txapns.daemon.keys import Keys, add_key, list_keys, remove_key
+from txapns.daemon.values import Caller
+from txapns.daemon.watch import INTERVAL
+
+__all__ = ["KeysTests", "StoredKeysTests"]
+
+
+class StoredKeysTests(SynchronousTestCase):
+    """Keys in the database."""
+
+    def setUp(self) -> None:
+        """Make a database."""
+        self.world = World(Path(self.mktemp()))
+
+    def add(self, label: str, **more: Any) -> str:
+        """Make a key."""
+        with self.world.visiting() as connection:
+            return add_key(connection, label, now=1e9, **more)
+
+    def labels(self) -> list[str]:
+        """List them."""
+        with self.world.visiting() as connection:
+            return [stored.label for stored in list_keys(connection)]
+
+    def test_form(self) -> None:
+        """It tells what it is for, its id, and 256 random bits."""
+        first, second = self.add("a"), self.add("b")
+        for key in (first, second):
+            self.assertTrue(re.fullmatch("txapns_[0-9a-f]{8}_[0-9a-f]{64}", key))
+        self.assertNotEqual(first.split("_")[1:], second.split("_")[1:])
+
+    def test_listed(self) -> None:
+        """What is listed is what it allows, by label; it can be told by its id."""
+        key = self.add("web", send=["b", "a"], feedback=None, manage=True)
+        self.add("all", send=None)
+        with self.world.visiting() as connection:
+            other, stored = list_keys(connection)
+        self.assertEqual(stored.caller, Caller(key.split("_")[1], frozenset("ab"), None, True))
+        self.assertEqual((stored.label, stored.created_at), ("web", 1e9))
+        self.assertEqual((other.caller.send, other.caller.feedback, other.caller.manage), (None, frozenset(), False))
+
+    def test_hashed(self) -> None:
+        """The database has its SHA-256, and nowhere the key or its secret."""
+        key = self.add("a")
+        self.assertEqual(self.world.result(self.world.database.read(list_keys))[0].digest, self.digest(key))
+        files = [path.read_bytes() for path in self.world.directory.iterdir()]
+        self.assertFalse([content for content in files if key.split("_")[2].encode() in content])
+
+    def digest(self, key: str) -> bytes:
+        """Compute what is stored of a key."""
+        return hashlib.sha256(key.encode()).digest()
+
+    def test_label(self) -> None:
+        """A label is one of a kind, and fit for a log."""
+        self.add("a")
+        with self.assertRaisesRegex(Malformed, "called a already"):
+            self.add("a")
+        for label in ("", "a b", "é", "-a", "a" * 101):
+            self.assertRaises(Malformed, self.add, label)
+        self.assertEqual(self.labels(), ["a"])
+
+    def test_removed(self) -> None:
+        """It is removed by its id or its label; what is not there is told as such, and not repeated."""
+        first = self.add("a")
+        self.add("b")
+        with self.world.visiting() as connection:
+            remove_key(connection, first.split("_")[1])
+        self.assertEqual(self.labels(), ["b"])
+        with self.world.visiting() as connection:
+            remove_key(connection, "b")
+        self.assertEqual(self.labels(), [])
+        with self.assertRaisesRegex(Malformed, "^there is no key of this id or label$"), self.world.visiting() as again:
+            remove_key(again, first)
+
+
+class KeysTests(SynchronousTestCase):
+    """What the gateway knows of them."""
+
+    def setUp(self) -> None:
+        """Have two."""
+        self.world = World(Path(self.mktemp()))
+        with self.world.visiting() as connection:
+            self.first = add_key(connection, "first", send=["a"], now=1)
+            self.second = add_key(connection, "second", send=None, feedback=None, now=2)
+        self.keys = Keys(self.world.clock, self.world.database)
+        self.world.result(self.keys.start())
+
+    def test_interface(self) -> None:
+        """It is what faces need."""
+        verifyObject(IKeys, self.keys)
+
+    def test_known(self) -> None:
+        """Who shows a key is known."""
+        caller = self.keys.check(self.first)
+        self.assertEqual((caller.name, caller.may_send("a"), caller.may_send("b")), (self.first[7:15], True, False))
+        self.assertTrue(self.keys.check(self.second).may_read("b"))
+
+    def test_unknown(self) -> None:
+        """Everything else is turned away with the same words."""
+        swapped = self.first[:16] + self.second[16:]
+        made_up = "txapns_00000000_" + "0" * 64
+        texts = ["", "txapns", self.first[:-1], self.first + "0", self.first.upper(), swapped, made_up, "\udcff", "\0"]
+        said = {str(self.assertRaises(NotAuthenticated, self.keys.check, text)) for text in texts}
+        self.assertEqual(said, {"the key is not known"})
+
+    def test_compared_in_constant_time(self) -> None:
+        """Whatever is shown, digests are compared, and as a whole: for an id nobody has, too."""
+        compared = []
+
+        def compare(left: bytes, right: bytes) -> bool:
+            compared.append((len(left), len(right)))
+            return left == right
+
+        self.patch(hmac, "compare_digest", compare)
+        for text in (self.first, self.first[:-1] + "x", "txapns_00000000_" + "0" * 64, "short"):
+            with contextlib.suppress(NotAuthenticated):
+                self.keys.check(text)
+        self.assertEqual(compared, [(32, 32)] * 4)
+
+    def test_changes(self) -> None:
+        """What another process adds and removes is known within the interval."""
+        with self.world.visiting() as connection:
+            third = add_key(connection, "third", now=3)
+            remove_key(connection, "first")
+        self.assertRaises(NotAuthenticated, self.keys.check, third)
+        self.world.clock.advance(INTERVAL)
+        self.keys.check(third)
+        self.assertRaises(NotAuthenticated, self.keys.check, self.first)
+
+    def test_unchanged(self) -> None:
+        """As long as nothing changes, the keys are not read again."""
+        statements: list[str] = []
+        self.world.result(self.world.database.read(lambda connection: connection.set_trace_callback(statements.append)))
+        self.world.clock.pump([INTERVAL] * 3)
+        self.assertEqual(statements, ["SELECT number FROM api_key_changes"] * 3)
+
+    def test_refreshed(self) -> None:
+        """Who has changed something need not wait."""
+        with self.world.visiting() as connection:
+            third = add_key(connection, "third", now=3)
+        self.world.result(self.keys.refresh())
+        self.keys.check(third)
+
+    def test_trouble(self) -> None:
+        """While the database cannot be read the keys stay; it is logged once; then all goes on."""
+        with self.world.visiting() as connection:
+            connection.execute("ALTER TABLE api_key RENAME TO gone")
+            connection.execute("UPDATE api_key_changes SET number = 100")
+        with capturedLogs() as events:
+            self.world.clock.pump([INTERVAL] * 3)
+        self.assertEqual(len(events), 1)
+        self.assertEqual(len(self.flushLoggedErrors(sqlite3.OperationalError)), 1)
+        self.keys.check(self.first)
+        with self.world.visiting() as connection:
+            connection.execute("ALTER TABLE gone RENAME TO api_key")
+            remove_key(connection, "first")
+        self.world.clock.advance(INTERVAL)
+        self.assertRaises(NotAuthenticated, self.keys.check, self.first)
+
+    def test_unavailable(self) -> None:
+        """A database that cannot be read for a while is told of once, however long it lasts."""
+        self.world.result(self.world.database.stop())
+        with capturedLogs() as events:
+            self.world.clock.pump([INTERVAL] * 3)
+        self.assertEqual(len(events), 1)
+        self.keys.check(self.first)
+
+    def test_stopped(self) -> None:
+        """After its end it does nothing more."""
+        self.world.result(self.keys.stop())
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+    def test_repr(self) -> None:
+        """No representation shows a digest."""
+        with self.world.visiting() as connection:
+            shown = repr(list_keys(connection))
+        self.assertNotIn(repr(hashlib.sha256(self.first.encode()).digest())[2:10], shown)

@@ -1,0 +1,69 @@
+"""What the tests of apps and keys have in common: a gateway's database in a directory of its own, without threads."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+
+from txapns.daemon import apps, keys
+from txapns.daemon.config import Configuration
+from txapns.daemon.database import Database, InlineWorker, visiting
+from txapns.daemon.secrets import Secrets
+
+__all__ = ["World"]
+
+T = TypeVar("T")
+
+
+class World:
+    """
+    A directory with a database, open.
+
+    :param directory: is made, for its owner alone.
+    :param text: the configuration.
+    """
+
+    def __init__(self, directory: Path, text: str = "") -> None:
+        directory.mkdir(mode=0o700, exist_ok=True)
+        self.directory = directory
+        self.clock = Clock()
+        self.clock.rightNow = time.time()  # certificates are made for the present
+        self.configure(text)
+        self.database = Database(self.configuration.database.path, self.clock, lambda name: InlineWorker())
+        self.result(self.database.start())
+
+    def configure(self, text: str) -> None:
+        """Have another configuration."""
+        self.configuration = Configuration.from_text(text, self.directory)
+        self.secrets = Secrets(self.configuration.secrets.master_key_file, {})
+        self.secrets.create()
+
+    def write(self, name: str, content: bytes) -> Path:
+        """Write a file, for its owner alone."""
+        path = self.directory / name
+        path.unlink(missing_ok=True)
+        path.touch(0o600)
+        path.write_bytes(content)
+        return path
+
+    def visiting(self) -> AbstractContextManager[sqlite3.Connection]:
+        """Do something to the database as another process does."""
+        return visiting(self.database.path, apps.PART, keys.PART)
+
+    def result(self, deferred: Deferred[T]) -> T:
+        """Let time pass until there is a result; what is raised is raised."""
+        found: list[T | Failure] = []
+        deferred.addBoth(found.append)
+        if not found:
+            self.clock.advance(0.01)
+        (result,) = found
+        if isinstance(result, Failure):
+            result.raiseException()
+        return result

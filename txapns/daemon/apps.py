@@ -1,0 +1,560 @@
+"""
+The apps there are: those of the configuration, and those in the database.
+
+An app in the database has its private key encrypted with the master key; the rest of it can be read. The functions here
+that take a connection are for the command, which works on the database while the gateway runs, and for the gateway
+itself. :class:`Apps` is what the gateway knows; it looks for changes once a second: of the table, and of the files that
+the configuration names, so that a renewed certificate only has to be put in the place of the old one.
+
+What cannot be used does not stop the gateway. An app that could be used before stays as it was; one that could not is
+refused with the reason; the log says so once. Of a certificate's expiry it warns 30, 7 and 1 days before.
+"""
+
+from __future__ import annotations
+
+import math
+import sqlite3
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import attrs
+import msgspec
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from zope.interface import implementer
+
+from txapns.credentials import Certificate
+from txapns.daemon.config import NAME, AppLimitsSection, AppSection, Configuration
+from txapns.daemon.database import Database, Part
+from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp
+from txapns.daemon.interfaces import IApps
+from txapns.daemon.material import Material
+from txapns.daemon.secrets import MasterKey, Secrets
+from txapns.daemon.values import App
+from txapns.daemon.watch import Watch, changes, counted
+from txapns.errors import APNSError, InvalidGateway
+from txapns.gateway import Gateway
+
+__all__ = [
+    "PART",
+    "WARNINGS",
+    "AppSettings",
+    "Apps",
+    "StoredApp",
+    "add_app",
+    "app_of",
+    "expiry",
+    "list_apps",
+    "rekey_apps",
+    "remove_app",
+    "rotate_app",
+    "section_app",
+]
+
+_log = Logger()
+
+#: So many days before a certificate expires, the log says so.
+WARNINGS = (30, 7, 1)
+
+#: Its table in the database.
+PART = Part(
+    "apps",
+    (
+        ";\n".join(
+            (
+                """
+                CREATE TABLE app (
+                    name TEXT PRIMARY KEY,
+                    settings BLOB NOT NULL,      -- JSON
+                    sealed BLOB NOT NULL,        -- the credential, encrypted with the master key
+                    kind TEXT NOT NULL,          -- certificate or key
+                    fingerprint TEXT NOT NULL,   -- of the credential
+                    expires REAL,                -- when its certificate does; NULL for a key
+                    created_at REAL NOT NULL,
+                    changed_at REAL NOT NULL
+                )
+                """,
+                *counted("app"),
+            )
+        ),
+    ),
+)
+
+
+class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """
+    All of an app in the database but its credential.
+
+    :ivar gateway: where to send: ``"production"``, ``"sandbox"`` or the text of another.
+    :ivar trust_root: PEM of the authorities to trust there; ``None`` for the platform's.
+    :ivar topic: the topic of notifications that name none; ``None`` for that of the certificate.
+    :ivar push_type: the push type where the way in knows none.
+    :ivar callers: fingerprints of client certificates whose owners may send for it.
+    :ivar limits: its own limits.
+    """
+
+    gateway: str = "production"
+    trust_root: str | None = None
+    topic: str | None = None
+    push_type: str | None = None
+    callers: tuple[str, ...] = ()
+    limits: AppLimitsSection = AppLimitsSection()
+
+
+@attrs.frozen
+class StoredApp:
+    """
+    An app in the database, as far as it can be read without the master key.
+
+    :ivar name: its name.
+    :ivar settings: what is set.
+    :ivar kind: ``"certificate"`` or ``"key"``.
+    :ivar fingerprint: the credential's.
+    :ivar expires: when its certificate does, in UNIX seconds; ``None`` for a key.
+    :ivar created_at: when it was added.
+    :ivar changed_at: when its credential came.
+    """
+
+    name: str
+    settings: AppSettings
+    kind: str
+    fingerprint: str
+    expires: float | None
+    created_at: float
+    changed_at: float
+
+
+# On a connection to the database
+
+
+def add_app(
+    connection: sqlite3.Connection,
+    secrets: Secrets,
+    name: str,
+    settings: AppSettings,
+    material: Material,
+    *,
+    now: datetime,
+    replace: bool = False,
+) -> None:
+    """
+    Put an app into the database.
+
+    :param connection: to the database, in a transaction.
+    :param secrets: where the master key is.
+    :param name: what to call it.
+    :param settings: what is set.
+    :param material: its credential.
+    :param now: the time.
+    :param replace: whether one of the same name is replaced.
+    :raises Malformed: the name cannot be one, or the gateway is none.
+    :raises AppExists: there is one already, and it is not to be replaced.
+    :raises DaemonError: the master key cannot be used.
+    """
+    if not NAME.fullmatch(name):
+        raise Malformed("the name of an app has 1 to 100 letters, digits, dots, hyphens and underscores")
+    try:
+        Gateway.parse(settings.gateway)
+    except InvalidGateway as error:
+        raise Malformed(str(error)) from None
+    created = connection.execute("SELECT created_at FROM app WHERE name = ?", [name]).fetchone()
+    if created and not replace:
+        raise AppExists(f"there is an app {name} already")
+    # The master key is read in the transaction: one that is being changed is either not yet or already the new one.
+    row = name, msgspec.json.encode(settings), *_columns(name, material, secrets, now)
+    began = created[0] if created else now.timestamp()
+    connection.execute("INSERT OR REPLACE INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*row, began, now.timestamp()])
+
+
+def rotate_app(
+    connection: sqlite3.Connection, secrets: Secrets, name: str, material: Material, *, now: datetime
+) -> None:
+    """
+    Give an app another credential.
+
+    :param connection: to the database, in a transaction.
+    :param secrets: where the master key is.
+    :param name: the app's name.
+    :param material: the credential.
+    :param now: the time.
+    :raises UnknownApp: it is not in the database.
+    :raises DaemonError: the master key cannot be used.
+    """
+    changed = connection.execute(
+        "UPDATE app SET sealed = ?, kind = ?, fingerprint = ?, expires = ?, changed_at = ? WHERE name = ?",
+        [*_columns(name, material, secrets, now), now.timestamp(), name],
+    )
+    if not changed.rowcount:
+        raise _unknown(name)
+
+
+def remove_app(connection: sqlite3.Connection, name: str) -> None:
+    """
+    Forget an app and its credential. What waits for it stays in the queue.
+
+    :param connection: to the database, in a transaction.
+    :param name: the app's name.
+    :raises UnknownApp: it is not in the database.
+    """
+    if not connection.execute("DELETE FROM app WHERE name = ?", [name]).rowcount:
+        raise _unknown(name)
+
+
+def list_apps(connection: sqlite3.Connection) -> list[StoredApp]:
+    """
+    List the apps in the database, by name.
+
+    :param connection: to the database.
+    """
+    rows = connection.execute(
+        "SELECT name, settings, kind, fingerprint, expires, created_at, changed_at FROM app ORDER BY name"
+    )
+    return [StoredApp(name, _settings(settings), *rest) for name, settings, *rest in rows]
+
+
+def rekey_apps(connection: sqlite3.Connection, key: MasterKey) -> int:
+    """
+    Encrypt all credentials anew.
+
+    :param connection: to the database, in a transaction.
+    :param key: the master key, which opens what there is and encrypts from now on.
+    :returns: how many there are.
+    :raises SecretError: it does not open one of them; the message names the app.
+    """
+    rows = connection.execute("SELECT name, sealed FROM app").fetchall()
+    for name, sealed in rows:
+        anew = Material.unseal(sealed, name, key).seal(name, key)
+        connection.execute("UPDATE app SET sealed = ? WHERE name = ?", [anew, name])
+    return len(rows)
+
+
+def _columns(name: str, material: Material, secrets: Secrets, now: datetime) -> tuple[bytes, str, str, float | None]:
+    """Make what the database keeps of a credential."""
+    credential = material.credential(now)
+    expires = credential.expires.timestamp() if isinstance(credential, Certificate) else None
+    kind = "key" if expires is None else "certificate"
+    return material.seal(name, secrets.master_key()), kind, credential.fingerprint, expires
+
+
+def _settings(text: bytes) -> AppSettings:
+    return msgspec.json.decode(text, type=AppSettings)
+
+
+def _unknown(name: str) -> UnknownApp:
+    return UnknownApp(f"there is no app {name} in the database")
+
+
+# What the gateway knows
+
+
+def expiry(app: App) -> datetime | None:
+    """
+    Tell when an app's certificate expires.
+
+    :param app: the app.
+    :returns: the time, UTC; ``None`` for a signing key, which does not expire.
+    """
+    return app.credential.expires if isinstance(app.credential, Certificate) else None
+
+
+def app_of(
+    name: str,
+    settings: AppSettings,
+    material: Material,
+    configuration: Configuration,
+    source: Literal["file", "database"],
+    now: datetime,
+) -> App:
+    """
+    Make an app from what is set and its credential.
+
+    :param name: its name.
+    :param settings: what is set.
+    :param material: its credential.
+    :param configuration: has the limits of all apps.
+    :param source: where it is kept.
+    :param now: the time.
+    :raises APNSError: it cannot be used.
+    """
+    return App(
+        name=name,
+        gateway=Gateway.parse(settings.gateway, trust_root=settings.trust_root),
+        credential=material.credential(now),
+        topic=settings.topic,
+        push_type=settings.push_type,
+        callers=frozenset(settings.callers),
+        limits=configuration.limits_of(settings.limits),
+        source=source,
+    )
+
+
+def section_app(name: str, section: AppSection, configuration: Configuration, now: datetime) -> App:
+    """
+    Make an app of the configuration.
+
+    :param name: its name.
+    :param section: its section.
+    :param configuration: has the limits of all apps.
+    :param now: the time.
+    :raises APNSError: it cannot be used.
+    """
+    try:
+        trust_root = None if section.trust_root is None else section.trust_root.read_text("utf-8", "replace")
+    except OSError as error:
+        raise ConfigurationError(f"{section.trust_root}: {error.strerror}") from None
+    settings = AppSettings(
+        gateway=section.gateway,
+        trust_root=trust_root,
+        topic=section.topic,
+        push_type=section.push_type,
+        callers=section.callers,
+        limits=section.limits,
+    )
+    return app_of(name, settings, Material.from_section(section, now), configuration, "file", now)
+
+
+@attrs.frozen
+class _Known:
+    """
+    One app, and what it was made from.
+
+    :ivar origin: as long as this is the same, it need not be made again.
+    :ivar app: the last that could be made; ``None`` if there was none.
+    :ivar problem: why it could not be made from what there is now; empty if it could.
+    """
+
+    origin: object = attrs.field(repr=False)
+    app: App | None
+    problem: str = ""
+
+
+@attrs.frozen
+class _Found:
+    """
+    What a look found.
+
+    :ivar number: how often the table has changed.
+    :ivar apps: the apps by name.
+    """
+
+    number: int = -1
+    apps: Mapping[str, _Known] = attrs.Factory(dict)
+
+
+@implementer(IApps)
+class Apps:
+    """
+    The apps, never older than a second or so.
+
+    :param clock: tells when to look for changes, and what time it is.
+    :param configuration: has apps, and the limits of all.
+    :param database: the database, open.
+    :param secrets: where the master key is.
+    """
+
+    def __init__(self, clock: IReactorTime, configuration: Configuration, database: Database, secrets: Secrets) -> None:
+        self.revision = 0
+        self._clock = clock
+        self._configuration = configuration
+        self._database = database
+        self._secrets = secrets
+        self._state = _Found()
+        self._listeners: list[Callable[[frozenset[str]], None]] = []
+        self._warned: dict[tuple[str, str], int] = {}
+        self._watch = Watch(clock, database, self._look, self._found)
+
+    def start(self) -> Deferred[None]:
+        """
+        Make the table if need be, find the apps, and watch them.
+
+        :raises DaemonError: the database cannot be used. That an app cannot be used is no reason.
+        """
+        return self._database.prepare(PART).addCallback(lambda _: self._watch.start())
+
+    def stop(self) -> Deferred[None]:
+        """Watch no more."""
+        return self._watch.stop()
+
+    # IApps
+
+    def get(self, name: str) -> App:
+        """See :meth:`IApps.get`."""
+        known = self._state.apps.get(name)
+        if known is None:
+            raise UnknownApp(f"there is no app {name}")
+        if known.app is None:
+            raise Unavailable(f"the app {name} cannot be used: {known.problem}", retry_after=60)
+        return known.app
+
+    def names(self) -> list[str]:
+        """See :meth:`IApps.names`."""
+        return sorted(name for name, known in self._state.apps.items() if known.app is not None)
+
+    def changed(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """See :meth:`IApps.changed`."""
+        self._listeners.append(listener)
+        return partial(self._listeners.remove, listener)
+
+    # What others may know and do
+
+    def problems(self) -> dict[str, str]:
+        """
+        Tell what cannot be used, and why.
+
+        :returns: by the app's name. It may be an app that works as it was before.
+        """
+        return {name: known.problem for name, known in self._state.apps.items() if known.problem}
+
+    def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[None]:
+        """
+        Add an app to the database, or replace the one there.
+
+        :param name: its name.
+        :param settings: what is set.
+        :param material: its credential.
+        :returns: a ``Deferred`` that fires when it is on the disk, and known.
+        :raises AppExists: the configuration has an app of this name.
+        :raises Malformed: the name or the gateway cannot be one.
+        :raises DaemonError: the master key or the database cannot be used.
+        """
+        return self._change(
+            name,
+            lambda connection: add_app(
+                connection, self._secrets, name, settings, material, now=self._now(), replace=True
+            ),
+        )
+
+    def remove(self, name: str) -> Deferred[None]:
+        """
+        Remove an app from the database.
+
+        :param name: its name.
+        :returns: a ``Deferred`` that fires when it is gone.
+        :raises UnknownApp: it is not there.
+        :raises AppExists: it is the configuration's.
+        """
+        return self._change(name, lambda connection: remove_app(connection, name))
+
+    def _change(self, name: str, change: Callable[[sqlite3.Connection], None]) -> Deferred[None]:
+        if name in self._configuration.apps:
+            raise AppExists(f"the app {name} is in the configuration, and can only be changed there")
+        return self._database.write(change).addCallback(lambda _: self._watch.look())
+
+    # Looking, in the thread that reads
+
+    def _look(self, connection: sqlite3.Connection) -> _Found:
+        before = self._state
+        number = changes(connection, "app")
+        known = {}
+        for name, section in self._configuration.apps.items():
+            make: Callable[[datetime], App] = partial(self._of_section, name, section)
+            known[name] = self._renewed(before.apps.get(name), _origin(section), make)
+        stored = {name: each for name, each in before.apps.items() if name not in known}
+        if number != before.number or any(each.problem for each in stored.values()):
+            stored = self._stored(connection, stored)
+        return _Found(number, {**stored, **known})
+
+    def _stored(self, connection: sqlite3.Connection, before: Mapping[str, _Known]) -> dict[str, _Known]:
+        rows = connection.execute("SELECT name, settings, sealed FROM app").fetchall()
+        return {
+            name: self._renewed(before.get(name), (settings, sealed), partial(self._of_row, name, settings, sealed))
+            for name, settings, sealed in rows
+            if name not in self._configuration.apps
+        }
+
+    def _renewed(self, before: _Known | None, origin: object, make: Callable[[datetime], App]) -> _Known:
+        """Make an app if it is not as it was, or did not go last time."""
+        if before is not None and before.origin == origin and not before.problem:
+            return before
+        try:
+            return _Known(origin, make(self._now()))
+        except APNSError as error:
+            return _Known(origin, None if before is None else before.app, str(error))
+
+    def _of_section(self, name: str, section: AppSection, now: datetime) -> App:
+        return section_app(name, section, self._configuration, now)
+
+    def _of_row(self, name: str, settings: bytes, sealed: bytes, now: datetime) -> App:
+        material = Material.unseal(sealed, name, self._secrets.master_key())
+        return app_of(name, _settings(settings), material, self._configuration, "database", now)
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.seconds(), timezone.utc)
+
+    # What was found, in the reactor's thread
+
+    def _found(self, found: _Found) -> None:
+        before, self._state = self._state.apps, found
+        for name, known in found.apps.items():
+            if known.problem and known.problem != _problem(before.get(name)):
+                _log.error("the app {app} cannot be used: {problem}", app=name, problem=known.problem)
+        names = before.keys() | found.apps.keys()
+        differing = frozenset(name for name in names if _app(before.get(name)) != _app(found.apps.get(name)))
+        if differing:
+            self._tell(differing)
+        self._warn()
+
+    def _tell(self, names: frozenset[str]) -> None:
+        self.revision += 1
+        _log.info("apps changed: {names}", names=", ".join(sorted(names)))
+        for listener in list(self._listeners):
+            try:
+                listener(names)
+            except Exception:
+                _log.failure("an app's change was not taken up")
+
+    def _warn(self) -> None:
+        """Warn of certificates that will expire, once for each of the days, and once when they have."""
+        now = self._now()
+        warned = {}
+        for name, app in ((name, known.app) for name, known in self._state.apps.items()):
+            expires = None if app is None else expiry(app)
+            if app is None or expires is None:
+                continue
+            left = (expires - now).total_seconds() / 86_400
+            reached = min((days for days in (*WARNINGS, 0) if left <= days), default=None)
+            if reached is None:
+                continue
+            certificate = name, app.credential.fingerprint
+            if reached < self._warned.get(certificate, math.inf):
+                _warn_of(name, expires, reached)
+            warned[certificate] = reached
+        self._warned = warned
+
+
+def _warn_of(name: str, expires: datetime, days: int) -> None:
+    facts = {"app": name, "expires": f"{expires:%Y-%m-%d %H:%M}"}
+    if days == 0:
+        _log.error("the certificate of the app {app} expired on {expires} UTC", **facts)
+    else:
+        left = "1 day" if days == 1 else f"{days} days"
+        _log.warn("the certificate of the app {app} expires within {left}, on {expires} UTC", left=left, **facts)
+
+
+def _app(known: _Known | None) -> App | None:
+    return None if known is None else known.app
+
+
+def _problem(known: _Known | None) -> str:
+    return "" if known is None else known.problem
+
+
+def _origin(section: AppSection) -> tuple[tuple[int, ...] | None, ...]:
+    """Tell whether one of the files that an app is made from has been changed or replaced, without reading it."""
+    return tuple(
+        _stamp(path)
+        for path in (section.certificate, section.key, section.passphrase_file, section.trust_root)
+        if path is not None
+    )
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
