@@ -420,6 +420,10 @@ class LoopbackPagesTests(SynchronousTestCase):
         """docs/simulator.rst can be followed, and everything prints what it says."""
         play("docs/simulator.rst", Desk(Path(self.mktemp())))
 
+    def test_gateway(self) -> None:
+        """docs/gateway.rst can be followed, and everything prints what it says."""
+        play("docs/gateway.rst", Desk(Path(self.mktemp())))
+
     def test_many_apps(self) -> None:
         """examples/many_apps.py sends twice for each of its apps, over one connection for each."""
         desk = Desk(Path(self.mktemp()))

@@ -16,6 +16,7 @@ elsewhere, JSON lines with ``--json``. The progress bar is drawn on standard err
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import stat
@@ -68,6 +69,9 @@ REDRAW = 0.1
 #: How many rows the table of failures has at the most: who wants to see more takes the JSON.
 ROWS = 100
 
+# The gateway's commands, and their names in txapns.daemon.commands.
+_GATEWAY = {"apps": "apps", "check-config": "check_config", "keys": "keys"}
+
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
@@ -77,7 +81,30 @@ class _Unusable(click.ClickException):
     exit_code = UNUSABLE
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+class _Group(click.Group):
+    """
+    The commands here, and those of the gateway, which are imported when asked for.
+
+    Sending needs nothing of the gateway, neither its libraries nor the time to import it.
+    """
+
+    def list_commands(self, context: click.Context) -> list[str]:
+        """Name all that can be used."""
+        return sorted([*super().list_commands(context), *(_GATEWAY if importlib.util.find_spec("msgspec") else ())])
+
+    def get_command(self, context: click.Context, name: str) -> click.Command | None:
+        """Find a command."""
+        if name not in _GATEWAY:
+            return super().get_command(context, name)
+        try:
+            from txapns.daemon import commands
+        except ModuleNotFoundError as error:
+            raise _Unusable(f'The gateway needs {error.name}: pip install "txapns[daemon]"') from None
+        command: click.Command = getattr(commands, _GATEWAY[name])
+        return command
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="txapns", message="%(prog)s %(version)s")
 def main() -> None:
     """Send Apple push notifications, or play Apple's servers on this machine."""

@@ -1,0 +1,477 @@
+"""
+The commands of ``txapns`` that are about the gateway: ``apps``, ``keys`` and ``check-config``.
+
+They work on the gateway's database, whether or not it is running; if it is, it takes up what changed within a second or
+so. A credential is read from a file or from standard input (``-``), never from the command line, which others can see.
+Each exits with 0, or with 2 and a sentence if something cannot be used.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import attrs
+import click
+
+from txapns.credentials import Certificate
+from txapns.daemon import apps as stored_apps
+from txapns.daemon import keys as stored_keys
+from txapns.daemon.apps import AppSettings
+from txapns.daemon.check import check_files
+from txapns.daemon.config import AppLimitsSection, Configuration
+from txapns.daemon.database import visiting
+from txapns.daemon.errors import AppExists, Malformed
+from txapns.daemon.material import Material
+from txapns.daemon.secrets import Secrets, first_line
+from txapns.errors import APNSError, WrongPassphrase
+
+__all__ = ["apps", "check_config", "keys"]
+
+_F = TypeVar("_F", bound=Callable[..., object])
+
+_UNUSABLE = 2
+
+_PERMISSIONS = ("send", "feedback", "manage")
+
+_config = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("apns.toml"),
+    show_default=True,
+    envvar="TXAPNS_CONFIG",
+    metavar="FILE",
+    help="The gateway's configuration; or set TXAPNS_CONFIG.",
+)
+_json = click.option("--json", "as_json", is_flag=True, help="Write JSON lines.")
+
+
+class _Unusable(click.ClickException):
+    """Something that the command line or the configuration names cannot be used."""
+
+    exit_code = _UNUSABLE
+
+
+@attrs.frozen
+class _Place:
+    """Where a gateway keeps things."""
+
+    configuration: Configuration
+    secrets: Secrets
+
+    @property
+    def database(self) -> Path:
+        return self.configuration.database.path
+
+    @contextmanager
+    def visiting(self) -> Iterator[sqlite3.Connection]:
+        with visiting(self.database, stored_apps.PART, stored_keys.PART) as connection:
+            yield connection
+
+
+@contextmanager
+def _place(config: Path) -> Iterator[_Place]:
+    """Read the configuration; what goes wrong with it, or later, is told in a sentence."""
+    try:
+        configuration = Configuration.from_file(config)
+        yield _Place(configuration, Secrets(configuration.secrets.master_key_file, os.environ))
+    except (APNSError, OSError) as error:
+        raise _Unusable(str(error)) from None
+
+
+def _now() -> datetime:
+    return datetime.now(timezone.utc)
+
+
+@click.command("check-config")
+@_config
+def check_config(config: Path) -> None:
+    """
+    Check a configuration, the files it names, and who can read them.
+
+    Nothing is changed or started. Each mistake is told in a line.
+    """
+    with _place(config) as place:
+        faults = list(check_files(place.configuration, os.environ, _now()))
+        for fault in faults:
+            click.echo(f"{config.name}: {fault}", err=True)
+        if faults:
+            raise SystemExit(_UNUSABLE)
+        click.echo(f"{config} can be used")
+
+
+# apps
+
+
+@click.group()
+def apps() -> None:
+    """Look after the gateway's apps and their credentials."""
+
+
+def _credential_options(command: _F) -> _F:
+    options = (
+        click.option(
+            "--certificate",
+            type=click.File("rb"),
+            metavar="FILE",
+            help="A certificate with its key, PEM or PKCS#12; - for standard input.",
+        ),
+        click.option("--key", type=click.File("rb"), metavar="FILE", help="A signing key (.p8); - for standard input."),
+        click.option("--key-id", help="The signing key's identifier."),
+        click.option("--team-id", help="The team's identifier."),
+        click.option(
+            "--passphrase-file",
+            type=click.File("rb"),
+            metavar="FILE",
+            help="Its first line opens the certificate or key; or set TXAPNS_PASSPHRASE; a terminal is asked.",
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _limits(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> AppLimitsSection:
+    names = AppLimitsSection.__struct_fields__
+    limits = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        if name not in names or not (number.isascii() and number.isdigit() and int(number)):
+            raise click.BadParameter(f"{text!r} is not one of {', '.join(names)} with = and a number after it")
+        limits[name] = int(number)
+    return AppLimitsSection(**limits)
+
+
+@apps.command("add")
+@click.argument("name")
+@_config
+@_credential_options
+@click.option(
+    "--gateway",
+    default="production",
+    show_default=True,
+    help="production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N.",
+)
+@click.option("--trust-root", type=click.File("rb"), metavar="FILE", help="Authorities to trust (PEM) there.")
+@click.option("--topic", help="The app's bundle id; not needed with the certificate of one app.")
+@click.option("--push-type", help="The push type where the way in knows none.")
+@click.option(
+    "--caller",
+    "callers",
+    multiple=True,
+    metavar="SHA256",
+    help="The fingerprint of a client certificate whose owner may send for it; may be repeated.",
+)
+@click.option(
+    "--limit", "limits", multiple=True, callback=_limits, metavar="NAME=N", help="A limit of its own; may be repeated."
+)
+def _add_app(
+    name: str,
+    config: Path,
+    certificate: IO[bytes] | None,
+    key: IO[bytes] | None,
+    key_id: str | None,
+    team_id: str | None,
+    passphrase_file: IO[bytes] | None,
+    gateway: str,
+    trust_root: IO[bytes] | None,
+    topic: str | None,
+    push_type: str | None,
+    callers: tuple[str, ...],
+    limits: AppLimitsSection,
+) -> None:
+    """Add an app to the database, its private key encrypted with the master key."""
+    with _place(config) as place:
+        _check_source(place, name)
+        settings = AppSettings(
+            gateway=gateway,
+            trust_root=None if trust_root is None else trust_root.read().decode("utf-8", "replace"),
+            topic=topic,
+            push_type=push_type,
+            callers=_fingerprints(callers),
+            limits=limits,
+        )
+        material = _material(certificate, key, key_id, team_id, passphrase_file)
+        if place.secrets.create():
+            click.echo(f"made a master key in {place.secrets.where}; keep a copy, apart from those of the database")
+        with place.visiting() as connection:
+            stored_apps.add_app(connection, place.secrets, name, settings, material, now=_now())
+        click.echo(f"added {name}: {_described(material)}")
+
+
+@apps.command("rotate")
+@click.argument("name")
+@_config
+@_credential_options
+def _rotate_app(
+    name: str,
+    config: Path,
+    certificate: IO[bytes] | None,
+    key: IO[bytes] | None,
+    key_id: str | None,
+    team_id: str | None,
+    passphrase_file: IO[bytes] | None,
+) -> None:
+    """
+    Give an app in the database another credential.
+
+    The gateway opens new connections with it, and closes the old ones when what is under way on them is done.
+    """
+    with _place(config) as place:
+        _check_source(place, name)
+        material = _material(certificate, key, key_id, team_id, passphrase_file)
+        with place.visiting() as connection:
+            stored_apps.rotate_app(connection, place.secrets, name, material, now=_now())
+        click.echo(f"rotated {name}: {_described(material)}")
+
+
+@apps.command("remove")
+@click.argument("name")
+@_config
+def _remove_app(name: str, config: Path) -> None:
+    """Remove an app and its credential from the database. What waits for it stays in the queue."""
+    with _place(config) as place:
+        _check_source(place, name)
+        with place.visiting() as connection:
+            stored_apps.remove_app(connection, name)
+        click.echo(f"removed {name}")
+
+
+@apps.command("list")
+@_config
+@_json
+def _list_apps(config: Path, as_json: bool) -> None:
+    """List the apps, those of the configuration among them."""
+    with _place(config) as place:
+        rows = [_section_row(place, name) for name in place.configuration.apps]
+        if place.database.exists():
+            with place.visiting() as connection:
+                rows += [_stored_row(app) for app in stored_apps.list_apps(connection)]
+        _print_rows(sorted(rows, key=lambda row: str(row["name"])), as_json)
+
+
+@apps.command("rekey")
+@_config
+def _rekey_apps(config: Path) -> None:
+    """
+    Change the master key, and encrypt everything in the database anew.
+
+    Where the key is in the environment, put the new one before the old one there first, with a space between.
+    """
+    with _place(config) as place:
+        with place.secrets.rekeying() as key, place.visiting() as connection:
+            count = stored_apps.rekey_apps(connection, key)
+        click.echo(f"encrypted {count} credentials with a new master key; keep a copy of {place.secrets.where}")
+
+
+def _check_source(place: _Place, name: str) -> None:
+    if name in place.configuration.apps:
+        raise AppExists(f"the app {name} is in the configuration, and can only be changed there")
+
+
+def _fingerprints(callers: Sequence[str]) -> tuple[str, ...]:
+    """Take fingerprints as tools write them: with colons, in capitals."""
+    plain = tuple(caller.replace(":", "").lower() for caller in callers)
+    for caller in plain:
+        if len(caller) != 64 or not set(caller) <= set("0123456789abcdef"):
+            raise Malformed("--caller takes a SHA-256 of 64 hexadecimal digits")
+    return plain
+
+
+def _material(
+    certificate: IO[bytes] | None,
+    key: IO[bytes] | None,
+    key_id: str | None,
+    team_id: str | None,
+    passphrase_file: IO[bytes] | None,
+) -> Material:
+    """Read what the options name, and ask for a passphrase where one is needed and somebody is there to be asked."""
+    file = certificate or key
+    if file is None or (certificate is not None and key is not None):
+        raise click.UsageError("Give either --certificate or --key.")
+    if key is not None and (key_id is None or team_id is None):
+        raise click.UsageError("--key needs --key-id and --team-id.")
+    data = file.read()
+    given = os.environ.get("TXAPNS_PASSPHRASE")
+    passphrase = None if given is None else given.encode("utf-8", "surrogateescape")
+    if passphrase_file is not None:
+        passphrase = first_line(passphrase_file.read())
+
+    def make(passphrase: bytes | None) -> Material:
+        if key is None:
+            return Material.from_certificate(data, passphrase, _now())
+        return Material.from_key(data, key_id or "", team_id or "", passphrase)
+
+    try:
+        return make(passphrase)
+    except WrongPassphrase:
+        if passphrase is not None or not sys.stdin.isatty():
+            raise
+    return make(click.prompt("Passphrase", hide_input=True, err=True).encode())
+
+
+def _described(material: Material) -> str:
+    """Say what came in, for a person to compare."""
+    credential = material.credential(_now())
+    if isinstance(credential, Certificate):
+        return f"{credential.name}, expires {credential.expires:%Y-%m-%d}, SHA-256 {credential.fingerprint}"
+    return f"key {credential.key_id} of team {credential.team_id}"
+
+
+def _section_row(place: _Place, name: str) -> dict[str, Any]:
+    section = place.configuration.apps[name]
+    kind = "key" if section.certificate is None else "certificate"
+    try:
+        app = stored_apps.section_app(name, section, place.configuration, _now())
+    except APNSError as error:
+        return _row(name, "file", kind, None, section.topic, section.gateway, problem=str(error))
+    expires = stored_apps.expiry(app)
+    seconds = None if expires is None else expires.timestamp()
+    return _row(name, "file", kind, seconds, section.topic, section.gateway, app.credential.fingerprint)
+
+
+def _stored_row(app: stored_apps.StoredApp) -> dict[str, Any]:
+    settings = app.settings
+    return _row(app.name, "database", app.kind, app.expires, settings.topic, settings.gateway, app.fingerprint)
+
+
+def _row(
+    name: str,
+    source: str,
+    kind: str,
+    expires: float | None,
+    topic: str | None,
+    gateway: str,
+    fingerprint: str | None = None,
+    problem: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "source": source,
+        "credential": kind,
+        "expires": None if expires is None else _time(expires),
+        "topic": topic,
+        "gateway": gateway,
+        "fingerprint": fingerprint,
+        "problem": problem,
+    }
+
+
+# keys
+
+
+@click.group()
+def keys() -> None:
+    """Look after the keys that callers of the gateway show."""
+
+
+@keys.command("add")
+@click.argument("label")
+@_config
+@click.option("--app", "names", multiple=True, metavar="NAME", help="An app that it is for; may be repeated.")
+@click.option("--all-apps", is_flag=True, help="It is for all apps, those to come too.")
+@click.option(
+    "--may",
+    "permissions",
+    type=click.Choice(_PERMISSIONS),
+    multiple=True,
+    default=["send", "feedback"],
+    show_default=True,
+    help="What it allows: to send, to read outcomes and dead tokens, to add and change apps; may be repeated.",
+)
+def _add_key(label: str, config: Path, names: tuple[str, ...], all_apps: bool, permissions: tuple[str, ...]) -> None:
+    """
+    Make a key, and write it to standard output.
+
+    It is not shown again: the database keeps only its hash.
+    """
+    if set(permissions) == {"manage"}:
+        if names or all_apps:
+            raise click.UsageError("Who may only manage is not for some apps or all.")
+    elif bool(names) == all_apps:
+        raise click.UsageError("Give either --app or --all-apps.")
+    with _place(config) as place, place.visiting() as connection:
+        known = {app.name for app in stored_apps.list_apps(connection)} | set(place.configuration.apps)
+        for name in names:
+            if name not in known:
+                raise Malformed(f"there is no app {name!r}")
+        allowed = None if all_apps else names
+        key = stored_keys.add_key(
+            connection,
+            label,
+            send=allowed if "send" in permissions else (),
+            feedback=allowed if "feedback" in permissions else (),
+            manage="manage" in permissions,
+            now=_now().timestamp(),
+        )
+    click.echo(key)
+    if sys.stdout.isatty():
+        click.echo("This is the only time that the key is shown.", err=True)
+
+
+@keys.command("list")
+@_config
+@_json
+def _list_keys(config: Path, as_json: bool) -> None:
+    """List the keys: what they allow, not what they are."""
+    with _place(config) as place:
+        stored: list[stored_keys.StoredKey] = []
+        if place.database.exists():
+            with place.visiting() as connection:
+                stored = stored_keys.list_keys(connection)
+        _print_rows([_key_row(key) for key in stored], as_json)
+
+
+@keys.command("remove")
+@click.argument("key", metavar="ID_OR_LABEL")
+@_config
+def _remove_key(key: str, config: Path) -> None:
+    """Remove a key. Whoever shows it is turned away within a second or so."""
+    with _place(config) as place, place.visiting() as connection:
+        stored_keys.remove_key(connection, key)
+    click.echo(f"removed {key}")
+
+
+def _key_row(key: stored_keys.StoredKey) -> dict[str, Any]:
+    return {
+        "id": key.caller.name,
+        "label": key.label,
+        "send": _allowed(key.caller.send),
+        "feedback": _allowed(key.caller.feedback),
+        "manage": key.caller.manage,
+        "created": _time(key.created_at),
+    }
+
+
+def _allowed(names: frozenset[str] | None) -> str | list[str]:
+    return "all" if names is None else sorted(names)
+
+
+def _time(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")
+
+
+def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    """Write rows in columns for a person, or as JSON lines for a program."""
+    if as_json:
+        for row in rows:
+            click.echo(json.dumps(row))
+    elif rows:
+        lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        for line in lines:
+            click.echo("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _cell(value: Any) -> str:
+    """Write a value so that it is one word; what is nothing is a hyphen."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return (",".join(value) if isinstance(value, list) else value) or "-"
