@@ -390,8 +390,8 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(events, [])  # it was said at the start
         self.assertEqual(list(apps.problems()), ["a"])
         self.assertEqual((apps.names(), self.apps.names()), ([], ["a"]))
-        error = self.assertRaises(Unavailable, apps.get, "a")
-        self.assertIn("the master key does not open it", str(error))
+        self.assertIn("the master key does not open it", apps.problems()["a"])
+        self.assertRaises(Unavailable, apps.get, "a")
         self.world.write(path.name, right)
         self.world.clock.advance(INTERVAL)
         self.assertEqual((apps.names(), apps.problems()), (["a"], {}))
@@ -408,6 +408,15 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(errors, [said])
         self.assertEqual(self.apps.get("a").topic, "t")
         self.assertNotIn("PRIVATE", repr(events))
+
+    def test_damaged(self) -> None:
+        """A row that makes no sense is a problem of its own app only."""
+        self.add("b")
+        with self.world.visiting() as connection:
+            connection.execute("UPDATE app SET settings = ? WHERE name = 'a'", [b'{"topic": 3}'])
+        apps = self.start()
+        self.assertEqual(apps.names(), ["b"])
+        self.assertIn("$.topic", apps.problems()["a"])
 
     def test_stopped(self) -> None:
         """After its end it does nothing more."""
@@ -491,7 +500,8 @@ class FileTests(SynchronousTestCase):
         path.chmod(0o644)
         apps = self.start()
         error = self.assertRaises(Unavailable, apps.get, "a")
-        self.assertRegex(str(error), r"the app a cannot be used: .*a\.pem holds a secret.*mode 0644.*chmod")
+        self.assertEqual(str(error), "the app a cannot be used now; the gateway's log says why")
+        self.assertRegex(apps.problems()["a"], r"a\.pem holds a secret.*mode 0644.*chmod")
         self.assertEqual((apps.names(), error.retry_after), ([], 60))
         path.chmod(0o600)
         self.world.clock.advance(INTERVAL)
@@ -509,8 +519,8 @@ class FileTests(SynchronousTestCase):
             add_app(connection, self.world.secrets, "a", AppSettings(topic="t"), signing_key(), now=present())
         apps = self.start()
         self.assertEqual((apps.get("a").source, apps.names()), ("file", ["a"]))
-        self.assertRaises(AppExists, apps.put, "a", AppSettings(), signing_key())
-        self.assertRaises(AppExists, apps.remove, "a")
+        for refused in (apps.put("a", AppSettings(), signing_key()), apps.remove("a")):
+            self.failureResultOf(refused, AppExists)
 
 
 class ExpiryTests(SynchronousTestCase):

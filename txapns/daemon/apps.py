@@ -7,7 +7,7 @@ itself. :class:`Apps` is what the gateway knows; it looks for changes once a sec
 the configuration names, so that a renewed certificate only has to be put in the place of the old one.
 
 What cannot be used does not stop the gateway. An app that could be used before stays as it was; one that could not is
-refused with the reason; the log says so once. Of a certificate's expiry it warns 30, 7 and 1 days before.
+refused; the log says why, once. Of a certificate's expiry it warns 30, 7 and 1 days before.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Literal
 
 import attrs
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
@@ -387,7 +387,8 @@ class Apps:
         if known is None:
             raise UnknownApp(f"there is no app {name}")
         if known.app is None:
-            raise Unavailable(f"the app {name} cannot be used: {known.problem}", retry_after=60)
+            # Callers need not know of our files; the log has it all.
+            raise Unavailable(f"the app {name} cannot be used now; the gateway's log says why", retry_after=60)
         return known.app
 
     def names(self) -> list[str]:
@@ -441,7 +442,7 @@ class Apps:
 
     def _change(self, name: str, change: Callable[[sqlite3.Connection], None]) -> Deferred[None]:
         if name in self._configuration.apps:
-            raise AppExists(f"the app {name} is in the configuration, and can only be changed there")
+            return fail(AppExists(f"the app {name} is in the configuration, and can only be changed there"))
         return self._database.write(change).addCallback(lambda _: self._watch.look())
 
     # Looking, in the thread that reads
@@ -472,7 +473,7 @@ class Apps:
             return before
         try:
             return _Known(origin, make(self._now()))
-        except APNSError as error:
+        except (APNSError, msgspec.MsgspecError) as error:
             return _Known(origin, None if before is None else before.app, str(error))
 
     def _of_section(self, name: str, section: AppSection, now: datetime) -> App:

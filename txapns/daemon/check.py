@@ -7,6 +7,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 
+import msgspec
+
 from txapns.daemon import apps, keys
 from txapns.daemon.apps import section_app
 from txapns.daemon.config import Configuration
@@ -73,5 +75,5 @@ def _database_faults(configuration: Configuration, secrets: Secrets, now: dateti
         assert key is not None
         try:
             Material.unseal(each, name, key).credential(now)
-        except APNSError as error:
+        except (APNSError, msgspec.MsgspecError) as error:
             yield f"the app {name} in the database: {error}"
