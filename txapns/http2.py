@@ -15,6 +15,7 @@ newer one no sooner than twenty minutes later.
 
 from __future__ import annotations
 
+from binascii import hexlify
 from collections import deque
 from datetime import datetime, timezone
 from typing import TypeAlias
@@ -132,7 +133,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         for delivery in deliveries:
             if delivery.notification is not message:
                 message, head, path, fields, body = self._shared = self._share(delivery.notification)
-            send(delivery, head, path + delivery.device.hex().encode("ascii"), fields, body)
+            send(delivery, head, path + hexlify(delivery.device), fields, body)
         if not self._watch.running:
             self._marks.clear()
             self._quiet = 0

@@ -47,7 +47,7 @@ from typing import Generic, TypeVar
 
 import attrs
 import ngh2
-from ngh2 import Setting
+from ngh2 import ResponseReceived, Setting, StreamClosed
 
 from txapns.errors import WireError
 
@@ -337,7 +337,7 @@ class RequestSender(Generic[T]):
         streams, asking = self._streams, self._asking
         accepted = received.accepted
         for event in self._h2.events():
-            if isinstance(event, ngh2.ResponseReceived):
+            if isinstance(event, ResponseReceived):
                 stream, headers = event.stream_id, event.headers
                 if headers[0] == _OK and event.end_stream:
                     item = streams.get(stream)
@@ -349,7 +349,7 @@ class RequestSender(Generic[T]):
                     self._partial[stream] = _Partial(headers, MAX_CONTENT if stream in asking else MAX_ANSWER)
                     if event.end_stream:
                         self._answered(stream, received)
-            elif isinstance(event, ngh2.StreamClosed):
+            elif isinstance(event, StreamClosed):
                 item = streams.pop(event.stream_id, None)
                 if item is not None:
                     self._unanswered(item, event, received)
@@ -419,7 +419,7 @@ class RequestSender(Generic[T]):
             self._single = self._single and partial.status == 403
             _sort(item, partial, received)
 
-    def _unanswered(self, item: T, event: ngh2.StreamClosed, received: Round[T]) -> None:
+    def _unanswered(self, item: T, event: StreamClosed, received: Round[T]) -> None:
         """A stream ended before its answer did."""
         partial = self._partial.pop(event.stream_id, None)
         if event.local_error is not None:
@@ -511,7 +511,7 @@ class RequestReceiver:
                 self._ended(event.stream_id, event.end_stream, whole)
             elif isinstance(event, ngh2.TrailersReceived):
                 self._ended(event.stream_id, True, whole)
-            elif isinstance(event, ngh2.StreamClosed):
+            elif isinstance(event, StreamClosed):
                 self._open.pop(event.stream_id, None)
         return whole
 
