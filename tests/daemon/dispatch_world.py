@@ -1,0 +1,248 @@
+"""A dispatcher in memory, between a spool in a file and the simulator."""
+
+from __future__ import annotations
+
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred, fail
+from zope.interface import implementer
+
+from txapns.daemon.database import Database, InlineWorker
+from txapns.daemon.dispatcher import Dispatcher
+from txapns.daemon.errors import Unavailable, UnknownApp
+from txapns.daemon.feedback import SQLiteFeedbackLog
+from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.interfaces import IApps
+from txapns.daemon.lane import AppState
+from txapns.daemon.outcomes import Outcomes
+from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.values import App, Leased, Limits, Message, Outcome, Settlement
+from txapns.daemon.verdicts import Retries
+from txapns.simulator.authority import Authority
+from txapns.testing import MemorySimulator
+
+__all__ = ["AUTHORITY", "DEAD", "START", "DictApps", "DispatchWorld", "WatchedSpool", "token"]
+
+START = 1_700_000_000.0
+AUTHORITY = Authority()
+DEAD = b"\xdd" * 32
+HEADERS = {"apns-topic": "com.example.app", "apns-push-type": "alert", "apns-priority": "10"}
+_UNANSWERED = ("AnswerTimeout", "ConnectionLost", "StreamReset")
+PAYLOAD = b'{"aps":{"alert":"Hello"}}'
+
+
+def token(number: int) -> bytes:
+    """Make a device token of a number."""
+    return number.to_bytes(32, "big")
+
+
+@implementer(IApps)
+class DictApps:
+    """Apps in a dictionary."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._apps: dict[str, App] = {}
+        self._listeners: list[Callable[[frozenset[str]], None]] = []
+
+    def get(self, name: str) -> App:
+        """Find an app."""
+        if name not in self._apps:
+            raise UnknownApp(f"there is no app {name}")
+        return self._apps[name]
+
+    def names(self) -> list[str]:
+        """List the names."""
+        return sorted(self._apps)
+
+    def changed(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """Ask to be told."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def put(self, app: App) -> None:
+        """Add or change one."""
+        self._apps[app.name] = app
+        self._tell(app.name)
+
+    def remove(self, name: str) -> None:
+        """Take one away."""
+        del self._apps[name]
+        self._tell(name)
+
+    def _tell(self, name: str) -> None:
+        self.revision += 1
+        for listener in list(self._listeners):
+            listener(frozenset({name}))
+
+
+class WatchedSpool(SQLiteSpool):
+    """
+    A spool that remembers what it is told, and whose disk is full for as long as a test says so.
+
+    :ivar full: whether outcomes cannot be stored.
+    :ivar broken: what every method fails with; ``None`` for nothing.
+    :ivar refused: how often they could not.
+    :ivar uncertain: for each id, how many attempts had no answer.
+    """
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.full = False
+        self.broken: Exception | None = None
+        self.refused = 0
+        self.uncertain: Counter[str] = Counter()
+        self._ids: dict[int, str] = {}
+
+    def lease(self, app: str, count: int, until: float) -> Deferred[list[Leased]]:
+        """Lend what is due."""
+
+        def remember(leased: list[Leased]) -> list[Leased]:
+            self._ids.update((each.number, each.apns_id) for each in leased)
+            return leased
+
+        if self.broken is not None:
+            return fail(self.broken)
+        return super().lease(app, count, until).addCallback(remember)
+
+    def settle(self, settlements: Sequence[Settlement]) -> Deferred[None]:
+        """Store what came of attempts, if there is room."""
+        if self.full or self.broken is not None:
+            self.refused += 1
+            return fail(self.broken or Unavailable("the disk is full", 10.0))
+        self.uncertain.update(self._ids[each.number] for each in settlements if each.reason in _UNANSWERED)
+        return super().settle(settlements)
+
+
+class DispatchWorld:
+    """
+    All that a dispatcher has to do with. Time passes when it is said to.
+
+    :ivar simulator: APNs.
+    :ivar clock: the time.
+    :ivar apps: the apps; ``chess`` is one.
+    :ivar spool: the spool.
+    :ivar dispatcher: the dispatcher, once it was started.
+    :ivar noted: for which apps dead tokens were noted, in order.
+    """
+
+    def __init__(self, **options: Any) -> None:
+        self._directory = tempfile.TemporaryDirectory()
+        options.setdefault("authority", AUTHORITY)
+        self.simulator = MemorySimulator(dead=[DEAD], **options)
+        self.clock = self.simulator.reactor
+        self.clock.rightNow = START
+        self.apps = DictApps()
+        self.noted: list[str] = []
+        self.database = Database(Path(self._directory.name) / "db", self.clock, lambda name: InlineWorker(), 0.002)
+        self.spool = WatchedSpool(self.database)
+        self.log = SQLiteFeedbackLog(self.database)
+        for each in (self.database, self.log, self.spool):
+            self.result(each.start())
+        self.outcomes = Outcomes(self.clock, self.spool)
+        self.ids = Identifiers(self.clock.seconds)
+        self.numbers = 0
+        self.dispatcher: Dispatcher
+        self.add_app("chess")
+
+    def close(self) -> None:
+        """Stop all."""
+        self.result(self.dispatcher.stop(0.0))
+        self.result(self.database.stop())
+        self._directory.cleanup()
+
+    def start(self, **options: Any) -> Dispatcher:
+        """Start a dispatcher, perhaps another one."""
+        options.setdefault("retries", Retries(random=lambda: 0.5))
+        options.setdefault("noted", self.noted.append)
+        self.dispatcher = Dispatcher(self.clock, self.spool, self.apps, self.outcomes, **options)
+        self.result(self.dispatcher.start())
+        return self.dispatcher
+
+    def crash(self, **options: Any) -> None:
+        """Lose the dispatcher and its connections without a word to the spool, and start another one."""
+        lost = self.dispatcher
+        self.spool.full = True  # nothing more that the lost one learns is stored
+        for session in self.simulator.sessions:
+            if session.transport is not None and not session.transport.disconnected:  # type: ignore[attr-defined]
+                session.abort()  # type: ignore[attr-defined]
+        lost.stop(0.0)
+        self.advance(0.1)
+        self.spool.full = False
+        self.result(self.spool.reclaim())
+        self.start(**options)
+
+    def add_app(self, name: str, **changes: Any) -> App:
+        """Add or change an app."""
+        fields: dict[str, Any] = {
+            "gateway": self.simulator.gateway(),
+            "credential": self.simulator.certificate(),
+            "topic": self.simulator.topic,
+            "limits": Limits(),
+            **changes,
+        }
+        app = App(name, **fields)
+        self.apps.put(app)
+        return app
+
+    def accept(
+        self,
+        count: int = 1,
+        app: str = "chess",
+        *,
+        tokens: Iterable[bytes] | None = None,
+        payload: bytes = PAYLOAD,
+        **headers: str,
+    ) -> list[str]:
+        """Accept a message as the intake does; returns the ids. Header fields are named without ``apns-``."""
+        if tokens is None:
+            tokens = [token(self.numbers + n) for n in range(count)]
+            self.numbers += count
+        tokens = list(tokens)
+        named = {f"apns-{name.replace('_', '-')}": value for name, value in headers.items()}
+        message = Message(app, payload, {**HEADERS, **named}, tokens, self.ids.take(len(tokens)))
+        [ids] = self.result(self.spool.accept([message]))
+        if hasattr(self, "dispatcher"):
+            self.dispatcher.wake(app)
+        return list(ids)
+
+    def result(self, deferred: Deferred[Any], step: float = 0.002) -> Any:
+        """Let a little time pass until there is a result."""
+        found: list[Any] = []
+        deferred.addBoth(found.append)
+        for _ in range(200):
+            if found:
+                break
+            self.clock.advance(step)
+        assert found, "nothing came of it"
+        return found[0] if not hasattr(found[0], "raiseException") else found[0].raiseException()
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass."""
+        self.clock.advance(seconds)
+
+    def drain(self, within: float = 60.0, app: str = "chess") -> None:
+        """Let time pass until nothing waits."""
+        end = self.clock.seconds() + within
+        while self.spool.depth(app):
+            assert self.clock.seconds() < end, f"{self.spool.depth(app)} still wait: {self.state(app)}"
+            self.advance(0.05)
+
+    def outcome(self, apns_id: str) -> Outcome:
+        """Find what is known of a notification."""
+        found = self.result(self.spool.outcome(apns_id))
+        assert isinstance(found, Outcome)
+        return found
+
+    def state(self, app: str = "chess") -> AppState:
+        """How an app fares."""
+        return next(state for state in self.dispatcher.states() if state.name == app)
+
+    def received(self, *, accepted: bool = True) -> Counter[str]:
+        """How often each id came to the simulator, and was accepted or refused."""
+        receptions = self.simulator.devices.received
+        return Counter([each.headers["apns-id"] for each in receptions if (each.reason is None) is accepted])

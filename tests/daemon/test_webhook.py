@@ -1,0 +1,254 @@
+"""Tests for :mod:`txapns.daemon.webhook`."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import json
+from collections.abc import Callable
+from typing import Any
+
+from twisted.logger import LogLevel, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase
+from twisted.web.http import Request
+from twisted.web.resource import Resource
+from twisted.web.server import NOT_DONE_YET, Site
+
+from tests.daemon.dispatch_world import DEAD, START, DispatchWorld, token
+from txapns.daemon import feedback
+from txapns.daemon.webhook import Hook, Webhook, WebhookState, sign
+
+__all__ = ["SignatureTests", "WebhookTests"]
+
+SECRET = b"correct horse battery staple"
+PORT = 8080
+
+
+class Receiver(Resource):
+    """
+    The other program.
+
+    :ivar posts: what came: the time, the header fields, the tokens, the body.
+    :ivar answer: the status it answers with; ``None`` for no answer.
+    """
+
+    isLeaf = True
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        super().__init__()
+        self._seconds = seconds
+        self.posts: list[tuple[float, dict[str, str], list[dict[str, Any]], bytes]] = []
+        self.answer: int | None = 204
+        self.location = b""
+
+    def render_POST(self, request: Request) -> Any:
+        """Remember it, and answer."""
+        assert request.content is not None
+        body = request.content.read()
+        fields = {
+            name.decode().lower(): values[0].decode() for name, values in request.requestHeaders.getAllRawHeaders()
+        }
+        self.posts.append((self._seconds(), fields, json.loads(body)["dead_tokens"], body))
+        if self.answer is None:
+            return NOT_DONE_YET
+        request.setResponseCode(self.answer)
+        if self.location:
+            request.setHeader(b"location", self.location)
+        return b"" if self.answer == 204 else b"x" * 100_000
+
+    def told(self) -> list[int]:
+        """The cursors that came, in order."""
+        return [each["cursor"] for _, _, tokens, _ in self.posts for each in tokens]
+
+
+class SignatureTests(SynchronousTestCase):
+    """How it is signed."""
+
+    def test_signature(self) -> None:
+        """It is over the time, a full stop and the body."""
+        expected = hmac.new(SECRET, b"1700000000.{}", hashlib.sha256).hexdigest()
+        self.assertEqual(sign(SECRET, 1_700_000_000, b"{}"), f"v1={expected}")
+
+    def test_secrets(self) -> None:
+        """Neither the secret nor the address is in what is printed."""
+        text = repr(Hook("crm", "https://example.com/hook?key=hush", SECRET))
+        self.assertNotIn("horse", text)
+        self.assertNotIn("hush", text)
+
+
+class WebhookTests(SynchronousTestCase):
+    """Dead tokens, told over HTTP."""
+
+    def setUp(self) -> None:
+        """A receiver that listens, and a log with nothing in it."""
+        self.world = DispatchWorld()
+        self.world.start()
+        self.addCleanup(self.world.close)
+        self.receiver = Receiver(self.world.clock.seconds)
+        self.world.clock.servers[PORT] = Site(self.receiver, reactor=self.world.clock)
+        self.webhook = self.make()
+
+    def make(self, **fields: Any) -> Webhook:
+        """Make a webhook of the receiver."""
+        hook = Hook("crm", f"http://127.0.0.1:{PORT}/hook?key=hush", SECRET, **fields)
+        webhook = Webhook(self.world.clock, self.world.log, hook, random=lambda: 0.0)
+        self.addCleanup(webhook.stop)
+        return webhook
+
+    def note(self, count: int = 1, app: str = "chess", first: int = 0) -> None:
+        """Note dead tokens."""
+        dead = [(app, token(first + n), "Unregistered", START - 60) for n in range(count)]
+        self.world.result(self.world.database.write(lambda connection: feedback.note(connection, dead, START)))
+
+    def test_post(self) -> None:
+        """A token is told with all that is known of it, and signed."""
+        self.note()
+        self.webhook.start()
+        self.world.advance(0.1)
+        [(_, fields, tokens, body)] = self.receiver.posts
+        expected = {
+            "cursor": 1,
+            "app": "chess",
+            "token": token(0).hex(),
+            "reason": "Unregistered",
+            "timestamp": START - 60,
+            "noted_at": START,
+        }
+        self.assertEqual(tokens, [expected])
+        self.assertEqual(fields["content-type"], "application/json")
+        timestamp = int(fields["txapns-timestamp"])
+        self.assertIn(timestamp - int(START), (0, 1))
+        self.assertEqual(fields["txapns-signature"], sign(SECRET, timestamp, body))
+        self.assertEqual(self.webhook.state, WebhookState("crm", told=1))
+
+    def test_woken(self) -> None:
+        """What the dispatcher notes is told when it says so, once."""
+        self.webhook.start()
+        self.world.accept(tokens=[token(1), DEAD])
+        self.world.drain()
+        self.webhook.wake("chess")
+        self.world.advance(1.0)
+        self.webhook.wake("chess")
+        self.world.advance(1.0)
+        self.assertEqual(self.receiver.told(), [1])
+
+    def test_batches(self) -> None:
+        """Many are told in several posts, in order, and no more is told than there is."""
+        self.webhook = self.make(batch=10)
+        self.note(25)
+        self.webhook.start()
+        self.world.advance(1.0)
+        self.assertEqual([len(tokens) for _, _, tokens, _ in self.receiver.posts], [10, 10, 5])
+        self.assertEqual(self.receiver.told(), list(range(1, 26)))
+
+    def test_apps(self) -> None:
+        """One for some apps is told of these only."""
+        self.webhook = self.make(apps=("chess", "go"))
+        self.note(2, "chess")
+        self.note(2, "shogi")
+        self.note(2, "go")
+        self.webhook.start()
+        self.world.advance(1.0)
+        self.webhook.wake("shogi")
+        self.world.advance(1.0)
+        self.assertEqual(self.receiver.told(), [1, 2, 5, 6])
+
+    def test_again(self) -> None:
+        """What is not answered with yes is told again, after growing pauses, also if something new comes meanwhile."""
+        self.receiver.answer = 500
+        self.note()
+        self.webhook.start()
+        self.world.advance(10.0)
+        self.webhook.wake()
+        self.world.advance(21.0)
+        times = [time - START for time, *_ in self.receiver.posts]
+        for time, expected in zip(times, (0.0, 2.0, 6.0, 14.0, 30.0), strict=True):
+            self.assertLess(abs(time - expected), 0.2)
+        self.assertEqual(self.webhook.state.reason, "the receiver answered 500")
+        self.assertLess(abs((self.webhook.state.failing_since or 0.0) - START), 0.1)
+        self.receiver.answer = 200
+        self.note(1, first=1)
+        self.world.advance(40.0)
+        self.assertEqual(self.receiver.told(), [1, 1, 1, 1, 1, 1, 2])
+        self.assertEqual(self.webhook.state, WebhookState("crm", told=2))
+
+    def test_restart(self) -> None:
+        """What was told is not told again after a restart, and what was not is."""
+        self.note(3)
+        self.webhook.start()
+        self.world.advance(1.0)
+        self.receiver.answer = 503
+        self.note(2, first=3)
+        self.webhook.wake()
+        self.world.advance(1.0)
+        self.webhook.stop()
+        self.receiver.answer = 200
+        self.webhook = self.make()
+        self.webhook.start()
+        self.world.advance(1.0)
+        self.assertEqual(self.receiver.told(), [1, 2, 3, 4, 5, 4, 5])
+
+    def test_redirect(self) -> None:
+        """A redirect is not followed."""
+        self.receiver.answer, self.receiver.location = 307, f"http://127.0.0.1:{PORT}/other".encode()
+        self.note()
+        self.webhook.start()
+        self.world.advance(1.0)
+        self.assertEqual(len(self.receiver.posts), 1)
+        self.assertIn("redirects are not followed", self.webhook.state.reason)
+
+    def test_silent(self) -> None:
+        """A receiver that does not answer is given up after the timeout, and tried again."""
+        self.receiver.answer = None
+        self.note()
+        self.webhook.start()
+        self.world.advance(10.5)
+        self.assertEqual(self.webhook.state.reason, "the receiver did not answer within 10 s")
+        self.receiver.answer = 200
+        self.world.advance(2.0)
+        self.assertEqual(self.webhook.state.told, 1)
+
+    def test_unreachable(self) -> None:
+        """So is one that is not there; the address stands nowhere."""
+        events: list[Any] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
+        del self.world.clock.servers[PORT]
+        self.note()
+        self.webhook.start()
+        self.world.advance(100.0)
+        self.assertIn("cannot be reached", self.webhook.state.reason)
+        warnings = [event for event in events if event.get("log_namespace") == "txapns.daemon.webhook"]
+        self.assertEqual([event["log_level"] for event in warnings], [LogLevel.warn])
+        self.assertNotIn("hush", str(warnings) + repr(self.webhook.state))
+
+    def test_gave_up(self) -> None:
+        """After a long time without success it is not tried any more, until the next start."""
+        self.receiver.answer = 500
+        self.webhook = self.make(give_up=3_600.0)
+        self.note()
+        self.webhook.start()
+        self.world.advance(5_000.0)
+        self.assertTrue(self.webhook.state.gave_up)
+        count = len(self.receiver.posts)
+        self.webhook.wake()
+        self.world.advance(5_000.0)
+        self.assertEqual(len(self.receiver.posts), count)
+
+    def test_stop(self) -> None:
+        """It can be stopped while it waits for an answer or for its time, and then does nothing more."""
+        self.receiver.answer = None
+        self.note()
+        self.webhook.start()
+        self.world.advance(1.0)
+        self.webhook.stop()
+        self.world.advance(100.0)
+        self.assertEqual((len(self.receiver.posts), self.webhook.state), (1, WebhookState("crm")))
+        self.receiver.answer = 500
+        self.webhook = self.make()
+        self.webhook.start()
+        self.world.advance(1.0)
+        self.webhook.stop()
+        self.webhook.wake()
+        self.world.advance(100.0)
+        self.assertEqual(len(self.receiver.posts), 2)
