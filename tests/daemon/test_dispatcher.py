@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import itertools
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
-from twisted.trial.unittest import SynchronousTestCase
+import pytest
+from twisted.internet import reactor
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from tests.daemon.dispatch_world import DEAD, START, DispatchWorld, token
+from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DictApps, DispatchWorld, token
 from txapns.credentials import Certificate, ProviderToken
+from txapns.daemon.database import Database
+from txapns.daemon.dispatcher import Dispatcher
 from txapns.daemon.errors import Unavailable
+from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.lane import CHUNK, PROBE, RESERVED, Budget
-from txapns.daemon.values import Limits, State
+from txapns.daemon.outcomes import Outcomes
+from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.values import App, Limits, Message, State
 from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
+from txapns.simulator import Simulator
 from txapns.simulator.authority import Authority
 from txapns.simulator.http2 import ProviderAPIServer, Verdict
 from txapns.wire.requests import Request
@@ -27,6 +36,7 @@ __all__ = [
     "FairnessTests",
     "FaultTests",
     "LeaseTests",
+    "LoopbackTests",
     "OutcomeTests",
     "RotationTests",
     "StopTests",
@@ -661,3 +671,41 @@ class StopTests(DispatcherCase):
         self.world.dispatcher.wake("chess")
         self.world.advance(0.1)
         self.world.result(self.world.dispatcher.stop(10.0))
+
+
+@pytest.mark.loopback
+class LoopbackTests(TestCase):
+    """The true thing: threads, sockets and the clock on the wall."""
+
+    async def test_all(self) -> None:
+        """What was accepted arrives and is settled, while more is accepted; a dispatcher that stops leaves nothing."""
+        simulator = Simulator(reactor, authority=AUTHORITY, dead=[DEAD])
+        port = reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.addCleanup(port.stopListening)
+        database = Database(self.mktemp(), reactor)  # type: ignore[arg-type]
+        spool, apps = SQLiteSpool(database), DictApps()
+        await database.start()
+        self.addCleanup(database.stop)
+        await spool.start()
+        outcomes = Outcomes(reactor, spool)  # type: ignore[arg-type]
+        gateway = Gateway.http2("127.0.0.1", port.getHost().port, trust_root=AUTHORITY.ca_pem)
+        for name in "chess", "go":
+            credential = Certificate.from_pem(AUTHORITY.client_pem("com.example.app"))
+            apps.put(App(name, gateway, credential, "com.example.app", limits=Limits(in_flight=100)))
+        dispatcher = Dispatcher(reactor, spool, apps, outcomes)  # type: ignore[arg-type]
+        await dispatcher.start()
+        waiting, ids = [], Identifiers(time.time)
+        for round_ in range(20):
+            for name in "chess", "go":
+                tokens = [DEAD, *(token(100 * round_ + n) for n in range(49))]
+                message = Message(name, b'{"aps":{"alert":"Hello"}}', {}, tokens, ids.take(50))
+                [accepted] = await spool.accept([message])
+                dispatcher.wake(name)
+                waiting.append(outcomes.wait(accepted, 60.0, fresh=True))
+        found = [outcome for each in waiting for outcome in (await each).values()]
+        states = Counter(outcome.state for outcome in found)
+        self.assertEqual(states, {State.ACCEPTED: 1_960, State.REJECTED: 40})
+        received = Counter(each.headers["apns-id"] for each in simulator.devices.received)
+        self.assertEqual(received, dict.fromkeys([outcome.apns_id for outcome in found], 1))
+        await dispatcher.stop(10.0)
+        self.assertEqual([spool.depth(name) for name in apps.names()], [0, 0])

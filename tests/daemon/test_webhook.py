@@ -5,20 +5,28 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+from twisted.internet import reactor
+from twisted.internet.ssl import Certificate, trustRootFromCertificates
+from twisted.internet.task import deferLater
 from twisted.logger import LogLevel, globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 from twisted.web.http import Request
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
-from tests.daemon.dispatch_world import DEAD, START, DispatchWorld, token
+from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DispatchWorld, token
 from txapns.daemon import feedback
+from txapns.daemon.database import Database
 from txapns.daemon.webhook import Hook, Webhook, WebhookState, sign
 
-__all__ = ["SignatureTests", "WebhookTests"]
+__all__ = ["SignatureTests", "TLSTests", "WebhookTests"]
 
 SECRET = b"correct horse battery staple"
 PORT = 8080
@@ -74,6 +82,46 @@ class SignatureTests(SynchronousTestCase):
         text = repr(Hook("crm", "https://example.com/hook?key=hush", SECRET))
         self.assertNotIn("horse", text)
         self.assertNotIn("hush", text)
+
+
+@pytest.mark.loopback
+class TLSTests(TestCase):
+    """HTTPS, over loopback."""
+
+    async def post(self, agent: Agent | None = None) -> tuple[Receiver, WebhookState]:
+        """Tell one token to a receiver whose certificate only we trust; returns it, and how the webhook fares."""
+        receiver = Receiver(time.time)
+        factory = TLSMemoryBIOFactory(AUTHORITY.server_options(()), False, Site(receiver))
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.addCleanup(port.stopListening)
+        database = Database(self.mktemp(), reactor)  # type: ignore[arg-type]
+        await database.start()
+        self.addCleanup(database.stop)
+        log = feedback.SQLiteFeedbackLog(database)
+        await log.start()
+        await database.write(
+            lambda connection: feedback.note(connection, [("chess", DEAD, "Unregistered", START)], START)
+        )
+        hook = Hook("crm", f"https://127.0.0.1:{port.getHost().port}/", SECRET)
+        webhook = Webhook(reactor, log, hook, agent)
+        webhook.start()
+        end = time.monotonic() + 30
+        while not (webhook.state.told or webhook.state.reason) and time.monotonic() < end:
+            await deferLater(reactor, 0.02)  # type: ignore[arg-type]
+        webhook.stop()
+        return receiver, webhook.state
+
+    async def test_trusted(self) -> None:
+        """A receiver that shows a certificate that is trusted is told."""
+        trust = trustRootFromCertificates([Certificate.loadPEM(AUTHORITY.ca_pem)])
+        receiver, state = await self.post(Agent(reactor, BrowserLikePolicyForHTTPS(trust)))
+        self.assertEqual((state.told, receiver.told()), (1, [1]))
+
+    async def test_not_trusted(self) -> None:
+        """One that does not, is not."""
+        receiver, state = await self.post()
+        self.assertEqual((state.told, receiver.posts), (0, []))
+        self.assertTrue(state.reason)
 
 
 class WebhookTests(SynchronousTestCase):
@@ -161,9 +209,9 @@ class WebhookTests(SynchronousTestCase):
         self.world.advance(10.0)
         self.webhook.wake()
         self.world.advance(21.0)
-        times = [time - START for time, *_ in self.receiver.posts]
-        for time, expected in zip(times, (0.0, 2.0, 6.0, 14.0, 30.0), strict=True):
-            self.assertLess(abs(time - expected), 0.2)
+        times = [moment - START for moment, *_ in self.receiver.posts]
+        for moment, expected in zip(times, (0.0, 2.0, 6.0, 14.0, 30.0), strict=True):
+            self.assertLess(abs(moment - expected), 0.2)
         self.assertEqual(self.webhook.state.reason, "the receiver answered 500")
         self.assertLess(abs((self.webhook.state.failing_since or 0.0) - START), 0.1)
         self.receiver.answer = 200
