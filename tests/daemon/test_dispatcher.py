@@ -10,21 +10,26 @@ from typing import Any
 
 import pytest
 from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DictApps, DispatchWorld, token
+from txapns.client import APNSClient
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.database import Database
 from txapns.daemon.dispatcher import Dispatcher
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.identifiers import Identifiers
-from txapns.daemon.lane import CHUNK, PROBE, RESERVED, Budget
+from txapns.daemon.lane import CHUNK, PROBE, RESERVED, Budget, Lane, Surroundings
 from txapns.daemon.outcomes import Outcomes
 from txapns.daemon.spool import SQLiteSpool
-from txapns.daemon.values import App, Limits, Message, State
+from txapns.daemon.values import App, Limits, Message, Settlement, State
+from txapns.daemon.verdicts import Retries
+from txapns.errors import TokensFailed
 from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
+from txapns.result import Batch
 from txapns.simulator import Simulator
 from txapns.simulator.authority import Authority
 from txapns.simulator.http2 import ProviderAPIServer, Verdict
@@ -70,6 +75,14 @@ class Counting:
     def unanswered(self, uncertain: bool) -> None:
         """One has no answer."""
         self._counts["unanswered"] += 1
+
+
+class BrokenClient(APNSClient):
+    """A client that breaks off."""
+
+    def send_many(self, triples: Any, *, deadline: float | None = None) -> Deferred[Batch]:
+        """Break off."""
+        return fail(TokensFailed("the iterable raised ZeroDivisionError"))
 
 
 class DispatcherCase(SynchronousTestCase):
@@ -274,6 +287,23 @@ class TroubleTests(DispatcherCase):
         self.world.drain()
         self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
         self.assertEqual({self.world.outcome(apns_id).attempts for apns_id in ids}, {2})
+
+    def test_due_between(self) -> None:
+        """Each that is put off comes in its own time, also after a start, whatever else is put off meanwhile."""
+        delays = {0: 40.0, 1: 10.0, 2: 25.0}
+        self.world.result(self.world.dispatcher.stop(1.0))
+        ids = [self.world.accept(1)[0] for _ in delays]
+        leased = self.world.result(self.world.spool.lease("chess", 3, START + 1_000))
+        begin = self.world.clock.seconds()
+        settlements = [
+            Settlement(each.number, State.WAITING, 503, "", due=begin + delays[n]) for n, each in enumerate(leased)
+        ]
+        self.world.result(self.world.spool.settle(settlements))
+        self.world.start()
+        for seconds, count in (9.0, 0), (2.0, 1), (13.0, 1), (2.0, 2), (13.0, 2), (2.0, 3):
+            self.world.advance(seconds)
+            self.assertEqual(len(self.world.received()), count)
+        self.assertEqual(set(self.world.received()), set(ids))
 
     def test_retries_of_a_former_life(self) -> None:
         """What is put off when the dispatcher stops is tried when its time has come."""
@@ -607,6 +637,32 @@ class FaultTests(DispatcherCase):
         self.world.drain()
         self.assertEqual(self.states(ids), [State.REJECTED, *[State.ACCEPTED] * 5])
         self.assertEqual(self.world.state().in_flight, 0)
+
+    def test_broken_off(self) -> None:
+        """Where nobody knows how far the client came, all is tried again later, and not at once."""
+        client = BrokenClient(self.world.clock, self.world.simulator.certificate(), self.world.simulator.gateway())
+        budget, retries = Budget(100), Retries(random=lambda: 0.5)
+        around = Surroundings(
+            self.world.clock,
+            self.world.spool,
+            self.world.apps,
+            self.world.outcomes,
+            budget,
+            retries,
+            120.0,
+            self.world.noted.append,
+            lambda app: client,
+        )
+        self.world.result(self.world.dispatcher.stop(1.0))
+        ids = self.world.accept(3)
+        lane = Lane("chess", around)
+        lane.wake()
+        self.world.advance(2.0)
+        self.assertEqual(len(self.flushLoggedErrors(TokensFailed)), 2)
+        found = self.world.outcome(ids[0])
+        self.assertEqual((found.state, found.reason, found.attempts), (State.WAITING, "TokensFailed", 2))
+        self.world.result(lane.stop(), 0.1)
+        self.assertEqual(budget.room(0), 100)
 
     def test_metrics(self) -> None:
         """Who counts for an app is told by its client."""

@@ -9,7 +9,7 @@ from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.daemon.values import Content, Leased, Settlement, State
-from txapns.daemon.verdicts import MAX_RETRY_AFTER, Retries, Verdicts, judge
+from txapns.daemon.verdicts import MAX_RETRY_AFTER, Judge, Retries, Verdicts
 from txapns.errors import (
     AnswerTimeout,
     ClientClosed,
@@ -57,7 +57,7 @@ def verdicts(sent: list[Leased], *outcomes: Any, most: int = 5) -> Verdicts:
     def resend(again: object) -> Deferred[Batch]:
         raise AssertionError("nothing is sent again here")
 
-    return judge(sent, Batch(len(sent) - len(outcomes), outcomes, resend), NOW, RETRIES, most)
+    return Judge(NOW, RETRIES, most).verdicts(sent, Batch(len(sent) - len(outcomes), outcomes, resend))
 
 
 def settlement(each: Leased, outcome: Any, most: int = 5) -> Settlement:

@@ -38,8 +38,8 @@ from txapns.daemon.errors import GatewayRefusal, Unavailable
 from txapns.daemon.interfaces import IApps, ISpool
 from txapns.daemon.outcomes import Outcomes
 from txapns.daemon.values import App, Content, Leased, Limits, Outcome, Settlement, State
-from txapns.daemon.verdicts import Retries, Trouble, judge
-from txapns.errors import APNSError
+from txapns.daemon.verdicts import Judge, Retries, Trouble
+from txapns.errors import APNSError, ClientClosed
 from txapns.notification import Notification
 from txapns.result import Batch
 
@@ -212,6 +212,7 @@ class Lane:
         self._in_flight = 0
         self._leasing = False
         self._more = False  # something may be due
+        self._unsure = True  # something may be due before the timer's time, and was not when it was last looked for
         self._timer: IDelayedCall | None = None
         self._rest: _Rest | None = None
         self._pauses = Backoff(1.0, 60.0, random=around.retries.random)
@@ -368,9 +369,10 @@ class Lane:
         return len(leased)
 
     def _look_ahead(self) -> None:
-        """Nothing more is due. If there is something for later, find out when, unless the timer is set for it."""
-        if self._stopping or self._timer is not None or self._around.spool.depth(self.name) <= self._in_flight:
+        """Nothing more is due. If there is something for later, find out when, unless that is known."""
+        if self._stopping or not self._unsure or self._around.spool.depth(self.name) <= self._in_flight:
             return
+        self._unsure = False
 
         def found(due: float | None) -> None:
             if due is not None:
@@ -393,6 +395,7 @@ class Lane:
 
     def _timed(self) -> None:
         self._timer = None
+        self._unsure = True
         self.wake()
 
     def _cancel_timer(self) -> None:
@@ -443,22 +446,24 @@ class Lane:
         chunk.sending = None
         if self._abandoned:
             return
+        judge = Judge(self._clock.seconds(), self._around.retries, chunk.limits.attempts)
         if isinstance(result, Failure):
-            settlements += self._failed(result, ready)
+            settlements += self._failed(result, ready, judge)
         else:
-            now = self._clock.seconds()
-            verdicts = judge(ready, result, now, self._around.retries, chunk.limits.attempts)
+            verdicts = judge.verdicts(ready, result)
             settlements += verdicts.settlements
             if chunk.client is self._client:
                 self._heed(verdicts.works, verdicts.trouble)
         self._settle(chunk, settlements)
 
-    def _failed(self, failure: Failure, ready: list[Leased]) -> list[Settlement]:
-        """There is no batch, for the client was closed meanwhile; or nobody knows why."""
-        if failure.check(APNSError) is None:
-            _log.failure("{app}: sending broke off", failure, app=self.name)
-            self._pause(Trouble(type(failure.value).__name__, parks=False))
-        return [Settlement(each.number, State.WAITING) for each in ready]
+    def _failed(self, failure: Failure, ready: list[Leased], judge: Judge) -> list[Settlement]:
+        """There is no batch, for the client was closed meanwhile; or nobody knows why, nor how far it came."""
+        if failure.check(ClientClosed) is not None:
+            return [Settlement(each.number, State.WAITING) for each in ready]
+        _log.failure("{app}: sending broke off", failure, app=self.name)
+        reason = type(failure.value).__name__
+        self._pause(Trouble(reason, parks=False))
+        return [judge.again(each, 0, reason) for each in ready]
 
     # Resting.
 

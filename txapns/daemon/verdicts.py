@@ -47,7 +47,7 @@ from txapns.errors import (
 from txapns.reasons import Action
 from txapns.result import Batch, Rejection, Uncertain, Unsent
 
-__all__ = ["Retries", "Trouble", "Verdicts", "judge"]
+__all__ = ["Judge", "Retries", "Trouble", "Verdicts"]
 
 #: The longest that a gateway may ask us to wait, in seconds.
 MAX_RETRY_AFTER = 86_400.0
@@ -113,36 +113,58 @@ class Verdicts:
     works: bool
 
 
-def judge(sent: Sequence[Leased], batch: Batch, now: float, retries: Retries, most: int) -> Verdicts:
-    """
-    Find out what becomes of notifications.
-
-    :param sent: the notifications, each of which was its own identifier in the batch.
-    :param batch: what came of them.
-    :param now: the time.
-    :param retries: when to try again.
-    :param most: how many attempts there may be.
-    :returns: what came of them.
-    """
-    if not batch.outcomes:
-        return Verdicts([Settlement(each.number, State.ACCEPTED, 200) for each in sent], None, True)
-    others: dict[Any, Rejection | Unsent | Uncertain] = {each.identifier: each for each in batch.outcomes}
-    judging = _Judging(now, retries, most)
-    settlements = [
-        judging.settlement(each, others[each]) if each in others else Settlement(each.number, State.ACCEPTED, 200)
-        for each in sent
-    ]
-    works = batch.accepted > 0 or any(_answered(outcome) for outcome in batch.outcomes)
-    return Verdicts(settlements, None if works else _trouble(batch.outcomes), works)
-
-
 @attrs.frozen
-class _Judging:
+class Judge:
+    """
+    Finds out what becomes of notifications.
+
+    :ivar now: the time.
+    :ivar retries: when to try again.
+    :ivar most: how many attempts there may be.
+    """
+
     now: float
     retries: Retries
     most: int
 
-    def settlement(self, leased: Leased, outcome: Rejection | Unsent | Uncertain) -> Settlement:
+    def verdicts(self, sent: Sequence[Leased], batch: Batch) -> Verdicts:
+        """
+        Judge those that were sent together.
+
+        :param sent: the notifications, each of which was its own identifier in the batch.
+        :param batch: what came of them.
+        :returns: what becomes of them.
+        """
+        assert batch.total == len(sent), "what is not among the outcomes would count as accepted"
+        if not batch.outcomes:
+            return Verdicts([Settlement(each.number, State.ACCEPTED, 200) for each in sent], None, True)
+        others: dict[Any, Rejection | Unsent | Uncertain] = {each.identifier: each for each in batch.outcomes}
+        settlements = [
+            self._settlement(each, others[each]) if each in others else Settlement(each.number, State.ACCEPTED, 200)
+            for each in sent
+        ]
+        works = batch.accepted > 0 or any(_answered(outcome) for outcome in batch.outcomes)
+        return Verdicts(settlements, None if works else _trouble(batch.outcomes), works)
+
+    def again(self, leased: Leased, status: int, reason: str, retry_after: float | None = None) -> Settlement:
+        """
+        Try one again later, unless there is no use in it.
+
+        :param leased: the notification.
+        :param status: what came of this attempt; 0 for no answer.
+        :param reason: why.
+        :param retry_after: how long the gateway asked us to wait, if it did.
+        :returns: what becomes of it.
+        """
+        if leased.attempts + 1 >= self.most:
+            return Settlement(leased.number, State.DEAD, status, reason)
+        due = self.now + self.retries.delay(leased.attempts, retry_after)
+        expires = leased.content.expires
+        if expires is not None and due >= expires:
+            return Settlement(leased.number, State.EXPIRED, status, reason)
+        return Settlement(leased.number, State.WAITING, status, reason, due=due)
+
+    def _settlement(self, leased: Leased, outcome: Rejection | Unsent | Uncertain) -> Settlement:
         if isinstance(outcome, Rejection):
             return self._rejected(leased, outcome)
         name = type(outcome.error).__name__
@@ -158,16 +180,6 @@ class _Judging:
             return self.again(leased, rejection.status, rejection.reason, rejection.retry_after)
         since = None if rejection.timestamp is None else rejection.timestamp.timestamp()
         return Settlement(leased.number, State.REJECTED, rejection.status, rejection.reason, since)
-
-    def again(self, leased: Leased, status: int, reason: str, retry_after: float | None = None) -> Settlement:
-        """Try it again later, unless there is no use in it."""
-        if leased.attempts + 1 >= self.most:
-            return Settlement(leased.number, State.DEAD, status, reason)
-        due = self.now + self.retries.delay(leased.attempts, retry_after)
-        expires = leased.content.expires
-        if expires is not None and due >= expires:
-            return Settlement(leased.number, State.EXPIRED, status, reason)
-        return Settlement(leased.number, State.WAITING, status, reason, due=due)
 
 
 def _answered(outcome: Rejection | Unsent | Uncertain) -> bool:
