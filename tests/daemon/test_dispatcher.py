@@ -555,6 +555,25 @@ class BudgetTests(SynchronousTestCase):
         budget.give_back(0)
         self.assertEqual(told, [1])
 
+    def test_given_back_at_once(self) -> None:
+        """Who is told and gives back at once has the next told, and nobody twice."""
+        budget = Budget(10)
+        told: list[str] = []
+
+        def waiter(name: str) -> Callable[[], None]:
+            def ready() -> None:
+                told.append(name)
+                budget.take(5)
+                budget.give_back(5)
+
+            return ready
+
+        budget.take(10)
+        for name in "abc":
+            budget.wait(waiter(name))
+        budget.give_back(10)
+        self.assertEqual(told, ["a", "b", "c"])
+
 
 class LeaseTests(DispatcherCase):
     """Leases, and a database that cannot be written to."""

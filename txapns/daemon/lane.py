@@ -133,8 +133,8 @@ class Budget:
         """
         self._used -= count
         for _ in range(len(self._waiting)):  # who finds no room this time either comes to the end
-            if self._used >= self._most:
-                break
+            if not self._waiting or self._used >= self._most:
+                break  # one who was told may have given back, too
             self._waiting.popleft()()
 
     def wait(self, ready: Callable[[], None]) -> None:
