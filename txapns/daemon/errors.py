@@ -95,13 +95,15 @@ class GatewayRefusal(DaemonError):
 
     :cvar status: the HTTP status that says the same.
     :ivar retry_after: after how many seconds the same request may be tried again; ``None`` where that is no use.
+    :ivar path: which part of the request it is about, such as ``notifications[3].tokens[7]``; nothing for all of it.
     """
 
     status = 400
 
-    def __init__(self, message: str, retry_after: float | None = None) -> None:
-        super().__init__(message, retry_after)
+    def __init__(self, message: str, retry_after: float | None = None, path: str = "") -> None:
+        super().__init__(message, retry_after, path)
         self.retry_after = retry_after
+        self.path = path
 
     def __str__(self) -> str:
         """The message alone."""

@@ -268,6 +268,15 @@ class IKeys(Interface):
 class IIntake(Interface):
     """The one way in, for all faces: limits, ids, and one call of the spool for each request."""
 
+    def check(app: str, drafts: Sequence[Draft]) -> None:
+        """
+        Find out, at once, whether notifications would be accepted now.
+
+        :param app: the app's name.
+        :param drafts: the notifications.
+        :raises GatewayRefusal: why not.
+        """
+
     def accept(app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None) -> Deferred[list[list[str]]]:
         """
         Accept notifications: all, or none. When the ``Deferred`` fires nothing can lose them any more.
@@ -283,7 +292,7 @@ class IIntake(Interface):
         """
         Wait until notifications have a final state.
 
-        :param apns_ids: their ids, as :meth:`accept` gave them.
+        :param apns_ids: their ids, as :meth:`accept` gave them, and at once: when its ``Deferred`` fires.
         :param timeout: for how many seconds at the most.
         :returns: the outcomes of those that have one by then.
         """

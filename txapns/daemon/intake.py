@@ -1,0 +1,207 @@
+"""
+The one way in. All faces hand in notifications here, so that all of them keep the same limits.
+
+A request is looked at whole before anything of it is stored: it is accepted, or refused with the first fault that was
+found. What Apple can refuse is not a fault; only what could not be sent to Apple at all is, and what is so large that
+nobody can mean it. So a refusal comes before acceptance always, and after it never.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from typing import Protocol
+
+from twisted.internet.defer import Deferred, fail
+from zope.interface import implementer
+
+from txapns import payload as payloads
+from txapns.daemon.errors import Malformed, QueueFull, TooLarge, Unavailable
+from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.interfaces import IApps, IIntake, ISpool
+from txapns.daemon.values import Draft, Idempotency, Limits, Message, Outcome
+from txapns.errors import InvalidPayload
+
+__all__ = ["MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting"]
+
+#: The longest payload, header field and device token that are taken, in octets. Apple takes far less: 5,120, 64 and
+#: 100. It is Apple who refuses what lies between, so that what Apple allows next year works today.
+MAX_PAYLOAD, MAX_HEADER, MAX_TOKEN = 65_536, 1_024, 512
+
+_FIELDS = frozenset({"apns-topic", "apns-push-type", "apns-priority", "apns-expiration", "apns-collapse-id"})
+_NUMBERS = frozenset({"apns-priority", "apns-expiration"})
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+# As in txapns.notification: what would break the connection to Apple for all that is on it.
+_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|\A | \Z")
+
+_BUSY = 5.0  # seconds until a caller may try again who found the queue full
+_STOPPING = 10.0  # seconds in which a restart should be over
+_EARLIER = 100_000  # ids remembered of requests that came again
+
+
+class Waiting(Protocol):
+    """Whoever knows first what became of notifications, and tells those who wait for it."""
+
+    def wait(self, apns_ids: Sequence[str], timeout: float, *, fresh: bool) -> Deferred[Mapping[str, Outcome]]:
+        """
+        See :meth:`IIntake.wait`; it never fails.
+
+        :param fresh: whether they were accepted just now, so that none of them can have an outcome yet.
+        """
+
+
+@implementer(IIntake)
+class Intake:
+    """
+    Checks what comes, gives it ids and stores it.
+
+    :param apps: the apps.
+    :param spool: where to store it.
+    :param identifiers: where new ids come from.
+    :param waiting: who knows what becomes of it.
+    :param wake: called with an app's name when something new is stored for it.
+    """
+
+    def __init__(
+        self,
+        apps: IApps,
+        spool: ISpool,
+        identifiers: Identifiers,
+        waiting: Waiting,
+        wake: Callable[[str], None],
+    ) -> None:
+        self._apps = apps
+        self._spool = spool
+        self._identifiers = identifiers
+        self._waiting = waiting
+        self._wake = wake
+        self._stopping = False
+        # The ids of requests that came again, whose outcome may have been told before anybody waited.
+        self._earlier: dict[str, None] = {}
+
+    def stop(self) -> None:
+        """Accept no more. What is being stored still will be."""
+        self._stopping = True
+
+    def check(self, app: str, drafts: Sequence[Draft]) -> None:
+        """See :meth:`IIntake.check`."""
+        if self._stopping:
+            raise Unavailable("the gateway is shutting down", _STOPPING)
+        limits = self._apps.get(app).limits
+        count = sum([len(draft.tokens) for draft in drafts])
+        _check_count(count, limits)
+        for position, draft in enumerate(drafts):
+            _check(draft, f"notifications[{position}]")
+        if self._spool.depth(app) + count > limits.queue:
+            raise QueueFull(f"{limits.queue} notifications of this app are allowed to wait, and would be more", _BUSY)
+
+    def accept(
+        self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None
+    ) -> Deferred[list[list[str]]]:
+        """See :meth:`IIntake.accept`."""
+        try:
+            self.check(app, drafts)
+        except Exception:
+            return fail()
+        chosen = iter(self._identifiers.take(sum([len(draft.tokens) for draft in drafts if not draft.apns_ids])))
+        messages = [
+            Message(
+                app,
+                draft.payload,
+                draft.headers,
+                draft.tokens,
+                [each.lower() for each in draft.apns_ids] or [next(chosen) for _ in draft.tokens],
+            )
+            for draft in drafts
+        ]
+
+        def stored(apns_ids: list[list[str]]) -> list[list[str]]:
+            if idempotency is not None and apns_ids != [message.apns_ids for message in messages]:
+                self._remember(apns_ids)
+            self._wake(app)
+            return apns_ids
+
+        return self._spool.accept(messages, idempotency).addCallback(stored)
+
+    def wait(self, apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
+        """See :meth:`IIntake.wait`."""
+        earlier = [each for each in apns_ids if each in self._earlier] if self._earlier else []
+        for each in earlier:
+            del self._earlier[each]
+        return self._waiting.wait(apns_ids, timeout, fresh=not earlier)
+
+    def _remember(self, apns_ids: list[list[str]]) -> None:
+        self._earlier.update(dict.fromkeys(each for group in apns_ids for each in group))
+        for oldest in list(self._earlier)[: max(0, len(self._earlier) - _EARLIER)]:
+            del self._earlier[oldest]
+
+
+def _check_count(count: int, limits: Limits) -> None:
+    if not count:
+        raise Malformed("there is no device token in the request", path="notifications")
+    most = min(limits.tokens, limits.queue)
+    if count > most:
+        raise TooLarge(f"the request has {count} device tokens; {most} are allowed", path="notifications")
+
+
+def _check(draft: Draft, path: str) -> None:
+    """Find what cannot be sent to Apple, or cannot be meant."""
+    if len(draft.payload) > MAX_PAYLOAD:
+        raise _too_large(f"{path}.payload", len(draft.payload), MAX_PAYLOAD)
+    try:
+        payloads.decode(draft.payload)
+    except InvalidPayload as error:
+        raise _malformed(f"{path}.payload", str(error)) from None
+    for name, value in draft.headers.items():
+        _check_field(name, value, f"{path}.headers")
+    if not draft.tokens:
+        raise _malformed(f"{path}.tokens", "there is no device token")
+    if not all(draft.tokens) or max(map(len, draft.tokens)) > MAX_TOKEN:
+        _check_lengths(draft.tokens, f"{path}.tokens")
+    if draft.apns_ids:
+        _check_ids(draft, f"{path}.headers.apns-id")
+
+
+def _check_field(name: str, value: str, path: str) -> None:
+    if name not in _FIELDS:
+        shown = name[:40] if name.isascii() and name.isprintable() else "this"
+        raise _malformed(path, f"{shown} is no header field of a notification; allowed are {', '.join(sorted(_FIELDS))}")
+    path = f"{path}.{name}"
+    if len(value) > MAX_HEADER:
+        raise _too_large(path, len(value), MAX_HEADER)
+    if _UNFIT.search(value):
+        raise _malformed(path, "it has a control character, a space at an end or half of a surrogate pair")
+    if name in _NUMBERS and not _NUMBER.fullmatch(value):
+        raise _malformed(path, "it is no whole number")
+
+
+def _check_lengths(tokens: Sequence[bytes], path: str) -> None:
+    for position, token in enumerate(tokens):
+        if not token:
+            raise _malformed(f"{path}[{position}]", "the device token is empty")
+        if len(token) > MAX_TOKEN:
+            raise _too_large(f"{path}[{position}]", len(token), MAX_TOKEN)
+
+
+def _check_ids(draft: Draft, path: str) -> None:
+    if len(draft.apns_ids) != len(draft.tokens):
+        raise _malformed(path, f"{len(draft.apns_ids)} ids with {len(draft.tokens)} device tokens; each has its own")
+    for each in draft.apns_ids:
+        if not _is_uuid(each):
+            raise _malformed(path, "an id is a UUID of the form 8-4-4-4-12")
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _malformed(path: str, fault: str) -> Malformed:
+    return Malformed(f"{path}: {fault}", path=path)
+
+
+def _too_large(path: str, found: int, most: int) -> TooLarge:
+    return TooLarge(f"{path}: {found} octets; {most} are allowed", path=path)
