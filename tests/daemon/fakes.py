@@ -1,0 +1,196 @@
+"""Small stand-ins for parts of the gateway, which tests of other parts need, and a caller of its HTTP faces."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from zope.interface import implementer
+
+from txapns.credentials import Certificate
+from txapns.daemon.errors import NotAuthenticated, UnknownApp
+from txapns.daemon.faces.http import HTTPServer
+from txapns.daemon.interfaces import IApps, IKeys
+from txapns.daemon.values import App, Caller, Limits, Outcome
+from txapns.gateway import Gateway
+from txapns.simulator import Authority
+
+__all__ = ["Apps", "Connection", "Keys", "Response", "Waiting", "key_of"]
+
+
+@implementer(IApps)
+class Apps:
+    """
+    Some apps.
+
+    :param limits: for each app's name what is allowed.
+    """
+
+    revision = 0
+    _credential: Certificate | None = None
+
+    def __init__(self, limits: Mapping[str, Limits]) -> None:
+        if Apps._credential is None:
+            Apps._credential = Certificate.from_pem(Authority().client_pem())
+        self._apps = {
+            name: App(name, Gateway.parse("sandbox"), Apps._credential, limits=each) for name, each in limits.items()
+        }
+
+    def get(self, name: str) -> App:
+        """See :meth:`IApps.get`."""
+        if name not in self._apps:
+            raise UnknownApp("there is no such app")
+        return self._apps[name]
+
+    def names(self) -> list[str]:
+        """See :meth:`IApps.names`."""
+        return sorted(self._apps)
+
+    def changed(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """See :meth:`IApps.changed`; nothing ever does."""
+        return lambda: None
+
+
+def key_of(name: str) -> str:
+    """Tell the key of a caller."""
+    return f"txapns_{name}_secret"
+
+
+@implementer(IKeys)
+class Keys:
+    """
+    Some keys; see :func:`key_of`.
+
+    :param callers: who has one.
+    """
+
+    def __init__(self, *callers: Caller) -> None:
+        self._callers = {key_of(caller.name): caller for caller in callers}
+
+    def check(self, key: str) -> Caller:
+        """See :meth:`IKeys.check`."""
+        if key not in self._callers:
+            raise NotAuthenticated("the key is not known")
+        return self._callers[key]
+
+
+class Waiting:
+    """
+    Those who wait.
+
+    :param clock: ends their waiting.
+
+    :ivar asked: the ids that were waited for, and whether they were fresh.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self.asked: list[tuple[list[str], bool]] = []
+        self._clock = clock
+        self._found: dict[str, Outcome] = {}
+
+    def wait(self, apns_ids: Sequence[str], timeout: float, *, fresh: bool) -> Deferred[Mapping[str, Outcome]]:
+        """Wait until the time is over."""
+        self.asked.append((list(apns_ids), fresh))
+        done: Deferred[Mapping[str, Outcome]] = Deferred()
+        self._clock.callLater(timeout, lambda: done.callback({k: v for k, v in self._found.items() if k in apns_ids}))
+        return done
+
+    def tell(self, outcome: Outcome) -> None:
+        """Remember an outcome."""
+        self._found[outcome.apns_id] = outcome
+
+
+@attrs.frozen
+class Response:
+    """An answer as a caller sees it."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        """The body."""
+        return json.loads(self.body)
+
+    @property
+    def code(self) -> str:
+        """The code of an error."""
+        return str(self.json["error"]["code"])
+
+
+class Connection:
+    """
+    A connection to an HTTP face, in memory.
+
+    :param server: the face.
+    :param clock: its clock.
+    """
+
+    def __init__(self, server: HTTPServer, clock: Clock) -> None:
+        self.clock = clock
+        self.transport = StringTransport()
+        self.channel = server.buildProtocol(None)
+        self.channel.makeConnection(self.transport)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the face has closed it, or begun to."""
+        return self.transport.disconnecting
+
+    def write(self, data: bytes) -> None:
+        """Send octets."""
+        self.channel.dataReceived(data)
+
+    def lose(self) -> None:
+        """Be gone."""
+        from twisted.internet.error import ConnectionDone
+        from twisted.python.failure import Failure
+
+        self.channel.connectionLost(Failure(ConnectionDone()))
+
+    def read(self) -> list[Response]:
+        """Read all answers that have come."""
+        data = self.transport.value()
+        self.transport.clear()
+        found = []
+        while data:
+            head, _, data = data.partition(b"\r\n\r\n")
+            first, *lines = head.decode().split("\r\n")
+            headers = {name.lower(): value for name, value in (line.split(": ", 1) for line in lines)}
+            length = 0 if getattr(self, "_head", False) else int(headers.get("content-length", "0"))
+            found.append(Response(int(first.split()[1]), headers, data[:length]))
+            data = data[length:]
+        return found
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        key: str | None = "all",
+        headers: Mapping[str, str] | None = None,
+    ) -> Response:
+        """Ask, and read the answer, for which a little time may pass."""
+        fields = {"Host": "gateway", **({} if key is None else {"Authorization": f"Bearer {key_of(key)}"})}
+        if body is not None:
+            fields.update({"Content-Type": "application/json", "Content-Length": str(len(body))})
+        fields.update(headers or {})
+        head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+        self._head = method == "HEAD"
+        self.write(f"{method} {path} HTTP/1.1\r\n{head}\r\n".encode() + (body or b""))
+        return self.answer()
+
+    def answer(self) -> Response:
+        """Let a little time pass until there is an answer."""
+        for _ in range(20):
+            if self.transport.value():
+                break
+            self.clock.advance(0.002)
+        [response] = self.read()
+        return response

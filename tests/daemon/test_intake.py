@@ -1,0 +1,224 @@
+"""Tests for :mod:`txapns.daemon.intake`."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.daemon.fakes import Apps, Waiting
+from tests.daemon.spool_contract import result
+from tests.daemon.test_spool import SQLiteWorld
+from txapns.daemon.errors import (
+    GatewayRefusal,
+    KeyConflict,
+    Malformed,
+    QueueFull,
+    TooLarge,
+    Unavailable,
+    UnknownApp,
+)
+from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.intake import MAX_HEADER, MAX_PAYLOAD, MAX_TOKEN, Intake
+from txapns.daemon.interfaces import IApps, IIntake
+from txapns.daemon.values import Draft, Idempotency, Limits
+from txapns.notification import Notification
+
+__all__ = ["AcceptTests", "CheckTests", "WaitTests"]
+
+PAYLOAD = b'{ "aps": {"alert": "Hello"} }'
+TOKENS = [bytes([n]) * 32 for n in range(1, 4)]
+
+
+class IntakeCase(SynchronousTestCase):
+    """An intake with a true spool."""
+
+    def setUp(self) -> None:
+        """Make one, for an app that may have five waiting and three tokens in a request."""
+        self.world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(lambda: self.world.stop())
+        self.clock = self.world.clock
+        self.apps = Apps({"chess": Limits(queue=5, tokens=3), "small": Limits(queue=2, tokens=100)})
+        self.waiting = Waiting(self.clock)
+        self.woken: list[str] = []
+        self.intake = Intake(
+            self.apps, self.world.spool, Identifiers(self.clock.seconds), self.waiting, self.woken.append
+        )
+
+    def result(self, deferred: Deferred[Any]) -> Any:
+        """Let a little time pass until there is a result."""
+        return result(self.clock, deferred)
+
+    def draft(self, tokens: Sequence[bytes] = (TOKENS[0],), **changes: Any) -> Draft:
+        """Make a draft."""
+        return Draft(**{"payload": PAYLOAD, "headers": {"apns-topic": "com.example"}, "tokens": tokens, **changes})
+
+    def refusal(self, *drafts: Draft, app: str = "chess") -> GatewayRefusal:
+        """Hand in what is refused; nothing of it may be stored."""
+        refusal: GatewayRefusal = self.failureResultOf(self.intake.accept(app, drafts)).value  # type: ignore[assignment]
+        self.assertEqual((self.world.spool.depth(app), self.woken), (0, []))
+        self.assertIsInstance(refusal, GatewayRefusal)
+        return refusal
+
+
+class AcceptTests(IntakeCase):
+    """What is accepted."""
+
+    def test_interfaces(self) -> None:
+        """It is an intake, and the apps of the tests are apps."""
+        verifyObject(IIntake, self.intake)
+        verifyObject(IApps, self.apps)
+
+    def test_stored(self) -> None:
+        """Each device gets an id; what is stored is what was handed in, and whoever sends it is woken after that."""
+        accepted = self.intake.accept("chess", [self.draft(TOKENS[:2]), self.draft(TOKENS[2:])])
+        self.assertEqual((self.woken, self.world.spool.depth("chess")), ([], 3))
+        [first, second] = self.result(accepted)
+        self.assertEqual((len(first), len(second), self.woken), (2, 1, ["chess"]))
+        leased = self.result(self.world.spool.lease("chess", 10, self.clock.seconds() + 60))
+        self.assertEqual(
+            [(each.token, each.apns_id) for each in leased], list(zip(TOKENS, first + second, strict=True))
+        )
+        self.assertEqual({each.content.payload for each in leased}, {PAYLOAD})
+        self.assertEqual(dict(leased[0].content.headers), {"apns-topic": "com.example"})
+
+    def test_own_ids(self) -> None:
+        """The ids of a caller are kept, in lower case, beside those that are chosen here."""
+        own = str(uuid.uuid4())
+        drafts = [self.draft(), self.draft(apns_ids=[own.upper()]), self.draft()]
+        [[first], [second], [third]] = self.result(self.intake.accept("chess", drafts))
+        self.assertEqual(second, own)
+        self.assertLess(first, third)
+
+    def test_again(self) -> None:
+        """A request that comes a second time with its key is accepted once; another with that key is refused."""
+        same = Idempotency("caller/chess", "key", b"digest")
+        first = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], same))
+        second = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], same))
+        self.assertEqual((first, self.world.spool.depth("chess")), (second, 2))
+        other = Idempotency("caller/chess", "key", b"other")
+        with self.assertRaises(KeyConflict):
+            self.result(self.intake.accept("chess", [self.draft()], other))
+
+    def test_cannot_be_stored(self) -> None:
+        """What the spool refuses is refused, and nobody is woken."""
+        self.result(self.world.spool.stop())
+        with self.assertRaises(Unavailable):
+            self.result(self.intake.accept("chess", [self.draft()]))
+        self.assertEqual(self.woken, [])
+
+    def test_stopped(self) -> None:
+        """After the end nothing is accepted, and callers are told to come again; what was being stored still is."""
+        accepted = self.intake.accept("chess", [self.draft()])
+        self.intake.stop()
+        self.assertEqual(len(self.result(accepted)), 1)
+        refusal = self.failureResultOf(self.intake.accept("chess", [self.draft()]), Unavailable).value
+        self.assertGreater(refusal.retry_after, 0)  # type: ignore[attr-defined]
+
+
+class CheckTests(IntakeCase):
+    """What is refused, before anything is stored."""
+
+    def test_unknown_app(self) -> None:
+        """An app that there is not."""
+        self.assertIsInstance(self.refusal(self.draft(), app="checkers"), UnknownApp)
+
+    def test_too_many_tokens(self) -> None:
+        """More tokens than a request may have, or than could ever wait: no use to try that again."""
+        for app, drafts in (("chess", [self.draft(TOKENS), self.draft()]), ("small", [self.draft(TOKENS)])):
+            refusal = self.refusal(*drafts, app=app)
+            self.assertIsInstance(refusal, TooLarge)
+            self.assertIsNone(refusal.retry_after)
+
+    def test_queue(self) -> None:
+        """As many as may wait are taken, those being stored among them; one more is refused until some are gone."""
+        accepted = self.intake.accept("chess", [self.draft(TOKENS)])
+        self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])]))
+        self.result(accepted)
+        refusal = self.failureResultOf(self.intake.accept("chess", [self.draft()]), QueueFull).value
+        self.assertGreater(refusal.retry_after, 0)  # type: ignore[attr-defined]
+        self.assertEqual(self.world.spool.depth("chess"), 5)
+        self.assertRaises(QueueFull, self.intake.check, "chess", [self.draft()])
+
+    def test_nothing(self) -> None:
+        """Requests without a device."""
+        self.assertIsInstance(self.refusal(), Malformed)
+        refusal = self.refusal(self.draft(), self.draft([]))
+        self.assertEqual((type(refusal), refusal.path), (Malformed, "notifications[1].tokens"))
+
+    def test_faults(self) -> None:
+        """What cannot be sent, and what cannot be meant: the path tells which part of which notification it is."""
+        cases: list[tuple[type[GatewayRefusal], str, dict[str, Any]]] = [
+            (Malformed, "payload", {"payload": b"[]"}),
+            (Malformed, "payload", {"payload": b"{"}),
+            (Malformed, "payload", {"payload": b'{"a":NaN}'}),
+            (Malformed, "payload", {"payload": b'{"a":"\xff"}'}),
+            (Malformed, "payload", {"payload": b'{"a":' + b"[" * 30_000 + b"]" * 30_000 + b"}"}),
+            (TooLarge, "payload", {"payload": b"{" + b" " * MAX_PAYLOAD + b"}"}),
+            (Malformed, "headers", {"headers": {"apns-colour": "red"}}),
+            (Malformed, "headers", {"headers": {"apns-id": "x"}}),
+            (Malformed, "headers.apns-topic", {"headers": {"apns-topic": "a\r\nb: c"}}),
+            (Malformed, "headers.apns-topic", {"headers": {"apns-topic": " a"}}),
+            (Malformed, "headers.apns-topic", {"headers": {"apns-topic": "\ud800"}}),
+            (TooLarge, "headers.apns-topic", {"headers": {"apns-topic": "a" * (MAX_HEADER + 1)}}),
+            (Malformed, "headers.apns-priority", {"headers": {"apns-priority": "high"}}),
+            (Malformed, "headers.apns-expiration", {"headers": {"apns-expiration": "9" * 30}}),
+            (Malformed, "headers.apns-id", {"apns_ids": ["no-uuid"]}),
+            (Malformed, "headers.apns-id", {"apns_ids": [uuid.uuid4().hex]}),
+            (Malformed, "headers.apns-id", {"apns_ids": [str(uuid.uuid4())] * 2}),
+            (Malformed, "tokens[1]", {"tokens": [TOKENS[0], b""]}),
+            (TooLarge, "tokens[1]", {"tokens": [TOKENS[0], b"x" * (MAX_TOKEN + 1)]}),
+        ]
+        for kind, part, changes in cases:
+            refusal = self.refusal(self.draft(), self.draft(**changes))
+            self.assertEqual((type(refusal), refusal.path), (kind, f"notifications[1].{part}"), changes.keys())
+            self.assertIn(refusal.path, str(refusal))
+
+    def test_left_to_apple(self) -> None:
+        """What Apple refuses by its own rules is accepted here."""
+        headers = {
+            "apns-topic": "",
+            "apns-push-type": "telepathy",
+            "apns-priority": "-7",
+            "apns-expiration": "1",
+            "apns-collapse-id": "x" * 65,
+        }
+        drafts = [self.draft([b"x"], headers=headers, payload=b'{"a":"' + b"x" * 6_000 + b'"}')]
+        self.assertEqual(len(self.result(self.intake.accept("chess", drafts))), 1)
+
+    @given(
+        st.one_of(st.binary(max_size=30), st.text(max_size=30).map(lambda text: f'{{"a":"{text}"}}'.encode())),
+        st.text(max_size=5),
+        st.one_of(st.text(max_size=25), st.integers().map(str)),
+    )
+    def test_what_is_accepted_can_be_sent(self, payload: bytes, topic: str, priority: str) -> None:
+        """Of what passes, a notification can be made."""
+        draft = Draft(payload, {"apns-topic": topic, "apns-priority": priority}, [b"x"])
+        try:
+            self.intake.check("chess", [draft])
+        except Malformed:
+            return
+        Notification(payload=payload, topic=topic, priority=int(priority))
+
+
+class WaitTests(IntakeCase):
+    """Waiting for outcomes."""
+
+    def test_fresh(self) -> None:
+        """What was accepted just now has no outcome yet; what comes again may have one, which nobody may wait for."""
+        again = Idempotency("caller/chess", "key", b"digest")
+        [first] = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], again))
+        self.intake.wait(first, 1.0)
+        [same] = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], again))
+        self.intake.wait(same, 1.0)
+        [other] = self.result(self.intake.accept("chess", [self.draft()]))
+        self.intake.wait(other, 1.0)
+        self.assertEqual(self.waiting.asked, [(first, True), (first, False), (other, True)])
+        self.clock.advance(1.0)
