@@ -42,6 +42,7 @@ from txapns.daemon.errors import (
     UnknownApp,
 )
 from txapns.daemon.faces.http import Answer, IApplication, Request
+from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, ISpool
 from txapns.daemon.values import Caller, DeadToken, Draft, Idempotency, Outcome, State
 
@@ -76,11 +77,40 @@ _KEY = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _ID = re.compile(_UUID)
 
+# How the description writes header fields: exactly what the intake takes.
+_TEXT = {"type": "string", "pattern": "^(?! )[^\\u0000-\\u001f\\u007f]*(?<! )$", "maxLength": MAX_HEADER}
+_MOST = 10**18 - 1
+_NUMBER = {
+    "anyOf": [
+        {"type": "string", "pattern": "^-?[0-9]{1,18}$"},
+        {"type": "integer", "minimum": -_MOST, "maximum": _MOST},
+    ]
+}
+_HEADERS = {
+    "type": "object",
+    "description": "Apple's header fields. The expiration is in UNIX seconds; an apns-id is for one token only.",
+    "properties": {
+        "apns-topic": _TEXT,
+        "apns-push-type": _TEXT,
+        "apns-priority": _NUMBER,
+        "apns-expiration": _NUMBER,
+        "apns-collapse-id": _TEXT,
+        "apns-id": {"type": "string", "pattern": f"^{_UUID.replace('a-f', 'a-fA-F')}$"},
+    },
+    "additionalProperties": False,
+    "default": {},
+}
+# An apns-id is the id of one device's notification.
+_ONE_ID = {
+    "if": {"required": ["headers"], "properties": {"headers": {"required": ["apns-id"]}}},
+    "then": {"properties": {"tokens": {"maxItems": 1}}},
+}
+
 _Token = Annotated[
     str,
     Meta(
         description="A device token, in hexadecimal.",
-        extra_json_schema={"pattern": "^([0-9a-fA-F]{2})+$", "maxLength": 1_024, "examples": ["ab" * 32]},
+        extra_json_schema={"pattern": "^([0-9a-fA-F]{2})+$", "maxLength": 2 * MAX_TOKEN, "examples": ["ab" * 32]},
     ),
 ]
 _Time = Annotated[float, Meta(description="UNIX seconds.")]
@@ -94,24 +124,7 @@ class _Notification(Struct, forbid_unknown_fields=True):
 
     tokens: Annotated[list[_Token], Meta(description="The devices.", extra_json_schema={"minItems": 1})]
     payload: Annotated[Raw, Meta(description="What Apple gets, octet by octet.", extra_json_schema={"type": "object"})]
-    headers: Annotated[
-        dict[str, str | int],
-        Meta(
-            description="Apple's header fields. apns-id may be among them where there is one token.",
-            extra_json_schema={
-                "propertyNames": {
-                    "enum": [
-                        "apns-topic",
-                        "apns-push-type",
-                        "apns-priority",
-                        "apns-expiration",
-                        "apns-collapse-id",
-                        "apns-id",
-                    ]
-                }
-            },
-        ),
-    ] = {}
+    headers: dict[str, str | int | float] = {}
 
 
 class _Submission(Struct, forbid_unknown_fields=True):
@@ -449,9 +462,16 @@ def _draft(notification: _Notification, position: int) -> Draft:
         tokens = [unhexlify(token) for token in notification.tokens]
     except ValueError:
         raise _unfit_token(notification.tokens, f"{path}.tokens") from None
-    headers = {name: str(value) for name, value in notification.headers.items()}
+    headers = {
+        name: value if isinstance(value, str) else _digits(value) for name, value in notification.headers.items()
+    }
     apns_id = headers.pop("apns-id", None)
     return Draft(bytes(notification.payload), headers, tokens, () if apns_id is None else (apns_id,))
+
+
+def _digits(number: float) -> str:
+    """Write a number as a header field has it; to JSON 10.0 is as whole a number as 10."""
+    return str(int(number) if number == number // 1 else number)
 
 
 def _unfit_token(tokens: Sequence[str], path: str) -> Malformed:
@@ -545,6 +565,8 @@ def openapi() -> bytes:
     :returns: an OpenAPI document, in JSON.
     """
     _, schemas = msgspec.json.schema_components(_BODIES, ref_template="#/components/schemas/{name}")
+    schemas["_Notification"].update(_ONE_ID)
+    schemas["_Notification"]["properties"]["headers"] = _HEADERS
     text = _encode({name.removeprefix("_"): schema for name, schema in schemas.items()}).decode()
     app = _parameter("app", "path", "The app's name.", type="string", minLength=1)
     key = _parameter(

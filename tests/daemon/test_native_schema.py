@@ -1,0 +1,61 @@
+"""Tests that :mod:`txapns.daemon.faces.native` does what its OpenAPI document says, made from the document."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.fakes import key_of
+
+__all__ = ["SchemaTests"]
+
+PROJECT = Path(__file__).parent.parent.parent
+KEY = {"Authorization": f"Bearer {key_of('all')}"}
+
+
+@pytest.mark.loopback
+class SchemaTests(SynchronousTestCase):
+    """Requests that the document describes, and such as it does not allow, against a process that serves the face."""
+
+    def setUp(self) -> None:
+        """Start the process, and read the document."""
+        command = [sys.executable, "-m", "tests.daemon.serve_native"]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+        assert process.stdout is not None
+        self.addCleanup(process.wait)
+        self.addCleanup(process.terminate)
+        self.addCleanup(process.stdout.close)
+        address = process.stdout.readline().strip()
+        self.schema = schemathesis.openapi.from_url(f"{address}/v1/openapi.json", headers=KEY)
+
+    def test_operations(self) -> None:
+        """Whatever is asked, the answer is one that the document has for it."""
+        operations = [each.ok() for each in self.schema.get_all_operations()]
+        described = set(self.schema.raw_schema["paths"]) - {"/v1/openapi.json"}  # which is where it was read from
+        self.assertEqual({each.path for each in operations}, described)
+        statuses = {each.path: self.ask(each) for each in operations}
+        self.assertLessEqual({202, 400, 404}, statuses["/v1/apps/{app}/notifications"])
+        self.assertLessEqual({200, 400, 404}, statuses["/v1/apps/{app}/feedback"])
+
+    def ask(self, operation: Any) -> set[int]:
+        """Try one operation, for any app and for the one there is; returns the statuses of the answers."""
+        cases = st.one_of([operation.as_strategy(generation_mode=mode) for mode in schemathesis.GenerationMode])
+        statuses = set()
+
+        @settings(max_examples=30, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+        @given(cases, st.booleans())
+        def one(case: Any, known: bool) -> None:
+            if known and "app" in case.path_parameters:
+                case.path_parameters["app"] = "chess"
+            statuses.add(case.call_and_validate(headers=KEY).status_code)
+
+        one()
+        return statuses
