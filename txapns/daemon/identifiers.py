@@ -22,6 +22,7 @@ from collections.abc import Callable
 __all__ = ["Identifiers"]
 
 _COUNTED = 12  # bits
+_RANDOM, _VARIANT = b"\x3f" + b"\xff" * 7, b"\x80" + b"\0" * 7  # what is taken of 64 random bits, and what is put in
 
 
 class Identifiers:
@@ -50,12 +51,23 @@ class Identifiers:
         with self._lock:
             first = max(self._next, int(self._seconds() * 1000) << _COUNTED)
             self._next = first + count
-        random = self._random(8 * count).hex()
-        return [_format(first + n, random[16 * n : 16 * n + 16]) for n in range(count)]
+        return _format(first, self._random(8 * count))
 
 
-def _format(position: int, random: str) -> str:
-    """Put an id together from its 60 bits and 64 random ones, of which the variant takes the place of two."""
-    front = f"{position >> _COUNTED:012x}"
-    variant = "89ab"[int(random[0], 16) & 3]
-    return f"{front[:8]}-{front[8:]}-7{position & 0xFFF:03x}-{variant}{random[1:4]}-{random[4:]}"
+def _format(first: int, random: bytes) -> list[str]:
+    """Put ids together from the 60 bits of the first and 64 random ones for each, of which the variant replaces two."""
+    count = len(random) // 8
+    # All variants at once: it is done for every notification there is.
+    variants = int.from_bytes(random, "big") & int.from_bytes(_RANDOM * count, "big")
+    variants |= int.from_bytes(_VARIANT * count, "big")
+    digits = variants.to_bytes(8 * count, "big").hex()
+    found, front = [], ""
+    for n in range(count):
+        position = first + n
+        counted = position & 0xFFF
+        if not (n and counted):
+            milliseconds = f"{position >> _COUNTED:012x}"
+            front = f"{milliseconds[:8]}-{milliseconds[8:]}-7"
+        at = 16 * n
+        found.append(f"{front}{counted:03x}-{digits[at : at + 4]}-{digits[at + 4 : at + 16]}")
+    return found

@@ -22,7 +22,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ITCPTransport
+from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import connectionDone
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -303,11 +303,11 @@ class _Channel(http.HTTPChannel):
         self.clearLineBuffer()
         self.transport.unregisterProducer()
         transport = self.transport
-        if ITCPTransport.providedBy(transport):
+        if ITCPTransport.providedBy(transport) and not ISSLTransport.providedBy(transport):
             transport.loseWriteConnection()
             self.transport.resumeProducing()
         else:
-            transport.loseConnection()
+            transport.loseConnection()  # TLS says goodbye, and reads on until the caller has done so
 
     def look(self, now: float) -> None:
         """

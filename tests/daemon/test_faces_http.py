@@ -1,0 +1,408 @@
+"""Tests for :mod:`txapns.daemon.faces.http`: what callers cannot do to us."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from typing import Any, cast
+
+import attrs
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, inlineCallbacks
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import Clock
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+
+from tests.daemon.fakes import Connection, Response
+from txapns.daemon.faces.http import LINGER, Answer, Bounds, HTTPServer, IApplication, Request
+from txapns.simulator import Authority
+
+__all__ = ["BodyTests", "ClosingTests", "ConnectionsTests", "LoopbackTests", "ParserTests", "TimeTests"]
+
+BOUNDS = Bounds(body=1_000, head=500, clients=3, idle=60.0, request=30.0)
+GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
+
+
+@implementer(IApplication)
+class Echo:
+    """
+    Answers with the body that it got; later, where that is asked for.
+
+    :ivar seen: the heads and the bodies that it saw.
+    :ivar late: the answers that it owes.
+    """
+
+    def __init__(self) -> None:
+        self.heads = 0
+        self.seen: list[bytes] = []
+        self.late: list[Deferred[Answer]] = []
+
+    def begun(self, request: Request) -> Answer | None:
+        """Refuse whom it does not like."""
+        self.heads += 1
+        return self.fault(403, "no") if request.single(b"X-Bad") else None
+
+    def received(self, request: Request) -> Answer | Deferred[Answer]:
+        """Answer."""
+        self.seen.append(request.body)
+        if request.path == b"/late":
+            self.late.append(Deferred())
+            return self.late[-1]
+        return Answer(200, request.body)
+
+    def fault(self, status: int, message: str) -> Answer:
+        """Answer with the message."""
+        return Answer(status, message.encode())
+
+
+class HTTPCase(SynchronousTestCase):
+    """A server."""
+
+    def setUp(self) -> None:
+        """Make it."""
+        self.clock = Clock()
+        self.clock.rightNow = 1_700_000_000.0
+        self.echo = Echo()
+        self.server = HTTPServer(self.clock, self.echo, BOUNDS)
+        self.connections: list[Connection] = []
+
+    def tearDown(self) -> None:
+        """Every connection can go, and then nothing is left to be done; nothing was logged."""
+        for connection in self.connections:
+            connection.lose()
+        self.assertEqual((self.clock.getDelayedCalls(), self.flushLoggedErrors()), ([], []))
+
+    def connect(self) -> Connection:
+        """Make a connection."""
+        self.connections.append(Connection(self.server, self.clock))
+        return self.connections[-1]
+
+    def send(self, *pieces: bytes) -> tuple[Connection, list[Response]]:
+        """Send some pieces on a new connection."""
+        connection = self.connect()
+        for piece in pieces:
+            if not connection.closed:
+                connection.write(piece)
+        return connection, connection.read()
+
+
+def post(body: bytes, *headers: bytes) -> bytes:
+    """Write a request."""
+    lines = [b"POST / HTTP/1.1", b"Host: h", *headers, b"Content-Length: %d" % len(body)]
+    return b"\r\n".join(lines) + b"\r\n\r\n" + body
+
+
+def chunked(*chunks: bytes) -> bytes:
+    """Write a request whose body comes in chunks."""
+    head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
+    return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
+
+
+class BodyTests(HTTPCase):
+    """Bodies, and the head before them."""
+
+    def test_answers(self) -> None:
+        """A connection is kept, and an answer has what HTTP wants in it."""
+        connection, [response] = self.send(post(b"x" * 1_000))
+        self.assertEqual((response.status, len(response.body), connection.closed), (200, 1_000, False))
+        self.assertEqual(response.headers["date"], "Tue, 14 Nov 2023 22:13:20 GMT")
+        self.assertNotIn("server", response.headers)
+        connection.write(chunked(b"a", b"b" * 900))
+        [response] = connection.read()
+        self.assertEqual(response.body, b"a" + b"b" * 900)
+
+    def test_announced(self) -> None:
+        """Of a body that is announced as too long nothing is read, and it is not asked for."""
+        for length in (b"1001", b"9" * 60):
+            head = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %s\r\n\r\n" % length
+            connection, [response] = self.send(head)
+            self.assertEqual((response.status, response.headers["connection"], connection.closed), (413, "close", True))
+            self.assertIn("1000", response.body.decode())
+        self.assertEqual(self.echo.seen, [])
+
+    def test_unannounced(self) -> None:
+        """A body in chunks is refused once it is too long, before its end."""
+        connection = self.connect()
+        connection.write(chunked(b"x" * 600)[:-5])
+        self.assertEqual(connection.read(), [])
+        connection.write(b"400\r\n" + b"x" * 700)
+        [response] = connection.read()
+        self.assertEqual((response.status, connection.closed), (413, True))
+        connection.write(b"x" * 324 + b"\r\n0\r\n\r\n" + GET)
+        self.assertEqual((connection.read(), self.echo.seen), ([], []))
+
+    def test_many_small_chunks(self) -> None:
+        """Very many chunks are too long a body, however small they are."""
+        _, [response] = self.send(chunked(*[b"x"] * 4))
+        self.assertEqual(response.body, b"xxxx")
+        _, [response] = self.send(chunked(*[b"x"] * 100))
+        self.assertEqual(response.status, 413)
+
+    def test_head_first(self) -> None:
+        """Whom the application does not like is told so before the body; without a body the connection is kept."""
+        connection, [response] = self.send(b"POST / HTTP/1.1\r\nHost: h\r\nX-Bad: 1\r\nContent-Length: 9\r\n\r\n")
+        self.assertEqual((response.status, response.headers["connection"], connection.closed), (403, "close", True))
+        connection, [response] = self.send(b"GET / HTTP/1.1\r\nHost: h\r\nX-Bad: 1\r\n\r\n")
+        self.assertEqual((response.status, connection.closed), (403, False))
+        self.assertEqual(self.echo.seen, [])
+
+    def test_unfit(self) -> None:
+        """What is not HTTP, or could be read in two ways, is refused, the connection closed, and nothing logged."""
+        unfit = [
+            b"\r\n\r\nGET / HTTP/1.1\r\n\r\n",
+            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 \r\n\r\n",
+            b"GET /\r\n\r\n",
+            b"GET / HTTP/2.0\r\n\r\n",
+            b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+            b"GET / HTTP/1.1\r\nno colon\r\nHost: h\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA B: c\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA: \x00\r\n\r\n",
+            b"GET / HTTP/1.1\r\nA: " + b"x" * 600 + b"\r\n\r\n",
+            b"GET / HTTP/1.1\r\n" + b"A: b\r\n" * 101 + b"\r\n",
+            b"GET /" + b"x" * 20_000,
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\nContent-Length: 1\r\n\r\nx",
+            b"POST / HTTP/1.1\r\nContent-Length: +1\r\n\r\nx",
+            b"POST / HTTP/1.1\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\nx",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: gzip\r\n\r\nx",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n-1\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nxx\r\n",
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * 5_000,
+            b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 50_000,
+        ]
+        for octets in unfit:
+            connection, responses = self.send(octets)
+            self.assertTrue(connection.closed, octets[:60])
+            self.assertEqual([each.status for each in responses if each.status != 400], [], octets[:60])
+        self.assertEqual(self.echo.seen, [])
+
+    def test_huge_length(self) -> None:
+        """Nor a length of more digits than Python reads."""
+        self.server = HTTPServer(self.clock, self.echo, Bounds(head=16_384))
+        connection, [response] = self.send(b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 9_000 + b"\r\n\r\n")
+        self.assertEqual((response.status, connection.closed), (400, True))
+
+    def test_old(self) -> None:
+        """HTTP/1.0 gets an answer, and then the connection is closed; so does who asks for that."""
+        for request in (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"):
+            connection, [response] = self.send(request)
+            self.assertEqual((response.status, response.headers["connection"], connection.closed), (200, "close", True))
+
+
+class TimeTests(HTTPCase):
+    """What takes too long."""
+
+    def test_slow(self) -> None:
+        """A request has to be there in time, head and body together, however busily it trickles."""
+        whole = post(b"x" * 900, b"A: b")
+        for begins, pause in ((1, 1), (20, 1), (len(whole) - 890, 12)):
+            connection = self.connect()
+            connection.write(whole[:begins])
+            for octet in whole[begins : begins + 31 // pause + 1]:
+                self.clock.pump([1.0] * pause)
+                if not connection.closed:
+                    connection.write(bytes([octet]))
+            [response] = connection.read()
+            self.assertEqual((response.status, response.headers["connection"], connection.closed), (408, "close", True))
+            connection.lose()
+            self.connections.remove(connection)
+
+    def test_idle(self) -> None:
+        """A connection without a request is closed without a word; one that is used is kept."""
+        idle, used = self.connect(), self.connect()
+        for _ in range(3):
+            self.clock.pump([1.0] * 30)
+            used.write(GET)
+            self.assertEqual(used.read()[0].status, 200)
+        self.assertEqual((idle.closed, idle.read(), used.closed), (True, [], False))
+
+    def test_late_answers(self) -> None:
+        """An answer may take as long as it takes, and the connection is kept after it."""
+        connection, _ = self.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.clock.pump([1.0] * 100)
+        self.assertFalse(connection.closed)
+        self.echo.late[0].callback(Answer(200, b"late"))
+        self.assertEqual(connection.read()[0].body, b"late")
+        self.clock.pump([1.0] * 30)
+        self.assertFalse(connection.closed)
+
+    def test_lingering(self) -> None:
+        """Who does not go after the last answer is cut off; and at once who keeps sending very much."""
+        connection, _ = self.send(post(b"", b"X-Bad: 1").replace(b"Length: 0", b"Length: 9"))
+        connection.write(b"x" * 900)
+        self.assertFalse(connection.transport.disconnected)
+        self.clock.pump([1.0] * int(LINGER + 1))
+        self.assertTrue(connection.transport.disconnected)
+        connection, _ = self.send(post(b"", b"X-Bad: 1").replace(b"Length: 0", b"Length: 9"))
+        connection.write(b"x" * 1_001)
+        self.assertTrue(connection.transport.disconnected)
+
+
+class ConnectionsTests(HTTPCase):
+    """How many there may be."""
+
+    def test_pipelined(self) -> None:
+        """Requests are answered one after the other, in order; no more is read than a little until one is answered."""
+        connection, responses = self.send(post(b"1") + b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n" + post(b"3") + GET[:9])
+        self.assertEqual([each.body for each in responses], [b"1"])
+        connection.write(GET[9:])
+        self.assertEqual(len(self.echo.seen), 2)
+        self.echo.late[0].callback(Answer(200, b"2"))
+        self.assertEqual([each.body for each in connection.read()], [b"2", b"3", b""])
+        connection.write(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n" + GET * 1_000)
+        self.assertEqual(connection.transport.producerState, "paused")
+        self.echo.late[1].callback(Answer(200))
+        self.assertEqual((len(connection.read()), connection.transport.producerState), (1_001, "producing"))
+
+    def test_unread(self) -> None:
+        """Of who does not read answers no more requests are read."""
+        connection = self.connect()
+        connection.channel.pauseProducing()
+        self.assertEqual(connection.transport.producerState, "paused")
+        self.clock.pump([1.0] * int(BOUNDS.idle + LINGER + 2))
+        self.assertTrue(connection.transport.disconnected)
+
+    def test_too_many(self) -> None:
+        """When there are too many, the one that has been idle longest goes; if all are busy, the new one does."""
+        first = self.connect()
+        self.clock.advance(1.0)
+        second, third = self.connect(), self.connect()
+        fourth = self.connect()
+        self.assertEqual(
+            [each.transport.disconnected for each in (first, second, third, fourth)], [True, False, False, False]
+        )
+        second.write(GET[:5])
+        third.write(b"GET /late HTTP/1.1\r\n\r\n")
+        fourth.write(b"GET /late HTTP/1.1\r\n\r\n")
+        fifth = self.connect()
+        self.assertTrue(fifth.transport.disconnected)
+        for each in self.echo.late:
+            each.callback(Answer(200))
+        self.assertFalse(self.connect().transport.disconnected)
+
+    def test_gone(self) -> None:
+        """A caller who is gone gets no answer, and that is nobody's fault."""
+        connection, _ = self.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        connection.lose()
+        self.connections.remove(connection)
+        self.echo.late[0].callback(Answer(200))
+        partial, _ = self.send(post(b"x" * 10)[:-5])
+        partial.lose()
+        self.connections.remove(partial)
+
+
+class ClosingTests(HTTPCase):
+    """The end."""
+
+    def test_drain(self) -> None:
+        """Idle connections are closed, answers still come, and requests from now on are to come again later."""
+        idle, busy, begun = self.connect(), self.connect(), self.connect()
+        busy.write(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        begun.write(GET[:20])
+        self.server.drain()
+        self.assertEqual([each.closed for each in (idle, busy, begun)], [True, False, False])
+        begun.write(GET[20:])
+        [response] = begun.read()
+        self.assertEqual((response.status, response.headers["connection"], begun.closed), (503, "close", True))
+        self.assertGreater(int(response.headers["retry-after"]), 0)
+        self.echo.late[0].callback(Answer(200, b"late"))
+        [response] = busy.read()
+        self.assertEqual((response.body, response.headers["connection"], busy.closed), (b"late", "close", True))
+
+    def test_close(self) -> None:
+        """It is over when all connections are gone, which those that stay are made to."""
+        self.successResultOf(self.server.close())
+        self.server.draining = False
+        connection, _ = self.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        closed = self.server.close()
+        self.assertTrue(connection.closed)
+        self.assertNoResult(closed)
+        self.clock.pump([1.0] * int(LINGER + 1))
+        self.assertTrue(connection.transport.disconnected)
+        connection.lose()
+        self.connections.remove(connection)
+        self.successResultOf(closed)
+
+
+class ParserTests(HTTPCase):
+    """Any division of the octets."""
+
+    @settings(deadline=None)
+    @given(st.lists(st.sampled_from([post(b"abc"), chunked(b"de", b"f"), GET]), min_size=1, max_size=3), st.data())
+    def test_split(self, requests: list[bytes], data: Any) -> None:
+        """The answers are the same however requests are divided."""
+        octets = b"".join(requests)
+        places = sorted(data.draw(st.sets(st.integers(1, len(octets) - 1), max_size=8)))
+        pieces = [octets[begin:end] for begin, end in zip([0, *places], [*places, len(octets)], strict=True)]
+        connection, responses = self.send(*pieces)
+        bodies = {post(b"abc"): b"abc", chunked(b"de", b"f"): b"def", GET: b""}
+        self.assertEqual([each.body for each in responses], [bodies[each] for each in requests])
+        connection.lose()
+        self.connections.remove(connection)
+
+    @settings(deadline=None)
+    @given(st.lists(st.binary(max_size=60), max_size=5))
+    def test_anything(self, pieces: list[bytes]) -> None:
+        """Nothing goes wrong with anything."""
+        connection, _ = self.send(post(b"")[:-2], *pieces)
+        connection.lose()
+        self.connections.remove(connection)
+
+
+@pytest.mark.loopback
+class LoopbackTests(TestCase):
+    """Real sockets, in plain text and with TLS."""
+
+    def setUp(self) -> None:
+        """Listen on both."""
+        self.authority = Authority()
+        self.server = HTTPServer(cast("IReactorTime", reactor), Echo(), attrs.evolve(BOUNDS, request=1.0))
+        options = self.authority.server_options((b"http/1.1",))
+        self.ports = {}
+        for secure in (False, True):
+            listen = reactor.listenSSL if secure else reactor.listenTCP  # type: ignore[attr-defined]
+            port = listen(0, self.server, *[options] * secure, interface="127.0.0.1")
+            self.ports[secure] = port.getHost().port
+            self.addCleanup(port.stopListening)
+
+    def tearDown(self) -> Any:
+        """Nothing is left."""
+        return self.server.close()
+
+    def call(self, octets: bytes, secure: bool) -> bytes:
+        """Send all, then read until the end, as a caller who knows nothing better."""
+        context = ssl.create_default_context(cadata=self.authority.ca_pem.decode())
+        with socket.create_connection(("127.0.0.1", self.ports[secure]), timeout=10) as plain:
+            connection = context.wrap_socket(plain, server_hostname="localhost") if secure else plain
+            connection.sendall(octets)
+            found = b""
+            while data := connection.recv(65_536):
+                found += data
+            connection.close()
+            return found
+
+    @inlineCallbacks
+    def test_refused_in_the_middle(self) -> Any:
+        """A caller who writes all before it reads gets the refusal and no reset, though its body was not read."""
+        for secure in (False, True):
+            found = yield deferToThread(self.call, post(b"x" * 1_900), secure)
+            self.assertTrue(found.startswith(b"HTTP/1.1 413 "), found)
+            self.assertTrue(found.endswith(b"octets"), found)
+
+    @inlineCallbacks
+    def test_slow(self) -> Any:
+        """One who never sends the rest is told so, and the connection is over."""
+        for secure in (False, True):
+            found = yield deferToThread(self.call, post(b"x" * 900)[:-1], secure)
+            self.assertTrue(found.startswith(b"HTTP/1.1 408 "), found)
+
+    @inlineCallbacks
+    def test_answered(self) -> Any:
+        """An answer, and the end of the connection where that is asked for."""
+        for secure in (False, True):
+            found = yield deferToThread(self.call, post(b"x" * 900, b"Connection: close"), secure)
+            self.assertTrue(found.startswith(b"HTTP/1.1 200 ") and found.endswith(b"x" * 900), found)
