@@ -208,7 +208,7 @@ async def load(port: int, process: int, tokens: int, concurrency: int, seconds: 
 
 async def loopback(seconds: float, directory: str | None) -> None:
     """Start the process, and call it."""
-    command = [sys.executable, "-m", "tests.daemon.serve_native", *([directory] if directory else [])]
+    command = [sys.executable, "-m", "tests.daemon.serve_native", *(["--directory", directory] if directory else [])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
         assert process.stdout is not None
         port = int(process.stdout.readline().rpartition(":")[2])

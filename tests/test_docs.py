@@ -19,11 +19,13 @@ import functools
 import inspect
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import unittest
+from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -38,7 +40,10 @@ from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.connect_proxy import ConnectProxy
+from tests.daemon.fakes import key_of
 from txapns import errors, reasons
+from txapns.daemon.faces import native
+from txapns.daemon.values import State
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
 
@@ -50,6 +55,7 @@ else:
 __all__ = [
     "ChecksTests",
     "ExampleTests",
+    "GatewayTests",
     "LoopbackPagesTests",
     "MemoryPagesTests",
     "PagesTests",
@@ -191,14 +197,18 @@ class Desk:
     A reader's desk: a directory, a shell, and the simulator running in another terminal.
 
     :param directory: where to work.
+    :param ports: what to replace other ports by than those of the simulator.
+    :param environment: variables that the page says are set.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self, directory: Path, ports: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
+    ) -> None:
         directory.mkdir(parents=True)
         self._directory = directory
-        self._ports = free_ports()
+        self._ports = {**free_ports(), **(ports or {})}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self._environment = {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT)}
+        self._environment = {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT), **(environment or {})}
         self._simulator: subprocess.Popen[str] | None = None
         self._printed = ""
 
@@ -424,6 +434,18 @@ class LoopbackPagesTests(SynchronousTestCase):
         """docs/gateway.rst can be followed, and everything prints what it says."""
         play("docs/gateway.rst", Desk(Path(self.mktemp())))
 
+    @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+    def test_gateway_http(self) -> None:
+        """docs/gateway-http.rst can be followed, with one token that Apple says is dead."""
+        command = [sys.executable, "-m", "tests.daemon.serve_native", "--dead", "dd44"]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
+            assert process.stdout is not None
+            port = process.stdout.readline().strip().rpartition(":")[2]
+            try:
+                play("docs/gateway-http.rst", Desk(Path(self.mktemp()), {"8080": port}, {"KEY": key_of("all")}))
+            finally:
+                process.terminate()
+
     def test_many_apps(self) -> None:
         """examples/many_apps.py sends twice for each of its apps, over one connection for each."""
         desk = Desk(Path(self.mktemp()))
@@ -522,6 +544,20 @@ class ReasonsTests(SynchronousTestCase):
         found = [row for row in rows("docs/outcomes.rst", 4) if row[0].isdigit()]
         expected = [[str(s.value), reasons.status_name(s), s.action.name, s.text] for s in reasons.Status]
         self.assertEqual(found, expected)
+
+
+class GatewayTests(SynchronousTestCase):
+    """The tables of docs/gateway-http.rst against the native face."""
+
+    def test_codes(self) -> None:
+        """Every code is explained, with its status."""
+        found = {(row[1], int(row[0])) for row in rows("docs/gateway-http.rst", 3) if row[0].isdigit()}
+        self.assertEqual(found, set(native.CODES))
+
+    def test_states(self) -> None:
+        """Every state is explained."""
+        found = [row[0] for row in rows("docs/gateway-http.rst", 2) if row[0] != "State"]
+        self.assertEqual(found, [state.name.lower() for state in State])
 
 
 class ChecksTests(SynchronousTestCase):

@@ -1,11 +1,13 @@
 """
 The native face on loopback, with a spool in a directory that is gone afterwards: a process for tests and benchmarks.
 
-It prints its address when it listens, and ends when it is told to.
+It prints its address when it listens, and ends when it is told to. With ``--dead`` it plays Apple as well: what comes
+is accepted at once, but for one token, which is dead.
 """
 
 from __future__ import annotations
 
+import argparse
 import sys
 import tempfile
 from pathlib import Path
@@ -21,19 +23,36 @@ from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.spool import SQLiteSpool
-from txapns.daemon.values import Caller, Limits
+from txapns.daemon.values import Caller, Limits, Settlement, State
 
 __all__ = ["main"]
 
 
-async def serve(directory: Path) -> None:
+async def settle(spool: SQLiteSpool, waiting: Waiting, app: str, dead: str) -> None:
+    """Answer all that is due as Apple would."""
+    for each in await spool.lease(app, 1_000, reactor.seconds() + 60):
+        is_dead = each.token.hex() == dead
+        state, answer = (State.REJECTED, (410, "Unregistered")) if is_dead else (State.ACCEPTED, (200, ""))
+        await spool.settle([Settlement(each.number, state, *answer, timestamp=each.accepted_at if is_dead else None)])
+        outcome = await spool.outcome(each.apns_id)
+        assert outcome is not None
+        waiting.tell(outcome)
+
+
+async def serve(directory: Path, dead: str | None) -> None:
     """Start everything."""
     database = Database(directory / "apns.db", reactor)
     spool, log = SQLiteSpool(database), SQLiteFeedbackLog(database)
     for each in (database, log, spool):
         await each.start()
     apps = Apps({"chess": Limits(queue=10_000_000)})
-    intake = Intake(apps, spool, Identifiers(reactor.seconds), Waiting(reactor), lambda name: None)
+    waiting = Waiting(reactor)
+
+    def wake(app: str) -> None:
+        if dead is not None:
+            Deferred.fromCoroutine(settle(spool, waiting, app, dead))
+
+    intake = Intake(apps, spool, Identifiers(reactor.seconds), waiting, wake)
     native = Native(intake, spool, log, apps, Keys(Caller("all", None, None)), 1.0)
     port = reactor.listenTCP(0, HTTPServer(reactor, native), interface="127.0.0.1")
     reactor.addSystemEventTrigger("before", "shutdown", database.stop)
@@ -43,8 +62,12 @@ async def serve(directory: Path) -> None:
 
 def main() -> None:
     """Serve until the end."""
-    with tempfile.TemporaryDirectory(dir=sys.argv[1] if len(sys.argv) > 1 else None) as directory:
-        reactor.callWhenRunning(lambda: Deferred.fromCoroutine(serve(Path(directory))))
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dead", help="a token in hexadecimal")
+    parser.add_argument("--directory", help="where to make the directory")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(dir=options.directory) as directory:
+        reactor.callWhenRunning(lambda: Deferred.fromCoroutine(serve(Path(directory), options.dead)))
         reactor.run()
 
 

@@ -46,7 +46,7 @@ from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, ISpool
 from txapns.daemon.values import Caller, DeadToken, Draft, Idempotency, Outcome, State
 
-__all__ = ["ANYBODY", "Native", "openapi"]
+__all__ = ["ANYBODY", "CODES", "Native", "openapi"]
 
 #: Whoever calls where no keys are asked for.
 ANYBODY = Caller("anybody", None, None)
@@ -71,6 +71,9 @@ _FAULTS = {
     500: "internal",
     503: "unavailable",
 }
+#: Every code that an error can have, with its status.
+CODES = frozenset({(code, kind.status) for kind, code in _CODES.items()} | {(code, n) for n, code in _FAULTS.items()})
+
 _PAGE, _MAX_PAGE = 1_000, 10_000
 _MAX_CURSOR = 2**63 - 1
 _KEY = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
@@ -218,7 +221,7 @@ def _refused(refusal: GatewayRefusal) -> Answer:
         headers.append((b"Retry-After", b"%d" % max(1, round(refusal.retry_after))))
     if isinstance(refusal, NotAuthenticated):
         headers.append((b"WWW-Authenticate", b'Bearer realm="txapns"'))
-    code = next((code for kind, code in _CODES.items() if isinstance(refusal, kind)), "refused")
+    code = next(code for kind, code in _CODES.items() if isinstance(refusal, kind))
     return _error(refusal.status, code, str(refusal), refusal.path, headers)
 
 
