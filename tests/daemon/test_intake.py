@@ -167,14 +167,14 @@ class CheckTests(IntakeCase):
             (Malformed, "headers.apns-topic", {"headers": {"apns-topic": "a\r\nb: c"}}),
             (Malformed, "headers.apns-topic", {"headers": {"apns-topic": " a"}}),
             (Malformed, "headers.apns-topic", {"headers": {"apns-topic": "\ud800"}}),
-            (TooLarge, "headers.apns-topic", {"headers": {"apns-topic": "a" * (MAX_HEADER + 1)}}),
+            (Malformed, "headers.apns-topic", {"headers": {"apns-topic": "a" * (MAX_HEADER + 1)}}),
             (Malformed, "headers.apns-priority", {"headers": {"apns-priority": "high"}}),
             (Malformed, "headers.apns-expiration", {"headers": {"apns-expiration": "9" * 30}}),
             (Malformed, "headers.apns-id", {"apns_ids": ["no-uuid"]}),
             (Malformed, "headers.apns-id", {"apns_ids": [uuid.uuid4().hex]}),
             (Malformed, "headers.apns-id", {"apns_ids": [str(uuid.uuid4())] * 2}),
             (Malformed, "tokens[1]", {"tokens": [TOKENS[0], b""]}),
-            (TooLarge, "tokens[1]", {"tokens": [TOKENS[0], b"x" * (MAX_TOKEN + 1)]}),
+            (Malformed, "tokens[1]", {"tokens": [TOKENS[0], b"x" * (MAX_TOKEN + 1)]}),
         ]
         for kind, part, changes in cases:
             refusal = self.refusal(self.draft(), self.draft(**changes))

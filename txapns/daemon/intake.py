@@ -94,7 +94,7 @@ class Intake:
         for position, draft in enumerate(drafts):
             _check(draft, f"notifications[{position}]")
         if self._spool.depth(app) + count > limits.queue:
-            raise QueueFull(f"{limits.queue} notifications of this app are allowed to wait, and would be more", _BUSY)
+            raise QueueFull(f"{limits.queue} notifications of the app may wait; with these there would be more", _BUSY)
 
     def accept(
         self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None
@@ -148,7 +148,8 @@ def _check_count(count: int, limits: Limits) -> None:
 def _check(draft: Draft, path: str) -> None:
     """Find what cannot be sent to Apple, or cannot be meant."""
     if len(draft.payload) > MAX_PAYLOAD:
-        raise _too_large(f"{path}.payload", len(draft.payload), MAX_PAYLOAD)
+        path = f"{path}.payload"
+        raise TooLarge(f"{path}: {len(draft.payload)} octets; {MAX_PAYLOAD} are allowed", path=path)
     try:
         payloads.decode(draft.payload)
     except InvalidPayload as error:
@@ -169,7 +170,7 @@ def _check_field(name: str, value: str, path: str) -> None:
         raise _malformed(path, f"there is one that notifications do not have, {name[:40]!a}; allowed are {known}")
     path = f"{path}.{name}"
     if len(value) > MAX_HEADER:
-        raise _too_large(path, len(value), MAX_HEADER)
+        raise _malformed(path, f"it has {len(value)} characters; {MAX_HEADER} are allowed")
     if _UNFIT.search(value):
         raise _malformed(path, "it has a control character, a space at an end or half of a surrogate pair")
     if name in _NUMBERS and not _NUMBER.fullmatch(value):
@@ -181,7 +182,7 @@ def _check_lengths(tokens: Sequence[bytes], path: str) -> None:
         if not token:
             raise _malformed(f"{path}[{position}]", "the device token is empty")
         if len(token) > MAX_TOKEN:
-            raise _too_large(f"{path}[{position}]", len(token), MAX_TOKEN)
+            raise _malformed(f"{path}[{position}]", f"a device token of {len(token)} octets; {MAX_TOKEN} are allowed")
 
 
 def _check_ids(draft: Draft, path: str) -> None:
@@ -201,7 +202,3 @@ def _is_uuid(text: str) -> bool:
 
 def _malformed(path: str, fault: str) -> Malformed:
     return Malformed(f"{path}: {fault}", path=path)
-
-
-def _too_large(path: str, found: int, most: int) -> TooLarge:
-    return TooLarge(f"{path}: {found} octets; {most} are allowed", path=path)

@@ -51,16 +51,16 @@ __all__ = ["ANYBODY", "CODES", "Native", "openapi"]
 #: Whoever calls where no keys are asked for.
 ANYBODY = Caller("anybody", None, None)
 
-_CODES: Mapping[type[GatewayRefusal], str] = {
-    Malformed: "malformed",
-    NotAuthenticated: "not_authenticated",
-    NotAllowed: "not_allowed",
-    UnknownApp: "unknown_app",
-    KeyConflict: "key_conflict",
-    TooLarge: "too_large",
-    QueueFull: "queue_full",
-    Unavailable: "unavailable",
-}
+_REFUSALS = (
+    Malformed,
+    NotAuthenticated,
+    NotAllowed,
+    UnknownApp,
+    KeyConflict,
+    TooLarge,
+    QueueFull,
+    Unavailable,
+)
 # What HTTP itself has words for.
 _FAULTS = {
     400: "malformed",
@@ -71,8 +71,15 @@ _FAULTS = {
     500: "internal",
     503: "unavailable",
 }
+
+
+def _code(kind: type[GatewayRefusal]) -> str:
+    """Turn a name as ``QueueFull`` into a code as ``queue_full``."""
+    return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
 #: Every code that an error can have, with its status.
-CODES = frozenset({(code, kind.status) for kind, code in _CODES.items()} | {(code, n) for n, code in _FAULTS.items()})
+CODES = frozenset({(_code(kind), kind.status) for kind in _REFUSALS} | {(code, n) for n, code in _FAULTS.items()})
 
 _PAGE, _MAX_PAGE = 1_000, 10_000
 _MAX_CURSOR = 2**63 - 1
@@ -221,8 +228,7 @@ def _refused(refusal: GatewayRefusal) -> Answer:
         headers.append((b"Retry-After", b"%d" % max(1, round(refusal.retry_after))))
     if isinstance(refusal, NotAuthenticated):
         headers.append((b"WWW-Authenticate", b'Bearer realm="txapns"'))
-    code = next(code for kind, code in _CODES.items() if isinstance(refusal, kind))
-    return _error(refusal.status, code, str(refusal), refusal.path, headers)
+    return _error(refusal.status, _code(type(refusal)), str(refusal), refusal.path, headers)
 
 
 def _refused_later(reason: Failure) -> Answer:
