@@ -17,7 +17,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -120,12 +120,11 @@ def parts() -> None:
     clock.rightNow = time.time()
     apps, keys = Apps({"chess": Limits(queue=10**9)}), Keys(Caller("all", None, None))
     intake = Intake(apps, Nothing(), Identifiers(time.time), Waiting(clock), lambda name: None)  # type: ignore[arg-type]
-    native: Callable[[Any], Native] = lambda way: Native(way, None, None, apps, keys)  # type: ignore[arg-type]  # noqa: E731
     steps = {
         "HTTP": Constant(intake, apps, keys, False),
         "and the key": Constant(intake, apps, keys, True),
-        "and JSON": native(Nothing()),
-        "and checks and ids": native(intake),
+        "and JSON": Native(Nothing(), None, None, apps, keys),  # type: ignore[arg-type]
+        "and checks and ids": Native(intake, None, None, apps, keys),  # type: ignore[arg-type]
     }
     for tokens in (1, 100):
         octets = request_of(tokens)
@@ -137,7 +136,7 @@ def parts() -> None:
 # On loopback.
 
 
-class Caller64(Protocol):
+class Asking(Protocol):
     """
     A connection that asks again and again.
 
@@ -186,7 +185,7 @@ async def load(port: int, process: int, tokens: int, concurrency: int, seconds: 
     """Call for some time, and print what came of it."""
     latencies: list[float] = []
     endpoint = HostnameEndpoint(reactor, "127.0.0.1", port)  # type: ignore[arg-type]
-    callers = [await connectProtocol(endpoint, Caller64(request_of(tokens), latencies)) for _ in range(concurrency)]
+    callers = [await connectProtocol(endpoint, Asking(request_of(tokens), latencies)) for _ in range(concurrency)]
     await deferLater(reactor, 1.0)  # type: ignore[arg-type]
     latencies.clear()
     before, begun = processor_seconds(process), time.perf_counter()

@@ -46,7 +46,7 @@ class SchemaTests(SynchronousTestCase):
             bad = self.ask(operation, schemathesis.GenerationMode.NEGATIVE)
             self.assertLessEqual(bad - {405}, {400, 401, 404, 413}, operation.path)
             if "{app}" in operation.path:
-                self.assertLessEqual(good, {200, 202}, operation.path)
+                self.assertLessEqual(good, {200, 202, 409}, operation.path)  # a key may have been used before
 
     def ask(self, operation: Any, mode: schemathesis.GenerationMode) -> set[int]:
         """Try one operation; returns the statuses of the answers."""

@@ -177,20 +177,16 @@ class Request(http.Request):
         """
         if self._disconnected:
             return
-        headers = self.responseHeaders
-        self.setResponseCode(answer.status)
-        if answer.status != http.NO_CONTENT:
-            headers.setRawHeaders(b"Content-Type", [answer.kind])
-            headers.setRawHeaders(b"Content-Length", [b"%d" % len(answer.body)])
-        headers.setRawHeaders(b"Date", [self._server.date()])
-        for name, value in answer.headers:
-            headers.addRawHeader(name, value)
         if self._server.draining:
             self.channel.persistent = False
-        if not self.channel.persistent:
-            headers.setRawHeaders(b"Connection", [b"close"])
-        self.write(answer.body)
+        # All of it in one piece: write() would make a score of small ones, and at least two records of TLS.
+        self.setResponseCode(answer.status)
+        self.startedWriting = 1
+        self.channel.write(self._server.head(answer, bool(self.channel.persistent)) + self._body_of(answer))
         self.finish()
+
+    def _body_of(self, answer: Answer) -> bytes:
+        return b"" if self.method == b"HEAD" else answer.body
 
     def _failed(self, reason: Failure) -> None:
         _log.failure("A request could not be answered", reason)
@@ -292,7 +288,6 @@ class _Channel(http.HTTPChannel):
         :param answer: the answer.
         """
         self.persistent = False
-        request.clientproto = b"HTTP/1.1"
         request.answer(answer)
 
     def loseConnection(self) -> None:
@@ -455,7 +450,23 @@ class HTTPServer(http.HTTPFactory):
         """Say that a body is too long."""
         return self.application.fault(413, f"the body is longer than {self.bounds.body} octets")
 
-    def date(self) -> bytes:
+    def head(self, answer: Answer, persistent: bool) -> bytes:
+        """
+        Write what comes before the body of an answer.
+
+        :param answer: the answer.
+        :param persistent: whether the connection is kept.
+        """
+        fields = [(b"Date", self._time()), *answer.headers]
+        if answer.status != http.NO_CONTENT:
+            fields += [(b"Content-Type", answer.kind), (b"Content-Length", b"%d" % len(answer.body))]
+        if not persistent:
+            fields.append((b"Connection", b"close"))
+        lines = [b"HTTP/1.1 %d %s" % (answer.status, http.RESPONSES.get(answer.status, b"?"))]
+        lines += [b"%s: %s" % field for field in fields]
+        return b"\r\n".join(lines) + b"\r\n\r\n"
+
+    def _time(self) -> bytes:
         """Tell the time as HTTP writes it."""
         second = int(self.clock.seconds())
         if self._date[0] != second:
