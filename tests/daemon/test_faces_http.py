@@ -135,6 +135,9 @@ class BodyTests(HTTPCase):
         self.assertEqual((response.status, connection.closed), (413, True))
         connection.write(b"x" * 324 + b"\r\n0\r\n\r\n" + GET)
         self.assertEqual((connection.read(), self.echo.seen), ([], []))
+        for chunks in ([b"x" * 1_001], [b"x" * 1_000, b"x"], [b"x" * 3_000, b"x" * 3_000]):
+            connection, [response] = self.send(chunked(*chunks) + GET)
+            self.assertEqual((response.status, connection.closed, self.echo.seen), (413, True, []))
 
     def test_many_small_chunks(self) -> None:
         """Very many chunks are too long a body, however small they are."""

@@ -126,7 +126,7 @@ class Request(http.Request):
         self.refusal: Answer | None = None
         self._server = channel.server
         self._pieces: list[bytes] = []
-        self._counted = 0
+        self._length = self._counted = 0
 
     def single(self, name: bytes) -> bytes | None:
         """
@@ -143,12 +143,16 @@ class Request(http.Request):
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take a piece of the body."""
+        if self.finished:
+            return  # it was refused; what had been read with the rest comes nevertheless
         self._counted += max(len(data), _PIECE)
-        if self._counted <= self._server.bounds.body + _PIECE:
-            self._pieces.append(data)
-        elif self._pieces:
+        self._length += len(data)
+        most = self._server.bounds.body
+        if self._length > most or self._counted > most + _PIECE:
             self._pieces = []
             self.channel.refuse(self, self._server.too_large())
+        else:
+            self._pieces.append(data)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Have it answered."""
@@ -220,6 +224,11 @@ class _Channel(http.HTTPChannel):
         self.active = server.clock.seconds()
         self.closing: float | None = None
         self._thrown_away = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether there is no request."""
+        return not self.busy and self.began is None
 
     def connectionMade(self) -> None:
         """Count it, or turn it away."""
@@ -318,7 +327,7 @@ class _Channel(http.HTTPChannel):
             if now - self.began >= bounds.request:
                 self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
                 self.loseConnection()
-        elif not self.busy and now - self.active >= bounds.idle:
+        elif self.idle and now - self.active >= bounds.idle:
             self.loseConnection()
 
 
@@ -369,7 +378,7 @@ class HTTPServer(http.HTTPFactory):
         """Refuse all that comes from now on, and close each connection after its answer; the others at once."""
         self.draining = True
         for channel in list(self._channels):
-            if not channel.busy and channel.began is None:
+            if channel.idle:
                 channel.loseConnection()
 
     def close(self) -> Deferred[None]:
@@ -404,7 +413,7 @@ class HTTPServer(http.HTTPFactory):
         return True
 
     def _make_room(self) -> bool:
-        idle = [each for each in self._channels if not each.busy and each.began is None]
+        idle = [each for each in self._channels if each.idle or each.closing is not None]
         if idle:
             oldest = min(idle, key=lambda each: each.active)
             del self._channels[oldest]
