@@ -21,16 +21,16 @@ import json
 import os
 import stat
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from operator import attrgetter
 from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import attrs
 from twisted.internet.defer import Deferred
-from twisted.internet.error import CannotListenError, ConnectionDone, ReactorNotRunning
+from twisted.internet.error import CannotListenError, ConnectionDone
 from twisted.internet.interfaces import IReadDescriptor
 from twisted.internet.task import LoopingCall
 from twisted.python.failure import Failure
@@ -43,6 +43,7 @@ from txapns.errors import CredentialRefused, LocalError, TokensFailed, Transport
 from txapns.gateway import Gateway
 from txapns.notification import Notification
 from txapns.result import Batch, Rejection, Uncertain, Unsent
+from txapns.running import run
 from txapns.simulator.faults import FAULTS
 from txapns.simulator.service import FLAGS, NUMBERS, SimulatorService, read_dead
 
@@ -58,7 +59,6 @@ except ModuleNotFoundError:
 
 __all__ = ["main"]
 
-T = TypeVar("T")
 
 ALL_ACCEPTED, SOME_NOT, UNUSABLE, UNREACHED = range(4)
 
@@ -70,7 +70,7 @@ REDRAW = 0.1
 ROWS = 100
 
 # The gateway's commands, and their names in txapns.daemon.commands.
-_GATEWAY = {"apps": "apps", "check-config": "check_config", "keys": "keys"}
+_GATEWAY = {"apps": "apps", "check-config": "check_config", "keys": "keys", "serve": "serve"}
 
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
@@ -108,42 +108,6 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="txapns", message="%(prog)s %(version)s")
 def main() -> None:
     """Send Apple push notifications, or play Apple's servers on this machine."""
-
-
-def _run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]]) -> T:
-    """
-    Run the reactor until some work is done.
-
-    :param work: called with the reactor and a ``Deferred`` that fires when a signal asks for an end. The reactor goes
-        on until the work has come to it.
-    :returns: what the work returned; what it raised is raised.
-    """
-    from twisted.internet import reactor
-
-    asked: Deferred[None] = Deferred()
-    done: Deferred[None] = Deferred()
-    results: list[T | Failure] = []
-
-    def begin() -> None:
-        Deferred.fromCoroutine(work(reactor, asked)).addBoth(end)
-
-    def end(result: T | Failure) -> None:
-        results.append(result)
-        done.callback(None)
-        with suppress(ReactorNotRunning):  # a signal stopped it already
-            reactor.stop()
-
-    def ask() -> Deferred[None]:
-        asked.callback(None)
-        return done
-
-    reactor.addSystemEventTrigger("before", "shutdown", ask)
-    reactor.callWhenRunning(begin)
-    reactor.run()
-    (result,) = results
-    if isinstance(result, Failure):
-        result.raiseException()
-    return result
 
 
 def _print_json(value: dict[str, Any]) -> None:
@@ -210,7 +174,7 @@ def simulate(**options: Any) -> None:
         return service.simulator.counters()
 
     try:
-        counters = _run(work)
+        counters = run(work)
     except (CannotListenError, OSError) as error:
         raise _Unusable(str(error)) from None
     _print_json(counters)
@@ -312,7 +276,7 @@ def send(
             client = APNSClient(reactor, credential, server, timeout=timeout, proxy=proxy)
             return await _send(reactor, client, notification, _Lines(reactor, tokens), asked)
 
-        sent = _run(work)
+        sent = run(work)
     except (LocalError, OSError) as error:
         raise _Unusable(str(error)) from None
     _report(sent.batch, sent.seconds, as_json)

@@ -1,14 +1,21 @@
 """
-How ``twist`` and ``twistd`` find the simulator.
+How ``twist`` and ``twistd`` find the gateway and the simulator.
 
-Twisted imports this file whenever it lists its plugins, so it names the module and imports nothing of it.
+Twisted imports this file whenever it lists its plugins, so it names the modules and imports nothing of them.
 """
 
 from __future__ import annotations
 
 from twisted.application.service import ServiceMaker
 
-__all__ = ["apns_simulator"]
+__all__ = ["apns", "apns_simulator"]
+
+apns = ServiceMaker(
+    name="APNs gateway",
+    module="txapns.daemon.tap",
+    description="A durable gateway to Apple's push servers for other programs.",
+    tapname="apns",
+)
 
 apns_simulator = ServiceMaker(
     name="APNs simulator",

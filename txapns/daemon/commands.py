@@ -1,9 +1,9 @@
 """
-The commands of ``txapns`` that are about the gateway: ``apps``, ``keys`` and ``check-config``.
+The commands of ``txapns`` that are about the gateway: ``serve``, ``apps``, ``keys`` and ``check-config``.
 
-They work on the gateway's database, whether or not it is running; if it is, it takes up what changed within a second or
-so. A credential is read from a file or from standard input (``-``), never from the command line, which others can see.
-Each exits with 0, or with 2 and a sentence if something cannot be used.
+The first runs it. The others work on its database, whether or not it is running; if it is, it takes up what changed
+within a second or so. A credential is read from a file or from standard input (``-``), never from the command line,
+which others can see. Each exits with 0, or with 2 and a sentence if something cannot be used.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import IO, Any, TypeVar
 
 import attrs
 import click
+from twisted.internet.defer import Deferred, DeferredList
 
 from txapns.credentials import Certificate
 from txapns.daemon import apps as stored_apps
@@ -28,12 +29,15 @@ from txapns.daemon.apps import AppSettings
 from txapns.daemon.check import check_files
 from txapns.daemon.config import AppLimitsSection, Configuration
 from txapns.daemon.database import visiting
+from txapns.daemon.demo import Demonstration
 from txapns.daemon.errors import AppExists, Malformed
 from txapns.daemon.material import Material
 from txapns.daemon.secrets import Secrets, first_line
+from txapns.daemon.service import GatewayService
 from txapns.errors import APNSError, WrongPassphrase
+from txapns.running import run
 
-__all__ = ["apps", "check_config", "keys"]
+__all__ = ["apps", "check_config", "keys", "serve"]
 
 _F = TypeVar("_F", bound=Callable[..., object])
 
@@ -105,6 +109,52 @@ def check_config(config: Path) -> None:
         if faults:
             raise SystemExit(_UNUSABLE)
         click.echo(f"{config} can be used")
+
+
+# serve
+
+
+@click.command()
+@_config
+@click.option("--demo", is_flag=True, help="Simulate Apple's servers as well, with an app and a key ready to be used.")
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("apns-demo"),
+    show_default=True,
+    metavar="DIR",
+    help="Where --demo keeps everything.",
+)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="The port of --demo.")
+def serve(config: Path, demo: bool, directory: Path, port: int) -> None:
+    """
+    Run the gateway until a signal ends it.
+
+    With --demo there is nothing to be configured: it makes a directory, an app and a key, and says what to try.
+    """
+
+    async def work(reactor: Any, asked: Deferred[None]) -> None:
+        if demo:
+            native, admin = (f"tcp:port={number}:interface=127.0.0.1" for number in (port, port and port + 1))
+            demonstration = await Demonstration.start(reactor, directory, native=native, admin=admin)
+            click.echo(demonstration.text)
+            await asked
+            await demonstration.stop()
+            return
+        broken: Deferred[Exception] = Deferred()
+        gateway = GatewayService(reactor, Configuration.from_file(config), os.environ, broken.callback)
+        gateway.ready.addCallback(lambda addresses: click.echo(json.dumps({"ready": True, "addresses": addresses})))
+        gateway.startService()
+        either: list[Deferred[Any]] = [asked, broken]
+        result, index = await DeferredList(either, fireOnOneCallback=True)
+        await gateway.stopService()
+        if index == 1:
+            raise result
+
+    try:
+        run(work)
+    except (APNSError, OSError) as error:
+        raise _Unusable(str(error)) from None
 
 
 # apps

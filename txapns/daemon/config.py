@@ -219,6 +219,7 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     :ivar clients: the most connections to each listener.
     :ivar idle: after how many seconds without a byte a connection is closed.
     :ivar request: the longest that a request may take to arrive.
+    :ivar stop: how long what is under way to Apple is awaited when the gateway is stopped.
     :ivar queue: the most notifications that may wait for an app.
     :ivar in_flight: the most that are under way to Apple for an app.
     :ivar connections: the most connections to Apple for an app.
@@ -229,6 +230,7 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     clients: _Count = 1_000
     idle: _Duration = 60.0
     request: _Duration = 30.0
+    stop: _Duration = 30.0
     queue: _Count = 1_000_000
     in_flight: _Count = 2_000
     connections: _Count = 1

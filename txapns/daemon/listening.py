@@ -1,0 +1,99 @@
+"""
+Where the gateway listens: the endpoints of the configuration, with TLS where it says so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+from OpenSSL import SSL, crypto
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorCore, IReactorTime
+from twisted.internet.ssl import CertificateOptions
+from twisted.protocols.tls import TLSMemoryBIOFactory
+
+from txapns.daemon.config import TLSSection
+from txapns.daemon.errors import ConfigurationError
+from txapns.daemon.material import server_certificate
+
+__all__ = ["Listener", "tls_options"]
+
+
+def tls_options(section: TLSSection, now: datetime, protocols: Sequence[bytes] = ()) -> CertificateOptions:
+    """
+    Make what shows a listener's certificate. TLS 1.2 is the oldest version spoken.
+
+    :param section: names the certificate's files.
+    :param now: the time at which it must be valid.
+    :param protocols: the protocols that ALPN may agree upon, the preferred one first.
+    :raises APNSError: a file cannot be used; the message names it.
+    """
+    shown = server_certificate(section, now)
+    options = CertificateOptions(
+        privateKey=crypto.PKey.from_cryptography_key(shown.private_key),
+        certificate=crypto.X509.from_cryptography(shown.certificate),
+        extraCertChain=[crypto.X509.from_cryptography(issuer) for issuer in shown.chain],
+        acceptableProtocols=list(protocols) or None,
+    )
+    options.getContext().set_options(SSL.OP_NO_RENEGOTIATION)
+    return options
+
+
+class Listener:
+    """
+    One way in, at one endpoint or several.
+
+    :param reactor: the reactor.
+    :param key: what it is called in the configuration, for messages.
+    :param endpoints: endpoints of Twisted, as text.
+    :param factory: builds the connections.
+    :param tls: what is shown to callers; ``None`` to speak plain text.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorCore,
+        key: str,
+        endpoints: Sequence[str],
+        factory: IProtocolFactory,
+        tls: CertificateOptions | None = None,
+    ) -> None:
+        self.key = key
+        self._reactor = reactor
+        self._endpoints = endpoints
+        if tls is not None:
+            factory = TLSMemoryBIOFactory(tls, False, factory, IReactorTime(reactor))
+            factory.noisy = False
+        self._factory = factory
+        self._ports: list[IListeningPort] = []
+
+    async def start(self) -> None:
+        """
+        Listen.
+
+        :raises ConfigurationError: an address cannot be had.
+        """
+        for text in self._endpoints:
+            endpoint = serverFromString(self._reactor, text)
+            try:
+                self._ports.append(await endpoint.listen(self._factory))
+            except (CannotListenError, OSError) as error:
+                raise ConfigurationError(f"{self.key}.listen: {text}: {error}") from None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens: ``host:port``, or the path of a socket."""
+        found = []
+        for port in self._ports:
+            address: Any = port.getHost()
+            found.append(str(address.name) if hasattr(address, "name") else f"{address.host}:{address.port}")
+        return found
+
+    def stop(self) -> Deferred[None]:
+        """Listen no more. The connections there are remain."""
+        ports, self._ports = self._ports, []
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports]).addCallback(lambda _: None)

@@ -1,0 +1,234 @@
+"""
+The gateway put together: what there is of it, in which order it starts, and in which it stops.
+
+It starts from the inside: the database, what is in it, the dispatcher; the faces last, so that nobody is told yes
+before everything is there. It stops from the outside: first nobody new is let in and who asks is told to come again
+later, then what is under way to Apple is awaited for a while, and then all that was learnt is on the disk. What was not
+answered by then waits for the next start.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any, Protocol
+
+from twisted.application.service import Service
+from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txapns.daemon.apps import Apps
+from txapns.daemon.config import Configuration, ListenerSection, WebhookSection
+from txapns.daemon.database import Database
+from txapns.daemon.dispatcher import Dispatcher
+from txapns.daemon.errors import Unavailable
+from txapns.daemon.faces.http import Bounds, HTTPServer, IApplication
+from txapns.daemon.faces.native import Native
+from txapns.daemon.feedback import SQLiteFeedbackLog
+from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.intake import Intake
+from txapns.daemon.keys import Keys
+from txapns.daemon.listening import Listener, tls_options
+from txapns.daemon.outcomes import Outcomes
+from txapns.daemon.secrets import Secrets, first_line, read_private
+from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.verdicts import Retries
+from txapns.daemon.webhook import Hook, Webhook
+
+__all__ = ["GatewayService"]
+
+_log = Logger()
+
+#: How often what was settled long ago is forgotten, and how soon a next part of it, in seconds.
+PRUNE_EVERY, PRUNE_AGAIN = 60.0, 0.1
+
+
+class _Server(Protocol):
+    """What a face serves with."""
+
+    def drain(self) -> None:
+        """Refuse all that comes from now on."""
+
+    def close(self) -> Deferred[None]:
+        """Close all connections."""
+
+
+class GatewayService(Service):
+    """
+    The push gateway.
+
+    :param reactor: the reactor.
+    :param configuration: its configuration.
+    :param environment: the environment, which may hold the master key.
+    :param broken: called with the reason when it cannot start; it still has to be stopped.
+
+    :ivar ready: fires when it listens, with the addresses by the keys of the configuration.
+    """
+
+    name = "apns"
+
+    def __init__(
+        self,
+        reactor: Any,
+        configuration: Configuration,
+        environment: Mapping[str, str],
+        broken: Callable[[Exception], None],
+    ) -> None:
+        self._reactor = reactor
+        self._configuration = configuration
+        self._broken = broken
+        self.ready: Deferred[dict[str, list[str]]] = Deferred()
+        clock = IReactorTime(reactor)
+        self.database = Database(configuration.database.path, clock)
+        self.spool = SQLiteSpool(self.database)
+        self.feedback = SQLiteFeedbackLog(self.database)
+        secrets = Secrets(configuration.secrets.master_key_file, environment)
+        self.apps = Apps(clock, configuration, self.database, secrets)
+        self.keys = Keys(clock, self.database)
+        self.outcomes = Outcomes(clock, self.spool)
+        self.webhooks = [
+            Webhook(reactor, self.feedback, _hook(name, section)) for name, section in configuration.webhook.items()
+        ]
+        retries = configuration.retries
+        self.dispatcher = Dispatcher(
+            clock,
+            self.spool,
+            self.apps,
+            self.outcomes,
+            retries=Retries(retries.first, retries.longest, retries.jitter),
+            noted=self._noted,
+        )
+        self.intake = Intake(self.apps, self.spool, Identifiers(clock.seconds), self.outcomes, self.dispatcher.wake)
+        self._servers: list[_Server] = []
+        self._listeners: list[Listener] = []
+        self._pruning: IDelayedCall | None = None
+        self._starting: Deferred[None] | None = None
+        self._undo: list[Callable[[], Awaitable[object]]] = []
+
+    def startService(self) -> None:
+        """Begin to start; ``ready`` and ``broken`` tell how that ends."""
+        super().startService()  # type: ignore[no-untyped-call]
+        self._starting = Deferred.fromCoroutine(self._start())
+        self._starting.addErrback(self._not_started)
+
+    def stopService(self) -> Deferred[None]:
+        """
+        Stop in good order.
+
+        :returns: a ``Deferred`` that fires when all is on the disk and closed.
+        """
+        super().stopService()  # type: ignore[no-untyped-call]
+        return Deferred.fromCoroutine(self._stop())
+
+    # Starting.
+
+    async def _start(self) -> None:
+        """Each step that was done is noted with what undoes it."""
+        await self.database.start()
+        self._undo.append(self.database.stop)
+        await self.feedback.start()
+        for part in (self.spool, self.keys, self.apps):
+            await part.start()
+            self._undo.append(part.stop)
+        await self.dispatcher.start()
+        self._undo.append(lambda: self.dispatcher.stop(self._configuration.limits.stop))
+        for webhook in self.webhooks:
+            webhook.start()
+        self._prune()
+        self._make_faces()
+        for listener in self._listeners:
+            await listener.start()
+        addresses = {listener.key: listener.addresses for listener in self._listeners}
+        _log.info("the gateway listens: {addresses}", addresses=addresses)
+        self.ready.callback(addresses)
+
+    def _make_faces(self) -> None:
+        intake = self._configuration.intake
+        native = Native(
+            self.intake,
+            self.spool,
+            self.feedback,
+            self.apps,
+            self.keys if intake.native.keys else None,
+            intake.native.wait,
+        )
+        self._serve_http("intake.native", intake.native, native)
+
+    def _serve_http(self, key: str, section: ListenerSection, application: IApplication) -> None:
+        """Have an application answer HTTP at the endpoints of a section."""
+        limits = self._configuration.limits
+        bounds = Bounds(body=limits.body, clients=limits.clients, idle=limits.idle, request=limits.request)
+        server = HTTPServer(IReactorTime(self._reactor), application, bounds)
+        now = datetime.now(timezone.utc)
+        tls = None if section.tls is None else tls_options(section.tls, now, server.acceptableProtocols())
+        self._servers.append(server)
+        self._listeners.append(Listener(self._reactor, key, section.listen, server, tls))
+
+    def _not_started(self, failure: Failure) -> None:
+        failure.trap(Exception)
+        self._broken(failure.value)  # type: ignore[arg-type]  # the line above has seen to it
+
+    # Stopping.
+
+    async def _stop(self) -> None:
+        """What fails on the way does not keep the rest from being closed."""
+        if self._starting is not None:
+            await self._starting
+        self.intake.stop()
+        for server in self._servers:
+            server.drain()
+        if self._pruning is not None:
+            self._pruning.cancel()
+            self._pruning = None
+        for webhook in self.webhooks:
+            webhook.stop()
+        *inner, dispatcher = self._undo or [_nothing]
+        await _done(dispatcher)
+        self.outcomes.stop()
+        for listener in self._listeners:
+            await _done(listener.stop)
+        for server in self._servers:
+            await _done(server.close)
+        for undo in reversed(inner):
+            await _done(undo)
+        _log.info("the gateway has stopped")
+
+    # Housekeeping.
+
+    def _noted(self, app: str) -> None:
+        for webhook in self.webhooks:
+            webhook.wake(app)
+
+    def _prune(self) -> None:
+        """Forget a little of what was settled long ago; the more there is, the sooner again."""
+        self._pruning = None
+        before = self._reactor.seconds() - self._configuration.database.retention
+        self.spool.prune(before).addCallbacks(self._pruned, self._not_pruned)
+
+    def _pruned(self, count: int) -> None:
+        if self.running:
+            self._pruning = self._reactor.callLater(PRUNE_AGAIN if count else PRUNE_EVERY, self._prune)
+
+    def _not_pruned(self, failure: Failure) -> None:
+        if failure.check(Unavailable) is None:
+            _log.failure("What was settled long ago could not be forgotten", failure)
+        self._pruned(0)
+
+
+def _hook(name: str, section: WebhookSection) -> Hook:
+    secret = first_line(read_private(section.secret_file))
+    return Hook(name, section.url, secret, section.apps, section.batch, section.timeout, section.give_up)
+
+
+async def _nothing() -> None:
+    """There is nothing to undo."""
+
+
+async def _done(step: Callable[[], Awaitable[object]]) -> None:
+    """Take a step of stopping; what goes wrong is logged."""
+    try:
+        await maybeDeferred(step)
+    except Exception:
+        _log.failure("A part of the gateway could not be stopped")

@@ -1,0 +1,52 @@
+"""
+What ``twistd apns`` and ``twist apns`` run: the option, and the service made from the configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from typing import ClassVar
+
+from twisted.application.service import IService
+from twisted.internet.error import ReactorNotRunning
+from twisted.logger import Logger
+from twisted.python import usage
+
+from txapns.daemon.config import Configuration
+from txapns.daemon.service import GatewayService
+from txapns.errors import APNSError
+
+__all__ = ["Options", "makeService"]
+
+_log = Logger()
+
+
+class Options(usage.Options):
+    """The options of ``twistd apns``. ``txapns check-config`` looks at the configuration without starting anything."""
+
+    longdesc = "The push gateway: other programs hand it notifications, it stores them and sends them to Apple."
+
+    optParameters: ClassVar = [["config", "c", "apns.toml", "The configuration."]]
+
+
+def makeService(options: Options) -> IService:
+    """
+    Make the gateway's service.
+
+    :param options: the parsed options.
+    :returns: the service. Where it cannot start it says why in the log, and stops the reactor.
+    :raises UsageError: the configuration, or a file that it names, cannot be used.
+    """
+    from twisted.internet import reactor
+
+    def broken(error: Exception) -> None:
+        _log.critical("The gateway cannot start: {reason}", reason=str(error))
+        with suppress(ReactorNotRunning):
+            reactor.stop()
+
+    try:
+        configuration = Configuration.from_file(options["config"])
+        return GatewayService(reactor, configuration, os.environ, broken)
+    except APNSError as error:
+        raise usage.UsageError(str(error)) from None

@@ -1,0 +1,53 @@
+"""
+A reactor for a command: it runs until some work is done, or a signal asks for an end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from contextlib import suppress
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.error import ReactorNotRunning
+from twisted.python.failure import Failure
+
+__all__ = ["run"]
+
+T = TypeVar("T")
+
+
+def run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]]) -> T:
+    """
+    Run the reactor until some work is done.
+
+    :param work: called with the reactor and a ``Deferred`` that fires when a signal asks for an end. The reactor goes
+        on until the work has come to it.
+    :returns: what the work returned; what it raised is raised.
+    """
+    from twisted.internet import reactor
+
+    asked: Deferred[None] = Deferred()
+    done: Deferred[None] = Deferred()
+    results: list[T | Failure] = []
+
+    def begin() -> None:
+        Deferred.fromCoroutine(work(reactor, asked)).addBoth(end)
+
+    def end(result: T | Failure) -> None:
+        results.append(result)
+        done.callback(None)
+        with suppress(ReactorNotRunning):  # a signal stopped it already
+            reactor.stop()
+
+    def ask() -> Deferred[None]:
+        asked.callback(None)
+        return done
+
+    reactor.addSystemEventTrigger("before", "shutdown", ask)
+    reactor.callWhenRunning(begin)
+    reactor.run()
+    (result,) = results
+    if isinstance(result, Failure):
+        result.raiseException()
+    return result
