@@ -562,7 +562,7 @@ class UsageTests(SynchronousTestCase):
             ((*send, "--alert", "x"), "either --certificate or --key"),
             ((*send, "--alert", "x", *certificate, "--key", here), "either --certificate or --key"),
             ((*send, "--alert", "x", "--key", here), "--key needs --key-id and --team-id"),
-            ((*send, "--alert", "x", "--certificate", "nowhere"), "'nowhere' does not exist"),
+            (("send", "--certificate", "nowhere", "--tokens", here), "'nowhere' does not exist"),
             (("send", "--tokens", "nowhere"), "'nowhere': No such file"),
         ):
             self.assertIn(sentence, refused(*arguments))

@@ -50,6 +50,7 @@ class OptionsTests(SynchronousTestCase):
                 "topic": "com.example.app",
                 "delay-ms": 0,
                 "max-concurrent-streams": 1_000,
+                "mischief": 0,
                 "fault": None,
                 "strict-legacy-payload": 0,
                 "tls12": 0,

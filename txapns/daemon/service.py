@@ -168,7 +168,8 @@ class GatewayService(Service):
 
     def _not_started(self, failure: Failure) -> None:
         failure.trap(Exception)
-        self._broken(failure.value)  # type: ignore[arg-type]  # the line above has seen to it
+        # Not now: who is told will stop the service, and that waits until the start is over.
+        self._reactor.callLater(0, self._broken, failure.value)
 
     # Stopping.
 

@@ -1,0 +1,224 @@
+"""The gateway as a whole, in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections import Counter, defaultdict
+from pathlib import Path
+from random import Random
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+from twisted.web.client import RequestNotSent, ResponseFailed, ResponseNeverReceived
+
+from tests.daemon.gateway_process import Gateway, configuration, listen
+from txapns.simulator import Authority, Simulator
+
+__all__ = ["KillTests", "LifeTests", "StartTests"]
+
+AUTHORITY = Authority()
+DEAD = "dd" * 32
+#: What a caller sees of a gateway that is killed, or not there.
+GONE = (ConnectError, ConnectionDone, ConnectionLost, RequestNotSent, ResponseFailed, ResponseNeverReceived)
+
+
+class GatewayCase(TestCase):
+    """A simulator in this process, and a gateway to it."""
+
+    timeout = 300
+
+    def setUp(self) -> None:
+        """Write the configuration."""
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir(parents=True)
+        self.simulator = Simulator(reactor, authority=AUTHORITY, dead=[bytes.fromhex(DEAD)])
+        self.port = listen(self.simulator)
+        self.addCleanup(self.port.stopListening)
+        self.config = configuration(self.directory, self.simulator, self.port.getHost().port)
+        self.gateway = Gateway(self.config)
+
+    async def tearDown(self) -> None:
+        """End it, if it is still there; and the simulator's connections."""
+        if self.gateway.running:
+            await self.gateway.end(signal.SIGKILL)
+        for session in self.simulator.sessions:
+            if session.transport is not None and session.transport.connected:
+                session.transport.abortConnection()
+        await deferLater(reactor, 0.05)
+
+
+def submission(*tokens: str, **more: object) -> dict[str, object]:
+    """What is posted for some tokens."""
+    return {"notifications": [{"tokens": list(tokens), "payload": {"aps": {"alert": "Hi"}}}], **more}
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class LifeTests(GatewayCase):
+    """A life in good order."""
+
+    async def test_life(self) -> None:
+        """It takes, sends, tells, remembers over a restart, and ends with status 0."""
+        await self.gateway.start()
+        posted = submission("aa" * 32, DEAD, wait=True)
+        status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", posted)
+        self.assertEqual(status, 200)
+        [notification] = answer["notifications"]
+        self.assertEqual([each["state"] for each in notification["outcomes"]], ["accepted", "rejected"])
+        self.assertEqual(notification["outcomes"][1]["reason"], "Unregistered")
+        self.assertEqual(await self.gateway.end(), 0)
+        await self.gateway.start()
+        status, answer = await self.gateway.ask("GET", f"/v1/notifications/{notification['ids'][0]}")
+        self.assertEqual((status, answer["state"]), (200, "accepted"))
+        status, answer = await self.gateway.ask("GET", "/v1/apps/chess/feedback")
+        self.assertEqual([each["token"] for each in answer["tokens"]], [DEAD])
+        self.assertEqual(await self.gateway.end(signal.SIGINT), 0)
+        self.assertNotIn("Traceback", self.gateway.log.read_text())
+
+    async def test_stopped_while_apple_is_slow(self) -> None:
+        """What is under way at the end is answered, and nothing is sent a second time after the next start."""
+        self.simulator.delay = 1.0
+        await self.gateway.start()
+        tokens = [f"{number:064x}" for number in range(500)]
+        status, _ = await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*tokens))
+        self.assertEqual(status, 202)
+        await deferLater(reactor, 0.5)
+        self.assertEqual(await self.gateway.end(), 0)
+        received = Counter(reception.token.hex() for reception in self.simulator.devices.received)
+        await self.gateway.start()
+        while len(received) < 500:
+            await deferLater(reactor, 0.1)
+            received = Counter(reception.token.hex() for reception in self.simulator.devices.received)
+        self.assertEqual(await self.gateway.end(), 0)
+        self.assertEqual(set(received.values()), {1})
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class StartTests(GatewayCase):
+    """What keeps it from starting is told in a sentence, with status 2."""
+
+    async def refused(self, *arguments: str) -> str:
+        """Try to start it; returns what it said."""
+        command = [sys.executable, "-m", "txapns.cli", "serve", "--config", str(self.config), *arguments]
+        done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+        self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
+        self.assertNotIn("Traceback", done.stderr)
+        return done.stderr
+
+    async def test_address_in_use(self) -> None:
+        """Somebody else listens there."""
+        text = self.config.read_text()
+        self.config.write_text(text.replace("port=0", f"port={self.port.getHost().port}", 1))
+        said = await self.refused()
+        self.assertIn("intake.native.listen", said)
+        self.assertIn("in use", said)
+
+    async def test_database_in_use(self) -> None:
+        """Another gateway has the database."""
+        await self.gateway.start()
+        said = await self.refused()
+        self.assertIn("apns.db", said)
+
+    async def test_database_exposed(self) -> None:
+        """Others can read the database."""
+        await self.gateway.start()
+        await self.gateway.end()
+        (self.directory / "apns.db").chmod(0o644)
+        self.assertIn("apns.db", await self.refused())
+
+    async def test_configuration(self) -> None:
+        """The configuration has a mistake, or is not there."""
+        self.config.write_text("[limits]\nbody = '4k'\n")
+        self.assertIn('limits.body: found "4k"', await self.refused())
+        self.config.unlink()
+        self.assertIn("apns.toml", await self.refused())
+
+    async def test_twist(self) -> None:
+        """It runs as a plugin of Twisted's as well."""
+        command = [sys.executable, "-m", "twisted", "apns", "--config", str(self.config)]
+        log = self.directory / "twist.log"
+        with log.open("w") as file:
+            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+        while "the gateway listens" not in log.read_text() and process.poll() is None:
+            await deferLater(reactor, 0.1)
+        process.send_signal(signal.SIGTERM)
+        await deferToThread(process.wait, 60)
+        self.assertIn("the gateway has stopped", log.read_text())
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class KillTests(GatewayCase):
+    """A process that is killed loses nothing."""
+
+    #: How many requests of how many tokens, and how often it is killed.
+    requests, size, kills = 200, 100, 5
+
+    async def test_nothing_lost(self) -> None:
+        """Killed again and again, it sends each accepted notification, under one id; twice only what was under way."""
+        self.simulator.delay = 0.02
+        chance = Random(os.getpid())
+        await self.gateway.start()
+        self.accepted: dict[str, str] = {}
+        self.back: Deferred[None] = Deferred()
+        self.back.callback(None)
+        pending = iter(range(self.requests))
+        posting = gatherResults([Deferred.fromCoroutine(self.post(pending)) for _ in range(4)], consumeErrors=True)
+        for number in range(self.kills):
+            enough = len(self.accepted) + chance.randint(0, self.requests * self.size // (self.kills + 2))
+            while len(self.accepted) < enough and not posting.called:
+                await deferLater(reactor, 0.005)
+            self.back = Deferred()
+            await self.gateway.end(signal.SIGKILL)
+            await self.gateway.start()
+            self.back.callback(None)
+            del number
+        await posting
+        self.assertEqual(len(self.accepted), self.requests * self.size)
+        ids: defaultdict[str, list[str]] = defaultdict(list)
+        while len(ids) < len(self.accepted):
+            await deferLater(reactor, 0.1)
+            ids.clear()
+            for reception in self.simulator.devices.received:
+                ids[reception.token.hex()].append(reception.headers["apns-id"])
+        self.assertEqual({token: set(each) for token, each in ids.items()}, {t: {i} for t, i in self.accepted.items()})
+        twice = sum(len(each) - 1 for each in ids.values())
+        self.assertEqual(await self.gateway.end(), 0)
+        self.assertLessEqual(twice, self.kills * 2_000, "more than can have been under way")
+
+    async def post(self, pending: object) -> None:
+        """Post one request after the other; one that was not answered is posted again, under the same key."""
+        for number in pending:
+            tokens = [f"{number * self.size + place:064x}" for place in range(self.size)]
+            while True:
+                await _after(self.back)
+                try:
+                    status, answer = await self.gateway.ask(
+                        "POST",
+                        "/v1/apps/chess/notifications",
+                        submission(*tokens),
+                        {"Idempotency-Key": f"request-{number}"},
+                    )
+                except GONE:
+                    await deferLater(reactor, 0.02)
+                    continue
+                break
+            self.assertEqual(status, 202, answer)
+            [notification] = answer["notifications"]
+            self.accepted.update(zip(tokens, notification["ids"], strict=True))
+
+
+def _after(event: Deferred[None]) -> Deferred[None]:
+    """Wait for an event that others wait for, too."""
+    waiting: Deferred[None] = Deferred()
+    event.addCallback(lambda _: waiting.callback(None))
+    return waiting
