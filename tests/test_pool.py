@@ -19,7 +19,7 @@ from txapns.errors import ConnectFailed, CredentialRefused, QueueFull
 from txapns.interfaces import IConnectionEvents, IMetrics, IWork
 from txapns.options import Options
 from txapns.pool import Pool
-from txapns.simulator import Authority, Verdict
+from txapns.simulator import Authority, RequestServer, Verdict
 from txapns.simulator.http2 import ProviderAPIServer
 from txapns.testing import MemorySimulator
 from txapns.wire.requests import Request
@@ -422,6 +422,46 @@ class PatienceTests(SynchronousTestCase):
         self.assertEqual([each[0] for each in counter.seen], ["sent", "accepted", "accepted"])
         self.assertTrue(2.0 <= counter.seen[-1][1] <= 2.1)
         self.simulator.result(client.close())
+
+
+class MuteTests(SynchronousTestCase):
+    """Connections that take notifications and answer none of them."""
+
+    def setUp(self) -> None:
+        """There is a client whose connections are mute where the test says so."""
+        self.simulator = MemorySimulator(authority=AUTHORITY, concurrency=10, delay=0.6)
+        self.mute: set[int] = set()
+        self.simulator.http2_fault = self.answer
+        self.client = self.simulator.client(timeout=5.0)
+
+    def answer(self, server: RequestServer, request: Request, verdict: Verdict) -> Verdict | None:
+        """Say nothing on these connections, and end every other after 20 answers."""
+        number = self.simulator.sessions.index(server)
+        if number not in self.mute and request.stream == 39:
+            server.requests.goaway(last_stream=39)
+        return None if number in self.mute else verdict
+
+    def send(self) -> Batch:
+        """Send a hundred."""
+        return self.simulator.result(self.client.send(HELLO, [f"{number:064x}" for number in range(100)]))
+
+    def test_one_among_others(self) -> None:
+        """After others that did well, one that is mute costs what it took, and the rest goes over the next."""
+        self.mute = {2}
+        batch = self.send()
+        self.assertEqual((batch.accepted, len(batch.uncertain), len(batch.unsent)), (90, 10, 0))
+
+    def test_two_in_a_row(self) -> None:
+        """If the next is mute as well, the rest is not risked."""
+        self.mute = {2, 3, 4, 5, 6}
+        batch = self.send()
+        self.assertEqual((batch.accepted, len(batch.uncertain), len(batch.unsent)), (40, 20, 40))
+
+    def test_the_first(self) -> None:
+        """Where there was never an answer, the rest is not risked at all."""
+        self.mute = {0}
+        batch = self.send()
+        self.assertEqual((batch.accepted, len(batch.uncertain), len(batch.unsent)), (0, 10, 90))
 
 
 class AdmissionTests(SynchronousTestCase):

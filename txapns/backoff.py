@@ -35,6 +35,7 @@ class Backoff:
     jitter: float = 0.2
     random: Callable[[], float] = attrs.field(default=random, repr=False)
     _failures: int = attrs.field(default=0, init=False)
+    _proved: bool = attrs.field(default=False, init=False)
 
     def next_delay(self) -> float:
         """
@@ -63,3 +64,9 @@ class Backoff:
     def reset(self) -> None:
         """A session proved itself: the next failure is the first."""
         self._failures = 0
+        self._proved = True
+
+    @property
+    def promising(self) -> bool:
+        """Whether a session has proved itself, and none has failed since."""
+        return self._proved and not self._failures

@@ -221,6 +221,7 @@ class Connection:
         self.rested = False
         self._clock = reactor
         self._events = events
+        self._backoff = backoff
         self._idle_timeout = None if lasting else options.idle_timeout
         self._used = 0.0
         self._since = 0.0
@@ -364,8 +365,10 @@ class Connection:
         """Whichever comes first of draining and lost decides what follows."""
         hopeless = isinstance(error, (CredentialRefused, PeerNotVerified))
         if session is self._core.session:
-            # It takes notifications and answers none of them, so what waits had better not follow them.
-            hopeless = hopeless or (isinstance(error, AnswerTimeout) and not session.proved)
+            # It takes notifications and answers none of them, so what waits had better not follow them; unless all was
+            # well until now. Then the next is given a chance.
+            mute = isinstance(error, AnswerTimeout) and not session.proved
+            hopeless = hopeless or (mute and not self._backoff.promising)
             self._cancel_idle()
             # One brief session is followed at once; if the next is brief as well, there is no end to it.
             brief, again = self._clock.seconds() - self._since < BRIEF, self._brief
