@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 from twisted.trial.unittest import SynchronousTestCase
@@ -33,6 +34,8 @@ class SchemaTests(SynchronousTestCase):
         self.addCleanup(process.wait)
         self.addCleanup(process.terminate)
         self.addCleanup(process.stdout.close)
+        self.session = requests.Session()  # schemathesis closes none of its own
+        self.addCleanup(self.session.close)
         address = process.stdout.readline().strip()
         self.schema = schemathesis.openapi.from_url(f"{address}/v1/openapi.json", headers=KEY)
 
@@ -58,7 +61,7 @@ class SchemaTests(SynchronousTestCase):
         def one(case: Any) -> None:
             if mode is schemathesis.GenerationMode.POSITIVE and "app" in case.path_parameters:
                 case.path_parameters["app"] = "chess"  # or none would be known
-            statuses.add(case.call_and_validate(headers=KEY).status_code)
+            statuses.add(case.call_and_validate(headers=KEY, session=self.session).status_code)
 
         one()
         return statuses
