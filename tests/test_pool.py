@@ -15,7 +15,7 @@ from txapns import Batch, Notification
 from txapns.backlog import MAX_POSTPONED
 from txapns.batch import Sending, SingleSending
 from txapns.delivery import IOutcomes
-from txapns.errors import ConnectFailed, CredentialRefused, QueueFull
+from txapns.errors import ConnectFailed, CredentialRefused, OutcomeUnknown, QueueFull
 from txapns.interfaces import IConnectionEvents, IMetrics, IWork
 from txapns.options import Options
 from txapns.pool import Pool
@@ -423,6 +423,23 @@ class PatienceTests(SynchronousTestCase):
         self.assertTrue(2.0 <= counter.seen[-1][1] <= 2.1)
         self.simulator.result(client.close())
 
+    def test_who_counts_raises(self) -> None:
+        """What that raises is logged, and no notification suffers for it."""
+        self.simulator.delay = 0.5
+        counter = Counter()
+        del counter.seen
+        self.client = self.simulator.client(metrics=counter, retries=1)
+        self.verdicts = [Verdict(429, "TooManyRequests"), Verdict(400, "BadTopic")]
+        batch = self.simulator.result(self.client.send(HELLO, [f"{number:064x}" for number in range(5)]))
+        self.assertEqual((batch.accepted, len(batch.failed)), (4, 1))
+        sending = self.client.send_one(HELLO, "aa" * 32)
+        self.simulator.advance(0.1)
+        self.simulator.sessions[-1].abort()
+        self.simulator.advance(0.1)
+        self.assertIsInstance(self.failureResultOf(sending).value, OutcomeUnknown)
+        # Handed over twice, sent again once, accepted four times, refused and left unanswered once each.
+        self.assertEqual(len(self.flushLoggedErrors(AttributeError)), 9)
+
 
 class MuteTests(SynchronousTestCase):
     """Connections that take notifications and answer none of them."""
@@ -585,7 +602,7 @@ class LastingTests(SynchronousTestCase):
         self.assertEqual((self.reactor.attempts, self.reactor.getDelayedCalls()), (0, []))
 
     def test_options(self) -> None:
-        """Numbers out of their range are told by name."""
+        """Numbers out of their range, or what is no number, are told by name."""
         for name, value in {
             "timeout": 0,
             "idle_timeout": -1,
@@ -595,8 +612,11 @@ class LastingTests(SynchronousTestCase):
             "retries": -1,
             "max_queued": 0,
         }.items():
-            error = self.assertRaises(ValueError, self.simulator.client, **{name: value})
-            self.assertIn(name, str(error))
+            for wrong in (value, float("nan"), "2"):
+                error = self.assertRaises(ValueError, self.simulator.client, **{name: wrong})
+                self.assertIn(name, str(error))
+        for name in ("min_connections", "max_connections", "retries", "max_queued"):
+            self.assertIn(name, str(self.assertRaises(ValueError, self.simulator.client, **{name: 2.5})))
         error = self.assertRaises(ValueError, self.simulator.client, min_connections=2)
         self.assertIn("max_connections", str(error))
 

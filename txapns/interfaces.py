@@ -145,8 +145,8 @@ class IMetrics(Interface):
     """
     Who counts what one client sends. What is a state and no event, ``client.status()`` tells.
 
-    The methods are called for each notification, and must not raise: they are to be quick. A client that was given
-    none does not spend anything on it.
+    The methods are called for each notification, so they are to be quick. What they raise is logged, and does no other
+    harm. A client that was given none does not spend anything on it.
     """
 
     def sent(count: int) -> None:

@@ -60,9 +60,16 @@ class Options:
         """Check them."""
         for name in ("timeout", "idle_timeout", "ping_interval"):
             seconds = getattr(self, name)
-            if not (seconds is None and name != "timeout") and not 0 < seconds < math.inf:
+            if seconds is None and name != "timeout":
+                continue
+            if not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
                 raise ValueError(f"{name} is a positive number of seconds, not {seconds!r}")
-        least = {"min_connections": 0, "max_connections": max(1, self.min_connections), "retries": 0, "max_queued": 1}
-        for name, number in least.items():
-            if getattr(self, name) < number:
-                raise ValueError(f"{name} is a whole number, here {number} at the least, not {getattr(self, name)!r}")
+        self._check_whole("min_connections", 0)
+        self._check_whole("max_connections", max(1, self.min_connections))
+        self._check_whole("retries", 0)
+        self._check_whole("max_queued", 1)
+
+    def _check_whole(self, name: str, least: int) -> None:
+        number = getattr(self, name)
+        if not isinstance(number, int) or number < least:
+            raise ValueError(f"{name} is a whole number, here {least} at the least, not {number!r}")

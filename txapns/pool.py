@@ -19,10 +19,14 @@ none of them, that happens at once.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable
 from functools import partial
+from types import SimpleNamespace
+from typing import Any, cast
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.backlog import Backlog
@@ -36,6 +40,8 @@ from txapns.interfaces import IConnectionEvents, IMetrics, IWork
 from txapns.options import Options
 
 __all__ = ["Pool"]
+
+_log = Logger()
 
 
 @implementer(IConnectionEvents)
@@ -51,7 +57,7 @@ class Pool:
     :raises CredentialError: the gateway's protocol has no use for this credential.
 
     :ivar options: the same.
-    :ivar metrics: the same.
+    :ivar metrics: the same, but whatever it raises ends in the log.
     :ivar clock: the reactor.
     :ivar last_error: the last trouble with a connection; ``None`` if there was none.
     """
@@ -66,7 +72,7 @@ class Pool:
     ) -> None:
         self.last_error: APNSError | None = None
         self.options = options
-        self.metrics = metrics
+        self.metrics = None if metrics is None else _guarded(metrics)
         self.clock = reactor
         self._gateway = gateway
         self._backlog = Backlog(reactor, options.retries, self.feed)
@@ -358,3 +364,18 @@ class Pool:
                 f": {self.last_error}" if self.last_error is not None else f" (connections: {', '.join(self.states)})"
             )
             self.give_up(ConnectFailed(f"{self._gateway} took nothing for {timeout:g} s{said}"))
+
+
+def _guarded(metrics: IMetrics) -> IMetrics:
+    """Make a listener that raises nothing: no notification is to be lost for being counted."""
+
+    def guard(method: Callable[..., None]) -> Callable[..., None]:
+        def told(*arguments: Any) -> None:
+            try:
+                method(*arguments)
+            except Exception:
+                _log.failure("what counts notifications failed")
+
+        return told
+
+    return cast(IMetrics, SimpleNamespace(**{name: guard(getattr(metrics, name)) for name in IMetrics.names()}))
