@@ -142,6 +142,15 @@ class SeveralConnectionsTests(SynchronousTestCase):
         self.assertEqual(self.reactor.attempts, 3)
         self.accepted_once()
 
+    def test_windows(self) -> None:
+        """Where one has streams, but no window, another is opened as well."""
+        self.simulator.concurrency = 1_000
+        self.simulator.window_updates = False
+        large = Notification(alert="x" * 4_000, topic="com.example.app")
+        self.client.send(large, [f"{number:064x}" for number in range(100)])
+        self.simulator.flush()
+        self.assertEqual((self.client.status().connections, self.client.status().in_flight), (("ready",) * 3, 3 * 17))
+
     def test_one_at_a_time(self) -> None:
         """No connection is opened before the one under way is ready."""
         self.send(100)
@@ -582,6 +591,20 @@ class LastingTests(SynchronousTestCase):
         self.reactor.servers[2197] = server
         self.simulator.advance(70)
         self.assertEqual(client.status().connections, ("ready",) * 2)
+        self.simulator.result(client.close())
+
+    def test_idle_ones_are_replaced_soon(self) -> None:
+        """A server that ends connections on which nothing was asked, hour after hour, does not lengthen the delay."""
+        client = self.simulator.client(min_connections=1)
+        self.simulator.advance(1)
+        for _ in range(8):
+            self.simulator.advance(3_600)
+            session = self.simulator.sessions[-1]
+            assert isinstance(session, ProviderAPIServer)
+            session.requests.goaway(debug=b'{"reason":"IdleTimeout"}')
+            session.write()
+            self.simulator.advance(1.5)
+            self.assertEqual(client.status().connections, ("ready",))
         self.simulator.result(client.close())
 
     def test_surplus_is_closed(self) -> None:

@@ -2,8 +2,8 @@
 How long to wait before the next attempt to connect: a delay with a memory.
 
 Opening connections in quick succession looks like an attack to Apple, and gets the address blocked for a while. So
-each failure doubles the delay, from one second to a minute, and only a session that proved itself resets it: a TCP
-connection alone proves nothing, since a refused certificate shows later.
+each failure doubles the delay, from one second to a minute, and only a session that proved itself, or lasted for a
+minute, resets it: a TCP connection alone proves nothing, since a refused certificate shows later.
 """
 
 from __future__ import annotations

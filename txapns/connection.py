@@ -64,6 +64,9 @@ _log = Logger()
 
 #: A session that lasted less than this is a brief one, in seconds.
 BRIEF = 1.0
+#: After one that lasted as long as this, in seconds, the delays begin anew, though nothing may have been asked of it:
+#: however often such a session ends, there are no more attempts than the longest delay would allow.
+LONG = 60.0
 
 
 class _Life(Protocol):
@@ -371,8 +374,11 @@ class Connection:
             hopeless = hopeless or (mute and not self._backoff.promising)
             self._cancel_idle()
             # One brief session is followed at once; if the next is brief as well, there is no end to it.
-            brief, again = self._clock.seconds() - self._since < BRIEF, self._brief
+            lasted = self._clock.seconds() - self._since
+            brief, again = lasted < BRIEF, self._brief
             self._brief = brief
+            if self.state == "ready" and lasted >= LONG:
+                self._core.factory.resetDelay()
             if error is None or (announced and session.proved and not (brief and again)):
                 self._life.finished()
             else:
