@@ -121,6 +121,13 @@ class ChannelsTests(ChannelsCase):
         error = self.error(RequestRefused, self.channels.create())
         self.assertEqual((error.status, len(asked)), (503, 1))
 
+    def test_another_connection(self) -> None:
+        """Where it is the connection that was refused, another is asked."""
+        verdicts = [Verdict(503, "Shutdown")]
+        self.simulator.channels_fault = lambda server, request, verdict: verdicts.pop() if verdicts else verdict
+        self.assertIsInstance(self.simulator.result(self.channels.create()), Channel)
+        self.assertEqual(verdicts, [])
+
     def test_not_processed(self) -> None:
         """What the server provably did not process is asked again."""
         refused = []

@@ -726,6 +726,7 @@ class ArgumentTests(ClientCase):
             self.assertRaises(ValueError, self.simulator.client, **options)
         for deadline in (-0.5, float("nan"), float("inf")):
             self.failureResultOf(self.client.send(HELLO, [DEAD], deadline=deadline), ValueError)
+        self.failureResultOf(self.client.send(HELLO, [DEAD], deadline="soon"), TypeError)  # type: ignore[arg-type]
         batch = self.simulator.result(self.client.send(HELLO, tokens(5), deadline=0))
         self.assertEqual(len(batch.unsent), 5)
 

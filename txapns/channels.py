@@ -135,7 +135,8 @@ class Channels:
 
     There is no batch here that could hold a refusal as one of its outcomes, and who asked for a channel has none when
     Apple refuses; so a refusal is an exception, :exc:`~txapns.errors.RequestRefused`. Nothing is asked again by itself,
-    but for what the server provably did not process. Each call returns a ``Deferred`` that may also fail with
+    but for what the server provably did not process, and where it was the connection that it refused (``Shutdown``).
+    Each call returns a ``Deferred`` that may also fail with
 
     - :exc:`~txapns.errors.OutcomeUnknown`: it went out and no answer came. To read, list or delete again does no harm;
       a channel that may have been created is in the list.

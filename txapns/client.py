@@ -127,10 +127,9 @@ class APNSClient:
         :raises ValueError: (through the ``Deferred``) the deadline is no number of seconds from now.
         """
         try:
-            triples = triples_of(self._with_topic(notification), tokens)
+            return self._send(triples_of(self._with_topic(notification), tokens), deadline)
         except TypeError as error:
             return fail(error)
-        return self._send(triples, deadline)
 
     def send_many(
         self, triples: Iterable[Triple] | AsyncIterable[Triple], *, deadline: float | None = None

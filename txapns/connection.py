@@ -247,7 +247,8 @@ class Connection:
     def in_flight(self) -> int:
         """How many deliveries are under way, on this session and on those that drain."""
         session = self._core.session
-        sessions = self._leaving if session is None else self._leaving | {session}
+        # Not the set itself, which may change meanwhile: metrics are asked for by a thread of their own.
+        sessions = set(self._leaving) if session is None else self._leaving | {session}
         return sum(session.in_flight for session in sessions)
 
     @property
