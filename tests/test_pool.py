@@ -552,6 +552,10 @@ class AdmissionTests(SynchronousTestCase):
         first, second = self.client.when_ready(), self.client.when_ready()
         first.cancel()
         self.failureResultOf(first, CancelledError)
+        many = [self.client.when_ready() for _ in range(50_000)]
+        for ready in reversed(many):
+            ready.addErrback(lambda _: None)
+            ready.cancel()
         self.client.close()
         self.successResultOf(second)
         self.successResultOf(self.client.when_ready())

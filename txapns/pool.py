@@ -18,7 +18,7 @@ none of them, that happens at once.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -89,7 +89,7 @@ class Pool:
         self._progress = 0.0
         self._tried = False
         self._patience: IDelayedCall | None = None
-        self._until_ready: deque[Deferred[None]] = deque()
+        self._until_ready: OrderedDict[Deferred[None], None] = OrderedDict()  # any may be cancelled, as in the backlog
         self._telling = False
         self._refused = False
         if options.min_connections:
@@ -146,8 +146,8 @@ class Pool:
 
         :returns: a ``Deferred`` that fires when there is room, or the pool is closed.
         """
-        ready: Deferred[None] = Deferred(self._until_ready.remove)
-        self._until_ready.append(ready)
+        ready: Deferred[None] = Deferred(self._until_ready.pop)
+        self._until_ready[ready] = None
         self._tell_ready()
         return ready
 
@@ -157,7 +157,8 @@ class Pool:
             return  # one of them sends: the loop below will see to the next
         self._telling = True
         while self._until_ready and (self._closed or not self._full):
-            self._until_ready.popleft().callback(None)
+            ready, _ = self._until_ready.popitem(last=False)
+            ready.callback(None)
         self._telling = False
 
     def take_back(self, delivery: Delivery) -> None:
