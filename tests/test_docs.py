@@ -42,7 +42,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.connect_proxy import ConnectProxy
 from tests.daemon.fakes import key_of
 from txapns import errors, reasons
-from txapns.daemon.faces import native
+from txapns.daemon.faces import bodies
 from txapns.daemon.values import State
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
@@ -552,7 +552,7 @@ class GatewayTests(SynchronousTestCase):
     def test_codes(self) -> None:
         """Every code is explained, with its status."""
         found = {(row[1], int(row[0])) for row in rows("docs/gateway-http.rst", 3) if row[0].isdigit()}
-        self.assertEqual(found, set(native.CODES))
+        self.assertEqual(found, set(bodies.CODES))
 
     def test_states(self) -> None:
         """Every state is explained."""

@@ -70,7 +70,7 @@ REDRAW = 0.1
 ROWS = 100
 
 # The gateway's commands, and their names in txapns.daemon.commands.
-_GATEWAY = {"apps": "apps", "check-config": "check_config", "keys": "keys", "serve": "serve"}
+_GATEWAY = {"apps": "apps", "check-config": "check_config", "keys": "keys", "queue": "queue", "serve": "serve"}
 
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 

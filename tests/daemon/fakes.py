@@ -51,6 +51,10 @@ class Apps:
         """See :meth:`IApps.names`."""
         return sorted(self._apps)
 
+    def remove(self, name: str) -> None:
+        """Have one no longer."""
+        del self._apps[name]
+
     def changed(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         """See :meth:`IApps.changed`; nothing ever does."""
         return lambda: None

@@ -53,7 +53,7 @@ async def serve(directory: Path, dead: str | None) -> None:
             Deferred.fromCoroutine(settle(spool, waiting, app, dead))
 
     intake = Intake(apps, spool, Identifiers(reactor.seconds), waiting, wake)
-    native = Native(intake, spool, log, apps, Keys(Caller("all", None, None)), 1.0)
+    native = Native(intake, spool, log, apps, Keys(Caller("all", None, None, manage=True)), 1.0)
     port = reactor.listenTCP(0, HTTPServer(reactor, native), interface="127.0.0.1")
     reactor.addSystemEventTrigger("before", "shutdown", database.stop)
     sys.stdout.write(f"http://127.0.0.1:{port.getHost().port}\n")

@@ -44,7 +44,7 @@ class NativeCase(SynchronousTestCase):
     """A face with a true intake and a true spool, and one connection to it."""
 
     keys: Keys | None = Keys(
-        Caller("all", None, None),
+        Caller("all", None, None, manage=True),
         Caller("sender", frozenset({"chess", "gone"}), frozenset()),
         Caller("reader", frozenset(), frozenset({"news", "gone"})),
     )
@@ -54,7 +54,7 @@ class NativeCase(SynchronousTestCase):
         self.world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(lambda: self.world.stop())
         self.clock = self.world.clock
-        apps = Apps({"chess": Limits(queue=5, tokens=3), "news": Limits()})
+        self.apps = apps = Apps({"chess": Limits(queue=5, tokens=3), "news": Limits()})
         self.waiting = Waiting(self.clock)
         self.intake = Intake(apps, self.world.spool, Identifiers(self.clock.seconds), self.waiting, lambda name: None)
         self.native = Native(self.intake, self.world.spool, self.world.log, apps, self.keys, PATIENCE)
@@ -513,6 +513,9 @@ class DescriptionTests(SynchronousTestCase):
             "/v1/apps/{app}/notifications",
             "/v1/notifications/{id}",
             "/v1/apps/{app}/feedback",
+            "/v1/apps/{app}/queue",
+            "/v1/apps/{app}/queue/retry",
+            "/v1/apps/{app}/queue/purge",
             "/v1/openapi.json",
         ]
         self.assertEqual(list(document["paths"]), paths)

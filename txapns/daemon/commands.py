@@ -1,25 +1,28 @@
 """
-The commands of ``txapns`` that are about the gateway: ``serve``, ``apps``, ``keys`` and ``check-config``.
+The commands of ``txapns`` that are about the gateway: ``serve``, ``apps``, ``keys``, ``queue`` and ``check-config``.
 
 The first runs it. The others work on its database, whether or not it is running; if it is, it takes up what changed
-within a second or so. A credential is read from a file or from standard input (``-``), never from the command line,
+within a second or so. Only what is in the queue the running gateway alone can touch: ``queue`` asks it to, through its
+HTTP API. A credential is read from a file or from standard input (``-``), never from the command line,
 which others can see. Each exits with 0, or with 2 and a sentence if something cannot be used.
 """
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import sqlite3
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import attrs
 import click
+import msgspec
 from twisted.internet.defer import Deferred, DeferredList
 
 from txapns.credentials import Certificate
@@ -28,18 +31,23 @@ from txapns.daemon import keys as stored_keys
 from txapns.daemon.apps import AppSettings
 from txapns.daemon.check import check_files
 from txapns.daemon.config import AppLimitsSection, Configuration
-from txapns.daemon.database import visiting
+from txapns.daemon.database import Database, visiting
 from txapns.daemon.demo import Demonstration
-from txapns.daemon.errors import AppExists, Malformed
+from txapns.daemon.errors import AppExists, DatabaseError, DatabaseInUse, Malformed
+from txapns.daemon.faces.bodies import MAX_PAGE
+from txapns.daemon.faces.queue import DEAD, LISTED, Queued
 from txapns.daemon.material import Material
+from txapns.daemon.queue import IQueue, RemoteQueue, StoredQueue, address, agent
 from txapns.daemon.secrets import Secrets, first_line
 from txapns.daemon.service import GatewayService
+from txapns.daemon.spool import SQLiteSpool
 from txapns.errors import APNSError, WrongPassphrase
 from txapns.running import run
 
-__all__ = ["apps", "check_config", "keys", "serve"]
+__all__ = ["apps", "check_config", "keys", "queue", "serve"]
 
 _F = TypeVar("_F", bound=Callable[..., object])
+_T = TypeVar("_T")
 
 _UNUSABLE = 2
 
@@ -434,7 +442,7 @@ def keys() -> None:
     multiple=True,
     default=["send", "feedback"],
     show_default=True,
-    help="What it allows: to send, to read outcomes and dead tokens, to add and change apps; may be repeated.",
+    help="What it allows: to send, to read outcomes and dead tokens, to look after apps and queues; may be repeated.",
 )
 def _add_key(label: str, config: Path, names: tuple[str, ...], all_apps: bool, permissions: tuple[str, ...]) -> None:
     """
@@ -502,6 +510,172 @@ def _key_row(key: stored_keys.StoredKey) -> dict[str, Any]:
 
 def _allowed(names: frozenset[str] | None) -> str | list[str]:
     return "all" if names is None else sorted(names)
+
+
+# queue
+
+
+@attrs.frozen
+class _Way:
+    """How the queue is reached."""
+
+    config: Path
+    url: str | None
+    key_file: IO[bytes] | None
+    trust_root: IO[bytes] | None
+
+    def ask(self, question: Callable[[IQueue, Deferred[None]], Awaitable[_T]]) -> _T:
+        """Run the reactor until there is an answer; what goes wrong is told in a sentence."""
+
+        async def work(reactor: Any, asked: Deferred[None]) -> _T:
+            async with self._queue(reactor) as queue:
+                return await question(queue, asked)
+
+        try:
+            return run(work)
+        except (APNSError, OSError) as error:
+            raise _Unusable(str(error)) from None
+
+    @asynccontextmanager
+    async def _queue(self, reactor: Any) -> AsyncIterator[IQueue]:
+        """Find it in the database, if no gateway has that; otherwise ask the gateway."""
+        if self.url is not None:
+            yield self._remote(reactor, self.url)
+            return
+        configuration = Configuration.from_file(self.config)
+        path = configuration.database.path
+        if not path.exists():
+            raise DatabaseError(f"there is no database {path} yet")
+        database = Database(path, reactor)
+        try:
+            await database.start()
+        except DatabaseInUse:
+            yield self._remote(reactor, address(configuration.intake.native))
+            return
+        try:
+            spool = SQLiteSpool(database)
+            await spool.start()
+            yield StoredQueue(spool)
+        finally:
+            await database.stop()
+
+    def _remote(self, reactor: Any, url: str) -> RemoteQueue:
+        key = os.environ.get("TXAPNS_KEY")
+        if self.key_file is not None:
+            key = first_line(self.key_file.read()).decode("utf-8", "replace")
+        trust_root = None if self.trust_root is None else self.trust_root.read()
+        return RemoteQueue(reactor, agent(reactor, url, trust_root), url, key)
+
+
+def _way(command: Callable[..., None]) -> Callable[..., None]:
+    """Have a command take the options that say how the queue is reached."""
+    options = (
+        _config,
+        click.option(
+            "--url",
+            metavar="URL",
+            help="Where the gateway's HTTP API is; left out, the configuration's first address of intake.native.",
+        ),
+        click.option(
+            "--key-file",
+            type=click.File("rb"),
+            metavar="FILE",
+            help="Its first line is a key that may manage; or set TXAPNS_KEY.",
+        ),
+        click.option(
+            "--trust-root", type=click.File("rb"), metavar="FILE", help="Authorities to trust (PEM) for --url."
+        ),
+    )
+
+    @functools.wraps(command)
+    def wrapped(
+        config: Path,
+        url: str | None,
+        key_file: IO[bytes] | None,
+        trust_root: IO[bytes] | None,
+        **given: Any,
+    ) -> None:
+        command(_Way(config, url, key_file, trust_root), **given)
+
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+@click.group()
+def queue() -> None:
+    """
+    Look after what waits and what was given up.
+
+    While the gateway runs this goes through its HTTP API, with a key that may manage; otherwise through its database.
+    """
+
+
+_state = click.option(
+    "--state", type=click.Choice([*LISTED]), default=DEAD, show_default=True, help="In which state they are."
+)
+
+
+@queue.command("list")
+@click.argument("app")
+@_state
+@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=100, show_default=True, help="How many at the most.")
+@click.option("--after", type=click.IntRange(0), default=0, metavar="CURSOR", help="Go on after this one.")
+@_json
+@_way
+def _list_queue(way: _Way, app: str, state: str, limit: int, after: int, as_json: bool) -> None:
+    """List notifications of an app, those accepted first at the top."""
+    found = way.ask(lambda queue, asked: queue.listed(app, state, limit, after))
+    _print_rows([msgspec.to_builtins(each) if as_json else _queue_row(each) for each in found], as_json)
+    if len(found) == limit and not as_json:
+        click.echo(f"There may be more: --after {found[-1].cursor}", err=True)
+
+
+@queue.command("retry")
+@click.argument("app")
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="How many at the most; left out, all.")
+@_way
+def _retry_queue(way: _Way, app: str, limit: int | None) -> None:
+    """Have what was given up after too many attempts tried again, as if it were new."""
+    count = way.ask(lambda queue, asked: _repeated(lambda most: queue.retry(app, most), limit, asked))
+    click.echo(f"waiting again: {count}")
+
+
+@queue.command("purge")
+@click.argument("app")
+@_state
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="How many at the most; left out, all.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@_way
+def _purge_queue(way: _Way, app: str, state: str, limit: int | None, yes: bool) -> None:
+    """Delete notifications of an app, also waiting ones, but none that is under way to Apple."""
+    if not yes:
+        click.confirm(f"Delete notifications of {app} that are {state}?", abort=True)
+    count = way.ask(lambda queue, asked: _repeated(lambda most: queue.purge(app, state, most), limit, asked))
+    click.echo(f"deleted: {count}")
+
+
+async def _repeated(step: Callable[[int], Awaitable[int]], limit: int | None, asked: Deferred[None]) -> int:
+    """Do it a page at a time, for which nobody else has to wait long, until it is done or a signal asks for an end."""
+    count = 0
+    while limit is None or count < limit:
+        most = MAX_PAGE if limit is None else min(MAX_PAGE, limit - count)
+        done = await step(most)
+        count += done
+        if done < most or asked.called:
+            break
+    return count
+
+
+def _queue_row(each: Queued) -> dict[str, Any]:
+    return {
+        "id": each.id,
+        "token": each.token,
+        "attempts": str(each.attempts),
+        "reason": each.reason or None,
+        "accepted": _time(each.accepted_at),
+        "due": _time(each.due) if each.state == "waiting" else None,
+    }
 
 
 def _time(seconds: float) -> str:

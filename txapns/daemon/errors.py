@@ -11,6 +11,7 @@ Every exception of the gateway, in one tree, which is a branch of :class:`~txapn
     │   ├── DatabaseExposed        others than its owner can read the file
     │   ├── DatabaseCorrupt        the file is damaged, or no database of the gateway
     │   └── DatabaseVersion        a newer version of the gateway wrote it
+    ├── NotAnswered                a command could not do its work with the running gateway
     └── GatewayRefusal             what a caller is told instead of being accepted: nothing was stored
         ├── Malformed              400: the request cannot be understood
         ├── NotAuthenticated       401: nobody knows who the caller is
@@ -43,6 +44,7 @@ __all__ = [
     "KeyConflict",
     "Malformed",
     "NotAllowed",
+    "NotAnswered",
     "NotAuthenticated",
     "QueueFull",
     "SecretError",
@@ -87,6 +89,14 @@ class DatabaseCorrupt(DatabaseError):
 
 class DatabaseVersion(DatabaseError):
     """A newer version of the gateway wrote the database. Run that version, or restore the copy made before it."""
+
+
+class NotAnswered(DaemonError):
+    """
+    A command could not do its work with the running gateway, which cannot be reached, or refused it.
+
+    The message says which. Give the address of its HTTP API with ``--url``, and a key that may manage.
+    """
 
 
 class GatewayRefusal(DaemonError):

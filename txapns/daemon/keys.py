@@ -95,7 +95,7 @@ def add_key(
     :param label: what to call it; there must be no other of that label.
     :param send: the names of the apps that it may send to; ``None`` for all.
     :param feedback: the names of the apps whose outcomes and dead tokens it may read; ``None`` for all.
-    :param manage: whether it may add, change and remove apps.
+    :param manage: whether it may look after the apps and their queues.
     :param now: UNIX seconds.
     :returns: the key. It cannot be shown again.
     :raises Malformed: the label cannot be one, or there is one already.

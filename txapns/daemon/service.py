@@ -153,6 +153,7 @@ class GatewayService(Service):
             self.apps,
             self.keys if intake.native.keys else None,
             intake.native.wait,
+            self.dispatcher.wake,
         )
         self._serve_http("intake.native", intake.native, native)
 

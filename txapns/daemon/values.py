@@ -102,7 +102,7 @@ class Caller:
     :ivar name: the key's id, which is no secret.
     :ivar send: the names of the apps that it may send to; ``None`` for all.
     :ivar feedback: the names of the apps whose outcomes and dead tokens it may read; ``None`` for all.
-    :ivar manage: whether it may add, change and remove apps.
+    :ivar manage: whether it may look after the apps and their queues.
     """
 
     name: str
