@@ -19,8 +19,10 @@ from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
-from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, FileBodyProducer, readBody
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, FileBodyProducer, ResponseDone
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IResponse
 from zope.interface import Interface, implementer
@@ -110,6 +112,27 @@ class _Count(Struct):
     count: int
 
 
+class _Body(Protocol):
+    """Collects an answer; Twisted's own ``readBody`` does not like sockets that are no TCP."""
+
+    def __init__(self) -> None:
+        self.complete: Deferred[bytes] = Deferred()
+        self._pieces: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep it."""
+        self._pieces.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """That was all, or the connection broke off."""
+        if self.complete.called:
+            return
+        if reason.check(ResponseDone):
+            self.complete.callback(b"".join(self._pieces))
+        else:
+            self.complete.errback(reason)
+
+
 @implementer(IQueue)
 class RemoteQueue:
     """
@@ -142,13 +165,15 @@ class RemoteQueue:
         """See :meth:`IQueue.purge`."""
         return (await self._ask(_Count, b"POST", app, "queue/purge", {"state": state, "limit": limit})).count
 
-    async def _ask(self, kind: type[_S], method: bytes, app: str, path: str, body: object = None) -> _S:
+    async def _ask(self, kind: type[_S], method: bytes, app: str, path: str, question: object = None) -> _S:
         url = f"{self._url}/v1/apps/{quote(app, safe='')}/{path}"
-        producer = None if body is None else FileBodyProducer(BytesIO(msgspec.json.encode(body)))
+        producer = None if question is None else FileBodyProducer(BytesIO(msgspec.json.encode(question)))
         try:
             asking: Deferred[IResponse] = self._agent.request(method, url.encode(), Headers(self._headers), producer)
             response = await asking.addTimeout(_TIMEOUT, self._reactor)
-            answer = await readBody(response).addTimeout(_TIMEOUT, self._reactor)
+            body = _Body()
+            response.deliverBody(body)
+            answer = await body.complete.addTimeout(_TIMEOUT, self._reactor)
             if response.code == 200:
                 return msgspec.json.decode(answer, type=kind)
             error = msgspec.json.decode(answer, type=Refusal).error
