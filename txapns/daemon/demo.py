@@ -1,12 +1,16 @@
 """
 A gateway to try: Apple's servers simulated, and a gateway to them with an app and a key, in one process.
 
-All of it is in one directory, which stays: what waits in the queue at the end goes out after the next start. The
-configuration there can be read, changed and used without the demonstration.
+All of it is in one directory, which stays: what waits in the queue at the end goes out after the next start, and the
+key is the same. The configuration is written anew with each start, since the simulator's credentials are.
 """
 
 from __future__ import annotations
 
+import os
+import shlex
+import sqlite3
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,18 +18,23 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from txapns.daemon.config import Configuration
-from txapns.daemon.keys import add_key
+from txapns.daemon.errors import Malformed, NotAuthenticated
+from txapns.daemon.keys import add_key, remove_key
 from txapns.daemon.service import GatewayService
 from txapns.simulator.servers import Simulator
 from txapns.simulator.service import SimulatorService
 
-__all__ = ["DEAD", "Demonstration"]
+__all__ = ["ALIVE", "DEAD", "Demonstration"]
 
-#: A token whose device is gone.
-DEAD = "dd" * 32
+#: A token whose device has the app, and one whose device is gone.
+ALIVE, DEAD = "aa" * 32, "dd" * 32
+
+_KEY = "key"  # the file that holds it, and what it is called in the database is the app's name
+_APP = "demo"
 
 _CONFIGURATION = """\
-# A gateway to try, made by "txapns serve --demo". Apple is the simulator in the same process.
+# A gateway to try. "txapns serve --demo" writes this file anew with each start, so changes do not last: copy what you
+# want to keep. Apple is the simulator in the same process.
 
 [intake.native]
 listen = "{native}"
@@ -43,23 +52,29 @@ topic = "{topic}"
 """
 
 _TEXT = """\
-The gateway listens at http://{native}, and Apple's servers are simulated.
-Everything is in {directory}; stop it with Ctrl-C.
+The gateway listens at {url}. Apple's servers are simulated: nothing leaves this machine.
+There is an app called demo, and a key for it in {directory}/key.
+Stop it with Ctrl-C. What it accepted and remembers stays in {directory}.
 
-Send a notification to two devices, one of which is gone, and wait for the outcome:
+Try it from another terminal, in the same directory. First, the key:
 
-  curl -H 'Authorization: Bearer {key}' --json '{body}' \\
-      http://{native}/v1/apps/demo/notifications
+  KEY=$(cat {directory}/key)
 
-Ask for the dead tokens:
+Send a notification to two devices, one of which is gone, and wait for what becomes of it:
 
-  curl -H 'Authorization: Bearer {key}' http://{native}/v1/apps/demo/feedback
+  curl -s {url}/v1/apps/demo/notifications \\
+    -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" -d '
+    {{"wait": true, "notifications": [{{
+      "tokens": ["{ALIVE}",
+                 "{DEAD}"],
+      "payload": {{"aps": {{"alert": "Dinner is ready"}}}}}}]}}' | python3 -m json.tool
+
+Ask which devices are gone, so that you can forget their tokens:
+
+  curl -s {url}/v1/apps/demo/feedback -H "Authorization: Bearer $KEY" | python3 -m json.tool
+
+An app of your own, and Apple's own servers: see docs/gateway.rst.
 """
-
-_BODY = (
-    f'{{"wait": true, "notifications": [{{"tokens": ["{"aa" * 32}", "{DEAD}"], '
-    '"payload": {"aps": {"alert": "Dinner is ready"}}}]}'
-)
 
 
 @attrs.frozen
@@ -89,7 +104,7 @@ class Demonstration:
         :param directory: where everything is kept; made if need be.
         :param native: the endpoint of the HTTP API.
         :param admin: the endpoint of health, metrics and the status page.
-        :returns: both.
+        :returns: both, running.
         :raises APNSError: one of them cannot start.
         """
         apple = Simulator(IReactorTime(reactor), dead=[bytes.fromhex(DEAD)], keep=False)
@@ -101,19 +116,36 @@ class Demonstration:
         gateway.startService()
         try:
             addresses = await gateway.ready
-            now = reactor.seconds()
-            key = await gateway.database.write(
-                lambda connection: add_key(connection, f"demo-{now:.3f}", send=["demo"], feedback=["demo"], now=now)
-            )
-            await gateway.keys.refresh()
+            key = await _key(gateway, directory / _KEY, reactor.seconds())
         except BaseException:
             await gateway.stopService()
             await simulator.stopService()
             raise
-        text = _TEXT.format(native=addresses["intake.native"][0], directory=directory, key=key, body=_BODY)
+        url = f"http://{addresses['intake.native'][0]}"
+        text = _TEXT.format(url=url, directory=shlex.quote(str(directory)), ALIVE=ALIVE, DEAD=DEAD)
         return cls(simulator, gateway, text, key, addresses)
 
     async def stop(self) -> None:
         """Stop both, the gateway first."""
         await self.gateway.stopService()
         await self.simulator.stopService()
+
+
+async def _key(gateway: GatewayService, path: Path, now: float) -> str:
+    """Find the key of the last time, or make one and keep it, for its owner alone."""
+    with suppress(OSError, ValueError, NotAuthenticated):
+        known = path.read_text(encoding="ascii").strip()
+        gateway.keys.check(known)
+        return known
+
+    def make(connection: sqlite3.Connection) -> str:
+        with suppress(Malformed):
+            remove_key(connection, _APP)  # whose file is lost
+        return add_key(connection, _APP, send=[_APP], feedback=[_APP], manage=True, now=now)
+
+    key = await gateway.database.write(make)
+    await gateway.keys.refresh()
+    path.unlink(missing_ok=True)
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(f"{key}\n")
+    return key

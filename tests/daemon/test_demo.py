@@ -1,0 +1,84 @@
+"""Tests for :mod:`txapns.daemon.demo`: a new user does what it says."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from txapns.daemon.demo import ALIVE, DEAD, Demonstration
+from txapns.daemon.errors import ConfigurationError
+
+__all__ = ["DemonstrationTests"]
+
+LOCAL = "tcp:port=0:interface=127.0.0.1"
+
+
+@pytest.mark.loopback
+class DemonstrationTests(TestCase):
+    """A simulator and a gateway, on loopback."""
+
+    async def start(self, directory: str = "apns-demo", native: str = LOCAL) -> Demonstration:
+        """Start it."""
+        demonstration = await Demonstration.start(reactor, Path(directory), native=native, admin=LOCAL)
+        self.addCleanup(demonstration.stop)
+        return demonstration
+
+    @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+    async def test_text(self) -> None:
+        """What it says can be pasted into a shell, also with a strange directory, and does what it says."""
+        demonstration = await self.start("a demo; exit 1")
+        lines = [line for line in demonstration.text.splitlines() if line.startswith("  ")]
+        self.assertLessEqual(max(map(len, demonstration.text.splitlines())), 120)
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        done = await deferToThread(
+            subprocess.run,
+            ["bash", "-ec", "\n".join(lines)],
+            env={**os.environ, "PATH": path},
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        first, end = json.JSONDecoder().raw_decode(done.stdout)
+        second = json.loads(done.stdout[end:])
+        [notification] = first["notifications"]
+        outcomes = [(each["state"], each.get("reason")) for each in notification["outcomes"]]
+        self.assertEqual(outcomes, [("accepted", None), ("rejected", "Unregistered")])
+        self.assertEqual([each["token"] for each in second["tokens"]], [DEAD])
+        self.assertIn(ALIVE, demonstration.text)
+
+    async def test_again(self) -> None:
+        """The next time the key is the same, and is made anew if its file is lost; only its owner can read it."""
+        first = await self.start()
+        file = Path("apns-demo/key")
+        self.assertEqual((file.read_text(), file.stat().st_mode & 0o777), (f"{first.key}\n", 0o600))
+        await first.stop()
+        second = await self.start()
+        self.assertEqual(second.key, first.key)
+        await second.stop()
+        file.write_text("nonsense")
+        third = await self.start()
+        self.assertNotEqual(third.key, first.key)
+        self.assertEqual(third.gateway.keys.check(third.key).send, {"demo"})
+
+    async def test_no_secrets_in_text(self) -> None:
+        """The key does not stand in what is printed, and so not in anybody's recording of it."""
+        demonstration = await self.start()
+        self.assertNotIn(demonstration.key, demonstration.text + repr(demonstration))
+
+    async def test_address_in_use(self) -> None:
+        """Where it cannot listen it says so, and leaves nothing running."""
+        first = await self.start()
+        port = first.addresses["intake.native"][0].rpartition(":")[2]
+        with self.assertRaises(ConfigurationError) as raised:
+            await self.start("another", f"tcp:port={port}:interface=127.0.0.1")
+        self.assertIn("in use", str(raised.exception))
