@@ -319,6 +319,11 @@ class ProviderToken:
         """
         return cls.from_p8(Path(path).read_bytes(), key_id, team_id, passphrase=passphrase)
 
+    @property
+    def public_key(self) -> ec.EllipticCurvePublicKey:
+        """What the tokens signed with it are verified with."""
+        return self._key.public_key()
+
     def sign(self, issued_at: int) -> str:
         """
         Sign a token for a given time. This keeps nothing; to send with, take :meth:`current`.

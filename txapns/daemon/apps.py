@@ -429,6 +429,21 @@ class Apps:
             ),
         )
 
+    def rotate(self, name: str, material: Material) -> Deferred[None]:
+        """
+        Give an app in the database another credential.
+
+        :param name: its name.
+        :param material: the credential.
+        :returns: a ``Deferred`` that fires when it is on the disk, and known.
+        :raises UnknownApp: it is not there.
+        :raises AppExists: it is the configuration's.
+        :raises DaemonError: the master key or the database cannot be used.
+        """
+        return self._change(
+            name, lambda connection: rotate_app(connection, self._secrets, name, material, now=self._now())
+        )
+
     def remove(self, name: str) -> Deferred[None]:
         """
         Remove an app from the database.

@@ -153,11 +153,14 @@ class AppleSection(ListenerSection, frozen=True, kw_only=True):
 
     :ivar mode: ``"relay"`` answers what Apple answered, ``"queue"`` as soon as the notification is stored.
     :ivar wait: how long a relayed request waits for Apple's answer at the most.
+    :ivar idle: after how many seconds without a request a connection of a known caller is closed; ``limits.idle`` is
+        for the others.
     """
 
     listen: tuple[_Endpoint, ...] = ("tcp:port=8443:interface=127.0.0.1",)
     mode: Literal["relay", "queue"] = "relay"
     wait: _Duration = 30.0
+    idle: _Duration = 3_600.0
 
 
 class BinarySection(_Section, frozen=True, kw_only=True):
@@ -168,12 +171,15 @@ class BinarySection(_Section, frozen=True, kw_only=True):
     :ivar feedback: endpoints for the feedback service.
     :ivar tls: as in :class:`ListenerSection`, like ``allow_without_tls`` and ``allow_without_keys``.
     :ivar app: the app of callers that show no certificate; left out, they are turned away.
+    :ivar idle: after how many seconds without an octet a connection is closed. What an old client then writes to it may
+        be lost, which many do not notice: it is much longer than ``limits.idle``.
     """
 
     listen: tuple[_Endpoint, ...] = ("tcp:port=8195:interface=127.0.0.1",)
     feedback: tuple[_Endpoint, ...] = ("tcp:port=8196:interface=127.0.0.1",)
     tls: TLSSection | None = None
     app: str | None = None
+    idle: _Duration = 86_400.0
     allow_without_tls: bool = False
     allow_without_keys: bool = False
 

@@ -397,6 +397,11 @@ class NotificationParser:
         self._buffer = bytearray()
         self._over = False
 
+    @property
+    def pending(self) -> int:
+        """How many bytes of a notification are there that is not whole yet."""
+        return len(self._buffer)
+
     def receive(self, data: bytes) -> list[ReceivedNotification]:
         """
         Take the next bytes of the stream.

@@ -76,6 +76,9 @@ MAX_ANSWER = 4_096
 #: That of the answer to a request without a body is what was asked for: at most the identifiers of an app's 10,000
 #: channels. How long one is, Apple does not say; some twenty characters have been seen, and this has room for 400.
 MAX_CONTENT = 4_194_304
+#: The longest list of header fields that a server announces to take, by HTTP/2's way of counting, and how many fields
+#: there may be. A request has a dozen of fields, of which a provider token is the longest.
+_MAX_HEADERS, _MAX_FIELDS = 8_000, 100
 #: A stream identifier has 31 bits; a connection with none left to spare is replaced.
 LAST_STREAM = 2**31 - 1
 
@@ -460,7 +463,7 @@ class Request:
     :ivar stream: its stream.
     :ivar headers: the header fields in order, repeated ones included.
     :ivar body: the body, cut off at the limit given to :class:`RequestReceiver` plus one octet, so that a longer one
-        can be told from one that just fits.
+        can be told from one that just fits. With ``early`` it is not cut off.
     """
 
     stream: int
@@ -477,13 +480,30 @@ class RequestReceiver:
     :param max_body: how many octets of a body are kept, less one.
     :param window_updates: whether what was received is given back to the peer's window at once. Without it
         :meth:`acknowledge` does so, when the server has dealt with a request.
+    :param early: whether a request is given out as soon as its body is too long, and not at its end, which may never
+        come. Its body is then all that came until then, and what comes later is dropped.
     """
 
-    def __init__(self, concurrency: int, *, max_body: int, window_updates: bool = True) -> None:
-        self._h2 = ngh2.Connection(ngh2.Role.SERVER, ngh2.Configuration(auto_window_update=window_updates))
-        self._h2.initiate_connection({Setting.MAX_CONCURRENT_STREAMS: concurrency, Setting.MAX_HEADER_LIST_SIZE: 8_000})
+    def __init__(self, concurrency: int, *, max_body: int, window_updates: bool = True, early: bool = False) -> None:
+        # How often streams may be reset, and how much else may be odd, libnghttp2 bounds by itself.
+        configuration = ngh2.Configuration(
+            auto_window_update=window_updates,
+            max_inbound_header_list_size=2 * _MAX_HEADERS,
+            max_inbound_header_count=_MAX_FIELDS,
+        )
+        self._h2 = ngh2.Connection(ngh2.Role.SERVER, configuration)
+        self._h2.initiate_connection(
+            {Setting.MAX_CONCURRENT_STREAMS: concurrency, Setting.MAX_HEADER_LIST_SIZE: _MAX_HEADERS}
+        )
         self._max_body = max_body
+        self._early = early
+        self._window_updates = window_updates
         self._open: dict[int, tuple[Headers, bytearray]] = {}
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The streams of the requests that have begun and are not whole."""
+        return list(self._open)
 
     def receive(self, data: bytes) -> list[Request]:
         """
@@ -505,15 +525,27 @@ class RequestReceiver:
             if isinstance(event, ngh2.RequestReceived):
                 self._open[event.stream_id] = (event.headers, bytearray())
                 self._ended(event.stream_id, event.end_stream, whole)
-            elif isinstance(event, ngh2.DataReceived) and event.stream_id in self._open:
-                body = self._open[event.stream_id][1]
-                body += event.data[: self._max_body + 1 - len(body)]
-                self._ended(event.stream_id, event.end_stream, whole)
+            elif isinstance(event, ngh2.DataReceived):
+                self._data(event, whole)
             elif isinstance(event, ngh2.TrailersReceived):
                 self._ended(event.stream_id, True, whole)
-            elif isinstance(event, StreamClosed):
-                self._open.pop(event.stream_id, None)
+            elif isinstance(event, StreamClosed) and event.stream_id in self._open:
+                _, body = self._open.pop(event.stream_id)
+                self._dropped(event.stream_id, len(body))
         return whole
+
+    def _data(self, event: ngh2.DataReceived, whole: list[Request]) -> None:
+        if event.stream_id not in self._open:
+            self._dropped(event.stream_id, len(event.data))
+            return
+        body = self._open[event.stream_id][1]
+        body += event.data if self._early else event.data[: self._max_body + 1 - len(body)]
+        self._ended(event.stream_id, event.end_stream or (self._early and len(body) > self._max_body), whole)
+
+    def _dropped(self, stream: int, octets: int) -> None:
+        """Give back what nobody else will, since it is part of no request."""
+        if octets and not self._window_updates:
+            self.acknowledge(stream, octets)
 
     def _ended(self, stream: int, end_stream: bool, whole: list[Request]) -> None:
         if end_stream and stream in self._open:

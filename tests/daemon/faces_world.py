@@ -1,0 +1,143 @@
+"""What the tests of the faces of old and foreign protocols have in common: a gateway in memory, without a dispatcher."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from tests.daemon.fakes import Keys
+from tests.daemon.spool_contract import START
+from txapns.credentials import Certificate, ProviderToken
+from txapns.daemon.database import Database, InlineWorker
+from txapns.daemon.errors import UnknownApp
+from txapns.daemon.faces.http import Bounds
+from txapns.daemon.feedback import SQLiteFeedbackLog
+from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.intake import Intake
+from txapns.daemon.interfaces import IApps
+from txapns.daemon.outcomes import Outcomes
+from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.values import App, Caller, Draft, Leased, Limits, Settlement, State
+from txapns.gateway import Gateway
+from txapns.simulator import Authority
+from txapns.testing import MemoryReactor
+
+__all__ = ["HOST", "AppShelf", "FacesWorld"]
+
+HOST = "127.0.0.1"
+
+
+@implementer(IApps)
+class AppShelf:
+    """Some apps, which come and go."""
+
+    def __init__(self) -> None:
+        self.revision = 0
+        self._apps: dict[str, App] = {}
+
+    def set(self, app: App) -> None:
+        """Have another app, or one changed."""
+        self.revision += 1
+        self._apps[app.name] = app
+
+    def drop(self, name: str) -> None:
+        """Have one app less."""
+        self.revision += 1
+        del self._apps[name]
+
+    def get(self, name: str) -> App:
+        """See :meth:`IApps.get`."""
+        if name not in self._apps:
+            raise UnknownApp("there is no such app")
+        return self._apps[name]
+
+    def names(self) -> list[str]:
+        """See :meth:`IApps.names`."""
+        return sorted(self._apps)
+
+    def changed(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
+        """See :meth:`IApps.changed`; nobody is told."""
+        return lambda: None
+
+
+class FacesWorld:
+    """
+    All that a face needs: apps, keys, an intake, a spool with its feedback log, and a reactor in memory.
+
+    The app ``chess`` has a certificate, ``news`` a signing key; of both the topic is ``com.example.`` and the name.
+
+    :param directory: for the database; it is made.
+    """
+
+    authority = Authority()  # for all tests: keys take time to make
+
+    def __init__(self, directory: Path) -> None:
+        self.reactor = MemoryReactor()
+        self.reactor.rightNow = START
+        directory.mkdir(mode=0o700)
+        self.database = Database(directory / "apns.db", self.reactor, lambda name: InlineWorker())
+        self.spool, self.log = SQLiteSpool(self.database), SQLiteFeedbackLog(self.database)
+        for each in (self.database, self.log, self.spool):
+            self.result(each.start())
+        self.certificate = Certificate.from_pem(self.authority.client_pem("com.example.chess"))
+        self.provider_token = ProviderToken.from_p8(self.authority.p8, self.authority.key_id, self.authority.team_id)
+        self.apps = AppShelf()
+        self.add("chess", self.certificate)
+        self.add("news", self.provider_token)
+        self.keys = Keys(
+            Caller("all", None, None),
+            Caller("chess", frozenset({"chess"}), frozenset({"chess"})),
+            Caller("manager", frozenset(), frozenset(), manage=True),
+        )
+        self.outcomes = Outcomes(self.reactor, self.spool)
+        self.woken: list[str] = []
+        self.intake = Intake(self.apps, self.spool, Identifiers(self.reactor.seconds), self.outcomes, self.woken.append)
+        self.bounds = Bounds(clients=5, idle=60.0, request=30.0)
+        self.server_certificate = Certificate.from_pem(self.authority.server_certificate())
+
+    def add(self, name: str, credential: Certificate | ProviderToken, **more: Any) -> None:
+        """Have an app, of a topic that goes with its name."""
+        more.setdefault("topic", f"com.example.{name}")
+        more.setdefault("limits", Limits(queue=2_000, tokens=500))
+        more.setdefault("gateway", Gateway.parse("production"))
+        self.apps.set(App(name=name, credential=credential, **more))
+
+    def result(self, deferred: Deferred[Any], within: float = 60.0) -> Any:
+        """Carry octets and let time pass until there is a result; what is raised is raised."""
+        found: list[Any] = []
+        deferred.addBoth(found.append)
+        end = self.reactor.seconds() + within
+        self.reactor.flush()
+        while not found and self.reactor.seconds() < end:
+            self.reactor.advance(0.01)
+        assert found, "nothing came of it"
+        if isinstance(found[0], Failure):
+            found[0].raiseException()
+        return found[0]
+
+    def lease(self, app: str = "chess") -> list[Leased]:
+        """Lease all that waits."""
+        return list(self.result(self.spool.lease(app, 10_000, self.reactor.seconds() + 60)))
+
+    def settle(
+        self, leased: Leased, state: State, status: int = 0, reason: str = "", since: float | None = None
+    ) -> None:
+        """Have Apple say something of a notification."""
+        self.result(self.spool.settle([Settlement(leased.number, state, status, reason, since)]))
+        self.outcomes.tell([self.result(self.spool.outcome(leased.apns_id))])
+
+    def kill(self, token: bytes, app: str = "chess", since: float = START - 100) -> None:
+        """Have a token in the feedback log."""
+        self.result(self.intake.accept(app, [Draft(b"{}", {}, [token])]))
+        [leased] = self.lease(app)
+        self.settle(leased, State.REJECTED, 410, "Unregistered", since)
+
+    def stop(self) -> None:
+        """Close it."""
+        self.outcomes.stop()
+        self.result(self.database.stop())

@@ -1,0 +1,685 @@
+"""Tests for :mod:`txapns.daemon.faces.apple`."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import attrs
+import ngh2
+from twisted.internet.defer import Deferred
+from twisted.internet.testing import StringTransport
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.faces_world import HOST, FacesWorld
+from tests.daemon.fakes import key_of
+from txapns import APNSClient, Gateway, Notification, ProviderToken
+from txapns.credentials import Certificate
+from txapns.daemon.config import AppleSection
+from txapns.daemon.faces.apple import CONCURRENCY, MAX_BODY, Apple
+from txapns.daemon.values import Limits, State
+from txapns.simulator import Authority
+
+__all__ = ["ClientTests", "CredentialTests", "HostileTests", "QueueTests", "RefusalTests", "RelayTests", "StopTests"]
+
+ANN, BOB = "aa" * 32, "bb" * 32
+PORT = 8443
+PAYLOAD = b'{"aps":{"alert":"Hello"}}'
+TOPIC = "com.example.chess"
+
+
+@attrs.frozen
+class Said:
+    """An answer."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def reason(self) -> str:
+        """Apple's word."""
+        return str(json.loads(self.body)["reason"]) if self.body else ""
+
+    @property
+    def brief(self) -> tuple[int, str]:
+        """Status and reason."""
+        return self.status, self.reason
+
+
+class Caller:
+    """A client over plain HTTP/2 that can do everything wrong."""
+
+    def __init__(self, face: Apple) -> None:
+        self.transport = StringTransport()
+        self.transport.abortConnection = self.transport.loseConnection
+        self.h2 = ngh2.Connection(ngh2.Role.CLIENT, ngh2.Configuration(auto_window_update=True))
+        self.h2.initiate_connection({})
+        self.server: Any = face.factory().buildProtocol(None)
+        self.server.makeConnection(self.transport)
+        self.answers: dict[int, list[Any]] = {}
+        self.limits: list[int] = []
+        self.goaway: Any = None
+        self.closed: dict[int, int] = {}
+        self.pump()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the face has closed the connection."""
+        return bool(self.transport.disconnecting)
+
+    def pump(self) -> None:
+        """Carry octets."""
+        while True:
+            out = self.h2.data_to_send()
+            if out and not self.gone:
+                self.server.dataReceived(out)
+            back = self.transport.value()
+            self.transport.clear()
+            if back:
+                self.h2.receive_data(back)
+                for event in self.h2.events():
+                    self._note(event)
+            if not out and not back:
+                return
+
+    def _note(self, event: Any) -> None:
+        if isinstance(event, ngh2.ResponseReceived):
+            self.answers[event.stream_id] = [event.headers, b""]
+        elif isinstance(event, ngh2.DataReceived):
+            self.answers[event.stream_id][1] += event.data
+        elif isinstance(event, ngh2.SettingsReceived):
+            self.limits.append(event.settings.get(ngh2.Setting.MAX_CONCURRENT_STREAMS, -1))
+        elif isinstance(event, ngh2.GoAwayReceived):
+            self.goaway = event
+        elif isinstance(event, ngh2.StreamClosed):
+            self.closed[event.stream_id] = event.error_code
+
+    def begin(
+        self,
+        headers: Mapping[str, str] | None = None,
+        *,
+        path: str = f"/3/device/{ANN}",
+        method: str = "POST",
+        body: bytes = PAYLOAD,
+        key: str | None = "chess",
+        end: bool = True,
+        more: tuple[tuple[bytes, bytes], ...] = (),
+    ) -> int:
+        """Begin a request; returns its stream."""
+        fields = {":method": method, ":scheme": "https", ":path": path, ":authority": "api.push.apple.com"}
+        if key is not None:
+            fields["authorization"] = f"bearer {key_of(key)}"
+        fields["apns-topic"] = TOPIC
+        fields.update(headers or {})
+        head = [(name.encode(), value.encode()) for name, value in fields.items() if value != "-"]
+        stream = self.h2.send_request([*head, *more], end_stream=end and not body)
+        if body:
+            self.h2.send_data(stream, body, end_stream=end)
+        self.pump()
+        return stream
+
+    def said(self, stream: int) -> Said | None:
+        """Read the answer, if there is one."""
+        self.pump()
+        if stream not in self.answers:
+            return None
+        headers, body = self.answers[stream]
+        fields = {name.decode(): value.decode() for name, value in headers}
+        return Said(int(fields.pop(":status")), fields, body)
+
+    def ask(self, headers: Mapping[str, str] | None = None, **more: Any) -> Said:
+        """Ask, and read the answer, which must have come at once."""
+        said = self.said(self.begin(headers, **more))
+        assert said is not None, "there is no answer"
+        return said
+
+
+class AppleCase(SynchronousTestCase):
+    """A face with all that is behind it."""
+
+    mode = "queue"
+    keys = True
+
+    def setUp(self) -> None:
+        """Start it."""
+        self.world = FacesWorld(Path(self.mktemp()))
+        self.reactor = self.world.reactor
+        self.addCleanup(self.world.stop)
+        options = AppleSection(mode=self.mode, wait=20.0, keys=self.keys)
+        world = self.world
+        self.face = Apple(world.reactor, world.intake, world.apps, world.keys, world.log, options, world.bounds)
+
+    def caller(self) -> Caller:
+        """Connect in plain text."""
+        return Caller(self.face)
+
+    def after(self, caller: Caller, stream: int, seconds: float = 0.02) -> Said:
+        """Let a little time pass, and read the answer."""
+        self.reactor.advance(seconds)
+        said = caller.said(stream)
+        assert said is not None, "there is no answer"
+        return said
+
+    def ask(self, headers: Mapping[str, str] | None = None, **more: Any) -> Said:
+        """Ask on a connection of its own."""
+        caller = self.caller()
+        return self.after(caller, caller.begin(headers, **more))
+
+
+class QueueTests(AppleCase):
+    """What is answered when it is on the disk."""
+
+    def test_stored(self) -> None:
+        """The answer is 200 with the id given, and the notification waits as it came."""
+        given = str(uuid.uuid4())
+        headers = {
+            "apns-id": given.upper(),
+            "apns-push-type": "alert",
+            "apns-priority": "7",
+            "apns-expiration": "1700000100",
+            "apns-collapse-id": "Grüße",
+            "user-agent": "whatever",
+        }
+        said = self.ask(headers)
+        self.assertEqual((said.status, said.body, said.headers["apns-id"]), (200, b"", given))
+        [leased] = self.world.lease()
+        self.assertEqual((leased.token.hex(), leased.apns_id, leased.content.payload), (ANN, given, PAYLOAD))
+        expected = {name: value for name, value in headers.items() if name.startswith("apns-") and name != "apns-id"}
+        self.assertEqual(dict(leased.content.headers), {**expected, "apns-topic": TOPIC})
+        self.assertEqual(self.world.woken, ["chess"])
+
+    def test_id_made(self) -> None:
+        """Where the caller gives no id, one is made and told."""
+        said = self.ask()
+        [leased] = self.world.lease()
+        self.assertEqual(said.headers["apns-id"], leased.apns_id)
+
+    def test_not_before_the_commit(self) -> None:
+        """As long as it is not on the disk there is no answer."""
+        caller = self.caller()
+        stream = caller.begin()
+        self.assertIsNone(caller.said(stream))
+        self.assertEqual(self.after(caller, stream).status, 200)
+
+    def test_dead(self) -> None:
+        """For a token that is known to be dead the answer is Apple's, and nothing is stored."""
+        self.world.kill(bytes.fromhex(ANN), since=1_699_999_000.5)
+        said = self.ask()
+        self.assertEqual(said.brief, (410, "Unregistered"))
+        self.assertEqual(json.loads(said.body)["timestamp"], 1_699_999_000_500)
+        self.assertEqual(self.ask(path=f"/3/device/{BOB}").status, 200)
+        self.assertEqual(len(self.world.lease()), 1)
+
+    def test_many(self) -> None:
+        """Hundreds at once on one connection are all answered, though the window is small."""
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        streams = [caller.begin(body=b'{"aps":"' + b"x" * 3_000 + b'"}') for _ in range(300)]
+        for _ in range(100):
+            self.reactor.advance(0.01)
+            caller.pump()
+        self.assertEqual([caller.said(stream).status for stream in streams], [200] * 300)
+        self.assertEqual(len(self.world.lease()), 301)
+
+    def test_queue_full(self) -> None:
+        """What does not fit in the queue is refused before it is accepted, with the time to wait."""
+        self.world.add("chess", self.world.certificate, limits=Limits(queue=1))
+        self.assertEqual(self.ask().status, 200)
+        said = self.ask()
+        self.assertEqual((said.brief, said.headers["retry-after"]), ((429, "TooManyRequests"), "5"))
+
+    def test_stopping(self) -> None:
+        """While the gateway shuts down, it says so."""
+        self.world.intake.stop()
+        said = self.ask()
+        self.assertEqual((said.brief, said.headers["retry-after"]), ((503, "ServiceUnavailable"), "10"))
+
+
+class RelayTests(AppleCase):
+    """What is answered when Apple has answered."""
+
+    mode = "relay"
+
+    def relayed(self, state: State, status: int = 0, reason: str = "", since: float | None = None) -> Said:
+        """Ask, and have Apple say something."""
+        caller = self.caller()
+        stream = caller.begin()
+        self.reactor.advance(0.02)
+        self.assertIsNone(caller.said(stream))
+        [leased] = self.world.lease()
+        self.world.settle(leased, state, status, reason, since)
+        said = caller.said(stream)
+        assert said is not None
+        self.assertEqual(said.headers["apns-id"], leased.apns_id)
+        return said
+
+    def test_accepted(self) -> None:
+        """Apple took it."""
+        self.assertEqual(self.relayed(State.ACCEPTED, 200).brief, (200, ""))
+
+    def test_rejected(self) -> None:
+        """Apple's reason goes to the caller."""
+        self.assertEqual(self.relayed(State.REJECTED, 400, "BadDeviceToken").brief, (400, "BadDeviceToken"))
+
+    def test_dead(self) -> None:
+        """Apple's timestamp, too."""
+        said = self.relayed(State.REJECTED, 410, "Unregistered", 1_699_999_000.25)
+        self.assertEqual((said.brief, json.loads(said.body)["timestamp"]), ((410, "Unregistered"), 1_699_999_000_250))
+
+    def test_others(self) -> None:
+        """Where Apple said nothing, it is the nearest that Apple could have said."""
+        self.assertEqual(self.relayed(State.EXPIRED).brief, (400, "BadExpirationDate"))
+        self.assertEqual(self.relayed(State.DEAD, 500, "InternalServerError").brief, (500, "InternalServerError"))
+        self.assertEqual(self.relayed(State.DEAD).brief, (503, "ServiceUnavailable"))
+        self.assertEqual(self.relayed(State.REJECTED).brief, (400, "PayloadEmpty"))
+
+    def test_late(self) -> None:
+        """Who has waited long enough is told to come back; the notification stays where it is."""
+        caller = self.caller()
+        stream = caller.begin()
+        self.reactor.advance(19.9)
+        self.assertIsNone(caller.said(stream))
+        said = self.after(caller, stream, 0.2)
+        self.assertEqual((said.brief, said.headers["retry-after"]), ((503, "ServiceUnavailable"), "5"))
+        self.assertEqual(len(self.world.lease()), 1)
+
+    def test_gone(self) -> None:
+        """A caller that does not wait for the answer has sent it all the same."""
+        caller = self.caller()
+        caller.begin()
+        caller.server.connectionLost()
+        self.reactor.advance(0.02)
+        self.assertEqual(len(self.world.lease()), 1)
+        self.assertEqual(len(self.world.outcomes), 0)
+
+
+class RefusalTests(AppleCase):
+    """What is refused before it is accepted, in Apple's words."""
+
+    def test_words(self) -> None:
+        """Each fault has its word, and nothing of them is stored."""
+        long = "ab" * 513
+        cases: list[tuple[tuple[int, str], dict[str, Any]]] = [
+            ((405, "MethodNotAllowed"), {"method": "GET", "body": b""}),
+            ((404, "BadPath"), {"path": "/3/devices/aa"}),
+            ((404, "BadPath"), {"path": "/4/broadcasts/apps/x"}),
+            ((400, "MissingDeviceToken"), {"path": "/3/device/"}),
+            ((400, "BadDeviceToken"), {"path": "/3/device/xyz"}),
+            ((400, "BadDeviceToken"), {"path": "/3/device/abc"}),
+            ((400, "BadDeviceToken"), {"path": f"/3/device/{long}"}),
+            ((400, "PayloadEmpty"), {"body": b""}),
+            ((400, "PayloadEmpty"), {"body": b"[]"}),
+            ((400, "PayloadEmpty"), {"body": b"{"}),
+            ((413, "PayloadTooLarge"), {"body": b'{"a":"' + b"x" * MAX_BODY + b'"}'}),
+            ((400, "BadMessageId"), {"headers": {"apns-id": "7"}}),
+            ((400, "BadPriority"), {"headers": {"apns-priority": "high"}}),
+            ((400, "BadExpirationDate"), {"headers": {"apns-expiration": "tomorrow"}}),
+            ((400, "BadExpirationDate"), {"headers": {"apns-expiration": "1" * 19}}),
+            ((400, "BadCollapseId"), {"headers": {"apns-collapse-id": "x" * 1_025}}),
+            ((400, "InvalidPushType"), {"more": ((b"apns-push-type", b"\xff"),)}),
+            ((400, "DuplicateHeaders"), {"more": ((b"apns-topic", b"x"),)}),
+            ((403, "TopicDisallowed"), {"headers": {"apns-topic": "com.example.other"}}),
+        ]
+        for brief, options in cases:
+            said = self.ask(**options)
+            self.assertEqual(said.brief, brief, options)
+            self.assertTrue(uuid.UUID(said.headers["apns-id"]))
+        self.assertEqual(self.world.lease(), [])
+
+    def test_what_apple_refuses(self) -> None:
+        """What can be sent to Apple is for Apple to refuse."""
+        for options in (
+            {"body": b'{"aps":"' + b"x" * 4_096 + b'"}'},
+            {"path": "/3/device/ab"},
+            {"headers": {"apns-priority": "-3", "apns-push-type": "unheard-of", "apns-collapse-id": "x" * 65}},
+        ):
+            self.assertEqual(self.ask(**options).status, 200)
+
+    def test_too_large_in_one_piece(self) -> None:
+        """A body that is too long is not read to its end; the connection goes on."""
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        stream = caller.begin(body=b"x" * 60_000, end=False)
+        self.assertEqual(caller.said(stream).brief, (413, "PayloadTooLarge"))
+        for _ in range(20):
+            self.assertEqual(caller.ask(body=b"x" * 60_000, end=False).status, 413)
+        self.reactor.advance(1)
+        caller.pump()
+        self.assertEqual(caller.closed[stream], 0)
+        self.assertEqual(self.after(caller, caller.begin()).status, 200)
+
+
+class CredentialTests(AppleCase):
+    """Who may send for which app."""
+
+    def bearer(self, token: ProviderToken, issued: float) -> dict[str, str]:
+        """Show a provider token."""
+        return {"authorization": f"bearer {token.sign(int(issued))}", "apns-topic": "com.example.news"}
+
+    def test_key(self) -> None:
+        """A key is for its apps; whether another app exists, nobody is told."""
+        self.assertEqual(self.ask(key="chess").status, 200)
+        self.assertEqual(self.ask({"apns-topic": "com.example.news"}, key="all").status, 200)
+        for topic in ("com.example.news", "com.example.unknown"):
+            self.assertEqual(self.ask({"apns-topic": topic}, key="chess").brief, (403, "TopicDisallowed"))
+
+    def test_unknown(self) -> None:
+        """Without credentials, or with wrong ones, nothing is stored."""
+        self.assertEqual(self.ask(key=None).brief, (403, "MissingProviderToken"))
+        self.assertEqual(self.ask({"authorization": "basic eDp5"}, key=None).brief, (403, "MissingProviderToken"))
+        self.assertEqual(self.ask(key="nobody").brief, (403, "InvalidProviderToken"))
+        self.assertEqual(self.ask({"authorization": "bearer a.b.c"}, key=None).brief, (403, "InvalidProviderToken"))
+        self.assertEqual(self.world.lease(), [])
+
+    def test_provider_token(self) -> None:
+        """A provider token of the app's own key is good for that app, and only there."""
+        now = self.reactor.seconds()
+        fields = self.bearer(self.world.provider_token, now)
+        self.assertEqual(self.ask(fields, key=None).status, 200)
+        self.assertEqual(self.ask({**fields, "apns-topic": TOPIC}, key=None).brief, (403, "TopicDisallowed"))
+        [leased] = self.world.lease("news")
+        self.assertEqual(dict(leased.content.headers), {"apns-topic": "com.example.news"})
+
+    def test_age(self) -> None:
+        """It may be an hour old, and a little younger than now."""
+        now, token = self.reactor.seconds(), self.world.provider_token
+        self.assertEqual(self.ask(self.bearer(token, now - 3_599), key=None).status, 200)
+        self.assertEqual(self.ask(self.bearer(token, now + 300), key=None).status, 200)
+        self.assertEqual(self.ask(self.bearer(token, now - 3_602), key=None).brief, (403, "ExpiredProviderToken"))
+        self.assertEqual(self.ask(self.bearer(token, now + 302), key=None).brief, (403, "InvalidProviderToken"))
+
+    def test_grows_old(self) -> None:
+        """One that was good when the connection was made does not stay so."""
+        caller = self.caller()
+        fields = self.bearer(self.world.provider_token, self.reactor.seconds())
+        self.assertEqual(self.after(caller, caller.begin(fields, key=None)).status, 200)
+        self.reactor.advance(3_500)
+        self.assertEqual(self.after(caller, caller.begin(fields, key=None)).status, 200)
+        self.reactor.advance(101)
+        self.assertEqual(caller.ask(fields, key=None).brief, (403, "ExpiredProviderToken"))
+
+    def test_forged(self) -> None:
+        """A token that names the right key and is signed with another is worth nothing; nor is one that is not signed."""
+        now = self.reactor.seconds()
+        ours = self.world.provider_token
+        forged = ProviderToken.from_p8(Authority().p8, ours.key_id, ours.team_id)
+        self.assertEqual(self.ask(self.bearer(forged, now), key=None).brief, (403, "InvalidProviderToken"))
+        head, claims, _ = ours.sign(int(now)).split(".")
+        for text in (f"{head}.{claims}.", f"eyJhbGciOiJub25lIiwia2lkIjoiQUJDMTIzREVGRyJ9.{claims}."):
+            fields = {"authorization": f"bearer {text}", "apns-topic": "com.example.news"}
+            self.assertEqual(self.ask(fields, key=None).brief, (403, "InvalidProviderToken"))
+
+    def test_key_replaced(self) -> None:
+        """When the app has another key, a token of the old one is of no use from the next request on."""
+        caller = self.caller()
+        fields = self.bearer(self.world.provider_token, self.reactor.seconds())
+        self.assertEqual(self.after(caller, caller.begin(fields, key=None)).status, 200)
+        self.world.add("news", ProviderToken.from_p8(Authority().p8, "OTHER", "TEAM"))
+        self.assertEqual(caller.ask(fields, key=None).brief, (403, "InvalidProviderToken"))
+
+    def test_one_at_a_time(self) -> None:
+        """Until a caller has said who it is, there is one stream; then there are as many as there can be."""
+        caller = self.caller()
+        self.assertEqual(caller.limits, [1])
+        caller.ask(key=None)
+        self.assertEqual(caller.limits, [1])
+        self.after(caller, caller.begin())
+        self.assertEqual(caller.limits[-1], CONCURRENCY)
+
+    def test_too_often(self) -> None:
+        """Who asks again and again without saying who it is, is sent away."""
+        caller = self.caller()
+        for _ in range(20):
+            self.assertEqual(caller.ask(key=None).status, 403)
+        self.assertTrue(caller.goaway)
+        self.assertTrue(caller.gone)
+
+    def test_topics(self) -> None:
+        """The suffix of a push type does not matter; without a topic, the only app is meant."""
+        self.assertEqual(self.ask({"apns-topic": f"{TOPIC}.voip"}).status, 200)
+        self.assertEqual(self.ask({"apns-topic": f"{TOPIC}.push-type.liveactivity"}).status, 200)
+        self.assertEqual(self.ask({"apns-topic": f"{TOPIC}.beta"}).brief, (403, "TopicDisallowed"))
+        self.assertEqual(self.ask({"apns-topic": "-"}).status, 200)
+        self.assertEqual(self.ask({"apns-topic": "-"}, key="all").brief, (400, "MissingTopic"))
+
+    def test_environments(self) -> None:
+        """Of two apps with one topic the host name tells which is meant."""
+        sandbox = Gateway.parse("sandbox")
+        self.world.add("test", self.world.certificate, topic=TOPIC, gateway=sandbox)
+        self.assertEqual(self.ask(key="all").status, 200)
+        self.assertEqual((len(self.world.lease()), len(self.world.lease("test"))), (1, 0))
+        self.assertEqual(self.ask({":authority": "api.sandbox.push.apple.com"}, key="all").status, 200)
+        self.assertEqual((len(self.world.lease()), len(self.world.lease("test"))), (0, 1))
+        self.world.add("third", self.world.certificate, topic=TOPIC, gateway=sandbox)
+        self.assertEqual(self.ask({":authority": "api.sandbox.push.apple.com"}, key="all").brief, (400, "BadTopic"))
+
+
+class OpenTests(AppleCase):
+    """A face that asks nobody who it is."""
+
+    keys = False
+
+    def test_anybody(self) -> None:
+        """All may send for all apps."""
+        caller = self.caller()
+        self.assertEqual(caller.limits, [CONCURRENCY])
+        self.assertEqual(self.after(caller, caller.begin(key=None)).status, 200)
+        self.assertEqual(self.ask({"apns-topic": "com.example.news"}, key=None).status, 200)
+
+
+class HostileTests(AppleCase):
+    """What strangers cost."""
+
+    def test_not_http2(self) -> None:
+        """What is not HTTP/2 is cut off."""
+        caller = self.caller()
+        caller.server.dataReceived(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+        self.assertTrue(caller.gone)
+
+    def test_silent(self) -> None:
+        """A stranger that says nothing is sent away after a minute, and cut off if it does not go."""
+        caller = self.caller()
+        self.reactor.advance(59)
+        self.assertFalse(caller.goaway or caller.gone)
+        self.reactor.advance(2)
+        caller.pump()
+        self.assertTrue(caller.goaway and caller.gone)
+
+    def test_idle(self) -> None:
+        """Somebody who is known may be silent for an hour."""
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        self.reactor.advance(3_500)
+        self.assertEqual(self.after(caller, caller.begin()).status, 200)
+        self.reactor.advance(3_602)
+        caller.pump()
+        self.assertTrue(caller.goaway and caller.gone)
+
+    def test_slow(self) -> None:
+        """A request that does not become whole is answered and dropped; what is under way beside it is not."""
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        stream = caller.begin(end=False)
+        for _ in range(31):
+            self.reactor.advance(1)
+            caller.h2.send_data(stream, b" ")
+            caller.pump()
+        self.assertEqual(caller.said(stream).brief, (400, "IdleTimeout"))
+        self.assertEqual(self.after(caller, caller.begin()).status, 200)
+
+    def test_window(self) -> None:
+        """However many requests do not become whole, what they hold is a window."""
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        for _ in range(100):
+            caller.begin(body=b"x" * 10_000, end=False)
+        held = sum(len(body) for _, body in caller.server.requests._open.values())
+        self.assertLessEqual(held, 65_535)
+
+    def test_rapid_reset(self) -> None:
+        """Who makes requests and takes them back, again and again, is cut off."""
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        for _ in range(3_000):
+            stream = caller.begin(body=b"", end=False)
+            caller.h2.reset_stream(stream, 8)
+            caller.pump()
+            if caller.gone or caller.goaway:
+                break
+        self.assertTrue(caller.goaway or caller.gone)
+
+    def test_header_list(self) -> None:
+        """Header fields without end are no request."""
+        caller = self.caller()
+        more = tuple((b"x-%d" % n, b"y" * 900) for n in range(60))
+        stream = caller.begin(more=more)
+        self.assertIsNone(caller.said(stream))
+        self.assertTrue(caller.gone or caller.closed.get(stream))
+
+    def test_reads_nothing(self) -> None:
+        """From who reads no answers, nothing is read; in the end it is cut off."""
+        caller = self.caller()
+        caller.server.pauseProducing()
+        self.assertEqual(caller.transport.producerState, "paused")
+        self.reactor.advance(29)
+        self.assertFalse(caller.gone)
+        self.reactor.advance(2)
+        self.assertTrue(caller.gone)
+
+    def test_reads_again(self) -> None:
+        """Who reads again is answered."""
+        caller = self.caller()
+        caller.server.pauseProducing()
+        stream = caller.begin()
+        self.reactor.advance(0.02)
+        self.assertIsNone(caller.said(stream))
+        caller.server.resumeProducing()
+        self.assertEqual(caller.said(stream).status, 200)
+
+    def test_connections(self) -> None:
+        """There are only so many connections; who has done nothing for the longest has to go."""
+        callers = []
+        for _ in range(5):
+            callers.append(self.caller())
+            self.reactor.advance(0.5)
+        self.caller()
+        self.assertEqual([each.gone for each in callers], [True, False, False, False, False])
+
+
+class StopTests(AppleCase):
+    """How it ends."""
+
+    mode = "relay"
+
+    def test_stop(self) -> None:
+        """What is under way is answered, nothing new is taken, and then the connection is closed."""
+        caller, idle = self.caller(), self.caller()
+        stream = caller.begin()
+        self.reactor.advance(0.02)
+        stopped = self.face.stop()
+        caller.pump(), idle.pump()
+        self.assertTrue(caller.goaway and idle.goaway and idle.gone)
+        self.assertFalse(caller.gone)
+        idle.server.connectionLost()
+        [leased] = self.world.lease()
+        self.world.settle(leased, State.ACCEPTED, 200)
+        self.assertEqual(caller.said(stream).status, 200)
+        self.assertTrue(caller.gone)
+        self.assertNoResult(stopped)
+        caller.server.connectionLost()
+        self.successResultOf(stopped)
+        self.assertTrue(self.caller().gone)
+
+    def test_grace(self) -> None:
+        """Who does not finish in time is cut off."""
+        caller = self.caller()
+        caller.begin()
+        self.reactor.advance(0.02)
+        stopped = self.face.stop(3.0)
+        self.reactor.advance(2.9)
+        self.assertFalse(caller.gone)
+        self.reactor.advance(0.2)
+        self.assertTrue(caller.gone)
+        caller.server.connectionLost()
+        self.successResultOf(stopped)
+
+
+class ClientTests(AppleCase):
+    """Our own client, over TLS."""
+
+    mode = "relay"
+
+    def setUp(self) -> None:
+        """Listen."""
+        super().setUp()
+        self.reactor.servers[PORT] = self.face.factory(self.world.server_certificate)
+
+    def client(self, credential: Certificate | ProviderToken, topic: str) -> APNSClient:
+        """Make one."""
+        gateway = Gateway.http2(HOST, PORT, trust_root=self.world.authority.ca_pem)
+        client = APNSClient(self.reactor, credential, gateway, topic=topic)
+        self.addCleanup(lambda: self.world.result(client.close()))
+        return client
+
+    def send(self, client: APNSClient, app: str) -> Any:
+        """Send to two devices, of which the first is gone."""
+        sending: Deferred[Any] = client.send(Notification(alert="Hello"), [ANN, BOB])
+        for _ in range(30):
+            self.reactor.advance(0.01)
+            for leased in self.world.lease(app):  # with a provider token, the second comes after the first
+                if leased.token.hex() == ANN:
+                    self.world.settle(leased, State.REJECTED, 410, "Unregistered", 1_699_999_000.0)
+                else:
+                    self.world.settle(leased, State.ACCEPTED, 200)
+        return self.world.result(sending)
+
+    def test_certificate(self) -> None:
+        """It is known by the app's own certificate."""
+        batch = self.send(self.client(self.world.certificate, TOPIC), "chess")
+        self.assertEqual((batch.accepted, [each.reason for each in batch.failed.values()]), (1, ["Unregistered"]))
+        self.assertEqual([token for token, _ in batch.dead_tokens], [ANN])
+
+    def test_caller(self) -> None:
+        """Another certificate is known when the operator says so, even one that expired."""
+        other = self.world.authority.client_pem("com.example.anything", expired=True)
+        from datetime import datetime, timedelta, timezone
+
+        certificate = Certificate.from_pem(other, now=datetime.now(timezone.utc) - timedelta(days=10))
+        self.world.add("chess", self.world.certificate, callers=frozenset({certificate.fingerprint}))
+        self.assertEqual(self.send(self.client(certificate, TOPIC), "chess").accepted, 1)
+
+    def test_unknown_certificate(self) -> None:
+        """One that nobody knows is refused in the handshake, and nothing is stored."""
+        unknown = Certificate.from_pem(self.world.authority.client_pem(TOPIC))
+        batch = self.world.result(self.client(unknown, TOPIC).send(Notification(alert="Hello"), [ANN]))
+        self.assertEqual((batch.accepted, len(batch.unsent)), (0, 1))
+        self.assertEqual(self.world.lease(), [])
+
+    def test_provider_token(self) -> None:
+        """It is known by its provider token."""
+        batch = self.send(self.client(self.world.provider_token, "com.example.news"), "news")
+        self.assertEqual((batch.accepted, len(batch.failed)), (1, 1))
+
+    def test_certificate_removed(self) -> None:
+        """When the certificate is no longer the app's, connections that it made are of no use."""
+        client = self.client(self.world.certificate, TOPIC)
+        self.send(client, "chess")
+        self.world.add("chess", Certificate.from_pem(self.world.authority.client_pem(TOPIC)))
+        batch = self.world.result(client.send(Notification(alert="Hello"), [BOB]))
+        self.assertEqual(batch.accepted, 0)
+        self.assertEqual(self.world.lease(), [])
+
+    def test_handshake(self) -> None:
+        """Who does not go on with the handshake is cut off."""
+        transport = StringTransport()
+        transport.abortConnection = transport.loseConnection
+        server = self.face.factory(self.world.server_certificate).buildProtocol(None)
+        server.makeConnection(transport)
+        self.reactor.advance(29)
+        self.assertFalse(transport.disconnecting)
+        self.reactor.advance(2)
+        self.assertTrue(transport.disconnecting)

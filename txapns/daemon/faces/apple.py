@@ -1,0 +1,575 @@
+"""
+The face of Apple's provider API: HTTP/2, ``POST /3/device/<token>``, so that a client made for Apple's servers is
+pointed here and knows no difference.
+
+::
+
+    :path          /3/device/<token>           :status  410
+    authorization  bearer <key or JWT>         apns-id  8a6f…
+    apns-topic     com.example.chess
+                                               {"reason": "Unregistered", "timestamp": 1700000000000}
+    {"aps": {"alert": "Hello"}}
+
+The caller is known by a client certificate, or by its own provider token, or by a key of the gateway in the provider
+token's place (see :mod:`~txapns.daemon.faces.callers`). The topic says which app is meant.
+
+In *relay* mode the answer is Apple's own. Where Apple has not answered in time, it is 503 ServiceUnavailable; the
+notification stays in the queue all the same, so a client that then sends it again makes a second one. In *queue* mode
+the answer is 200 as soon as the notification is on the disk, and 410 for tokens of which Apple has said before that
+they are dead. Whether the app has been registered again on the device since then, nobody here can know: the timestamp
+of the answer is for that, as with Apple.
+
+What can be refused before a notification is accepted is refused in Apple's words. That is what cannot be sent on, and
+nothing else: a topic that does not exist, or a priority of 7, is for Apple to refuse.
+
+A connection without a client certificate may ask one thing at a time until it has shown who it is, and not many times.
+Octets are given back to the peer's window when the notification is stored, so that one connection makes us hold 64 KiB
+at the most.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from binascii import unhexlify
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txapns.credentials import Certificate
+from txapns.daemon.config import AppleSection
+from txapns.daemon.errors import GatewayRefusal, NotAuthenticated, QueueFull, TooLarge, Unavailable, UnknownApp
+from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
+from txapns.daemon.faces.http import LINGER, Bounds
+from txapns.daemon.faces.peers import GRACE, Peer, Peers, ServerTLS
+from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
+from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
+from txapns.daemon.values import DeadToken, Draft, Outcome, State
+from txapns.errors import WireError
+from txapns.wire.requests import Request, RequestReceiver
+
+__all__ = ["CONCURRENCY", "MAX_BODY", "Apple"]
+
+#: How many requests may be under way on a connection.
+CONCURRENCY = 1_000
+#: The longest body that is read. What is longer than Apple's 4,096, and not than this, Apple refuses.
+MAX_BODY = 16_384
+
+_PATH = "/3/device/"
+_KEY = "txapns_"  # how a key of the gateway begins
+_PATIENCE = 5  # seconds until a caller may ask again whom Apple has not answered in time
+_STRANGERS = 20  # how often in a row one may ask without saying who it is
+_NUMBER = re.compile(r"-?[0-9]{1,18}")
+_UNFIT = re.compile(r"[\x00-\x1f\x7f]|\A | \Z")
+
+# The header fields of a notification, with Apple's word for one that cannot be.
+_FIELDS = {
+    "apns-topic": "BadTopic",
+    "apns-push-type": "InvalidPushType",
+    "apns-priority": "BadPriority",
+    "apns-expiration": "BadExpirationDate",
+    "apns-collapse-id": "BadCollapseId",
+}
+_NUMBERS = ("apns-priority", "apns-expiration")
+
+_log = Logger()
+
+
+@attrs.frozen
+class _Verdict:
+    """
+    An answer.
+
+    :ivar status: the HTTP status.
+    :ivar reason: Apple's word.
+    :ivar timestamp: with 410, since when the token is dead, in UNIX seconds.
+    :ivar retry_after: after how many seconds to ask again.
+    """
+
+    status: int
+    reason: str = ""
+    timestamp: float | None = None
+    retry_after: float | None = None
+
+    def body(self) -> bytes:
+        """The answer's body."""
+        if not self.reason:
+            return b""
+        content: dict[str, object] = {"reason": self.reason}
+        if self.timestamp is not None:
+            content["timestamp"] = int(self.timestamp * 1_000)
+        return json.dumps(content).encode()
+
+    def fields(self) -> list[tuple[bytes, bytes]]:
+        """The answer's header fields but for ``apns-id``, in order."""
+        fields = [(b":status", b"%d" % self.status)]
+        if self.reason:
+            fields.append((b"content-type", b"application/json"))
+        if self.retry_after is not None:
+            fields.append((b"retry-after", b"%d" % max(1, round(self.retry_after))))
+        return fields
+
+
+_WELL = _Verdict(200)
+_LATE = _Verdict(503, "ServiceUnavailable", retry_after=_PATIENCE)
+_SLOW = _Verdict(400, "IdleTimeout")
+_BROKEN = _Verdict(500, "InternalServerError")
+
+
+class _Refused(Exception):
+    """A request is refused before it is accepted."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.verdict = _Verdict(status, reason)
+
+
+class _Stranger(_Refused):
+    """A request is refused because of whom it is from."""
+
+
+@attrs.frozen
+class _Submission:
+    """
+    A request that can be accepted.
+
+    :ivar request: the request.
+    :ivar apns_id: the notification's id.
+    :ivar app: the name of the app.
+    :ivar draft: the notification.
+    """
+
+    request: Request
+    apns_id: str
+    app: str
+    draft: Draft
+
+
+@attrs.frozen
+class _Shown:
+    """
+    A provider token that was verified on a connection.
+
+    :ivar token: it.
+    :ivar revision: which apps there were then.
+    :ivar issued: when it was signed.
+    :ivar apps: the names of the apps it is for.
+    """
+
+    token: str = attrs.field(repr=False)
+    revision: int
+    issued: float
+    apps: frozenset[str]
+
+
+class Apple:
+    """
+    The face.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param intake: where notifications go.
+    :param apps: the apps.
+    :param keys: who may call.
+    :param feedback: knows which tokens are dead.
+    :param options: its section of the configuration.
+    :param bounds: what a caller may have.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        intake: IIntake,
+        apps: IApps,
+        keys: IKeys,
+        feedback: IFeedbackLog,
+        options: AppleSection,
+        bounds: Bounds,
+    ) -> None:
+        self.clock = clock
+        self.intake = intake
+        self.keys = keys
+        self.feedback = feedback
+        self.options = options
+        self.callers = Callers(apps)
+        self.peers = Peers(clock, lambda peers: _Connection(peers, self), bounds)
+
+    def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
+        """
+        Make a factory for an endpoint.
+
+        :param certificate: what it shows of itself; left out, it speaks HTTP/2 in plain text.
+        """
+        if certificate is None:
+            return self.peers
+        known = self._known if self.options.keys else lambda fingerprint: True
+        return self.peers.encrypted(ServerTLS(certificate, known, required=False, protocols=[b"h2"]))
+
+    def stop(self, grace: float = GRACE) -> Deferred[None]:
+        """
+        Take no more requests (GOAWAY), answer those that are under way, and close.
+
+        :param grace: how long that may take, in seconds.
+        :returns: a ``Deferred`` that fires when no connection is left.
+        """
+        return self.peers.stop(grace)
+
+    def _known(self, fingerprint: str) -> bool:
+        return bool(self.callers.by_certificate(fingerprint))
+
+
+class _Connection(Peer):
+    """
+    One connection.
+
+    :param peers: to which it belongs.
+    :param face: the face.
+    """
+
+    def __init__(self, peers: Peers, face: Apple) -> None:
+        super().__init__(peers)
+        self.requests: RequestReceiver
+        self._face = face
+        self._shown: _Shown | None = None
+        self._open = False
+        self._strangers = 0
+        self._under_way = 0
+        self._paused: float | None = None
+        self._unfinished: dict[int, float] = {}
+        self._unwanted: list[int] = []
+        self._closing = False
+        self._closed = False
+
+    # A Peer's.
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are requests to be answered."""
+        return self._under_way > 0
+
+    def begun(self) -> None:
+        """Announce the limit: a single stream, where the caller has yet to say who it is."""
+        self._open = self.fingerprint is not None or not self._face.options.keys
+        limit = CONCURRENCY if self._open else 1
+        self.requests = RequestReceiver(limit, max_body=MAX_BODY, window_updates=False, early=True)
+        self.transport.registerProducer(self, True)
+        self._write()
+
+    def gone(self, reason: Failure) -> None:
+        """Answers have nowhere to go. What is being stored will be."""
+
+    def check(self, now: float) -> None:
+        """End what takes too long."""
+        if self._paused is not None:
+            if now - self._paused >= self.peers.bounds.request:
+                self.cut()
+            return
+        self._check_streams(now)
+        if not self._under_way and now - self.active >= self._patience():
+            self.finish()
+        self._write()
+
+    def _check_streams(self, now: float) -> None:
+        # Those that were answered before they were whole have had a moment to read it. There is no need to send the
+        # rest (RFC 9113, section 8.1).
+        for stream in self._unwanted:
+            self.requests.reset(stream, 0)
+        self._unwanted.clear()
+        self._unfinished = {stream: self._unfinished.get(stream, now) for stream in self.requests.unfinished}
+        for stream, since in self._unfinished.items():
+            if now - since >= self.peers.bounds.request:
+                self.requests.respond(stream, _SLOW.fields(), _SLOW.body())
+                self._unwanted.append(stream)
+
+    def _patience(self) -> float:
+        """For how long nothing need happen."""
+        if self._closing:
+            return LINGER
+        return self._face.options.idle if self._open else self.peers.bounds.idle
+
+    def finish(self) -> None:
+        """Take no new requests, and close when the last is answered."""
+        if self._closing:
+            if not self._under_way:
+                self.cut()  # the peer was told to go
+            return
+        self._closing = True
+        self.active = self.peers.clock.seconds()
+        self.requests.goaway()
+        self._write()
+
+    # A protocol's, and a producer's.
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take what is whole."""
+        try:
+            requests = self.requests.receive(data)
+        except WireError:
+            self.cut()
+            return
+        if requests:
+            self.active = self.peers.clock.seconds()
+            self._take(requests)
+        self._write()
+
+    def pauseProducing(self) -> None:
+        """The peer does not read: what it makes us answer is not to pile up here, so nothing is read from it."""
+        self._paused = self.peers.clock.seconds()
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """It reads again."""
+        self._paused = None
+        self.transport.resumeProducing()
+        self._write()
+
+    def stopProducing(self) -> None:
+        """``connectionLost`` follows."""
+
+    def _write(self) -> None:
+        if self._paused is not None or self.lost:
+            return
+        data = self.requests.data_to_send()
+        if data:
+            self.transport.write(data)
+        if self.requests.closed and not self._closed:
+            self._closed = True
+            self.transport.unregisterProducer()  # or the transport would wait for it
+            self.transport.loseConnection()
+
+    # Requests.
+
+    def _take(self, requests: Sequence[Request]) -> None:
+        submissions: dict[str, list[_Submission]] = {}
+        for request in requests:
+            apns_id = _id_of(request)
+            try:
+                submission = self._judged(request, apns_id)
+            except _Refused as refused:
+                self._answer(request, apns_id, refused.verdict)
+                self._give_back(request)
+                if isinstance(refused, _Stranger) and self._too_strange():
+                    return
+            else:
+                submissions.setdefault(submission.app, []).append(submission)
+        for app, group in submissions.items():
+            self._under_way += len(group)
+            if self._face.options.mode == "queue":
+                tokens = [token for each in group for token in each.draft.tokens]
+                looked = self._face.feedback.known(app, tokens)
+                looked.addErrback(_nobody_known).addCallback(self._store, group).addErrback(_failed)
+            else:
+                self._store({}, group)
+
+    def _too_strange(self) -> bool:
+        self._strangers += 1
+        if self._strangers == _STRANGERS:
+            self.finish()
+        return self._strangers >= _STRANGERS
+
+    def _store(self, dead: Mapping[bytes, DeadToken], group: Sequence[_Submission]) -> None:
+        for each in group:
+            known = dead.get(each.draft.tokens[0])
+            if known is not None:
+                self._give_back(each.request)
+                self._done(_Verdict(410, known.reason, known.timestamp), each)
+                continue
+            stored: Deferred[Any] = self._face.intake.accept(each.app, [each.draft])
+            stored.addBoth(self._passed_on, each.request)
+            stored.addCallback(self._stored).addErrback(_refused)
+            stored.addCallback(self._done, each).addErrback(_failed)
+        self._write()
+
+    def _passed_on(self, result: Any, request: Request) -> Any:
+        """The octets are no longer here, whatever came of them."""
+        self._give_back(request)
+        return result
+
+    def _give_back(self, request: Request) -> None:
+        self.requests.acknowledge(request.stream, len(request.body))
+
+    def _stored(self, apns_ids: list[list[str]]) -> _Verdict | Deferred[_Verdict]:
+        if self._face.options.mode == "queue" or self.lost:
+            return _WELL
+        self._write()
+        [[apns_id]] = apns_ids
+        return self._face.intake.wait([apns_id], self._face.options.wait).addCallback(
+            lambda found: _verdict(found[apns_id]) if apns_id in found else _LATE
+        )
+
+    def _done(self, verdict: _Verdict, submission: _Submission) -> None:
+        self._under_way -= 1
+        self.active = self.peers.clock.seconds()
+        if not self.lost:
+            self._answer(submission.request, submission.apns_id, verdict)
+            self._write()
+
+    def _answer(self, request: Request, apns_id: str, verdict: _Verdict) -> None:
+        fields = verdict.fields()
+        fields.insert(1, (b"apns-id", apns_id.encode()))
+        self.requests.respond(request.stream, fields, verdict.body())
+        if len(request.body) > MAX_BODY:
+            self._unwanted.append(request.stream)
+
+    # What is looked at before a request is accepted, in Apple's order.
+
+    def _judged(self, request: Request, apns_id: str) -> _Submission:
+        fields = _form(request)
+        if fields[":method"] != "POST":
+            raise _Refused(405, "MethodNotAllowed")
+        path = fields[":path"]
+        if not path.startswith(_PATH):
+            raise _Refused(404, "BadPath")
+        app = self._app(fields, self._caller(fields.get("authorization", "")))
+        headers = {name: _fit(name, fields[name]) for name in _FIELDS if name in fields}
+        token = _token(path.removeprefix(_PATH))
+        if not request.body:
+            raise _Refused(400, "PayloadEmpty")
+        if len(request.body) > MAX_BODY:
+            raise _Refused(413, "PayloadTooLarge")
+        return _Submission(request, apns_id, app, Draft(request.body, headers, [token], [apns_id]))
+
+    def _caller(self, authorization: str) -> frozenset[str] | None:
+        """Find out for which apps the caller may send; ``None`` for all."""
+        if not self._face.options.keys:
+            return None
+        if self.fingerprint is not None:
+            apps = self._face.callers.by_certificate(self.fingerprint)
+            if not apps:
+                raise _Stranger(403, "BadCertificate")  # it was good when the connection was made
+            return apps
+        scheme, _, shown = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not shown:
+            raise _Stranger(403, "MissingProviderToken")
+        names = self._by_key(shown) if shown.startswith(_KEY) else self._by_token(shown)
+        self._strangers = 0
+        if not self._open:
+            self._open = True
+            self.requests.limit(CONCURRENCY)
+        return names
+
+    def _by_key(self, key: str) -> frozenset[str] | None:
+        try:
+            return self._face.keys.check(key).send
+        except NotAuthenticated:
+            raise _Stranger(403, "InvalidProviderToken") from None
+
+    def _by_token(self, token: str) -> frozenset[str]:
+        shown, revision = self._shown, self._face.callers.revision
+        if shown is None or shown.token != token or shown.revision != revision:
+            claim = self._face.callers.by_token(token)
+            if claim is None:
+                raise _Stranger(403, "InvalidProviderToken")
+            self._shown = shown = _Shown(token, revision, claim.issued, claim.apps)
+        now = self.peers.clock.seconds()
+        if shown.issued < now - TOKEN_LIFE:
+            raise _Stranger(403, "ExpiredProviderToken")
+        if shown.issued > now + LEEWAY:
+            raise _Stranger(403, "InvalidProviderToken")
+        return shown.apps
+
+    def _app(self, fields: Mapping[str, str], names: frozenset[str] | None) -> str:
+        topic = fields.get("apns-topic")
+        host = fields.get(":authority", "")
+        found = self._face.callers.for_topic(topic, names, sandbox="sandbox" in host or "development" in host)
+        if len(found) == 1:
+            return found[0]
+        if topic is None and found:
+            raise _Refused(400, "MissingTopic")
+        # Of two apps with one topic neither can be meant; of none, it is the same answer whether or not it exists.
+        raise _Refused(400, "BadTopic") if found else _Refused(403, "TopicDisallowed")
+
+
+def _form(request: Request) -> dict[str, str]:
+    fields: dict[str, str] = {}
+    for name, value in request.headers:
+        text = name.decode("latin-1")
+        if text in fields and text != "cookie":
+            raise _Refused(400, "DuplicateHeaders")
+        try:
+            fields[text] = value.decode()
+        except UnicodeDecodeError:
+            if text in _FIELDS:
+                raise _Refused(400, _FIELDS[text]) from None
+    if "apns-id" in fields and not _is_uuid(fields["apns-id"]):
+        raise _Refused(400, "BadMessageId")
+    fields.setdefault(":path", "")
+    return fields
+
+
+def _id_of(request: Request) -> str:
+    """Take the caller's id for the notification, or make one where it has none that can be one."""
+    given = next((value for name, value in request.headers if name == b"apns-id"), b"").decode("latin-1")
+    return given.lower() if _is_uuid(given) else str(uuid.uuid4())
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text.lower()
+    except ValueError:
+        return False
+
+
+def _fit(name: str, value: str) -> str:
+    if len(value) > MAX_HEADER or _UNFIT.search(value) or (name in _NUMBERS and not _NUMBER.fullmatch(value)):
+        raise _Refused(400, _FIELDS[name])
+    return value
+
+
+def _token(text: str) -> bytes:
+    if not text:
+        raise _Refused(400, "MissingDeviceToken")
+    try:
+        token = unhexlify(text)
+    except ValueError:
+        token = b""
+    if not 0 < len(token) <= MAX_TOKEN:
+        raise _Refused(400, "BadDeviceToken")
+    return token
+
+
+# What the answer is.
+
+
+def _nobody_known(reason: Failure) -> Mapping[bytes, DeadToken]:
+    """That it cannot be looked up who is dead is no reason to refuse the living."""
+    reason.trap(GatewayRefusal)
+    return {}
+
+
+def _refused(reason: Failure) -> _Verdict:
+    refusal = reason.value
+    if isinstance(refusal, QueueFull):
+        return _Verdict(429, "TooManyRequests", retry_after=refusal.retry_after)
+    if isinstance(refusal, Unavailable):
+        return _Verdict(503, "ServiceUnavailable", retry_after=refusal.retry_after)
+    if isinstance(refusal, TooLarge):
+        return _Verdict(413, "PayloadTooLarge")
+    if isinstance(refusal, UnknownApp):
+        return _Verdict(403, "TopicDisallowed")  # it was there a moment ago
+    if isinstance(refusal, GatewayRefusal):
+        return _Verdict(400, "PayloadEmpty")  # all else has been looked at: it is no JSON object
+    _log.failure("A request could not be answered", reason)
+    return _BROKEN
+
+
+def _failed(reason: Failure) -> None:
+    _log.failure("A request could not be answered", reason)
+
+
+def _verdict(outcome: Outcome) -> _Verdict:
+    """Give Apple's answer; where there was none, the nearest of those that Apple has."""
+    if outcome.state is State.ACCEPTED:
+        return _WELL
+    if outcome.status >= 400 and outcome.reason:
+        return _Verdict(outcome.status, outcome.reason, outcome.timestamp)
+    if outcome.state is State.EXPIRED:
+        return _Verdict(400, "BadExpirationDate")
+    if outcome.state is State.REJECTED:
+        return _Verdict(400, "PayloadEmpty")  # it could not be sent at all
+    return _LATE

@@ -1,0 +1,388 @@
+"""
+The face of pyapns: XML-RPC over HTTP/1.1, ``POST /``, with the three calls of pyapns 0.4.
+
+::
+
+    provision(app, certificate, environment, timeout=15)    add the app, or give it another certificate
+    notify(app, token, dictionary)                          accept a notification
+    notify(app, [token, …], [dictionary, …])                accept several: all, or none
+    feedback(app)                                           [[time, token], …], each once
+
+``notify`` answers when the notifications are on the disk, ``provision`` when the app is, so it survives a restart;
+where pyapns ignored a second certificate, this takes it. The certificate comes as the text of a PEM with its key; the
+name of a file on this machine instead is refused, unless the configuration allows it. Times are in UTC.
+
+Faults have pyapns' numbers: 404 where the app is not provisioned, which makes its client do that and try again; 401 for
+an environment that there is not; 500 where something cannot be done now; 8002 for all else that is wrong with a call;
+8001 for a call that there is not. New is 403: the key does not allow it. Who may call is told by HTTP's Basic
+authentication, with a key of the gateway as the password. For a new app the key has to allow ``manage``; the names of
+its apps do for calling ``provision`` with the certificate that the app has already.
+
+What comes is XML of strangers: a document type is refused, and with it all that expands or refers to elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import inspect
+import re
+import xmlrpc.client
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timezone
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Protocol
+from xml.parsers import expat
+
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txapns import payload as payloads
+from txapns.daemon.apps import AppSettings
+from txapns.daemon.config import PyapnsSection
+from txapns.daemon.errors import (
+    ConfigurationError,
+    DaemonError,
+    GatewayRefusal,
+    NotAllowed,
+    NotAuthenticated,
+    QueueFull,
+    Unavailable,
+    UnknownApp,
+)
+from txapns.daemon.faces.callers import default_headers
+from txapns.daemon.faces.http import Answer, IApplication, Request
+from txapns.daemon.faces.native import ANYBODY
+from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
+from txapns.daemon.material import Material
+from txapns.daemon.secrets import read_private
+from txapns.daemon.values import App, DeadToken, Draft
+from txapns.errors import APNSError, CredentialError, InvalidPayload
+
+__all__ = ["LIMIT", "READER", "Provisioning", "Pyapns"]
+
+#: As whom ``feedback`` reads the feedback log.
+READER = "pyapns"
+#: How many dead tokens one call of it lists; the next call lists more.
+LIMIT = 10_000
+
+_ENVIRONMENTS = ("sandbox", "production")
+_NO_SUCH_CALL, _WRONG = 8001, 8002  # as Twisted's XML-RPC server numbers them, which pyapns was made with
+_TEXT = b"text/xml; charset=utf-8"
+_BASIC = re.compile(rb"(?i:basic) +([A-Za-z0-9+/=]+) *")
+_UNSEEN = re.compile(r"\s+")
+
+_log = Logger()
+
+
+class Provisioning(Protocol):
+    """Where apps can be added: :class:`~txapns.daemon.apps.Apps`."""
+
+    def get(self, name: str) -> App:
+        """See :meth:`IApps.get`."""
+
+    def names(self) -> list[str]:
+        """See :meth:`IApps.names`."""
+
+    def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[None]:
+        """Add an app, or replace one."""
+
+    def rotate(self, name: str, material: Material) -> Deferred[None]:
+        """Give an app another credential."""
+
+
+@implementer(IApplication)
+class Pyapns:
+    """
+    Answers requests of the pyapns face.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param intake: where notifications go.
+    :param apps: the apps.
+    :param keys: who may call; ``None`` where anybody may.
+    :param feedback: the dead tokens.
+    :param options: its section of the configuration.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        intake: IIntake,
+        apps: Provisioning,
+        keys: IKeys | None,
+        feedback: IFeedbackLog,
+        options: PyapnsSection,
+    ) -> None:
+        self._clock = clock
+        self._intake = intake
+        self._apps = apps
+        self._keys = keys
+        self._feedback = feedback
+        self._options = options
+        self._reading: dict[str, DeferredLock] = {}
+        self._calls: Mapping[str, Callable[..., Any]] = {
+            "provision": self._provision,
+            "notify": self._notify,
+            "feedback": self._list,
+        }
+
+    # IApplication
+
+    def begun(self, request: Request) -> Answer | None:
+        """Find out who calls."""
+        if self._keys is None:
+            request.context = ANYBODY
+            return None
+        try:
+            request.context = self._keys.check(_password(request))
+        except NotAuthenticated as refusal:
+            return Answer(401, str(refusal).encode(), [(b"WWW-Authenticate", b'Basic realm="txapns"')], b"text/plain")
+        return None
+
+    def received(self, request: Request) -> Answer | Deferred[Answer]:
+        """Make the call."""
+        if request.path not in (b"/", b"/RPC2"):  # where the clients of most languages look first
+            return self.fault(404, "XML-RPC is at /")
+        if request.method != b"POST":
+            return Answer(405, b"XML-RPC is asked by POST\n", [(b"Allow", b"POST")], b"text/plain")
+        try:
+            name, arguments = _call_of(request.body)
+        except xmlrpc.client.Fault as fault:
+            return _answer(fault)
+        call = self._calls.get(name)
+        if call is None:
+            return _answer(xmlrpc.client.Fault(_NO_SUCH_CALL, "there is no such call"))
+        try:
+            inspect.signature(call).bind(request, *arguments)
+        except TypeError:
+            return _answer(_wrong("the call takes other arguments"))
+        return maybeDeferred(call, request, *arguments).addErrback(_fault).addCallback(_answer)
+
+    def fault(self, status: int, message: str) -> Answer:
+        """See :meth:`IApplication.fault`."""
+        return Answer(status, f"{message}\n".encode(), kind=b"text/plain")
+
+    # The calls
+
+    def _provision(
+        self, request: Request, app_id: str, certificate: str, environment: str, timeout: int = 15
+    ) -> Deferred[None] | None:
+        _check_texts(app_id, certificate)
+        if environment not in _ENVIRONMENTS:
+            raise xmlrpc.client.Fault(401, "the environment is sandbox or production")
+        caller = request.context
+        if not (caller.manage or caller.may_send(app_id)):
+            raise NotAllowed("the key is not for this app")
+        material = self._material(certificate)
+        known = self._known(app_id)
+        change = self._change(app_id, environment, material, known)
+        if change is None:
+            return None
+        if not (caller.manage or caller is ANYBODY):
+            raise NotAllowed("a new app, or another certificate, takes a key that allows manage")
+        if known is not None and known.source == "file":
+            raise NotAllowed("the app is in the configuration, and can only be changed there")
+        return change()
+
+    def _material(self, certificate: str) -> Material:
+        data = certificate.encode()
+        if "BEGIN CERTIFICATE" not in certificate:
+            if not self._options.allow_paths:
+                raise _wrong("send the text of the certificate: names of files are not allowed here")
+            data = read_private(Path(certificate))
+        return Material.from_certificate(data, None, datetime.fromtimestamp(self._clock.seconds(), timezone.utc))
+
+    def _known(self, app_id: str) -> App | None:
+        try:
+            return self._apps.get(app_id)
+        except GatewayRefusal:
+            return None  # there is none, or none that can be used: it is made anew
+
+    def _change(
+        self, app_id: str, environment: str, material: Material, known: App | None
+    ) -> Callable[[], Deferred[None]] | None:
+        """Find out what has to be done; ``None`` for nothing."""
+        if known is None or known.gateway.host in _others(environment):
+            return lambda: self._apps.put(app_id, _settings(environment, known), material)
+        # One that has a gateway of its own keeps it, as it keeps all else that the operator gave it.
+        now = datetime.fromtimestamp(self._clock.seconds(), timezone.utc)
+        if known.credential == material.credential(now):
+            return None
+        return lambda: self._apps.rotate(app_id, material)
+
+    def _notify(self, request: Request, app_id: str, tokens: object, notifications: object) -> Deferred[None]:
+        _check_texts(app_id)
+        if not request.context.may_send(app_id):
+            raise NotAllowed("the key is not for sending to this app")
+        app = self._apps.get(app_id)
+        drafts = _drafts(_pairs(tokens, notifications), default_headers(app))
+        if not drafts:
+            return maybeDeferred(lambda: None)
+        return self._intake.accept(app_id, drafts).addCallback(lambda _: None)
+
+    def _list(self, request: Request, app_id: str) -> Deferred[list[Any]]:
+        _check_texts(app_id)
+        if not request.context.may_read(app_id):
+            raise NotAllowed("the key is not for reading the dead tokens of this app")
+        self._apps.get(app_id)
+        # One reader after the other, or two would be told of the same tokens.
+        lock = self._reading.setdefault(app_id, DeferredLock())
+        answered = request.notifyFinish()
+        return lock.acquire().addCallback(lambda _: self._read(app_id, lock, answered))
+
+    def _read(self, app_id: str, lock: DeferredLock, answered: Deferred[Any]) -> Deferred[list[Any]]:
+        read = self._feedback.take(app_id, READER, LIMIT)
+
+        def listed(dead: Sequence[DeadToken]) -> list[Any]:
+            if dead:
+                answered.addCallback(lambda _: self._feedback.confirm(app_id, READER, dead[-1].cursor))
+            answered.addErrback(_listed_again, app_id).addBoth(lambda _: lock.release())
+            return [[_time(each.timestamp), each.token.hex()] for each in dead]
+
+        def failed(reason: Failure) -> Failure:
+            answered.addErrback(lambda _: None)
+            lock.release()
+            return reason
+
+        return read.addCallbacks(listed, failed)
+
+
+def _password(request: Request) -> str:
+    match = _BASIC.fullmatch(request.single(b"Authorization") or b"")
+    try:
+        shown = base64.b64decode(match[1], validate=True) if match else b""
+    except binascii.Error:
+        shown = b""
+    return shown.partition(b":")[2].decode("latin-1")
+
+
+def _wrong(message: str) -> xmlrpc.client.Fault:
+    return xmlrpc.client.Fault(_WRONG, message)
+
+
+def _check_texts(*texts: object) -> None:
+    if not all(isinstance(text, str) for text in texts):
+        raise _wrong("the app and the certificate are texts")
+
+
+def _settings(environment: str, known: App | None) -> AppSettings:
+    if known is None:
+        return AppSettings(gateway=environment)
+    return AppSettings(
+        gateway=environment, topic=known.topic, push_type=known.push_type, callers=tuple(sorted(known.callers))
+    )
+
+
+def _others(environment: str) -> tuple[str, ...]:
+    """Name the hosts of Apple's other environment."""
+    hosts = {"sandbox": "api.sandbox.push.apple.com", "production": "api.push.apple.com"}
+    return tuple(host for name, host in hosts.items() if name != environment)
+
+
+def _pairs(tokens: object, notifications: object) -> list[tuple[object, object]]:
+    if isinstance(tokens, str) and isinstance(notifications, dict):
+        return [(tokens, notifications)]
+    if not isinstance(tokens, list) or not isinstance(notifications, list):
+        raise _wrong("there has to be a token and a dictionary, or a list of tokens and a list of dictionaries")
+    if len(tokens) != len(notifications):
+        raise _wrong(f"there are {len(tokens)} tokens and {len(notifications)} dictionaries")
+    return list(zip(tokens, notifications, strict=True))
+
+
+def _drafts(pairs: Sequence[tuple[object, object]], headers: Mapping[str, str]) -> list[Draft]:
+    """Put equal ones that follow each other together."""
+    encoded = [(_payload(notification, n), _token(token, n)) for n, (token, notification) in enumerate(pairs)]
+    return [
+        Draft(payload, headers, [token for _, token in equal])
+        for payload, equal in groupby(encoded, lambda each: each[0])
+    ]
+
+
+def _token(text: object, position: int) -> bytes:
+    try:
+        token = bytes.fromhex(_UNSEEN.sub("", text)) if isinstance(text, str) else b""
+    except ValueError:
+        token = b""
+    if not token:
+        raise _wrong(f"token {position} is not hexadecimal")
+    return token
+
+
+def _payload(notification: object, position: int) -> bytes:
+    if not isinstance(notification, dict):
+        raise _wrong(f"notification {position} is not a dictionary")
+    try:
+        return payloads.encode(notification)
+    except InvalidPayload as error:
+        raise _wrong(f"notification {position}: {error}") from None
+
+
+def _time(timestamp: float) -> xmlrpc.client.DateTime:
+    return xmlrpc.client.DateTime(datetime.fromtimestamp(timestamp, timezone.utc).replace(tzinfo=None))
+
+
+# XML-RPC
+
+
+def _call_of(body: bytes) -> tuple[str, tuple[Any, ...]]:
+    """Read a call: its name and its arguments."""
+    target = xmlrpc.client.Unmarshaller()
+    parser = expat.ParserCreate()
+    parser.StartElementHandler = target.start
+    parser.EndElementHandler = target.end
+    parser.CharacterDataHandler = target.data
+    parser.StartDoctypeDeclHandler = _refuse_type
+    try:
+        parser.Parse(body, True)
+        arguments: Any = target.close()
+        name = target.getmethodname()
+    except xmlrpc.client.Fault:
+        raise
+    except Exception:
+        # What the standard library raises for what is no call is of many kinds, and the caller can only mend the call.
+        raise _wrong("this is no XML-RPC call") from None
+    if not isinstance(name, str) or not isinstance(arguments, tuple):
+        raise _wrong("this is no XML-RPC call")
+    return name, arguments
+
+
+def _refuse_type(*arguments: object) -> None:
+    raise _wrong("a call has no document type")
+
+
+def _answer(result: Any) -> Answer:
+    value = result if isinstance(result, xmlrpc.client.Fault) else (result,)
+    text = xmlrpc.client.dumps(value, methodresponse=True, allow_none=True)
+    return Answer(200, text.encode(), kind=_TEXT)
+
+
+_NUMBERS: Sequence[tuple[type[BaseException], int]] = (
+    (UnknownApp, 404),
+    (NotAllowed, 403),
+    (QueueFull, 500),
+    (Unavailable, 500),
+    (GatewayRefusal, _WRONG),
+    (CredentialError, _WRONG),
+    (ConfigurationError, _WRONG),
+    (DaemonError, 500),
+    (APNSError, _WRONG),
+)
+
+
+def _fault(reason: Failure) -> xmlrpc.client.Fault:
+    error = reason.value
+    if isinstance(error, xmlrpc.client.Fault):
+        return error
+    number = next((number for kind, number in _NUMBERS if isinstance(error, kind)), None)
+    if number is None:
+        _log.failure("a call could not be answered", reason)
+        return xmlrpc.client.Fault(500, "something went wrong in the gateway; its log says more")
+    return xmlrpc.client.Fault(number, str(error))
+
+
+def _listed_again(reason: Failure, app: str) -> None:
+    _log.info("dead tokens of {app} will be listed again: {reason}", app=app, reason=reason.getErrorMessage())
