@@ -1,4 +1,4 @@
-"""What the tests of the faces of old and foreign protocols have in common: a gateway in memory, without a dispatcher."""
+"""What the tests of the faces of foreign protocols have in common: a gateway in memory, without a dispatcher."""
 
 from __future__ import annotations
 

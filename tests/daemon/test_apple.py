@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Mapping
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -403,7 +404,7 @@ class CredentialTests(AppleCase):
         self.assertEqual(caller.ask(fields, key=None).brief, (403, "ExpiredProviderToken"))
 
     def test_forged(self) -> None:
-        """A token that names the right key and is signed with another is worth nothing; nor is one that is not signed."""
+        """A token that names the right key and is signed with another, or not at all, is worth nothing."""
         now = self.reactor.seconds()
         ours = self.world.provider_token
         forged = ProviderToken.from_p8(Authority().p8, ours.key_id, ours.team_id)
@@ -646,8 +647,6 @@ class ClientTests(AppleCase):
     def test_caller(self) -> None:
         """Another certificate is known when the operator says so, even one that expired."""
         other = self.world.authority.client_pem("com.example.anything", expired=True)
-        from datetime import datetime, timedelta, timezone
-
         certificate = Certificate.from_pem(other, now=datetime.now(timezone.utc) - timedelta(days=10))
         self.world.add("chess", self.world.certificate, callers=frozenset({certificate.fingerprint}))
         self.assertEqual(self.send(self.client(certificate, TOPIC), "chess").accepted, 1)

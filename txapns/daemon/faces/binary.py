@@ -40,7 +40,7 @@ from txapns.daemon.errors import GatewayRefusal
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
 from txapns.daemon.faces.http import Bounds
 from txapns.daemon.faces.peers import GRACE, Peer, Peers, ServerTLS
-from txapns.daemon.intake import MAX_PAYLOAD, MAX_TOKEN
+from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake
 from txapns.daemon.values import App, DeadToken, Draft
 from txapns.errors import InvalidPayload
@@ -320,7 +320,11 @@ class _Notifications(Peer):
 
 
 def _judged(notification: ReceivedNotification, app: App | None) -> int | None:
-    """Find what keeps a notification from being sent to Apple; ``None`` where nothing does."""
+    """
+    Find what keeps a notification from being sent to Apple; ``None`` where nothing does.
+
+    A payload cannot be too long, since its length has 16 bits.
+    """
     if not notification.token:
         return Status.MISSING_DEVICE_TOKEN
     if len(notification.token) > MAX_TOKEN:
@@ -329,8 +333,6 @@ def _judged(notification: ReceivedNotification, app: App | None) -> int | None:
         return Status.MISSING_TOPIC
     if not notification.payload:
         return Status.MISSING_PAYLOAD
-    if len(notification.payload) > MAX_PAYLOAD:
-        return Status.INVALID_PAYLOAD_SIZE
     try:
         payloads.decode(notification.payload)
     except InvalidPayload:
