@@ -194,7 +194,10 @@ class Pyapns:
             if not self._options.allow_paths:
                 raise _wrong("send the text of the certificate: names of files are not allowed here")
             data = read_private(Path(certificate))
-        return Material.from_certificate(data, None, datetime.fromtimestamp(self._clock.seconds(), timezone.utc))
+        return Material.from_certificate(data, None, self._now())
+
+    def _now(self) -> datetime:
+        return datetime.fromtimestamp(self._clock.seconds(), timezone.utc)
 
     def _known(self, app_id: str) -> App | None:
         try:
@@ -209,8 +212,7 @@ class Pyapns:
         if known is None or known.gateway.host in _others(environment):
             return lambda: self._apps.put(app_id, _settings(environment, known), material)
         # One that has a gateway of its own keeps it, as it keeps all else that the operator gave it.
-        now = datetime.fromtimestamp(self._clock.seconds(), timezone.utc)
-        if known.credential == material.credential(now):
+        if known.credential == material.credential(self._now()):
             return None
         return lambda: self._apps.rotate(app_id, material)
 
@@ -331,6 +333,7 @@ def _time(timestamp: float) -> xmlrpc.client.DateTime:
 def _call_of(body: bytes) -> tuple[str, tuple[Any, ...]]:
     """Read a call: its name and its arguments."""
     target = xmlrpc.client.Unmarshaller()
+    target.xml(None, None)  # what it is given is text already
     parser = expat.ParserCreate()
     parser.StartElementHandler = target.start
     parser.EndElementHandler = target.end
