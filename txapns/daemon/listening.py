@@ -5,7 +5,6 @@ Where the gateway listens: the endpoints of the configuration, with TLS where it
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 
 from OpenSSL import SSL, crypto
@@ -16,23 +15,19 @@ from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReact
 from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from txapns.daemon.config import TLSSection
+from txapns.credentials import Certificate
 from txapns.daemon.errors import ConfigurationError
-from txapns.daemon.material import server_certificate
 
 __all__ = ["Listener", "tls_options"]
 
 
-def tls_options(section: TLSSection, now: datetime, protocols: Sequence[bytes] = ()) -> CertificateOptions:
+def tls_options(shown: Certificate, protocols: Sequence[bytes] = ()) -> CertificateOptions:
     """
     Make what shows a listener's certificate. TLS 1.2 is the oldest version spoken.
 
-    :param section: names the certificate's files.
-    :param now: the time at which it must be valid.
+    :param shown: the certificate.
     :param protocols: the protocols that ALPN may agree upon, the preferred one first.
-    :raises APNSError: a file cannot be used; the message names it.
     """
-    shown = server_certificate(section, now)
     options = CertificateOptions(
         privateKey=crypto.PKey.from_cryptography_key(shown.private_key),
         certificate=crypto.X509.from_cryptography(shown.certificate),

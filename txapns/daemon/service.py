@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any, Protocol
+from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
@@ -20,17 +20,15 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns.daemon.apps import Apps
-from txapns.daemon.config import Configuration, ListenerSection, WebhookSection
+from txapns.daemon.config import Configuration, WebhookSection
 from txapns.daemon.database import Database
 from txapns.daemon.dispatcher import Dispatcher
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.faces.http import Bounds, HTTPServer, IApplication
-from txapns.daemon.faces.native import Native
 from txapns.daemon.feedback import SQLiteFeedbackLog
+from txapns.daemon.front import Collaborators, Front
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.keys import Keys
-from txapns.daemon.listening import Listener, tls_options
 from txapns.daemon.outcomes import Outcomes
 from txapns.daemon.secrets import Secrets, first_line, read_private
 from txapns.daemon.spool import SQLiteSpool
@@ -43,16 +41,6 @@ _log = Logger()
 
 #: How often what was settled long ago is forgotten, and how soon a next part of it, in seconds.
 PRUNE_EVERY, PRUNE_AGAIN = 60.0, 0.1
-
-
-class _Server(Protocol):
-    """What a face serves with."""
-
-    def drain(self) -> None:
-        """Refuse all that comes from now on."""
-
-    def close(self) -> Deferred[None]:
-        """Close all connections."""
 
 
 class GatewayService(Service):
@@ -101,8 +89,8 @@ class GatewayService(Service):
             noted=self._noted,
         )
         self.intake = Intake(self.apps, self.spool, Identifiers(clock.seconds), self.outcomes, self.dispatcher.wake)
-        self._servers: list[_Server] = []
-        self._listeners: list[Listener] = []
+        others = Collaborators(self.intake, self.spool, self.feedback, self.apps, self.keys, self.dispatcher.wake)
+        self._front = Front(reactor, configuration, others, datetime.now(timezone.utc))
         self._pruning: IDelayedCall | None = None
         self._starting: Deferred[None] | None = None
         self._undo: list[Callable[[], Awaitable[object]]] = []
@@ -137,35 +125,9 @@ class GatewayService(Service):
         for webhook in self.webhooks:
             webhook.start()
         self._prune()
-        self._make_faces()
-        for listener in self._listeners:
-            await listener.start()
-        addresses = {listener.key: listener.addresses for listener in self._listeners}
+        addresses = await self._front.start()
         _log.info("the gateway listens: {addresses}", addresses=addresses)
         self.ready.callback(addresses)
-
-    def _make_faces(self) -> None:
-        intake = self._configuration.intake
-        native = Native(
-            self.intake,
-            self.spool,
-            self.feedback,
-            self.apps,
-            self.keys if intake.native.keys else None,
-            intake.native.wait,
-            self.dispatcher.wake,
-        )
-        self._serve_http("intake.native", intake.native, native)
-
-    def _serve_http(self, key: str, section: ListenerSection, application: IApplication) -> None:
-        """Have an application answer HTTP at the endpoints of a section."""
-        limits = self._configuration.limits
-        bounds = Bounds(body=limits.body, clients=limits.clients, idle=limits.idle, request=limits.request)
-        server = HTTPServer(IReactorTime(self._reactor), application, bounds)
-        now = datetime.now(timezone.utc)
-        tls = None if section.tls is None else tls_options(section.tls, now, server.acceptableProtocols())
-        self._servers.append(server)
-        self._listeners.append(Listener(self._reactor, key, section.listen, server, tls))
 
     def _not_started(self, failure: Failure) -> None:
         failure.trap(Exception)
@@ -179,8 +141,7 @@ class GatewayService(Service):
         if self._starting is not None:
             await self._starting
         self.intake.stop()
-        for server in self._servers:
-            server.drain()
+        self._front.refuse()
         if self._pruning is not None:
             self._pruning.cancel()
             self._pruning = None
@@ -189,10 +150,7 @@ class GatewayService(Service):
         *inner, dispatcher = self._undo or [_nothing]
         await _done(dispatcher)
         self.outcomes.stop()
-        for listener in self._listeners:
-            await _done(listener.stop)
-        for server in self._servers:
-            await _done(server.close)
+        await _done(self._front.close)
         for undo in reversed(inner):
             await _done(undo)
         _log.info("the gateway has stopped")
