@@ -281,7 +281,7 @@ class EndTests(BinaryCase):
         """At the end each client is told which was the last; what is being stored is finished first."""
         done, busy, silent = self.send(framed(1)), self.connect(), self.connect()
         busy.send(framed(5, BOB))
-        stopped = self.face.stop()
+        stopped = self.face.close()
         self.assertEqual((done.value(), busy.value(), silent.disconnecting), (packet(10, 1), b"", True))
         busy.send(framed(6, EVE))
         self.reactor.advance(0.02)
@@ -435,7 +435,7 @@ class FeedbackTests(BinaryCase):
         """At the end what was not listed to its end will be listed again."""
         self.world.kill(ANN)
         wire = self.connect()
-        stopped = self.face.stop()
+        stopped = self.face.close()
         self.assertTrue(wire.aborted)
         self.close(wire, ConnectionLost)
         self.successResultOf(stopped)

@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, DeferredList, gatherResults
+from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 
 from txapns.credentials import Certificate
@@ -66,11 +66,8 @@ class Front:
         self._now = now
         limits = configuration.limits
         self._bounds = Bounds(body=limits.body, clients=limits.clients, idle=limits.idle, request=limits.request)
-        self._grace = limits.stop
         self._listeners: list[Listener] = []
-        self._servers: list[HTTPServer] = []
-        self._peers: list[Apple | Binary] = []
-        self._finishing: list[Deferred[None]] = []
+        self._servers: list[HTTPServer | Apple | Binary] = []
         self._make(configuration)
 
     def _make(self, configuration: Configuration) -> None:
@@ -89,13 +86,13 @@ class Front:
                 self._clock, others.intake, others.apps, others.keys, others.feedback, intake.apple, self._bounds
             )
             self._listen("intake.apple", intake.apple.listen, apple.factory(self._shown(intake.apple.tls)))
-            self._peers.append(apple)
+            self._servers.append(apple)
         if intake.binary is not None:
             binary = Binary(self._clock, others.intake, others.apps, others.feedback, intake.binary, self._bounds)
             shown = self._shown(intake.binary.tls)
             self._listen("intake.binary", intake.binary.listen, binary.factory(shown))
             self._listen("intake.binary.feedback", intake.binary.feedback, binary.feedback_factory(shown))
-            self._peers.append(binary)
+            self._servers.append(binary)
 
     def serve(self, key: str, section: ListenerSection, application: IApplication) -> None:
         """
@@ -132,10 +129,8 @@ class Front:
         """Tell who asks for something new to come again later. What was asked for before is still answered."""
         for server in self._servers:
             server.drain()
-        self._finishing = [peers.stop(self._grace) for peers in self._peers]
 
     async def close(self) -> None:
         """Listen no more, and close all connections."""
         await DeferredList([listener.stop() for listener in self._listeners], consumeErrors=True)
-        await DeferredList(self._finishing, consumeErrors=True)
         await gatherResults([server.close() for server in self._servers])

@@ -47,7 +47,7 @@ from txapns.daemon.config import AppleSection
 from txapns.daemon.errors import GatewayRefusal, NotAuthenticated, QueueFull, TooLarge, Unavailable, UnknownApp
 from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
 from txapns.daemon.faces.http import LINGER, Bounds
-from txapns.daemon.faces.peers import GRACE, Peer, Peers, ServerTLS
+from txapns.daemon.faces.peers import Peer, Peers, ServerTLS
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
 from txapns.daemon.values import DeadToken, Draft, Outcome, State
@@ -210,14 +210,18 @@ class Apple:
         known = self._known if self.options.keys else lambda fingerprint: True
         return self.peers.encrypted(ServerTLS(certificate, known, required=False, protocols=[b"h2"]))
 
-    def stop(self, grace: float = GRACE) -> Deferred[None]:
-        """
-        Take no more requests (GOAWAY), answer those that are under way, and close.
+    def drain(self) -> None:
+        """Take no more requests (GOAWAY); each connection answers those that are under way, and closes."""
+        self.peers.drain()
 
-        :param grace: how long that may take, in seconds.
-        :returns: a ``Deferred`` that fires when no connection is left.
+    def close(self, grace: float = LINGER) -> Deferred[None]:
         """
-        return self.peers.stop(grace)
+        Close all connections.
+
+        :param grace: how long what is under way may take, in seconds.
+        :returns: a ``Deferred`` that fires when none is left.
+        """
+        return self.peers.close(grace)
 
     def _known(self, fingerprint: str) -> bool:
         return bool(self.callers.by_certificate(fingerprint))
@@ -271,7 +275,10 @@ class _Connection(Peer):
             return
         self._check_streams(now)
         if not self._under_way and now - self.active >= self._patience():
-            self.finish()
+            if self._closing:
+                self.cut()  # the peer was told to go
+            else:
+                self.finish()
         self._write()
 
     def _check_streams(self, now: float) -> None:
@@ -295,8 +302,6 @@ class _Connection(Peer):
     def finish(self) -> None:
         """Take no new requests, and close when the last is answered."""
         if self._closing:
-            if not self._under_way:
-                self.cut()  # the peer was told to go
             return
         self._closing = True
         self.active = self.peers.clock.seconds()

@@ -38,8 +38,8 @@ from txapns.credentials import Certificate
 from txapns.daemon.config import BinarySection
 from txapns.daemon.errors import GatewayRefusal
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
-from txapns.daemon.faces.http import Bounds
-from txapns.daemon.faces.peers import GRACE, Peer, Peers, ServerTLS
+from txapns.daemon.faces.http import LINGER, Bounds
+from txapns.daemon.faces.peers import Peer, Peers, ServerTLS
 from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake
 from txapns.daemon.values import App, DeadToken, Draft
@@ -115,14 +115,19 @@ class Binary:
         tls = ServerTLS(certificate, lambda shown: self.app_of(shown) is not None, required=required, tls12=True)
         return peers.encrypted(tls)
 
-    def stop(self, grace: float = GRACE) -> Deferred[None]:
-        """
-        Take no more notifications, tell each client which was the last, and close.
+    def drain(self) -> None:
+        """Take no more notifications, tell each client which was the last, and close; list no more."""
+        self.notifications.drain()
+        self.dead.drain()
 
-        :param grace: how long that may take, in seconds.
-        :returns: a ``Deferred`` that fires when no connection is left.
+    def close(self, grace: float = LINGER) -> Deferred[None]:
         """
-        both = gatherResults([self.notifications.stop(grace), self.dead.stop(grace)])
+        Close all connections.
+
+        :param grace: how long what is under way may take, in seconds.
+        :returns: a ``Deferred`` that fires when none is left.
+        """
+        both = gatherResults([self.notifications.close(grace), self.dead.close(grace)])
         return both.addCallback(lambda _: None)
 
     def app_of(self, fingerprint: str | None) -> str | None:

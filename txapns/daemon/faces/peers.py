@@ -34,12 +34,9 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns.credentials import Certificate
-from txapns.daemon.faces.http import Bounds
+from txapns.daemon.faces.http import LINGER, Bounds
 
-__all__ = ["GRACE", "Peer", "Peers", "ServerTLS"]
-
-#: How long those who are connected may take to finish when the face stops, in seconds.
-GRACE = 10.0
+__all__ = ["Peer", "Peers", "ServerTLS"]
 
 _SWEEP = 1.0  # seconds between two looks at the connections
 
@@ -268,20 +265,24 @@ class Peers(Factory):
         """Make a connection."""
         return self._build(self)
 
-    def stop(self, grace: float = GRACE) -> Deferred[None]:
-        """
-        Let all finish, and close.
-
-        :param grace: how long they may take, in seconds.
-        :returns: a ``Deferred`` that fires when no connection is left.
-        """
+    def drain(self) -> None:
+        """Take nothing more; each connection finishes what is under way, and closes."""
         self._stopping = True
+        for peer in list(self._peers):
+            peer.shut()
+
+    def close(self, grace: float = LINGER) -> Deferred[None]:
+        """
+        Close all connections.
+
+        :param grace: how long what is under way may take, in seconds.
+        :returns: a ``Deferred`` that fires when none is left.
+        """
+        self.drain()
         if not self._peers:
             return succeed(None)
         closed: Deferred[None] = Deferred()
         self._closed.append(closed)
-        for peer in list(self._peers):
-            peer.shut()
         cut = self.clock.callLater(grace, self._cut)
 
         def done(result: None) -> None:

@@ -333,7 +333,7 @@ def _time(timestamp: float) -> xmlrpc.client.DateTime:
 def _call_of(body: bytes) -> tuple[str, tuple[Any, ...]]:
     """Read a call: its name and its arguments."""
     target = xmlrpc.client.Unmarshaller()
-    target.xml("utf-8", None)  # what it is given is text already, so it never uses this
+    target.xml("", None)  # what it is given is text already
     parser = expat.ParserCreate()
     parser.StartElementHandler = target.start
     parser.EndElementHandler = target.end
