@@ -661,6 +661,7 @@ class FaultTests(DispatcherCase):
         """Where nobody knows how far the client came, all is tried again later, and not at once."""
         client = BrokenClient(self.world.clock, self.world.simulator.certificate(), self.world.simulator.gateway())
         budget, retries = Budget(100), Retries(random=lambda: 0.5)
+        settled: list[Settlement] = []
         around = Surroundings(
             self.world.clock,
             self.world.spool,
@@ -670,6 +671,7 @@ class FaultTests(DispatcherCase):
             retries,
             120.0,
             self.world.noted.append,
+            lambda app, leased, settlements, now: settled.extend(settlements),
             lambda app: client,
         )
         self.world.result(self.world.dispatcher.stop(1.0))
@@ -680,6 +682,7 @@ class FaultTests(DispatcherCase):
         self.assertEqual(len(self.flushLoggedErrors(TokensFailed)), 2)
         found = self.world.outcome(ids[0])
         self.assertEqual((found.state, found.reason, found.attempts), (State.WAITING, "TokensFailed", 2))
+        self.assertEqual([each.reason for each in settled], ["TokensFailed"] * 6)
         self.world.result(lane.stop(), 0.1)
         self.assertEqual(budget.room(0), 100)
 

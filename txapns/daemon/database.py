@@ -324,6 +324,19 @@ class Database:
                 return fail(Unavailable(self._scarce, _RETRY_DISK))
         return self._submit(_Job(function, item, size, committed))
 
+    def probe(self) -> Deferred[str]:
+        """
+        Find out by a small write whether something new can be stored now.
+
+        :returns: a ``Deferred`` of what :attr:`trouble` says then.
+        """
+        if not self._open:
+            return succeed(str(_closed()))
+        return self.write(_touch).addErrback(lambda failure: failure.getErrorMessage()).addCallback(self._probed)
+
+    def _probed(self, trouble: str | None) -> str:
+        return self.trouble or trouble or ""
+
     def flush(self) -> Deferred[None]:
         """
         Do what waits to be written, at once.
@@ -496,6 +509,11 @@ def _trouble(error: BaseException | None) -> tuple[str, float] | None:
 def _explained(failure: Failure) -> Failure:
     trouble = _trouble(failure.value)
     return failure if trouble is None else Failure(Unavailable(*trouble))
+
+
+def _touch(connection: sqlite3.Connection) -> None:
+    """Write the first page as it is. SQLite does not compare."""
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
 
 
 def _prepare(connection: sqlite3.Connection, part: Part, path: Path) -> None:

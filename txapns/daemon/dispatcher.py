@@ -7,7 +7,7 @@ by one timer for all.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from twisted.internet.defer import Deferred, gatherResults
@@ -18,9 +18,9 @@ from twisted.python.failure import Failure
 from txapns.client import APNSClient
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IApps, ISpool
-from txapns.daemon.lane import AppState, Budget, Lane, Surroundings
+from txapns.daemon.lane import AppState, Budget, Lane, Settled, Surroundings
 from txapns.daemon.outcomes import Outcomes
-from txapns.daemon.values import App, Depth
+from txapns.daemon.values import App, Depth, Leased, Settlement
 from txapns.daemon.verdicts import Retries
 from txapns.interfaces import IMetrics
 
@@ -34,6 +34,10 @@ RENEWALS = 3
 
 def _nobody(app: str) -> None:
     """Nobody is told."""
+
+
+def _uncounted(app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
+    """Nobody counts."""
 
 
 class Dispatcher:
@@ -50,6 +54,8 @@ class Dispatcher:
     :param timeout: how long Apple's answer may take, in seconds.
     :param metrics: makes, for an app's name, who counts what its client sends; ``None`` for nobody.
     :param noted: called with an app's name when dead tokens of it came into the feedback log.
+    :param settled: called with an app's name, notifications that were under way together, what came of them, and when,
+        once that is stored.
     """
 
     def __init__(
@@ -65,6 +71,7 @@ class Dispatcher:
         timeout: float = 30.0,
         metrics: Callable[[str], IMetrics] | None = None,
         noted: Callable[[str], None] = _nobody,
+        settled: Settled = _uncounted,
     ) -> None:
         self._reactor = reactor
         self._spool = spool
@@ -72,7 +79,7 @@ class Dispatcher:
         self._lease = lease
         connect = partial(_connect, reactor, timeout, metrics)
         self._around = Surroundings(
-            reactor, spool, apps, outcomes, Budget(most), retries or Retries(), lease, noted, connect
+            reactor, spool, apps, outcomes, Budget(most), retries or Retries(), lease, noted, settled, connect
         )
         self._lanes: dict[str, Lane] = {}
         self._forget = _nothing

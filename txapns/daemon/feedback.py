@@ -50,6 +50,10 @@ _READ = """
 SELECT cursor, app, token, reason, timestamp, noted_at FROM feedback_token WHERE cursor > ? ORDER BY cursor LIMIT ?
 """
 
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM feedback_token WHERE cursor > ? LIMIT ?)"
+
+_COUNT_APP = "SELECT count(*) FROM (SELECT 1 FROM feedback_token WHERE app = ? AND cursor > ? LIMIT ?)"
+
 _READ_APP = """
 SELECT cursor, app, token, reason, timestamp, noted_at FROM feedback_token WHERE app = ? AND cursor > ?
 ORDER BY cursor LIMIT ?
@@ -147,6 +151,17 @@ class SQLiteFeedbackLog:
             )
 
         return self._database.write(move)
+
+    def behind(self, app: str | None, reader: str, most: int) -> Deferred[int]:
+        """Count what a reader has not confirmed yet."""
+
+        def count(connection: sqlite3.Connection) -> int:
+            [(cursor,)] = connection.execute(_POSITION, [reader, app or _ALL])
+            statement, arguments = (_COUNT, [cursor, most]) if app is None else (_COUNT_APP, [app, cursor, most])
+            [(number,)] = connection.execute(statement, arguments)
+            return int(number)
+
+        return self._database.read(count)
 
     def known(self, app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, DeadToken]]:
         """Look tokens up."""

@@ -216,6 +216,15 @@ class IFeedbackLog(Interface):
         :raises Unavailable: it cannot be stored now.
         """
 
+    def behind(app: str | None, reader: str, most: int) -> Deferred[int]:
+        """
+        Count what a reader has not confirmed yet.
+
+        :param app: as for :meth:`take`.
+        :param reader: who reads.
+        :param most: where counting ends.
+        """
+
     def known(app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, DeadToken]]:
         """
         Look tokens up.

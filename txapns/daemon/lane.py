@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
@@ -43,7 +44,7 @@ from txapns.errors import APNSError, ClientClosed
 from txapns.notification import Notification
 from txapns.result import Batch
 
-__all__ = ["AppState", "Budget", "Lane", "Surroundings"]
+__all__ = ["AppState", "Budget", "Lane", "Settled", "Surroundings"]
 
 _log = Logger()
 
@@ -57,6 +58,11 @@ RESERVED = 100
 SMALLEST = 25
 #: What is due within so many seconds is tried together.
 TOGETHER = 0.25
+
+
+#: Who is told what came of notifications that were under way together: the app's name, all of them, what became of
+#: each, and when.
+Settled: TypeAlias = Callable[[str, Sequence[Leased], Sequence[Settlement], float], None]
 
 
 @attrs.frozen
@@ -160,6 +166,8 @@ class Surroundings:
     :ivar retries: when a notification is tried again.
     :ivar lease: how long a lease lasts, in seconds.
     :ivar noted: called with the app's name when dead tokens of it came into the feedback log.
+    :ivar settled: called with the app's name, what was under way together, what came of it, and when, once that is
+        stored.
     :ivar connect: makes the client of an app.
     """
 
@@ -171,6 +179,7 @@ class Surroundings:
     retries: Retries
     lease: float
     noted: Callable[[str], None]
+    settled: Settled
     connect: Callable[[App], APNSClient]
 
 
@@ -515,6 +524,7 @@ class Lane:
         if states[State.WAITING]:
             self._expect(settlements)
         self._advance()
+        self._around.settled(self.name, chunk.leased, settlements, now)
         if len(self._around.outcomes):
             self._around.outcomes.tell(self._outcomes(chunk.leased, settlements, now))
         if states[State.REJECTED] and any(each.dead for each in settlements):

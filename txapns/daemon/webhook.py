@@ -30,7 +30,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
 from twisted.internet.interfaces import IConsumer, IDelayedCall
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
@@ -51,6 +51,8 @@ _log = Logger()
 
 #: The first and the longest pause after what did not go well, in seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 900.0
+#: How far the dead tokens of an app are counted that are still to be told.
+COUNTED = 100_000
 
 
 @attrs.frozen
@@ -180,9 +182,23 @@ class Webhook:
         self._state = WebhookState(hook.name)
 
     @property
+    def _reader(self) -> str:
+        return f"webhook:{self._hook.name}"
+
+    @property
     def state(self) -> WebhookState:
         """How it fares."""
         return self._state
+
+    def backlog(self) -> Deferred[int]:
+        """
+        Count the dead tokens that it has still to be told.
+
+        :returns: a ``Deferred`` of their number; for each app not more than :data:`COUNTED`.
+        :raises Unavailable: the database cannot be read now.
+        """
+        counts = [self._log.behind(app, self._reader, COUNTED) for app in self._hook.apps or (None,)]
+        return gatherResults(counts, consumeErrors=True).addErrback(_first).addCallback(sum)
 
     def start(self) -> None:
         """Begin with what it was not told before."""
@@ -218,10 +234,9 @@ class Webhook:
                 await self._tell(app)
 
     async def _tell(self, app: str | None) -> None:
-        reader = f"webhook:{self._hook.name}"
-        while dead := await self._log.take(app, reader, self._hook.batch):
+        while dead := await self._log.take(app, self._reader, self._hook.batch):
             await self._post(dead)
-            await self._log.confirm(app, reader, dead[-1].cursor)
+            await self._log.confirm(app, self._reader, dead[-1].cursor)
             self._succeeded(len(dead))
 
     async def _post(self, dead: Sequence[DeadToken]) -> None:
@@ -277,6 +292,13 @@ class Webhook:
         self._running = None
         if self._again:
             self.wake()
+
+
+def _first(failure: Failure) -> Failure:
+    """Take the failure out of what ``gatherResults`` puts around it."""
+    failure.trap(FirstError)
+    assert isinstance(failure.value, FirstError)
+    return failure.value.subFailure
 
 
 def _too_late(result: object, timeout: float) -> Failure:

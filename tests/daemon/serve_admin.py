@@ -1,0 +1,136 @@
+"""
+The admin endpoint on loopback, of a gateway in memory that has something to do: a process for tests and for looking.
+
+Apple is the simulator, the clock is turned by hand as fast as the real one goes, and a quarter of an hour has passed
+before it begins. It prints its address when it listens. What it reads from its standard input makes something happen:
+``park`` has the credential of an app refused, ``trouble`` and ``well`` say whether the database can be written to, and
+``end`` ends it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import sys
+import time
+from datetime import datetime, timedelta, timezone
+from random import Random
+
+import attrs
+from twisted.internet import reactor
+from twisted.internet.stdio import StandardIO
+from twisted.internet.task import LoopingCall
+from twisted.protocols.basic import LineReceiver
+
+from tests.daemon.admin_world import AdminWorld
+from tests.daemon.dispatch_world import DEAD, token
+from txapns.simulator import Verdict
+from txapns.simulator.http2 import ProviderAPIServer
+from txapns.wire.requests import Request
+
+__all__ = ["main"]
+
+QUARTER = 930  # seconds
+APPS = {
+    "chess": 320.0,
+    "news": 20.2,
+    "weather.beta": 5.5,
+    "notes": 0.4,
+}  # and in how many days their certificates expire
+
+
+class Scene:
+    """
+    What goes on.
+
+    :param now: when it begins.
+    """
+
+    def __init__(self, now: float) -> None:
+        self.world = AdminWorld(now=now, delay=0.03)
+        self.parked: set[str] = set()
+        self._random = Random(7)
+        self._seconds = 0
+        self._trouble = ""
+        # What the survey asks is replaced here, since a test cannot fill the disk.
+        self.world.survey._trouble = lambda: self._trouble
+        for name, days in APPS.items():
+            self._add(name, days)
+        self.world.simulator.http2_fault = self._refuse
+
+    def _add(self, name: str, days: float) -> None:
+        expires = datetime.fromtimestamp(self.world.clock.seconds(), timezone.utc) + timedelta(
+            days=days, seconds=QUARTER
+        )
+        self.world.add_app(name, credential=attrs.evolve(self.world.simulator.certificate(), expires=expires))
+
+    def _refuse(self, server: ProviderAPIServer, request: Request, verdict: Verdict | None) -> Verdict | None:
+        headers = dict(request.headers)
+        if headers.get(b"apns-collapse-id", b"").decode() in self.parked:
+            return Verdict(403, "BadCertificateEnvironment")
+        chance = self._random.random()
+        if chance < 0.02:
+            return Verdict(429, "TooManyRequests")
+        return Verdict(400, "BadDeviceToken") if chance < 0.03 else verdict
+
+    def second(self) -> None:
+        """A second's work."""
+        self._seconds += 1
+        many = 14 + 9 * math.sin(self._seconds / 70) + self._random.randrange(5)
+        for name, share in (("chess", 1.0), ("news", 0.4), ("weather.beta", 0.2)):
+            tokens = [token(self._random.randrange(1 << 62) << 190) for _ in range(int(many * share))]
+            if self._random.random() < 0.03:
+                tokens.append(DEAD)
+            if tokens:
+                self.world.accept(app=name, tokens=tokens, collapse_id=name)
+                self.world.metrics.accepted("native", name, len(tokens))
+
+    def told(self, word: str) -> None:
+        """Have something happen."""
+        if word == "park":
+            self.parked.add("weather.beta")
+        elif word == "trouble":
+            self._trouble = "the disk is full"
+        elif word == "well":
+            self._trouble = ""
+        else:
+            reactor.stop()
+
+
+class _Words(LineReceiver):
+    delimiter = b"\n"
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+
+    def lineReceived(self, line: bytes) -> None:
+        """Do it."""
+        self._scene.told(line.decode())
+
+    def connectionLost(self, reason: object = None) -> None:
+        """Nobody is there any more."""
+        if reactor.running:
+            reactor.stop()
+
+
+def main() -> None:
+    """Serve until the end."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--port", type=int, default=0)
+    parser.add_argument("--seconds", type=int, default=QUARTER, help="how much has passed before it begins")
+    options = parser.parse_args()
+    scene = Scene(time.time() - options.seconds)
+    for _ in range(options.seconds):
+        scene.second()
+        scene.world.advance(1.0)
+    port = reactor.listenTCP(options.port, scene.world.server, interface="127.0.0.1")
+    LoopingCall(scene.second).start(1.0)
+    LoopingCall(lambda: scene.world.advance(max(0.0, time.time() - scene.world.clock.seconds()))).start(0.05)
+    StandardIO(_Words(scene))
+    sys.stdout.write(f"http://127.0.0.1:{port.getHost().port}\n")
+    sys.stdout.flush()
+    reactor.run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,137 @@
+"""
+Headless Chromium, by the WebDriver protocol (W3C) that ``chromedriver`` speaks: JSON over HTTP, for which the standard
+library is enough.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+import shutil
+import subprocess
+import tempfile
+import time
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+__all__ = ["CHROMIUM", "DRIVER", "Browser"]
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+_ARGUMENTS = [
+    "--headless=new",
+    "--no-sandbox",  # root has none, and only our own pages are looked at
+    "--disable-gpu",
+    "--disable-dev-shm-usage",
+    "--disable-background-networking",
+    "--no-first-run",
+    "--hide-scrollbars",
+]
+_PATIENCE = 30.0
+
+_T = TypeVar("_T")
+
+
+class Browser:
+    """
+    A browser.
+
+    :param width: how wide its window is, in pixels.
+    :param height: how high it is.
+    :param javascript: whether it runs scripts.
+    """
+
+    def __init__(self, width: int = 1280, height: int = 900, *, javascript: bool = True) -> None:
+        assert DRIVER is not None
+        self._address = ""
+        self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+        self._driver = subprocess.Popen(
+            [DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        )
+        options: dict[str, Any] = {"args": [*_ARGUMENTS, f"--user-data-dir={self._profile.name}"], "binary": CHROMIUM}
+        if not javascript:
+            options["prefs"] = {"profile.managed_default_content_settings.javascript": 2}
+        wanted = {"browserName": "chrome", "goog:chromeOptions": options, "goog:loggingPrefs": {"browser": "ALL"}}
+        try:
+            self._address = f"http://127.0.0.1:{self._port()}"
+            session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
+            self._address += f"/session/{session['sessionId']}"
+            # Not the window but the page is to be so wide: windows have a least width.
+            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+            self._devtools("Emulation.setDeviceMetricsOverride", **size)
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End it."""
+        try:
+            if "/session/" in self._address:
+                self._ask("DELETE", "")
+        finally:
+            self._driver.terminate()
+            self._driver.wait(10)
+            assert self._driver.stdout is not None
+            self._driver.stdout.close()
+            self._profile.cleanup()
+
+    def prefer_dark(self) -> None:
+        """Have dark pages from now on."""
+        self._devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+
+    def open(self, url: str) -> None:
+        """Go somewhere."""
+        self._ask("POST", "/url", {"url": url})
+
+    def run(self, script: str) -> Any:
+        """Run a script, which returns something."""
+        return self._ask("POST", "/execute/sync", {"script": script, "args": []})
+
+    def text(self, selector: str) -> str:
+        """Read what stands somewhere."""
+        return str(self.run(f"return document.querySelector({json.dumps(selector)}).textContent"))
+
+    def press(self, key: str) -> None:
+        """Press a key, by its code in the WebDriver protocol."""
+        strokes = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]
+        self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
+
+    def complaints(self) -> list[str]:
+        """Read what the browser's console says that is worse than a remark; each is told once."""
+        entries = self._ask("POST", "/se/log", {"type": "browser"})
+        return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
+
+    def photograph(self, path: Path) -> None:
+        """Take a picture of the whole page."""
+        found = self._devtools("Page.captureScreenshot", captureBeyondViewport=True)
+        path.write_bytes(base64.b64decode(found["data"]))
+
+    def until(self, look: Callable[[], _T]) -> _T:
+        """Look again and again, until there is something."""
+        end = time.monotonic() + _PATIENCE
+        while not (found := look()):
+            if time.monotonic() > end:
+                raise AssertionError("nothing came of it")
+            time.sleep(0.05)
+        return found
+
+    def _port(self) -> int:
+        assert self._driver.stdout is not None
+        for line in self._driver.stdout:
+            match = re.search(r"started successfully on port (\d+)", line)
+            if match:
+                return int(match[1])
+        raise AssertionError("chromedriver does not start")
+
+    def _devtools(self, command: str, **parameters: Any) -> Any:
+        return self._ask("POST", "/goog/cdp/execute", {"cmd": command, "params": parameters})
+
+    def _ask(self, method: str, path: str, body: object = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        headers = {"Content-Type": "application/json"}
+        request = urllib.request.Request(self._address + path, data, headers, method=method)
+        with urllib.request.urlopen(request, timeout=_PATIENCE) as response:
+            return json.load(response)["value"]
