@@ -513,6 +513,15 @@ class SpoolContract:
         self.case.assertEqual([len(self.read("take", app, "webhook", 9)) for app in ("news", None)], [1, 4])
         self.case.assertEqual(len(self.read("take", "chess", "pyapns", 9)), 3)
 
+    def test_behind(self) -> None:
+        """What a reader has not confirmed can be counted, up to some number."""
+        self.die(3)
+        self.die(1, "news")
+        self.read("confirm", "chess", "webhook", self.read("take", "chess", "webhook", 1)[0].cursor)
+        behind = [self.read("behind", app, "webhook", 100) for app in ("chess", "news", "go", None)]
+        self.case.assertEqual(behind, [2, 1, 0, 4])
+        self.case.assertEqual([self.read("behind", app, "webhook", 1) for app in ("chess", None)], [1, 1])
+
     def test_known(self) -> None:
         """Tokens can be looked up; the last time counts."""
         self.die(2)

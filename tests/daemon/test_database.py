@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -41,6 +42,7 @@ __all__ = [
     "LoggedTests",
     "NoRoomTests",
     "PartTests",
+    "ProbeTests",
     "SeparateProcessTests",
     "ThreadTests",
     "WorkerTests",
@@ -511,6 +513,37 @@ class NoRoomTests(SynchronousTestCase):
         self.world.restart()
         self.do(self.world.spool.accept([message(self.world)]))
         self.assertEqual(self.world.database.trouble, "")
+
+
+class ProbeTests(SynchronousTestCase):
+    """Whether something new can be stored, found out by trying."""
+
+    def test_probe(self) -> None:
+        """It can; while another has the database locked it cannot; afterwards it is known at once that it can again."""
+        world = SQLiteWorld(Path(self.mktemp()), patience=0.01)
+        self.addCleanup(world.stop)
+        self.assertEqual(result(world.clock, world.database.probe()), "")
+        with closing(sqlite3.connect(world.database.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            locked = "another process has the database locked"
+            self.assertEqual(result(world.clock, world.database.probe()), locked)
+            self.assertEqual(world.database.trouble, locked)
+            other.execute("ROLLBACK")
+        self.assertEqual(world.database.trouble, locked)
+        self.assertEqual(result(world.clock, world.database.probe()), "")
+        self.assertEqual(world.database.trouble, "")
+
+    def test_nearly_full(self) -> None:
+        """A disk that has little room is none to store anything new on, though the probe itself went well."""
+        world = SQLiteWorld(Path(self.mktemp()), reserve=2**80)
+        self.addCleanup(world.stop)
+        self.assertEqual(result(world.clock, world.database.probe()), "the disk is nearly full")
+
+    def test_stopped(self) -> None:
+        """A database that is closed takes nothing."""
+        world = SQLiteWorld(Path(self.mktemp()))
+        world.stop()
+        self.assertEqual(self.successResultOf(world.database.probe()), "the gateway is shutting down")
 
 
 class LoggedTests(SynchronousTestCase):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import attrs
 import pytest
 from twisted.internet import reactor
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
@@ -24,6 +25,7 @@ from twisted.web.server import NOT_DONE_YET, Site
 from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DispatchWorld, token
 from txapns.daemon import feedback
 from txapns.daemon.database import Database
+from txapns.daemon.errors import Unavailable
 from txapns.daemon.webhook import Hook, Webhook, WebhookState, sign
 
 __all__ = ["SignatureTests", "TLSTests", "WebhookTests"]
@@ -138,7 +140,7 @@ class WebhookTests(SynchronousTestCase):
 
     def make(self, **fields: Any) -> Webhook:
         """Make a webhook of the receiver."""
-        hook = Hook("crm", f"http://127.0.0.1:{PORT}/hook?key=hush", SECRET, **fields)
+        hook = attrs.evolve(Hook("crm", f"http://127.0.0.1:{PORT}/hook?key=hush", SECRET), **fields)
         webhook = Webhook(self.world.clock, self.world.log, hook, random=lambda: 0.0)
         self.addCleanup(webhook.stop)
         return webhook
@@ -179,6 +181,18 @@ class WebhookTests(SynchronousTestCase):
         self.webhook.wake("chess")
         self.world.advance(1.0)
         self.assertEqual(self.receiver.told(), [1])
+
+    def test_backlog(self) -> None:
+        """What is still to be told is counted, of its own apps alone, as long as the database can be read."""
+        self.note(3)
+        self.note(2, "go", 10)
+        some = self.make(name="some", apps=("go", "news"))
+        self.assertEqual([self.world.result(each.backlog()) for each in (self.webhook, some)], [5, 2])
+        self.webhook.start()
+        self.world.advance(1.0)
+        self.assertEqual([self.world.result(each.backlog()) for each in (self.webhook, some)], [0, 2])
+        self.world.result(self.world.database.stop())
+        self.failureResultOf(some.backlog(), Unavailable)
 
     def test_batches(self) -> None:
         """Many are told in several posts, in order, and no more is told than there is."""

@@ -61,7 +61,7 @@ _SECRETS = (
     (re.compile(r"(txapns_[0-9a-f]{8})_[0-9a-f]{16,}"), r"\1_…"),
     (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL), "…"),
     (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(\.[\w-]+)?"), "…"),
-    (re.compile(r"\b((?:bearer|basic) +)[^\s\"',]{8,}", re.IGNORECASE), r"\1…"),
+    (re.compile(r"\b((?:bearer|basic) +)[\w.~+/=-]{16,}", re.IGNORECASE), r"\1…"),
     (re.compile(r"(\w+://)[^\s/@]+@"), r"\1…@"),
     (re.compile(r"(?<![\w-])[\w-]{43}=(?![\w=])"), "…"),  # a master key
 )

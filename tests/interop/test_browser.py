@@ -1,0 +1,211 @@
+"""The status page of the gateway in headless Chromium."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import SkipTest, TestCase
+
+import pytest
+
+from tests.interop.browser import CHROMIUM, DRIVER, Browser
+
+__all__ = ["BrowserTests"]
+
+TAB, SPACE, ENTER = "\ue004", " ", "\ue007"
+PROJECT = Path(__file__).parent.parent.parent
+
+
+class Gateway:
+    """
+    A gateway in a process of its own that has something to do: ``tests/daemon/serve_admin.py``.
+
+    :param port: where its admin endpoint is; left out, anywhere.
+
+    :ivar url: the address of its page.
+    """
+
+    def __init__(self, port: int = 0) -> None:
+        command = [sys.executable, "-m", "tests.daemon.serve_admin", "--port", str(port), "--seconds", "130"]
+        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+        watch = threading.Timer(60.0, self._process.kill)
+        watch.start()
+        assert self._process.stdout is not None
+        self.url = self._process.stdout.readline().strip()
+        watch.cancel()
+        assert self.url, "the gateway does not start"
+
+    @property
+    def port(self) -> int:
+        """Where it listens."""
+        return int(self.url.rpartition(":")[2])
+
+    def tell(self, word: str) -> None:
+        """Have something happen."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{word}\n")
+        self._process.stdin.flush()
+
+    def stop(self) -> None:
+        """End it."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            pipe.close()  # it ends when there is nobody who tells it anything
+        self._process.wait(30)
+
+
+@pytest.mark.interop
+class BrowserTests(TestCase):
+    """What an operator sees and does."""
+
+    gateway: Gateway
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """There is a gateway."""
+        if CHROMIUM is None or DRIVER is None:
+            raise SkipTest("there is no chromium and chromedriver")
+        cls.gateway = Gateway()
+
+    @classmethod
+    def tearDownClass(cls) -> None:
+        """It ends."""
+        cls.gateway.stop()
+
+    @contextmanager
+    def browsing(self, width: int = 1280, *, javascript: bool = True) -> Iterator[Browser]:
+        """Look at the page; afterwards the console has nothing to say: no error, nothing that the policy forbids."""
+        browser = Browser(width, javascript=javascript)
+        try:
+            browser.open(self.gateway.url)
+            if javascript:
+                self.live(browser)
+            yield browser
+            self.assertEqual(browser.complaints(), [])
+        finally:
+            browser.close()
+
+    def live(self, browser: Browser) -> None:
+        """Wait until events have come."""
+        browser.until(lambda: browser.text("#link") == "live" and browser.run("return !!document.querySelector('svg')"))
+
+    def test_live(self) -> None:
+        """It changes by itself, is drawn, and never loaded anew."""
+        with self.browsing() as browser:
+            browser.run("window.mark = 1")
+            first = {name: browser.text(name) for name in ("#time", "#apps tr:first-child td:nth-child(7)")}
+            browser.until(lambda: all(browser.text(name) != text for name, text in first.items()))
+            curves = browser.run(
+                "return [...document.querySelectorAll('svg .curve')].map(each => each.getAttribute('d'))"
+            )
+            self.assertEqual(len(curves), 4)
+            self.assertTrue(all(curve.count("L") >= 10 for curve in curves))
+            self.assertEqual(browser.run("return window.mark"), 1)
+
+    def test_told(self) -> None:
+        """What goes wrong is said at the top, in the title and where screen readers look for it, without a click."""
+        with self.browsing() as browser:
+            self.assertNotIn("Not ready", browser.text("[role=status]"))
+            self.gateway.tell("trouble")
+            browser.until(lambda: "the disk is full" in browser.text("[role=status]"))
+            self.assertIn("Not ready", browser.run("return document.title"))
+            self.gateway.tell("well")
+            browser.until(lambda: "Not ready" not in browser.text("[role=status]"))
+            self.assertNotIn("Not ready", browser.run("return document.title"))
+
+    def test_same_with_and_without_script(self) -> None:
+        """The script makes the same of an event as the server made of the page: elements, classes and roles."""
+        outline = """
+            const walk = (each) => [each.localName, each.className, each.getAttribute("role"), each.dataset.label,
+                                    [...each.children].map(walk)];
+            return JSON.stringify(walk(document.querySelector("#webhooks")));
+        """
+        with self.browsing(javascript=False) as plain, self.browsing() as live:
+            served = plain.run(outline)
+            self.assertEqual(json.loads(live.run(outline)), json.loads(served))
+            head = "return document.querySelector('#apps tr th').outerHTML"
+            self.assertEqual(live.run(head), plain.run(head))
+
+    def test_without_script(self) -> None:
+        """Without JavaScript all is there as well, as text and tables, and nothing that needs it."""
+        with self.browsing(javascript=False) as browser:
+            self.assertIn("weather.beta", browser.text("#apps"))
+            self.assertIn("not live", browser.text("#link"))
+            self.assertGreaterEqual(browser.run("return document.querySelectorAll('#minutes tr').length"), 2)
+            hidden = "return getComputedStyle(document.querySelector('{}')).display"
+            for selector in ("#pause", ".ends"):
+                self.assertEqual(browser.run(hidden.format(selector)), "none")
+
+    def test_keyboard(self) -> None:
+        """The keyboard reaches all that can be used, in the order of the page, and one sees where one is."""
+        with self.browsing() as browser:
+            reached = []
+            for _ in range(6):
+                browser.press(TAB)
+                reached.append(browser.run("return document.activeElement.textContent"))
+                outline = "return getComputedStyle(document.activeElement).outlineStyle"
+                self.assertNotEqual(browser.run(outline), "none", reached[-1])
+            expected = ["Skip to the content", "Pause", "The same as a table", "Metrics", "Ready?", "Alive?"]
+            self.assertEqual(reached, expected)
+
+    def test_operated(self) -> None:
+        """The table is opened, and the page stopped and set going, by keys alone."""
+        with self.browsing() as browser:
+            for _ in range(2):
+                browser.press(TAB)
+            browser.press(SPACE)
+            self.assertEqual(browser.text("#link"), "paused")
+            self.assertEqual(browser.run("return document.activeElement.getAttribute('aria-pressed')"), "true")
+            time = browser.text("#time")
+            self.gateway.tell("trouble")
+            self.gateway.tell("well")
+            browser.run("return new Promise((done) => setTimeout(done, 3000))")
+            self.assertEqual(browser.text("#time"), time)
+            browser.press(ENTER)
+            browser.until(lambda: browser.text("#time") != time)
+            browser.press(TAB)
+            browser.press(ENTER)
+            self.assertTrue(browser.run("return document.querySelector('details').open"))
+
+    def test_widths(self) -> None:
+        """Nothing is scrolled sideways, and nothing sticks out, however narrow the screen is."""
+        out = """
+            return [...document.querySelectorAll("main *, header *, footer *")].filter((each) => {
+                const box = each.getBoundingClientRect();
+                return box.width > 1 && (box.right > innerWidth + 0.5 || box.left < -0.5);
+            }).map((each) => each.outerHTML.slice(0, 80));
+        """
+        for width in (320, 360, 768, 1024, 1920):
+            with self.browsing(width) as browser:
+                browser.run("document.querySelector('details').open = true")
+                self.assertEqual(browser.run("return document.documentElement.scrollWidth"), width)
+                self.assertEqual(browser.run(out), [], width)
+
+    def test_dark(self) -> None:
+        """Who likes it dark has it dark."""
+        with self.browsing() as browser:
+            background = "return getComputedStyle(document.body).backgroundColor"
+            light = browser.run(background)
+            browser.prefer_dark()
+            browser.until(lambda: browser.run(background) != light)
+
+    def test_connected_again(self) -> None:
+        """When the gateway is gone the page says so, and goes on by itself when it is back."""
+        gateway = Gateway()
+        browser = Browser()
+        try:
+            browser.open(gateway.url)
+            self.live(browser)
+            port = gateway.port
+            gateway.stop()
+            browser.until(lambda: browser.text("#link") == "not connected; trying again")
+            gateway = Gateway(port)
+            browser.until(lambda: browser.text("#link") == "live")
+        finally:
+            browser.close()
+            gateway.stop()
