@@ -24,6 +24,7 @@ import attrs
 import click
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import globalLogBeginner
 
 from txapns.credentials import Certificate
 from txapns.daemon import apps as stored_apps
@@ -36,6 +37,7 @@ from txapns.daemon.demo import Demonstration
 from txapns.daemon.errors import AppExists, DatabaseError, DatabaseInUse, Malformed
 from txapns.daemon.faces.bodies import MAX_PAGE
 from txapns.daemon.faces.queue import DEAD, LISTED, Queued
+from txapns.daemon.log import observer
 from txapns.daemon.material import Material
 from txapns.daemon.queue import IQueue, RemoteQueue, StoredQueue, address, agent
 from txapns.daemon.secrets import Secrets, first_line
@@ -159,6 +161,7 @@ def serve(config: Path, demo: bool, directory: Path, port: int) -> None:
         if index == 1:
             raise result
 
+    globalLogBeginner.beginLoggingTo([observer()], redirectStandardIO=False)
     try:
         run(work)
     except (APNSError, OSError) as error:

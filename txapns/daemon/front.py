@@ -13,8 +13,17 @@ from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 
 from txapns.credentials import Certificate
+from txapns.daemon.admin import BOUNDS as ADMIN_BOUNDS
+from txapns.daemon.admin import Admin
 from txapns.daemon.apps import Apps
-from txapns.daemon.config import Configuration, ListenerSection, TLSSection
+from txapns.daemon.config import (
+    AppleSection,
+    BinarySection,
+    Configuration,
+    ListenerSection,
+    PyapnsSection,
+    TLSSection,
+)
 from txapns.daemon.faces.apple import Apple
 from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.http import Bounds, HTTPServer, IApplication
@@ -23,6 +32,7 @@ from txapns.daemon.faces.pyapns import Pyapns
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, ISpool
 from txapns.daemon.listening import Listener, tls_options
 from txapns.daemon.material import server_certificate
+from txapns.daemon.metrics import GatewayMetrics
 
 __all__ = ["Collaborators", "Front"]
 
@@ -38,6 +48,8 @@ class Collaborators:
     :ivar apps: the apps.
     :ivar keys: who may call.
     :ivar wake: called with an app's name when something is to be sent for it again.
+    :ivar metrics: counts what comes in.
+    :ivar admin: answers those who look after the gateway.
     """
 
     intake: IIntake
@@ -46,6 +58,8 @@ class Collaborators:
     apps: Apps
     keys: IKeys
     wake: Callable[[str], None]
+    metrics: GatewayMetrics
+    admin: Admin
 
 
 class Front:
@@ -72,37 +86,50 @@ class Front:
 
     def _make(self, configuration: Configuration) -> None:
         intake, others = configuration.intake, self._others
-        keys = others.keys if intake.native.keys else None
         native = Native(
-            others.intake, others.spool, others.feedback, others.apps, keys, intake.native.wait, others.wake
+            others.metrics.intake("native", others.intake),
+            others.spool,
+            others.feedback,
+            others.apps,
+            others.keys if intake.native.keys else None,
+            intake.native.wait,
+            others.wake,
         )
-        self.serve("intake.native", intake.native, native)
+        self._serve("intake.native", intake.native, others.metrics.application("native", native), self._bounds)
         if intake.pyapns is not None:
-            keys = others.keys if intake.pyapns.keys else None
-            pyapns = Pyapns(self._clock, others.intake, others.apps, keys, others.feedback, intake.pyapns)
-            self.serve("intake.pyapns", intake.pyapns, pyapns)
+            self._make_pyapns(intake.pyapns)
         if intake.apple is not None:
-            apple = Apple(
-                self._clock, others.intake, others.apps, others.keys, others.feedback, intake.apple, self._bounds
-            )
-            self._listen("intake.apple", intake.apple.listen, apple.factory(self._shown(intake.apple.tls)))
-            self._servers.append(apple)
+            self._make_apple(intake.apple)
         if intake.binary is not None:
-            binary = Binary(self._clock, others.intake, others.apps, others.feedback, intake.binary, self._bounds)
-            shown = self._shown(intake.binary.tls)
-            self._listen("intake.binary", intake.binary.listen, binary.factory(shown))
-            self._listen("intake.binary.feedback", intake.binary.feedback, binary.feedback_factory(shown))
-            self._servers.append(binary)
+            self._make_binary(intake.binary)
+        self._serve("admin", configuration.admin, others.admin, ADMIN_BOUNDS)
 
-    def serve(self, key: str, section: ListenerSection, application: IApplication) -> None:
-        """
-        Have an application answer HTTP at the endpoints of a section.
+    def _make_pyapns(self, section: PyapnsSection) -> None:
+        others = self._others
+        intake = others.metrics.intake("pyapns", others.intake)
+        keys = others.keys if section.keys else None
+        pyapns = Pyapns(self._clock, intake, others.apps, keys, others.feedback, section)
+        self._serve("intake.pyapns", section, others.metrics.application("pyapns", pyapns), self._bounds)
 
-        :param key: the section's key.
-        :param section: the section.
-        :param application: what answers.
-        """
-        server = HTTPServer(self._clock, application, self._bounds)
+    def _make_apple(self, section: AppleSection) -> None:
+        others = self._others
+        intake = others.metrics.intake("apple", others.intake)
+        apple = Apple(self._clock, intake, others.apps, others.keys, others.feedback, section, self._bounds)
+        self._servers.append(apple)
+        self._listen("intake.apple", section.listen, apple.factory(self._shown(section.tls)))
+
+    def _make_binary(self, section: BinarySection) -> None:
+        others = self._others
+        intake = others.metrics.intake("binary", others.intake)
+        binary = Binary(self._clock, intake, others.apps, others.feedback, section, self._bounds)
+        self._servers.append(binary)
+        shown = self._shown(section.tls)
+        self._listen("intake.binary", section.listen, binary.factory(shown))
+        self._listen("intake.binary.feedback", section.feedback, binary.feedback_factory(shown))
+
+    def _serve(self, key: str, section: ListenerSection, application: IApplication, bounds: Bounds) -> None:
+        """Have an application answer HTTP/1.1 at the endpoints of a section."""
+        server = HTTPServer(self._clock, application, bounds)
         shown = self._shown(section.tls)
         self._servers.append(server)
         tls = None if shown is None else tls_options(shown, server.acceptableProtocols())

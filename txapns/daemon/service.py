@@ -9,7 +9,7 @@ answered by then waits for the next start.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txapns.daemon.admin import Admin
 from txapns.daemon.apps import Apps
 from txapns.daemon.config import Configuration, WebhookSection
 from txapns.daemon.database import Database
@@ -26,12 +27,17 @@ from txapns.daemon.dispatcher import Dispatcher
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.front import Collaborators, Front
+from txapns.daemon.history import History
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.keys import Keys
+from txapns.daemon.metrics import GatewayMetrics
 from txapns.daemon.outcomes import Outcomes
+from txapns.daemon.overview import Survey
 from txapns.daemon.secrets import Secrets, first_line, read_private
 from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.status import StatusPage
+from txapns.daemon.values import Leased, Settlement
 from txapns.daemon.verdicts import Retries
 from txapns.daemon.webhook import Hook, Webhook
 
@@ -79,6 +85,8 @@ class GatewayService(Service):
         self.webhooks = [
             Webhook(reactor, self.feedback, _hook(name, section)) for name, section in configuration.webhook.items()
         ]
+        self.metrics = GatewayMetrics()
+        self._history = History(clock, self.metrics.totals)
         retries = configuration.retries
         self.dispatcher = Dispatcher(
             clock,
@@ -86,14 +94,39 @@ class GatewayService(Service):
             self.apps,
             self.outcomes,
             retries=Retries(retries.first, retries.longest, retries.jitter),
+            metrics=self.metrics.client,
+            settled=self._settled,
             noted=self._noted,
         )
         self.intake = Intake(self.apps, self.spool, Identifiers(clock.seconds), self.outcomes, self.dispatcher.wake)
-        others = Collaborators(self.intake, self.spool, self.feedback, self.apps, self.keys, self.dispatcher.wake)
-        self._front = Front(reactor, configuration, others, datetime.now(timezone.utc))
+        self._survey = Survey(
+            clock,
+            self.spool,
+            self.apps,
+            problems=self.apps.problems,
+            states=self.dispatcher.states,
+            trouble=lambda: self.database.trouble,
+            probe=self.database.probe,
+            webhooks=self.webhooks,
+        )
+        self._page = StatusPage(clock, self._survey, self._history)
+        self._front = Front(reactor, configuration, self._collaborators(), datetime.now(timezone.utc))
         self._pruning: IDelayedCall | None = None
         self._starting: Deferred[None] | None = None
         self._undo: list[Callable[[], Awaitable[object]]] = []
+
+    def _collaborators(self) -> Collaborators:
+        keys = self.keys if self._configuration.admin.keys else None
+        return Collaborators(
+            self.intake,
+            self.spool,
+            self.feedback,
+            self.apps,
+            self.keys,
+            self.dispatcher.wake,
+            self.metrics,
+            Admin(self._survey, self.metrics, self._page, keys),
+        )
 
     def startService(self) -> None:
         """Begin to start; ``ready`` and ``broken`` tell how that ends."""
@@ -124,6 +157,7 @@ class GatewayService(Service):
         self._undo.append(lambda: self.dispatcher.stop(self._configuration.limits.stop))
         for webhook in self.webhooks:
             webhook.start()
+        self._history.start()
         self._prune()
         addresses = await self._front.start()
         _log.info("the gateway listens: {addresses}", addresses=addresses)
@@ -140,8 +174,11 @@ class GatewayService(Service):
         """What fails on the way does not keep the rest from being closed."""
         if self._starting is not None:
             await self._starting
+        self._survey.stopping = True
         self.intake.stop()
         self._front.refuse()
+        self._history.stop()
+        self._page.listeners.stop()
         if self._pruning is not None:
             self._pruning.cancel()
             self._pruning = None
@@ -156,6 +193,10 @@ class GatewayService(Service):
         _log.info("the gateway has stopped")
 
     # Housekeeping.
+
+    def _settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
+        self.metrics.settled(app, leased, settlements, now)
+        self._history.settled(app, leased, settlements, now)
 
     def _noted(self, app: str) -> None:
         for webhook in self.webhooks:
