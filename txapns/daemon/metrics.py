@@ -124,6 +124,7 @@ class GatewayMetrics:
         self._clients = ClientMetrics(self.registry)
         # Its gauges would only be about the clients it was told to watch; ours are about all apps.
         self.registry.unregister(self._clients)
+        self.registry.unregister(self._clients.retried)  # they try nothing again
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
 
