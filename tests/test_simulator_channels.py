@@ -110,6 +110,10 @@ class BroadcastTests(ChannelCase):
         """Another path is none, and its answer is that to a notification."""
         self.check(self.peer, {":path": "/4/broadcasts/"}, 404, "BadPath")
 
+    def test_far_expiration(self) -> None:
+        """A number of any length is no 0."""
+        self.check(self.peer, {"apns-expiration": "9" * 5_000}, 400, "BadExpirationDate")
+
     def test_not_enabled(self) -> None:
         """An app for which broadcasts are not enabled has no channels, either."""
         self.channels.enabled = False

@@ -129,7 +129,7 @@ def _look_at_fields(headers: dict[str, str], policy: int | None) -> Verdict | No
     if push_type.lower() != _PUSH_TYPE.lower():  # Apple's own examples spell it both ways
         return Verdict(400, "InvalidPushType")
     expiration = headers.get("apns-expiration", "")
-    if not (expiration.isascii() and expiration.isdigit()) or (policy == 0 and int(expiration) != 0):
+    if not (expiration.isascii() and expiration.isdigit()) or (policy == 0 and expiration.strip("0")):
         return Verdict(400, "BadExpirationDate")
     return None if headers.get("apns-priority") in ("1", "5", "10") else Verdict(400, "BadPriority")
 
