@@ -423,6 +423,18 @@ class PatienceTests(SynchronousTestCase):
         self.assertEqual(len(self.simulator.result(sending).uncertain), 1)
         self.assertEqual(counter.seen, [("sent", 1), ("unanswered", True)])
 
+    def test_counted_and_cancelled(self) -> None:
+        """What was sent once, and cancelled while it waited to be sent again, is counted as left without an answer."""
+        counter = Counter()
+        self.client = self.simulator.client(metrics=counter)
+        self.verdicts = [Verdict(429, "TooManyRequests")]
+        sending = self.client.send_one(HELLO, "aa" * 32)
+        self.simulator.advance(0.1)
+        sending.cancel()
+        self.failureResultOf(sending, CancelledError)
+        self.client.send_one(HELLO, "bb" * 32).addErrback(lambda _: None).cancel()
+        self.assertEqual(counter.seen, [("sent", 1), ("retried", "TooManyRequests"), ("unanswered", False), ("sent", 1)])
+
     def test_counted_over_binary(self) -> None:
         """The binary protocol is counted as well; an acceptance takes the settle time."""
         counter = Counter()

@@ -155,15 +155,18 @@ class Backlog:
                     self._works.pop()
         return taken
 
-    def remove(self, delivery: Delivery) -> None:
+    def remove(self, delivery: Delivery) -> bool:
         """
         Drop a single delivery, if it waits.
 
         :param delivery: the delivery, which is nobody's any more.
+        :returns: whether it waited.
         """
+        waiting = len(self)
         self._deliveries.pop(delivery, None)
         self._postponed.pop(delivery, None)
         self._schedule()
+        return len(self) < waiting
 
     def withdraw(self, sending: object, error: APNSError) -> None:
         """

@@ -167,7 +167,8 @@ class Pool:
 
         :param delivery: the delivery, which is nobody's any more.
         """
-        self._backlog.remove(delivery)
+        if self._backlog.remove(delivery) and self.metrics is not None and delivery.taken_at >= 0:
+            self.metrics.unanswered(False)
         self._watch()
 
     def postpone(self, delivery: Delivery, refusal: Refusal) -> bool:
