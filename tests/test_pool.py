@@ -433,7 +433,7 @@ class PatienceTests(SynchronousTestCase):
         sending.cancel()
         self.failureResultOf(sending, CancelledError)
         self.client.send_one(HELLO, "bb" * 32).addErrback(lambda _: None).cancel()
-        self.assertEqual(counter.seen, [("sent", 1), ("retried", "TooManyRequests"), ("unanswered", False), ("sent", 1)])
+        self.assertEqual([each[0] for each in counter.seen], ["sent", "retried", "unanswered", "sent"])
 
     def test_counted_over_binary(self) -> None:
         """The binary protocol is counted as well; an acceptance takes the settle time."""
