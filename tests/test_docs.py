@@ -1,9 +1,9 @@
 """
 Tests that what README.rst and docs say is so: every block of code in them is run.
 
-A page that starts the simulator (``txapns simulate``) is played as its reader would: in a directory of its own, each
-shell block by bash and each Python block by an interpreter, and what they print is compared with the ``text`` block
-that follows, in which ``…`` stands for anything. Only the three ports are replaced, by free ones.
+A page that starts the simulator or the gateway (``txapns simulate``, ``txapns serve``) is played as its reader would:
+in a directory of its own, each shell block by bash and each Python block by an interpreter. What they print is compared
+with the ``text`` block that follows, in which ``…`` stands for anything. Only the ports are replaced, by free ones.
 
 On every other page the Python blocks are fragments, run one after the other in one namespace, against the simulator in
 memory. ``await`` stands in them as if in a coroutine, a comment ``# → value`` is compared with the value of its line,
@@ -65,7 +65,13 @@ __all__ = [
 PROJECT = Path(__file__).parent.parent
 PAGES = ["README.rst", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.rst"))]
 LANGUAGES = {"python", "shell", "text"}
-PORTS = ("2195", "2196", "2197")
+PORTS = ("2195", "2196", "2197", "8080", "8090")
+#: What runs in a terminal of its own, and what it prints when it is ready.
+SERVERS = {
+    "txapns simulate": '"ready": true',
+    "txapns serve --config": '"ready": true',
+    "txapns serve --demo": "The gateway listens",
+}
 TIMEOUT = 60.0
 
 ANN, BOB, DORA = "aa" * 32, "bb" * 32, "dd" * 32
@@ -192,9 +198,36 @@ def matches(said: str, printed: str) -> bool:
     return re.fullmatch(pattern, printed.strip()) is not None
 
 
+class Terminal:
+    """
+    A program that runs in a terminal of its own.
+
+    :param command: the command line.
+    :param ready: what is in the first line when it is ready.
+    :param where: the directory and the environment.
+    """
+
+    def __init__(self, command: list[str], ready: str, **where: Any) -> None:
+        # Unbuffered, since communicate() does not look into a buffer.
+        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0, **where)
+        assert self._process.stdout is not None
+        self._printed = self._process.stdout.readline().decode()
+        assert ready in self._printed, self._printed
+
+    def end(self) -> str:
+        """Stop it, as Ctrl-C does; returns what it printed."""
+        self._process.send_signal(signal.SIGINT)
+        try:
+            rest, _ = self._process.communicate(timeout=TIMEOUT)
+        finally:
+            self._process.kill()  # it has ended long since, unless something is wrong
+        assert self._process.returncode == 0, self._process.returncode
+        return self._printed + rest.decode()
+
+
 class Desk:
     """
-    A reader's desk: a directory, a shell, and the simulator running in another terminal.
+    A reader's desk: a directory, a shell, and what runs in other terminals.
 
     :param directory: where to work.
     :param ports: what to replace other ports by than those of the simulator.
@@ -205,12 +238,14 @@ class Desk:
         self, directory: Path, ports: Mapping[str, str] | None = None, environment: Mapping[str, str] | None = None
     ) -> None:
         directory.mkdir(parents=True)
-        self._directory = directory
         self._ports = {**free_ports(), **(ports or {})}
         path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-        self._environment = {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT), **(environment or {})}
-        self._simulator: subprocess.Popen[str] | None = None
-        self._printed = ""
+        self._where: dict[str, Any] = {
+            "cwd": directory,
+            "env": {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT), **(environment or {})},
+        }
+        # The terminal of the simulator, and that of the gateway, with what the page says that is printed there.
+        self._terminals: dict[str, tuple[Terminal, str]] = {}
 
     def localized(self, text: str) -> str:
         """Replace the ports."""
@@ -218,56 +253,53 @@ class Desk:
             text = re.sub(rf"\b{port}\b", free, text)
         return text
 
+    def follow(self, block: Block, said: str) -> None:
+        """Run a block, and compare what it prints with what the page says; of what goes on running, when it ends."""
+        for server in SERVERS:
+            first, begins, options = self.localized(block.text).rpartition(f"{server} ")
+            if begins:
+                assert not self.run(attrs.evolve(block, text=first)), f"{block.where}: the output of what?"
+                self.start(server, options.split(), said)
+                return
+        printed = self.run(block)
+        if said or printed:
+            assert matches(self.localized(said), printed), f"{block.where} printed:\n{printed}"
+
     def run(self, block: Block) -> str:
-        """Run a block; returns what it printed."""
+        """Run a block of what ends by itself; returns what it printed."""
         if block.language == "python":
             return self._run([sys.executable, "-c", block.text])
         commands = check_commands(self.localized(block.text))
-        first, begins, simulate = commands.rpartition("txapns simulate ")
-        if begins:
-            self._run(["bash", "-c", first])
-            self.simulate(simulate.split())
-            return ""
         return self._run(["bash", "-c", commands]) if commands.strip() else ""
 
     def _run(self, command: list[str]) -> str:
-        finished = subprocess.run(
-            command, cwd=self._directory, env=self._environment, capture_output=True, text=True, timeout=TIMEOUT
-        )
+        finished = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT, **self._where)
         assert (finished.returncode, finished.stderr) == (0, ""), finished
         return finished.stdout
 
-    def simulate(self, options: list[str]) -> None:
-        """Start the simulator, and wait until it listens."""
-        assert self._simulator is None, "one simulator is enough"
-        self._simulator = subprocess.Popen(
-            [sys.executable, "-m", "txapns.cli", "simulate", *options],
-            cwd=self._directory,
-            env=self._environment,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        assert self._simulator.stdout is not None
-        self._printed = self._simulator.stdout.readline()
-        assert '"ready": true' in self._printed, self._printed
+    def start(self, server: str, options: list[str], said: str = "") -> None:
+        """Start what goes on running, and wait until it is ready; what ran in its terminal is stopped."""
+        program, name, *given = server.split()
+        if name in self._terminals:
+            self.end(name)
+        command = [sys.executable, "-m", f"{program}.cli", name, *given, *options]
+        self._terminals[name] = Terminal(command, SERVERS[server], **self._where), self.localized(said)
 
-    def leave(self) -> str:
-        """Stop the simulator; returns what it printed."""
-        if self._simulator is None:
-            return ""
-        self._simulator.send_signal(signal.SIGTERM)
-        try:
-            rest, _ = self._simulator.communicate(timeout=TIMEOUT)
-        finally:
-            self._simulator.kill()  # it has ended long since, unless something is wrong
-        assert self._simulator.returncode == 0, self._simulator.returncode
-        self._simulator = None
-        return self._printed + rest
+    def end(self, name: str) -> str:
+        """Stop what runs in a terminal, and compare what it printed; returns that."""
+        terminal, said = self._terminals.pop(name)
+        printed = terminal.end()
+        assert not said or matches(said, printed), printed
+        return printed
+
+    def leave(self) -> None:
+        """Stop all, the gateway before the simulator."""
+        for name in [*reversed(self._terminals)]:
+            self.end(name)
 
 
 def play(page: str, desk: Desk) -> None:
     """Do what a page says, in order, and compare what is printed with what it says is printed."""
-    simulator_says = ""
     # Each command with the texts that follow it.
     steps: list[tuple[Block, list[str]]] = []
     for block in blocks(page):
@@ -277,15 +309,9 @@ def play(page: str, desk: Desk) -> None:
             steps.append((block, []))
     try:
         for block, texts in steps:
-            printed = desk.run(block)
-            said = "\n".join(texts)
-            if "txapns simulate" in block.text:
-                simulator_says = desk.localized(said)
-            elif said or printed:
-                assert matches(desk.localized(said), printed), f"{block.where} printed:\n{printed}"
+            desk.follow(block, "\n".join(texts))
     finally:
-        printed = desk.leave()
-    assert not simulator_says or matches(simulator_says, printed), printed
+        desk.leave()
 
 
 class MemoryPagesTests(SynchronousTestCase):
@@ -449,13 +475,13 @@ class LoopbackPagesTests(SynchronousTestCase):
     def test_many_apps(self) -> None:
         """examples/many_apps.py sends twice for each of its apps, over one connection for each."""
         desk = Desk(Path(self.mktemp()))
-        desk.simulate(["--state", "simulator"])
+        desk.start("txapns simulate", ["--state", "simulator"])
         try:
             printed = desk.run(
                 Block("python", (PROJECT / "examples/many_apps.py").read_text(), "examples/many_apps.py")
             )
         finally:
-            counters = desk.leave()
+            counters = desk.end("simulate")
         accepted = "Batch(accepted=2, failed=0, unsent=0, uncertain=0)"
         self.assertEqual(printed.splitlines(), [f"chess {accepted}", f"news {accepted}"] * 2)
         self.assertIn('"received": 8, "accepted": 8, "rejected": {}, "connections": 2', counters)
