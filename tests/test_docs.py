@@ -25,7 +25,8 @@ import socket
 import subprocess
 import sys
 import unittest
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -79,11 +80,16 @@ ANN, BOB, DORA = "aa" * 32, "bb" * 32, "dd" * 32
 
 @attrs.frozen
 class Block:
-    """A block of code on a page; one without a language, a drawing, is of no concern here."""
+    """
+    A block of code on a page; one without a language, a drawing, is of no concern here.
+
+    :ivar kind: ``before`` for a program that another library is needed for, which is not run here.
+    """
 
     language: str
     text: str
     where: str
+    kind: str = ""
 
 
 @functools.cache
@@ -100,7 +106,8 @@ def blocks(page: str) -> list[Block]:
     for node in parse(page).findall(nodes.literal_block):
         classes = [name for name in node["classes"] if name != "code"]
         if "code" in node["classes"]:
-            found.append(Block(classes[0] if classes else "", node.astext(), f"{page}, line {node.line}"))
+            language, kind, *_ = [*classes, "", ""]
+            found.append(Block(language, node.astext(), f"{page}, line {node.line}", kind))
     return found
 
 
@@ -177,7 +184,10 @@ def run_page(page: str, simulator: MemorySimulator, /, **given: Any) -> None:
     namespace: dict[str, Any] = {"_expect": expect, "print": lambda *values: None, **given}
     for block in blocks(page):
         assert block.language == "python", f"{block.where}: only Python can be run in memory"
-        run_fragment(block, namespace, simulator)
+        if block.kind == "before":
+            compile(block.text, block.where, "exec")
+        else:
+            run_fragment(block, namespace, simulator)
 
 
 # Pages on loopback.
@@ -296,6 +306,18 @@ class Desk:
         """Stop all, the gateway before the simulator."""
         for name in [*reversed(self._terminals)]:
             self.end(name)
+
+
+@contextmanager
+def serving_native(dead: str) -> Iterator[str]:
+    """Have a process that serves the gateway's HTTP API, where one token is dead; gives the port."""
+    command = [sys.executable, "-m", "tests.daemon.serve_native", "--dead", dead]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
+        assert process.stdout is not None
+        try:
+            yield process.stdout.readline().strip().rpartition(":")[2]
+        finally:
+            process.terminate()
 
 
 def play(page: str, desk: Desk) -> None:
@@ -463,14 +485,35 @@ class LoopbackPagesTests(SynchronousTestCase):
     @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
     def test_gateway_http(self) -> None:
         """docs/gateway-http.rst can be followed, with one token that Apple says is dead."""
-        command = [sys.executable, "-m", "tests.daemon.serve_native", "--dead", "dd44"]
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
-            assert process.stdout is not None
-            port = process.stdout.readline().strip().rpartition(":")[2]
-            try:
-                play("docs/gateway-http.rst", Desk(Path(self.mktemp()), {"8080": port}, {"KEY": key_of("all")}))
-            finally:
-                process.terminate()
+        with serving_native("dd44") as port:
+            play("docs/gateway-http.rst", Desk(Path(self.mktemp()), {"8080": port}, {"KEY": key_of("all")}))
+
+    def test_migrating(self) -> None:
+        """docs/migrating.rst is run: the library in memory, the gateway as a process that serves its HTTP API."""
+        simulator = MemorySimulator(dead=[DORA])
+        forgotten: list[str] = []
+
+        class Database:
+            forget = staticmethod(forgotten.append)
+
+        with serving_native(DORA) as port:
+            run_page(
+                "docs/migrating.rst",
+                simulator,
+                reactor=simulator.reactor,
+                gateway=simulator.gateway(),
+                pem=simulator.authority.client_pem(),
+                p8=simulator.authority.p8,
+                key_id=simulator.authority.key_id,
+                team_id=simulator.authority.team_id,
+                tokens=[ANN, BOB, DORA],
+                token=DORA,
+                database=Database,
+                port=port,
+                key=key_of("all"),
+            )
+        self.assertEqual(forgotten, [DORA] * 4)  # once for each of the libraries
+        self.assertEqual(len(simulator.devices.received), 3 + 1 + 3 + 3)
 
     def test_many_apps(self) -> None:
         """examples/many_apps.py sends twice for each of its apps, over one connection for each."""
