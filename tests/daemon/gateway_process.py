@@ -143,12 +143,17 @@ class Gateway:
         return self._process is not None
 
     async def ask(
-        self, method: str, path: str, body: object = None, headers: Mapping[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        headers: Mapping[str, str] | None = None,
+        listener: str = "intake.native",
     ) -> tuple[int, Any]:
-        """Ask the HTTP API; returns status and body."""
+        """Ask the HTTP API, or another listener; returns status and body."""
         from io import BytesIO
 
-        [address] = self._addresses["intake.native"]
+        [address] = self._addresses[listener]
         fields = {name: [value] for name, value in (headers or {}).items()}
         producer = None
         if body is not None:

@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import DEAD, token
 from tests.daemon.fakes import Connection, Keys
-from txapns.daemon.errors import QueueFull
+from txapns.daemon.errors import QueueFull, UnknownApp
 from txapns.daemon.faces.http import HTTPServer, IApplication
 from txapns.daemon.faces.native import Native
 from txapns.daemon.interfaces import IIntake
@@ -187,6 +187,12 @@ class FaceTests(SynchronousTestCase):
         """Faces without HTTP say themselves what they refuse."""
         self.metrics.refused("binary", 429)
         self.assertEqual(self.refused(), {("binary", "429"): 1})
+
+    def test_other_faces_intake(self) -> None:
+        """Of those without HTTP the intake's refusals are counted where they are made."""
+        intake = self.metrics.intake("binary", self.world.intake, refusals=True)
+        self.failureResultOf(intake.accept("nobody", []), UnknownApp)
+        self.assertEqual(self.refused(), {("binary", "404"): 1})
 
     def test_passed_on(self) -> None:
         """What the intake says is passed on as it is."""

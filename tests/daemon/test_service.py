@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -81,7 +82,28 @@ class LifeTests(GatewayCase):
         status, answer = await self.gateway.ask("GET", "/v1/apps/chess/feedback")
         self.assertEqual([each["token"] for each in answer["tokens"]], [DEAD])
         self.assertEqual(await self.gateway.end(signal.SIGINT), 0)
-        self.assertNotIn("Traceback", self.gateway.log.read_text())
+        log = self.gateway.log.read_text()
+        self.assertNotIn("Traceback", log)
+        self.assertNotIn(DEAD, log)
+        self.assertTrue(all("message" in json.loads(line) for line in log.splitlines()))
+
+    async def test_watched(self) -> None:
+        """Whoever looks after it is told how it fares; while it is stopped it is alive, but not ready."""
+        self.simulator.delay = 2.0
+        await self.gateway.start()
+        self.assertEqual(await self.look("/readyz"), (200, {"ready": True, "reasons": []}))
+        await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission("aa" * 32))
+        await deferLater(reactor, 0.3)
+        ending = Deferred.fromCoroutine(self.gateway.end())
+        await deferLater(reactor, 0.3)
+        ready = {"ready": False, "reasons": ["the gateway is shutting down"]}
+        self.assertEqual(await self.look("/readyz"), (503, ready))
+        self.assertEqual(await self.look("/healthz"), (200, {"alive": True}))
+        self.assertEqual(await ending, 0)
+
+    async def look(self, path: str) -> tuple[int, object]:
+        """Ask the admin endpoint."""
+        return await self.gateway.ask("GET", path, listener="admin")
 
     async def test_stopped_while_apple_is_slow(self) -> None:
         """What is under way at the end is answered, and nothing is sent a second time after the next start."""

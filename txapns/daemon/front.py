@@ -102,38 +102,39 @@ class Front:
             self._make_apple(intake.apple)
         if intake.binary is not None:
             self._make_binary(intake.binary)
-        self._serve("admin", configuration.admin, others.admin, ADMIN_BOUNDS)
+        self._admin = self._serve("admin", configuration.admin, others.admin, ADMIN_BOUNDS)
 
     def _make_pyapns(self, section: PyapnsSection) -> None:
         others = self._others
-        intake = others.metrics.intake("pyapns", others.intake)
+        intake = others.metrics.intake("pyapns", others.intake, refusals=True)
         keys = others.keys if section.keys else None
         pyapns = Pyapns(self._clock, intake, others.apps, keys, others.feedback, section)
         self._serve("intake.pyapns", section, others.metrics.application("pyapns", pyapns), self._bounds)
 
     def _make_apple(self, section: AppleSection) -> None:
         others = self._others
-        intake = others.metrics.intake("apple", others.intake)
+        intake = others.metrics.intake("apple", others.intake, refusals=True)
         apple = Apple(self._clock, intake, others.apps, others.keys, others.feedback, section, self._bounds)
         self._servers.append(apple)
         self._listen("intake.apple", section.listen, apple.factory(self._shown(section.tls)))
 
     def _make_binary(self, section: BinarySection) -> None:
         others = self._others
-        intake = others.metrics.intake("binary", others.intake)
+        intake = others.metrics.intake("binary", others.intake, refusals=True)
         binary = Binary(self._clock, intake, others.apps, others.feedback, section, self._bounds)
         self._servers.append(binary)
         shown = self._shown(section.tls)
         self._listen("intake.binary", section.listen, binary.factory(shown))
         self._listen("intake.binary.feedback", section.feedback, binary.feedback_factory(shown))
 
-    def _serve(self, key: str, section: ListenerSection, application: IApplication, bounds: Bounds) -> None:
-        """Have an application answer HTTP/1.1 at the endpoints of a section."""
+    def _serve(self, key: str, section: ListenerSection, application: IApplication, bounds: Bounds) -> HTTPServer:
+        """Have an application answer HTTP/1.1 at the endpoints of a section; returns the server."""
         server = HTTPServer(self._clock, application, bounds)
         shown = self._shown(section.tls)
         self._servers.append(server)
         tls = None if shown is None else tls_options(shown, server.acceptableProtocols())
         self._listeners.append(Listener(self._reactor, key, section.listen, server, tls))
+        return server
 
     def _listen(self, key: str, endpoints: Sequence[str], factory: IProtocolFactory) -> None:
         self._listeners.append(Listener(self._reactor, key, endpoints, factory))
@@ -155,7 +156,8 @@ class Front:
     def refuse(self) -> None:
         """Tell who asks for something new to come again later. What was asked for before is still answered."""
         for server in self._servers:
-            server.drain()
+            if server is not self._admin:  # who asks whether the gateway is ready is still to be told that it is not
+                server.drain()
 
     async def close(self) -> None:
         """Listen no more, and close all connections."""

@@ -20,9 +20,11 @@ from prometheus_client import CollectorRegistry, ProcessCollector, generate_late
 from prometheus_client import Counter as Total
 from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
 from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 import txapns
+from txapns.daemon.errors import GatewayRefusal
 from txapns.daemon.faces.http import Answer, IApplication, Request
 from txapns.daemon.interfaces import IIntake
 from txapns.daemon.overview import Overview
@@ -138,15 +140,17 @@ class GatewayMetrics:
         """
         return self._clients.listener(app)
 
-    def intake(self, face: str, intake: IIntake) -> IIntake:
+    def intake(self, face: str, intake: IIntake, *, refusals: bool = False) -> IIntake:
         """
         Count what comes in by a face.
 
         :param face: what it is called in the metrics, such as ``"native"``.
         :param intake: the intake.
+        :param refusals: whether what the intake refuses is counted here, since the face does not answer it with an
+            HTTP status that :meth:`application` sees.
         :returns: what to give to the face as its intake.
         """
-        return _CountedIntake(face, intake, self)
+        return _CountedIntake(face, intake, self, refusals)
 
     def application(self, face: str, application: IApplication) -> IApplication:
         """
@@ -303,12 +307,14 @@ class _CountedIntake:
     :param face: the face's name in the metrics.
     :param intake: the intake.
     :param metrics: where to count.
+    :param refusals: whether refusals are counted, too.
     """
 
-    def __init__(self, face: str, intake: IIntake, metrics: GatewayMetrics) -> None:
+    def __init__(self, face: str, intake: IIntake, metrics: GatewayMetrics, refusals: bool) -> None:
         self._face = face
         self._intake = intake
         self._metrics = metrics
+        self._refusals = refusals
 
     def check(self, app: str, drafts: Sequence[Draft]) -> None:
         """See :meth:`IIntake.check`."""
@@ -323,7 +329,12 @@ class _CountedIntake:
             self._metrics.accepted(self._face, app, sum([len(group) for group in apns_ids]))
             return apns_ids
 
-        return self._intake.accept(app, drafts, idempotency).addCallback(accepted)
+        def refused(failure: Failure) -> Failure:
+            if self._refusals and isinstance(failure.value, GatewayRefusal):
+                self._metrics.refused(self._face, failure.value.status)
+            return failure
+
+        return self._intake.accept(app, drafts, idempotency).addCallbacks(accepted, refused)
 
     def wait(self, apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
         """See :meth:`IIntake.wait`."""
