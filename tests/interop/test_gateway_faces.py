@@ -1,0 +1,336 @@
+"""Old and foreign clients, unmodified, through the gateway to the simulator, all on loopback."""
+
+from __future__ import annotations
+
+import json
+import sys
+import xmlrpc.client
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SkipTest, TestCase
+
+from tests.interop.programs import Program, command
+from tests.interop.test_http2_clients import DEAD, IDENTIFIERS, ClientTests
+from txapns.credentials import Certificate
+from txapns.daemon.config import Configuration
+from txapns.daemon.service import GatewayService
+from txapns.simulator import Simulator
+
+__all__ = ["AppleFaceTests", "BinaryFaceTests", "PyapnsFaceTests"]
+
+HOST = "127.0.0.1"
+TOKENS = [f"{number:02x}" * 32 for number in range(1, 9)]
+GONE = {TOKENS[2]: 1_700_000_000, TOKENS[5]: 1_700_000_001}
+EXPIRATION = 2_000_000_000
+ALERT = "Grüße, Ольга! 🦊"
+PAYLOAD = {"aps": {"alert": ALERT, "badge": 3, "sound": "default"}}
+NOTIFICATION = {"alert": ALERT, "badge": 3, "sound": "default", "expiration": EXPIRATION, "priority": 10}
+
+
+class Gateway:
+    """
+    A gateway in this process.
+
+    :param directory: where it keeps everything; it is made.
+    :param simulator: whose credentials it has.
+    :param port: where the simulator listens.
+    :param faces: the ways in, as in the configuration.
+    """
+
+    def __init__(self, directory: Path, simulator: Simulator, port: int, faces: str) -> None:
+        self.directory = directory
+        authority = simulator.authority
+        directory.mkdir(mode=0o700)
+        self.files = {
+            "ca.pem": authority.ca_pem,
+            "server.pem": authority.server_certificate(),
+            "client.pem": authority.client_pem(simulator.topic, key_type="rsa"),
+            "client.p12": authority.client_pkcs12(simulator.topic),
+            "AuthKey.p8": authority.p8,
+        }
+        for name, content in self.files.items():
+            (directory / name).touch(0o600)
+            (directory / name).write_bytes(content)
+        callers = [
+            Certificate.from_pem(self.files["client.pem"]).fingerprint,
+            Certificate.from_pkcs12(self.files["client.p12"], b"txapns").fingerprint,
+        ]
+        text = f"""
+            {faces}
+            [intake.native]
+            listen = []
+            [apps.chess]
+            gateway = "http2:host={HOST}:port={port}"
+            trust_root = "ca.pem"
+            key = "AuthKey.p8"
+            key_id = "{authority.key_id}"
+            team_id = "{authority.team_id}"
+            topic = "{simulator.topic}"
+            callers = {json.dumps(callers)}
+        """
+        configuration = Configuration.from_text(text, directory.absolute())
+        self.service = GatewayService(reactor, configuration, {}, self._broken)
+        self.addresses: dict[str, int] = {}
+
+    def _broken(self, error: Exception) -> None:
+        self.service.ready.errback(error)
+
+    async def start(self) -> None:
+        """Start it."""
+        self.service.startService()
+        addresses = await self.service.ready
+        self.addresses = {key: int(found[0].rpartition(":")[2]) for key, found in addresses.items() if found}
+
+    def path(self, name: str) -> str:
+        """Tell where a file is."""
+        return str((self.directory / name).absolute())
+
+
+async def served(simulator: Simulator, faces: str, directory: Path, cleanup: Any) -> Gateway:
+    """Have the simulator's server of the provider API listen, and a gateway before it."""
+    factory = simulator.tls_factory("http2")
+    factory.noisy = False
+    port = reactor.listenTCP(0, factory, interface=HOST)
+
+    async def stop() -> None:
+        await port.stopListening()
+        for connection in list(factory.protocols):
+            connection.abortConnection()
+        while factory.protocols:
+            await deferLater(reactor, 0.01)
+
+    cleanup(stop)
+    gateway = Gateway(directory, simulator, port.getHost().port, faces)
+    cleanup(gateway.service.stopService)
+    await gateway.start()
+    return gateway
+
+
+class AppleFaceTests(ClientTests):
+    """What the tests of clients of the provider API have in common."""
+
+    async def setUp(self) -> None:
+        """Start everything, where the client is installed."""
+        self.command = command(self.driver)
+        self.simulator = Simulator(reactor, topic="com.example.app")
+        self.simulator.devices.dead = {bytes.fromhex(token): float(since) for token, since in DEAD.items()}
+        faces = f"""
+            [intake.apple]
+            listen = "tcp:port=0:interface={HOST}"
+            tls.certificate = "server.pem"
+        """
+        self.gateway = await served(self.simulator, faces, Path(self.mktemp()), self.addCleanup)
+
+    def about(self) -> dict[str, object]:
+        """Tell where the gateway is."""
+        authority = self.simulator.authority
+        return {
+            "host": HOST,
+            "http2": self.gateway.addresses["intake.apple"],
+            "ca": self.gateway.path("ca.pem"),
+            "certificate": self.gateway.path("client.pem"),
+            "p8": self.gateway.path("AuthKey.p8"),
+            "key_id": authority.key_id,
+            "team_id": authority.team_id,
+        }
+
+    async def check(self, mode: str) -> dict[str, Any]:
+        """The client is told what Apple said, and Apple got what it sent."""
+        said = await self.send(mode)
+        self.check_said(said)
+        self.check_received(bearer=True)  # the gateway's own
+        return said
+
+    def check_expiration(self, expiration: int) -> None:
+        """One is there."""
+        self.assertGreater(expiration, 1_700_000_000)
+
+
+@pytest.mark.interop
+class AioapnsFaceTests(AppleFaceTests):
+    """aioapns 4.0 of PyPI."""
+
+    driver = "drive_aioapns.py"
+
+    async def test_provider_token(self) -> None:
+        """It is known by its provider token; its ids go to Apple."""
+        said = await self.check("token")
+        self.assertEqual(dict(said["identifiers"]), IDENTIFIERS)
+        for reception in self.simulator.devices.received:
+            self.assertEqual(reception.headers["apns-id"], IDENTIFIERS[reception.token.hex()])
+
+    async def test_certificate(self) -> None:
+        """It is known by its certificate."""
+        await self.check("certificate")
+
+
+@pytest.mark.interop
+class NodeApnFaceTests(AppleFaceTests):
+    """@parse/node-apn 8.1.0 of npm."""
+
+    driver = "drive_node_apn.js"
+
+    async def test_provider_token(self) -> None:
+        """It is known by its provider token."""
+        await self.check("token")
+
+    async def test_certificate(self) -> None:
+        """It is known by its certificate."""
+        await self.check("certificate")
+
+
+class BinaryFaceTests(TestCase):
+    """
+    What the tests of old clients have in common.
+
+    :cvar driver: the file of its driver.
+    :cvar old_python: whether it needs Python 3.11 or older, for ``ssl.wrap_socket``.
+    :cvar wishes: what its driver has to be told.
+    """
+
+    timeout = 90
+    driver: ClassVar[str]
+    old_python: ClassVar[bool] = True
+    wishes: ClassVar[dict[str, str]] = {}
+
+    async def setUp(self) -> None:
+        """Start everything, where the client is installed."""
+        if self.old_python and sys.version_info >= (3, 12):
+            raise SkipTest("needs Python 3.11 or older: make PYTHON=python3.11 interop, after make clean")
+        self.command = command(self.driver)
+        self.simulator = Simulator(reactor)
+        self.simulator.devices.dead = {bytes.fromhex(token): float(since) for token, since in GONE.items()}
+        faces = f"""
+            [intake.binary]
+            listen = "tcp:port=0:interface={HOST}"
+            feedback = "tcp:port=0:interface={HOST}"
+            tls.certificate = "server.pem"
+        """
+        self.gateway = await served(self.simulator, faces, Path(self.mktemp()), self.addCleanup)
+
+    async def run_driver(self, **request: Any) -> dict[str, Any]:
+        """Run the driver; returns what it printed. It sends until the simulator has all."""
+        driver = Program(reactor, self.command)
+        self.addCleanup(driver.stop)
+        about = {
+            "host": HOST,
+            "binary": self.gateway.addresses["intake.binary"],
+            "feedback": self.gateway.addresses["intake.binary.feedback"],
+            "ca": self.gateway.path("ca.pem"),
+            "certificate": self.gateway.path("client.pem"),
+            "pkcs12": self.gateway.path("client.p12"),
+            "passphrase": "txapns",
+        }
+        driver.transport.write(json.dumps({**about, **self.wishes, **request}).encode() + b"\n")
+        if request["task"] == "send":
+            received = self.simulator.devices.received
+            while len(received) < len(request["tokens"]) and not driver.ended.called:
+                await deferLater(reactor, 0.01)
+            driver.transport.closeStdin()
+        status = await driver.ended
+        self.assertEqual(status, 0, driver.complained.decode())
+        return json.loads(driver.printed)
+
+    async def check(self, **wishes: str) -> None:
+        """All are sent, and nothing is refused; what Apple refuses comes from the feedback service, once."""
+        said = await self.run_driver(task="send", tokens=TOKENS, **NOTIFICATION, **wishes)
+        self.assertEqual(said, {"refused": []})
+        received = self.simulator.devices.received
+        self.assertCountEqual([reception.token.hex() for reception in received], TOKENS)
+        self.assertEqual([json.loads(reception.payload) for reception in received], [PAYLOAD] * len(TOKENS))
+        self.assertEqual({reception.headers["apns-topic"] for reception in received}, {"com.example.app"})
+        self.assertEqual({reception.headers["apns-push-type"] for reception in received}, {"alert"})
+        answers = [await self.run_driver(task="feedback") for _ in range(2)]
+        self.assertEqual(answers, [{"feedback": [[token, since] for token, since in GONE.items()]}, {"feedback": []}])
+
+
+@pytest.mark.interop
+class ApnFaceTests(BinaryFaceTests):
+    """apn 1.7.8 of npm."""
+
+    driver, old_python = "drive_apn.js", False
+
+    async def test_all(self) -> None:
+        """It sends, and reads the feedback service."""
+        await self.check()
+
+
+@pytest.mark.interop
+class PushjackFaceTests(BinaryFaceTests):
+    """pushjack 1.6.0 of PyPI, which takes whatever can be read for an error packet."""
+
+    driver = "drive_pushjack.py"
+
+    async def test_all(self) -> None:
+        """It sends, and reads the feedback service."""
+        await self.check()
+
+
+@pytest.mark.interop
+class Tapns3FaceTests(BinaryFaceTests):
+    """tapns3 3.0.0 of PyPI."""
+
+    driver = "drive_tapns3.py"
+
+    async def test_enhanced(self) -> None:
+        """It sends command 1, and reads the feedback service."""
+        await self.check(mode="enhanced")
+
+    async def test_simple(self) -> None:
+        """It sends command 0, and reads the feedback service."""
+        await self.check(mode="simple")
+
+
+@pytest.mark.interop
+class ApnsClerkFaceTests(BinaryFaceTests):
+    """apns-clerk 0.2.0 of PyPI."""
+
+    driver = "drive_apns_clerk.py"
+    wishes: ClassVar = {"library": "apns_clerk"}
+
+    async def test_all(self) -> None:
+        """It sends, and reads the feedback service."""
+        await self.check()
+
+
+@pytest.mark.loopback
+class PyapnsFaceTests(TestCase):
+    """The standard library's client of XML-RPC, as pyapns' own client uses it."""
+
+    timeout = 60
+
+    async def test_all(self) -> None:
+        """It provisions, sends, and is told once of what died."""
+        simulator = Simulator(reactor)
+        simulator.devices.dead = {bytes.fromhex(token): float(since) for token, since in GONE.items()}
+        faces = f'[intake.pyapns]\nlisten = "tcp:port=0:interface={HOST}"\nkeys = false'
+        gateway = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
+        uri = f"http://{HOST}:{gateway.addresses['intake.pyapns']}/"
+
+        def call(method: str, *arguments: Any) -> Deferred[Any]:
+            def work() -> Any:
+                with xmlrpc.client.ServerProxy(uri, allow_none=True) as proxy:
+                    return getattr(proxy, method)(*arguments)
+
+            return deferToThread(work)
+
+        self.assertIsNone(await call("notify", "chess", TOKENS, [PAYLOAD] * len(TOKENS)))
+        while len(simulator.devices.received) < len(TOKENS):
+            await deferLater(reactor, 0.01)
+        received = simulator.devices.received
+        self.assertCountEqual([reception.token.hex() for reception in received], TOKENS)
+        self.assertEqual([json.loads(reception.payload) for reception in received], [PAYLOAD] * len(TOKENS))
+        found: list[Any] = []
+        while len(found) < len(GONE):
+            found += await call("feedback", "chess")
+        times = ["20231114T22:13:20", "20231114T22:13:21"]
+        self.assertEqual(
+            [[str(when), token] for when, token in found], [list(pair) for pair in zip(times, GONE, strict=True)]
+        )
+        self.assertEqual(await call("feedback", "chess"), [])
