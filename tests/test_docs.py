@@ -17,6 +17,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+import json
 import os
 import re
 import shutil
@@ -514,6 +515,25 @@ class LoopbackPagesTests(SynchronousTestCase):
             )
         self.assertEqual(forgotten, [DORA] * 4)  # once for each of the libraries
         self.assertEqual(len(simulator.devices.received), 3 + 1 + 3 + 3)
+
+    @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+    def test_gateway_faces(self) -> None:
+        """docs/gateway-faces.rst can be followed, with the configuration that it shows."""
+        page = "docs/gateway-faces.rst"
+        [faces] = [node.astext() for node in parse(page).findall(nodes.literal_block) if "[intake." in node.astext()]
+        command = [sys.executable, "-m", "tests.daemon.serve_faces"]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT
+        ) as process:
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(faces)
+            process.stdin.close()
+            try:
+                told = json.loads(process.stdout.readline())
+                ports = {"8443": told["ports"]["intake.apple"], "7077": told["ports"]["intake.pyapns"]}
+                play(page, Desk(Path(self.mktemp()), ports, told["environment"]))
+            finally:
+                process.terminate()
 
     def test_many_apps(self) -> None:
         """examples/many_apps.py sends twice for each of its apps, over one connection for each."""

@@ -1,0 +1,77 @@
+"""A gateway with all its faces, in a process of its own, for those who follow docs/gateway-faces.rst."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+import tempfile
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.python import log
+
+from txapns.daemon.config import Configuration
+from txapns.daemon.keys import add_key
+from txapns.daemon.service import GatewayService
+from txapns.simulator import Authority, Simulator
+
+__all__ = ["GONE", "main"]
+
+#: A token whose device is gone.
+GONE = "dd" * 32
+
+
+async def serve(directory: Path, faces: str) -> None:
+    """Start everything, and tell where it is."""
+    authority = Authority()
+    simulator = Simulator(reactor, authority=authority, dead=[bytes.fromhex(GONE)])
+    apple = reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")
+    files = {
+        "ca.pem": authority.ca_pem,
+        "server.pem": authority.server_certificate(),
+        "key.pem": authority.client_pem(),
+    }
+    for name, content in files.items():
+        (directory / name).touch(0o600)
+        (directory / name).write_bytes(content)
+    text = f"""
+        {re.sub("port=[0-9]+", "port=0", faces)}
+        [intake.native]
+        listen = []
+        [apps.chess]
+        gateway = "http2:host=127.0.0.1:port={apple.getHost().port}"
+        trust_root = "ca.pem"
+        certificate = "key.pem"
+    """
+    gateway = GatewayService(reactor, Configuration.from_text(text, directory), {}, lambda error: log.err(error))
+    gateway.startService()
+    addresses = await gateway.ready
+    key = await gateway.database.write(
+        lambda connection: add_key(connection, "reader", send=None, feedback=None, now=reactor.seconds())
+    )
+    await gateway.keys.refresh()
+    reactor.addSystemEventTrigger("before", "shutdown", gateway.stopService)
+    ports = {name: found[0].rpartition(":")[2] for name, found in addresses.items() if found}
+    environment = {
+        "KEY": key,
+        "TOKEN": "aa" * 32,
+        "GONE": GONE,
+        "CA": str(directory / "ca.pem"),
+        "CERTIFICATE": str(directory / "key.pem"),
+    }
+    sys.stdout.write(json.dumps({"ports": ports, "environment": environment}) + "\n")
+    sys.stdout.flush()
+
+
+def main() -> None:
+    """Serve the faces of the configuration at standard input, until the end."""
+    with tempfile.TemporaryDirectory() as directory:
+        faces = sys.stdin.read()
+        reactor.callWhenRunning(lambda: Deferred.fromCoroutine(serve(Path(directory), faces)).addErrback(log.err))
+        reactor.run()
+
+
+if __name__ == "__main__":
+    main()
