@@ -24,6 +24,7 @@ from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
     PrivateFormat,
+    PublicFormat,
     load_pem_private_key,
     load_pem_public_key,
     pkcs12,
@@ -449,6 +450,11 @@ class SignTests(SynchronousTestCase):
     def test_example(self) -> None:
         """The example's own signature verifies, so the verification here is the right one."""
         self.verify(UNSIGNED, SIGNATURE)
+
+    def test_public_key(self) -> None:
+        """The public key is the one that belongs to it."""
+        shown = self.token.public_key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        self.assertEqual(shown.decode().split(), PUBLIC_KEY.split())
 
     def verify(self, unsigned: str, signature: str) -> None:
         """Check a signature without the library that made it."""

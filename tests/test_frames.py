@@ -342,6 +342,13 @@ class NotificationParserTests(SynchronousTestCase):
             ],
         )
 
+    def test_pending(self) -> None:
+        """It tells how much there is of a notification that is not whole yet."""
+        parser = NotificationParser()
+        for data, pending in ((b"", 0), (FRAMED[:9], 9), (FRAMED[9:], 0), (FRAMED + SIMPLE[:1], 1)):
+            parser.receive(data)
+            self.assertEqual(parser.pending, pending)
+
     @given(st.permutations([TOKEN_ITEM, PAYLOAD_ITEM, IDENTIFIER_ITEM, EXPIRATION_ITEM, PRIORITY_ITEM]))
     def test_any_order(self, items: list[bytes]) -> None:
         """The items of a frame may come in any order."""

@@ -10,6 +10,7 @@ import attrs
 import h2.config
 import h2.connection
 import h2.events
+import ngh2
 from h2.settings import SettingCodes
 from hpack import Encoder
 from hyperframe import frame as frames
@@ -957,6 +958,43 @@ class ReceiverTests(SynchronousTestCase):
         peers.receiver.reset(1, REFUSED)
         peers.answer(1)
         self.assertEqual(peers.receiver.data_to_send(), b"")
+
+    def test_too_long(self) -> None:
+        """
+        With ``early`` a request whose body is too long is given out before its end, with all that came.
+
+        What comes after is dropped, and given back to the window like what was part of a request that was given up.
+        """
+        client = ngh2.Connection(ngh2.Role.CLIENT)
+        client.initiate_connection({})
+        receiver = RequestReceiver(10, max_body=100, window_updates=False, early=True)
+        found: list[Request] = []
+
+        def carry() -> None:
+            for _ in range(3):
+                found.extend(receiver.receive(client.data_to_send()))
+                client.receive_data(receiver.data_to_send())
+
+        head = [(b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"x")]
+        carry()
+        for fate in ("too long", "given up"):
+            stream = client.send_request(head)
+            client.send_data(stream, b"x" * (30_000 if fate == "too long" else 50))
+            carry()
+            self.assertEqual(receiver.unfinished, [] if fate == "too long" else [stream])
+            if fate == "too long":
+                client.send_data(stream, b"x" * 30_000)
+                carry()
+                (request,) = found
+                self.assertEqual((request.stream, len(request.body) > 100), (stream, True))
+                receiver.acknowledge(stream, len(request.body))
+            else:
+                client.reset_stream(stream, CANCEL)
+                carry()
+        self.assertEqual(receiver.unfinished, [])
+        self.assertEqual(len(found), 1)
+        carry()
+        self.assertGreater(client.remote_window_size, WINDOW // 2)
 
     def test_repeated_fields(self) -> None:
         """Repeated header fields are all there, in order."""

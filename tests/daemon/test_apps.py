@@ -370,6 +370,16 @@ class AppsTests(SynchronousTestCase):
         with self.assertRaises(UnknownApp):
             self.world.result(self.apps.remove("b"))
 
+    def test_rotate(self) -> None:
+        """It gives one another credential, and leaves the rest."""
+        self.world.result(self.apps.put("b", AppSettings(topic="u"), certificate()))
+        before = self.apps.get("b").credential
+        self.world.result(self.apps.rotate("b", certificate()))
+        self.assertNotEqual(self.apps.get("b").credential, before)
+        self.assertEqual(self.start().get("b").topic, "u")
+        with self.assertRaises(UnknownApp):
+            self.world.result(self.apps.rotate("c", certificate()))
+
     def test_other_master_key(self) -> None:
         """
         What the master key does not open leaves an app that is known as it was, and one that is not unavailable.
