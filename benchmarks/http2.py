@@ -111,11 +111,13 @@ class Server:
     :ivar scenario: what is sent.
     :ivar state: the directory with the credentials.
     :ivar port: where it listens.
+    :ivar process: the number of its process.
     """
 
     scenario: Scenario
     state: Path
     port: int
+    process: int
 
     def task(self, count: int, warm_up: int) -> dict[str, object]:
         """Say what a sender needs to know: see ``peers/task.py``."""
@@ -280,7 +282,7 @@ def serving(scenario: Scenario) -> Iterator[Server]:
         command = [str(program), "0", pem, pem, str(STREAMS), str(scenario.delay), hold]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
             try:
-                yield Server(scenario, state, int(server.stdout.readline()))
+                yield Server(scenario, state, int(server.stdout.readline()), server.pid)
             finally:
                 server.terminate()
 
