@@ -273,7 +273,7 @@ class Notification:
             (b"apns-collapse-id", self.collapse_id),
             (b"apns-id", self.apns_id),
         )
-        return tuple((name, str(value).encode()) for name, value in fields if value is not None)
+        return tuple([(name, str(value).encode()) for name, value in fields if value is not None])
 
     def to_dict(self) -> dict[str, str | int]:
         """
@@ -578,7 +578,8 @@ def _text(field: str, value: object) -> str | None:
         return None
     if not isinstance(value, str):
         raise InvalidNotification(f"{field} must be text, not {type(value).__name__}")
-    if _UNFIT.search(value):
+    # The expression is slow, and what is printable is fit but for its ends: each notification of the gateway's has an id.
+    if (not value.isprintable() or value.strip(" ") != value) and _UNFIT.search(value):
         raise InvalidNotification(
             f"{field} has a control character, a space at an end or half of a surrogate pair; no header field can"
         )
