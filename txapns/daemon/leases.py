@@ -13,7 +13,7 @@ could be stuck. To lease costs no write, and is possible with a full disk.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 __all__ = ["Leases", "Mark"]
@@ -71,7 +71,7 @@ class Leases:
             return []
         return [number for number, lease in self._leases.items() if lease.app == app]
 
-    def lend(self, app: str, places: Iterable[Mark], until: float) -> None:
+    def lend(self, app: str, places: Sequence[Mark], until: float) -> None:
         """
         Lease notifications.
 
@@ -79,9 +79,9 @@ class Leases:
         :param places: where they were found after the mark, in order; there was nothing free between.
         :param until: when the lease ends.
         """
-        for due, number in places:
-            self._leases[number] = _Lease(app, due, until)
-            self._marks[app] = (due, number)
+        if places:
+            self._leases.update({number: _Lease(app, due, until) for due, number in places})
+            self._marks[app] = places[-1]
             self._soonest = min(self._soonest, until)
         self._furthest[app] = max(self._furthest.get(app, _START), self.mark(app))
 

@@ -12,13 +12,13 @@ outcomes. :mod:`txapns.daemon.database` tells why.
 from __future__ import annotations
 
 import itertools
-import json
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
+import msgspec
 from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -118,7 +118,7 @@ FROM run CROSS JOIN spool_series WHERE n < count
 """
 
 _FIND_DUE = """
-SELECT json_group_array(json_array(number, message, hex(token), hex(apns_id), attempts, due)) FROM (
+SELECT json_group_array(json_array(number, message, hex(token), lower(hex(apns_id)), attempts, due)) FROM (
     SELECT * FROM spool_delivery
     WHERE state = 0 AND app = ? AND (due, number) > (?, ?) AND due <= ?
     AND number NOT IN (SELECT value FROM json_each(?))
@@ -378,9 +378,9 @@ class SQLiteSpool:
                     token_at += count * width
                     id_at += count * 16
         messages = [message for acceptance in new for message in acceptance.messages]
-        connection.execute(_ADD_MESSAGES, [b"".join(each.payload for each in messages), json.dumps(rows)])
+        connection.execute(_ADD_MESSAGES, [b"".join(each.payload for each in messages), _json(rows)])
         tokens, ids = b"".join(each.tokens for each in messages), b"".join(each.apns_ids for each in messages)
-        connection.execute(_ADD_DELIVERIES, [json.dumps(runs), tokens, ids])
+        connection.execute(_ADD_DELIVERIES, [_json(runs), tokens, ids])
         return results
 
     def _find_apps(self, connection: sqlite3.Connection, names: set[str]) -> dict[str, int]:
@@ -410,18 +410,16 @@ class SQLiteSpool:
     def _lend(self, connection: sqlite3.Connection, app: str, count: int, until: float, now: float) -> list[Leased]:
         self._leases.expire(now)
         arguments = (self._apps.get(app), *self._leases.mark(app))
-        passed_over = json.dumps(self._leases.passed_over(app))
+        passed_over = _json(self._leases.passed_over(app))
         [(found,)] = connection.execute(_FIND_DUE, [*arguments, _milliseconds(now), passed_over, count])
-        rows = json.loads(found)
+        rows = _due(found)
         if not rows:
             return []
         contents = _contents(connection, app, {row[1] for row in rows})
         leased = []
         for number, message, token, apns_id, attempts, _ in rows:
             content, accepted_at = contents[message]
-            leased.append(
-                Leased(number, content, bytes.fromhex(token), _canonical(apns_id.lower()), attempts, accepted_at)
-            )
+            leased.append(Leased(number, content, bytes.fromhex(token), _canonical(apns_id), attempts, accepted_at))
         self._leases.lend(app, [(due, number) for number, *_, due in rows], until)
         return leased
 
@@ -451,7 +449,7 @@ class SQLiteSpool:
         def find(connection: sqlite3.Connection) -> float | None:
             self._leases.expire(now)
             arguments = (self._apps.get(app), *self._leases.mark(app))
-            rows = connection.execute(_FIND_NEXT, [*arguments, json.dumps(self._leases.passed_over(app))])
+            rows = connection.execute(_FIND_NEXT, [*arguments, _json(self._leases.passed_over(app))])
             return next((due / 1000 for (due,) in rows), None)
 
         return self._between(find)
@@ -476,7 +474,7 @@ class SQLiteSpool:
                 before = told.get(settlement.number)
                 if before is None or before[0].state is State.WAITING:
                     told[settlement.number] = (settlement, report.now)
-        final = json.dumps([number for number, (each, _) in told.items() if each.state is not State.WAITING])
+        final = _json([number for number, (each, _) in told.items() if each.state is not State.WAITING])
         counts = dict(connection.execute(_COUNT_WAITING, [final]))
         _note_dead(connection, [(each, now) for each, now in told.values() if each.dead])
         accepted: dict[int, list[int]] = {}
@@ -487,9 +485,9 @@ class SQLiteSpool:
             else:
                 rows.append(_row(each, now))
         for now, numbers in accepted.items():
-            connection.execute(_SETTLE_ACCEPTED, [now, json.dumps(numbers)])
+            connection.execute(_SETTLE_ACCEPTED, [now, _json(numbers)])
         if rows:
-            connection.execute(_SETTLE, [json.dumps(rows)])
+            connection.execute(_SETTLE, [_json(rows)])
         return [counts, *({} for _ in reports[1:])]
 
     def _concluded(self, reports: list[_Report]) -> None:
@@ -603,7 +601,7 @@ class SQLiteSpool:
 
     def _chosen(self, connection: sqlite3.Connection, choice: _Choice) -> tuple[str, dict[str, int]]:
         self._leases.expire(choice.now / 1000)
-        leased = json.dumps(self._leases.numbers())
+        leased = _json(self._leases.numbers())
         [(chosen,)] = connection.execute(_of_state(_CHOOSE, choice.state), [choice.app, leased, choice.limit])
         counts = dict(connection.execute(_COUNT, [chosen]))
         choice.apps = list(counts)
@@ -637,6 +635,14 @@ def _stopped() -> Deferred[Any]:
     return fail(Unavailable("the gateway is shutting down", 10.0))
 
 
+# What _FIND_DUE finds: all that is sent comes by here, and a decoder that knows what to expect takes half the time.
+_due = msgspec.json.Decoder(list[tuple[int, int, str, str, int, int]]).decode
+
+
+def _json(value: object) -> str:
+    return msgspec.json.encode(value).decode()
+
+
 def _milliseconds(seconds: float) -> int:
     return round(seconds * 1000)  # and not down: what was stored and read has to come out the same
 
@@ -650,8 +656,7 @@ def _pack(message: Message) -> _Packed:
     for width, group in itertools.groupby(map(len, message.tokens)):
         count = len(list(group))
         runs += [(min(_SERIES, count - done), width) for done in range(0, count, _SERIES)]
-    headers = json.dumps(dict(message.headers), separators=(",", ":"))
-    return _Packed(message.app, headers, message.payload, b"".join(message.tokens), runs, apns_ids)
+    return _Packed(message.app, _json(dict(message.headers)), message.payload, b"".join(message.tokens), runs, apns_ids)
 
 
 def _canonical(digits: str) -> str:
@@ -694,9 +699,9 @@ def _earlier(
     for known, counts, apns_ids in rows.fetchall():
         if known != digest:
             return KeyConflict("the idempotency key was used before, for another request")
-        return _unpacked(apns_ids, json.loads(counts))
+        return _unpacked(apns_ids, msgspec.json.decode(counts))
     apns_ids = b"".join(message.apns_ids for message in acceptance.messages)
-    counts = json.dumps([len(message.apns_ids) // 16 for message in acceptance.messages])
+    counts = _json([len(message.apns_ids) // 16 for message in acceptance.messages])
     connection.execute(
         "INSERT INTO spool_key VALUES (?, ?, ?, ?, ?, ?)", [owner, key, digest, counts, apns_ids, acceptance.now]
     )
@@ -705,10 +710,10 @@ def _earlier(
 
 def _contents(connection: sqlite3.Connection, app: str, numbers: set[int]) -> dict[int, tuple[Content, float]]:
     """Read messages: for each its content, and when it was accepted."""
-    [(found,)] = connection.execute(_FIND_MESSAGES, [json.dumps(list(numbers))])
+    [(found,)] = connection.execute(_FIND_MESSAGES, [_json(list(numbers))])
     contents = {}
-    for number, headers, payload, accepted_at in json.loads(found):
-        content = Content(app, bytes.fromhex(payload), json.loads(headers))
+    for number, headers, payload, accepted_at in msgspec.json.decode(found):
+        content = Content(app, bytes.fromhex(payload), msgspec.json.decode(headers))
         contents[number] = (content, accepted_at / 1000)
     return contents
 
@@ -718,9 +723,9 @@ def _note_dead(connection: sqlite3.Connection, dead: list[tuple[Settlement, int]
     if not dead:
         return
     told = {settlement.number: (settlement, now / 1000) for settlement, now in dead}
-    [(found,)] = connection.execute(_FIND_DEAD, [json.dumps(list(told))])
+    [(found,)] = connection.execute(_FIND_DEAD, [_json(list(told))])
     tokens = []
-    for number, app, token in json.loads(found):
+    for number, app, token in msgspec.json.decode(found):
         settlement, now = told[number]
         timestamp = now if settlement.timestamp is None else settlement.timestamp
         tokens.append((app, bytes.fromhex(token), settlement.reason, timestamp))
