@@ -319,7 +319,8 @@ class Database:
         if size and self._waiting + size > self._capacity:
             return fail(Unavailable("more is waiting to be stored than there is room for", 1.0))
         if size and self._open:
-            self._look_at_disk()
+            if not self._jobs:  # what gathers with others has been looked at with them
+                self._look_at_disk()
             if self._scarce:
                 return fail(Unavailable(self._scarce, _RETRY_DISK))
         return self._submit(_Job(function, item, size, committed))
