@@ -134,8 +134,18 @@ class Meddler:
         self.meddle()
 
 
+def deliveries() -> int:
+    """Count the deliveries there are."""
+    gc.collect()
+    return sum(isinstance(thing, Delivery) for thing in gc.get_objects())
+
+
 class ReentranceTests(SynchronousTestCase):
     """Whoever does what from within, all comes to an end."""
+
+    def setUp(self) -> None:
+        """Other tests may have left some."""
+        self.before = deliveries()
 
     def test_campaign(self) -> None:
         """Each call ends once, nothing is sent twice, nothing is left, and who counts has seen all of it."""
@@ -151,12 +161,11 @@ class ReentranceTests(SynchronousTestCase):
 
     def check(self, meddler: Meddler, seed: int) -> None:
         """Look at what is left."""
-        gc.collect()
         self.assertEqual(meddler.ended, len(meddler.begun), seed)
         self.assertEqual(meddler.books.out, meddler.books.back, seed)
         accepted = [each.token.hex() for each in meddler.simulator.devices.received if each.reason is None]
         self.assertEqual([token for token, times in Counter(accepted).items() if times > 1], [], seed)
-        self.assertEqual([thing for thing in gc.get_objects() if isinstance(thing, Delivery)], [], seed)
+        self.assertLessEqual(deliveries(), self.before, seed)
         self.assertEqual(meddler.simulator.reactor.getDelayedCalls(), [], seed)
         status = meddler.client.status()
         self.assertEqual((status.in_flight, status.queued), (0, 0), seed)
