@@ -50,3 +50,15 @@ class BackoffTests(SynchronousTestCase):
             attempts += 1
             time += backoff.next_delay()
         self.assertLessEqual(attempts, 10)
+
+    def test_promising(self) -> None:
+        """Only where a session has proved itself, and the next failure is the first; one that lasted is no proof."""
+        backoff = Backoff()
+        backoff.reset(proved=False)
+        self.assertFalse(backoff.promising)
+        backoff.reset()
+        self.assertTrue(backoff.promising)
+        backoff.next_delay()
+        self.assertFalse(backoff.promising)
+        backoff.reset(proved=False)
+        self.assertTrue(backoff.promising)

@@ -61,12 +61,16 @@ class Backoff:
                 break
         return delay * (1.0 - self.jitter * self.random())
 
-    def reset(self) -> None:
-        """A session proved itself: the next failure is the first."""
+    def reset(self, proved: bool = True) -> None:
+        """
+        Have the next failure be the first.
+
+        :param proved: whether a session proved itself; if not, one only lasted for long.
+        """
         self._failures = 0
-        self._proved = True
+        self._proved = self._proved or proved
 
     @property
     def promising(self) -> bool:
-        """Whether a session has proved itself, and none has failed since."""
+        """Whether a session has proved itself, and the next failure is the first."""
         return self._proved and not self._failures

@@ -379,7 +379,7 @@ class Connection:
             brief, again = lasted < BRIEF, self._brief
             self._brief = brief
             if self.state == "ready" and lasted >= LONG:
-                self._core.factory.resetDelay()
+                self._backoff.reset(proved=False)
             if error is None or (announced and session.proved and not (brief and again)):
                 self._life.finished()
             else:
