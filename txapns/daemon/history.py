@@ -26,6 +26,7 @@ STEP, SPAN = 10, 90
 KEPT = 12
 
 _TICK = 2.0
+_REJECTED = State.REJECTED
 _RECENT = 5  # ticks over which the present rate is measured
 
 
@@ -120,7 +121,7 @@ class History:
         :param settlements: what became of them.
         :param now: when.
         """
-        refused = [each for each in settlements if each.state is State.REJECTED][-KEPT:]
+        refused = [each for each in settlements if each.state is _REJECTED][-KEPT:]
         if not refused:
             return
         numbers = {each.number for each in refused}
