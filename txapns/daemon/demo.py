@@ -53,6 +53,7 @@ topic = "{topic}"
 
 _TEXT = """\
 The gateway listens at {url}. Apple's servers are simulated: nothing leaves this machine.
+How it fares is to be seen at {page} in a browser.
 There is an app called demo, and a key for it in {directory}/key.
 Stop it with Ctrl-C. What it accepted and remembers stays in {directory}.
 
@@ -122,7 +123,8 @@ class Demonstration:
             await simulator.stopService()
             raise
         url = f"http://{addresses['intake.native'][0]}"
-        text = _TEXT.format(url=url, directory=shlex.quote(str(directory)), ALIVE=ALIVE, DEAD=DEAD)
+        page = f"http://{addresses['admin'][0]}/"
+        text = _TEXT.format(url=url, page=page, directory=shlex.quote(str(directory)), ALIVE=ALIVE, DEAD=DEAD)
         return cls(simulator, gateway, text, key, addresses)
 
     async def stop(self) -> None:
