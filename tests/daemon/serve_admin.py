@@ -24,6 +24,8 @@ from twisted.protocols.basic import LineReceiver
 
 from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import DEAD, token
+from tests.daemon.fakes import Keys
+from txapns.daemon.values import Caller
 from txapns.simulator import Verdict
 from txapns.simulator.http2 import ProviderAPIServer
 from txapns.wire.requests import Request
@@ -44,10 +46,11 @@ class Scene:
     What goes on.
 
     :param now: when it begins.
+    :param keys: whether the admin endpoint asks for a key, which is then that of ``cleaner``.
     """
 
-    def __init__(self, now: float) -> None:
-        self.world = AdminWorld(now=now, delay=0.03)
+    def __init__(self, now: float, keys: bool) -> None:
+        self.world = AdminWorld(keys=Keys(Caller("cleaner", frozenset(), None)) if keys else None, now=now, delay=0.03)
         self.parked: set[str] = set()
         self._random = Random(7)
         self._seconds = 0
@@ -118,8 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seconds", type=int, default=QUARTER, help="how much has passed before it begins")
+    parser.add_argument("--keys", action="store_true", help="ask for a key")
     options = parser.parse_args()
-    scene = Scene(time.time() - options.seconds)
+    scene = Scene(time.time() - options.seconds, options.keys)
     for _ in range(options.seconds):
         scene.second()
         scene.world.advance(1.0)

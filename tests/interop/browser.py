@@ -30,7 +30,7 @@ _ARGUMENTS = [
     "--no-first-run",
     "--hide-scrollbars",
 ]
-_PATIENCE = 30.0
+_PATIENCE = 60.0
 
 _T = TypeVar("_T")
 

@@ -13,6 +13,7 @@ from unittest import SkipTest, TestCase
 
 import pytest
 
+from tests.daemon.fakes import key_of
 from tests.interop.browser import CHROMIUM, DRIVER, Browser
 
 __all__ = ["BrowserTests"]
@@ -26,12 +27,13 @@ class Gateway:
     A gateway in a process of its own that has something to do: ``tests/daemon/serve_admin.py``.
 
     :param port: where its admin endpoint is; left out, anywhere.
+    :param options: more options.
 
     :ivar url: the address of its page.
     """
 
-    def __init__(self, port: int = 0) -> None:
-        command = [sys.executable, "-m", "tests.daemon.serve_admin", "--port", str(port), "--seconds", "130"]
+    def __init__(self, port: int = 0, *options: str) -> None:
+        command = [sys.executable, "-m", "tests.daemon.serve_admin", f"--port={port}", "--seconds=130", *options]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
         watch = threading.Timer(60.0, self._process.kill)
         watch.start()
@@ -193,6 +195,19 @@ class BrowserTests(TestCase):
             light = browser.run(background)
             browser.prefer_dark()
             browser.until(lambda: browser.run(background) != light)
+
+    def test_key(self) -> None:
+        """Where a key is asked for, one entered as a password is good for the page and all that belongs to it."""
+        gateway = Gateway(0, "--keys")
+        browser = Browser()
+        try:
+            browser.open(gateway.url.replace("//", f"//any:{key_of('cleaner')}@"))
+            self.live(browser)
+            self.assertEqual(browser.run("return document.styleSheets.length"), 1)
+            self.assertEqual(browser.complaints(), [])
+        finally:
+            browser.close()
+            gateway.stop()
 
     def test_connected_again(self) -> None:
         """When the gateway is gone the page says so, and goes on by itself when it is back."""
