@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ class Caller:
         self.limits: list[int] = []
         self.goaway: Any = None
         self.closed: dict[int, int] = {}
+        self.held = False
         self.pump()
 
     @property
@@ -72,9 +74,17 @@ class Caller:
         """Whether the face has closed the connection."""
         return bool(self.transport.disconnecting)
 
+    @contextlib.contextmanager
+    def together(self) -> Iterator[None]:
+        """Send what is begun meanwhile in one piece."""
+        self.held = True
+        yield
+        self.held = False
+        self.pump()
+
     def pump(self) -> None:
         """Carry octets."""
-        while True:
+        while not self.held:
             out = self.h2.data_to_send()
             if out and not self.gone:
                 self.server.dataReceived(out)
@@ -225,6 +235,37 @@ class QueueTests(AppleCase):
             caller.pump()
         self.assertEqual([caller.said(stream).status for stream in streams], [200] * 300)
         self.assertEqual(len(self.world.lease()), 301)
+
+    def test_together(self) -> None:
+        """Of those that came together each has its own answer; those that can be are stored."""
+        self.world.kill(bytes.fromhex(BOB))
+        self.world.add("chess", self.world.certificate, limits=Limits(queue=3))
+        self.world.woken.clear()
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        with caller.together():
+            streams = [
+                caller.begin(),
+                caller.begin(body=b"["),
+                caller.begin(path=f"/3/device/{BOB}"),
+                caller.begin(),
+                caller.begin(),
+            ]
+        self.reactor.advance(0.05)
+        statuses = [caller.said(stream).status for stream in streams]
+        self.assertEqual(statuses, [200, 400, 410, 200, 429])
+        self.assertEqual(len(self.world.lease()), 3)
+
+    def test_one_commit(self) -> None:
+        """Those that came together are one request to the intake."""
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        self.world.woken.clear()
+        with caller.together():
+            streams = [caller.begin() for _ in range(50)]
+        self.reactor.advance(0.05)
+        self.assertEqual([caller.said(stream).status for stream in streams], [200] * 50)
+        self.assertEqual(self.world.woken, ["chess"])
 
     def test_queue_full(self) -> None:
         """What does not fit in the queue is refused before it is accepted, with the time to wait."""

@@ -34,7 +34,6 @@ import re
 import uuid
 from binascii import unhexlify
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -359,7 +358,7 @@ class _Connection(Peer):
                 self._answer(request, apns_id, refused.verdict)
                 self._give_back(request)
                 if isinstance(refused, _Stranger) and self._too_strange():
-                    return
+                    break
             else:
                 submissions.setdefault(submission.app, []).append(submission)
         for app, group in submissions.items():
@@ -378,41 +377,59 @@ class _Connection(Peer):
         return self._strangers >= _STRANGERS
 
     def _store(self, dead: Mapping[bytes, DeadToken], group: Sequence[_Submission]) -> None:
+        """Store what came together, together: one commit and one check for all of it."""
+        alive = []
         for each in group:
             known = dead.get(each.draft.tokens[0])
-            if known is not None:
+            if known is None:
+                alive.append(each)
+            else:
                 self._give_back(each.request)
                 self._done(_Verdict(410, known.reason, known.timestamp), each)
-                continue
-            stored: Deferred[Any] = self._face.intake.accept(each.app, [each.draft])
-            stored.addBoth(self._passed_on, each.request)
-            stored.addCallback(self._stored).addErrback(_refused)
-            stored.addCallback(self._done, each).addErrback(_failed)
+        if alive:
+            self._accept(alive)
         self._write()
 
-    def _passed_on(self, result: Any, request: Request) -> Any:
-        """The octets are no longer here, whatever came of them."""
-        self._give_back(request)
-        return result
+    def _accept(self, group: Sequence[_Submission]) -> None:
+        accepted = self._face.intake.accept(group[0].app, [each.draft for each in group])
+        accepted.addCallbacks(self._stored, self._not_stored, callbackArgs=(group,), errbackArgs=(group,))
+        accepted.addErrback(_failed)
+
+    def _stored(self, apns_ids: list[list[str]], group: Sequence[_Submission]) -> None:
+        relayed = self._face.options.mode == "relay" and not self.lost
+        for each, [apns_id] in zip(group, apns_ids, strict=True):
+            self._give_back(each.request)  # the octets are no longer here
+            if relayed:
+                told = self._face.intake.wait([apns_id], self._face.options.wait)
+                told.addCallback(_told, apns_id).addCallback(self._tell, each).addErrback(_failed)
+            else:
+                self._done(_WELL, each)
+        self._write()
+
+    def _not_stored(self, reason: Failure, group: Sequence[_Submission]) -> None:
+        """It was all or none. One by one, each gets the answer that is its own."""
+        if len(group) > 1 and reason.check(GatewayRefusal) and not reason.check(Unavailable):
+            for each in group:
+                self._accept([each])
+            return
+        verdict = _refused(reason)
+        for each in group:
+            self._give_back(each.request)
+            self._done(verdict, each)
+        self._write()
 
     def _give_back(self, request: Request) -> None:
         self.requests.acknowledge(request.stream, len(request.body))
 
-    def _stored(self, apns_ids: list[list[str]]) -> _Verdict | Deferred[_Verdict]:
-        if self._face.options.mode == "queue" or self.lost:
-            return _WELL
+    def _tell(self, verdict: _Verdict, submission: _Submission) -> None:
+        self._done(verdict, submission)
         self._write()
-        [[apns_id]] = apns_ids
-        return self._face.intake.wait([apns_id], self._face.options.wait).addCallback(
-            lambda found: _verdict(found[apns_id]) if apns_id in found else _LATE
-        )
 
     def _done(self, verdict: _Verdict, submission: _Submission) -> None:
         self._under_way -= 1
         self.active = self.peers.clock.seconds()
         if not self.lost:
             self._answer(submission.request, submission.apns_id, verdict)
-            self._write()
 
     def _answer(self, request: Request, apns_id: str, verdict: _Verdict) -> None:
         fields = verdict.fields()
@@ -565,6 +582,10 @@ def _refused(reason: Failure) -> _Verdict:
 
 def _failed(reason: Failure) -> None:
     _log.failure("A request could not be answered", reason)
+
+
+def _told(found: Mapping[str, Outcome], apns_id: str) -> _Verdict:
+    return _verdict(found[apns_id]) if apns_id in found else _LATE
 
 
 def _verdict(outcome: Outcome) -> _Verdict:
