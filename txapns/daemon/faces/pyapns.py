@@ -72,6 +72,11 @@ LIMIT = 10_000
 
 _ENVIRONMENTS = ("sandbox", "production")
 _NO_SUCH_CALL, _WRONG = 8001, 8002  # as Twisted's XML-RPC server numbers them, which pyapns was made with
+# What there is in XML-RPC, in a call; and how deep a payload may be, which Apple would not take by far.
+_STRUCTURE = {"methodCall", "methodName", "params", "param", "value", "array", "data", "struct", "member", "name"}
+_SCALARS = {"nil", "boolean", "int", "i4", "i8", "double", "string", "dateTime.iso8601", "base64"}
+_ELEMENTS = frozenset(_STRUCTURE | _SCALARS)
+_MAX_DEPTH = 256
 _TEXT = b"text/xml; charset=utf-8"
 _BASIC = re.compile(rb"(?i:basic) +([A-Za-z0-9+/=]+) *")
 _UNSEEN = re.compile(r"\s+")
@@ -84,9 +89,6 @@ class Provisioning(Protocol):
 
     def get(self, name: str) -> App:
         """See :meth:`IApps.get`."""
-
-    def names(self) -> list[str]:
-        """See :meth:`IApps.names`."""
 
     def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[None]:
         """Add an app, or replace one."""
@@ -334,9 +336,23 @@ def _call_of(body: bytes) -> tuple[str, tuple[Any, ...]]:
     """Read a call: its name and its arguments."""
     target = xmlrpc.client.Unmarshaller()
     target.xml("", None)  # what it is given is text already
+    depth = 0
+
+    def start(tag: str, attributes: dict[str, str]) -> None:
+        nonlocal depth
+        depth += 1
+        if tag not in _ELEMENTS or depth > _MAX_DEPTH:
+            raise _wrong("a call has no such element, or not so deep")
+        target.start(tag, attributes)
+
+    def end(tag: str) -> None:
+        nonlocal depth
+        depth -= 1
+        target.end(tag)
+
     parser = expat.ParserCreate()
-    parser.StartElementHandler = target.start
-    parser.EndElementHandler = target.end
+    parser.StartElementHandler = start
+    parser.EndElementHandler = end
     parser.CharacterDataHandler = target.data
     parser.StartDoctypeDeclHandler = _refuse_type
     try:
