@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import sqlite3
 import sys
 import xmlrpc.client
 from pathlib import Path
@@ -17,7 +19,8 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.interop.programs import Program, command
 from tests.interop.test_http2_clients import DEAD, IDENTIFIERS, ClientTests
-from txapns.credentials import Certificate
+from txapns import APNSClient, Certificate, Notification
+from txapns import Gateway as ApplesGateway
 from txapns.daemon.config import Configuration
 from txapns.daemon.service import GatewayService
 from txapns.simulator import Simulator
@@ -297,6 +300,63 @@ class ApnsClerkFaceTests(BinaryFaceTests):
     async def test_all(self) -> None:
         """It sends, and reads the feedback service."""
         await self.check()
+
+
+@pytest.mark.loopback
+class StopTests(TestCase):
+    """The gateway is stopped while our own client is sending through it."""
+
+    timeout = 60
+
+    async def test_relay(self) -> None:
+        """What is under way to Apple is answered before the connection is closed."""
+        simulator = Simulator(reactor, delay=0.5)
+        faces = f'[intake.apple]\nlisten = "tcp:port=0:interface={HOST}"\ntls.certificate = "server.pem"'
+        gateway = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
+        address = ApplesGateway.http2(HOST, gateway.addresses["intake.apple"], trust_root=gateway.files["ca.pem"])
+        client = APNSClient(reactor, Certificate.from_pem(gateway.files["client.pem"]), address, topic=simulator.topic)
+        self.addCleanup(client.close)
+        tokens = [f"{number:064x}" for number in range(200)]
+        await client.send(Notification(alert="First"), tokens[:1])  # with a provider token the first one goes alone
+        sending = client.send(Notification(alert="Hello"), tokens)
+        while gateway.service.spool.depth("chess") < len(tokens):
+            await deferLater(reactor, 0.01)
+        await deferLater(reactor, 0.2)
+        self.assertFalse(sending.called)
+        await gateway.service.stopService()
+        batch = await sending
+        self.assertEqual((batch.accepted, len(simulator.devices.received)), (200, 201))
+
+    async def test_binary(self) -> None:
+        """What was sent before is stored, and the client knows what was not."""
+        simulator = Simulator(reactor)
+        faces = f"""
+            [intake.binary]
+            listen = "tcp:port=0:interface={HOST}"
+            feedback = "tcp:port=0:interface={HOST}"
+            tls.certificate = "server.pem"
+        """
+        gateway = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
+        ports = gateway.addresses
+        address = ApplesGateway.binary(
+            HOST, ports["intake.binary"], trust_root=gateway.files["ca.pem"], settle_time=0.3
+        )
+        client = APNSClient(reactor, Certificate.from_pem(gateway.files["client.pem"]), address, timeout=2.0)
+        self.addCleanup(client.close)
+        tokens = [f"{number:064x}" for number in range(5_000)]
+        sending = client.send(Notification(alert="Hello"), tokens, deadline=5.0)
+        while not gateway.service.spool.depth("chess"):
+            await deferLater(reactor, 0.001)
+        await gateway.service.stopService()
+        batch = await sending
+        left = {each.token for each in [*batch.unsent.values(), *batch.uncertain.values()]}
+        accepted = set(tokens) - left
+        self.assertGreater(len(accepted), 0)
+        self.assertGreater(len(batch.unsent), 0)
+        with contextlib.closing(sqlite3.connect(gateway.path("apns.db"))) as database:
+            stored = {token.hex() for (token,) in database.execute("SELECT token FROM spool_delivery")}
+        self.assertLessEqual(accepted, stored)
+        self.assertFalse({each.token for each in batch.unsent.values()} & stored)
 
 
 @pytest.mark.loopback
