@@ -578,7 +578,7 @@ def _text(field: str, value: object) -> str | None:
         return None
     if not isinstance(value, str):
         raise InvalidNotification(f"{field} must be text, not {type(value).__name__}")
-    # The expression is slow, and what is printable is fit but for its ends: each notification of the gateway's has an id.
+    # The expression is slow, and each notification of the gateway has an id: what is printable is fit but for its ends.
     if (not value.isprintable() or value.strip(" ") != value) and _UNFIT.search(value):
         raise InvalidNotification(
             f"{field} has a control character, a space at an end or half of a surrogate pair; no header field can"
