@@ -31,6 +31,7 @@ from txapns.daemon import apps as stored_apps
 from txapns.daemon import keys as stored_keys
 from txapns.daemon.apps import AppSettings
 from txapns.daemon.check import check_files
+from txapns.daemon.collector import calm_collector
 from txapns.daemon.config import AppLimitsSection, Configuration
 from txapns.daemon.database import Database, visiting
 from txapns.daemon.demo import Demonstration
@@ -151,9 +152,14 @@ def serve(config: Path, demo: bool, directory: Path, port: int) -> None:
             await asked
             await demonstration.stop()
             return
+
+        def ready(addresses: object) -> None:
+            calm_collector()
+            click.echo(json.dumps({"ready": True, "addresses": addresses}))
+
         broken: Deferred[Exception] = Deferred()
         gateway = GatewayService(reactor, Configuration.from_file(config), os.environ, broken.callback)
-        gateway.ready.addCallback(lambda addresses: click.echo(json.dumps({"ready": True, "addresses": addresses})))
+        gateway.ready.addCallback(ready)
         gateway.startService()
         either: list[Deferred[Any]] = [asked, broken]
         result, index = await DeferredList(either, fireOnOneCallback=True)

@@ -13,6 +13,7 @@ from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python import usage
 
+from txapns.daemon.collector import calm_collector
 from txapns.daemon.config import Configuration
 from txapns.daemon.service import GatewayService
 from txapns.errors import APNSError
@@ -47,6 +48,8 @@ def makeService(options: Options) -> IService:
 
     try:
         configuration = Configuration.from_file(options["config"])
-        return GatewayService(reactor, configuration, os.environ, broken)
+        gateway = GatewayService(reactor, configuration, os.environ, broken)
     except APNSError as error:
         raise usage.UsageError(str(error)) from None
+    gateway.ready.addCallback(lambda _: calm_collector())
+    return gateway
