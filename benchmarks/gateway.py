@@ -1,5 +1,5 @@
 """
-How many notifications a second the gateway takes from end to end, and how soon: ``python benchmarks/gateway.py [--help]``.
+How many notifications a second the gateway takes from end to end, and how soon: ``python benchmarks/gateway.py``.
 
 Four processes on one machine: a caller that posts prepared requests to the HTTP API (``peers/gateway_caller.py``), the
 gateway as an operator starts it (``txapns serve``, with keys, its database in a directory on the disk), the server of
