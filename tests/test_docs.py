@@ -67,7 +67,7 @@ __all__ = [
 PROJECT = Path(__file__).parent.parent
 PAGES = ["README.rst", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.rst"))]
 LANGUAGES = {"python", "shell", "text"}
-PORTS = ("2195", "2196", "2197", "8080", "8090")
+PORTS = ("2195", "2196", "2197", "8080", "8090")  # and 8081, the one after 8080
 #: What runs in a terminal of its own, and what it prints when it is ready.
 SERVERS = {
     "txapns simulate": '"ready": true',
@@ -200,7 +200,7 @@ def free_ports() -> dict[str, str]:
     found = {port: str(listening.getsockname()[1]) for port, listening in zip(PORTS, sockets, strict=True)}
     for listening in sockets:
         listening.close()
-    return found
+    return {**found, "8081": str(int(found["8080"]) + 1)}
 
 
 def matches(said: str, printed: str) -> bool:
@@ -226,8 +226,8 @@ class Terminal:
         assert ready in self._printed, self._printed
 
     def end(self) -> str:
-        """Stop it, as Ctrl-C does; returns what it printed."""
-        self._process.send_signal(signal.SIGINT)
+        """Stop it; returns what it printed."""
+        self._process.send_signal(signal.SIGTERM)
         try:
             rest, _ = self._process.communicate(timeout=TIMEOUT)
         finally:

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from twisted.internet import reactor
@@ -55,6 +56,14 @@ class DemonstrationTests(TestCase):
         self.assertEqual(outcomes, [("accepted", None), ("rejected", "Unregistered")])
         self.assertEqual([each["token"] for each in second["tokens"]], [DEAD])
         self.assertIn(ALIVE, demonstration.text)
+
+    async def test_page(self) -> None:
+        """The status page is where it says."""
+        demonstration = await self.start()
+        [line] = [line for line in demonstration.text.splitlines() if "browser" in line]
+        done = await deferToThread(urlopen, line.rpartition(" ")[2], timeout=30)
+        with done:
+            self.assertIn(b"<html", await deferToThread(done.read, 100))
 
     async def test_again(self) -> None:
         """The next time the key is the same, and is made anew if its file is lost; only its owner can read it."""

@@ -24,7 +24,7 @@ import attrs
 import click
 import msgspec
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import globalLogBeginner
+from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogBeginner
 
 from txapns.credentials import Certificate
 from txapns.daemon import apps as stored_apps
@@ -141,7 +141,8 @@ def serve(config: Path, demo: bool, directory: Path, port: int) -> None:
     """
     Run the gateway until a signal ends it.
 
-    With --demo there is nothing to be configured: it makes a directory, an app and a key, and says what to try.
+    With --demo there is nothing to be configured: it makes a directory, an app and a key, and says what to try. It has
+    a status page at the next port, and logs only what is amiss.
     """
 
     async def work(reactor: Any, asked: Deferred[None]) -> None:
@@ -167,7 +168,10 @@ def serve(config: Path, demo: bool, directory: Path, port: int) -> None:
         if index == 1:
             raise result
 
-    globalLogBeginner.beginLoggingTo([observer()], redirectStandardIO=False)
+    log = observer()
+    if demo:  # who tries it wants to read what it says
+        log = FilteringLogObserver(log, [LogLevelFilterPredicate(LogLevel.warn)])
+    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
     try:
         run(work)
     except (APNSError, OSError) as error:

@@ -53,8 +53,8 @@ topic = "{topic}"
 
 _TEXT = """\
 The gateway listens at {url}. Apple's servers are simulated: nothing leaves this machine.
-How it fares is to be seen at {page} in a browser.
 There is an app called demo, and a key for it in {directory}/key.
+Watch it in a browser: {admin}/
 Stop it with Ctrl-C. What it accepted and remembers stays in {directory}.
 
 Try it from another terminal, in the same directory. First, the key:
@@ -122,9 +122,8 @@ class Demonstration:
             await gateway.stopService()
             await simulator.stopService()
             raise
-        url = f"http://{addresses['intake.native'][0]}"
-        page = f"http://{addresses['admin'][0]}/"
-        text = _TEXT.format(url=url, page=page, directory=shlex.quote(str(directory)), ALIVE=ALIVE, DEAD=DEAD)
+        url, page = (f"http://{addresses[name][0]}" for name in ("intake.native", "admin"))
+        text = _TEXT.format(url=url, admin=page, directory=shlex.quote(str(directory)), ALIVE=ALIVE, DEAD=DEAD)
         return cls(simulator, gateway, text, key, addresses)
 
     async def stop(self) -> None:
