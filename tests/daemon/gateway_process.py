@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +35,21 @@ def listen(simulator: Simulator) -> Any:
     return reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")
 
 
-def configuration(directory: Path, simulator: Simulator, port: int, more: str = "") -> Path:
-    """Write the configuration of a gateway to a simulator, with the credentials; returns the file."""
+def configuration(
+    directory: Path, simulator: Simulator, port: int, more: str = "", callers: Sequence[str] = ()
+) -> Path:
+    """
+    Write the configuration of a gateway to a simulator, with the credentials.
+
+    :param more: further tables.
+    :param callers: the fingerprints of certificates whose owners may send.
+    :returns: the file.
+    """
     authority = simulator.authority
     (directory / "ca.pem").write_bytes(authority.ca_pem)
-    key = directory / "AuthKey.p8"
-    key.touch(mode=0o600)
-    key.write_bytes(authority.p8)
+    for name, content in (("AuthKey.p8", authority.p8), ("server.pem", authority.server_certificate())):
+        (directory / name).touch(mode=0o600)
+        (directory / name).write_bytes(content)
     path = directory / "apns.toml"
     path.write_text(
         f"""
@@ -60,6 +68,7 @@ key = "AuthKey.p8"
 key_id = "{authority.key_id}"
 team_id = "{authority.team_id}"
 topic = "{simulator.topic}"
+callers = {json.dumps(list(callers))}
 """
     )
     return path
@@ -136,6 +145,10 @@ class Gateway:
         process.stdout.close()
         await self._pool.closeCachedConnections()
         return status
+
+    def port(self, key: str) -> int:
+        """Tell at which port it listens, by the key of the configuration."""
+        return int(self._addresses[key][0].rpartition(":")[2])
 
     @property
     def running(self) -> bool:

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
-from random import Random
 
 import pytest
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
@@ -23,7 +21,7 @@ from twisted.web.client import RequestNotSent, ResponseFailed, ResponseNeverRece
 from tests.daemon.gateway_process import Gateway, configuration, listen
 from txapns.simulator import Authority, Simulator
 
-__all__ = ["KillTests", "LifeTests", "StartTests"]
+__all__ = ["LifeTests", "StartTests"]
 
 AUTHORITY = Authority()
 DEAD = "dd" * 32
@@ -175,72 +173,3 @@ class StartTests(GatewayCase):
         process.send_signal(signal.SIGTERM)
         await deferToThread(process.wait, 60)
         self.assertIn("the gateway has stopped", log.read_text())
-
-
-@pytest.mark.loopback
-@pytest.mark.slow
-class KillTests(GatewayCase):
-    """A process that is killed loses nothing."""
-
-    #: How many requests of how many tokens, and how often it is killed.
-    requests, size, kills = 200, 100, 5
-
-    async def test_nothing_lost(self) -> None:
-        """Killed again and again, it sends each accepted notification, under one id; twice only what was under way."""
-        self.simulator.delay = 0.02
-        chance = Random(os.getpid())
-        await self.gateway.start()
-        self.accepted: dict[str, str] = {}
-        self.back: Deferred[None] = Deferred()
-        self.back.callback(None)
-        pending = iter(range(self.requests))
-        posting = gatherResults([Deferred.fromCoroutine(self.post(pending)) for _ in range(4)], consumeErrors=True)
-        for number in range(self.kills):
-            enough = len(self.accepted) + chance.randint(0, self.requests * self.size // (self.kills + 2))
-            while len(self.accepted) < enough and not posting.called:
-                await deferLater(reactor, 0.005)
-            self.back = Deferred()
-            await self.gateway.end(signal.SIGKILL)
-            await self.gateway.start()
-            self.back.callback(None)
-            del number
-        await posting
-        self.assertEqual(len(self.accepted), self.requests * self.size)
-        ids: defaultdict[str, list[str]] = defaultdict(list)
-        while len(ids) < len(self.accepted):
-            await deferLater(reactor, 0.1)
-            ids.clear()
-            for reception in self.simulator.devices.received:
-                ids[reception.token.hex()].append(reception.headers["apns-id"])
-        self.assertEqual({token: set(each) for token, each in ids.items()}, {t: {i} for t, i in self.accepted.items()})
-        twice = sum(len(each) - 1 for each in ids.values())
-        self.assertEqual(await self.gateway.end(), 0)
-        self.assertLessEqual(twice, self.kills * 2_000, "more than can have been under way")
-
-    async def post(self, pending: object) -> None:
-        """Post one request after the other; one that was not answered is posted again, under the same key."""
-        for number in pending:
-            tokens = [f"{number * self.size + place:064x}" for place in range(self.size)]
-            while True:
-                await _after(self.back)
-                try:
-                    status, answer = await self.gateway.ask(
-                        "POST",
-                        "/v1/apps/chess/notifications",
-                        submission(*tokens),
-                        {"Idempotency-Key": f"request-{number}"},
-                    )
-                except GONE:
-                    await deferLater(reactor, 0.02)
-                    continue
-                break
-            self.assertEqual(status, 202, answer)
-            [notification] = answer["notifications"]
-            self.accepted.update(zip(tokens, notification["ids"], strict=True))
-
-
-def _after(event: Deferred[None]) -> Deferred[None]:
-    """Wait for an event that others wait for, too."""
-    waiting: Deferred[None] = Deferred()
-    event.addCallback(lambda _: waiting.callback(None))
-    return waiting

@@ -1,0 +1,250 @@
+"""The gateway is killed again and again while it is sent to, by each of its faces: nothing that it took is lost."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import uuid
+import xmlrpc.client
+from abc import abstractmethod
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from random import Random
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+from twisted.web.client import RequestNotSent, ResponseFailed, ResponseNeverReceived
+
+from tests.daemon.gateway_process import Gateway, configuration, listen
+from txapns import APNSClient, Batch, Certificate, Notification, ProviderToken
+from txapns import Gateway as ApplesGateway
+from txapns.simulator import Authority, Simulator
+
+__all__ = ["AppleKillTests", "BinaryKillTests", "NativeKillTests", "PyapnsKillTests"]
+
+AUTHORITY = Authority()
+CERTIFICATE = Certificate.from_pem(AUTHORITY.client_pem())
+HELLO = Notification(alert="Hi", push_type="alert")
+#: What an HTTP client sees of a gateway that is killed, or not there.
+GONE = (ConnectError, ConnectionDone, ConnectionLost, RequestNotSent, ResponseFailed, ResponseNeverReceived, OSError)
+FACES = """
+[intake.apple]
+listen = "tcp:port=0:interface=127.0.0.1"
+mode = "queue"
+tls.certificate = "server.pem"
+
+[intake.binary]
+listen = "tcp:port=0:interface=127.0.0.1"
+feedback = "tcp:port=0:interface=127.0.0.1"
+tls.certificate = "server.pem"
+
+[intake.pyapns]
+listen = "tcp:port=0:interface=127.0.0.1"
+keys = false
+"""
+
+
+class KillCase(TestCase):
+    """Requests go to a gateway that is killed five times meanwhile."""
+
+    timeout = 300
+    #: How many requests of how many tokens, how many at a time, and how often the gateway is killed.
+    requests, size, together, kills = 200, 100, 4, 5
+    #: How many notifications may be under way to Apple at a time: so many may be sent twice for each kill.
+    in_flight = 2_000
+
+    async def setUp(self) -> None:
+        """Start the simulator in this process, and the gateway."""
+        directory = Path(self.mktemp()).absolute()
+        directory.mkdir(parents=True)
+        self.simulator = Simulator(reactor, authority=AUTHORITY, delay=0.02)
+        port = listen(self.simulator)
+        self.addCleanup(port.stopListening)
+        callers = [CERTIFICATE.fingerprint]
+        self.gateway = Gateway(configuration(directory, self.simulator, port.getHost().port, FACES, callers))
+        await self.gateway.start()
+        self.accepted: dict[str, str | None] = {}
+        self.again = 0
+        self.back: Deferred[None] = Deferred()
+        self.back.callback(None)
+
+    async def tearDown(self) -> None:
+        """End it, if it is still there; and the simulator's connections."""
+        if self.gateway.running:
+            await self.gateway.end(signal.SIGKILL)
+        for session in self.simulator.sessions:
+            if session.transport is not None and session.transport.connected:
+                session.transport.abortConnection()
+        await deferLater(reactor, 0.05)
+
+    @abstractmethod
+    async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
+        """
+        Hand over what is left of one request.
+
+        :param number: the request's number.
+        :param tokens: the tokens that are not known to be accepted.
+        :returns: those that are now, each with its id; ``None`` where the face tells none.
+        """
+
+    async def hand_over(self, numbers: Iterator[int]) -> None:
+        """Hand over one request after the other, each until all of it is accepted."""
+        for number in numbers:
+            left = [f"{number * self.size + place:064x}" for place in range(self.size)]
+            while left:
+                waiting: Deferred[None] = Deferred()
+                self.back.addCallback(lambda _, waiting=waiting: waiting.callback(None))
+                await waiting
+                accepted = await self.deliver(number, left)
+                self.accepted.update(accepted)
+                left = [token for token in left if token not in accepted]
+                if left:
+                    await deferLater(reactor, 0.02)
+
+    async def kill(self, chance: Random) -> None:
+        """Wait until so many more are accepted, by chance; kill the gateway, and start it again."""
+        enough = len(self.accepted) + chance.randint(0, self.requests * self.size // (self.kills + 2))
+        while len(self.accepted) < enough:
+            await deferLater(reactor, 0.005)
+        self.back = Deferred()
+        await self.gateway.end(signal.SIGKILL)
+        await self.gateway.start()
+        self.back.callback(None)
+
+    async def lose_nothing(self) -> None:
+        """Each notification that was accepted arrives, under one id; twice at the most what was under way."""
+        numbers = iter(range(self.requests))
+        posting = gatherResults(
+            [Deferred.fromCoroutine(self.hand_over(numbers)) for _ in range(self.together)], consumeErrors=True
+        )
+        chance = Random(os.getpid())
+        for _ in range(self.kills):
+            await self.kill(chance)
+        await posting
+        self.assertEqual(len(self.accepted), self.requests * self.size)
+        ids: defaultdict[str, list[str]] = defaultdict(list)
+        while len(ids) < len(self.accepted):
+            await deferLater(reactor, 0.1)
+            ids.clear()
+            for reception in self.simulator.devices.received:
+                ids[reception.token.hex()].append(reception.headers["apns-id"])
+        twice = sum(len(found) - 1 for found in ids.values())
+        told = f"{twice} of {len(ids)} arrived twice, {self.again} were handed over twice"
+        sys.stdout.write(f"{type(self).__name__}: {told}\n")
+        self.assertLessEqual(twice, self.kills * self.in_flight + self.again, "more than can have been under way")
+        for token, apns_id in self.accepted.items():
+            if apns_id is not None:
+                self.assertEqual(set(ids[token]), {apns_id})
+        self.assertLessEqual(sum(len(set(found)) - 1 for found in ids.values()), self.again)
+        self.assertEqual(await self.gateway.end(), 0)
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class NativeKillTests(KillCase):
+    """The HTTP API."""
+
+    async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
+        """Post it; what was not answered is posted again under the same key."""
+        body = {"notifications": [{"tokens": tokens, "payload": {"aps": {"alert": "Hi"}}}]}
+        key = {"Idempotency-Key": f"request-{number}"}
+        try:
+            status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", body, key)
+        except GONE:
+            return {}
+        self.assertEqual(status, 202, answer)
+        return dict(zip(tokens, answer["notifications"][0]["ids"], strict=True))
+
+    async def test_nothing_lost(self) -> None:
+        """What was answered 202 arrives, under the id that was told."""
+        await self.lose_nothing()
+
+
+class ClientKillCase(KillCase):
+    """Faces that are sent to by a client of our own."""
+
+    @abstractmethod
+    def client(self) -> APNSClient:
+        """Make a client of the gateway that there is now."""
+
+    def identify(self, token: str) -> str | None:
+        """Choose the id of a notification; ``None`` where it has none."""
+
+    async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
+        """Send a batch; what is in doubt is sent again, and may be there twice."""
+        client = self.client()
+        ids = {token: self.identify(token) for token in tokens}
+        notifications = {token: HELLO if each is None else HELLO.with_apns_id(each) for token, each in ids.items()}
+        batch: Batch = await client.send_many((token, notifications[token], token) for token in tokens)
+        await client.close()
+        self.assertEqual(batch.failed, {})
+        self.again += len(batch.uncertain)
+        return {token: ids[token] for token in tokens if token not in batch.unsent and token not in batch.uncertain}
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class AppleKillTests(ClientKillCase):
+    """HTTP/2, as Apple serves it; answered when a notification is on the disk."""
+
+    def client(self) -> APNSClient:
+        """Make a client with the app's own key."""
+        token = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
+        gateway = ApplesGateway.http2("127.0.0.1", self.gateway.port("intake.apple"), trust_root=AUTHORITY.ca_pem)
+        return APNSClient(reactor, token, gateway, topic=self.simulator.topic, timeout=2.0)
+
+    def identify(self, token: str) -> str | None:
+        """The same each time."""
+        return str(uuid.uuid5(uuid.NAMESPACE_OID, token))
+
+    async def test_nothing_lost(self) -> None:
+        """What was answered 200 arrives, under the client's id."""
+        await self.lose_nothing()
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class BinaryKillTests(ClientKillCase):
+    """The enhanced binary protocol, confirmed by a barrier."""
+
+    def client(self) -> APNSClient:
+        """Make a client with a certificate that the gateway knows."""
+        port = self.gateway.port("intake.binary")
+        gateway = ApplesGateway.binary("127.0.0.1", port, trust_root=AUTHORITY.ca_pem, barrier=True)
+        return APNSClient(reactor, CERTIFICATE, gateway, timeout=2.0)
+
+    async def test_nothing_lost(self) -> None:
+        """What came before the barrier's refusal arrives."""
+        await self.lose_nothing()
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class PyapnsKillTests(KillCase):
+    """XML-RPC."""
+
+    async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
+        """Call notify; what was not answered is there perhaps, and is handed over again."""
+        address = f"http://127.0.0.1:{self.gateway.port('intake.pyapns')}/"
+
+        def notify() -> None:
+            with xmlrpc.client.ServerProxy(address, allow_none=True) as server:
+                server.notify("chess", list(tokens), [{"aps": {"alert": "Hi"}}] * len(tokens))
+
+        try:
+            await deferToThread(notify)
+        except (OSError, xmlrpc.client.ProtocolError):
+            self.again += len(tokens)
+            return {}
+        return dict.fromkeys(tokens)
+
+    async def test_nothing_lost(self) -> None:
+        """What notify returned for arrives."""
+        await self.lose_nothing()
