@@ -135,7 +135,7 @@ class TopicTests(CallersCase):
         self.add("any")
         self.assertEqual(self.callers.for_topic("com.example.chess", None, sandbox=False), ["chess"])
         self.assertEqual(self.callers.for_topic("com.example.x", None, sandbox=False), ["any"])
-        self.assertEqual(self.callers.for_topic("com.example.x", {"chess"}, sandbox=False), [])
+        self.assertEqual(self.callers.for_topic("com.example.x", frozenset({"chess"}), sandbox=False), [])
         self.assertEqual(self.callers.for_topic(None, None, sandbox=False), ["any", "chess"])
 
     def test_environments(self) -> None:
@@ -145,6 +145,16 @@ class TopicTests(CallersCase):
         self.add("two", CERTIFICATE, gateway=SANDBOX)
         self.assertEqual(self.callers.for_topic("com.example.chess", None, sandbox=True), ["two"])
         self.assertEqual(self.callers.for_topic("com.example.chess", None, sandbox=False), ["one"])
+
+    def test_remembered(self) -> None:
+        """However many topics are made up, few are remembered; and none for longer than the apps stay the same."""
+        self.add("chess", CERTIFICATE)
+        for n in range(2_500):
+            self.assertEqual(self.callers.for_topic(f"com.example.{n}", None, sandbox=False), [])
+        assert self.callers._known is not None
+        self.assertLessEqual(len(self.callers._known.topics), 1_000)
+        self.add("five", topic="com.example.5")
+        self.assertEqual(self.callers.for_topic("com.example.5", None, sandbox=False), ["five"])
 
     def test_defaults(self) -> None:
         """What an app says of notifications that say nothing."""

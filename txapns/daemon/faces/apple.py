@@ -65,6 +65,7 @@ _KEY = "txapns_"  # how a key of the gateway begins
 _PATIENCE = 5  # seconds until a caller may ask again whom Apple has not answered in time
 _STRANGERS = 20  # how often in a row one may ask without saying who it is
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]|\A | \Z")
 
 # The header fields of a notification, with Apple's word for one that cannot be.
@@ -139,13 +140,13 @@ class _Submission:
     A request that can be accepted.
 
     :ivar request: the request.
-    :ivar apns_id: the notification's id.
+    :ivar apns_id: the id that the caller chose for the notification; ``None`` where the gateway chooses.
     :ivar app: the name of the app.
     :ivar draft: the notification.
     """
 
     request: Request
-    apns_id: str
+    apns_id: str | None
     app: str
     draft: Draft
 
@@ -401,9 +402,9 @@ class _Connection(Peer):
             self._give_back(each.request)  # the octets are no longer here
             if relayed:
                 told = self._face.intake.wait([apns_id], self._face.options.wait)
-                told.addCallback(_told, apns_id).addCallback(self._tell, each).addErrback(_failed)
+                told.addCallback(_told, apns_id).addCallback(self._tell, each, apns_id).addErrback(_failed)
             else:
-                self._done(_WELL, each)
+                self._done(_WELL, each, apns_id)
         self._write()
 
     def _not_stored(self, reason: Failure, group: Sequence[_Submission]) -> None:
@@ -421,40 +422,42 @@ class _Connection(Peer):
     def _give_back(self, request: Request) -> None:
         self.requests.acknowledge(request.stream, len(request.body))
 
-    def _tell(self, verdict: _Verdict, submission: _Submission) -> None:
-        self._done(verdict, submission)
+    def _tell(self, verdict: _Verdict, submission: _Submission, apns_id: str) -> None:
+        self._done(verdict, submission, apns_id)
         self._write()
 
-    def _done(self, verdict: _Verdict, submission: _Submission) -> None:
+    def _done(self, verdict: _Verdict, submission: _Submission, apns_id: str | None = None) -> None:
         self._under_way -= 1
         self.active = self.peers.clock.seconds()
         if not self.lost:
-            self._answer(submission.request, submission.apns_id, verdict)
+            self._answer(submission.request, apns_id or submission.apns_id, verdict)
 
-    def _answer(self, request: Request, apns_id: str, verdict: _Verdict) -> None:
+    def _answer(self, request: Request, apns_id: str | None, verdict: _Verdict) -> None:
         fields = verdict.fields()
-        fields.insert(1, (b"apns-id", apns_id.encode()))
+        fields.insert(1, (b"apns-id", (apns_id or str(uuid.uuid4())).encode()))
         self.requests.respond(request.stream, fields, verdict.body())
         if len(request.body) > MAX_BODY:
             self._unwanted.append(request.stream)
 
     # What is looked at before a request is accepted, in Apple's order.
 
-    def _judged(self, request: Request, apns_id: str) -> _Submission:
+    def _judged(self, request: Request, apns_id: str | None) -> _Submission:
         fields = _form(request)
         if fields[":method"] != "POST":
             raise _Refused(405, "MethodNotAllowed")
         path = fields[":path"]
         if not path.startswith(_PATH):
             raise _Refused(404, "BadPath")
-        app = self._app(fields, self._caller(fields.get("authorization", "")))
+        names = self._caller(fields.get("authorization", ""))
         headers = {name: _fit(name, fields[name]) for name in _FIELDS if name in fields}
+        app = self._app(fields, names)
         token = _token(path.removeprefix(_PATH))
         if not request.body:
             raise _Refused(400, "PayloadEmpty")
         if len(request.body) > MAX_BODY:
             raise _Refused(413, "PayloadTooLarge")
-        return _Submission(request, apns_id, app, Draft(request.body, headers, [token], [apns_id]))
+        chosen = () if apns_id is None else (apns_id,)
+        return _Submission(request, apns_id, app, Draft(request.body, headers, [token], chosen))
 
     def _caller(self, authorization: str) -> frozenset[str] | None:
         """Find out for which apps the caller may send; ``None`` for all."""
@@ -518,23 +521,16 @@ def _form(request: Request) -> dict[str, str]:
         except UnicodeDecodeError:
             if text in _FIELDS:
                 raise _Refused(400, _FIELDS[text]) from None
-    if "apns-id" in fields and not _is_uuid(fields["apns-id"]):
+    if "apns-id" in fields and not _UUID.fullmatch(fields["apns-id"]):
         raise _Refused(400, "BadMessageId")
     fields.setdefault(":path", "")
     return fields
 
 
-def _id_of(request: Request) -> str:
-    """Take the caller's id for the notification, or make one where it has none that can be one."""
+def _id_of(request: Request) -> str | None:
+    """Find the id that the caller chose for the notification, if it can be one."""
     given = next((value for name, value in request.headers if name == b"apns-id"), b"").decode("latin-1")
-    return given.lower() if _is_uuid(given) else str(uuid.uuid4())
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
+    return given.lower() if _UUID.fullmatch(given) else None
 
 
 def _fit(name: str, value: str) -> str:

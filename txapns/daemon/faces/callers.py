@@ -15,7 +15,6 @@ Where one topic is that of two apps, one in Apple's sandbox and one not, the hos
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import attrs
@@ -34,6 +33,7 @@ TOKEN_LIFE = 3_600
 #: By how many seconds its clock may be ahead of ours.
 LEEWAY = 300
 
+_REMEMBERED = 1_000  # answers to the question which app a topic means
 _SUFFIXES = tuple(sorted({each.suffix for each in PushType if each.suffix}, key=len, reverse=True))
 # Of the claims only two count, and the time is our clock's.
 _OPTIONS: Any = {"verify_iat": False, "verify_exp": False, "verify_nbf": False, "verify_aud": False}
@@ -61,6 +61,7 @@ class _Index:
     apps: dict[str, App]
     certificates: dict[str, set[str]] = attrs.Factory(dict)
     tokens: dict[tuple[str, str], dict[ProviderToken, set[str]]] = attrs.Factory(dict)
+    topics: dict[tuple[str | None, frozenset[str] | None, bool], list[str]] = attrs.Factory(dict)
 
 
 class Callers:
@@ -111,7 +112,7 @@ class Callers:
                 return Claim(float(issued), frozenset(names))
         return None
 
-    def for_topic(self, topic: str | None, names: Iterable[str] | None, *, sandbox: bool) -> list[str]:
+    def for_topic(self, topic: str | None, names: frozenset[str] | None, *, sandbox: bool) -> list[str]:
         """
         Find the app that a topic means.
 
@@ -121,13 +122,13 @@ class Callers:
         :returns: the names of the apps that are meant: one, if all is well.
         """
         index = self._index()
-        allowed = sorted(index.apps if names is None else index.apps.keys() & set(names))
-        if topic is None:
-            return allowed
-        found = _of_topic(topic, [index.apps[name] for name in allowed])
-        if len(found) > 1:
-            found = [app for app in found if _in_sandbox(app) == sandbox]
-        return [app.name for app in found]
+        found = index.topics.get((topic, names, sandbox))
+        if found is None:
+            found = _meant(index, topic, names, sandbox)
+            if len(index.topics) >= _REMEMBERED:
+                index.topics.clear()  # somebody makes topics up
+            index.topics[topic, names, sandbox] = found
+        return found
 
     def get(self, name: str) -> App | None:
         """
@@ -160,6 +161,16 @@ class Callers:
                 keys = index.tokens.setdefault((credential.team_id, credential.key_id), {})
                 keys.setdefault(credential, set()).add(name)
         return index
+
+
+def _meant(index: _Index, topic: str | None, names: frozenset[str] | None, sandbox: bool) -> list[str]:
+    allowed = sorted(index.apps if names is None else index.apps.keys() & names)
+    if topic is None:
+        return allowed
+    found = _of_topic(topic, [index.apps[name] for name in allowed])
+    if len(found) > 1:
+        found = [app for app in found if _in_sandbox(app) == sandbox]
+    return [app.name for app in found]
 
 
 def _of_topic(topic: str, apps: list[App]) -> list[App]:
