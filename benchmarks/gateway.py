@@ -104,6 +104,7 @@ class Figures:
     :ivar answered: how long Apple's answer took from the acceptance: likewise.
     :ivar cpu: by what used it.
     :ivar memory: the gateway's memory in MB when so many thousands were done.
+    :ivar others: how many cores everybody else on the machine used meanwhile.
     :ivar lost: how many were not accepted by the server.
     """
 
@@ -114,6 +115,7 @@ class Figures:
     answered: tuple[float, float]
     cpu: dict[str, float]
     memory: dict[int, float]
+    others: float
     lost: int
 
 
@@ -121,6 +123,12 @@ def cpu_times(process: int) -> list[float]:
     """Tell how many seconds each thread of a process has run, the first one first."""
     tasks = sorted(Path(f"/proc/{process}/task").iterdir(), key=lambda task: int(task.name))
     return [int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks]
+
+
+def all_cpu_time() -> float:
+    """Tell how many seconds the cores have worked for anybody."""
+    user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:8])
+    return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(process: int) -> float:
@@ -156,15 +164,19 @@ class Gateway:
         self.call(load, WARM_UP)
         self._memory.clear()
         [(first,)] = self._database.execute("SELECT max(number) FROM spool_delivery")
-        before, others = cpu_times(self.process), cpu_times(self.server.process)
+        before, served = cpu_times(self.process), sum(cpu_times(self.server.process))
+        started, everybody, us = time.perf_counter(), all_cpu_time(), time.process_time()
         told = self.call(load, count // load.tokens)
+        took, everybody, us = time.perf_counter() - started, all_cpu_time() - everybody, time.process_time() - us
         threads = [after - earlier for after, earlier in zip(cpu_times(self.process), before, strict=True)]
         spent = {
             "gateway": sum(threads),
             "reactor": threads[0],
             "writer": max(threads[1:]),
-            "server": sum(cpu_times(self.server.process)) - sum(others),
+            "server": sum(cpu_times(self.server.process)) - served,
+            "caller": told["cpu"] / 1e6 * count / load.tokens,
         }
+        others = everybody - us - sum(spent[name] for name in ("gateway", "server", "caller"))
         rows = self._database.execute(
             """
             SELECT settled_at, accepted_at, state FROM spool_delivery
@@ -180,8 +192,9 @@ class Gateway:
             told["rate"],
             (told["p50"], told["p99"]),
             (waits[len(waits) // 2], waits[len(waits) * 99 // 100]),
-            {name: each / len(rows) * 1e6 for name, each in spent.items()} | {"caller": told["cpu"] / load.tokens},
+            {name: each / len(rows) * 1e6 for name, each in spent.items()},
             self._memory_at([settled / 1e3 for settled, _, _ in rows]),
+            others / took,
             count - sum(state == 1 for _, _, state in rows),
         )
 
@@ -236,11 +249,16 @@ def running(server: Server, directory: Path | None) -> Iterator[Gateway]:
         txapns = [sys.executable, "-m", "txapns.cli"]
         adding = [*txapns, "keys", "add", "caller", "--config", str(config), "--app", "chess"]
         key = subprocess.run(adding, check=True, capture_output=True, text=True).stdout.strip()
-        with subprocess.Popen(
-            [*txapns, "serve", "--config", str(config)], stdout=subprocess.PIPE, text=True
-        ) as process:
+        serve = [*txapns, "serve", "--config", str(config)]
+        with (
+            (home / "log").open("w") as log,
+            subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=log, text=True) as process,
+        ):
             try:
-                [address] = json.loads(process.stdout.readline())["addresses"]["intake.native"]
+                line = process.stdout.readline()
+                if not line:
+                    raise SystemExit((home / "log").read_text())
+                [address] = json.loads(line)["addresses"]["intake.native"]
                 with closing(Gateway(server, process.pid, address, key, home / "apns.db")) as gateway:
                     yield gateway
             finally:
@@ -256,7 +274,7 @@ def show(says: str, found: Figures) -> None:
         f"{found.rate:,.0f} notifications/s, {found.requests:,.0f} requests/s",
         f"stored after {found.stored[0]:.0f} ms, p99 {found.stored[1]:.0f}; "
         f"answered by Apple after {found.answered[0]:.0f} ms, p99 {found.answered[1]:.0f}",
-        f"CPU µs: {cpu}" + (f"\n  MB: {steps}" if steps else ""),
+        f"CPU µs: {cpu}; others used {found.others:.1f} cores" + (f"\n  MB: {steps}" if steps else ""),
         sep="\n  ",
         flush=True,
     )
