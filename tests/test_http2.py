@@ -563,6 +563,22 @@ class DeadlineTests(SessionCase):
         self.clock.advance(TIMEOUT)
         self.assertFalse(self.transport.aborting)
 
+    def test_slow_reader_is_not_asked(self) -> None:
+        """Nor is one that reads slowly asked for a sign of life which it cannot see."""
+        self.ping_interval = 1.0
+        self.start(None)
+        self.ready()
+        self.session.pauseProducing()
+        for _ in range(int(TIMEOUT) - 1):
+            self.clock.advance(1.0)
+        self.assertFalse(self.transport.aborting)
+        self.session.resumeProducing()
+        self.carry()
+        self.clock.advance(TIMEOUT)
+        self.assertEqual(self.server.receive(self.transport.value()), [])
+        self.transport.clear()
+        self.assertFalse(self.transport.aborting)
+
     def test_silence(self) -> None:
         """A connection on which nothing came for as long is used no longer, and closed when nothing is under way."""
         self.deliver("a", "b")

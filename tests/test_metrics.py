@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from txapns import Notification
+from txapns import Notification, Session
 from txapns.interfaces import IMetrics
 from txapns.metrics import ClientMetrics
 from txapns.simulator import Verdict
@@ -87,3 +87,13 @@ class MetricsTests(SynchronousTestCase):
         found = self.found()
         self.assertEqual(found["notifications_rejected_total", "InvalidToken", "8"], 1)
         self.assertEqual(found["notifications_accepted_total",], 1)
+
+    def test_session(self) -> None:
+        """The clients of a session are counted as well, each by the listener it was made with."""
+        session = Session(self.simulator.reactor)
+        gateway, certificate = self.simulator.gateway(), self.simulator.certificate()
+        client = session.client(certificate, gateway, metrics=self.metrics.listener("shop"))
+        self.assertIs(session.client(certificate, gateway), client)
+        self.simulator.result(client.send(HELLO, ["aa" * 32]))
+        self.assertEqual(self.found()["notifications_accepted_total",], 1)
+        self.simulator.result(session.close())

@@ -357,7 +357,12 @@ class Session:
         self._sweeping: IDelayedCall | None = None
 
     def client(
-        self, credential: Credential, gateway: str | Gateway = "production", *, topic: str | None = None
+        self,
+        credential: Credential,
+        gateway: str | Gateway = "production",
+        *,
+        topic: str | None = None,
+        metrics: IMetrics | None = None,
     ) -> APNSClient:
         """
         Find the client for a credential.
@@ -365,7 +370,8 @@ class Session:
         :param credential: a certificate or provider token; compared by fingerprint.
         :param gateway: as for :class:`APNSClient`.
         :param topic: as for :class:`APNSClient`.
-        :returns: the one client for these three.
+        :param metrics: as for :class:`APNSClient`, if the client is not there yet.
+        :returns: the one client for credential, gateway and topic.
         :raises ClientClosed: the session is closed.
         :raises InvalidGateway: the gateway is not understood.
         :raises CredentialError: the gateway's protocol has no use for this credential.
@@ -376,7 +382,7 @@ class Session:
         key = (credential.fingerprint, gateway, topic)
         client = self._clients.get(key)
         if client is None:
-            client = self._clients[key] = self._make(credential, gateway, topic=topic)
+            client = self._clients[key] = self._make(credential, gateway, topic=topic, metrics=metrics)
             self._schedule()
         client.touch()
         return client

@@ -229,6 +229,9 @@ class ProviderAPIProtocol(GatewayProtocol):
         if self._heard > heard:
             self._await_silence()
             return
+        if self._paused:  # it would not leave; and what is not read has a deadline of its own
+            self._silence = self._clock.callLater(self._timeout, self._send_ping, heard)
+            return
         patience = min(PING_TIMEOUT, self._timeout / 2)  # what waits for it has no longer than timeout
         error = ConnectionLost(f"the gateway did not answer a PING within {patience:g} s")
         self._ping = self._clock.callLater(patience, self._unanswered, error)
