@@ -146,6 +146,20 @@ class Gateway:
         await self._pool.closeCachedConnections()
         return status
 
+    @property
+    def pid(self) -> int:
+        """The number of its process."""
+        assert self._process is not None
+        return self._process.pid
+
+    async def read(self, path: str) -> str:
+        """Read a page of the admin endpoint."""
+        [address] = self._addresses["admin"]
+        response = await self._agent.request(b"GET", f"http://{address}{path}".encode())
+        collector = _Collector()
+        response.deliverBody(collector)
+        return (await collector.body).decode()
+
     def port(self, key: str) -> int:
         """Tell at which port it listens, by the key of the configuration."""
         return int(self._addresses[key][0].rpartition(":")[2])

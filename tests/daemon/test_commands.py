@@ -190,7 +190,8 @@ class AppsTests(_CommandTests):
         revision = self.apps.revision
         self.world.clock.advance(INTERVAL)
         self.assertEqual((self.apps.revision, self.apps.problems()), (revision, {}))
-        self.assertEqual(self.txapns("check-config"), f"{self.world.directory / 'apns.toml'} can be used\n")
+        for command in (["check-config"], ["serve", "--check-config"]):
+            self.assertEqual(self.txapns(*command), f"{self.world.directory / 'apns.toml'} can be used\n")
         self.world.write(path.name, old)
         self.assertIn("the master key does not open it", self.refused("check-config"))
 

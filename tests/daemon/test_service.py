@@ -3,30 +3,29 @@
 from __future__ import annotations
 
 import json
+import resource
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections import Counter
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
-from twisted.internet.error import ConnectError, ConnectionDone, ConnectionLost
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
-from twisted.web.client import RequestNotSent, ResponseFailed, ResponseNeverReceived
 
 from tests.daemon.gateway_process import Gateway, configuration, listen
 from txapns.simulator import Authority, Simulator
 
-__all__ = ["LifeTests", "StartTests"]
+__all__ = ["LifeTests", "SecretTests", "StartTests", "TroubleTests"]
 
 AUTHORITY = Authority()
 DEAD = "dd" * 32
-#: What a caller sees of a gateway that is killed, or not there.
-GONE = (ConnectError, ConnectionDone, ConnectionLost, RequestNotSent, ResponseFailed, ResponseNeverReceived)
 
 
 class GatewayCase(TestCase):
@@ -173,3 +172,95 @@ class StartTests(GatewayCase):
         process.send_signal(signal.SIGTERM)
         await deferToThread(process.wait, 60)
         self.assertIn("the gateway has stopped", log.read_text())
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class TroubleTests(GatewayCase):
+    """A disk, or somebody else, that keeps it from storing anything."""
+
+    async def post(self, number: int) -> int:
+        """Post a hundred notifications; returns the status."""
+        tokens = [f"{100 * number + place:064x}" for place in range(100)]
+        status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*tokens))
+        if status == 503:
+            self.assertEqual(answer["error"]["code"], "unavailable")
+        else:
+            self.assertEqual(status, 202, answer)
+            self.accepted.update(tokens)
+        return status
+
+    async def check(self, first: int) -> None:
+        """It recovers by itself; all that was accepted arrives, and the database is sound."""
+        number = first
+        while await self.post(number) != 202:
+            number += 1
+            await deferLater(reactor, 0.2)
+        while len({each.token for each in self.simulator.devices.received}) < len(self.accepted):
+            await deferLater(reactor, 0.1)
+        self.assertEqual({each.token.hex() for each in self.simulator.devices.received}, self.accepted)
+        self.assertEqual(await self.gateway.end(), 0)
+        with closing(sqlite3.connect(self.directory / "apns.db")) as database:
+            self.assertEqual(database.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
+        self.assertNotIn("Traceback", self.gateway.log.read_text())
+
+    def setUp(self) -> None:
+        """Nothing is accepted yet."""
+        super().setUp()
+        self.accepted: set[str] = set()
+
+    async def test_disk_full(self) -> None:
+        """Where nothing more can be written it says 503, and goes on when there is room again."""
+        await self.gateway.start()
+        self.assertEqual(await self.post(0), 202)
+        size = max(path.stat().st_size for path in self.directory.glob("apns.db*"))
+        no_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.prlimit(self.gateway.pid, resource.RLIMIT_FSIZE, (size + 65_536, no_limit[1]))
+        number = 1
+        while await self.post(number) == 202:
+            number += 1
+        resource.prlimit(self.gateway.pid, resource.RLIMIT_FSIZE, no_limit)
+        await self.check(number + 1)
+
+    async def test_locked(self) -> None:
+        """Where another program has the database locked it says 503, and goes on when it is free."""
+        await self.gateway.start()
+        self.assertEqual(await self.post(0), 202)
+        await deferLater(reactor, 0.5)
+        with closing(sqlite3.connect(self.directory / "apns.db", isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            self.assertEqual(await self.post(1), 503)
+            other.execute("ROLLBACK")
+        await self.check(2)
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class SecretTests(GatewayCase):
+    """Whatever it writes, there is no secret in it."""
+
+    def command(self, *arguments: str) -> str:
+        """Run a command of txapns; returns what it printed."""
+        command = [sys.executable, "-m", "txapns.cli", *arguments, "--config", str(self.config)]
+        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
+
+    async def test_nothing_told(self) -> None:
+        """No key, provider token, passphrase or device token is in a log, on a page or among the metrics."""
+        self.config.write_text(self.config.read_text().replace("keys = false", "keys = true"))
+        key = await deferToThread(self.command, "keys", "add", "ours", "--app", "chess")
+        await self.gateway.start()
+        bearer = {"Authorization": f"Bearer {key}"}
+        posted = submission("aa" * 32, DEAD, wait=True)
+        self.assertEqual((await self.gateway.ask("POST", "/v1/apps/chess/notifications", posted, bearer))[0], 200)
+        guess = {"Authorization": f"Bearer {key[:-1]}{'0' if key[-1] != '0' else '1'}"}
+        self.assertEqual((await self.gateway.ask("POST", "/v1/apps/chess/notifications", posted, guess))[0], 401)
+        self.assertEqual((await self.gateway.ask("POST", "/v1/apps/go/notifications", posted, bearer))[0], 403)
+        wrong = submission("aa" * 32 + "zz")
+        self.assertEqual((await self.gateway.ask("POST", "/v1/apps/chess/notifications", wrong, bearer))[0], 400)
+        told = [await self.gateway.read(path) for path in ("/", "/metrics", "/readyz")]
+        self.assertEqual(await self.gateway.end(), 0)
+        told.append(self.gateway.log.read_text())
+        p8 = AUTHORITY.p8.decode().splitlines()[1]
+        for secret in (key, key.rpartition("_")[2][:16], "eyJ", p8, "PRIVATE KEY", "aa" * 32, DEAD):
+            for text in told:
+                self.assertNotIn(secret, text)

@@ -127,6 +127,7 @@ def check_config(config: Path) -> None:
 
 @click.command()
 @_config
+@click.option("--check-config", "check", is_flag=True, help="Only check it, as txapns check-config does.")
 @click.option("--demo", is_flag=True, help="Simulate Apple's servers as well, with an app and a key ready to be used.")
 @click.option(
     "--directory",
@@ -137,13 +138,17 @@ def check_config(config: Path) -> None:
     help="Where --demo keeps everything.",
 )
 @click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="The port of --demo.")
-def serve(config: Path, demo: bool, directory: Path, port: int) -> None:
+@click.pass_context
+def serve(context: click.Context, config: Path, check: bool, demo: bool, directory: Path, port: int) -> None:
     """
     Run the gateway until a signal ends it.
 
     With --demo there is nothing to be configured: it makes a directory, an app and a key, and says what to try. It has
     a status page at the next port, and logs only what is amiss.
     """
+    if check:
+        context.invoke(check_config, config=config)
+        return
 
     async def work(reactor: Any, asked: Deferred[None]) -> None:
         if demo:
