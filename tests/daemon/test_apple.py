@@ -463,14 +463,9 @@ class CredentialTests(AppleCase):
         self.world.add("news", ProviderToken.from_p8(Authority().p8, "OTHER", "TEAM"))
         self.assertEqual(caller.ask(fields, key=None).brief, (403, "InvalidProviderToken"))
 
-    def test_one_at_a_time(self) -> None:
-        """Until a caller has said who it is, there is one stream; then there are as many as there can be."""
-        caller = self.caller()
-        self.assertEqual(caller.limits, [1])
-        caller.ask(key=None)
-        self.assertEqual(caller.limits, [1])
-        self.after(caller, caller.begin())
-        self.assertEqual(caller.limits[-1], CONCURRENCY)
+    def test_limit(self) -> None:
+        """The limit is the full one from the first moment: there are clients that never learn of another."""
+        self.assertEqual(self.caller().limits, [CONCURRENCY])
 
     def test_too_often(self) -> None:
         """Who asks again and again without saying who it is, is sent away."""
@@ -479,6 +474,17 @@ class CredentialTests(AppleCase):
             self.assertEqual(caller.ask(key=None).status, 403)
         self.assertTrue(caller.goaway)
         self.assertTrue(caller.gone)
+
+    def test_too_many(self) -> None:
+        """However many it asks at once, it is told so often only, and what others than strangers asked is stored."""
+        caller = self.caller()
+        with caller.together():
+            known = caller.begin()
+            streams = [caller.begin(key="nobody") for _ in range(500)]
+        self.reactor.advance(0.02)
+        self.assertEqual(caller.said(known).status, 200)
+        self.assertEqual(len([stream for stream in streams if stream in caller.answers]), 20)
+        self.assertTrue(caller.goaway)
 
     def test_topics(self) -> None:
         """The suffix of a push type does not matter; without a topic, the only app is meant."""

@@ -22,9 +22,10 @@ of the answer is for that, as with Apple.
 What can be refused before a notification is accepted is refused in Apple's words. That is what cannot be sent on, and
 nothing else: a topic that does not exist, or a priority of 7, is for Apple to refuse.
 
-A connection without a client certificate may ask one thing at a time until it has shown who it is, and not many times.
-Octets are given back to the peer's window when the notification is stored, so that one connection makes us hold 64 KiB
-at the most.
+Apple lets a connection without a client certificate ask one thing at a time until it has shown who it is. Some clients
+never notice that the limit is lifted, and send one after the other ever after; so here it is the full limit at once.
+Who does not show who it is, is sent away after some requests. Octets are given back to the peer's window when the
+notification is stored, so that one connection makes us hold 64 KiB at the most.
 """
 
 from __future__ import annotations
@@ -240,7 +241,7 @@ class _Connection(Peer):
         self.requests: RequestReceiver
         self._face = face
         self._shown: _Shown | None = None
-        self._open = False
+        self._known = False
         self._strangers = 0
         self._under_way = 0
         self._paused: float | None = None
@@ -257,10 +258,9 @@ class _Connection(Peer):
         return self._under_way > 0
 
     def begun(self) -> None:
-        """Announce the limit: a single stream, where the caller has yet to say who it is."""
-        self._open = self.fingerprint is not None or not self._face.options.keys
-        limit = CONCURRENCY if self._open else 1
-        self.requests = RequestReceiver(limit, max_body=MAX_BODY, window_updates=False, early=True)
+        """Announce the limit."""
+        self._known = self.fingerprint is not None or not self._face.options.keys
+        self.requests = RequestReceiver(CONCURRENCY, max_body=MAX_BODY, window_updates=False, early=True)
         self.transport.registerProducer(self, True)
         self._write()
 
@@ -297,7 +297,7 @@ class _Connection(Peer):
         """For how long nothing need happen."""
         if self._closing:
             return LINGER
-        return self._face.options.idle if self._open else self.peers.bounds.idle
+        return self._face.options.idle if self._known else self.peers.bounds.idle
 
     def finish(self) -> None:
         """Take no new requests, and close when the last is answered."""
@@ -473,9 +473,7 @@ class _Connection(Peer):
             raise _Stranger(403, "MissingProviderToken")
         names = self._by_key(shown) if shown.startswith(_KEY) else self._by_token(shown)
         self._strangers = 0
-        if not self._open:
-            self._open = True
-            self.requests.limit(CONCURRENCY)
+        self._known = True
         return names
 
     def _by_key(self, key: str) -> frozenset[str] | None:
