@@ -319,7 +319,7 @@ class Database:
         if size and self._waiting + size > self._capacity:
             return fail(Unavailable("more is waiting to be stored than there is room for", 1.0))
         if size and self._open:
-            if not self._jobs:  # what gathers with others has been looked at with them
+            if not self._waiting:  # what waits with others has been looked at with them, or will be after them
                 self._look_at_disk()
             if self._scarce:
                 return fail(Unavailable(self._scarce, _RETRY_DISK))
