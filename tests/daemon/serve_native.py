@@ -10,20 +10,26 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from datetime import datetime, timezone
 from pathlib import Path
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
-from tests.daemon.fakes import Apps, Keys, Waiting
+from tests.daemon.fakes import Keys, Waiting
+from txapns.daemon.apps import Apps, AppSettings
+from txapns.daemon.config import AppLimitsSection, Configuration
 from txapns.daemon.database import Database
 from txapns.daemon.faces.http import HTTPServer
 from txapns.daemon.faces.native import Native
 from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
+from txapns.daemon.material import Material
+from txapns.daemon.secrets import Secrets
 from txapns.daemon.spool import SQLiteSpool
-from txapns.daemon.values import Caller, Limits, Settlement, State
+from txapns.daemon.values import Caller, Settlement, State
+from txapns.simulator import Authority
 
 __all__ = ["main"]
 
@@ -43,9 +49,16 @@ async def serve(directory: Path, dead: str | None) -> None:
     """Start everything."""
     database = Database(directory / "apns.db", reactor)
     spool, log = SQLiteSpool(database), SQLiteFeedbackLog(database)
-    for each in (database, log, spool):
+    configuration = Configuration.from_text("", directory)
+    secrets = Secrets(configuration.secrets.master_key_file, {})
+    secrets.create()
+    apps = Apps(reactor, configuration, database, secrets)
+    for each in (database, log, spool, apps):
         await each.start()
-    apps = Apps({"chess": Limits(queue=10_000_000)})
+    certificate = Material.from_certificate(
+        Authority().client_pem("com.example.chess"), None, datetime.now(timezone.utc)
+    )
+    await apps.put("chess", AppSettings(gateway="sandbox", limits=AppLimitsSection(queue=10_000_000)), certificate)
     waiting = Waiting(reactor)
 
     def wake(app: str) -> None:
@@ -53,7 +66,7 @@ async def serve(directory: Path, dead: str | None) -> None:
             Deferred.fromCoroutine(settle(spool, waiting, app, dead))
 
     intake = Intake(apps, spool, Identifiers(reactor.seconds), waiting, wake)
-    native = Native(intake, spool, log, apps, Keys(Caller("all", None, None, manage=True)), 1.0)
+    native = Native(intake, spool, log, apps, Keys(Caller("all", None, None, manage=True)), 1.0, stored=apps)
     port = reactor.listenTCP(0, HTTPServer(reactor, native), interface="127.0.0.1")
     reactor.addSystemEventTrigger("before", "shutdown", database.stop)
     sys.stdout.write(f"http://127.0.0.1:{port.getHost().port}\n")

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from functools import partial
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import attrs
 import msgspec
@@ -56,6 +56,8 @@ __all__ = [
 ]
 
 _log = Logger()
+
+_T = TypeVar("_T")
 
 #: So many days before a certificate expires, the log says so.
 WARNINGS = (30, 7, 1)
@@ -140,7 +142,7 @@ def add_app(
     *,
     now: datetime,
     replace: bool = False,
-) -> None:
+) -> bool:
     """
     Put an app into the database.
 
@@ -151,6 +153,7 @@ def add_app(
     :param material: its credential.
     :param now: the time.
     :param replace: whether one of the same name is replaced.
+    :returns: whether one was.
     :raises Malformed: the name cannot be one, or the gateway is none.
     :raises AppExists: there is one already, and it is not to be replaced.
     :raises DaemonError: the master key cannot be used.
@@ -168,6 +171,7 @@ def add_app(
     row = name, msgspec.json.encode(settings), *_columns(name, material, secrets, now)
     began = created[0] if created else now.timestamp()
     connection.execute("INSERT OR REPLACE INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*row, began, now.timestamp()])
+    return created is not None
 
 
 def rotate_app(
@@ -410,14 +414,26 @@ class Apps:
         """
         return {name: known.problem for name, known in self._state.apps.items() if known.problem}
 
-    def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[None]:
+    def source(self, name: str) -> Literal["file", "database"]:
+        """
+        Tell where an app is kept, whether it can be used or not.
+
+        :param name: its name.
+        """
+        return "file" if name in self._configuration.apps else "database"
+
+    def now(self) -> datetime:
+        """Tell at what time a certificate has to be valid."""
+        return datetime.fromtimestamp(self._clock.seconds(), timezone.utc)
+
+    def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[bool]:
         """
         Add an app to the database, or replace the one there.
 
         :param name: its name.
         :param settings: what is set.
         :param material: its credential.
-        :returns: a ``Deferred`` that fires when it is on the disk, and known.
+        :returns: a ``Deferred`` that fires when it is on the disk, and known: with whether there was one.
         :raises AppExists: the configuration has an app of this name.
         :raises Malformed: the name or the gateway cannot be one.
         :raises DaemonError: the master key or the database cannot be used.
@@ -425,7 +441,7 @@ class Apps:
         return self._change(
             name,
             lambda connection: add_app(
-                connection, self._secrets, name, settings, material, now=self._now(), replace=True
+                connection, self._secrets, name, settings, material, now=self.now(), replace=True
             ),
         )
 
@@ -441,7 +457,7 @@ class Apps:
         :raises DaemonError: the master key or the database cannot be used.
         """
         return self._change(
-            name, lambda connection: rotate_app(connection, self._secrets, name, material, now=self._now())
+            name, lambda connection: rotate_app(connection, self._secrets, name, material, now=self.now())
         )
 
     def remove(self, name: str) -> Deferred[None]:
@@ -455,10 +471,14 @@ class Apps:
         """
         return self._change(name, lambda connection: remove_app(connection, name))
 
-    def _change(self, name: str, change: Callable[[sqlite3.Connection], None]) -> Deferred[None]:
+    def _change(self, name: str, change: Callable[[sqlite3.Connection], _T]) -> Deferred[_T]:
         if name in self._configuration.apps:
             return fail(AppExists(f"the app {name} is in the configuration, and can only be changed there"))
-        return self._database.write(change).addCallback(lambda _: self._watch.look())
+
+        def known(result: _T) -> Deferred[_T]:
+            return self._watch.look().addCallback(lambda _: result)
+
+        return self._database.write(change).addCallback(known)
 
     # Looking, in the thread that reads
 
@@ -487,7 +507,7 @@ class Apps:
         if before is not None and before.origin == origin and not before.problem:
             return before
         try:
-            return _Known(origin, make(self._now()))
+            return _Known(origin, make(self.now()))
         except (APNSError, msgspec.MsgspecError) as error:
             return _Known(origin, None if before is None else before.app, str(error))
 
@@ -497,9 +517,6 @@ class Apps:
     def _of_row(self, name: str, settings: bytes, sealed: bytes, now: datetime) -> App:
         material = Material.unseal(sealed, name, self._secrets.master_key())
         return app_of(name, _settings(settings), material, self._configuration, "database", now)
-
-    def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock.seconds(), timezone.utc)
 
     # What was found, in the reactor's thread
 
@@ -525,7 +542,7 @@ class Apps:
 
     def _warn(self) -> None:
         """Warn of certificates that will expire, once for each of the days, and once when they have."""
-        now = self._now()
+        now = self.now()
         warned = {}
         for name, app in ((name, known.app) for name, known in self._state.apps.items()):
             expires = None if app is None else expiry(app)

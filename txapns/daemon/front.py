@@ -94,6 +94,7 @@ class Front:
             others.keys if intake.native.keys else None,
             intake.native.wait,
             others.wake,
+            others.apps,
         )
         self._serve("intake.native", intake.native, others.metrics.application("native", native), self._bounds)
         if intake.pyapns is not None:

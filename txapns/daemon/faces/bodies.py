@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from twisted.python.failure import Failure
 
 from txapns.daemon.errors import (
+    AppExists,
     GatewayRefusal,
     KeyConflict,
     Malformed,
@@ -28,7 +29,7 @@ from txapns.daemon.errors import (
     UnknownApp,
 )
 from txapns.daemon.faces.http import Answer, Request
-from txapns.daemon.values import State
+from txapns.daemon.values import Caller, State
 
 __all__ = [
     "CODES",
@@ -43,6 +44,8 @@ __all__ = [
     "fault",
     "is_json",
     "json_body",
+    "must_manage",
+    "no_json",
     "operation",
     "page",
     "paging",
@@ -60,6 +63,7 @@ _REFUSALS = (
     NotAuthenticated,
     NotAllowed,
     UnknownApp,
+    AppExists,
     KeyConflict,
     TooLarge,
     QueueFull,
@@ -114,6 +118,17 @@ class Refusal(Struct):
 
 
 # Reading requests.
+
+
+def must_manage(caller: Caller) -> None:
+    """
+    Turn away who may not look after the gateway.
+
+    :param caller: who asks.
+    :raises NotAllowed: it may not.
+    """
+    if not caller.manage:
+        raise NotAllowed("the key is not for looking after the gateway")
 
 
 def is_json(request: Request) -> bool:
@@ -209,6 +224,11 @@ def fault(status: int, message: str) -> Answer:
     return _error(status, _FAULTS[status], message)
 
 
+def no_json() -> Answer:
+    """Refuse what does not say that it is JSON; see :func:`is_json`."""
+    return fault(415, "the body has to be application/json, and its Content-Type to say so")
+
+
 def refused(refusal: GatewayRefusal) -> Answer:
     """
     Write a refusal.
@@ -242,7 +262,7 @@ ERRORS = {
     401: "Nobody has this key.",
     403: "The key is not for this.",
     404: "There is no such thing.",
-    409: "The idempotency key was used for another request.",
+    409: "The idempotency key was used for another request, or the app is the configuration's.",
     413: "It is more than the limits allow.",
     415: "The body is not application/json.",
     429: "The app's queue is full. Nothing was accepted.",

@@ -7,6 +7,7 @@ The native face: JSON over HTTP/1.1.
     GET  /v1/notifications/<id>                    what became of one
     GET  /v1/apps/<app>/feedback?after=&limit=     the dead tokens, by cursor
     GET  /v1/apps/<app>/queue …                    for operators; see :mod:`txapns.daemon.faces.queue`
+    GET  /v1/apps, PUT /v1/apps/<app> …            likewise; see :mod:`txapns.daemon.faces.provisioning`
     GET  /v1/openapi.json                          all of this for programs
 
 The bodies are the structures below, and the OpenAPI document is made from them. A payload is not decoded and encoded
@@ -29,8 +30,9 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 import txapns
+from txapns.daemon.apps import Apps
 from txapns.daemon.errors import GatewayRefusal, Malformed, NotAllowed, NotAuthenticated
-from txapns.daemon.faces import queue
+from txapns.daemon.faces import provisioning, queue
 from txapns.daemon.faces.bodies import (
     ERRORS,
     STATES,
@@ -41,6 +43,7 @@ from txapns.daemon.faces.bodies import (
     fault,
     is_json,
     json_body,
+    no_json,
     operation,
     page,
     paging,
@@ -176,7 +179,7 @@ class _Feedback(Struct):
 
 _submission = msgspec.json.Decoder(_Submission)
 
-_BODIES = (_Submission, _Acceptance, _Valid, _Outcome, _Feedback, Refusal, *queue.BODIES)
+_BODIES = (_Submission, _Acceptance, _Valid, _Outcome, _Feedback, Refusal, *provisioning.BODIES, *queue.BODIES)
 
 
 @attrs.frozen
@@ -185,18 +188,16 @@ class _Route:
     One resource.
 
     :ivar pattern: its path; what is in groups is an argument.
-    :ivar method: the method that it knows, beside ``OPTIONS``, and ``HEAD`` where it is ``GET``.
-    :ivar answer: what answers.
+    :ivar answers: what answers, by method; ``OPTIONS`` is known beside, and ``HEAD`` where there is ``GET``.
     """
 
     pattern: re.Pattern[bytes]
-    method: bytes
-    answer: Callable[..., Answer | Deferred[Answer]]
+    answers: Mapping[bytes, Callable[..., Answer | Deferred[Answer]]]
 
     @property
     def allowed(self) -> bytes:
         """The methods, as in the header field ``Allow``."""
-        return b"GET, HEAD, OPTIONS" if self.method == b"GET" else self.method + b", OPTIONS"
+        return b", ".join([*self.answers, *([b"HEAD"] if b"GET" in self.answers else []), b"OPTIONS"])
 
 
 def _nobody(app: str) -> None:
@@ -215,6 +216,7 @@ class Native:
     :param keys: the keys that callers show; ``None`` where everybody may do everything.
     :param patience: for how many seconds a caller can wait for outcomes at the most.
     :param wake: called with an app's name when there is something to be sent again.
+    :param stored: the same apps, where callers may change them. Where no keys are asked for, none may.
     """
 
     def __init__(
@@ -226,6 +228,7 @@ class Native:
         keys: IKeys | None,
         patience: float = 30.0,
         wake: Callable[[str], None] = _nobody,
+        stored: Apps | None = None,
     ) -> None:
         self._intake = intake
         self._spool = spool
@@ -235,14 +238,18 @@ class Native:
         self._patience = patience
         self._openapi = openapi()
         operator = queue.Queue(spool, apps, wake)
+        provisioned = provisioning.Provisioning(None if keys is None else stored)
         self._routes = (
-            _Route(re.compile(rb"/v1/apps/([^/]+)/notifications"), b"POST", self._accept),
-            _Route(re.compile(rb"/v1/notifications/([^/]+)"), b"GET", self._tell),
-            _Route(re.compile(rb"/v1/apps/([^/]+)/feedback"), b"GET", self._read),
-            _Route(re.compile(rb"/v1/apps/([^/]+)/queue"), b"GET", operator.read),
-            _Route(re.compile(rb"/v1/apps/([^/]+)/queue/retry"), b"POST", operator.retry),
-            _Route(re.compile(rb"/v1/apps/([^/]+)/queue/purge"), b"POST", operator.purge),
-            _Route(re.compile(rb"/v1/openapi\.json"), b"GET", self._describe),
+            _Route(re.compile(rb"/v1/apps/([^/]+)/notifications"), {b"POST": self._accept}),
+            _Route(re.compile(rb"/v1/notifications/([^/]+)"), {b"GET": self._tell}),
+            _Route(re.compile(rb"/v1/apps/([^/]+)/feedback"), {b"GET": self._read}),
+            _Route(re.compile(rb"/v1/apps/([^/]+)/queue"), {b"GET": operator.read}),
+            _Route(re.compile(rb"/v1/apps/([^/]+)/queue/retry"), {b"POST": operator.retry}),
+            _Route(re.compile(rb"/v1/apps/([^/]+)/queue/purge"), {b"POST": operator.purge}),
+            _Route(re.compile(rb"/v1/apps"), {b"GET": provisioned.read}),
+            _Route(re.compile(rb"/v1/apps/([^/]+)"), {b"PUT": provisioned.put, b"DELETE": provisioned.remove}),
+            _Route(re.compile(rb"/v1/apps/([^/]+)/credential"), {b"POST": provisioned.rotate}),
+            _Route(re.compile(rb"/v1/openapi\.json"), {b"GET": self._describe}),
         )
 
     def begun(self, request: Request) -> Answer | None:
@@ -267,11 +274,12 @@ class Native:
     def _routed(self, route: _Route, request: Request, arguments: Sequence[bytes]) -> Answer | Deferred[Answer]:
         if request.method == b"OPTIONS":
             return Answer(204, headers=[(b"Allow", route.allowed)])
-        if request.method != route.method and (request.method, route.method) != (b"HEAD", b"GET"):
+        known = route.answers.get(b"GET" if request.method == b"HEAD" else request.method)
+        if known is None:
             answer = self.fault(405, f"allowed here: {route.allowed.decode()}")
             return attrs.evolve(answer, headers=[(b"Allow", route.allowed)])
         try:
-            return route.answer(request, request.context, *[_unquoted(each) for each in arguments])
+            return known(request, request.context, *[_unquoted(each) for each in arguments])
         except GatewayRefusal as refusal:
             return refused(refusal)
 
@@ -285,7 +293,7 @@ class Native:
         if not caller.may_send(app):
             raise NotAllowed("the key is not for sending to this app")
         if not is_json(request):
-            return self.fault(415, "the body has to be application/json, and its Content-Type to say so")
+            return no_json()
         parameters(request)
         submission = decoded(_submission, request.body)
         drafts = [_draft(each, position) for position, each in enumerate(submission.notifications)]
@@ -438,6 +446,7 @@ def openapi() -> bytes:
     _, schemas = msgspec.json.schema_components(_BODIES, ref_template="#/components/schemas/{name}")
     schemas["_Notification"].update(_ONE_ID)
     schemas["_Notification"]["properties"]["headers"] = _HEADERS
+    schemas["_Credential"].update(provisioning.ONE_CREDENTIAL)
     text = encode({name.removeprefix("_"): schema for name, schema in schemas.items()}).decode()
     app = parameter("app", "path", "The app's name.", type="string", minLength=1)
     key = parameter(
@@ -490,6 +499,7 @@ def openapi() -> bytes:
                 ),
             },
             **queue.paths(app),
+            **provisioning.paths(app),
             "/v1/openapi.json": {
                 "get": {
                     "operationId": "describe",

@@ -90,7 +90,7 @@ class Provisioning(Protocol):
     def get(self, name: str) -> App:
         """See :meth:`IApps.get`."""
 
-    def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[None]:
+    def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[bool]:
         """Add an app, or replace one."""
 
     def rotate(self, name: str, material: Material) -> Deferred[None]:
@@ -188,7 +188,7 @@ class Pyapns:
             raise NotAllowed("a new app, or another certificate, takes a key that allows manage")
         if known is not None and known.source == "file":
             raise NotAllowed("the app is in the configuration, and can only be changed there")
-        return change()
+        return change().addCallback(lambda _: None)
 
     def _material(self, certificate: str) -> Material:
         data = certificate.encode()
@@ -209,7 +209,7 @@ class Pyapns:
 
     def _change(
         self, app_id: str, environment: str, material: Material, known: App | None
-    ) -> Callable[[], Deferred[None]] | None:
+    ) -> Callable[[], Deferred[Any]] | None:
         """Find out what has to be done; ``None`` for nothing."""
         if known is None or known.gateway.host in _others(environment):
             return lambda: self._apps.put(app_id, _settings(environment, known), material)

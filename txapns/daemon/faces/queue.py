@@ -20,16 +20,17 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from twisted.internet.defer import Deferred, succeed
 
-from txapns.daemon.errors import Malformed, NotAllowed, Unavailable, UnknownApp
+from txapns.daemon.errors import Malformed, Unavailable, UnknownApp
 from txapns.daemon.faces.bodies import (
     MAX_PAGE,
     STATES,
     Seconds,
     decoded,
     encode,
-    fault,
     is_json,
     json_body,
+    must_manage,
+    no_json,
     operation,
     page,
     paging,
@@ -154,7 +155,7 @@ class Queue:
         :param app: the app's name.
         :raises GatewayRefusal: why not.
         """
-        _check(caller)
+        must_manage(caller)
         given = parameters(request, "state", "after", "limit")
         cursor, limit = page(given)
         state = LISTED.get(given.get("state", DEAD))
@@ -179,10 +180,10 @@ class Queue:
         :param app: the app's name.
         :raises GatewayRefusal: why not.
         """
-        _check(caller)
+        must_manage(caller)
         parameters(request)
         if not is_json(request):
-            return succeed(_no_json())
+            return succeed(no_json())
         limit = int(decoded(_retry, request.body).limit)
 
         def retried(count: int) -> Answer:
@@ -202,10 +203,10 @@ class Queue:
         :param app: the app's name.
         :raises GatewayRefusal: why not.
         """
-        _check(caller)
+        must_manage(caller)
         parameters(request)
         if not is_json(request):
-            return succeed(_no_json())
+            return succeed(no_json())
         asked = decoded(_purge, request.body)
         limit = int(asked.limit)
         return (
@@ -230,15 +231,6 @@ class Queue:
                 raise refusal
 
         return self._spool.depths().addCallback(found)
-
-
-def _check(caller: Caller) -> None:
-    if not caller.manage:
-        raise NotAllowed("the key is not for looking after the gateway")
-
-
-def _no_json() -> Answer:
-    return fault(415, "the body has to be application/json, and its Content-Type to say so")
 
 
 def _counted(count: int) -> Answer:
