@@ -487,7 +487,10 @@ class LoopbackPagesTests(SynchronousTestCase):
     def test_gateway_http(self) -> None:
         """docs/gateway-http.rst can be followed, with one token that Apple says is dead."""
         with serving_native("dd44") as port:
-            play("docs/gateway-http.rst", Desk(Path(self.mktemp()), {"8080": port}, {"KEY": key_of("all")}))
+            directory = Path(self.mktemp())
+            desk = Desk(directory, {"8080": port}, {"KEY": key_of("all")})
+            (directory / "AuthKey_ABC123DEFG.p8").write_bytes(Authority().p8)
+            play("docs/gateway-http.rst", desk)
 
     def test_migrating(self) -> None:
         """docs/migrating.rst is run: the library in memory, the gateway as a process that serves its HTTP API."""
