@@ -516,10 +516,13 @@ class DescriptionTests(SynchronousTestCase):
             "/v1/apps/{app}/queue",
             "/v1/apps/{app}/queue/retry",
             "/v1/apps/{app}/queue/purge",
+            "/v1/apps",
+            "/v1/apps/{app}/credential",
+            "/v1/apps/{app}",
             "/v1/openapi.json",
         ]
         self.assertEqual(list(document["paths"]), paths)
         references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
         self.assertLessEqual(references, set(document["components"]["schemas"]))
-        names = {"Submission", "Notification", "Acceptance", "Outcome", "Feedback", "DeadToken", "Error"}
+        names = {"Submission", "Notification", "Acceptance", "Outcome", "Feedback", "DeadToken", "Error", "Credential"}
         self.assertLessEqual(names, references | {"Submission"})

@@ -142,10 +142,9 @@ class ChangeTests(ProvisioningCase):
 
     def test_not_before(self) -> None:
         """There is no answer before that."""
-        body = json.dumps({"credential": KEY}).encode()
         told: list[bytes] = []
         self.apps.changed(lambda names: told.append(self.connection.transport.value()))
-        self.assertEqual(self.ask("PUT", "/chess", json.loads(body)).status, 201)
+        self.assertEqual(self.put().status, 201)
         self.assertEqual(told, [b""])
 
     def test_forms(self) -> None:

@@ -13,6 +13,7 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from cryptography.fernet import Fernet
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.task import deferLater
@@ -264,3 +265,35 @@ class SecretTests(GatewayCase):
         for secret in (key, key.rpartition("_")[2][:16], "eyJ", p8, "PRIVATE KEY", "aa" * 32, DEAD):
             for text in told:
                 self.assertNotIn(secret, text)
+
+    async def test_provisioned(self) -> None:
+        """An app that comes over the HTTP API can be sent to at once, and what came with it is told nobody."""
+        text = self.config.read_text()
+        self.config.write_text(text.replace("keys = false", "keys = true"))
+        master = self.directory / "master.key"
+        master.touch(0o600)
+        master.write_bytes(Fernet.generate_key())
+        keys = [
+            await deferToThread(self.command, "keys", "add", *arguments)
+            for arguments in (("operator", "--may", "manage"), ("ours", "--all-apps"))
+        ]
+        operator, ours = ({"Authorization": f"Bearer {key}"} for key in keys)
+        await self.gateway.start()
+        pem = AUTHORITY.client_pem(self.simulator.topic, passphrase=b"correct horse").decode()
+        app = {
+            "gateway": f"http2:host=127.0.0.1:port={self.port.getHost().port}",
+            "trust_root": AUTHORITY.ca_pem.decode(),
+            "credential": {"certificate": pem, "passphrase": "correct horse"},
+        }
+        status, _ = await self.gateway.ask("PUT", "/v1/apps/go", app, ours)
+        self.assertEqual(status, 403)
+        status, put = await self.gateway.ask("PUT", "/v1/apps/go", app, operator)
+        self.assertEqual((status, put["credential"]), (201, "certificate"))
+        posted = submission("aa" * 32, wait=True)
+        status, answer = await self.gateway.ask("POST", "/v1/apps/go/notifications", posted, ours)
+        self.assertEqual((status, answer["notifications"][0]["outcomes"][0]["state"]), (200, "accepted"))
+        self.assertEqual(await self.gateway.end(), 0)
+        stored = b"".join(path.read_bytes() for path in self.directory.glob("apns.db*")).decode("latin-1")
+        for told in (self.gateway.log.read_text(), json.dumps(put), stored):
+            for secret in ("correct horse", "PRIVATE KEY", pem.splitlines()[1]):
+                self.assertNotIn(secret, told)

@@ -213,7 +213,7 @@ class Native:
     :param spool: knows what became of them.
     :param feedback: the dead tokens.
     :param apps: the apps.
-    :param keys: the keys that callers show; ``None`` where everybody may do everything.
+    :param keys: the keys that callers show; ``None`` where everybody may do all but change apps.
     :param patience: for how many seconds a caller can wait for outcomes at the most.
     :param wake: called with an app's name when there is something to be sent again.
     :param stored: the same apps, where callers may change them. Where no keys are asked for, none may.

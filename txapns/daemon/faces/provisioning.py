@@ -80,6 +80,9 @@ class _Credential(Struct, forbid_unknown_fields=True):
     team_id: Annotated[str, Meta(description="The team's identifier.")] | UnsetType = UNSET
     passphrase: Annotated[str, Meta(description="Opens it, where it is encrypted.")] | UnsetType = UNSET
 
+    def __repr__(self) -> str:
+        return "<_Credential>"  # what shows its fields shows secrets
+
 
 #: What the structure cannot say.
 ONE_CREDENTIAL = {
@@ -110,9 +113,7 @@ class _App(Struct, forbid_unknown_fields=True):
     trust_root: (
         Annotated[str, Meta(description="PEM of the authorities to trust there; else the platform's.")] | None
     ) = None
-    topic: Annotated[_Visible, Meta(description="Of notifications that name none; else the certificate's.")] | None = (
-        None
-    )
+    topic: Annotated[_Visible, Meta(description="Of notifications that name none.")] | None = None
     push_type: Annotated[_Visible, Meta(description="Where the way in knows none.")] | None = None
     callers: Annotated[
         list[_Fingerprint], Meta(description="SHA-256 of client certificates whose owners may send for it.")
