@@ -1,15 +1,21 @@
-"""What holds for every batch, whatever the servers did to it."""
+"""What holds for every batch, whatever the servers did to it; and how a command is run within a test."""
 
 from __future__ import annotations
 
+import gc
+import warnings
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
 from unittest import TestCase
 
+from click.testing import CliRunner, Result
+
+from txapns import cli
 from txapns.result import Batch
 from txapns.simulator.servers import Simulator
 
-__all__ = ["check_answers", "check_batch"]
+__all__ = ["check_answers", "check_batch", "invoke"]
 
 
 def check_batch(case: TestCase, batch: Batch, tokens: Mapping[Hashable, str], simulator: Simulator) -> None:
@@ -58,3 +64,21 @@ def check_answers(
             case.assertLessEqual(taken, 1, f"{identifier} is uncertain: {found}")
         else:
             case.assertEqual(taken, 1, f"{identifier} was accepted: {found}")
+
+
+def invoke(*arguments: object, **options: Any) -> Result:
+    """
+    Run the command in this process.
+
+    :param arguments: its arguments.
+    :param options: as for click's ``CliRunner.invoke``.
+    :returns: what came of it.
+    """
+    result = CliRunner().invoke(cli.main, [*map(str, arguments)], **options)
+    # Where a later option is at fault, click leaves files open that earlier ones named. That is of no consequence for a
+    # command, which ends; here it would be told as a warning in some test that comes later.
+    result.exc_info = None
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
+    return result

@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from click.testing import CliRunner
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReadDescriptor
@@ -27,6 +26,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from tests.checks import invoke
 from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, __version__, cli
 from txapns.simulator import Authority
 
@@ -70,7 +70,7 @@ def txapns(*arguments: str | Path, stdin: str = "", **more: str) -> subprocess.C
 
 def refused(*arguments: str | Path) -> str:
     """Run the command in this process, where it is refused before it starts the reactor; gives what it says."""
-    result = CliRunner().invoke(cli.main, [*map(str, arguments)], env={"TXAPNS_PASSPHRASE": None})
+    result = invoke(*arguments, env={"TXAPNS_PASSPHRASE": None})
     assert result.exit_code == cli.UNUSABLE, result.output
     return result.output
 

@@ -14,10 +14,11 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from click.testing import CliRunner, Result
+from click.testing import Result
 from cryptography.fernet import Fernet
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.checks import invoke
 from tests.daemon.world import World
 from txapns import cli
 from txapns.credentials import Certificate, ProviderToken
@@ -56,7 +57,7 @@ class _CommandTests(SynchronousTestCase):
         """Run the command."""
         given = {"TXAPNS_CONFIG": str(self.world.directory / "apns.toml"), VARIABLE: None, "TXAPNS_PASSPHRASE": None}
         given |= environment
-        return CliRunner().invoke(cli.main, [*map(str, arguments)], input=stdin, env=given)
+        return invoke(*arguments, input=stdin, env=given)
 
     def txapns(self, *arguments: str | Path, stdin: bytes = b"", **environment: str | None) -> str:
         """Run the command; gives what it prints."""
