@@ -19,7 +19,7 @@ demo: $(DEMO) ## send to the simulator over both protocols and show what failed
 	@$(BIN)/python examples/demo.py
 
 test: $(DEV) ## run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 interop: $(DEV) $(INTEROP)/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
 	$(BIN)/python -m pytest -m interop
