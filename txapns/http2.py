@@ -53,6 +53,9 @@ TOKEN_HELD = 20 * 60
 LOOKS = 8
 #: How long the answer to a PING may take, in seconds.
 PING_TIMEOUT = 15.0
+#: How many octets of answers are dealt with before what follows from them is written: some hundred answers. Where these
+#: take 50 ms, that is 2 % more over one connection and 8 % over four than writing once for each read of 65,536.
+SLICE = 8_192
 #: After this many seconds without an acceptance, a connection with a provider token may answer 500 to everything, and
 #: has to be replaced. Seen by users of other libraries, and not documented.
 WEDGED = 3_600.0
@@ -149,6 +152,11 @@ class ProviderAPIProtocol(GatewayProtocol):
         return message, self._requests.head(message.method), message.path, fields, message.body
 
     def dataReceived(self, data: bytes) -> None:
+        """Take in what the server says, in slices, so that the next requests leave before all of it is dealt with."""
+        for start in range(0, len(data), SLICE):
+            self._take_in(data[start : start + SLICE])
+
+    def _take_in(self, data: bytes) -> None:
         """Settle what was answered, then offer the room."""
         self._heard = self._clock.seconds()
         if self._ping is not None:  # whatever it says, it is alive
