@@ -97,7 +97,9 @@ class Waiting:
         self._clock = clock
         self._found: dict[str, Outcome] = {}
 
-    def wait(self, apns_ids: Sequence[str], timeout: float, *, fresh: bool) -> Deferred[Mapping[str, Outcome]]:
+    def wait(
+        self, app: str, apns_ids: Sequence[str], timeout: float, *, fresh: bool
+    ) -> Deferred[Mapping[str, Outcome]]:
         """Wait until the time is over."""
         self.asked.append((list(apns_ids), fresh))
         done: Deferred[Mapping[str, Outcome]] = Deferred()

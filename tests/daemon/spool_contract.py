@@ -312,10 +312,12 @@ class SpoolContract:
         self.case.assertEqual([self.do("outcome", each) for each in (ID, "", "what?")], [None] * 3)
 
     def test_id_used_twice(self) -> None:
-        """Where a caller uses an id twice, the later notification is told of."""
+        """Where an id is used twice, the later notification is told of; those of apps that are named come first."""
         for app in ("chess", "news"):
             self.do("accept", [Message(app, PAYLOAD, {}, [b"1"], [ID])])
         self.case.assertEqual(self.outcome(ID).app, "news")
+        preferring = [self.do("outcome", ID, apps).app for apps in ([], ["chess"], ["chess", "news"], ["go"])]
+        self.case.assertEqual(preferring, ["news", "chess", "news", "news"])
 
     def test_another_attempt(self) -> None:
         """A notification for another attempt comes when it is due, after what was due before, and counts attempts."""

@@ -215,10 +215,10 @@ class WaitTests(IntakeCase):
         """What was accepted just now has no outcome yet; what comes again may have one, which nobody may wait for."""
         again = Idempotency("caller/chess", "key", b"digest")
         [first] = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], again))
-        self.intake.wait(first, 1.0)
+        self.intake.wait("chess", first, 1.0)
         [same] = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], again))
-        self.intake.wait(same, 1.0)
+        self.intake.wait("chess", same, 1.0)
         [other] = self.result(self.intake.accept("chess", [self.draft()]))
-        self.intake.wait(other, 1.0)
+        self.intake.wait("chess", other, 1.0)
         self.assertEqual(self.waiting.asked, [(first, True), (first, False), (other, True)])
         self.clock.advance(1.0)

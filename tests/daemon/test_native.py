@@ -130,6 +130,15 @@ class AcceptTests(NativeCase):
         response = self.post(json.dumps({"notifications": [notification]}).encode())
         self.assertEqual(response.json["error"]["path"], "notifications[0].headers.apns-id")
 
+    def test_id_of_another(self) -> None:
+        """Where a caller of another app chooses the same apns-id, each is told of its own notification."""
+        own = str(uuid.uuid4())
+        body = json.dumps({"notifications": [{"tokens": [ANN], "payload": {}, "headers": {"apns-id": own}}]}).encode()
+        for app in ("news", "chess"):
+            self.assertEqual(self.post(body, path=f"/v1/apps/{app}/notifications").status, 202)
+        told = [self.get(f"/v1/notifications/{own}", key=key).json["app"] for key in ("all", "reader")]
+        self.assertEqual(told, ["chess", "news"])
+
     def test_validate_only(self) -> None:
         """It is checked as others are, and nothing is stored."""
         response = self.post(submission(validate_only=True))

@@ -16,9 +16,9 @@ from txapns.daemon.values import Outcome, State
 __all__ = ["OutcomesTests"]
 
 
-def outcome(apns_id: str) -> Outcome:
+def outcome(apns_id: str, app: str = "chess") -> Outcome:
     """Make an outcome."""
-    return Outcome(apns_id, "chess", State.ACCEPTED, 200, "", None, 1, START, START + 1)
+    return Outcome(apns_id, app, State.ACCEPTED, 200, "", None, 1, START, START + 1)
 
 
 class OutcomesTests(SynchronousTestCase):
@@ -34,7 +34,7 @@ class OutcomesTests(SynchronousTestCase):
     def wait(self, *apns_ids: str, timeout: float = 10.0, **options: Any) -> list[Mapping[str, Outcome]]:
         """Wait; the list has the result once there is one."""
         results: list[Mapping[str, Outcome]] = []
-        self.outcomes.wait(apns_ids, timeout, **options).addCallback(results.append)
+        self.outcomes.wait("chess", apns_ids, timeout, **options).addCallback(results.append)
         return results
 
     def test_told(self) -> None:
@@ -45,6 +45,14 @@ class OutcomesTests(SynchronousTestCase):
         self.outcomes.tell([outcome("b")])
         self.assertEqual(both, [{"a": outcome("a"), "b": outcome("b")}])
         self.assertEqual(len(self.outcomes), 0)
+
+    def test_other_app(self) -> None:
+        """Where another app's notification has the same id, its outcome is told to nobody who does not wait for it."""
+        chess = self.wait("a", fresh=True)
+        self.outcomes.tell([outcome("a", "go")])
+        self.assertEqual(chess, [])
+        self.outcomes.tell([outcome("a")])
+        self.assertEqual(chess, [{"a": outcome("a")}])
 
     def test_timeout(self) -> None:
         """When the time is over there is what there is."""
@@ -83,11 +91,11 @@ class OutcomesTests(SynchronousTestCase):
 
     def test_cancelled(self) -> None:
         """Who is not interested any more is forgotten."""
-        waiting: Deferred[Mapping[str, Outcome]] = self.outcomes.wait(["a"], 10.0, fresh=True)
+        waiting: Deferred[Mapping[str, Outcome]] = self.outcomes.wait("chess", ["a"], 10.0, fresh=True)
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
         self.assertEqual(len(self.outcomes), 0)
-        self.assertNotIn("a", self.outcomes)
+        self.assertNotIn(("chess", "a"), self.outcomes)
         self.outcomes.tell([outcome("a")])
 
     def test_capacity(self) -> None:

@@ -14,7 +14,7 @@ import pytest
 from twisted.internet import reactor
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.internet.task import deferLater
-from twisted.logger import LogLevel, globalLogPublisher
+from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
@@ -120,8 +120,12 @@ class TLSTests(TestCase):
         self.assertEqual((state.told, receiver.told()), (1, [1]))
 
     async def test_not_trusted(self) -> None:
-        """One that does not, is not."""
+        """One that does not, is not; the log has no line for each attempt."""
+        events: list[LogEvent] = []
+        globalLogPublisher.addObserver(events.append)
+        self.addCleanup(globalLogPublisher.removeObserver, events.append)
         receiver, state = await self.post()
+        self.assertEqual([event for event in events if event["log_namespace"].startswith("twisted.web.client")], [])
         self.assertEqual((state.told, receiver.posts), (0, []))
         self.assertTrue(state.reason)
 

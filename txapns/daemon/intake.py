@@ -43,7 +43,9 @@ _EARLIER = 100_000  # ids remembered of requests that came again
 class Waiting(Protocol):
     """Whoever knows first what became of notifications, and tells those who wait for it."""
 
-    def wait(self, apns_ids: Sequence[str], timeout: float, *, fresh: bool) -> Deferred[Mapping[str, Outcome]]:
+    def wait(
+        self, app: str, apns_ids: Sequence[str], timeout: float, *, fresh: bool
+    ) -> Deferred[Mapping[str, Outcome]]:
         """
         See :meth:`IIntake.wait`; it never fails.
 
@@ -124,12 +126,12 @@ class Intake:
 
         return self._spool.accept(messages, idempotency).addCallback(stored)
 
-    def wait(self, apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
+    def wait(self, app: str, apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
         """See :meth:`IIntake.wait`."""
         earlier = [each for each in apns_ids if each in self._earlier] if self._earlier else []
         for each in earlier:
             del self._earlier[each]
-        return self._waiting.wait(apns_ids, timeout, fresh=not earlier)
+        return self._waiting.wait(app, apns_ids, timeout, fresh=not earlier)
 
     def _remember(self, apns_ids: list[list[str]]) -> None:
         self._earlier.update(dict.fromkeys(each for group in apns_ids for each in group))

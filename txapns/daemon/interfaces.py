@@ -106,11 +106,12 @@ class ISpool(Interface):
     def reclaim() -> Deferred[None]:
         """Give back all leases, of whoever has them. Only for who knows that nobody is sending any more."""
 
-    def outcome(apns_id: str) -> Deferred[Outcome | None]:
+    def outcome(apns_id: str, apps: Iterable[str] = ()) -> Deferred[Outcome | None]:
         """
         Tell what is known of a notification.
 
-        :param apns_id: its id, in lower case. Where a caller has used one twice, the later counts.
+        :param apns_id: its id, in lower case. Where callers have used one twice, the later counts.
+        :param apps: the names of apps whose notifications count before those of others that have the same id.
         :returns: ``None`` where it was never accepted, or is forgotten.
         """
 
@@ -297,10 +298,11 @@ class IIntake(Interface):
         :raises GatewayRefusal: why not; nothing was stored.
         """
 
-    def wait(apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
+    def wait(app: str, apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
         """
         Wait until notifications have a final state.
 
+        :param app: the app's name.
         :param apns_ids: their ids, as :meth:`accept` gave them, and at once: when its ``Deferred`` fires.
         :param timeout: for how many seconds at the most.
         :returns: the outcomes of those that have one by then.

@@ -557,7 +557,7 @@ class Lane:
 
     def _outcomes(self, leased: Sequence[Leased], settlements: Iterable[Settlement], now: float) -> Iterator[Outcome]:
         """Say what became of those that somebody waits for."""
-        wanted = {each.number: each for each in leased if each.apns_id in self._around.outcomes}
+        wanted = {each.number: each for each in leased if (self.name, each.apns_id) in self._around.outcomes}
         for settlement in settlements:
             each = wanted.get(settlement.number)
             if each is not None and settlement.state is not State.WAITING:

@@ -337,9 +337,9 @@ class _CountedIntake:
 
         return self._intake.accept(app, drafts, idempotency).addCallbacks(accepted, refused)
 
-    def wait(self, apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
+    def wait(self, app: str, apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
         """See :meth:`IIntake.wait`."""
-        return self._intake.wait(apns_ids, timeout)
+        return self._intake.wait(app, apns_ids, timeout)
 
 
 @implementer(IApplication)

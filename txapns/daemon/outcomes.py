@@ -22,14 +22,15 @@ __all__ = ["Outcomes"]
 class _Wait:
     """One caller who waits, for some notifications."""
 
-    def __init__(self, apns_ids: Iterable[str], waits: dict[str, list[_Wait]]) -> None:
+    def __init__(self, app: str, apns_ids: Iterable[str], waits: dict[tuple[str, str], list[_Wait]]) -> None:
+        self.app = app
         self.missing = set(apns_ids)
         self.found: dict[str, Outcome] = {}
         self.done: Deferred[Mapping[str, Outcome]] = Deferred(lambda _: self.leave())
         self.left = False
         self._waits = waits
         for apns_id in self.missing:
-            waits.setdefault(apns_id, []).append(self)
+            waits.setdefault((app, apns_id), []).append(self)
 
     def learn(self, outcome: Outcome) -> None:
         """
@@ -57,10 +58,11 @@ class _Wait:
 
     def _forget(self, apns_id: str) -> None:
         self.missing.discard(apns_id)
-        others = self._waits[apns_id]
+        key = self.app, apns_id
+        others = self._waits[key]
         others.remove(self)
         if not others:
-            del self._waits[apns_id]
+            del self._waits[key]
 
 
 class Outcomes:
@@ -76,21 +78,26 @@ class Outcomes:
         self._clock = clock
         self._spool = spool
         self._capacity = capacity
-        self._waits: dict[str, list[_Wait]] = {}
+        # By app as well, since callers may choose ids: whose is whose is not for them to say.
+        self._waits: dict[tuple[str, str], list[_Wait]] = {}
 
     def __len__(self) -> int:
         """For how many notifications somebody waits."""
         return len(self._waits)
 
-    def __contains__(self, apns_id: object) -> bool:
-        return apns_id in self._waits
+    def __contains__(self, notification: object) -> bool:
+        """Whether somebody waits for a notification, which is told by its app's name and its id."""
+        return notification in self._waits
 
-    def wait(self, apns_ids: Sequence[str], timeout: float, *, fresh: bool = False) -> Deferred[Mapping[str, Outcome]]:
+    def wait(
+        self, app: str, apns_ids: Sequence[str], timeout: float, *, fresh: bool = False
+    ) -> Deferred[Mapping[str, Outcome]]:
         """
         Wait until notifications have a final state.
 
         Where more is waited for than there is room for, only what is stored by now is found.
 
+        :param app: the app's name.
         :param apns_ids: their ids.
         :param timeout: for how many seconds at the most.
         :param fresh: whether they were accepted just now, in this turn of the reactor, by the caller, and so cannot be
@@ -98,7 +105,7 @@ class Outcomes:
         :returns: a ``Deferred`` of the outcomes of those that have one by then, by id. It never fails.
         """
         room = len(self._waits) + len(apns_ids) <= self._capacity
-        wait = _Wait(apns_ids, self._waits if room else {})
+        wait = _Wait(app, apns_ids, self._waits if room else {})
         done = wait.done
         timer = self._clock.callLater(timeout if room else 0.0, wait.end)
 
@@ -122,10 +129,10 @@ class Outcomes:
             if apns_id not in wait.missing:
                 continue
             try:
-                outcome = await self._spool.outcome(apns_id)
+                outcome = await self._spool.outcome(apns_id, [wait.app])
             except Unavailable:
                 return  # it will be told, or the time will be over
-            if outcome is not None and outcome.state is not State.WAITING:
+            if outcome is not None and outcome.app == wait.app and outcome.state is not State.WAITING:
                 wait.learn(outcome)
 
     def tell(self, outcomes: Iterable[Outcome]) -> None:
@@ -135,7 +142,7 @@ class Outcomes:
         :param outcomes: the outcomes, which are final and stored.
         """
         for outcome in outcomes:
-            for wait in list(self._waits.get(outcome.apns_id, ())):
+            for wait in list(self._waits.get((outcome.app, outcome.apns_id), ())):
                 wait.learn(outcome)
 
     def stop(self) -> None:

@@ -178,7 +178,11 @@ JOIN spool_app ON spool_app.id = spool_delivery.app
 JOIN spool_message ON spool_message.number = spool_delivery.message
 """
 
-_OUTCOME = _OUTCOMES + "WHERE apns_id = ? ORDER BY spool_delivery.number DESC LIMIT 1"
+_LATEST = """
+WHERE apns_id = ? ORDER BY name IN (SELECT value FROM json_each(?)) DESC, spool_delivery.number DESC LIMIT 1
+"""
+
+_OUTCOME = _OUTCOMES + _LATEST
 
 _LIST = """
 WHERE state = ? AND spool_delivery.number > ? AND coalesce(name = ?, TRUE) ORDER BY spool_delivery.number LIMIT ?
@@ -502,15 +506,16 @@ class SQLiteSpool:
 
     # Looking.
 
-    def outcome(self, apns_id: str) -> Deferred[Outcome | None]:
+    def outcome(self, apns_id: str, apps: Iterable[str] = ()) -> Deferred[Outcome | None]:
         """Tell what is known of a notification."""
         try:
             wanted = bytes.fromhex(apns_id.replace("-", ""))
         except ValueError:
             wanted = b""  # nothing was ever accepted under it
+        preferred = _json(sorted(apps))
 
         def look(connection: sqlite3.Connection) -> Outcome | None:
-            return next((_entry(row).outcome for row in connection.execute(_OUTCOME, [wanted])), None)
+            return next((_entry(row).outcome for row in connection.execute(_OUTCOME, [wanted, preferred])), None)
 
         return self._read(look)
 

@@ -35,7 +35,13 @@ from twisted.internet.interfaces import IConsumer, IDelayedCall
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, HTTPConnectionPool, ResponseFailed
+from twisted.web.client import (
+    Agent,
+    BrowserLikePolicyForHTTPS,
+    HTTPConnectionPool,
+    ResponseFailed,
+    _HTTP11ClientFactory,
+)
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
@@ -145,6 +151,16 @@ class _Discarded(Protocol):
         self.transport.loseConnection()
 
 
+class _QuietFactory(_HTTP11ClientFactory):
+    """Two lines in the log for each POST, to say that it began and that it is over, would help nobody."""
+
+    noisy = False
+
+
+class _Pool(HTTPConnectionPool):
+    _factory = _QuietFactory
+
+
 class Webhook:
     """
     Tells dead tokens to one receiver.
@@ -172,7 +188,7 @@ class Webhook:
             reactor,
             BrowserLikePolicyForHTTPS(),
             connectTimeout=hook.timeout,
-            pool=HTTPConnectionPool(reactor, persistent=False),
+            pool=_Pool(reactor, persistent=False),
         )
         self._pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random=random)
         self._timer: IDelayedCall | None = None

@@ -401,7 +401,7 @@ class _Connection(Peer):
         for each, [apns_id] in zip(group, apns_ids, strict=True):
             self._give_back(each.request)  # the octets are no longer here
             if relayed:
-                told = self._face.intake.wait([apns_id], self._face.options.wait)
+                told = self._face.intake.wait(each.app, [apns_id], self._face.options.wait)
                 told.addCallback(_told, apns_id).addCallback(self._tell, each, apns_id).addErrback(_failed)
             else:
                 self._done(_WELL, each, apns_id)

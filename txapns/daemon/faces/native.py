@@ -315,7 +315,7 @@ class Native:
             return Answer(200 if complete else 202, encode(_Acceptance(accepted)))
 
         every = [each for group in apns_ids for each in group]
-        return self._intake.wait(every, self._patience).addCallback(waited)
+        return self._intake.wait(app, every, self._patience).addCallback(waited)
 
     def _tell(self, request: Request, caller: Caller, apns_id: str) -> Answer | Deferred[Answer]:
         parameters(request)
@@ -331,7 +331,7 @@ class Native:
                 raise NotAllowed("the key is not for reading what became of this notification")
             return Answer(200, encode(_outcome(outcome)))
 
-        return self._spool.outcome(apns_id).addCallback(found).addErrback(refused_later)
+        return self._spool.outcome(apns_id, caller.feedback or ()).addCallback(found).addErrback(refused_later)
 
     def _read(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         if not caller.may_read(app):
