@@ -414,7 +414,7 @@ class AppsTests(SynchronousTestCase):
         with capturedLogs() as events:
             self.world.clock.pump([INTERVAL] * 3)
         errors = [formatEvent(event) for event in events if event["log_level"] is LogLevel.error]
-        said = "the app a cannot be used: the credential stored for a is that of b: somebody moved it"
+        said = "the app a goes on as it was: the credential stored for a is that of b: somebody moved it"
         self.assertEqual(errors, [said])
         self.assertEqual(self.apps.get("a").topic, "t")
         self.assertNotIn("PRIVATE", repr(events))
@@ -497,8 +497,8 @@ class FileTests(SynchronousTestCase):
             self.world.clock.pump([INTERVAL] * 3)
         self.assertEqual(apps.get("a").credential, Certificate.from_pem(self.pem))
         said = [formatEvent(event) for event in events]
-        self.assertEqual(said[1:], [f"the app a cannot be used: {path}: No such file or directory"])
-        self.assertRegex(said[0], "^the app a cannot be used: .*a.pem: ")
+        self.assertEqual(said[1:], [f"the app a goes on as it was: {path}: No such file or directory"])
+        self.assertRegex(said[0], "^the app a goes on as it was: .*a.pem: ")
         self.replace(AUTHORITY.client_pem())
         self.world.clock.advance(INTERVAL)
         self.assertNotEqual(apps.get("a").credential, Certificate.from_pem(self.pem))

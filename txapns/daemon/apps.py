@@ -524,7 +524,8 @@ class Apps:
         before, self._state = self._state.apps, found
         for name, known in found.apps.items():
             if known.problem and known.problem != _problem(before.get(name)):
-                _log.error("the app {app} cannot be used: {problem}", app=name, problem=known.problem)
+                text = "the app {app} cannot be used" if known.app is None else "the app {app} goes on as it was"
+                _log.error(f"{text}: {{problem}}", app=name, problem=known.problem)
         names = before.keys() | found.apps.keys()
         differing = frozenset(name for name in names if _app(before.get(name)) != _app(found.apps.get(name)))
         if differing:

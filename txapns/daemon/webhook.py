@@ -157,8 +157,10 @@ class _QuietFactory(_HTTP11ClientFactory):
     noisy = False
 
 
-class _Pool(HTTPConnectionPool):
-    _factory = _QuietFactory
+def _pool(reactor: Any) -> HTTPConnectionPool:
+    pool = HTTPConnectionPool(reactor, persistent=False)
+    pool._factory = _QuietFactory
+    return pool
 
 
 class Webhook:
@@ -188,7 +190,7 @@ class Webhook:
             reactor,
             BrowserLikePolicyForHTTPS(),
             connectTimeout=hook.timeout,
-            pool=_Pool(reactor, persistent=False),
+            pool=_pool(reactor),
         )
         self._pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random=random)
         self._timer: IDelayedCall | None = None
