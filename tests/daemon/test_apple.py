@@ -559,6 +559,19 @@ class HostileTests(AppleCase):
         self.assertEqual(caller.said(stream).brief, (400, "IdleTimeout"))
         self.assertEqual(self.after(caller, caller.begin()).status, 200)
 
+    def test_silent_request(self) -> None:
+        """A request of which nothing more comes is answered once, and its connection closed when it is idle."""
+        caller = self.caller()
+        stream = caller.begin(end=False)
+        for _ in range(35):
+            self.reactor.advance(1)
+        caller.pump()
+        self.assertEqual(caller.said(stream).brief, (400, "IdleTimeout"))
+        for _ in range(70):
+            self.reactor.advance(1)
+        caller.pump()
+        self.assertTrue(caller.gone or caller.goaway)
+
     def test_window(self) -> None:
         """However many requests do not become whole, what they hold is a window."""
         caller = self.caller()

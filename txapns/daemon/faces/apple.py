@@ -35,6 +35,7 @@ import re
 import uuid
 from binascii import unhexlify
 from collections.abc import Mapping, Sequence
+from math import inf
 
 import attrs
 from twisted.internet.defer import Deferred
@@ -292,6 +293,7 @@ class _Connection(Peer):
             if now - since >= self.peers.bounds.request:
                 self.requests.respond(stream, _SLOW.fields(), _SLOW.body())
                 self._unwanted.append(stream)
+                self._unfinished[stream] = inf  # unfinished it is until the peer says something; one answer is enough
 
     def _patience(self) -> float:
         """For how long nothing need happen."""
