@@ -181,6 +181,12 @@ class CheckTests(IntakeCase):
             self.assertEqual((type(refusal), refusal.path), (kind, f"notifications[1].{part}"), changes.keys())
             self.assertIn(refusal.path, str(refusal))
 
+    def test_one_id_for_two(self) -> None:
+        """An id that stands twice in a request is refused: nobody could tell what became of which."""
+        own = str(uuid.uuid4())
+        refusal = self.refusal(self.draft(apns_ids=[own]), self.draft(apns_ids=[own.upper()]))
+        self.assertEqual((type(refusal), refusal.path), (Malformed, "notifications"))
+
     def test_left_to_apple(self) -> None:
         """What Apple refuses by its own rules is accepted here."""
         headers = {

@@ -109,6 +109,20 @@ class PeersTests(SynchronousTestCase):
         self.lose(peer)
         self.assertEqual((peer.heard, self.clock.getDelayedCalls()), (["begun", "gone"], []))
 
+    def test_one_that_fails(self) -> None:
+        """One that cannot be looked after is cut; the others are looked after all the same."""
+
+        def fail(now: float) -> None:
+            raise ValueError("unlucky")
+
+        (first, pipe), (second, other) = self.connect(), self.connect()
+        looks: list[float] = []
+        first.check, second.check = fail, looks.append
+        self.clock.advance(1.0)
+        self.assertEqual([each.aborted for each in (pipe, other)], [True, False])
+        self.assertEqual(len(looks), 1)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
     def test_close(self) -> None:
         """All are asked to finish, then cut; nobody new is let in."""
         self.successResultOf(Peers(self.clock, Idler, Bounds()).close())

@@ -95,6 +95,9 @@ class Intake:
         _check_count(count, limits)
         for position, draft in enumerate(drafts):
             _check(draft, f"notifications[{position}]")
+        chosen = [each.lower() for draft in drafts for each in draft.apns_ids]
+        if len(chosen) != len(set(chosen)):
+            raise _malformed("notifications", "an apns-id stands there twice; each device's notification has its own")
         if self._spool.depth(app) + count > limits.queue:
             raise QueueFull(f"{limits.queue} notifications of the app may wait; with these there would be more", _BUSY)
 

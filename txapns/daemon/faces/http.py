@@ -440,7 +440,11 @@ class HTTPServer(http.HTTPFactory):
         self._sweep = self.clock.callLater(_SWEEP, self._look)
         now = self.clock.seconds()
         for channel in list(self._channels):
-            channel.look(now)
+            try:
+                channel.look(now)
+            except Exception:  # or the others would have no time limits any more
+                _log.failure("A connection could not be looked after, and is cut")
+                channel.transport.abortConnection()
 
     def begun(self, request: Request) -> Answer | None:
         """See :meth:`IApplication.begun`."""

@@ -29,6 +29,7 @@ from twisted.internet.interfaces import (
     ISSLTransport,
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -37,6 +38,8 @@ from txapns.credentials import Certificate
 from txapns.daemon.faces.http import LINGER, Bounds
 
 __all__ = ["Peer", "Peers", "ServerTLS"]
+
+_log = Logger()
 
 _SWEEP = 1.0  # seconds between two looks at the connections
 
@@ -339,4 +342,8 @@ class Peers(Factory):
         self._sweep = self.clock.callLater(_SWEEP, self._look)
         now = self.clock.seconds()
         for peer in list(self._peers):
-            peer.look(now)
+            try:
+                peer.look(now)
+            except Exception:  # or the others would have no time limits any more
+                _log.failure("A connection could not be looked after, and is cut")
+                peer.cut()
