@@ -223,6 +223,22 @@ class TimeTests(HTTPCase):
             self.assertEqual(used.read()[0].status, 200)
         self.assertEqual((idle.closed, idle.read(), used.closed), (True, [], False))
 
+    def test_one_that_fails(self) -> None:
+        """One that cannot be looked after is cut; the others have their time limits all the same."""
+
+        def fail(now: float) -> None:
+            raise ValueError("unlucky")
+
+        unlucky, idle = self.connect(), self.connect()
+        unlucky.channel.look = fail
+        self.clock.advance(1.0)
+        self.assertTrue(unlucky.transport.disconnected)
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+        unlucky.lose()
+        self.connections.remove(unlucky)
+        self.clock.pump([1.0] * int(BOUNDS.idle))
+        self.assertTrue(idle.closed)
+
     def test_late_answers(self) -> None:
         """An answer may take as long as it takes, and the connection is kept after it."""
         connection, _ = self.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
