@@ -12,6 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
+from txapns.clocks import IWallClock
 from txapns.credentials import Certificate
 from txapns.daemon.errors import NotAuthenticated, UnknownApp
 from txapns.daemon.faces.http import HTTPServer
@@ -20,7 +21,27 @@ from txapns.daemon.values import App, Caller, Limits, Outcome
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
 
-__all__ = ["Apps", "Connection", "Keys", "Response", "Waiting", "key_of"]
+__all__ = ["Apps", "Connection", "DatedClock", "Keys", "Response", "Waiting", "key_of"]
+
+
+@implementer(IWallClock)
+class DatedClock(Clock):
+    """
+    A clock for tests, which measures, and which can be set without that, as people and NTP set clocks on walls.
+
+    :param date: the date when it begins.
+
+    :ivar ahead: by how many seconds the date is ahead of what is measured.
+    """
+
+    def __init__(self, date: float = 1_700_000_000.0) -> None:
+        super().__init__()
+        self.advance(1_000.0)
+        self.ahead = date - self.seconds()
+
+    def now(self) -> float:
+        """Tell the date."""
+        return self.seconds() + self.ahead
 
 
 @implementer(IApps)

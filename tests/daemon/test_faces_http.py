@@ -13,12 +13,11 @@ from hypothesis import strategies as st
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
-from twisted.internet.task import Clock
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
-from tests.daemon.fakes import Connection, Response
+from tests.daemon.fakes import Connection, DatedClock, Response
 from txapns.daemon.faces.http import LINGER, Answer, Bounds, HTTPServer, IApplication, Request
 from txapns.simulator import Authority
 
@@ -65,8 +64,7 @@ class HTTPCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make it."""
-        self.clock = Clock()
-        self.clock.rightNow = 1_700_000_000.0
+        self.clock = DatedClock()
         self.echo = Echo()
         self.server = HTTPServer(self.clock, self.echo, BOUNDS)
         self.connections: list[Connection] = []
@@ -115,6 +113,15 @@ class BodyTests(HTTPCase):
         connection.write(chunked(b"a", b"b" * 900))
         [response] = connection.read()
         self.assertEqual(response.body, b"a" + b"b" * 900)
+
+    def test_clock_set(self) -> None:
+        """An answer has the date of the clock on the wall, as it is set."""
+        connection, _ = self.send(GET)
+        for step, date in ((3_600, "Tue, 14 Nov 2023 23:13:20 GMT"), (-7_200, "Tue, 14 Nov 2023 21:13:20 GMT")):
+            self.clock.ahead += step
+            connection.write(GET)
+            [response] = connection.read()
+            self.assertEqual(response.headers["date"], date)
 
     def test_announced(self) -> None:
         """Of a body that is announced as too long nothing is read, and it is not asked for."""

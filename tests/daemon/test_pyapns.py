@@ -19,6 +19,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.fakes import Connection, Keys, Response, Waiting, key_of
 from tests.daemon.world import World
+from txapns.clocks import wall_clock
 from txapns.credentials import Certificate
 from txapns.daemon.apps import Apps, AppSettings, add_app
 from txapns.daemon.config import PyapnsSection
@@ -72,7 +73,7 @@ class PyapnsCase(SynchronousTestCase):
         self.addCleanup(lambda apps: self.result(apps.stop()), self.apps)
         identifiers = Identifiers(self.clock.seconds)
         self.intake = Intake(self.apps, self.spool, identifiers, Waiting(self.clock), lambda name: None)
-        self.face = Pyapns(self.clock, self.intake, self.apps, self.keys, self.log, self.options)
+        self.face = Pyapns(wall_clock(self.clock), self.intake, self.apps, self.keys, self.log, self.options)
         self.server = HTTPServer(self.clock, self.face, Bounds(body=100_000))
         self.connection = Connection(self.server, self.clock)
         self.addCleanup(self.connection.lose)

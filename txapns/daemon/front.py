@@ -12,6 +12,7 @@ import attrs
 from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 
+from txapns.clocks import wall_clock
 from txapns.credentials import Certificate
 from txapns.daemon.admin import BOUNDS as ADMIN_BOUNDS
 from txapns.daemon.admin import Admin
@@ -109,7 +110,7 @@ class Front:
         others = self._others
         intake = others.metrics.intake("pyapns", others.intake, refusals=True)
         keys = others.keys if section.keys else None
-        pyapns = Pyapns(self._clock, intake, others.apps, keys, others.feedback, section)
+        pyapns = Pyapns(wall_clock(self._reactor), intake, others.apps, keys, others.feedback, section)
         self._serve("intake.pyapns", section, others.metrics.application("pyapns", pyapns), self._bounds)
 
     def _make_apple(self, section: AppleSection) -> None:

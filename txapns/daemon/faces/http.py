@@ -29,6 +29,8 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import Interface
 
+from txapns.clocks import wall_clock
+
 __all__ = ["JSON", "LINGER", "Answer", "Bounds", "HTTPServer", "IApplication", "Request"]
 
 #: The content type of what most faces answer.
@@ -347,6 +349,7 @@ class HTTPServer(http.HTTPFactory):
     def __init__(self, clock: IReactorTime, application: IApplication, bounds: Bounds | None = None) -> None:
         super().__init__(reactor=clock)
         self.clock = clock
+        self._wall = wall_clock(clock)
         self.application = application
         self.bounds = bounds or Bounds()
         self.draining = False
@@ -481,7 +484,7 @@ class HTTPServer(http.HTTPFactory):
 
     def _time(self) -> bytes:
         """Tell the time as HTTP writes it."""
-        second = int(self.clock.seconds())
+        second = int(self._wall.now())
         if self._date[0] != second:
             self._date = second, http.datetimeToString(second)
         return self._date[1]

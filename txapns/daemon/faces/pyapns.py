@@ -36,12 +36,12 @@ from typing import Any, Protocol
 from xml.parsers import expat
 
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
-from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns import payload as payloads
+from txapns.clocks import IWallClock
 from txapns.daemon.apps import AppSettings
 from txapns.daemon.config import PyapnsSection
 from txapns.daemon.errors import (
@@ -102,7 +102,7 @@ class Pyapns:
     """
     Answers requests of the pyapns face.
 
-    :param clock: the reactor, or a ``Clock``.
+    :param wall: tells the date, for certificates.
     :param intake: where notifications go.
     :param apps: the apps.
     :param keys: who may call; ``None`` where anybody may.
@@ -112,14 +112,14 @@ class Pyapns:
 
     def __init__(
         self,
-        clock: IReactorTime,
+        wall: IWallClock,
         intake: IIntake,
         apps: Provisioning,
         keys: IKeys | None,
         feedback: IFeedbackLog,
         options: PyapnsSection,
     ) -> None:
-        self._clock = clock
+        self._wall = wall
         self._intake = intake
         self._apps = apps
         self._keys = keys
@@ -199,7 +199,7 @@ class Pyapns:
         return Material.from_certificate(data, None, self._now())
 
     def _now(self) -> datetime:
-        return datetime.fromtimestamp(self._clock.seconds(), timezone.utc)
+        return datetime.fromtimestamp(self._wall.now(), timezone.utc)
 
     def _known(self, app_id: str) -> App | None:
         try:
