@@ -1,8 +1,9 @@
 # Everything runs in .venv, which is made on first use; a changed pyproject.toml installs anew.
 # To build it with another Python than python3:  make PYTHON=python3.12 test
+# To run the tests fewer times than ten:         make RUNS=3 flaky
 
 PYTHON ?= python3
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 DEMO := $(VENV)/installed-cli
 DEV := $(VENV)/installed-all,dev
@@ -11,7 +12,7 @@ BENCH := $(VENV)/bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list these targets
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 venv: $(DEV) ## make .venv with everything needed for development
 
@@ -20,6 +21,12 @@ demo: $(DEMO) ## send to the simulator over both protocols and show what failed
 
 test: $(DEV) ## run the tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+test-all: ## run the tests with each Python from 3.10 on that is found on the path or under pyenv's root
+	@tools/each-python $(MAKE) test
+
+flaky: $(DEV) ## run the tests ten times in random order, and show what was not green each time
+	@tools/flaky $(BIN)/python $(RUNS)
 
 interop: $(DEV) $(INTEROP)/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
 	$(BIN)/python -m pytest -m interop
@@ -72,4 +79,4 @@ $(BENCH)/node/installed: benchmarks/peers/package.json benchmarks/peers/package-
 	if command -v npm >/dev/null; then \
 		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
 
-.PHONY: help venv demo test interop peers lint packaging clean
+.PHONY: help venv demo test test-all flaky interop peers lint packaging clean
