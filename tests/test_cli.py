@@ -27,6 +27,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from tests.checks import invoke
+from tests.processes import started
 from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, __version__, cli
 from txapns.simulator import Authority
 
@@ -55,11 +56,6 @@ def environment(**more: str) -> dict[str, str]:
     return {**inherited, "PYTHONPATH": str(PROJECT), **more}
 
 
-def interruptible() -> None:
-    """Undo what a shell does to commands in the background, and they to their children: ignore SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-
 def txapns(*arguments: str | Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
     """Run the command to its end."""
     command = [*TXAPNS, *map(str, arguments)]
@@ -78,22 +74,17 @@ def refused(*arguments: str | Path) -> str:
 class SimulatorProcess:
     """``txapns simulate``, listening."""
 
-    def __init__(self, state: Path, *arguments: str) -> None:
-        self.state = state
+    def __init__(self, case: TestCase, *arguments: str) -> None:
+        self.state = state = Path(case.mktemp())
         command = [*TXAPNS, "simulate", "--state", str(state), *arguments]
-        self._process = subprocess.Popen(
-            command, stdout=subprocess.PIPE, text=True, env=environment(), preexec_fn=interruptible
-        )
+        self._process = started(case, command, stdout=subprocess.PIPE, text=True, env=environment())
         assert self._process.stdout is not None
         self.ready: dict[str, Any] = json.loads(self._process.stdout.readline())
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
         """End it; gives exit status and counters."""
         self._process.send_signal(by)
-        try:
-            output, _ = self._process.communicate(timeout=TIMEOUT)
-        finally:
-            self._process.kill()
+        output, _ = self._process.communicate(timeout=TIMEOUT)
         return self._process.returncode, json.loads(output)
 
 
@@ -103,14 +94,14 @@ class SimulateTests(SynchronousTestCase):
 
     def test_ready(self) -> None:
         """Its first line is the content of the state directory's description, which is complete by then."""
-        simulator = SimulatorProcess(Path(self.mktemp()))
+        simulator = SimulatorProcess(self)
         description = json.loads((simulator.state / "simulator.json").read_text())
         simulator.stop()
         self.assertEqual(simulator.ready, {"ready": True, **description})
 
     def test_state_is_private(self) -> None:
         """Directory and files are their owner's alone, whatever the umask."""
-        simulator = SimulatorProcess(Path(self.mktemp()))
+        simulator = SimulatorProcess(self)
         simulator.stop()
         modes = {path.stat().st_mode & 0o777 for path in simulator.state.iterdir()}
         self.assertEqual((simulator.state.stat().st_mode & 0o777, modes), (0o700, {0o600}))
@@ -118,7 +109,7 @@ class SimulateTests(SynchronousTestCase):
     def test_signals(self) -> None:
         """Either signal ends it in good order, with its counters as the last line."""
         for by in (signal.SIGTERM, signal.SIGINT):
-            status, counters = SimulatorProcess(Path(self.mktemp())).stop(by)
+            status, counters = SimulatorProcess(self).stop(by)
             self.assertEqual(status, 0)
             self.assertEqual(counters, {"received": 0, "accepted": 0, "rejected": {}, "connections": 0})
 
@@ -150,7 +141,7 @@ class ChannelsTests(TestCase):
         """A channel is made at the port that was asked for, and broadcast to at the other."""
         with socket.create_server(("127.0.0.1", 0)) as free:
             port = free.getsockname()[1]
-        simulator = SimulatorProcess(Path(self.mktemp()), "--channels", str(port))
+        simulator = SimulatorProcess(self, "--channels", str(port))
         self.assertEqual(simulator.ready["channels"], port)
         trust_root = (simulator.state / "ca.pem").read_bytes()
         gateway = Gateway.http2("localhost", simulator.ready["http2"], trust_root=trust_root, management_port=port)
@@ -174,7 +165,7 @@ class FaultTests(SynchronousTestCase):
         """Connect to a simulator with this fault, and send a notification for a dead token."""
         dead = Path(self.mktemp())
         dead.write_text(DEAD)
-        simulator = SimulatorProcess(Path(self.mktemp()), "--dead", str(dead), "--fault", fault)
+        simulator = SimulatorProcess(self, "--dead", str(dead), "--fault", fault)
         self.addCleanup(simulator.stop)
         context = ssl.create_default_context(cafile=simulator.state / "ca.pem")
         context.load_cert_chain(simulator.state / "client.pem")
@@ -222,7 +213,7 @@ class _WithSimulator(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Start it."""
-        self.simulator = SimulatorProcess(Path(self.mktemp()), "--dead", self.file(DEAD))
+        self.simulator = SimulatorProcess(self, "--dead", self.file(DEAD))
         self.addCleanup(self.simulator.stop)
 
     def file(self, content: str) -> str:
@@ -379,8 +370,7 @@ class SendTests(_WithSimulator):
     def test_proxy(self) -> None:
         """It goes through a proxy; one that cannot be reached is named, without the password, as is what is none."""
         command = sys.executable, Path(__file__).with_name("connect_proxy.py")
-        proxy = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        self.addCleanup(proxy.communicate)
+        proxy = started(self, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert proxy.stdout is not None
         url = f"http://ali:sesame@localhost:{int(proxy.stdout.readline())}"
         to_ann = *self.http2(), "--tokens", self.file(ANN)
@@ -484,18 +474,15 @@ class TerminalTests(_WithSimulator):
     def start(self, screen: int, stdout: int, tokens: str) -> subprocess.Popen[str]:
         """Send with the progress bar on a terminal."""
         command = [*TXAPNS, "send", *self.http2(), "--alert", "Hello", "--tokens", tokens]
-        process = subprocess.Popen(
+        return started(
+            self,
             command,
             stdin=subprocess.PIPE,
             stdout=stdout,
             stderr=screen,
             text=True,
             env=environment(TERM="xterm", COLUMNS="200"),
-            preexec_fn=interruptible,
         )
-        self.addCleanup(process.wait, TIMEOUT)
-        self.addCleanup(process.kill)
-        return process
 
     def test_table(self) -> None:
         """The failures are a table, and the summary follows it."""

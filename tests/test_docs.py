@@ -27,7 +27,7 @@ import subprocess
 import sys
 import unittest
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -43,6 +43,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.connect_proxy import ConnectProxy
 from tests.daemon.fakes import key_of
+from tests.processes import interruptible
 from txapns import errors, reasons
 from txapns.daemon.faces import bodies
 from txapns.daemon.values import State
@@ -220,10 +221,15 @@ class Terminal:
 
     def __init__(self, command: list[str], ready: str, **where: Any) -> None:
         # Unbuffered, since communicate() does not look into a buffer.
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, bufsize=0, **where)
+        self._process = subprocess.Popen(
+            command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, bufsize=0, preexec_fn=interruptible, **where
+        )
         assert self._process.stdout is not None
         self._printed = self._process.stdout.readline().decode()
-        assert ready in self._printed, self._printed
+        if ready not in self._printed:
+            self._process.kill()
+            self._process.communicate()
+            raise AssertionError(self._printed)
 
     def end(self) -> str:
         """Stop it; returns what it printed."""
@@ -305,8 +311,9 @@ class Desk:
 
     def leave(self) -> None:
         """Stop all, the gateway before the simulator."""
-        for name in [*reversed(self._terminals)]:
-            self.end(name)
+        with ExitStack() as stack:
+            for name in self._terminals:
+                stack.callback(self.end, name)
 
 
 @contextmanager

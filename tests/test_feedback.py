@@ -28,6 +28,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+from tests.processes import started
 from txapns import APNSClient, Certificate, FeedbackPoller, Gateway, Session
 from txapns.errors import (
     AnswerTimeout,
@@ -1058,16 +1059,13 @@ class ScaleTests(SynchronousTestCase):
         ports = [argument for name in ("http2", "binary", "feedback") for argument in (f"--{name}", "0")]
         command = [sys.executable, "-m", "txapns.cli", "simulate", *ports]
         state = directory / "simulator"
-        with subprocess.Popen(
-            [*command, "--state", str(state), "--dead", str(dead)], stdout=subprocess.PIPE, text=True
-        ) as simulator:
-            self.addCleanup(simulator.wait, 30)
-            self.addCleanup(simulator.terminate)
-            assert simulator.stdout is not None
-            self.assertTrue(json.loads(simulator.stdout.readline())["ready"])
-            program = [sys.executable, "-c", PROGRAM, str(state)]
-            done = subprocess.run(program, stdout=subprocess.PIPE, timeout=120, check=True)
-            simulator.terminate()
+        simulator = started(
+            self, [*command, "--state", str(state), "--dead", str(dead)], stdout=subprocess.PIPE, text=True
+        )
+        assert simulator.stdout is not None
+        self.assertTrue(json.loads(simulator.stdout.readline())["ready"])
+        program = [sys.executable, "-c", PROGRAM, str(state)]
+        done = subprocess.run(program, stdout=subprocess.PIPE, timeout=120, check=True)
         count, peak = json.loads(done.stdout)
         self.assertEqual(count, MANY)
         self.assertLess(peak, MEMORY)

@@ -35,6 +35,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests.connect_proxy import ConnectProxy
+from tests.processes import started
 from txapns import APNSClient, Batch, Certificate, Gateway, Notification, Proxy, Session
 from txapns.errors import APNSError, ConnectFailed, CredentialError, InvalidGateway, PeerNotVerified
 from txapns.proxy import read_proxy
@@ -682,14 +683,7 @@ class LoopbackCase(TestCase):
 
     def start(self, *command: str | Path) -> subprocess.Popen[str]:
         """Run a proxy until the test is over."""
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-        def stop() -> None:
-            process.kill()
-            process.communicate()
-
-        self.addCleanup(stop)
-        return process
+        return started(self, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     async def send(self, proxy: str, protocol: str) -> Batch:
         """Send through it to one who is there and one who is not."""

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.processes import started
+
 #: Every how many tokens one is dead.
 DEAD_EVERY = 1_000
 LONG, SHORT = 100_000, 1_000
@@ -79,17 +81,11 @@ class ScaleTests(SynchronousTestCase):
         self.state = state / "simulator"
         ports = [argument for name in ("http2", "binary", "feedback") for argument in (f"--{name}", "0")]
         command = [sys.executable, "-m", "txapns.cli", "simulate", *ports]
-        self.simulator = subprocess.Popen(
-            [*command, "--state", str(self.state), "--dead", str(dead)], stdout=subprocess.PIPE, text=True
+        simulator = started(
+            self, [*command, "--state", str(self.state), "--dead", str(dead)], stdout=subprocess.PIPE, text=True
         )
-        self.addCleanup(self.stop)
-        assert self.simulator.stdout is not None
-        self.assertTrue(json.loads(self.simulator.stdout.readline())["ready"])
-
-    def stop(self) -> None:
-        """End the simulator."""
-        self.simulator.terminate()
-        self.simulator.communicate(timeout=30)
+        assert simulator.stdout is not None
+        self.assertTrue(json.loads(simulator.stdout.readline())["ready"])
 
     def send(self, count: int) -> tuple[list[object], int]:
         """Send so many; returns the outcome and the peak of memory, in octets."""

@@ -12,7 +12,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
 
-__all__ = ["run"]
+__all__ = ["run", "stop_once"]
 
 T = TypeVar("T")
 
@@ -27,6 +27,7 @@ def run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]])
     """
     from twisted.internet import reactor
 
+    stop_once(reactor)
     asked: Deferred[None] = Deferred()
     done: Deferred[None] = Deferred()
     results: list[T | Failure] = []
@@ -37,8 +38,7 @@ def run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]])
     def end(result: T | Failure) -> None:
         results.append(result)
         done.callback(None)
-        with suppress(ReactorNotRunning):  # a signal stopped it already
-            reactor.stop()
+        reactor.stop()  # a signal may have stopped it already
 
     def ask() -> Deferred[None]:
         asked.callback(None)
@@ -51,3 +51,21 @@ def run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]])
     if isinstance(result, Failure):
         result.raiseException()
     return result
+
+
+def stop_once(reactor: Any) -> None:
+    """
+    Have a reactor that is ending already take it calmly when it is told to stop again.
+
+    Supervisors and process groups send a signal each, and people press Ctrl-C twice. Twisted's reactor raises an
+    exception then, which would stand in the log as a critical failure of an orderly end.
+
+    :param reactor: the reactor of a program of our own.
+    """
+    stop = reactor.stop
+
+    def again() -> None:
+        with suppress(ReactorNotRunning):
+            stop()
+
+    reactor.stop = again

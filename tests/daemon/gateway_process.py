@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from twisted.web.client import Agent, FileBodyProducer, HTTPConnectionPool, ResponseDone
 from twisted.web.http_headers import Headers
 
+from tests.processes import interruptible
 from txapns.simulator import Simulator
 
 __all__ = ["Gateway", "configuration", "listen"]
@@ -116,10 +117,12 @@ class Gateway:
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "txapns.cli", "serve", "--config", str(self._config)],
+                stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 text=True,
                 env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                preexec_fn=interruptible,
             )
         line = await deferToThread(self._first_line)
         self._addresses = json.loads(line)["addresses"]
@@ -138,13 +141,14 @@ class Gateway:
     async def end(self, number: int = signal.SIGTERM) -> int:
         """Send it a signal, and wait until it is gone; returns its exit status."""
         process, self._process = self._process, None
-        assert process is not None
+        assert process is not None and process.stdout is not None
         process.send_signal(number)
-        status = await deferToThread(process.wait, PATIENCE)
-        assert process.stdout is not None
-        process.stdout.close()
-        await self._pool.closeCachedConnections()
-        return status
+        try:
+            return await deferToThread(process.wait, PATIENCE)
+        finally:
+            process.kill()  # it has ended long since, unless something is wrong
+            process.stdout.close()
+            await self._pool.closeCachedConnections()
 
     @property
     def pid(self) -> int:

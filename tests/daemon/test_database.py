@@ -24,6 +24,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.spool_contract import START, message, result
 from tests.daemon.test_spool import SQLiteWorld
+from tests.processes import started
 from txapns.daemon.database import Database, InlineWorker, IWorker, Part, ThreadWorker
 from txapns.daemon.errors import (
     DatabaseCorrupt,
@@ -735,11 +736,8 @@ class SeparateProcessTests(SynchronousTestCase):
         project = Path(__file__).parent.parent.parent
         environment = {**os.environ, "PYTHONPATH": str(project)}
         command = [sys.executable, "-c", CHILD + program, str(Path(path).resolve())]
-        child = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
+        child = started(self, command, stdout=subprocess.PIPE, text=True, env=environment)
         assert child.stdout is not None
-        self.addCleanup(child.stdout.close)
-        self.addCleanup(child.wait)
-        self.addCleanup(child.kill)
         self.assertEqual(child.stdout.readline(), "ready\n")
         return child
 

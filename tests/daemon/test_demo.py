@@ -15,6 +15,7 @@ from twisted.internet import reactor
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
+from tests.processes import started
 from txapns.daemon.demo import ALIVE, DEAD, Demonstration
 from txapns.daemon.errors import ConfigurationError
 
@@ -60,7 +61,7 @@ class DemonstrationTests(TestCase):
     async def test_command(self) -> None:
         """The command prints that and nothing else, neither at the start nor at the end."""
         command = [sys.executable, "-m", "txapns.cli", "serve", "--demo", "--port", "0"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
+        process = started(self, command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         assert process.stdout is not None
         first = await deferToThread(process.stdout.readline)
         process.terminate()

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import key_of
+from tests.processes import started
 from txapns.simulator import Authority
 
 __all__ = ["SchemaTests"]
@@ -31,11 +32,8 @@ class SchemaTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Start the process, and read the document."""
         command = [sys.executable, "-m", "tests.daemon.serve_native"]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+        process = started(self, command, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
         assert process.stdout is not None
-        self.addCleanup(process.wait)
-        self.addCleanup(process.terminate)
-        self.addCleanup(process.stdout.close)
         self.session = requests.Session()  # schemathesis closes none of its own
         self.addCleanup(self.session.close)
         address = process.stdout.readline().strip()

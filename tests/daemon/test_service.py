@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import signal
 import sqlite3
@@ -21,6 +22,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.daemon.gateway_process import Gateway, configuration, listen
+from tests.processes import started
 from txapns.simulator import Authority, Simulator
 
 __all__ = ["LifeTests", "SecretTests", "StartTests", "TroubleTests"]
@@ -120,6 +122,33 @@ class LifeTests(GatewayCase):
         self.assertEqual(await self.gateway.end(), 0)
         self.assertEqual(set(received.values()), {1})
 
+    async def test_signals_again(self) -> None:
+        """Told to end again and again, as by a supervisor and by its process group, it ends in good order once."""
+        self.simulator.delay = 1.0
+        for number in (signal.SIGTERM, signal.SIGINT):
+            await self.gateway.start()
+            status, _ = await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission("aa" * 32))
+            self.assertEqual(status, 202)
+            for _ in range(5):
+                os.kill(self.gateway.pid, number)
+                await deferLater(reactor, 0.05)
+            self.assertEqual(await self.gateway.end(number), 0)
+            levels = [json.loads(line)["level"] for line in self.gateway.log.read_text().splitlines()]
+            self.assertNotIn("critical", levels)
+
+    async def test_signals_at_the_start(self) -> None:
+        """Told so while it starts, it ends in good order as well."""
+        command = [sys.executable, "-m", "txapns.cli", "serve", "--config", str(self.config)]
+        process = started(self, command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        while not (self.directory / "apns.db").exists() and process.poll() is None:
+            await deferLater(reactor, 0.005)
+        for _ in range(3):
+            process.send_signal(signal.SIGTERM)
+        _, said = await deferToThread(process.communicate, timeout=60)
+        self.assertEqual(process.returncode, 0, said)
+        self.assertNotIn("Traceback", said)
+        self.assertNotIn('"critical"', said)
+
 
 @pytest.mark.loopback
 @pytest.mark.slow
@@ -167,12 +196,16 @@ class StartTests(GatewayCase):
         command = [sys.executable, "-m", "twisted", "apns", "--config", str(self.config)]
         log = self.directory / "twist.log"
         with log.open("w") as file:
-            process = subprocess.Popen(command, stdout=file, stderr=subprocess.STDOUT)
+            process = started(self, command, stdout=file, stderr=subprocess.STDOUT)
         while "the gateway listens" not in log.read_text() and process.poll() is None:
             await deferLater(reactor, 0.1)
-        process.send_signal(signal.SIGTERM)
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            await deferLater(reactor, 0.01)
         await deferToThread(process.wait, 60)
-        self.assertIn("the gateway has stopped", log.read_text())
+        text = log.read_text()
+        self.assertIn("the gateway has stopped", text)
+        self.assertNotIn("Traceback", text)
 
 
 @pytest.mark.loopback

@@ -5,11 +5,9 @@ What ``twistd apns`` and ``twist apns`` run: the option, and the service made fr
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 from typing import ClassVar
 
 from twisted.application.service import IService
-from twisted.internet.error import ReactorNotRunning
 from twisted.logger import Logger
 from twisted.python import usage
 
@@ -17,6 +15,7 @@ from txapns.daemon.collector import calm_collector
 from txapns.daemon.config import Configuration
 from txapns.daemon.service import GatewayService
 from txapns.errors import APNSError
+from txapns.running import stop_once
 
 __all__ = ["Options", "makeService"]
 
@@ -41,10 +40,11 @@ def makeService(options: Options) -> IService:
     """
     from twisted.internet import reactor
 
+    stop_once(reactor)
+
     def broken(error: Exception) -> None:
         _log.critical("The gateway cannot start: {reason}", reason=str(error))
-        with suppress(ReactorNotRunning):
-            reactor.stop()
+        reactor.stop()
 
     try:
         configuration = Configuration.from_file(options["config"])

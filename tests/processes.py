@@ -1,0 +1,41 @@
+"""Processes that tests start: they end with the test, and inherit neither its standard input nor what it ignores."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from unittest import TestCase
+
+__all__ = ["interruptible", "started"]
+
+
+def interruptible() -> None:
+    """Undo what a shell does to commands in the background, and they to their children: ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
+def started(case: TestCase, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+    """
+    Start a process that ends with a test, whatever becomes of that.
+
+    :param case: the test.
+    :param command: what to run.
+    :param options: as for ``Popen``; without ``stdin`` there is nothing to be read.
+    :returns: the process.
+    """
+    process: subprocess.Popen[Any] = subprocess.Popen(
+        command, **{"stdin": subprocess.DEVNULL, "preexec_fn": interruptible, **options}
+    )
+
+    def end() -> None:
+        process.kill()  # does nothing where it has ended
+        process.wait()
+        for pipe in (process.stdin, process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+    case.addCleanup(end)
+    return process
