@@ -32,6 +32,7 @@ PROJECT = Path(__file__).parent.parent
 sys.path.insert(0, str(PROJECT))
 
 from tests.daemon.fakes import Apps, Keys, Waiting, key_of  # noqa: E402
+from txapns.clocks import SystemWallClock  # noqa: E402
 from txapns.daemon.faces.http import Answer, HTTPServer  # noqa: E402
 from txapns.daemon.faces.native import Native  # noqa: E402
 from txapns.daemon.identifiers import Identifiers  # noqa: E402
@@ -119,7 +120,7 @@ def parts() -> None:
     clock = Clock()
     clock.rightNow = time.time()
     apps, keys = Apps({"chess": Limits(queue=10**9)}), Keys(Caller("all", None, None))
-    intake = Intake(apps, Nothing(), Identifiers(time.time), Waiting(clock), lambda name: None)  # type: ignore[arg-type]
+    intake = Intake(apps, Nothing(), Identifiers(SystemWallClock()), Waiting(clock), lambda name: None)  # type: ignore[arg-type]
     steps = {
         "HTTP": Constant(intake, apps, keys, False),
         "and the key": Constant(intake, apps, keys, True),

@@ -20,6 +20,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater, react
 
+from txapns.clocks import wall_clock
 from txapns.daemon.database import Database
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.spool import SQLiteSpool
@@ -41,7 +42,7 @@ class Bench:
         self.spool = SQLiteSpool(self.database)
         self.count = count
         self.size = size
-        self.identifiers = Identifiers(reactor.seconds)
+        self.identifiers = Identifiers(wall_clock(reactor))
         self.left = count // size
         self.waited: list[float] = []
 

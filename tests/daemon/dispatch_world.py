@@ -11,6 +11,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
+from txapns.clocks import wall_clock
 from txapns.daemon.database import Database, InlineWorker
 from txapns.daemon.dispatcher import Dispatcher
 from txapns.daemon.errors import Unavailable, UnknownApp
@@ -144,7 +145,7 @@ class DispatchWorld:
         for each in (self.database, self.log, self.spool):
             self.result(each.start())
         self.outcomes = Outcomes(self.clock, self.spool)
-        self.ids = Identifiers(self.clock.seconds)
+        self.ids = Identifiers(wall_clock(self.clock))
         self.numbers = 0
         self.dispatcher: Dispatcher
         self.add_app("chess")

@@ -12,6 +12,7 @@ from zope.interface import implementer
 
 from tests.daemon.fakes import Keys
 from tests.daemon.spool_contract import START
+from txapns.clocks import wall_clock
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.database import Database, InlineWorker
 from txapns.daemon.errors import UnknownApp
@@ -96,7 +97,9 @@ class FacesWorld:
         )
         self.outcomes = Outcomes(self.reactor, self.spool)
         self.woken: list[str] = []
-        self.intake = Intake(self.apps, self.spool, Identifiers(self.reactor.seconds), self.outcomes, self.woken.append)
+        self.intake = Intake(
+            self.apps, self.spool, Identifiers(wall_clock(self.reactor)), self.outcomes, self.woken.append
+        )
         self.bounds = Bounds(clients=5, idle=60.0, request=30.0)
         self.server_certificate = Certificate.from_pem(self.authority.server_certificate())
 

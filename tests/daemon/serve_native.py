@@ -17,6 +17,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from tests.daemon.fakes import Keys, Waiting
+from txapns.clocks import wall_clock
 from txapns.daemon.apps import Apps, AppSettings
 from txapns.daemon.config import AppLimitsSection, Configuration
 from txapns.daemon.database import Database
@@ -65,7 +66,7 @@ async def serve(directory: Path, dead: str | None) -> None:
         if dead is not None:
             Deferred.fromCoroutine(settle(spool, waiting, app, dead))
 
-    intake = Intake(apps, spool, Identifiers(reactor.seconds), waiting, wake)
+    intake = Intake(apps, spool, Identifiers(wall_clock(reactor)), waiting, wake)
     native = Native(intake, spool, log, apps, Keys(Caller("all", None, None, manage=True)), 1.0, stored=apps)
     port = reactor.listenTCP(0, HTTPServer(reactor, native), interface="127.0.0.1")
     reactor.addSystemEventTrigger("before", "shutdown", database.stop)

@@ -20,6 +20,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from txapns.clocks import wall_clock
 from txapns.daemon.errors import KeyConflict, Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IFeedbackLog, ISpool
@@ -62,7 +63,7 @@ def result(clock: Clock, deferred: Deferred[Any]) -> Any:
 def message(world: World, count: int = 1, app: str = "chess", start: int = 0) -> Message:
     """Make a message for so many devices."""
     tokens = [(start + n).to_bytes(32, "big") for n in range(count)]
-    return Message(app, PAYLOAD, HEADERS, tokens, Identifiers(world.clock.seconds).take(count))
+    return Message(app, PAYLOAD, HEADERS, tokens, Identifiers(wall_clock(world.clock)).take(count))
 
 
 class SpoolContract:
@@ -145,7 +146,7 @@ class SpoolContract:
     def test_many(self) -> None:
         """A message may be for thousands of devices with tokens of different lengths."""
         tokens = [bytes([n % 251]) * (32 if n % 1700 else 64) for n in range(5_000)]
-        ids = Identifiers(self.world.clock.seconds).take(5_000)
+        ids = Identifiers(wall_clock(self.world.clock)).take(5_000)
         self.do("accept", [Message("chess", PAYLOAD, HEADERS, tokens, ids)])
         leased = self.lease(10_000)
         self.case.assertEqual([each.token for each in leased], tokens)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import time
 from collections import Counter
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +15,7 @@ from zope.interface import implementer
 
 from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DictApps, DispatchWorld, token
 from txapns.client import APNSClient
+from txapns.clocks import SystemWallClock
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.database import Database
 from txapns.daemon.dispatcher import Dispatcher
@@ -772,7 +772,7 @@ class LoopbackTests(TestCase):
             apps.put(App(name, gateway, credential, "com.example.app", limits=Limits(in_flight=100)))
         dispatcher = Dispatcher(reactor, spool, apps, outcomes)  # type: ignore[arg-type]
         await dispatcher.start()
-        waiting, ids = [], Identifiers(time.time)
+        waiting, ids = [], Identifiers(SystemWallClock())
         for round_ in range(20):
             for name in "chess", "go":
                 tokens = [DEAD, *(token(100 * round_ + n) for n in range(49))]

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.daemon.fakes import DatedClock
 from txapns.daemon.history import KEPT, SPAN, STEP, Counts, History
 from txapns.daemon.metrics import Totals
 from txapns.daemon.values import Content, Leased, Settlement, State
@@ -19,8 +19,7 @@ class HistoryTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Nothing has happened yet."""
-        self.clock = Clock()
-        self.clock.rightNow = START
+        self.clock = DatedClock(START)
         self.totals = Totals(taken=1000)  # from before it began
         self.history = History(self.clock, self.totals)
         self.history.start()
@@ -69,7 +68,16 @@ class HistoryTests(SynchronousTestCase):
         self.assertEqual(sum(counts.taken for _, counts in self.history.steps()), 70)
 
     def test_clock_set(self) -> None:
-        """Where the clock was set, nothing is made up for the time between."""
+        """Setting the clock changes no count; the dates are those of the clock as it is set now."""
+        for step in (3_600, -7_200, 86_407):
+            self.clock.ahead += step
+            self.pass_time(STEP, 2)
+            self.assertEqual(self.history.rates(), Counts(taken=2))
+        self.assertEqual([counts for _, counts in self.history.steps()], [Counts(taken=2 * STEP)] * 3)
+        self.assertEqual([self.clock.now() - began for began, _ in self.history.steps()], [3 * STEP, 2 * STEP, STEP])
+
+    def test_standstill(self) -> None:
+        """Where the process stood still for longer than is kept, nothing is made up for the time between."""
         self.pass_time(STEP, 1)
         self.clock.rightNow += 86_400
         self.pass_time(2 * STEP, 1)
@@ -80,8 +88,8 @@ class HistoryTests(SynchronousTestCase):
         """The last refusals are kept, the latest first, and the tokens are shortened."""
         leased = [Leased(n, Content("chess", b"{}", {}), bytes([n]) * 32, "", 0, START) for n in range(100)]
         refused = [Settlement(each.number, State.REJECTED, 410, "Unregistered") for each in leased[1:]]
-        self.history.settled("chess", leased, [Settlement(0, State.ACCEPTED, 200), *refused], START + 1)
+        self.history.settled("chess", leased, [Settlement(0, State.ACCEPTED, 200), *refused])
         found = self.history.refusals()
         self.assertEqual((len(found), found[0].token, found[0].reason), (KEPT, "6363…6363", "Unregistered"))
-        self.history.settled("chess", leased[:1], [Settlement(0, State.ACCEPTED, 200)], START + 1)
+        self.history.settled("chess", leased[:1], [Settlement(0, State.ACCEPTED, 200)])
         self.assertEqual(self.history.refusals(), found)

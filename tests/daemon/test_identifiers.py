@@ -7,7 +7,9 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
 
+from txapns.clocks import IWallClock
 from txapns.daemon import identifiers
 from txapns.daemon.identifiers import Identifiers
 
@@ -17,13 +19,25 @@ __all__ = ["IdentifiersTests"]
 TIMES = st.integers(min_value=0, max_value=2**48 - 10**6).map(lambda milliseconds: milliseconds / 1000)
 
 
+@implementer(IWallClock)
+class _Stopped:
+    """A clock on the wall that shows the same date until it is set."""
+
+    def __init__(self, date: float = 1_700_000_000.0) -> None:
+        self.date = date
+
+    def now(self) -> float:
+        """Tell the date."""
+        return self.date
+
+
 class IdentifiersTests(SynchronousTestCase):
     """A source of ids."""
 
     @given(TIMES, st.integers(min_value=0, max_value=50), st.randoms(use_true_random=False))
     def test_format(self, now: float, count: int, random: object) -> None:
         """They are UUIDs of version 7 in the canonical form, with the time in their first 48 bits."""
-        found = Identifiers(lambda: now, random.randbytes).take(count)  # type: ignore[attr-defined]
+        found = Identifiers(_Stopped(now), random.randbytes).take(count)  # type: ignore[attr-defined]
         self.assertEqual(len(found), count)
         for text in found:
             parsed = uuid.UUID(text)
@@ -33,20 +47,22 @@ class IdentifiersTests(SynchronousTestCase):
     @given(st.lists(st.tuples(TIMES, st.integers(min_value=0, max_value=5000)), max_size=5))
     def test_growing(self, steps: list[tuple[float, int]]) -> None:
         """Each is greater than all before, whatever the clock does, and however many there are in a millisecond."""
-        times = iter([now for now, _ in steps])
-        source = Identifiers(lambda: next(times))
-        found = [text for _, count in steps for text in source.take(count)]
+        clock = _Stopped()
+        source = Identifiers(clock)
+        found = []
+        for clock.date, count in steps:
+            found += source.take(count)
         self.assertEqual(found, sorted(set(found)))
 
     def test_random(self) -> None:
         """Two sources give different ids in the same millisecond: all but version and variant is used."""
-        first, second = (Identifiers(lambda: 1_700_000_000.0).take(100) for _ in range(2))
+        first, second = (Identifiers(_Stopped()).take(100) for _ in range(2))
         self.assertEqual(set(first) & set(second), set())
         self.assertEqual({text[19] for text in first}, set("89ab"))
 
     def test_drawing(self) -> None:
         """The id drawn in the module's docstring is what comes of its time and random octets."""
         random = bytes.fromhex("8a3c5d6e7f809112")
-        [text] = Identifiers(lambda: 1_700_000_000.0, lambda count: random).take(1)
+        [text] = Identifiers(_Stopped(), lambda count: random).take(1)
         self.assertEqual(text, "018bcfe5-6800-7000-8a3c-5d6e7f809112")
         self.assertIn(text, identifiers.__doc__ or "")

@@ -16,6 +16,7 @@ from zope.interface.verify import verifyObject
 from tests.daemon.fakes import Apps, Waiting
 from tests.daemon.spool_contract import result
 from tests.daemon.test_spool import SQLiteWorld
+from txapns.clocks import wall_clock
 from txapns.daemon.errors import (
     GatewayRefusal,
     KeyConflict,
@@ -49,7 +50,7 @@ class IntakeCase(SynchronousTestCase):
         self.waiting = Waiting(self.clock)
         self.woken: list[str] = []
         self.intake = Intake(
-            self.apps, self.world.spool, Identifiers(self.clock.seconds), self.waiting, self.woken.append
+            self.apps, self.world.spool, Identifiers(wall_clock(self.clock)), self.waiting, self.woken.append
         )
 
     def result(self, deferred: Deferred[Any]) -> Any:

@@ -17,6 +17,7 @@ from zope.interface.verify import verifyObject
 from tests.daemon.fakes import Apps, Connection, Keys, Response, Waiting, key_of
 from tests.daemon.spool_contract import result
 from tests.daemon.test_spool import SQLiteWorld
+from txapns.clocks import wall_clock
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.faces.http import Bounds, HTTPServer, IApplication
 from txapns.daemon.faces.native import Native, openapi
@@ -56,7 +57,9 @@ class NativeCase(SynchronousTestCase):
         self.clock = self.world.clock
         self.apps = apps = Apps({"chess": Limits(queue=5, tokens=3), "news": Limits()})
         self.waiting = Waiting(self.clock)
-        self.intake = Intake(apps, self.world.spool, Identifiers(self.clock.seconds), self.waiting, lambda name: None)
+        self.intake = Intake(
+            apps, self.world.spool, Identifiers(wall_clock(self.clock)), self.waiting, lambda name: None
+        )
         self.native = Native(self.intake, self.world.spool, self.world.log, apps, self.keys, PATIENCE)
         self.server = HTTPServer(self.clock, self.native, Bounds(body=100_000))
         self.connection = Connection(self.server, self.clock)

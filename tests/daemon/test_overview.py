@@ -52,8 +52,8 @@ class SurveyTests(SynchronousTestCase):
         app = self.app()
         self.assertEqual((app.condition, app.waiting), ("parked", 1))
         self.assertIn("environment", app.reason)
-        assert app.since is not None
-        self.assertTrue(4 < self.world.clock.seconds() - app.since < 8)
+        assert app.lasting is not None
+        self.assertTrue(4 < app.lasting < 8)
         self.assertEqual(self.look().faults, ["no app can be used"])
 
     def test_resting(self) -> None:

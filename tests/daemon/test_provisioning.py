@@ -13,6 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import Connection, Keys, Response, Waiting
 from tests.daemon.world import World
+from txapns.clocks import wall_clock
 from txapns.daemon.apps import Apps, AppSettings, add_app, expiry, list_apps
 from txapns.daemon.faces.http import HTTPServer
 from txapns.daemon.faces.native import Native
@@ -58,7 +59,7 @@ class ProvisioningCase(SynchronousTestCase):
     def connect(self, keys: Keys | None) -> Connection:
         """Connect to a face."""
         waiting = Waiting(self.world.clock)
-        intake = Intake(self.apps, self.spool, Identifiers(self.world.clock.seconds), waiting, lambda name: None)
+        intake = Intake(self.apps, self.spool, Identifiers(wall_clock(self.world.clock)), waiting, lambda name: None)
         native = Native(intake, self.spool, self.log, self.apps, keys, stored=self.apps)
         connection = Connection(HTTPServer(self.world.clock, native), self.world.clock)
         self.addCleanup(connection.lose)

@@ -71,7 +71,7 @@ class PyapnsCase(SynchronousTestCase):
         self.apps = Apps(self.clock, self.world.configuration, self.world.database, self.world.secrets)
         self.result(self.apps.start())
         self.addCleanup(lambda apps: self.result(apps.stop()), self.apps)
-        identifiers = Identifiers(self.clock.seconds)
+        identifiers = Identifiers(wall_clock(self.clock))
         self.intake = Intake(self.apps, self.spool, identifiers, Waiting(self.clock), lambda name: None)
         self.face = Pyapns(wall_clock(self.clock), self.intake, self.apps, self.keys, self.log, self.options)
         self.server = HTTPServer(self.clock, self.face, Bounds(body=100_000))

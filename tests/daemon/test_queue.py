@@ -20,6 +20,7 @@ from zope.interface.verify import verifyClass
 from tests.daemon.fakes import Apps, Keys, Waiting, key_of
 from tests.daemon.spool_contract import message
 from tests.daemon.test_spool import SQLiteWorld
+from txapns.clocks import wall_clock
 from txapns.daemon.config import NativeSection, TLSSection
 from txapns.daemon.database import Database
 from txapns.daemon.errors import ConfigurationError, NotAnswered
@@ -84,7 +85,7 @@ class RemoteTests(TestCase):
             await each.start()
         self.addCleanup(self.database.stop)
         apps = Apps({"chess": Limits(), "a b/ü": Limits()})
-        intake = Intake(apps, self.spool, Identifiers(reactor.seconds), Waiting(reactor), lambda name: None)
+        intake = Intake(apps, self.spool, Identifiers(wall_clock(reactor)), Waiting(reactor), lambda name: None)
         keys = Keys(Caller("all", None, None), Caller("operator", manage=True))
         self.listen(HTTPServer(reactor, Native(intake, self.spool, log, apps, keys)))
         await self.spool.accept([message(self, 2)])

@@ -27,6 +27,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from txapns.clocks import wall_clock
 from txapns.credentials import Certificate
 from txapns.daemon.config import NAME, AppLimitsSection, AppSection, Configuration
 from txapns.daemon.database import Database, Part
@@ -362,7 +363,7 @@ class Apps:
 
     def __init__(self, clock: IReactorTime, configuration: Configuration, database: Database, secrets: Secrets) -> None:
         self.revision = 0
-        self._clock = clock
+        self._wall = wall_clock(clock)
         self._configuration = configuration
         self._database = database
         self._secrets = secrets
@@ -424,7 +425,7 @@ class Apps:
 
     def now(self) -> datetime:
         """Tell at what time a certificate has to be valid."""
-        return datetime.fromtimestamp(self._clock.seconds(), timezone.utc)
+        return datetime.fromtimestamp(self._wall.now(), timezone.utc)
 
     def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[bool]:
         """

@@ -17,6 +17,7 @@ from typing import Any
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
+from txapns.clocks import wall_clock
 from txapns.daemon.config import Configuration
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.keys import add_key, remove_key
@@ -117,7 +118,7 @@ class Demonstration:
         gateway.startService()
         try:
             addresses = await gateway.ready
-            key = await _key(gateway, directory / _KEY, reactor.seconds())
+            key = await _key(gateway, directory / _KEY, wall_clock(reactor).now())
         except BaseException:
             await gateway.stopService()
             await simulator.stopService()

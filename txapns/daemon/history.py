@@ -14,6 +14,7 @@ from collections.abc import Sequence
 import attrs
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
+from txapns.clocks import wall_clock
 from txapns.daemon.metrics import Totals
 from txapns.daemon.values import Leased, Settlement, State
 from txapns.errors import redact
@@ -76,6 +77,7 @@ class History:
 
     def __init__(self, clock: IReactorTime, totals: Totals) -> None:
         self._clock = clock
+        self._wall = wall_clock(clock)
         self._totals = totals
         self._steps: deque[tuple[float, Counts]] = deque(maxlen=SPAN)
         self._recent: deque[tuple[float, Totals]] = deque(maxlen=_RECENT + 1)
@@ -86,8 +88,7 @@ class History:
     def start(self) -> None:
         """Begin."""
         now = self._clock.seconds()
-        # A step begins with a round time, as the clock on the wall has it.
-        self._begun = now - now % STEP, attrs.evolve(self._totals)
+        self._begun = self._round(now), attrs.evolve(self._totals)
         self._recent.append((now, attrs.evolve(self._totals)))
         self._timer = self._clock.callLater(_TICK, self._tick)
 
@@ -98,8 +99,13 @@ class History:
             self._timer = None
 
     def steps(self) -> list[tuple[float, Counts]]:
-        """Give, for each step that is over, when it began, and how many there were; the oldest first."""
-        return list(self._steps)
+        """
+        Give, for each step that is over, when it began, and how many there were; the oldest first.
+
+        The dates are those of the clock on the wall as it is set now.
+        """
+        ahead = self._wall.now() - self._clock.seconds()
+        return [(round(began + ahead), counts) for began, counts in self._steps]
 
     def refusals(self) -> list[Refusal]:
         """Give what Apple refused last, the latest first."""
@@ -112,20 +118,20 @@ class History:
         (before, first), (now, last) = self._recent[0], self._recent[-1]
         return _difference(first, last, max(now - before, 0.001))
 
-    def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
+    def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement]) -> None:
         """
         An attempt was made, for notifications that were under way together.
 
         :param app: the app's name.
         :param leased: the notifications.
         :param settlements: what became of them.
-        :param now: when.
         """
         refused = [each for each in settlements if each.state is _REJECTED][-KEPT:]
         if not refused:
             return
         numbers = {each.number for each in refused}
         tokens = {each.number: redact(each.token) for each in leased if each.number in numbers}
+        now = self._wall.now()
         for each in refused:
             self._refusals.appendleft(Refusal(now, app, tokens.get(each.number, "…"), each.status, each.reason))
 
@@ -134,14 +140,18 @@ class History:
         self._timer = self._clock.callLater(_TICK, self._tick)
         self._recent.append((now, attrs.evolve(self._totals)))
         began, before = self._begun
-        if not 0 <= now - began < STEP * SPAN:  # the machine slept, or its clock was set
-            self._begun = now - now % STEP, attrs.evolve(self._totals)
+        if now - began >= STEP * SPAN:  # the process stood still
+            self._begun = self._round(now), attrs.evolve(self._totals)
         elif now - began >= STEP:
             counts = _difference(before, self._totals, 1)
             self._steps.append((began, counts))
             for number in range(1, int((now - began) // STEP)):
                 self._steps.append((began + number * STEP, Counts()))
-            self._begun = now - now % STEP, attrs.evolve(self._totals)
+            self._begun = now - (now - began) % STEP, attrs.evolve(self._totals)
+
+    def _round(self, now: float) -> float:
+        """Find when a step begins: at a round time, as the clock on the wall has it."""
+        return now - self._wall.now() % STEP
 
 
 def _difference(before: Totals, after: Totals, divisor: float) -> Counts:

@@ -19,6 +19,8 @@ import os
 import threading
 from collections.abc import Callable
 
+from txapns.clocks import IWallClock
+
 __all__ = ["Identifiers"]
 
 _COUNTED = 12  # bits
@@ -31,12 +33,12 @@ class Identifiers:
 
     It may be used by several threads.
 
-    :param seconds: tells the UNIX time in seconds, as ``reactor.seconds`` does.
+    :param wall: tells the date.
     :param random: gives so many random octets.
     """
 
-    def __init__(self, seconds: Callable[[], float], random: Callable[[int], bytes] = os.urandom) -> None:
-        self._seconds = seconds
+    def __init__(self, wall: IWallClock, random: Callable[[int], bytes] = os.urandom) -> None:
+        self._wall = wall
         self._random = random
         self._lock = threading.Lock()
         self._next = 0  # of the 60 bits before the random ones: the milliseconds and the count in one number
@@ -49,7 +51,7 @@ class Identifiers:
         :returns: the ids, in lower case, growing.
         """
         with self._lock:
-            first = max(self._next, int(self._seconds() * 1000) << _COUNTED)
+            first = max(self._next, int(self._wall.now() * 1000) << _COUNTED)
             self._next = first + count
         return _format(first, self._random(8 * count))
 

@@ -73,7 +73,7 @@ class AppState:
     :ivar name: its name.
     :ivar parked: whether it was given up until it is changed, but for a few tries.
     :ivar reason: why nothing gets through, for a person; empty where nothing is known to be wrong.
-    :ivar since: since when.
+    :ivar since: since when, by the reactor's clock.
     :ivar in_flight: how many notifications are under way.
     :ivar connections: the state of each connection, as in :class:`~txapns.ClientStatus`.
     :ivar sent: how many were handed to the client since the start, each attempt counted.

@@ -288,13 +288,10 @@ def _app_gauges(overview: Overview) -> Iterator[Metric]:
 
 
 def _gateway_gauges(overview: Overview) -> Iterator[Metric]:
-    hooks, label = [(each.state, each.backlog) for each in overview.webhooks], ["webhook"]
-    failing = (
-        ([state.name], 0.0 if state.failing_since is None else overview.at - state.failing_since) for state, _ in hooks
-    )
-    yield _gauge(
-        "webhook_backlog", "Dead tokens still to be told.", label, (([state.name], backlog) for state, backlog in hooks)
-    )
+    hooks, label = [([each.state.name], each) for each in overview.webhooks], ["webhook"]
+    backlogs = ((name, each.backlog) for name, each in hooks)
+    failing = ((name, each.lasting or 0.0) for name, each in hooks)
+    yield _gauge("webhook_backlog", "Dead tokens still to be told.", label, backlogs)
     yield _gauge("webhook_failing_seconds", "How long it could not be told.", label, failing)
     yield _gauge("database_trouble", "Whether nothing can be stored.", [], [([], bool(overview.trouble))])
     yield _gauge("ready", "Whether the gateway can do its work.", [], [([], not overview.faults)])

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txapns.clocks import wall_clock
 from txapns.daemon.apps import expiry
 from txapns.daemon.errors import GatewayRefusal, Unavailable
 from txapns.daemon.interfaces import IApps, ISpool
@@ -43,7 +44,7 @@ class AppOverview:
     :ivar name: its name.
     :ivar condition: in one word.
     :ivar reason: why it is not working, or what is wrong with a renewed credential that is not used; for a person.
-    :ivar since: since when it has not been working, where that is known.
+    :ivar lasting: for how many seconds it has not been working, where that is known.
     :ivar gateway: where it sends; empty where that is not known.
     :ivar expires: when its certificate does; ``None`` where there is none.
     :ivar waiting: how many notifications wait, those under way among them.
@@ -54,7 +55,7 @@ class AppOverview:
     name: str
     condition: Condition
     reason: str
-    since: float | None
+    lasting: float | None
     gateway: str
     expires: float | None
     waiting: int
@@ -69,10 +70,12 @@ class WebhookOverview:
 
     :ivar state: what it says.
     :ivar backlog: how many dead tokens it has still to be told; ``None`` where nobody knows.
+    :ivar lasting: for how many seconds it could not be told; ``None`` where it can.
     """
 
     state: WebhookState
     backlog: int | None
+    lasting: float | None
 
 
 @attrs.frozen
@@ -142,7 +145,7 @@ class _Kept(Generic[_T]):
 
     def get(self) -> Deferred[_T]:
         """Give what there is, or find it."""
-        if self._found is not None and 0 <= self._clock.seconds() - self._found[0] < self._fresh:
+        if self._found is not None and self._clock.seconds() - self._found[0] < self._fresh:
             return succeed(self._found[1])
         mine: Deferred[_T] = Deferred()
         if self._asking is not None:
@@ -192,6 +195,7 @@ class Survey:
     ) -> None:
         self.stopping = False
         self._clock = clock
+        self._wall = wall_clock(clock)
         self._spool = spool
         self._apps = apps
         self._problems = problems
@@ -235,11 +239,13 @@ class Survey:
 
     async def _look(self) -> Overview:
         depths = await _unless_unavailable(self._spool.depths(), ())
-        webhooks = [
-            WebhookOverview(each.state, await _unless_unavailable(each.backlog(), None)) for each in self._webhooks
-        ]
+        backlogs = [(each, await _unless_unavailable(each.backlog(), None)) for each in self._webhooks]
         now = self._clock.seconds()
-        return Overview(now, self._app_overviews(depths, now), tuple(webhooks), self._trouble(), self.stopping)
+        webhooks = [
+            WebhookOverview(each.state, count, _since(each.state.failing_since, now)) for each, count in backlogs
+        ]
+        apps = self._app_overviews(depths, now)
+        return Overview(self._wall.now(), apps, tuple(webhooks), self._trouble(), self.stopping)
 
     def _app_overviews(self, depths: Sequence[Depth], now: float) -> tuple[AppOverview, ...]:
         problems = self._problems()
@@ -263,18 +269,23 @@ class Survey:
             condition = "parked" if state.parked else "resting" if state.reason else "working"
             reason = state.reason or problem
         expires = None if app is None else expiry(app)
-        overdue = None if depth is None or depth.oldest is None else max(0.0, now - depth.oldest)
+        overdue = None if depth is None else _since(depth.oldest, now)
         return AppOverview(
             name,
             condition,
             reason,
-            state.since,
+            _since(state.since, now),
             "" if app is None else str(app.gateway),
             None if expires is None else expires.timestamp(),
             self._spool.depth(name),
-            overdue,
+            None if overdue is None else max(0.0, overdue),
             state,
         )
+
+
+def _since(began: float | None, now: float) -> float | None:
+    """Tell for how long something has been so, where that is known."""
+    return None if began is None else now - began
 
 
 async def _unless_unavailable(asked: Awaitable[_T], otherwise: _Otherwise) -> _T | _Otherwise:

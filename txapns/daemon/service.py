@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txapns.clocks import wall_clock
 from txapns.daemon.admin import Admin
 from txapns.daemon.apps import Apps
 from txapns.daemon.config import Configuration, WebhookSection
@@ -74,7 +75,7 @@ class GatewayService(Service):
         self._configuration = configuration
         self._broken = broken
         self.ready: Deferred[dict[str, list[str]]] = Deferred()
-        clock = IReactorTime(reactor)
+        clock, self._wall = IReactorTime(reactor), wall_clock(reactor)
         self.database = Database(configuration.database.path, clock)
         self.spool = SQLiteSpool(self.database)
         self.feedback = SQLiteFeedbackLog(self.database)
@@ -98,7 +99,7 @@ class GatewayService(Service):
             settled=self._settled,
             noted=self._noted,
         )
-        self.intake = Intake(self.apps, self.spool, Identifiers(clock.seconds), self.outcomes, self.dispatcher.wake)
+        self.intake = Intake(self.apps, self.spool, Identifiers(self._wall), self.outcomes, self.dispatcher.wake)
         self._survey = Survey(
             clock,
             self.spool,
@@ -110,7 +111,9 @@ class GatewayService(Service):
             webhooks=self.webhooks,
         )
         self._page = StatusPage(clock, self._survey, self._history)
-        self._front = Front(reactor, configuration, self._collaborators(), datetime.now(timezone.utc))
+        self._front = Front(
+            reactor, configuration, self._collaborators(), datetime.fromtimestamp(self._wall.now(), timezone.utc)
+        )
         self._pruning: IDelayedCall | None = None
         self._starting: Deferred[None] | None = None
         self._undo: list[Callable[[], Awaitable[object]]] = []
@@ -196,7 +199,7 @@ class GatewayService(Service):
 
     def _settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         self.metrics.settled(app, leased, settlements, now)
-        self._history.settled(app, leased, settlements, now)
+        self._history.settled(app, leased, settlements)
 
     def _noted(self, app: str) -> None:
         for webhook in self.webhooks:

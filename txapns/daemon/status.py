@@ -173,13 +173,13 @@ class View:
     tables: dict[str, list[list[Cell]]]
 
 
-def view_of(overview: Overview, history: History, started: float) -> View:
+def view_of(overview: Overview, history: History, up: float) -> View:
     """
     Say what stands where.
 
     :param overview: how the gateway fares.
     :param history: what happened lately.
-    :param started: when it was started, in UNIX seconds.
+    :param up: for how many seconds it has been running.
     :returns: the page.
     """
     now = overview.at
@@ -189,14 +189,14 @@ def view_of(overview: Overview, history: History, started: float) -> View:
     ]
     return View(
         f"{_clock(now)} UTC",
-        _duration(now - started),
+        _duration(up),
         _headline(overview),
         tuple(_figures(overview)),
         tuple(_rates(history)),
         {
             "apps": [_app_row(app, now) for app in overview.apps],
             "refusals": refusals,
-            "webhooks": [_webhook_row(each, now) for each in overview.webhooks],
+            "webhooks": [_webhook_row(each) for each in overview.webhooks],
             "minutes": _minutes(history.steps()),
         },
     )
@@ -237,8 +237,8 @@ def _app_row(app: AppOverview, now: float) -> list[Cell]:
     text, kind = _CONDITIONS[app.condition]
     if app.reason:
         text = f"{text}: {app.reason}"
-    if app.since is not None:
-        text = f"{text} (for {_duration(now - app.since)})"
+    if app.lasting is not None:
+        text = f"{text} (for {_duration(app.lasting)})"
     state = app.state
     return [
         Cell(app.name),
@@ -257,12 +257,12 @@ def _connections(states: Sequence[str]) -> str:
     return ", ".join(f"{states.count(state)} {state}" for state in sorted(set(states))) or "none"
 
 
-def _webhook_row(webhook: WebhookOverview, now: float) -> list[Cell]:
+def _webhook_row(webhook: WebhookOverview) -> list[Cell]:
     state = webhook.state
     text = "Working"
     kind: Kind = "ok"
-    if state.failing_since is not None:
-        text = f"{state.reason} (for {_duration(now - state.failing_since)})"
+    if webhook.lasting is not None:
+        text = f"{state.reason} (for {_duration(webhook.lasting)})"
         kind = "warn"
     if state.gave_up:
         text, kind = f"Given up until the next start: {state.reason}", "bad"
@@ -578,6 +578,7 @@ class StatusPage:
     def __init__(self, clock: IReactorTime, survey: Survey, history: History, most: int = 32) -> None:
         self._survey = survey
         self._history = history
+        self._clock = clock
         self._started = clock.seconds()
         self.listeners = Listeners(clock, self.json, most)
 
@@ -587,7 +588,11 @@ class StatusPage:
 
         :returns: a ``Deferred`` of it. It never fails.
         """
-        return self._survey.take().addCallback(lambda found: view_of(found, self._history, self._started))
+
+        def seen(found: Overview) -> View:
+            return view_of(found, self._history, self._clock.seconds() - self._started)
+
+        return self._survey.take().addCallback(seen)
 
     def json(self) -> Deferred[bytes]:
         """

@@ -47,6 +47,7 @@ from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
 from txapns.backoff import Backoff
+from txapns.clocks import wall_clock
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IFeedbackLog
 from txapns.daemon.values import DeadToken
@@ -91,7 +92,7 @@ class WebhookState:
 
     :ivar name: its name.
     :ivar told: how many tokens it was told since the start.
-    :ivar failing_since: since when it cannot be told; ``None`` where it can.
+    :ivar failing_since: since when it cannot be told, by the reactor's clock; ``None`` where it can.
     :ivar reason: why, for a person.
     :ivar gave_up: whether it is not tried any more.
     """
@@ -184,6 +185,7 @@ class Webhook:
         random: Callable[[], float] = random.random,
     ) -> None:
         self._reactor = reactor
+        self._wall = wall_clock(reactor)
         self._log = log
         self._hook = hook
         self._agent = agent or Agent(
@@ -264,7 +266,7 @@ class Webhook:
         :raises Exception: they are not known to be stored.
         """
         body = _body(dead)
-        timestamp = int(self._reactor.seconds())
+        timestamp = int(self._wall.now())
         headers = Headers(
             {
                 "Content-Type": ["application/json"],

@@ -19,6 +19,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txapns.clocks import wall_clock
 from txapns.credentials import inspect_certificate
 from txapns.errors import WireError
 from txapns.simulator.authority import Authority
@@ -129,6 +130,7 @@ class RequestServer(Protocol, ABC):
     ) -> None:
         self.requests: RequestReceiver
         self._clock = clock
+        self._wall = wall_clock(clock)
         self._authority = authority
         self._devices = devices
         self._concurrency = concurrency
@@ -337,7 +339,7 @@ class RequestServer(Protocol, ABC):
         issued = self._issued if bearer == self._bearer else self._verify(bearer)
         if issued is None:
             return Verdict(403, "InvalidProviderToken")
-        if issued < self._clock.seconds() - TOKEN_LIFE:
+        if issued < self._wall.now() - TOKEN_LIFE:
             return Verdict(403, "ExpiredProviderToken")
         return None if bearer == self._bearer else self._take_up(bearer, issued)
 

@@ -10,6 +10,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from txapns.clocks import wall_clock
 from txapns.simulator import binary, channels, feedback, http2
 from txapns.simulator.authority import Authority
 from txapns.simulator.devices import Devices
@@ -58,7 +59,7 @@ class Simulator:
         self.topic = topic
         self.delay = delay
         self.concurrency = concurrency
-        self.devices = Devices(dead, clock.seconds(), keep=keep)
+        self.devices = Devices(dead, wall_clock(clock).now(), keep=keep)
         self.channels = channels.ChannelRegistry()
         self.http2_fault: Fault | None = None
         self.channels_fault: Fault | None = None

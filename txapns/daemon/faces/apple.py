@@ -43,6 +43,7 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txapns.clocks import wall_clock
 from txapns.credentials import Certificate
 from txapns.daemon.config import AppleSection
 from txapns.daemon.errors import GatewayRefusal, NotAuthenticated, QueueFull, TooLarge, Unavailable, UnknownApp
@@ -194,6 +195,7 @@ class Apple:
         bounds: Bounds,
     ) -> None:
         self.clock = clock
+        self.wall = wall_clock(clock)
         self.intake = intake
         self.keys = keys
         self.feedback = feedback
@@ -491,7 +493,7 @@ class _Connection(Peer):
             if claim is None:
                 raise _Stranger(403, "InvalidProviderToken")
             self._shown = shown = _Shown(token, revision, claim.issued, claim.apps)
-        now = self.peers.clock.seconds()
+        now = self._face.wall.now()
         if shown.issued < now - TOKEN_LIFE:
             raise _Stranger(403, "ExpiredProviderToken")
         if shown.issued > now + LEEWAY:
