@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.test_bearer import der_signed
 from txapns.credentials import Certificate, ProviderToken
 from txapns.simulator.authority import Authority
 from txapns.simulator.devices import Reception
@@ -371,6 +372,10 @@ class ProviderTokenTests(ServerCase):
         ):
             self.present(peer, text, 403, "InvalidProviderToken")
         self.present(peer, good)
+
+    def test_der(self) -> None:
+        """A signature in DER, as pushy's are, is as good as one of the standard's form."""
+        self.present(self.connect(), f"bearer {der_signed(AUTHORITY, int(self.simulator.reactor.seconds()))}")
 
     def test_other_claims(self) -> None:
         """What Apple does not look at does not matter."""

@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.faces_world import HOST, FacesWorld
 from tests.daemon.fakes import key_of
+from tests.test_bearer import der_signed
 from txapns import APNSClient, Gateway, Notification, ProviderToken
 from txapns.credentials import Certificate
 from txapns.daemon.config import AppleSection
@@ -65,6 +66,7 @@ class Caller:
         self.answers: dict[int, list[Any]] = {}
         self.limits: list[int] = []
         self.goaway: Any = None
+        self.whole_before_goaway: set[int] = set()
         self.closed: dict[int, int] = {}
         self.held = False
         self.pump()
@@ -106,6 +108,7 @@ class Caller:
             self.limits.append(event.settings.get(ngh2.Setting.MAX_CONCURRENT_STREAMS, -1))
         elif isinstance(event, ngh2.GoAwayReceived):
             self.goaway = event
+            self.whole_before_goaway = {stream for stream, (_, body) in self.answers.items() if body}
         elif isinstance(event, ngh2.StreamClosed):
             self.closed[event.stream_id] = event.error_code
 
@@ -364,7 +367,7 @@ class RefusalTests(AppleCase):
             ((400, "BadCollapseId"), {"headers": {"apns-collapse-id": "x" * 1_025}}),
             ((400, "InvalidPushType"), {"more": ((b"apns-push-type", b"\xff"),)}),
             ((400, "DuplicateHeaders"), {"more": ((b"apns-topic", b"x"),)}),
-            ((403, "TopicDisallowed"), {"headers": {"apns-topic": "com.example.other"}}),
+            ((400, "TopicDisallowed"), {"headers": {"apns-topic": "com.example.other"}}),
         ]
         for brief, options in cases:
             said = self.ask(**options)
@@ -407,7 +410,7 @@ class CredentialTests(AppleCase):
         self.assertEqual(self.ask(key="chess").status, 200)
         self.assertEqual(self.ask({"apns-topic": "com.example.news"}, key="all").status, 200)
         for topic in ("com.example.news", "com.example.unknown"):
-            self.assertEqual(self.ask({"apns-topic": topic}, key="chess").brief, (403, "TopicDisallowed"))
+            self.assertEqual(self.ask({"apns-topic": topic}, key="chess").brief, (400, "TopicDisallowed"))
 
     def test_unknown(self) -> None:
         """Without credentials, or with wrong ones, nothing is stored."""
@@ -422,7 +425,7 @@ class CredentialTests(AppleCase):
         now = self.reactor.seconds()
         fields = self.bearer(self.world.provider_token, now)
         self.assertEqual(self.ask(fields, key=None).status, 200)
-        self.assertEqual(self.ask({**fields, "apns-topic": TOPIC}, key=None).brief, (403, "TopicDisallowed"))
+        self.assertEqual(self.ask({**fields, "apns-topic": TOPIC}, key=None).brief, (400, "TopicDisallowed"))
         [leased] = self.world.lease("news")
         self.assertEqual(dict(leased.content.headers), {"apns-topic": "com.example.news"})
 
@@ -455,6 +458,12 @@ class CredentialTests(AppleCase):
             fields = {"authorization": f"bearer {text}", "apns-topic": "com.example.news"}
             self.assertEqual(self.ask(fields, key=None).brief, (403, "InvalidProviderToken"))
 
+    def test_der(self) -> None:
+        """A token whose signature is in DER, as pushy's are, is as good as any other."""
+        now = int(self.reactor.seconds())
+        fields = {"authorization": f"bearer {der_signed(self.world.authority, now)}", "apns-topic": "com.example.news"}
+        self.assertEqual(self.ask(fields, key=None).status, 200)
+
     def test_key_replaced(self) -> None:
         """When the app has another key, a token of the old one is of no use from the next request on."""
         caller = self.caller()
@@ -476,21 +485,31 @@ class CredentialTests(AppleCase):
         self.assertTrue(caller.gone)
 
     def test_too_many(self) -> None:
-        """However many it asks at once, it is told so often only, and what others than strangers asked is stored."""
+        """However many it asks at once, each is told the reason before the GOAWAY; what a caller asked is stored."""
         caller = self.caller()
         with caller.together():
             known = caller.begin()
             streams = [caller.begin(key="nobody") for _ in range(500)]
         self.reactor.advance(0.02)
         self.assertEqual(caller.said(known).status, 200)
-        self.assertEqual(len([stream for stream in streams if stream in caller.answers]), 20)
+        self.assertEqual({caller.said(stream).brief for stream in streams}, {(403, "InvalidProviderToken")})
+        self.assertTrue(caller.goaway)
+        self.assertEqual(caller.whole_before_goaway, set(streams))
+
+    def test_too_many_other(self) -> None:
+        """Who has been refused too often is looked at no more: what shows something else may be sent elsewhere."""
+        caller = self.caller()
+        with caller.together():
+            streams = [caller.begin(key=f"nobody {number}") for number in range(25)]
+        self.assertEqual({caller.said(stream).brief for stream in streams[:20]}, {(403, "InvalidProviderToken")})
+        self.assertEqual({caller.closed[stream] for stream in streams[20:]}, {ngh2.ErrorCode.REFUSED_STREAM})
         self.assertTrue(caller.goaway)
 
     def test_topics(self) -> None:
         """The suffix of a push type does not matter; without a topic, the only app is meant."""
         self.assertEqual(self.ask({"apns-topic": f"{TOPIC}.voip"}).status, 200)
         self.assertEqual(self.ask({"apns-topic": f"{TOPIC}.push-type.liveactivity"}).status, 200)
-        self.assertEqual(self.ask({"apns-topic": f"{TOPIC}.beta"}).brief, (403, "TopicDisallowed"))
+        self.assertEqual(self.ask({"apns-topic": f"{TOPIC}.beta"}).brief, (400, "TopicDisallowed"))
         self.assertEqual(self.ask({"apns-topic": "-"}).status, 200)
         self.assertEqual(self.ask({"apns-topic": "-"}, key="all").brief, (400, "MissingTopic"))
 

@@ -12,13 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import attrs
-import jwt
 from cryptography.x509 import Certificate as X509Certificate
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txapns.bearer import BearerToken
 from txapns.clocks import wall_clock
 from txapns.credentials import inspect_certificate
 from txapns.errors import WireError
@@ -345,20 +345,11 @@ class RequestServer(Protocol, ABC):
 
     def _verify(self, bearer: str) -> float | None:
         """Find when a provider token was issued; ``None`` where it is not our team's, signed with our key."""
-        try:
-            token = jwt.decode_complete(
-                bearer,
-                self._authority.public_key,
-                algorithms=["ES256"],
-                # Only two of the claims count with Apple, and the time is our clock's.
-                options={"verify_iat": False, "verify_exp": False, "verify_nbf": False, "verify_aud": False},
-            )
-        except jwt.InvalidTokenError:
+        token = BearerToken.parse(bearer)
+        authority = self._authority
+        if token is None or (token.key_id, token.team_id) != (authority.key_id, authority.team_id):
             return None
-        issued = token["payload"].get("iat")
-        key_id, team_id = token["header"].get("kid"), token["payload"].get("iss")
-        ours = key_id == self._authority.key_id and team_id == self._authority.team_id
-        return issued if ours and isinstance(issued, int | float) else None
+        return token.issued_at if token.is_signed_by(authority.public_key) else None
 
     def _take_up(self, bearer: str, issued: float) -> Verdict | None:
         """The first good provider token opens the limit; another may take its place, but not again and again."""
