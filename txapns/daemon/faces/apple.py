@@ -54,7 +54,7 @@ from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
 from txapns.daemon.values import DeadToken, Draft, Outcome, State
 from txapns.errors import WireError
-from txapns.wire.requests import Request, RequestReceiver
+from txapns.wire.requests import REFUSED_STREAM, Request, RequestReceiver
 
 __all__ = ["CONCURRENCY", "MAX_BODY", "Apple"]
 
@@ -355,14 +355,16 @@ class _Connection(Peer):
 
     def _take(self, requests: Sequence[Request]) -> None:
         submissions: dict[str, list[_Submission]] = {}
-        for request in requests:
+        for position, request in enumerate(requests):
             apns_id = _id_of(request)
             try:
                 submission = self._judged(request, apns_id)
             except _Refused as refused:
                 self._answer(request, apns_id, refused.verdict)
                 self._give_back(request)
-                if isinstance(refused, _Stranger) and self._too_strange():
+                self._strangers += isinstance(refused, _Stranger)
+                if self._strangers >= _STRANGERS:
+                    self._dismiss(_shown_by(request), refused.verdict, requests[position + 1 :])
                     break
             else:
                 submissions.setdefault(submission.app, []).append(submission)
@@ -375,11 +377,19 @@ class _Connection(Peer):
             else:
                 self._store({}, group)
 
-    def _too_strange(self) -> bool:
-        self._strangers += 1
-        if self._strangers == _STRANGERS:
-            self.finish()
-        return self._strangers >= _STRANGERS
+    def _dismiss(self, shown: bytes, verdict: _Verdict, rest: Sequence[Request]) -> None:
+        """
+        Send a stranger away. What came with the last request and shows the same is told the same; what shows something
+        else is not looked at, and may be sent elsewhere.
+        """
+        for request in rest:
+            if _shown_by(request) == shown:
+                self._answer(request, _id_of(request), verdict)
+            else:
+                self.requests.reset(request.stream, REFUSED_STREAM)
+            self._give_back(request)
+        self._write()  # a client that has read the GOAWAY may not look for the reason any more
+        self.finish()
 
     def _store(self, dead: Mapping[bytes, DeadToken], group: Sequence[_Submission]) -> None:
         """Store what came together, together: one commit and one check for all of it."""
@@ -509,7 +519,7 @@ class _Connection(Peer):
         if topic is None and found:
             raise _Refused(400, "MissingTopic")
         # Of two apps with one topic neither can be meant; of none, it is the same answer whether or not it exists.
-        raise _Refused(400, "BadTopic") if found else _Refused(403, "TopicDisallowed")
+        raise _Refused(400, "BadTopic") if found else _Refused(400, "TopicDisallowed")
 
 
 def _form(request: Request) -> dict[str, str]:
@@ -533,6 +543,11 @@ def _id_of(request: Request) -> str | None:
     """Find the id that the caller chose for the notification, if it can be one."""
     given = next((value for name, value in request.headers if name == b"apns-id"), b"").decode("latin-1")
     return given.lower() if _UUID.fullmatch(given) else None
+
+
+def _shown_by(request: Request) -> bytes:
+    """Find what a request shows of whom it is from."""
+    return next((value for name, value in request.headers if name == b"authorization"), b"")
 
 
 def _fit(name: str, value: str) -> str:
@@ -571,7 +586,7 @@ def _refused(reason: Failure) -> _Verdict:
     if isinstance(refusal, TooLarge):
         return _Verdict(413, "PayloadTooLarge")
     if isinstance(refusal, UnknownApp):
-        return _Verdict(403, "TopicDisallowed")  # it was there a moment ago
+        return _Verdict(400, "TopicDisallowed")  # it was there a moment ago
     if isinstance(refusal, GatewayRefusal):
         return _Verdict(400, "PayloadEmpty")  # all else has been looked at: it is no JSON object
     _log.failure("A request could not be answered", reason)
