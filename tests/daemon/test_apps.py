@@ -461,7 +461,8 @@ class FileTests(SynchronousTestCase):
         app = self.start(
             "limits.queue = 9\n[apps.a]\nkey = 'a.p8'\nkey_id = 'K'\nteam_id = 'T'\ntopic = 't'\n"
             "trust_root = 'ca.pem'\n"
-            f"gateway = 'http2:host=localhost:port=1'\ncallers = '{'ab' * 32}'\nlimits.connections = 2"
+            f"gateway = 'http2:host=localhost:port=1'\ncallers = 'sha256 Fingerprint={'AB:' * 31}AB'\n"
+            "limits.connections = 2"
         ).get("a")
         self.assertEqual(str(app.gateway), "http2:host=localhost:port=1")
         self.assertEqual((app.gateway.trust_root, app.topic), (AUTHORITY.ca_pem.decode(), "t"))

@@ -101,7 +101,7 @@ class AppsTests(_CommandTests):
     def test_key(self) -> None:
         """A signing key is added, with all that can be said of an app."""
         root = self.world.write("ca.pem", AUTHORITY.ca_pem)
-        fingerprint = "AB:" * 31 + "AB"
+        fingerprint = f"sha256 Fingerprint={'AB:' * 31}AB"
         said = self.txapns(
             *("apps", "add", "a", "--key", self.p8, "--key-id", "KEY", "--team-id", "TEAM", "--topic", "t"),
             *("--gateway", "http2:host=localhost:port=1", "--trust-root", root, "--push-type", "alert"),

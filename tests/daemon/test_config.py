@@ -119,7 +119,7 @@ WRONG: dict[str, list[str]] = {
         f'apps.a.gateway: found "prod"; allowed is {GATEWAY}',
     ],
     "[apps.a]\ncertificate = 'a'\ncallers = ['AA']": [
-        'apps.a.callers[0]: found "AA"; allowed is a SHA-256 of 64 hexadecimal digits in lower case'
+        'apps.a.callers[0]: found "AA"; allowed is a SHA-256 of 64 hexadecimal digits, plain or as openssl prints it'
     ],
     "[apps.a]\ncertificate = 'a'\nlimits.queue = 0": [f"apps.a.limits.queue: found 0; allowed is {COUNT}"],
     # Webhooks.

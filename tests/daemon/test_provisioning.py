@@ -137,6 +137,8 @@ class ChangeTests(ProvisioningCase):
         self.assertEqual((first.status, first.json["fingerprint"]), (201, app.credential.fingerprint))
         self.assertEqual((app.topic, app.push_type, app.callers), ("com.example.chess", "alert", {fingerprint}))
         self.assertEqual((app.limits, self.stored()), (Limits(queue=5), ["chess"]))
+        self.put(callers=[f"SHA256 Fingerprint={'AB:' * 31}AB", f"{'Cd ' * 31}Cd"])
+        self.assertEqual(self.apps.get("chess").callers, {fingerprint, "cd" * 32})
         second = self.put(credential={"certificate": PEM})
         self.assertEqual((second.status, second.json["credential"]), (200, "certificate"))
         self.assertEqual((self.apps.get("chess").topic, self.stored()), (None, ["chess"]))
@@ -244,7 +246,8 @@ class FaultTests(ProvisioningCase):
             ({"topic": "a b"}, "topic"),
             ({"topic": "a\n"}, "topic"),
             ({"push_type": "x" * 1_025}, "push_type"),
-            ({"callers": ["AB" * 32]}, "callers[0]"),
+            ({"callers": ["AB" * 20]}, "callers[0]"),
+            ({"callers": [f"sha1 Fingerprint={'AB' * 32}"]}, "callers[0]"),
             ({"limits": {"queue": 0}}, "limits.queue"),
             ({"limits": {"queue": 1.5}}, "limits.queue"),
             ({"limits": {"queue": 10**30}}, "limits.queue"),

@@ -29,7 +29,7 @@ from zope.interface import implementer
 
 from txapns.clocks import wall_clock
 from txapns.credentials import Certificate
-from txapns.daemon.config import NAME, AppLimitsSection, AppSection, Configuration
+from txapns.daemon.config import NAME, AppLimitsSection, AppSection, Configuration, plain_fingerprint
 from txapns.daemon.database import Database, Part
 from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp
 from txapns.daemon.interfaces import IApps
@@ -291,7 +291,7 @@ def app_of(
         credential=material.credential(now),
         topic=settings.topic,
         push_type=settings.push_type,
-        callers=frozenset(settings.callers),
+        callers=frozenset(map(plain_fingerprint, settings.callers)),
         limits=configuration.limits_of(settings.limits),
         source=source,
     )

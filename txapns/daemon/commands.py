@@ -32,7 +32,7 @@ from txapns.daemon import keys as stored_keys
 from txapns.daemon.apps import AppSettings
 from txapns.daemon.check import check_files
 from txapns.daemon.collector import calm_collector
-from txapns.daemon.config import AppLimitsSection, Configuration
+from txapns.daemon.config import FINGERPRINT, AppLimitsSection, Configuration, plain_fingerprint
 from txapns.daemon.database import Database, visiting
 from txapns.daemon.demo import Demonstration
 from txapns.daemon.errors import AppExists, DatabaseError, DatabaseInUse, Malformed
@@ -353,12 +353,10 @@ def _check_source(place: _Place, name: str) -> None:
 
 
 def _fingerprints(callers: Sequence[str]) -> tuple[str, ...]:
-    """Take fingerprints as tools write them: with colons, in capitals."""
-    plain = tuple(caller.replace(":", "").lower() for caller in callers)
-    for caller in plain:
-        if len(caller) != 64 or not set(caller) <= set("0123456789abcdef"):
-            raise Malformed("--caller takes a SHA-256 of 64 hexadecimal digits")
-    return plain
+    for caller in callers:
+        if not FINGERPRINT.fullmatch(caller):
+            raise Malformed("--caller takes a SHA-256 of 64 hexadecimal digits, plain or as openssl prints it")
+    return tuple(map(plain_fingerprint, callers))
 
 
 def _material(

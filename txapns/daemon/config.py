@@ -44,6 +44,7 @@ from txapns.errors import InvalidGateway
 from txapns.gateway import Gateway
 
 __all__ = [
+    "FINGERPRINT",
     "NAME",
     "AdminSection",
     "AppLimitsSection",
@@ -61,14 +62,17 @@ __all__ = [
     "SecretsSection",
     "TLSSection",
     "WebhookSection",
+    "plain_fingerprint",
 ]
 
 #: What an app, a webhook or a key may be called: the name stands in URLs, metrics and logs.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+#: How the SHA-256 of a certificate may be written: in plain, or as openssl prints it. It stands in the description of
+#: the HTTP API as well, so it has nothing that only Python's expressions have.
+FINGERPRINT = re.compile("([sS][hH][aA]-?256 [fF]ingerprint=)?[0-9a-fA-F]{2}([: ]?[0-9a-fA-F]{2}){31}")
 
 _ENDPOINT = 'an endpoint such as "tcp:port=8080:interface=127.0.0.1"'
 _MASTER_KEY = re.compile(r"[A-Za-z0-9_-]{43}=")
-_FINGERPRINT = re.compile(r"[0-9a-f]{64}")
 
 _Count: TypeAlias = Annotated[int, Meta(ge=1, description="a whole number, at least 1")]
 _Seconds: TypeAlias = Annotated[float, Meta(ge=0, description="a number of seconds, 0 or more")]
@@ -76,8 +80,22 @@ _Duration: TypeAlias = Annotated[float, Meta(gt=0, description="a number of seco
 _Share: TypeAlias = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 _Endpoint: TypeAlias = Annotated[str, Meta(description=_ENDPOINT)]
 _Fingerprint: TypeAlias = Annotated[
-    str, Meta(pattern=f"^{_FINGERPRINT.pattern}$", description="a SHA-256 of 64 hexadecimal digits in lower case")
+    str,
+    Meta(
+        pattern=f"^{FINGERPRINT.pattern}$(?!\n)",
+        description="a SHA-256 of 64 hexadecimal digits, plain or as openssl prints it",
+    ),
 ]
+
+
+def plain_fingerprint(text: str) -> str:
+    """
+    Give a fingerprint as it is compared.
+
+    :param text: what :data:`FINGERPRINT` matches.
+    :returns: 64 hexadecimal digits in lower case.
+    """
+    return re.sub("[: ]", "", text.rpartition("=")[2]).lower()
 
 
 class _Section(Struct, frozen=True, kw_only=True):

@@ -28,7 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns.daemon.apps import Apps, AppSettings, expiry
-from txapns.daemon.config import AppLimitsSection
+from txapns.daemon.config import FINGERPRINT, AppLimitsSection
 from txapns.daemon.errors import ConfigurationError, GatewayRefusal, Malformed, NotAllowed, SecretError, Unavailable
 from txapns.daemon.faces.bodies import (
     decoded,
@@ -60,7 +60,7 @@ _AGAIN = 60.0  # seconds in which an operator may have mended something
 
 # In Python the end of a pattern may be before a last line feed.
 _Visible = Annotated[str, Meta(pattern="^[!-~]+$(?!\\n)", max_length=MAX_HEADER)]
-_Fingerprint = Annotated[str, Meta(pattern="^[0-9a-f]{64}$(?!\\n)")]
+_Fingerprint = Annotated[str, Meta(pattern=f"^{FINGERPRINT.pattern}$(?!\\n)")]
 # To JSON 10.0 is as whole a number as 10.
 _Count = Annotated[float, Meta(ge=1, le=10**9, multiple_of=1)]
 
