@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txapns import payload
 from txapns.errors import InvalidPayload
-from txapns.payload import aps, decode, encode
+from txapns.payload import aps, decode, encode, half_character, joined
 
 # Keyword, what is given, and the aps that Apple's table asks for, as JSON: 1 and true are not the same there.
 KEYS: list[tuple[str, object, str]] = [
@@ -72,6 +72,14 @@ ALERT: dict[str, object] = {
     "summary-arg": "chess",
     "summary-arg-count": 2,
 }
+
+# What begins with a byte order mark, and the words for it; and those for half of a surrogate pair.
+MARKED = "\ufeff{}", b"\xef\xbb\xbf{}"
+MARK = "; it begins with the byte order mark of UTF-8, and has to be UTF-8 without one"
+HALF = (
+    "the payload has half of a surrogate pair at {}, which UTF-8 cannot express: "
+    "a text was cut in the midst of a character"
+)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -190,6 +198,10 @@ class EncodeTests(SynchronousTestCase):
         inner: Mapping[str, object] = MappingProxyType({"b": (1, 2)})
         self.assertEqual(encode(MappingProxyType({"a": inner})), b'{"a":{"b":[1,2]}}')
 
+    def test_buffers(self) -> None:
+        """Octets in the forms in which databases give them are octets."""
+        self.assertEqual([encode(bytearray(b"{}")), encode(memoryview(b"{}"))], [b"{}"] * 2)
+
     def test_any_length(self) -> None:
         """Length is the gateway's to judge."""
         self.assertEqual(len(encode({"a": "x" * 100_000})), 100_008)
@@ -203,25 +215,19 @@ class RefusalTests(SynchronousTestCase):
         cases: list[tuple[object, str]] = [
             (None, "the payload must be a mapping, str or bytes, not NoneType"),
             (["secret"], "the payload must be a mapping, str or bytes, not list"),
-            (bytearray(b"{}"), "the payload must be a mapping, str or bytes, not bytearray"),
             ("", "the payload is not JSON: Expecting value: line 1 column 1 (char 0)"),
             (b'{"a":"secret"', "the payload is not JSON: Expecting ',' delimiter: line 1 column 14 (char 13)"),
             ('{"a":1} secret', "the payload is not JSON: Extra data: line 1 column 9 (char 8)"),
-            ("\ufeff{}", "the payload is not JSON: Expecting value: line 1 column 1 (char 0)"),
+            *((form, f"the payload is not JSON: Expecting value: line 1 column 1 (char 0){MARK}") for form in MARKED),
             ('["secret"]', "the payload is JSON, but not an object: it does not begin with a brace"),
             (b'"secret"', "the payload is JSON, but not an object: it does not begin with a brace"),
             ("null", "the payload is JSON, but not an object: it does not begin with a brace"),
             ('{"secret":NaN}', "the payload is not JSON: NaN is not a number in JSON"),
             ('{"secret":-Infinity}', "the payload is not JSON: -Infinity is not a number in JSON"),
             (b'{"a":"secret\xff"}', "the payload is not UTF-8: invalid start byte at byte 12"),
-            ("{}".encode("utf-16"), "the payload is not UTF-8: invalid start byte at byte 0"),
             (
-                '{"a":"secret\ud83c"}',
-                "the payload has half of a surrogate pair at character 12, which UTF-8 cannot express",
-            ),
-            (
-                {"a": "secret\ud83c"},
-                "the payload has half of a surrogate pair at character 12, which UTF-8 cannot express",
+                "{}".encode("utf-16"),
+                f"the payload is not UTF-8: invalid start byte at byte 0{MARK.replace('of UTF-8', 'of UTF-16')}",
             ),
             (
                 {"a": datetime.now(timezone.utc)},
@@ -266,9 +272,76 @@ class RefusalTests(SynchronousTestCase):
     def test_any_text(self, raw: bytes | str) -> None:
         """Any bytes and any text either travel unchanged or are refused as a payload."""
         try:
-            self.assertEqual(encode(raw), raw if isinstance(raw, bytes) else raw.encode())
+            self.assertEqual(encode(raw), raw if isinstance(raw, bytes) else joined(raw).encode())
         except InvalidPayload as error:
             self.assertTrue(str(error).startswith("the payload "))
+
+
+class SurrogateTests(SynchronousTestCase):
+    """Characters that come as two, and halves of such."""
+
+    def test_pair(self) -> None:
+        """A pair of surrogates is the character, in a mapping, in text and as escapes, in a value and in a key."""
+        pair, whole = "\ud83c\udf55", {"aps": {"alert": "\U0001f355"}, "\U0001f355": 1}
+        split = {"aps": {"alert": pair}, pair: 1}
+        forms = split, json.dumps(split, ensure_ascii=False), json.dumps(split), json.dumps(split).encode()
+        self.assertEqual([json.loads(encode(form)) for form in forms], [whole] * 4)
+        self.assertEqual(encode(split), encode(whole))
+
+    def test_half(self) -> None:
+        """Half of a pair is refused alike in every form, by the path to its text and never by the text."""
+        documents: list[tuple[dict[str, object], str]] = [
+            ({"aps": {"alert": "Secret \ud83c"}}, "aps.alert"),
+            ({"aps": {"alert": {"title": "Hi", "body": "\udf55 secret"}}}, "aps.alert.body"),
+            ({"aps": {"alert": {"loc-args": ["a", "b\udf55\ud83c"]}}}, "aps.alert.loc-args[1]"),
+            ({"aps": {"alert": "\ud83c\ud83c\udf55"}}, "aps.alert"),
+            ({"aps": {"alert": "\ud83c\udf55\udf55"}}, "aps.alert"),
+            ({"aps": {"alert": "\\ud83c\udf55"}}, "aps.alert"),
+            ({"aps": {"alert": "\ud83c\\udf55"}}, "aps.alert"),
+            ({"a\nb": ["\ud83c"]}, "'a\\nb'[0]"),
+            ({"a": {"\ud83c": 1}}, "a"),
+            ({"\ud83c": 1}, "its top"),
+        ]
+        for document, path in documents:
+            forms = document, json.dumps(document, ensure_ascii=False), json.dumps(document)
+            self.assertEqual(
+                {refusal(encode, form) for form in (*forms, json.dumps(document).encode())},
+                {HALF.format(path)},
+            )
+
+    def test_half_in_a_key_twice(self) -> None:
+        """What is sent is the whole text, so half of a pair is found although the key comes again."""
+        self.assertIn(" at a,", refusal(encode, b'{"a":"\\ud83c","a":"b"}'))
+
+    def test_escaped_backslash(self) -> None:
+        """What only looks like an escape is text."""
+        for body in (b'{"a":"\\\\ud83c"}', b'{"a":"\\\\\\\\ud83c"}'):
+            self.assertEqual(encode(body), body)
+
+    def test_half_escaped_half_not(self) -> None:
+        """A pair of which only one half is an escape is no text that anything writes, and refused."""
+        self.assertIn("at character 6", refusal(encode, '{"a":"\ud83c\\udf55"}'))
+
+    def test_any_document(self) -> None:
+        """Half of a pair is found in any JSON, and where there is none, or no JSON, nothing is."""
+        whole = json.dumps({"notifications": [{}, {"payload": {"aps": {"alert": "\ud83c"}}}]}).encode()
+        self.assertEqual(half_character(whole), "notifications[1].payload.aps.alert")
+        for other in (b"{}", b"", b"\xff", "[" * 100_000, json.dumps("\U0001f355")):
+            self.assertEqual(half_character(other), None)
+
+    @given(st.text(st.sampled_from('a\\"\ud83c\udf55\U0001f355u')))
+    def test_every_way_agrees(self, text: str) -> None:
+        """Text with halves in any order is taken or refused alike as a mapping, as JSON text and as escapes."""
+        document = {"aps": {"alert": text}}
+        forms = document, json.dumps(document, ensure_ascii=False), json.dumps(document), json.dumps(document).encode()
+        results = set()
+        for form in forms:
+            try:
+                results.add(str(decode(encode(form))))
+            except InvalidPayload as error:
+                results.add(str(error))
+        self.assertEqual(len(results), 1)
+        self.assertEqual(joined(joined(text)), joined(text))
 
 
 class NamesTests(SynchronousTestCase):

@@ -27,7 +27,7 @@ from txapns.interfaces import IWork
 from txapns.notification import Notification
 from txapns.pool import Pool
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
-from txapns.tokens import Pending, ReadAhead, Token, Triple, device_of
+from txapns.tokens import Pending, ReadAhead, Token, Triple, device_of, settled
 
 __all__ = ["MeasuredSending", "MeasuredSingleSending", "Sending", "Single", "SingleSending"]
 
@@ -141,6 +141,8 @@ class Sending:
                 if self._done:
                     break  # the iterable itself cancelled the batch
                 hash(identifier)  # no outcome could be reported under one that has none
+                if not isinstance(token, str):
+                    token = settled(token)
                 try:
                     device = device_of(token)
                 except InvalidToken as error:
@@ -372,7 +374,7 @@ class SingleSending(Single["Accepted | Rejection"]):
         :raises InvalidToken: the token cannot stand in a request.
         :raises QueueFull: as many wait as may.
         """
-        return self.submit(Delivery(self, 0, token, device_of(token), notification))
+        return self.submit(Delivery(self, 0, settled(token), device_of(token), notification))
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs took it."""

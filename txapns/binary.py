@@ -54,7 +54,7 @@ from txapns.notification import Notification
 from txapns.protocol import GatewayProtocol
 from txapns.retained import Retained
 from txapns.tcp import read_last, unacknowledged
-from txapns.tokens import Tokens, device_of, triples_of
+from txapns.tokens import Tokens, device_of, settled, triples_of
 from txapns.wire import frames
 from txapns.wire.frames import ErrorPacket, ErrorParser
 from txapns.wire.unconfirmed import Verdict
@@ -197,7 +197,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if isinstance(triples, AsyncIterable):
             raise TypeError("send() writes at once, so it takes no async iterable; APNSClient does")
         deliveries = [
-            Delivery(outcomes, identifier, token, device_of(token), notification)
+            Delivery(outcomes, identifier, settled(token), device_of(token), notification)
             for identifier, notification, token in triples
         ]
         if self._draining or not self._ready or self._awaits_answer:

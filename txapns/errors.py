@@ -76,14 +76,14 @@ __all__ = [
 ]
 
 
-def redact(token: str | bytes) -> str:
+def redact(token: str | bytes | bytearray | memoryview) -> str:
     """
     Shorten a device token to what may stand in a log line: its first and last four hexadecimal digits.
 
     :param token: a device token, hexadecimal text or raw bytes.
     :returns: for example ``"0011…eeff"``; a short token is hidden whole.
     """
-    text = token.hex() if isinstance(token, bytes) else str(token)
+    text = token.hex() if isinstance(token, (bytes, bytearray, memoryview)) else str(token)
     return f"{text[:4]}…{text[-4:]}" if len(text) > 16 else "…"
 
 

@@ -52,7 +52,7 @@ __all__ = ["Notification", "Priority", "PushType"]
 # The clock that resolves a time "from now"; a name of its own for tests to patch.
 _now = time.time
 
-_Payload: TypeAlias = "Mapping[str, object] | str | bytes"
+_Payload: TypeAlias = "Mapping[str, object] | str | bytes | bytearray | memoryview"
 
 # RFC 9113, section 8.2.1: a value with one of these makes the request malformed, and many a peer then closes the
 # connection, with everyone's notifications on it. Surrogates have no encoding in UTF-8.
@@ -204,7 +204,7 @@ class Notification:
     def __init__(
         self,
         *,
-        payload: Mapping[str, object] | str | bytes | None = None,
+        payload: _Payload | None = None,
         topic: str | None = None,
         push_type: str | None = None,
         priority: int | None = None,
@@ -579,6 +579,8 @@ def _text(field: str, value: object) -> str | None:
     if not isinstance(value, str):
         raise InvalidNotification(f"{field} must be text, not {type(value).__name__}")
     # The expression is slow, and each notification of the gateway has an id: what is printable is fit but for its ends.
+    if not value.isprintable() or value.strip(" ") != value:
+        value = payloads.joined(value)
     if (not value.isprintable() or value.strip(" ") != value) and _UNFIT.search(value):
         raise InvalidNotification(
             f"{field} has a control character, a space at an end or half of a surrogate pair; no header field can"

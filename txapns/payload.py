@@ -10,6 +10,10 @@ keys beside it are the app's own::
 ``_``. :func:`encode` makes the bytes: compact, and in UTF-8 rather than in ``\\u`` escapes, because the gateways count
 bytes. Lengths and values are not checked: whether a payload is too long, or a key unknown, is the gateway's to say.
 
+A character beyond U+FFFF may come as two, the halves of a surrogate pair of UTF-16; it is sent as the one that it is. A
+half alone is no character: some program cut a text in the midst of one. JSON's grammar lets it stand as an escape, but
+UTF-8 has no bytes for it, and what a device makes of it is anybody's guess; so it is refused, by the path to it.
+
 Sources: Apple, "Generating a remote notification" (the table of keys), "Starting and updating Live Activities with
 ActivityKit push notifications", "Updating widgets with WidgetKit push notifications", and for ``ptt-push-type`` its
 developer forums.
@@ -18,7 +22,9 @@ developer forums.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 from txapns.errors import InvalidPayload
@@ -26,7 +32,7 @@ from txapns.errors import InvalidPayload
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Keywords", "aps", "decode", "encode"]
+__all__ = ["Keywords", "aps", "decode", "encode", "half_character", "joined"]
 
 
 class Keywords(TypedDict, total=False):
@@ -94,6 +100,17 @@ _KEYS = {name: name.replace("_", "-") for name in Keywords.__annotations__ if na
 # What is sent for a keyword that is true: Apple wants a number for some and a boolean for others.
 _FLAGS = {"content_available": 1, "mutable_content": 1, "input_push_token": 1, "content_changed": True}
 
+# A half without the other: in a text, and as an escape in JSON, where no backslash is escaped itself.
+_HALF = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
+_ESCAPED_HALF = re.compile(
+    rb"\\u[Dd][89ABab][0-9A-Fa-f]{2}(?!\\u[Dd][C-Fc-f])|(?<!\\u[Dd][89ABab][0-9A-Fa-f]{2})\\u[Dd][C-Fc-f]"
+)
+#: How much of a key is shown in a path, in characters.
+_LONGEST_KEY = 40
+
+# What Windows writes at the beginning of a file, which is no part of its text.
+_MARKS = ((BOM_UTF8, "UTF-8"), (BOM_UTF16_LE, "UTF-16"), (BOM_UTF16_BE, "UTF-16"))
+
 
 def aps(**keywords: Unpack[Keywords]) -> dict[str, object]:
     """
@@ -123,7 +140,7 @@ def aps(**keywords: Unpack[Keywords]) -> dict[str, object]:
     return {"aps": {**known, **added}, **own}
 
 
-def encode(payload: Mapping[str, object] | str | bytes) -> bytes:
+def encode(payload: Mapping[str, object] | str | bytes | bytearray | memoryview) -> bytes:
     """
     Make the bytes that travel.
 
@@ -134,8 +151,11 @@ def encode(payload: Mapping[str, object] | str | bytes) -> bytes:
     """
     if isinstance(payload, Mapping):
         return _utf8(_json(payload))
-    body = _utf8(payload) if isinstance(payload, str) else payload
-    if not isinstance(body, bytes):
+    if isinstance(payload, str):
+        body = _utf8(payload)
+    elif isinstance(payload, (bytes, bytearray, memoryview)):
+        body = bytes(payload)
+    else:
         raise InvalidPayload(f"the payload must be a mapping, str or bytes, not {type(payload).__name__}")
     decode(body)
     return body
@@ -152,14 +172,40 @@ def decode(body: bytes) -> dict[str, object]:
     try:
         document = _decoder.decode(body.decode())
     except UnicodeDecodeError as error:
-        raise InvalidPayload(f"the payload is not UTF-8: {error.reason} at byte {error.start}") from None
+        raise InvalidPayload(f"the payload is not UTF-8: {error.reason} at byte {error.start}{_mark(body)}") from None
     except RecursionError:
         raise InvalidPayload("the payload is nested too deeply") from None
     except ValueError as error:
-        raise InvalidPayload(f"the payload is not JSON: {error}") from None
+        raise InvalidPayload(f"the payload is not JSON: {error}{_mark(body)}") from None
     if not isinstance(document, dict):
         raise InvalidPayload("the payload is JSON, but not an object: it does not begin with a brace")
+    if b"\\u" in body and _ESCAPED_HALF.search(body.replace(b"\\\\", b"__")) is not None:
+        raise _half_refused(half_character(body) or "an escape")
     return document
+
+
+def joined(text: str) -> str:
+    """
+    Make the characters of a text whole that stand in it as two, the halves of surrogate pairs.
+
+    :param text: the text.
+    :returns: the text with those characters; a half alone stays as it is.
+    """
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
+
+
+def half_character(document: str | bytes) -> str | None:
+    """
+    Find the first half of a surrogate pair in JSON that has no other.
+
+    :param document: JSON of any kind, as a payload or a request that has some in it.
+    :returns: the path to the text that it is in, such as ``"aps.alert.title"``, or to the object with the key that it
+        is in; ``None`` where there is none, or no JSON.
+    """
+    try:
+        return next(_halves(_reader.decode(document if isinstance(document, str) else document.decode()), ""), None)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _json(payload: Mapping[str, object]) -> str:
@@ -176,9 +222,45 @@ def _utf8(text: str) -> bytes:
     """Encode JSON text, without showing it if it cannot be encoded, as the exception of :meth:`str.encode` does."""
     try:
         return text.encode()
+    except UnicodeEncodeError:
+        text = joined(text)
+    try:
+        return text.encode()
     except UnicodeEncodeError as error:
-        message = f"the payload has half of a surrogate pair at character {error.start}, which UTF-8 cannot express"
-        raise InvalidPayload(message) from None
+        raise _half_refused(half_character(text) or f"character {error.start}") from None
+
+
+def _half_refused(where: str) -> InvalidPayload:
+    return InvalidPayload(
+        f"the payload has half of a surrogate pair at {where}, which UTF-8 cannot express: "
+        "a text was cut in the midst of a character"
+    )
+
+
+class _Object(list[tuple[str, object]]):
+    """A JSON object as it is read to be searched, with all that a key which is there twice has."""
+
+
+def _halves(value: object, path: str) -> Iterator[str]:
+    """Give the path of each text that has half of a surrogate pair."""
+    if isinstance(value, str):
+        if _HALF.search(value) is not None:
+            yield path
+    elif isinstance(value, _Object):
+        for key, inner in value:
+            if _HALF.search(key) is not None:
+                yield path or "its top"
+            name = key[:_LONGEST_KEY] if key.isprintable() else ascii(key[:_LONGEST_KEY])
+            yield from _halves(inner, f"{path}.{name}" if path else name)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from _halves(inner, f"{path}[{position}]")
+
+
+def _mark(body: bytes) -> str:
+    """Name the byte order mark at the beginning of what could not be read."""
+    name = next((name for mark, name in _MARKS if body.startswith(mark)), None)
+    return "" if name is None else f"; it begins with the byte order mark of {name}, and has to be UTF-8 without one"
 
 
 def _plain(value: object) -> object:
@@ -195,3 +277,4 @@ def _refuse_constant(name: str) -> NoReturn:
 
 _encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain)
 _decoder = json.JSONDecoder(parse_constant=_refuse_constant)
+_reader = json.JSONDecoder(object_pairs_hook=_Object)

@@ -16,7 +16,7 @@ from collections.abc import Hashable, Iterable
 import attrs
 
 from txapns.delivery import Delivery, IOutcomes, Message
-from txapns.tokens import Token, device_of
+from txapns.tokens import device_of
 from txapns.wire.unconfirmed import Verdict, Window
 
 __all__ = ["Retained"]
@@ -43,7 +43,7 @@ class Retained:
 
     def __init__(self) -> None:
         # The tokens; None stands for the barrier.
-        self._window: Window[Token | None] = Window()
+        self._window: Window[str | bytes | None] = Window()
         self._runs: deque[_Run] = deque()
 
     def __len__(self) -> int:
@@ -123,7 +123,7 @@ class Retained:
         """
         return self._restore(self._window.abandon())
 
-    def _restore(self, tokens: Iterable[Token | None]) -> list[Delivery]:
+    def _restore(self, tokens: Iterable[str | bytes | None]) -> list[Delivery]:
         """Make deliveries again of the oldest that are retained."""
         restored = []
         for token in tokens:

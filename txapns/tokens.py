@@ -7,6 +7,7 @@ entry at a time; an async iterable is read ahead by at most :data:`READ_AHEAD` e
 
 from __future__ import annotations
 
+import re
 from binascii import unhexlify
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -19,12 +20,12 @@ from twisted.python.failure import Failure
 from txapns.errors import InvalidToken
 from txapns.notification import Notification
 
-__all__ = ["Pending", "ReadAhead", "Token", "Tokens", "Triple", "changed", "device_of", "triples_of"]
+__all__ = ["Pending", "ReadAhead", "Token", "Tokens", "Triple", "changed", "device_of", "settled", "triples_of"]
 
 T = TypeVar("T")
 
 #: A device token: hexadecimal text, or raw octets.
-Token = str | bytes
+Token = str | bytes | bytearray | memoryview
 #: One token, or a pair of the caller's identifier and a token.
 Entry = Token | tuple[Hashable, Token]
 #: What ``APNSClient.send`` takes.
@@ -34,6 +35,14 @@ Triple = tuple[Hashable, Notification, Token]
 
 #: How many tokens of an async iterable are kept ready.
 READ_AHEAD = 1_000
+
+# What databases and caches give for raw octets.
+_OCTETS = (bytes, bytearray, memoryview)
+
+# Octets that are the hexadecimal text of a token, as a cache gives it, or a file opened as binary. Sent raw they would
+# be another token of twice the length. Shorter ones may be raw tokens that somebody made up.
+_SHORTEST_TEXT = 64
+_TEXT = re.compile(rb"(?:\xef\xbb\xbf)?[0-9A-Fa-f\s<>:-]+")
 
 
 class Pending(Exception):
@@ -46,7 +55,7 @@ def device_of(token: object) -> bytes:
 
     :param token: hexadecimal text or raw octets.
     :returns: the octets.
-    :raises InvalidToken: it is neither.
+    :raises InvalidToken: it is neither, or octets that are themselves hexadecimal text.
     """
     if isinstance(token, str):
         try:
@@ -55,8 +64,13 @@ def device_of(token: object) -> bytes:
             odd = token.isascii() and token.isalnum() and len(token) % 2
             fault = "an odd number of digits" if odd else "something other than hexadecimal digits"
             raise InvalidToken(f"a device token of {len(token)} characters has {fault}") from None
-    elif isinstance(token, bytes):
-        device = token
+    elif isinstance(token, _OCTETS):
+        device = bytes(token)  # of bytes, the same
+        if len(device) >= _SHORTEST_TEXT and _TEXT.fullmatch(device):
+            raise InvalidToken(
+                f"a device token of {len(device)} octets that are hexadecimal digits: bytes are the raw token, so give "
+                "text, token.decode(); if they are the raw token, token.hex()"
+            )
     else:
         raise InvalidToken(f"a device token is hexadecimal text or raw bytes, not {type(token).__name__}")
     if not device:
@@ -64,9 +78,19 @@ def device_of(token: object) -> bytes:
     return device
 
 
+def settled(token: Token) -> str | bytes:
+    """
+    Make of a token what nobody can change afterwards, for the outcomes to show.
+
+    :param token: the token as it was given.
+    :returns: the same; a copy of octets that are kept in a buffer.
+    """
+    return bytes(token) if isinstance(token, (bytearray, memoryview)) else token
+
+
 def _pair(entry: object, position: int) -> tuple[Hashable, Token]:
     """Take a sequence of two (a tuple, a database row) for identifier and token, anything else for a token."""
-    if isinstance(entry, Sequence) and not isinstance(entry, (str, bytes)) and len(entry) == 2:
+    if isinstance(entry, Sequence) and not isinstance(entry, (str, *_OCTETS)) and len(entry) == 2:
         return entry[0], entry[1]
     return position, entry  # type: ignore[return-value]  # if it is no token, device_of() says so
 
@@ -93,7 +117,7 @@ def triples_of(notification: Notification, tokens: Tokens) -> Iterable[Triple] |
     :returns: triples; asynchronous if the tokens are.
     :raises TypeError: a single token was given.
     """
-    if isinstance(tokens, (str, bytes)):
+    if isinstance(tokens, (str, *_OCTETS)):
         raise TypeError("send() takes an iterable of tokens; send_one() takes a single one")
     if isinstance(tokens, AsyncIterable):
         return _triples_of_async(notification, tokens)
