@@ -33,10 +33,10 @@ sys.path.insert(0, str(PROJECT))
 
 from tests.daemon.fakes import Apps, Keys, Waiting, key_of  # noqa: E402
 from txapns.clocks import SystemWallClock  # noqa: E402
-from txapns.daemon.faces.http import Answer, HTTPServer  # noqa: E402
 from txapns.daemon.faces.native import Native  # noqa: E402
 from txapns.daemon.identifiers import Identifiers  # noqa: E402
 from txapns.daemon.intake import Intake  # noqa: E402
+from txapns.daemon.serving.http import Answer, HTTPServer  # noqa: E402
 from txapns.daemon.values import Caller, Limits, Message  # noqa: E402
 
 ROUNDS = 3_000

@@ -12,12 +12,12 @@ from twisted.web.http_headers import Headers
 from tests.daemon.dispatch_world import DispatchWorld
 from tests.daemon.fakes import Connection
 from txapns.daemon.admin import BOUNDS, Admin
-from txapns.daemon.faces.http import HTTPServer
 from txapns.daemon.history import History
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.metrics import GatewayMetrics
 from txapns.daemon.overview import Survey
+from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.status import StatusPage
 from txapns.daemon.values import Draft, Leased, Settlement
 from txapns.daemon.webhook import Hook, Webhook

@@ -16,12 +16,12 @@ from txapns.clocks import wall_clock
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.database import Database, InlineWorker
 from txapns.daemon.errors import UnknownApp
-from txapns.daemon.faces.http import Bounds
 from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.outcomes import Outcomes
+from txapns.daemon.serving.http import Bounds
 from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.values import App, Caller, Draft, Leased, Limits, Settlement, State
 from txapns.gateway import Gateway

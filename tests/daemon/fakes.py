@@ -15,8 +15,8 @@ from zope.interface import implementer
 from txapns.clocks import IWallClock
 from txapns.credentials import Certificate
 from txapns.daemon.errors import NotAuthenticated, UnknownApp
-from txapns.daemon.faces.http import HTTPServer
 from txapns.daemon.interfaces import IApps, IKeys
+from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.values import App, Caller, Limits, Outcome
 from txapns.gateway import Gateway
 from txapns.simulator import Authority

@@ -21,13 +21,13 @@ from txapns.clocks import wall_clock
 from txapns.daemon.apps import Apps, AppSettings
 from txapns.daemon.config import AppLimitsSection, Configuration
 from txapns.daemon.database import Database
-from txapns.daemon.faces.http import HTTPServer
 from txapns.daemon.faces.native import Native
 from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.material import Material
 from txapns.daemon.secrets import Secrets
+from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.values import Caller, Settlement, State
 from txapns.simulator import Authority

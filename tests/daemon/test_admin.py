@@ -9,7 +9,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.admin_world import AdminWorld
 from tests.daemon.fakes import Keys, Response, key_of
-from txapns.daemon.faces.http import IApplication
+from txapns.daemon.serving.http import IApplication
 from txapns.daemon.values import Caller
 
 __all__ = ["AdminTests", "KeysTests"]

@@ -17,10 +17,10 @@ from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import DEAD, token
 from tests.daemon.fakes import Connection, Keys
 from txapns.daemon.errors import QueueFull, UnknownApp
-from txapns.daemon.faces.http import HTTPServer, IApplication
 from txapns.daemon.faces.native import Native
 from txapns.daemon.interfaces import IIntake
 from txapns.daemon.metrics import GatewayMetrics
+from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.values import Caller, Content, Leased, Limits, Settlement, State
 from txapns.simulator import Verdict
 

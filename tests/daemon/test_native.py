@@ -19,11 +19,11 @@ from tests.daemon.spool_contract import result
 from tests.daemon.test_spool import SQLiteWorld
 from txapns.clocks import wall_clock
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.faces.http import Bounds, HTTPServer, IApplication
 from txapns.daemon.faces.native import Native, openapi
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IKeys
+from txapns.daemon.serving.http import Bounds, HTTPServer, IApplication
 from txapns.daemon.values import Caller, Leased, Limits, Settlement, State
 
 __all__ = ["AcceptTests", "DescriptionTests", "FeedbackTests", "OutcomeTests", "PermissionTests", "SubmissionTests"]

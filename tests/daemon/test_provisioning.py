@@ -15,12 +15,12 @@ from tests.daemon.fakes import Connection, Keys, Response, Waiting
 from tests.daemon.world import World
 from txapns.clocks import wall_clock
 from txapns.daemon.apps import Apps, AppSettings, add_app, expiry, list_apps
-from txapns.daemon.faces.http import HTTPServer
 from txapns.daemon.faces.native import Native
 from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.material import Material
+from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.values import Caller, Limits
 from txapns.simulator import Authority

@@ -24,12 +24,12 @@ from txapns.credentials import Certificate
 from txapns.daemon.apps import Apps, AppSettings, add_app
 from txapns.daemon.config import PyapnsSection
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.faces.http import Bounds, HTTPServer, IApplication
 from txapns.daemon.faces.pyapns import READER, Pyapns
 from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.material import Material
+from txapns.daemon.serving.http import Bounds, HTTPServer, IApplication
 from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.values import Caller, Draft, Leased, Settlement, State
 from txapns.simulator import Authority

@@ -24,12 +24,12 @@ from txapns.clocks import wall_clock
 from txapns.daemon.config import NativeSection, TLSSection
 from txapns.daemon.database import Database
 from txapns.daemon.errors import ConfigurationError, NotAnswered
-from txapns.daemon.faces.http import HTTPServer
 from txapns.daemon.faces.native import Native
 from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.queue import IQueue, RemoteQueue, StoredQueue, address, agent
+from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.values import Caller, Limits, Settlement, State
 

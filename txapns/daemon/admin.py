@@ -27,10 +27,10 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from txapns.daemon.errors import GatewayRefusal, NotAllowed, NotAuthenticated
-from txapns.daemon.faces.http import Answer, Bounds, IApplication, Request
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.metrics import CONTENT_TYPE, GatewayMetrics
 from txapns.daemon.overview import Readiness, Survey
+from txapns.daemon.serving.http import Answer, Bounds, IApplication, Request
 from txapns.daemon.status import StatusPage
 
 __all__ = ["BOUNDS", "Admin"]

@@ -27,13 +27,13 @@ from txapns.daemon.config import (
 )
 from txapns.daemon.faces.apple import Apple
 from txapns.daemon.faces.binary import Binary
-from txapns.daemon.faces.http import Bounds, HTTPServer, IApplication
 from txapns.daemon.faces.native import Native
 from txapns.daemon.faces.pyapns import Pyapns
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, ISpool
 from txapns.daemon.listening import Listener, tls_options
 from txapns.daemon.material import server_certificate
 from txapns.daemon.metrics import GatewayMetrics
+from txapns.daemon.serving.http import Bounds, HTTPServer, IApplication
 
 __all__ = ["Collaborators", "Front"]
 

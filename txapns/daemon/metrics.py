@@ -25,9 +25,9 @@ from zope.interface import implementer
 
 import txapns
 from txapns.daemon.errors import GatewayRefusal
-from txapns.daemon.faces.http import Answer, IApplication, Request
 from txapns.daemon.interfaces import IIntake
 from txapns.daemon.overview import Overview
+from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import Draft, Idempotency, Leased, Outcome, Settlement, State
 from txapns.errors import APNSError
 from txapns.interfaces import IMetrics

@@ -32,9 +32,9 @@ from zope.interface import implementer
 
 import txapns
 from txapns.daemon.apps import WARNINGS
-from txapns.daemon.faces.http import Request
 from txapns.daemon.history import SPAN, STEP, Counts, History
 from txapns.daemon.overview import AppOverview, Overview, Survey, WebhookOverview
+from txapns.daemon.serving.http import Request
 
 __all__ = ["Cell", "Figure", "Headline", "Listeners", "Rate", "StatusPage", "View", "view_of"]
 

@@ -48,10 +48,10 @@ from txapns.credentials import Certificate
 from txapns.daemon.config import AppleSection
 from txapns.daemon.errors import GatewayRefusal, NotAuthenticated, QueueFull, TooLarge, Unavailable, UnknownApp
 from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
-from txapns.daemon.faces.http import LINGER, Bounds
-from txapns.daemon.faces.peers import Peer, Peers, ServerTLS
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
+from txapns.daemon.serving.guard import Peer, Peers, ServerTLS
+from txapns.daemon.serving.http import LINGER, Bounds
 from txapns.daemon.values import DeadToken, Draft, Outcome, State
 from txapns.errors import WireError
 from txapns.wire.requests import REFUSED_STREAM, Request, RequestReceiver

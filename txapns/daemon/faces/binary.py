@@ -38,10 +38,10 @@ from txapns.credentials import Certificate
 from txapns.daemon.config import BinarySection
 from txapns.daemon.errors import GatewayRefusal
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
-from txapns.daemon.faces.http import LINGER, Bounds
-from txapns.daemon.faces.peers import Peer, Peers, ServerTLS
 from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake
+from txapns.daemon.serving.guard import Peer, Peers, ServerTLS
+from txapns.daemon.serving.http import LINGER, Bounds
 from txapns.daemon.values import App, DeadToken, Draft
 from txapns.errors import InvalidPayload
 from txapns.reasons import Status

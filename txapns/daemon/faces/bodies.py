@@ -28,7 +28,7 @@ from txapns.daemon.errors import (
     Unavailable,
     UnknownApp,
 )
-from txapns.daemon.faces.http import Answer, Request
+from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, State
 
 __all__ = [

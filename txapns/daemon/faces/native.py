@@ -53,9 +53,9 @@ from txapns.daemon.faces.bodies import (
     refused_later,
     response,
 )
-from txapns.daemon.faces.http import Answer, IApplication, Request
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, ISpool
+from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import Caller, DeadToken, Draft, Idempotency, Outcome
 
 __all__ = ["ANYBODY", "Native", "openapi"]

@@ -42,9 +42,9 @@ from txapns.daemon.faces.bodies import (
     refused,
     refused_later,
 )
-from txapns.daemon.faces.http import Answer, Request
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.material import Material
+from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller
 from txapns.errors import CredentialError, InvalidGateway, WrongPassphrase
 from txapns.gateway import Gateway

@@ -55,11 +55,11 @@ from txapns.daemon.errors import (
     UnknownApp,
 )
 from txapns.daemon.faces.callers import default_headers
-from txapns.daemon.faces.http import Answer, IApplication, Request
 from txapns.daemon.faces.native import ANYBODY
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
 from txapns.daemon.material import Material
 from txapns.daemon.secrets import read_private
+from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import App, DeadToken, Draft
 from txapns.errors import APNSError, CredentialError, InvalidPayload
 

@@ -38,8 +38,8 @@ from txapns.daemon.faces.bodies import (
     parameters,
     refused_later,
 )
-from txapns.daemon.faces.http import Answer, Request
 from txapns.daemon.interfaces import IApps, ISpool
+from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, Depth, Entry, State
 from txapns.errors import redact
 

@@ -35,7 +35,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns.credentials import Certificate
-from txapns.daemon.faces.http import LINGER, Bounds
+from txapns.daemon.serving.http import LINGER, Bounds
 
 __all__ = ["Peer", "Peers", "ServerTLS"]
 

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.faces.http`: what callers cannot do to us."""
+"""Tests for :mod:`txapns.daemon.serving.http`: what callers cannot do to us."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.daemon.fakes import Connection, DatedClock, Response
-from txapns.daemon.faces.http import LINGER, Answer, Bounds, HTTPServer, IApplication, Request
+from txapns.daemon.serving.http import LINGER, Answer, Bounds, HTTPServer, IApplication, Request
 from txapns.simulator import Authority
 
 __all__ = ["BodyTests", "ClosingTests", "ConnectionsTests", "LoopbackTests", "ParserTests", "TimeTests"]

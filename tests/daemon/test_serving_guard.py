@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.faces.peers`, beside those of the faces that use it."""
+"""Tests for :mod:`txapns.daemon.serving.guard`, beside those of the faces that use it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from txapns.credentials import Certificate
-from txapns.daemon.faces.http import Bounds
-from txapns.daemon.faces.peers import Peer, Peers, ServerTLS
+from txapns.daemon.serving.guard import Peer, Peers, ServerTLS
+from txapns.daemon.serving.http import Bounds
 from txapns.simulator import Authority
 
 __all__ = ["PeersTests", "ServerTLSTests"]
