@@ -24,6 +24,8 @@ DURATION = "a number of seconds, more than 0"
 ENDPOINT = 'an endpoint such as "tcp:port=8080:interface=127.0.0.1"'
 NO_TLS = "allowed is interface=127.0.0.1, a tls table, or allow_without_tls = true"
 NO_KEYS = "allowed is keys = true, a loopback address, or allow_without_keys = true"
+USERS = "and every user of this machine can reach"
+NO_MODE = "allowed is keys = true, mode=660, or allow_without_keys = true"
 NO_CERTIFICATE = "allowed is a loopback address, or allow_without_keys = true"
 GATEWAY = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
 REACHABLE = "which others than this machine can reach, without TLS"
@@ -88,6 +90,18 @@ WRONG: dict[str, list[str]] = {
     "intake.native.listen = 'systemd:domain=INET:index=0'": [
         f'intake.native.listen: found "systemd:domain=INET:index=0", {REACHABLE}; {NO_TLS}',
     ],
+    "intake.native = {listen = 'unix:/run/x:mode=666', keys = false}": [
+        f'intake.native.keys: found false, {USERS} "unix:/run/x:mode=666"; {NO_MODE}'
+    ],
+    "admin.listen = 'haproxy:unix:/run/x:0722'": [
+        f'admin.keys: found false, {USERS} "haproxy:unix:/run/x:0722"; {NO_MODE}'
+    ],
+    "intake.binary = {app = 'a', feedback = 'unix:mode=2:address=/run/x'}": [
+        f'intake.binary.app: found "a", {USERS} "unix:mode=2:address=/run/x"; {NO_MODE.replace("keys = true, ", "")}'
+    ],
+    "intake.native.listen = 'unix:/run/x:mode=888'": [
+        f'intake.native.listen: found "unix:/run/x:mode=888"; allowed is {ENDPOINT}'
+    ],
     "intake.native.listen = 'nonsense:1'": [f'intake.native.listen: found "nonsense:1"; allowed is {ENDPOINT}'],
     "intake.native.listen = 'tcp:http'": [f'intake.native.listen: found "tcp:http"; allowed is {ENDPOINT}'],
     "intake.native.listen = 'tcp:1:zzz=1'": [f'intake.native.listen: found "tcp:1:zzz=1"; allowed is {ENDPOINT}'],
@@ -141,6 +155,9 @@ RIGHT = [
     "intake.native.listen = []",
     "intake.native.listen = ['tcp:0:interface=127.0.0.1', 'tcp6:0:interface=\\:\\:1', 'unix:/run/x']",
     "intake.native.listen = 'haproxy:tcp:80:interface=127.8.9.1'",
+    "intake.native = {listen = ['unix:/run/x', 'unix:mode\\=666:mode=660', 'haproxy:unix:/run/y'], keys = false}",
+    "intake.native.listen = 'unix:/run/x:mode=666'",
+    "intake.native = {listen = 'unix:/run/x:666', keys = false, allow_without_keys = true}",
     "intake.native = {listen = 'tcp:80', allow_without_tls = true}",
     "intake.native = {listen = 'tcp:80', tls = {certificate = 'a'}}",
     "admin = {listen = 'tcp:80', keys = true, tls = {certificate = 'a'}}",

@@ -26,6 +26,7 @@ import json
 import math
 import os
 import re
+import stat
 import types
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -46,6 +47,7 @@ from txapns.gateway import Gateway
 __all__ = [
     "FINGERPRINT",
     "NAME",
+    "SOCKET_MODE",
     "AdminSection",
     "AppLimitsSection",
     "AppSection",
@@ -63,10 +65,13 @@ __all__ = [
     "TLSSection",
     "WebhookSection",
     "plain_fingerprint",
+    "with_mode",
 ]
 
 #: What an app, a webhook or a key may be called: the name stands in URLs, metrics and logs.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+#: The mode of a UNIX socket where the endpoint names none: for the gateway's user and group. Twisted's own is for all.
+SOCKET_MODE = 0o660
 #: How the SHA-256 of a certificate may be written: in plain, or as openssl prints it. It stands in the description of
 #: the HTTP API as well, so it has nothing that only Python's expressions have.
 FINGERPRINT = re.compile("([sS][hH][aA]-?256 [fF]ingerprint=)?[0-9a-fA-F]{2}([: ]?[0-9a-fA-F]{2}){31}")
@@ -565,11 +570,8 @@ def _listener_faults(key: str, listener: ListenerSection) -> Iterator[str]:
         fault = _endpoint_fault(f"{key}.listen", endpoint, listener.tls, listener.allow_without_tls)
         if fault:
             yield fault
-        if not (listener.keys or listener.allow_without_keys or _is_local(endpoint)):
-            yield (
-                f"{key}.keys: found false, and others than this machine can reach {_shown(endpoint)}; allowed is "
-                "keys = true, a loopback address, or allow_without_keys = true"
-            )
+        if not (listener.keys or listener.allow_without_keys):
+            yield from _open_faults(f"{key}.keys: found false", endpoint, "keys = true, ")
 
 
 def _binary_faults(binary: BinarySection) -> Iterator[str]:
@@ -580,11 +582,8 @@ def _binary_faults(binary: BinarySection) -> Iterator[str]:
             fault = _endpoint_fault(f"intake.binary.{name}", endpoint, binary.tls, binary.allow_without_tls)
             if fault:
                 yield fault
-            if not (binary.app is None or binary.allow_without_keys or _is_local(endpoint)):
-                yield (
-                    f"intake.binary.app: found {_shown(binary.app)}, and others than this machine can reach "
-                    f"{_shown(endpoint)}; allowed is a loopback address, or allow_without_keys = true"
-                )
+            if not (binary.app is None or binary.allow_without_keys):
+                yield from _open_faults(f"intake.binary.app: found {_shown(binary.app)}", endpoint, "")
 
 
 def _endpoint_fault(key: str, endpoint: str, tls: TLSSection | None, allow_without_tls: bool) -> str:
@@ -611,16 +610,57 @@ def _is_endpoint(text: str) -> bool:
     return True
 
 
+def _open_faults(found: str, endpoint: str, otherwise: str) -> Iterator[str]:
+    """Say who can reach an endpoint where nobody is asked who it is."""
+    if not _is_local(endpoint):
+        yield (
+            f"{found}, and others than this machine can reach {_shown(endpoint)}; allowed is {otherwise}a loopback "
+            "address, or allow_without_keys = true"
+        )
+    if _is_socket(endpoint) and any(int(mode, 8) & stat.S_IWOTH for mode in _modes(endpoint)):
+        yield (
+            f"{found}, and every user of this machine can reach {_shown(endpoint)}; allowed is {otherwise}"
+            f"mode={SOCKET_MODE:o}, or allow_without_keys = true"
+        )
+
+
+def _is_socket(endpoint: str) -> bool:
+    return _is_endpoint(endpoint) and _parts(endpoint)[0] == "unix"
+
+
 def _is_local(endpoint: str) -> bool:
     """Whether an endpoint is certainly for this machine alone: in doubt it is not. What is none, nobody can reach."""
-    kind, *arguments = (part.replace("\\", "") for part in re.split(r"(?<!\\):", endpoint.removeprefix("haproxy:")))
-    if kind == "unix" or not _is_endpoint(endpoint):
+    if _is_socket(endpoint) or not _is_endpoint(endpoint):
         return True
+    arguments = [part.replace("\\", "") for part in _parts(endpoint)]
     interfaces = [part.removeprefix("interface=") for part in arguments if part.startswith("interface=")]
     try:
         return bool(interfaces) and all(ipaddress.ip_address(each).is_loopback for each in interfaces)
     except ValueError:
         return False
+
+
+def _parts(endpoint: str) -> list[str]:
+    """Take an endpoint apart, as it is without a proxy's header: what kind it is, and its arguments."""
+    return re.split(r"(?<!\\):", re.sub(r"\A(haproxy:)+", "", endpoint))
+
+
+def _modes(endpoint: str) -> list[str]:
+    """Find the mode that an endpoint names for its socket, by name or, after the path, by its place."""
+    arguments = _parts(endpoint)[1:]
+    named = [each.removeprefix("mode=") for each in arguments if each.startswith("mode=")]
+    return named or [each for each in arguments if not re.match("[a-z]+=", each)][1:]
+
+
+def with_mode(endpoint: str) -> str:
+    """
+    Say with which mode a UNIX socket is made.
+
+    :param endpoint: an endpoint of Twisted.
+    :returns: it with :data:`SOCKET_MODE`, where it is a UNIX socket and names no mode.
+    """
+    named = _parts(endpoint)[0] != "unix" or _modes(endpoint)
+    return endpoint if named else f"{endpoint}:mode={SOCKET_MODE:o}"
 
 
 def _app_faults(key: str, app: AppSection) -> Iterator[str]:

@@ -4,6 +4,7 @@ Where the gateway listens: the endpoints of the configuration, with TLS where it
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from txapns.credentials import Certificate
+from txapns.daemon.config import with_mode
 from txapns.daemon.errors import ConfigurationError
 
 __all__ = ["Listener", "tls_options"]
@@ -73,7 +75,7 @@ class Listener:
         :raises ConfigurationError: an address cannot be had.
         """
         for text in self._endpoints:
-            endpoint = serverFromString(self._reactor, text)
+            endpoint = serverFromString(self._reactor, with_mode(text))
             try:
                 self._ports.append(await endpoint.listen(self._factory))
             except (CannotListenError, OSError) as error:
@@ -85,7 +87,7 @@ class Listener:
         found = []
         for port in self._ports:
             address: Any = port.getHost()
-            found.append(str(address.name) if hasattr(address, "name") else f"{address.host}:{address.port}")
+            found.append(os.fsdecode(address.name) if hasattr(address, "name") else f"{address.host}:{address.port}")
         return found
 
     def stop(self) -> Deferred[None]:

@@ -1,0 +1,54 @@
+"""Tests for :mod:`txapns.daemon.listening`."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.trial.unittest import TestCase
+
+from txapns.daemon.errors import ConfigurationError
+from txapns.daemon.listening import Listener
+
+__all__ = ["SocketTests"]
+
+
+class SocketTests(TestCase):
+    """UNIX sockets."""
+
+    def setUp(self) -> None:
+        """Have a directory, whose name is short enough for a socket."""
+        directory = TemporaryDirectory(prefix="txapns-")
+        self.addCleanup(directory.cleanup)
+        self.path = Path(directory.name) / "s"
+
+    async def listen(self, endpoint: str) -> int:
+        """Listen for a moment; returns the mode of the socket."""
+        listener = Listener(reactor, "admin", [endpoint], Factory.forProtocol(Protocol))  # type: ignore[arg-type]
+        await listener.start()
+        try:
+            self.assertEqual(listener.addresses, [str(self.path)])
+            return stat.S_IMODE(self.path.stat().st_mode)
+        finally:
+            await listener.stop()
+
+    def test_mode(self) -> Deferred[None]:
+        """A socket is for the gateway's user and group, unless the endpoint says otherwise."""
+
+        async def check() -> None:
+            for suffix, mode in (("", 0o660), (":mode=600", 0o600), (":666", 0o666), (":backlog=5", 0o660)):
+                self.assertEqual(await self.listen(f"unix:{self.path}{suffix}"), mode, suffix)
+            self.assertEqual(await self.listen(f"haproxy:unix:{self.path}"), 0o660)
+
+        return Deferred.fromCoroutine(check())
+
+    def test_not_there(self) -> Deferred[None]:
+        """A socket that cannot be made is a fault of the configuration, and the message names it."""
+        endpoint = f"unix:{self.path / 'none' / 's'}"
+        listening = Deferred.fromCoroutine(self.listen(endpoint))
+        failing = self.assertFailure(listening, ConfigurationError)
+        return failing.addCallback(lambda error: self.assertIn(f"admin.listen: {endpoint}: ", str(error)))
