@@ -15,6 +15,7 @@ from pathlib import Path
 
 import jwt
 from cryptography import x509
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import dsa, ec, ed25519
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
@@ -31,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from hypothesis import given
 from hypothesis import strategies as st
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SkipTest, SynchronousTestCase
 
 from txapns import credentials
 from txapns.credentials import (
@@ -89,6 +90,15 @@ def to_pem(key: PrivateKeyTypes, passphrase: str | None = None, form: PrivateFor
     """Write a private key as PEM."""
     encryption = BestAvailableEncryption(passphrase.encode()) if passphrase else NoEncryption()
     return key.private_bytes(Encoding.PEM, form, encryption)
+
+
+def deterministic() -> bool:
+    """Whether signatures can be made the same each time."""
+    try:
+        ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+    except UnsupportedAlgorithm:
+        return False
+    return True
 
 
 def decode(part: str) -> bytes:
@@ -442,6 +452,11 @@ class SignTests(SynchronousTestCase):
         self.assertEqual(json.loads(header), {"alg": "ES256", "kid": "ABC123DEFG"})
         self.assertEqual(json.loads(claims), {"iss": "DEF123GHIJ", "iat": 1_700_000_000})
 
+    def test_deterministic(self) -> None:
+        """Signed again for the same time it is the same token, byte for byte."""
+        if deterministic():
+            self.assertEqual(self.token.sign(1_700_000_000), self.token.sign(1_700_000_000))
+
     def test_signature(self) -> None:
         """The signature is r and s, 32 bytes each, and verifies with the public key."""
         unsigned, _, signature = self.token.sign(1_700_000_000).rpartition(".")
@@ -536,18 +551,38 @@ class AgeTests(SynchronousTestCase):
         self.token = ProviderToken.from_p8(self.p8, "KEY", "TEAM")
 
     def test_value(self) -> None:
-        """The value is what stands in the request, and the token in it has the time of signing in whole seconds."""
-        signed = self.token.current(1_000.9)
+        """The value is what stands in the request, and the token in it is dated to the beginning of its window."""
+        signed = self.token.current(3 * MAXIMUM_AGE + 1_000.9)
         scheme, _, text = signed.value.partition(b" ")
-        self.assertEqual((scheme, signed.issued_at), (b"bearer", 1_000))
+        self.assertEqual((scheme, signed.issued_at), (b"bearer", 3 * MAXIMUM_AGE))
         claims = jwt.decode(text, options={"verify_signature": False})
-        self.assertEqual(claims, {"iss": "TEAM", "iat": 1_000})
+        self.assertEqual(claims, {"iss": "TEAM", "iat": 3 * MAXIMUM_AGE})
 
     def test_kept(self) -> None:
         """Until it is 35 minutes old the same token is given, then another."""
         first = self.token.current(0)
         self.assertIs(self.token.current(MAXIMUM_AGE - 1), first)
         self.assertEqual(self.token.current(MAXIMUM_AGE).issued_at, MAXIMUM_AGE)
+
+    def test_late_start(self) -> None:
+        """A process that begins at the end of a window changes the token when the others do."""
+        self.assertEqual(self.token.current(MAXIMUM_AGE - 1).issued_at, 0)
+        self.assertEqual(self.token.current(MAXIMUM_AGE).issued_at, MAXIMUM_AGE)
+
+    def test_processes(self) -> None:
+        """Two processes that know nothing of each other have the same token, byte for byte."""
+        if not deterministic():
+            raise SkipTest("this OpenSSL signs at random only")
+        moments = [MAXIMUM_AGE, 1.5 * MAXIMUM_AGE, 2 * MAXIMUM_AGE - 0.001]
+        program = "import sys; from txapns import ProviderToken; [p8, now] = sys.argv[1:]; "
+        program += "print(ProviderToken.from_p8(p8, 'KEY', 'TEAM').current(float(now)).value.decode())"
+        told = {
+            subprocess.run(
+                [sys.executable, "-c", program, self.p8, str(now)], capture_output=True, check=True, timeout=60
+            ).stdout.strip()
+            for now in moments
+        }
+        self.assertEqual(told, {self.token.current(MAXIMUM_AGE).value})
 
     def test_shared(self) -> None:
         """Equal provider tokens share it, even one made after the other is gone."""
@@ -568,27 +603,38 @@ class AgeTests(SynchronousTestCase):
         self.assertIs(self.token.current(MINIMUM_AGE), second)
 
     def test_renew_first(self) -> None:
-        """A renewal where there is no token yet signs one."""
-        self.assertEqual(self.token.renew(5).issued_at, 5)
+        """A renewal where there is no token yet signs that of the window."""
+        self.assertEqual(self.token.renew(5).issued_at, 0)
 
     def test_clock_set_back(self) -> None:
         """A clock set back a little changes nothing; one set back far gets a token of its own time."""
-        first = self.token.current(10_000)
-        self.assertIs(self.token.current(10_000 - MAXIMUM_AGE + 1), first)
-        self.assertEqual(self.token.current(10_000 - MAXIMUM_AGE).issued_at, 10_000 - MAXIMUM_AGE)
+        first = self.token.current(5 * MAXIMUM_AGE)
+        self.assertIs(self.token.current(4 * MAXIMUM_AGE + 1), first)
+        self.assertEqual(self.token.current(4 * MAXIMUM_AGE).issued_at, 4 * MAXIMUM_AGE)
 
-    @given(st.lists(st.tuples(st.booleans(), st.floats(0, 1_000))))
-    def test_never_too_often(self, steps: list[tuple[bool, float]]) -> None:
-        """Whoever asks for what and when, two signings are at least 20 minutes apart and no token is too old."""
+    @given(st.floats(0, 1e9), st.lists(st.tuples(st.booleans(), st.floats(0, 1_000))))
+    def test_never_too_often(self, start: float, steps: list[tuple[bool, float]]) -> None:
+        """Whoever asks for what and when, two tokens are at least 20 minutes apart and none is too old or too new."""
         token = ProviderToken.from_p8(to_pem(ec.generate_private_key(ec.SECP256R1())), "KEY", "TEAM")
-        now, issued = 0.0, [token.current(0).issued_at]
+        now, issued = start, [token.current(start).issued_at]
         for renew, pause in steps:
             now += pause
             signed = token.renew(now) if renew else token.current(now)
-            self.assertLess(now - signed.issued_at, MAXIMUM_AGE)
+            self.assertTrue(0 <= now - signed.issued_at < MAXIMUM_AGE)
             if signed.issued_at != issued[-1]:
                 issued.append(signed.issued_at)
         self.assertTrue(all(later - sooner >= MINIMUM_AGE for sooner, later in pairwise(issued)))
+
+    @given(st.integers(MINIMUM_AGE, MAXIMUM_AGE - 1))
+    def test_in_step_again(self, renewed: int) -> None:
+        """A process that renewed its token out of turn soon has the same one as the others again."""
+        token = ProviderToken.from_p8(to_pem(ec.generate_private_key(ec.SECP256R1())), "KEY", "TEAM")
+        token.current(0)
+        token.renew(renewed)
+        issued = [token.current(now).issued_at for now in range(renewed, 4 * MAXIMUM_AGE, 60)]
+        self.assertTrue(all(later - sooner >= MINIMUM_AGE for sooner, later in pairwise(sorted(set(issued)))))
+        self.assertEqual(token.current(4 * MAXIMUM_AGE).issued_at, 4 * MAXIMUM_AGE)
+        self.assertEqual(token.current(5 * MAXIMUM_AGE).issued_at, 5 * MAXIMUM_AGE)
 
     def test_memory(self) -> None:
         """Tokens that are an hour old are forgotten when another is signed."""

@@ -17,7 +17,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from txapns import errors, http2
-from txapns.credentials import ProviderToken
+from txapns.credentials import MAXIMUM_AGE, ProviderToken
 from txapns.delivery import Delivery, IOutcomes, Refusal
 from txapns.errors import APNSError
 from txapns.http2 import LOOKS, TOKEN_HELD, ProviderAPIProtocol
@@ -771,7 +771,7 @@ class ProviderTokenTests(SessionCase):
         """There is a team's key, never used before."""
         authority = Authority()
         self.clock = Clock()
-        self.clock.advance(1_000_000)
+        self.clock.advance(500 * MAXIMUM_AGE)  # a window begins
         self.token = ProviderToken.from_p8(authority.p8, authority.key_id, authority.team_id)
         self.start(self.token)
 

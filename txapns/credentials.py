@@ -15,8 +15,8 @@ APNs knows a provider by one of two credentials (Apple, "Establishing a connecti
 
 - a :class:`ProviderToken` is a JSON web token, signed with a ``.p8`` key of the whole team and sent with each request.
   Apple refuses it when it is older than an hour, and refuses a team that makes new ones more often than every 20
-  minutes. So there is one token for each key in the process, no matter how many connections use it: it is signed at
-  first use and again when it is 35 minutes old.
+  minutes. So there is one token for each key, no matter how many connections, processes and hosts use it: all of them
+  sign the same token for the same 35 minutes of the wall clock.
 
 Nothing here reads the terminal: OpenSSL asks for a missing passphrase there, so it never sees an encrypted key. Nothing
 is written to a file, and no exception or ``repr`` shows a key, a passphrase or a token.
@@ -24,21 +24,23 @@ is written to a file, and no exception or ``repr`` shows a key, a passphrase or 
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import ClassVar, TypeAlias
 
 import attrs
-import jwt
 from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
@@ -58,7 +60,11 @@ MINIMUM_AGE = 20 * 60
 """Seconds a provider token is kept at least: who renews sooner is answered ``TooManyProviderTokenUpdates``."""
 
 MAXIMUM_AGE = 35 * 60
-"""Seconds after which a new provider token is signed: long before Apple's hour, so connections can adopt it in time."""
+"""
+Seconds after which a new provider token is signed: long before Apple's hour, so connections can adopt it in time.
+
+The wall clock is divided into windows of this length, counted from the beginning of 1970.
+"""
 
 _EXPIRY = 60 * 60  # seconds; an older token is of no use to anyone ("Establishing a token-based connection to APNs")
 
@@ -330,20 +336,27 @@ class ProviderToken:
 
         :param issued_at: UNIX seconds.
         :returns: the JSON web token: ES256 over the issuer, which is the team, and the time, and nothing else
-            (Apple, "Establishing a token-based connection to APNs").
+            (Apple, "Establishing a token-based connection to APNs"). Signed anew for the same time it is the same,
+            byte for byte, where OpenSSL is 3.2 or newer, as it is in the wheels of ``cryptography``.
         """
-        claims = {"iss": self.team_id, "iat": issued_at}
-        return jwt.encode(claims, self._key, algorithm="ES256", headers={"kid": self.key_id, "typ": None})
+        header = {"alg": "ES256", "kid": self.key_id}
+        unsigned = _base64url(_compact(header)) + b"." + _base64url(_compact({"iss": self.team_id, "iat": issued_at}))
+        r, s = decode_dss_signature(self._key.sign(unsigned, _ES256))
+        signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")  # RFC 7518, section 3.4
+        return (unsigned + b"." + _base64url(signature)).decode("ascii")
 
     def current(self, now: float) -> SignedToken:
         """
-        Give the token to send with: the one there is, or a new one if that is :data:`MAXIMUM_AGE` old.
+        Give the token to send with: that of the present window, which is the same in all processes on all hosts.
 
-        :param now: UNIX seconds. When the clock was set back by more than that age, a new token is signed as well:
-            the one there is then comes from a future which Apple may refuse.
+        :param now: UNIX seconds. When the clock was set back by more than :data:`MAXIMUM_AGE`, a new token is signed as
+            well: the one there is then comes from a future which Apple may refuse.
         :returns: the token.
         """
-        return self._no_older_than(MAXIMUM_AGE, now)
+        token = self._signed.get(self.fingerprint)
+        if token is None or now >= _end(token.issued_at) or token.issued_at - now >= MAXIMUM_AGE:
+            return self._sign_anew(token, now)
+        return token
 
     def renew(self, now: float) -> SignedToken:
         """
@@ -353,14 +366,18 @@ class ProviderToken:
         :returns: a new token; or the one there is when it is younger than :data:`MINIMUM_AGE`, since another renewal
             would be refused as ``TooManyProviderTokenUpdates``.
         """
-        return self._no_older_than(MINIMUM_AGE, now)
-
-    def _no_older_than(self, age: float, now: float) -> SignedToken:
         token = self._signed.get(self.fingerprint)
-        if token is None or abs(now - token.issued_at) >= age:
-            self._forget_expired(now)
-            token = SignedToken(b"bearer " + self.sign(int(now)).encode(), int(now))
-            self._signed[self.fingerprint] = token
+        if token is None or abs(now - token.issued_at) >= MINIMUM_AGE:
+            return self._sign_anew(token, now)
+        return token
+
+    def _sign_anew(self, former: SignedToken | None, now: float) -> SignedToken:
+        self._forget_expired(now)
+        issued_at = _begin(now)
+        if former is not None and abs(issued_at - former.issued_at) < MINIMUM_AGE:
+            issued_at = int(now)  # out of step, see the windows below
+        token = SignedToken(b"bearer " + self.sign(issued_at).encode(), issued_at)
+        self._signed[self.fingerprint] = token
         return token
 
     def _forget_expired(self, now: float) -> None:
@@ -377,6 +394,49 @@ class ProviderToken:
 
     def __repr__(self) -> str:
         return f"<ProviderToken team_id={self.team_id} key_id={self.key_id} fingerprint={self.fingerprint[:16]}…>"
+
+
+# The windows of provider tokens. A token is dated to the beginning of its window and signed in the one way of RFC 6979,
+# so all who share a key have the same token at the same moment and never have to speak of it. With W for MAXIMUM_AGE
+# and m for MINIMUM_AGE, at the time t:
+#
+# - the token is dated t - t % W, so it is never W old, and never from the future;
+# - all change it when t % W is 0, so there are W, which is more than m, between two changes, even for a process that
+#   signed its first at the end of a window: others had that token before, and to Apple it is the team's;
+# - a connection keeps its own for m, so what goes out is less than W + m old: 55 minutes, of Apple's 60.
+#
+# Only `renew` leaves this order, when Apple calls a token expired that is m old or older. (Our clock is wrong then.)
+# The new one is dated to its second. It is kept until a window begins that is m to W later; where none does, it is
+# replaced when it is m old. Each such step moves it by W - m within the window, so after three it is in step again.
+
+
+def _begin(now: float) -> int:
+    """When the window began that a time is in."""
+    return int(now // MAXIMUM_AGE) * MAXIMUM_AGE
+
+
+def _end(issued_at: int) -> int:
+    """When the token dated to a time gives way to the next."""
+    window = _begin(issued_at + MINIMUM_AGE - 1) + MAXIMUM_AGE
+    return window if window - issued_at <= MAXIMUM_AGE else issued_at + MINIMUM_AGE
+
+
+def _es256() -> ec.ECDSA:
+    try:
+        return ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+    except UnsupportedAlgorithm:  # OpenSSL before 3.2: equal tokens then have unequal signatures
+        return ec.ECDSA(hashes.SHA256())
+
+
+_ES256 = _es256()
+
+
+def _compact(value: Mapping[str, str | int]) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _base64url(data: bytes) -> bytes:
+    return base64.urlsafe_b64encode(data).rstrip(b"=")
 
 
 Credential: TypeAlias = Certificate | ProviderToken
