@@ -359,6 +359,7 @@ class RefusalTests(AppleCase):
             ((400, "PayloadEmpty"), {"body": b""}),
             ((400, "PayloadEmpty"), {"body": b"[]"}),
             ((400, "PayloadEmpty"), {"body": b"{"}),
+            ((400, "PayloadEmpty"), {"body": b'{"aps":{"alert":"Lunch \\ud83c"}}'}),
             ((413, "PayloadTooLarge"), {"body": b'{"a":"' + b"x" * MAX_BODY + b'"}'}),
             ((400, "BadMessageId"), {"headers": {"apns-id": "7"}}),
             ((400, "BadPriority"), {"headers": {"apns-priority": "high"}}),

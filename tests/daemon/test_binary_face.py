@@ -190,6 +190,7 @@ class NotificationTests(BinaryCase):
             (enhanced(9, payload=b'"' + b"x" * 65_534), packet(255, 9)),
             (framed(9, payload=b"[]"), packet(255, 9)),
             (framed(9, payload=b"{"), packet(255, 9)),
+            (framed(9, payload=b'{"aps":{"alert":"Lunch \\ud83c"}}'), packet(255, 9)),
             (b"\x07", packet(128, 0)),
             (struct.pack(">BI", 2, 0), packet(128, 0)),
             (struct.pack(">BI", 2, 2**31), packet(128, 0)),

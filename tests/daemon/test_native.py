@@ -150,6 +150,23 @@ class AcceptTests(NativeCase):
         self.assertEqual(self.post(submission(*[ANN] * 4, validate_only=True)).status, 413)
         self.assertEqual(self.world.spool.depth("chess"), 0)
 
+    def test_half_a_character(self) -> None:
+        """A text that was cut in the midst of a character is refused by its path, wherever in the request it is."""
+        for half in (r"\ud83c", r"\uD83c!", r"\udf55", r"\ud83c\ud83c", r"\ud83c\n"):
+            for text, path in (
+                ('"tokens":["TOKEN"],"payload":{"aps":{"alert":{"title":"HALF"}}}', ".payload.aps.alert.title"),
+                ('"tokens":["TOKEN"],"payload":{"aps":{"HALF":1}}', ".payload.aps"),
+                ('"tokens":["HALF"],"payload":{}', ".tokens[0]"),
+                ('"tokens":["TOKEN"],"payload":{},"headers":{"apns-topic":"HALF"}', ".headers.apns-topic"),
+            ):
+                good = '{"tokens":["TOKEN"],"payload":{"a":"\\ud83c\\udf55 \\\\ud83c"}}'
+                body = f'{{"notifications":[{good},{{{text}}}]}}'.replace("TOKEN", ANN).replace("HALF", half)
+                response = self.post(body.encode())
+                self.assertEqual((response.status, response.json["error"]["path"]), (400, f"notifications[1]{path}"))
+                self.assertIn("half of a surrogate pair", response.json["error"]["message"])
+        self.assertEqual(self.post(b'{"\\ud83c":1}').status, 400)
+        self.assertEqual(self.world.spool.depth("chess"), 0)
+
     def test_faults(self) -> None:
         """What is wrong is named, with the path to it; all or nothing is accepted."""
         good = {"tokens": [ANN], "payload": {}}

@@ -30,6 +30,7 @@ from txapns.daemon.errors import (
 )
 from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, State
+from txapns.payload import half_character
 
 __all__ = [
     "CODES",
@@ -204,6 +205,10 @@ def decoded(decoder: msgspec.json.Decoder[_S], body: bytes) -> _S:
         message, _, path = str(error).partition(" - at ")
         raise Malformed(message, path=path.strip("`").removeprefix("$").removeprefix(".")) from None
     except msgspec.DecodeError as error:
+        half = half_character(body)
+        if half is not None:  # which is JSON by its grammar
+            fault = "half of a surrogate pair, which UTF-8 cannot express: a text was cut in the midst of a character"
+            raise Malformed(f"{half}: {fault}", path=half) from None
         raise Malformed(f"the body is not JSON: {error}") from None
 
 
