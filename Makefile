@@ -1,6 +1,7 @@
 # Everything runs in .venv, which is made on first use; a changed pyproject.toml installs anew.
 # To build it with another Python than python3:  make PYTHON=python3.12 test
 # To run the tests fewer times than ten:         make RUNS=3 flaky
+# To look for what one parser cannot take:       make SECONDS=600 PARSERS=certificates fuzz
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -28,6 +29,9 @@ test-all: ## run the tests with each Python from 3.10 on that is found on the pa
 flaky: $(DEV) ## run the tests ten times in random order, and show what was not green each time
 	@tools/flaky $(BIN)/python $(RUNS)
 
+fuzz: $(VENV)/installed-fuzz ## look for octets that a parser cannot take, 60 seconds for each parser
+	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(PARSERS)
+
 interop: $(DEV) $(INTEROP)/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
 	$(BIN)/python -m pytest -m interop
 
@@ -42,7 +46,7 @@ packaging: $(DEV) ## check that what we ship installs and works
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/check-packaging
 
 clean: ## remove .venv and all that was built
-	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache _trial_temp*
+	rm -rf $(VENV) build dist *.egg-info .hypothesis .mypy_cache .pytest_cache .ruff_cache .fuzz _trial_temp*
 	find . -name __pycache__ -prune -exec rm -rf {} +
 	rm -f twisted/plugins/dropin.cache
 
@@ -79,4 +83,4 @@ $(BENCH)/node/installed: benchmarks/peers/package.json benchmarks/peers/package-
 	if command -v npm >/dev/null; then \
 		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
 
-.PHONY: help venv demo test test-all flaky interop peers lint packaging clean
+.PHONY: help venv demo test test-all flaky fuzz interop peers lint packaging clean

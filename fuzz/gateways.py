@@ -1,0 +1,30 @@
+"""Gateways and proxies in words."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from txapns.errors import InvalidGateway
+from txapns.gateway import Gateway
+from txapns.proxy import Proxy
+
+__all__ = ["SEEDS", "check"]
+
+SEEDS = [
+    b"production",
+    b"http2:host=localhost:port=2197",
+    b"binary:host=[2001:db8::1]:port=2195",
+    b"http://user:secret@proxy.example.com:3128",
+    b"https://[::1]:8443",
+]
+
+
+def check(data: bytes) -> None:
+    """See that a gateway reads back as itself, and that what is none is an ``InvalidGateway``."""
+    text = data.decode("utf-8", "surrogateescape")
+    with suppress(InvalidGateway):
+        gateway = Gateway.parse(text)
+        assert Gateway.parse(str(gateway)) == gateway, str(gateway)
+    with suppress(InvalidGateway):
+        proxy = Proxy.parse(text)
+        assert Proxy.parse(str(proxy)).host == proxy.host, str(proxy)

@@ -1,0 +1,32 @@
+"""Payloads as programs give them: octets, or what JSON makes of them."""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+
+from txapns import Notification
+from txapns.errors import InvalidPayload
+
+__all__ = ["SEEDS", "check"]
+
+SEEDS = [
+    b'{"aps":{"alert":"Hi","badge":0}}',
+    b'{"aps":{"alert":"\\ud83d\\ude00"}}',
+    b'{"aps":{"alert":"\\ud83d"}}',
+    b'{"a":NaN,"b":1e999,"c":[[[{}]]]}',
+    b"[1]",
+]
+
+
+def check(data: bytes) -> None:
+    """See that what is taken goes out as JSON that means the same, and that errors are ours."""
+    with suppress(InvalidPayload):
+        json.loads(Notification(payload=data).body)
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(value, dict):
+        with suppress(InvalidPayload):
+            assert json.loads(Notification(payload=value).body) == value
