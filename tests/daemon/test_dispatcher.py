@@ -15,7 +15,7 @@ from zope.interface import implementer
 
 from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DictApps, DispatchWorld, token
 from txapns.client import APNSClient
-from txapns.clocks import SystemWallClock
+from txapns.clocks import SystemWallClock, wall_clock
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.database import Database
 from txapns.daemon.dispatcher import Dispatcher
@@ -664,6 +664,7 @@ class FaultTests(DispatcherCase):
         settled: list[Settlement] = []
         around = Surroundings(
             self.world.clock,
+            wall_clock(self.world.clock),
             self.world.spool,
             self.world.apps,
             self.world.outcomes,

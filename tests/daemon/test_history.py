@@ -86,7 +86,7 @@ class HistoryTests(SynchronousTestCase):
 
     def test_refusals(self) -> None:
         """The last refusals are kept, the latest first, and the tokens are shortened."""
-        leased = [Leased(n, Content("chess", b"{}", {}), bytes([n]) * 32, "", 0, START) for n in range(100)]
+        leased = [Leased(n, Content("chess", b"{}", {}), bytes([n]) * 32, "", 0, START, 0.0) for n in range(100)]
         refused = [Settlement(each.number, State.REJECTED, 410, "Unregistered") for each in leased[1:]]
         self.history.settled("chess", leased, [Settlement(0, State.ACCEPTED, 200), *refused])
         found = self.history.refusals()

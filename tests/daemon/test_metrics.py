@@ -211,7 +211,7 @@ class CostTests(SynchronousTestCase):
     def test_settled(self) -> None:
         """Five hundred at once are as good as five hundred times one."""
         content = Content("chess", b"{}", {})
-        leased = [Leased(n, content, token(n), "", 0, 100.0 + n // 100) for n in range(500)]
+        leased = [Leased(n, content, token(n), "", 0, 0.0, 100.0 + n // 100) for n in range(500)]
         settlements = [Settlement(each.number, State.ACCEPTED, 200) for each in leased]
         together, apart = GatewayMetrics(), GatewayMetrics()
         together.settled("chess", leased, settlements, 104.5)

@@ -6,10 +6,10 @@ import tempfile
 from pathlib import Path
 
 from hypothesis import HealthCheck, settings
-from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.spool_contract import START, SpoolContract, SpoolMachine, result
+from tests.daemon.fakes import DatedClock
+from tests.daemon.spool_contract import LONGEST, START, SpoolContract, SpoolMachine, result
 from txapns.daemon.database import Database, InlineWorker
 from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.spool import SQLiteSpool
@@ -22,15 +22,14 @@ class SQLiteWorld:
 
     def __init__(self, path: Path, **options: float) -> None:
         self.options = options
-        self.clock = Clock()
-        self.clock.rightNow = START
+        self.clock = DatedClock(START)
         self.path = path
         self.start()
 
     def start(self) -> None:
         """Open it."""
         self.database = Database(self.path, self.clock, lambda name: InlineWorker(), **self.options)
-        self.spool, self.log = SQLiteSpool(self.database), SQLiteFeedbackLog(self.database)
+        self.spool, self.log = SQLiteSpool(self.database, LONGEST), SQLiteFeedbackLog(self.database)
         for each in (self.database, self.log, self.spool):
             result(self.clock, each.start())
 

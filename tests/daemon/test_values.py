@@ -17,7 +17,7 @@ class ValuesTests(SynchronousTestCase):
     def test_no_secrets(self) -> None:
         """Neither payload nor whole tokens are in what they look like."""
         message = Message("chess", b'{"aps":{}}', {}, [TOKEN], ["id"])
-        leased = Leased(1, Content("chess", b'{"aps":{}}', {}), TOKEN, "id", 0, 0.0)
+        leased = Leased(1, Content("chess", b'{"aps":{}}', {}), TOKEN, "id", 0, 0.0, 0.0)
         for value in (message, leased, DeadToken(1, "chess", TOKEN, "Unregistered", 0.0, 0.0)):
             self.assertNotIn("aps", repr(value))
             self.assertNotIn(TOKEN.hex(), repr(value))

@@ -25,7 +25,7 @@ from txapns.result import Batch, Rejection, Uncertain, Unsent
 
 __all__ = ["RetriesTests", "SettlementTests", "TroubleTests"]
 
-NOW = 1_700_000_000.0
+NOW, DATE = 1_000.0, 1_700_000_000.0
 RETRIES = Retries(first=2.0, longest=900.0, jitter=0.5, random=lambda: 0.0)
 NOTIFICATION = Notification(payload={})
 
@@ -33,7 +33,7 @@ NOTIFICATION = Notification(payload={})
 def leased(number: int = 1, attempts: int = 0, **headers: str) -> Leased:
     """Make a notification; header fields are named without ``apns-``."""
     content = Content("chess", b"{}", {f"apns-{name}": value for name, value in headers.items()})
-    return Leased(number, content, b"\x01" * 32, f"id{number}", attempts, NOW)
+    return Leased(number, content, b"\x01" * 32, f"id{number}", attempts, DATE, NOW)
 
 
 def rejection(each: Leased, status: int, reason: str, **fields: Any) -> Rejection:
@@ -57,7 +57,7 @@ def verdicts(sent: list[Leased], *outcomes: Any, most: int = 5) -> Verdicts:
     def resend(again: object) -> Deferred[Batch]:
         raise AssertionError("nothing is sent again here")
 
-    return Judge(NOW, RETRIES, most).verdicts(sent, Batch(len(sent) - len(outcomes), outcomes, resend))
+    return Judge(NOW, DATE, RETRIES, most).verdicts(sent, Batch(len(sent) - len(outcomes), outcomes, resend))
 
 
 def settlement(each: Leased, outcome: Any, most: int = 5) -> Settlement:
@@ -86,9 +86,9 @@ class SettlementTests(SynchronousTestCase):
     def test_dead_token(self) -> None:
         """A dead token comes with its time, and is known as one."""
         each = leased()
-        died = datetime.fromtimestamp(NOW - 60, timezone.utc)
+        died = datetime.fromtimestamp(DATE - 60, timezone.utc)
         found = settlement(each, rejection(each, 410, "Unregistered", timestamp=died))
-        self.assertEqual(found, Settlement(1, State.REJECTED, 410, "Unregistered", NOW - 60))
+        self.assertEqual(found, Settlement(1, State.REJECTED, 410, "Unregistered", DATE - 60))
         self.assertTrue(found.dead)
 
     def test_unheard_of(self) -> None:
@@ -131,7 +131,7 @@ class SettlementTests(SynchronousTestCase):
     def test_expires(self) -> None:
         """What would be over by the time of the next attempt is not tried again; 0 is no time."""
         for seconds, state in (1, State.EXPIRED), (2, State.EXPIRED), (3, State.WAITING):
-            each = leased(expiration=str(int(NOW) + seconds))
+            each = leased(expiration=str(int(DATE) + seconds))
             self.assertEqual(settlement(each, rejection(each, 503, "ServiceUnavailable")).state, state)
         each = leased(expiration="0")
         self.assertEqual(settlement(each, rejection(each, 503, "ServiceUnavailable")).state, State.WAITING)

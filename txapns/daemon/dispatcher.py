@@ -16,6 +16,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns.client import APNSClient
+from txapns.clocks import wall_clock
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IApps, ISpool
 from txapns.daemon.lane import AppState, Budget, Lane, Settled, Surroundings
@@ -54,8 +55,8 @@ class Dispatcher:
     :param timeout: how long Apple's answer may take, in seconds.
     :param metrics: makes, for an app's name, who counts what its client sends; ``None`` for nobody.
     :param noted: called with an app's name when dead tokens of it came into the feedback log.
-    :param settled: called with an app's name, notifications that were under way together, what came of them, and when,
-        once that is stored.
+    :param settled: called with an app's name, notifications that were under way together, what came of them, and
+        when, by the reactor's clock, once that is stored.
     """
 
     def __init__(
@@ -79,7 +80,17 @@ class Dispatcher:
         self._lease = lease
         connect = partial(_connect, reactor, timeout, metrics)
         self._around = Surroundings(
-            reactor, spool, apps, outcomes, Budget(most), retries or Retries(), lease, noted, settled, connect
+            reactor,
+            wall_clock(reactor),
+            spool,
+            apps,
+            outcomes,
+            Budget(most),
+            retries or Retries(),
+            lease,
+            noted,
+            settled,
+            connect,
         )
         self._lanes: dict[str, Lane] = {}
         self._forget = _nothing

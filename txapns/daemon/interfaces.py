@@ -44,6 +44,9 @@ class ISpool(Interface):
     settled by then is free to be leased again, so nothing is stuck, and what is settled later counts all the same.
     Between the answer of Apple and the settlement a crash makes a second attempt of the same notification, with the
     same id. That is the only way in which one is sent twice.
+
+    When something is due, and when a lease ends, is told by the reactor's clock: nothing waits longer because somebody
+    sets the clock on the wall. What is dated is dated by that one.
     """
 
     def start() -> Deferred[None]:
@@ -74,7 +77,7 @@ class ISpool(Interface):
 
         :param app: the app's name.
         :param count: how many at the most.
-        :param until: when the lease ends.
+        :param until: when the lease ends, by the reactor's clock.
         :returns: notifications that nobody else has a lease of; fewer, or none, where no more are due.
         """
 
@@ -130,7 +133,8 @@ class ISpool(Interface):
         Tell when there will be something to lease.
 
         :param app: the app's name.
-        :returns: the time, which may be over already; ``None`` where nothing waits that is not leased.
+        :returns: the time by the reactor's clock, which may be over already; ``None`` where nothing waits that is not
+            leased.
         """
 
     def listed(app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:

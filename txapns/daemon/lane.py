@@ -35,6 +35,7 @@ from twisted.python.failure import Failure
 
 from txapns.backoff import Backoff
 from txapns.client import APNSClient
+from txapns.clocks import IWallClock
 from txapns.daemon.errors import GatewayRefusal, Unavailable
 from txapns.daemon.interfaces import IApps, ISpool
 from txapns.daemon.outcomes import Outcomes
@@ -61,7 +62,7 @@ TOGETHER = 0.25
 
 
 #: Who is told what came of notifications that were under way together: the app's name, all of them, what became of
-#: each, and when.
+#: each, and when, by the reactor's clock.
 Settled: TypeAlias = Callable[[str, Sequence[Leased], Sequence[Settlement], float], None]
 
 
@@ -159,6 +160,7 @@ class Surroundings:
     What all lanes share.
 
     :ivar reactor: the reactor.
+    :ivar wall: tells the date.
     :ivar spool: where notifications are.
     :ivar apps: the apps.
     :ivar outcomes: who waits for outcomes.
@@ -172,6 +174,7 @@ class Surroundings:
     """
 
     reactor: IReactorTime
+    wall: IWallClock
     spool: ISpool
     apps: IApps
     outcomes: Outcomes
@@ -214,6 +217,7 @@ class Lane:
         self.name = name
         self._around = around
         self._clock = around.reactor
+        self._wall = around.wall
         self._app: App | None = None
         self._client: APNSClient | None = None
         self._draining: set[APNSClient] = set()
@@ -429,7 +433,7 @@ class Lane:
         self, leased: list[Leased], topic: str | None
     ) -> tuple[list[Leased], dict[Content, Notification], list[Settlement]]:
         """Make the notifications, one for each content; what cannot be sent is settled at once."""
-        now = self._clock.seconds()
+        now = self._wall.now()
         notifications: dict[Content, Notification] = {}
         unfit: dict[Content, tuple[State, str]] = {}
         for content in {each.content for each in leased}:
@@ -455,7 +459,7 @@ class Lane:
         chunk.sending = None
         if self._abandoned:
             return
-        judge = Judge(self._clock.seconds(), self._around.retries, chunk.limits.attempts)
+        judge = Judge(self._clock.seconds(), self._wall.now(), self._around.retries, chunk.limits.attempts)
         if isinstance(result, Failure):
             settlements += self._failed(result, ready, judge)
         else:
@@ -504,9 +508,9 @@ class Lane:
 
         def attempt() -> None:
             if not self._abandoned:
-                now = self._clock.seconds()
+                now, date = self._clock.seconds(), self._wall.now()
                 settling = maybeDeferred(self._around.spool.settle, settlements)
-                settling.addCallbacks(lambda _: self._settled(chunk, settlements, now), failed).addErrback(
+                settling.addCallbacks(lambda _: self._settled(chunk, settlements, now, date), failed).addErrback(
                     self._broken, chunk
                 )
 
@@ -517,7 +521,7 @@ class Lane:
 
         attempt()
 
-    def _settled(self, chunk: _Chunk, settlements: list[Settlement], now: float) -> None:
+    def _settled(self, chunk: _Chunk, settlements: list[Settlement], now: float, date: float) -> None:
         if not self._end(chunk):
             return
         states = self._count(settlements)
@@ -526,7 +530,7 @@ class Lane:
         self._advance()
         self._around.settled(self.name, chunk.leased, settlements, now)
         if len(self._around.outcomes):
-            self._around.outcomes.tell(self._outcomes(chunk.leased, settlements, now))
+            self._around.outcomes.tell(self._outcomes(chunk.leased, settlements, date))
         if states[State.REJECTED] and any(each.dead for each in settlements):
             self._around.noted(self.name)
         self._check_idle()
@@ -555,7 +559,7 @@ class Lane:
             self._wake_at(min(later))
         self._more = self._more or len(later) < len(dues)
 
-    def _outcomes(self, leased: Sequence[Leased], settlements: Iterable[Settlement], now: float) -> Iterator[Outcome]:
+    def _outcomes(self, leased: Sequence[Leased], settlements: Iterable[Settlement], date: float) -> Iterator[Outcome]:
         """Say what became of those that somebody waits for."""
         wanted = {each.number: each for each in leased if (self.name, each.apns_id) in self._around.outcomes}
         for settlement in settlements:
@@ -570,7 +574,7 @@ class Lane:
                     settlement.timestamp,
                     each.attempts + (settlement.state is not State.EXPIRED),
                     each.accepted_at,
-                    now,
+                    date,
                 )
 
     # The app and its client.

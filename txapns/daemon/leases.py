@@ -3,7 +3,7 @@ Who has which notification, and where in the queue the next is found: the part o
 
 The queue of an app is ordered by ``due``, then by number. What was leased lies at its front, where it stays until it is
 settled, so it is remembered up to where the queue was leased, the *mark*, and looked for from there on. When a
-notification before the mark becomes free (a lease ended or was given back, the clock was set back) the mark moves back
+notification before the mark becomes free (a lease ended or was given back) the mark moves back
 to it, and what is still leased after it is passed over.
 
 Since one process has the database, leases need not be on the disk: they end with the process, and nothing is left that

@@ -190,7 +190,7 @@ class GatewayMetrics:
         :param app: the app's name.
         :param leased: the notifications.
         :param settlements: what became of them.
-        :param now: when.
+        :param now: when, by the reactor's clock.
         """
         others = [each for each in settlements if each.state is not _ACCEPTED]
         delivered = len(settlements) - len(others)
@@ -205,8 +205,8 @@ class GatewayMetrics:
         if seconds is None:
             seconds = self._seconds[app] = _Seconds()
         # Those of one request were accepted at the same time.
-        for accepted_at, count in Counter([each.accepted_at for each in leased]).items():
-            seconds.add(max(0.0, now - accepted_at), count)
+        for since, count in Counter([each.since for each in leased]).items():
+            seconds.add(max(0.0, now - since), count)
 
     def _count_others(self, app: str, settlements: Iterable[Settlement]) -> None:
         counts = Counter([(each.state, _listed(each.reason), each.due is not None) for each in settlements])

@@ -35,6 +35,7 @@ from txapns.daemon.keys import Keys
 from txapns.daemon.metrics import GatewayMetrics
 from txapns.daemon.outcomes import Outcomes
 from txapns.daemon.overview import Survey
+from txapns.daemon.retention import Retention
 from txapns.daemon.secrets import Secrets, first_line, read_private
 from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.status import StatusPage
@@ -77,7 +78,7 @@ class GatewayService(Service):
         self.ready: Deferred[dict[str, list[str]]] = Deferred()
         clock, self._wall = IReactorTime(reactor), wall_clock(reactor)
         self.database = Database(configuration.database.path, clock)
-        self.spool = SQLiteSpool(self.database)
+        self.spool = SQLiteSpool(self.database, configuration.retries.longest)
         self.feedback = SQLiteFeedbackLog(self.database)
         secrets = Secrets(configuration.secrets.master_key_file, environment)
         self.apps = Apps(clock, configuration, self.database, secrets)
@@ -114,6 +115,7 @@ class GatewayService(Service):
         self._front = Front(
             reactor, configuration, self._collaborators(), datetime.fromtimestamp(self._wall.now(), timezone.utc)
         )
+        self._retention = Retention(clock, configuration.database.retention)
         self._pruning: IDelayedCall | None = None
         self._starting: Deferred[None] | None = None
         self._undo: list[Callable[[], Awaitable[object]]] = []
@@ -208,8 +210,7 @@ class GatewayService(Service):
     def _prune(self) -> None:
         """Forget a little of what was settled long ago; the more there is, the sooner again."""
         self._pruning = None
-        before = self._reactor.seconds() - self._configuration.database.retention
-        self.spool.prune(before).addCallbacks(self._pruned, self._not_pruned)
+        self.spool.prune(self._retention.begin()).addCallbacks(self._pruned, self._not_pruned)
 
     def _pruned(self, count: int) -> None:
         if self.running:

@@ -5,6 +5,12 @@ A message is stored once, and a row for each of its devices. The rows of a messa
 of which is the message's own. Times are whole milliseconds. The leases are in memory, and belong to the thread of the
 database's writer; see :mod:`txapns.daemon.leases`.
 
+The clock on the wall dates what is accepted and settled. What is *due* is not a date: were it one, a clock set back by
+an hour would keep all that was just accepted waiting for that hour. So it has a timeline of its own, which begins with
+the date at each start and which the reactor's clock moves on. Steps of the clock on the wall between two lives of the
+process are met at the start: what has not been tried yet is due at once, and nothing is put off for longer than the
+longest retry.
+
 Requests that arrive together are stored together, by one statement for the messages and one for the devices; so are
 outcomes. :mod:`txapns.daemon.database` tells why.
 """
@@ -13,8 +19,10 @@ from __future__ import annotations
 
 import itertools
 import sqlite3
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import attrs
@@ -23,6 +31,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txapns.clocks import wall_clock
 from txapns.daemon import feedback
 from txapns.daemon.database import Database, Part
 from txapns.daemon.errors import KeyConflict, Unavailable
@@ -44,6 +53,7 @@ __all__ = ["SQLiteSpool"]
 
 _R = TypeVar("_R")
 
+_STEP = 1000  # milliseconds by which two clocks differ that somebody has set
 _SERIES = 1000  # the rows that one run of equal tokens can have; longer ones are divided
 
 # Only what waits is in the index of the queue, and only what failed in that of the failures: most rows leave the first
@@ -206,6 +216,11 @@ UPDATE spool_delivery SET state = 0, due = ?, attempts = 0, settled_at = NULL
 WHERE number IN (SELECT value FROM json_each(?))
 """
 
+_BOUND = """
+UPDATE spool_delivery SET due = CASE attempts WHEN 0 THEN ?1 ELSE ?2 END
+WHERE state = 0 AND app IN (SELECT id FROM spool_app) AND due > ?1 AND due > CASE attempts WHEN 0 THEN ?1 ELSE ?2 END
+"""
+
 _WINDOW = """
 SELECT max(spool_delivery.number), min(message), count(*) FROM spool_delivery WHERE number IN (
     SELECT number FROM spool_delivery WHERE number > ? ORDER BY number LIMIT ?
@@ -253,7 +268,8 @@ class _Acceptance:
 
     messages: list[_Packed]
     idempotency: Idempotency | None
-    now: int
+    date: int
+    due: int
     apps: dict[str, int] = attrs.Factory(dict)  # that were found or made for it
     first: int = 0  # the number of its first delivery; 0 where nothing of it was stored
 
@@ -271,7 +287,7 @@ class _Report:
     """One request to settle."""
 
     settlements: Sequence[Settlement]
-    now: int
+    date: int
 
 
 @attrs.define(eq=False)
@@ -281,7 +297,7 @@ class _Choice:
     app: str | None
     state: State
     limit: int
-    now: int
+    now: float
     apps: list[str] = attrs.Factory(list)  # that something was chosen of
 
 
@@ -291,11 +307,15 @@ class SQLiteSpool:
     The spool in SQLite.
 
     :param database: the database, started; whoever made it stops it, after the spool.
+    :param longest: for how many seconds something may be put off over a restart.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, longest: float = 900.0) -> None:
         self._database = database
+        self._longest = longest
         self._clock = database.clock
+        self._wall = wall_clock(database.clock)
+        self._epoch = 0.0  # the timeline's time when the reactor's clock was at 0
         self._running = False
         self._depths: Counter[str] = Counter()
         self._pruned = 0
@@ -303,9 +323,12 @@ class SQLiteSpool:
         self._leases = Leases()
         self._apps: dict[str, int] = {}
         self._number = 1
+        # By how many milliseconds the clock on the wall was ahead of the timeline from which message on.
+        self._ahead: list[tuple[int, int]] = [(0, 0)]
 
     def start(self) -> Deferred[None]:
-        """Make the tables, where they are missing, and find out what waits."""
+        """Make the tables, where they are missing, begin the timeline, and find out what waits."""
+        self._epoch = self._wall.now() - self._clock.seconds()
 
         def load(connection: sqlite3.Connection) -> dict[str, int]:
             self._apps = dict(connection.execute("SELECT name, id FROM spool_app"))
@@ -322,9 +345,15 @@ class SQLiteSpool:
         return (
             self._database.prepare(feedback.PART)
             .addCallback(lambda _: self._database.prepare(_PART))
+            .addCallback(lambda _: self._database.write(self._bound))
             .addCallback(lambda _: self._database.between(load))
             .addCallback(loaded)
         )
+
+    def _bound(self, connection: sqlite3.Connection) -> None:
+        """Put nothing off for longer than is usual, whatever the clock on the wall was in an earlier life."""
+        now = self._now()
+        connection.execute(_BOUND, [now, now + _milliseconds(self._longest)])
 
     def stop(self) -> Deferred[None]:
         """Do what was asked for so far."""
@@ -341,7 +370,7 @@ class SQLiteSpool:
             packed = [_pack(message) for message in messages]
         except ValueError:
             return fail()
-        acceptance = _Acceptance(packed, idempotency, self._now())
+        acceptance = _Acceptance(packed, idempotency, self._date(), self._now())
         counts = acceptance.counts
         self._depths.update(counts)
         size = sum(len(message.payload) + len(message.tokens) + len(message.apns_ids) for message in packed)
@@ -374,10 +403,10 @@ class SQLiteSpool:
             for message in acceptance.messages:
                 first = number
                 if message.runs:  # one that is for nobody would have the number of the next
-                    rows.append((number, message.headers, acceptance.now, payload_at, len(message.payload)))
+                    rows.append((number, message.headers, acceptance.date, payload_at, len(message.payload)))
                 payload_at += len(message.payload)
                 for count, width in message.runs:
-                    runs.append((number, first, apps[message.app], acceptance.now, count, token_at, width, id_at))
+                    runs.append((number, first, apps[message.app], acceptance.due, count, token_at, width, id_at))
                     number += count
                     token_at += count * width
                     id_at += count * 16
@@ -399,8 +428,11 @@ class SQLiteSpool:
             if acceptance.first:
                 self._apps = acceptance.apps
                 number = acceptance.first
+                ahead = acceptance.date - acceptance.due
+                if abs(ahead - self._ahead[-1][1]) > _STEP:
+                    self._ahead.append((number, ahead))
                 for message in acceptance.messages:
-                    self._leases.appear(message.app, acceptance.now, number)
+                    self._leases.appear(message.app, acceptance.due, number)
                     number += len(message.apns_ids) // 16
                 self._number = max(self._number, number)
 
@@ -415,7 +447,7 @@ class SQLiteSpool:
         self._leases.expire(now)
         arguments = (self._apps.get(app), *self._leases.mark(app))
         passed_over = _json(self._leases.passed_over(app))
-        [(found,)] = connection.execute(_FIND_DUE, [*arguments, _milliseconds(now), passed_over, count])
+        [(found,)] = connection.execute(_FIND_DUE, [*arguments, self._due(now), passed_over, count])
         rows = _due(found)
         if not rows:
             return []
@@ -423,7 +455,10 @@ class SQLiteSpool:
         leased = []
         for number, message, token, apns_id, attempts, _ in rows:
             content, accepted_at = contents[message]
-            leased.append(Leased(number, content, bytes.fromhex(token), _canonical(apns_id), attempts, accepted_at))
+            since = self._since(message, accepted_at)
+            leased.append(
+                Leased(number, content, bytes.fromhex(token), _canonical(apns_id), attempts, accepted_at, since)
+            )
         self._leases.lend(app, [(due, number) for number, *_, due in rows], until)
         return leased
 
@@ -454,7 +489,7 @@ class SQLiteSpool:
             self._leases.expire(now)
             arguments = (self._apps.get(app), *self._leases.mark(app))
             rows = connection.execute(_FIND_NEXT, [*arguments, _json(self._leases.passed_over(app))])
-            return next((due / 1000 for (due,) in rows), None)
+            return next((self._seconds(due) for (due,) in rows), None)
 
         return self._between(find)
 
@@ -464,7 +499,7 @@ class SQLiteSpool:
         """Store what came of attempts."""
         if not self._running:
             return _stopped()
-        report = _Report(settlements, self._now())
+        report = _Report(settlements, self._date())
         return self._database.write_together(self._conclude, report, 0, self._concluded).addCallback(
             self._depths.subtract
         )
@@ -477,7 +512,7 @@ class SQLiteSpool:
                     continue
                 before = told.get(settlement.number)
                 if before is None or before[0].state is State.WAITING:
-                    told[settlement.number] = (settlement, report.now)
+                    told[settlement.number] = (settlement, report.date)
         final = _json([number for number, (each, _) in told.items() if each.state is not State.WAITING])
         counts = dict(connection.execute(_COUNT_WAITING, [final]))
         _note_dead(connection, [(each, now) for each, now in told.values() if each.dead])
@@ -487,7 +522,7 @@ class SQLiteSpool:
             if each.state is State.ACCEPTED and each.status == 200 and not each.reason:
                 accepted.setdefault(now, []).append(number)
             else:
-                rows.append(_row(each, now))
+                rows.append(_row(each, now, None if each.due is None else self._due(each.due)))
         for now, numbers in accepted.items():
             connection.execute(_SETTLE_ACCEPTED, [now, _json(numbers)])
         if rows:
@@ -502,7 +537,7 @@ class SQLiteSpool:
                 elif settlement.due is None:
                     self._leases.free([settlement.number])
                 else:
-                    self._leases.put_back(settlement.number, _milliseconds(settlement.due))
+                    self._leases.put_back(settlement.number, self._due(settlement.due))
 
     # Looking.
 
@@ -534,7 +569,7 @@ class SQLiteSpool:
                 [(due,)] = connection.execute(
                     "SELECT min(due) FROM spool_delivery WHERE state = 0 AND app = ?", [number]
                 )
-                found.append((name, leased.get(name, 0), None if due is None else due / 1000))
+                found.append((name, leased.get(name, 0), None if due is None else self._seconds(due)))
             return found
 
         def join(found: list[tuple[str, int, float | None]]) -> list[Depth]:
@@ -545,8 +580,9 @@ class SQLiteSpool:
     def listed(self, app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
         """List notifications."""
         statement = _OUTCOMES + _of_state(_LIST, state)
+        ahead = self._date() - self._now()  # dues are shown as dates
         return self._read(
-            lambda connection: [_entry(row) for row in connection.execute(statement, [after, app, limit])]
+            lambda connection: [_entry(row, ahead) for row in connection.execute(statement, [after, app, limit])]
         )
 
     # An operator's work.
@@ -558,13 +594,13 @@ class SQLiteSpool:
             self._depths.update(counts)
             return sum(counts.values())
 
-        return self._choose(self._retry, _Choice(app, State.DEAD, limit, self._now()), retried)
+        return self._choose(self._retry, _Choice(app, State.DEAD, limit, self._clock.seconds()), retried)
 
     def _retry(self, connection: sqlite3.Connection, choices: list[_Choice]) -> list[Mapping[str, int]]:
         results: list[Mapping[str, int]] = []
         for choice in choices:
             chosen, counts = self._chosen(connection, choice)
-            connection.execute(_RETRY, [choice.now, chosen])
+            connection.execute(_RETRY, [self._due(choice.now), chosen])
             results.append(counts)
         return results
 
@@ -576,7 +612,7 @@ class SQLiteSpool:
                 self._depths.subtract(counts)
             return sum(counts.values())
 
-        return self._choose(self._purge, _Choice(app, state, limit, self._now()), purged)
+        return self._choose(self._purge, _Choice(app, state, limit, self._clock.seconds()), purged)
 
     def _purge(self, connection: sqlite3.Connection, choices: list[_Choice]) -> list[Mapping[str, int]]:
         results: list[Mapping[str, int]] = []
@@ -600,12 +636,12 @@ class SQLiteSpool:
         def appear(choices: list[_Choice]) -> None:
             for each in choices:
                 for app in each.apps:
-                    self._leases.appear(app, each.now, 1)
+                    self._leases.appear(app, self._due(each.now), 1)
 
         return self._database.write_together(function, choice, 0, appear).addCallback(done)
 
     def _chosen(self, connection: sqlite3.Connection, choice: _Choice) -> tuple[str, dict[str, int]]:
-        self._leases.expire(choice.now / 1000)
+        self._leases.expire(choice.now)
         leased = _json(self._leases.numbers())
         [(chosen,)] = connection.execute(_of_state(_CHOOSE, choice.state), [choice.app, leased, choice.limit])
         counts = dict(connection.execute(_COUNT, [chosen]))
@@ -626,8 +662,24 @@ class SQLiteSpool:
 
     # All of it.
 
+    # The timeline: what is due is stored in milliseconds of it, and the reactor's clock moves it on.
+
+    def _due(self, seconds: float) -> int:
+        return _milliseconds(self._epoch + seconds)
+
+    def _seconds(self, due: int) -> float:
+        return due / 1000 - self._epoch
+
     def _now(self) -> int:
-        return _milliseconds(self._clock.seconds())
+        return self._due(self._clock.seconds())
+
+    def _date(self) -> int:
+        return _milliseconds(self._wall.now())
+
+    def _since(self, message: int, accepted_at: float) -> float:
+        """Tell when a message was accepted, by the reactor's clock."""
+        _, ahead = self._ahead[bisect_right(self._ahead, message, key=itemgetter(0)) - 1]
+        return accepted_at - ahead / 1000 - self._epoch
 
     def _between(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         return self._database.between(function) if self._running else _stopped()
@@ -708,7 +760,7 @@ def _earlier(
     apns_ids = b"".join(message.apns_ids for message in acceptance.messages)
     counts = _json([len(message.apns_ids) // 16 for message in acceptance.messages])
     connection.execute(
-        "INSERT INTO spool_key VALUES (?, ?, ?, ?, ?, ?)", [owner, key, digest, counts, apns_ids, acceptance.now]
+        "INSERT INTO spool_key VALUES (?, ?, ?, ?, ?, ?)", [owner, key, digest, counts, apns_ids, acceptance.date]
     )
     return None
 
@@ -756,10 +808,9 @@ def _prune(connection: sqlite3.Connection, position: int, before: float, limit: 
     return last, count
 
 
-def _row(settlement: Settlement, now: int) -> tuple[object, ...]:
+def _row(settlement: Settlement, now: int, due: int | None) -> tuple[object, ...]:
     timestamp = None if settlement.timestamp is None else _milliseconds(settlement.timestamp)
     waiting = settlement.state is State.WAITING
-    due = None if settlement.due is None or not waiting else _milliseconds(settlement.due)
     attempts = 0 if settlement.state is State.EXPIRED else 1
     settled_at = None if waiting else now
     return (
@@ -769,7 +820,7 @@ def _row(settlement: Settlement, now: int) -> tuple[object, ...]:
         settlement.reason,
         timestamp,
         settled_at,
-        due,
+        due if waiting else None,
         attempts,
     )
 
@@ -779,7 +830,7 @@ def _of_state(statement: str, state: State) -> str:
     return statement.replace("state = ?", f"state = {state:d}")
 
 
-def _entry(row: tuple[Any, ...]) -> Entry:
+def _entry(row: tuple[Any, ...], ahead: int = 0) -> Entry:
     number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at = row
     outcome = Outcome(
         _canonical(apns_id),
@@ -792,4 +843,4 @@ def _entry(row: tuple[Any, ...]) -> Entry:
         accepted_at / 1000,
         None if settled_at is None else settled_at / 1000,
     )
-    return Entry(number, token, due / 1000, outcome)
+    return Entry(number, token, (due + ahead) / 1000, outcome)

@@ -220,6 +220,7 @@ class Leased:
     :ivar apns_id: its id.
     :ivar attempts: how many attempts there were before.
     :ivar accepted_at: when it was accepted.
+    :ivar since: the same by the reactor's clock, to measure from.
     """
 
     number: int
@@ -228,6 +229,7 @@ class Leased:
     apns_id: str
     attempts: int
     accepted_at: float
+    since: float
 
 
 class State(enum.IntEnum):
@@ -251,7 +253,7 @@ class Settlement:
     :ivar status: the HTTP status that Apple answered with; 0 for no answer.
     :ivar reason: Apple's reason, or what kept us from asking.
     :ivar timestamp: since when the token is dead, where Apple said so.
-    :ivar due: when to try again.
+    :ivar due: when to try again, by the reactor's clock.
     """
 
     number: int
@@ -319,7 +321,8 @@ class Depth:
     :ivar app: the app's name.
     :ivar waiting: how many notifications wait, those under way among them.
     :ivar leased: how many of these are under way.
-    :ivar oldest: since when the first in the queue is due, which may lie ahead; ``None`` where nothing waits.
+    :ivar oldest: since when, by the reactor's clock, the first in the queue is due, which may lie ahead; ``None`` where
+        nothing waits.
     """
 
     app: str

@@ -118,12 +118,14 @@ class Judge:
     """
     Finds out what becomes of notifications.
 
-    :ivar now: the time.
+    :ivar now: the time, by the reactor's clock.
+    :ivar date: the same by the clock on the wall.
     :ivar retries: when to try again.
     :ivar most: how many attempts there may be.
     """
 
     now: float
+    date: float
     retries: Retries
     most: int
 
@@ -158,11 +160,11 @@ class Judge:
         """
         if leased.attempts + 1 >= self.most:
             return Settlement(leased.number, State.DEAD, status, reason)
-        due = self.now + self.retries.delay(leased.attempts, retry_after)
+        delay = self.retries.delay(leased.attempts, retry_after)
         expires = leased.content.expires
-        if expires is not None and due >= expires:
+        if expires is not None and self.date + delay >= expires:
             return Settlement(leased.number, State.EXPIRED, status, reason)
-        return Settlement(leased.number, State.WAITING, status, reason, due=due)
+        return Settlement(leased.number, State.WAITING, status, reason, due=self.now + delay)
 
     def _settlement(self, leased: Leased, outcome: Rejection | Unsent | Uncertain) -> Settlement:
         if isinstance(outcome, Rejection):
