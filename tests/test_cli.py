@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import os
 import pty
@@ -342,17 +343,21 @@ class SendTests(_WithSimulator):
 
     def test_payload(self) -> None:
         """A payload is taken from a file, with whatever is in it."""
-        payload = self.file('{"aps": {"alert": "Hello", "of-tomorrow": 1}, "mine": [1]}')
-        result = txapns("send", *self.http2(), "--tokens", self.file(ANN), "--payload", payload, "--expiration", "60")
-        self.assertEqual(result.returncode, 0, result)
+        for mark in "", "\ufeff":
+            payload = self.file(mark + '{"aps": {"alert": "Hello", "of-tomorrow": 1}, "mine": [1]}')
+            result = txapns(
+                "send", *self.http2(), "--tokens", self.file(ANN), "--payload", payload, "--expiration", "60"
+            )
+            self.assertEqual(result.returncode, 0, result)
 
     def test_passphrase(self) -> None:
         """A passphrase comes from a file or from the environment, and never from the command line."""
         options = *self.gateway("binary"), "--certificate", self.simulator.state / "client.p12", "--barrier"
         tokens = "--tokens", self.file(ANN)
         by_file = self.send(*options, *tokens, "--passphrase-file", self.file("txapns\n"))
+        marked = self.send(*options, *tokens, "--passphrase-file", self.file("\ufefftxapns\r\n"))
         by_environment = self.send(*options, *tokens, TXAPNS_PASSPHRASE="txapns")
-        self.assertEqual((by_file.returncode, by_environment.returncode), (0, 0))
+        self.assertEqual((by_file.returncode, marked.returncode, by_environment.returncode), (0, 0, 0))
         wrong = self.send(*options, *tokens, TXAPNS_PASSPHRASE="sesame")
         self.assert_refused(wrong, 2, "Error: the passphrase does not open the PKCS#12 file")
         self.assertNotIn("sesame", wrong.stderr)
@@ -602,7 +607,22 @@ class LinesTests(TestCase):
 
     async def test_not_text(self) -> None:
         """Octets that are no text are given out as something that can be printed, and is no token."""
-        self.assertEqual([pair async for pair in self.lines(b"\xff\xfe\n")], [(1, r"\xff\xfe")])
+        self.assertEqual([pair async for pair in self.lines(b"\xff\xfd\n")], [(1, r"\xff\xfd")])
+
+    async def test_windows(self) -> None:
+        """A byte order mark is no part of a token, nor the end of a line, and UTF-16 is read; so are files in a row."""
+        text = "# one\r\n\r\naa\r\nbb\r\n"
+        marked, wide = codecs.BOM_UTF8 + text.encode(), text.encode("utf-16")
+        for content in (marked, wide, codecs.BOM_UTF16_BE + text.encode("utf-16-be"), text.encode("utf-16-le")):
+            self.assertEqual([pair async for pair in self.lines(content)], [(3, "aa"), (4, "bb")])
+        self.assertEqual([pair async for pair in self.lines(marked * 2)], [(3, "aa"), (4, "bb"), (7, "aa"), (8, "bb")])
+        tokens = [f"{number:x}" * 7 for number in range(1, 20_000)]
+        self.assertEqual([token async for _, token in self.lines("\n".join(tokens).encode("utf-16"))], tokens)
+
+    async def test_short(self) -> None:
+        """A file need not be as long as what its encoding is known by."""
+        for content, pairs in ((b"", []), (b"\n", []), (b"aa", [(1, "aa")])):
+            self.assertEqual([pair async for pair in self.lines(content)], pairs)
 
     async def test_lazy(self) -> None:
         """No more is read than one piece beyond what is asked for."""

@@ -75,7 +75,7 @@ ALERT: dict[str, object] = {
 
 # What begins with a byte order mark, and the words for it; and those for half of a surrogate pair.
 MARKED = "\ufeff{}", b"\xef\xbb\xbf{}"
-MARK = "; it begins with the byte order mark of UTF-8, and has to be UTF-8 without one"
+MARK = "; it begins with a byte order mark, or is UTF-16, and has to be UTF-8 without a mark"
 HALF = (
     "the payload has half of a surrogate pair at {}, which UTF-8 cannot express: "
     "a text was cut in the midst of a character"
@@ -225,10 +225,7 @@ class RefusalTests(SynchronousTestCase):
             ('{"secret":NaN}', "the payload is not JSON: NaN is not a number in JSON"),
             ('{"secret":-Infinity}', "the payload is not JSON: -Infinity is not a number in JSON"),
             (b'{"a":"secret\xff"}', "the payload is not UTF-8: invalid start byte at byte 12"),
-            (
-                "{}".encode("utf-16"),
-                f"the payload is not UTF-8: invalid start byte at byte 0{MARK.replace('of UTF-8', 'of UTF-16')}",
-            ),
+            ("{}".encode("utf-16"), f"the payload is not UTF-8: invalid start byte at byte 0{MARK}"),
             (
                 {"a": datetime.now(timezone.utc)},
                 "the payload cannot be written as JSON: it holds a value of the type datetime",
@@ -237,6 +234,11 @@ class RefusalTests(SynchronousTestCase):
             ({"a": {"secret"}}, "the payload cannot be written as JSON: it holds a value of the type set"),
         ]
         self.assertEqual([(value, refusal(encode, value)) for value, _ in cases], cases)
+
+    def test_utf16_without_a_mark(self) -> None:
+        """UTF-16 is named though nothing says that it is."""
+        for encoding in ("utf-16-le", "utf-16-be"):
+            self.assertTrue(refusal(encode, '{"a":1}'.encode(encoding)).endswith(MARK))
 
     def test_not_a_number(self) -> None:
         """Python's NaN and infinities are no JSON numbers."""

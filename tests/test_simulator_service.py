@@ -47,7 +47,8 @@ class ReadDeadTests(SynchronousTestCase):
 
     def test_tokens(self) -> None:
         """There is one token a line; blank lines, comments and space around a token do not count."""
-        self.assertEqual(self.read("# gone\n\n aabb \r\nCCDD"), [b"\xaa\xbb", b"\xcc\xdd"])
+        for mark in "", "\ufeff":
+            self.assertEqual(self.read(mark + "# gone\n\n aabb \r\nCCDD"), [b"\xaa\xbb", b"\xcc\xdd"])
 
     def test_malformed(self) -> None:
         """The error names the line and does not show what is in it."""

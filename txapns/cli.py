@@ -21,6 +21,7 @@ import json
 import os
 import stat
 import sys
+from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -46,6 +47,7 @@ from txapns.result import Batch, Rejection, Uncertain, Unsent
 from txapns.running import run
 from txapns.simulator.faults import FAULTS
 from txapns.simulator.service import FLAGS, NUMBERS, SimulatorService, read_dead
+from txapns.texts import encoding_of, first_line, utf8
 
 try:
     import click
@@ -64,6 +66,8 @@ ALL_ACCEPTED, SOME_NOT, UNUSABLE, UNREACHED = range(4)
 
 #: How many octets of the tokens' file are read at a time.
 CHUNK = 65_536
+# A byte order mark, as it stands where a file begins that was put behind another.
+_MARK = "\ufeff"
 #: How often the progress bar is drawn, in seconds.
 REDRAW = 0.1
 #: How many rows the table of failures has at the most: who wants to see more takes the JSON.
@@ -299,7 +303,7 @@ def _credential(
         raise click.UsageError("Give either --certificate or --key.")
     passphrase: str | bytes | None = os.environ.get("TXAPNS_PASSPHRASE")
     if passphrase_file is not None:
-        passphrase = passphrase_file.read_bytes().partition(b"\n")[0].rstrip(b"\r")
+        passphrase = first_line(passphrase_file.read_bytes())
     if certificate is not None:
         return Certificate.from_file(certificate, passphrase)
     assert key is not None
@@ -311,7 +315,7 @@ def _credential(
 def _payload(alert: str | None, payload: Path | None) -> bytes | None:
     if (alert is None) == (payload is None):
         raise click.UsageError("Give either --alert or --payload.")
-    return None if payload is None else payload.read_bytes()
+    return None if payload is None else utf8(payload.read_bytes())
 
 
 # The tokens
@@ -328,7 +332,7 @@ class _Lines:
     :param file: the file, of which nothing has been read; only its descriptor is used.
 
     :ivar number: the number of the last line that was given out or skipped.
-    :ivar octets: how many octets the lines up to there have.
+    :ivar octets: how many octets of the file have been dealt with.
     :ivar given: how many tokens have been given out.
     """
 
@@ -355,26 +359,34 @@ class _Lines:
 
     async def __aiter__(self) -> AsyncIterator[tuple[int, str]]:
         """Give pairs of line number and token; blank lines and comments count as lines."""
-        rest = b""
-        chunk = await self._read()
+        rest = ""
+        chunk = await self._beginning()
+        decoder = getincrementaldecoder(encoding_of(chunk))("backslashreplace")
         while chunk:
-            *lines, rest = (rest + chunk).split(b"\n")
+            *lines, rest = (rest + decoder.decode(chunk)).split("\n")
             for pair in self._tokens(lines):
                 yield pair
+            self.octets += len(chunk)
             chunk = await self._read()
-        for pair in self._tokens([rest]):  # the last line may have no end
+        for pair in self._tokens([rest + decoder.decode(b"", True)]):  # the last line may have no end
             yield pair
 
-    def _tokens(self, lines: list[bytes]) -> Iterator[tuple[int, str]]:
+    async def _beginning(self) -> bytes:
+        """Give as much as tells how the text is encoded, or all there is."""
+        beginning = b""
+        while len(beginning) < 4 and (chunk := await self._read()):
+            beginning += chunk
+        return beginning
+
+    def _tokens(self, lines: list[str]) -> Iterator[tuple[int, str]]:
         for line in lines:
             if self._ended:
                 return
             self.number += 1
-            self.octets += len(line) + 1
-            token = line.strip()
-            if token and not token.startswith(b"#"):
+            token = line.replace(_MARK, "").strip()
+            if token and not token.startswith("#"):
                 self.given += 1
-                yield self.number, token.decode("utf-8", "backslashreplace")
+                yield self.number, token
 
     def _read(self) -> Deferred[bytes]:
         self._arriving = Deferred()

@@ -23,11 +23,11 @@ from __future__ import annotations
 
 import json
 import re
-from codecs import BOM_UTF8, BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypedDict
 
 from txapns.errors import InvalidPayload
+from txapns.texts import encoding_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -107,9 +107,6 @@ _ESCAPED_HALF = re.compile(
 )
 #: How much of a key is shown in a path, in characters.
 _LONGEST_KEY = 40
-
-# What Windows writes at the beginning of a file, which is no part of its text.
-_MARKS = ((BOM_UTF8, "UTF-8"), (BOM_UTF16_LE, "UTF-16"), (BOM_UTF16_BE, "UTF-16"))
 
 
 def aps(**keywords: Unpack[Keywords]) -> dict[str, object]:
@@ -258,9 +255,10 @@ def _halves(value: object, path: str) -> Iterator[str]:
 
 
 def _mark(body: bytes) -> str:
-    """Name the byte order mark at the beginning of what could not be read."""
-    name = next((name for mark, name in _MARKS if body.startswith(mark)), None)
-    return "" if name is None else f"; it begins with the byte order mark of {name}, and has to be UTF-8 without one"
+    """Say what keeps a text from being read that can be read on a screen."""
+    if encoding_of(body) == "utf-8":
+        return ""
+    return "; it begins with a byte order mark, or is UTF-16, and has to be UTF-8 without a mark"
 
 
 def _plain(value: object) -> object:

@@ -208,6 +208,9 @@ class ConfigurationTests(SynchronousTestCase):
         path.write_text("limits.body = 0")
         error = self.assertRaises(ConfigurationError, Configuration.from_file, path)
         self.assertEqual(str(error), f"{path.name}: limits.body: found 0; allowed is {COUNT}")
+        for encoding in ("utf-8-sig", "utf-16"):
+            path.write_text("limits.body = 7", encoding)
+            self.assertEqual(Configuration.from_file(path).limits.body, 7)
 
     def test_unreadable(self) -> None:
         """A file that is not there, or no text, or no TOML, is told as such."""

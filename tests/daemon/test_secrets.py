@@ -9,7 +9,7 @@ from cryptography.fernet import Fernet
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.daemon.errors import ConfigurationError, SecretError
-from txapns.daemon.secrets import VARIABLE, MasterKey, Secrets, first_line, read_private, write_private
+from txapns.daemon.secrets import VARIABLE, MasterKey, Secrets, read_private, write_private
 
 __all__ = ["FilesTests", "MasterKeyTests", "RekeyingTests", "SecretsTests"]
 
@@ -69,11 +69,6 @@ class FilesTests(SynchronousTestCase):
         write_private(self.path, b"other", replace=True)
         self.assertEqual((read_private(self.path), self.path.stat().st_mode & 0o777), (b"other", 0o400))
         self.assertEqual(list(self.path.parent.iterdir()), [self.path])
-
-    def test_first_line(self) -> None:
-        """A passphrase may end with a line, or several may follow."""
-        for content in (b"a b", b"a b\n", b"a b\r\n", b"a b\nc\n"):
-            self.assertEqual(first_line(content), b"a b")
 
 
 class MasterKeyTests(SynchronousTestCase):

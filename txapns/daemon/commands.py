@@ -41,11 +41,12 @@ from txapns.daemon.faces.queue import DEAD, LISTED, Queued
 from txapns.daemon.log import observer
 from txapns.daemon.material import Material
 from txapns.daemon.queue import IQueue, RemoteQueue, StoredQueue, address, agent
-from txapns.daemon.secrets import Secrets, first_line
+from txapns.daemon.secrets import Secrets
 from txapns.daemon.service import GatewayService
 from txapns.daemon.spool import SQLiteSpool
 from txapns.errors import APNSError, WrongPassphrase
 from txapns.running import run
+from txapns.texts import first_line
 
 __all__ = ["apps", "check_config", "keys", "queue", "serve"]
 

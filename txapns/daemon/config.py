@@ -43,6 +43,7 @@ from txapns.daemon.errors import ConfigurationError
 from txapns.daemon.values import Limits
 from txapns.errors import InvalidGateway
 from txapns.gateway import Gateway
+from txapns.texts import utf8
 
 __all__ = [
     "FINGERPRINT",
@@ -372,7 +373,7 @@ class Configuration(_Section, frozen=True, kw_only=True):
         """
         path = Path(path)
         try:
-            text = path.read_text(encoding="utf-8")
+            text = utf8(path.read_bytes()).decode()
         except OSError as error:
             raise ConfigurationError(f"{path}: {error.strerror}") from None
         except UnicodeDecodeError as error:

@@ -18,8 +18,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.daemon.config import AppSection, TLSSection
 from txapns.daemon.errors import ConfigurationError, SecretError
-from txapns.daemon.secrets import MasterKey, first_line, read_private
+from txapns.daemon.secrets import MasterKey, read_private
 from txapns.errors import CredentialError
+from txapns.texts import first_line
 
 __all__ = ["Material", "server_certificate"]
 

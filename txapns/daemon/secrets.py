@@ -30,8 +30,9 @@ from pathlib import Path
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from txapns.daemon.errors import ConfigurationError, SecretError
+from txapns.texts import utf8
 
-__all__ = ["VARIABLE", "MasterKey", "Secrets", "first_line", "read_private", "write_private"]
+__all__ = ["VARIABLE", "MasterKey", "Secrets", "read_private", "write_private"]
 
 #: The environment variable that may hold the master key.
 VARIABLE = "TXAPNS_MASTER_KEY"
@@ -58,15 +59,6 @@ def read_private(path: Path) -> bytes:
                 return file.read()
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
-
-
-def first_line(content: bytes) -> bytes:
-    """
-    Give the first line of a file, which may hold a passphrase; whoever wrote it may have ended the line or not.
-
-    :param content: the file's.
-    """
-    return content.partition(b"\n")[0].rstrip(b"\r")
 
 
 def _exposure(status: os.stat_result) -> str | None:
@@ -255,7 +247,7 @@ class Secrets:
     def _keys(self) -> list[bytes]:
         if VARIABLE in self._environment:
             return self._environment[VARIABLE].encode("utf-8", "surrogateescape").split()
-        return read_private(self._path).split()
+        return utf8(read_private(self._path)).split()
 
     def _key_of(self, keys: Sequence[bytes]) -> MasterKey:
         try:

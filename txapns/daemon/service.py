@@ -36,12 +36,13 @@ from txapns.daemon.metrics import GatewayMetrics
 from txapns.daemon.outcomes import Outcomes
 from txapns.daemon.overview import Survey
 from txapns.daemon.retention import Retention
-from txapns.daemon.secrets import Secrets, first_line, read_private
+from txapns.daemon.secrets import Secrets, read_private
 from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.status import StatusPage
 from txapns.daemon.values import Leased, Settlement
 from txapns.daemon.verdicts import Retries
 from txapns.daemon.webhook import Hook, Webhook
+from txapns.texts import first_line
 
 __all__ = ["GatewayService"]
 

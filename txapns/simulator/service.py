@@ -34,6 +34,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from txapns.simulator.faults import FAULTS
 from txapns.simulator.mischief import Mischief
 from txapns.simulator.servers import Simulator
+from txapns.texts import utf8
 
 __all__ = ["FLAGS", "HOST", "NUMBERS", "Number", "SimulatorService", "read_dead"]
 
@@ -90,7 +91,7 @@ def read_dead(path: str | os.PathLike[str]) -> list[bytes]:
     :raises ValueError: the file cannot be read, or a line is not a token.
     """
     try:
-        lines = Path(path).read_bytes().splitlines()
+        lines = utf8(Path(path).read_bytes()).splitlines()
     except OSError as error:
         raise ValueError(f"{os.fspath(path)}: {error.strerror}") from None
     tokens = []
