@@ -5,6 +5,7 @@ Apple push notifications for Twisted: the HTTP/2 provider API and the enhanced b
 from txapns.binary import EnhancedNotificationProtocol
 from txapns.channels import Channel, Channels, StoragePolicy
 from txapns.client import APNSClient, ClientStatus, Session
+from txapns.clocks import steady
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import APNSError
 from txapns.factory import APNSClientFactory
@@ -55,4 +56,5 @@ __all__ = [
     "Uncertain",
     "Unsent",
     "__version__",
+    "steady",
 ]

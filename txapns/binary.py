@@ -237,7 +237,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         assert isinstance(notification, Notification)  # all else is for the provider API
         body, expiration = notification.body, notification.expiration
         if expiration is None:
-            expiration = int(self._clock.seconds()) + STORED
+            expiration = int(self._wall.now()) + STORED
         if self._command == 2:
             return frames.frame_encoder(body, expiration, notification.priority)
         if self._command == 1:

@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from txapns.batch import MeasuredSending, MeasuredSingleSending, Sending, SingleSending
 from txapns.channels import Channels, broadcast_request
+from txapns.clocks import timers
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.delivery import Delivery
 from txapns.errors import APNSError, ClientClosed, CredentialError, InvalidGateway
@@ -98,7 +99,7 @@ class APNSClient:
             raise CredentialError(f"a credential is a Certificate or a ProviderToken, not {type(credential).__name__}")
         self.gateway = Gateway.parse(gateway, proxy=proxy)
         self.credential = credential
-        self._reactor = reactor
+        reactor = self._reactor = timers(reactor)
         if topic is None and isinstance(credential, Certificate) and credential.needs_topic and credential.topics:
             topic = credential.topics[0]
         self._topic = None if topic is None else Notification(payload={}, topic=topic).topic
@@ -177,6 +178,7 @@ class APNSClient:
 
         :returns: a ``Deferred`` that fires when there is room, or the client is closed. Those who wait take turns.
         """
+        self.touch()
         return self._pool.when_ready()
 
     def broadcast(self, notification: Notification, channel_id: str) -> Deferred[Accepted | Rejection]:
@@ -251,6 +253,7 @@ class APNSClient:
 
         :returns: a value that holds no secret.
         """
+        self._reactor.seconds()  # whoever asks again and again, and be it a monitor, has the timers put right
         pool = self._pool
         return ClientStatus(str(self.gateway), pool.states, pool.in_flight, pool.queued, pool.last_error)
 
@@ -262,6 +265,7 @@ class APNSClient:
         :returns: a ``Deferred`` that fires when the connections are closed and every batch has ended, within
             ``timeout`` and a few seconds, and the settle time where that is longer.
         """
+        self.touch()
         if self._closed is None:
             self._closed = Deferred()
             error = ClientClosed("the client was closed before it was asked")
@@ -347,7 +351,7 @@ class Session:
     def __init__(
         self, reactor: IReactorTime, *, proxy: str | Proxy | None = None, **options: Unpack[ClientOptions]
     ) -> None:
-        self._reactor = reactor
+        self._reactor = timers(reactor)
         self._proxy = read_proxy(proxy)
         self._idle_timeout = Options(**options).idle_timeout
         self._make = partial(APNSClient, reactor, **options)

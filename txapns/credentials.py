@@ -66,6 +66,10 @@ Seconds after which a new provider token is signed: long before Apple's hour, so
 The wall clock is divided into windows of this length, counted from the beginning of 1970.
 """
 
+#: By how many seconds a token may be from the future: when the clock was set back by more since it was signed, it is
+#: signed anew, for nobody knows what Apple makes of it.
+_AHEAD = 5
+
 _EXPIRY = 60 * 60  # seconds; an older token is of no use to anyone ("Establishing a token-based connection to APNs")
 
 _PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
@@ -349,14 +353,12 @@ class ProviderToken:
         """
         Give the token to send with: that of the present window, which is the same in all processes on all hosts.
 
-        :param now: UNIX seconds. When the clock was set back by more than :data:`MAXIMUM_AGE`, a new token is signed as
-            well: the one there is then comes from a future which Apple may refuse.
+        :param now: UNIX seconds. When the clock was set, the present window is another one, and so is the token: the
+            former is from the future, or out of date.
         :returns: the token.
         """
-        token = self._signed.get(self.fingerprint)
-        if token is None or now >= _end(token.issued_at) or token.issued_at - now >= MAXIMUM_AGE:
-            return self._sign_anew(token, now)
-        return token
+        token = self._kept(now)
+        return self._sign_anew(token, now) if token is None or now >= _end(token.issued_at) else token
 
     def renew(self, now: float) -> SignedToken:
         """
@@ -366,10 +368,13 @@ class ProviderToken:
         :returns: a new token; or the one there is when it is younger than :data:`MINIMUM_AGE`, since another renewal
             would be refused as ``TooManyProviderTokenUpdates``.
         """
+        token = self._kept(now)
+        return self._sign_anew(token, now) if token is None or now - token.issued_at >= MINIMUM_AGE else token
+
+    def _kept(self, now: float) -> SignedToken | None:
+        """The token there is, unless it was signed while the clock was ahead."""
         token = self._signed.get(self.fingerprint)
-        if token is None or abs(now - token.issued_at) >= MINIMUM_AGE:
-            return self._sign_anew(token, now)
-        return token
+        return None if token is None or token.issued_at - now > _AHEAD else token
 
     def _sign_anew(self, former: SignedToken | None, now: float) -> SignedToken:
         self._forget_expired(now)

@@ -7,6 +7,9 @@ to the first address; and where something is wrong there that TCP does not tell,
 So the order is changed on the way from the resolver to the endpoint: within each family of addresses, the one that was
 longest not begun with comes first, and chance decides between those that never were. The families alternate, beginning
 with the one that the resolver prefers (RFC 8305, section 4), so that a network without one of them costs 0.3 seconds.
+
+An attempt has one deadline for all of it, the looking up included. Twisted's own is a timer of the reactor's, which may
+go by the wall clock (see :mod:`txapns.clocks`), and knows nothing of resolvers that never answer.
 """
 
 from __future__ import annotations
@@ -14,15 +17,18 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
 from random import random
-from typing import Any
+from typing import Any, cast
 
 import attrs
 from twisted.internet import error as neterror
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint
 from twisted.internet.interfaces import (
     IAddress,
     IHostnameResolver,
     IHostResolution,
+    IProtocol,
+    IProtocolFactory,
     IReactorPluggableNameResolver,
     IReactorTime,
     IResolutionReceiver,
@@ -31,6 +37,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txapns.clocks import timers
 from txapns.errors import APNSError, ConnectFailed, InvalidGateway
 from txapns.tls import explain
 
@@ -81,11 +88,32 @@ def host_endpoint(
     :param reactor: the reactor.
     :param host: a name or an address.
     :param port: the TCP port.
-    :param timeout: how long connecting to one address may take, in seconds.
+    :param timeout: how long it may take, in seconds.
     :param random: where chance comes from: a number from 0 to 1, 1 excluded.
     :returns: the endpoint.
     """
-    return HostnameEndpoint(_SpreadingReactor(reactor, _Spread(random)), host, port, timeout)
+    reactor = timers(reactor)
+    endpoint = HostnameEndpoint(_SpreadingReactor(reactor, _Spread(random)), host, port, cast(float, None))
+    return _BoundedEndpoint(endpoint, timeout, reactor)
+
+
+@implementer(IStreamClientEndpoint)
+@attrs.frozen
+class _BoundedEndpoint:
+    """An endpoint with a deadline."""
+
+    endpoint: IStreamClientEndpoint
+    timeout: float
+    clock: IReactorTime
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """Connect within the time."""
+
+        def late(result: object, timeout: float) -> Failure:
+            return Failure(neterror.TimeoutError())
+
+        attempt: Deferred[IProtocol] = self.endpoint.connect(protocolFactory)
+        return attempt.addTimeout(self.timeout, self.clock, late)
 
 
 @attrs.define

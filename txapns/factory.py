@@ -11,6 +11,7 @@ from twisted.internet.protocol import ReconnectingClientFactory
 
 from txapns.backoff import Backoff
 from txapns.binary import Allowance, EnhancedNotificationProtocol
+from txapns.clocks import timers
 from txapns.credentials import Credential
 from txapns.gateway import Gateway
 from txapns.http2 import ProviderAPIProtocol
@@ -61,7 +62,7 @@ class APNSClientFactory(ReconnectingClientFactory):
         self._ping_interval = ping_interval
         self._backoff = backoff or Backoff()
         self._allowance = Allowance()
-        self.clock: Any = clock
+        self.clock: Any = timers(clock)
 
     def buildProtocol(self, addr: IAddress | None) -> GatewayProtocol:
         """

@@ -34,6 +34,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns import tls
+from txapns.clocks import timers
 from txapns.credentials import Credential
 from txapns.endpoints import explain_attempt
 from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed, ConnectionLost, LocalError
@@ -75,7 +76,7 @@ class FeedbackProtocol(Protocol):
         credential: Credential | None = None,
         timeout: float = 30.0,
     ) -> None:
-        self._clock = clock
+        self._clock = timers(clock)
         self._received = received
         self._ended = ended
         self._credential = credential
@@ -395,7 +396,7 @@ class FeedbackPoller(TimerService):
         if not 0 < interval < math.inf:
             raise ValueError("the interval is a positive number of seconds")
         super().__init__(interval, self._poll)  # type: ignore[no-untyped-call]
-        self.clock = clock
+        self.clock = timers(clock)
         self._client = client
         self._callback = callback
         self._owed: list[DeadToken] = []

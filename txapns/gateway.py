@@ -17,6 +17,7 @@ import attrs
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
+from txapns.clocks import timers
 from txapns.credentials import Certificate, Credential
 from txapns.endpoints import checked_port, host_endpoint
 from txapns.errors import CredentialError, InvalidGateway
@@ -267,7 +268,7 @@ class Gateway:
             endpoint = self.proxy.endpoint(reactor, host, port, timeout)
         else:
             endpoint = host_endpoint(reactor, host, port, timeout)
-        return wrapClientTLS(context, endpoint, clock=reactor)
+        return wrapClientTLS(context, endpoint, clock=timers(reactor))
 
     def __str__(self) -> str:
         """Protocol, host and port, for messages."""

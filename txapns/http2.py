@@ -68,7 +68,7 @@ class ProviderAPIProtocol(GatewayProtocol):
     A session of the HTTP/2 provider API.
 
     :param events: who is told how the session fares.
-    :param clock: the reactor, or a ``Clock``; its seconds date the provider token.
+    :param clock: the reactor, or a ``Clock``; its wall clock dates the provider token.
     :param authority: the gateway's host name.
     :param credential: what authenticates the connection: a provider token goes with each request, a certificate was
         shown in the handshake.
@@ -106,7 +106,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._held: IDelayedCall | None = None
         self._marks: deque[int] = deque()
         self._watch = LoopingCall(self._look)
-        self._watch.clock = clock
+        self._watch.clock = self._clock
 
     @property
     def in_flight(self) -> int:
@@ -256,7 +256,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             return
         now = self._clock.seconds()
         if not self._authorization or now - self._authorized_at >= TOKEN_HELD:
-            signed = self._token.current(now)
+            signed = self._token.current(self._wall.now())
             authorization = ((b"authorization", signed.value),)
             if authorization != self._authorization:
                 self._authorization, self._authorized_at = authorization, now
@@ -300,7 +300,8 @@ class ProviderAPIProtocol(GatewayProtocol):
         elsewhere = (
             action is Action.RECONNECT
             or reason == Reason.TOO_MANY_PROVIDER_TOKEN_UPDATES  # the same token will do, on another connection
-            or (action is Action.RENEW and self._renewed())
+            # Invalid is also one from the future, signed while our clock was ahead.
+            or ((action is Action.RENEW or reason == Reason.INVALID_PROVIDER_TOKEN) and self._renewed(action))
             or (answer.status == 500 and self._token is not None and self._heard - self._served > WEDGED)
         )
         if elsewhere and delivery.refusals < MAX_REFUSALS:
@@ -310,14 +311,14 @@ class ProviderAPIProtocol(GatewayProtocol):
             self.drain(CredentialRefused(reasons.text(answer.status, reason), reason))
         elif action not in (Action.RETRY, Action.RECONNECT):
             self.prove()
-        _reject(delivery, answer, self._clock.seconds())
+        _reject(delivery, answer, self._wall.now())
         return False
 
     def _settle_given_up(self, gone: Round[Delivery], error: APNSError) -> None:
         """Report what became of requests that were given up, but for those that were not processed."""
         _accept(gone)
         for delivery, answer in gone.rejected:
-            _reject(delivery, answer, self._clock.seconds())
+            _reject(delivery, answer, self._wall.now())
         for delivery, _ in gone.reset:
             delivery.outcomes.uncertain(delivery, error)
 
@@ -331,11 +332,12 @@ class ProviderAPIProtocol(GatewayProtocol):
         if not self._draining:
             self._events.session_room(self)
 
-    def _renewed(self) -> bool:
-        """Whether the expired provider token gave way to a newer one."""
+    def _renewed(self, action: Action) -> bool:
+        """Whether the provider token that was refused gives way to another."""
         if self._token is None:
             return False  # whatever the server means, our certificate is all there is
-        signed = self._token.renew(self._clock.seconds())
+        sign = self._token.renew if action is Action.RENEW else self._token.current
+        signed = sign(self._wall.now())
         return ((b"authorization", signed.value),) != self._authorization
 
     def _gone_away(self, goaway: GoAway) -> None:

@@ -22,6 +22,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns import tls
+from txapns.clocks import timers, wall_clock
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
 from txapns.errors import AnswerTimeout, APNSError, ConnectFailed, ConnectionLost, StreamRefused
@@ -57,7 +58,8 @@ class GatewayProtocol(Protocol, ABC):
     ) -> None:
         self._credential = credential
         self._events = events
-        self._clock = clock
+        self._clock = timers(clock)
+        self._wall = wall_clock(clock)
         self._timeout = timeout
         self._paused = False
         self._ready = False

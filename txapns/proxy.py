@@ -46,6 +46,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txapns.clocks import timers
 from txapns.endpoints import checked_port, explain_attempt, host_endpoint
 from txapns.errors import ConnectFailed, InvalidGateway, PeerNotVerified
 from txapns.tls import ClientContextFactory
@@ -199,6 +200,7 @@ class _TunnelEndpoint:
     """
 
     def __init__(self, proxy: Proxy, reactor: IReactorTime, host: str, port: int, timeout: float) -> None:
+        reactor = timers(reactor)
         endpoint = host_endpoint(reactor, proxy.host, proxy.port, timeout)
         if proxy.tls:
             context = ClientContextFactory(proxy.host, trust_root=proxy.trust_root)

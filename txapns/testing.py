@@ -23,7 +23,7 @@ from typing import Any, TypeVar
 from twisted.internet import error
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall, IProtocolFactory
+from twisted.internet.interfaces import IAddress, IConnector, IDelayedCall, IProtocolFactory, IReactorTime
 from twisted.internet.protocol import ClientFactory
 from twisted.internet.testing import MemoryReactorClock
 from twisted.python.failure import Failure
@@ -31,12 +31,13 @@ from twisted.test.iosim import FakeTransport, IOPump
 from zope.interface import implementer
 
 from txapns.client import APNSClient
+from txapns.clocks import IWallClock
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.gateway import Gateway
 from txapns.simulator.authority import Authority
 from txapns.simulator.servers import Simulator
 
-__all__ = ["MemoryReactor", "MemorySimulator"]
+__all__ = ["MemoryReactor", "MemorySimulator", "MemoryWallClock"]
 
 T = TypeVar("T")
 
@@ -69,10 +70,36 @@ class _Connector:
             self.attempt.cancel()
 
 
+@implementer(IWallClock)
+class MemoryWallClock:
+    """
+    A wall clock that goes as a reactor's time does, until it is set.
+
+    :param reactor: the reactor, or a ``Clock``.
+    """
+
+    def __init__(self, reactor: IReactorTime) -> None:
+        self._reactor = reactor
+        self._ahead = 0.0
+
+    def now(self) -> float:
+        """Tell what time it is, in UNIX seconds."""
+        return self._reactor.seconds() + self._ahead
+
+    def step(self, seconds: float) -> None:
+        """
+        Set the clock, as people and NTP do. No time passes by that.
+
+        :param seconds: by how much; below 0 to set it back.
+        """
+        self._ahead += seconds
+
+
 class MemoryReactor(MemoryReactorClock):
     """
     A reactor whose clock is turned by hand, and whose TCP connections lead to servers in the same process.
 
+    :ivar wall: its wall clock.
     :ivar servers: the servers, by port. A connection to any other port is refused.
     :ivar attempts: how many connections were tried.
     """
@@ -81,7 +108,12 @@ class MemoryReactor(MemoryReactorClock):
         super().__init__()  # type: ignore[no-untyped-call]
         self.servers: dict[int, IProtocolFactory] = {}
         self.attempts = 0
+        self.wall = MemoryWallClock(self)
         self._pumps: list[IOPump] = []
+
+    def __conform__(self, interface: object) -> MemoryWallClock | None:
+        """Tell what its wall clock is."""
+        return self.wall if interface is IWallClock else None
 
     def connectTCP(
         self, host: str, port: int, factory: ClientFactory, timeout: float = 30, bindAddress: Any = None
@@ -158,6 +190,8 @@ class MemorySimulator(Simulator):
     :param concurrency: how many requests may be under way on a connection at once.
 
     :ivar reactor: the reactor to give to clients.
+    :ivar wall: the wall clock of clients and servers, a :class:`MemoryWallClock`. It tells the reactor's time until it
+        is set with ``step``.
     """
 
     def __init__(
@@ -170,6 +204,7 @@ class MemorySimulator(Simulator):
         concurrency: int = 1_000,
     ) -> None:
         self.reactor = MemoryReactor()
+        self.wall = self.reactor.wall
         gone = [bytes.fromhex(token) if isinstance(token, str) else token for token in dead]
         super().__init__(
             self.reactor, authority=authority, topic=topic, dead=gone, delay=delay, concurrency=concurrency
