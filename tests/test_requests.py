@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from itertools import pairwise
@@ -958,6 +959,20 @@ class ReceiverTests(SynchronousTestCase):
         peers.receiver.reset(1, REFUSED)
         peers.answer(1)
         self.assertEqual(peers.receiver.data_to_send(), b"")
+
+    @given(
+        st.lists(st.integers(0, 40), max_size=5), st.sampled_from([b"GET / HTTP/1.1\r\n", b"PRIX", b"POST /3/device/"])
+    )
+    def test_http1(self, cuts: list[int], octets: bytes) -> None:
+        """A request of HTTP/1.1 is known as one, however it is split; HTTP/2 and what is neither are not."""
+        for data, http1 in ((octets, True), (b"\x16\x03\x01", False), (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n!", False)):
+            receiver = RequestReceiver(10, max_body=100)
+            at = 0
+            with contextlib.suppress(WireError):
+                for cut in [*sorted(cuts), len(data)]:
+                    receiver.receive(data[at:cut])
+                    at = max(at, cut)
+            self.assertEqual(receiver.http1, http1)
 
     def test_too_long(self) -> None:
         """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import uuid
 from collections.abc import Iterator, Mapping
@@ -12,9 +13,15 @@ from typing import Any
 
 import attrs
 import ngh2
+from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.internet.ssl import Certificate as TrustedCertificate
+from twisted.internet.ssl import trustRootFromCertificates
 from twisted.internet.testing import StringTransport
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, FileBodyProducer
 
 from tests.daemon.faces_world import HOST, FacesWorld
 from tests.daemon.fakes import key_of
@@ -26,7 +33,16 @@ from txapns.daemon.faces.apple import CONCURRENCY, MAX_BODY, Apple
 from txapns.daemon.values import Limits, State
 from txapns.simulator import Authority
 
-__all__ = ["ClientTests", "CredentialTests", "HostileTests", "QueueTests", "RefusalTests", "RelayTests", "StopTests"]
+__all__ = [
+    "ClientTests",
+    "CredentialTests",
+    "HTTP1Tests",
+    "HostileTests",
+    "QueueTests",
+    "RefusalTests",
+    "RelayTests",
+    "StopTests",
+]
 
 ANN, BOB = "aa" * 32, "bb" * 32
 PORT = 8443
@@ -58,7 +74,7 @@ class Caller:
 
     def __init__(self, face: Apple) -> None:
         self.transport = StringTransport()
-        self.transport.abortConnection = self.transport.loseConnection
+        self.transport.abortConnection = self.transport.loseWriteConnection = self.transport.loseConnection
         self.h2 = ngh2.Connection(ngh2.Role.CLIENT, ngh2.Configuration(auto_window_update=True))
         self.h2.initiate_connection({})
         self.server: Any = face.factory().buildProtocol(None)
@@ -543,10 +559,50 @@ class HostileTests(AppleCase):
     """What strangers cost."""
 
     def test_not_http2(self) -> None:
-        """What is not HTTP/2 is cut off."""
-        caller = self.caller()
-        caller.server.dataReceived(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
-        self.assertTrue(caller.gone)
+        """What is neither HTTP/2 nor a request of HTTP/1.1 is cut off, without a word."""
+        for octets in (
+            b"\x16\x03\x01\x02\x00",
+            b"get / HTTP/1.1\r\n\r\n",
+            b"\0\0\0\4\0\0\0\0\0",
+        ):
+            transport = self.connect(octets)
+            self.assertEqual((transport.value(), transport.disconnecting), (b"", True), octets)
+
+    def connect(self, *pieces: bytes) -> Any:
+        """Connect, and send something that is not HTTP/2; returns the transport."""
+        transport: Any = StringTransport()
+        transport.abortConnection = transport.loseWriteConnection = transport.loseConnection
+        server: Any = self.face.factory().buildProtocol(None)
+        server.makeConnection(transport)
+        for piece in pieces:
+            server.dataReceived(piece)
+        return transport
+
+    def test_http1(self) -> None:
+        """A client of HTTP/1.1 gets an answer that it can read, once, and nothing before it."""
+        for pieces in (
+            [b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"],
+            [b"POST /3/device/%s HTTP/1.1\r\nContent-Length: 5\r\n\r\n" % ANN.encode(), b"hello"],
+            [b"P", b"OST / HTTP/1.1\r\n"],
+            [b"PRI", b"ME / HTTP/1.0\r\n"],
+            [b"PUT / HTTP/1.1\r\nUpgrade: h2c\r\nConnection: Upgrade, HTTP2-Settings\r\n\r\n"],
+        ):
+            transport = self.connect(*pieces)
+            head, _, body = transport.value().partition(b"\r\n\r\n")
+            self.assertTrue(head.startswith(b"HTTP/1.1 505 HTTP Version Not Supported\r\n"), head)
+            self.assertIn(b"Content-Length: %d" % len(body), head)
+            self.assertIn(b"HTTP/2", body)
+            self.assertTrue(transport.disconnecting)
+
+    def test_http1_stays(self) -> None:
+        """A client of HTTP/1.1 that does not go is cut off."""
+        transport = self.connect(b"GET / HTTP/1.1\r\n\r\n")
+        cut: list[bool] = []
+        transport.abortConnection = lambda: cut.append(True)
+        self.reactor.advance(2)
+        self.assertEqual(cut, [])
+        self.reactor.pump([1, 1])
+        self.assertTrue(cut)
 
     def test_silent(self) -> None:
         """A stranger that says nothing is sent away after a minute, and cut off if it does not go."""
@@ -687,6 +743,71 @@ class StopTests(AppleCase):
         self.assertTrue(caller.gone)
         caller.server.connectionLost()
         self.successResultOf(stopped)
+
+
+class Collector(Protocol):
+    """Collects the body of an answer."""
+
+    def __init__(self) -> None:
+        self.done: Deferred[bytes] = Deferred()
+        self._body = b""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep a piece."""
+        self._body += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """That was all."""
+        self.done.callback(self._body)
+
+
+class HTTP1Tests(TestCase):
+    """A client of HTTP/1.1, on the loopback interface."""
+
+    def setUp(self) -> None:
+        """Have a face."""
+        world = FacesWorld(Path(self.mktemp()))
+        self.addCleanup(world.stop)
+        self.authority = world.authority
+        self.certificate = world.server_certificate
+        options = AppleSection(mode="queue")
+        self.face = Apple(world.reactor, world.intake, world.apps, world.keys, world.log, options, world.bounds)
+
+    async def ask(self, factory: Any, scheme: str) -> tuple[int, bytes]:
+        """Ask a face in HTTP/1.1."""
+        port = reactor.listenTCP(0, factory, interface="127.0.0.1")
+        trusted = BrowserLikePolicyForHTTPS(
+            trustRootFromCertificates([TrustedCertificate.loadPEM(self.authority.ca_pem)])
+        )
+        agent = Agent(reactor, trusted, connectTimeout=10)
+        address = f"{scheme}://localhost:{port.getHost().port}/3/device/{ANN}".encode()
+        try:
+            body = FileBodyProducer(io.BytesIO(PAYLOAD * 1_000))
+            response = await agent.request(b"POST", address, bodyProducer=body)
+            collector = Collector()
+            response.deliverBody(collector)
+            return response.code, await collector.done
+        finally:
+            await port.stopListening()
+            await self.face.close()
+
+    def test_plain(self) -> Deferred[None]:
+        """In plain text it gets the whole answer, though it has not sent all of its body."""
+
+        async def check() -> None:
+            status, body = await self.ask(self.face.factory(), "http")
+            self.assertEqual((status, b"HTTP/2" in body), (505, True))
+
+        return Deferred.fromCoroutine(check())
+
+    def test_encrypted(self) -> Deferred[None]:
+        """Likewise over TLS, where it names HTTP/1.1 by ALPN, or nothing."""
+
+        async def check() -> None:
+            status, body = await self.ask(self.face.factory(self.certificate), "https")
+            self.assertEqual((status, b"HTTP/2" in body), (505, True))
+
+        return Deferred.fromCoroutine(check())
 
 
 class ClientTests(AppleCase):

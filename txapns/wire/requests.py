@@ -40,6 +40,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
@@ -81,6 +82,10 @@ MAX_CONTENT = 4_194_304
 _MAX_HEADERS, _MAX_FIELDS = 8_000, 100
 #: A stream identifier has 31 bits; a connection with none left to spare is replaced.
 LAST_STREAM = 2**31 - 1
+
+#: What a client of HTTP/2 begins with (RFC 9113, section 3.4); and what one of HTTP/1.1 does.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_METHOD = re.compile(rb"[A-Z]+( |\Z)")
 
 REFUSED_STREAM = int(ngh2.ErrorCode.REFUSED_STREAM)
 CANCEL = int(ngh2.ErrorCode.CANCEL)
@@ -499,6 +504,17 @@ class RequestReceiver:
         self._early = early
         self._window_updates = window_updates
         self._open: dict[int, tuple[Headers, bytearray]] = {}
+        self._opening = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the peer has begun as a client of HTTP/2 does."""
+        return self._opening == _PREFACE
+
+    @property
+    def http1(self) -> bool:
+        """Whether the peer began with a request of HTTP/1.1, or the beginning of one."""
+        return not _PREFACE.startswith(self._opening) and _METHOD.match(self._opening) is not None
 
     @property
     def unfinished(self) -> list[int]:
@@ -516,6 +532,7 @@ class RequestReceiver:
         """
         if self.closed:
             return []
+        self._opening += data[: len(_PREFACE) - len(self._opening)]
         try:
             self._h2.receive_data(data)
         except ngh2.NGH2Error as error:

@@ -81,6 +81,18 @@ _FIELDS = {
 }
 _NUMBERS = ("apns-priority", "apns-expiration")
 
+# What a client of HTTP/1.1 gets.
+_WORDS = b"""This is for HTTP/2, as Apple's servers are.
+With curl that takes --http2, or --http2-prior-knowledge where there is no TLS.
+The gateway's own API, JSON over HTTP/1.1, is at the addresses in [intake.native] of its configuration.
+"""
+_HTTP1 = b"""HTTP/1.1 505 HTTP Version Not Supported\r
+Connection: close\r
+Content-Type: text/plain; charset=utf-8\r
+Content-Length: %d\r
+\r
+%b""" % (len(_WORDS), _WORDS)
+
 _log = Logger()
 
 
@@ -252,6 +264,7 @@ class _Connection(Peer):
         self._unwanted: list[int] = []
         self._closing = False
         self._closed = False
+        self._http2 = self._foreign = False
 
     # A Peer's.
 
@@ -261,10 +274,11 @@ class _Connection(Peer):
         return self._under_way > 0
 
     def begun(self) -> None:
-        """Announce the limit."""
+        """Announce the limit, to a client of HTTP/2 alone: one of HTTP/1.1 would take that for its answer."""
         self._known = self.fingerprint is not None or not self._face.options.keys
         self.requests = RequestReceiver(CONCURRENCY, max_body=MAX_BODY, window_updates=False, early=True)
         self.transport.registerProducer(self, True)
+        self._http2 = self.encrypted and self.transport.negotiatedProtocol == b"h2"
         self._write()
 
     def gone(self, reason: Failure) -> None:
@@ -316,15 +330,35 @@ class _Connection(Peer):
 
     def dataReceived(self, data: bytes) -> None:
         """Take what is whole."""
+        if self._foreign:
+            return
         try:
             requests = self.requests.receive(data)
         except WireError:
-            self.cut()
+            if self.requests.http1:
+                self._refuse_http1()
+            else:
+                self.cut()
             return
+        self._http2 = self._http2 or self.requests.begun
         if requests:
             self.active = self.peers.clock.seconds()
             self._take(requests)
         self._write()
+
+    def _refuse_http1(self) -> None:
+        """Tell a client of HTTP/1.1 what it has come to; the rest of its request is thrown away for a moment."""
+        self._http2, self._foreign, self._closing = False, True, True
+        self.active = self.peers.clock.seconds()
+        _log.warn(
+            "a client asked the Apple-compatible face in HTTP/1.1, and was told that it is for HTTP/2", face="apple"
+        )
+        self.transport.unregisterProducer()
+        self.transport.write(_HTTP1)
+        if self.encrypted:
+            self.transport.loseConnection()  # TLS says goodbye, and reads on until the client has done so
+        else:
+            self.transport.loseWriteConnection()
 
     def pauseProducing(self) -> None:
         """The peer does not read: what it makes us answer is not to pile up here, so nothing is read from it."""
@@ -341,7 +375,7 @@ class _Connection(Peer):
         """``connectionLost`` follows."""
 
     def _write(self) -> None:
-        if self._paused is not None or self.lost:
+        if self._paused is not None or self.lost or not self._http2:
             return
         data = self.requests.data_to_send()
         if data:
