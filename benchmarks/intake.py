@@ -17,7 +17,6 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from txapns.daemon.faces.native import Native  # noqa: E402
 from txapns.daemon.identifiers import Identifiers  # noqa: E402
 from txapns.daemon.intake import Intake  # noqa: E402
 from txapns.daemon.serving.http import Answer, HTTPServer  # noqa: E402
-from txapns.daemon.values import Caller, Limits, Message  # noqa: E402
+from txapns.daemon.values import Caller, Limits, Receipt  # noqa: E402
 
 ROUNDS = 3_000
 
@@ -89,12 +88,13 @@ class Constant(Native):
 class Nothing:
     """An intake and a spool that take all and store nothing."""
 
-    def accept(self, things: Any, *others: Any) -> Deferred[list[list[str]]]:
+    def accept(self, things: Any, *others: Any) -> Deferred[list[Receipt]]:
         """Take it."""
         if isinstance(things, str):
-            return succeed([["018bcfe5-6800-7000-8a3c-5d6e7f809112" for _ in draft.tokens] for draft in others[0]])
-        messages: Sequence[Message] = things
-        return succeed([list(message.apns_ids) for message in messages])
+            groups = [["018bcfe5-6800-7000-8a3c-5d6e7f809112" for _ in draft.tokens] for draft in others[0]]
+        else:
+            groups = [list(message.apns_ids) for message in things]
+        return succeed([Receipt(range(len(ids)), ids) for ids in groups])
 
     def depth(self, app: str) -> int:
         """There is never anything."""

@@ -206,10 +206,10 @@ class DispatchWorld:
         tokens = list(tokens)
         named = {f"apns-{name.replace('_', '-')}": value for name, value in headers.items()}
         message = Message(app, payload, {**HEADERS, **named}, tokens, self.ids.take(len(tokens)))
-        [ids] = self.result(self.spool.accept([message]))
+        [receipt] = self.result(self.spool.accept([message]))
         if hasattr(self, "dispatcher"):
             self.dispatcher.wake(app)
-        return list(ids)
+        return list(receipt.apns_ids)
 
     def result(self, deferred: Deferred[Any], step: float = 0.002) -> Any:
         """Let a little time pass until there is a result."""

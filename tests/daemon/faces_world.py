@@ -132,7 +132,7 @@ class FacesWorld:
     ) -> None:
         """Have Apple say something of a notification."""
         self.result(self.spool.settle([Settlement(leased.number, state, status, reason, since)]))
-        self.outcomes.tell([self.result(self.spool.outcome(leased.apns_id))])
+        self.outcomes.tell(self.result(self.spool.outcomes([leased.number])))
 
     def kill(self, token: bytes, app: str = "chess", since: float = START - 100) -> None:
         """Have a token in the feedback log."""

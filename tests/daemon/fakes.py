@@ -110,26 +110,24 @@ class Waiting:
 
     :param clock: ends their waiting.
 
-    :ivar asked: the ids that were waited for, and whether they were fresh.
+    :ivar asked: the numbers that were waited for, and whether they were fresh.
     """
 
     def __init__(self, clock: Clock) -> None:
-        self.asked: list[tuple[list[str], bool]] = []
+        self.asked: list[tuple[list[int], bool]] = []
         self._clock = clock
-        self._found: dict[str, Outcome] = {}
+        self._found: dict[int, Outcome] = {}
 
-    def wait(
-        self, app: str, apns_ids: Sequence[str], timeout: float, *, fresh: bool
-    ) -> Deferred[Mapping[str, Outcome]]:
+    def wait(self, numbers: Sequence[int], timeout: float, *, fresh: bool) -> Deferred[Mapping[int, Outcome]]:
         """Wait until the time is over."""
-        self.asked.append((list(apns_ids), fresh))
-        done: Deferred[Mapping[str, Outcome]] = Deferred()
-        self._clock.callLater(timeout, lambda: done.callback({k: v for k, v in self._found.items() if k in apns_ids}))
+        self.asked.append((list(numbers), fresh))
+        done: Deferred[Mapping[int, Outcome]] = Deferred()
+        self._clock.callLater(timeout, lambda: done.callback({k: v for k, v in self._found.items() if k in numbers}))
         return done
 
     def tell(self, outcome: Outcome) -> None:
         """Remember an outcome."""
-        self._found[outcome.apns_id] = outcome
+        self._found[outcome.number] = outcome
 
 
 @attrs.frozen

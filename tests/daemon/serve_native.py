@@ -41,8 +41,7 @@ async def settle(spool: SQLiteSpool, waiting: Waiting, app: str, dead: str) -> N
         is_dead = each.token.hex() == dead
         state, answer = (State.REJECTED, (410, "Unregistered")) if is_dead else (State.ACCEPTED, (200, ""))
         await spool.settle([Settlement(each.number, state, *answer, timestamp=each.accepted_at if is_dead else None)])
-        outcome = await spool.outcome(each.apns_id)
-        assert outcome is not None
+        [outcome] = await spool.outcomes([each.number])
         waiting.tell(outcome)
 
 

@@ -7,7 +7,6 @@ make it. The date is :data:`START` when it begins.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Sequence
 from typing import Any, Protocol
 
@@ -25,7 +24,7 @@ from txapns.clocks import wall_clock
 from txapns.daemon.errors import KeyConflict, Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IFeedbackLog, ISpool
-from txapns.daemon.values import Depth, Idempotency, Leased, Message, Outcome, Settlement, State
+from txapns.daemon.values import Depth, Idempotency, Leased, Message, Outcome, Receipt, Settlement, State
 
 __all__ = ["LONGEST", "START", "SpoolContract", "SpoolMachine", "World", "result"]
 
@@ -93,8 +92,8 @@ class SpoolContract:
 
     def accept(self, count: int = 1, app: str = "chess", start: int = 0) -> list[str]:
         """Accept one message; returns its ids."""
-        [ids] = self.do("accept", [message(self.world, count, app, start)])
-        return list(ids)
+        [receipt] = self.do("accept", [message(self.world, count, app, start)])
+        return list(receipt.apns_ids)
 
     def lease(self, count: int = 100, app: str = "chess", seconds: float = 60.0) -> list[Leased]:
         """Lease for some time."""
@@ -137,10 +136,12 @@ class SpoolContract:
         """What was accepted comes out as it was, in order, with its ids, and with one content for one message."""
         first, second = message(self.world, 3), Message("chess", b'{"n":2}', {}, [b"\xff" * 100, b"\x00"], [ID, OTHER])
         accepted_at = self.date
-        ids = self.do("accept", [first, second])
-        self.case.assertEqual(ids, [list(first.apns_ids), [ID, OTHER]])
+        receipts = self.do("accept", [first, second])
+        self.case.assertEqual([each.apns_ids for each in receipts], [list(first.apns_ids), [ID, OTHER]])
+        self.case.assertEqual({each.earlier for each in receipts}, {False})
         leased = self.lease()
-        self.case.assertEqual([each.apns_id for each in leased], ids[0] + ids[1])
+        self.case.assertEqual([each.apns_id for each in leased], [*first.apns_ids, ID, OTHER])
+        self.case.assertEqual([each.number for each in leased], [*receipts[0].numbers, *receipts[1].numbers])
         self.case.assertEqual([each.token for each in leased], [*first.tokens, *second.tokens])
         self.case.assertEqual({each.attempts for each in leased}, {0})
         for each in leased:
@@ -163,7 +164,8 @@ class SpoolContract:
         """No message, and a message for nobody, are no harm, and have no ids."""
         nobody = Message("chess", PAYLOAD, HEADERS, [], [])
         self.case.assertEqual(self.do("accept", []), [])
-        self.case.assertEqual(self.do("accept", [nobody, message(self.world), nobody])[0::2], [[], []])
+        receipts = self.do("accept", [nobody, message(self.world), nobody])
+        self.case.assertEqual([(len(each.numbers), len(each.apns_ids)) for each in receipts], [(0, 0), (1, 1), (0, 0)])
         self.case.assertEqual(len(self.lease()), 1)
 
     def test_no_uuid(self) -> None:
@@ -183,12 +185,13 @@ class SpoolContract:
     # Idempotency
 
     def test_same_request(self) -> None:
-        """A request that comes again is not stored again, and has the ids of the first time."""
+        """A request that comes again is not stored again, and has the numbers and ids of the first time."""
         key = Idempotency("caller", "key", b"digest")
         sent = [message(self.world, 2), message(self.world, 0), message(self.world, 1)]
         first = self.do("accept", sent, key)
         again = self.do("accept", [message(self.world, 2), message(self.world, 0), message(self.world, 1)], key)
-        self.case.assertEqual((again, [len(ids) for ids in again]), (first, [2, 0, 1]))
+        self.case.assertEqual([len(each.numbers) for each in again], [2, 0, 1])
+        self.case.assertEqual(again, [attrs.evolve(each, earlier=True) for each in first])
         self.case.assertEqual((len(self.lease()), self.world.spool.depth("chess")), (3, 3))
 
     def test_same_request_at_once(self) -> None:
@@ -197,8 +200,21 @@ class SpoolContract:
         both = [self.world.spool.accept([message(self.world, 2)], key) for _ in range(2)]
         first, second = (result(self.world.clock, each) for each in both)
         self.world.restart()
-        self.case.assertEqual([second, self.do("accept", [message(self.world, 2)], key)], [first, first])
-        self.case.assertEqual(len(self.lease()), 2)
+        third = self.do("accept", [message(self.world, 2)], key)
+        self.case.assertEqual([second, third], [[attrs.evolve(each, earlier=True) for each in first]] * 2)
+        self.case.assertEqual([each.number for each in self.lease()], list(first[0].numbers))
+
+    def test_same_request_purged(self) -> None:
+        """A request that comes again after its notifications were deleted is told of no others, after a restart too."""
+        key = Idempotency("caller", "key", b"digest")
+        [first] = self.do("accept", [message(self.world, 3)], key)
+        self.do("purge", None, State.WAITING, 10)
+        self.world.restart()
+        [other] = self.do("accept", [message(self.world, 3)])
+        self.case.assertFalse({*first.numbers} & {*other.numbers})
+        [again] = self.do("accept", [message(self.world, 3)], key)
+        self.case.assertEqual(list(again.numbers), list(first.numbers))
+        self.case.assertEqual(self.do("outcomes", again.numbers), [])
 
     def test_other_request(self) -> None:
         """A key that comes with another request is a conflict, and nothing is stored; other callers have other keys."""
@@ -283,7 +299,9 @@ class SpoolContract:
             self.world.clock.ahead -= step / 2
             self.case.assertEqual(self.lease(), [])
             self.case.assertAlmostEqual(self.outcome(ids[2]).accepted_at, self.date + step / 2, 1)
-            [entry] = [each for each in self.do("listed", "chess", State.WAITING, 9) if each.number == put_off.number]
+            [entry] = [
+                each for each in self.do("listed", "chess", State.WAITING, 9) if each.outcome.number == put_off.number
+            ]
             self.case.assertAlmostEqual(entry.due, self.date + 5, 1)
             self.world.clock.advance(5.1)
             [again] = self.lease()
@@ -357,12 +375,40 @@ class SpoolContract:
         self.case.assertEqual([self.do("outcome", each) for each in (ID, "", "what?")], [None] * 3)
 
     def test_id_used_twice(self) -> None:
-        """Where an id is used twice, the later notification is told of; those of apps that are named come first."""
-        for app in ("chess", "news"):
+        """Of those with one id the latest is told of; one of another app than those that are named is none."""
+        for app in ("chess", "chess", "news"):
             self.do("accept", [Message(app, PAYLOAD, {}, [b"1"], [ID])])
         self.case.assertEqual(self.outcome(ID).app, "news")
-        preferring = [self.do("outcome", ID, apps).app for apps in ([], ["chess"], ["chess", "news"], ["go"])]
-        self.case.assertEqual(preferring, ["news", "chess", "news", "news"])
+        found = [self.do("outcome", ID, apps) for apps in ([], ["chess"], ["chess", "news"], ["go"], ["go", "chess"])]
+        self.case.assertEqual([each and each.app for each in found], [None, "chess", "news", None, "chess"])
+        self.settle(self.lease(1), State.ACCEPTED, 200)
+        self.case.assertEqual(self.do("outcome", ID, ["chess"]).state, State.WAITING)
+        self.settle(self.lease(1), State.REJECTED, 400, "BadTopic")
+        self.case.assertEqual(self.do("outcome", ID, ["chess"]).state, State.REJECTED)
+
+    def test_one_id_for_all(self) -> None:
+        """Notifications with one id, of one message, of two and of a later one, are each what became of itself."""
+        groups = [[b"1", b"2"], [b"3"]]
+        receipts = self.do("accept", [Message("chess", PAYLOAD, {}, tokens, [ID] * len(tokens)) for tokens in groups])
+        receipts += self.do("accept", [Message("chess", PAYLOAD, {}, [b"4"], [ID])])
+        numbers = [number for receipt in receipts for number in receipt.numbers]
+        self.case.assertEqual(len(set(numbers)), 4)
+        leased = self.lease()
+        self.case.assertEqual([(each.number, each.token) for each in leased], list(zip(numbers, TOKENS, strict=True)))
+        states = [State.REJECTED, State.ACCEPTED, State.DEAD, State.EXPIRED]
+        self.do("settle", [Settlement(number, state) for number, state in zip(numbers, states, strict=True)])
+        found = {each.number: (each.state, each.apns_id) for each in self.do("outcomes", [*numbers, 10**6])}
+        self.case.assertEqual(found, {n: (state, ID) for n, state in zip(numbers, states, strict=True)})
+
+    def test_numbers_are_new(self) -> None:
+        """The number of what was deleted is not given again, after a restart either."""
+        numbers = []
+        for _ in range(3):
+            [receipt] = self.do("accept", [message(self.world, 2)])
+            numbers += receipt.numbers
+            self.do("purge", None, State.WAITING, 10)
+            self.world.restart()
+        self.case.assertEqual(len(set(numbers)), 6)
 
     def test_another_attempt(self) -> None:
         """A notification for another attempt comes when it is due, after what was due before, and counts attempts."""
@@ -461,7 +507,7 @@ class SpoolContract:
         found = self.do("listed", None, State.DEAD, 3)
         self.case.assertEqual([each.outcome.apns_id for each in found], [ids[0], ids[1], ids[3]])
         self.case.assertEqual(found[0].token, (0).to_bytes(32, "big"))
-        rest = self.do("listed", None, State.DEAD, 3, found[-1].number)
+        rest = self.do("listed", None, State.DEAD, 3, found[-1].outcome.number)
         self.case.assertEqual([each.outcome for each in rest], [self.outcome(ids[4])])
         self.case.assertEqual(len(self.do("listed", "news", State.DEAD, 10)), 2)
         self.case.assertEqual([each.outcome.apns_id for each in self.do("listed", "chess", State.WAITING, 9)], ids[2:3])
@@ -494,7 +540,7 @@ class SpoolContract:
     def test_pruned(self) -> None:
         """What has been final for long enough is forgotten, in steps, with the keys; what waits is not."""
         key = Idempotency("caller", "key", b"digest")
-        old = self.do("accept", [message(self.world, 5)], key)[0]
+        old = self.do("accept", [message(self.world, 5)], key)[0].apns_ids
         self.settle(self.lease(4), State.ACCEPTED, 200)
         self.world.clock.advance(100)
         recent = self.accept(2)
@@ -505,7 +551,7 @@ class SpoolContract:
         self.case.assertLess(steps, 10)
         kept = [each for each in old + recent if self.do("outcome", each) is not None]
         self.case.assertEqual(kept, old[4:] + recent)  # the fifth waited all the time, and was settled just now
-        self.case.assertNotEqual(self.do("accept", [message(self.world, 1)], key)[0], old)
+        self.case.assertFalse(self.do("accept", [message(self.world, 1)], key)[0].earlier)
         self.world.clock.advance(1000)
         while self.do("prune", self.date - 50, 2):
             pass
@@ -603,6 +649,7 @@ class SpoolContract:
             self.world.spool.lease("chess", 1, self.now + 1),
             self.world.spool.settle([]),
             self.world.spool.outcome(first),
+            self.world.spool.outcomes([1]),
             self.world.spool.retry(None, 1),
             self.world.spool.prune(0.0),
         ]
@@ -610,7 +657,7 @@ class SpoolContract:
             with self.case.assertRaises(Unavailable):
                 result(self.world.clock, each)
         result(self.world.clock, stopped)
-        self.case.assertEqual(len(self.case.successResultOf(accepting)[0]), 2)
+        self.case.assertEqual(len(self.case.successResultOf(accepting)[0].numbers), 2)
         self.case.assertEqual(self.case.successResultOf(reading).apns_id, first)
         self.world.restart()
         self.case.assertEqual(len(self.lease()), 3)
@@ -618,6 +665,7 @@ class SpoolContract:
 
 ID = "0f0e0d0c-0b0a-4909-8807-060504030201"
 OTHER = "ffffffff-ffff-4fff-bfff-ffffffffffff"
+TOKENS = [b"1", b"2", b"3", b"4"]
 
 
 # The same against a model.
@@ -627,14 +675,13 @@ OTHER = "ffffffff-ffff-4fff-bfff-ffffffffffff"
 class _Notification:
     """What the model knows of a notification."""
 
+    number: int
     apns_id: str
     app: str
-    order: int
     due: float
     state: State = State.WAITING
     attempts: int = 0
     until: float | None = None  # of its lease
-    number: int | None = None
 
 
 APPS = st.sampled_from(["chess", "news"])
@@ -659,7 +706,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.world = self.make_world()
         self.world.clock.rightNow = 1_000.0
         self.all: list[_Notification] = []
-        self.order = itertools.count()
+        self.numbers = 0
         self.set = 0  # by how many seconds the clock on the wall was set since the last start
 
     def teardown(self) -> None:
@@ -687,7 +734,7 @@ class SpoolMachine(RuleBasedStateMachine):
             and app in (None, each.app)
             and (each.until is None or each.until <= self.now)
         ]
-        return sorted(found, key=lambda each: (each.due, each.order))
+        return sorted(found, key=lambda each: (each.due, each.number))
 
     def by_number(self, numbers: Sequence[int]) -> list[_Notification]:
         """Find those of these numbers."""
@@ -695,27 +742,33 @@ class SpoolMachine(RuleBasedStateMachine):
         return [known[number] for number in numbers]
 
     def some(self, data: st.DataObject) -> list[int]:
-        """Choose some of all that was ever leased."""
-        numbers = [each.number for each in self.all if each.number is not None]
+        """Choose some of all."""
+        numbers = [each.number for each in self.all]
         return data.draw(st.lists(st.sampled_from(numbers), unique=True)) if numbers else []
 
-    @rule(app=APPS, count=COUNTS)
-    def accept(self, app: str, count: int) -> None:
-        """Accept a message."""
+    @rule(app=APPS, count=COUNTS, chosen=st.none() | st.sampled_from([ID, OTHER]))
+    def accept(self, app: str, count: int, chosen: str | None) -> None:
+        """Accept a message, for whose devices the caller chose one id or none; each gets a number that grows."""
         sent = message(self.world, count, app)
-        self.do("accept", [sent])
-        for apns_id in sent.apns_ids:
-            self.all.append(_Notification(apns_id, app, next(self.order), self.now))
+        if chosen is not None:
+            sent = attrs.evolve(sent, apns_ids=[chosen] * count)
+        [receipt] = self.do("accept", [sent])
+        assert receipt == Receipt(receipt.numbers, list(sent.apns_ids))
+        for number, apns_id in zip(receipt.numbers, sent.apns_ids, strict=True):
+            assert number > self.numbers
+            self.numbers = number
+            self.all.append(_Notification(number, apns_id, app, self.now))
 
     @rule(app=APPS, count=COUNTS, seconds=SECONDS)
     def lease(self, app: str, count: int, seconds: int) -> None:
         """Exactly what the model says is leased, in its order."""
         due = [each for each in self.free(app) if each.due <= self.now][:count]
         leased = self.do("lease", app, count, self.now + seconds)
-        assert [(each.apns_id, each.attempts) for each in leased] == [(each.apns_id, each.attempts) for each in due]
-        for each, found in zip(due, leased, strict=True):
-            assert each.number in (None, found.number)
-            each.number, each.until = found.number, self.now + seconds
+        assert [(each.number, each.apns_id, each.attempts) for each in leased] == [
+            (each.number, each.apns_id, each.attempts) for each in due
+        ]
+        for each in due:
+            each.until = self.now + seconds
 
     @rule(data=st.data(), state=st.sampled_from([state for state in State if state is not State.WAITING]))
     def settle(self, data: st.DataObject, state: State) -> None:
@@ -778,10 +831,10 @@ class SpoolMachine(RuleBasedStateMachine):
     def purge(self, count: int, app: str | None, state: State) -> None:
         """Delete some."""
         chosen = self.free(app) if state is State.WAITING else [each for each in self.all if each.state is state]
-        chosen = [each for each in sorted(chosen, key=lambda each: each.order) if app in (None, each.app)][:count]
+        chosen = [each for each in sorted(chosen, key=lambda each: each.number) if app in (None, each.app)][:count]
         assert self.do("purge", app, state, count) == len(chosen)
-        gone = {each.apns_id for each in chosen}
-        self.all = [each for each in self.all if each.apns_id not in gone]
+        gone = {each.number for each in chosen}
+        self.all = [each for each in self.all if each.number not in gone]
 
     @rule(seconds=SECONDS)
     def wait(self, seconds: int) -> None:
@@ -817,8 +870,16 @@ class SpoolMachine(RuleBasedStateMachine):
     def outcome(self, data: st.DataObject) -> None:
         """What is told of one is what became of it."""
         each = data.draw(st.sampled_from(self.all))
-        found = self.do("outcome", each.apns_id)
-        assert (found.app, found.state, found.attempts) == (each.app, each.state, each.attempts)
+        [found] = self.do("outcomes", [each.number])
+        assert (found.apns_id, found.app, found.state) == (each.apns_id, each.app, each.state)
+        assert found.attempts == each.attempts
+
+    @rule(apps=st.none() | st.lists(APPS, unique=True), chosen=st.sampled_from([ID, OTHER]))
+    def latest(self, apps: list[str] | None, chosen: str) -> None:
+        """Of those with one id, the latest is told of."""
+        known = [each for each in self.all if each.apns_id == chosen and (apps is None or each.app in apps)]
+        found = self.do("outcome", chosen, apps)
+        assert (found and found.number) == (max(each.number for each in known) if known else None)
 
     @invariant()
     def depths_agree(self) -> None:

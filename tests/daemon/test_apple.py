@@ -348,6 +348,25 @@ class RelayTests(AppleCase):
         self.assertEqual((said.brief, said.headers["retry-after"]), ((503, "ServiceUnavailable"), "5"))
         self.assertEqual(len(self.world.lease()), 1)
 
+    def test_one_id(self) -> None:
+        """Of notifications with one id, on one connection and two, each is told what Apple said of its own device."""
+        given = str(uuid.uuid4())
+        first, second = self.caller(), self.caller()
+        tokens = ["aa", "bb", "cc", "dd"]
+        with first.together():
+            asked = [(first, first.begin({"apns-id": given}, path=f"/3/device/{token}")) for token in tokens[:2]]
+        asked += [(second, second.begin({"apns-id": given}, path=f"/3/device/{token}")) for token in tokens[2:]]
+        self.reactor.advance(0.02)
+        leased = {each.token.hex(): each for each in self.world.lease()}
+        self.world.settle(leased["bb"], State.REJECTED, 410, "Unregistered", 1_699_999_000.25)
+        self.assertEqual([caller.said(stream) is None for caller, stream in asked], [True, False, True, True])
+        for token in ("aa", "cc"):
+            self.world.settle(leased[token], State.ACCEPTED, 200)
+        self.world.settle(leased["dd"], State.REJECTED, 400, "BadDeviceToken")
+        answers = [self.after(caller, stream) for caller, stream in asked]
+        self.assertEqual([each.status for each in answers], [200, 410, 200, 400])
+        self.assertEqual({each.headers["apns-id"] for each in answers}, {given})
+
     def test_gone(self) -> None:
         """A caller that does not wait for the answer has sent it all the same."""
         caller = self.caller()

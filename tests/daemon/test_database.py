@@ -457,7 +457,7 @@ class NoRoomTests(SynchronousTestCase):
         """Make a spool with something in it."""
         self.world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(self.world.stop)
-        [self.ids] = self.do(self.world.spool.accept([message(self.world, 100)]))
+        self.do(self.world.spool.accept([message(self.world, 100)]))
 
     def do(self, deferred: Deferred[Any]) -> Any:
         """Wait for a result."""
@@ -677,8 +677,8 @@ from txapns.daemon.values import Settlement, State
 FOREVER = """
 async def accept(world):
     while True:
-        [ids] = await world.spool.accept([message(world, 20)])
-        print("accepted", *ids, flush=True)
+        [receipt] = await world.spool.accept([message(world, 20)])
+        print("accepted", *receipt.apns_ids, flush=True)
 
 async def settle(world):
     while True:
@@ -708,8 +708,8 @@ world = SQLiteWorld(Path(sys.argv[1]))
 print("ready", flush=True)
 
 def accept(world):
-    [ids] = result(world.clock, world.spool.accept([message(world, 20)]))
-    print("accepted", *ids, flush=True)
+    [receipt] = result(world.clock, world.spool.accept([message(world, 20)]))
+    print("accepted", *receipt.apns_ids, flush=True)
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))

@@ -607,12 +607,13 @@ class LeaseTests(DispatcherCase):
         self.world.spool.full = True
         [one] = self.world.accept()
         results: list[Any] = []
-        self.world.outcomes.wait("chess", [one], 100.0).addCallback(results.append)
+        number = self.world.outcome(one).number
+        self.world.outcomes.wait([number], 100.0).addCallback(results.append)
         self.world.advance(10.0)
         self.assertEqual(results, [])
         self.world.spool.full = False
         self.world.drain(31.0)
-        self.assertEqual([set(each) for each in results], [{one}])
+        self.assertEqual([set(each) for each in results], [{number}])
 
 
 class FaultTests(DispatcherCase):
@@ -780,7 +781,7 @@ class LoopbackTests(TestCase):
                 message = Message(name, b'{"aps":{"alert":"Hello"}}', {}, tokens, ids.take(50))
                 [accepted] = await spool.accept([message])
                 dispatcher.wake(name)
-                waiting.append(outcomes.wait(name, accepted, 60.0, fresh=True))
+                waiting.append(outcomes.wait(accepted.numbers, 60.0, fresh=True))
         found = [outcome for each in waiting for outcome in (await each).values()]
         states = Counter(outcome.state for outcome in found)
         self.assertEqual(states, {State.ACCEPTED: 1_960, State.REJECTED: 40})

@@ -201,7 +201,7 @@ class FaceTests(SynchronousTestCase):
         self.world.take([token(1)], "tiny")
         self.assertRaises(QueueFull, self.world.take, [token(2)], "tiny")
         self.assertEqual(self.world.metrics.totals.taken, 1)
-        waiting = self.world.intake.wait("chess", [], 1.0)
+        waiting = self.world.intake.wait([], 1.0)
         self.assertEqual(self.successResultOf(waiting), {})
 
 

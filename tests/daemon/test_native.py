@@ -274,7 +274,8 @@ class AcceptTests(NativeCase):
             self.assertEqual(self.connection.read(), [])
             for each in leased[:known]:
                 self.result(self.world.spool.settle([Settlement(each.number, State.REJECTED, 400, "BadDeviceToken")]))
-                self.waiting.tell(self.result(self.world.spool.outcome(each.apns_id)))
+                [outcome] = self.result(self.world.spool.outcomes([each.number]))
+                self.waiting.tell(outcome)
             self.clock.advance(PATIENCE)
             [response] = self.connection.read()
             [accepted] = response.json["notifications"]
@@ -282,6 +283,27 @@ class AcceptTests(NativeCase):
             self.assertEqual((response.status, [each["state"] for each in accepted["outcomes"]]), (status, states))
             self.assertEqual([each["id"] for each in accepted["outcomes"]], accepted["ids"])
             self.assertEqual(accepted["outcomes"][0]["reason"], "BadDeviceToken")
+
+    def test_wait_with_one_id(self) -> None:
+        """Of two notifications with one id in one request each has its own outcome."""
+        own = str(uuid.uuid4())
+        notifications = [{"tokens": [token], "payload": {}, "headers": {"apns-id": own}} for token in (ANN, BOB)]
+        body = json.dumps({"notifications": notifications, "wait": True}).encode()
+        head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('sender')}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.connection.write(head.encode() + body)
+        self.clock.pump([0.002] * 5)
+        for each, answer in zip(
+            self.lease(), ((State.REJECTED, 410, "Unregistered"), (State.ACCEPTED, 200)), strict=True
+        ):
+            self.result(self.world.spool.settle([Settlement(each.number, *answer)]))
+            [outcome] = self.result(self.world.spool.outcomes([each.number]))
+            self.waiting.tell(outcome)
+        self.clock.advance(PATIENCE)
+        [response] = self.connection.read()
+        accepted = response.json["notifications"]
+        self.assertEqual([each["ids"] for each in accepted], [[own], [own]])
+        self.assertEqual([each["outcomes"][0]["status"] for each in accepted], [410, 200])
 
     def test_gone(self) -> None:
         """What a caller sent who did not stay for the answer is accepted all the same, and nothing is logged."""
@@ -410,7 +432,7 @@ class OutcomeTests(NativeCase):
     def test_outcomes(self) -> None:
         """It tells what is known; what is not known is left out."""
         [apns_id] = self.post(path="/v1/apps/news/notifications").json["notifications"][0]["ids"]
-        accepted_at = self.clock.seconds()
+        accepted_at = self.clock.now()
         found = self.get(f"/v1/notifications/{apns_id}", key="reader").json
         self.assertAlmostEqual(found.pop("accepted_at"), accepted_at, places=1)
         self.assertEqual(found, {"id": apns_id, "app": "news", "state": "waiting", "attempts": 0})
@@ -432,10 +454,11 @@ class OutcomeTests(NativeCase):
             self.assertEqual(self.get(f"/v1/notifications/{apns_id}").status, 404)
 
     def test_another_app(self) -> None:
-        """One of an app that the key may not read."""
+        """One of an app that the key may not read is answered as one that there is not."""
         [apns_id] = self.post().json["notifications"][0]["ids"]
         for key in ("reader", "sender"):
-            self.assertEqual(self.get(f"/v1/notifications/{apns_id}", key=key).status, 403)
+            found, none = (self.get(f"/v1/notifications/{each}", key=key) for each in (apns_id, str(uuid.uuid4())))
+            self.assertEqual((found.status, found.headers, found.body), (404, none.headers, none.body))
 
 
 class FeedbackTests(NativeCase):

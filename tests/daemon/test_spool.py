@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
+import re
+import sqlite3
 import tempfile
+import uuid
 from pathlib import Path
+from typing import Any
 
 from hypothesis import HealthCheck, settings
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import DatedClock
-from tests.daemon.spool_contract import LONGEST, START, SpoolContract, SpoolMachine, result
-from txapns.daemon.database import Database, InlineWorker
+from tests.daemon.spool_contract import (
+    HEADERS,
+    ID,
+    LONGEST,
+    PAYLOAD,
+    START,
+    SpoolContract,
+    SpoolMachine,
+    message,
+    result,
+)
+from txapns.daemon.database import Database, InlineWorker, Part
 from txapns.daemon.feedback import SQLiteFeedbackLog
-from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.spool import _PART, SQLiteSpool
+from txapns.daemon.values import Idempotency, Message, Settlement, State
 
-__all__ = ["ModelTests", "SQLiteSpoolMachine", "SQLiteSpoolTests", "SQLiteWorld"]
+__all__ = ["EarlierVersionTests", "ModelTests", "PlanTests", "SQLiteSpoolMachine", "SQLiteSpoolTests", "SQLiteWorld"]
 
 
 class SQLiteWorld:
@@ -49,6 +64,144 @@ class SQLiteSpoolTests(SpoolContract, SynchronousTestCase):
     def make_world(self) -> SQLiteWorld:
         """Make one in a file of its own."""
         return SQLiteWorld(Path(self.mktemp()))
+
+
+class WorldCase(SynchronousTestCase):
+    """Tests of what only this spool has."""
+
+    def setUp(self) -> None:
+        """Make one in a file of its own."""
+        self.world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(lambda: self.world.stop())
+
+    def do(self, name: str, *arguments: Any) -> Any:
+        """Call a method of the spool, and wait for what comes of it."""
+        return result(self.world.clock, getattr(self.world.spool, name)(*arguments))
+
+
+class EarlierVersionTests(WorldCase):
+    """A database that an earlier version of this program left."""
+
+    def setUp(self) -> None:
+        """Leave one."""
+        clock, path = DatedClock(START), Path(self.mktemp())
+        database = Database(path, clock, lambda name: InlineWorker())
+        for each in (database.start(), database.prepare(Part("spool", _PART.steps[:1])), database.write(_fill)):
+            result(clock, each)
+        result(clock, database.stop())
+        self.world = SQLiteWorld(path)
+        self.addCleanup(lambda: self.world.stop())
+
+    def test_kept(self) -> None:
+        """What it has is there, and what comes now gets other numbers."""
+        self.assertEqual([self.world.spool.depth(app) for app in ("chess", "a/b")], [1, 3])
+        self.assertEqual(self.do("outcome", ID, ["chess"]).number, 1)
+        self.assertEqual(self.do("outcome", ID).number, 4)
+        [receipt] = self.do("accept", [message(self.world)])
+        self.assertEqual(list(receipt.numbers), [5])
+
+    def test_repeated(self) -> None:
+        """A request that comes again is told of the notifications that it made then, and of none if they are gone."""
+        for key, numbers, there in (("there", [2, 3], [2, 3]), ("gone", [-2, -1], [])):
+            repeated = message(self.world, 2, "a/b")
+            [receipt] = self.do("accept", [repeated], Idempotency("caller/a/b", key, b"digest"))
+            self.assertEqual((list(receipt.numbers), receipt.earlier), (numbers, True))
+            self.assertEqual([each.number for each in self.do("outcomes", receipt.numbers)], there)
+
+
+def _fill(connection: sqlite3.Connection) -> None:
+    """Have two apps with an id in common, and two requests with keys; what one of them made is gone."""
+    shared, other = uuid.UUID(ID).bytes, b"x" * 16
+    connection.execute("INSERT INTO spool_app VALUES (1, 'chess'), (2, 'a/b')")
+    connection.execute("INSERT INTO spool_message VALUES (1, '{}', '{}', 5), (2, '{}', '{}', 7), (4, '{}', '{}', 8)")
+    for row in ((1, 1, 1, shared), (2, 2, 2, shared), (3, 2, 2, other), (4, 4, 2, shared)):
+        columns = "number, message, app, apns_id, token, due"
+        connection.execute(f"INSERT INTO spool_delivery ({columns}) VALUES (?, ?, ?, ?, 'token', 5)", row)
+    for key, ids, noted_at in (("there", shared + other, 7), ("gone", shared + shared, 6)):
+        row = ("caller/a/b", key, b"digest", "[2]", ids, noted_at)
+        connection.execute("INSERT INTO spool_key VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+class PlanTests(WorldCase):
+    """How the database finds things when it is full of them."""
+
+    def test_every_query_has_an_index(self) -> None:
+        """Whatever the spool and the feedback log ask, no table of theirs is read from one end to the other for it."""
+        seen: list[str] = []
+        for way in (self.world.database.between, self.world.database.read):
+            result(self.world.clock, way(lambda connection: connection.set_trace_callback(seen.append)))
+        self.live()
+        for way in (self.world.database.between, self.world.database.read):
+            result(self.world.clock, way(lambda connection: connection.set_trace_callback(None)))
+        asked = {sql for sql in seen if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)", sql)}
+        self.assertGreater(len(asked), 30)
+
+        def plan(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+            return [(row[3], sql) for sql in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
+
+        for step, sql in result(self.world.clock, self.world.database.read(plan)):
+            if "ORDER BY cursor LIMIT" not in sql:  # that is read from its beginning, and not for long
+                self.assertNotRegex(
+                    step, r"SCAN (spool_delivery|spool_message|spool_key|feedback_token)(?! USING)", sql
+                )
+
+    def live(self) -> None:
+        """Do with the spool all that can be done."""
+        accepted = message(self.world, 6)
+        [receipt] = self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
+        self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
+        leased = self.do("lease", "chess", 6, START + 60)
+        numbers = [each.number for each in leased]
+        settlements = [
+            Settlement(numbers[0], State.ACCEPTED, 200),
+            Settlement(numbers[1], State.REJECTED, 410, "Unregistered"),
+            Settlement(numbers[2], State.DEAD, 503, "Shutdown"),
+            Settlement(numbers[3], State.WAITING, 503, "Shutdown", due=START),
+        ]
+        self.do("settle", settlements)
+        self.do("release", numbers[4:5])
+        self.do("depths")
+        self.do("next_due", "chess")
+        self.do("lease", "chess", 1, START + 60)
+        self.do("outcomes", receipt.numbers)
+        for apps in (None, [], ["chess", "news"]):
+            self.do("outcome", accepted.apns_ids[0], apps)
+        for app in (None, "chess"):
+            for state in (State.DEAD, State.WAITING, State.REJECTED, State.EXPIRED):
+                self.do("listed", app, state, 10)
+            result(self.world.clock, self.world.log.after(app, 0, 10))
+            result(self.world.clock, self.world.log.take(app, "reader", 10))
+            result(self.world.clock, self.world.log.behind(app, "reader", 10))
+            result(self.world.clock, self.world.log.confirm(app, "reader", 1))
+        result(self.world.clock, self.world.log.known("chess", [b"token"]))
+        self.do("retry", "chess", 10)
+        self.do("purge", None, State.REJECTED, 10)
+        self.do("prune", START + 100)
+
+    def test_an_id_of_thousands(self) -> None:
+        """To look for an id takes as many steps whether one, thousands or only those of another app have it."""
+        none, one, many, foreign = (str(uuid.UUID(int=n)) for n in range(4))
+        for app, apns_id, count in (("chess", one, 1), ("chess", many, 5_000), ("news", foreign, 5_000)):
+            self.do("accept", [Message(app, PAYLOAD, HEADERS, [b"token"] * count, [apns_id] * count)])
+        self.steps(none)  # the first of a connection prepares more than the statement
+        steps = {apns_id: self.steps(apns_id) for apns_id in (none, one, many, foreign)}
+        self.assertEqual(steps[foreign], steps[none])
+        self.assertEqual(steps[many], steps[one])
+        self.assertLess(steps[many], 200)
+
+    def steps(self, apns_id: str) -> int:
+        """Count what SQLite does to find the latest notification of an app with an id."""
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        result(self.world.clock, self.world.database.read(lambda connection: connection.set_progress_handler(step, 1)))
+        self.do("outcome", apns_id, ["chess"])
+        result(self.world.clock, self.world.database.read(lambda connection: connection.set_progress_handler(None, 1)))
+        return count
 
 
 class TemporaryWorld(SQLiteWorld):

@@ -20,7 +20,7 @@ from txapns import payload as payloads
 from txapns.daemon.errors import Malformed, QueueFull, TooLarge, Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps, IIntake, ISpool
-from txapns.daemon.values import Draft, Idempotency, Limits, Message, Outcome
+from txapns.daemon.values import Draft, Idempotency, Limits, Message, Outcome, Receipt
 from txapns.errors import InvalidPayload
 
 __all__ = ["MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting"]
@@ -37,18 +37,17 @@ _UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|\A | \Z")
 
 _BUSY = 5.0  # seconds until a caller may try again who found the queue full
 _STOPPING = 10.0  # seconds in which a restart should be over
-_EARLIER = 100_000  # ids remembered of requests that came again
 
 
 class Waiting(Protocol):
     """Whoever knows first what became of notifications, and tells those who wait for it."""
 
-    def wait(
-        self, app: str, apns_ids: Sequence[str], timeout: float, *, fresh: bool
-    ) -> Deferred[Mapping[str, Outcome]]:
+    def wait(self, numbers: Sequence[int], timeout: float, *, fresh: bool) -> Deferred[Mapping[int, Outcome]]:
         """
-        See :meth:`IIntake.wait`; it never fails.
+        Wait until notifications have a final state; it never fails.
 
+        :param numbers: the notifications.
+        :param timeout: for how many seconds at the most.
         :param fresh: whether they were accepted just now, so that none of them can have an outcome yet.
         """
 
@@ -79,8 +78,6 @@ class Intake:
         self._waiting = waiting
         self._wake = wake
         self._stopping = False
-        # The ids of requests that came again, whose outcome may have been told before anybody waited.
-        self._earlier: dict[str, None] = {}
 
     def stop(self) -> None:
         """Accept no more. What is being stored still will be."""
@@ -95,15 +92,12 @@ class Intake:
         _check_count(count, limits)
         for position, draft in enumerate(drafts):
             _check(draft, f"notifications[{position}]")
-        chosen = [each.lower() for draft in drafts for each in draft.apns_ids]
-        if len(chosen) != len(set(chosen)):
-            raise _malformed("notifications", "an apns-id stands there twice; each device's notification has its own")
         if self._spool.depth(app) + count > limits.queue:
             raise QueueFull(f"{limits.queue} notifications of the app may wait; with these there would be more", _BUSY)
 
     def accept(
         self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None
-    ) -> Deferred[list[list[str]]]:
+    ) -> Deferred[list[Receipt]]:
         """See :meth:`IIntake.accept`."""
         try:
             self.check(app, drafts)
@@ -121,25 +115,16 @@ class Intake:
             for draft in drafts
         ]
 
-        def stored(apns_ids: list[list[str]]) -> list[list[str]]:
-            if idempotency is not None and apns_ids != [message.apns_ids for message in messages]:
-                self._remember(apns_ids)
+        def stored(receipts: list[Receipt]) -> list[Receipt]:
             self._wake(app)
-            return apns_ids
+            return receipts
 
         return self._spool.accept(messages, idempotency).addCallback(stored)
 
-    def wait(self, app: str, apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
+    def wait(self, receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
         """See :meth:`IIntake.wait`."""
-        earlier = [each for each in apns_ids if each in self._earlier] if self._earlier else []
-        for each in earlier:
-            del self._earlier[each]
-        return self._waiting.wait(app, apns_ids, timeout, fresh=not earlier)
-
-    def _remember(self, apns_ids: list[list[str]]) -> None:
-        self._earlier.update(dict.fromkeys(each for group in apns_ids for each in group))
-        for oldest in list(self._earlier)[: max(0, len(self._earlier) - _EARLIER)]:
-            del self._earlier[oldest]
+        numbers = [number for receipt in receipts for number in receipt.numbers]
+        return self._waiting.wait(numbers, timeout, fresh=not any(receipt.earlier for receipt in receipts))
 
 
 def _check_count(count: int, limits: Limits) -> None:

@@ -29,6 +29,7 @@ from txapns.daemon.values import (
     Leased,
     Message,
     Outcome,
+    Receipt,
     Settlement,
     State,
 )
@@ -47,6 +48,8 @@ class ISpool(Interface):
 
     When something is due, and when a lease ends, is told by the reactor's clock: nothing waits longer because somebody
     sets the clock on the wall. What is dated is dated by that one.
+
+    Each has a number. No other ever gets the same, not even when the notification is forgotten.
     """
 
     def start() -> Deferred[None]:
@@ -59,14 +62,14 @@ class ISpool(Interface):
     def stop() -> Deferred[None]:
         """Do all that was asked for before, and close. What is asked for later fails with :class:`Unavailable`."""
 
-    def accept(messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[list[str]]]:
+    def accept(messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
         """
         Store notifications: all, or none. When the ``Deferred`` fires they are on the disk.
 
         :param messages: the notifications.
         :param idempotency: what makes the request known. One that was accepted before with the same digest is not
             stored again.
-        :returns: for each message, in order, the ids of its devices; those of the first time, if there was one.
+        :returns: for each message, in order, its receipt; that of the first time, if there was one.
         :raises KeyConflict: the key was used with another digest.
         :raises Unavailable: they cannot be stored now; nothing was.
         """
@@ -109,13 +112,22 @@ class ISpool(Interface):
     def reclaim() -> Deferred[None]:
         """Give back all leases, of whoever has them. Only for who knows that nobody is sending any more."""
 
-    def outcome(apns_id: str, apps: Iterable[str] = ()) -> Deferred[Outcome | None]:
+    def outcomes(numbers: Iterable[int]) -> Deferred[list[Outcome]]:
         """
-        Tell what is known of a notification.
+        Tell what is known of notifications.
 
-        :param apns_id: its id, in lower case. Where callers have used one twice, the later counts.
-        :param apps: the names of apps whose notifications count before those of others that have the same id.
-        :returns: ``None`` where it was never accepted, or is forgotten.
+        :param numbers: the notifications.
+        :returns: those that were accepted and are not forgotten.
+        """
+
+    def outcome(apns_id: str, apps: Iterable[str] | None = None) -> Deferred[Outcome | None]:
+        """
+        Tell what is known of the latest notification with an id.
+
+        :param apns_id: its id, in lower case.
+        :param apps: the names of the apps among whose notifications to look; ``None`` for all. It makes no difference,
+            nor takes another time, whether other apps have one.
+        :returns: ``None`` where there is none, or it is forgotten.
         """
 
     def depth(app: str) -> int:
@@ -291,23 +303,22 @@ class IIntake(Interface):
         :raises GatewayRefusal: why not.
         """
 
-    def accept(app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None) -> Deferred[list[list[str]]]:
+    def accept(app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
         """
         Accept notifications: all, or none. When the ``Deferred`` fires nothing can lose them any more.
 
         :param app: the app's name.
         :param drafts: the notifications.
         :param idempotency: what makes the request known when it comes a second time.
-        :returns: for each draft, in order, the ids of its devices.
+        :returns: for each draft, in order, its receipt.
         :raises GatewayRefusal: why not; nothing was stored.
         """
 
-    def wait(app: str, apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
+    def wait(receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
         """
         Wait until notifications have a final state.
 
-        :param app: the app's name.
-        :param apns_ids: their ids, as :meth:`accept` gave them, and at once: when its ``Deferred`` fires.
+        :param receipts: what :meth:`accept` gave, and at once: when its ``Deferred`` fires.
         :param timeout: for how many seconds at the most.
-        :returns: the outcomes of those that have one by then.
+        :returns: the outcomes of those that have one by then, by number.
         """

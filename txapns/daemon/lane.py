@@ -561,11 +561,12 @@ class Lane:
 
     def _outcomes(self, leased: Sequence[Leased], settlements: Iterable[Settlement], date: float) -> Iterator[Outcome]:
         """Say what became of those that somebody waits for."""
-        wanted = {each.number: each for each in leased if (self.name, each.apns_id) in self._around.outcomes}
+        wanted = {each.number: each for each in leased if each.number in self._around.outcomes}
         for settlement in settlements:
             each = wanted.get(settlement.number)
             if each is not None and settlement.state is not State.WAITING:
                 yield Outcome(
+                    each.number,
                     each.apns_id,
                     self.name,
                     settlement.state,

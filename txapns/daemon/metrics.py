@@ -28,7 +28,7 @@ from txapns.daemon.errors import GatewayRefusal
 from txapns.daemon.interfaces import IIntake
 from txapns.daemon.overview import Overview
 from txapns.daemon.serving.http import Answer, IApplication, Request
-from txapns.daemon.values import Draft, Idempotency, Leased, Outcome, Settlement, State
+from txapns.daemon.values import Draft, Idempotency, Leased, Outcome, Receipt, Settlement, State
 from txapns.errors import APNSError
 from txapns.interfaces import IMetrics
 from txapns.metrics import ClientMetrics
@@ -320,12 +320,12 @@ class _CountedIntake:
 
     def accept(
         self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None
-    ) -> Deferred[list[list[str]]]:
+    ) -> Deferred[list[Receipt]]:
         """See :meth:`IIntake.accept`."""
 
-        def accepted(apns_ids: list[list[str]]) -> list[list[str]]:
-            self._metrics.accepted(self._face, app, sum([len(group) for group in apns_ids]))
-            return apns_ids
+        def accepted(receipts: list[Receipt]) -> list[Receipt]:
+            self._metrics.accepted(self._face, app, sum([len(receipt.numbers) for receipt in receipts]))
+            return receipts
 
         def refused(failure: Failure) -> Failure:
             if self._refusals and isinstance(failure.value, GatewayRefusal):
@@ -334,9 +334,9 @@ class _CountedIntake:
 
         return self._intake.accept(app, drafts, idempotency).addCallbacks(accepted, refused)
 
-    def wait(self, app: str, apns_ids: Sequence[str], timeout: float) -> Deferred[Mapping[str, Outcome]]:
+    def wait(self, receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
         """See :meth:`IIntake.wait`."""
-        return self._intake.wait(app, apns_ids, timeout)
+        return self._intake.wait(receipts, timeout)
 
 
 @implementer(IApplication)

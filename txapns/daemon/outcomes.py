@@ -3,13 +3,15 @@ Who waits for what becomes of which notification: callers who want to be told in
 
 Most callers do not wait, and what nobody waits for costs one look-up at the most, and nothing where nobody waits at
 all. Outcomes are told when they are stored: whoever asks the spool afterwards is told the same.
+
+All is by number. An apns-id is a caller's word for a notification, and callers may use one word for two.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from txapns.daemon.errors import Unavailable
@@ -22,15 +24,14 @@ __all__ = ["Outcomes"]
 class _Wait:
     """One caller who waits, for some notifications."""
 
-    def __init__(self, app: str, apns_ids: Iterable[str], waits: dict[tuple[str, str], list[_Wait]]) -> None:
-        self.app = app
-        self.missing = set(apns_ids)
-        self.found: dict[str, Outcome] = {}
-        self.done: Deferred[Mapping[str, Outcome]] = Deferred(lambda _: self.leave())
+    def __init__(self, numbers: set[int], waits: dict[int, list[_Wait]]) -> None:
+        self.missing = numbers
+        self.found: dict[int, Outcome] = {}
+        self.done: Deferred[Mapping[int, Outcome]] = Deferred(lambda _: self.leave())
         self.left = False
         self._waits = waits
-        for apns_id in self.missing:
-            waits.setdefault((app, apns_id), []).append(self)
+        for number in self.missing:
+            waits.setdefault(number, []).append(self)
 
     def learn(self, outcome: Outcome) -> None:
         """
@@ -38,9 +39,9 @@ class _Wait:
 
         :param outcome: it, of one of the notifications; where it is known already, this does nothing.
         """
-        if outcome.apns_id in self.missing:
-            self._forget(outcome.apns_id)
-            self.found[outcome.apns_id] = outcome
+        if outcome.number in self.missing:
+            self._forget(outcome.number)
+            self.found[outcome.number] = outcome
             if not self.missing:
                 self.end()
 
@@ -53,16 +54,15 @@ class _Wait:
     def leave(self) -> None:
         """Be gone, and tell nobody."""
         self.left = True
-        for apns_id in list(self.missing):
-            self._forget(apns_id)
+        for number in list(self.missing):
+            self._forget(number)
 
-    def _forget(self, apns_id: str) -> None:
-        self.missing.discard(apns_id)
-        key = self.app, apns_id
-        others = self._waits[key]
+    def _forget(self, number: int) -> None:
+        self.missing.discard(number)
+        others = self._waits[number]
         others.remove(self)
         if not others:
-            del self._waits[key]
+            del self._waits[number]
 
 
 class Outcomes:
@@ -78,38 +78,35 @@ class Outcomes:
         self._clock = clock
         self._spool = spool
         self._capacity = capacity
-        # By app as well, since callers may choose ids: whose is whose is not for them to say.
-        self._waits: dict[tuple[str, str], list[_Wait]] = {}
+        self._waits: dict[int, list[_Wait]] = {}
 
     def __len__(self) -> int:
         """For how many notifications somebody waits."""
         return len(self._waits)
 
-    def __contains__(self, notification: object) -> bool:
-        """Whether somebody waits for a notification, which is told by its app's name and its id."""
-        return notification in self._waits
+    def __contains__(self, number: object) -> bool:
+        """Whether somebody waits for the notification with this number."""
+        return number in self._waits
 
-    def wait(
-        self, app: str, apns_ids: Sequence[str], timeout: float, *, fresh: bool = False
-    ) -> Deferred[Mapping[str, Outcome]]:
+    def wait(self, numbers: Iterable[int], timeout: float, *, fresh: bool = False) -> Deferred[Mapping[int, Outcome]]:
         """
         Wait until notifications have a final state.
 
         Where more is waited for than there is room for, only what is stored by now is found.
 
-        :param app: the app's name.
-        :param apns_ids: their ids.
+        :param numbers: the notifications.
         :param timeout: for how many seconds at the most.
         :param fresh: whether they were accepted just now, in this turn of the reactor, by the caller, and so cannot be
             settled yet; the spool is not asked then.
-        :returns: a ``Deferred`` of the outcomes of those that have one by then, by id. It never fails.
+        :returns: a ``Deferred`` of the outcomes of those that have one by then, by number. It never fails.
         """
-        room = len(self._waits) + len(apns_ids) <= self._capacity
-        wait = _Wait(app, apns_ids, self._waits if room else {})
+        missing = set(numbers)
+        room = len(self._waits) + len(missing) <= self._capacity
+        wait = _Wait(missing, self._waits if room else {})
         done = wait.done
-        timer = self._clock.callLater(timeout if room else 0.0, wait.end)
+        timer = self._clock.callLater(timeout, wait.end)
 
-        def ended(result: Mapping[str, Outcome]) -> Mapping[str, Outcome]:
+        def ended(result: Mapping[int, Outcome]) -> Mapping[int, Outcome]:
             if timer.active():
                 timer.cancel()
             return result
@@ -117,23 +114,22 @@ class Outcomes:
         done.addBoth(ended)
         if not wait.missing:
             wait.end()
-        elif not fresh:
-            Deferred.fromCoroutine(self._look(wait))
+            return done
+        looking = succeed(None) if fresh else self._look(wait)
+        if not room:
+            looking.addCallback(lambda _: wait.end())
         return done
 
-    async def _look(self, wait: _Wait) -> None:
-        """Ask the spool for each that nobody told of meanwhile, one after the other."""
-        for apns_id in list(wait.missing):
-            if wait.left:
-                return
-            if apns_id not in wait.missing:
-                continue
-            try:
-                outcome = await self._spool.outcome(apns_id, [wait.app])
-            except Unavailable:
-                return  # it will be told, or the time will be over
-            if outcome is not None and outcome.app == wait.app and outcome.state is not State.WAITING:
-                wait.learn(outcome)
+    def _look(self, wait: _Wait) -> Deferred[None]:
+        """Ask the spool what became known before."""
+
+        def found(outcomes: Iterable[Outcome]) -> None:
+            for outcome in outcomes:
+                if outcome.state is not State.WAITING:
+                    wait.learn(outcome)
+
+        # Where it cannot be asked, what becomes known will be told, or the time will be over.
+        return self._spool.outcomes(list(wait.missing)).addCallbacks(found, lambda failure: failure.trap(Unavailable))
 
     def tell(self, outcomes: Iterable[Outcome]) -> None:
         """
@@ -142,7 +138,7 @@ class Outcomes:
         :param outcomes: the outcomes, which are final and stored.
         """
         for outcome in outcomes:
-            for wait in list(self._waits.get((outcome.app, outcome.apns_id), ())):
+            for wait in list(self._waits.get(outcome.number, ())):
                 wait.learn(outcome)
 
     def stop(self) -> None:

@@ -1,9 +1,10 @@
 """
 The spool in SQLite.
 
-A message is stored once, and a row for each of its devices. The rows of a message have consecutive numbers, the first
-of which is the message's own. Times are whole milliseconds. The leases are in memory, and belong to the thread of the
-database's writer; see :mod:`txapns.daemon.leases`.
+A message is stored once, and a row for each of its devices. The rows of a request have consecutive numbers, and the
+first number of a message is the message's own. The next number is kept on the disk, so that what is forgotten takes its
+number along. Times are whole milliseconds. The leases are in memory, and belong to the thread of the database's writer;
+see :mod:`txapns.daemon.leases`.
 
 The clock on the wall dates what is accepted and settled. What is *due* is not a date: were it one, a clock set back by
 an hour would keep all that was just accepted waiting for that hour. So it has a timeline of its own, which begins with
@@ -45,6 +46,7 @@ from txapns.daemon.values import (
     Leased,
     Message,
     Outcome,
+    Receipt,
     Settlement,
     State,
 )
@@ -102,6 +104,25 @@ CREATE INDEX spool_key_noted_at ON spool_key (noted_at);
 CREATE TABLE spool_series (n INTEGER PRIMARY KEY);
 WITH RECURSIVE series(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM series WHERE n < 999)
 INSERT INTO spool_series SELECT n FROM series
+""",
+        # Numbers are never given twice, what came of a request is found again by number, and an id by app. Where it
+        # cannot be told for certain which a request made, it gets negative numbers, which no notification has.
+        """
+CREATE TABLE spool_next (number INTEGER NOT NULL);
+INSERT INTO spool_next SELECT coalesce(max(number), 0) + 1 FROM spool_delivery;
+ALTER TABLE spool_key ADD COLUMN first INTEGER NOT NULL DEFAULT 0;
+UPDATE spool_key SET first = coalesce(
+    (
+        SELECT CASE count(*) WHEN 1 THEN min(spool_delivery.number) END FROM spool_delivery
+        JOIN spool_message ON spool_message.number = spool_delivery.message
+        JOIN spool_app ON spool_app.id = spool_delivery.app
+        WHERE apns_id = substr(spool_key.apns_ids, 1, 16) AND accepted_at = noted_at
+        AND name = substr(owner, instr(owner, '/') + 1)
+    ),
+    -length(apns_ids) / 16
+);
+CREATE INDEX spool_delivery_id ON spool_delivery (apns_id, app);
+DROP INDEX spool_delivery_apns_id
 """,
     ),
 )
@@ -188,21 +209,23 @@ JOIN spool_app ON spool_app.id = spool_delivery.app
 JOIN spool_message ON spool_message.number = spool_delivery.message
 """
 
+_THESE = "WHERE spool_delivery.number IN (SELECT value FROM json_each(?))"
+
+# One look into the index for each app that is asked about; what other apps have is not looked at.
 _LATEST = """
-WHERE apns_id = ? ORDER BY name IN (SELECT value FROM json_each(?)) DESC, spool_delivery.number DESC LIMIT 1
+SELECT max((SELECT max(number) FROM spool_delivery WHERE apns_id = ? AND app = spool_app.id)) FROM spool_app
+WHERE ? IS NULL OR name IN (SELECT value FROM json_each(?))
 """
 
-_OUTCOME = _OUTCOMES + _LATEST
-
 _LIST = """
-WHERE state = ? AND spool_delivery.number > ? AND coalesce(name = ?, TRUE) ORDER BY spool_delivery.number LIMIT ?
+WHERE state = ? AND +spool_delivery.number > ? AND coalesce(name = ?, TRUE) ORDER BY +spool_delivery.number LIMIT ?
 """
 
 _CHOOSE = """
 SELECT json_group_array(number) FROM (
     SELECT number FROM spool_delivery JOIN spool_app ON spool_app.id = spool_delivery.app
     WHERE state = ? AND coalesce(name = ?, TRUE) AND number NOT IN (SELECT value FROM json_each(?))
-    ORDER BY number LIMIT ?
+    ORDER BY +spool_delivery.number LIMIT ?
 )
 """
 
@@ -332,8 +355,7 @@ class SQLiteSpool:
 
         def load(connection: sqlite3.Connection) -> dict[str, int]:
             self._apps = dict(connection.execute("SELECT name, id FROM spool_app"))
-            [(number,)] = connection.execute("SELECT coalesce(max(number), 0) FROM spool_delivery")
-            self._number = number + 1
+            [(self._number,)] = connection.execute("SELECT number FROM spool_next")
             rows = connection.execute("SELECT app, count(*) FROM spool_delivery WHERE state = 0 GROUP BY app")
             names = {number: name for name, number in self._apps.items()}
             return {names[app]: count for app, count in rows}
@@ -362,7 +384,7 @@ class SQLiteSpool:
 
     # Accepting.
 
-    def accept(self, messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[list[str]]]:
+    def accept(self, messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
         """Store notifications."""
         if not self._running:
             return _stopped()
@@ -375,11 +397,11 @@ class SQLiteSpool:
         self._depths.update(counts)
         size = sum(len(message.payload) + len(message.tokens) + len(message.apns_ids) for message in packed)
 
-        def stored(earlier: list[list[str]] | None) -> list[list[str]]:
+        def stored(earlier: list[Receipt] | None) -> list[Receipt]:
             if earlier is not None:
                 self._depths.subtract(counts)
                 return earlier
-            return [list(message.apns_ids) for message in messages]
+            return _receipts(acceptance.first, [message.apns_ids for message in messages])
 
         def failed(failure: Failure) -> Failure:
             self._depths.subtract(counts)
@@ -391,15 +413,14 @@ class SQLiteSpool:
 
     def _store(
         self, connection: sqlite3.Connection, acceptances: list[_Acceptance]
-    ) -> list[list[list[str]] | Exception | None]:
-        results, new = _recognize(connection, acceptances)
+    ) -> list[list[Receipt] | Exception | None]:
+        results, new = _recognize(connection, acceptances, self._number)
         apps = self._find_apps(connection, {message.app for each in new for message in each.messages})
         number = self._number
         rows, runs = [], []
         payload_at = token_at = id_at = 1
         for acceptance in new:
             acceptance.apps = apps
-            acceptance.first = number
             for message in acceptance.messages:
                 first = number
                 if message.runs:  # one that is for nobody would have the number of the next
@@ -414,6 +435,7 @@ class SQLiteSpool:
         connection.execute(_ADD_MESSAGES, [b"".join(each.payload for each in messages), _json(rows)])
         tokens, ids = b"".join(each.tokens for each in messages), b"".join(each.apns_ids for each in messages)
         connection.execute(_ADD_DELIVERIES, [_json(runs), tokens, ids])
+        connection.execute("UPDATE spool_next SET number = ?", [number])
         return results
 
     def _find_apps(self, connection: sqlite3.Connection, names: set[str]) -> dict[str, int]:
@@ -541,16 +563,22 @@ class SQLiteSpool:
 
     # Looking.
 
-    def outcome(self, apns_id: str, apps: Iterable[str] = ()) -> Deferred[Outcome | None]:
-        """Tell what is known of a notification."""
+    def outcomes(self, numbers: Iterable[int]) -> Deferred[list[Outcome]]:
+        """Tell what is known of notifications."""
+        wanted = _json(list(numbers))
+        return self._read(lambda connection: _found(connection, wanted))
+
+    def outcome(self, apns_id: str, apps: Iterable[str] | None = None) -> Deferred[Outcome | None]:
+        """Tell what is known of the latest notification with an id."""
         try:
             wanted = bytes.fromhex(apns_id.replace("-", ""))
         except ValueError:
             wanted = b""  # nothing was ever accepted under it
-        preferred = _json(sorted(apps))
+        names = None if apps is None else _json(sorted(apps))
 
         def look(connection: sqlite3.Connection) -> Outcome | None:
-            return next((_entry(row).outcome for row in connection.execute(_OUTCOME, [wanted, preferred])), None)
+            [(number,)] = connection.execute(_LATEST, [wanted, names, names])
+            return next(iter(_found(connection, _json([number]))), None)
 
         return self._read(look)
 
@@ -720,6 +748,15 @@ def _canonical(digits: str) -> str:
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
 
 
+def _receipts(first: int, groups: Iterable[Sequence[str]], *, earlier: bool = False) -> list[Receipt]:
+    """Make the receipts of a request: of its first number, and the ids of each message."""
+    receipts = []
+    for apns_ids in groups:
+        receipts.append(Receipt(range(first, first + len(apns_ids)), list(apns_ids), earlier))
+        first += len(apns_ids)
+    return receipts
+
+
 def _unpacked(apns_ids: bytes, counts: list[int]) -> list[list[str]]:
     digits = apns_ids.hex()
     ids = iter([_canonical(digits[at : at + 32]) for at in range(0, len(digits), 32)])
@@ -727,42 +764,52 @@ def _unpacked(apns_ids: bytes, counts: list[int]) -> list[list[str]]:
 
 
 def _recognize(
-    connection: sqlite3.Connection, acceptances: list[_Acceptance]
-) -> tuple[list[list[list[str]] | Exception | None], list[_Acceptance]]:
+    connection: sqlite3.Connection, acceptances: list[_Acceptance], number: int
+) -> tuple[list[list[Receipt] | Exception | None], list[_Acceptance]]:
     """
-    Find out which requests came before.
+    Find out which requests came before, and where the numbers of the others begin.
 
+    :param number: the next number.
     :returns: for each what came of it, with ``None`` for those to be stored; and these.
     """
-    results: list[list[list[str]] | Exception | None] = []
+    results: list[list[Receipt] | Exception | None] = []
     new = []
     for acceptance in acceptances:
+        acceptance.first = number
         result = None if acceptance.idempotency is None else _earlier(connection, acceptance, acceptance.idempotency)
         results.append(result)
         if result is None:
             new.append(acceptance)
+            number += acceptance.counts.total()
+        else:
+            acceptance.first = 0
     return results, new
 
 
 def _earlier(
     connection: sqlite3.Connection, acceptance: _Acceptance, idempotency: Idempotency
-) -> list[list[str]] | Exception | None:
+) -> list[Receipt] | Exception | None:
     """Find what came of a request the first time, or remember that this is the first time."""
-    acceptance.first = 0
     owner, key, digest = idempotency.owner, idempotency.key, idempotency.digest
     rows = connection.execute(
-        "SELECT digest, counts, apns_ids FROM spool_key WHERE owner = ? AND key = ?", [owner, key]
+        "SELECT digest, counts, apns_ids, first FROM spool_key WHERE owner = ? AND key = ?", [owner, key]
     )
-    for known, counts, apns_ids in rows.fetchall():
+    for known, counts, apns_ids, first in rows.fetchall():
         if known != digest:
             return KeyConflict("the idempotency key was used before, for another request")
-        return _unpacked(apns_ids, msgspec.json.decode(counts))
+        return _receipts(first, _unpacked(apns_ids, msgspec.json.decode(counts)), earlier=True)
     apns_ids = b"".join(message.apns_ids for message in acceptance.messages)
     counts = _json([len(message.apns_ids) // 16 for message in acceptance.messages])
     connection.execute(
-        "INSERT INTO spool_key VALUES (?, ?, ?, ?, ?, ?)", [owner, key, digest, counts, apns_ids, acceptance.date]
+        "INSERT INTO spool_key VALUES (?, ?, ?, ?, ?, ?, ?)",
+        [owner, key, digest, counts, apns_ids, acceptance.date, acceptance.first],
     )
     return None
+
+
+def _found(connection: sqlite3.Connection, numbers: str) -> list[Outcome]:
+    """Read what is known of notifications, whose numbers are a JSON array."""
+    return [_entry(row).outcome for row in connection.execute(_OUTCOMES + _THESE, [numbers])]
 
 
 def _contents(connection: sqlite3.Connection, app: str, numbers: set[int]) -> dict[int, tuple[Content, float]]:
@@ -826,13 +873,22 @@ def _row(settlement: Settlement, now: int, due: int | None) -> tuple[object, ...
 
 
 def _of_state(statement: str, state: State) -> str:
-    """Name the state in the statement itself: with a parameter SQLite would not use the index of the failures."""
-    return statement.replace("state = ?", f"state = {state:d}")
+    """
+    Name the state in the statement itself, so that SQLite finds that state in its index and not all there is.
+
+    It uses a partial index where the index's own condition is there word for word. In that of what waits the numbers
+    are not in order, and with the plus it does not prefer to read the table in theirs.
+    """
+    if state is State.WAITING:
+        return statement.replace("state = ?", "state = 0")
+    condition = f"state = {state:d}" if state is State.ACCEPTED else f"state > 1 AND state = {state:d}"
+    return statement.replace("state = ?", condition).replace("+", "")
 
 
 def _entry(row: tuple[Any, ...], ahead: int = 0) -> Entry:
     number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at = row
     outcome = Outcome(
+        number,
         _canonical(apns_id),
         app,
         State(state),
@@ -843,4 +899,4 @@ def _entry(row: tuple[Any, ...], ahead: int = 0) -> Entry:
         accepted_at / 1000,
         None if settled_at is None else settled_at / 1000,
     )
-    return Entry(number, token, (due + ahead) / 1000, outcome)
+    return Entry(token, (due + ahead) / 1000, outcome)

@@ -4,8 +4,12 @@ The values that cross the seams of the gateway, in the order in which a notifica
 ::
 
     face ──Draft──► intake ──Message──► spool ──Leased──► dispatcher ──► APNs
-                                          ◄─Settlement─┘
+         ◄─────────Receipt───────────┘    ◄─Settlement─┘
                      Outcome, Entry, Depth ◄┘ └► DeadToken (feedback log)
+
+A notification for one device is known by its *number*, which the spool gives it and never gives again. Its apns-id is
+what callers and Apple call it. Callers may choose one as they like, twice or a thousand times, so nothing is looked
+for by it but what a caller asks about by it.
 
 Times are UNIX seconds. Device tokens are octets. Header fields have Apple's names and are text: ``apns-topic``,
 ``apns-push-type``, ``apns-priority``, ``apns-expiration`` (in UNIX seconds) and ``apns-collapse-id``, and of these only
@@ -38,6 +42,7 @@ __all__ = [
     "Limits",
     "Message",
     "Outcome",
+    "Receipt",
     "Settlement",
     "State",
 ]
@@ -154,7 +159,7 @@ class Message:
     :ivar headers: its header fields.
     :ivar tokens: the devices.
     :ivar apns_ids: the id for each of them, in their order: UUIDs in lower case. The id is chosen once, is the same in
-        all attempts, and is how the notification is known from outside.
+        all attempts, and is how the notification is known from outside. Two may have the same.
     """
 
     app: str
@@ -167,6 +172,22 @@ class Message:
         """Each device has an id, and each id a device."""
         if len(self.tokens) != len(self.apns_ids):
             raise ValueError(f"{len(self.tokens)} tokens with {len(self.apns_ids)} ids")
+
+
+@attrs.frozen
+class Receipt:
+    """
+    What the spool says of a message that it has stored.
+
+    :ivar numbers: the number of each device's notification, in the order of the devices.
+    :ivar apns_ids: its id, likewise.
+    :ivar earlier: whether an earlier request with the same idempotency key had it stored, so that there may be outcomes
+        already.
+    """
+
+    numbers: Sequence[int] = attrs.field(repr=_size)
+    apns_ids: Sequence[str] = attrs.field(repr=_size)
+    earlier: bool = False
 
 
 @attrs.frozen
@@ -274,6 +295,7 @@ class Outcome:
     """
     What is known of one notification.
 
+    :ivar number: what the spool knows it by.
     :ivar apns_id: its id.
     :ivar app: the app's name.
     :ivar state: what became of it.
@@ -285,6 +307,7 @@ class Outcome:
     :ivar settled_at: when its state became final; ``None`` while it is waiting.
     """
 
+    number: int
     apns_id: str
     app: str
     state: State
@@ -301,13 +324,11 @@ class Entry:
     """
     One notification as an operator sees it in the queue.
 
-    :ivar number: what the spool knows it by.
     :ivar token: the device.
     :ivar due: when it is, or was, to be tried next.
     :ivar outcome: all else.
     """
 
-    number: int
     token: bytes = attrs.field(repr=redact)
     due: float
     outcome: Outcome

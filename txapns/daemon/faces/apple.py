@@ -52,7 +52,7 @@ from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
 from txapns.daemon.serving.guard import Peer, Peers, ServerTLS
 from txapns.daemon.serving.http import LINGER, Bounds
-from txapns.daemon.values import DeadToken, Draft, Outcome, State
+from txapns.daemon.values import DeadToken, Draft, Outcome, Receipt, State
 from txapns.errors import WireError
 from txapns.wire.requests import REFUSED_STREAM, Request, RequestReceiver
 
@@ -444,13 +444,14 @@ class _Connection(Peer):
         accepted.addCallbacks(self._stored, self._not_stored, callbackArgs=(group,), errbackArgs=(group,))
         accepted.addErrback(_failed)
 
-    def _stored(self, apns_ids: list[list[str]], group: Sequence[_Submission]) -> None:
+    def _stored(self, receipts: list[Receipt], group: Sequence[_Submission]) -> None:
         relayed = self._face.options.mode == "relay" and not self.lost
-        for each, [apns_id] in zip(group, apns_ids, strict=True):
+        for each, receipt in zip(group, receipts, strict=True):
             self._give_back(each.request)  # the octets are no longer here
+            [apns_id] = receipt.apns_ids
             if relayed:
-                told = self._face.intake.wait(each.app, [apns_id], self._face.options.wait)
-                told.addCallback(_told, apns_id).addCallback(self._tell, each, apns_id).addErrback(_failed)
+                told = self._face.intake.wait([receipt], self._face.options.wait)
+                told.addCallback(_told).addCallback(self._tell, each, apns_id).addErrback(_failed)
             else:
                 self._done(_WELL, each, apns_id)
         self._write()
@@ -631,8 +632,9 @@ def _failed(reason: Failure) -> None:
     _log.failure("A request could not be answered", reason)
 
 
-def _told(found: Mapping[str, Outcome], apns_id: str) -> _Verdict:
-    return _verdict(found[apns_id]) if apns_id in found else _LATE
+def _told(found: Mapping[int, Outcome]) -> _Verdict:
+    """Give the answer for the one that was waited for."""
+    return next(map(_verdict, found.values()), _LATE)
 
 
 def _verdict(outcome: Outcome) -> _Verdict:

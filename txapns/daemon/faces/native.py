@@ -56,7 +56,7 @@ from txapns.daemon.faces.bodies import (
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, ISpool
 from txapns.daemon.serving.http import Answer, IApplication, Request
-from txapns.daemon.values import Caller, DeadToken, Draft, Idempotency, Outcome
+from txapns.daemon.values import Caller, DeadToken, Draft, Idempotency, Outcome, Receipt
 
 __all__ = ["ANYBODY", "Native", "openapi"]
 
@@ -305,17 +305,13 @@ class Native:
             return accepted.addCallback(self._wait, app).addErrback(refused_later)
         return accepted.addCallbacks(_accepted, refused_later)
 
-    def _wait(self, apns_ids: list[list[str]], app: str) -> Deferred[Answer]:
-        def waited(found: Mapping[str, Outcome]) -> Answer:
-            complete = len(found) == len({each for group in apns_ids for each in group})
-            accepted = [
-                _Accepted(group, [_outcome(found[each]) if each in found else _waiting(each, app) for each in group])
-                for group in apns_ids
-            ]
+    def _wait(self, receipts: list[Receipt], app: str) -> Deferred[Answer]:
+        def waited(found: Mapping[int, Outcome]) -> Answer:
+            complete = len(found) == sum(len(receipt.numbers) for receipt in receipts)
+            accepted = [_Accepted(list(receipt.apns_ids), _outcomes(receipt, app, found)) for receipt in receipts]
             return Answer(200 if complete else 202, encode(_Acceptance(accepted)))
 
-        every = [each for group in apns_ids for each in group]
-        return self._intake.wait(app, every, self._patience).addCallback(waited)
+        return self._intake.wait(receipts, self._patience).addCallback(waited)
 
     def _tell(self, request: Request, caller: Caller, apns_id: str) -> Answer | Deferred[Answer]:
         parameters(request)
@@ -325,13 +321,9 @@ class Native:
             return self.fault(404, unknown)
 
         def found(outcome: Outcome | None) -> Answer:
-            if outcome is None:
-                return self.fault(404, unknown)
-            if not caller.may_read(outcome.app):
-                raise NotAllowed("the key is not for reading what became of this notification")
-            return Answer(200, encode(_outcome(outcome)))
+            return self.fault(404, unknown) if outcome is None else Answer(200, encode(_outcome(outcome)))
 
-        return self._spool.outcome(apns_id, caller.feedback or ()).addCallback(found).addErrback(refused_later)
+        return self._spool.outcome(apns_id, caller.feedback).addCallbacks(found, refused_later)
 
     def _read(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         if not caller.may_read(app):
@@ -412,12 +404,16 @@ def _is_hexadecimal(text: str) -> bool:
 # Writing answers.
 
 
-def _accepted(apns_ids: list[list[str]]) -> Answer:
-    return Answer(202, encode(_Acceptance([_Accepted(group) for group in apns_ids])))
+def _accepted(receipts: list[Receipt]) -> Answer:
+    return Answer(202, encode(_Acceptance([_Accepted(list(receipt.apns_ids)) for receipt in receipts])))
 
 
-def _waiting(apns_id: str, app: str) -> _Outcome:
-    return _Outcome(apns_id, app, "waiting")
+def _outcomes(receipt: Receipt, app: str, found: Mapping[int, Outcome]) -> list[_Outcome]:
+    """Write what became of each, in the order of the request."""
+    return [
+        _outcome(found[number]) if number in found else _Outcome(apns_id, app, "waiting")
+        for number, apns_id in zip(receipt.numbers, receipt.apns_ids, strict=True)
+    ]
 
 
 def _outcome(outcome: Outcome) -> _Outcome:
@@ -484,8 +480,8 @@ def openapi() -> bytes:
                 "get": operation(
                     "outcome",
                     "Tell what became of a notification.",
-                    {200: ("It.", "Outcome")},
-                    (400, 401, 403, 404, 503),
+                    {200: ("The latest with this id that the key is for.", "Outcome")},
+                    (400, 401, 404, 503),
                 ),
             },
             "/v1/apps/{app}/feedback": {

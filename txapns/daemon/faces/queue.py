@@ -119,7 +119,7 @@ def queued(entry: Entry) -> Queued:
     """
     outcome = entry.outcome
     return Queued(
-        entry.number,
+        outcome.number,
         outcome.apns_id,
         redact(entry.token),
         STATES[outcome.state],
@@ -163,7 +163,7 @@ class Queue:
             raise Malformed(f"state has to be one of {', '.join(LISTED)}", path="state")
 
         def answer(entries: list[Entry]) -> Answer:
-            last = entries[-1].number if entries else cursor
+            last = entries[-1].outcome.number if entries else cursor
             return Answer(200, encode(_Queue([queued(entry) for entry in entries], last)))
 
         known = self._known(app)
