@@ -32,6 +32,7 @@ from txapns.endpoints import (
     _Resolver,
     _Spread,
     _SpreadingReactor,
+    checked_host,
     checked_port,
     explain_attempt,
     host_endpoint,
@@ -290,6 +291,19 @@ class ExplainTests(SynchronousTestCase):
         """What names its place already is left alone."""
         error = ConnectFailed("the proxy is out of order")
         self.assertIs(explain_attempt(Failure(error), "gateway.example", 443), error)
+
+    def test_address(self) -> None:
+        """The colons of an IPv6 address are not taken for that of the port."""
+        explained = explain_attempt(Failure(neterror.ConnectionRefusedError()), "2001:db8::5", 443)
+        self.assertEqual(str(explained), "nothing listens at [2001:db8::5]:443")
+
+    def test_host(self) -> None:
+        """A host is a name or an address, which may have the brackets that it has in a URL."""
+        for host in ("localhost", "bücher.example", "127.0.0.1", "::1", "fe80::1%eth0"):
+            self.assertEqual(checked_host(host), host)
+        self.assertEqual(checked_host("[::1]"), "::1")
+        for host in ("", "[localhost]", "[::1", "a:b", "::1%a:b", "a b"):
+            self.assertIn(repr(host), str(self.assertRaises(InvalidGateway, checked_host, host)))
 
     def test_port(self) -> None:
         """A port is a number from 1 to 65535."""

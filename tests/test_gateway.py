@@ -20,6 +20,34 @@ from txapns.simulator.authority import Authority
 AUTHORITY = Authority()
 
 
+names = st.from_regex(r"[a-z]([a-z0-9-]{0,10}[a-z0-9])?(\.[a-z]([a-z0-9-]{0,10}[a-z0-9])?){0,2}", fullmatch=True)
+addresses = st.ip_addresses().map(str) | st.ip_addresses(v=6).map(lambda address: f"{address}%eth0")
+hosts = names | addresses | st.sampled_from(["api.push.apple.com", "api.sandbox.push.apple.com"])
+ports = st.integers(1, 65_535)
+trust_roots = st.sampled_from([None, AUTHORITY.ca_pem])
+proxies = st.sampled_from([None, "http://ann:word@[::1]:3128"])
+gateways = st.builds(
+    Gateway.http2,
+    hosts,
+    ports,
+    trust_root=trust_roots,
+    proxy=proxies,
+    management_host=st.none() | hosts,
+    management_port=st.none() | ports,
+) | st.builds(
+    Gateway.binary,
+    hosts,
+    ports,
+    trust_root=trust_roots,
+    feedback_host=st.none() | hosts,
+    feedback_port=ports,
+    settle_time=st.floats(0, 1e9),
+    barrier=st.booleans(),
+    command=st.integers(0, 2),
+    proxy=proxies,
+)
+
+
 class ParseTests(SynchronousTestCase):
     """Gateways from text."""
 
@@ -71,10 +99,51 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(str(gateway), str(Gateway.parse(description)))
         self.assertRaises(InvalidGateway, Gateway.parse, "sandbox", proxy="socks5://proxy.example")
 
-    def test_round_trip(self) -> None:
-        """What a gateway says of itself can be parsed."""
-        for gateway in (Gateway.http2("localhost", 2197), Gateway.binary("localhost", 2195)):
-            self.assertEqual(Gateway.parse(str(gateway)), gateway)
+    @given(gateways)
+    def test_round_trip(self, gateway: Gateway) -> None:
+        """What a gateway says of itself can be parsed, but for the trust root and the proxy, which are said beside."""
+        again = Gateway.parse(str(gateway), trust_root=gateway.trust_root, proxy=gateway.proxy)
+        self.assertEqual(again, gateway)
+
+    def test_brief(self) -> None:
+        """A gateway says of itself no more than what is not as usual."""
+        for gateway, text in (
+            (Gateway.parse("production"), "http2:host=api.push.apple.com:port=443"),
+            (Gateway.binary("localhost", trust_root=AUTHORITY.ca_pem), "binary:host=localhost:port=2195"),
+            (Gateway.http2("::1", proxy="http://ann:word@[::2]:3128"), "http2:host=[::1]:port=443"),
+            (Gateway.binary("a", settle_time=0.5, command=1), "binary:host=a:port=2195:settle_time=0.5:command=1"),
+        ):
+            self.assertEqual(str(gateway), text)
+
+    def test_address(self) -> None:
+        """An IPv6 address may stand as it is, in brackets, or with backslashes, and with its zone."""
+        made = Gateway.http2("2001:db8::5", 2197)
+        for host in ("2001:db8::5", "[2001:db8::5]", r"2001\:db8\:\:5"):
+            self.assertEqual(Gateway.parse(f"http2:host={host}:port=2197"), made)
+            self.assertEqual(Gateway.parse(f"http2:port=2197:host={host}"), made)
+        self.assertEqual(Gateway.http2("[2001:db8::5]", 2197), made)
+        self.assertEqual(Gateway.parse("binary:host=fe80::1%eth0").host, "fe80::1%eth0")
+
+    def test_options(self) -> None:
+        """All that distinguishes gateways of a protocol can be said in text."""
+        self.assertEqual(
+            Gateway.parse(
+                "binary:host=a:port=1:feedback_host=::2:feedback_port=3:settle_time=0.5:barrier=true:command=1"
+            ),
+            Gateway.binary("a", 1, feedback_host="::2", feedback_port=3, settle_time=0.5, barrier=True, command=1),
+        )
+        found = Gateway.parse("http2:host=a:management_port=7")
+        self.assertEqual(found, Gateway.http2("a", management_port=7))
+        for mistake in (
+            "settle_time=soon",
+            "settle_time=nan",
+            "barrier=yes",
+            "command=9",
+            "command=x",
+            "feedback_port=",
+        ):
+            error = self.assertRaises(InvalidGateway, Gateway.parse, f"binary:host=a:{mistake}")
+            self.assertIn(mistake.partition("=")[2], str(error))
 
     def test_not_understood(self) -> None:
         """What is no gateway is quoted, with what could be said."""
@@ -87,6 +156,8 @@ class ParseTests(SynchronousTestCase):
             "http2:host=",
             "http2:localhost:443",
             "http2:host=localhost:timeout=3",
+            "http2:host=localhost:barrier=true",
+            "http2:host=a:host=b",
             "binary:port=2195",
         ):
             error = self.assertRaises(InvalidGateway, Gateway.parse, description)
@@ -108,6 +179,17 @@ class ParseTests(SynchronousTestCase):
 
 class GatewayTests(SynchronousTestCase):
     """Gateways as values."""
+
+    def test_bad_host(self) -> None:
+        """What is neither a name nor an address is no host anywhere, and is quoted."""
+        for host in ("", "a b", "a:b", "https://a", "[a]", "::1%a:port=3", "1:2:3:4:5:6:7:8:9", "a/b"):
+            for make in (
+                lambda host: Gateway.http2(host),
+                lambda host: Gateway.binary(host),
+                lambda host: Gateway.binary("a", feedback_host=host or " "),
+                lambda host: Gateway.http2("a", management_host=host or " "),
+            ):
+                self.assertIn("neither a host name", str(self.assertRaises(InvalidGateway, make, host)))
 
     def test_bad_port(self) -> None:
         """Ports are checked, that of the feedback service as well."""

@@ -315,6 +315,13 @@ class BeginningTests(SessionCase):
         self.deliver(1)
         self.assertEqual(dict(self.received[0].headers)[b":authority"], b"xn--bcher-kva.example")
 
+    def test_address(self) -> None:
+        """An IPv6 address stands in brackets, without the zone, which says something here alone."""
+        self.start(None, "fe80::1%eth0")
+        self.ready()
+        self.deliver(1)
+        self.assertEqual(dict(self.received[0].headers)[b":authority"], b"[fe80::1]")
+
 
 class DeliveringTests(SessionCase):
     """Requests out, answers in."""

@@ -77,6 +77,8 @@ class ParseTests(SynchronousTestCase):
         """An address of the sixth version stands in brackets, in both directions."""
         proxy = Proxy.parse("http://[2001:db8::1]:3128")
         self.assertEqual((proxy.host, str(proxy)), ("2001:db8::1", "http://[2001:db8::1]:3128"))
+        self.assertEqual(Proxy("[2001:db8::1]", 3128), proxy)
+        self.assertRaises(InvalidGateway, Proxy, "2001:db8::1]", 3128)
 
     def test_not_understood(self) -> None:
         """What is no URL of a proxy is an error that does not repeat it: the password may be anywhere in it."""
@@ -176,6 +178,11 @@ class EnvironmentTests(SynchronousTestCase):
         for host in ("api.push.apple.com", "notcorp.example", "11.1.2.3", "2001:db9::7", "1"):
             self.assertTrue(proxy.is_for(host, 443), host)
         self.assertEqual((proxy.is_for("one", 443), proxy.is_for("one", 99)), (True, False))
+        self.set(https_proxy=URL, no_proxy="[::1],[2001:db8::7]:99")
+        proxy = Proxy.from_environment()
+        assert proxy is not None
+        self.assertEqual([proxy.is_for("::1", 443), proxy.is_for("::2", 443)], [False, True])
+        self.assertEqual([proxy.is_for("2001:db8::7", 99), proxy.is_for("2001:db8::7", 443)], [False, True])
         self.set(https_proxy=URL, no_proxy="*")
         self.assertFalse(Proxy.from_environment().is_for("api.push.apple.com", 443))  # type: ignore[union-attr]
 
@@ -377,9 +384,11 @@ class RefusedTests(TunnelCase):
         self.assertIn("it does not take this user and password", self.refused())
 
     def test_no_gateway(self) -> None:
-        """That it cannot reach the gateway is told in its own words."""
+        """That it cannot reach the gateway is told in its own words, and no connection to it remains."""
         del self.reactor.servers[2197]
         self.assertIn("502 Bad Gateway", self.refused())
+        # When the batch ends, the proxy may be at the last attempt still, as it takes its time to find nobody there.
+        self.simulator.result(self.client.close())
         self.assertTrue(self.closed())
 
     def test_other_answers(self) -> None:

@@ -293,7 +293,7 @@ def _gateway(description: str, trust_root: Path | None, barrier: bool) -> Gatewa
     gateway = Gateway.parse(description, trust_root=None if trust_root is None else trust_root.read_bytes())
     if barrier and gateway.protocol != "binary":
         raise click.UsageError("--barrier is for a gateway of the binary protocol.")
-    return attrs.evolve(gateway, barrier=barrier)
+    return attrs.evolve(gateway, barrier=True) if barrier else gateway
 
 
 def _credential(

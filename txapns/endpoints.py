@@ -14,6 +14,7 @@ go by the wall clock (see :mod:`txapns.clocks`), and knows nothing of resolvers 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from itertools import chain, zip_longest
 from random import random
@@ -39,9 +40,37 @@ from zope.interface import implementer
 
 from txapns.clocks import timers
 from txapns.errors import APNSError, ConnectFailed, InvalidGateway
-from txapns.tls import explain
+from txapns.tls import explain, identity_of
 
-__all__ = ["checked_port", "explain_attempt", "host_endpoint"]
+__all__ = ["checked_host", "checked_port", "explain_attempt", "host_endpoint", "url_host"]
+
+# The zone of an IPv6 address, such as the interface in "fe80::1%eth0" (RFC 4007, section 11), which says no more.
+_ZONE = re.compile(r"[A-Za-z0-9._~-]+")
+
+
+def checked_host(host: str) -> str:
+    """
+    See that a text can be a host.
+
+    :param host: a host name or an IP address; an IPv6 address may have the brackets that it has in a URL.
+    :returns: the same without brackets.
+    :raises InvalidGateway: it is neither.
+    """
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") and ":" in host else host
+    identity_of(bare)
+    if "%" in bare and not _ZONE.fullmatch(bare.partition("%")[2]):
+        raise InvalidGateway(f"{host!r} is neither a host name nor an address")
+    return bare
+
+
+def url_host(host: str) -> str:
+    """
+    Write a host as a URL has it, where a port may follow: an IPv6 address in brackets.
+
+    :param host: a host name or an IP address.
+    :returns: the host, or the address in brackets.
+    """
+    return f"[{host}]" if ":" in host else host
 
 
 def checked_port(port: int) -> int:
@@ -67,7 +96,7 @@ def explain_attempt(reason: Failure, host: str, port: int) -> APNSError:
     :returns: :exc:`~txapns.errors.ConnectFailed`, or what :func:`txapns.tls.explain` makes of it. What a proxy's
         endpoint gave names the proxy already, and is given back.
     """
-    where = f"{host}:{port}"
+    where = f"{url_host(host)}:{port}"
     if reason.check(neterror.DNSLookupError):
         return ConnectFailed(f"the host name {host} is not known")
     if reason.check(neterror.ConnectionRefusedError):

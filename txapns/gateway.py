@@ -11,6 +11,8 @@ to APNs".
 from __future__ import annotations
 
 import math
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import attrs
@@ -19,7 +21,7 @@ from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from txapns.clocks import timers
 from txapns.credentials import Certificate, Credential
-from txapns.endpoints import checked_port, host_endpoint
+from txapns.endpoints import checked_host, checked_port, host_endpoint, url_host
 from txapns.errors import CredentialError, InvalidGateway
 from txapns.proxy import Proxy, read_proxy
 from txapns.tls import ClientContextFactory
@@ -38,6 +40,40 @@ _MANAGEMENT = {
 }
 
 
+def _whole(text: str) -> int:
+    if not re.fullmatch("[0-9]{1,9}", text):
+        raise InvalidGateway(f"a port, or a command, is a whole number, not {text!r}")
+    return int(text)
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InvalidGateway(f"the settle time is a number of seconds, not {text!r}") from None
+
+
+def _flag(text: str) -> bool:
+    if text not in ("true", "false"):
+        raise InvalidGateway(f"barrier is true or false, not {text!r}")
+    return text == "true"
+
+
+#: What else a text may say of a gateway of each protocol, and how it is read. (Who is trusted, and by which way it is
+#: reached, is said beside it: the one is too long, and in the other there may be a password.)
+_OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
+    _HTTP2: {"management_host": str, "management_port": _whole},
+    _BINARY: {
+        "feedback_host": str,
+        "feedback_port": _whole,
+        "settle_time": _seconds,
+        "barrier": _flag,
+        "command": _whole,
+    },
+}
+_FORMS = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
+
+
 def _text(trust_root: str | bytes | None) -> str | None:
     # Between the certificates there may be comments in any language.
     return trust_root.decode("utf-8", "replace") if isinstance(trust_root, bytes) else trust_root
@@ -53,6 +89,24 @@ def _command(command: int) -> int:
     if command not in (0, 1, 2):
         raise InvalidGateway(f"the binary protocol has the commands 0, 1 and 2, not {command!r}")
     return command
+
+
+def _fields(description: str) -> tuple[str, dict[str, str]]:
+    """
+    Take a text apart: the protocol, and what it says.
+
+    A colon ends a value only if a name follows, so that an IPv6 address can stand there as it is; it may be in
+    brackets, too, or have backslashes before its colons as in an endpoint of Twisted.
+    """
+    protocol, _, rest = description.partition(":")
+    pairs = [part.partition("=")[::2] for part in re.split(r":(?=[a-z_]+=)", rest)]
+    fields = {name: value.replace("\\:", ":") for name, value in pairs}
+    known = {"host", "port", *_OPTIONS.get(protocol, ())}
+    if protocol not in _PROTOCOLS or not fields.get("host") or not known >= fields.keys() or len(fields) < len(pairs):
+        # Whatever it is: arguments in the wrong order have put a private key here.
+        shown = repr(description) if len(description) < 80 and "\n" not in description else "this text"
+        raise InvalidGateway(f"{shown} is no gateway: say {_FORMS}")
+    return protocol, fields
 
 
 @attrs.frozen
@@ -77,16 +131,16 @@ class Gateway:
     """
 
     protocol: str = attrs.field(validator=attrs.validators.in_(_PROTOCOLS))
-    host: str
+    host: str = attrs.field(converter=checked_host)
     port: int = attrs.field(converter=checked_port)
     trust_root: str | None = attrs.field(default=None, converter=_text, repr=False)
-    feedback_host: str | None = None
-    feedback_port: int | None = None
+    feedback_host: str | None = attrs.field(default=None, converter=attrs.converters.optional(checked_host))
+    feedback_port: int | None = attrs.field(default=None, converter=attrs.converters.optional(checked_port))
     settle_time: float = attrs.field(default=2.0, converter=_settle_time)
     barrier: bool = False
     command: int = attrs.field(default=2, converter=_command)
     proxy: Proxy | None = attrs.field(default=None, converter=read_proxy)
-    management_host: str | None = None
+    management_host: str | None = attrs.field(default=None, converter=attrs.converters.optional(checked_host))
     management_port: int | None = attrs.field(default=None, converter=attrs.converters.optional(checked_port))
 
     @classmethod
@@ -111,7 +165,7 @@ class Gateway:
             another host it is ``host``, if ``management_port`` is given, and else there is none.
         :param management_port: the TCP port of that server; left out, Apple's, and 2196 for another host.
         :returns: the gateway.
-        :raises InvalidGateway: a port is not one, or the proxy is not understood.
+        :raises InvalidGateway: a host or a port is not one, or the proxy is not understood.
         """
         known_host, known_port = _MANAGEMENT.get(host, (None, 2196))
         if management_port is not None:
@@ -156,7 +210,8 @@ class Gateway:
             neither of them, so that the server cannot tell which notification it refused.
         :param proxy: as for :class:`~txapns.APNSClient`; the feedback service is reached through it, too.
         :returns: the gateway.
-        :raises InvalidGateway: a port, the settle time or the command is not one, or the proxy is not understood.
+        :raises InvalidGateway: a host, a port, the settle time or the command is not one, or the proxy is not
+            understood.
         """
         return cls(
             _BINARY,
@@ -164,7 +219,7 @@ class Gateway:
             port,
             trust_root,
             feedback_host or host,
-            checked_port(feedback_port),
+            feedback_port,
             settle_time,
             barrier,
             command,
@@ -183,7 +238,8 @@ class Gateway:
         Read a gateway from text.
 
         :param description: ``"production"``, ``"sandbox"``, or a text like ``"http2:host=localhost:port=2197"`` or
-            ``"binary:host=localhost:port=2195"``; a :class:`Gateway` is returned as it is.
+            ``"binary:host=[2001:db8::5]:port=2195:barrier=true"``, which may have the arguments of :meth:`http2` and
+            :meth:`binary` besides; a :class:`Gateway` is returned as it is.
         :param trust_root: PEM of the certificate authorities to trust; left out, the platform's.
         :param proxy: as for :class:`~txapns.APNSClient`.
         :returns: the gateway.
@@ -195,19 +251,12 @@ class Gateway:
             return attrs.evolve(description, **given) if given else description
         if description in _APPLE:
             return cls.http2(_APPLE[description], trust_root=trust_root, proxy=proxy)
-        protocol, _, rest = description.partition(":")
-        fields = dict(part.partition("=")[::2] for part in rest.split(":"))
-        if protocol not in _PROTOCOLS or not fields.get("host") or not set(fields) <= {"host", "port"}:
-            # Whatever it is: arguments in the wrong order have put a private key here.
-            shown = repr(description) if len(description) < 80 and "\n" not in description else "this text"
-            raise InvalidGateway(
-                f"{shown} is no gateway: say production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
-            )
-        port = fields.get("port", "443" if protocol == _HTTP2 else "2195")
-        if not (port.isascii() and port.isdigit()):
-            raise InvalidGateway(f"a port is a number from 1 to 65535, not {port!r}")
-        make = cls.http2 if protocol == _HTTP2 else cls.binary
-        return make(fields["host"], int(port), trust_root=trust_root, proxy=proxy)
+        protocol, fields = _fields(description)
+        host = fields.pop("host")
+        port = _whole(fields.pop("port", "443" if protocol == _HTTP2 else "2195"))
+        options = {name: _OPTIONS[protocol][name](value) for name, value in fields.items()}
+        make: Callable[..., Gateway] = cls.http2 if protocol == _HTTP2 else cls.binary
+        return make(host, port, trust_root=trust_root, proxy=proxy, **options)
 
     def endpoint(self, reactor: IReactorTime, credential: Credential, timeout: float = 30.0) -> IStreamClientEndpoint:
         """
@@ -271,5 +320,11 @@ class Gateway:
         return wrapClientTLS(context, endpoint, clock=timers(reactor))
 
     def __str__(self) -> str:
-        """Protocol, host and port, for messages."""
-        return f"{self.protocol}:host={self.host}:port={self.port}"
+        """What :meth:`parse` makes it of again: protocol, host, port, and what is not as usual."""
+        usual = (Gateway.http2 if self.protocol == _HTTP2 else Gateway.binary)(self.host, self.port)
+        said = [self.protocol, f"host={url_host(self.host)}", f"port={self.port}"]
+        for name in _OPTIONS[self.protocol]:
+            value = getattr(self, name)
+            if value is not None and value != getattr(usual, name):
+                said.append(f"{name}={url_host(value) if isinstance(value, str) else str(value).lower()}")
+        return ":".join(said)

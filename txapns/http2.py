@@ -26,6 +26,7 @@ from twisted.internet.task import LoopingCall
 from txapns import reasons
 from txapns.credentials import Credential, ProviderToken
 from txapns.delivery import Delivery, Message, Refusal
+from txapns.endpoints import url_host
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -69,7 +70,7 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     :param events: who is told how the session fares.
     :param clock: the reactor, or a ``Clock``; its wall clock dates the provider token.
-    :param authority: the gateway's host name.
+    :param authority: the gateway's host name or address.
     :param credential: what authenticates the connection: a provider token goes with each request, a certificate was
         shown in the handshake.
     :param timeout: how long an answer may take, in seconds.
@@ -93,7 +94,9 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._ping_interval = ping_interval
         self._token = credential if isinstance(credential, ProviderToken) else None
         single = self._token is not None
-        self._requests: RequestSender[Delivery] = RequestSender(authority.encode("idna"), single=single)
+        # A zone says something on this machine alone, and so does not belong there (RFC 6874, section 1).
+        name = url_host(authority.partition("%")[0]).encode("idna")
+        self._requests: RequestSender[Delivery] = RequestSender(name, single=single)
         self._authorization: Headers = ()
         self._authorized_at = 0.0
         self._shared: _Shared = (None, (), b"", (), b"")

@@ -47,7 +47,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns.clocks import timers
-from txapns.endpoints import checked_port, explain_attempt, host_endpoint
+from txapns.endpoints import checked_host, checked_port, explain_attempt, host_endpoint, url_host
 from txapns.errors import ConnectFailed, InvalidGateway, PeerNotVerified
 from txapns.tls import ClientContextFactory
 
@@ -87,7 +87,7 @@ class Proxy:
         for all names below them, too), addresses and networks, separated by commas, or ``*``.
     """
 
-    host: str = attrs.field(validator=attrs.validators.min_len(1))
+    host: str = attrs.field(converter=checked_host)
     port: int = attrs.field(converter=checked_port)
     user: str | None = attrs.field(default=None, converter=_user, repr=False)
     password: str = attrs.field(default="", repr=False)
@@ -158,8 +158,7 @@ class Proxy:
 
     def __str__(self) -> str:
         """Its URL, without user and password."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{'https' if self.tls else 'http'}://{host}:{self.port}"
+        return f"{'https' if self.tls else 'http'}://{url_host(self.host)}:{self.port}"
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
@@ -168,9 +167,9 @@ def _covers(entry: str, host: str, port: int) -> bool:
     if not name:
         return entry == "*"
     try:
-        return ip_address(host) in ip_network(name, strict=False)
+        return ip_address(host) in ip_network(name.strip("[]"), strict=False)
     except ValueError:
-        return any(end == name or end.endswith(f".{name}") for end in (host, f"{host}:{port}"))
+        return any(end == name or end.endswith(f".{name}") for end in (host, f"{url_host(host)}:{port}"))
 
 
 def read_proxy(description: str | Proxy | None) -> Proxy | None:
@@ -209,7 +208,7 @@ class _TunnelEndpoint:
         self._clock = reactor
         self._endpoint = endpoint
         name = _ascii_name(host)
-        self._target = f"[{name}]:{port}" if ":" in name else f"{name}:{port}"
+        self._target = f"{url_host(name)}:{port}"
         self._address = HostnameAddress(name.encode("ascii"), port)
         self._timeout = timeout
 

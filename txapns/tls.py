@@ -39,7 +39,7 @@ from txapns.errors import (
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["ClientContextFactory", "explain"]
+__all__ = ["ClientContextFactory", "explain", "identity_of"]
 
 # OpenSSL's names for what can be wrong with a chain, by number: 20 is "unable to get issuer cert locally".
 _CHAIN_ERRORS = {
@@ -87,7 +87,7 @@ class ClientContextFactory(ssl.ClientContextFactory):
         trust_root: str | bytes | None = None,
         protocols: Sequence[bytes] = (),
     ) -> None:
-        self._identity = _identity(hostname)
+        self._identity = identity_of(hostname)
         # The inherited context speaks nothing older than TLS 1.2, and verifies nothing yet.
         self._context: SSL.Context = super().getContext()  # type: ignore[no-untyped-call]
         # HTTP/2 forbids both (RFC 9113, section 9.2.1), and no gateway needs them.
@@ -159,7 +159,14 @@ def _words(error: SSL.Error) -> str:
     return " ".join(map(str, error.args))
 
 
-def _identity(hostname: str) -> DNS_ID | IPAddress_ID:
+def identity_of(hostname: str) -> DNS_ID | IPAddress_ID:
+    """
+    Find out what a server's certificate has to be for.
+
+    :param hostname: a host name or an IP address.
+    :returns: the one or the other.
+    :raises InvalidGateway: it is neither.
+    """
     try:
         return IPAddress_ID(hostname)
     except ValueError:

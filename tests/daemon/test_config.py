@@ -199,6 +199,17 @@ class ConfigurationTests(SynchronousTestCase):
         self.assertEqual(found.database.path, HERE / "apns.db")
         self.assertEqual(found.secrets.master_key_file, Path("/run/key"))
 
+    def test_address(self) -> None:
+        """An interface that is an IPv6 address may stand as it is or in brackets, where Twisted wants backslashes."""
+        for endpoint, meant in (
+            ("tcp6:port=0:interface=::1", r"tcp6:port=0:interface=\:\:1"),
+            ("tcp6:0:interface=[2001:db8::5]:backlog=7", r"tcp6:0:interface=2001\:db8\:\:5:backlog=7"),
+            (r"tcp6:0:interface=\:\:1", r"tcp6:0:interface=\:\:1"),
+            ("tcp:port=0:interface=127.0.0.1", "tcp:port=0:interface=127.0.0.1"),
+        ):
+            text = f"[intake.native]\nlisten = '{endpoint}'\nallow_without_tls = true"
+            self.assertEqual(Configuration.from_text(text, HERE).intake.native.listen, (meant,))
+
     def test_from_file(self) -> None:
         """A file is read, and its name stands in what is said about it."""
         path = Path(self.mktemp())

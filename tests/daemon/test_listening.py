@@ -5,6 +5,7 @@ from __future__ import annotations
 import stat
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import SkipTest
 
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -14,7 +15,27 @@ from twisted.trial.unittest import TestCase
 from txapns.daemon.errors import ConfigurationError
 from txapns.daemon.listening import Listener
 
-__all__ = ["SocketTests"]
+__all__ = ["AddressTests", "SocketTests"]
+
+
+class AddressTests(TestCase):
+    """Where it is told to listen."""
+
+    def test_ipv6(self) -> Deferred[None]:
+        """An IPv6 address is told in brackets, so that its end can be seen."""
+
+        async def check() -> None:
+            listener = Listener(reactor, "admin", [r"tcp6:0:interface=\:\:1"], Factory.forProtocol(Protocol))  # type: ignore[arg-type]
+            try:
+                await listener.start()
+            except ConfigurationError as error:
+                raise SkipTest(str(error)) from None
+            try:
+                self.assertRegex(listener.addresses[0], r"\A\[::1\]:[0-9]+\Z")
+            finally:
+                await listener.stop()
+
+        return Deferred.fromCoroutine(check())
 
 
 class SocketTests(TestCase):

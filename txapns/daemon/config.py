@@ -499,7 +499,8 @@ class _Decoder:
         try:
             if isinstance(value, float) and not math.isfinite(value):
                 raise ValueError
-            return msgspec.convert(value, kind, dec_hook=self._path)
+            found = msgspec.convert(value, kind, dec_hook=self._path)
+            return _with_address(found) if kind == _Endpoint else found
         except (msgspec.ValidationError, ValueError):
             self.faults.append(_fault(key, value, _allowed(kind)))
             return None
@@ -651,6 +652,20 @@ def _modes(endpoint: str) -> list[str]:
     arguments = _parts(endpoint)[1:]
     named = [each.removeprefix("mode=") for each in arguments if each.startswith("mode=")]
     return named or [each for each in arguments if not re.match("[a-z]+=", each)][1:]
+
+
+def _with_address(endpoint: str) -> str:
+    """Write an interface that is an IPv6 address, with brackets or without, as Twisted wants it: with backslashes."""
+
+    def escaped(interface: re.Match[str]) -> str:
+        bare = re.sub(r"\A\[(.*)\]\Z", r"\1", interface[0])
+        try:
+            ipaddress.IPv6Address(bare)
+        except ValueError:
+            return interface[0]
+        return bare.replace(":", "\\:")
+
+    return re.sub(r"(?<=:interface=).+?(?=:[A-Za-z]+=|\Z)", escaped, endpoint)
 
 
 def with_mode(endpoint: str) -> str:

@@ -19,6 +19,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from txapns.credentials import Certificate
 from txapns.daemon.config import with_mode
 from txapns.daemon.errors import ConfigurationError
+from txapns.endpoints import url_host
 
 __all__ = ["Listener", "tls_options"]
 
@@ -87,7 +88,8 @@ class Listener:
         found = []
         for port in self._ports:
             address: Any = port.getHost()
-            found.append(os.fsdecode(address.name) if hasattr(address, "name") else f"{address.host}:{address.port}")
+            is_path = hasattr(address, "name")
+            found.append(os.fsdecode(address.name) if is_path else f"{url_host(address.host)}:{address.port}")
         return found
 
     def stop(self) -> Deferred[None]:
