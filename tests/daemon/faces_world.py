@@ -21,7 +21,7 @@ from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.outcomes import Outcomes
-from txapns.daemon.serving.http import Bounds
+from txapns.daemon.serving.guard import Bounds
 from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.values import App, Caller, Draft, Leased, Limits, Settlement, State
 from txapns.gateway import Gateway

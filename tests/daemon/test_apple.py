@@ -673,7 +673,7 @@ class HostileTests(AppleCase):
         self.after(caller, caller.begin())
         for _ in range(100):
             caller.begin(body=b"x" * 10_000, end=False)
-        held = sum(len(body) for _, body in caller.server.requests._open.values())
+        held = sum(len(body) for _, body in caller.server.session.requests._open.values())
         self.assertLessEqual(held, 65_535)
 
     def test_rapid_reset(self) -> None:
@@ -699,7 +699,7 @@ class HostileTests(AppleCase):
     def test_reads_nothing(self) -> None:
         """From who reads no answers, nothing is read; in the end it is cut off."""
         caller = self.caller()
-        caller.server.pauseProducing()
+        caller.transport.producer.pauseProducing()
         self.assertEqual(caller.transport.producerState, "paused")
         self.reactor.advance(29)
         self.assertFalse(caller.gone)
@@ -709,11 +709,11 @@ class HostileTests(AppleCase):
     def test_reads_again(self) -> None:
         """Who reads again is answered."""
         caller = self.caller()
-        caller.server.pauseProducing()
+        caller.transport.producer.pauseProducing()
         stream = caller.begin()
         self.reactor.advance(0.02)
         self.assertIsNone(caller.said(stream))
-        caller.server.resumeProducing()
+        caller.transport.producer.resumeProducing()
         self.assertEqual(caller.said(stream).status, 200)
 
     def test_connections(self) -> None:

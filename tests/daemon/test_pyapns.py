@@ -29,7 +29,8 @@ from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.material import Material
-from txapns.daemon.serving.http import Bounds, HTTPServer, IApplication
+from txapns.daemon.serving.guard import Bounds
+from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.values import Caller, Draft, Leased, Settlement, State
 from txapns.simulator import Authority

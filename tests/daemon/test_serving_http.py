@@ -18,7 +18,8 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.daemon.fakes import Connection, DatedClock, Response
-from txapns.daemon.serving.http import LINGER, Answer, Bounds, HTTPServer, IApplication, Request
+from txapns.daemon.serving.guard import LINGER, Bounds
+from txapns.daemon.serving.http import Answer, HTTPServer, IApplication, Request
 from txapns.simulator import Authority
 
 __all__ = ["BodyTests", "ClosingTests", "ConnectionsTests", "LoopbackTests", "ParserTests", "TimeTests"]
@@ -44,6 +45,8 @@ class Echo:
     def begun(self, request: Request) -> Answer | None:
         """Refuse whom it does not like."""
         self.heads += 1
+        if request.single(b"X-Key"):
+            request.recognize()
         return self.fault(403, "no") if request.single(b"X-Bad") else None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
@@ -230,22 +233,6 @@ class TimeTests(HTTPCase):
             self.assertEqual(used.read()[0].status, 200)
         self.assertEqual((idle.closed, idle.read(), used.closed), (True, [], False))
 
-    def test_one_that_fails(self) -> None:
-        """One that cannot be looked after is cut; the others have their time limits all the same."""
-
-        def fail(now: float) -> None:
-            raise ValueError("unlucky")
-
-        unlucky, idle = self.connect(), self.connect()
-        unlucky.channel.look = fail
-        self.clock.advance(1.0)
-        self.assertTrue(unlucky.transport.disconnected)
-        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
-        unlucky.lose()
-        self.connections.remove(unlucky)
-        self.clock.pump([1.0] * int(BOUNDS.idle))
-        self.assertTrue(idle.closed)
-
     def test_late_answers(self) -> None:
         """An answer may take as long as it takes, and the connection is kept after it."""
         connection, _ = self.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -282,33 +269,59 @@ class ConnectionsTests(HTTPCase):
         connection.write(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n" + GET * 1_000)
         self.assertEqual(connection.transport.producerState, "paused")
         self.echo.late[1].callback(Answer(200))
+        self.clock.advance(0.0)
         self.assertEqual((len(connection.read()), connection.transport.producerState), (1_001, "producing"))
+
+    def test_turns(self) -> None:
+        """Of many requests that came together a few are answered; then it is the turn of the others."""
+        connection, another = self.connect(), self.connect()
+        connection.write(GET * 25)
+        another.write(GET)
+        self.assertEqual((len(connection.read()), len(another.read())), (10, 1))
+        self.clock.advance(0.0)
+        self.assertEqual(len(connection.read()), 15)
+        connection.write(GET * 25)
+        connection.lose()
+        self.connections.remove(connection)
+        self.assertEqual(len(self.echo.seen), 36)
+
+    def test_not_read(self) -> None:
+        """While answers are not read, no next request is begun; it is when they are."""
+        connection = self.connect()
+        connection.write(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n" + GET * 15)
+        connection.transport.producer.pauseProducing()
+        self.echo.late[0].callback(Answer(200))
+        self.clock.advance(0.0)
+        self.assertEqual((len(connection.read()), len(self.echo.seen)), (1, 1))
+        connection.transport.producer.resumeProducing()
+        self.assertEqual(len(connection.read()), 10)
+        connection.transport.producer.pauseProducing()
+        self.clock.advance(0.0)
+        self.assertEqual(len(connection.read()), 0)
+        connection.transport.producer.resumeProducing()
+        self.assertEqual(len(connection.read()), 5)
 
     def test_unread(self) -> None:
         """Of who does not read answers no more requests are read."""
         connection = self.connect()
-        connection.channel.pauseProducing()
+        connection.transport.producer.pauseProducing()
         self.assertEqual(connection.transport.producerState, "paused")
         self.clock.pump([1.0] * int(BOUNDS.idle + LINGER + 2))
         self.assertTrue(connection.transport.disconnected)
 
     def test_too_many(self) -> None:
-        """When there are too many, the one that has been idle longest goes; if all are busy, the new one does."""
-        first = self.connect()
-        self.clock.advance(1.0)
-        second, third = self.connect(), self.connect()
-        fourth = self.connect()
-        self.assertEqual(
-            [each.transport.disconnected for each in (first, second, third, fourth)], [True, False, False, False]
-        )
-        second.write(GET[:5])
-        third.write(b"GET /late HTTP/1.1\r\n\r\n")
-        fourth.write(b"GET /late HTTP/1.1\r\n\r\n")
-        fifth = self.connect()
-        self.assertTrue(fifth.transport.disconnected)
-        for each in self.echo.late:
-            each.callback(Answer(200))
-        self.assertFalse(self.connect().transport.disconnected)
+        """When there are too many, a stranger goes, however far its request has come, and not who has shown a key."""
+        known = self.connect()
+        known.write(b"POST / HTTP/1.1\r\nHost: h\r\nX-Key: 1\r\nContent-Length: 9\r\n\r\n")
+        half, late = self.connect(), self.connect()
+        half.write(GET[:5])
+        late.write(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        self.connect()
+        self.assertEqual([each.transport.disconnected for each in (known, half, late)], [False, True, False])
+        self.connect()
+        self.assertEqual([each.transport.disconnected for each in (known, late)], [False, True])
+        known.write(b"123456789")
+        self.assertEqual(known.read()[0].body, b"123456789")
 
     def test_gone(self) -> None:
         """A caller who is gone gets no answer, and that is nobody's fault."""
@@ -344,13 +357,15 @@ class ClosingTests(HTTPCase):
         self.successResultOf(self.server.close())
         self.server.draining = False
         connection, _ = self.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        idle = self.connect()
         closed = self.server.close()
-        self.assertTrue(connection.closed)
+        self.assertEqual((connection.closed, idle.closed), (False, True))
         self.assertNoResult(closed)
         self.clock.pump([1.0] * int(LINGER + 1))
         self.assertTrue(connection.transport.disconnected)
-        connection.lose()
-        self.connections.remove(connection)
+        for each in (connection, idle):
+            each.lose()
+            self.connections.remove(each)
         self.successResultOf(closed)
 
 
@@ -390,8 +405,8 @@ class LoopbackTests(TestCase):
         options = self.authority.server_options((b"http/1.1",))
         self.ports = {}
         for secure in (False, True):
-            listen = reactor.listenSSL if secure else reactor.listenTCP  # type: ignore[attr-defined]
-            port = listen(0, self.server, *[options] * secure, interface="127.0.0.1")
+            factory = self.server.encrypted(options) if secure else self.server
+            port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
             self.ports[secure] = port.getHost().port
             self.addCleanup(port.stopListening)
 

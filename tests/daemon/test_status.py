@@ -271,12 +271,12 @@ class ListenersTests(StatusTestCase):
         """Who does not read misses some, and is dropped when he does not for long; the others are not."""
         slow, other, recovering = (self.listen() for _ in range(3))
         for each in (slow, recovering):
-            each.channel.pauseProducing()
+            each.transport.producer.pauseProducing()
             self.events(each)
         self.world.advance(2.0)
         self.world.advance(2.0)
         self.assertEqual((self.events(slow), self.events(recovering)), ([], []))
-        recovering.channel.resumeProducing()
+        recovering.transport.producer.resumeProducing()
         for _ in range(6):
             self.world.advance(2.0)
         self.assertTrue(self.events(recovering))

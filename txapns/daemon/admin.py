@@ -30,13 +30,14 @@ from txapns.daemon.errors import GatewayRefusal, NotAllowed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.metrics import CONTENT_TYPE, GatewayMetrics
 from txapns.daemon.overview import Readiness, Survey
-from txapns.daemon.serving.http import Answer, Bounds, IApplication, Request
+from txapns.daemon.serving.guard import Bounds
+from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.status import StatusPage
 
 __all__ = ["BOUNDS", "Admin"]
 
 #: What a caller may have of the admin endpoint. There is no request with a body.
-BOUNDS = Bounds(body=1_024, head=16_384, clients=200, idle=60.0, request=10.0)
+BOUNDS = Bounds(body=1_024, head=16_384, clients=200, strangers=100, idle=60.0, request=10.0)
 
 _HTML = b"text/html; charset=utf-8"
 _EVENTS = b"text/event-stream"
@@ -109,6 +110,8 @@ class Admin:
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Find what is asked for."""
+        if request.context is None:
+            request.recognize()
         route = self._routes.get(request.path)
         if route is None and request.path not in self._files:
             return self.fault(404, "there is nothing at this path")

@@ -247,6 +247,8 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     :ivar body: the longest body of a request.
     :ivar tokens: the most device tokens in a request.
     :ivar clients: the most connections to each listener.
+    :ivar strangers: the most of them that come from one address and have not shown a credential.
+    :ivar unread: the most octets of answers that callers have not read, all together.
     :ivar idle: after how many seconds without a byte a connection is closed.
     :ivar request: the longest that a request may take to arrive.
     :ivar stop: how long what is under way to Apple is awaited when the gateway is stopped.
@@ -258,6 +260,8 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     body: _Count = 4_194_304
     tokens: _Count = 10_000
     clients: _Count = 1_000
+    strangers: _Count = 250
+    unread: _Count = 67_108_864
     idle: _Duration = 60.0
     request: _Duration = 30.0
     stop: _Duration = 30.0

@@ -30,10 +30,12 @@ from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.native import Native
 from txapns.daemon.faces.pyapns import Pyapns
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, ISpool
-from txapns.daemon.listening import Listener, tls_options
+from txapns.daemon.listening import Listener
 from txapns.daemon.material import server_certificate
 from txapns.daemon.metrics import GatewayMetrics
-from txapns.daemon.serving.http import Bounds, HTTPServer, IApplication
+from txapns.daemon.serving.guard import Bounds, Unread
+from txapns.daemon.serving.http import HTTPServer, IApplication
+from txapns.daemon.serving.tls import tls_options
 
 __all__ = ["Collaborators", "Front"]
 
@@ -80,7 +82,14 @@ class Front:
         self._others = others
         self._now = now
         limits = configuration.limits
-        self._bounds = Bounds(body=limits.body, clients=limits.clients, idle=limits.idle, request=limits.request)
+        self._bounds = Bounds(
+            body=limits.body,
+            clients=limits.clients,
+            strangers=limits.strangers,
+            idle=limits.idle,
+            request=limits.request,
+            unread=Unread(limits.unread),
+        )
         self._listeners: list[Listener] = []
         self._servers: list[HTTPServer | Apple | Binary] = []
         self._make(configuration)
@@ -104,7 +113,8 @@ class Front:
             self._make_apple(intake.apple)
         if intake.binary is not None:
             self._make_binary(intake.binary)
-        self._admin = self._serve("admin", configuration.admin, others.admin, ADMIN_BOUNDS)
+        admin_bounds = attrs.evolve(ADMIN_BOUNDS, unread=self._bounds.unread)
+        self._admin = self._serve("admin", configuration.admin, others.admin, admin_bounds)
 
     def _make_pyapns(self, section: PyapnsSection) -> None:
         others = self._others
@@ -131,11 +141,11 @@ class Front:
 
     def _serve(self, key: str, section: ListenerSection, application: IApplication, bounds: Bounds) -> HTTPServer:
         """Have an application answer HTTP/1.1 at the endpoints of a section; returns the server."""
-        server = HTTPServer(self._clock, application, bounds)
+        server = HTTPServer(self._clock, application, bounds, key)
         shown = self._shown(section.tls)
         self._servers.append(server)
-        tls = None if shown is None else tls_options(shown, server.acceptableProtocols())
-        self._listeners.append(Listener(self._reactor, key, section.listen, server, tls))
+        encrypted = shown and server.encrypted(tls_options(shown, server.acceptableProtocols()))
+        self._listen(key, section.listen, encrypted or server)
         return server
 
     def _listen(self, key: str, endpoints: Sequence[str], factory: IProtocolFactory) -> None:

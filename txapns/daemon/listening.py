@@ -8,37 +8,16 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from OpenSSL import SSL, crypto
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorCore, IReactorTime
-from twisted.internet.ssl import CertificateOptions
-from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorCore
 
-from txapns.credentials import Certificate
 from txapns.daemon.config import with_mode
 from txapns.daemon.errors import ConfigurationError
 from txapns.endpoints import url_host
 
-__all__ = ["Listener", "tls_options"]
-
-
-def tls_options(shown: Certificate, protocols: Sequence[bytes] = ()) -> CertificateOptions:
-    """
-    Make what shows a listener's certificate. TLS 1.2 is the oldest version spoken.
-
-    :param shown: the certificate.
-    :param protocols: the protocols that ALPN may agree upon, the preferred one first.
-    """
-    options = CertificateOptions(
-        privateKey=crypto.PKey.from_cryptography_key(shown.private_key),
-        certificate=crypto.X509.from_cryptography(shown.certificate),
-        extraCertChain=[crypto.X509.from_cryptography(issuer) for issuer in shown.chain],
-        acceptableProtocols=list(protocols) or None,
-    )
-    options.getContext().set_options(SSL.OP_NO_RENEGOTIATION)
-    return options
+__all__ = ["Listener"]
 
 
 class Listener:
@@ -49,7 +28,6 @@ class Listener:
     :param key: what it is called in the configuration, for messages.
     :param endpoints: endpoints of Twisted, as text.
     :param factory: builds the connections.
-    :param tls: what is shown to callers; ``None`` to speak plain text.
     """
 
     def __init__(
@@ -58,14 +36,10 @@ class Listener:
         key: str,
         endpoints: Sequence[str],
         factory: IProtocolFactory,
-        tls: CertificateOptions | None = None,
     ) -> None:
         self.key = key
         self._reactor = reactor
         self._endpoints = endpoints
-        if tls is not None:
-            factory = TLSMemoryBIOFactory(tls, False, factory, IReactorTime(reactor))
-            factory.noisy = False
         self._factory = factory
         self._ports: list[IListeningPort] = []
 

@@ -50,8 +50,8 @@ from txapns.daemon.errors import GatewayRefusal, NotAuthenticated, QueueFull, To
 from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
-from txapns.daemon.serving.guard import Peer, Peers, ServerTLS
-from txapns.daemon.serving.http import LINGER, Bounds
+from txapns.daemon.serving.guard import LINGER, Bounds, Guard, Session
+from txapns.daemon.serving.tls import ServerTLS
 from txapns.daemon.values import DeadToken, Draft, Outcome, Receipt, State
 from txapns.errors import WireError
 from txapns.wire.requests import REFUSED_STREAM, Request, RequestReceiver
@@ -213,7 +213,7 @@ class Apple:
         self.feedback = feedback
         self.options = options
         self.callers = Callers(apps)
-        self.peers = Peers(clock, lambda peers: _Connection(peers, self), bounds)
+        self._guard = Guard(clock, lambda: _Connection(self), bounds, "intake.apple")
 
     def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
         """
@@ -222,13 +222,13 @@ class Apple:
         :param certificate: what it shows of itself; left out, it speaks HTTP/2 in plain text.
         """
         if certificate is None:
-            return self.peers
+            return self._guard
         known = self._known if self.options.keys else lambda fingerprint: True
-        return self.peers.encrypted(ServerTLS(certificate, known, required=False, protocols=[b"h2"]))
+        return self._guard.encrypted(ServerTLS(certificate, known, required=False, protocols=[b"h2"]))
 
     def drain(self) -> None:
         """Take no more requests (GOAWAY); each connection answers those that are under way, and closes."""
-        self.peers.drain()
+        self._guard.drain()
 
     def close(self, grace: float = LINGER) -> Deferred[None]:
         """
@@ -237,36 +237,32 @@ class Apple:
         :param grace: how long what is under way may take, in seconds.
         :returns: a ``Deferred`` that fires when none is left.
         """
-        return self.peers.close(grace)
+        return self._guard.close(grace)
 
     def _known(self, fingerprint: str) -> bool:
         return bool(self.callers.by_certificate(fingerprint))
 
 
-class _Connection(Peer):
+class _Connection(Session):
     """
     One connection.
 
-    :param peers: to which it belongs.
     :param face: the face.
     """
 
-    def __init__(self, peers: Peers, face: Apple) -> None:
-        super().__init__(peers)
+    def __init__(self, face: Apple) -> None:
+        super().__init__()
         self.requests: RequestReceiver
         self._face = face
         self._shown: _Shown | None = None
-        self._known = False
         self._strangers = 0
         self._under_way = 0
-        self._paused: float | None = None
         self._unfinished: dict[int, float] = {}
         self._unwanted: list[int] = []
         self._closing = False
-        self._closed = False
-        self._http2 = self._foreign = False
+        self._http2 = False
 
-    # A Peer's.
+    # A session's.
 
     @property
     def busy(self) -> bool:
@@ -275,10 +271,11 @@ class _Connection(Peer):
 
     def begun(self) -> None:
         """Announce the limit, to a client of HTTP/2 alone: one of HTTP/1.1 would take that for its answer."""
-        self._known = self.fingerprint is not None or not self._face.options.keys
+        if self.fingerprint is not None:
+            self.connection.recognize()
         self.requests = RequestReceiver(CONCURRENCY, max_body=MAX_BODY, window_updates=False, early=True)
         self.transport.registerProducer(self, True)
-        self._http2 = self.encrypted and self.transport.negotiatedProtocol == b"h2"
+        self._http2 = self.connection.encrypted and self.transport.negotiatedProtocol == b"h2"
         self._write()
 
     def gone(self, reason: Failure) -> None:
@@ -286,14 +283,10 @@ class _Connection(Peer):
 
     def check(self, now: float) -> None:
         """End what takes too long."""
-        if self._paused is not None:
-            if now - self._paused >= self.peers.bounds.request:
-                self.cut()
-            return
         self._check_streams(now)
-        if not self._under_way and now - self.active >= self._patience():
+        if not self._under_way and now - self.connection.active >= self._patience():
             if self._closing:
-                self.cut()  # the peer was told to go
+                self.connection.cut()  # the peer was told to go
             else:
                 self.finish()
         self._write()
@@ -306,7 +299,7 @@ class _Connection(Peer):
         self._unwanted.clear()
         self._unfinished = {stream: self._unfinished.get(stream, now) for stream in self.requests.unfinished}
         for stream, since in self._unfinished.items():
-            if now - since >= self.peers.bounds.request:
+            if now - since >= self.connection.guard.bounds.request:
                 self.requests.respond(stream, _SLOW.fields(), _SLOW.body())
                 self._unwanted.append(stream)
                 self._unfinished[stream] = inf  # unfinished it is until the peer says something; one answer is enough
@@ -315,14 +308,14 @@ class _Connection(Peer):
         """For how long nothing need happen."""
         if self._closing:
             return LINGER
-        return self._face.options.idle if self._known else self.peers.bounds.idle
+        return self._face.options.idle if self.connection.known else self.connection.guard.bounds.idle
 
     def finish(self) -> None:
         """Take no new requests, and close when the last is answered."""
         if self._closing:
             return
         self._closing = True
-        self.active = self.peers.clock.seconds()
+        self.connection.active = self._face.clock.seconds()
         self.requests.goaway()
         self._write()
 
@@ -330,44 +323,36 @@ class _Connection(Peer):
 
     def dataReceived(self, data: bytes) -> None:
         """Take what is whole."""
-        if self._foreign:
+        if self.connection.closing is not None:
             return
         try:
             requests = self.requests.receive(data)
-        except WireError:
+        except WireError as error:
             if self.requests.http1:
                 self._refuse_http1()
             else:
-                self.cut()
+                self.connection.report(str(error))
+                self.connection.hang_up()
             return
         self._http2 = self._http2 or self.requests.begun
         if requests:
-            self.active = self.peers.clock.seconds()
+            self.connection.active = self._face.clock.seconds()
             self._take(requests)
         self._write()
 
     def _refuse_http1(self) -> None:
         """Tell a client of HTTP/1.1 what it has come to; the rest of its request is thrown away for a moment."""
-        self._http2, self._foreign, self._closing = False, True, True
-        self.active = self.peers.clock.seconds()
-        _log.warn(
-            "a client asked the Apple-compatible face in HTTP/1.1, and was told that it is for HTTP/2", face="apple"
-        )
-        self.transport.unregisterProducer()
+        self._http2, self._closing = False, True
+        self.connection.report("it asked in HTTP/1.1, and was told that this face is for HTTP/2")
         self.transport.write(_HTTP1)
-        if self.encrypted:
-            self.transport.loseConnection()  # TLS says goodbye, and reads on until the client has done so
-        else:
-            self.transport.loseWriteConnection()
+        self.connection.end()
 
     def pauseProducing(self) -> None:
         """The peer does not read: what it makes us answer is not to pile up here, so nothing is read from it."""
-        self._paused = self.peers.clock.seconds()
         self.transport.pauseProducing()
 
     def resumeProducing(self) -> None:
         """It reads again."""
-        self._paused = None
         self.transport.resumeProducing()
         self._write()
 
@@ -375,15 +360,14 @@ class _Connection(Peer):
         """``connectionLost`` follows."""
 
     def _write(self) -> None:
-        if self._paused is not None or self.lost or not self._http2:
+        if self.connection.paused is not None or self.connection.over or not self._http2:
             return
         data = self.requests.data_to_send()
         if data:
             self.transport.write(data)
-        if self.requests.closed and not self._closed:
-            self._closed = True
-            self.transport.unregisterProducer()  # or the transport would wait for it
-            self.transport.loseConnection()
+        if self.requests.closed:
+            # What we ended, the peer may read to its end; libnghttp2 gave up on whom it ended.
+            (self.connection.end if self._closing else self.connection.hang_up)()
 
     # Requests.
 
@@ -407,7 +391,7 @@ class _Connection(Peer):
             if self._face.options.mode == "queue":
                 tokens = [token for each in group for token in each.draft.tokens]
                 looked = self._face.feedback.known(app, tokens)
-                looked.addErrback(_nobody_known).addCallback(self._store, group).addErrback(_failed)
+                looked.addErrback(_nobody_known).addCallback(self._store, group).addErrback(self.connection.failed)
             else:
                 self._store({}, group)
 
@@ -442,16 +426,16 @@ class _Connection(Peer):
     def _accept(self, group: Sequence[_Submission]) -> None:
         accepted = self._face.intake.accept(group[0].app, [each.draft for each in group])
         accepted.addCallbacks(self._stored, self._not_stored, callbackArgs=(group,), errbackArgs=(group,))
-        accepted.addErrback(_failed)
+        accepted.addErrback(self.connection.failed)
 
     def _stored(self, receipts: list[Receipt], group: Sequence[_Submission]) -> None:
-        relayed = self._face.options.mode == "relay" and not self.lost
+        relayed = self._face.options.mode == "relay" and not self.connection.over
         for each, receipt in zip(group, receipts, strict=True):
             self._give_back(each.request)  # the octets are no longer here
             [apns_id] = receipt.apns_ids
             if relayed:
                 told = self._face.intake.wait([receipt], self._face.options.wait)
-                told.addCallback(_told).addCallback(self._tell, each, apns_id).addErrback(_failed)
+                told.addCallback(_told).addCallback(self._tell, each, apns_id).addErrback(self.connection.failed)
             else:
                 self._done(_WELL, each, apns_id)
         self._write()
@@ -477,8 +461,8 @@ class _Connection(Peer):
 
     def _done(self, verdict: _Verdict, submission: _Submission, apns_id: str | None = None) -> None:
         self._under_way -= 1
-        self.active = self.peers.clock.seconds()
-        if not self.lost:
+        self.connection.active = self._face.clock.seconds()
+        if not self.connection.over:
             self._answer(submission.request, apns_id or submission.apns_id, verdict)
 
     def _answer(self, request: Request, apns_id: str | None, verdict: _Verdict) -> None:
@@ -511,6 +495,7 @@ class _Connection(Peer):
     def _caller(self, authorization: str) -> frozenset[str] | None:
         """Find out for which apps the caller may send; ``None`` for all."""
         if not self._face.options.keys:
+            self.connection.recognize()
             return None
         if self.fingerprint is not None:
             apps = self._face.callers.by_certificate(self.fingerprint)
@@ -522,7 +507,7 @@ class _Connection(Peer):
             raise _Stranger(403, "MissingProviderToken")
         names = self._by_key(shown) if shown.startswith(_KEY) else self._by_token(shown)
         self._strangers = 0
-        self._known = True
+        self.connection.recognize()
         return names
 
     def _by_key(self, key: str) -> frozenset[str] | None:
@@ -626,10 +611,6 @@ def _refused(reason: Failure) -> _Verdict:
         return _Verdict(400, "PayloadEmpty")  # all else has been looked at: it is no JSON object
     _log.failure("A request could not be answered", reason)
     return _BROKEN
-
-
-def _failed(reason: Failure) -> None:
-    _log.failure("A request could not be answered", reason)
 
 
 def _told(found: Mapping[int, Outcome]) -> _Verdict:

@@ -40,8 +40,8 @@ from txapns.daemon.errors import GatewayRefusal
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
 from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake
-from txapns.daemon.serving.guard import Peer, Peers, ServerTLS
-from txapns.daemon.serving.http import LINGER, Bounds
+from txapns.daemon.serving.guard import LINGER, Bounds, Guard, Session
+from txapns.daemon.serving.tls import ServerTLS
 from txapns.daemon.values import App, DeadToken, Draft
 from txapns.errors import InvalidPayload
 from txapns.reasons import Status
@@ -89,8 +89,8 @@ class Binary:
         self.options = options
         self.callers = Callers(apps)
         self.listing: set[str] = set()
-        self.notifications = Peers(clock, lambda peers: _Notifications(peers, self), bounds)
-        self.dead = Peers(clock, lambda peers: _Feedback(peers, self), bounds)
+        self.notifications = Guard(clock, lambda: _Notifications(self), bounds, "intake.binary")
+        self.dead = Guard(clock, lambda: _Feedback(self), bounds, "intake.binary.feedback")
 
     def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
         """
@@ -108,12 +108,12 @@ class Binary:
         """
         return self._factory(self.dead, certificate)
 
-    def _factory(self, peers: Peers, certificate: Certificate | None) -> IProtocolFactory:
+    def _factory(self, guard: Guard, certificate: Certificate | None) -> IProtocolFactory:
         if certificate is None:
-            return peers
+            return guard
         required = self.options.app is None
         tls = ServerTLS(certificate, lambda shown: self.app_of(shown) is not None, required=required, tls12=True)
-        return peers.encrypted(tls)
+        return guard.encrypted(tls)
 
     def drain(self) -> None:
         """Take no more notifications, tell each client which was the last, and close; list no more."""
@@ -147,16 +147,15 @@ class Binary:
         return None if found is None else next(iter(found))
 
 
-class _Notifications(Peer):
+class _Notifications(Session):
     """
     A connection on which notifications come.
 
-    :param peers: to which it belongs.
     :param face: the face.
     """
 
-    def __init__(self, peers: Peers, face: Binary) -> None:
-        super().__init__(peers)
+    def __init__(self, face: Binary) -> None:
+        super().__init__()
         self._face = face
         self._app = ""
         self._revision = -1
@@ -178,9 +177,11 @@ class _Notifications(Peer):
         app = self._face.app_of(self.fingerprint)
         if app is None:
             self._discard()
-            self.cut()
+            self.connection.cut()
         else:
             self._app, self._revision = app, self._face.callers.revision
+            if self.fingerprint is not None:
+                self.connection.recognize()
 
     def gone(self, reason: Failure) -> None:
         """What came is stored, since the peer takes it for sent."""
@@ -189,13 +190,13 @@ class _Notifications(Peer):
         """End what takes too long."""
         if self._closing is not None:
             if now >= self._closing + _CLOSE:
-                self.cut()
+                self.connection.cut()
             elif now >= self._closing:
                 self.transport.loseConnection()
-        elif self._partial is not None and now - self._partial >= self.peers.bounds.request:
+        elif self._partial is not None and now - self._partial >= self.connection.guard.bounds.request:
             self._discard()
-            self.cut()
-        elif not self._storing and now - self.active >= self._face.options.idle:
+            self.connection.cut()
+        elif not self._storing and now - self.connection.active >= self._face.options.idle:
             self._close(b"", now)
 
     def finish(self) -> None:
@@ -208,7 +209,7 @@ class _Notifications(Peer):
         """Take notifications until the first fault."""
         if self._closing is not None or self._stopping:
             return
-        self.active = self.peers.clock.seconds()
+        self.connection.active = self.connection.guard.clock.seconds()
         self._waiting += data
         if not self._storing:
             self._go_on()
@@ -217,7 +218,7 @@ class _Notifications(Peer):
         """Take what has come."""
         if not self._is_allowed():
             self._discard()
-            self.cut()
+            self.connection.cut()
             return
         data = bytes(self._waiting)
         self._waiting.clear()
@@ -229,7 +230,7 @@ class _Notifications(Peer):
         if not self._parser.pending:
             self._partial = None
         elif received or self._partial is None:
-            self._partial = self.active
+            self._partial = self.connection.active
         app = self._face.callers.get(self._app)
         for position, notification in enumerate(received):
             status = _judged(notification, app)
@@ -237,8 +238,9 @@ class _Notifications(Peer):
                 received, fault = received[:position], (status, _named(notification, status))
                 break
         if received:
+            self.connection.recognize()
             self._storing = True
-            if not self.lost:
+            if not self.connection.over:
                 self.transport.pauseProducing()
             Deferred.fromCoroutine(self._store(received, fault, app)).addErrback(self._failed)
         elif fault is not None:
@@ -277,14 +279,14 @@ class _Notifications(Peer):
 
     def _stored(self) -> None:
         self._storing = False
-        self.active = self.peers.clock.seconds()
-        if not self.lost:
+        self.connection.active = self.connection.guard.clock.seconds()
+        if not self.connection.over:
             self.transport.resumeProducing()
 
     def _failed(self, reason: Failure) -> None:
         _log.failure("notifications could not be stored", reason)
         self._discard()
-        self.cut()
+        self.connection.cut()
 
     # How it ends.
 
@@ -307,11 +309,11 @@ class _Notifications(Peer):
             self._end(b"")
 
     def _end(self, packet: bytes) -> None:
-        self._close(packet, self.peers.clock.seconds() + (_LINGER if packet else 0.0))
+        self._close(packet, self.connection.guard.clock.seconds() + (_LINGER if packet else 0.0))
 
     def _close(self, packet: bytes, at: float) -> None:
         self._discard(at)
-        if self.lost:
+        if self.connection.over:
             return
         if packet:
             self.transport.write(packet)
@@ -366,16 +368,15 @@ def _drafts(received: Sequence[ReceivedNotification], app: App | None) -> list[D
 
 
 @implementer(IPullProducer)
-class _Feedback(Peer):
+class _Feedback(Session):
     """
     A connection on which dead tokens are listed.
 
-    :param peers: to which it belongs.
     :param face: the face.
     """
 
-    def __init__(self, peers: Peers, face: Binary) -> None:
-        super().__init__(peers)
+    def __init__(self, face: Binary) -> None:
+        super().__init__()
         self._face = face
         self._app: str | None = None
         self._cursor: int | None = None
@@ -410,12 +411,12 @@ class _Feedback(Peer):
 
     def check(self, now: float) -> None:
         """End what takes too long."""
-        if now - self.active >= self.peers.bounds.request:
-            self.cut()
+        if now - self.connection.active >= self.connection.guard.bounds.request:
+            self.connection.cut()
 
     def finish(self) -> None:
         """The rest is listed next time."""
-        self.cut()
+        self.connection.cut()
 
     def dataReceived(self, data: bytes) -> None:
         """There is nothing to say to this service."""
@@ -427,7 +428,7 @@ class _Feedback(Peer):
         if self._reading or self._taken:
             return
         self._reading = True
-        self.active = self.peers.clock.seconds()
+        self.connection.active = self.connection.guard.clock.seconds()
         assert self._app is not None
         if self._cursor is None:
             read = self._face.feedback.take(self._app, READER, CHUNK)
@@ -440,7 +441,7 @@ class _Feedback(Peer):
 
     def _list(self, dead: Sequence[DeadToken]) -> None:
         self._reading = False
-        if self.lost:
+        if self.connection.over:
             return
         if dead:
             self._cursor = dead[-1].cursor
@@ -448,7 +449,7 @@ class _Feedback(Peer):
             return
         self._taken = True
         self._network().unregisterProducer()
-        if self.encrypted:
+        if self.connection.encrypted:
             self.transport.loseConnection()  # which waits for the peer
         else:
             self.transport.loseWriteConnection()
@@ -458,11 +459,11 @@ class _Feedback(Peer):
             _log.warn("dead tokens of {app} cannot be listed: {reason}", app=self._app, reason=str(reason.value))
         else:
             _log.failure("dead tokens cannot be listed", reason)
-        self.cut()
+        self.connection.cut()
 
     def _network(self) -> Any:
         """The TCP connection, which is below TLS where there is that."""
-        return self.transport.transport if self.encrypted else self.transport
+        return self.transport.transport if self.connection.encrypted else self.transport
 
 
 def _seconds(dead: DeadToken) -> int:

@@ -261,10 +261,12 @@ class Native:
             request.context = self._keys.check(_bearer(request))
         except GatewayRefusal as refusal:
             return refused(refusal)
+        request.recognize()
         return None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Find what is asked for."""
+        request.recognize()
         for route in self._routes:
             match = route.pattern.fullmatch(request.path)
             if match is not None:

@@ -8,11 +8,11 @@ HTTP/1.1 for the faces that speak it: Twisted's server, with bounds on what a ca
 
 What a caller may not do costs next to nothing. An application sees the head of a request first, and whom it refuses
 there has no body read. A body is counted while it comes, with a length announced or without, and so is the time until
-all of it is there. Who asks for more at once than one request after the other is not read until the answer is out.
+all of it is there. Who asks for more at once than one request after the other is not read until the answer is out, and
+no next request is begun while the answers before are not read. Of many small requests that came in one piece a few are
+answered at a time; then it is the turn of the other connections.
 
-There is no timer for a request or a connection: once in a second all connections are looked at. A connection that is
-closed by us is first closed in one direction, and what still comes is thrown away for a moment. Otherwise the answer to
-a request that is not read to its end would be lost on its way (RFC 9112, section 9.6).
+How many connections there may be, and how they end, is the guard's to see to.
 """
 
 from __future__ import annotations
@@ -21,48 +21,24 @@ from collections.abc import Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, succeed
-from twisted.internet.interfaces import IAddress, IDelayedCall, IReactorTime, ISSLTransport, ITCPTransport
-from twisted.internet.protocol import connectionDone
-from twisted.logger import Logger
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import Interface
 
 from txapns.clocks import wall_clock
+from txapns.daemon.serving.guard import Bounds, Guard, Session, described
 
-__all__ = ["JSON", "LINGER", "Answer", "Bounds", "HTTPServer", "IApplication", "Request"]
+__all__ = ["JSON", "Answer", "HTTPServer", "IApplication", "Request"]
 
 #: The content type of what most faces answer.
 JSON = b"application/json"
-#: For how many seconds more is read and thrown away after the last answer on a connection.
-LINGER = 3.0
 
-_SWEEP = 1.0  # seconds between two looks at the connections
+_TURN = 10  # requests that are answered in a row, if they came together
 _FIELDS = 100  # header fields in a request
 _PIECE = 256  # each piece of a body counts as many octets at the least: many small ones cost time
 _STOPPING = 10.0  # seconds in which a restart should be over
-
-_log = Logger()
-
-
-@attrs.frozen
-class Bounds:
-    """
-    What a caller may have of us.
-
-    :ivar body: the longest body of a request, in octets.
-    :ivar head: the longest head of a request, in octets.
-    :ivar clients: how many connections there may be at a time.
-    :ivar idle: after how many seconds without a request a connection is closed.
-    :ivar request: how many seconds a request may take to arrive.
-    """
-
-    body: int = 4_194_304
-    head: int = 16_384
-    clients: int = 1_000
-    idle: float = 60.0
-    request: float = 30.0
 
 
 @attrs.frozen
@@ -140,6 +116,10 @@ class Request(http.Request):
         values = self.requestHeaders.getRawHeaders(name)
         return values[0] if values is not None and len(values) == 1 else None
 
+    def recognize(self) -> None:
+        """Note that the caller has shown a good credential, or, where none is asked for, a whole request."""
+        self.channel.connection.recognize()
+
     def gotLength(self, length: int | None) -> None:
         """The body is kept in memory, since it is bounded."""
 
@@ -189,70 +169,90 @@ class Request(http.Request):
         self.setResponseCode(answer.status)
         self.startedWriting = 1
         self.channel.write(self._server.head(answer, bool(self.channel.persistent)) + self._body_of(answer))
-        self.finish()
+        self.channel.answered(self)
 
     def _body_of(self, answer: Answer) -> bytes:
         return b"" if self.method == b"HEAD" else answer.body
 
     def _failed(self, reason: Failure) -> None:
-        _log.failure("A request could not be answered", reason)
-        if not self.startedWriting:
-            self.answer(self._server.application.fault(500, "something went wrong in the gateway; its log says more"))
+        connection = self.channel.connection
+        if self.startedWriting or self._disconnected:
+            connection.failed(reason)
+        else:
+            connection.report(described(reason))
+            fault = self._server.application.fault(500, "something went wrong in the gateway; its log says more")
+            self.channel.refuse(self, fault)
 
 
-class _Channel(http.HTTPChannel):
+class _Channel(Session, http.HTTPChannel):
     """
     A connection.
 
     :param server: whose it is.
 
-    :ivar busy: whether a request is being answered.
     :ivar began: when the request began that is arriving; ``None`` where none is.
-    :ivar active: when something was last received or answered.
-    :ivar closing: since when it is closed by us; ``None`` while it is open.
     """
 
     requestFactory = Request  # type: ignore[assignment]  # a channel of ours makes requests of ours
     maxHeaders = _FIELDS
     timeOut = None  # see the module's docstring
-    transport: Any
+    persistent: Any
 
     def __init__(self, server: HTTPServer) -> None:
         super().__init__()
         self.server = server
         self.totalHeadersSize = server.bounds.head
-        self.busy = False
         self.began: float | None = None
-        self.active = server.clock.seconds()
-        self.closing: float | None = None
-        self._thrown_away = 0
+        self._busy = False
+        self._turn = 0
+        self._answered: Request | None = None
+        self._next: IDelayedCall | None = None
+
+    # A session's.
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being answered."""
+        return self._busy
 
     @property
     def idle(self) -> bool:
         """Whether there is no request."""
-        return not self.busy and self.began is None
+        return not self._busy and self.began is None
 
-    def connectionMade(self) -> None:
-        """Count it, or turn it away."""
-        super().connectionMade()
-        if not self.server.admit(self):
-            self.transport.abortConnection()
+    def gone(self, reason: Failure) -> None:
+        """Nobody asks for the next answer."""
+        self._answered = None
+        if self._next is not None:
+            self._next.cancel()
+            self._next = None
 
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is gone."""
-        super().connectionLost(reason)
-        self.server.leave(self)
+    def check(self, now: float) -> None:
+        """End what takes too long."""
+        bounds = self.server.bounds
+        if self.began is not None:
+            if now - self.began >= bounds.request:
+                self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+                self.loseConnection()
+        elif self.idle and now - self.connection.active >= bounds.idle:
+            self.loseConnection()
+
+    def finish(self) -> None:
+        """Close after the answer, if one is under way."""
+        if self.idle:
+            self.loseConnection()
+
+    # A protocol's.
 
     def dataReceived(self, data: bytes) -> None:
-        """Read, or throw away."""
-        if self.closing is not None:
-            self._thrown_away += len(data)
-            if self._thrown_away > self.server.bounds.body:
-                self.transport.abortConnection()
+        """Read."""
+        connection = self.connection
+        if connection.closing is not None or connection.over:
             return
-        self.active = self.server.clock.seconds()
-        if self.began is None and not self.busy:
-            self.began = self.active
+        connection.active = self.server.clock.seconds()
+        if self.began is None and not self._busy:
+            self.began = connection.active
+        self._turn = 0
         try:
             super().dataReceived(data)
         except ValueError:  # a length of so many digits that Python does not read it
@@ -261,7 +261,7 @@ class _Channel(http.HTTPChannel):
 
     def allHeadersReceived(self) -> None:
         """Refuse what need not be read."""
-        if self.closing is not None:
+        if self.connection.closing is not None:
             return
         request = self.requests[-1]
         answer = self.server.begun(request)
@@ -275,20 +275,47 @@ class _Channel(http.HTTPChannel):
 
     def allContentReceived(self) -> None:
         """The request is whole."""
-        if self.closing is None:
-            self.busy, self.began = True, None
+        if self.connection.closing is None:
+            self._busy, self.began = True, None
             super().allContentReceived()
+
+    def answered(self, request: Request) -> None:
+        """
+        Go on to the next request; if the peer does not read, when it does; if it has had many, after the others.
+
+        :param request: what was answered.
+        """
+        self._turn += 1
+        if self.persistent and (self.connection.paused is not None or self._turn >= _TURN):
+            self._answered = request
+            if self.connection.paused is None:
+                self._next = self.server.clock.callLater(0, self._go_on)
+        else:
+            request.finish()
+
+    def resumeProducing(self) -> None:
+        """The peer reads."""
+        super().resumeProducing()
+        if self._next is None:
+            self._go_on()
+
+    def _go_on(self) -> None:
+        self._next = None
+        if self._answered is not None and self.connection.paused is None:
+            request, self._answered = self._answered, None
+            self._turn = 0
+            self.connection.fence(request.finish)
 
     def requestDone(self, request: Request) -> None:
         """The next may come, or has."""
-        self.busy = False
-        self.active = self.server.clock.seconds()
+        self._busy = False
+        self.connection.active = self.server.clock.seconds()
         super().requestDone(request)
 
     def setLineMode(self, extra: bytes = b"") -> Any:
         """Go on with what came meanwhile."""
         if extra and self.began is None:
-            self.began = self.active
+            self.began = self.connection.active
         return super().setLineMode(extra)
 
     def refuse(self, request: Request, answer: Answer) -> None:
@@ -303,151 +330,41 @@ class _Channel(http.HTTPChannel):
 
     def loseConnection(self) -> None:
         """Close, and give the caller time to read what was said last."""
-        if self.closing is not None:
-            return
-        self.closing = self.server.clock.seconds()
         self.clearLineBuffer()
-        self.transport.unregisterProducer()
-        transport = self.transport
-        if ITCPTransport.providedBy(transport) and not ISSLTransport.providedBy(transport):
-            transport.loseWriteConnection()
-            self.transport.resumeProducing()
-        else:
-            transport.loseConnection()  # TLS says goodbye, and reads on until the caller has done so
-
-    def look(self, now: float) -> None:
-        """
-        End what takes too long.
-
-        :param now: the time.
-        """
-        bounds = self.server.bounds
-        if self.closing is not None:
-            if now - self.closing >= LINGER:
-                self.transport.abortConnection()
-        elif self.began is not None:
-            if now - self.began >= bounds.request:
-                self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
-                self.loseConnection()
-        elif self.idle and now - self.active >= bounds.idle:
-            self.loseConnection()
+        self.connection.end()
 
 
-class HTTPServer(http.HTTPFactory):
+class HTTPServer(Guard):
     """
     Builds the connections of a face.
 
     :param clock: the reactor, or a ``Clock``.
     :param application: what answers.
     :param bounds: what a caller may have.
-
-    :ivar draining: whether everybody is sent away.
+    :param face: what the face is called in the log.
     """
 
-    noisy = False
-
-    def __init__(self, clock: IReactorTime, application: IApplication, bounds: Bounds | None = None) -> None:
-        super().__init__(reactor=clock)
-        self.clock = clock
-        self._wall = wall_clock(clock)
+    def __init__(
+        self,
+        clock: IReactorTime,
+        application: IApplication,
+        bounds: Bounds | None = None,
+        face: str = "HTTP",
+    ) -> None:
+        super().__init__(clock, lambda: _Channel(self), bounds or Bounds(), face)
         self.application = application
-        self.bounds = bounds or Bounds()
-        self.draining = False
-        self._channels: dict[_Channel, None] = {}
-        self._sweep: IDelayedCall | None = None
-        self._closed: list[Deferred[None]] = []
+        self._wall = wall_clock(clock)
         self._date = (-1, b"")
-
-    def startFactory(self) -> None:
-        """There is no access log."""
-
-    def stopFactory(self) -> None:
-        """So there is nothing to close."""
-
-    def log(self, request: http.Request) -> None:
-        """A line for each request would cost more than the request; there are counters for that."""
 
     def acceptableProtocols(self) -> list[bytes]:
         """Name the protocols that TLS may negotiate."""
         return [b"http/1.1"]
 
-    def buildProtocol(self, addr: IAddress | None) -> Any:
-        """Make a connection."""
-        channel = _Channel(self)
-        channel.factory = self
-        return channel
-
-    def drain(self) -> None:
-        """Refuse all that comes from now on, and close each connection after its answer; the others at once."""
-        self.draining = True
-        for channel in list(self._channels):
-            if channel.idle:
-                channel.loseConnection()
-
-    def close(self) -> Deferred[None]:
-        """
-        Close all connections, whatever goes on there.
-
-        :returns: a ``Deferred`` that fires when none is left, which is soon.
-        """
-        self.draining = True
-        if not self._channels:
-            return succeed(None)
-        closed: Deferred[None] = Deferred()
-        self._closed.append(closed)
-        for channel in list(self._channels):
-            channel.loseConnection()
-        return closed
-
     # For the connections.
 
-    def admit(self, channel: _Channel) -> bool:
-        """
-        Count a connection; where there are too many, one that does nothing has to go for it.
-
-        :param channel: the connection.
-        :returns: whether there is room.
-        """
-        if len(self._channels) >= self.bounds.clients and not self._make_room():
-            return False
-        self._channels[channel] = None
-        if self._sweep is None:
-            self._sweep = self.clock.callLater(_SWEEP, self._look)
+    def admits(self) -> bool:
+        """Who comes late is told to come again later."""
         return True
-
-    def _make_room(self) -> bool:
-        idle = [each for each in self._channels if each.idle or each.closing is not None]
-        if idle:
-            oldest = min(idle, key=lambda each: each.active)
-            del self._channels[oldest]
-            oldest.transport.abortConnection()
-        return bool(idle)
-
-    def leave(self, channel: _Channel) -> None:
-        """
-        Forget a connection.
-
-        :param channel: the connection.
-        """
-        self._channels.pop(channel, None)
-        if self._channels:
-            return
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-        closed, self._closed = self._closed, []
-        for each in closed:
-            each.callback(None)
-
-    def _look(self) -> None:
-        self._sweep = self.clock.callLater(_SWEEP, self._look)
-        now = self.clock.seconds()
-        for channel in list(self._channels):
-            try:
-                channel.look(now)
-            except Exception:  # or the others would have no time limits any more
-                _log.failure("A connection could not be looked after, and is cut")
-                channel.transport.abortConnection()
 
     def begun(self, request: Request) -> Answer | None:
         """See :meth:`IApplication.begun`."""
