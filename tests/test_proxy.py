@@ -383,6 +383,42 @@ class RefusedTests(TunnelCase):
         self.assertIn("it wants a user and a password", message)
         self.assertIn("it does not take this user and password", self.refused())
 
+    def test_schemes(self) -> None:
+        """What it takes instead of Basic is named, in whatever form it says so, and the password is not blamed."""
+        for fields, words in (
+            (b"Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM", "it takes Negotiate or NTLM alone"),
+            (b"proxy-authenticate:NTLM", "it takes NTLM alone"),
+            (b"PROXY-AUTHENTICATE: Negotiate, NTLM,Negotiate", "it takes Negotiate or NTLM alone"),
+            (
+                b'Proxy-Authenticate: Digest realm="a, Basic b", nonce = "x", qop="a,b"',
+                "it takes Digest alone",
+            ),
+            (b'Proxy-Authenticate: Bearer realm="\\", Basic "\r\nServer: Basic', "it takes Bearer alone"),
+            (b"Proxy-Authenticate: Negotiate YIIabc==, Kerberos", "it takes Negotiate or Kerberos alone"),
+            (b"WWW-Authenticate: NTLM", "it takes NTLM alone"),
+        ):
+            answer = b"HTTP/1.1 407 No\r\nX: y\r\n" + fields + b"\r\nContent-Length: 0\r\n\r\n"
+            self.proxy.answer = lambda client, answer=answer: client.say(answer)  # type: ignore[misc]
+            for proxy in (URL, "http://proxy.example:3128"):
+                message = self.refused(proxy=proxy)
+                self.assertIn(words, message)
+                self.assertIn("speaks only Basic", message)
+                self.assertNotIn("password", message)
+
+    def test_basic_among_others(self) -> None:
+        """Where Basic is one of the ways, or none is named that could be one, it is user and password."""
+        for fields in (
+            b"Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: Basic realm=x",
+            b"Proxy-Authenticate: NTLM, basic",
+            b"Proxy-Authenticate: ",
+            b'Proxy-Authenticate: realm="x"',
+            b"X-Proxy-Authenticate: NTLM",
+            b"",
+        ):
+            answer = b"HTTP/1.1 407 No\r\n" + fields + b"\r\n\r\n"
+            self.proxy.answer = lambda client, answer=answer: client.say(answer)  # type: ignore[misc]
+            self.assertIn("does not take this user and password", self.refused())
+
     def test_no_gateway(self) -> None:
         """That it cannot reach the gateway is told in its own words, and no connection to it remains."""
         del self.reactor.servers[2197]

@@ -58,10 +58,18 @@ _ENVIRONMENT = "environment"
 #: How long the header of the proxy's answer may be, in octets, with all the 1xx before it.
 _LONGEST = 16_384
 
+#: How many of the ways to authenticate are named that a proxy offers.
+_MOST_SCHEMES = 8
+
 _PORTS = {"http": 80, "https": 443}
 _BEGINNING = b"HTTP/1."
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] +([1-9][0-9]{2})(?: .*)?")
 _END = re.compile(rb"\r?\n\r?\n")
+# The challenges of a proxy, in any number of fields, each with any number of schemes and their parameters (RFC 9110,
+# section 11.6.1); tinyproxy asks as a server would. What is quoted has commas of its own.
+_CHALLENGES = re.compile(rb"^(?:Proxy|WWW)-Authenticate[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?')
+_SCHEME = re.compile(r"\s*([\w!#$%&'*+.^`|~-]{1,40})(?!\s*=)(?:\s|\Z)", re.ASCII)
 
 
 def _user(user: str | None) -> str | None:
@@ -329,15 +337,21 @@ class _Tunnel(Protocol):
                 if len(self._header) > _LONGEST:
                     raise self._refused(f"the header of its answer is longer than {_LONGEST} octets")
                 return None
-            code, rest = int(status[1]), rest[end.end() :]
+            code, header, rest = int(status[1]), rest[: end.start()], rest[end.end() :]
             if code // 100 == 2:
                 return rest
             if code // 100 != 1 or code == 101:
-                raise self._refused(f"it answered {_printable(line)}{self._advice(code)}")
+                raise self._refused(f"it answered {_printable(line)}{self._advice(code, header)}")
 
-    def _advice(self, code: int) -> str:
+    def _advice(self, code: int, header: bytes) -> str:
         if code not in (401, 407):  # tinyproxy says 401 where user and password are wrong
             return ""
+        schemes = _schemes(header)
+        if schemes and "basic" not in map(str.lower, schemes):
+            return (
+                f"; it takes {' or '.join(schemes)} alone, and txapns speaks only Basic: have the proxy take Basic, or "
+                "make an exception for this host"
+            )
         if self._factory.proxy.user is None:
             return "; it wants a user and a password"
         return "; it does not take this user and password"
@@ -370,6 +384,13 @@ class _Tunnel(Protocol):
     def _abort(self) -> None:
         assert self.transport is not None
         self.transport.abortConnection()  # type: ignore[attr-defined]
+
+
+def _schemes(header: bytes) -> list[str]:
+    """Find the ways to authenticate that a proxy offers, in its words and order."""
+    fields = [_QUOTED.sub('""', field.decode("latin-1")) for field in _CHALLENGES.findall(header)]
+    found = (_SCHEME.match(challenge) for challenge in ",".join(fields).split(","))
+    return list(dict.fromkeys(each[1] for each in found if each is not None))[:_MOST_SCHEMES]
 
 
 def _ascii_name(host: str) -> str:
