@@ -385,6 +385,17 @@ class DeliveringTests(SessionCase):
         since = datetime.fromtimestamp(1_700_000_000, timezone.utc)
         self.assertEqual(self.outcomes.ended, {"a": (410, "Unregistered", since, "X-1")})
 
+    def test_page(self) -> None:
+        """A page for people is from something on the way, whatever its status: it is no acceptance and no reason."""
+        for status in (b"200", b"202"):
+            self.deliver(status)
+            fields = [(b":status", status), (b"content-type", b"text/html; charset=utf-8")]
+            self.answer(self.received[-1].stream, fields=fields, body=b"<html>\nPlease log in</html>")
+            outcome = self.outcomes.ended[status]
+            assert isinstance(outcome, tuple)
+            self.assertEqual((outcome[0], type(outcome[1])), ("uncertain", errors.WireError))
+            self.assertIn(f"answered {status.decode()} with a page for people: <html> Please log in", str(outcome[1]))
+
     def test_strange_timestamps(self) -> None:
         """A time that no calendar has is no time."""
         for number in (b"1e300", b"-1e300", b"NaN", b"1e17", b'"x"'):

@@ -748,7 +748,21 @@ class ReasonTests(SynchronousTestCase):
         """JSON of another shape is its own reason as well."""
         for body in (b"[]", b"17", b'"text"', b"null", b"{}", b'{"error":"x"}', b"[" * 5_000):
             self.assertEqual(reason_of(body), body[:200].decode())
-        self.assertEqual(reason_of(b'{"reason":17}'), "17")
+
+    def test_no_reason(self) -> None:
+        """A reason that is null is none, and one that is no text is not made up from it."""
+        self.assertEqual(reason_of(b'{"reason":null}'), "")
+        for value in (b"17", b"true", b"1.5", b'["BadTopic"]', b'{"a":1}'):
+            body = b'{"reason":%s}' % value
+            self.assertEqual(reason_of(body), body.decode())
+        self.assertEqual(len(reason_of(b'{"reason":[%s]}' % (b'"BadTopic",' * 300))), 200)
+
+    def test_page(self) -> None:
+        """A page for people is known by its type, however it is written."""
+        for kind in (b"text/html", b"Text/HTML; charset=utf-8"):
+            self.assertTrue(Answer(200, ((b":status", b"200"), (b"content-type", kind)), b"").page)
+        for fields in ((), ((b"content-type", b"application/json"),)):
+            self.assertFalse(Answer(200, fields, b"").page)
 
     def test_timestamp(self) -> None:
         """Milliseconds are the rule, seconds were seen."""

@@ -373,7 +373,11 @@ def _accept(received: Round[Delivery]) -> None:
     for delivery, headers in received.accepted:
         delivery.outcomes.accepted(delivery, headers)
     for delivery, answer in received.answered:
-        delivery.outcomes.accepted(delivery, answer.headers, answer.body)
+        if answer.page:
+            said = f"something on the way answered {answer.status} with a page for people: {answer.reason}"
+            delivery.outcomes.uncertain(delivery, WireError(said))
+        else:
+            delivery.outcomes.accepted(delivery, answer.headers, answer.body)
 
 
 def _reject(delivery: Delivery, answer: Answer, now: float) -> None:

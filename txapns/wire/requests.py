@@ -114,6 +114,11 @@ class Answer:
         return reason_of(self.body)
 
     @property
+    def page(self) -> bool:
+        """Whether it is a page for people. Apple sends none, so something on the way answered instead."""
+        return dict(self.headers).get(b"content-type", b"").lower().startswith(b"text/html")
+
+    @property
     def timestamp(self) -> float | None:
         """
         With 410, when APNs learned that the token is dead, in UNIX seconds; otherwise ``None``.
@@ -210,14 +215,18 @@ def reason_of(data: bytes) -> str:
     Find the reason in an answer's body or a GOAWAY's debug data.
 
     Apple sends JSON, but not always: ``Maximum active streams violated for this endpoint.`` has been seen, and a
-    proxy may answer with a page. Such text is its own reason, shortened.
+    proxy may answer with a page. Such text is its own reason, shortened; so is JSON that has no text for a reason.
 
     :param data: the body or debug data.
-    :returns: the reason; ``""`` for no data at all.
+    :returns: the reason; ``""`` for no data at all, and where JSON says that there is none.
     """
     try:
-        reason = str(json.loads(data)["reason"])
+        reason = json.loads(data)["reason"]
     except (ValueError, KeyError, TypeError, RecursionError):
+        reason = data.decode("utf-8", "replace")
+    if reason is None:
+        return ""
+    if not isinstance(reason, str):
         reason = data.decode("utf-8", "replace")
     # It ends up in logs and on terminals: one line, of a length that fits there, and nothing that controls them.
     return " ".join("".join(c if c.isprintable() else " " for c in reason[:200]).split())
