@@ -422,6 +422,16 @@ class SendManyTests(ClientCase):
         got = [(reception.payload, reception.headers["apns-collapse-id"]) for reception in received]
         self.assertEqual(got, [(b'{"aps":{"badge":%d}}' % n, f"c{n}") for n in range(50)])
 
+    def test_unique_ids(self) -> None:
+        """In the sandbox each notification that was accepted has an id in Apple's delivery log; elsewhere none."""
+        notification = Notification(alert="x")
+        triples = [(n, notification, token) for n, token in enumerate(("aa" * 32, "bb" * 32))]
+        self.assertEqual(self.simulator.result(self.client.send_many(triples)).unique_ids, {})
+        self.simulator.environment = "sandbox"
+        client = self.simulator.client()
+        batch = self.simulator.result(client.send_many(triples))
+        self.assertEqual((set(batch.unique_ids), len(set(batch.unique_ids.values()))), ({0, 1}, 2))
+
 
 class SendOneTests(ClientCase):
     """One notification, one device."""

@@ -13,7 +13,7 @@ know nothing of it.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterable, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Generic, TypeVar
 
@@ -35,6 +35,9 @@ T = TypeVar("T")
 
 #: How many tokens are reported unsent at a time, when a batch is given up with many to go.
 DRAIN = 1_000
+
+# The header fields of an answer that accepts, but for the sandbox's: ``:status`` and ``apns-id``.
+_USUAL = 2
 
 
 def _rejection(delivery: Delivery, refusal: Refusal) -> Rejection:
@@ -83,6 +86,7 @@ class Sending:
         self._outstanding = 0
         self._accepted = 0
         self._others: list[Rejection | Unsent | Uncertain] = []
+        self._unique_ids: dict[Hashable, str] = {}
         self.ended: APNSError | None = None
         self._token_error: Exception | None = None
         self._done = False
@@ -190,10 +194,17 @@ class Sending:
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """APNs took it."""
+        if len(headers) > _USUAL:
+            self._note(delivery, headers)
         self._accepted += 1
         self._outstanding -= 1
         if not self._outstanding:
             self._check_done()
+
+    def _note(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        unique_id = dict(headers).get(b"apns-unique-id")
+        if unique_id is not None:
+            self._unique_ids[delivery.identifier] = unique_id.decode("utf-8", "replace")
 
     def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
         """APNs refused it, though perhaps not for good."""
@@ -220,7 +231,7 @@ class Sending:
             return
         self._done = True
         self._cancel_timers()
-        batch = Batch(self._accepted, self._others, self._resend)
+        batch = Batch(self._accepted, self._others, self._resend, self._unique_ids)
         if self._token_error is None:
             self._result.callback(batch)
         else:

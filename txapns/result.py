@@ -126,11 +126,13 @@ class Batch:
     :ivar accepted: how many notifications APNs accepted.
     :ivar outcomes: what became of all the others, in the order in which it became known. Here, and in all that is
         counted or listed below, two notifications under one identifier are two; the mappings show the later.
+    :ivar unique_ids: ``apns-unique-id`` of those that were accepted, by identifier; sandbox only.
     """
 
     accepted: int
     outcomes: Sequence[Rejection | Unsent | Uncertain] = attrs.field(repr=False)
     _resend: Callable[[list[Unsent | Uncertain]], Deferred[Batch]] = attrs.field(repr=False)
+    unique_ids: Mapping[Hashable, str] = attrs.field(factory=dict, repr=False)
     failed: Mapping[Hashable, Rejection] = attrs.field(init=False, repr=_size)
     unsent: Mapping[Hashable, Unsent] = attrs.field(init=False, repr=_size)
     uncertain: Mapping[Hashable, Uncertain] = attrs.field(init=False, repr=_size)

@@ -30,7 +30,7 @@ from txapns import APNSClient, Gateway, Notification, ProviderToken
 from txapns.credentials import Certificate
 from txapns.daemon.config import AppleSection
 from txapns.daemon.faces.apple import CONCURRENCY, MAX_BODY, Apple
-from txapns.daemon.values import Limits, State
+from txapns.daemon.values import Limits, Outcome, State
 from txapns.simulator import Authority
 
 __all__ = [
@@ -321,6 +321,18 @@ class RelayTests(AppleCase):
     def test_accepted(self) -> None:
         """Apple took it."""
         self.assertEqual(self.relayed(State.ACCEPTED, 200).brief, (200, ""))
+
+    def test_unique_id(self) -> None:
+        """The id in Apple's delivery log, which it gives in the sandbox, is handed on."""
+        caller = self.caller()
+        stream = caller.begin()
+        self.reactor.advance(0.02)
+        [leased] = self.world.lease()
+        outcome = Outcome(leased.number, leased.apns_id, "chess", State.ACCEPTED, 200, "", None, 1, 1.0, 2.0, "X-7")
+        self.world.outcomes.tell([outcome])
+        said = caller.said(stream)
+        assert said is not None
+        self.assertEqual((said.status, said.headers["apns-unique-id"]), (200, "X-7"))
 
     def test_rejected(self) -> None:
         """Apple's reason goes to the caller."""

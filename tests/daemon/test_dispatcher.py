@@ -123,6 +123,14 @@ class OutcomeTests(DispatcherCase):
         self.assertEqual((found.status, found.reason, found.attempts), (200, "", 1))
         self.assertLess((found.settled_at or 0.0) - START, 0.05)
 
+    def test_unique_id(self) -> None:
+        """Who waits is told the id that Apple gives notifications in the sandbox."""
+        self.world.simulator.environment = "sandbox"
+        [apns_id] = self.world.accept(1)
+        number = self.world.outcome(apns_id).number
+        waiting = self.world.outcomes.wait([number], 5.0)
+        self.assertTrue(self.world.result(waiting)[number].unique_id)
+
     def test_what_is_sent(self) -> None:
         """Token, payload and header fields arrive as they were accepted; the app's topic where there is none."""
         payload = b'{ "aps" : {"alert":"\xc3\xbc"}}'

@@ -83,6 +83,15 @@ class SettlementTests(SynchronousTestCase):
         )
         self.assertEqual(verdicts([first]).settlements, [Settlement(1, State.ACCEPTED, 200)])
 
+    def test_unique_id(self) -> None:
+        """What Apple gave those that it accepted is kept."""
+        first, second = leased(1), leased(2)
+        batch = Batch(2, [], lambda again: Deferred(), {second: "X"})
+        self.assertEqual(
+            Judge(NOW, DATE, RETRIES, 5).verdicts([first, second], batch).settlements,
+            [Settlement(1, State.ACCEPTED, 200), Settlement(2, State.ACCEPTED, 200, unique_id="X")],
+        )
+
     def test_dead_token(self) -> None:
         """A dead token comes with its time, and is known as one."""
         each = leased()

@@ -576,6 +576,7 @@ class Lane:
                     each.attempts + (settlement.state is not State.EXPIRED),
                     each.accepted_at,
                     date,
+                    settlement.unique_id,
                 )
 
     # The app and its client.

@@ -275,6 +275,7 @@ class Settlement:
     :ivar reason: Apple's reason, or what kept us from asking.
     :ivar timestamp: since when the token is dead, where Apple said so.
     :ivar due: when to try again, by the reactor's clock.
+    :ivar unique_id: Apple's ``apns-unique-id``, which it gives in the sandbox alone. It is not stored.
     """
 
     number: int
@@ -283,6 +284,7 @@ class Settlement:
     reason: str = ""
     timestamp: float | None = None
     due: float | None = None
+    unique_id: str = ""
 
     @property
     def dead(self) -> bool:
@@ -305,6 +307,7 @@ class Outcome:
     :ivar attempts: how many attempts there were.
     :ivar accepted_at: when it was accepted.
     :ivar settled_at: when its state became final; ``None`` while it is waiting.
+    :ivar unique_id: Apple's ``apns-unique-id``, known to those who wait for the outcome and to nobody later.
     """
 
     number: int
@@ -317,6 +320,7 @@ class Outcome:
     attempts: int
     accepted_at: float
     settled_at: float | None
+    unique_id: str = ""
 
 
 @attrs.frozen

@@ -138,11 +138,13 @@ class Judge:
         :returns: what becomes of them.
         """
         assert batch.total == len(sent), "what is not among the outcomes would count as accepted"
-        if not batch.outcomes:
+        if not batch.outcomes and not batch.unique_ids:
             return Verdicts([Settlement(each.number, State.ACCEPTED, 200) for each in sent], None, True)
         others: dict[Any, Rejection | Unsent | Uncertain] = {each.identifier: each for each in batch.outcomes}
         settlements = [
-            self._settlement(each, others[each]) if each in others else Settlement(each.number, State.ACCEPTED, 200)
+            self._settlement(each, others[each])
+            if each in others
+            else Settlement(each.number, State.ACCEPTED, 200, unique_id=batch.unique_ids.get(each, ""))
             for each in sent
         ]
         works = batch.accepted > 0 or any(_answered(outcome) for outcome in batch.outcomes)

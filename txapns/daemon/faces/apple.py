@@ -105,12 +105,14 @@ class _Verdict:
     :ivar reason: Apple's word.
     :ivar timestamp: with 410, since when the token is dead, in UNIX seconds.
     :ivar retry_after: after how many seconds to ask again.
+    :ivar unique_id: Apple's own id for the notification, in the sandbox.
     """
 
     status: int
     reason: str = ""
     timestamp: float | None = None
     retry_after: float | None = None
+    unique_id: str = ""
 
     def body(self) -> bytes:
         """The answer's body."""
@@ -128,6 +130,8 @@ class _Verdict:
             fields.append((b"content-type", b"application/json"))
         if self.retry_after is not None:
             fields.append((b"retry-after", b"%d" % max(1, round(self.retry_after))))
+        if self.unique_id:
+            fields.append((b"apns-unique-id", self.unique_id.encode()))
         return fields
 
 
@@ -621,7 +625,7 @@ def _told(found: Mapping[int, Outcome]) -> _Verdict:
 def _verdict(outcome: Outcome) -> _Verdict:
     """Give Apple's answer; where there was none, the nearest of those that Apple has."""
     if outcome.state is State.ACCEPTED:
-        return _WELL
+        return _Verdict(200, unique_id=outcome.unique_id)
     if outcome.status >= 400 and outcome.reason:
         return _Verdict(outcome.status, outcome.reason, outcome.timestamp)
     if outcome.state is State.EXPIRED:
