@@ -245,8 +245,24 @@ class DatabaseTests(SynchronousTestCase):
         other = database.path.parent.rename(Path(self.mktemp()))
         self.addCleanup(other.rename, database.path.parent)
         writing = database.write_together(add_all, "a", 1)
-        self.assertIn("cannot be looked at", str(self.failureResultOf(writing, Unavailable).value))
-        self.assertIn("cannot be looked at", database.trouble)
+        self.assertIn("was removed", str(self.failureResultOf(writing, Unavailable).value))
+        self.assertIn("was removed", database.trouble)
+
+    def test_removed(self) -> None:
+        """What is new is refused once the file is gone, what waits already too; what must be done is done."""
+        database = self.open()
+        together = [database.write_together(add_all, "a", 1), database.write(add("b"))]
+        away = database.path.rename(Path(self.mktemp()))
+        together.append(database.write_together(add_all, "c", 1))
+        self.clock.advance(1)
+        self.assertIn("was removed", str(self.failureResultOf(together[0], Unavailable).value))
+        self.assertEqual(self.successResultOf(together[1]), "B")
+        self.failureResultOf(together[2], Unavailable)
+        self.assertIn("was removed", self.result(database.probe()))
+        away.rename(database.path)
+        self.assertEqual(self.result(database.probe()), "")
+        self.assertEqual(self.result(database.write_together(add_all, "d", 1)), "1 d")
+        self.assertEqual(self.result(database.read(words)), ["b", "d"])
 
     def test_capacity(self) -> None:
         """What waits is bounded in octets; beyond that it is refused, but for what has to be done."""
@@ -445,9 +461,25 @@ class FileTests(SynchronousTestCase):
             file.seek(8192)
             file.write(b"\xa5" * 20_000)
         damaged = self.open(path)
+        self.assertIn("damaged", damaged.trouble)
         error = self.assertRaises(Unavailable, result, self.clock, damaged.write(add("a")))
         self.assertIn("damaged", str(error))
-        self.assertIn("damaged", damaged.trouble)
+        self.assertIn("damaged", result(self.clock, damaged.probe()))
+
+    def test_damaged_while_open(self) -> None:
+        """Damage that a reading meets is remembered, though the next transaction goes well."""
+        path = self.mktemp()
+        database = self.open(path)
+        self.assertEqual(database.trouble, "")
+
+        def read(connection: sqlite3.Connection) -> None:
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+        self.assertRaises(Unavailable, result, self.clock, database.read(read))
+        self.assertIn("damaged", result(self.clock, database.probe()))
+        self.assertRaises(Unavailable, result, self.clock, database.write_together(add_all, "a", 1))
+        result(self.clock, database.stop())
+        self.assertEqual(self.open(path).trouble, "")
 
 
 class NoRoomTests(SynchronousTestCase):
@@ -786,11 +818,13 @@ class SeparateProcessTests(SynchronousTestCase):
         self.check(path, [line for line in lines if line.split()[0] in ("accepted", "settled")])
 
     def test_second_daemon(self) -> None:
-        """While it runs no other can open the file; when it was killed, the next one can."""
+        """While it runs no other can open the file, even without the lock beside it; when it was killed, one can."""
         path = self.mktemp()
         child = self.start(path, FOREVER)
-        database = Database(path, Clock(), lambda name: InlineWorker())
-        self.assertRaises(DatabaseInUse, result, Clock(), database.start())
+        for words in (f"in use by another process, number {child.pid}", "its lock file was removed"):
+            database = Database(path, Clock(), lambda name: InlineWorker())
+            self.assertIn(words, str(self.assertRaises(DatabaseInUse, result, Clock(), database.start())))
+            Path(f"{path}.lock").unlink()
         child.kill()
         child.wait()
         self.check(path, [])

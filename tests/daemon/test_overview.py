@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
@@ -131,7 +132,7 @@ class ReadinessTests(SynchronousTestCase):
         self.probes = 0
         self.answer: Any = ""
 
-    def survey(self) -> Survey:
+    def survey(self, trouble: Callable[[], str] = str) -> Survey:
         """Make a survey of its own."""
 
         def probe() -> Deferred[str]:
@@ -144,7 +145,7 @@ class ReadinessTests(SynchronousTestCase):
             self.world.apps,
             problems=dict,
             states=list,
-            trouble=lambda: "",
+            trouble=trouble,
             probe=probe,
         )
 
@@ -163,6 +164,15 @@ class ReadinessTests(SynchronousTestCase):
         """It is not where nothing can be stored."""
         self.answer = "the disk is full"
         self.assertEqual(self.world.result(self.survey().ready()).faults, ("nothing can be stored: the disk is full",))
+
+    def test_trouble_known(self) -> None:
+        """It is not from the moment at which somebody could store nothing, whatever was found by trying before."""
+        trouble: list[str] = []
+        survey = self.survey(lambda: "".join(trouble))
+        self.assertTrue(self.world.result(survey.ready()).ready)
+        trouble.append("apns.db was removed")
+        faults = self.world.result(survey.ready()).faults
+        self.assertEqual(faults, ("nothing can be stored: apns.db was removed",))
 
     def test_fault(self) -> None:
         """It is not where it cannot even be tried, which is logged."""

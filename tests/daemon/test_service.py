@@ -25,7 +25,7 @@ from tests.daemon.gateway_process import Gateway, configuration, listen
 from tests.processes import started
 from txapns.simulator import Authority, Simulator
 
-__all__ = ["LifeTests", "SecretTests", "StartTests", "TroubleTests"]
+__all__ = ["LifeTests", "SecretTests", "StartTests", "StoreTests", "TroubleTests"]
 
 AUTHORITY = Authority()
 DEAD = "dd" * 32
@@ -266,6 +266,132 @@ class TroubleTests(GatewayCase):
             self.assertEqual(await self.post(1), 503)
             other.execute("ROLLBACK")
         await self.check(2)
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class StoreTests(GatewayCase):
+    """A database that somebody takes away, replaces or damages, or that another gateway wants to have."""
+
+    @property
+    def database(self) -> Path:
+        """The file."""
+        return self.directory / "apns.db"
+
+    async def post(self, number: int) -> tuple[int, str]:
+        """Post a hundred notifications; returns the status, and why they were refused."""
+        tokens = [f"{100 * number + place:064x}" for place in range(100)]
+        status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*tokens))
+        return status, answer["error"]["message"] if status == 503 else ""
+
+    async def ready(self) -> tuple[int, str]:
+        """Ask whether it is ready; returns the status, and why not."""
+        status, answer = await self.gateway.ask("GET", "/readyz", listener="admin")
+        return status, "; ".join(answer["reasons"])
+
+    async def refused(self, number: int, words: str) -> None:
+        """Nothing is taken, and it says that it is not ready, with the reason, on the page and in the log as well."""
+        status, why = await self.post(number)
+        self.assertEqual(status, 503)
+        self.assertIn(words, why)
+        status, why = await self.ready()
+        self.assertEqual(status, 503)
+        self.assertIn(words, why)
+        self.assertIn(words, await self.gateway.read("/"))
+        self.assertIn(words, self.gateway.log.read_text())
+
+    async def taken(self, number: int) -> None:
+        """What comes is taken and arrives; it is ready."""
+        self.assertEqual(await self.post(number), (202, ""))
+        self.assertEqual(await self.ready(), (200, ""))
+        await self.arrived(number)
+
+    async def arrived(self, number: int) -> None:
+        """Wait until what was posted under a number has arrived."""
+        tokens = {(100 * number + place).to_bytes(32, "big") for place in range(100)}
+        while not tokens <= {each.token for each in self.simulator.devices.received}:
+            await deferLater(reactor, 0.05)
+
+    async def test_removed(self) -> None:
+        """Nothing is taken while a file of it is away; what was taken before is sent; put back, all is well."""
+        await self.gateway.start()
+        await self.taken(0)
+        self.simulator.delay = 1.0
+        self.assertEqual(await self.post(1), (202, ""))
+        for name in ("apns.db", "apns.db-wal", "apns.db-shm"):
+            away = (self.directory / name).rename(self.directory / "away")
+            await self.refused(2, f"{name} was removed")
+            away.rename(self.directory / name)
+        await self.arrived(1)
+        self.simulator.delay = 0.0
+        await self.taken(3)
+        self.assertEqual(await self.gateway.end(), 0)
+        self.assertNotIn("Traceback", self.gateway.log.read_text())
+
+    async def test_replaced(self) -> None:
+        """Another file in its place is not written to; after the next start it is the database."""
+        await self.gateway.start()
+        await self.taken(0)
+        await self.gateway.end()
+        copy = self.database.read_bytes()
+        await self.gateway.start()
+        await self.taken(1)
+        away = self.database.rename(self.directory / "away")
+        self.database.touch(0o600)
+        self.database.write_bytes(copy)
+        await self.refused(2, "apns.db was replaced")
+        self.assertEqual(self.database.read_bytes(), copy)
+        await self.gateway.end(signal.SIGKILL)
+        for suffix in ("-wal", "-shm"):
+            Path(f"{self.database}{suffix}").unlink()
+        away.unlink()
+        await self.gateway.start()
+        await self.taken(3)
+
+    async def test_damaged(self) -> None:
+        """Damage is found at each start, and told until there is another file."""
+        await self.gateway.start()
+        for number in range(5):
+            await self.taken(number)
+        await self.gateway.end()
+        page = self.database.read_bytes().index((250).to_bytes(32, "big")) // 4096 * 4096
+        with self.database.open("r+b") as file:
+            file.seek(page)
+            file.write(b"\xa5" * 4096)
+        for number in (signal.SIGKILL, signal.SIGTERM):
+            await self.gateway.start()
+            status, why = await self.ready()
+            self.assertEqual(status, 503)
+            self.assertIn("the database is damaged", why)
+            await self.refused(5, "the database is damaged")
+            await self.gateway.end(number)
+        for path in self.directory.glob("apns.db*"):
+            path.unlink()
+        await self.gateway.start()
+        await self.taken(6)
+
+    async def test_lock_removed(self) -> None:
+        """Without the file that is locked beside it, another gateway is kept off all the same, and commands go on."""
+        await self.gateway.start()
+        (self.directory / "apns.db.lock").unlink()
+        for _ in range(2):
+            status, _, said = await self.command("serve")
+            self.assertEqual(status, 2)
+            self.assertIn("apns.db is in use by another process", said)
+        for arguments in (("keys", "list"), ("apps", "list")):
+            self.assertEqual((await self.command(*arguments))[::2], (0, ""))
+        _, _, said = await self.command("queue", "list", "chess")
+        self.assertIn("give --url", said)  # the queue is the running gateway's, whose port the system chose
+        await self.taken(0)
+        await self.gateway.end(signal.SIGKILL)
+        await self.gateway.start()
+        await self.taken(1)
+
+    async def command(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command; returns its status, and what it wrote."""
+        command = [sys.executable, "-m", "txapns.cli", *arguments, "--config", str(self.config)]
+        done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout, done.stderr
 
 
 @pytest.mark.loopback

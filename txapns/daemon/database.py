@@ -22,8 +22,9 @@ Python's ``sqlite3`` gives up the interpreter's lock at every step of a statemen
 after 5 ms. A loop over a thousand rows then takes five seconds. So whatever is done often here is one step, however
 many rows it is for: arguments come as JSON arrays, and results are aggregated into one.
 
-The file can be read by its owner only. One process has it open at a time, which a lock on a file beside it sees to; the
-lock ends with the process, however that ends. Reading with the ``sqlite3`` tool is possible all the time.
+The file can be read by its owner only. One process has it open at a time, which two locks see to: one on a file beside
+it, which tells who that is, and one on the file itself, which is there even where somebody removed the other. They end
+with the process, however that ends. Reading with the ``sqlite3`` tool is possible all the time.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ import fcntl
 import os
 import sqlite3
 import stat
+import struct
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
@@ -55,6 +57,7 @@ from txapns.daemon.errors import (
     DatabaseVersion,
     Unavailable,
 )
+from txapns.daemon.health import Health
 
 __all__ = ["Database", "IWorker", "InlineWorker", "Part", "ThreadWorker", "visiting"]
 
@@ -68,6 +71,12 @@ _APPLICATION = 0x61706E73
 
 # With RETURNING and MATERIALIZED.
 _SQLITE = (3, 35, 0)
+
+# The octet of the file that is locked; SQLite's own locks are at the end of the first GiB.
+_LOCKED_OCTET = 2**62
+
+# For how many seconds a file is looked through at the start.
+_LOOK_THROUGH = 10.0
 
 # After so many octets a transaction takes nothing more that has a size; it is some tenths of a second then.
 _TRANSACTION = 2 * 2**20
@@ -186,6 +195,7 @@ class Database:
         room for the outcomes of what was accepted.
 
     :ivar path: the file.
+    :ivar health: whether it can take what is new.
     """
 
     def __init__(
@@ -204,10 +214,7 @@ class Database:
         self._gather = gather
         self._capacity = capacity
         self._patience = patience
-        self._reserve = reserve
-        self._failed = ""  # why the last transaction could not be done
-        self._scarce = ""  # why what has a size is not written
-        self._told = ""
+        self.health = Health(self.path, reserve)
         self._file = _File(self.path)
         self._writer: IWorker | None = None
         self._reader: IWorker | None = None
@@ -221,8 +228,9 @@ class Database:
 
     @property
     def trouble(self) -> str:
-        """Why nothing new can be stored, for a person; empty if it can."""
-        return self._failed or self._scarce
+        """Why nothing new can be stored now, for a person; empty if it can."""
+        self.health.look()
+        return self.health.trouble
 
     def start(self) -> Deferred[None]:
         """
@@ -234,8 +242,13 @@ class Database:
         writer, reader = self._writer, self._reader = self._workers("txapns-writer"), self._workers("txapns-reader")
         self._stopping = False
 
+        def open_file() -> None:
+            self._file.open(self._patience)
+            self.health.opened(self._file.damaged())
+
         def opened(_: None) -> None:
             self._open = not self._stopping
+            self.health.tell()
 
         def failed(failure: Failure) -> Failure:
             self._writer = self._reader = None
@@ -243,7 +256,7 @@ class Database:
             reader.stop()
             return failure
 
-        return writer.run(lambda: self._file.open(self._patience)).addCallbacks(opened, failed)
+        return writer.run(open_file).addCallbacks(opened, failed)
 
     def stop(self) -> Deferred[None]:
         """
@@ -320,9 +333,10 @@ class Database:
             return fail(Unavailable("more is waiting to be stored than there is room for", 1.0))
         if size and self._open:
             if not self._waiting:  # what waits with others has been looked at with them, or will be after them
-                self._look_at_disk()
-            if self._scarce:
-                return fail(Unavailable(self._scarce, _RETRY_DISK))
+                self.health.look()
+                self.health.tell()
+            if self.health.refusal:
+                return fail(Unavailable(self.health.refusal, _RETRY_DISK))
         return self._submit(_Job(function, item, size, committed))
 
     def probe(self) -> Deferred[str]:
@@ -359,7 +373,7 @@ class Database:
         """
         if not self._open or self._writer is None:
             return fail(_closed())
-        return self._writer.run(lambda: function(self._file.writing)).addErrback(_explained)
+        return self._writer.run(lambda: function(self._file.writing)).addErrback(self._explained)
 
     def read(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         """
@@ -371,7 +385,7 @@ class Database:
         """
         if not self._open or self._reader is None:
             return fail(_closed())
-        return self._reader.run(lambda: function(self._file.reading)).addErrback(_explained)
+        return self._reader.run(lambda: function(self._file.reading)).addErrback(self._explained)
 
     # The reactor's side.
 
@@ -405,8 +419,9 @@ class Database:
             for job in jobs:
                 job.result = result
             result = result.getErrorMessage()
-        self._failed = result
-        self._look_at_disk()
+        self.health.concluded(result)
+        self.health.look()
+        self.health.tell()
         for job in jobs:
             self._waiting -= job.size
             if isinstance(job.result, Exception | Failure):
@@ -419,19 +434,14 @@ class Database:
         elif self._jobs:
             self._soon = self.clock.callLater(0, self._flush)
 
-    def _look_at_disk(self) -> None:
-        """Find out whether it is nearly full. Trouble is logged when it begins and when it is over, and not between."""
-        try:
-            disk = os.statvfs(self.path.parent)
-        except OSError as error:
-            self._scarce = f"the disk cannot be looked at: {error.strerror}"
-        else:
-            self._scarce = "the disk is nearly full" if disk.f_bavail * disk.f_frsize < self._reserve else ""
-        if self.trouble and self.trouble != self._told:
-            _log.error("Nothing can be stored in {path}: {trouble}", path=str(self.path), trouble=self.trouble)
-        elif self._told and not self.trouble:
-            _log.info("{path} can be used again", path=str(self.path))
-        self._told = self.trouble
+    def _explained(self, failure: Failure) -> Failure:
+        """Say what SQLite's exception means; damage is remembered."""
+        trouble = _trouble(failure.value)
+        if trouble is None:
+            return failure
+        if trouble[0] == _DAMAGED:
+            self.health.damaged()
+        return Failure(Unavailable(*trouble))
 
     # The writer's side.
 
@@ -453,7 +463,7 @@ class Database:
         except Exception as error:
             if self._file.writing.in_transaction:
                 self._file.writing.rollback()
-            failure = _explained(Failure())
+            failure = self._explained(Failure())
             smaller = _divided(groups, failure)
             if smaller:
                 return max([self._perform(each) for each in smaller])
@@ -472,6 +482,8 @@ class Database:
             results = group[0].function(self._file.writing, [job.item for job in group])
             for job, result in zip(group, results, strict=True):
                 job.result = result
+        if any(job.size for group in groups for job in group):
+            self.health.check()
         self._file.writing.execute("COMMIT")
 
 
@@ -507,11 +519,6 @@ def _trouble(error: BaseException | None) -> tuple[str, float] | None:
     return _TROUBLE.get(str(error)) if isinstance(error, sqlite3.DatabaseError) else None
 
 
-def _explained(failure: Failure) -> Failure:
-    trouble = _trouble(failure.value)
-    return failure if trouble is None else Failure(Unavailable(*trouble))
-
-
 def _touch(connection: sqlite3.Connection) -> None:
     """Write the first page as it is. SQLite does not compare."""
     connection.execute(f"PRAGMA application_id = {_APPLICATION}")
@@ -533,7 +540,7 @@ def _prepare(connection: sqlite3.Connection, part: Part, path: Path) -> None:
 
 class _File:
     """
-    The file, its mode, and the lock beside it.
+    The file, its mode, and the locks on it and beside it.
 
     :param path: the file.
 
@@ -546,7 +553,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lock: int | None = None
+        self._locks: list[int] = []  # descriptors
 
     def open(self, patience: float) -> None:
         """
@@ -560,6 +567,7 @@ class _File:
         try:
             self._take_lock()
             self._check_mode()
+            self._lock_itself()
             self.writing = self._connect(patience)
             self._recognize(self.writing)
             self.reading = self._connect(patience)
@@ -598,12 +606,10 @@ class _File:
                 if hasattr(self, name):
                     getattr(self, name).close()
         finally:
-            if self._lock is not None:
-                os.close(self._lock)
-                self._lock = None
+            while self._locks:
+                os.close(self._locks.pop())
 
     def _take_lock(self) -> None:
-        # Not on the file itself: to close any descriptor of it would end the locks that SQLite has on it.
         lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -611,9 +617,38 @@ class _File:
             owner = os.pread(lock, 20, 0).decode("ascii", "replace")
             os.close(lock)
             raise DatabaseInUse(f"{self._path} is in use by another process, number {owner}") from None
-        self._lock = lock
+        self._locks.append(lock)
         os.ftruncate(lock, 0)
         os.pwrite(lock, str(os.getpid()).encode(), 0)
+
+    def _lock_itself(self) -> None:
+        """
+        Lock the file, for who has removed that beside it.
+
+        The lock belongs to the open descriptor, and is far from those of SQLite. These belong to the process, and end
+        when any descriptor of the file is closed, so this one stays open for longer than SQLite's own. Where there are
+        no such locks, the one beside the file has to do.
+        """
+        if not hasattr(fcntl, "F_OFD_SETLK"):
+            return
+        self._locks.append(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
+        octet = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_OCTET, 1, 0)
+        try:
+            fcntl.fcntl(self._locks[-1], fcntl.F_OFD_SETLK, octet)
+        except BlockingIOError:
+            raise DatabaseInUse(f"{self._path} is in use by another process; its lock file was removed") from None
+
+    def damaged(self) -> bool:
+        """Look through the file, as far as time allows; returns whether it is damaged."""
+        late = threading.Timer(_LOOK_THROUGH, self.reading.interrupt)
+        late.daemon = True
+        late.start()
+        try:
+            return self.reading.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]
+        except sqlite3.DatabaseError as error:
+            return _trouble(error) == _TROUBLE["file is not a database"]
+        finally:
+            late.cancel()
 
     def _check_mode(self) -> None:
         """Refuse what others can read, and do not mend it: the operator has to know that they could."""

@@ -208,11 +208,13 @@ class Survey:
 
     def take(self) -> Deferred[Overview]:
         """
-        Look, unless somebody did a moment ago.
+        Look, unless somebody did a moment ago; but whether something can be stored is always what is known now.
 
         :returns: a ``Deferred`` of what there is to see. It never fails.
         """
-        return self._looks.get().addCallback(lambda found: attrs.evolve(found, stopping=self.stopping))
+        return self._looks.get().addCallback(
+            lambda found: attrs.evolve(found, trouble=self._trouble(), stopping=self.stopping)
+        )
 
     def ready(self) -> Deferred[Readiness]:
         """
@@ -223,8 +225,8 @@ class Survey:
 
         async def find() -> Readiness:
             trouble = await self._probes.get()
-            overview = attrs.evolve(await self.take(), trouble=trouble)
-            return Readiness(tuple(overview.faults))
+            overview = await self.take()
+            return Readiness(tuple(attrs.evolve(overview, trouble=overview.trouble or trouble).faults))
 
         if self.stopping:
             return succeed(Readiness(("the gateway is shutting down",)))
