@@ -179,7 +179,7 @@ class FromPEMTests(SynchronousTestCase):
             (self.certificate, "no private key"),
             (self.key, "no certificate"),
             (b"", "no private key"),
-            (b"\x30\x82", "text 1 holds no PEM"),
+            (b"\x30\x82", "the text holds no PEM"),
         ):
             with self.assertRaisesRegex(CredentialError, missing):
                 Certificate.from_pem(text)
@@ -194,7 +194,9 @@ class FromPEMTests(SynchronousTestCase):
         """A key with a part cut out is refused."""
         with self.assertRaisesRegex(CredentialError, "private key cannot be read"):
             Certificate.from_pem(self.certificate, self.key.replace(self.key.splitlines()[1], b""))
-        with self.assertRaisesRegex(CredentialError, "no private key, or not the whole"):
+        with self.assertRaisesRegex(CredentialError, "private key is not whole: 96 of its 138 octets"):
+            Certificate.from_pem(self.certificate, self.key.replace(self.key.splitlines()[3], b""))
+        with self.assertRaisesRegex(CredentialError, "private key is not whole: its -----END line is missing"):
             Certificate.from_pem(self.certificate, self.key[:-40])
 
     def test_unsupported_keys(self) -> None:
@@ -216,7 +218,7 @@ class FromPEMTests(SynchronousTestCase):
     def test_damaged_beside_the_key(self) -> None:
         """A damaged certificate is not taken for a damaged key."""
         cut = self.certificate.replace(self.certificate.splitlines()[2], b"")
-        with self.assertRaisesRegex(CredentialError, "no certificate that can be read"):
+        with self.assertRaisesRegex(CredentialError, "the certificate cannot be read"):
             Certificate.from_pem(cut, self.key)
 
     @given(st.one_of(st.text(), st.binary()))
@@ -313,11 +315,12 @@ class FromPKCS12Tests(SynchronousTestCase):
                 Certificate.from_pkcs12(data)
 
     def test_something_else(self) -> None:
-        """What is no PKCS#12 is not taken for a wrong passphrase."""
+        """What is no PKCS#12 is not taken for a wrong passphrase, and where it will do, it is taken."""
         der = x509.load_pem_x509_certificate(AUTHORITY.ca_pem).public_bytes(Encoding.DER)
-        for data in (b"", b"\x30", b"\x30\x00", b"\x30\x84\xff", der, AUTHORITY.client_pem()):
-            with self.assertRaisesRegex(CredentialError, "not a PKCS#12 file"):
+        for data in (b"", b"\x30", b"\x30\x00", b"\x30\x84\xff", der):
+            with self.assertRaisesRegex(CredentialError, "no private key|nor is it DER, PKCS#12"):
                 Certificate.from_pkcs12(data)
+        Certificate.from_pkcs12(AUTHORITY.client_pem())
 
     def test_file(self) -> None:
         """A file's content and not its name tells whether it is PEM or PKCS#12."""
@@ -690,7 +693,9 @@ class SecrecyTests(SynchronousTestCase):
             lambda: Certificate.from_pem(other_key),
             lambda: Certificate.from_pem(AUTHORITY.client_pem(expired=True), passphrase=wrong),
             lambda: Certificate.from_pkcs12(store, wrong),
-            lambda: Certificate.from_pkcs12(pem, wrong),
+            lambda: Certificate.from_pkcs12(cut, wrong),
+            lambda: Certificate.from_file(pem.decode()),
+            lambda: ProviderToken.from_file(base64.b64encode(P8.encode()).decode(), "KEY", "TEAM"),
             lambda: ProviderToken.from_p8(encrypted, "KEY", "TEAM", passphrase=wrong),
             lambda: ProviderToken.from_p8(P8[:-60], "KEY", "TEAM", passphrase=wrong),
             lambda: ProviderToken.from_p8("KEY", P8, "TEAM"),

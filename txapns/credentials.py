@@ -39,12 +39,13 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
-from cryptography.hazmat.primitives.serialization import pkcs12
 from cryptography.x509.oid import NameOID
 
-from txapns.errors import CertificateExpired, CredentialError, KeyMismatch, UnsupportedKey, WrongPassphrase
+from txapns.containers import MAX_TEXT, Contents, Text, read, recognizes, shielded
+from txapns.der import UTF8_STRING, elements
+from txapns.errors import CertificateExpired, CredentialError, KeyMismatch, UnsupportedKey
 
 __all__ = [
     "MAXIMUM_AGE",
@@ -72,17 +73,13 @@ _AHEAD = 5
 
 _EXPIRY = 60 * 60  # seconds; an older token is of no use to anyone ("Establishing a token-based connection to APNs")
 
-_PRIVATE_KEY = re.compile(rb"-----BEGIN ([A-Z ]*PRIVATE KEY)-----.*?-----END \1-----", re.DOTALL)
-
 _ENVIRONMENTS = {
     x509.ObjectIdentifier("1.2.840.113635.100.6.3.1"): "sandbox",
     x509.ObjectIdentifier("1.2.840.113635.100.6.3.2"): "production",
 }
 _TOPICS = x509.ObjectIdentifier("1.2.840.113635.100.6.3.6")
-
-_DER_INTEGER = 0x02
-_DER_UTF8 = 0x0C
-_DER_SEQUENCE = 0x30
+#: What Apple's marks of push certificates begin with. Other certificates of Apple's have others.
+_MARKS = "1.2.840.113635.100.6.3."
 
 
 @attrs.frozen(kw_only=True, eq=False, repr=False)
@@ -115,102 +112,79 @@ class Certificate:
 
     @classmethod
     def from_pem(
-        cls, *texts: str | bytes, passphrase: str | bytes | None = None, now: datetime | None = None
+        cls,
+        *texts: Text,
+        passphrase: Text | None = None,
+        now: datetime | None = None,
+        environment: str | None = None,
+        topic: str | None = None,
     ) -> Certificate:
         """
-        Read a certificate and its private key from PEM.
+        Read a certificate and its private key from one or several texts.
 
-        :param texts: one or several PEM texts which together hold the certificate, its private key and, if there are
-            any, the intermediate certificates, in any order.
+        If there are several certificates, those with Apple's marks of push certificates count, and of these the ones
+        whose private key is there, that are for ``environment`` and ``topic``, and that are valid at present. Of those
+        left, if they are for the same purpose, the one that lasts longest is taken.
+
+        :param texts: PEM, as text or bytes, which together hold the certificate, its private key and, if there are any,
+            the intermediate certificates, in any order. DER and PKCS#12 are read as well, and so is PEM in the shape
+            that it has in environment variables: with ``\\n`` for its line ends or none, quoted, in base64.
         :param passphrase: opens the private key if that is encrypted; otherwise it is not used.
         :param now: the time at which the certificate must be valid, with a time zone; left out, the present.
+        :param environment: ``"sandbox"`` or ``"production"``: the certificate must be for that.
+        :param topic: a topic that the certificate must be for.
         :returns: the certificate.
         :raises WrongPassphrase: when the key is encrypted and the passphrase is missing or wrong.
         :raises KeyMismatch: when no certificate is the private key's.
         :raises CertificateExpired: when the certificate is no longer valid, or not yet.
         :raises UnsupportedKey: when the key is neither RSA nor of an elliptic curve.
-        :raises CredentialError: when a part is missing or cannot be read.
+        :raises CredentialError: when a part is missing or cannot be read, or when certificates for several purposes are
+            left; the message lists them.
         """
-        parts = [_encode(text) for text in texts]
-        for number, part in enumerate(parts, 1):
-            if part.strip() and b"-----BEGIN " not in part:
-                raise CredentialError(f"text {number} holds no PEM; a passphrase goes in as passphrase=…")
-        pem = b"\n".join(parts)
-        key = _load_key(pem, passphrase)
-        try:
-            certificates = x509.load_pem_x509_certificates(pem)
-        except ValueError:
-            raise CredentialError(
-                "the PEM text holds a private key, but no certificate that can be read; a .p8 makes a ProviderToken"
-            ) from None
-        return cls._of(key, certificates, now)
+        return _choose(read(*texts, passphrase=passphrase), _aware(now), environment, topic)
 
     @classmethod
     def from_pkcs12(
-        cls, data: bytes, passphrase: str | bytes | None = None, *, now: datetime | None = None
+        cls,
+        data: Text,
+        passphrase: Text | None = None,
+        *,
+        now: datetime | None = None,
+        environment: str | None = None,
+        topic: str | None = None,
     ) -> Certificate:
         """
         Read a certificate and its private key from PKCS#12, the ``.p12`` which macOS exports.
 
         :param data: the content of the file.
         :param passphrase: opens it; left out, it is opened as a file without passphrase.
-        :param now: as in :meth:`from_pem`.
+        :param now: as in :meth:`from_pem`, like the others.
         :returns: the certificate.
         :raises CredentialError: and its subclasses, as in :meth:`from_pem`.
         """
-        try:
-            bag = pkcs12.load_pkcs12(data, None if passphrase is None else _encode(passphrase))
-        except UnsupportedAlgorithm:
-            raise UnsupportedKey("the PKCS#12 file is encrypted in a way that is not supported") from None
-        except ValueError:
-            if _is_pkcs12(data):
-                fault = "no passphrase was given for" if passphrase is None else "the passphrase does not open"
-                raise WrongPassphrase(f"{fault} the PKCS#12 file, or it is damaged") from None
-            raise CredentialError("this is not a PKCS#12 file") from None
-        if bag.key is None:
-            raise CredentialError("the PKCS#12 file holds no private key")
-        entries = [entry for entry in (bag.cert, *bag.additional_certs) if entry is not None]
-        return cls._of(bag.key, [entry.certificate for entry in entries], now)
+        return cls.from_pem(data, passphrase=passphrase, now=now, environment=environment, topic=topic)
 
     @classmethod
     def from_file(
-        cls, path: str | os.PathLike[str], passphrase: str | bytes | None = None, *, now: datetime | None = None
+        cls,
+        path: str | bytes | os.PathLike[str],
+        passphrase: Text | None = None,
+        *,
+        now: datetime | None = None,
+        environment: str | None = None,
+        topic: str | None = None,
     ) -> Certificate:
         """
         Read a certificate and its private key from one file, PEM or PKCS#12; its content tells which.
 
         :param path: the file.
         :param passphrase: as in :meth:`from_pem` or :meth:`from_pkcs12`.
-        :param now: as in :meth:`from_pem`.
+        :param now: as in :meth:`from_pem`, like the others.
         :returns: the certificate.
         :raises OSError: when the file cannot be read.
         :raises CredentialError: and its subclasses, as in :meth:`from_pem`.
         """
-        data = Path(path).read_bytes()
-        if b"-----BEGIN " in data:
-            return cls.from_pem(data, passphrase=passphrase, now=now)
-        return cls.from_pkcs12(data, passphrase, now=now)
-
-    @classmethod
-    def _of(cls, key: PrivateKeyTypes, certificates: Sequence[x509.Certificate], now: datetime | None) -> Certificate:
-        """Find the key's own certificate among the others, look into it and check its dates."""
-        if not isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey):
-            raise UnsupportedKey("the private key is neither RSA nor of an elliptic curve")
-        if not certificates:
-            raise CredentialError("there is a private key but no certificate")
-        public = _der(key.public_key())
-        own = [certificate for certificate in certificates if _public_der(certificate) == public]
-        if not own:
-            raise KeyMismatch("the private key belongs to none of the certificates")
-        # A renewed certificate may keep its key; of several the one that lasts longest is meant.
-        leaf = max(own, key=lambda certificate: certificate.not_valid_after_utc)
-        chain = _chain(leaf, [certificate for certificate in certificates if certificate not in own])
-        try:
-            certificate = cls._inspect(leaf, key, chain)
-        except ValueError:
-            raise CredentialError("the certificate's subject or extensions cannot be read") from None
-        certificate._check_dates(datetime.now(timezone.utc) if now is None else now)
-        return certificate
+        return cls.from_pem(_content(path), passphrase=passphrase, now=now, environment=environment, topic=topic)
 
     @classmethod
     def _inspect(
@@ -219,8 +193,8 @@ class Certificate:
         key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
         chain: tuple[x509.Certificate, ...],
     ) -> Certificate:
-        subject = {attribute.oid: str(attribute.value) for attribute in leaf.subject}
         topics, environments = inspect_certificate(leaf)
+        subject = {attribute.oid: str(attribute.value) for attribute in leaf.subject}
         return cls(
             certificate=leaf,
             private_key=key,
@@ -233,13 +207,19 @@ class Certificate:
             fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
         )
 
-    def _check_dates(self, now: datetime) -> None:
-        begins = self.certificate.not_valid_before_utc
-        if not begins <= now <= self.expires:
-            raise CertificateExpired(
-                f"the certificate {self.name!r} is valid from {begins:%Y-%m-%d %H:%M} to "
-                f"{self.expires:%Y-%m-%d %H:%M} UTC; it is now {now.astimezone(timezone.utc):%Y-%m-%d %H:%M}"
-            )
+    def _is_valid(self, now: datetime) -> bool:
+        return self.certificate.not_valid_before_utc <= now <= self.expires
+
+    def _is_for(self, environment: str | None, topic: str | None) -> bool:
+        """Whether it is for these; what it does not tell of itself does not speak against it."""
+        return (environment is None or not self.environments or environment in self.environments) and (
+            topic is None or not self.topics or topic in self.topics
+        )
+
+    def _summary(self) -> str:
+        environments = ", ".join(sorted(self.environments)) or "no environment"
+        topics = ", ".join(self.topics[:3]) + (", …" if len(self.topics) > 3 else "") or "no topic"
+        return f"{self.name!r} ({topics}; {environments}; until {self.expires:%Y-%m-%d})"
 
     def __eq__(self, other: object) -> bool:
         return self.fingerprint == other.fingerprint if isinstance(other, Certificate) else NotImplemented
@@ -287,34 +267,44 @@ class ProviderToken:
     _signed: ClassVar[dict[str, SignedToken]] = {}
 
     @classmethod
-    def from_p8(
-        cls, key: str | bytes, key_id: str, team_id: str, *, passphrase: str | bytes | None = None
-    ) -> ProviderToken:
+    def from_p8(cls, key: Text, key_id: str, team_id: str, *, passphrase: Text | None = None) -> ProviderToken:
         """
         Read a signing key as Apple hands it out, a ``.p8``: PKCS#8 in PEM, elliptic curve P-256.
 
-        :param key: the PEM text.
+        :param key: the PEM, as text or bytes; also in the other forms that :meth:`Certificate.from_pem` knows.
         :param key_id: the key's identifier.
         :param team_id: the team's identifier.
         :param passphrase: opens the key if someone encrypted it; Apple does not.
         :returns: the provider token.
         :raises WrongPassphrase: when the key is encrypted and the passphrase is missing or wrong.
         :raises UnsupportedKey: when the key is not of the curve P-256.
-        :raises CredentialError: when the key cannot be read, or an identifier is empty or has spaces in it.
+        :raises CredentialError: when the key cannot be read, when there are several, or when an identifier is empty or
+            has spaces in it.
         """
-        for field, value in (("key_id", key_id), ("team_id", team_id)):
+        identifiers: dict[str, object] = {"key_id": key_id, "team_id": team_id}
+        for field, value in identifiers.items():
             # The value is not in the message: somebody may have put the key in its place.
-            if not re.fullmatch(r"[!-~]+", value):
+            if not isinstance(value, str) or not re.fullmatch(r"[!-~]+", value):
                 raise CredentialError(f"{field} is empty, or has spaces or other characters that no identifier has")
-        private = _load_key(_encode(key), passphrase)
-        if not isinstance(private, ec.EllipticCurvePrivateKey) or not isinstance(private.curve, ec.SECP256R1):
+        contents = read(key, passphrase=passphrase)
+        if not contents.keys:
+            raise contents.missing("private key")
+        p256 = [
+            each
+            for each in contents.keys
+            if isinstance(each, ec.EllipticCurvePrivateKey) and isinstance(each.curve, ec.SECP256R1)
+        ]
+        if not p256:
             raise UnsupportedKey("the signing key is not of the elliptic curve P-256, as Apple's .p8 files are")
-        fingerprint = hashlib.sha256(f"{team_id} {key_id} ".encode() + _der(private.public_key())).hexdigest()
-        return cls(key_id, team_id, fingerprint, private)
+        public, *others = dict.fromkeys(_der(each.public_key()) for each in p256)
+        if others:
+            raise CredentialError(f"there are {1 + len(others)} signing keys in it; give the one that key_id names")
+        fingerprint = hashlib.sha256(f"{team_id} {key_id} ".encode() + public).hexdigest()
+        return cls(key_id, team_id, fingerprint, p256[0])
 
     @classmethod
     def from_file(
-        cls, path: str | os.PathLike[str], key_id: str, team_id: str, *, passphrase: str | bytes | None = None
+        cls, path: str | bytes | os.PathLike[str], key_id: str, team_id: str, *, passphrase: Text | None = None
     ) -> ProviderToken:
         """
         Read a signing key from a ``.p8`` file.
@@ -327,7 +317,7 @@ class ProviderToken:
         :raises OSError: when the file cannot be read.
         :raises CredentialError: and its subclasses, as in :meth:`from_p8`.
         """
-        return cls.from_p8(Path(path).read_bytes(), key_id, team_id, passphrase=passphrase)
+        return cls.from_p8(_content(path), key_id, team_id, passphrase=passphrase)
 
     @property
     def public_key(self) -> ec.EllipticCurvePublicKey:
@@ -454,8 +444,15 @@ def inspect_certificate(certificate: x509.Certificate) -> tuple[tuple[str, ...],
 
     :param certificate: the certificate.
     :returns: the topics, that of the subject first; and the environments, ``"sandbox"`` and ``"production"``.
-    :raises ValueError: its subject or extensions cannot be read.
+    :raises CredentialError: its subject or extensions cannot be read.
     """
+    try:
+        return shielded(_topics_and_environments, certificate)
+    except (UnsupportedAlgorithm, ValueError):
+        raise CredentialError("the certificate's subject or extensions cannot be read") from None
+
+
+def _topics_and_environments(certificate: x509.Certificate) -> tuple[tuple[str, ...], frozenset[str]]:
     bundle = [str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(NameOID.USER_ID)]
     extensions = {extension.oid: extension.value for extension in certificate.extensions}
     listed = _topics(extensions[_TOPICS].public_bytes()) if _TOPICS in extensions else ()
@@ -463,28 +460,105 @@ def inspect_certificate(certificate: x509.Certificate) -> tuple[tuple[str, ...],
     return tuple(dict.fromkeys([*bundle, *listed])), environments
 
 
-def _encode(text: str | bytes) -> bytes:
-    # Only ASCII matters in PEM, so what else is in the text, lone surrogates included, must only not be in the way.
-    return text if isinstance(text, bytes) else text.encode("utf-8", "surrogatepass")
+def _choose(contents: Contents, now: datetime, environment: str | None, topic: str | None) -> Certificate:
+    """Find the certificate that is meant; see :meth:`Certificate.from_pem`."""
+    if environment not in (None, *_ENVIRONMENTS.values()):
+        raise CredentialError("environment is neither 'sandbox' nor 'production'")
+    candidates = _candidates(contents)
+    fitting = [each for each in candidates if each._is_for(environment, topic)]
+    if not fitting:
+        found = "; ".join(each._summary() for each in candidates)
+        raise CredentialError(f"no certificate is for the environment and topic asked for; there is {found}")
+    valid = [each for each in fitting if each._is_valid(now)]
+    chosen = max(valid or fitting, key=lambda each: each.expires)
+    if not valid:
+        begins = chosen.certificate.not_valid_before_utc
+        raise CertificateExpired(
+            f"the certificate {chosen.name!r} is valid from {begins:%Y-%m-%d %H:%M} to "
+            f"{chosen.expires:%Y-%m-%d %H:%M} UTC; it is now {now:%Y-%m-%d %H:%M}"
+        )
+    purposes = {
+        (each.environments if environment is None else None, frozenset(each.topics) if topic is None else None)
+        for each in valid
+    }
+    if len(purposes) > 1:
+        found = "; ".join(each._summary() for each in valid)
+        raise CredentialError(f"several certificates fit; choose by environment=… or topic=…: {found}")
+    return chosen
 
 
-def _load_key(pem: bytes, passphrase: str | bytes | None) -> PrivateKeyTypes:
-    """Read the private key in a PEM text, encrypted or not; the parser's own errors are not handed on."""
-    block = _PRIVATE_KEY.search(pem)
-    if block is None:
-        raise CredentialError("the PEM text holds no private key, or not the whole of it")
-    # Both encrypted forms say so in clear: PKCS#8, and OpenSSL's own older one.
-    encrypted = block[1].startswith(b"ENCRYPTED") or b"Proc-Type: 4,ENCRYPTED" in block[0]
-    if encrypted and not passphrase:
-        raise WrongPassphrase("the private key is encrypted and no passphrase was given")
+def _candidates(contents: Contents) -> list[Certificate]:
+    """Find the certificates that have their private keys, push certificates only if there are any."""
+    for found, name in ((contents.keys, "private key"), (contents.certificates, "certificate")):
+        if not found:
+            raise contents.missing(name)
+    keys = {
+        _der(key.public_key()): key
+        for key in contents.keys
+        if isinstance(key, rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey)
+    }
+    if not keys:
+        raise UnsupportedKey("the private key is neither RSA nor of an elliptic curve")
+    push = [each for each in contents.certificates if _is_marked(each)]
+    own = {each: keys[key] for each in push or contents.certificates if (key := _public_der(each)) in keys}
+    if not own:
+        raise (
+            contents.faults[0]
+            if contents.faults
+            else KeyMismatch(f"the private key belongs to none of the {'push ' if push else ''}certificates")
+        )
+    others = [each for each in contents.certificates if each not in own and _is_readable(each)]
+    return [_inspected(each, key, others) for each, key in own.items()]
+
+
+def _inspected(
+    leaf: x509.Certificate,
+    key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey,
+    others: Sequence[x509.Certificate],
+) -> Certificate:
     try:
-        return serialization.load_pem_private_key(block[0], _encode(passphrase) if encrypted and passphrase else None)
-    except UnsupportedAlgorithm:
-        raise UnsupportedKey("the private key is of a kind, or encrypted in a way, that is not supported") from None
+        return shielded(lambda: Certificate._inspect(leaf, key, _chain(leaf, others)))
+    except (UnsupportedAlgorithm, ValueError):
+        raise CredentialError("the certificate's subject, dates or extensions cannot be read") from None
+
+
+def _is_readable(certificate: x509.Certificate) -> bool:
+    """Whether the names in a certificate can be read, by which it takes its place in a chain."""
+    try:
+        return bool(shielded(lambda: (certificate.subject, certificate.issuer)))
+    except (UnsupportedAlgorithm, ValueError):
+        return False
+
+
+def _is_marked(certificate: x509.Certificate) -> bool:
+    try:
+        return any(each.oid.dotted_string.startswith(_MARKS) for each in shielded(lambda: certificate.extensions))
+    except (UnsupportedAlgorithm, ValueError):
+        return False
+
+
+def _aware(now: datetime | None) -> datetime:
+    """A time in UTC."""
+    if now is None:
+        return datetime.now(timezone.utc)
+    try:
+        if now.utcoffset() is not None:
+            return now.astimezone(timezone.utc)
+    except (AttributeError, TypeError, OverflowError):
+        pass  # it is something else, or a time in the first or last hours of all dates
+    raise CredentialError("now is not a time with a time zone")
+
+
+def _content(path: str | bytes | os.PathLike[str]) -> bytes:
+    """Read a file. An operating system's error would show a credential that was given for its name."""
+    try:
+        name = os.fsdecode(path)
+        if not recognizes(name):
+            with Path(name).open("rb") as file:
+                return file.read(MAX_TEXT + 1)
     except (TypeError, ValueError):
-        if encrypted:
-            raise WrongPassphrase("the passphrase does not open the private key, or the key is damaged") from None
-        raise CredentialError("the private key cannot be read: the PEM text is damaged or of an unknown kind") from None
+        raise CredentialError(f"the path, of the type {type(path).__name__}, is no name of a file") from None
+    raise CredentialError("the path is itself a credential; from_pem() and from_p8() read those")
 
 
 def _der(key: PublicKeyTypes) -> bytes:
@@ -494,7 +568,7 @@ def _der(key: PublicKeyTypes) -> bytes:
 def _public_der(certificate: x509.Certificate) -> bytes | None:
     """The public key in a certificate; None if it is of a kind we do not know, which may stand in the chain."""
     try:
-        return _der(certificate.public_key())
+        return _der(shielded(certificate.public_key))
     except (UnsupportedAlgorithm, ValueError):
         return None
 
@@ -507,7 +581,7 @@ def _chain(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> tuple[
     return tuple(chain[1:])
 
 
-def _topics(der: bytes) -> Iterator[str]:
+def _topics(extension: bytes) -> Iterator[str]:
     """
     Read Apple's list of topics.
 
@@ -519,27 +593,7 @@ def _topics(der: bytes) -> Iterator[str]:
            0c 14 com.example.app.voip
            30 06 0c 04 voip
     """
-    for _, elements in _elements(der):
-        for tag, content in _elements(elements):
-            if tag == _DER_UTF8:
+    for _, listed in elements(extension):
+        for tag, content in elements(listed):
+            if tag == UTF8_STRING:
                 yield content.decode("utf-8", "replace")
-
-
-def _is_pkcs12(data: bytes) -> bool:
-    """Whether this begins as PKCS#12 does: a sequence whose first element is the version, 3 (RFC 7292, section 4)."""
-    tag, content = next(_elements(data), (0, b""))
-    return tag == _DER_SEQUENCE and next(_elements(content), None) == (_DER_INTEGER, b"\x03")
-
-
-def _elements(der: bytes) -> Iterator[tuple[int, bytes]]:
-    """Walk over concatenated DER elements as (tag, content); one that is cut off gives what is left of it."""
-    offset = 0
-    while offset + 2 <= len(der):
-        tag, length = der[offset], der[offset + 1]
-        offset += 2
-        if length & 0x80:
-            size = length & 0x7F
-            length = int.from_bytes(der[offset : offset + size], "big")
-            offset += size
-        yield tag, der[offset : offset + length]
-        offset += length

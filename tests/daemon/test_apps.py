@@ -135,7 +135,7 @@ class ServerCertificateTests(SynchronousTestCase):
     def test_refused(self) -> None:
         """What is missing, does not fit, is expired or can be read by others is told with the file's name."""
         pem = AUTHORITY.server_certificate()
-        self.world.write("a.pem", pem)
+        self.world.write("a.pem", pem[: pem.index(b"-----BEGIN PRIVATE")])
         other = AUTHORITY.server_certificate()
         self.world.write("key.pem", other[other.index(b"-----BEGIN PRIVATE") :])
         self.world.write("open.pem", pem).chmod(0o644)

@@ -221,7 +221,7 @@ class FaultTests(ProvisioningCase):
             ({"certificate": mixed}, "certificate", "belongs to none"),
             ({"certificate": expired}, "certificate", "is valid from"),
             ({"certificate": "no/such/file.pem"}, "certificate", "neither PEM nor base64"),
-            ({"certificate": "bm9uc2Vuc2U="}, "certificate", "not a PKCS#12 file"),
+            ({"certificate": "bm9uc2Vuc2U="}, "certificate", "nor is it DER, PKCS#12"),
             ({"certificate": "x" * 70_000}, "certificate", "length"),
             ({**KEY, "key": "nonsense"}, "key", ""),
             ({**KEY, "team_id": "a b"}, "key", "team_id"),
