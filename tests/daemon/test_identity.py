@@ -66,16 +66,21 @@ class IdentityCase(TestCase):
 class RelayTests(IdentityCase):
     """The Apple-compatible face in relay mode."""
 
-    async def test_campaign(self) -> None:
-        """A thousand devices over four connections: exactly the callers of those that are dead are told so."""
+    notification = Notification(alert="Hi", push_type="alert", apns_id=ID)
+
+    def client(self) -> APNSClient:
+        """Make a client of the gateway's, with the app's own key."""
         credential = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
         port = self.gateway.port("intake.apple")
         gateway = ApplesGateway.http2("127.0.0.1", port, trust_root=AUTHORITY.ca_pem)
-        notification = Notification(alert="Hi", push_type="alert", topic=self.simulator.topic, apns_id=ID)
-        clients = [APNSClient(reactor, credential, gateway) for _ in range(4)]
+        return APNSClient(reactor, credential, gateway, topic=self.simulator.topic)
+
+    async def test_campaign(self) -> None:
+        """A thousand devices over four connections: exactly the callers of those that are dead are told so."""
+        clients = [self.client() for _ in range(4)]
         parts = [{number: token(number) for number in range(part, 1_000, 4)} for part in range(4)]
         batches = await gatherResults(
-            [client.send(notification, part) for client, part in zip(clients, parts, strict=True)]
+            [client.send(self.notification, part) for client, part in zip(clients, parts, strict=True)]
         )
         await gatherResults([client.close() for client in clients])
         for batch, part in zip(batches, parts, strict=True):
@@ -85,6 +90,15 @@ class RelayTests(IdentityCase):
         received = self.simulator.devices.received
         self.assertEqual(len({each.token for each in received}), len(received))
         self.assertEqual({each.headers["apns-id"] for each in received}, {ID})
+
+    async def test_unique_id(self) -> None:
+        """What Apple's sandbox calls a notification is told to its caller."""
+        self.simulator.environment = "sandbox"
+        client = self.client()
+        batch = await client.send(self.notification, [token(1), token(10), token(2)])
+        await client.close()
+        self.assertEqual((batch.failed.keys(), batch.unique_ids.keys()), ({1}, {0, 2}))
+        self.assertEqual(len({*batch.unique_ids.values()}), 2)
 
 
 @pytest.mark.loopback
@@ -113,6 +127,15 @@ class NativeTests(IdentityCase):
             self.assertEqual(self.statuses(answer), [200 if number % 10 else 410 for number in group])
         status, latest = await self.gateway.ask("GET", f"/v1/notifications/{ID}")
         self.assertEqual((status, latest["id"]), (200, ID))
+
+    async def test_repeated_at_once(self) -> None:
+        """A request that comes again while the first is under way is told the same, and sends nothing."""
+        self.simulator.delay = 0.5
+        key = {"Idempotency-Key": "order 8"}
+        asked = [self.wait(10, 11, headers=key), self.wait(20, 21), self.wait(10, 11, headers=key), self.wait(22, 30)]
+        answers = await gatherResults([Deferred.fromCoroutine(each) for each in asked])
+        self.assertEqual([self.statuses(each) for each in answers], [[410, 200], [410, 200], [410, 200], [200, 410]])
+        self.assertEqual(len(self.simulator.devices.received), 6)
 
     async def test_repeated(self) -> None:
         """A request that comes again with its key is told of what the first one sent, after a restart as well."""

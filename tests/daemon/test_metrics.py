@@ -164,8 +164,11 @@ class FaceTests(SynchronousTestCase):
         verifyObject(IIntake, self.world.intake)
 
     def test_accepted(self) -> None:
-        """What is accepted is counted once, by face and app; nothing is refused then."""
-        self.assertEqual(self.caller.request("POST", "/v1/apps/chess/notifications", BODY).status, 202)
+        """What is accepted is counted once, by face and app, and not again if it comes again; nothing is refused."""
+        for _ in range(2):
+            key = {"Idempotency-Key": "7"}
+            said = self.caller.request("POST", "/v1/apps/chess/notifications", BODY, headers=key)
+            self.assertEqual(said.status, 202)
         values = found(self.metrics.render(self.world.result(self.world.survey.take())))
         self.assertEqual(values["accepted_total", "chess", "native"], 2)
         self.assertEqual(self.refused(), {})

@@ -83,6 +83,11 @@ class SettlementTests(SynchronousTestCase):
         )
         self.assertEqual(verdicts([first]).settlements, [Settlement(1, State.ACCEPTED, 200)])
 
+    def test_others(self) -> None:
+        """A batch that is of fewer says nothing of the rest: nothing is taken for accepted."""
+        batch = Batch(1, [], lambda again: Deferred())
+        self.assertRaises(ValueError, Judge(NOW, DATE, RETRIES, 5).verdicts, [leased(1), leased(2)], batch)
+
     def test_unique_id(self) -> None:
         """What Apple gave those that it accepted is kept."""
         first, second = leased(1), leased(2)

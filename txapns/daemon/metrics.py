@@ -324,7 +324,8 @@ class _CountedIntake:
         """See :meth:`IIntake.accept`."""
 
         def accepted(receipts: list[Receipt]) -> list[Receipt]:
-            self._metrics.accepted(self._face, app, sum([len(receipt.numbers) for receipt in receipts]))
+            new = [len(receipt.numbers) for receipt in receipts if not receipt.earlier]
+            self._metrics.accepted(self._face, app, sum(new))
             return receipts
 
         def refused(failure: Failure) -> Failure:

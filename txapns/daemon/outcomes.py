@@ -2,7 +2,7 @@
 Who waits for what becomes of which notification: callers who want to be told instead of asking again and again.
 
 Most callers do not wait, and what nobody waits for costs one look-up at the most, and nothing where nobody waits at
-all. Outcomes are told when they are stored: whoever asks the spool afterwards is told the same.
+all. Outcomes are told when they are stored: whoever asks the spool afterwards is told the same, but for the unique id.
 
 All is by number. An apns-id is a caller's word for a notification, and callers may use one word for two.
 """

@@ -136,8 +136,10 @@ class Judge:
         :param sent: the notifications, each of which was its own identifier in the batch.
         :param batch: what came of them.
         :returns: what becomes of them.
+        :raises ValueError: the batch is of others: what is not among its outcomes would count as accepted.
         """
-        assert batch.total == len(sent), "what is not among the outcomes would count as accepted"
+        if batch.total != len(sent):
+            raise ValueError(f"a batch of {batch.total} for {len(sent)} that were sent")
         if not batch.outcomes and not batch.unique_ids:
             return Verdicts([Settlement(each.number, State.ACCEPTED, 200) for each in sent], None, True)
         others: dict[Any, Rejection | Unsent | Uncertain] = {each.identifier: each for each in batch.outcomes}
