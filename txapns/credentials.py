@@ -320,6 +320,11 @@ class ProviderToken:
         return cls.from_p8(_content(path), key_id, team_id, passphrase=passphrase)
 
     @property
+    def private_key(self) -> ec.EllipticCurvePrivateKey:
+        """What the tokens are signed with."""
+        return self._key
+
+    @property
     def public_key(self) -> ec.EllipticCurvePublicKey:
         """What the tokens signed with it are verified with."""
         return self._key.public_key()

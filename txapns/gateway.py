@@ -305,14 +305,30 @@ class Gateway:
             self, host=self.management_host, port=self.management_port, management_host=None, management_port=None
         )
 
-    def _endpoint(
-        self, reactor: IReactorTime, credential: Credential, timeout: float, host: str, port: int
-    ) -> IStreamClientEndpoint:
+    def context(self, credential: Credential) -> ClientContextFactory:
+        """
+        Make what TLS connections to it are made with. Whatever keeps a program from connecting, and is not the
+        network's or the server's fault, shows here.
+
+        :param credential: what to authenticate with; a certificate is presented in the handshake.
+        :returns: the context factory.
+        :raises InvalidGateway: the host name is none.
+        :raises CredentialError: ``trust_root`` cannot be read, OpenSSL does not take the certificate, or the protocol
+            has no use for the credential.
+        """
+        return self._context(credential, self.host)
+
+    def _context(self, credential: Credential, host: str) -> ClientContextFactory:
         certificate = credential if isinstance(credential, Certificate) else None
         if certificate is None and self.protocol == _BINARY:
             raise CredentialError("the binary protocol authenticates by certificate; a provider token is of no use")
         protocols = (b"h2",) if self.protocol == _HTTP2 else ()
-        context = ClientContextFactory(host, certificate, self.trust_root, protocols)
+        return ClientContextFactory(host, certificate, self.trust_root, protocols)
+
+    def _endpoint(
+        self, reactor: IReactorTime, credential: Credential, timeout: float, host: str, port: int
+    ) -> IStreamClientEndpoint:
+        context = self._context(credential, host)
         if self.proxy is not None and self.proxy.is_for(host, port):
             endpoint = self.proxy.endpoint(reactor, host, port, timeout)
         else:

@@ -17,6 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
@@ -39,7 +40,7 @@ from txapns.errors import (
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["ClientContextFactory", "explain", "identity_of"]
+__all__ = ["ClientContextFactory", "explain", "identity_of", "trust_pem"]
 
 # OpenSSL's names for what can be wrong with a chain, by number: 20 is "unable to get issuer cert locally".
 _CHAIN_ERRORS = {
@@ -191,15 +192,35 @@ def _trust(context: SSL.Context, trust_root: str | bytes | None) -> None:
     if trust_root is None:
         context.set_default_verify_paths()
         return
-    try:
-        pem = trust_root.encode() if isinstance(trust_root, str) else trust_root
-        authorities = x509.load_pem_x509_certificates(pem)
-    except ValueError:
-        raise CredentialError("trust_root is not the PEM of one or more certificates") from None
+    authorities = _authorities(trust_root)
     store = context.get_cert_store()
     assert store is not None
     for authority in authorities:
         store.add_cert(crypto.X509.from_cryptography(authority))
+
+
+def trust_pem(trust_root: str | bytes) -> str:
+    """
+    Read certificate authorities.
+
+    :param trust_root: the PEM of one or more, as it came.
+    :returns: the PEM, and nothing else.
+    :raises CredentialError: it is not that.
+    """
+    return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in _authorities(trust_root))
+
+
+def _authorities(trust_root: str | bytes) -> list[x509.Certificate]:
+    try:
+        pem = trust_root.encode() if isinstance(trust_root, str) else trust_root
+        return x509.load_pem_x509_certificates(pem)
+    except (ValueError, x509.InvalidVersion):
+        pass
+    if trust_root[:1] in ("0", b"0"):  # a sequence of ASN.1
+        raise CredentialError(
+            "trust_root is not PEM but DER, as Windows exports it; openssl x509 -inform der -in FILE makes PEM of it"
+        )
+    raise CredentialError("trust_root is not the PEM of one or more certificates")
 
 
 def _verifier(

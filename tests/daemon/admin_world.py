@@ -54,7 +54,7 @@ class AdminWorld(DispatchWorld):
         self.metrics = GatewayMetrics()
         self.history = History(self.clock, self.metrics.totals)
         self.start(metrics=self.metrics.client, settled=self._settled)
-        hook = Hook("crm", "https://crm.invalid/?key=hush", b"correct horse battery staple")
+        hook = Hook("crm", "https://crm.invalid/?key=hush", lambda: b"correct horse battery staple")
         self.webhook = Webhook(self.clock, self.log, hook, agent=SilentAgent(), random=lambda: 0.5)  # type: ignore[arg-type]
         self.survey = Survey(
             self.clock,

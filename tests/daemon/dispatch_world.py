@@ -68,17 +68,18 @@ class DictApps:
     def put(self, app: App) -> None:
         """Add or change one."""
         self._apps[app.name] = app
-        self._tell(app.name)
+        self.tell(app.name)
 
     def remove(self, name: str) -> None:
         """Take one away."""
         del self._apps[name]
-        self._tell(name)
+        self.tell(name)
 
-    def _tell(self, name: str) -> None:
+    def tell(self, *names: str) -> None:
+        """Say that some have changed."""
         self.revision += 1
         for listener in list(self._listeners):
-            listener(frozenset({name}))
+            listener(frozenset(names))
 
 
 class WatchedSpool(SQLiteSpool):

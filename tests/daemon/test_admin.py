@@ -78,6 +78,15 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(answer.json["reasons"], ["the gateway is shutting down"])
         self.assertEqual(self.ask("GET", "/healthz").status, 200)
 
+    def test_one_app(self) -> None:
+        """What is wrong with one app is told, and no reason to call the gateway not ready."""
+        self.world.problems["go"] = "go.pem: No such file or directory"
+        self.world.advance(2.0)
+        answer = self.ask("GET", "/readyz")
+        self.assertEqual((answer.status, answer.json["ready"]), (200, True))
+        [reason] = answer.json["reasons"]
+        self.assertEqual(reason, "the app go cannot be used: go.pem: No such file or directory")
+
     def test_not_writable(self) -> None:
         """It is not where the database cannot be written to."""
         self.world.result(self.world.database.stop())

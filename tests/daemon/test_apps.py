@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
+from typing import Any
 
+import pytest
+from cryptography import x509
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.internet import reactor
 from twisted.logger import LogLevel, capturedLogs, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
+import txapns.daemon.apps
 from tests.daemon.world import World
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.apps import (
@@ -25,6 +32,7 @@ from txapns.daemon.apps import (
     rotate_app,
 )
 from txapns.daemon.config import AppLimitsSection
+from txapns.daemon.database import Database
 from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, SecretError, Unavailable, UnknownApp
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.material import Material, server_certificate
@@ -34,7 +42,15 @@ from txapns.daemon.watch import INTERVAL
 from txapns.errors import CertificateExpired, CredentialError, WrongPassphrase
 from txapns.simulator import Authority
 
-__all__ = ["AppsTests", "ExpiryTests", "FileTests", "MaterialTests", "ServerCertificateTests", "StoredTests"]
+__all__ = [
+    "AppsTests",
+    "ExpiryTests",
+    "FileTests",
+    "MaterialTests",
+    "ServerCertificateTests",
+    "StoredTests",
+    "ThreadTests",
+]
 
 AUTHORITY = Authority()
 DAY = 86_400.0
@@ -68,17 +84,17 @@ class MaterialTests(SynchronousTestCase):
         pem = AUTHORITY.client_pem(intermediate=True, passphrase=b"x")
         material = Material.from_certificate(pem, b"x", present())
         expected = Certificate.from_pem(pem, passphrase="x")
-        found = material.credential(present())
+        found = material.credential
         assert isinstance(found, Certificate)
         self.assertEqual((found, found.chain), (expected, expected.chain))
         p12 = AUTHORITY.client_pkcs12()
-        found = Material.from_certificate(p12, b"txapns", present()).credential(present())
+        found = Material.from_certificate(p12, b"txapns", present()).credential
         self.assertEqual(found, Certificate.from_pkcs12(p12, "txapns"))
 
     def test_key(self) -> None:
         """So is a signing key, whatever stands before it in the file."""
         material = Material.from_key(b"Bag Attributes\n" + AUTHORITY.p8, "KEY", "TEAM", None)
-        self.assertEqual(material.credential(present()), ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM"))
+        self.assertEqual(material.credential, ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM"))
         self.assertEqual(material, signing_key())
 
     def test_refused(self) -> None:
@@ -96,10 +112,11 @@ class MaterialTests(SynchronousTestCase):
         key = MasterKey([Fernet.generate_key()])
         for material in (certificate(), signing_key()):
             sealed = material.seal("a", key)
-            self.assertEqual(Material.unseal(sealed, "a", key), material)
+            self.assertEqual(Material.unseal(sealed, "a", key, present()), material)
             with self.assertRaisesRegex(SecretError, "stored for b is that of a"):
-                Material.unseal(sealed, "b", key)
-            self.assertRaises(SecretError, Material.unseal, sealed, "a", MasterKey([Fernet.generate_key()]))
+                Material.unseal(sealed, "b", key, present())
+            other = MasterKey([Fernet.generate_key()])
+            self.assertRaises(SecretError, Material.unseal, sealed, "a", other, present())
 
     def test_repr(self) -> None:
         """Its representation shows no key."""
@@ -180,7 +197,7 @@ class StoredTests(SynchronousTestCase):
         with self.world.visiting() as connection:
             first, second = list_apps(connection)
         self.assertEqual((first.name, first.kind, first.expires), ("a", "key", None))
-        credential = material.credential(present())
+        credential = material.credential
         assert isinstance(credential, Certificate)
         self.assertEqual((second.name, second.settings, second.kind), ("b", settings, "certificate"))
         self.assertEqual(second.fingerprint, credential.fingerprint)
@@ -239,8 +256,8 @@ class StoredTests(SynchronousTestCase):
             self.assertEqual(rekey_apps(connection, key), 2)
         with self.world.visiting() as connection:
             for name, sealed in connection.execute("SELECT name, sealed FROM app").fetchall():
-                Material.unseal(sealed, name, self.world.secrets.master_key())
-                self.assertRaises(SecretError, Material.unseal, sealed, name, old)
+                Material.unseal(sealed, name, self.world.secrets.master_key(), present())
+                self.assertRaises(SecretError, Material.unseal, sealed, name, old, present())
 
     def test_rekeying_fails(self) -> None:
         """Where one cannot be opened, all stay as they are, and can be opened as before."""
@@ -256,7 +273,7 @@ class StoredTests(SynchronousTestCase):
             rekey_apps(connection, key)
         with self.world.visiting() as connection:
             ((sealed,),) = connection.execute("SELECT sealed FROM app WHERE name = 'a'").fetchall()
-        Material.unseal(sealed, "a", self.world.secrets.master_key())
+        Material.unseal(sealed, "a", self.world.secrets.master_key(), present())
 
 
 class AppsTests(SynchronousTestCase):
@@ -312,7 +329,7 @@ class AppsTests(SynchronousTestCase):
         self.add("a", material=signing_key("OTHER"))
         self.world.clock.advance(INTERVAL)
         self.assertEqual((self.told, self.apps.names()), ([["a", "b"]], ["a", "b"]))
-        self.assertEqual(self.apps.get("a").credential, signing_key("OTHER").credential(present()))
+        self.assertEqual(self.apps.get("a").credential, signing_key("OTHER").credential)
         with self.world.visiting() as connection:
             remove_app(connection, "a")
         self.world.clock.pump([INTERVAL] * 3)
@@ -428,10 +445,115 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(apps.names(), ["b"])
         self.assertIn("$.topic", apps.problems()["a"])
 
+    def test_damaged_in_any_way(self) -> None:
+        """Whatever is in a row, it is unusable and says why, the others are served, and changes of them are seen."""
+        for number, change in enumerate(
+            (
+                "name = CAST(x'6fff' AS TEXT)",
+                "name = 'a b'",
+                "name = x'00ff'",
+                "settings = x'ff'",
+                "settings = 5",
+                """settings = '{"gateway": "nowhere"}'""",
+                """settings = '{"gateway": "http2:host=:port=1"}'""",
+                """settings = '{"gateway": "binary:host=localhost:port=1"}'""",
+                """settings = '{"trust_root": "-----BEGIN CERTIFICATE-----"}'""",
+                """settings = '{"trust_root": "0\u0082", "topic": "t"}'""",
+                """settings = '{"topic": "a\\nb"}'""",
+                """settings = '{"push_type": "a\\nb"}'""",
+                """settings = '{"limits": {"queue": 0}}'""",
+                "sealed = 'nonsense'",
+                "sealed = 7",
+                "kind = CAST(x'ff' AS TEXT), fingerprint = x'ff', expires = 'soon', changed_at = 1e300, sealed = x''",
+            )
+        ):
+            self.add("bad")
+            with self.world.visiting() as connection:
+                connection.execute(f"UPDATE app SET {change} WHERE name = 'bad'")
+                list_apps(connection)
+            other = f"other{number}"
+            self.add(other)
+            self.world.clock.advance(INTERVAL)
+            fresh = self.start()
+            for apps in (self.apps, fresh):
+                self.assertIn(other, apps.names(), change)
+                self.assertNotIn("bad", apps.names(), change)
+                (problem,) = apps.problems().values()
+                self.assertTrue(problem.isprintable(), problem)
+            self.world.result(fresh.stop())
+            with self.world.visiting() as connection:
+                connection.execute("DELETE FROM app WHERE name NOT LIKE 'other%' AND name != 'a'")
+            self.world.clock.advance(INTERVAL)
+        self.assertEqual(self.apps.problems(), {})
+
+    def test_fault_of_our_own(self) -> None:
+        """Even what nobody was ready for is one app's; the log has the whole of it, once, and the page its kind."""
+        unseal = Material.unseal
+
+        def odd(sealed: bytes, app: str, *more: Any) -> Material:
+            if app == "b":
+                raise RuntimeError("hunter2")
+            return unseal(sealed, app, *more)
+
+        self.patch(Material, "unseal", odd)
+        self.add("b")
+        self.add("c")
+        self.world.clock.pump([INTERVAL] * 3)
+        self.assertEqual((self.apps.names(), list(self.apps.problems())), (["a", "c"], ["b"]))
+        self.assertEqual(self.apps.problems()["b"], "RuntimeError; the gateway's log has more of it")
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+        self.assertRaises(Unavailable, self.apps.get, "b")
+
+    def test_tried_again(self) -> None:
+        """What cannot be used is tried again now and then, not with each look: it may take long to find out."""
+        tried: list[str] = []
+
+        def refuse(sealed: bytes, app: str, *more: Any) -> Material:
+            tried.append(app)
+            raise CredentialError("no")
+
+        self.patch(Material, "unseal", refuse)
+        self.add("b")
+        self.world.clock.pump([INTERVAL] * 20)
+        self.assertEqual(tried, ["b"])
+        self.world.clock.pump([INTERVAL] * 20)
+        self.assertEqual(tried, ["b", "b"])
+
+    def test_read(self) -> None:
+        """So many credentials are read after each other; who comes then is told to come again."""
+        self.assertEqual(self.world.result(self.apps.read(lambda: 5)), 5)
+        with self.assertRaises(ZeroDivisionError):
+            self.world.result(self.apps.read(lambda: 1 // 0))
+        self.patch(txapns.daemon.apps, "MOST_READ", 0)
+        refused = self.failureResultOf(self.apps.read(lambda: 5), Unavailable)
+        self.assertEqual(refused.value.retry_after, 5)
+
     def test_stopped(self) -> None:
         """After its end it does nothing more."""
+        self.world.result(self.apps.read(lambda: None))
         self.world.result(self.apps.stop())
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+
+@pytest.mark.loopback
+class ThreadTests(TestCase):
+    """Where credentials of callers are read."""
+
+    async def test_thread(self) -> None:
+        """It is a thread of its own: the reactor goes on, and so do those who read and write in the database."""
+        world = World(Path(self.mktemp()))
+        database = Database(world.directory / "other.db", reactor)
+        await database.start()
+        apps = Apps(reactor, world.configuration, database, world.secrets)
+        await apps.start()
+        goes_on = threading.Event()
+        reading = apps.read(lambda: goes_on.wait(60))
+        await apps.put("a", AppSettings(), signing_key())
+        self.assertEqual((apps.names(), reading.called), (["a"], False))
+        goes_on.set()
+        self.assertTrue(await reading)
+        await apps.stop()
+        await database.stop()
 
 
 class FileTests(SynchronousTestCase):
@@ -523,6 +645,15 @@ class FileTests(SynchronousTestCase):
         text = "[apps.a]\ncertificate = 'a.pem'\n[apps.b]\ncertificate = 'none.pem'\n[apps.c]\ncertificate = 'a.pem'\n"
         apps = self.start(text + "trust_root = 'none.pem'")
         self.assertEqual((apps.names(), sorted(apps.problems())), (["a"], ["b", "c"]))
+
+    def test_trust_root(self) -> None:
+        """Authorities in another form are named as such, and the app is refused before anything is accepted for it."""
+        der = x509.load_pem_x509_certificate(AUTHORITY.ca_pem).public_bytes(Encoding.DER)
+        for content, words in ((der, "not PEM but DER"), (b"", "not the PEM of"), (der[:50], "not PEM but DER")):
+            self.world.write("ca.cer", content)
+            apps = self.start("[apps.a]\ncertificate = 'a.pem'\ntrust_root = 'ca.cer'")
+            self.assertRegex(apps.problems()["a"], f"ca.cer: trust_root is {words}")
+            self.assertRaises(Unavailable, apps.get, "a")
 
     def test_before_the_database(self) -> None:
         """An app of the same name in the database does not count, and cannot be made."""

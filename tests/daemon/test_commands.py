@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from click.testing import Result
+from cryptography import x509
 from cryptography.fernet import Fernet
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.checks import invoke
@@ -307,7 +309,7 @@ class KeysTests(_CommandTests):
         self.assertEqual((second["label"], second["send"], second["manage"]), ("web", ["a", "mine"], False))
         self.assertLess(abs(datetime.fromisoformat(first["created"]) - datetime.now(timezone.utc)).total_seconds(), 60)
         lines = self.txapns("keys", "list").splitlines()
-        self.assertEqual(lines[0].split(), ["id", "label", "send", "feedback", "manage", "created"])
+        self.assertEqual(lines[0].split(), ["id", "label", "send", "feedback", "manage", "created", "problem"])
         self.assertEqual(lines[1].split()[1:5], ["all", "all", "-", "no"])
 
     def test_removed(self) -> None:
@@ -400,6 +402,53 @@ class CheckTests(_CommandTests):
         later = datetime.now(timezone.utc).replace(year=datetime.now(timezone.utc).year + 2, day=1)
         (fault,) = check_files(self.world.configuration, {}, later)
         self.assertRegex(fault, "^the app b in the database: the certificate .* is valid from")
+
+    def test_apps(self) -> None:
+        """So is all else that would keep an app from sending, by what can be known here."""
+        certificate = x509.load_pem_x509_certificate(AUTHORITY.ca_pem)
+        self.world.write("company.cer", certificate.public_bytes(Encoding.DER))
+        self.world.write("a.p8", AUTHORITY.p8)
+        key = "key = 'a.p8'\nkey_id = 'K'\nteam_id = 'T'\n"
+        for section, words in (
+            ("certificate = 'a.pem'\ntrust_root = 'company.cer'", "company.cer: trust_root is not PEM but DER"),
+            ("certificate = 'a.pem'\ntrust_root = 'none'", "trust_root: none: No such file or directory"),
+            ("certificate = 'a.pem'\ntrust_root = 'a.p8'", "a.p8: trust_root is not the PEM of"),
+            ("certificate = 'a.pem'\ntopic = 'com.example.other'", "the topic is com.example.other, and the certif"),
+            ('certificate = "a.pem"\ntopic = "a\\u0007b"', "topic has"),
+            (f"{key}gateway = 'binary:host=localhost:port=1'", "the binary protocol authenticates by certificate"),
+            (f"{key}topic = 't'\npassphrase_file = 'none'", "none: No such file or directory"),
+            (key.replace("'T'", "'T T'"), "team_id is empty, or has spaces"),
+        ):
+            (fault,) = self.faults(f"[apps.a]\n{section}")
+            self.assertTrue(fault.startswith("apps.a: "), fault)
+            self.assertIn(words, fault)
+
+    def test_environment(self) -> None:
+        """A certificate for the sandbox is of no use with the other gateway."""
+        sandbox = AUTHORITY.client_pem(environments=["sandbox"])
+        self.world.write("s.pem", sandbox)
+        (fault,) = self.faults("[apps.a]\ncertificate = 's.pem'")
+        self.assertEqual(fault, "apps.a: the gateway is production, and the certificate is for sandbox")
+        self.assertEqual(self.faults("[apps.a]\ncertificate = 's.pem'\ngateway = 'sandbox'"), [])
+
+    def test_rows(self) -> None:
+        """A row of the database that makes no sense is told of by the name of its app or key; lists show it, too."""
+        for name in ("b", "c"):
+            self.txapns("apps", "add", name, "--certificate", self.pem)
+        self.txapns("keys", "add", "web", "--all-apps")
+        with self.world.visiting() as connection:
+            connection.execute("UPDATE app SET sealed = x'00', settings = 'x', expires = 'soon' WHERE name = 'b'")
+            connection.execute("UPDATE api_key SET send = 'all'")
+        key, app = self.faults("")
+        self.assertRegex(key, "^the key web in the database: its row in the database cannot be read")
+        self.assertRegex(app, "^the app b in the database: the master key does not open it")
+        b, c = self.rows("apps", "list")
+        self.assertIn("cannot be read", b["problem"])
+        self.assertEqual((c["name"], c["problem"]), ("c", None))
+        self.txapns("apps", "list")
+        (row,) = self.rows("keys", "list")
+        self.assertEqual((row["label"], row["send"], row["manage"]), ("web", [], False))
+        self.assertIn("cannot be read", row["problem"])
 
     def test_wrong(self) -> None:
         """A wrong configuration is told as such, a line for each mistake."""

@@ -13,6 +13,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
+import txapns.daemon.dispatcher
 from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DictApps, DispatchWorld, token
 from txapns.client import APNSClient
 from txapns.clocks import SystemWallClock, wall_clock
@@ -108,6 +109,40 @@ class DispatcherCase(SynchronousTestCase):
             return judge(request) or verdict
 
         self.world.simulator.http2_fault = fault
+
+
+class FenceTests(DispatcherCase):
+    """One app with which everything goes wrong."""
+
+    def test_others_go_on(self) -> None:
+        """Whatever is raised for one app, the others are sent to, taken up when they change, and stopped."""
+        get = self.world.apps.get
+
+        def odd(name: str) -> App:
+            if name == "go":
+                raise RuntimeError("odd")
+            return get(name)
+
+        self.patch(self.world.apps, "get", odd)
+        self.world.add_app("news")
+        self.world.accept(3, "go")
+        self.world.accept(3, "news")
+        self.world.apps.tell("go", "news")
+        self.world.drain(app="news")
+        self.world.start()  # with what waits for both
+        self.world.accept(3, "news")
+        self.world.drain(app="news")
+        self.assertEqual(self.world.state("news").accepted, 3)
+        self.assertTrue(self.flushLoggedErrors(RuntimeError))
+
+    def test_no_client(self) -> None:
+        """An app whose client cannot be made, for whatever reason, is parked."""
+        self.patch(txapns.daemon.dispatcher, "APNSClient", lambda *arguments, **options: 1 // 0)
+        self.world.accept()
+        self.world.advance(1.0)
+        state = self.world.state()
+        self.assertEqual((state.parked, state.reason), (True, "ZeroDivisionError; the gateway's log has more of it"))
+        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
 
 
 class OutcomeTests(DispatcherCase):

@@ -160,6 +160,34 @@ class KeysTests(SynchronousTestCase):
         self.world.result(self.keys.refresh())
         self.keys.check(third)
 
+    def test_damaged(self) -> None:
+        """A row that makes no sense allows nothing and is told of; the others go on, and changes of them are seen."""
+        for number, change in enumerate(
+            (
+                "send = 'null'",
+                "send = '{'",
+                "feedback = '[1]'",
+                "feedback = x'ff'",
+                "manage = 'yes'",
+                "label = CAST(x'ff' AS TEXT), digest = 'x'",
+                "created_at = 9e999",
+            )
+        ):
+            with self.world.visiting() as connection:
+                bad = add_key(connection, "bad", send=None, now=1)
+                connection.execute(f"UPDATE api_key SET {change} WHERE label = 'bad'")
+                other = add_key(connection, f"other{number}", now=1)
+                remove_key(connection, "first") if number == 0 else None
+                (told,) = [key.problem for key in list_keys(connection) if key.problem]
+            with capturedLogs() as events:
+                self.world.clock.advance(INTERVAL)
+            self.assertEqual([event["problem"] for event in events], [told], change)
+            self.keys.check(other)
+            for gone in (bad, self.first):
+                self.assertRaises(NotAuthenticated, self.keys.check, gone)
+            with self.world.visiting() as connection:
+                connection.execute("DELETE FROM api_key WHERE label NOT LIKE 'other%'")
+
     def test_trouble(self) -> None:
         """While the database cannot be read the keys stay; it is logged once; then all goes on."""
         with self.world.visiting() as connection:

@@ -8,9 +8,12 @@ import re
 from pathlib import Path
 from typing import Any
 
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
+import txapns.daemon.apps
 from tests.daemon.fakes import Connection, Keys, Response, Waiting
 from tests.daemon.world import World
 from txapns.clocks import wall_clock
@@ -229,6 +232,35 @@ class FaultTests(ProvisioningCase):
             with self.subTest(field=field, message=message):
                 self.check(self.put(credential=credential), f"credential.{field}", message)
                 self.check(self.ask("POST", "/chess/credential", credential), field, message)
+
+    def test_unknown_version(self) -> None:
+        """A certificate that no reader was ready for is a mistake of who sent it: no failure of the gateway's."""
+        certificate = x509.load_pem_x509_certificate(PEM[PEM.index("-----BEGIN CERT") :].encode())
+        der = certificate.public_bytes(Encoding.DER).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04", 1)
+        odd = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
+        self.check(
+            self.put(credential={"certificate": PEM.partition("-----BEGIN CERT")[0] + odd}), "credential.certificate"
+        )
+        self.check(self.put(trust_root=odd), "trust_root")
+        self.flushLoggedErrors(x509.InvalidVersion)
+
+    def test_fault_of_our_own(self) -> None:
+        """Whatever a credential brings out of its reader is a 400, and in the log."""
+
+        def odd(*arguments: object) -> Material:
+            raise RuntimeError(PASSPHRASE)
+
+        self.patch(Material, "from_key", odd)
+        response = self.put()
+        self.check(response, "credential.key", "cannot be read")
+        self.assertNotIn(PASSPHRASE.encode(), response.body)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_busy(self) -> None:
+        """Who comes while very many credentials are being read is told to come again."""
+        self.patch(txapns.daemon.apps, "MOST_READ", 0)
+        for response in (self.put(), self.ask("POST", "/chess/credential", KEY)):
+            self.assertEqual((response.status, response.headers["retry-after"]), (503, "5"))
 
     def test_which_credential(self) -> None:
         """Neither, both, or half of one."""

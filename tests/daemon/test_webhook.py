@@ -7,6 +7,8 @@ import hmac
 import json
 import time
 from collections.abc import Callable
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -26,7 +28,7 @@ from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DispatchWorld, t
 from txapns.daemon import feedback
 from txapns.daemon.database import Database
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.webhook import Hook, Webhook, WebhookState, sign
+from txapns.daemon.webhook import Hook, Webhook, WebhookState, read_secret, sign
 
 __all__ = ["SignatureTests", "TLSTests", "WebhookTests"]
 
@@ -81,7 +83,7 @@ class SignatureTests(SynchronousTestCase):
 
     def test_secrets(self) -> None:
         """Neither the secret nor the address is in what is printed."""
-        text = repr(Hook("crm", "https://example.com/hook?key=hush", SECRET))
+        text = repr(Hook("crm", "https://example.com/hook?key=hush", lambda: SECRET))
         self.assertNotIn("horse", text)
         self.assertNotIn("hush", text)
 
@@ -104,7 +106,7 @@ class TLSTests(TestCase):
         await database.write(
             lambda connection: feedback.note(connection, [("chess", DEAD, "Unregistered", START)], START)
         )
-        hook = Hook("crm", f"https://127.0.0.1:{port.getHost().port}/", SECRET)
+        hook = Hook("crm", f"https://127.0.0.1:{port.getHost().port}/", lambda: SECRET)
         webhook = Webhook(reactor, log, hook, agent)
         webhook.start()
         end = time.monotonic() + 30
@@ -144,7 +146,7 @@ class WebhookTests(SynchronousTestCase):
 
     def make(self, **fields: Any) -> Webhook:
         """Make a webhook of the receiver."""
-        hook = attrs.evolve(Hook("crm", f"http://127.0.0.1:{PORT}/hook?key=hush", SECRET), **fields)
+        hook = attrs.evolve(Hook("crm", f"http://127.0.0.1:{PORT}/hook?key=hush", lambda: SECRET), **fields)
         webhook = Webhook(self.world.clock, self.world.log, hook, random=lambda: 0.0)
         self.addCleanup(webhook.stop)
         return webhook
@@ -185,6 +187,20 @@ class WebhookTests(SynchronousTestCase):
         self.webhook.wake("chess")
         self.world.advance(1.0)
         self.assertEqual(self.receiver.told(), [1])
+
+    def test_secret(self) -> None:
+        """A secret that cannot be read is told of at once, and keeps it back until it can be."""
+        path = Path(self.mktemp())
+        webhook = self.make(secret=partial(read_secret, path))
+        webhook.start()
+        self.assertEqual(webhook.state.reason, f"{path}: No such file or directory")
+        path.touch(0o600)
+        self.note()
+        self.world.advance(60.0)
+        self.assertEqual((webhook.state.reason, self.receiver.posts), (f"{path} is empty", []))
+        path.write_bytes(SECRET + b"\n")
+        self.world.clock.pump([60.0] * 30)
+        self.assertEqual((webhook.state, self.receiver.told()), (WebhookState("crm", told=1), [1]))
 
     def test_backlog(self) -> None:
         """What is still to be told is counted, of its own apps alone, as long as the database can be read."""

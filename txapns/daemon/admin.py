@@ -151,7 +151,7 @@ class Admin:
 
     def _ready(self, request: Request) -> Deferred[Answer]:
         def told(found: Readiness) -> Answer:
-            reasons = {"reasons": found.faults} if request.context is None else {}
+            reasons = {"reasons": [*found.faults, *found.concerns]} if request.context is None else {}
             return _json(200 if found.ready else 503, {"ready": found.ready, **reasons})
 
         return self._survey.ready().addCallback(told)

@@ -17,28 +17,30 @@ import sqlite3
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from functools import partial
-from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import attrs
 import msgspec
 from twisted.internet.defer import Deferred, fail
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
+from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns.clocks import wall_clock
 from txapns.credentials import Certificate
 from txapns.daemon.config import NAME, AppLimitsSection, AppSection, Configuration, plain_fingerprint
-from txapns.daemon.database import Database, Part
-from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp
+from txapns.daemon.database import Database, IWorker, Part
+from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp, in_words
 from txapns.daemon.interfaces import IApps
-from txapns.daemon.material import Material
-from txapns.daemon.secrets import MasterKey, Secrets
+from txapns.daemon.material import Material, reseal
+from txapns.daemon.secrets import MasterKey, Secrets, Stamp, stamp
 from txapns.daemon.values import App
-from txapns.daemon.watch import Watch, changes, counted
-from txapns.errors import APNSError, InvalidGateway
+from txapns.daemon.watch import Instant, Watch, changes, counted, lenient
+from txapns.errors import APNSError, CredentialError, InvalidGateway
 from txapns.gateway import Gateway
+from txapns.notification import Notification
+from txapns.tls import trust_pem
 
 __all__ = [
     "PART",
@@ -48,11 +50,13 @@ __all__ = [
     "StoredApp",
     "add_app",
     "app_of",
+    "app_rows",
     "expiry",
     "list_apps",
     "rekey_apps",
     "remove_app",
     "rotate_app",
+    "row_app",
     "section_app",
 ]
 
@@ -62,6 +66,13 @@ _T = TypeVar("_T")
 
 #: So many days before a certificate expires, the log says so.
 WARNINGS = (30, 7, 1)
+
+#: After how many seconds it is tried again to make an app of what it could not be made of. It may take long.
+AGAIN = 30.0
+#: How many credentials of callers may wait to be read.
+MOST_READ = 20
+
+_NAMES = "the name of an app has 1 to 100 letters, digits, dots, hyphens and underscores"
 
 #: Its table in the database.
 PART = Part(
@@ -120,6 +131,7 @@ class StoredApp:
     :ivar expires: when its certificate does, in UNIX seconds; ``None`` for a key.
     :ivar created_at: when it was added.
     :ivar changed_at: when its credential came.
+    :ivar problem: why the rest cannot be read; empty if it can.
     """
 
     name: str
@@ -129,6 +141,10 @@ class StoredApp:
     expires: float | None
     created_at: float
     changed_at: float
+    problem: str = ""
+
+
+_Rest: TypeAlias = tuple[Literal["certificate", "key"], str, Instant | None, Instant, Instant]
 
 
 # On a connection to the database
@@ -160,7 +176,7 @@ def add_app(
     :raises DaemonError: the master key cannot be used.
     """
     if not NAME.fullmatch(name):
-        raise Malformed("the name of an app has 1 to 100 letters, digits, dots, hyphens and underscores")
+        raise Malformed(_NAMES)
     try:
         Gateway.parse(settings.gateway)
     except InvalidGateway as error:
@@ -169,7 +185,7 @@ def add_app(
     if created and not replace:
         raise AppExists(f"there is an app {name} already")
     # The master key is read in the transaction: one that is being changed is either not yet or already the new one.
-    row = name, msgspec.json.encode(settings), *_columns(name, material, secrets, now)
+    row = name, msgspec.json.encode(settings), *_columns(name, material, secrets)
     began = created[0] if created else now.timestamp()
     connection.execute("INSERT OR REPLACE INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*row, began, now.timestamp()])
     return created is not None
@@ -191,7 +207,7 @@ def rotate_app(
     """
     changed = connection.execute(
         "UPDATE app SET sealed = ?, kind = ?, fingerprint = ?, expires = ?, changed_at = ? WHERE name = ?",
-        [*_columns(name, material, secrets, now), now.timestamp(), name],
+        [*_columns(name, material, secrets), now.timestamp(), name],
     )
     if not changed.rowcount:
         raise _unknown(name)
@@ -215,10 +231,19 @@ def list_apps(connection: sqlite3.Connection) -> list[StoredApp]:
 
     :param connection: to the database.
     """
-    rows = connection.execute(
-        "SELECT name, settings, kind, fingerprint, expires, created_at, changed_at FROM app ORDER BY name"
-    )
-    return [StoredApp(name, _settings(settings), *rest) for name, settings, *rest in rows]
+    with lenient(connection):
+        rows = connection.execute(
+            "SELECT CAST(name AS TEXT), CAST(settings AS BLOB), kind, fingerprint, expires, created_at, changed_at"
+            " FROM app ORDER BY name"
+        ).fetchall()
+    return [_stored(*row) for row in rows]
+
+
+def _stored(name: object, settings: bytes, *rest: object) -> StoredApp:
+    try:
+        return StoredApp(_printable(name), _settings(settings), *msgspec.convert(rest, _Rest))
+    except (ConfigurationError, msgspec.MsgspecError) as error:
+        return StoredApp(_printable(name), AppSettings(gateway=""), "", "", None, 0.0, 0.0, str(error))
 
 
 def rekey_apps(connection: sqlite3.Connection, key: MasterKey) -> int:
@@ -232,21 +257,23 @@ def rekey_apps(connection: sqlite3.Connection, key: MasterKey) -> int:
     """
     rows = connection.execute("SELECT name, sealed FROM app").fetchall()
     for name, sealed in rows:
-        anew = Material.unseal(sealed, name, key).seal(name, key)
-        connection.execute("UPDATE app SET sealed = ? WHERE name = ?", [anew, name])
+        connection.execute("UPDATE app SET sealed = ? WHERE name = ?", [reseal(sealed, name, key), name])
     return len(rows)
 
 
-def _columns(name: str, material: Material, secrets: Secrets, now: datetime) -> tuple[bytes, str, str, float | None]:
+def _columns(name: str, material: Material, secrets: Secrets) -> tuple[bytes, str, str, float | None]:
     """Make what the database keeps of a credential."""
-    credential = material.credential(now)
+    credential = material.credential
     expires = credential.expires.timestamp() if isinstance(credential, Certificate) else None
     kind = "key" if expires is None else "certificate"
     return material.seal(name, secrets.master_key()), kind, credential.fingerprint, expires
 
 
 def _settings(text: bytes) -> AppSettings:
-    return msgspec.json.decode(text, type=AppSettings)
+    try:
+        return msgspec.json.decode(text, type=AppSettings)
+    except msgspec.MsgspecError as error:
+        raise ConfigurationError(f"its settings in the database cannot be read: {error}") from None
 
 
 def _unknown(name: str) -> UnknownApp:
@@ -272,23 +299,26 @@ def app_of(
     material: Material,
     configuration: Configuration,
     source: Literal["file", "database"],
-    now: datetime,
 ) -> App:
     """
-    Make an app from what is set and its credential.
+    Make an app from what is set and its credential, and see whether it could connect.
 
     :param name: its name.
     :param settings: what is set.
     :param material: its credential.
     :param configuration: has the limits of all apps.
     :param source: where it is kept.
-    :param now: the time.
     :raises APNSError: it cannot be used.
     """
+    if not NAME.fullmatch(name):
+        raise ConfigurationError(_NAMES)
+    gateway = Gateway.parse(settings.gateway, trust_root=settings.trust_root)
+    gateway.context(material.credential)
+    Notification(payload={}, topic=settings.topic, push_type=settings.push_type)
     return App(
         name=name,
-        gateway=Gateway.parse(settings.gateway, trust_root=settings.trust_root),
-        credential=material.credential(now),
+        gateway=gateway,
+        credential=material.credential,
         topic=settings.topic,
         push_type=settings.push_type,
         callers=frozenset(map(plain_fingerprint, settings.callers)),
@@ -308,9 +338,11 @@ def section_app(name: str, section: AppSection, configuration: Configuration, no
     :raises APNSError: it cannot be used.
     """
     try:
-        trust_root = None if section.trust_root is None else section.trust_root.read_text("utf-8", "replace")
+        trust_root = None if section.trust_root is None else trust_pem(section.trust_root.read_bytes())
     except OSError as error:
-        raise ConfigurationError(f"{section.trust_root}: {error.strerror}") from None
+        raise ConfigurationError(f"trust_root: {section.trust_root}: {error.strerror}") from None
+    except CredentialError as error:
+        raise CredentialError(f"{section.trust_root}: {error}") from None
     settings = AppSettings(
         gateway=section.gateway,
         trust_root=trust_root,
@@ -319,7 +351,43 @@ def section_app(name: str, section: AppSection, configuration: Configuration, no
         callers=section.callers,
         limits=section.limits,
     )
-    return app_of(name, settings, Material.from_section(section, now), configuration, "file", now)
+    return app_of(name, settings, Material.from_section(section, now), configuration, "file")
+
+
+def row_app(
+    name: str, settings: bytes, sealed: bytes, secrets: Secrets, configuration: Configuration, now: datetime
+) -> App:
+    """
+    Make an app of a row of the database.
+
+    :param name: its name.
+    :param settings: what is set, in JSON.
+    :param sealed: its credential, encrypted.
+    :param secrets: where the master key is.
+    :param configuration: has the limits of all apps.
+    :param now: the time.
+    :raises APNSError: it cannot be used.
+    """
+    material = Material.unseal(sealed, name, secrets.master_key(), now)
+    return app_of(name, _settings(settings), material, configuration, "database")
+
+
+def app_rows(connection: sqlite3.Connection) -> list[tuple[str, bytes, bytes]]:
+    """
+    Read what :func:`row_app` takes of each app in the database: name, settings and credential.
+
+    :param connection: to the database.
+    """
+    with lenient(connection):
+        rows = connection.execute(
+            "SELECT CAST(name AS TEXT), CAST(settings AS BLOB), CAST(sealed AS BLOB) FROM app ORDER BY name"
+        ).fetchall()
+    return [(_printable(name), settings, sealed) for name, settings, sealed in rows]
+
+
+def _printable(name: object) -> str:
+    """Show a name that somebody wrote into the database by other means than ours."""
+    return text if (text := str(name)).isprintable() else ascii(text)[1:-1]
 
 
 @attrs.frozen
@@ -330,11 +398,21 @@ class _Known:
     :ivar origin: as long as this is the same, it need not be made again.
     :ivar app: the last that could be made; ``None`` if there was none.
     :ivar problem: why it could not be made from what there is now; empty if it could.
+    :ivar failure: the same, where it is a fault of the gateway's own.
+    :ivar master_key: the state of the master key then.
+    :ivar again: when it is tried again though nothing has changed, by the monotonic clock.
     """
 
     origin: object = attrs.field(repr=False)
     app: App | None
     problem: str = ""
+    failure: Failure | None = None
+    master_key: Stamp | None = None
+    again: float = math.inf
+
+    def is_over(self, master_key: Stamp | None, now: float) -> bool:
+        """Whether there is nothing to be made again, as long as the origin is the same."""
+        return not self.problem or (self.master_key == master_key and now < self.again)
 
 
 @attrs.frozen
@@ -363,6 +441,7 @@ class Apps:
 
     def __init__(self, clock: IReactorTime, configuration: Configuration, database: Database, secrets: Secrets) -> None:
         self.revision = 0
+        self._clock = clock
         self._wall = wall_clock(clock)
         self._configuration = configuration
         self._database = database
@@ -371,6 +450,8 @@ class Apps:
         self._listeners: list[Callable[[frozenset[str]], None]] = []
         self._warned: dict[tuple[str, str], int] = {}
         self._watch = Watch(clock, database, self._look, self._found)
+        self._reader: IWorker | None = None
+        self._reading = 0
 
     def start(self) -> Deferred[None]:
         """
@@ -381,8 +462,13 @@ class Apps:
         return self._database.prepare(PART).addCallback(lambda _: self._watch.start())
 
     def stop(self) -> Deferred[None]:
-        """Watch no more."""
-        return self._watch.stop()
+        """Watch no more, and read no more credentials."""
+        reader, self._reader = self._reader, None
+        if reader is None:
+            return self._watch.stop()
+        # What is being read is read to its end, for which the reactor is not to wait.
+        last = reader.run(lambda: None).addCallback(lambda _: reader.stop())
+        return last.addCallback(lambda _: self._watch.stop())
 
     # IApps
 
@@ -426,6 +512,26 @@ class Apps:
     def now(self) -> datetime:
         """Tell at what time a certificate has to be valid."""
         return datetime.fromtimestamp(self._wall.now(), timezone.utc)
+
+    def read(self, make: Callable[[], _T]) -> Deferred[_T]:
+        """
+        Read a credential that somebody sent: in a thread, since it can be made so that it takes seconds.
+
+        :param make: reads it.
+        :returns: a ``Deferred`` of what that returns.
+        :raises Unavailable: too many wait for the same.
+        """
+        if self._reading >= MOST_READ:
+            return fail(Unavailable("too many credentials are being read at the moment", retry_after=5))
+        if self._reader is None:
+            self._reader = self._database.worker("txapns-credentials")
+        self._reading += 1
+
+        def over(result: object) -> object:
+            self._reading -= 1
+            return result
+
+        return self._reader.run(make).addBoth(over)
 
     def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[bool]:
         """
@@ -484,40 +590,37 @@ class Apps:
     # Looking, in the thread that reads
 
     def _look(self, connection: sqlite3.Connection) -> _Found:
-        before = self._state
+        before, configuration, master_key = self._state, self._configuration, self._secrets.stamp()
         number = changes(connection, "app")
         known = {}
-        for name, section in self._configuration.apps.items():
-            make: Callable[[datetime], App] = partial(self._of_section, name, section)
-            known[name] = self._renewed(before.apps.get(name), _origin(section), make)
+        for name, section in configuration.apps.items():
+            of_section = partial(section_app, name, section, configuration)
+            known[name] = self._renewed(before.apps.get(name), _origin(section), None, of_section)
         stored = {name: each for name, each in before.apps.items() if name not in known}
-        if number != before.number or any(each.problem for each in stored.values()):
-            stored = self._stored(connection, stored)
+        now = self._clock.seconds()
+        if number != before.number or not all(each.is_over(master_key, now) for each in stored.values()):
+            rows = {row[0]: row for row in app_rows(connection) if row[0] not in known}
+            stored = {
+                name: self._renewed(
+                    stored.get(name), row, master_key, partial(row_app, *row, self._secrets, configuration)
+                )
+                for name, row in rows.items()
+            }
         return _Found(number, {**stored, **known})
 
-    def _stored(self, connection: sqlite3.Connection, before: Mapping[str, _Known]) -> dict[str, _Known]:
-        rows = connection.execute("SELECT name, settings, sealed FROM app").fetchall()
-        return {
-            name: self._renewed(before.get(name), (settings, sealed), partial(self._of_row, name, settings, sealed))
-            for name, settings, sealed in rows
-            if name not in self._configuration.apps
-        }
-
-    def _renewed(self, before: _Known | None, origin: object, make: Callable[[datetime], App]) -> _Known:
-        """Make an app if it is not as it was, or did not go last time."""
-        if before is not None and before.origin == origin and not before.problem:
+    def _renewed(
+        self, before: _Known | None, origin: object, master_key: Stamp | None, make: Callable[[datetime], App]
+    ) -> _Known:
+        """Make an app if it is not as it was, or could not be made; whatever goes wrong with it concerns no other."""
+        now = self._clock.seconds()
+        if before is not None and before.origin == origin and before.is_over(master_key, now):
             return before
         try:
             return _Known(origin, make(self.now()))
-        except (APNSError, msgspec.MsgspecError) as error:
-            return _Known(origin, None if before is None else before.app, str(error))
-
-    def _of_section(self, name: str, section: AppSection, now: datetime) -> App:
-        return section_app(name, section, self._configuration, now)
-
-    def _of_row(self, name: str, settings: bytes, sealed: bytes, now: datetime) -> App:
-        material = Material.unseal(sealed, name, self._secrets.master_key())
-        return app_of(name, _settings(settings), material, self._configuration, "database", now)
+        except Exception as error:
+            app = None if before is None else before.app
+            failure = None if isinstance(error, APNSError) else Failure()
+            return _Known(origin, app, in_words(error), failure, master_key, now + AGAIN)
 
     # What was found, in the reactor's thread
 
@@ -525,8 +628,7 @@ class Apps:
         before, self._state = self._state.apps, found
         for name, known in found.apps.items():
             if known.problem and known.problem != _problem(before.get(name)):
-                text = "the app {app} cannot be used" if known.app is None else "the app {app} goes on as it was"
-                _log.error(f"{text}: {{problem}}", app=name, problem=known.problem)
+                _tell_problem(name, known)
         names = before.keys() | found.apps.keys()
         differing = frozenset(name for name in names if _app(before.get(name)) != _app(found.apps.get(name)))
         if differing:
@@ -561,6 +663,13 @@ class Apps:
         self._warned = warned
 
 
+def _tell_problem(name: str, known: _Known) -> None:
+    text = "the app {app} cannot be used" if known.app is None else "the app {app} goes on as it was"
+    _log.error(f"{text}: {{problem}}", app=name, problem=known.problem)
+    if known.failure is not None:
+        _log.failure("what is wrong with the app {app}", known.failure, app=name)
+
+
 def _warn_of(name: str, expires: datetime, days: int) -> None:
     facts = {"app": name, "expires": f"{expires:%Y-%m-%d %H:%M}"}
     if days == 0:
@@ -578,18 +687,10 @@ def _problem(known: _Known | None) -> str:
     return "" if known is None else known.problem
 
 
-def _origin(section: AppSection) -> tuple[tuple[int, ...] | None, ...]:
-    """Tell whether one of the files that an app is made from has been changed or replaced, without reading it."""
+def _origin(section: AppSection) -> tuple[Stamp | None, ...]:
+    """Tell the state of the files that an app is made from."""
     return tuple(
-        _stamp(path)
+        stamp(path)
         for path in (section.certificate, section.key, section.passphrase_file, section.trust_root)
         if path is not None
     )
-
-
-def _stamp(path: Path) -> tuple[int, ...] | None:
-    try:
-        status = path.stat()
-    except OSError:
-        return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

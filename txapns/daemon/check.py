@@ -1,21 +1,28 @@
 """
-What can be known to be wrong before the gateway starts and is not in the configuration's text: the files it names.
+What can be known to be wrong before the gateway starts and is not in the configuration's text: the files it names, and
+what is in the database.
+
+Everything is made here as it is made to send, up to the connections to Apple. So what passes fails for others' reasons
+only: the network's, or Apple's.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
+from functools import partial
 
-import msgspec
-
+from txapns.credentials import Certificate
 from txapns.daemon import apps, keys
-from txapns.daemon.apps import section_app
+from txapns.daemon.apps import app_rows, row_app, section_app
 from txapns.daemon.config import Configuration
 from txapns.daemon.database import visiting
-from txapns.daemon.material import Material, server_certificate
-from txapns.daemon.secrets import Secrets, read_private
-from txapns.errors import APNSError
+from txapns.daemon.errors import in_words
+from txapns.daemon.keys import list_keys
+from txapns.daemon.material import server_certificate
+from txapns.daemon.secrets import Secrets
+from txapns.daemon.values import App
+from txapns.daemon.webhook import read_secret
 
 __all__ = ["check_files"]
 
@@ -29,11 +36,8 @@ def check_files(configuration: Configuration, environment: Mapping[str, str], no
     :param now: the time.
     :returns: a line for each mistake, which begins with the key that names the file.
     """
-    for name, app in configuration.apps.items():
-        try:
-            section_app(name, app, configuration, now)
-        except APNSError as error:
-            yield f"apps.{name}: {error}"
+    for name, section in configuration.apps.items():
+        yield from _app_faults(f"apps.{name}", partial(section_app, name, section, configuration, now))
     intake = configuration.intake
     listeners = {
         "intake.native": intake.native,
@@ -44,36 +48,56 @@ def check_files(configuration: Configuration, environment: Mapping[str, str], no
     }
     for key, listener in listeners.items():
         if listener is not None and listener.tls is not None:
-            try:
-                server_certificate(listener.tls, now)
-            except APNSError as error:
-                yield f"{key}.tls: {error}"
+            yield from _faults(f"{key}.tls", partial(server_certificate, listener.tls, now))
     for name, webhook in configuration.webhook.items():
-        try:
-            if not read_private(webhook.secret_file).strip():
-                yield f"webhook.{name}.secret_file: {webhook.secret_file} is empty"
-        except APNSError as error:
-            yield f"webhook.{name}.secret_file: {error}"
+        yield from _faults(f"webhook.{name}.secret_file", partial(read_secret, webhook.secret_file))
     yield from _database_faults(configuration, Secrets(configuration.secrets.master_key_file, environment), now)
 
 
+def _faults(where: str, make: Callable[[], object]) -> Iterator[str]:
+    """Find out whether something can be made."""
+    try:
+        make()
+    except Exception as error:
+        yield f"{where}: {in_words(error)}"
+
+
+def _app_faults(where: str, make: Callable[[], App]) -> Iterator[str]:
+    try:
+        app = make()
+    except Exception as error:
+        yield f"{where}: {in_words(error)}"
+    else:
+        yield from (f"{where}: {fault}" for fault in _refusals(app))
+
+
+def _refusals(app: App) -> Iterator[str]:
+    """Find out what Apple would refuse of all that an app sends, by what the certificate says of itself."""
+    certificate, host = app.credential, app.gateway.host
+    if not isinstance(certificate, Certificate):
+        return
+    topics, environments = certificate.topics, certificate.environments
+    if app.topic is not None and topics and app.topic not in topics:
+        yield f"the topic is {app.topic}, and the certificate is for {', '.join(topics)}"
+    environment = "sandbox" if "sandbox" in host or "development" in host else "production"
+    if host.endswith(".push.apple.com") and environments and environment not in environments:
+        yield f"the gateway is {environment}, and the certificate is for {', '.join(sorted(environments))}"
+
+
 def _database_faults(configuration: Configuration, secrets: Secrets, now: datetime) -> Iterator[str]:
-    if not configuration.database.path.exists():
+    path = configuration.database.path
+    if not path.exists():
         return  # it will be made
     try:
-        with visiting(configuration.database.path, apps.PART, keys.PART) as connection:
-            sealed = connection.execute("SELECT name, sealed FROM app ORDER BY name").fetchall()
-    except APNSError as error:
-        yield f"database.path: {error}"
+        with visiting(path, apps.PART, keys.PART) as connection:
+            rows, stored_keys = app_rows(connection), list_keys(connection)
+    except Exception as error:
+        yield f"database.path: {in_words(error)}"
         return
-    try:
-        key = secrets.master_key() if sealed else None
-    except APNSError as error:
-        yield f"secrets.master_key_file: {error}"
-        return
-    for name, each in sealed:
-        assert key is not None
-        try:
-            Material.unseal(each, name, key).credential(now)
-        except (APNSError, msgspec.MsgspecError) as error:
-            yield f"the app {name} in the database: {error}"
+    for key in stored_keys:
+        if key.problem:
+            yield f"the key {key.label} in the database: {key.problem}"
+    unusable = list(_faults("secrets.master_key_file", secrets.master_key)) if rows else []
+    yield from unusable
+    for row in [] if unusable else rows:
+        yield from _app_faults(f"the app {row[0]} in the database", partial(row_app, *row, secrets, configuration, now))

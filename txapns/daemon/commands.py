@@ -35,7 +35,7 @@ from txapns.daemon.collector import calm_collector
 from txapns.daemon.config import FINGERPRINT, AppLimitsSection, Configuration, plain_fingerprint
 from txapns.daemon.database import Database, visiting
 from txapns.daemon.demo import Demonstration
-from txapns.daemon.errors import AppExists, DatabaseError, DatabaseInUse, Malformed
+from txapns.daemon.errors import AppExists, DatabaseError, DatabaseInUse, Malformed, in_words
 from txapns.daemon.faces.bodies import MAX_PAGE
 from txapns.daemon.faces.queue import DEAD, LISTED, Queued
 from txapns.daemon.log import observer
@@ -47,6 +47,7 @@ from txapns.daemon.spool import SQLiteSpool
 from txapns.errors import APNSError, WrongPassphrase
 from txapns.running import run
 from txapns.texts import first_line
+from txapns.tls import trust_pem
 
 __all__ = ["apps", "check_config", "keys", "queue", "serve"]
 
@@ -269,13 +270,14 @@ def _add_app(
         _check_source(place, name)
         settings = AppSettings(
             gateway=gateway,
-            trust_root=None if trust_root is None else trust_root.read().decode("utf-8", "replace"),
+            trust_root=None if trust_root is None else trust_pem(trust_root.read()),
             topic=topic,
             push_type=push_type,
             callers=_fingerprints(callers),
             limits=limits,
         )
         material = _material(certificate, key, key_id, team_id, passphrase_file)
+        stored_apps.app_of(name, settings, material, place.configuration, "database")  # tells what is wrong with it
         if place.secrets.create():
             click.echo(f"made a master key in {place.secrets.where}; keep a copy, apart from those of the database")
         with place.visiting() as connection:
@@ -330,7 +332,8 @@ def _list_apps(config: Path, as_json: bool) -> None:
         rows = [_section_row(place, name) for name in place.configuration.apps]
         if place.database.exists():
             with place.visiting() as connection:
-                rows += [_stored_row(app) for app in stored_apps.list_apps(connection)]
+                problems = _problems(place, stored_apps.app_rows(connection))
+                rows += [_stored_row(app, problems) for app in stored_apps.list_apps(connection)]
         _print_rows(sorted(rows, key=lambda row: str(row["name"])), as_json)
 
 
@@ -394,7 +397,7 @@ def _material(
 
 def _described(material: Material) -> str:
     """Say what came in, for a person to compare."""
-    credential = material.credential(_now())
+    credential = material.credential
     if isinstance(credential, Certificate):
         return f"{credential.name}, expires {credential.expires:%Y-%m-%d}, SHA-256 {credential.fingerprint}"
     return f"key {credential.key_id} of team {credential.team_id}"
@@ -405,16 +408,31 @@ def _section_row(place: _Place, name: str) -> dict[str, Any]:
     kind = "key" if section.certificate is None else "certificate"
     try:
         app = stored_apps.section_app(name, section, place.configuration, _now())
-    except APNSError as error:
-        return _row(name, "file", kind, None, section.topic, section.gateway, problem=str(error))
+    except Exception as error:
+        return _row(name, "file", kind, None, section.topic, section.gateway, problem=in_words(error))
     expires = stored_apps.expiry(app)
     seconds = None if expires is None else expires.timestamp()
     return _row(name, "file", kind, seconds, section.topic, section.gateway, app.credential.fingerprint)
 
 
-def _stored_row(app: stored_apps.StoredApp) -> dict[str, Any]:
-    settings = app.settings
-    return _row(app.name, "database", app.kind, app.expires, settings.topic, settings.gateway, app.fingerprint)
+def _problems(place: _Place, rows: Sequence[tuple[str, bytes, bytes]]) -> dict[str, str]:
+    """Find out which apps in the database cannot be used, where the master key can be read."""
+    problems: dict[str, str] = {}
+    try:
+        place.secrets.master_key()
+    except APNSError:
+        return problems  # who lists apps need not have it
+    for row in rows:
+        try:
+            stored_apps.row_app(*row, place.secrets, place.configuration, _now())
+        except Exception as error:
+            problems[row[0]] = in_words(error)
+    return problems
+
+
+def _stored_row(app: stored_apps.StoredApp, problems: Mapping[str, str]) -> dict[str, Any]:
+    settings, problem = app.settings, app.problem or problems.get(app.name)
+    return _row(app.name, "database", app.kind, app.expires, settings.topic, settings.gateway, app.fingerprint, problem)
 
 
 def _row(
@@ -522,6 +540,7 @@ def _key_row(key: stored_keys.StoredKey) -> dict[str, Any]:
         "feedback": _allowed(key.caller.feedback),
         "manage": key.caller.manage,
         "created": _time(key.created_at),
+        "problem": key.problem or None,
     }
 
 

@@ -232,6 +232,14 @@ class Database:
         self.health.look()
         return self.health.trouble
 
+    def worker(self, name: str) -> IWorker:
+        """
+        Make a worker of the kind that the database has, for who has other work that takes long.
+
+        :param name: its name.
+        """
+        return self._workers(name)
+
     def start(self) -> Deferred[None]:
         """
         Open the file, or make it.

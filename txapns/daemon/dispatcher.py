@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -120,8 +120,10 @@ class Dispatcher:
 
         :param app: the app's name.
         """
-        if not self._running:
-            return
+        if self._running:
+            _fenced(app, self._wake)
+
+    def _wake(self, app: str) -> None:
         lane = self._lanes.get(app)
         if lane is None:
             lane = self._lanes[app] = Lane(app, self._around)
@@ -148,7 +150,8 @@ class Dispatcher:
         lanes = list(self._lanes.values())
         late = self._reactor.callLater(deadline, self._abandon, lanes)
         # Until then leases are renewed: what is under way is not to be somebody else's as well.
-        return gatherResults([lane.stop() for lane in lanes]).addBoth(self._stopped, late)
+        stopping = [maybeDeferred(lane.stop).addErrback(_not_stopped, lane.name) for lane in lanes]
+        return gatherResults(stopping).addBoth(self._stopped, late)
 
     def _stopped(self, result: object, late: IDelayedCall) -> None:
         for timer in (late, self._renewing):
@@ -164,11 +167,14 @@ class Dispatcher:
 
     def _changed(self, names: frozenset[str]) -> None:
         for name in sorted(names):
-            lane = self._lanes.get(name)
-            if lane is not None:
-                lane.changed()
-            elif self._spool.depth(name):
-                self.wake(name)
+            _fenced(name, self._take_up)
+
+    def _take_up(self, name: str) -> None:
+        lane = self._lanes.get(name)
+        if lane is not None:
+            lane.changed()
+        elif self._spool.depth(name):
+            self.wake(name)
 
     def _renew(self) -> None:
         self._renewing = None
@@ -191,6 +197,18 @@ def _connect(reactor: IReactorTime, timeout: float, metrics: Callable[[str], IMe
         timeout=timeout,
         retries=0,
     )
+
+
+def _fenced(app: str, step: Callable[[str], None]) -> None:
+    """Do something for one app; whatever goes wrong with it concerns no other."""
+    try:
+        step(app)
+    except Exception:
+        _log.failure("{app}: the dispatcher has a fault of its own", app=app)
+
+
+def _not_stopped(failure: Failure, app: str) -> None:
+    _log.failure("{app}: the connections could not be closed in good order", failure, app=app)
 
 
 def _not_renewed(failure: Failure) -> None:

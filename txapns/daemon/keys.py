@@ -20,10 +20,13 @@ import re
 import secrets
 import sqlite3
 from collections.abc import Iterable
+from typing import Literal, TypeAlias
 
 import attrs
+import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.daemon.config import NAME
@@ -31,7 +34,7 @@ from txapns.daemon.database import Database, Part
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.values import Caller
-from txapns.daemon.watch import Watch, changes, counted
+from txapns.daemon.watch import Instant, Watch, changes, counted, lenient
 
 __all__ = ["PART", "Keys", "StoredKey", "add_key", "list_keys", "remove_key"]
 
@@ -62,6 +65,11 @@ _KEY = re.compile(r"txapns_([0-9a-f]{8})_[0-9a-f]{64}")
 _NOBODY = bytes(32)
 
 
+_Rest: TypeAlias = tuple[str | None, str | None, Literal[0, 1], Instant, bytes]
+
+_log = Logger()
+
+
 @attrs.frozen
 class StoredKey:
     """
@@ -71,12 +79,14 @@ class StoredKey:
     :ivar label: what the operator calls it.
     :ivar created_at: when it was made, in UNIX seconds.
     :ivar digest: the SHA-256 of the key.
+    :ivar problem: why the rest cannot be read, in which case it allows nothing; empty if it can.
     """
 
     caller: Caller
     label: str
     created_at: float
     digest: bytes = attrs.field(repr=False)
+    problem: str = ""
 
 
 def add_key(
@@ -118,13 +128,22 @@ def list_keys(connection: sqlite3.Connection) -> list[StoredKey]:
 
     :param connection: to the database.
     """
-    rows = connection.execute(
-        "SELECT id, send, feedback, manage, label, created_at, digest FROM api_key ORDER BY label"
-    )
-    return [
-        StoredKey(Caller(identifier, _names(send), _names(feedback), bool(manage)), *rest)
-        for identifier, send, feedback, manage, *rest in rows
-    ]
+    with lenient(connection):
+        rows = connection.execute(
+            "SELECT CAST(id AS TEXT), CAST(label AS TEXT), send, feedback, manage, created_at, digest"
+            " FROM api_key ORDER BY label"
+        ).fetchall()
+    return [_stored(*row) for row in rows]
+
+
+def _stored(identifier: object, label: object, *rest: object) -> StoredKey:
+    try:
+        send, feedback, manage, created_at, digest = msgspec.convert(rest, _Rest)
+        caller = Caller(str(identifier), _names(send), _names(feedback), bool(manage))
+        return StoredKey(caller, str(label), created_at, digest)
+    except msgspec.MsgspecError as error:
+        nobody = Caller(str(identifier), frozenset(), frozenset(), False)
+        return StoredKey(nobody, str(label), 0.0, b"", f"its row in the database cannot be read: {error}")
 
 
 def remove_key(connection: sqlite3.Connection, key: str) -> None:
@@ -189,7 +208,10 @@ class Keys:
         number, keys = found
         if keys is not None:
             self._changes = number
-            self._keys = {stored.caller.name: stored for stored in keys}
+            self._keys = {stored.caller.name: stored for stored in keys if not stored.problem}
+            for stored in keys:
+                if stored.problem:
+                    _log.error("the key {label} cannot be used: {problem}", label=stored.label, problem=stored.problem)
 
 
 def _digest(key: str) -> bytes:
@@ -201,4 +223,4 @@ def _listed(names: Iterable[str] | None) -> str | None:
 
 
 def _names(listed: str | None) -> frozenset[str] | None:
-    return None if listed is None else frozenset(json.loads(listed))
+    return None if listed is None else msgspec.json.decode(listed, type=frozenset[str])

@@ -36,7 +36,7 @@ from twisted.python.failure import Failure
 from txapns.backoff import Backoff
 from txapns.client import APNSClient
 from txapns.clocks import IWallClock
-from txapns.daemon.errors import GatewayRefusal, Unavailable
+from txapns.daemon.errors import GatewayRefusal, Unavailable, in_words
 from txapns.daemon.interfaces import IApps, ISpool
 from txapns.daemon.outcomes import Outcomes
 from txapns.daemon.values import App, Content, Leased, Limits, Outcome, Settlement, State
@@ -142,7 +142,10 @@ class Budget:
         for _ in range(len(self._waiting)):  # who finds no room this time either comes to the end
             if not self._waiting or self._used >= self._most:
                 break  # one who was told may have given back, too
-            self._waiting.popleft()()
+            try:
+                self._waiting.popleft()()
+            except Exception:
+                _log.failure("one that waited for room could not use it")
 
     def wait(self, ready: Callable[[], None]) -> None:
         """
@@ -490,15 +493,17 @@ class Lane:
         elif trouble is not None:
             self._pause(trouble)
 
-    def _pause(self, trouble: Trouble) -> None:
+    def _pause(self, trouble: Trouble) -> float:
+        """Rest because of some trouble; gives until when."""
         now, rest = self._clock.seconds(), self._rest
         if rest is not None and now < rest.until and rest.trouble.parks >= trouble.parks:
-            return  # the chunks that were under way together tell the same
+            return rest.until  # the chunks that were under way together tell the same
         if trouble.parks and (rest is None or not rest.trouble.parks):
             _log.error("{app} is parked: {reason}", app=self.name, reason=trouble.reason)
         since = rest.since if rest is not None and rest.trouble.parks == trouble.parks else now
         delay = (self._parked if trouble.parks else self._pauses).next_delay()
         self._rest = _Rest(trouble, since, now + delay)
+        return self._rest.until
 
     # Settling.
 
@@ -597,10 +602,10 @@ class Lane:
         assert self._app is not None
         try:
             self._client = self._around.connect(self._app)
-        except (APNSError, ValueError) as error:
-            self._pause(Trouble(str(error), parks=True))
-            assert self._rest is not None
-            self._wake_at(self._rest.until)
+        except Exception as error:
+            if not isinstance(error, APNSError):
+                _log.failure("{app}: no client can be made", app=self.name)
+            self._wake_at(self._pause(Trouble(in_words(error), parks=True)))
             return False
         return True
 

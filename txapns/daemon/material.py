@@ -12,7 +12,7 @@ from datetime import datetime
 
 import attrs
 import msgspec
-from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from txapns.credentials import Certificate, Credential, ProviderToken
@@ -22,7 +22,7 @@ from txapns.daemon.secrets import MasterKey, read_private
 from txapns.errors import CredentialError
 from txapns.texts import first_line
 
-__all__ = ["Material", "server_certificate"]
+__all__ = ["Material", "reseal", "server_certificate"]
 
 
 class _Sealed(msgspec.Struct, frozen=True):
@@ -37,16 +37,14 @@ class _Sealed(msgspec.Struct, frozen=True):
 @attrs.frozen
 class Material:
     """
-    What a credential is made of. It has been made once, so it can be.
+    A credential, and the text that it can be made of again.
 
-    :ivar pem: a certificate with its private key, or a signing key.
-    :ivar key_id: the signing key's identifier; ``None`` for a certificate.
-    :ivar team_id: the team's identifier; ``None`` for a certificate.
+    :ivar credential: the credential.
+    :ivar pem: a certificate with its private key and its chain, or a signing key; nothing in it is encrypted.
     """
 
+    credential: Credential
     pem: str = attrs.field(repr=False)
-    key_id: str | None = None
-    team_id: str | None = None
 
     @classmethod
     def from_certificate(cls, data: bytes, passphrase: bytes | None, now: datetime) -> Material:
@@ -62,9 +60,8 @@ class Material:
             certificate = Certificate.from_pem(data, passphrase=passphrase, now=now)
         else:
             certificate = Certificate.from_pkcs12(data, passphrase, now=now)
-        key = certificate.private_key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         chain = (each.public_bytes(Encoding.PEM) for each in (certificate.certificate, *certificate.chain))
-        return cls((key + b"".join(chain)).decode("ascii"))
+        return cls(certificate, _pem(certificate.private_key) + b"".join(chain).decode("ascii"))
 
     @classmethod
     def from_key(cls, data: bytes, key_id: str, team_id: str, passphrase: bytes | None) -> Material:
@@ -77,12 +74,8 @@ class Material:
         :param passphrase: opens it, if someone encrypted it.
         :raises CredentialError: it cannot be used.
         """
-        ProviderToken.from_p8(data, key_id, team_id, passphrase=passphrase)  # tells what is wrong with it
-        begin = data.index(b"-----BEGIN ")
-        encrypted = data[begin:].startswith(b"-----BEGIN ENCRYPTED")
-        key = serialization.load_pem_private_key(data[begin:], passphrase if encrypted else None)
-        pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-        return cls(pem.decode("ascii"), key_id, team_id)
+        token = ProviderToken.from_p8(data, key_id, team_id, passphrase=passphrase)
+        return cls(token, _pem(token.private_key))
 
     @classmethod
     def from_section(cls, section: AppSection, now: datetime) -> Material:
@@ -91,12 +84,13 @@ class Material:
 
         :param section: the app's.
         :param now: the time at which a certificate must be valid.
-        :raises ConfigurationError: a file cannot be read, or others can read it.
+        :raises ConfigurationError: it names nothing, or a file cannot be read, or others can read it.
         :raises CredentialError: it cannot be used; the message names the file.
         """
         passphrase = None if section.passphrase_file is None else first_line(read_private(section.passphrase_file))
         path = section.certificate or section.key
-        assert path is not None
+        if path is None:
+            raise ConfigurationError("there is neither a certificate nor a key")
         data = read_private(path)
         try:
             if section.key is None:
@@ -105,17 +99,6 @@ class Material:
         except CredentialError as error:
             raise type(error)(f"{path}: {error}") from None
 
-    def credential(self, now: datetime) -> Credential:
-        """
-        Make the credential.
-
-        :param now: the time at which a certificate must be valid.
-        :raises CredentialError: it is not any more.
-        """
-        if self.key_id is None or self.team_id is None:
-            return Certificate.from_pem(self.pem, now=now)
-        return ProviderToken.from_p8(self.pem, self.key_id, self.team_id)
-
     def seal(self, app: str, key: MasterKey) -> bytes:
         """
         Encrypt it.
@@ -123,22 +106,53 @@ class Material:
         :param app: the name of the app it is for.
         :param key: the master key.
         """
-        return key.encrypt(msgspec.json.encode(_Sealed(app, self.pem, self.key_id, self.team_id)))
+        made = self.credential
+        key_id, team_id = (made.key_id, made.team_id) if isinstance(made, ProviderToken) else (None, None)
+        return key.encrypt(msgspec.json.encode(_Sealed(app, self.pem, key_id, team_id)))
 
     @classmethod
-    def unseal(cls, sealed: bytes, app: str, key: MasterKey) -> Material:
+    def unseal(cls, sealed: bytes, app: str, key: MasterKey, now: datetime) -> Material:
         """
         Decrypt it.
 
         :param sealed: what :meth:`seal` gave.
         :param app: the name of the app it is for.
         :param key: the master key.
+        :param now: the time at which a certificate must be valid.
         :raises SecretError: the key does not open it, or it is another app's.
+        :raises CredentialError: it cannot be used any more.
         """
+        found = _opened(sealed, app, key)
+        if found.key_id is None or found.team_id is None:
+            return cls(Certificate.from_pem(found.pem, now=now), found.pem)
+        return cls(ProviderToken.from_p8(found.pem, found.key_id, found.team_id), found.pem)
+
+
+def reseal(sealed: bytes, app: str, key: MasterKey) -> bytes:
+    """
+    Encrypt a credential anew, whether it can be used or not.
+
+    :param sealed: what :meth:`Material.seal` gave.
+    :param app: the name of the app it is for.
+    :param key: the master key, which opens it and encrypts from now on.
+    :raises SecretError: the key does not open it, or it is another app's.
+    """
+    _opened(sealed, app, key)
+    return key.rotate(sealed)
+
+
+def _opened(sealed: bytes, app: str, key: MasterKey) -> _Sealed:
+    try:
         found = msgspec.json.decode(key.decrypt(sealed), type=_Sealed)
-        if found.app != app:
-            raise SecretError(f"the credential stored for {app} is that of {found.app}: somebody moved it")
-        return cls(found.pem, found.key_id, found.team_id)
+    except msgspec.MsgspecError:
+        raise SecretError(f"what is stored as the credential of {app} is none") from None
+    if found.app != app:
+        raise SecretError(f"the credential stored for {app} is that of {found.app}: somebody moved it")
+    return found
+
+
+def _pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
+    return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode("ascii")
 
 
 def server_certificate(section: TLSSection, now: datetime) -> Certificate:

@@ -35,6 +35,14 @@ _Otherwise = TypeVar("_Otherwise")
 #: is nothing that it could be sent with.
 Condition: TypeAlias = Literal["working", "resting", "parked", "unusable"]
 
+# The same in a sentence. One that works and has a reason has a renewed credential that is of no use.
+_CONDITIONS: Mapping[Condition, str] = {
+    "working": "goes on as it was",
+    "resting": "gets nothing through",
+    "parked": "is parked",
+    "unusable": "cannot be used",
+}
+
 
 @attrs.frozen
 class AppOverview:
@@ -110,6 +118,11 @@ class Overview:
             faults.append("no app can be used")
         return faults
 
+    @property
+    def concerns(self) -> list[str]:
+        """What is amiss with single apps, for a person; empty if nothing is."""
+        return [f"the app {app.name} {_CONDITIONS[app.condition]}: {app.reason}" for app in self.apps if app.reason]
+
 
 @attrs.frozen
 class Readiness:
@@ -117,9 +130,11 @@ class Readiness:
     Whether the gateway can do its work.
 
     :ivar faults: why not; empty if it can.
+    :ivar concerns: what is amiss with single apps, whose notifications it takes or refuses; it works for the others.
     """
 
     faults: tuple[str, ...]
+    concerns: tuple[str, ...] = ()
 
     @property
     def ready(self) -> bool:
@@ -226,7 +241,8 @@ class Survey:
         async def find() -> Readiness:
             trouble = await self._probes.get()
             overview = await self.take()
-            return Readiness(tuple(attrs.evolve(overview, trouble=overview.trouble or trouble).faults))
+            overview = attrs.evolve(overview, trouble=overview.trouble or trouble)
+            return Readiness(tuple(overview.faults), tuple(overview.concerns))
 
         if self.stopping:
             return succeed(Readiness(("the gateway is shutting down",)))

@@ -26,16 +26,20 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeAlias
 
 from cryptography.fernet import Fernet, InvalidToken, MultiFernet
 
 from txapns.daemon.errors import ConfigurationError, SecretError
 from txapns.texts import utf8
 
-__all__ = ["VARIABLE", "MasterKey", "Secrets", "read_private", "write_private"]
+__all__ = ["VARIABLE", "MasterKey", "Secrets", "Stamp", "read_private", "stamp", "write_private"]
 
 #: The environment variable that may hold the master key.
 VARIABLE = "TXAPNS_MASTER_KEY"
+
+#: Device, inode, size, and when the content and the status were changed.
+Stamp: TypeAlias = tuple[int, int, int, int, int]
 
 
 def read_private(path: Path) -> bytes:
@@ -59,6 +63,20 @@ def read_private(path: Path) -> bytes:
                 return file.read()
     except OSError as error:
         raise ConfigurationError(f"{path}: {error.strerror}") from None
+
+
+def stamp(path: Path) -> Stamp | None:
+    """
+    Tell the state of a file, which is another when it was changed or replaced, without reading it.
+
+    :param path: the file.
+    :returns: ``None`` where it cannot be found.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 def _exposure(status: os.stat_result) -> str | None:
@@ -202,6 +220,10 @@ class Secrets:
         :raises SecretError: it is no key.
         """
         return self._key_of(self._keys())
+
+    def stamp(self) -> Stamp | None:
+        """Tell the state of the file that it is read from, which is none where it is in the environment."""
+        return None if VARIABLE in self._environment else stamp(self._path)
 
     def create(self) -> bool:
         """

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timezone
+from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
@@ -36,13 +37,12 @@ from txapns.daemon.metrics import GatewayMetrics
 from txapns.daemon.outcomes import Outcomes
 from txapns.daemon.overview import Survey
 from txapns.daemon.retention import Retention
-from txapns.daemon.secrets import Secrets, read_private
+from txapns.daemon.secrets import Secrets
 from txapns.daemon.spool import SQLiteSpool
 from txapns.daemon.status import StatusPage
 from txapns.daemon.values import Leased, Settlement
 from txapns.daemon.verdicts import Retries
-from txapns.daemon.webhook import Hook, Webhook
-from txapns.texts import first_line
+from txapns.daemon.webhook import Hook, Webhook, read_secret
 
 __all__ = ["GatewayService"]
 
@@ -224,7 +224,7 @@ class GatewayService(Service):
 
 
 def _hook(name: str, section: WebhookSection) -> Hook:
-    secret = first_line(read_private(section.secret_file))
+    secret = partial(read_secret, section.secret_file)
     return Hook(name, section.url, secret, section.apps, section.batch, section.timeout, section.give_up)
 
 

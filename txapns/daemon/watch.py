@@ -5,10 +5,12 @@ their own. A trigger counts the changes, so that a look at a table that is as it
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from sqlite3 import Connection
-from typing import Generic, TypeVar
+from typing import Annotated, Generic, TypeAlias, TypeVar
 
+from msgspec import Meta
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.task import LoopingCall
@@ -18,12 +20,15 @@ from twisted.python.failure import Failure
 from txapns.daemon.database import Database
 from txapns.daemon.errors import DaemonError
 
-__all__ = ["INTERVAL", "Watch", "changes", "counted"]
+__all__ = ["INTERVAL", "Instant", "Watch", "changes", "counted", "lenient"]
 
 _log = Logger()
 
 #: How many seconds pass between two looks.
 INTERVAL = 1.0
+
+#: When something in a row happened, in UNIX seconds of the first ten thousand years.
+Instant: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_799)]
 
 T = TypeVar("T")
 
@@ -55,6 +60,20 @@ def changes(connection: Connection, table: str) -> int:
     """
     (number,) = connection.execute(f"SELECT number FROM {table}_changes").fetchone()  # noqa: S608 - a name of our own
     return int(number)
+
+
+@contextmanager
+def lenient(connection: Connection) -> Iterator[None]:
+    """
+    Have text that is not UTF-8 read all the same, so that a damaged row does not keep the others from being read.
+
+    :param connection: to the database.
+    """
+    before, connection.text_factory = connection.text_factory, lambda text: text.decode("utf-8", "backslashreplace")
+    try:
+        yield
+    finally:
+        connection.text_factory = before
 
 
 class Watch(Generic[T]):

@@ -27,6 +27,7 @@ import hmac
 import json
 import random
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -48,11 +49,13 @@ from zope.interface import implementer
 
 from txapns.backoff import Backoff
 from txapns.clocks import wall_clock
-from txapns.daemon.errors import Unavailable
+from txapns.daemon.errors import ConfigurationError, DaemonError
 from txapns.daemon.interfaces import IFeedbackLog
+from txapns.daemon.secrets import read_private
 from txapns.daemon.values import DeadToken
+from txapns.texts import first_line
 
-__all__ = ["Hook", "Webhook", "WebhookState", "sign"]
+__all__ = ["Hook", "Webhook", "WebhookState", "read_secret", "sign"]
 
 _log = Logger()
 
@@ -69,7 +72,7 @@ class Hook:
 
     :ivar name: what it is called. How far it has been told is kept under the name.
     :ivar url: receives the POST. It may have a secret in it, and is not logged.
-    :ivar secret: the secret of the signature.
+    :ivar secret: reads the secret of the signature, each time that there may be something to tell.
     :ivar apps: the names of the apps whose tokens are told; empty for those of all.
     :ivar batch: the most tokens in one POST.
     :ivar timeout: how long an answer may take, in seconds.
@@ -78,7 +81,7 @@ class Hook:
 
     name: str
     url: str = attrs.field(repr=False)
-    secret: bytes = attrs.field(repr=False)
+    secret: Callable[[], bytes] = attrs.field(repr=False)
     apps: tuple[str, ...] = ()
     batch: int = 500
     timeout: float = 10.0
@@ -102,6 +105,19 @@ class WebhookState:
     failing_since: float | None = None
     reason: str = ""
     gave_up: bool = False
+
+
+def read_secret(path: Path) -> bytes:
+    """
+    Read the secret of a signature.
+
+    :param path: the file, whose first line it is.
+    :raises ConfigurationError: it cannot be read, or others can read it, or it is empty.
+    """
+    secret = first_line(read_private(path))
+    if not secret.strip():
+        raise ConfigurationError(f"{path} is empty")
+    return secret
 
 
 def sign(secret: bytes, timestamp: int, body: bytes) -> str:
@@ -250,16 +266,17 @@ class Webhook:
     async def _tell_all(self) -> None:
         while self._again:
             self._again = False
+            secret = self._hook.secret()
             for app in self._hook.apps or (None,):
-                await self._tell(app)
+                await self._tell(app, secret)
 
-    async def _tell(self, app: str | None) -> None:
+    async def _tell(self, app: str | None, secret: bytes) -> None:
         while dead := await self._log.take(app, self._reader, self._hook.batch):
-            await self._post(dead)
+            await self._post(dead, secret)
             await self._log.confirm(app, self._reader, dead[-1].cursor)
             self._succeeded(len(dead))
 
-    async def _post(self, dead: Sequence[DeadToken]) -> None:
+    async def _post(self, dead: Sequence[DeadToken], secret: bytes) -> None:
         """
         Tell these.
 
@@ -272,7 +289,7 @@ class Webhook:
                 "Content-Type": ["application/json"],
                 "User-Agent": ["txapns"],
                 "Txapns-Timestamp": [str(timestamp)],
-                "Txapns-Signature": [sign(self._hook.secret, timestamp, body)],
+                "Txapns-Signature": [sign(secret, timestamp, body)],
             }
         )
         posting: Deferred[IResponse] = self._agent.request(b"POST", self._hook.url.encode(), headers, _Body(body))
@@ -344,7 +361,7 @@ def _body(dead: Sequence[DeadToken]) -> bytes:
 def _reason(failure: Failure) -> str:
     """Say what went wrong, without what may have the address in it."""
     error = failure.value
-    if isinstance(error, _Refused | Unavailable):
+    if isinstance(error, _Refused | DaemonError):
         return str(error)
     if isinstance(error, ResponseFailed) and error.reasons:
         return f"the connection broke off ({error.reasons[0].type.__name__})"

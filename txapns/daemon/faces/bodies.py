@@ -254,9 +254,10 @@ def refused_later(reason: Failure) -> Answer:
 
     :param reason: the refusal; any other failure is passed on.
     """
-    reason.trap(GatewayRefusal)
-    assert isinstance(reason.value, GatewayRefusal)
-    return refused(reason.value)
+    refusal = reason.value
+    if not isinstance(refusal, GatewayRefusal):
+        reason.raiseException()
+    return refused(refusal)
 
 
 # The description.

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import base64
 from datetime import datetime
+from functools import partial
 from typing import Annotated, Literal
 
 import msgspec
@@ -48,7 +49,7 @@ from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller
 from txapns.errors import CredentialError, InvalidGateway, WrongPassphrase
 from txapns.gateway import Gateway
-from txapns.tls import ClientContextFactory
+from txapns.tls import trust_pem
 
 __all__ = ["BODIES", "ONE_CREDENTIAL", "Provisioning", "paths"]
 
@@ -185,15 +186,18 @@ class Provisioning:
         if not is_json(request):
             return no_json()
         asked = decoded(_app, request.body)
-        material = _material(asked.credential, apps.now(), "credential.")
         settings = _settings(asked)
-        _check_gateway(settings, material)
+
+        def read() -> Material:
+            material = _material(asked.credential, apps.now(), "credential.")
+            _check_gateway(settings, material)
+            return material
 
         def put(replaced: bool) -> Answer:
             _log.info("{caller} put the app {app}", caller=caller.name, app=app)
             return Answer(200 if replaced else 201, encode(_known(apps, app)))
 
-        return apps.put(app, settings, material).addCallbacks(put, _refused)
+        return apps.read(read).addCallback(partial(apps.put, app, settings)).addCallbacks(put, _refused)
 
     def rotate(self, request: Request, caller: Caller, app: str) -> Answer | Deferred[Answer]:
         """
@@ -207,13 +211,14 @@ class Provisioning:
         apps = self._checked(request, caller)
         if not is_json(request):
             return no_json()
-        material = _material(decoded(_credential, request.body), apps.now())
+        asked = decoded(_credential, request.body)
 
         def rotated(_: None) -> Answer:
             _log.info("{caller} gave the app {app} another credential", caller=caller.name, app=app)
             return Answer(200, encode(_known(apps, app)))
 
-        return apps.rotate(app, material).addCallbacks(rotated, _refused)
+        reading = apps.read(lambda: _material(asked, apps.now()))
+        return reading.addCallback(partial(apps.rotate, app)).addCallbacks(rotated, _refused)
 
     def remove(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """
@@ -269,6 +274,10 @@ def _material(given: _Credential, now: datetime, where: str = "") -> Material:
         raise Malformed(str(error), path=f"{where}passphrase") from None
     except CredentialError as error:
         raise Malformed(str(error), path=where + field) from None
+    except Exception:
+        # A stranger's file may bring out what no reader of credentials was ready for.
+        _log.failure("a credential that somebody sent could not be looked into")
+        raise Malformed("it cannot be read", path=where + field) from None
     raise Malformed("there has to be either a certificate, or a key with key_id and team_id", path=where.rstrip("."))
 
 
@@ -284,15 +293,14 @@ def _octets(certificate: str) -> bytes:
 
 def _check_gateway(settings: AppSettings, material: Material) -> None:
     """Refuse what no connection could ever be made with; later on only the log would say so."""
+    path = "trust_root"
     try:
-        gateway = Gateway.parse(settings.gateway)
-        ClientContextFactory(gateway.host, trust_root=settings.trust_root)
-    except InvalidGateway as error:
-        raise Malformed(str(error), path="gateway") from None
-    except CredentialError as error:
-        raise Malformed(str(error), path="trust_root") from None
-    if gateway.protocol == "binary" and material.key_id is not None:
-        raise Malformed("the binary protocol authenticates by certificate; a key is of no use there", path="gateway")
+        if settings.trust_root is not None:
+            trust_pem(settings.trust_root)
+        path = "gateway"
+        Gateway.parse(settings.gateway, trust_root=settings.trust_root).context(material.credential)
+    except (InvalidGateway, CredentialError) as error:
+        raise Malformed(str(error), path=path) from None
 
 
 # Writing answers.

@@ -90,6 +90,9 @@ class Provisioning(Protocol):
     def get(self, name: str) -> App:
         """See :meth:`IApps.get`."""
 
+    def read(self, make: Callable[[], Material]) -> Deferred[Material]:
+        """Read a credential in a thread."""
+
     def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[bool]:
         """Add an app, or replace one."""
 
@@ -174,23 +177,26 @@ class Pyapns:
 
     def _provision(
         self, request: Request, app_id: str, certificate: str, environment: str, timeout: int = 15
-    ) -> Deferred[None] | None:
+    ) -> Deferred[None]:
         _check_texts(app_id, certificate)
         if environment not in _ENVIRONMENTS:
             raise xmlrpc.client.Fault(401, "the environment is sandbox or production")
         caller = request.context
         if not (caller.manage or caller.may_send(app_id)):
             raise NotAllowed("the key is not for this app")
-        material = self._material(certificate)
-        known = self._known(app_id)
-        change = self._change(app_id, environment, material, known)
-        if change is None:
-            return None
-        if not (caller.manage or caller is ANYBODY):
-            raise NotAllowed("a new app, or another certificate, takes a key that allows manage")
-        if known is not None and known.source == "file":
-            raise NotAllowed("the app is in the configuration, and can only be changed there")
-        return change().addCallback(lambda _: None)
+
+        def provision(material: Material) -> Deferred[Any] | None:
+            known = self._known(app_id)
+            change = self._change(app_id, environment, material, known)
+            if change is None:
+                return None
+            if not (caller.manage or caller is ANYBODY):
+                raise NotAllowed("a new app, or another certificate, takes a key that allows manage")
+            if known is not None and known.source == "file":
+                raise NotAllowed("the app is in the configuration, and can only be changed there")
+            return change()
+
+        return self._apps.read(lambda: self._material(certificate)).addCallback(provision).addCallback(lambda _: None)
 
     def _material(self, certificate: str) -> Material:
         data = certificate.encode()
@@ -216,7 +222,7 @@ class Pyapns:
         if known is None or known.gateway.host in _others(environment):
             return lambda: self._apps.put(app_id, _settings(environment, known), material)
         # One that has a gateway of its own keeps it, as it keeps all else that the operator gave it.
-        if known.credential == material.credential(self._now()):
+        if known.credential == material.credential:
             return None
         return lambda: self._apps.rotate(app_id, material)
 
