@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.errors import WireError
 from txapns.wire import requests
-from txapns.wire.requests import Answer, GoAway, Request, RequestReceiver, RequestSender, Round, reason_of
+from txapns.wire.requests import Answer, FrameBudget, GoAway, Request, RequestReceiver, RequestSender, Round, reason_of
 
 WINDOW = 65_535
 OK = [(b":status", b"200")]
@@ -233,7 +233,17 @@ class StartTests(SynchronousTestCase):
         """The public names are the two roles and their values."""
         self.assertEqual(
             requests.__all__,
-            ["Answer", "GoAway", "Headers", "Request", "RequestReceiver", "RequestSender", "Round", "reason_of"],
+            [
+                "Answer",
+                "FrameBudget",
+                "GoAway",
+                "Headers",
+                "Request",
+                "RequestReceiver",
+                "RequestSender",
+                "Round",
+                "reason_of",
+            ],
         )
 
 
@@ -1150,3 +1160,102 @@ class IndependentPeerTests(SynchronousTestCase):
         self.assertEqual(
             [event.data for event in events if isinstance(event, h2.events.DataReceived)], [b'{"reason": "BadTopic"}']
         )
+
+
+def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> bytes:
+    """Write a frame (RFC 9113, section 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
+
+
+class ScreenTests(SynchronousTestCase):
+    """Requests that are refused when only their header fields are there."""
+
+    head = ((b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"x"))
+
+    def setUp(self) -> None:
+        """Have a client that is refused all but once."""
+        self.client = ngh2.Connection(ngh2.Role.CLIENT)
+        self.events: list[ngh2.Event] = []
+        self.whole: list[Request] = []
+        self.refused: list[Request] = []
+        self.receiver = RequestReceiver(10, max_body=100, window_updates=False, screen=self.screen)
+
+    def screen(self, head: Request) -> bool:
+        """Refuse a request, unless it says otherwise."""
+        if (b"good", b"1") in head.headers:
+            return True
+        self.refused.append(head)
+        self.receiver.refuse(head.stream, [(b":status", b"403")], b"no")
+        return False
+
+    def carry(self) -> None:
+        """Carry octets in both directions."""
+        for _ in range(3):
+            self.whole.extend(self.receiver.receive(self.client.data_to_send()))
+            self.client.receive_data(self.receiver.data_to_send())
+            self.events.extend(self.client.events())
+
+    def test_refused(self) -> None:
+        """The answer is read whole, the stream ends with it though the request does not, and no other is touched."""
+        self.client.initiate_connection({})
+        good, bad, ended = (
+            self.client.send_request([*self.head, *more], end_stream=end)
+            for more, end in (([(b"good", b"1")], False), ([], False), ([], True))
+        )
+        self.client.send_data(bad, b"x" * 5_000)
+        self.carry()
+        for stream in (bad, ended):
+            found = [event for event in self.events if getattr(event, "stream_id", None) == stream]
+            answer = [event for event in found if isinstance(event, ngh2.ResponseReceived | ngh2.DataReceived)]
+            self.assertEqual((answer[0].headers, answer[1].data), (((b":status", b"403"),), b"no"))
+            self.assertIsInstance(found[-1], ngh2.StreamClosed)
+        self.assertEqual((self.receiver.unfinished, self.receiver.unsent), ([good], 0))
+        self.assertEqual([request.stream for request in self.refused], [bad, ended])
+        self.client.send_data(good, b"hello", end_stream=True)
+        self.carry()
+        self.assertEqual([(request.stream, request.body) for request in self.whole], [(good, b"hello")])
+
+    def test_no_window(self) -> None:
+        """Of an answer for which the peer has no window, only the header fields are sent, and nothing is kept."""
+        self.client.initiate_connection({ngh2.Setting.INITIAL_WINDOW_SIZE: 0})
+        stream = self.client.send_request(self.head, end_stream=False)
+        self.carry()
+        [answer] = [event for event in self.events if isinstance(event, ngh2.ResponseReceived)]
+        self.assertEqual((answer.headers, answer.end_stream, self.receiver.unsent), (((b":status", b"403"),), True, 0))
+        self.assertIn(stream, [event.stream_id for event in self.events if isinstance(event, ngh2.StreamClosed)])
+
+
+class FrameBudgetTests(SynchronousTestCase):
+    """How many frames a client may send."""
+
+    @given(
+        st.lists(st.tuples(st.sampled_from([0, 1, 2, 3, 4, 6, 8, 99]), st.integers(0, 1), st.binary(max_size=30))),
+        st.data(),
+    )
+    def test_split(self, frames: list[tuple[int, int, bytes]], data: st.DataObject) -> None:
+        """Frames are counted the same however the octets are divided."""
+        octets = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(frame(kind, body, flag) for kind, flag, body in frames)
+        cuts = sorted(data.draw(st.sets(st.integers(0, len(octets)), max_size=8)))
+        pieces = [octets[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(octets)], strict=True)]
+        settings = sum(kind == 4 and not flag for kind, flag, _ in frames)
+        for short in (0, 1):
+            most = (max(1, len(frames)) - short, 1), (100, 1)
+            budget = FrameBudget()
+            fits = all(budget.spend(piece, 5.0, *most) for piece in pieces)
+            self.assertEqual(fits, len(frames) <= most[0][0])
+            budget = FrameBudget()
+            fits = all(budget.spend(piece, 5.0, (1_000, 1), (settings - short, 1)) for piece in pieces)
+            self.assertEqual(fits, not short)
+
+    def test_time(self) -> None:
+        """What was not used may be used later, though not all of it."""
+        budget = FrameBudget()
+        ping = frame(6, b"12345678")
+        begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+        for data, now, fits in (
+            (begin + ping * 10, 0.0, True),
+            (ping * 5, 1.0, True),
+            (ping * 10, 100.0, True),
+            (ping, 100.1, False),
+        ):
+            self.assertEqual(budget.spend(data, now, (10, 5), (10, 5)), fits)

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
+import jwt
 import ngh2
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -19,6 +20,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import Certificate as TrustedCertificate
 from twisted.internet.ssl import trustRootFromCertificates
 from twisted.internet.testing import StringTransport
+from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from twisted.web.client import Agent, BrowserLikePolicyForHTTPS, FileBodyProducer
@@ -67,6 +69,11 @@ class Said:
     def brief(self) -> tuple[int, str]:
         """Status and reason."""
         return self.status, self.reason
+
+
+def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> bytes:
+    """Write a frame (RFC 9113, section 4.1)."""
+    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
 
 
 class Caller:
@@ -674,8 +681,8 @@ class HostileTests(AppleCase):
             self.reactor.advance(1)
         caller.pump()
         self.assertEqual(caller.said(stream).brief, (400, "IdleTimeout"))
-        for _ in range(70):
-            self.reactor.advance(1)
+        for _ in range(61):
+            self.reactor.advance(60)
         caller.pump()
         self.assertTrue(caller.gone or caller.goaway)
 
@@ -699,6 +706,80 @@ class HostileTests(AppleCase):
             if caller.gone or caller.goaway:
                 break
         self.assertTrue(caller.goaway or caller.gone)
+
+    def test_streams(self) -> None:
+        """A stranger is answered at its header fields, and holds no stream however many it begins."""
+        caller = self.caller()
+        streams = [caller.begin(key=key, body=b"", end=False) for key in (None, "nobody") for _ in range(9)]
+        self.assertEqual({caller.said(stream).status for stream in streams}, {403})
+        self.assertEqual(set(caller.closed), set(streams))
+        self.assertEqual(caller.server.session.requests.unfinished, [])
+        self.assertEqual(self.after(caller, caller.begin()).status, 200)
+
+    def test_floods(self) -> None:
+        """Who sends more frames than anybody needs is cut at once, with a line in the log; nobody else notices."""
+        other = self.caller()
+        self.after(other, other.begin())
+        for known, most, flood in (
+            (False, 3_000, frame(6, b"12345678")),
+            (False, 3_000, frame(2, b"\0\0\0\0\x10", stream=1)),
+            (False, 3_000, frame(8, b"\0\0\0\1")),
+            (False, 3_000, frame(0, stream=1)),
+            (False, 3_000, frame(99)),
+            (True, 60_000, frame(6, b"12345678")),
+            (True, 60_000, frame(8, b"\0\0\0\1")),
+            (True, 30, frame(4, b"\0\4\0\0\0\0")),
+            (False, 30, frame(4, b"\0\4\0\0\0\0") + frame(4, b"\0\4\0\0\xff\xff")),
+        ):
+            caller = self.caller()
+            if known:
+                self.after(caller, caller.begin())
+            with capturedLogs() as events:
+                for _ in range(most // 10):
+                    if not caller.gone:
+                        caller.server.dataReceived(flood * 10)
+            self.assertTrue(caller.gone, flood)
+            [line] = [formatEvent(event) for event in events]
+            self.assertRegex(line, "^intake.apple: the connection of .* failed: ")
+            self.assertEqual(self.after(other, other.begin()).status, 200)
+            caller.server.connectionLost()
+            self.reactor.advance(1)
+
+    def test_no_window(self) -> None:
+        """Who gives no window for its answers does not make us keep them."""
+        caller = self.caller()
+        self.after(caller, caller.begin())
+        caller.h2.update_settings({ngh2.Setting.INITIAL_WINDOW_SIZE: 0})
+        caller.begin(body=b"x")
+        self.reactor.advance(1)
+        self.assertFalse(caller.gone)
+        for _ in range(31):
+            self.reactor.advance(1)
+        self.assertTrue(caller.gone)
+
+    def test_given_up(self) -> None:
+        """Whom libnghttp2 gave up is cut, and not read on."""
+        for octets in (frame(4, flags=1) * 10, frame(7, b"\0" * 8) + frame(1, b"\xff" * 30, 4, 1), frame(9, b"", 0, 1)):
+            caller = self.caller()
+            with capturedLogs() as events:
+                caller.server.dataReceived(octets)
+            self.assertTrue(caller.gone, octets)
+            self.assertEqual(len(events), 1)
+            caller.server.dataReceived(frame(6, b"12345678"))
+
+    def test_claims(self) -> None:
+        """A provider token, well signed, whose time cannot be one is worth nothing; the others' streams go on."""
+        ours = self.world.provider_token
+        caller = self.caller()
+        waiting = caller.begin(end=False)
+        for issued in ("1" + "0" * 400, "NaN", "Infinity", "-Infinity", "true", "-1", "null", '"1700000000"', "1e999"):
+            claims = f'{{"iss": "{ours.team_id}", "iat": {issued}}}'.encode()
+            text = jwt.api_jws.encode(claims, self.world.authority.p8, "ES256", headers={"kid": ours.key_id})
+            fields = {"authorization": f"bearer {text}", "apns-topic": "com.example.news"}
+            self.assertEqual(caller.ask(fields, key=None).brief, (403, "InvalidProviderToken"), issued)
+        caller.h2.send_data(waiting, b" ", end_stream=True)
+        caller.pump()
+        self.assertEqual(self.after(caller, waiting).status, 200)
 
     def test_header_list(self) -> None:
         """Header fields without end are no request."""

@@ -41,7 +41,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
 from typing import Generic, TypeVar
@@ -54,6 +54,7 @@ from txapns.errors import WireError
 
 __all__ = [
     "Answer",
+    "FrameBudget",
     "GoAway",
     "Headers",
     "Request",
@@ -87,8 +88,13 @@ LAST_STREAM = 2**31 - 1
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _METHOD = re.compile(rb"[A-Z]+( |\Z)")
 
+#: A frame begins with three octets of its length, one of its type, one of flags and four of the stream.
+_FRAME_HEAD, _SETTINGS = 9, 4
+
 REFUSED_STREAM = int(ngh2.ErrorCode.REFUSED_STREAM)
 CANCEL = int(ngh2.ErrorCode.CANCEL)
+PROTOCOL_ERROR = int(ngh2.ErrorCode.PROTOCOL_ERROR)
+ENHANCE_YOUR_CALM = int(ngh2.ErrorCode.ENHANCE_YOUR_CALM)
 _OK = (b":status", b"200")
 #: What is raised where a stream or the connection is gone.
 _GONE = (ngh2.StreamUnavailableError, ngh2.ConnectionClosingError, ngh2.ConnectionStateError)
@@ -485,6 +491,47 @@ class Request:
     body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
 
 
+class FrameBudget:
+    """
+    How many frames a client may send. libnghttp2 bounds some kinds of them, and none by the time that it takes.
+
+    What is not used is kept, as much of it as may be used at once.
+    """
+
+    def __init__(self) -> None:
+        self._skip = len(_PREFACE)  # octets until the next frame begins
+        self._head = b""
+        self._since = -math.inf
+        self._frames = self._settings = 0.0
+
+    def spend(self, data: bytes, now: float, frames: tuple[int, int], settings: tuple[int, int]) -> bool:
+        """
+        Count the frames that begin in what was read.
+
+        :param data: the octets, split anywhere.
+        :param now: the time, in seconds.
+        :param frames: how many frames there may be at once, and how many in a second.
+        :param settings: how many of them may be SETTINGS. Each costs as much as there are streams.
+        :returns: whether there are no more than may be.
+        """
+        passed, self._since = now - self._since, now
+        begun, changes = self._count(data)
+        self._frames = min(frames[0], self._frames + passed * frames[1]) - begun
+        self._settings = min(settings[0], self._settings + passed * settings[1]) - changes
+        return self._frames >= 0 and self._settings >= 0
+
+    def _count(self, data: bytes) -> tuple[int, int]:
+        """Tell how many frames begin, and how many of them are SETTINGS, but for acknowledgements."""
+        data, at, end = self._head + data, self._skip, len(self._head) + len(data)
+        begun = settings = 0
+        while at + _FRAME_HEAD <= end:
+            begun += 1
+            settings += data[at + 3] == _SETTINGS and not data[at + 4] & 1
+            at += _FRAME_HEAD + int.from_bytes(data[at : at + 3], "big")
+        self._head, self._skip = data[at:], max(0, at - end)
+        return begun, settings
+
+
 class RequestReceiver:
     """
     Apple's side of one connection: requests in, answers out. What comes too late, on a stream or a connection that is
@@ -496,9 +543,19 @@ class RequestReceiver:
         :meth:`acknowledge` does so, when the server has dealt with a request.
     :param early: whether a request is given out as soon as its body is too long, and not at its end, which may never
         come. Its body is then all that came until then, and what comes later is dropped.
+    :param screen: looks at a request of which only the header fields are there, and tells whether to go on; where it
+        has said no, by :meth:`refuse` or :meth:`reset`, the request is not given out.
     """
 
-    def __init__(self, concurrency: int, *, max_body: int, window_updates: bool = True, early: bool = False) -> None:
+    def __init__(
+        self,
+        concurrency: int,
+        *,
+        max_body: int,
+        window_updates: bool = True,
+        early: bool = False,
+        screen: Callable[[Request], bool] = lambda head: True,
+    ) -> None:
         # How often streams may be reset, and how much else may be odd, libnghttp2 bounds by itself.
         configuration = ngh2.Configuration(
             auto_window_update=window_updates,
@@ -512,6 +569,8 @@ class RequestReceiver:
         self._max_body = max_body
         self._early = early
         self._window_updates = window_updates
+        self._screen = screen
+        self._refused: list[int] = []
         self._open: dict[int, tuple[Headers, bytearray]] = {}
         self._opening = b""
 
@@ -524,6 +583,11 @@ class RequestReceiver:
     def http1(self) -> bool:
         """Whether the peer began with a request of HTTP/1.1, or the beginning of one."""
         return not _PREFACE.startswith(self._opening) and _METHOD.match(self._opening) is not None
+
+    @property
+    def unsent(self) -> int:
+        """How many octets of answers wait for the peer's window."""
+        return self._h2.queued_body_size()
 
     @property
     def unfinished(self) -> list[int]:
@@ -549,8 +613,9 @@ class RequestReceiver:
         whole: list[Request] = []
         for event in self._h2.events():
             if isinstance(event, ngh2.RequestReceived):
-                self._open[event.stream_id] = (event.headers, bytearray())
-                self._ended(event.stream_id, event.end_stream, whole)
+                if self._screen(Request(event.stream_id, event.headers, b"")):
+                    self._open[event.stream_id] = (event.headers, bytearray())
+                    self._ended(event.stream_id, event.end_stream, whole)
             elif isinstance(event, ngh2.DataReceived):
                 self._data(event, whole)
             elif isinstance(event, ngh2.TrailersReceived):
@@ -595,6 +660,20 @@ class RequestReceiver:
             self._h2.send_response(stream, list(headers), end_stream=not body)
             if body:
                 self._h2.send_data(stream, body, end_stream=True)
+
+    def refuse(self, stream: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+        """
+        Answer a request of which nothing more is wanted, and end its stream with the answer, whatever the peer does.
+        Where the peer has no window for the body, it is left out.
+
+        :param stream: the request's.
+        :param headers: the header fields, ``:status`` first.
+        :param body: the body.
+        """
+        with suppress(*_GONE):
+            window = min(self._h2.stream_remote_window_size(stream), self._h2.remote_window_size - self.unsent)
+            self.respond(stream, headers, body if len(body) <= window else b"")
+            self._refused.append(stream)
 
     def reset(self, stream: int, code: int) -> None:
         """
@@ -651,4 +730,10 @@ class RequestReceiver:
 
         :returns: the octets; ``b""`` when there are none.
         """
-        return self._h2.data_to_send()
+        data = self._h2.data_to_send()
+        if self._refused:  # the rest of such a request need not come (RFC 9113, section 8.1)
+            for stream in self._refused:
+                self.reset(stream, 0)
+            self._refused.clear()
+            data += self._h2.data_to_send()
+        return data

@@ -24,8 +24,10 @@ nothing else: a topic that does not exist, or a priority of 7, is for Apple to r
 
 Apple lets a connection without a client certificate ask one thing at a time until it has shown who it is. Some clients
 never notice that the limit is lifted, and send one after the other ever after; so here it is the full limit at once.
-Who does not show who it is, is sent away after some requests. Octets are given back to the peer's window when the
-notification is stored, so that one connection makes us hold 64 KiB at the most.
+A request that does not show who it is from is answered when its header fields are there, and its stream ends with the
+answer, so that strangers hold no streams; after some requests they are sent away. Octets are given back to the peer's
+window when the notification is stored, so that one connection makes us hold 64 KiB at the most. How many frames may
+come in a second is bounded for everybody, and how many SETTINGS.
 """
 
 from __future__ import annotations
@@ -54,7 +56,14 @@ from txapns.daemon.serving.guard import LINGER, Bounds, Guard, Session
 from txapns.daemon.serving.tls import ServerTLS
 from txapns.daemon.values import DeadToken, Draft, Outcome, Receipt, State
 from txapns.errors import WireError
-from txapns.wire.requests import REFUSED_STREAM, Request, RequestReceiver
+from txapns.wire.requests import (
+    ENHANCE_YOUR_CALM,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    FrameBudget,
+    Request,
+    RequestReceiver,
+)
 
 __all__ = ["CONCURRENCY", "MAX_BODY", "Apple"]
 
@@ -67,6 +76,9 @@ _PATH = "/3/device/"
 _KEY = "txapns_"  # how a key of the gateway begins
 _PATIENCE = 5  # seconds until a caller may ask again whom Apple has not answered in time
 _STRANGERS = 20  # how often in a row one may ask without saying who it is
+# How many frames a client may send at once, and how many in a second: several times what any is known to send. Some
+# send hundreds of requests before they have read anything, so a stranger may begin with that.
+_FRAMES, _STRANGERS_FRAMES, _SETTINGS = (50_000, 50_000), (2_000, 100), (20, 5)
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _UNFIT = re.compile(r"[\x00-\x1f\x7f]|\A | \Z")
@@ -123,9 +135,13 @@ class _Verdict:
             content["timestamp"] = int(self.timestamp * 1_000)
         return json.dumps(content).encode()
 
-    def fields(self) -> list[tuple[bytes, bytes]]:
-        """The answer's header fields but for ``apns-id``, in order."""
-        fields = [(b":status", b"%d" % self.status)]
+    def fields(self, apns_id: str | None = None) -> list[tuple[bytes, bytes]]:
+        """
+        Give the answer's header fields, in order.
+
+        :param apns_id: the notification's; left out, another is made up.
+        """
+        fields = [(b":status", b"%d" % self.status), (b"apns-id", (apns_id or str(uuid.uuid4())).encode())]
         if self.reason:
             fields.append((b"content-type", b"application/json"))
         if self.retry_after is not None:
@@ -259,8 +275,11 @@ class _Connection(Session):
         self.requests: RequestReceiver
         self._face = face
         self._shown: _Shown | None = None
+        self._budget = FrameBudget()
         self._strangers = 0
+        self._dismissed: tuple[bytes, _Verdict] | None = None
         self._under_way = 0
+        self._stuck: float | None = None
         self._unfinished: dict[int, float] = {}
         self._unwanted: list[int] = []
         self._closing = False
@@ -277,7 +296,9 @@ class _Connection(Session):
         """Announce the limit, to a client of HTTP/2 alone: one of HTTP/1.1 would take that for its answer."""
         if self.fingerprint is not None:
             self.connection.recognize()
-        self.requests = RequestReceiver(CONCURRENCY, max_body=MAX_BODY, window_updates=False, early=True)
+        self.requests = RequestReceiver(
+            CONCURRENCY, max_body=MAX_BODY, window_updates=False, early=True, screen=self._screen
+        )
         self.transport.registerProducer(self, True)
         self._http2 = self.connection.encrypted and self.transport.negotiatedProtocol == b"h2"
         self._write()
@@ -288,7 +309,10 @@ class _Connection(Session):
     def check(self, now: float) -> None:
         """End what takes too long."""
         self._check_streams(now)
-        if not self._under_way and now - self.connection.active >= self._patience():
+        self._stuck = (self._stuck or now) if self.requests.unsent else None
+        if self._stuck is not None and now - self._stuck >= self.connection.guard.bounds.request:
+            self._give_up("it gave no window for answers")
+        elif not self._under_way and now - self.connection.active >= self._patience():
             if self._closing:
                 self.connection.cut()  # the peer was told to go
             else:
@@ -329,20 +353,33 @@ class _Connection(Session):
         """Take what is whole."""
         if self.connection.closing is not None:
             return
+        now = self._face.clock.seconds()
+        if not self._budget.spend(data, now, _FRAMES if self.connection.known else _STRANGERS_FRAMES, _SETTINGS):
+            self._give_up("it sent more frames than it may", ENHANCE_YOUR_CALM)
+            return
         try:
             requests = self.requests.receive(data)
         except WireError as error:
             if self.requests.http1:
                 self._refuse_http1()
             else:
-                self.connection.report(str(error))
-                self.connection.hang_up()
+                self._give_up(str(error))
             return
         self._http2 = self._http2 or self.requests.begun
         if requests:
-            self.connection.active = self._face.clock.seconds()
+            self.connection.active = now
             self._take(requests)
-        self._write()
+        self._write()  # a client that has read the GOAWAY may not look for the reason any more
+        if self._dismissed is not None:
+            self.finish()
+
+    def _give_up(self, reason: str, code: int = PROTOCOL_ERROR) -> None:
+        """Say why it is over, in the log and to the peer, and hear nothing more."""
+        self.connection.report(reason)
+        self.requests.goaway(code)
+        if self._http2:
+            self.transport.write(self.requests.data_to_send())
+        self.connection.hang_up()
 
     def _refuse_http1(self) -> None:
         """Tell a client of HTTP/1.1 what it has come to; the rest of its request is thrown away for a moment."""
@@ -364,30 +401,28 @@ class _Connection(Session):
         """``connectionLost`` follows."""
 
     def _write(self) -> None:
-        if self.connection.paused is not None or self.connection.over or not self._http2:
+        connection = self.connection
+        if connection.paused is not None or connection.over or connection.closing is not None or not self._http2:
             return
         data = self.requests.data_to_send()
         if data:
             self.transport.write(data)
-        if self.requests.closed:
-            # What we ended, the peer may read to its end; libnghttp2 gave up on whom it ended.
-            (self.connection.end if self._closing else self.connection.hang_up)()
+        if self.requests.closed and self._closing:
+            connection.end()
+        elif self.requests.closed:
+            self._give_up("the client does not keep to HTTP/2")
 
     # Requests.
 
     def _take(self, requests: Sequence[Request]) -> None:
         submissions: dict[str, list[_Submission]] = {}
-        for position, request in enumerate(requests):
+        for request in requests:
             apns_id = _id_of(request)
             try:
                 submission = self._judged(request, apns_id)
             except _Refused as refused:
                 self._answer(request, apns_id, refused.verdict)
                 self._give_back(request)
-                self._strangers += isinstance(refused, _Stranger)
-                if self._strangers >= _STRANGERS:
-                    self._dismiss(_shown_by(request), refused.verdict, requests[position + 1 :])
-                    break
             else:
                 submissions.setdefault(submission.app, []).append(submission)
         for app, group in submissions.items():
@@ -398,20 +433,6 @@ class _Connection(Session):
                 looked.addErrback(_nobody_known).addCallback(self._store, group).addErrback(self.connection.failed)
             else:
                 self._store({}, group)
-
-    def _dismiss(self, shown: bytes, verdict: _Verdict, rest: Sequence[Request]) -> None:
-        """
-        Send a stranger away. What came with the last request and shows the same is told the same; what shows something
-        else is not looked at, and may be sent elsewhere.
-        """
-        for request in rest:
-            if _shown_by(request) == shown:
-                self._answer(request, _id_of(request), verdict)
-            else:
-                self.requests.reset(request.stream, REFUSED_STREAM)
-            self._give_back(request)
-        self._write()  # a client that has read the GOAWAY may not look for the reason any more
-        self.finish()
 
     def _store(self, dead: Mapping[bytes, DeadToken], group: Sequence[_Submission]) -> None:
         """Store what came together, together: one commit and one check for all of it."""
@@ -470,13 +491,37 @@ class _Connection(Session):
             self._answer(submission.request, apns_id or submission.apns_id, verdict)
 
     def _answer(self, request: Request, apns_id: str | None, verdict: _Verdict) -> None:
-        fields = verdict.fields()
-        fields.insert(1, (b"apns-id", (apns_id or str(uuid.uuid4())).encode()))
-        self.requests.respond(request.stream, fields, verdict.body())
+        self.requests.respond(request.stream, verdict.fields(apns_id), verdict.body())
         if len(request.body) > MAX_BODY:
             self._unwanted.append(request.stream)
 
-    # What is looked at before a request is accepted, in Apple's order.
+    # What is looked at before a request is accepted: who calls, at its header fields; then the rest, in Apple's order.
+
+    def _screen(self, head: Request) -> bool:
+        """
+        Answer whoever does not show who it is, and end the stream there, so that a stranger holds none.
+
+        After so many times it is sent away. What shows the same until then is told the same; what shows something else
+        is not looked at, and may be sent elsewhere.
+        """
+        shown = _shown_by(head)
+        if self._dismissed is None:
+            try:
+                if self._face.options.keys:
+                    self._caller(shown.decode("latin-1"))
+                return True
+            except _Stranger as refused:
+                verdict = refused.verdict
+            self._strangers += 1
+            if self._strangers >= _STRANGERS:
+                self._dismissed = shown, verdict
+        elif self._dismissed[0] == shown:
+            verdict = self._dismissed[1]
+        else:
+            self.requests.reset(head.stream, REFUSED_STREAM)
+            return False
+        self.requests.refuse(head.stream, verdict.fields(_id_of(head)), verdict.body())
+        return False
 
     def _judged(self, request: Request, apns_id: str | None) -> _Submission:
         fields = _form(request)
