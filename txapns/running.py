@@ -1,5 +1,6 @@
 """
-A reactor for a command: it runs until some work is done, or a signal asks for an end.
+A reactor for a command: it runs until some work is done, or a signal asks for an end. Nobody who sets the wall clock
+moves its timers.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from typing import Any, TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ReactorNotRunning
 from twisted.python.failure import Failure
+
+from txapns.clocks import steady
 
 __all__ = ["run", "stop_once"]
 
@@ -27,6 +30,7 @@ def run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]])
     """
     from twisted.internet import reactor
 
+    steady(reactor)
     stop_once(reactor)
     asked: Deferred[None] = Deferred()
     done: Deferred[None] = Deferred()

@@ -10,6 +10,7 @@ from typing import ClassVar
 from twisted.application.service import IService
 from twisted.python import usage
 
+from txapns.clocks import steady
 from txapns.running import stop_once
 from txapns.simulator.faults import FAULTS
 from txapns.simulator.service import FLAGS, NUMBERS, Number, SimulatorService, read_dead
@@ -65,4 +66,6 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     stop_once(reactor)
-    return SimulatorService.from_options(reactor, **{name.replace("-", "_"): value for name, value in options.items()})
+    return SimulatorService.from_options(
+        steady(reactor), **{name.replace("-", "_"): value for name, value in options.items()}
+    )

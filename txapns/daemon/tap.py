@@ -11,6 +11,7 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
+from txapns.clocks import steady
 from txapns.daemon.collector import calm_collector
 from txapns.daemon.config import Configuration
 from txapns.daemon.service import GatewayService
@@ -48,7 +49,7 @@ def makeService(options: Options) -> IService:
 
     try:
         configuration = Configuration.from_file(options["config"])
-        gateway = GatewayService(reactor, configuration, os.environ, broken)
+        gateway = GatewayService(steady(reactor), configuration, os.environ, broken)
     except APNSError as error:
         raise usage.UsageError(str(error)) from None
     gateway.ready.addCallback(lambda _: calm_collector())
