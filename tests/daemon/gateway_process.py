@@ -99,12 +99,14 @@ class Gateway:
     A gateway in a process of its own.
 
     :param config: its configuration.
+    :param program: what Python is to run as ``txapns``.
 
     :ivar log: what it wrote to standard error, in all its lives.
     """
 
-    def __init__(self, config: Path) -> None:
+    def __init__(self, config: Path, program: Sequence[str] = ("-m", "txapns.cli")) -> None:
         self._config = config
+        self._program = program
         self._process: subprocess.Popen[str] | None = None
         self._addresses: dict[str, list[str]] = {}
         self._pool = HTTPConnectionPool(reactor, persistent=True)
@@ -116,7 +118,7 @@ class Gateway:
         """Start it, and wait until it listens; returns the addresses."""
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "txapns.cli", "serve", "--config", str(self._config)],
+                [sys.executable, *self._program, "serve", "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -12,20 +12,22 @@ import sys
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
+from time import monotonic
 
 import pytest
 from cryptography.fernet import Fernet
 from twisted.internet import reactor
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
 from tests.daemon.gateway_process import Gateway, configuration, listen
 from tests.processes import started
-from txapns.simulator import Authority, Simulator
+from txapns.simulator import Authority, ProviderAPIServer, Simulator, Verdict
+from txapns.wire.requests import Request
 
-__all__ = ["LifeTests", "SecretTests", "StartTests", "StoreTests", "TroubleTests"]
+__all__ = ["ClockTests", "LifeTests", "SecretTests", "StartTests", "StoreTests", "TroubleTests"]
 
 AUTHORITY = Authority()
 DEAD = "dd" * 32
@@ -50,10 +52,26 @@ class GatewayCase(TestCase):
         """End it, if it is still there; and the simulator's connections."""
         if self.gateway.running:
             await self.gateway.end(signal.SIGKILL)
+        self.hang_up()
+        await deferLater(reactor, 0.05)
+
+    def hang_up(self) -> None:
+        """Have the simulator break its connections off."""
         for session in self.simulator.sessions:
             if session.transport is not None and session.transport.connected:
                 session.transport.abortConnection()
-        await deferLater(reactor, 0.05)
+
+    async def command(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command; returns its status, and what it wrote."""
+        command = [sys.executable, "-m", "txapns.cli", *arguments, "--config", str(self.config)]
+        done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout, done.stderr
+
+    async def told(self, *arguments: str) -> str:
+        """Run a command that has to succeed; returns what it printed."""
+        status, printed, said = await self.command(*arguments)
+        self.assertEqual(status, 0, said)
+        return printed.strip()
 
 
 def submission(*tokens: str, **more: object) -> dict[str, object]:
@@ -387,11 +405,123 @@ class StoreTests(GatewayCase):
         await self.gateway.start()
         await self.taken(1)
 
-    async def command(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command; returns its status, and what it wrote."""
-        command = [sys.executable, "-m", "txapns.cli", *arguments, "--config", str(self.config)]
-        done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
-        return done.returncode, done.stdout, done.stderr
+
+# A process for which it is an hour later than it is, until a signal sets its clock right, and another a day ahead.
+LATER = """
+import signal, sys, time
+
+clock, ahead = time.time, 3600
+
+def set_to(seconds):
+    global ahead
+    ahead = seconds
+
+signal.signal(signal.SIGUSR1, lambda *_: set_to(0))
+signal.signal(signal.SIGUSR2, lambda *_: set_to(86400))
+time.time = lambda: clock() + ahead
+
+from txapns.cli import main
+main()
+"""
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class ClockTests(GatewayCase):
+    """Its clock is an hour ahead, and is set right, and wrong again, while there is much to do."""
+
+    def setUp(self) -> None:
+        """Apple refuses each tenth notification the first time."""
+        super().setUp()
+        self.gateway = Gateway(self.config, ["-c", LATER])
+        self.headers: dict[str, str] = {}
+        self.number = 0
+        refused: set[bytes] = set()
+
+        def once(server: ProviderAPIServer, request: Request, verdict: Verdict) -> Verdict:
+            path = dict(request.headers)[b":path"]
+            if int(path[-64:], 16) % 10 or path in refused:
+                return verdict
+            refused.add(path)
+            return Verdict(503, "ServiceUnavailable")
+
+        self.simulator.http2_fault = once
+
+    def tokens(self, count: int) -> list[str]:
+        """Make new device tokens."""
+        self.number += count
+        return [f"{number:064x}" for number in range(self.number - count, self.number)]
+
+    async def post(self) -> int:
+        """Post some notifications, and wait until Apple has accepted them; returns the status."""
+        posted = submission(*self.tokens(20), wait=True)
+        status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", posted, self.headers)
+        if status == 200:
+            [notification] = answer["notifications"]
+            self.assertEqual({each["state"] for each in notification["outcomes"]}, {"accepted"})
+        return status
+
+    async def load(self, seconds: float) -> float:
+        """Post for some time, at four places at once; returns how long the slowest took, in seconds."""
+        waits: list[float] = []
+
+        async def caller(end: float) -> None:
+            while monotonic() < end:
+                began = monotonic()
+                self.assertEqual(await self.post(), 200)
+                waits.append(monotonic() - began)
+
+        await gatherResults([Deferred.fromCoroutine(caller(monotonic() + seconds)) for _ in range(4)])
+        return max(waits)
+
+    async def test_under_load(self) -> None:
+        """No notification waits for longer, neither for its first attempt nor for the next."""
+        await self.gateway.start()
+        before = await self.load(1.0)
+        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+            loading = Deferred.fromCoroutine(self.load(1.0))
+            await deferLater(reactor, 0.5)
+            os.kill(self.gateway.pid, number)
+            self.assertLess(await loading, before + 10)
+        self.assertEqual(await self.gateway.end(), 0)
+        self.assertEqual(len({each.token for each in self.simulator.devices.received}), self.number)
+
+    async def test_key_removed(self) -> None:
+        """A key that is removed is good for no longer than a moment."""
+        self.config.write_text(self.config.read_text().replace("keys = false", "keys = true"))
+        key = await self.told("keys", "add", "ours", "--all-apps")
+        self.headers["Authorization"] = f"Bearer {key}"
+        await self.gateway.start()
+        self.assertEqual(await self.post(), 200)
+        os.kill(self.gateway.pid, signal.SIGUSR1)
+        self.assertEqual(await self.post(), 200)
+        await self.told("keys", "remove", "ours")
+        began = monotonic()
+        while await self.post() != 401:
+            self.assertLess(monotonic() - began, 5)
+
+    async def test_restart(self) -> None:
+        """What was accepted an hour later than it is now is sent after a restart, tried before or not."""
+        self.simulator.http2_fault = lambda server, request, verdict: Verdict(503, "ServiceUnavailable")
+        await self.gateway.start()
+        await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*self.tokens(20)))
+        await deferLater(reactor, 0.5)
+        number = self.port.getHost().port
+        await self.port.stopListening()
+        self.hang_up()
+        await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*self.tokens(20)))
+        await deferLater(reactor, 0.5)
+        await self.gateway.end(signal.SIGKILL)
+        self.simulator.http2_fault = None
+        factory = self.simulator.tls_factory("http2")
+        again = reactor.listenTCP(number, factory, interface="127.0.0.1")
+        self.addCleanup(again.stopListening)
+        self.gateway = Gateway(self.config)
+        await self.gateway.start()
+        began = monotonic()
+        while len({each.token for each in self.simulator.devices.received}) < 40:
+            self.assertLess(monotonic() - began, 30)
+            await deferLater(reactor, 0.1)
 
 
 @pytest.mark.loopback
@@ -399,15 +529,10 @@ class StoreTests(GatewayCase):
 class SecretTests(GatewayCase):
     """Whatever it writes, there is no secret in it."""
 
-    def command(self, *arguments: str) -> str:
-        """Run a command of txapns; returns what it printed."""
-        command = [sys.executable, "-m", "txapns.cli", *arguments, "--config", str(self.config)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=60, check=True).stdout.strip()
-
     async def test_nothing_told(self) -> None:
         """No key, provider token, passphrase or device token is in a log, on a page or among the metrics."""
         self.config.write_text(self.config.read_text().replace("keys = false", "keys = true"))
-        key = await deferToThread(self.command, "keys", "add", "ours", "--app", "chess")
+        key = await self.told("keys", "add", "ours", "--app", "chess")
         await self.gateway.start()
         bearer = {"Authorization": f"Bearer {key}"}
         posted = submission("aa" * 32, DEAD, wait=True)
@@ -433,7 +558,7 @@ class SecretTests(GatewayCase):
         master.touch(0o600)
         master.write_bytes(Fernet.generate_key())
         keys = [
-            await deferToThread(self.command, "keys", "add", *arguments)
+            await self.told("keys", "add", *arguments)
             for arguments in (("operator", "--may", "manage"), ("ours", "--all-apps"))
         ]
         operator, ours = ({"Authorization": f"Bearer {key}"} for key in keys)
