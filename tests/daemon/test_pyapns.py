@@ -353,6 +353,35 @@ class CallTests(PyapnsCase):
         response = self.connection.request("GET", "/", key=None, headers={"Authorization": f"basic {shown}"})
         self.assertEqual((response.status, response.headers["allow"]), (405, "POST"))
 
+    def test_key_in_path(self) -> None:
+        """The key can be the first part of the path, which nobody else sees it in."""
+        body = xmlrpc.client.dumps(("chess", CHESS, "sandbox"), "provision").encode()
+        seen: list[str] = []
+        self.face.received = lambda request, received=self.face.received: (
+            seen.append(repr(request)) or received(request)
+        )
+        key = key_of("manager")
+        for path, status in ((f"/{key}", 200), (f"/{key}/", 200), (f"/{key}/RPC2", 200), (f"http://h/{key}", 200)):
+            self.assertEqual(self.post(body, None, path).status, status, path)
+        self.assertEqual(self.post(body, "nobody", f"/{key}/").status, 200)
+        self.assertEqual(self.post(body, None, f"/{key}/x").status, 404)
+        for path in (f"/{key_of('nobody')}/", f"/{key}0/", f"/RPC2/{key}", "/txapns_/"):
+            self.connection = Connection(self.server, self.clock)
+            self.assertEqual(self.post(body, None, path).status, 401, path)
+        self.assertEqual([key in each for each in seen], [False] * 6)
+
+    def test_not_xml(self) -> None:
+        """What does not say that it is XML is not read as that: a web page could have a browser send it."""
+        body = xmlrpc.client.dumps(("chess", CHESS, "sandbox"), "provision").encode()
+        for kind, status in (
+            *(("text/xml", 200), ("TEXT/XML; charset=utf-8", 200), ("application/xml", 200), ("", 415)),
+            *(("text/plain", 415), ("application/x-www-form-urlencoded", 415), ("multipart/form-data", 415)),
+        ):
+            shown = base64.b64encode(f":{key_of('manager')}".encode()).decode()
+            headers = {"Content-Type": kind, "Authorization": f"Basic {shown}"}
+            response = self.connection.request("POST", "/", body, key=None, headers=headers)
+            self.assertEqual(response.status, status, kind)
+
     def test_calls(self) -> None:
         """A call that there is not, and one with other arguments."""
         self.assertEqual(self.fault("system.listMethods"), 8001)

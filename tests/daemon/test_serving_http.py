@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
 import socket
 import ssl
+import zlib
 from typing import Any, cast
 
 import attrs
@@ -20,9 +22,20 @@ from zope.interface import implementer
 from tests.daemon.fakes import Connection, DatedClock, Response
 from txapns.daemon.serving.guard import LINGER, Bounds
 from txapns.daemon.serving.http import Answer, HTTPServer, IApplication, Request
+from txapns.daemon.serving.target import Hosts
 from txapns.simulator import Authority
 
-__all__ = ["BodyTests", "ClosingTests", "ConnectionsTests", "LoopbackTests", "ParserTests", "TimeTests"]
+__all__ = [
+    "BodyTests",
+    "ClosingTests",
+    "ConnectionsTests",
+    "EncodingTests",
+    "HeadTests",
+    "LoopbackTests",
+    "PageTests",
+    "ParserTests",
+    "TimeTests",
+]
 
 BOUNDS = Bounds(body=1_000, head=500, clients=3, idle=60.0, request=30.0)
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
@@ -204,6 +217,149 @@ class BodyTests(HTTPCase):
         for request in (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"):
             connection, [response] = self.send(request)
             self.assertEqual((response.status, response.headers["connection"], connection.closed), (200, "close", True))
+
+
+class HeadTests(HTTPCase):
+    """What a request is for."""
+
+    def status(self, request: bytes) -> int:
+        """Send a request that ends with its head, or has a body of its own."""
+        connection, answers = self.send(request)
+        self.assertEqual(len(answers), 1)
+        self.assertEqual(connection.closed, answers[0].status == 400 or b" HTTP/1.0" in request)
+        return answers[0].status
+
+    def test_whole_address(self) -> None:
+        """A target that is a whole address, as those send who take us for a proxy, is served by its path."""
+        late = b"GET http://gateway.example:8080/late?x=y HTTP/1.1\r\nHost: h\r\n\r\n"
+        _, answers = self.send(late)
+        self.assertEqual((answers, len(self.echo.late)), ([], 1))
+        for target in (b"HTTPS://h", b"http://[::1]/x", b"http://h?x", b"*", b"//h/x"):
+            self.assertEqual(self.status(b"OPTIONS %s HTTP/1.1\r\nHost: h\r\n\r\n" % target), 200, target)
+        for target in (b"h:80", b"ftp://h/", b"x/y", b"http://u@h/", b"http:///x"):
+            self.assertEqual(self.status(b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % target), 400, target)
+
+    def test_host(self) -> None:
+        """A request of HTTP/1.1 names one host; more than one nobody may name."""
+        for head, status in (
+            (b"GET / HTTP/1.1\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: h\r\nhost: h\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: h,h\r\n", 200),
+            (b"GET / HTTP/1.1\r\nHost: h h\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost: h/x\r\n", 400),
+            (b"GET / HTTP/1.1\r\nHost:\r\n", 200),
+            (b"GET / HTTP/1.1\r\nHost: [::1]:80\r\n", 200),
+            (b"GET http://h/ HTTP/1.1\r\n", 400),
+            (b"GET / HTTP/1.0\r\n", 200),
+            (b"GET / HTTP/1.0\r\nHost: h\r\nHost: x\r\n", 400),
+        ):
+            self.assertEqual(self.status(head + b"\r\n"), status, head)
+
+    def test_framing(self) -> None:
+        """What two servers could take for requests of different lengths is refused."""
+        for head, status in (
+            (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", 400),
+            (b"POST / HTTP/1.0\r\nTransfer-Encoding: identity\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: identity\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\nContent-Length: 0\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0\r\nContent-Length: 0\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 0, 0\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: +0\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length : 0\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost : h\r\n", 400),
+            (b"POST / HTTP/1.1\r\nHost: h\r\nX-Long: a\r\n b\r\nContent-Length: 0\r\n", 200),
+            (b"GET / HTTP/1.1\r\nHost: h\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n", 200),
+        ):
+            self.assertEqual(self.status(head + b"\r\n"), status, head)
+
+    def test_refused_head(self) -> None:
+        """An answer to HEAD has no body, be it a refusal."""
+        _, answers = self.send(b"HEAD / HTTP/1.1\r\nHost: h\r\nX-Bad: 1\r\n\r\n")
+        self.assertEqual([(each.status, each.body) for each in answers], [(403, b"")])
+
+
+class EncodingTests(HTTPCase):
+    """Bodies that are compressed."""
+
+    def ask(self, body: bytes, *codings: bytes) -> Response:
+        """Post a body."""
+        fields = [b"Content-Encoding: " + coding for coding in codings]
+        _, [answer] = self.send(post(body, *fields))
+        return answer
+
+    def test_taken(self) -> None:
+        """What is compressed is answered as what is not; at once or in chunks."""
+        for coding, body in ((b"gzip", gzip.compress(b"hello")), (b"deflate", zlib.compress(b"hello"))):
+            self.assertEqual(self.ask(body, coding).body, b"hello")
+        self.assertEqual(self.ask(b"hello", b"identity").body, b"hello")
+        head, _, rest = chunked(*[bytes([octet]) for octet in gzip.compress(b"hello", mtime=0)]).partition(b"\r\n")
+        request = head + b"\r\nContent-Encoding: gzip\r\n" + rest
+        self.server.bounds = attrs.evolve(BOUNDS, body=100_000)
+        _, [answer] = self.send(request)
+        self.assertEqual(answer.body, b"hello")
+
+    def test_unknown(self) -> None:
+        """Others are refused, with those that are taken; but not told to whom may not ask."""
+        for codings in ((b"br",), (b"gzip, gzip",), (b"gzip", b"gzip")):
+            answer = self.ask(b"hello", *codings)
+            self.assertEqual((answer.status, answer.headers["accept-encoding"]), (415, "gzip, deflate"))
+        _, [answer] = self.send(post(b"hello", b"X-Bad: 1", b"Content-Encoding: br"))
+        self.assertEqual(answer.status, 403)
+
+    def test_too_long(self) -> None:
+        """What is in it may be as long as any body, and no longer, however short it is."""
+        self.assertEqual(self.ask(gzip.compress(bytes(1_000)), b"gzip").status, 200)
+        self.assertEqual(self.ask(gzip.compress(bytes(1_001)), b"gzip").status, 413)
+        self.assertEqual(self.ask(gzip.compress(bytes(900_000)), b"gzip").status, 413)
+
+    def test_damaged(self) -> None:
+        """What is not what it is said to be is refused as that."""
+        for body in (b"hello", gzip.compress(b"hello")[:-1], gzip.compress(b"hello") + b"x"):
+            answer = self.ask(body, b"gzip")
+            self.assertEqual(answer.status, 400)
+        self.assertEqual((self.ask(b"", b"gzip").status, self.echo.seen), (200, [b""]))
+
+
+class PageTests(HTTPCase):
+    """What web pages have browsers send, where they must not get in."""
+
+    def setUp(self) -> None:
+        """Make the server one of those."""
+        super().setUp()
+        self.server = HTTPServer(self.clock, self.echo, BOUNDS, hosts=Hosts(["gateway.example"]))
+
+    def status(self, host: bytes, *fields: bytes, target: bytes = b"/", body: bytes = b"") -> int:
+        """Ask."""
+        lines = [b"POST %s HTTP/1.1" % target, b"Host: " + host, *fields, b"Content-Length: %d" % len(body)]
+        _, [answer] = self.send(b"\r\n".join(lines) + b"\r\n\r\n" + body)
+        return answer.status
+
+    def test_ours(self) -> None:
+        """Programs and our own pages get in."""
+        self.assertEqual(self.status(b"localhost:8090"), 200)
+        self.assertEqual(self.status(b"gateway.example"), 200)
+        self.assertEqual(
+            self.status(b"127.0.0.1:8090", b"Origin: http://127.0.0.1:8090", b"Sec-Fetch-Site: same-origin"), 200
+        )
+        self.assertEqual(self.status(b"evil.example", target=b"http://localhost/"), 200)
+        self.assertEqual(self.send(b"GET / HTTP/1.0\r\n\r\n")[1][0].status, 200)
+
+    def test_foreign(self) -> None:
+        """Others' pages do not, by whatever way, and nothing that they send is read."""
+        self.assertEqual(self.status(b"evil.example", body=b"x" * 500), 421)
+        self.assertEqual(self.status(b"localhost", target=b"http://evil.example/"), 421)
+        self.assertEqual(self.status(b"localhost", b"Origin: https://evil.example", body=b"x" * 500), 403)
+        self.assertEqual(self.status(b"localhost", b"Origin: null"), 403)
+        self.assertEqual(self.status(b"localhost", b"Sec-Fetch-Site: cross-site", b"Sec-Fetch-Mode: no-cors"), 403)
+        self.assertEqual(self.status(b"localhost", b"Upgrade: websocket", b"Origin: http://evil.example"), 403)
+        preflight = b"OPTIONS / HTTP/1.1\r\nHost: localhost\r\nOrigin: http://evil.example\r\n"
+        preflight += b"Access-Control-Request-Method: POST\r\n\r\n"
+        _, [answer] = self.send(preflight)
+        self.assertEqual(answer.status, 403)
+        self.assertNotIn("access-control-allow-origin", answer.headers)
+        self.assertEqual((self.echo.heads, self.echo.seen), (0, []))
 
 
 class TimeTests(HTTPCase):

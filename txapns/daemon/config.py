@@ -56,6 +56,7 @@ __all__ = [
     "BinarySection",
     "Configuration",
     "DatabaseSection",
+    "HTTPSection",
     "IntakeSection",
     "LimitsSection",
     "ListenerSection",
@@ -85,6 +86,13 @@ _Seconds: TypeAlias = Annotated[float, Meta(ge=0, description="a number of secon
 _Duration: TypeAlias = Annotated[float, Meta(gt=0, description="a number of seconds, more than 0")]
 _Share: TypeAlias = Annotated[float, Meta(ge=0, le=1, description="a number from 0 to 1")]
 _Endpoint: TypeAlias = Annotated[str, Meta(description=_ENDPOINT)]
+_Host: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$(?!\n)",
+        description='a host name without a port, such as "gateway.example.com" or "*.example.com"',
+    ),
+]
 _Fingerprint: TypeAlias = Annotated[
     str,
     Meta(
@@ -160,7 +168,18 @@ class ListenerSection(_Section, frozen=True, kw_only=True):
     allow_without_keys: bool = False
 
 
-class NativeSection(ListenerSection, frozen=True, kw_only=True):
+class HTTPSection(ListenerSection, frozen=True, kw_only=True):
+    """
+    What all that speaks HTTP/1.1 has in common.
+
+    :ivar hosts: by which names it is known, besides addresses, ``localhost`` and the names in its certificate. Where
+        web pages must not get in, requests for another are refused.
+    """
+
+    hosts: tuple[_Host, ...] = ()
+
+
+class NativeSection(HTTPSection, frozen=True, kw_only=True):
     """
     ``[intake.native]``: JSON over HTTP/1.1.
 
@@ -208,7 +227,7 @@ class BinarySection(_Section, frozen=True, kw_only=True):
     allow_without_keys: bool = False
 
 
-class PyapnsSection(ListenerSection, frozen=True, kw_only=True):
+class PyapnsSection(HTTPSection, frozen=True, kw_only=True):
     """
     ``[intake.pyapns]``: XML-RPC, as pyapns served it.
 
@@ -219,7 +238,7 @@ class PyapnsSection(ListenerSection, frozen=True, kw_only=True):
     allow_paths: bool = False
 
 
-class AdminSection(ListenerSection, frozen=True, kw_only=True):
+class AdminSection(HTTPSection, frozen=True, kw_only=True):
     """``[admin]``: health, metrics and the status page."""
 
     listen: tuple[_Endpoint, ...] = ("tcp:port=8090:interface=127.0.0.1",)

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any
 
 import attrs
+from cryptography.x509 import DNSName, ExtensionNotFound, SubjectAlternativeName
 from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 
@@ -21,7 +22,7 @@ from txapns.daemon.config import (
     AppleSection,
     BinarySection,
     Configuration,
-    ListenerSection,
+    HTTPSection,
     PyapnsSection,
     TLSSection,
 )
@@ -35,6 +36,7 @@ from txapns.daemon.material import server_certificate
 from txapns.daemon.metrics import GatewayMetrics
 from txapns.daemon.serving.guard import Bounds, Unread
 from txapns.daemon.serving.http import HTTPServer, IApplication
+from txapns.daemon.serving.target import Hosts
 from txapns.daemon.serving.tls import tls_options
 
 __all__ = ["Collaborators", "Front"]
@@ -114,14 +116,14 @@ class Front:
         if intake.binary is not None:
             self._make_binary(intake.binary)
         admin_bounds = attrs.evolve(ADMIN_BOUNDS, unread=self._bounds.unread)
-        self._admin = self._serve("admin", configuration.admin, others.admin, admin_bounds)
+        self._admin = self._serve("admin", configuration.admin, others.admin, admin_bounds, guarded=True)
 
     def _make_pyapns(self, section: PyapnsSection) -> None:
         others = self._others
         intake = others.metrics.intake("pyapns", others.intake, refusals=True)
         keys = others.keys if section.keys else None
         pyapns = Pyapns(wall_clock(self._reactor), intake, others.apps, keys, others.feedback, section)
-        self._serve("intake.pyapns", section, others.metrics.application("pyapns", pyapns), self._bounds)
+        self._serve("intake.pyapns", section, others.metrics.application("pyapns", pyapns), self._bounds, guarded=True)
 
     def _make_apple(self, section: AppleSection) -> None:
         others = self._others
@@ -139,10 +141,17 @@ class Front:
         self._listen("intake.binary", section.listen, binary.factory(shown))
         self._listen("intake.binary.feedback", section.feedback, binary.feedback_factory(shown))
 
-    def _serve(self, key: str, section: ListenerSection, application: IApplication, bounds: Bounds) -> HTTPServer:
-        """Have an application answer HTTP/1.1 at the endpoints of a section; returns the server."""
-        server = HTTPServer(self._clock, application, bounds, key)
+    def _serve(
+        self, key: str, section: HTTPSection, application: IApplication, bounds: Bounds, *, guarded: bool = False
+    ) -> HTTPServer:
+        """
+        Have an application answer HTTP/1.1 at the endpoints of a section; returns the server.
+
+        Web pages are kept out where no keys are asked for; with ``guarded`` in any case.
+        """
         shown = self._shown(section.tls)
+        hosts = Hosts([*section.hosts, *_names(shown)]) if guarded or not section.keys else None
+        server = HTTPServer(self._clock, application, bounds, key, hosts)
         self._servers.append(server)
         encrypted = shown and server.encrypted(tls_options(shown, server.acceptableProtocols()))
         self._listen(key, section.listen, encrypted or server)
@@ -175,3 +184,14 @@ class Front:
         """Listen no more, and close all connections."""
         await DeferredList([listener.stop() for listener in self._listeners], consumeErrors=True)
         await gatherResults([server.close() for server in self._servers])
+
+
+def _names(shown: Certificate | None) -> list[str]:
+    """Find the host names that a listener's certificate is for."""
+    if shown is None:
+        return []
+    try:
+        names = shown.certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    except ExtensionNotFound:
+        return []
+    return names.get_values_for_type(DNSName)

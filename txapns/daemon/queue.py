@@ -147,7 +147,7 @@ class RemoteQueue:
     def __init__(self, reactor: IReactorTime, agent: IAgent, url: str, key: str | None) -> None:
         self._reactor = reactor
         self._agent = agent
-        self._url = "http://gateway" if url.startswith(_UNIX) else url.rstrip("/")
+        self._url = "http://localhost" if url.startswith(_UNIX) else url.rstrip("/")
         self._headers = {"Content-Type": ["application/json"], "User-Agent": ["txapns"]}
         if key is not None:
             self._headers["Authorization"] = [f"Bearer {key}"]

@@ -73,10 +73,12 @@ _REFUSALS = (
 # What HTTP itself has words for.
 _FAULTS = {
     400: "malformed",
+    403: "not_allowed",
     404: "not_found",
     405: "method_not_allowed",
     413: "too_large",
     415: "unsupported_media_type",
+    421: "misdirected",
     500: "internal",
     503: "unavailable",
 }

@@ -15,10 +15,13 @@ name of a file on this machine instead is refused, unless the configuration allo
 Faults have pyapns' numbers: 404 where the app is not provisioned, which makes its client do that and try again; 401 for
 an environment that there is not; 500 where something cannot be done now; 8002 for all else that is wrong with a call;
 8001 for a call that there is not. New is 403: the key does not allow it. Who may call is told by HTTP's Basic
-authentication, with a key of the gateway as the password. For a new app the key has to allow ``manage``; the names of
+authentication, with a key of the gateway as the password, or by the first part of the path, ``/txapns_…/``, for the
+clients that know nothing but a host, a port and a path: pyapns' own. The key is taken out of the path before anything
+else sees it. For a new app the key has to allow ``manage``; the names of
 its apps do for calling ``provision`` with the certificate that the app has already.
 
-What comes is XML of strangers: a document type is refused, and with it all that expands or refers to elsewhere.
+What comes has to say that it is XML, which no web page can have a browser do unasked. It is XML of strangers: a
+document type is refused, and with it all that expands or refers to elsewhere.
 """
 
 from __future__ import annotations
@@ -78,7 +81,9 @@ _SCALARS = {"nil", "boolean", "int", "i4", "i8", "double", "string", "dateTime.i
 _ELEMENTS = frozenset(_STRUCTURE | _SCALARS)
 _MAX_DEPTH = 256
 _TEXT = b"text/xml; charset=utf-8"
+_KEY_IN_PATH = re.compile(rb"/(txapns_[^/?]*)(.*)")
 _BASIC = re.compile(rb"(?i:basic) +([A-Za-z0-9+/=]+) *")
+_KINDS = (b"text/xml", b"application/xml")
 _UNSEEN = re.compile(r"\s+")
 
 _log = Logger()
@@ -139,11 +144,12 @@ class Pyapns:
 
     def begun(self, request: Request) -> Answer | None:
         """Find out who calls."""
+        shown = _taken_from_path(request) or _password(request)
         if self._keys is None:
             request.context = ANYBODY
             return None
         try:
-            request.context = self._keys.check(_password(request))
+            request.context = self._keys.check(shown)
         except NotAuthenticated as refusal:
             return Answer(401, str(refusal).encode(), [(b"WWW-Authenticate", b'Basic realm="txapns"')], b"text/plain")
         request.recognize()
@@ -152,10 +158,12 @@ class Pyapns:
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Make the call."""
         request.recognize()
-        if request.path not in (b"/", b"/RPC2"):  # where the clients of most languages look first
+        if request.path not in (b"/", b"/RPC2", b"/RPC2/"):  # where the clients of most languages look first
             return self.fault(404, "XML-RPC is at /")
         if request.method != b"POST":
             return Answer(405, b"XML-RPC is asked by POST\n", [(b"Allow", b"POST")], b"text/plain")
+        if (request.single(b"Content-Type") or b"").partition(b";")[0].strip().lower() not in _KINDS:
+            return self.fault(415, "XML-RPC is XML: its Content-Type is text/xml")
         try:
             name, arguments = _call_of(request.body)
         except xmlrpc.client.Fault as fault:
@@ -261,6 +269,15 @@ class Pyapns:
             return reason
 
         return read.addCallbacks(listed, failed)
+
+
+def _taken_from_path(request: Request) -> str:
+    """Take a key out of the path, if there is one: nobody else is to see it there."""
+    match = _KEY_IN_PATH.fullmatch(request.path)
+    if match is None:
+        return ""
+    request.uri = request.path = match[2] or b"/"
+    return match[1].decode("latin-1")
 
 
 def _password(request: Request) -> str:

@@ -18,6 +18,7 @@ How many connections there may be, and how they end, is the guard's to see to.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from http import HTTPStatus
 from typing import Any
 
 import attrs
@@ -28,13 +29,16 @@ from twisted.web import http
 from zope.interface import Interface
 
 from txapns.clocks import wall_clock
+from txapns.daemon.serving.coding import ACCEPTED, Decoder, Malformed, TooLong, Unknown, decoder_of
 from txapns.daemon.serving.guard import Bounds, Guard, Session, described
+from txapns.daemon.serving.target import BadHead, CrossSite, ForeignHost, Hosts, asked_host, split_target
 
 __all__ = ["JSON", "Answer", "HTTPServer", "IApplication", "Request"]
 
 #: The content type of what most faces answer.
 JSON = b"application/json"
 
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 _TURN = 10  # requests that are answered in a row, if they came together
 _FIELDS = 100  # header fields in a request
 _PIECE = 256  # each piece of a body counts as many octets at the least: many small ones cost time
@@ -63,7 +67,7 @@ class IApplication(Interface):
 
     def begun(request: Request) -> Answer | None:
         """
-        Look at the head of a request. Neither method nor path are known yet.
+        Look at the head of a request.
 
         :param request: the request.
         :returns: an answer, and no more of the request is read; ``None`` to go on.
@@ -90,8 +94,9 @@ class Request(http.Request):
     """
     One request.
 
+    :ivar named: the host that it is for; ``None`` where it names none.
     :ivar context: what :meth:`IApplication.begun` leaves for :meth:`IApplication.received`.
-    :ivar body: the body.
+    :ivar body: the body, as it was before it was compressed.
     :ivar refusal: what was answered when only the head was there.
     """
 
@@ -99,12 +104,50 @@ class Request(http.Request):
 
     def __init__(self, channel: _Channel, queued: object = False) -> None:
         super().__init__(channel, queued)
+        self.named: str | None = None
         self.context: Any = None
         self.body = b""
         self.refusal: Answer | None = None
         self._server = channel.server
         self._pieces: list[bytes] = []
         self._length = self._counted = 0
+        self._decoder: Decoder | None = None
+
+    def begin(self, method: bytes, target: bytes, version: bytes) -> None:
+        """
+        Begin, once the header fields are there.
+
+        :param method: the method.
+        :param target: what is asked for.
+        :param version: the version of HTTP.
+        :raises BadHead: it cannot be understood.
+        """
+        self.method, self.clientproto = method, version
+        authority, path = split_target(target.decode("latin-1"))
+        self.uri = path.encode("latin-1")
+        self.path = self.uri.partition(b"?")[0]
+        self.named = asked_host(self.texts(b"Host"), authority, version.decode("latin-1"))
+        codings = self.texts(b"Transfer-Encoding")
+        if codings and (version == b"HTTP/1.0" or [each.lower() for each in codings] != ["chunked"]):
+            raise BadHead("the only Transfer-Encoding there can be is chunked, in HTTP/1.1")
+
+    def decode(self) -> None:
+        """
+        Have the body unpacked while it comes.
+
+        :raises Unknown: it is not known how.
+        """
+        values = self.requestHeaders.getRawHeaders(b"Content-Encoding", ())
+        self._decoder = decoder_of(values, self._server.bounds.body)
+
+    def texts(self, name: bytes) -> list[str]:
+        """
+        Find header fields.
+
+        :param name: their name.
+        :returns: their values, each as it stands there.
+        """
+        return [value.decode("latin-1") for value in self.requestHeaders.getRawHeaders(name, ())]
 
     def single(self, name: bytes) -> bytes | None:
         """
@@ -130,16 +173,26 @@ class Request(http.Request):
         self._counted += max(len(data), _PIECE)
         self._length += len(data)
         most = self._server.bounds.body
-        if self._length > most or self._counted > most + _PIECE:
-            self._pieces = []
-            self.channel.refuse(self, self._server.too_large())
-        else:
-            self._pieces.append(data)
+        try:
+            if self._length > most or self._counted > most + _PIECE:
+                raise TooLong
+            self._pieces.append(data if self._decoder is None else self._decoder.feed(data))
+        except TooLong:
+            self._refuse(self._server.too_large())
+        except Malformed as error:
+            self._refuse(self._server.application.fault(400, str(error)))
+
+    def _refuse(self, answer: Answer) -> None:
+        self._pieces = []
+        self.channel.refuse(self, answer)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
         """Have it answered."""
-        self.method, self.uri, self.clientproto = command, path, version
-        self.path = path.partition(b"?")[0]
+        try:
+            if self._decoder is not None and self.refusal is None:
+                self._decoder.finish()
+        except Malformed as error:
+            self.refusal = self._server.application.fault(400, str(error))
         self.body, self._pieces = b"".join(self._pieces), []
         self.process()
 
@@ -264,6 +317,11 @@ class _Channel(Session, http.HTTPChannel):
         if self.connection.closing is not None:
             return
         request = self.requests[-1]
+        try:
+            request.begin(self._command, self._path, self._version)
+        except BadHead as error:
+            self.refuse(request, self.server.application.fault(400, str(error)))
+            return
         answer = self.server.begun(request)
         if answer is None and self.length is not None and self.length > self.server.bounds.body:
             answer = self.server.too_large()
@@ -342,6 +400,7 @@ class HTTPServer(Guard):
     :param application: what answers.
     :param bounds: what a caller may have.
     :param face: what the face is called in the log.
+    :param hosts: which hosts are ours, where no web page must get in; ``None`` where keys see to that.
     """
 
     def __init__(
@@ -350,9 +409,11 @@ class HTTPServer(Guard):
         application: IApplication,
         bounds: Bounds | None = None,
         face: str = "HTTP",
+        hosts: Hosts | None = None,
     ) -> None:
         super().__init__(clock, lambda: _Channel(self), bounds or Bounds(), face)
         self.application = application
+        self._hosts = hosts
         self._wall = wall_clock(clock)
         self._date = (-1, b"")
 
@@ -371,7 +432,28 @@ class HTTPServer(Guard):
         if self.draining:
             answer = self.application.fault(503, "the gateway is shutting down")
             return attrs.evolve(answer, headers=[*answer.headers, (b"Retry-After", b"%d" % _STOPPING)])
-        return self.application.begun(request)
+        return self._led_astray(request) or self.application.begun(request) or self._not_decoded(request)
+
+    def _led_astray(self, request: Request) -> Answer | None:
+        """Refuse what a web page has a browser send."""
+        if self._hosts is None:
+            return None
+        try:
+            self._hosts.check(request.named, request.texts(b"Origin"), request.texts(b"Sec-Fetch-Site"))
+        except ForeignHost as error:
+            return self.application.fault(421, str(error))
+        except CrossSite as error:
+            return self.application.fault(403, str(error))
+        return None
+
+    def _not_decoded(self, request: Request) -> Answer | None:
+        """Refuse what comes in an encoding that is not known."""
+        try:
+            request.decode()
+        except Unknown:
+            answer = self.application.fault(415, f"the Content-Encoding can be one of {ACCEPTED.decode()}, or none")
+            return attrs.evolve(answer, headers=[*answer.headers, (b"Accept-Encoding", ACCEPTED)])
+        return None
 
     def answer(self, request: Request) -> Answer | Deferred[Answer]:
         """See :meth:`IApplication.received`."""
@@ -395,7 +477,7 @@ class HTTPServer(Guard):
             fields += [(b"Content-Type", answer.kind), (b"Content-Length", b"%d" % len(answer.body))]
         if not persistent:
             fields.append((b"Connection", b"close"))
-        lines = [b"HTTP/1.1 %d %s" % (answer.status, http.RESPONSES.get(answer.status, b"?"))]
+        lines = [b"HTTP/1.1 %d %s" % (answer.status, _PHRASES[answer.status])]
         lines += [b"%s: %s" % field for field in fields]
         return b"\r\n".join(lines) + b"\r\n\r\n"
 
