@@ -4,7 +4,7 @@ The values that cross the seams of the gateway, in the order in which a notifica
 ::
 
     face ──Draft──► intake ──Message──► spool ──Leased──► dispatcher ──► APNs
-         ◄─────────Receipt───────────┘    ◄─Settlement─┘
+         ◄─────────── Receipt ────────────┘ ◄─Settlement─┘
                      Outcome, Entry, Depth ◄┘ └► DeadToken (feedback log)
 
 A notification for one device is known by its *number*, which the spool gives it and never gives again. Its apns-id is
