@@ -707,6 +707,7 @@ class SpoolMachine(RuleBasedStateMachine):
         self.world.clock.rightNow = 1_000.0
         self.all: list[_Notification] = []
         self.numbers = 0
+        self.receipts: dict[str, list[Receipt]] = {}  # of requests with a key
         self.set = 0  # by how many seconds the clock on the wall was set since the last start
 
     def teardown(self) -> None:
@@ -748,16 +749,32 @@ class SpoolMachine(RuleBasedStateMachine):
 
     @rule(app=APPS, count=COUNTS, chosen=st.none() | st.sampled_from([ID, OTHER]))
     def accept(self, app: str, count: int, chosen: str | None) -> None:
-        """Accept a message, for whose devices the caller chose one id or none; each gets a number that grows."""
+        """Accept a message, for whose devices the caller chose one id or none."""
         sent = message(self.world, count, app)
         if chosen is not None:
             sent = attrs.evolve(sent, apns_ids=[chosen] * count)
         [receipt] = self.do("accept", [sent])
+        self.note(receipt, sent)
+
+    @rule(app=APPS, count=COUNTS, key=st.sampled_from(["a", "b"]))
+    def accept_once(self, app: str, count: int, key: str) -> None:
+        """Accept a request with a key; one that came before is told what it got then, whatever became of it."""
+        sent = [message(self.world, count, app), message(self.world, 1, app)]
+        receipts = self.do("accept", sent, Idempotency("caller", key, b"digest"))
+        if key in self.receipts:
+            assert receipts == self.receipts[key]
+            return
+        self.receipts[key] = [attrs.evolve(each, earlier=True) for each in receipts]
+        for receipt, each in zip(receipts, sent, strict=True):
+            self.note(receipt, each)
+
+    def note(self, receipt: Receipt, sent: Message) -> None:
+        """Take note of what was accepted: each has a number that grows."""
         assert receipt == Receipt(receipt.numbers, list(sent.apns_ids))
         for number, apns_id in zip(receipt.numbers, sent.apns_ids, strict=True):
             assert number > self.numbers
             self.numbers = number
-            self.all.append(_Notification(number, apns_id, app, self.now))
+            self.all.append(_Notification(number, apns_id, sent.app, self.now))
 
     @rule(app=APPS, count=COUNTS, seconds=SECONDS)
     def lease(self, app: str, count: int, seconds: int) -> None:

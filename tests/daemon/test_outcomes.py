@@ -107,6 +107,7 @@ class OutcomesTests(SynchronousTestCase):
         self.world.advance(0.0)
         self.assertEqual([set(each) for each in late], [{first}])
         self.assertEqual((waiting, len(self.outcomes)), ([], 2))
+        self.assertEqual(self.wait(C, fresh=True), [{}])
 
     def test_stop(self) -> None:
         """At the end all are told what there is."""

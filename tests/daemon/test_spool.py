@@ -134,10 +134,12 @@ class PlanTests(WorldCase):
         for way in (self.world.database.between, self.world.database.read):
             result(self.world.clock, way(lambda connection: connection.set_trace_callback(None)))
         asked = {sql for sql in seen if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)", sql)}
-        self.assertGreater(len(asked), 30)
+        self.assertGreater(len(asked), 25)
 
         def plan(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-            return [(row[3], sql) for sql in asked for row in connection.execute(f"EXPLAIN QUERY PLAN {sql}")]
+            # Before 3.11 Python shows statements without what stands for the question marks.
+            explained = [(sql, f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?")) for sql in asked]
+            return [(row[3], sql) for sql, explain, values in explained for row in connection.execute(explain, values)]
 
         for step, sql in result(self.world.clock, self.world.database.read(plan)):
             if "ORDER BY cursor LIMIT" not in sql:  # that is read from its beginning, and not for long
