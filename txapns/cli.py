@@ -40,13 +40,14 @@ from zope.interface import implementer
 from txapns import __version__, reasons
 from txapns.client import APNSClient
 from txapns.credentials import Certificate, Credential, ProviderToken
-from txapns.errors import CredentialRefused, LocalError, TokensFailed, TransportError, redact
+from txapns.errors import CredentialRefused, TokensFailed, TransportError, redact
 from txapns.gateway import Gateway
 from txapns.notification import Notification
 from txapns.result import Batch, Rejection, Uncertain, Unsent
 from txapns.running import run
 from txapns.simulator.faults import FAULTS
 from txapns.simulator.service import FLAGS, NUMBERS, SimulatorService, read_dead
+from txapns.streams import UNUSABLE, InputFile, Unusable, give_up_output, in_a_sentence, open_streams
 from txapns.texts import encoding_of, first_line, utf8
 
 try:
@@ -62,7 +63,7 @@ except ModuleNotFoundError:
 __all__ = ["main"]
 
 
-ALL_ACCEPTED, SOME_NOT, UNUSABLE, UNREACHED = range(4)
+ALL_ACCEPTED, SOME_NOT, UNREACHED = 0, 1, 3
 
 #: How many octets of the tokens' file are read at a time.
 CHUNK = 65_536
@@ -79,18 +80,22 @@ _GATEWAY = {"apps": "apps", "check-config": "check_config", "keys": "keys", "que
 _FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
 
 
-class _Unusable(click.ClickException):
-    """Something that the command line names cannot be used."""
-
-    exit_code = UNUSABLE
-
-
 class _Group(click.Group):
     """
     The commands here, and those of the gateway, which are imported when asked for.
 
     Sending needs nothing of the gateway, neither its libraries nor the time to import it.
     """
+
+    def main(self, *arguments: Any, **options: Any) -> Any:
+        """Run the command; what it cannot write is told in a sentence, too."""
+        try:
+            return super().main(*arguments, **options)
+        except OSError as error:
+            click.echo(f"Error: standard output cannot be written to: {error.strerror}", err=True)
+            raise SystemExit(SOME_NOT) from None
+        finally:
+            give_up_output()
 
     def list_commands(self, context: click.Context) -> list[str]:
         """Name all that can be used."""
@@ -103,7 +108,7 @@ class _Group(click.Group):
         try:
             from txapns.daemon import commands
         except ModuleNotFoundError as error:
-            raise _Unusable(f'The gateway needs {error.name}: pip install "txapns[daemon]"') from None
+            raise Unusable(f'The gateway needs {error.name}: pip install "txapns[daemon]"') from None
         command: click.Command = getattr(commands, _GATEWAY[name])
         return command
 
@@ -112,6 +117,7 @@ class _Group(click.Group):
 @click.version_option(__version__, prog_name="txapns", message="%(prog)s %(version)s")
 def main() -> None:
     """Send Apple push notifications, or play Apple's servers on this machine."""
+    open_streams()
 
 
 def _print_json(value: dict[str, Any]) -> None:
@@ -178,9 +184,10 @@ def simulate(**options: Any) -> None:
         return service.simulator.counters()
 
     try:
-        counters = run(work)
-    except (CannotListenError, OSError) as error:
-        raise _Unusable(str(error)) from None
+        with in_a_sentence():
+            counters = run(work)
+    except CannotListenError as error:
+        raise Unusable(str(error)) from None
     _print_json(counters)
 
 
@@ -216,7 +223,7 @@ def simulate(**options: Any) -> None:
 @click.option("--collapse-id", help="It replaces an earlier notification of the same id.")
 @click.option(
     "--tokens",
-    type=click.File("rb"),
+    type=InputFile(),
     required=True,
     help="One hexadecimal device token a line; - for standard input. Blank lines and # comments are skipped.",
 )
@@ -262,7 +269,7 @@ def send(
     It exits with 0 if all were accepted, 1 if some were not, 2 if an option, a file or the credential cannot be used,
     and 3 if the gateway could not be reached.
     """
-    try:
+    with in_a_sentence():
         server = _gateway(gateway, trust_root, barrier)
         credential = _credential(certificate, key, key_id, team_id, passphrase_file)
         notification = Notification(
@@ -281,8 +288,6 @@ def send(
             return await _send(reactor, client, notification, _Lines(reactor, tokens), asked)
 
         sent = run(work)
-    except (LocalError, OSError) as error:
-        raise _Unusable(str(error)) from None
     _report(sent.batch, sent.seconds, as_json)
     if sent.complaint is not None:
         click.echo(f"Error: {sent.complaint}", err=True)
@@ -306,8 +311,7 @@ def _credential(
         passphrase = first_line(passphrase_file.read_bytes())
     if certificate is not None:
         return Certificate.from_file(certificate, passphrase)
-    assert key is not None
-    if key_id is None or team_id is None:
+    if key is None or key_id is None or team_id is None:
         raise click.UsageError("--key needs --key-id and --team-id.")
     return ProviderToken.from_file(key, key_id, team_id, passphrase=passphrase)
 

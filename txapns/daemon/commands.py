@@ -15,7 +15,7 @@ import os
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -46,6 +46,7 @@ from txapns.daemon.service import GatewayService
 from txapns.daemon.spool import SQLiteSpool
 from txapns.errors import APNSError, WrongPassphrase
 from txapns.running import run
+from txapns.streams import UNUSABLE, InputFile, in_a_sentence
 from txapns.texts import first_line
 from txapns.tls import trust_pem
 
@@ -53,8 +54,6 @@ __all__ = ["apps", "check_config", "keys", "queue", "serve"]
 
 _F = TypeVar("_F", bound=Callable[..., object])
 _T = TypeVar("_T")
-
-_UNUSABLE = 2
 
 _PERMISSIONS = ("send", "feedback", "manage")
 
@@ -68,12 +67,6 @@ _config = click.option(
     help="The gateway's configuration; or set TXAPNS_CONFIG.",
 )
 _json = click.option("--json", "as_json", is_flag=True, help="Write JSON lines.")
-
-
-class _Unusable(click.ClickException):
-    """Something that the command line or the configuration names cannot be used."""
-
-    exit_code = _UNUSABLE
 
 
 @attrs.frozen
@@ -96,11 +89,9 @@ class _Place:
 @contextmanager
 def _place(config: Path) -> Iterator[_Place]:
     """Read the configuration; what goes wrong with it, or later, is told in a sentence."""
-    try:
+    with in_a_sentence():
         configuration = Configuration.from_file(config)
         yield _Place(configuration, Secrets(configuration.secrets.master_key_file, os.environ))
-    except (APNSError, OSError) as error:
-        raise _Unusable(str(error)) from None
 
 
 def _now() -> datetime:
@@ -120,7 +111,7 @@ def check_config(config: Path) -> None:
         for fault in faults:
             click.echo(f"{config.name}: {fault}", err=True)
         if faults:
-            raise SystemExit(_UNUSABLE)
+            raise SystemExit(UNUSABLE)
         click.echo(f"{config} can be used")
 
 
@@ -163,7 +154,8 @@ def serve(context: click.Context, config: Path, check: bool, demo: bool, directo
 
         def ready(addresses: object) -> None:
             calm_collector()
-            click.echo(json.dumps({"ready": True, "addresses": addresses}))
+            with suppress(OSError):  # who is to be told may have gone
+                click.echo(json.dumps({"ready": True, "addresses": addresses}))
 
         broken: Deferred[Exception] = Deferred()
         gateway = GatewayService(reactor, Configuration.from_file(config), os.environ, broken.callback)
@@ -179,10 +171,8 @@ def serve(context: click.Context, config: Path, check: bool, demo: bool, directo
     if demo:  # who tries it wants to read what it says
         log = FilteringLogObserver(log, [LogLevelFilterPredicate(LogLevel.warn)])
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
-    try:
+    with in_a_sentence():
         run(work)
-    except (APNSError, OSError) as error:
-        raise _Unusable(str(error)) from None
 
 
 # apps
@@ -197,16 +187,16 @@ def _credential_options(command: _F) -> _F:
     options = (
         click.option(
             "--certificate",
-            type=click.File("rb"),
+            type=InputFile(),
             metavar="FILE",
             help="A certificate with its key, PEM or PKCS#12; - for standard input.",
         ),
-        click.option("--key", type=click.File("rb"), metavar="FILE", help="A signing key (.p8); - for standard input."),
+        click.option("--key", type=InputFile(), metavar="FILE", help="A signing key (.p8); - for standard input."),
         click.option("--key-id", help="The signing key's identifier."),
         click.option("--team-id", help="The team's identifier."),
         click.option(
             "--passphrase-file",
-            type=click.File("rb"),
+            type=InputFile(),
             metavar="FILE",
             help="Its first line opens the certificate or key; or set TXAPNS_PASSPHRASE; a terminal is asked.",
         ),
@@ -237,7 +227,7 @@ def _limits(context: click.Context, parameter: click.Parameter, given: Sequence[
     show_default=True,
     help="production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N.",
 )
-@click.option("--trust-root", type=click.File("rb"), metavar="FILE", help="Authorities to trust (PEM) there.")
+@click.option("--trust-root", type=InputFile(), metavar="FILE", help="Authorities to trust (PEM) there.")
 @click.option("--topic", help="The app's bundle id; not needed with the certificate of one app.")
 @click.option("--push-type", help="The push type where the way in knows none.")
 @click.option(
@@ -390,7 +380,7 @@ def _material(
     try:
         return make(passphrase)
     except WrongPassphrase:
-        if passphrase is not None or not sys.stdin.isatty():
+        if passphrase is not None or sys.stdin is None or not sys.stdin.isatty():
             raise
     return make(click.prompt("Passphrase", hide_input=True, err=True).encode())
 
@@ -567,10 +557,8 @@ class _Way:
             async with self._queue(reactor) as queue:
                 return await question(queue, asked)
 
-        try:
+        with in_a_sentence():
             return run(work)
-        except (APNSError, OSError) as error:
-            raise _Unusable(str(error)) from None
 
     @asynccontextmanager
     async def _queue(self, reactor: Any) -> AsyncIterator[IQueue]:
@@ -614,13 +602,11 @@ def _way(command: Callable[..., None]) -> Callable[..., None]:
         ),
         click.option(
             "--key-file",
-            type=click.File("rb"),
+            type=InputFile(),
             metavar="FILE",
             help="Its first line is a key that may manage; or set TXAPNS_KEY.",
         ),
-        click.option(
-            "--trust-root", type=click.File("rb"), metavar="FILE", help="Authorities to trust (PEM) for --url."
-        ),
+        click.option("--trust-root", type=InputFile(), metavar="FILE", help="Authorities to trust (PEM) for --url."),
     )
 
     @functools.wraps(command)
