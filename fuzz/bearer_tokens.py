@@ -1,0 +1,26 @@
+"""Provider tokens, as whoever receives them reads them."""
+
+from __future__ import annotations
+
+import math
+
+from txapns import ProviderToken
+from txapns.bearer import BearerToken
+from txapns.simulator import Authority
+
+__all__ = ["SEEDS", "check"]
+
+_AUTHORITY = Authority()
+_KEY = ProviderToken.from_p8(_AUTHORITY.p8, _AUTHORITY.key_id, _AUTHORITY.team_id)
+_SIGNED = _KEY.sign(1_700_000_000)
+SEEDS = [_SIGNED.encode(), b"e30.e30.", b"eyJhbGciOiJFUzI1NiJ9.eyJpYXQiOk5hTn0.AAAA"]
+
+
+def check(data: bytes) -> None:
+    """See that times are finite, and that nothing but the token that was signed is found to be signed."""
+    text = data.decode("utf-8", "surrogateescape")
+    token = BearerToken.parse(text)
+    if token is not None:
+        assert math.isfinite(token.issued_at)
+        if token.is_signed_by(_KEY.public_key):
+            assert text.rpartition(".")[0] == _SIGNED.rpartition(".")[0]

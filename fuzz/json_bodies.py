@@ -1,0 +1,26 @@
+"""The bodies of requests with notifications."""
+
+from __future__ import annotations
+
+from txapns.daemon.errors import Malformed
+from txapns.daemon.faces.bodies import decoded
+from txapns.daemon.faces.native import _draft, _submission
+
+__all__ = ["SEEDS", "check"]
+
+SEEDS = [
+    b'{"notifications":[{"tokens":["aa"],"payload":{"aps":{"alert":"Hi"}},"headers":{"apns-priority":10}}]}',
+    b'{"wait":true,"notifications":[{"tokens":["\\ud83d"],"payload":{"a":1e400},"headers":{"apns-expiration":1e22}}]}',
+    b'{"notifications":[{"tokens":[],"payload":{"a":"\\udc00"}}],"validate_only":true}',
+]
+
+
+def check(data: bytes) -> None:
+    """See that it is notifications, or refused as malformed in words that can be written."""
+    try:
+        submission = decoded(_submission, data)
+        drafts = [_draft(each, position) for position, each in enumerate(submission.notifications)]
+    except Malformed as refusal:
+        assert str(refusal).encode()
+    else:
+        assert all(isinstance(value, str) for draft in drafts for value in draft.headers.values())
