@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from itertools import pairwise
+from typing import Any
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
@@ -13,7 +14,8 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.checks import check_batch
-from txapns import errors
+from txapns import Action, errors
+from txapns.backlog import MAX_POSTPONED
 from txapns.client import APNSClient
 from txapns.credentials import Certificate, ProviderToken
 from txapns.notification import Notification
@@ -190,6 +192,133 @@ class GoAwayTests(FaultCase):
         batch = self.send(some(20), within=1_000)
         self.assertEqual(len(batch.unsent), 20)
         self.assertLess(self.simulator.devices.connections, 15)
+
+
+class LifespanTests(FaultCase):
+    """Servers that end each connection after a number of requests, and those that end all of them too soon."""
+
+    def end_after(self, most: int, code: int = 0, **simulator: Any) -> None:
+        """Have each connection ended after so many requests, by GOAWAY; what comes then is not dealt with."""
+        self.simulator = MemorySimulator(authority=self.simulator.authority, **simulator)
+        self.reactor = self.simulator.reactor
+        self.connect()
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            if number == most - 1:
+                server.requests.goaway(code, last_stream=request.stream)
+            return verdict if number < most else None
+
+        self.fault(play)
+
+    def test_no_pause(self) -> None:
+        """Each session is followed at once, nothing is lost or sent twice, and soon nothing is sent in vain."""
+        for most, count in ((1_000, 20_000), (300, 3_000), (100, 1_000)):
+            self.end_after(most)
+            self.assertEqual(self.send(some(count)).accepted, count)
+            self.assertEqual(self.reactor.seconds(), 0.0)
+            self.assertLessEqual(self.simulator.devices.connections, count // most + 1)
+
+    def test_provider_token(self) -> None:
+        """So it is with a provider token, where a request goes first on each connection."""
+        self.end_after(1_000)
+        self.connect(self.simulator.provider_token())
+        self.assertEqual(self.send(some(5_000)).accepted, 5_000)
+        self.assertEqual(self.reactor.seconds(), 0.0)
+
+    def test_several_connections(self) -> None:
+        """So it is over several connections."""
+        self.end_after(100, delay=0.05)
+        self.connect(max_connections=4)
+        self.assertEqual(self.send(some(2_000)).accepted, 2_000)
+        self.assertLess(self.reactor.seconds(), 1.0)
+
+    def test_before_the_answers(self) -> None:
+        """Where the end is announced before anything is answered, the next session follows when the answers came."""
+        self.end_after(500, delay=0.05)
+        self.assertEqual(self.send(some(2_000)).accepted, 2_000)
+        self.assertLess(self.reactor.seconds(), 0.5)
+
+    def test_fewer_than_under_way(self) -> None:
+        """However many are under way when a server takes a few of them, all arrive in the end."""
+        for delay in (0.0, 0.05):
+            self.end_after(40, delay=delay)
+            self.assertEqual(self.send(some(800)).accepted, 800)
+            self.assertLessEqual(self.simulator.devices.connections, 21)
+
+    def test_no_longer(self) -> None:
+        """Where a server no longer ends its connections, they are used for as long as they last again."""
+        self.end_after(100)
+        self.assertEqual(self.send(some(500)).accepted, 500)
+        self.simulator.http2_fault = None
+        self.assertEqual(self.send(some(2_000, 500)).accepted, 2_000)
+        before = self.simulator.devices.connections
+        self.assertEqual(self.send(some(2_000, 2_500)).accepted, 2_000)
+        self.assertEqual(self.simulator.devices.connections, before)
+
+    def test_idle_before(self) -> None:
+        """A session that becomes idle before its end is closed in good order, and the next knows what it knew."""
+        self.end_after(100)
+        self.connect(idle_timeout=5.0)
+        for start in range(0, 600, 60):
+            self.assertEqual(self.send(some(60, start)).accepted, 60)
+            self.simulator.advance(10)
+        self.assertEqual(self.simulator.devices.connections, 10)
+
+    def test_error(self) -> None:
+        """An end that is announced with an error is a failure: the next session waits."""
+        self.end_after(1_000, CALM)
+        times = self.attempts()
+        self.assertEqual(self.send(some(3_000)).accepted, 3_000)
+        self.assertGreater(min(later - sooner for sooner, later in pairwise(times)), 0.79)
+        error = self.client.status().last_error
+        assert isinstance(error, errors.GatewayShutdown)
+        self.assertEqual((error.code, str(error)), (CALM, "the gateway ends this connection: HTTP/2 error 11"))
+
+    def test_a_few_each(self) -> None:
+        """A server that takes a handful on each connection is given about one connection a second."""
+        for most in (1, 5, 50):
+            self.end_after(most, concurrency=100)
+            sending = self.client.send(ALERT, some(20_000))
+            self.simulator.advance(60)
+            self.assertLess(self.simulator.devices.connections, 80, most)
+            self.assertGreater(self.simulator.devices.accepted, 50 * most)
+            sending.cancel()
+            self.failureResultOf(sending)
+            self.simulator.advance(60)
+
+    def test_nothing_each(self) -> None:
+        """A server that takes nothing, or takes and never answers, sees ten attempts in the first minute at most."""
+
+        class Farewell(ProviderAPIServer):
+            def handshakeCompleted(self) -> None:
+                super().handshakeCompleted()
+                self.requests.goaway(last_stream=0)
+                self.write()
+
+        def build() -> Farewell:
+            simulator = self.simulator
+            return Farewell(self.reactor, simulator.authority, simulator.devices, simulator.topic)
+
+        def refuse(server: ProviderAPIServer, request: Request, verdict: Verdict) -> None:
+            server.requests.goaway(last_stream=0)
+
+        def promise(server: ProviderAPIServer, request: Request, verdict: Verdict) -> None:
+            server.requests.goaway(last_stream=request.stream)
+
+        for fault in (None, refuse, promise):
+            self.setUp()
+            if fault is None:
+                self.replace_server(build)
+            self.simulator.http2_fault = fault
+            times = self.attempts()
+            sending = self.client.send(ALERT, some(20_000))
+            self.simulator.advance(60)
+            self.assertLessEqual(len(times), 10)
+            batch = self.simulator.result(sending, 600)
+            self.assertEqual((batch.accepted, batch.total), (0, 20_000))
+            self.assertLess(len(times), 20)
 
 
 class ResetTests(FaultCase):
@@ -663,6 +792,18 @@ class AnswerTests(FaultCase):
         self.assertEqual((batch.accepted, batch.total), (300, 300))
         bearers = {reception.headers["authorization"] for reception in self.simulator.devices.received}
         self.assertEqual((len(bearers), self.simulator.devices.connections), (1, 2))
+
+    def test_nothing_but_500(self) -> None:
+        """Where the server answers 500 to everything, a batch ends in time: each was asked once and repeated thrice."""
+        count = 2_000
+        self.fault(lambda server, request, verdict, connection, number: Verdict(500, "InternalServerError"))
+        batch = self.send(some(count))
+        self.assertEqual((len(batch.failed), batch.total), (count, count))
+        self.assertEqual({rejection.action for rejection in batch.failed.values()}, {Action.RETRY})
+        self.assertEqual(len(self.simulator.devices.received), 4 * count)
+        self.assertEqual(self.simulator.devices.connections, 1)
+        # As many at a time as may be postponed, each of which takes seven seconds at the most.
+        self.assertLess(self.reactor.seconds(), 7.5 * count / MAX_POSTPONED)
 
     def test_unknown_reasons(self) -> None:
         """Reasons and statuses that nobody has heard of are failures like others."""

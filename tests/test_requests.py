@@ -99,8 +99,10 @@ class Ledger:
 class Peers:
     """A sender and a receiver, and the wire between them."""
 
-    def __init__(self, concurrency: int = 1_000, *, single: bool = False, window_updates: bool = True) -> None:
-        self.sender: RequestSender[str] = RequestSender(b"api.example.com", single=single)
+    def __init__(
+        self, concurrency: int = 1_000, *, most: int = 0, single: bool = False, window_updates: bool = True
+    ) -> None:
+        self.sender: RequestSender[str] = RequestSender(b"api.example.com", most=most, single=single)
         self.receiver = RequestReceiver(concurrency, max_body=5_120, window_updates=window_updates)
         self.ledger = Ledger()
         self.requests: list[Request] = []
@@ -303,6 +305,15 @@ class RequestTests(SynchronousTestCase):
         peers.send("a", body=b"x" * 5_120)
         peers.send("b", body=b"x" * 60_000)
         self.assertEqual([len(request.body) for request in peers.requests], [5_120, 5_121])
+
+    def test_so_many(self) -> None:
+        """A connection that is to take so many requests has room for no more, and takes no further one after them."""
+        peers = Peers(most=3)
+        self.assertEqual((peers.sender.room()[0], peers.sender.left), (3, 3))
+        peers.send("a", "b")
+        self.assertEqual((peers.sender.room()[0], peers.sender.open), (1, True))
+        peers.send("c")
+        self.assertEqual((peers.sender.room(), peers.sender.left, peers.sender.open), ((0, 0), 0, False))
 
     def test_streams_run_out(self) -> None:
         """A connection that has used nearly all stream numbers takes no further request."""

@@ -344,7 +344,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             self._writes.popleft()
             settled = self._window.settle_through(identifier)
             self._allowance.widen(len(settled))
-            self.prove()
+            self.prove(len(settled))
             self._accept(settled)
         self._schedule()
         self._events.session_room(self)
@@ -399,7 +399,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             self.abort(refusal)
         else:
             if verdict.accepted or verdict.refused is not None:
-                self.prove()
+                self.prove(len(verdict.accepted) or 1)
             self.drain(None if self.proved and not verdict.uncertain else unknown)
             assert self.transport is not None
             self.transport.abortConnection()  # type: ignore[attr-defined]

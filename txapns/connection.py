@@ -10,10 +10,16 @@ One connection's life: opened on demand, kept, closed when idle, opened again; a
          │ └────────────── Waiting ◄───────────────┴──────── failed ──────┘ │
          └───────────────────────────────────────────────── finished ───────┘
 
-A session *finishes* when it ended by our wish, or when it had proved itself and the server announced the end: the next
-may follow at once. It *fails* when it had proved nothing, or broke off: the next waits, for there may be a reason, and
-each that breaks off leaves notifications in doubt. A session that drains has finished or failed already, as far as this
-machine is concerned; it answers what it can while the next is opened.
+A session *finishes* when it ended by our wish, or when it had proved itself and the server announced the end without an
+error: the next may follow at once. It *fails* when it had proved nothing, or broke off: the next waits, for there may
+be a reason, and each that breaks off leaves notifications in doubt. A session that drains has finished or failed
+already, as far as this machine is concerned; it answers what it can while the next is opened.
+
+Servers end each connection after a number of requests, nginx after 1,000, and a fast client is there in milliseconds.
+So how brief a session was does not matter where it answered :data:`~txapns.lifespan.ENOUGH`. Of those that were brief
+and answered less, only the first is followed at once: a server may end each connection after a single answer. One that
+announces the end when it has yet to answer is taken for a failure, until its last answer has come and it turns out that
+they are enough.
 
 *Starting* lasts from the TCP connection until the session is ready, and has a deadline, so that a server that accepts
 and then says nothing is left.
@@ -50,11 +56,13 @@ from txapns.errors import (
     APNSError,
     ConnectionLost,
     CredentialRefused,
+    GatewayShutdown,
     PeerNotVerified,
 )
 from txapns.factory import APNSClientFactory
 from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, ISession, ISessionEvents
+from txapns.lifespan import ENOUGH
 from txapns.options import Options
 from txapns.protocol import GatewayProtocol
 
@@ -62,7 +70,7 @@ __all__ = ["Connection"]
 
 _log = Logger()
 
-#: A session that lasted less than this is a brief one, in seconds.
+#: A session that lasted less than this is a brief one, in seconds, unless it answered enough.
 BRIEF = 1.0
 #: After one that lasted as long as this, in seconds, the delays begin anew, though nothing may have been asked of it:
 #: however often such a session ends, there are no more attempts than the longest delay would allow.
@@ -229,6 +237,7 @@ class Connection:
         self._used = 0.0
         self._since = 0.0
         self._brief = False
+        self._early: ISession | None = None
         self._idle: IDelayedCall | None = None
         self._leaving: set[ISession] = set()
         self._gone: list[Deferred[None]] = []
@@ -363,6 +372,10 @@ class Connection:
         """It is over."""
         self._leaving.discard(session)
         self._depart(session, error, announced=False)
+        if session is self._early:
+            self._early = None
+            if session.answered >= ENOUGH:
+                self._core.factory.hurry()
         self._check_gone()
 
     def _depart(self, session: ISession, error: APNSError | None, announced: bool) -> None:
@@ -374,16 +387,18 @@ class Connection:
             mute = isinstance(error, AnswerTimeout) and not session.proved
             hopeless = hopeless or (mute and not self._backoff.promising)
             self._cancel_idle()
-            # One brief session is followed at once; if the next is brief as well, there is no end to it.
             lasted = self._clock.seconds() - self._since
-            brief, again = lasted < BRIEF, self._brief
-            self._brief = brief
             if self.state == "ready" and lasted >= LONG:
                 self._backoff.reset(proved=False)
-            if error is None or (announced and session.proved and not (brief and again)):
+            # One brief session is followed at once; if the next is brief as well, there is no end to it.
+            brief, again = lasted < BRIEF and session.answered < ENOUGH, self._brief
+            self._brief = brief and error is not None
+            orderly = announced and not (isinstance(error, GatewayShutdown) and error.code)
+            if error is None or (orderly and session.proved and not (brief and again)):
                 self._life.finished()
             else:
                 self._life.failed()
+                self._early = session if orderly else None
         if error is not None:
             self._trouble(error, hopeless)
         self._events.connection_changed()

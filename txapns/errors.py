@@ -234,7 +234,19 @@ class StreamReset(RemoteError):
 
 
 class GatewayShutdown(RemoteError):
-    """The server is closing the connection and gave its reason. Others will be opened."""
+    """
+    The server is closing the connection and gave its reason. Others will be opened.
+
+    :ivar code: the HTTP/2 error code; 0 where the end is an orderly one.
+    """
+
+    def __init__(self, message: str, code: int = 0) -> None:
+        super().__init__(message, code)
+        self.code = code
+
+    def __str__(self) -> str:
+        """The message alone: the code is told in it."""
+        return str(self.args[0])
 
 
 class OutcomeUnknown(APNSError):

@@ -16,6 +16,7 @@ from txapns.credentials import Credential
 from txapns.gateway import Gateway
 from txapns.http2 import ProviderAPIProtocol
 from txapns.interfaces import ISessionEvents
+from txapns.lifespan import Lifespan
 from txapns.protocol import GatewayProtocol
 
 __all__ = ["APNSClientFactory"]
@@ -62,6 +63,7 @@ class APNSClientFactory(ReconnectingClientFactory):
         self._ping_interval = ping_interval
         self._backoff = backoff or Backoff()
         self._allowance = Allowance()
+        self._lifespan = Lifespan()
         self.clock: Any = timers(clock)
 
     def buildProtocol(self, addr: IAddress | None) -> GatewayProtocol:
@@ -92,6 +94,7 @@ class APNSClientFactory(ReconnectingClientFactory):
                 self._credential,
                 self._timeout,
                 ping_interval=self._ping_interval,
+                lifespan=self._lifespan,
             )
         session.factory = self
         return session
@@ -105,6 +108,11 @@ class APNSClientFactory(ReconnectingClientFactory):
         if self.continueTrying:
             self.delay = self._backoff.next_delay()
         super().retry(connector)  # type: ignore[no-untyped-call]
+
+    def hurry(self) -> None:
+        """What the next attempt waits for is over: it follows at once."""
+        if self._callID is not None:
+            self._callID.reset(0)
 
     def resetDelay(self) -> None:
         """

@@ -38,6 +38,7 @@ from txapns.errors import (
     WireError,
 )
 from txapns.interfaces import ISessionEvents
+from txapns.lifespan import Lifespan
 from txapns.protocol import MAX_REFUSALS, GatewayProtocol
 from txapns.reasons import Action, Reason
 from txapns.wire.requests import Answer, GoAway, Headers, RequestSender, Round
@@ -76,6 +77,7 @@ class ProviderAPIProtocol(GatewayProtocol):
     :param timeout: how long an answer may take, in seconds.
     :param ping_interval: after how many seconds without a word from the server it is asked for one; ``None`` for never.
         Apple suggests an hour; address translators forget connections much sooner.
+    :param lifespan: after how many requests the server ends a connection, which successive sessions share.
     """
 
     application_protocol = b"h2"
@@ -89,14 +91,17 @@ class ProviderAPIProtocol(GatewayProtocol):
         timeout: float = 30.0,
         *,
         ping_interval: float | None = 60.0,
+        lifespan: Lifespan | None = None,
     ) -> None:
         super().__init__(events, clock, timeout, credential)
+        self._lifespan = lifespan or Lifespan()
         self._ping_interval = ping_interval
         self._token = credential if isinstance(credential, ProviderToken) else None
         single = self._token is not None
         # A zone says something on this machine alone, and so does not belong there (RFC 6874, section 1).
         name = url_host(authority.partition("%")[0]).encode("idna")
-        self._requests: RequestSender[Delivery] = RequestSender(name, single=single)
+        self._most = self._lifespan.most
+        self._requests: RequestSender[Delivery] = RequestSender(name, most=self._most, single=single)
         self._authorization: Headers = ()
         self._authorized_at = 0.0
         self._shared: _Shared = (None, (), b"", (), b"")
@@ -198,6 +203,8 @@ class ProviderAPIProtocol(GatewayProtocol):
             if call is not None:
                 call.cancel()
         self._silence = self._ping = self._held = None
+        if self._most and not self._requests.left:
+            self._lifespan.ended(0)
         gone = self._requests.abandon()
         self._settle_given_up(gone, error)
         return gone.refused
@@ -277,12 +284,16 @@ class ProviderAPIProtocol(GatewayProtocol):
         _accept(received)
         if received.accepted or received.answered:
             self._served = self._heard
-            self.prove()
+            self.prove(len(received.accepted) + len(received.answered))
         elif received.refused and self._requests.open:
             self._hold()
         # What was not processed waits again before anything else is reported: if the credential turns out to be
         # refused, that is the end of all that waits.
-        self.hand_back(received.refused)
+        if received.goaway is not None and received.refused and (self.proved or self.in_flight):
+            # The server took others, if only a few: there is an end to it, so it is not held against these.
+            self._events.session_returned(self, received.refused)
+        else:
+            self.hand_back(received.refused)
         self.hand_back([delivery for delivery, answer in received.rejected if self._rejected(delivery, answer)])
         for delivery, code in received.reset:
             error = StreamReset(f"the server dropped the request without an answer (HTTP/2 error {code})")
@@ -345,10 +356,12 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def _gone_away(self, goaway: GoAway) -> None:
         said = goaway.reason or f"HTTP/2 error {goaway.code}"
+        self._most = 0
+        self._lifespan.ended(0 if goaway.code else (goaway.last_stream_id + 1) // 2)
         if reasons.action(0, goaway.reason) is Action.CREDENTIAL:
             self.drain(CredentialRefused(reasons.text(0, goaway.reason), goaway.reason))
         else:
-            self.drain(GatewayShutdown(f"the gateway ends this connection: {said}"))
+            self.drain(GatewayShutdown(f"the gateway ends this connection: {said}", goaway.code))
 
     def _look(self) -> None:
         """Give up what is older than ``timeout``; if nothing at all was answered in that time, drain."""

@@ -31,7 +31,8 @@ class ISession(Interface):
     """
 
     in_flight = Attribute("How many deliveries it has taken and neither settled nor handed back: an ``int``.")
-    proved = Attribute("Whether it has done what it is for, at least once: a ``bool``.")
+    answered = Attribute("How often it has done what it is for: an ``int``.")
+    proved = Attribute("Whether it has done so at least once: a ``bool``.")
 
     def room() -> tuple[int, int]:
         """

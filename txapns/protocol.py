@@ -64,11 +64,16 @@ class GatewayProtocol(Protocol, ABC):
         self._paused = False
         self._ready = False
         self._draining = False
-        self.proved = False
+        self.answered = 0
         self._lost = False
         self._error: APNSError | None = None
         self._unread: IDelayedCall | None = None
         self._closing: IDelayedCall | None = None
+
+    @property
+    def proved(self) -> bool:
+        """Whether it has done what it is for, at least once."""
+        return self.answered > 0
 
     # What the protocols add.
 
@@ -201,10 +206,15 @@ class GatewayProtocol(Protocol, ABC):
         self._ready = True
         self._events.session_ready(self)
 
-    def prove(self) -> None:
-        """The session did what it is for."""
-        if not self.proved:
-            self.proved = True
+    def prove(self, answers: int = 1) -> None:
+        """
+        The session did what it is for.
+
+        :param answers: how often.
+        """
+        first = not self.proved
+        self.answered += answers
+        if first:
             self._events.session_proved(self)
 
     def drain(self, error: APNSError | None) -> None:

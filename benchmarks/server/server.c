@@ -1,13 +1,14 @@
 /*
  * The provider API's server of benchmarks/http2.py: as fast as libnghttp2 and OpenSSL are, in one thread.
  *
- *     server PORT CERTIFICATE KEY STREAMS DELAY HOLD
+ *     server PORT CERTIFICATE KEY STREAMS DELAY HOLD MOST
  *
  * It listens on 127.0.0.1 (port 0 picks one), prints the port, and answers until it is ended. CERTIFICATE and KEY are
  * PEM files; STREAMS is the MAX_CONCURRENT_STREAMS that it announces; DELAY is how long an answer takes, in ms. A token
  * that begins with "dd" is answered 410, any other 200, with the request's apns-id or one of its own; nothing else is
  * looked at. The connection's window is HTTP/2's 65,535 octets. They are given back as they are read, or, where HOLD is 1, when
- * the request they belong to is answered.
+ * the request they belong to is answered. A connection is ended by GOAWAY after MOST requests, as nginx does after 1,000;
+ * 0 is never.
  *
  * All answers of a connection take equally long, so those that are due stand at the head of a queue, and there is one
  * sleep until the first of them.
@@ -49,6 +50,8 @@ struct connection {
     struct request *queue; /* a ring */
     size_t size, first, waiting;
     uint32_t owed; /* octets to give back to its window */
+    uint64_t taken; /* requests */
+    int ended; /* nothing more is written, and what still comes is dropped */
     uint8_t out[BUFFER];
     size_t out_length, out_sent;
 };
@@ -56,7 +59,7 @@ struct connection {
 static struct connection *connections[CONNECTIONS];
 static int poller, hold;
 static int64_t delay;
-static uint64_t answered;
+static uint64_t answered, most;
 
 static void fail(const char *what) {
     perror(what);
@@ -143,6 +146,7 @@ static int on_header(nghttp2_session *session, const nghttp2_frame *frame, const
 }
 
 static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *data) {
+    struct connection *connection = data;
     struct request *request = nghttp2_session_get_stream_user_data(session, frame->hd.stream_id);
     if (!request)
         return 0;
@@ -156,6 +160,8 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         answer(data, request);
     nghttp2_session_set_stream_user_data(session, frame->hd.stream_id, NULL);
     free(request);
+    if (++connection->taken == most)
+        nghttp2_submit_goaway(session, NGHTTP2_FLAG_NONE, frame->hd.stream_id, NGHTTP2_NO_ERROR, NULL, 0);
     return 0;
 }
 
@@ -207,7 +213,12 @@ static int write_out(struct connection *connection) {
         }
         if (connection->out_length == 0) {
             watch(connection, EPOLLIN);
-            return nghttp2_session_want_read(connection->session);
+            if (!nghttp2_session_want_read(connection->session) && !connection->ended) {
+                connection->ended = 1; /* not closed: that would reset it, and the last answers might be lost */
+                SSL_shutdown(connection->ssl);
+                shutdown(connection->fd, SHUT_WR);
+            }
+            return 1;
         }
         int length = connection->out_length - connection->out_sent;
         int sent = SSL_write(connection->ssl, connection->out + connection->out_sent, length);
@@ -229,7 +240,7 @@ static int read_in(struct connection *connection) {
         int length = SSL_read(connection->ssl, buffer, sizeof buffer);
         if (length <= 0)
             return SSL_get_error(connection->ssl, length) == SSL_ERROR_WANT_READ;
-        if (nghttp2_session_mem_recv(connection->session, buffer, length) < 0)
+        if (!connection->ended && nghttp2_session_mem_recv(connection->session, buffer, length) < 0)
             return 0;
     }
     return 1;
@@ -326,12 +337,13 @@ static int listen_at(int port) {
 }
 
 int main(int count, char **arguments) {
-    if (count != 7)
-        return fprintf(stderr, "usage: %s PORT CERTIFICATE KEY STREAMS DELAY HOLD\n", arguments[0]), 2;
+    if (count != 8)
+        return fprintf(stderr, "usage: %s PORT CERTIFICATE KEY STREAMS DELAY HOLD MOST\n", arguments[0]), 2;
     signal(SIGPIPE, SIG_IGN);
     uint32_t streams = strtoul(arguments[4], NULL, 10);
     delay = strtol(arguments[5], NULL, 10) * 1000000LL;
     hold = atoi(arguments[6]);
+    most = strtoull(arguments[7], NULL, 10);
     SSL_CTX *tls = new_tls(arguments[2], arguments[3]);
     poller = epoll_create1(0);
     int listener = listen_at(atoi(arguments[1]));

@@ -243,11 +243,12 @@ class RequestSender(Generic[T]):
     The provider's side of one connection: requests out, a :class:`Round` in for each read.
 
     :param authority: the host name for ``:authority``.
+    :param most: how many requests there are to be; 0 for as many as there are streams.
     :param single: start with one request at a time, until the first is answered by anything but 403. Apple lets a
         connection authenticated by a provider token have one stream until a valid token was seen.
     """
 
-    def __init__(self, authority: bytes, *, single: bool = False) -> None:
+    def __init__(self, authority: bytes, *, most: int = 0, single: bool = False) -> None:
         self._h2 = ngh2.Connection(ngh2.Role.CLIENT)
         self._h2.initiate_connection({Setting.ENABLE_PUSH: 0})
         self._authority = authority
@@ -261,6 +262,7 @@ class RequestSender(Generic[T]):
         self._partial: dict[int, _Partial] = {}
         self._asking: set[int] = set()  # the streams of requests without a body
         self._last_stream = 0
+        self._most = most
 
     def __len__(self) -> int:
         """The number of requests under way."""
@@ -274,7 +276,13 @@ class RequestSender(Generic[T]):
     @property
     def open(self) -> bool:
         """Whether new requests may ever be sent on this connection."""
-        return not self._closing and self._last_stream < LAST_STREAM - 2 * MAX_CONCURRENCY
+        return not self._closing and self.left > 0
+
+    @property
+    def left(self) -> int:
+        """How many requests there may still be."""
+        last = 2 * self._most - 1 if self._most else LAST_STREAM - 2 * MAX_CONCURRENCY
+        return (last + 1 - self._last_stream) // 2
 
     @property
     def closed(self) -> bool:
@@ -292,7 +300,7 @@ class RequestSender(Generic[T]):
             return 0, 0
         limit = min(self._limit, 1) if self._single else self._limit
         h2 = self._h2
-        return limit - len(self._streams), h2.remote_window_size - h2.queued_body_size()
+        return min(limit - len(self._streams), self.left), h2.remote_window_size - h2.queued_body_size()
 
     def head(self, method: bytes) -> Headers:
         """
