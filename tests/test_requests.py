@@ -1189,7 +1189,7 @@ class ScreenTests(SynchronousTestCase):
         self.events: list[ngh2.Event] = []
         self.whole: list[Request] = []
         self.refused: list[Request] = []
-        self.receiver = RequestReceiver(10, max_body=100, window_updates=False, screen=self.screen)
+        self.receiver = RequestReceiver(10, max_body=100, window_updates=False)
 
     def screen(self, head: Request) -> bool:
         """Refuse a request, unless it says otherwise."""
@@ -1202,7 +1202,7 @@ class ScreenTests(SynchronousTestCase):
     def carry(self) -> None:
         """Carry octets in both directions."""
         for _ in range(3):
-            self.whole.extend(self.receiver.receive(self.client.data_to_send()))
+            self.whole.extend(self.receiver.receive(self.client.data_to_send(), self.screen))
             self.client.receive_data(self.receiver.data_to_send())
             self.events.extend(self.client.events())
 

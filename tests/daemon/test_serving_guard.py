@@ -217,29 +217,29 @@ class RoomTests(GuardCase):
         self.assertEqual(self.guard.count, 20)
 
     def test_known(self) -> None:
-        """Where hardly a stranger is left, it is the known caller that has done nothing for the longest."""
+        """Where those who are known need more places than there are for them, the one goes that was idle longest."""
         connections, pipes = self.several(20)
         for connection in connections:
+            connection.session.working = connection is connections[0]
+            connection.active = self.clock.seconds() - (connection is connections[7])
             connection.recognize()
-        connections[0].session.working = True
-        connections[1].active = self.clock.seconds()
+        self.assertEqual(self.gone(pipes), [1, 7])
         self.several(5)
-        self.assertEqual(self.gone(pipes), [2, 3, 4])
+        self.assertEqual((self.gone(pipes), self.guard.count), ([1, 7], 20))
 
     def test_all_busy(self) -> None:
-        """No known caller is cut whose request is being answered, unless it does not read; a new one has to wait."""
+        """No known caller is cut whose request is being answered, unless it does not read; others have to wait."""
         connections, pipes = self.several(20)
         for connection in connections:
-            connection.recognize()
             connection.session.working = True
-        refused, pipe = self.connect()
-        self.assertTrue(pipe.aborted)
-        self.lose(refused)
-        self.assertEqual((refused.session, self.gone(pipes), self.guard.count), (None, [], 20))
+            connection.recognize()
+        self.assertEqual([each.known for each in connections], [True] * 18 + [False] * 2)
+        self.connect()
+        self.assertEqual((self.gone(pipes), self.guard.count), ([18], 20))
         connections[7].registerProducer(connections[7].session, True)
         pipes[7].producer.pauseProducing()
-        self.connect()
-        self.assertEqual(self.gone(pipes), [7])
+        connections[19].recognize()
+        self.assertEqual((self.gone(pipes), connections[19].known), ([7, 18], True))
 
     def test_addresses(self) -> None:
         """Of one address there are only so many strangers; who has shown a credential does not count."""

@@ -102,6 +102,7 @@ class HTTPCase(SynchronousTestCase):
         for piece in pieces:
             if not connection.closed:
                 connection.write(piece)
+        self.clock.advance(0.0)
         return connection, connection.read()
 
 
@@ -433,13 +434,23 @@ class ConnectionsTests(HTTPCase):
         connection, another = self.connect(), self.connect()
         connection.write(GET * 25)
         another.write(GET)
-        self.assertEqual((len(connection.read()), len(another.read())), (10, 1))
+        self.assertEqual((len(connection.read()), len(another.read())), (2, 1))
         self.clock.advance(0.0)
-        self.assertEqual(len(connection.read()), 15)
+        self.assertEqual(len(connection.read()), 23)
         connection.write(GET * 25)
         connection.lose()
         self.connections.remove(connection)
-        self.assertEqual(len(self.echo.seen), 36)
+        self.assertEqual(len(self.echo.seen), 28)
+
+    def test_refused_often(self) -> None:
+        """Who is refused again and again is sent away."""
+        refused = b"GET / HTTP/1.1\r\nHost: h\r\nX-Bad: 1\r\n\r\n"
+        connection = self.connect()
+        connection.write(refused * 19 + GET + refused * 25)
+        self.clock.advance(0.0)
+        responses = connection.read()
+        self.assertEqual([each.status for each in responses], [403] * 19 + [200] + [403] * 20)
+        self.assertEqual((responses[-1].headers["connection"], connection.closed), ("close", True))
 
     def test_not_read(self) -> None:
         """While answers are not read, no next request is begun; it is when they are."""
@@ -450,12 +461,13 @@ class ConnectionsTests(HTTPCase):
         self.clock.advance(0.0)
         self.assertEqual((len(connection.read()), len(self.echo.seen)), (1, 1))
         connection.transport.producer.resumeProducing()
-        self.assertEqual(len(connection.read()), 10)
+        self.assertEqual(len(connection.read()), 2)
         connection.transport.producer.pauseProducing()
         self.clock.advance(0.0)
         self.assertEqual(len(connection.read()), 0)
         connection.transport.producer.resumeProducing()
-        self.assertEqual(len(connection.read()), 5)
+        self.clock.advance(0.0)
+        self.assertEqual(len(connection.read()), 13)
 
     def test_unread(self) -> None:
         """Of who does not read answers no more requests are read."""

@@ -551,19 +551,9 @@ class RequestReceiver:
         :meth:`acknowledge` does so, when the server has dealt with a request.
     :param early: whether a request is given out as soon as its body is too long, and not at its end, which may never
         come. Its body is then all that came until then, and what comes later is dropped.
-    :param screen: looks at a request of which only the header fields are there, and tells whether to go on; where it
-        has said no, by :meth:`refuse` or :meth:`reset`, the request is not given out.
     """
 
-    def __init__(
-        self,
-        concurrency: int,
-        *,
-        max_body: int,
-        window_updates: bool = True,
-        early: bool = False,
-        screen: Callable[[Request], bool] = lambda head: True,
-    ) -> None:
+    def __init__(self, concurrency: int, *, max_body: int, window_updates: bool = True, early: bool = False) -> None:
         # How often streams may be reset, and how much else may be odd, libnghttp2 bounds by itself.
         configuration = ngh2.Configuration(
             auto_window_update=window_updates,
@@ -577,7 +567,6 @@ class RequestReceiver:
         self._max_body = max_body
         self._early = early
         self._window_updates = window_updates
-        self._screen = screen
         self._refused: list[int] = []
         self._open: dict[int, tuple[Headers, bytearray]] = {}
         self._opening = b""
@@ -602,11 +591,13 @@ class RequestReceiver:
         """The streams of the requests that have begun and are not whole."""
         return list(self._open)
 
-    def receive(self, data: bytes) -> list[Request]:
+    def receive(self, data: bytes, screen: Callable[[Request], bool] = lambda head: True) -> list[Request]:
         """
         Take in what was read from the peer.
 
         :param data: the octets, split anywhere.
+        :param screen: looks at a request of which only the header fields are there, and tells whether to go on; where
+            it has said no, by :meth:`refuse` or :meth:`reset`, the request is not given out.
         :returns: the requests that are now whole, in the order they became so. What comes after the end is not looked
             at.
         :raises WireError: they are not HTTP/2.
@@ -621,7 +612,7 @@ class RequestReceiver:
         whole: list[Request] = []
         for event in self._h2.events():
             if isinstance(event, ngh2.RequestReceived):
-                if self._screen(Request(event.stream_id, event.headers, b"")):
+                if screen(Request(event.stream_id, event.headers, b"")):
                     self._open[event.stream_id] = (event.headers, bytearray())
                     self._ended(event.stream_id, event.end_stream, whole)
             elif isinstance(event, ngh2.DataReceived):

@@ -296,9 +296,7 @@ class _Connection(Session):
         """Announce the limit, to a client of HTTP/2 alone: one of HTTP/1.1 would take that for its answer."""
         if self.fingerprint is not None:
             self.connection.recognize()
-        self.requests = RequestReceiver(
-            CONCURRENCY, max_body=MAX_BODY, window_updates=False, early=True, screen=self._screen
-        )
+        self.requests = RequestReceiver(CONCURRENCY, max_body=MAX_BODY, window_updates=False, early=True)
         self.transport.registerProducer(self, True)
         self._http2 = self.connection.encrypted and self.transport.negotiatedProtocol == b"h2"
         self._write()
@@ -358,7 +356,7 @@ class _Connection(Session):
             self._give_up("it sent more frames than it may", ENHANCE_YOUR_CALM)
             return
         try:
-            requests = self.requests.receive(data)
+            requests = self.requests.receive(data, self._screen)
         except WireError as error:
             if self.requests.http1:
                 self._refuse_http1()

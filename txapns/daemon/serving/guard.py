@@ -12,10 +12,12 @@ unread, and that what goes wrong on one ends that one alone.
 
 *Room.* Callers are *strangers* until they have shown a credential; then they are *known*. Where there are as many
 connections as may be, one has to go for the new one: the stranger that came first, however far its request has come.
-Only where hardly a stranger is left it is the known caller that has done nothing for the longest, so that there is
-always a place for those who come anew. Nobody is cut whose request is being answered, if he is known. Of one address
-(of IPv6, one network of 64 bits) there are only so many strangers at a time; where there are more, the first of these
-has to go. Those who have shown a credential do not count, so a reverse proxy may have as many connections as it needs.
+Those who are known have nine places of ten, so whoever comes anew always finds one for a moment. Where they are more,
+the one among them goes that has done nothing for the longest; and where none is idle, whoever has shown a credential
+last is served, but keeps a stranger's place. So no known caller is cut whose request is being answered.
+
+Of one address (of IPv6, one network of 64 bits) there are only so many strangers at a time; where there are more, the
+first of these has to go. Those who are known do not count, so a reverse proxy may have as many connections as it needs.
 UNIX sockets have no addresses.
 
 *Time.* There is no timer for a connection: once in a second all are looked at. A connection that is closed by us is
@@ -71,7 +73,7 @@ _SWEEP = 1.0  # seconds between two looks at the connections
 _LINES = 10  # lines in the log in a second, of each face
 _LONG = 300  # characters of an exception in such a line
 _FULL = 65_536  # octets that a transport has taken when it wants no more for now
-_FRESH = 10  # one of so many places is kept for those who come anew
+_FRESH = 10  # one of so many places is for those who come anew
 
 _log = Logger()
 
@@ -205,7 +207,7 @@ class Guarded(ProtocolWrapper):
     :param address: where the peer is.
 
     :ivar encrypted: whether it is over TLS.
-    :ivar known: whether the peer has shown a credential.
+    :ivar known: whether the peer has shown a credential, and has a place among those who have.
     :ivar ready: whether it can be used: the handshake is over.
     :ivar active: when the peer last did something that counts.
     :ivar paused: since when the peer has read nothing of what was written; ``None`` where it reads.
@@ -305,8 +307,7 @@ class Guarded(ProtocolWrapper):
     def recognize(self) -> None:
         """The peer has shown a credential, or, where none is asked for, a whole request."""
         if not self.known and not self.over and self.closing is None:
-            self.known = True
-            self.guard.place(self)
+            self.guard.recognize(self)
 
     def end(self) -> None:
         """Close, and give the peer a moment to read what was said last."""
@@ -533,32 +534,33 @@ class Guard(Factory):
         Count a connection; where there are too many, another one has to go for it.
 
         :param connection: the connection.
-        :returns: whether there is room.
+        :returns: whether anybody is let in.
         """
-        if not self.admits() or not self._has_room(connection.origin):
+        if not self.admits():
             return False
+        alike = self._origins.get(connection.origin, {})
+        if len(alike) >= self.bounds.strangers:
+            self._drop(next(iter(alike)))
+        if self.count >= self.bounds.clients:
+            self._drop(next(iter(self._strangers)))  # there is one: those who are known do not have all the places
         self.place(connection)
         if self._sweep is None:
             self._sweep = self.clock.callLater(_SWEEP, self._look)
         return True
 
-    def _has_room(self, origin: str) -> bool:
-        alike = self._origins.get(origin, {})
-        if len(alike) >= self.bounds.strangers:
-            self._drop(next(iter(alike)))
-        if self.count < self.bounds.clients:
-            return True
-        least = self._least()
-        if least is not None:
-            self._drop(least)
-        return least is not None
+    def recognize(self, connection: Guarded) -> None:
+        """
+        Count a connection among those of known callers, if there is room among them, or somebody there is idle.
 
-    def _least(self) -> Guarded | None:
-        """Find who has to go."""
-        if len(self._strangers) > self.bounds.clients // _FRESH:
-            return next(iter(self._strangers))
-        idle = [each for each in self._known if not each.session.busy or each.paused is not None]
-        return min(idle, key=lambda each: each.active, default=next(iter(self._strangers), None))
+        :param connection: the connection.
+        """
+        if len(self._known) >= self.bounds.clients - max(1, self.bounds.clients // _FRESH):
+            idle = [each for each in self._known if not each.session.busy or each.paused is not None]
+            if not idle:
+                return
+            self._drop(min(idle, key=lambda each: each.active))
+        connection.known = True
+        self.place(connection)
 
     def _drop(self, connection: Guarded) -> None:
         self._displace(connection)

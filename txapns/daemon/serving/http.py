@@ -10,7 +10,7 @@ What a caller may not do costs next to nothing. An application sees the head of 
 there has no body read. A body is counted while it comes, with a length announced or without, and so is the time until
 all of it is there. Who asks for more at once than one request after the other is not read until the answer is out, and
 no next request is begun while the answers before are not read. Of many small requests that came in one piece a few are
-answered at a time; then it is the turn of the other connections.
+answered at a time; then it is the turn of the other connections. Who is refused again and again has to connect anew.
 
 How many connections there may be, and how they end, is the guard's to see to.
 """
@@ -39,7 +39,8 @@ __all__ = ["JSON", "Answer", "HTTPServer", "IApplication", "Request"]
 JSON = b"application/json"
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-_TURN = 10  # requests that are answered in a row, if they came together
+_TURN = 2  # requests that are answered in a row, if they came together
+_REFUSALS = 20  # how often in a row one may be refused at the head
 _FIELDS = 100  # header fields in a request
 _PIECE = 256  # each piece of a body counts as many octets at the least: many small ones cost time
 _STOPPING = 10.0  # seconds in which a restart should be over
@@ -258,6 +259,7 @@ class _Channel(Session, http.HTTPChannel):
         self.began: float | None = None
         self._busy = False
         self._turn = 0
+        self._refusals = 0
         self._answered: Request | None = None
         self._next: IDelayedCall | None = None
 
@@ -266,7 +268,7 @@ class _Channel(Session, http.HTTPChannel):
     @property
     def busy(self) -> bool:
         """Whether a request is being answered."""
-        return self._busy
+        return self._busy and self._answered is None
 
     @property
     def idle(self) -> bool:
@@ -325,7 +327,8 @@ class _Channel(Session, http.HTTPChannel):
         answer = self.server.begun(request)
         if answer is None and self.length is not None and self.length > self.server.bounds.body:
             answer = self.server.too_large()
-        if answer is not None and self.length != 0:
+        self._refusals = 0 if answer is None else self._refusals + 1
+        if answer is not None and (self.length != 0 or self._refusals >= _REFUSALS):
             self.refuse(request, answer)
             return
         request.refusal = answer
