@@ -206,13 +206,14 @@ class GatewayTests(SynchronousTestCase):
 
     def test_management(self) -> None:
         """Elsewhere one says where channels are managed: another port, or another host, or both."""
+        pem = AUTHORITY.ca_pem.decode()
         for options, expected in (
             ({"management_port": 7}, ("localhost", 7)),
             ({"management_host": "other"}, ("other", 2196)),
             ({"management_host": "other", "management_port": 7}, ("other", 7)),
         ):
-            found = Gateway.http2("localhost", trust_root="PEM", **options).management()
-            self.assertEqual((found.host, found.port, found.trust_root, found.protocol), (*expected, "PEM", "http2"))
+            found = Gateway.http2("localhost", trust_root=pem, **options).management()
+            self.assertEqual((found.host, found.port, found.trust_root, found.protocol), (*expected, pem, "http2"))
         gateway = Gateway.parse("production", proxy="http://proxy.example:3128")
         self.assertEqual(gateway.management().proxy, gateway.proxy)
         found = Gateway.http2("api.push.apple.com", management_host="other").management()
@@ -255,6 +256,8 @@ class GatewayTests(SynchronousTestCase):
             Gateway.http2("localhost", trust_root=pem) for pem in (AUTHORITY.ca_pem.decode(), AUTHORITY.ca_pem)
         )
         self.assertEqual({text: 1}, {octets: 1})
+        commented = Gateway.http2("localhost", trust_root="# Őrült\r\n" + AUTHORITY.ca_pem.decode())
+        self.assertEqual(commented, text)
         self.assertNotEqual(text, Gateway.http2("localhost"))
 
     def test_commented_trust_root(self) -> None:
@@ -263,6 +266,12 @@ class GatewayTests(SynchronousTestCase):
         gateway = Gateway.http2("localhost", trust_root=bundle)
         endpoint = gateway.endpoint(MemoryReactorClock(), Certificate.from_pem(AUTHORITY.client_pem()))
         verifyObject(IStreamClientEndpoint, endpoint)
+
+    def test_bad_trust_root(self) -> None:
+        """A trust root that cannot be read is an error of the gateway, not of each attempt to connect."""
+        for make in (Gateway.http2, Gateway.binary):
+            self.assertRaises(CredentialError, make, "localhost", trust_root="nothing")
+        self.assertRaises(CredentialError, Gateway.parse, "production", trust_root=b"nothing")
 
     def test_repr(self) -> None:
         """The trust root is too long to be shown."""

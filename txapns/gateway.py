@@ -20,11 +20,13 @@ from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
 from txapns.clocks import timers
+from txapns.containers import Text
 from txapns.credentials import Certificate, Credential
 from txapns.endpoints import checked_host, checked_port, host_endpoint, url_host
 from txapns.errors import CredentialError, InvalidGateway
 from txapns.proxy import Proxy, read_proxy
 from txapns.tls import ClientContextFactory
+from txapns.trust import trust_pem
 
 __all__ = ["Gateway"]
 
@@ -72,11 +74,6 @@ _OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
     },
 }
 _FORMS = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
-
-
-def _text(trust_root: str | bytes | None) -> str | None:
-    # Between the certificates there may be comments in any language.
-    return trust_root.decode("utf-8", "replace") if isinstance(trust_root, bytes) else trust_root
 
 
 def _settle_time(seconds: float) -> float:
@@ -133,7 +130,7 @@ class Gateway:
     protocol: str = attrs.field(validator=attrs.validators.in_(_PROTOCOLS))
     host: str = attrs.field(converter=checked_host)
     port: int = attrs.field(converter=checked_port)
-    trust_root: str | None = attrs.field(default=None, converter=_text, repr=False)
+    trust_root: str | None = attrs.field(default=None, converter=attrs.converters.optional(trust_pem), repr=False)
     feedback_host: str | None = attrs.field(default=None, converter=attrs.converters.optional(checked_host))
     feedback_port: int | None = attrs.field(default=None, converter=attrs.converters.optional(checked_port))
     settle_time: float = attrs.field(default=2.0, converter=_settle_time)
@@ -149,7 +146,7 @@ class Gateway:
         host: str,
         port: int = 443,
         *,
-        trust_root: str | bytes | None = None,
+        trust_root: Text | None = None,
         proxy: str | Proxy | None = None,
         management_host: str | None = None,
         management_port: int | None = None,
@@ -187,7 +184,7 @@ class Gateway:
         host: str,
         port: int = 2195,
         *,
-        trust_root: str | bytes | None = None,
+        trust_root: Text | None = None,
         feedback_host: str | None = None,
         feedback_port: int = 2196,
         settle_time: float = 2.0,
@@ -231,7 +228,7 @@ class Gateway:
         cls,
         description: str | Gateway,
         *,
-        trust_root: str | bytes | None = None,
+        trust_root: Text | None = None,
         proxy: str | Proxy | None = None,
     ) -> Gateway:
         """

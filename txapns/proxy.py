@@ -47,6 +47,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns.clocks import timers
+from txapns.containers import Text
 from txapns.endpoints import checked_host, checked_port, explain_attempt, host_endpoint, url_host
 from txapns.errors import ConnectFailed, InvalidGateway, PeerNotVerified
 from txapns.tls import ClientContextFactory
@@ -100,7 +101,7 @@ class Proxy:
     user: str | None = attrs.field(default=None, converter=_user, repr=False)
     password: str = attrs.field(default="", repr=False)
     tls: bool = False
-    trust_root: str | bytes | None = attrs.field(default=None, repr=False)
+    trust_root: Text | None = attrs.field(default=None, repr=False)
     no_proxy: str = ""
 
     @classmethod

@@ -12,12 +12,9 @@ A pyOpenSSL context must not be changed after its first use: it is built once, w
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identity
@@ -27,6 +24,8 @@ from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txapns.alerts import alert_of, chain_fault, credential_advice, handshake_advice
+from txapns.containers import Text
 from txapns.credentials import Certificate, Credential
 from txapns.errors import (
     APNSError,
@@ -36,33 +35,12 @@ from txapns.errors import (
     InvalidGateway,
     PeerNotVerified,
 )
+from txapns.trust import given_trust, platform_trust
 
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["ClientContextFactory", "explain", "identity_of", "trust_pem"]
-
-# OpenSSL's names for what can be wrong with a chain, by number: 20 is "unable to get issuer cert locally".
-_CHAIN_ERRORS = {
-    code: name.removeprefix("ERR_").replace("_", " ").lower()
-    for name, code in vars(SSL.X509VerificationCodes).items()
-    if name.startswith("ERR_")
-}
-
-# The alerts by which a server refuses the certificate we showed, or our showing none (RFC 8446, section 6.2).
-# "handshake failure" is not one of them: it has many causes, most of which pass.
-_CREDENTIAL_ALERTS = frozenset(
-    {
-        "access denied",
-        "bad certificate",
-        "certificate expired",
-        "certificate required",
-        "certificate revoked",
-        "certificate unknown",
-        "unknown ca",
-        "unsupported certificate",
-    }
-)
+__all__ = ["ClientContextFactory", "explain", "identity_of"]
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -75,7 +53,8 @@ class ClientContextFactory(ssl.ClientContextFactory):
     :param hostname: the host name or IP address which the server's certificate must be for; a host name is also sent,
         as SNI.
     :param credential: the certificate to show, with its chain; left out, none is shown.
-    :param trust_root: the PEM of one or more certificate authorities to trust; left out, those of the platform.
+    :param trust_root: the PEM of one or more certificate authorities to trust; left out, those of the platform, or of
+        ``certifi`` where OpenSSL cannot read these.
     :param protocols: the protocols to offer by ALPN, such as ``[b"h2"]``, the preferred one first.
     :raises InvalidGateway: when the host name is none.
     :raises CredentialError: when ``trust_root`` cannot be read, or OpenSSL does not take the certificate.
@@ -85,7 +64,7 @@ class ClientContextFactory(ssl.ClientContextFactory):
         self,
         hostname: str,
         credential: Certificate | None = None,
-        trust_root: str | bytes | None = None,
+        trust_root: Text | None = None,
         protocols: Sequence[bytes] = (),
     ) -> None:
         self._identity = identity_of(hostname)
@@ -97,8 +76,10 @@ class ClientContextFactory(ssl.ClientContextFactory):
             self._context.set_alpn_protos(list(protocols))
         if credential is not None:
             _show(self._context, credential)
-        _trust(self._context, trust_root)
-        self._context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, _verifier(hostname, self._identity))
+        trust = platform_trust() if trust_root is None else given_trust(trust_root)
+        trust.install(self._context)
+        verify = _verifier(hostname, self._identity, trust.source)
+        self._context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
 
     def getContext(self) -> SSL.Context:
         """
@@ -143,13 +124,19 @@ def explain(reason: Failure | BaseException, credential: Credential | None = Non
 
 
 def _explain_openssl(words: str, credential: Credential | None) -> APNSError:
-    alert = re.search(r"alert (.+)", words)
-    if alert and alert[1] in _CREDENTIAL_ALERTS:
+    alert = alert_of(words)
+    if alert:
         ours = f"; ours is valid until {credential.expires:%Y-%m-%d}" if isinstance(credential, Certificate) else ""
-        return CredentialRefused(f"the server refused our certificate with the alert {alert[1]!r}{ours}", alert[1])
+        said = f"the server refused our certificate with the alert {alert!r}{ours}; {credential_advice(alert)}"
+        return CredentialRefused(said, alert)
     if "certificate verify failed" in words:
         return PeerNotVerified(f"the server's certificate is not trusted: {words}; check trust_root")
-    return ConnectFailed(f"TLS failed: {words}")
+    return ConnectFailed(f"TLS failed: {_advised(words)}")
+
+
+def _advised(words: str) -> str:
+    advice = handshake_advice(words)
+    return f"{words}; {advice}" if advice else words
 
 
 def _words(error: SSL.Error) -> str:
@@ -185,53 +172,19 @@ def _show(context: SSL.Context, credential: Certificate) -> None:
         for issuer in credential.chain:
             context.add_extra_chain_cert(issuer)
     except SSL.Error as error:
-        raise CredentialError(f"OpenSSL does not take {credential!r}: {_words(error)}") from None
-
-
-def _trust(context: SSL.Context, trust_root: str | bytes | None) -> None:
-    if trust_root is None:
-        context.set_default_verify_paths()
-        return
-    authorities = _authorities(trust_root)
-    store = context.get_cert_store()
-    assert store is not None
-    for authority in authorities:
-        store.add_cert(crypto.X509.from_cryptography(authority))
-
-
-def trust_pem(trust_root: str | bytes) -> str:
-    """
-    Read certificate authorities.
-
-    :param trust_root: the PEM of one or more, as it came.
-    :returns: the PEM, and nothing else.
-    :raises CredentialError: it is not that.
-    """
-    return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in _authorities(trust_root))
-
-
-def _authorities(trust_root: str | bytes) -> list[x509.Certificate]:
-    try:
-        pem = trust_root.encode() if isinstance(trust_root, str) else trust_root
-        return x509.load_pem_x509_certificates(pem)
-    except (ValueError, x509.InvalidVersion):
-        pass
-    if trust_root[:1] in ("0", b"0"):  # a sequence of ASN.1
-        raise CredentialError(
-            "trust_root is not PEM but DER, as Windows exports it; openssl x509 -inform der -in FILE makes PEM of it"
-        )
-    raise CredentialError("trust_root is not the PEM of one or more certificates")
+        raise CredentialError(f"OpenSSL does not take {credential!r}: {_advised(_words(error))}") from None
 
 
 def _verifier(
-    hostname: str, identity: DNS_ID | IPAddress_ID
+    hostname: str, identity: DNS_ID | IPAddress_ID, source: str
 ) -> Callable[[SSL.Connection, crypto.X509, int, int, int], bool]:
     """Make the callback that OpenSSL asks about each certificate of the chain, the server's own (depth 0) last."""
 
     def verify(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
         refusal: PeerNotVerified | None = None
         if not ok:
-            refusal = _not_trusted(hostname, code)
+            fault = f"the certificate of {hostname} is not trusted: {chain_fault(code, depth)}"
+            refusal = PeerNotVerified(f"{fault} (trusted are the authorities of {source})")
         elif depth == 0:
             try:
                 verify_service_identity(extract_patterns(certificate), [identity], [])
@@ -246,11 +199,6 @@ def _verifier(
         return False
 
     return verify
-
-
-def _not_trusted(hostname: str, code: int) -> PeerNotVerified:
-    words = _CHAIN_ERRORS.get(code, f"OpenSSL's error {code}")
-    return PeerNotVerified(f"the certificate of {hostname} is not trusted: {words}; check trust_root and the clock")
 
 
 def _for_another(hostname: str, error: Exception) -> PeerNotVerified:

@@ -40,7 +40,7 @@ from txapns.daemon.watch import Instant, Watch, changes, counted, lenient
 from txapns.errors import APNSError, CredentialError, InvalidGateway
 from txapns.gateway import Gateway
 from txapns.notification import Notification
-from txapns.tls import trust_pem
+from txapns.trust import trust_pem
 
 __all__ = [
     "PART",

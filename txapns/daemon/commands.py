@@ -48,7 +48,7 @@ from txapns.errors import APNSError, WrongPassphrase
 from txapns.running import run
 from txapns.streams import UNUSABLE, InputFile, in_a_sentence
 from txapns.texts import first_line
-from txapns.tls import trust_pem
+from txapns.trust import trust_pem
 
 __all__ = ["apps", "check_config", "keys", "queue", "serve"]
 

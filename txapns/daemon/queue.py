@@ -20,7 +20,6 @@ from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.python.failure import Failure
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, FileBodyProducer, ResponseDone
 from twisted.web.http_headers import Headers
@@ -32,13 +31,13 @@ from txapns.daemon.errors import ConfigurationError, NotAnswered
 from txapns.daemon.faces.bodies import Refusal
 from txapns.daemon.faces.queue import LISTED, Queued, queued
 from txapns.daemon.interfaces import ISpool
+from txapns.trust import given_trust, platform_trust
 
 __all__ = ["IQueue", "RemoteQueue", "StoredQueue", "address", "agent"]
 
 _CONNECT = 10.0  # seconds until there has to be a connection
 _TIMEOUT = 60.0  # seconds that an answer may take, which is a transaction of many rows at the most
 
-_CERTIFICATE = b"-----BEGIN CERTIFICATE-----.*?-----END CERTIFICATE-----"
 
 _S = TypeVar("_S", bound=Struct)
 
@@ -217,14 +216,13 @@ def agent(reactor: Any, url: str, trust_root: bytes | None = None) -> IAgent:
     :param reactor: the reactor.
     :param url: where its HTTP API is.
     :param trust_root: PEM of the authorities to trust; ``None`` for the platform's.
+    :raises CredentialError: they cannot be read.
     """
     if url.startswith(_UNIX):
         found: IAgent = Agent.usingEndpointFactory(reactor, _Socket(reactor, url.removeprefix(_UNIX)))
         return found
-    if trust_root is None:
-        return Agent(reactor, connectTimeout=_CONNECT)
-    authorities = [Certificate.loadPEM(pem) for pem in re.findall(_CERTIFICATE, trust_root, re.DOTALL)]
-    policy = BrowserLikePolicyForHTTPS(trustRootFromCertificates(authorities))
+    trust = platform_trust() if trust_root is None else given_trust(trust_root)
+    policy = BrowserLikePolicyForHTTPS(trust.root())
     return Agent(reactor, policy, connectTimeout=_CONNECT)
 
 

@@ -54,6 +54,7 @@ from txapns.daemon.interfaces import IFeedbackLog
 from txapns.daemon.secrets import read_private
 from txapns.daemon.values import DeadToken
 from txapns.texts import first_line
+from txapns.trust import platform_trust
 
 __all__ = ["Hook", "Webhook", "WebhookState", "read_secret", "sign"]
 
@@ -206,7 +207,7 @@ class Webhook:
         self._hook = hook
         self._agent = agent or Agent(
             reactor,
-            BrowserLikePolicyForHTTPS(),
+            BrowserLikePolicyForHTTPS(platform_trust().root()),
             connectTimeout=hook.timeout,
             pool=_pool(reactor),
         )

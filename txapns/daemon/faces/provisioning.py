@@ -49,7 +49,7 @@ from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller
 from txapns.errors import CredentialError, InvalidGateway, WrongPassphrase
 from txapns.gateway import Gateway
-from txapns.tls import trust_pem
+from txapns.trust import trust_pem
 
 __all__ = ["BODIES", "ONE_CREDENTIAL", "Provisioning", "paths"]
 
