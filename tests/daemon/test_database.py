@@ -466,6 +466,39 @@ class FileTests(SynchronousTestCase):
         self.assertIn("damaged", str(error))
         self.assertIn("damaged", result(self.clock, damaged.probe()))
 
+    def test_written_to_by_others(self) -> None:
+        """Where others write to the file while it is open, it is looked through before anything new is stored."""
+
+        def checkpoint(path: Path) -> None:
+            """Do what every program may that has it open."""
+            with closing(sqlite3.connect(path)) as other:
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        def overwrite(path: Path) -> None:
+            with path.open("r+b") as file:
+                file.seek(4096)
+                file.write(b"\xa5" * 20_000)
+
+        def cut(path: Path) -> None:
+            os.truncate(path, 8192)
+
+        for harm, damaged in ((checkpoint, False), (overwrite, True), (cut, True)):
+            world = SQLiteWorld(Path(self.mktemp()))
+            self.addCleanup(world.stop)
+            result(world.clock, world.spool.accept([message(world, 5_000)]))
+            checkpoint(world.path)
+            self.assertEqual(result(world.clock, world.database.probe()), "")
+            os.utime(world.path, (0, 0))  # or it might be the same moment
+            harm(world.path)
+            accepting = world.spool.accept([message(world)])
+            world.clock.advance(1)
+            if damaged:
+                self.assertIn("damaged", str(self.failureResultOf(accepting, Unavailable).value))
+                self.assertIn("damaged", result(world.clock, world.database.probe()))
+            else:
+                self.successResultOf(accepting)
+                self.assertEqual(world.database.trouble, "")
+
     def test_damaged_while_open(self) -> None:
         """Damage that a reading meets is remembered, though the next transaction goes well."""
         path = self.mktemp()

@@ -367,22 +367,24 @@ class StoreTests(GatewayCase):
         await self.taken(3)
 
     async def test_damaged(self) -> None:
-        """Damage is found at each start, and told until there is another file."""
+        """Damage is found when it is done, and at each start, and told until there is another file."""
         await self.gateway.start()
         for number in range(5):
             await self.taken(number)
-        await self.gateway.end()
+        with closing(sqlite3.connect(self.database)) as other:
+            other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         page = self.database.read_bytes().index((250).to_bytes(32, "big")) // 4096 * 4096
         with self.database.open("r+b") as file:
             file.seek(page)
             file.write(b"\xa5" * 4096)
-        for number in (signal.SIGKILL, signal.SIGTERM):
-            await self.gateway.start()
-            status, why = await self.ready()
-            self.assertEqual(status, 503)
-            self.assertIn("the database is damaged", why)
+        for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+            began = monotonic()
+            while await self.ready() == (200, ""):  # what was tried last is good for a second or two
+                self.assertLess(monotonic() - began, 10)
             await self.refused(5, "the database is damaged")
             await self.gateway.end(number)
+            await self.gateway.start()
+        await self.gateway.end()
         for path in self.directory.glob("apns.db*"):
             path.unlink()
         await self.gateway.start()

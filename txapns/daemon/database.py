@@ -252,7 +252,7 @@ class Database:
 
         def open_file() -> None:
             self._file.open(self._patience)
-            self.health.opened(self._file.damaged())
+            self.health.opened(self._file.damaged(self._patience))
 
         def opened(_: None) -> None:
             self._open = not self._stopping
@@ -490,9 +490,17 @@ class Database:
             results = group[0].function(self._file.writing, [job.item for job in group])
             for job, result in zip(group, results, strict=True):
                 job.result = result
+        self._inspect()
         if any(job.size for group in groups for job in group):
             self.health.check()
         self._file.writing.execute("COMMIT")
+        self._file.written()
+
+    def _inspect(self) -> None:
+        """Look whether the file is there, and sound where somebody else has written to it: SQLite would not notice."""
+        self.health.look()
+        if not self.health.lost and self._file.changed() and self._file.damaged(self._patience):
+            self.health.damaged()
 
 
 def _first_of(jobs: list[_Job]) -> tuple[list[_Job], list[_Job]]:
@@ -562,6 +570,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._locks: list[int] = []  # descriptors
+        self._changed_at = 0
 
     def open(self, patience: float) -> None:
         """
@@ -580,6 +589,7 @@ class _File:
             self._recognize(self.writing)
             self.reading = self._connect(patience)
             self.reading.execute("PRAGMA query_only = ON")
+            self.written()
         except Exception as error:
             self.close()
             if isinstance(error, OSError):
@@ -637,26 +647,43 @@ class _File:
         when any descriptor of the file is closed, so this one stays open for longer than SQLite's own. Where there are
         no such locks, the one beside the file has to do.
         """
+        self._locks.append(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
         if not hasattr(fcntl, "F_OFD_SETLK"):
             return
-        self._locks.append(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
         octet = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_OCTET, 1, 0)
         try:
             fcntl.fcntl(self._locks[-1], fcntl.F_OFD_SETLK, octet)
         except BlockingIOError:
             raise DatabaseInUse(f"{self._path} is in use by another process; its lock file was removed") from None
 
-    def damaged(self) -> bool:
-        """Look through the file, as far as time allows; returns whether it is damaged."""
-        late = threading.Timer(_LOOK_THROUGH, self.reading.interrupt)
-        late.daemon = True
-        late.start()
+    def written(self) -> None:
+        """Remember when the file was written to: all until now was to be."""
+        self._changed_at = os.fstat(self._locks[-1]).st_mtime_ns
+
+    def changed(self) -> bool:
+        """Whether it was written to since; most of what is stored is not in this file at first, but beside it."""
+        return os.fstat(self._locks[-1]).st_mtime_ns != self._changed_at
+
+    def damaged(self, patience: float) -> bool:
+        """
+        Look through the file as it is on the disk, as far as time allows.
+
+        :param patience: how many seconds to wait for another process that has it locked.
+        :returns: whether it is damaged.
+        """
         try:
-            return self.reading.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]
+            with closing(self._connect(patience)) as connection:
+                late = threading.Timer(_LOOK_THROUGH, connection.interrupt)
+                late.daemon = True
+                late.start()
+                try:
+                    return connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]
+                finally:
+                    late.cancel()
+                    late.join()
         except sqlite3.DatabaseError as error:
-            return _trouble(error) == _TROUBLE["file is not a database"]
-        finally:
-            late.cancel()
+            trouble = _trouble(error)
+            return trouble is not None and trouble[0] == _DAMAGED
 
     def _check_mode(self) -> None:
         """Refuse what others can read, and do not mend it: the operator has to know that they could."""

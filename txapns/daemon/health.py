@@ -7,7 +7,7 @@ It knows four things:
 - whether the files that are open are those that the paths name. SQLite goes on with a file that was removed or replaced
   as if nothing had been, and everything is lost with the process;
 - whether the database is damaged. Some of it may still be read and written, so one success says nothing: damage stays
-  until the next start, which looks through all of it;
+  until the next start, which looks through all of it, as is done when somebody else has written to the file;
 - what came of the last transaction;
 - how much room there is on the disk.
 
@@ -45,6 +45,11 @@ class Health:
         self._files: dict[Path, tuple[int, int]] = {}
         self._damage = self._loss = self._scarcity = self._failure = ""
         self._told = ""
+
+    @property
+    def lost(self) -> bool:
+        """Whether a file was not where it should be when it was last looked for."""
+        return bool(self._loss)
 
     @property
     def refusal(self) -> str:
