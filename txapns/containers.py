@@ -46,7 +46,7 @@ Text: TypeAlias = str | bytes | bytearray | memoryview
 """What credentials and passphrases may be given as."""
 
 #: The longest text there may be, in octets, and the longest key or PKCS#12 file in it.
-MAX_TEXT, _MAX_SECRET = 1 << 20, 1 << 17
+MAX_TEXT, _MAX_SECRET = 1 << 18, 1 << 17
 #: How many private keys there may be.
 _MAX_KEYS = 32
 #: How often the functions that make keys of passphrases may be repeated: one of them, and all. OpenSSL writes 2,048.
@@ -56,15 +56,15 @@ _QUICK = 100_000
 #: How many wrappings are looked through.
 _MAX_WRAPPINGS = 4
 
-_MARKER = re.compile(rb"-{2,}\s*(BEGIN|END)\s*([A-Z0-9 ]*[A-Z0-9])\s*-{2,}")
-# OpenSSL's older encrypted form. The line ends may be lost, but the length of an initialization vector is known.
+_MARKER = re.compile(rb"--\s{0,8}(BEGIN|END)\s{0,8}([A-Z0-9 ]{0,60}[A-Z0-9])\s{0,8}--(?:-{0,3})")
+# OpenSSL's older encrypted form. The line ends may be lost, but each cipher has a length for its initialization vector.
 _ENCRYPTED = re.compile(
-    rb"Proc-Type:\s*4,\s*ENCRYPTED\s*DEK-Info:\s*"
-    rb"(AES-[0-9]+-[A-Z0-9]+\s*,\s*[0-9A-Fa-f]{32}|[A-Z0-9-]+\s*,\s*[0-9A-Fa-f]{16})"
+    rb"Proc-Type:\s{0,8}4,\s{0,8}ENCRYPTED[^A-Z]{0,80}DEK-Info:\s{0,8}"
+    rb"(AES-[0-9]{3}-CBC,\s{0,8}[0-9A-Fa-f]{32}|DES-(?:EDE3-)?CBC,\s{0,8}[0-9A-Fa-f]{16})"
 )
-_ESCAPE = re.compile(rb"\\+u00([0-9A-Fa-f]{2})|%([0-9A-Fa-f]{2})|\\+[nrt]|\\")
-_DATA_URI = re.compile(rb"\s*data:[^,]*;base64,")
-_HEXADECIMAL = re.compile(rb"(?:[\\0]x)?((?:[0-9A-Fa-f]{2})+)")
+_ESCAPE = re.compile(rb"\\+(?:u00([0-9A-Fa-f]{2})|[nrt])?|%([0-9A-Fa-f]{2})")
+_DATA_URI = re.compile(rb"^[\s\"']{0,8}data:[^,]{0,80};base64,")
+_HEXADECIMAL = re.compile(rb"(?:0?x)?((?:[0-9A-Fa-f]{2})+)")
 _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{40,}={0,2}")
 # pkcs-12-keyBag and pkcs-12-pkcs8ShroudedKeyBag (RFC 7292, appendix D).
@@ -326,7 +326,7 @@ def _work(blob: _Blob) -> int:
         raise CredentialError(f"{blob.kind.value} cannot be read: its elements lie too deep in one another") from None
     if max(found, default=0) > _MAX_ITERATIONS or sum(found) > _MAX_WORK:
         raise CredentialError(
-            f"{blob.kind.value} takes {max(found):,} iterations to decrypt, and the most there may be is "
+            f"it takes {max(found):,} iterations to decrypt {blob.kind.value}, and the most there may be is "
             f"{_MAX_ITERATIONS:,}; export it anew with fewer"
         )
     return sum(found)
@@ -371,10 +371,10 @@ class _Reader:
             (self._certificate_faults if of_certificate else self._key_faults).append(error)
 
     def _take_fault(self, blob: _Blob) -> None:
-        label = blob.label.lower()
-        for part in ("private key", "certificate", "pkcs#12"):
-            if part in label and "request" not in label:
-                raise CredentialError(f"the {part.replace('pkcs#12', 'PKCS#12 file')} {blob.fault}")
+        label = blob.label.lower().replace(" ", "")
+        for part in ("private key", "certificate", "PKCS#12 file"):
+            if part.lower().replace(" ", "") in label and "request" not in label:
+                raise CredentialError(f"the {part} {blob.fault}")
         if not label.endswith("parameters"):  # those of an elliptic curve, which its key repeats
             self._others.append(f"a block of PEM that is called {blob.label}")
 
@@ -411,9 +411,10 @@ class _Reader:
         self._work(blob)
         try:
             key = _decrypted(blob, self._passphrase) if blob.encryption else _plain(blob, self._passphrase)
-        except UnsupportedAlgorithm:
-            raise UnsupportedKey("the private key is of a kind, or encrypted in a way, that is not supported") from None
-        except ValueError:
+        except (UnsupportedAlgorithm, ValueError) as error:
+            if isinstance(error, UnsupportedAlgorithm) or "algorithm" in str(error):
+                unsupported = "the private key is of a kind, or encrypted in a way, that is not supported"
+                raise UnsupportedKey(unsupported) from None
             if encrypted:
                 raise WrongPassphrase("the passphrase does not open the private key, or the key is damaged") from None
             raise CredentialError("the private key cannot be read: it is damaged, or of an unknown kind") from None

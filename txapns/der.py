@@ -33,8 +33,8 @@ class Kind(Enum):
     CERTIFICATE = "a certificate"
     PRIVATE_KEY = "a private key"
     ENCRYPTED_KEY = "an encrypted private key"
-    PKCS12 = "PKCS#12"
-    PKCS7 = "PKCS#7"
+    PKCS12 = "a PKCS#12 file"
+    PKCS7 = "a PKCS#7 file"
     PUBLIC_KEY = "a public key"
     REQUEST = "a request for a certificate"
     OTHER = "something else"
@@ -140,11 +140,20 @@ def walk(data: bytes, depth: int = 0) -> Iterator[list[tuple[int, bytes]]]:
     yield siblings
     for tag, content in siblings:
         if tag & ~_CONSTRUCTED == OCTET_STRING:
-            octets = b"".join(piece for _, piece in elements(content)) if tag & _CONSTRUCTED else content
+            octets = _joined(tag, content, depth)
             if octets[:1] == b"\x30" and extent(octets) == len(octets):
                 yield from walk(octets, depth + 1)
         elif tag & _CONSTRUCTED:
             yield from walk(content, depth + 1)
+
+
+def _joined(tag: int, content: bytes, depth: int) -> bytes:
+    """Put together the pieces of an octet string."""
+    if not tag & _CONSTRUCTED:
+        return content
+    if depth > _DEPTH:
+        raise ValueError("the elements lie too deep in one another")
+    return b"".join(_joined(*piece, depth + 1) for piece in elements(content))
 
 
 def _work(following: list[tuple[int, bytes]]) -> Iterator[int]:
