@@ -6,11 +6,12 @@ import json
 import os
 import resource
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from contextlib import closing
+from contextlib import ExitStack, closing
 from pathlib import Path
 from time import monotonic
 
@@ -27,7 +28,7 @@ from tests.processes import started
 from txapns.simulator import Authority, ProviderAPIServer, Simulator, Verdict
 from txapns.wire.requests import Request
 
-__all__ = ["ClockTests", "LifeTests", "SecretTests", "StartTests", "StoreTests", "TroubleTests"]
+__all__ = ["ClockTests", "DescriptorTests", "LifeTests", "SecretTests", "StartTests", "StoreTests", "TroubleTests"]
 
 AUTHORITY = Authority()
 DEAD = "dd" * 32
@@ -288,6 +289,37 @@ class TroubleTests(GatewayCase):
 
 @pytest.mark.loopback
 @pytest.mark.slow
+class DescriptorTests(GatewayCase):
+    """A process that may have hardly more file descriptors than it needs itself."""
+
+    def setUp(self) -> None:
+        """Allow it no more than 128."""
+        super().setUp()
+        few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 128))"
+        self.gateway = Gateway(self.config, ["-c", f"{few}; from txapns.cli import main; main()"])
+
+    async def test_flood(self) -> None:
+        """
+        Whoever connects and says nothing keeps nobody from asking for its health, nor from sending.
+
+        It says at the start that it takes fewer connections than are configured.
+        """
+        await self.gateway.start()
+        self.assertIn("128", self.gateway.log.read_text())
+        self.assertIn("LimitNOFILE", self.gateway.log.read_text())
+        address = ("127.0.0.1", self.gateway.port("intake.native"))
+        for number in range(3):
+            with ExitStack() as stack:
+                for _ in range(200):
+                    silent = stack.enter_context(socket.create_connection(address, 5))
+                    silent.sendall(b"POST /v1/apps/chess/notifications HTTP/1.1\r\n")
+                self.assertEqual((await self.gateway.ask("GET", "/healthz", listener="admin"))[0], 200)
+                body = submission(f"{number:064x}")
+                self.assertEqual((await self.gateway.ask("POST", "/v1/apps/chess/notifications", body))[0], 202)
+        self.assertEqual(await self.gateway.end(), 0)
+        self.assertNotIn("Traceback", self.gateway.log.read_text())
+
+
 class StoreTests(GatewayCase):
     """A database that somebody takes away, replaces or damages, or that another gateway wants to have."""
 

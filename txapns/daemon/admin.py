@@ -37,7 +37,7 @@ from txapns.daemon.status import StatusPage
 __all__ = ["BOUNDS", "Admin"]
 
 #: What a caller may have of the admin endpoint. There is no request with a body.
-BOUNDS = Bounds(body=1_024, head=16_384, clients=200, strangers=100, idle=60.0, request=10.0)
+BOUNDS = Bounds(body=1_024, head=16_384, clients=200, strangers=100, idle=60.0, request=10.0, last=True)
 
 _HTML = b"text/html; charset=utf-8"
 _EVENTS = b"text/event-stream"

@@ -26,6 +26,8 @@ from txapns.daemon.config import (
     PyapnsSection,
     TLSSection,
 )
+from txapns.daemon.descriptors import share
+from txapns.daemon.errors import GatewayRefusal
 from txapns.daemon.faces.apple import Apple
 from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.native import Native
@@ -34,12 +36,15 @@ from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, ISpool
 from txapns.daemon.listening import Listener
 from txapns.daemon.material import server_certificate
 from txapns.daemon.metrics import GatewayMetrics
-from txapns.daemon.serving.guard import Bounds, Unread
+from txapns.daemon.serving.guard import Bounds, Guard, Unread
 from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.serving.target import Hosts
 from txapns.daemon.serving.tls import tls_options
 
 __all__ = ["Collaborators", "Front"]
+
+_TWICE = 2  # a connection to Apple is replaced while the old one ends
+_LEAST = 4  # connections that each listener takes, however few descriptors there are
 
 
 @attrs.frozen
@@ -94,6 +99,7 @@ class Front:
         )
         self._listeners: list[Listener] = []
         self._servers: list[HTTPServer | Apple | Binary] = []
+        self._guards: list[Guard] = []
         self._make(configuration)
 
     def _make(self, configuration: Configuration) -> None:
@@ -130,6 +136,7 @@ class Front:
         intake = others.metrics.intake("apple", others.intake, refusals=True)
         apple = Apple(self._clock, intake, others.apps, others.keys, others.feedback, section, self._bounds)
         self._servers.append(apple)
+        self._guards.append(apple.guard)
         self._listen("intake.apple", section.listen, apple.factory(self._shown(section.tls)))
 
     def _make_binary(self, section: BinarySection) -> None:
@@ -137,6 +144,7 @@ class Front:
         intake = others.metrics.intake("binary", others.intake, refusals=True)
         binary = Binary(self._clock, intake, others.apps, others.feedback, section, self._bounds)
         self._servers.append(binary)
+        self._guards += [binary.notifications, binary.dead]
         shown = self._shown(section.tls)
         self._listen("intake.binary", section.listen, binary.factory(shown))
         self._listen("intake.binary.feedback", section.feedback, binary.feedback_factory(shown))
@@ -153,6 +161,8 @@ class Front:
         hosts = Hosts([*section.hosts, *_names(shown)]) if guarded or not section.keys else None
         server = HTTPServer(self._clock, application, bounds, key, hosts)
         self._servers.append(server)
+        if section.listen:
+            self._guards.append(server)
         encrypted = shown and server.encrypted(tls_options(shown, server.acceptableProtocols()))
         self._listen(key, section.listen, encrypted or server)
         return server
@@ -170,9 +180,27 @@ class Front:
         :returns: the addresses, by the keys of the configuration.
         :raises ConfigurationError: an address cannot be had.
         """
+        self._fit()
         for listener in self._listeners:
             await listener.start()
         return {listener.key: listener.addresses for listener in self._listeners}
+
+    def _fit(self) -> None:
+        """Take fewer connections than the configuration allows, where there are too few file descriptors."""
+        clients = sum(guard.bounds.clients for guard in self._guards)
+        part = share(clients, _TWICE * sum(map(self._connections, self._others.apps.names())))
+        if part < 1:
+            for guard in self._guards:
+                bounds = guard.bounds
+                clients, strangers = (max(_LEAST, int(part * most)) for most in (bounds.clients, bounds.strangers))
+                guard.bounds = attrs.evolve(bounds, clients=clients, strangers=strangers)
+
+    def _connections(self, app: str) -> int:
+        """Tell how many connections to Apple an app may have."""
+        try:
+            return self._others.apps.get(app).limits.connections
+        except GatewayRefusal:
+            return 1  # it may be mended while the gateway runs
 
     def refuse(self) -> None:
         """Tell who asks for something new to come again later. What was asked for before is still answered."""

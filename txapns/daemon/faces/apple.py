@@ -233,7 +233,7 @@ class Apple:
         self.feedback = feedback
         self.options = options
         self.callers = Callers(apps)
-        self._guard = Guard(clock, lambda: _Connection(self), bounds, "intake.apple")
+        self.guard = Guard(clock, lambda: _Connection(self), bounds, "intake.apple")
 
     def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
         """
@@ -242,13 +242,13 @@ class Apple:
         :param certificate: what it shows of itself; left out, it speaks HTTP/2 in plain text.
         """
         if certificate is None:
-            return self._guard
+            return self.guard
         known = self._known if self.options.keys else lambda fingerprint: True
-        return self._guard.encrypted(ServerTLS(certificate, known, required=False, protocols=[b"h2"]))
+        return self.guard.encrypted(ServerTLS(certificate, known, required=False, protocols=[b"h2"]))
 
     def drain(self) -> None:
         """Take no more requests (GOAWAY); each connection answers those that are under way, and closes."""
-        self._guard.drain()
+        self.guard.drain()
 
     def close(self, grace: float = LINGER) -> Deferred[None]:
         """
@@ -257,7 +257,7 @@ class Apple:
         :param grace: how long what is under way may take, in seconds.
         :returns: a ``Deferred`` that fires when none is left.
         """
-        return self._guard.close(grace)
+        return self.guard.close(grace)
 
     def _known(self, fingerprint: str) -> bool:
         return bool(self.callers.by_certificate(fingerprint))

@@ -62,6 +62,7 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
+from txapns.daemon.descriptors import are_left
 from txapns.daemon.serving.tls import fingerprint
 
 __all__ = ["LINGER", "Bounds", "Guard", "Guarded", "Session", "Unread", "described"]
@@ -125,6 +126,7 @@ class Bounds:
     :ivar idle: after how many seconds without a request a connection is closed.
     :ivar request: how many seconds a request may take to arrive.
     :ivar unread: counts what is written and not read; faces that have the same one count together.
+    :ivar last: whether it may have the last file descriptors.
     """
 
     body: int = 4_194_304
@@ -134,6 +136,7 @@ class Bounds:
     idle: float = 60.0
     request: float = 30.0
     unread: Unread = attrs.Factory(Unread)
+    last: bool = False
 
 
 @implementer(IHandshakeListener)
@@ -472,20 +475,32 @@ class Guard(Factory):
         """
         return _Encrypted(self, tls)
 
-    def buildProtocol(self, addr: IAddress | None) -> Guarded:
-        """Make a connection."""
+    def buildProtocol(self, addr: IAddress | None) -> Guarded | None:
+        """Make a connection, if there is a file descriptor left for it."""
+        if self._is_short():
+            return None
         session = self._build()
         return Guarded(self, session, session, addr)
 
-    def build_encrypted(self, over: TLSMemoryBIOFactory, addr: IAddress | None) -> Guarded:
+    def build_encrypted(self, over: TLSMemoryBIOFactory, addr: IAddress | None) -> Guarded | None:
         """
-        Make a connection over TLS.
+        Make a connection over TLS, likewise.
 
         :param over: makes the TLS.
         :param addr: where the peer is.
         """
+        if self._is_short():
+            return None
         session = self._build()
         return Guarded(self, session, BufferingTLSTransport(over, session), addr)
+
+    def _is_short(self) -> bool:
+        """Whether there is no descriptor left. A stranger has to go then, so that whoever comes next finds one."""
+        if self.bounds.last or are_left():
+            return False
+        for stranger in list(self._strangers)[:1]:
+            self._drop(stranger)
+        return True
 
     def drain(self) -> None:
         """Take nothing more; each connection finishes what is under way, and closes."""
@@ -639,7 +654,7 @@ class _Encrypted(Factory):
         self._guard = guard
         self._over = TLSMemoryBIOFactory(tls, False, guard, guard.clock)
 
-    def buildProtocol(self, addr: IAddress | None) -> Guarded:
+    def buildProtocol(self, addr: IAddress | None) -> Guarded | None:
         return self._guard.build_encrypted(self._over, addr)
 
 
