@@ -502,6 +502,17 @@ class CredentialTests(AppleCase):
         self.reactor.advance(101)
         self.assertEqual(caller.ask(fields, key=None).brief, (403, "ExpiredProviderToken"))
 
+    def test_clock_set(self) -> None:
+        """When the clock on the wall is set, that is what counts."""
+        caller = self.caller()
+        fields = self.bearer(self.world.provider_token, self.reactor.wall.now())
+        self.reactor.wall.step(3_500)
+        self.assertEqual(self.after(caller, caller.begin(fields, key=None)).status, 200)
+        self.reactor.wall.step(101)
+        self.assertEqual(self.after(caller, caller.begin(fields, key=None)).brief, (403, "ExpiredProviderToken"))
+        self.reactor.wall.step(-3_601)
+        self.assertEqual(self.ask(fields, key=None).status, 200)
+
     def test_forged(self) -> None:
         """A token that names the right key and is signed with another, or not at all, is worth nothing."""
         now = self.reactor.seconds()

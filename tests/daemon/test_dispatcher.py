@@ -38,6 +38,7 @@ from txapns.wire.requests import Request
 
 __all__ = [
     "BudgetTests",
+    "ClockTests",
     "CredentialTests",
     "FairnessTests",
     "FaultTests",
@@ -513,6 +514,59 @@ class RotationTests(DispatcherCase):
         states = self.states(ids)
         self.assertEqual(states.count(State.ACCEPTED), 10)
         self.assertEqual(states.count(State.WAITING), 50)
+
+
+class ClockTests(SynchronousTestCase):
+    """The clock on the wall is set while there is something to do."""
+
+    def settled(self, moment: float, step: float) -> float:
+        """Have the clock set so much at some moment; returns after how many seconds all was settled."""
+        world = DispatchWorld(delay=0.3)
+        refused: set[str] = set()
+
+        def once(server: ProviderAPIServer, request: Request, verdict: Verdict) -> Verdict:
+            path = dict(request.headers)[b":path"].decode()
+            if path in refused:
+                return verdict
+            refused.add(path)
+            return Verdict(503, "ServiceUnavailable")
+
+        world.simulator.http2_fault = once
+        server = world.clock.servers.pop(2197)
+        world.start()
+        ids = world.accept(50)
+        done = False
+        for tick in range(1, 600):
+            if not done and tick * 0.05 >= moment:
+                world.simulator.wall.step(step)
+                ids += world.accept(1)
+                done = True
+            if tick == 10:
+                world.clock.servers[2197] = server
+            world.advance(0.05)
+            if done and not world.spool.depth("chess"):
+                break
+        self.assertEqual({world.outcome(apns_id).state for apns_id in ids}, {State.ACCEPTED})
+        world.close()
+        return tick * 0.05
+
+    def test_any_moment(self) -> None:
+        """Whatever is under way, nothing waits for longer: for a connection, an answer, its turn or another attempt."""
+        longest = self.settled(0.0, 0.0) + 5
+        for moment in (0.05, 0.6, 1.2, 2.0, 3.0):
+            for step in (-86_400.0, -3_600.0, 3_600.0, 86_400.0):
+                self.assertLess(self.settled(moment, step), longest)
+
+    def test_expiration(self) -> None:
+        """When a notification is over is a date: the clock on the wall tells."""
+        world = DispatchWorld()
+        self.addCleanup(world.close)
+        world.simulator.wall.step(3_600.0)
+        late, good = (world.accept(expiration=str(int(START) + seconds)) for seconds in (3_000, 4_000))
+        world.start()
+        world.drain()
+        states = [world.outcome(apns_id).state for apns_id in (*late, *good)]
+        self.assertEqual(states, [State.EXPIRED, State.ACCEPTED])
 
 
 class FairnessTests(DispatcherCase):

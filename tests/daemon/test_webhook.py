@@ -317,6 +317,24 @@ class WebhookTests(SynchronousTestCase):
         self.world.advance(5_000.0)
         self.assertEqual(len(self.receiver.posts), count)
 
+    def test_clock_set(self) -> None:
+        """What is told is dated by the clock on the wall; for how long it could not be told is not."""
+        self.receiver.answer = 500
+        self.webhook = self.make(give_up=3_600.0)
+        self.note()
+        self.webhook.start()
+        for step in (86_400.0, -2 * 86_400.0):
+            self.world.simulator.wall.step(step)
+            count = len(self.receiver.posts)
+            self.world.advance(1_000.0)
+            self.assertFalse(self.webhook.state.gave_up)
+            self.assertGreater(len(self.receiver.posts), count)
+        self.receiver.answer = 200
+        self.world.advance(1_000.0)
+        self.assertEqual(self.webhook.state, WebhookState("crm", told=1))
+        timestamp = int(self.receiver.posts[-1][1]["txapns-timestamp"])
+        self.assertLess(abs(self.world.simulator.wall.now() - timestamp), 1_001)
+
     def test_stop(self) -> None:
         """It can be stopped while it waits for an answer or for its time, and then does nothing more."""
         self.receiver.answer = None
