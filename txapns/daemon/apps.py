@@ -515,7 +515,7 @@ class Apps:
 
     def read(self, make: Callable[[], _T]) -> Deferred[_T]:
         """
-        Read a credential that somebody sent: in a thread, since it can be made so that it takes seconds.
+        Read a credential that somebody sent, which may take seconds: in a thread, one after the other.
 
         :param make: reads it.
         :returns: a ``Deferred`` of what that returns.

@@ -266,7 +266,7 @@ def _add_app(
             callers=_fingerprints(callers),
             limits=limits,
         )
-        material = _material(certificate, key, key_id, team_id, passphrase_file)
+        material = _material(certificate, key, key_id, team_id, passphrase_file, gateway=gateway, topic=topic)
         stored_apps.app_of(name, settings, material, place.configuration, "database")  # tells what is wrong with it
         if place.secrets.create():
             click.echo(f"made a master key in {place.secrets.where}; keep a copy, apart from those of the database")
@@ -359,6 +359,9 @@ def _material(
     key_id: str | None,
     team_id: str | None,
     passphrase_file: IO[bytes] | None,
+    *,
+    gateway: str | None = None,
+    topic: str | None = None,
 ) -> Material:
     """Read what the options name, and ask for a passphrase where one is needed and somebody is there to be asked."""
     file = certificate or key
@@ -374,7 +377,7 @@ def _material(
 
     def make(passphrase: bytes | None) -> Material:
         if key is None:
-            return Material.from_certificate(data, passphrase, _now())
+            return Material.from_certificate(data, passphrase, _now(), gateway=gateway, topic=topic)
         return Material.from_key(data, key_id or "", team_id or "", passphrase)
 
     try:

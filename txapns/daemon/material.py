@@ -8,6 +8,7 @@ have the master key cannot give one app the credential of another.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 
 import attrs
@@ -47,19 +48,26 @@ class Material:
     pem: str = attrs.field(repr=False)
 
     @classmethod
-    def from_certificate(cls, data: bytes, passphrase: bytes | None, now: datetime) -> Material:
+    def from_certificate(
+        cls,
+        data: bytes,
+        passphrase: bytes | None,
+        now: datetime,
+        *,
+        gateway: str | None = None,
+        topic: str | None = None,
+    ) -> Material:
         """
         Read a certificate with its key.
 
-        :param data: PEM or PKCS#12.
+        :param data: whatever :meth:`Certificate.from_pem` reads.
         :param passphrase: opens it.
         :param now: the time at which it must be valid.
+        :param gateway: the app's, as in :class:`AppSection`; of several certificates, one for it is meant.
+        :param topic: the app's topic, likewise.
         :raises CredentialError: it cannot be used.
         """
-        if b"-----BEGIN " in data:
-            certificate = Certificate.from_pem(data, passphrase=passphrase, now=now)
-        else:
-            certificate = Certificate.from_pkcs12(data, passphrase, now=now)
+        certificate = _certificate(data, passphrase, now, gateway, topic)
         chain = (each.public_bytes(Encoding.PEM) for each in (certificate.certificate, *certificate.chain))
         return cls(certificate, _pem(certificate.private_key) + b"".join(chain).decode("ascii"))
 
@@ -94,7 +102,7 @@ class Material:
         data = read_private(path)
         try:
             if section.key is None:
-                return cls.from_certificate(data, passphrase, now)
+                return cls.from_certificate(data, passphrase, now, gateway=section.gateway, topic=section.topic)
             return cls.from_key(data, section.key_id or "", section.team_id or "", passphrase)
         except CredentialError as error:
             raise type(error)(f"{path}: {error}") from None
@@ -149,6 +157,16 @@ def _opened(sealed: bytes, app: str, key: MasterKey) -> _Sealed:
     if found.app != app:
         raise SecretError(f"the credential stored for {app} is that of {found.app}: somebody moved it")
     return found
+
+
+def _certificate(
+    data: bytes, passphrase: bytes | None, now: datetime, gateway: str | None, topic: str | None
+) -> Certificate:
+    environment = gateway if gateway in ("sandbox", "production") else None
+    if environment is not None or topic is not None:
+        with suppress(CredentialError):  # it may be the only one, and what is wrong with it is another matter
+            return Certificate.from_pem(data, passphrase=passphrase, now=now, environment=environment, topic=topic)
+    return Certificate.from_pem(data, passphrase=passphrase, now=now)
 
 
 def _pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:

@@ -17,7 +17,6 @@ with one is told by its name.
 
 from __future__ import annotations
 
-import base64
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Literal
@@ -45,6 +44,7 @@ from txapns.daemon.faces.bodies import (
 )
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.material import Material
+from txapns.daemon.opening import opened
 from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller
 from txapns.errors import CredentialError, InvalidGateway, WrongPassphrase
@@ -189,7 +189,7 @@ class Provisioning:
         settings = _settings(asked)
 
         def read() -> Material:
-            material = _material(asked.credential, apps.now(), "credential.")
+            material = _material(asked.credential, apps.now(), "credential.", gateway=asked.gateway, topic=asked.topic)
             _check_gateway(settings, material)
             return material
 
@@ -260,16 +260,20 @@ def _settings(asked: _App) -> AppSettings:
     )
 
 
-def _material(given: _Credential, now: datetime, where: str = "") -> Material:
+def _material(
+    given: _Credential, now: datetime, where: str = "", *, gateway: str | None = None, topic: str | None = None
+) -> Material:
     """Read a credential, or say which part of it is wrong."""
     passphrase = None if given.passphrase is UNSET else given.passphrase.encode()
     identifiers = given.key_id, given.team_id
     field = "certificate" if given.key is UNSET else "key"
     try:
         if given.certificate is not UNSET and given.key is UNSET and identifiers == (UNSET, UNSET):
-            return Material.from_certificate(_octets(given.certificate), passphrase, now)
+            return Material.from_certificate(
+                opened(given.certificate.encode(), passphrase), passphrase, now, gateway=gateway, topic=topic
+            )
         if given.certificate is UNSET and given.key is not UNSET and given.key_id and given.team_id:
-            return Material.from_key(given.key.encode(), given.key_id, given.team_id, passphrase)
+            return Material.from_key(opened(given.key.encode(), passphrase), given.key_id, given.team_id, passphrase)
     except WrongPassphrase as error:
         raise Malformed(str(error), path=f"{where}passphrase") from None
     except CredentialError as error:
@@ -279,16 +283,6 @@ def _material(given: _Credential, now: datetime, where: str = "") -> Material:
         _log.failure("a credential that somebody sent could not be looked into")
         raise Malformed("it cannot be read", path=where + field) from None
     raise Malformed("there has to be either a certificate, or a key with key_id and team_id", path=where.rstrip("."))
-
-
-def _octets(certificate: str) -> bytes:
-    """Give PEM as it is, and decode what else there can be."""
-    if "-----BEGIN " in certificate:
-        return certificate.encode()
-    try:
-        return base64.b64decode("".join(certificate.split()), validate=True)
-    except ValueError:
-        raise CredentialError("this is neither PEM nor base64") from None
 
 
 def _check_gateway(settings: AppSettings, material: Material) -> None:

@@ -61,6 +61,7 @@ from txapns.daemon.faces.callers import default_headers
 from txapns.daemon.faces.native import ANYBODY
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
 from txapns.daemon.material import Material
+from txapns.daemon.opening import opened
 from txapns.daemon.secrets import read_private
 from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import App, DeadToken, Draft
@@ -212,7 +213,7 @@ class Pyapns:
             if not self._options.allow_paths:
                 raise _wrong("send the text of the certificate: names of files are not allowed here")
             data = read_private(Path(certificate))
-        return Material.from_certificate(data, None, self._now())
+        return Material.from_certificate(opened(data, None), None, self._now())
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall.now(), timezone.utc)
