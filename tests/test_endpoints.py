@@ -301,8 +301,8 @@ class ExplainTests(SynchronousTestCase):
         """A host is a name or an address, which may have the brackets that it has in a URL."""
         for host in ("localhost", "bücher.example", "127.0.0.1", "::1", "fe80::1%eth0"):
             self.assertEqual(checked_host(host), host)
-        self.assertEqual(checked_host("[::1]"), "::1")
-        for host in ("", "[localhost]", "[::1", "a:b", "::1%a:b", "a b"):
+        self.assertEqual([checked_host("[::1]"), checked_host(" a \n")], ["::1", "a"])
+        for host in ("", "[localhost]", "[::1", "a:b", "::1%a:b", "a b", "a..b", ".a", "a" * 64):
             self.assertIn(repr(host), str(self.assertRaises(InvalidGateway, checked_host, host)))
 
     def test_port(self) -> None:

@@ -53,12 +53,19 @@ def checked_host(host: str) -> str:
     See that a text can be a host.
 
     :param host: a host name or an IP address; an IPv6 address may have the brackets that it has in a URL.
-    :returns: the same without brackets.
+    :returns: the same without brackets, and without space around it.
     :raises InvalidGateway: it is neither.
     """
-    bare = host[1:-1] if host.startswith("[") and host.endswith("]") and ":" in host else host
-    identity_of(bare)
-    if "%" in bare and not _ZONE.fullmatch(bare.partition("%")[2]):
+    bare = host.strip()
+    if bare.startswith("[") and bare.endswith("]") and ":" in bare:
+        bare = bare[1:-1]
+    fits = "%" not in bare or _ZONE.fullmatch(bare.partition("%")[2]) is not None
+    try:
+        identity_of(bare)
+        bare.encode("idna")  # as which it is looked up, and stands in requests
+    except ValueError:
+        fits = False
+    if not fits:
         raise InvalidGateway(f"{host!r} is neither a host name nor an address")
     return bare
 
