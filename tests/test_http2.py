@@ -782,6 +782,65 @@ class EndTests(SessionCase):
         self.assertEqual(self.outcomes.ended, {"a": (503, "Shutdown", None, None)})
 
 
+class FenceTests(SessionCase):
+    """Whatever goes wrong in a connection is the end of that connection, and of nothing else."""
+
+    def setUp(self) -> None:
+        """There is a session that is ready, with a notification under way."""
+        super().setUp()
+        self.ready()
+        self.deliver("a")
+
+    def fail(self, *arguments: object) -> None:
+        """What nobody had thought of."""
+        raise ZeroDivisionError("division by zero")
+
+    def assert_cut(self) -> None:
+        """It was, with one line in the log that says where."""
+        self.assertTrue(self.transport.aborting)
+        self.lose()
+        [error] = self.events.lost
+        self.assertIsInstance(error, errors.ConnectionLost)
+        words = (
+            r"there was a failure in the connection: ZeroDivisionError: division by zero \(test_http2.py, line \d+\)"
+        )
+        self.assertRegex(str(error), words)
+        self.assertEqual(self.outcomes.ended, {"a": ("uncertain", error)})
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_received(self) -> None:
+        """What the server says."""
+        self.patch(self.events, "session_room", self.fail)
+        self.server.limit(7)
+        self.carry()
+        self.assert_cut()
+
+    def test_timer(self) -> None:
+        """A time that has come: the other requests' deadlines do not stand still for it."""
+        self.patch(self.session._requests, "cancel_through", self.fail)
+        self.clock.pump([TIMEOUT / 8] * 10)
+        self.assert_cut()
+
+    def test_resumed(self) -> None:
+        """A transport whose buffers are empty again."""
+        self.session.pauseProducing()
+        self.patch(self.events, "session_room", self.fail)
+        self.session.resumeProducing()
+        self.assert_cut()
+
+    def test_started(self) -> None:
+        """A handshake that is over."""
+        self.patch(self.session, "started", self.fail)
+        self.session.handshakeCompleted()
+        self.assert_cut()
+
+    def test_end(self) -> None:
+        """The end itself is told, whatever happens at it."""
+        self.patch(self.session, "ended", self.fail)
+        self.lose()
+        self.assertEqual(len(self.events.lost), 1)
+
+
 class ProviderTokenTests(SessionCase):
     """Sessions authenticated by a provider token."""
 

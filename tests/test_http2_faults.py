@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
+from hpack import Encoder
+from hyperframe.frame import ContinuationFrame, HeadersFrame, SettingsFrame
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocol
 from twisted.internet.protocol import Factory, Protocol
@@ -192,6 +194,43 @@ class GoAwayTests(FaultCase):
         batch = self.send(some(20), within=1_000)
         self.assertEqual(len(batch.unsent), 20)
         self.assertLess(self.simulator.devices.connections, 15)
+
+
+class HeaderTests(FaultCase):
+    """Answers whose header fields are more than anybody takes."""
+
+    def test_too_many(self) -> None:
+        """They are the end of that connection, in words; what was under way is in doubt, and the next is a good one."""
+        good = self.reactor.servers[HTTP2]
+        for count, size in ((5_000, 0), (20, 8_000), (2, 40_000), (1, 100_000)):
+            fields = [(b":status", b"200"), *((b"x-%d" % number, b"x" * size) for number in range(count))]
+
+            class Verbose(Protocol):
+                def connectionMade(self) -> None:
+                    self.transport.write(SettingsFrame(0).serialize())
+
+                def dataReceived(self, data: bytes, fields: Any = fields) -> None:
+                    if b"Hi" in data:
+                        self.transport.write(_headers(1, fields))
+
+            self.replace_server(Verbose)
+            batch = self.simulator.result(self.client.send(ALERT, some(2)))
+            self.assertEqual(len(batch.uncertain), 2)
+            self.assertIn("does not keep to HTTP/2", str(batch.uncertain[0].error))
+            self.reactor.servers[HTTP2] = good
+            self.assertEqual(self.simulator.result(self.client.send(ALERT, some(2))).accepted, 2)
+            self.simulator.advance(700)
+
+
+def _headers(stream: int, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    """Write HEADERS, with as many CONTINUATION as they need."""
+    block = Encoder().encode(list(fields), huffman=False)
+    pieces = [block[start : start + 16_000] for start in range(0, len(block), 16_000)]
+    made: list[HeadersFrame | ContinuationFrame] = [HeadersFrame(stream, pieces[0])]
+    made += [ContinuationFrame(stream, piece) for piece in pieces[1:]]
+    made[0].flags.add("END_STREAM")
+    made[-1].flags.add("END_HEADERS")
+    return b"".join(frame.serialize() for frame in made)
 
 
 class LifespanTests(FaultCase):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
-from itertools import pairwise
+from collections.abc import Callable, Iterable
+from itertools import pairwise, permutations
 
 import attrs
 import h2.config
@@ -324,6 +324,49 @@ class RequestTests(SynchronousTestCase):
         peers.send("b")
         self.assertFalse(peers.sender.open)
         self.assertEqual(peers.sender.room(), (0, 0))
+
+
+class GivenUpTests(SynchronousTestCase):
+    """Connections that libnghttp2 has given up, at once or with a GOAWAY that has yet to leave."""
+
+    def given_up(self, octets: bytes) -> RequestSender[str]:
+        """Have a server's octets be the end of a connection with two requests under way."""
+        sender, _ = scripted("a", "b")
+        with contextlib.suppress(WireError):
+            sender.receive(octets)
+        return sender
+
+    def test_any_call(self) -> None:
+        """Whatever is done with it afterwards, in any order, is in vain and no exception; all are accounted for."""
+        script = Script()
+        endings = {
+            "a list of many header fields": script.headers(1, [*OK, *((b"x-%d" % n, b"") for n in range(5_000))]),
+            "a list of long header fields": script.headers(1, [*OK, *((b"x-%d" % n, b"x" * 8_000) for n in range(20))]),
+            "no compression of header fields": frames.HeadersFrame(1, b"\xff" * 30, flags=["END_HEADERS"]).serialize(),
+            "no HTTP/2": b"HTTP/1.1 400 Bad Request\r\n\r\n",
+            "data for no stream": script.data(0x7FFF_FFFF, b"x"),
+            "settings that are none": frames.SettingsFrame(0, {4: 0x7FFF_FFFF + 1}).serialize(),
+        }
+        calls: list[Callable[[RequestSender[str]], object]] = [
+            lambda sender: sender.cancel_through(3),
+            RequestSender.ping,
+            RequestSender.goodbye,
+            RequestSender.take,
+            RequestSender.data_to_send,
+            RequestSender.room,
+            lambda sender: sender.closed,
+            lambda sender: sender.receive(b"x" * 20),
+        ]
+        for name, octets in endings.items():
+            for order in permutations(calls, 3):
+                sender = self.given_up(octets)
+                gone: list[str] = []
+                for call in order:
+                    with contextlib.suppress(WireError):
+                        told = call(sender)
+                        gone += [*left(told)[0], *left(told)[1]] if isinstance(told, Round) else []
+                gone += [item for items in left(sender.abandon()) for item in items]
+                self.assertEqual((sorted(gone), sender.open), (["a", "b"], False), name)
 
 
 class RoomTests(SynchronousTestCase):

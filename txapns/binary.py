@@ -252,7 +252,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._write(frames.encode_barrier(self._barrier_identifier, self._command), self._barrier_identifier)
         self._await_answer()
 
-    def dataReceived(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         """The error packet, or a part of it. What follows it says nothing."""
         if self._answered:
             return
@@ -270,9 +270,9 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
     def stopProducing(self) -> None:
         """Writing failed. The error packet that says why may have come."""
-        read_last(self.transport)
+        self.fenced(read_last, self.transport)
 
-    def resumeProducing(self) -> None:
+    def resumed(self) -> None:
         """The transport's buffers are empty: what was in them has left only now."""
         self._disarm()
         if self._awaits_answer:
@@ -284,7 +284,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             buffered.append((now, identifier, end))
         self._writes.extend(reversed(buffered))
         self._flushed = self._written
-        super().resumeProducing()
+        super().resumed()
         self._schedule()
 
     def ended(self, error: APNSError) -> list[Delivery]:
@@ -316,7 +316,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
     def _schedule(self) -> None:
         if self._settling is None and not self._barrier and not self._paused and self._writes:
             due = self._due()
-            self._settling = self._clock.callLater(max(0.0, due - self._clock.seconds()), self._read_first, due)
+            self._settling = self.later(max(0.0, due - self._clock.seconds()), self._read_first, due)
 
     def _due(self) -> float:
         """When the oldest write settles."""
@@ -327,7 +327,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         now = self._clock.seconds()
         if now - due > self._settle_time / 2:  # so busy that what was written may only be leaving now
             self._not_before = now + self._settle_time
-        self._settling = self._clock.callLater(0, self._settle)
+        self._settling = self.later(0, self._settle)
 
     def _settle(self) -> None:
         """Whatever left long enough ago counts as accepted."""
@@ -367,7 +367,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if self._deadline is None:
             what = "sent no more of its error packet" if self._parser.pending else "did not answer the barrier"
             error = AnswerTimeout(f"the gateway {what} within {self._timeout:g} s")
-            self._deadline = self._clock.callLater(self._timeout, self._expire, error)
+            self._deadline = self.later(self._timeout, self._expire, error)
 
     def _disarm(self) -> None:
         if self._deadline is not None:

@@ -113,7 +113,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._ping: IDelayedCall | None = None
         self._held: IDelayedCall | None = None
         self._marks: deque[int] = deque()
-        self._watch = LoopingCall(self._look)
+        self._watch = LoopingCall(self.fenced, self._look)
         self._watch.clock = self._clock
 
     @property
@@ -159,10 +159,11 @@ class ProviderAPIProtocol(GatewayProtocol):
         fields = (*self._authorization, *message.headers())
         return message, self._requests.head(message.method), message.path, fields, message.body
 
-    def dataReceived(self, data: bytes) -> None:
+    def received(self, data: bytes) -> None:
         """Take in what the server says, in slices, so that the next requests leave before all of it is dealt with."""
         for start in range(0, len(data), SLICE):
-            self._take_in(data[start : start + SLICE])
+            if self._error is None:
+                self._take_in(data[start : start + SLICE])
 
     def _take_in(self, data: bytes) -> None:
         """Settle what was answered, then offer the room."""
@@ -237,7 +238,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         """See to it that the server is asked for a sign of life when it has been silent for long."""
         if self._ping_interval is not None:
             left = max(0.0, self._heard + self._ping_interval - self._clock.seconds())
-            self._silence = self._clock.callLater(left, self._send_ping, self._heard)
+            self._silence = self.later(left, self._send_ping, self._heard)
 
     def _send_ping(self, heard: float) -> None:
         """Ask for a sign of life, unless there was one meanwhile, or the connection is about to be closed."""
@@ -248,11 +249,11 @@ class ProviderAPIProtocol(GatewayProtocol):
             self._await_silence()
             return
         if self._paused:  # it would not leave; and what is not read has a deadline of its own
-            self._silence = self._clock.callLater(self._timeout, self._send_ping, heard)
+            self._silence = self.later(self._timeout, self._send_ping, heard)
             return
         patience = min(PING_TIMEOUT, self._timeout / 2)  # what waits for it has no longer than timeout
         error = ConnectionLost(f"the gateway did not answer a PING within {patience:g} s")
-        self._ping = self._clock.callLater(patience, self._unanswered, error)
+        self._ping = self.later(patience, self._unanswered, error)
         self._requests.ping()
         self._write()
 
@@ -272,11 +273,11 @@ class ProviderAPIProtocol(GatewayProtocol):
                 self._authorization, self._authorized_at = authorization, now
                 self._shared = (None, (), b"", (), b"")
 
-    def resumeProducing(self) -> None:
+    def resumed(self) -> None:
         """What could not be written meanwhile goes first."""
         self._paused = False
         self._write()
-        super().resumeProducing()
+        super().resumed()
 
     def _settle(self, received: Round[Delivery]) -> None:
         if received.accepted or received.answered or received.rejected or received.refused or received.reset:
@@ -339,7 +340,7 @@ class ProviderAPIProtocol(GatewayProtocol):
     def _hold(self) -> None:
         """A server that does nothing but refuse is given a moment before it is offered the same again."""
         if self._held is None:
-            self._held = self._clock.callLater(HOLD, self._resume)
+            self._held = self.later(HOLD, self._resume)
 
     def _resume(self) -> None:
         self._held = None

@@ -13,11 +13,15 @@ feeds the session stops pulling notifications from their source. Every end has a
 
 from __future__ import annotations
 
+import traceback
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from pathlib import Path
 
 from twisted.internet.error import ConnectionDone
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -30,6 +34,8 @@ from txapns.interfaces import ISession, ISessionEvents
 from txapns.tcp import closing
 
 __all__ = ["GatewayProtocol", "SessionListener"]
+
+_log = Logger()
 
 #: How often a notification is offered again after the peer refused it unprocessed, before it is reported unsent.
 MAX_REFUSALS = 10
@@ -87,6 +93,10 @@ class GatewayProtocol(Protocol, ABC):
         """The handshake is over."""
 
     @abstractmethod
+    def received(self, data: bytes) -> None:
+        """Take in what the server says."""
+
+    @abstractmethod
     def room(self) -> tuple[int, int]:
         """How many deliveries, and how many octets of payload, it would take now."""
 
@@ -119,6 +129,38 @@ class GatewayProtocol(Protocol, ABC):
         transport.setTcpKeepAlive(True)  # type: ignore[attr-defined]
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
 
+    def fenced(self, work: Callable[..., None], *arguments: object) -> None:
+        """
+        Do what the server, or a timer, makes us do. Whatever that raises is the end of this connection alone.
+
+        :param work: what to do.
+        :param arguments: its arguments.
+        """
+        try:
+            work(*arguments)
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            words = f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
+            peer = self.transport and self.transport.getPeer()
+            _log.error("{peer}: the connection is cut, for there was a failure in it: {words}", peer=peer, words=words)
+            if not self._lost:
+                self.abort(ConnectionLost(f"there was a failure in the connection: {words}"))
+
+    def later(self, delay: float, work: Callable[..., None], *arguments: object) -> IDelayedCall:
+        """
+        Do something later, fenced.
+
+        :param delay: after how many seconds.
+        :param work: what to do.
+        :param arguments: its arguments.
+        :returns: the call.
+        """
+        return self._clock.callLater(delay, self.fenced, work, *arguments)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take in what the server says."""
+        self.fenced(self.received, data)
+
     def handshakeCompleted(self) -> None:
         """Begin, if the server agreed to speak our protocol."""
         chosen = getattr(self.transport, "negotiatedProtocol", None)
@@ -126,7 +168,7 @@ class GatewayProtocol(Protocol, ABC):
             name = self.application_protocol.decode()
             self.abort(ConnectFailed(f"the server did not agree to speak {name}; is this an APNs gateway?"))
             return
-        self.started()
+        self.fenced(self.started)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """Settle what was under way, hand back what was not processed, and report the end, in this order."""
@@ -138,7 +180,7 @@ class GatewayProtocol(Protocol, ABC):
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
-        self.hand_back(self.ended(error))
+        self.fenced(lambda: self.hand_back(self.ended(error)))
         self._events.session_lost(self, None if orderly and self._error is None else error)
 
     def _explain(self, reason: Failure) -> APNSError:
@@ -157,10 +199,14 @@ class GatewayProtocol(Protocol, ABC):
         self._paused = True
         if self._unread is None and not self._lost:
             error = AnswerTimeout(f"the gateway has not read for {self._timeout:g} s")
-            self._unread = self._clock.callLater(self._timeout, self._not_read, error)
+            self._unread = self.later(self._timeout, self._not_read, error)
 
     def resumeProducing(self) -> None:
         """The transport's buffers are empty again."""
+        self.fenced(self.resumed)
+
+    def resumed(self) -> None:
+        """Go on writing."""
         self._paused = False
         self._stop_waiting()
         if closing(self.transport):  # the server closed meanwhile, and we would be filling a connection that is no more
@@ -232,7 +278,7 @@ class GatewayProtocol(Protocol, ABC):
         """Close in good order once a draining session has nothing under way."""
         if self._draining and not self._lost and self._closing is None and not self.in_flight:
             assert self.transport is not None
-            self._closing = self._clock.callLater(CLOSE_TIMEOUT, self._cut)
+            self._closing = self.later(CLOSE_TIMEOUT, self._cut)
             self.goodbye()
             self.transport.unregisterProducer()  # type: ignore[attr-defined]
             self.transport.loseConnection()

@@ -337,7 +337,13 @@ class RequestSender(Generic[T]):
 
         :returns: the octets; ``b""`` when there are none.
         """
-        return b"" if self._broken else self._h2.data_to_send()
+        if self._broken:
+            return b""
+        try:
+            return self._h2.data_to_send()
+        except ngh2.NGH2Error:
+            self._closing = self._broken = True
+            return b""
 
     def receive(self, data: bytes) -> Round[T]:
         """
@@ -364,6 +370,9 @@ class RequestSender(Generic[T]):
 
         :returns: what they mean.
         """
+        return Round() if self._broken else self._take()
+
+    def _take(self) -> Round[T]:
         received: Round[T] = Round()
         streams, asking = self._streams, self._asking
         accepted = received.accepted
@@ -402,7 +411,8 @@ class RequestSender(Generic[T]):
         gone: Round[T] = Round()
         for number in [number for number in self._streams if number <= stream]:
             self._give_up(number, gone)
-            self._h2.reset_stream(number, CANCEL)
+            with suppress(*_GONE):  # libnghttp2 may have given the connection up, and not have said so to the peer yet
+                self._h2.reset_stream(number, CANCEL)
         return gone
 
     def abandon(self) -> Round[T]:
@@ -433,12 +443,14 @@ class RequestSender(Generic[T]):
 
     def ping(self) -> None:
         """Ask the peer for a sign of life; any octet it sends afterwards is one."""
-        self._h2.ping()
+        with suppress(*_GONE):
+            self._h2.ping()
 
     def goodbye(self) -> None:
         """Say GOAWAY: no request will follow."""
-        if not self._closing and not self._broken and self._h2.can_send_request:
-            self._h2.send_goaway()
+        with suppress(*_GONE):
+            if not self._closing and self._h2.can_send_request:
+                self._h2.send_goaway()
         self._closing = True
 
     def _answered(self, stream: int, received: Round[T]) -> None:
