@@ -603,6 +603,11 @@ class OpenTests(AppleCase):
         self.assertEqual(self.after(caller, caller.begin(key=None)).status, 200)
         self.assertEqual(self.ask({"apns-topic": "com.example.news"}, key=None).status, 200)
 
+    def test_page(self) -> None:
+        """Only no web page: a browser says by itself for whom it asks."""
+        for origin in ("https://evil.example", "null", "https://api.push.apple.com"):
+            self.assertEqual(self.ask({"origin": origin}, key=None).brief, (403, "Forbidden"))
+
 
 class HostileTests(AppleCase):
     """What strangers cost."""

@@ -28,7 +28,16 @@ from tests.processes import started
 from txapns.simulator import Authority, ProviderAPIServer, Simulator, Verdict
 from txapns.wire.requests import Request
 
-__all__ = ["ClockTests", "DescriptorTests", "LifeTests", "SecretTests", "StartTests", "StoreTests", "TroubleTests"]
+__all__ = [
+    "ClockTests",
+    "DescriptorTests",
+    "LifeTests",
+    "PageTests",
+    "SecretTests",
+    "StartTests",
+    "StoreTests",
+    "TroubleTests",
+]
 
 AUTHORITY = Authority()
 DEAD = "dd" * 32
@@ -229,6 +238,27 @@ class StartTests(GatewayCase):
 
 @pytest.mark.loopback
 @pytest.mark.slow
+class PageTests(GatewayCase):
+    """Web pages that want in by somebody's browser."""
+
+    async def test_pages(self) -> None:
+        """Where no keys are asked for, requests for foreign hosts and from others' pages are refused."""
+        text = self.config.read_text().replace("keys = false", 'keys = false\nhosts = ["gateway.example"]')
+        self.config.write_text(text)
+        await self.gateway.start()
+        for listener, path, hosts in (
+            ("admin", "/readyz", {"localhost": 200, "evil.example": 421, "gateway.example": 421}),
+            ("intake.native", "/v1/openapi.json", {"localhost": 200, "evil.example": 421, "gateway.example": 200}),
+        ):
+            for host, expected in hosts.items():
+                status, _ = await self.gateway.ask("GET", path, headers={"Host": host}, listener=listener)
+                self.assertEqual(status, expected, (listener, host))
+            fields = {"Origin": "https://evil.example"}
+            status, _ = await self.gateway.ask("GET", path, headers=fields, listener=listener)
+            self.assertEqual(status, 403)
+        self.assertEqual(await self.gateway.end(), 0)
+
+
 class TroubleTests(GatewayCase):
     """A disk, or somebody else, that keeps it from storing anything."""
 

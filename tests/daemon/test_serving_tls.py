@@ -10,14 +10,25 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from txapns.credentials import Certificate
-from txapns.daemon.serving.tls import ServerTLS
+from txapns.daemon.serving.tls import ServerTLS, certified_names
 from txapns.simulator import Authority
 
-__all__ = ["ServerTLSTests"]
+__all__ = ["NameTests", "ServerTLSTests"]
 
 AUTHORITY = Authority()
 SERVER = Certificate.from_pem(AUTHORITY.server_certificate())
 KNOWN, UNKNOWN = (Certificate.from_pem(AUTHORITY.client_pem()) for _ in range(2))
+
+
+class NameTests(SynchronousTestCase):
+    """For which hosts a certificate is."""
+
+    def test_names(self) -> None:
+        """It tells the names, and not the addresses; one of another kind tells none."""
+        names = ["gateway.example", "*.push.example"]
+        shown = Certificate.from_pem(AUTHORITY.server_certificate(names))
+        self.assertEqual(certified_names(shown), names)
+        self.assertEqual(list(certified_names(KNOWN)), [])
 
 
 class ServerTLSTests(SynchronousTestCase):

@@ -9,7 +9,6 @@ from datetime import datetime
 from typing import Any
 
 import attrs
-from cryptography.x509 import DNSName, ExtensionNotFound, SubjectAlternativeName
 from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 
@@ -39,7 +38,7 @@ from txapns.daemon.metrics import GatewayMetrics
 from txapns.daemon.serving.guard import Bounds, Guard, Unread
 from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.serving.target import Hosts
-from txapns.daemon.serving.tls import tls_options
+from txapns.daemon.serving.tls import certified_names, tls_options
 
 __all__ = ["Collaborators", "Front"]
 
@@ -158,7 +157,8 @@ class Front:
         Web pages are kept out where no keys are asked for; with ``guarded`` in any case.
         """
         shown = self._shown(section.tls)
-        hosts = Hosts([*section.hosts, *_names(shown)]) if guarded or not section.keys else None
+        names = () if shown is None else certified_names(shown)
+        hosts = Hosts([*section.hosts, *names]) if guarded or not section.keys else None
         server = HTTPServer(self._clock, application, bounds, key, hosts)
         self._servers.append(server)
         if section.listen:
@@ -212,14 +212,3 @@ class Front:
         """Listen no more, and close all connections."""
         await DeferredList([listener.stop() for listener in self._listeners], consumeErrors=True)
         await gatherResults([server.close() for server in self._servers])
-
-
-def _names(shown: Certificate | None) -> list[str]:
-    """Find the host names that a listener's certificate is for."""
-    if shown is None:
-        return []
-    try:
-        names = shown.certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
-    except ExtensionNotFound:
-        return []
-    return names.get_values_for_type(DNSName)

@@ -528,6 +528,8 @@ class _Connection(Session):
         path = fields[":path"]
         if not path.startswith(_PATH):
             raise _Refused(404, "BadPath")
+        if "origin" in fields and not self._face.options.keys:
+            raise _Refused(403, "Forbidden")  # a web page wants in, by somebody's browser
         names = self._caller(fields.get("authorization", ""))
         headers = {name: _fit(name, fields[name]) for name in _FIELDS if name in fields}
         app = self._app(fields, names)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from cryptography.x509 import DNSName, ExtensionNotFound, SubjectAlternativeName
 from OpenSSL import SSL, crypto
 from twisted.internet.interfaces import IOpenSSLServerConnectionCreator
 from twisted.internet.ssl import CertificateOptions
@@ -18,7 +19,20 @@ from zope.interface import implementer
 
 from txapns.credentials import Certificate
 
-__all__ = ["ServerTLS", "fingerprint", "tls_options"]
+__all__ = ["ServerTLS", "certified_names", "fingerprint", "tls_options"]
+
+
+def certified_names(shown: Certificate) -> Sequence[str]:
+    """
+    Tell for which host names a listener's certificate is.
+
+    :param shown: the certificate.
+    """
+    try:
+        names = shown.certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
+    except (ExtensionNotFound, ValueError):
+        return ()
+    return names.get_values_for_type(DNSName)
 
 
 def tls_options(shown: Certificate, protocols: Sequence[bytes] = ()) -> CertificateOptions:
