@@ -106,6 +106,14 @@ class ClientTests(SynchronousTestCase):
             self.assertIsNotNone(bag.key)
             self.assertIn("UID=com.example.other", bag.cert.certificate.subject.rfc4514_string())
 
+    def test_old_pkcs12(self) -> None:
+        """One for old programs has an RSA key, and nothing that is younger than these programs."""
+        data = AUTHORITY.client_pkcs12(key_type="rsa", old=True)
+        bag = pkcs12.load_pkcs12(data, b"txapns")
+        self.assertIsInstance(bag.key, rsa.RSAPrivateKey)
+        triple_des, pbes2 = bytes.fromhex("2a864886f70d010c0103"), bytes.fromhex("2a864886f70d01050d")
+        self.assertEqual((data.count(triple_des), data.count(pbes2)), (2, 0))
+
 
 class ServerTests(SynchronousTestCase):
     """The certificates of servers."""

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import attrs
 import pytest
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from twisted.application.service import IService
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
@@ -90,7 +91,7 @@ class StateTests(SynchronousTestCase):
         description = json.loads((self.state / "simulator.json").read_text())
         self.assertEqual(description, self.service.description())
         self.assertEqual(description["topic"], "com.example.other")
-        files = {description[name] for name in ("ca", "certificate", "pkcs12", "key")}
+        files = {description[name] for name in ("ca", "certificate", "pkcs12", "rsa_certificate", "rsa_pkcs12", "key")}
         self.assertEqual({path.name for path in self.state.iterdir()}, {"simulator.json", *files})
 
     def test_credentials(self) -> None:
@@ -99,6 +100,11 @@ class StateTests(SynchronousTestCase):
         pem = Certificate.from_file(self.state / "client.pem")
         pkcs12 = Certificate.from_file(self.state / "client.p12", "txapns")
         self.assertEqual([pem.topics, pkcs12.topics], [("com.example.other",)] * 2)
+        rsa_pem = Certificate.from_file(self.state / "client-rsa.pem")
+        rsa_pkcs12 = Certificate.from_file(self.state / "client-rsa.p12", "txapns")
+        for certificate in (rsa_pem, rsa_pkcs12):
+            self.assertEqual(certificate.topics, ("com.example.other",))
+            self.assertIsInstance(certificate.private_key, RSAPrivateKey)
         authority = self.simulator.authority
         token = ProviderToken.from_file(self.state / "AuthKey.p8", authority.key_id, authority.team_id)
         self.assertEqual(token, ProviderToken.from_p8(authority.p8, authority.key_id, authority.team_id))

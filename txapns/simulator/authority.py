@@ -214,17 +214,28 @@ class Authority:
         pem = b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
         return pem + _key_pem(key, _encryption(passphrase))
 
-    def client_pkcs12(self, topic: str = "com.example.app", passphrase: bytes | None = b"txapns") -> bytes:
+    def client_pkcs12(
+        self,
+        topic: str = "com.example.app",
+        passphrase: bytes | None = b"txapns",
+        *,
+        key_type: Literal["ec", "rsa"] = "ec",
+        old: bool = False,
+    ) -> bytes:
         """
         Make a provider's certificate as macOS exports it.
 
         :param topic: the bundle identifier of its app.
         :param passphrase: encrypts the file; None leaves it in clear.
+        :param key_type: the kind of its key, ``"ec"`` or ``"rsa"``.
+        :param old: whether it is encrypted as RFC 7292 has it, with SHA-1 and triple DES, which is all that programs
+            of the years of the binary protocol know.
         :returns: the content of a ``.p12`` file.
         """
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = _client_key(key_type)
         certificate = self._root.issue(_client_name(topic), key, _marks(tuple(_ENVIRONMENTS), None))
-        return pkcs12.serialize_key_and_certificates(b"txapns", key, certificate, None, _encryption(passphrase))
+        encryption = _old_encryption(passphrase) if old and passphrase is not None else _encryption(passphrase)
+        return pkcs12.serialize_key_and_certificates(b"txapns", key, certificate, None, encryption)
 
 
 def _authority(name: str, above: _Issuer | None) -> _Issuer:
@@ -334,6 +345,12 @@ def _element(tag: int, content: bytes) -> bytes:
 
 def _encryption(passphrase: bytes | None) -> KeySerializationEncryption:
     return NoEncryption() if passphrase is None else BestAvailableEncryption(passphrase)
+
+
+def _old_encryption(passphrase: bytes) -> KeySerializationEncryption:
+    builder = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(2048)
+    builder = builder.key_cert_algorithm(pkcs12.PBES.PBESv1SHA1And3KeyTripleDESCBC)
+    return builder.hmac_hash(hashes.SHA1()).build(passphrase)  # noqa: S303  # it protects nothing
 
 
 def _key_pem(key: _PrivateKey, encryption: KeySerializationEncryption) -> bytes:

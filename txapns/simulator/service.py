@@ -6,6 +6,8 @@ The state directory holds what a provider of the simulated app would have from A
     ca.pem           the certificate authority to trust
     client.pem       a client certificate and its key
     client.p12       another, as macOS exports it; the passphrase is "txapns"
+    client-rsa.pem   one with an RSA key, for clients that know no other
+    client-rsa.p12   another with one, encrypted as old programs want it; the passphrase is "txapns"
     AuthKey.p8       a signing key for provider tokens
     simulator.json   the ports, the topic, the key's and the team's identifier, and the names of these files
 
@@ -249,6 +251,8 @@ class SimulatorService(Service):
             "ca": "ca.pem",
             "certificate": "client.pem",
             "pkcs12": "client.p12",
+            "rsa_certificate": "client-rsa.pem",
+            "rsa_pkcs12": "client-rsa.p12",
             "key": "AuthKey.p8",
         }
 
@@ -272,6 +276,8 @@ class SimulatorService(Service):
         self._write("ca.pem", authority.ca_pem)
         self._write("client.pem", authority.client_pem(topic))
         self._write("client.p12", authority.client_pkcs12(topic))
+        self._write("client-rsa.pem", authority.client_pem(topic, key_type="rsa"))
+        self._write("client-rsa.p12", authority.client_pkcs12(topic, key_type="rsa", old=True))
         self._write("AuthKey.p8", authority.p8)
         self._write(_DESCRIPTION, json.dumps(self.description(), indent=2).encode() + b"\n")
 
