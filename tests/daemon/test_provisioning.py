@@ -178,6 +178,16 @@ class ChangeTests(ProvisioningCase):
         response = self.ask("DELETE", "/chess")
         self.assertEqual((response.status, response.code), (404, "unknown_app"))
 
+    def test_store_lost(self) -> None:
+        """While the database is not where it was, nothing is changed that the next start would have forgotten."""
+        self.put()
+        away = self.world.database.path.rename(self.world.database.path.with_name("away"))
+        changes = [self.put("new"), self.put(topic="com.example.other"), self.ask("DELETE", "/chess")]
+        self.assertEqual([each.status for each in changes], [503] * 3)
+        self.assertIn("was removed", changes[0].json["error"]["message"])
+        away.rename(self.world.database.path)
+        self.assertEqual((self.put("new").status, self.stored()), (201, ["chess", "new"]))
+
     def test_unknown(self) -> None:
         """What is not there cannot get another credential."""
         response = self.ask("POST", "/chess/credential", KEY)

@@ -585,7 +585,7 @@ class Apps:
         def known(result: _T) -> Deferred[_T]:
             return self._watch.look().addCallback(lambda _: result)
 
-        return self._database.write(change).addCallback(known)
+        return self._database.write(change, 1).addCallback(known)
 
     # Looking, in the thread that reads
 

@@ -307,16 +307,17 @@ class Database:
 
         return self.write(lambda connection: _prepare(connection, part, self.path)).addErrback(failed)
 
-    def write(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
+    def write(self, function: Callable[[sqlite3.Connection], _R], size: int = 0) -> Deferred[_R]:
         """
         Do something in a transaction, together with what else is to be done.
 
         :param function: what to do, in the writer's thread. Where it or something else raises, it may be called again,
             after what it did was undone; so it changes nothing but the database.
+        :param size: how many octets are new; nothing where it has to be done whatever the health of the store is.
         :returns: a ``Deferred`` of what it returns; it fires when that is on the disk.
         :raises Unavailable: it cannot be stored now; nothing was.
         """
-        return self.write_together(lambda connection, items: [function(connection)], None)
+        return self.write_together(lambda connection, items: [function(connection)], None, size)
 
     def write_together(
         self,
@@ -331,7 +332,8 @@ class Database:
         :param function: what to do, as for :meth:`write`. It is called with the items, and returns what came of each;
             an exception among that is for the one item.
         :param item: the item.
-        :param size: how many octets it has; nothing where it has to be done even if very much is waiting.
+        :param size: how many octets are new with it; nothing where it has to be done even if very much is waiting,
+            and whatever the health of the store is.
         :param committed: called in the writer's thread, before anything else is done there, with the items that are
             on the disk; the same for all items of a function. It does not raise.
         :returns: a ``Deferred`` of what came of the item; it fires when that is on the disk.
