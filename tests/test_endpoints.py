@@ -304,6 +304,8 @@ class ExplainTests(SynchronousTestCase):
         self.assertEqual([checked_host("[::1]"), checked_host(" a \n")], ["::1", "a"])
         for host in ("", "[localhost]", "[::1", "a:b", "::1%a:b", "a b", "a..b", ".a", "a" * 64):
             self.assertIn(repr(host), str(self.assertRaises(InvalidGateway, checked_host, host)))
+        error = self.assertRaises(InvalidGateway, checked_host, AUTHORITY.p8.decode())
+        self.assertEqual(str(error), "this text is neither a host name nor an address")
 
     def test_port(self) -> None:
         """A port is a number from 1 to 65535."""

@@ -23,6 +23,7 @@ _CLOCK = "set this machine's clock; if it is right, the server has to renew its 
 _RENEW = "the server has to get another certificate"
 _REVOCATION = "what was asked is whether it is revoked, which txapns leaves to the program that set it up"
 _NAME = "check the host name"
+_HERE = "something is wrong on this machine; if it repeats after a restart, report it"
 
 #: What each of OpenSSL's numbers means, by what to do about it.
 _CHAIN: Mapping[str, Mapping[int, str]] = {
@@ -49,11 +50,9 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
         64: "it is for another address",
     },
     _RENEW: {
-        1: "OpenSSL does not say why",
         4: "its signature cannot be decrypted",
         6: "the key of its issuer cannot be read",
         7: "its signature is wrong",
-        17: "there is no memory left to look at it",
         22: "its chain is too long",
         23: "it is revoked",
         24: "its issuer is no authority",
@@ -76,7 +75,6 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
         47: "its name is not among those that its issuer may vouch for",
         48: "its name is one that its issuer may not vouch for",
         49: "its issuer limits names in a way that OpenSSL does not support",
-        50: "the program refused it",
         51: "its issuer limits a kind of name that OpenSSL does not support",
         52: "its issuer limits names in a form that is malformed",
         53: "one of its names has a form that OpenSSL does not support",
@@ -91,7 +89,6 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
         66: "its key is too short, such as RSA of fewer than 2,048 bits",
         67: "the key of one of its issuers is too short, such as RSA of fewer than 2,048 bits",
         68: "one of its issuers signed with a digest that is too weak, such as SHA-1",
-        69: "OpenSSL was asked to verify nothing",
         71: "it is in no log of Certificate Transparency",
         72: "it is a proxy certificate whose name is not below that of its issuer",
         76: "its signature is of a kind that OpenSSL does not know",
@@ -115,6 +112,12 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
         94: "its key spells out its curve instead of naming it",
         102: "what it says of its issuer's key is empty",
         103: "it gives half of what identifies its issuer",
+    },
+    _HERE: {
+        1: "OpenSSL does not say why",
+        17: "there is no memory left to look at it",
+        50: "this program refused it",
+        69: "OpenSSL was asked to verify nothing",
     },
     _REVOCATION: {
         3: "there is no list of revoked certificates",

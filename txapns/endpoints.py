@@ -66,7 +66,9 @@ def checked_host(host: str) -> str:
     except ValueError:
         fits = False
     if not fits:
-        raise InvalidGateway(f"{host!r} is neither a host name nor an address")
+        # Arguments in the wrong order may have put a secret here.
+        shown = repr(host) if len(host) < 80 and "\n" not in host else "this text"
+        raise InvalidGateway(f"{shown} is neither a host name nor an address")
     return bare
 
 
