@@ -40,7 +40,7 @@ from txapns.trust import given_trust, platform_trust
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["ClientContextFactory", "explain", "identity_of"]
+__all__ = ["ClientContextFactory", "explain", "identity_of", "show"]
 
 
 @implementer(IOpenSSLClientConnectionCreator)
@@ -75,7 +75,7 @@ class ClientContextFactory(ssl.ClientContextFactory):
         if protocols:
             self._context.set_alpn_protos(list(protocols))
         if credential is not None:
-            _show(self._context, credential)
+            show(self._context, credential)
         trust = platform_trust() if trust_root is None else given_trust(trust_root)
         trust.install(self._context)
         verify = _verifier(hostname, self._identity, trust.source)
@@ -165,7 +165,14 @@ def identity_of(hostname: str) -> DNS_ID | IPAddress_ID:
         raise InvalidGateway(f"{hostname!r} is neither a host name nor an address") from None
 
 
-def _show(context: SSL.Context, credential: Certificate) -> None:
+def show(context: SSL.Context, credential: Certificate) -> None:
+    """
+    Have a context show a certificate, with its chain.
+
+    :param context: the context.
+    :param credential: the certificate, of a client or a server.
+    :raises CredentialError: OpenSSL does not take it, for a key that is too short for example.
+    """
     try:
         context.use_certificate(credential.certificate)
         context.use_privatekey(credential.private_key)

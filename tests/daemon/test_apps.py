@@ -20,6 +20,7 @@ from zope.interface.verify import verifyObject
 
 import txapns.daemon.apps
 from tests.daemon.world import World
+from tests.test_tls import self_signed
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.apps import (
     Apps,
@@ -157,11 +158,13 @@ class ServerCertificateTests(SynchronousTestCase):
         self.world.write("key.pem", other[other.index(b"-----BEGIN PRIVATE") :])
         self.world.write("open.pem", pem).chmod(0o644)
         self.world.write("old.pem", AUTHORITY.server_certificate(expired=True))
+        self.world.write("weak.pem", self_signed("weak.example", 1024))
         for text, kind, words in (
             ("{certificate = 'none.pem'}", ConfigurationError, "none.pem: No such file"),
             ("{certificate = 'none.pem', key = 'a.pem'}", ConfigurationError, "none.pem: No such file"),
             ("{certificate = 'open.pem'}", ConfigurationError, "open.pem holds a secret"),
             ("{certificate = 'a.pem', key = 'key.pem'}", CredentialError, "a.pem: "),
+            ("{certificate = 'weak.pem'}", CredentialError, "weak.pem: OpenSSL does not take .*RSA with 2,048 bits"),
             ("{certificate = 'old.pem'}", CertificateExpired, "old.pem: the certificate 'txapns simulator' is valid"),
         ):
             with self.assertRaisesRegex(kind, words):

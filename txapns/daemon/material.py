@@ -15,6 +15,7 @@ import attrs
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from OpenSSL import SSL
 
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.daemon.config import AppSection, TLSSection
@@ -22,6 +23,7 @@ from txapns.daemon.errors import ConfigurationError, SecretError
 from txapns.daemon.secrets import MasterKey, read_private
 from txapns.errors import CredentialError
 from txapns.texts import first_line
+from txapns.tls import show
 
 __all__ = ["Material", "reseal", "server_certificate"]
 
@@ -188,6 +190,8 @@ def server_certificate(section: TLSSection, now: datetime) -> Certificate:
     except OSError as error:
         raise ConfigurationError(f"{section.certificate}: {error.strerror}") from None
     try:
-        return Certificate.from_pem(private, public, now=now)
+        certificate = Certificate.from_pem(private, public, now=now)
+        show(SSL.Context(SSL.TLS_METHOD), certificate)
     except CredentialError as error:
         raise type(error)(f"{section.certificate}: {error}") from None
+    return certificate

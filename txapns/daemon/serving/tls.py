@@ -18,6 +18,7 @@ from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
 from txapns.credentials import Certificate
+from txapns.tls import show
 
 __all__ = ["ServerTLS", "certified_names", "fingerprint", "tls_options"]
 
@@ -82,10 +83,7 @@ class ServerTLS:
             SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION | SSL.OP_NO_TICKET | SSL.OP_CIPHER_SERVER_PREFERENCE
         )
         context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
-        context.use_certificate(certificate.certificate)
-        context.use_privatekey(certificate.private_key)
-        for issuer in certificate.chain:
-            context.add_extra_chain_cert(issuer)
+        show(context, certificate)
 
         def verify(connection: SSL.Connection, shown: crypto.X509, code: int, depth: int, ok: int) -> bool:
             # Who issued it is of no interest.
