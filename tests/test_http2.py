@@ -476,6 +476,31 @@ class DeliveringTests(SessionCase):
         self.assertEqual(self.session.room()[0], 100)
         self.assertEqual(self.events.told, ["room"])
 
+    def test_header_list_too_long(self) -> None:
+        """Header fields without end break the connection; what is under way is in doubt, and that is all."""
+        length = b"\x7f\x85\x06"  # 900, as HPACK writes it (RFC 7541, section 5.1)
+        block = b"\x88" + b"".join(b"\0\x04x-%02d" % n + length + b"y" * 900 for n in range(80))
+        for times in (1, 3):  # libnghttp2 refuses more CONTINUATIONs than a few by itself
+            self.start(None)
+            self.carry()
+            self.deliver("a", "b")
+            pieces = [(block * times)[at : at + 16_384] for at in range(0, len(block) * times, 16_384)]
+            frames = [
+                len(piece).to_bytes(3, "big")
+                + bytes([9 if at else 1, 4 * (at == len(pieces) - 1) + (not at)])
+                + b"\0\0\0\1"
+                for at, piece in enumerate(pieces)
+            ]
+            self.session.dataReceived(b"".join(head + piece for head, piece in zip(frames, pieces, strict=True)))
+            self.assertTrue(self.transport.aborting)
+            self.session.pauseProducing()
+            self.session.resumeProducing()
+            self.clock.advance(TIMEOUT * 2)
+            self.lose()
+            self.assertEqual({outcome for outcome, _ in self.outcomes.ended.values()}, {"uncertain"})
+            self.assertIsInstance(self.events.lost[0], errors.WireError)
+            self.assertEqual(self.clock.getDelayedCalls(), [])
+
     def test_garbage(self) -> None:
         """Garbage ends the connection; what was under way is in doubt, what was answered before it is not."""
         self.deliver("a", "b")

@@ -1279,6 +1279,32 @@ class ScreenTests(SynchronousTestCase):
         self.assertIn(stream, [event.stream_id for event in self.events if isinstance(event, ngh2.StreamClosed)])
 
 
+class BrokenTests(SynchronousTestCase):
+    """A connection that libnghttp2 has given up."""
+
+    def test_sender(self) -> None:
+        """Whatever is done to the sender afterwards is passed over, and each request is accounted for."""
+        field = b"\0\x01x\x7f\x85\x06" + b"y" * 900  # as HPACK writes it (RFC 7541, section 6.2.2)
+        for octets in (
+            frame(4, flags=1) * 3,
+            frame(1, b"\xff" * 30, 5, 1),
+            frame(9, b"", 4, 1),
+            frame(1, b"\x88" + field * 16, 1, 1) + frame(9, field * 16, 0, 1) * 4 + frame(9, field * 16, 4, 1),
+        ):
+            peers = Peers()
+            peers.send("a", "b")
+            with contextlib.suppress(WireError):
+                peers.sender.receive(octets)
+            peers.sender.ping()
+            peers.sender.take()
+            gone = peers.sender.cancel_through(1)
+            peers.sender.goodbye()
+            peers.sender.data_to_send()
+            rest = peers.sender.abandon()
+            self.assertEqual([*left(gone)[1], *left(rest)[1]], ["a", "b"])
+            self.assertEqual((peers.sender.room(), peers.sender.open), ((0, 0), False))
+
+
 class FrameBudgetTests(SynchronousTestCase):
     """How many frames a client may send."""
 
