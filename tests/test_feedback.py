@@ -29,7 +29,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from tests.processes import started
-from txapns import APNSClient, Certificate, FeedbackPoller, Gateway, Session
+from txapns import APNSClient, Certificate, FeedbackPoller, Gateway, Session, feedback
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -81,6 +81,18 @@ def after(count: int, deed: Callable[[FeedbackServer, bytes], object]) -> Fault:
             deed(server, octets)
 
     return fault
+
+
+def trickle(server: FeedbackServer) -> None:
+    """Say the next octet of a tuple now and then, for ever."""
+    server.stall()
+
+    def write() -> None:
+        if server.transport.connected:
+            server.transport.write(b"\xff")
+            server._clock.callLater(10.0, write)
+
+    write()
 
 
 class FeedbackCase(SynchronousTestCase):
@@ -244,7 +256,7 @@ class BrokenTests(FeedbackCase):
         self.assertEqual(self.read_and_log(), ([], []))
 
     def test_slow(self) -> None:
-        """A server that always says something in time may take long in all."""
+        """A server that always says something in time may take long in all, but for ten times as long."""
         dead = self.kill(some(5))
 
         def dawdle(server: FeedbackServer, octets: bytes) -> None:
@@ -253,6 +265,48 @@ class BrokenTests(FeedbackCase):
 
         self.simulator.feedback_fault = dawdle
         self.assertEqual(self.simulator.result(self.client.feedback(), within=200), dead)
+
+    def test_trickle(self) -> None:
+        """One of which there is always more to come is left then, and what is whole counts."""
+        dead = self.kill(some(3))
+        self.simulator.feedback_fault = after(2, lambda server, _: trickle(server))
+        with capturedLogs() as events:
+            self.assertEqual(self.simulator.result(self.client.feedback(), 400), dead[:2])
+        [words] = [event["error"] for event in events if event["log_namespace"] == "txapns.feedback"]
+        self.assertEqual(words, "the list did not come to its end within 300 s")
+
+    def test_trickle_before_the_first(self) -> None:
+        """Where not one token was whole by then, that is an error; a loop is not bounded."""
+        self.simulator.feedback_fault = lambda server, _: trickle(server)
+        began = self.simulator.reactor.seconds()
+        error = self.assertRaises(AnswerTimeout, self.simulator.result, self.client.feedback(), 400)
+        self.assertIn("within 300 s", str(error))
+        self.assertLess(self.simulator.reactor.seconds() - began, 302)
+        reading = Deferred.fromCoroutine(anext(self.client.iterate_feedback()))
+        self.simulator.advance(1_000)
+        self.assertNoResult(reading)
+        reading.cancel()
+        self.failureResultOf(reading)
+        self.simulator.advance(1_000)
+
+    def test_too_many(self) -> None:
+        """Of a list longer than the bound so many are returned; what was read beyond comes from the next call."""
+        self.patch(feedback, "MOST", 100)
+        dead = self.kill(some(250))
+        found, [event] = self.read_and_log()
+        self.assertEqual(found, dead[:100])
+        self.assertIn("iterate_feedback()", event["error"])
+        self.assert_idle()
+        found += self.read_and_log()[0]
+        found += self.read_and_log()[0]
+        self.assertEqual(found, dead)
+        self.assert_idle()
+
+    def test_just_enough(self) -> None:
+        """A list that is as long as the bound is whole."""
+        self.patch(feedback, "MOST", 100)
+        dead = self.kill(some(100))
+        self.assertEqual(self.read(), dead)
 
 
 class FailedTests(FeedbackCase):

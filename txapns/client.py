@@ -219,7 +219,8 @@ class APNSClient:
 
         The service forgets what it listed, so store the list before anything else is done with it, and let nobody
         else read it. Ask about once a day. Calls take turns. What was read by one that was cancelled comes first from
-        the next of the same client; what was still on its way is lost.
+        the next of the same client; what was still on its way is lost. A list of more than 500,000 tokens, or one that
+        takes more than ten times ``timeout``, is not read to its end: :meth:`iterate_feedback` is for such.
 
         :returns: a ``Deferred`` of a list of pairs: the token in lower-case hexadecimal, and when the service found
             the app gone, in UTC. Keep a token that registered again after that. If the list broke off, that is logged
@@ -227,7 +228,8 @@ class APNSClient:
         :raises InvalidGateway: (through the ``Deferred``) the gateway has no feedback service.
         :raises ConnectFailed: (through the ``Deferred``) no connection could be made.
         :raises CredentialRefused: (through the ``Deferred``) the service does not accept the certificate.
-        :raises AnswerTimeout: (through the ``Deferred``) the service was silent for ``timeout`` seconds.
+        :raises AnswerTimeout: (through the ``Deferred``) the service was silent for ``timeout`` seconds, or had not
+            sent one whole token in ten times that.
         :raises ConnectionLost: (through the ``Deferred``) the list broke off before the first token was whole.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
         """

@@ -53,6 +53,11 @@ _log = Logger()
 
 _DAY = 86_400.0
 
+#: How many dead tokens a list in memory may have: some 125 MB.
+MOST = 500_000
+#: How many times ``timeout`` it may take to read it, though something always comes in time.
+PATIENCE = 10
+
 
 @implementer(IHandshakeListener)
 class FeedbackProtocol(Protocol):
@@ -174,20 +179,20 @@ class _Reading:
 
     :param clock: the reactor, or a ``Clock``.
     :param found: where to put what is read.
-    :param stepwise: whether to read on only when :meth:`more` asks for it.
+    :param enough: how many there may be of these, before it reads on only when :meth:`more` asks for it.
 
     :ivar over: whether there is no connection any more, and none will be.
     :ivar gone: fires when it is over, after whoever waited for :meth:`more`.
     :ivar error: what went wrong, once it is over; ``None`` if nothing did.
     """
 
-    def __init__(self, clock: IReactorTime, found: deque[DeadToken], *, stepwise: bool) -> None:
+    def __init__(self, clock: IReactorTime, found: deque[DeadToken], enough: int) -> None:
         self.gone: Deferred[None] = Deferred()
         self.over = False
         self.error: APNSError | None = None
         self._clock = clock
         self._found = found
-        self._stepwise = stepwise
+        self._enough = enough
         self._attempt: Deferred[None] | None = None
         self._protocol: FeedbackProtocol | None = None
         self._waking: IDelayedCall | None = None
@@ -210,7 +215,7 @@ class _Reading:
         self._attempt = endpoint.connect(factory).addCallbacks(connected, failed)
 
     def more(self) -> Deferred[None]:
-        """Read on; the ``Deferred`` fires when something was read, or it is over."""
+        """Read on; the ``Deferred`` fires when enough was read, or it is over."""
         if self._protocol is not None and self._protocol.paused:
             self._protocol.resume()
         self._waiting = Deferred()
@@ -241,7 +246,7 @@ class _Reading:
     def _received(self, dead: list[DeadToken]) -> None:
         self._found.extend(dead)
         assert self._protocol is not None
-        if self._stepwise and not self._protocol.paused:
+        if len(self._found) >= self._enough and not self._protocol.paused:
             self._protocol.pause()
             # Not now: there may be more in what the transport has read, and whoever is woken may end the connection.
             self._waking = self._clock.callLater(0, self._wake)
@@ -283,27 +288,32 @@ class FeedbackReader:
 
     async def read(self) -> list[DeadToken]:
         """
-        Read the whole list.
+        Read the whole list, within the bounds.
 
         :returns: what was kept, and what the service lists.
         :raises APNSError: it could not be read, and there is nothing to return.
         """
-        reading = await self._begin(stepwise=False)
+        reading = await self._begin(MOST)
+        within = PATIENCE * self._timeout
+        error = AnswerTimeout(f"the list did not come to its end within {within:g} s")
+        deadline = self._reactor.callLater(within, reading.stop, error)
         try:
-            while not reading.over:
+            while not reading.over and len(self._kept) < MOST:
                 await reading.more()
-            found = list(self._kept)
-            self._kept.clear()
+            found = [self._kept.popleft() for _ in range(min(len(self._kept), MOST))]
+            trouble = reading.error if reading.over else LocalError(f"{MOST:,} is the most; iterate_feedback() has all")
         finally:
+            if deadline.active():
+                deadline.cancel()
             self._leave(reading)
-        if reading.error is not None:
+        if trouble is not None:
             if not found:
-                raise reading.error
+                raise trouble
             _log.warn(
                 "{gateway}: feedback ended after {count} dead tokens, and there may be more: {error}",
                 gateway=str(self._gateway),
                 count=len(found),
-                error=str(reading.error),
+                error=str(trouble),
             )
         return found
 
@@ -314,7 +324,7 @@ class FeedbackReader:
         :returns: an iterator over what was kept, and what the service lists.
         :raises APNSError: it could not be read, or not to its end; but only after all that was read.
         """
-        reading = await self._begin(stepwise=True)
+        reading = await self._begin(1)
         try:
             while True:
                 while self._kept:
@@ -343,7 +353,7 @@ class FeedbackReader:
         self._reading.gone.addCallback(lambda _: gone.callback(None))
         return gone
 
-    async def _begin(self, *, stepwise: bool) -> _Reading:
+    async def _begin(self, enough: int) -> _Reading:
         """Wait for our turn, and connect."""
         endpoint = self._gateway.feedback_endpoint(self._reactor, self._credential, self._timeout)
         try:
@@ -352,7 +362,7 @@ class FeedbackReader:
             if self._closed:
                 raise ClientClosed("the client is closed") from None
             raise
-        self._reading = reading = _Reading(self._reactor, self._kept, stepwise=stepwise)
+        self._reading = reading = _Reading(self._reactor, self._kept, enough)
         if self._closed:
             reading.end(ClientClosed("the client is closed"))
         else:
