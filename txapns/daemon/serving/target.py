@@ -81,6 +81,7 @@ class Hosts:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = frozenset({"localhost", "*.localhost", *(_plain(name) for name in names)})
+        self._last: str | None = None  # that was found to be ours: most requests are for the same
 
     def check(self, host: str | None, origins: Sequence[str], sites: Sequence[str]) -> None:
         """
@@ -92,11 +93,13 @@ class Hosts:
         :raises ForeignHost: it is for another host.
         :raises CrossSite: it comes from another's page.
         """
-        if host is not None and not self._has(host):
-            raise ForeignHost(
-                "the host that the request names is not known to be the gateway's: the listener's hosts, in the "
-                "configuration, can name it"
-            )
+        if host != self._last and host is not None:
+            if not self._has(host):
+                raise ForeignHost(
+                    "the host that the request names is not known to be the gateway's: the listener's hosts, in the "
+                    "configuration, can name it"
+                )
+            self._last = host
         if any(site.lower() not in _OURS for site in sites) or not all(self._is_own(each, host) for each in origins):
             raise CrossSite("the request comes from a web page of another site; type the address to open it")
 
