@@ -334,9 +334,7 @@ class Webhook:
 
 def _first(failure: Failure) -> Failure:
     """Take the failure out of what ``gatherResults`` puts around it."""
-    failure.trap(FirstError)
-    assert isinstance(failure.value, FirstError)
-    return failure.value.subFailure
+    return failure.value.subFailure if isinstance(failure.value, FirstError) else failure
 
 
 def _too_late(result: object, timeout: float) -> Failure:

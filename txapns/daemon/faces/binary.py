@@ -425,11 +425,10 @@ class _Feedback(Session):
 
     def resumeProducing(self) -> None:
         """List some more."""
-        if self._reading or self._taken:
+        if self._reading or self._taken or self._app is None:
             return
         self._reading = True
         self.connection.active = self.connection.guard.clock.seconds()
-        assert self._app is not None
         if self._cursor is None:
             read = self._face.feedback.take(self._app, READER, CHUNK)
         else:
