@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import io
 import json
 import uuid
+import zlib
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
@@ -429,6 +431,23 @@ class RefusalTests(AppleCase):
             self.assertEqual(said.brief, brief, options)
             self.assertTrue(uuid.UUID(said.headers["apns-id"]))
         self.assertEqual(self.world.lease(), [])
+
+    def test_compressed(self) -> None:
+        """A compressed payload goes to Apple as it was before; what cannot be unpacked is refused as what it is."""
+        for coding, packed in (
+            ("gzip", gzip.compress(PAYLOAD)),
+            ("deflate", zlib.compress(PAYLOAD)),
+            ("identity", PAYLOAD),
+        ):
+            self.assertEqual(self.ask({"content-encoding": coding}, body=packed).status, 200)
+        self.assertEqual({leased.content.payload for leased in self.world.lease()}, {PAYLOAD})
+        said = self.ask({"content-encoding": "br"})
+        self.assertEqual(
+            (said.brief, said.headers["accept-encoding"]), ((415, "UnsupportedMediaType"), "gzip, deflate")
+        )
+        bomb = gzip.compress(b'{"a":"' + b"x" * 1_000_000 + b'"}')
+        self.assertEqual(self.ask({"content-encoding": "gzip"}, body=bomb).brief, (413, "PayloadTooLarge"))
+        self.assertEqual(self.ask({"content-encoding": "gzip"}).brief, (400, "PayloadEmpty"))
 
     def test_what_apple_refuses(self) -> None:
         """What can be sent to Apple is for Apple to refuse."""

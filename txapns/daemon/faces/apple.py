@@ -52,6 +52,7 @@ from txapns.daemon.errors import GatewayRefusal, NotAuthenticated, QueueFull, To
 from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
+from txapns.daemon.serving.coding import ACCEPTED, Malformed, TooLong, Unknown, decoder_of
 from txapns.daemon.serving.guard import LINGER, Bounds, Guard, Session
 from txapns.daemon.serving.tls import ServerTLS
 from txapns.daemon.values import DeadToken, Draft, Outcome, Receipt, State
@@ -144,6 +145,8 @@ class _Verdict:
         fields = [(b":status", b"%d" % self.status), (b"apns-id", (apns_id or str(uuid.uuid4())).encode())]
         if self.reason:
             fields.append((b"content-type", b"application/json"))
+        if self.status == 415:
+            fields.append((b"accept-encoding", ACCEPTED))
         if self.retry_after is not None:
             fields.append((b"retry-after", b"%d" % max(1, round(self.retry_after))))
         if self.unique_id:
@@ -538,8 +541,9 @@ class _Connection(Session):
             raise _Refused(400, "PayloadEmpty")
         if len(request.body) > MAX_BODY:
             raise _Refused(413, "PayloadTooLarge")
+        body = _unpacked(request.body, fields.get("content-encoding", ""))
         chosen = () if apns_id is None else (apns_id,)
-        return _Submission(request, apns_id, app, Draft(request.body, headers, [token], chosen))
+        return _Submission(request, apns_id, app, Draft(body, headers, [token], chosen))
 
     def _caller(self, authorization: str) -> frozenset[str] | None:
         """Find out for which apps the caller may send; ``None`` for all."""
@@ -635,6 +639,19 @@ def _token(text: str) -> bytes:
     if not 0 < len(token) <= MAX_TOKEN:
         raise _Refused(400, "BadDeviceToken")
     return token
+
+
+def _unpacked(body: bytes, coding: str) -> bytes:
+    """Give a payload as it was before it was compressed. Apple's servers may not take it so, and need not."""
+    try:
+        decoder = decoder_of([coding.encode()], MAX_BODY)
+        return body if decoder is None else decoder.whole(body)
+    except Unknown:
+        raise _Refused(415, "UnsupportedMediaType") from None
+    except TooLong:
+        raise _Refused(413, "PayloadTooLarge") from None
+    except Malformed:
+        raise _Refused(400, "PayloadEmpty") from None
 
 
 # What the answer is.

@@ -68,6 +68,19 @@ class Decoder:
             data = unpacking.unused_data
         return found
 
+    def whole(self, data: bytes) -> bytes:
+        """
+        Take all of the body at once.
+
+        :param data: the octets.
+        :returns: what is in it.
+        :raises Malformed: it is not what it was said to be.
+        :raises TooLong: there is more in it than is allowed.
+        """
+        found = self.feed(data)
+        self.finish()
+        return found
+
     def _begun(self, data: bytes) -> zlib._Decompress:
         """Go on where it was, or with the next member: there may be several in gzip (RFC 1952, section 2.2)."""
         if self._unpacking is None or (self._unpacking.eof and self._gzip and self._members < _MEMBERS):
