@@ -557,7 +557,7 @@ class KindTests(SynchronousTestCase):
     def test_accepted(self) -> None:
         """The simulator, which has a table of its own, accepts every kind."""
         simulator = MemorySimulator(topic=APP)
-        client = simulator.client()
+        client = simulator.client(credential=simulator.provider_token())
         for method, arguments, keywords, *_ in KINDS:
             made = self.make(method, *arguments, **{**keywords, "expiration": 0})
             if made.topic != MDM_TOPIC:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
+import attrs
 import jwt
 import ngh2
 from ngh2 import Setting
@@ -18,9 +20,10 @@ from zope.interface import implementer
 
 from tests.test_bearer import der_signed
 from txapns.credentials import Certificate, ProviderToken
-from txapns.simulator.authority import Authority
+from txapns.notification import Notification
+from txapns.simulator.authority import Authority, SigningKey
 from txapns.simulator.devices import Reception
-from txapns.simulator.requests import TOKEN_CHANGE, TOKEN_LIFE, Verdict
+from txapns.simulator.requests import SUFFIXES, TOKEN_CHANGE, TOKEN_LIFE, Verdict
 from txapns.testing import MemorySimulator
 from txapns.tls import ClientContextFactory
 from txapns.wire.requests import Request
@@ -203,9 +206,10 @@ class FieldTests(ServerCase):
     """What may stand in the header fields and the payload."""
 
     def setUp(self) -> None:
-        """There is a connection with a certificate."""
+        """There is a connection with a certificate for all push types."""
         super().setUp()
-        self.peer = self.connect(self.simulator.certificate())
+        pem = AUTHORITY.client_pem(TOPIC, topics=[TOPIC, *(TOPIC + suffix for suffix in SUFFIXES.values())])
+        self.peer = self.connect(Certificate.from_pem(pem))
 
     def test_message_id(self) -> None:
         """A UUID is taken in either case, in its usual form only."""
@@ -439,6 +443,87 @@ class ProviderTokenTests(ServerCase):
             self.present(self.connect(), self.bearer(age))
 
 
+class ScopeTests(ServerCase):
+    """What a signing key is good for."""
+
+    def under(self, key: SigningKey, **fields: Field) -> dict[str, Field]:
+        """Make the fields of a request under a provider token of a key."""
+        token = ProviderToken.from_p8(key.p8, key.key_id, key.team_id)
+        return {"authorization": token.current(self.simulator.reactor.seconds()).value.decode(), **fields}
+
+    def test_team(self) -> None:
+        """A key is for all topics of its team, and for none of another's."""
+        key, other = AUTHORITY.signing_key(), AUTHORITY.signing_key(team_id="OTHERTEAM1")
+        peer = self.connect()
+        for topic in (TOPIC, f"{TOPIC}.voip"):
+            self.check(peer, self.under(key) | {"apns-topic": topic}, 200)
+        self.check(peer, self.under(key) | {"apns-topic": "com.example.other"}, 400, "TopicDisallowed")
+        self.check(self.connect(), self.under(other), 400, "TopicDisallowed")
+
+    def test_topics(self) -> None:
+        """A key for topics is for these, with those that continue them, and no others of the team."""
+        key = AUTHORITY.signing_key(topics=[f"{TOPIC}.watch"])
+        peer = self.connect()
+        for topic in (f"{TOPIC}.watch", f"{TOPIC}.watch.complication"):
+            self.check(peer, self.under(key) | {"apns-topic": topic}, 200)
+        for topic in (TOPIC, f"{TOPIC}.voip", f"{TOPIC}.watchful"):
+            self.check(peer, self.under(key) | {"apns-topic": topic}, 400, "TopicDisallowed")
+
+    def test_environment(self) -> None:
+        """A key for the other environment is refused, in the word that Apple's servers have for it."""
+        keys = {
+            "production": AUTHORITY.signing_key(environment="production"),
+            "sandbox": AUTHORITY.signing_key(environment="sandbox"),
+        }
+        for here, there in pairwise(("production", "sandbox", "production")):
+            self.simulator.environment = here
+            self.check(self.connect(), self.under(keys[here]), 200)
+            peer = self.connect()
+            self.check(peer, self.under(keys[there]), 403, "BadEnvironmentKeyInToken")
+            self.assertEqual(peer.limits, [1])
+
+    def test_first_decides(self) -> None:
+        """The first good key is the connection's; another of the team is unrelated, one of another team is none."""
+        first, second = AUTHORITY.signing_key(), AUTHORITY.signing_key()
+        stranger = AUTHORITY.signing_key(team_id="OTHERTEAM1")
+        peer = self.connect()
+        self.check(peer, self.under(first), 200)
+        self.check(peer, self.under(second), 403, "UnrelatedKeyIdInToken")
+        self.check(peer, self.under(stranger), 403, "InvalidProviderToken")
+        self.check(peer, self.under(first), 200)
+        self.check(self.connect(), self.under(second), 200)
+
+    def test_wrong_team(self) -> None:
+        """A key under another team's name is not what it says."""
+        key = attrs.evolve(AUTHORITY.signing_key(), team_id="OTHERTEAM1")
+        self.check(self.connect(), self.under(key), 403, "InvalidProviderToken")
+
+    def test_client(self) -> None:
+        """The client takes a key for the other environment for a credential that is refused."""
+        key = AUTHORITY.signing_key(environment="sandbox")
+        client = self.simulator.client(credential=ProviderToken.from_p8(key.p8, key.key_id, key.team_id), topic=TOPIC)
+        batch = self.simulator.result(client.send(Notification(alert="Hi"), [DEVICE, "ee" * 32]))
+        reasons = [getattr(each.error, "reason", "") for each in batch.unsent.values()]
+        reasons += [each.reason for each in batch.failed.values()]
+        self.assertEqual(reasons, ["BadEnvironmentKeyInToken"] * 2)
+
+
+class EnvironmentTests(ServerCase):
+    """Device tokens of one environment."""
+
+    def test_other_environment(self) -> None:
+        """A token of the other environment is a bad one, over either protocol; in its own it is good."""
+        self.simulator.devices.environments[bytes.fromhex(DEVICE)] = "sandbox"
+        peer = self.connect(self.simulator.certificate())
+        self.check(peer, {}, 400, "BadDeviceToken")
+        self.check(peer, {":path": "/3/device/" + "ef" * 32}, 200)
+        gateway = self.simulator.gateway("binary", barrier=True)
+        send = self.simulator.client(gateway).send(Notification(alert="Hi"), [DEVICE])
+        self.assertEqual([each.reason for each in self.simulator.result(send).failed.values()], ["InvalidToken"])
+        self.simulator.environment = "sandbox"
+        self.check(self.connect(self.simulator.certificate()), {}, 200)
+
+
 class CertificateTests(ServerCase):
     """Connections with a certificate."""
 
@@ -453,7 +538,15 @@ class CertificateTests(ServerCase):
         peer = self.connect(self.simulator.certificate())
         self.check(peer, {"apns-topic": None}, 200)
         self.check(peer, {"apns-topic": None, "apns-push-type": "voip"}, 400, "BadTopic")
-        self.check(peer, {"apns-topic": "com.example.application"}, 400, "TopicDisallowed")
+        for topic in ("com.example.application", f"{TOPIC}.voip"):
+            self.check(peer, {"apns-topic": topic}, 400, "TopicDisallowed")
+
+    def test_one_listed_topic(self) -> None:
+        """A list of a single topic is a list: it has to be named, and no other will do."""
+        peer = self.connect(Certificate.from_pem(AUTHORITY.client_pem(TOPIC, topics=[TOPIC])))
+        self.check(peer, {"apns-topic": None}, 400, "MissingTopic")
+        self.check(peer, {"apns-topic": f"{TOPIC}.voip"}, 400, "BadTopic")
+        self.check(peer, {}, 200)
 
     def test_several_topics(self) -> None:
         """With a list of topics one of them has to be named, related to the first or not."""

@@ -13,7 +13,7 @@ APNs knows a provider by one of two credentials (Apple, "Establishing a connecti
   ``1.2.840.113635.100.6.3.6``   the topics it may send to; where this list is, ``apns-topic`` must be
   =============================  ==================================================================
 
-- a :class:`ProviderToken` is a JSON web token, signed with a ``.p8`` key of the whole team and sent with each request.
+- a :class:`ProviderToken` is a JSON web token, signed with a ``.p8`` key of a team and sent with each request.
   Apple refuses it when it is older than an hour, and refuses a team that makes new ones more often than every 20
   minutes. So there is one token for each key, no matter how many connections, processes and hosts use it: all of them
   sign the same token for the same 35 minutes of the wall clock.

@@ -37,7 +37,7 @@ from zope.interface import implementer
 if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
-__all__ = ["Authority", "ServerContextFactory"]
+__all__ = ["Authority", "ServerContextFactory", "SigningKey"]
 
 _ENVIRONMENTS = {
     "sandbox": x509.ObjectIdentifier("1.2.840.113635.100.6.3.1"),
@@ -62,6 +62,27 @@ class _Issuer:
         """Sign a certificate for a server or a client."""
         leaf = [x509.BasicConstraints(ca=False, path_length=None), *extensions]
         return _sign(subject, key, leaf, self.certificate.subject, self.key, expired=expired)
+
+
+@attrs.frozen(kw_only=True)
+class SigningKey:
+    """
+    A key for provider tokens, and what it is good for.
+
+    :ivar key_id: its identifier.
+    :ivar team_id: the identifier of its team.
+    :ivar p8: the key as Apple hands it out, PKCS#8 in PEM.
+    :ivar public_key: what the tokens signed with it are verified with.
+    :ivar topics: the topics it is for, with those that continue them after a dot; ``None`` for all of the team's.
+    :ivar environment: ``"production"`` or ``"sandbox"``; ``None`` for both, as Apple's older keys are.
+    """
+
+    key_id: str
+    team_id: str
+    p8: bytes = attrs.field(repr=False)
+    public_key: ec.EllipticCurvePublicKey = attrs.field(repr=False)
+    topics: tuple[str, ...] | None = None
+    environment: str | None = None
 
 
 @implementer(IOpenSSLServerConnectionCreator, IOpenSSLContextFactory)
@@ -95,13 +116,15 @@ class ServerContextFactory:
 
 class Authority:
     """
-    A throw-away certificate authority, the intermediate authority below it, and a team's signing key.
+    A throw-away certificate authority, the intermediate authority below it, and the signing keys of teams.
 
     :ivar ca_pem: the certificate of the authority: what a client takes as ``trust_root``.
-    :ivar p8: a signing key as Apple hands it out, PKCS#8 in PEM.
+    :ivar p8: the first signing key as Apple hands it out, PKCS#8 in PEM. It is for all topics of the team, in both
+        environments.
     :ivar public_key: what the tokens signed with it are verified with.
     :ivar key_id: the identifier of that key.
-    :ivar team_id: the identifier of its team.
+    :ivar team_id: the identifier of its team, whose the simulated app is.
+    :ivar keys: all signing keys, by identifier.
     """
 
     key_id = "ABC123DEFG"
@@ -111,9 +134,38 @@ class Authority:
         self._root = _authority("txapns simulator root", None)
         self._intermediate = _authority("txapns simulator intermediate", self._root)
         self.ca_pem = self._root.certificate.public_bytes(Encoding.PEM)
-        signing_key = ec.generate_private_key(ec.SECP256R1())
-        self.p8 = _key_pem(signing_key, NoEncryption())
-        self.public_key = signing_key.public_key()
+        self.keys: dict[str, SigningKey] = {}
+        first = self.signing_key(key_id=self.key_id)
+        self.p8, self.public_key = first.p8, first.public_key
+
+    def signing_key(
+        self,
+        *,
+        topics: Sequence[str] | None = None,
+        environment: Literal["production", "sandbox"] | None = None,
+        team_id: str | None = None,
+        key_id: str | None = None,
+    ) -> SigningKey:
+        """
+        Make another key for provider tokens.
+
+        :param topics: the topics it is for; left out, all of the team's.
+        :param environment: the environment it is for; left out, both.
+        :param team_id: its team; left out, that of the first key. The simulated app is no other team's.
+        :param key_id: its identifier; left out, one that no other has.
+        :returns: the key, which is in ``keys``.
+        """
+        private = ec.generate_private_key(ec.SECP256R1())
+        key = SigningKey(
+            key_id=key_id or f"KEY{len(self.keys):07}",
+            team_id=team_id or self.team_id,
+            p8=_key_pem(private, NoEncryption()),
+            public_key=private.public_key(),
+            topics=None if topics is None else tuple(topics),
+            environment=environment,
+        )
+        self.keys[key.key_id] = key
+        return key
 
     def server_certificate(
         self,

@@ -50,6 +50,7 @@ class EnhancedNotificationServer(Protocol):
     :param delay: how long an error packet takes, in seconds.
     :param fault: what to do wrong; see :data:`Fault`.
     :param strict_legacy_payload: whether commands 0 and 1 take payloads of 256 octets at the most.
+    :param environment: ``"production"`` or ``"sandbox"``: whose device tokens are good here.
 
     :ivar accepted: the identifier of the last notification that was accepted; ``None`` if it had none, or before it.
     """
@@ -62,6 +63,7 @@ class EnhancedNotificationServer(Protocol):
         delay: float = 0.0,
         fault: Fault | None = None,
         strict_legacy_payload: bool = False,
+        environment: str = "production",
     ) -> None:
         self.accepted: int | None = None
         self._clock = clock
@@ -69,6 +71,7 @@ class EnhancedNotificationServer(Protocol):
         self._delay = delay
         self._fault = fault
         self._max_legacy_payload = MAX_LEGACY_PAYLOAD if strict_legacy_payload else MAX_PAYLOAD
+        self._environment = environment
         self._parser = NotificationParser(MAX_FRAME)
         self._over = False
         self._later: IDelayedCall | None = None
@@ -245,7 +248,9 @@ class EnhancedNotificationServer(Protocol):
             return Status.UNKNOWN
         if notification.priority == 10 and _silent(content):
             return Status.UNKNOWN
-        return Status.INVALID_TOKEN if notification.token in self._devices.dead else None
+        token = notification.token
+        good = token not in self._devices.dead and self._devices.known(token, self._environment)
+        return None if good else Status.INVALID_TOKEN
 
 
 def _silent(content: dict[str, object]) -> bool:

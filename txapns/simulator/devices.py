@@ -38,23 +38,35 @@ class Devices:
     """
     The devices of one app, and the record of what came for them.
 
-    Every token is taken for a device's, but for those that are dead.
+    Every token is taken for a device's, in either environment, but for those that are dead.
 
     :param dead: the tokens whose device is gone.
     :param since: since when, in UNIX seconds.
     :param keep: whether to remember each notification; without it they are only counted.
 
+    :ivar environments: the tokens that are known in one environment only, ``"production"`` or ``"sandbox"``.
     :ivar listed: the tokens that the feedback service has listed.
     """
 
     def __init__(self, dead: Iterable[bytes] = (), since: float = 0.0, *, keep: bool = True) -> None:
         self.dead: dict[bytes, float] = dict.fromkeys(dead, since)
+        self.environments: dict[bytes, str] = {}
         self.received: list[Reception] = []
         self.accepted = 0
         self.rejected: Counter[str] = Counter()
         self.connections = 0
         self._keep = keep
         self.listed: set[bytes] = set()
+
+    def known(self, token: bytes, environment: str) -> bool:
+        """
+        Tell whether a token is one of an environment.
+
+        :param token: the device token.
+        :param environment: ``"production"`` or ``"sandbox"``.
+        :returns: whether it is not known to be one of the other.
+        """
+        return self.environments.get(token, environment) == environment
 
     def unlisted(self) -> Iterator[tuple[bytes, float]]:
         """

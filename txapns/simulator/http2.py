@@ -119,13 +119,11 @@ class ProviderAPIServer(RequestServer):
 
     def _allowed(self, request: Request, headers: dict[str, str]) -> Verdict | None:
         topic = headers.get("apns-topic")
-        several = len(self._topics) > 1
         if topic is None:
-            return Verdict(400, "MissingTopic") if several or self._certificate is None else None
-        if not _TOPIC.fullmatch(topic) or (several and topic not in self._topics):
+            return Verdict(400, "MissingTopic") if self._listed or self._certificate is None else None
+        if not _TOPIC.fullmatch(topic) or (self._listed and topic not in self._topics):
             return Verdict(400, "BadTopic")
-        ours = several or topic == self._topics[0] or topic.startswith(f"{self._topics[0]}.")
-        return None if ours else Verdict(400, "TopicDisallowed")
+        return None if self.serves(topic) else Verdict(400, "TopicDisallowed")
 
     def _push_type(self, request: Request, headers: dict[str, str]) -> Verdict | None:
         push_type = headers.get("apns-push-type")
@@ -152,7 +150,7 @@ class ProviderAPIServer(RequestServer):
         if not text:
             return Verdict(400, "MissingDeviceToken")
         device = _device(text)
-        if device is None or len(device) not in TOKEN_LENGTHS:
+        if device is None or len(device) not in TOKEN_LENGTHS or not self._devices.known(device, self._environment):
             return Verdict(400, "BadDeviceToken")
         if device in self._devices.dead:
             return Verdict(410, "Unregistered", self._devices.dead[device])

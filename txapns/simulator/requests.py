@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 import attrs
 from cryptography.x509 import Certificate as X509Certificate
+from cryptography.x509 import ObjectIdentifier
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -22,12 +23,14 @@ from txapns.bearer import BearerToken
 from txapns.clocks import wall_clock
 from txapns.credentials import inspect_certificate
 from txapns.errors import WireError
-from txapns.simulator.authority import Authority
+from txapns.simulator.authority import Authority, SigningKey
 from txapns.simulator.devices import Devices
 from txapns.wire.requests import Request, RequestReceiver
 
 __all__ = ["ACCEPTED", "SUFFIXES", "Fault", "RequestServer", "Verdict", "fields_of"]
 
+#: Apple's mark in a certificate that lists its topics.
+_TOPICS = ObjectIdentifier("1.2.840.113635.100.6.3.6")
 #: A provider token is good for an hour.
 TOKEN_LIFE = 3_600
 #: It may be replaced on a connection once in this time, in seconds.
@@ -105,14 +108,14 @@ class RequestServer(Protocol, ABC):
     One connection of a provider.
 
     :param clock: the reactor, or a ``Clock``.
-    :param authority: who made the signing key.
+    :param authority: who made the signing keys.
     :param devices: the devices and the record.
     :param topic: the app's bundle id, and, with a suffix, its other topics.
     :param concurrency: how many streams are allowed once the credentials are known to be good.
     :param delay: how long an answer takes, in seconds.
     :param fault: what to do wrong; see :data:`Fault`.
     :param window_updates: whether received octets are given back to the provider's window at once.
-    :param environment: ``"production"`` or ``"sandbox"``: which client certificates are good here.
+    :param environment: ``"production"`` or ``"sandbox"``: which certificates, signing keys and devices are good here.
     """
 
     def __init__(
@@ -140,12 +143,14 @@ class RequestServer(Protocol, ABC):
         self._environment = environment
         self._certificate: X509Certificate | None = None
         self._topics: tuple[str, ...] = (topic,)
+        self._listed = False  # whether the certificate lists its topics, so that each request has to name one
         self._lost = False
         self._paused = False
         self._stalled = False
         self._delayed: set[IDelayedCall] = set()
-        # The provider token in use, when it was issued, and when it last took another's place.
+        # The provider token in use, its key, when it was issued, and when it last took another's place.
         self._bearer: str | None = None
+        self._key: SigningKey | None = None
         self._issued = 0.0
         self._replaced = -math.inf
 
@@ -174,6 +179,7 @@ class RequestServer(Protocol, ABC):
         if self._certificate is not None:
             topics, environments = inspect_certificate(self._certificate)
             self._topics = topics or self._topics
+            self._listed = any(each.oid == _TOPICS for each in self._certificate.extensions)
             if self._environment not in environments:
                 self.requests.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')
         transport.registerProducer(self, True)  # type: ignore[attr-defined]
@@ -336,22 +342,31 @@ class RequestServer(Protocol, ABC):
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not bearer:
             return Verdict(403, "MissingProviderToken")
-        issued = self._issued if bearer == self._bearer else self._verify(bearer)
-        if issued is None:
-            return Verdict(403, "InvalidProviderToken")
-        if issued < self._wall.now() - TOKEN_LIFE:
-            return Verdict(403, "ExpiredProviderToken")
-        return None if bearer == self._bearer else self._take_up(bearer, issued)
+        if bearer != self._bearer:
+            return self._look_at(bearer)
+        return Verdict(403, "ExpiredProviderToken") if self._is_expired(self._issued) else None
 
-    def _verify(self, bearer: str) -> float | None:
-        """Find when a provider token was issued; ``None`` where it is not our team's, signed with our key."""
+    def _look_at(self, bearer: str) -> Verdict | None:
+        """Look at a provider token that is not the one in use."""
         token = BearerToken.parse(bearer)
-        authority = self._authority
-        if token is None or (token.key_id, token.team_id) != (authority.key_id, authority.team_id):
-            return None
-        return token.issued_at if token.is_signed_by(authority.public_key) else None
+        key = None if token is None else self._authority.keys.get(token.key_id)
+        if token is None or key is None or token.team_id != key.team_id or not token.is_signed_by(key.public_key):
+            return Verdict(403, "InvalidProviderToken")
+        # Apple's table has BadEnvironmentKeyIdInToken; this is what its servers are seen to say.
+        if key.environment not in (None, self._environment):
+            return Verdict(403, "BadEnvironmentKeyInToken")
+        # The first key decides for the connection.
+        first = self._key or key
+        if first != key:
+            return Verdict(403, "UnrelatedKeyIdInToken" if first.team_id == key.team_id else "InvalidProviderToken")
+        if self._is_expired(token.issued_at):
+            return Verdict(403, "ExpiredProviderToken")
+        return self._take_up(bearer, key, token.issued_at)
 
-    def _take_up(self, bearer: str, issued: float) -> Verdict | None:
+    def _is_expired(self, issued: float) -> bool:
+        return issued < self._wall.now() - TOKEN_LIFE
+
+    def _take_up(self, bearer: str, key: SigningKey, issued: float) -> Verdict | None:
         """The first good provider token opens the limit; another may take its place, but not again and again."""
         now = self._clock.seconds()
         if self._bearer is None:
@@ -360,8 +375,23 @@ class RequestServer(Protocol, ABC):
             return Verdict(429, "TooManyProviderTokenUpdates")
         else:
             self._replaced = now
-        self._bearer, self._issued = bearer, issued
+        self._bearer, self._key, self._issued = bearer, key, issued
         return None
+
+    def serves(self, topic: str) -> bool:
+        """
+        Tell whether the credentials are for a topic.
+
+        :param topic: the topic.
+        :returns: whether the certificate names it, or whether it, or one that it continues, is the key's.
+        """
+        if self._certificate is not None:
+            return topic in self._topics
+        key = self._key
+        if key is None or key.team_id != self._authority.team_id:
+            return False
+        scopes = self._topics if key.topics is None else key.topics
+        return _continues(topic, self._topics) and _continues(topic, scopes)
 
     def cover(self, app: str) -> Verdict | None:
         """
@@ -370,10 +400,14 @@ class RequestServer(Protocol, ABC):
         :param app: the bundle id in the path of a request about channels.
         :returns: the answer, where there is a fault.
         """
-        ours = app in self._topics or (len(self._topics) == 1 and app.startswith(f"{self._topics[0]}."))
-        if not ours:
+        suffix = next((each for each in SUFFIXES.values() if app.endswith(each)), "")
+        if not self.serves(app.removesuffix(suffix)):
             return Verdict(403, "TopicMismatch")
-        return Verdict(400, "TopicDisallowed") if app.endswith(tuple(SUFFIXES.values())) else None
+        return Verdict(400, "TopicDisallowed") if suffix else None
+
+
+def _continues(topic: str, topics: tuple[str, ...]) -> bool:
+    return any(topic == each or topic.startswith(f"{each}.") for each in topics)
 
 
 def _is_uuid(text: str) -> bool:

@@ -39,7 +39,7 @@ class Simulator:
     :ivar feedback_fault: what the feedback service does wrong on connections made from now on.
     :ivar strict_legacy_payload: whether the binary server takes payloads of 256 octets at the most in commands 0 and 1.
     :ivar window_updates: whether the HTTP/2 server gives octets back to the provider's window at once.
-    :ivar environment: ``"production"`` or ``"sandbox"``.
+    :ivar environment: ``"production"`` or ``"sandbox"``: which certificates, signing keys and device tokens are good.
     :ivar sessions: the server's protocol objects, in the order in which their connections were made; kept only with
         ``keep``.
     """
@@ -134,6 +134,7 @@ class Simulator:
             delay=self.delay,
             fault=self.binary_fault,
             strict_legacy_payload=self.strict_legacy_payload,
+            environment=self.environment,
         )
 
     def _feedback(self) -> Protocol:
