@@ -18,6 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.checks import check_batch
 from txapns import Action, errors
 from txapns.backlog import MAX_POSTPONED
+from txapns.bearer import BearerToken
 from txapns.client import APNSClient
 from txapns.credentials import Certificate, ProviderToken
 from txapns.notification import Notification
@@ -810,6 +811,65 @@ class CredentialTests(FaultCase):
         self.connect(self.simulator.provider_token())
         self.assertEqual(self.send(some(150)).accepted, 150)
         self.assertEqual(list(together.values()), [1, 100, 49])
+
+
+class WrongClockTests(FaultCase):
+    """Provider tokens that are signed while our clock is wrong, and a server whose clock is right."""
+
+    def setUp(self) -> None:
+        """The server takes tokens of the last hour, and none from the future."""
+        super().setUp()
+        self.reactor.rightNow = 1_800_000_000.0
+        self.ages: list[float] = []
+
+        def play(
+            server: ProviderAPIServer, request: Request, verdict: Verdict, connection: int, number: int
+        ) -> Verdict | None:
+            token = BearerToken.parse(dict(request.headers)[b"authorization"].decode().removeprefix("bearer "))
+            assert token is not None
+            self.ages.append(self.reactor.seconds() - token.issued_at)
+            if self.ages[-1] > 3_600:
+                return Verdict(403, "ExpiredProviderToken")
+            return Verdict(403, "InvalidProviderToken") if self.ages[-1] < -60 else Verdict(200)
+
+        self.fault(play)
+        self.connect(self.simulator.provider_token(), idle_timeout=None)
+
+    def succeeds(self, tokens: dict[int, str]) -> bool:
+        """Send; tell whether all were accepted."""
+        return self.simulator.result(self.client.send(ALERT, tokens)).accepted == len(tokens)
+
+    def test_set_right(self) -> None:
+        """As soon as the clock is set right, all is accepted, however wrong it was."""
+        for wrong in (-86_400, -7_200, -4_200, 600, 1_800, 3_600, 86_400):
+            self.setUp()
+            self.simulator.wall.step(wrong)
+            before = self.succeeds(some(20))
+            self.simulator.wall.step(-wrong)
+            self.assertTrue(self.succeeds(some(20, 100)), wrong)
+            self.assertTrue(self.succeeds(some(20, 200)), wrong)
+            self.assertTrue(before or self.simulator.devices.connections > 1, wrong)
+
+    def test_wrong_for_a_while(self) -> None:
+        """A connection that took up a token from the future is replaced when the clock is right; nothing is lost."""
+        for wrong in (3_600, 10_800, 86_400):
+            self.setUp()
+            self.assertTrue(self.succeeds(some(5)))
+            self.simulator.advance(40 * 60)
+            self.simulator.wall.step(wrong)
+            self.assertFalse(self.succeeds(some(5, 100)), self.ages)
+            self.simulator.advance(60)
+            self.simulator.wall.step(-wrong)
+            self.assertTrue(self.succeeds(some(50, 200)), self.ages)
+            self.assertTrue(self.succeeds(some(50, 300)), self.ages)
+
+    def test_not_again_and_again(self) -> None:
+        """While the clock is wrong, one connection after the other is not tried in quick succession."""
+        self.simulator.wall.step(7_200)
+        times = self.attempts()
+        for start in range(0, 1_000, 10):
+            self.succeeds(some(5, start))
+        self.assertGreater(self.reactor.seconds() - times[0], 0.8 * 60 * (len(times) - 7))
 
 
 class AnswerTests(FaultCase):
