@@ -51,6 +51,7 @@ class DescriptorTests(SynchronousTestCase):
             self.assertAlmostEqual(part, (hard - 20 - OWN - KEPT) / (2 * hard))
             [line] = map(formatEvent, events)
             self.assertIn("LimitNOFILE", line)
+            self.assertEqual(share(0, 2 * hard), 0.0)
 
     def test_last(self) -> None:
         """The last are not for callers, though they can be had."""

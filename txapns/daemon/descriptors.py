@@ -64,7 +64,7 @@ def share(clients: int, connections: int) -> float:
     found = available(needed)
     if found >= needed:
         return 1.0
-    part = max(0, found - others) / clients
+    part = max(0, found - others) / max(1, clients)
     _log.warn(
         "for the {clients} connections of callers that the configuration allows, {needed} file descriptors are needed; "
         "the system allows {count}, so only {part:.0%} of the connections are taken. Raise the limit (LimitNOFILE in "

@@ -498,8 +498,8 @@ class Guard(Factory):
         """Whether there is no descriptor left. A stranger has to go then, so that whoever comes next finds one."""
         if self.bounds.last or are_left():
             return False
-        for stranger in list(self._strangers)[:1]:
-            self._drop(stranger)
+        if self._strangers:
+            self._drop(next(iter(self._strangers)))
         return True
 
     def drain(self) -> None:
