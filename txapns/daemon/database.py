@@ -711,11 +711,15 @@ class _File:
 
     def _connect(self, patience: float) -> sqlite3.Connection:
         connection = sqlite3.connect(self._path, timeout=patience, isolation_level=None, check_same_thread=False)
-        connection.execute("PRAGMA journal_mode = WAL")
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 KiB
-        connection.execute("PRAGMA journal_size_limit = 67108864")
-        connection.execute("PRAGMA temp_store = MEMORY")
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 KiB
+            connection.execute("PRAGMA journal_size_limit = 67108864")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _recognize(self, connection: sqlite3.Connection) -> None:
