@@ -149,6 +149,7 @@ class PlanTests(WorldCase):
 
     def live(self) -> None:
         """Do with the spool all that can be done."""
+        self.do("start")
         accepted = message(self.world, 6)
         [receipt] = self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
         self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))

@@ -240,8 +240,7 @@ WHERE number IN (SELECT value FROM json_each(?))
 """
 
 _BOUND = """
-UPDATE spool_delivery SET due = CASE attempts WHEN 0 THEN ?1 ELSE ?2 END
-WHERE state = 0 AND app IN (SELECT id FROM spool_app) AND due > ?1 AND due > CASE attempts WHEN 0 THEN ?1 ELSE ?2 END
+UPDATE spool_delivery SET due = ? WHERE state = 0 AND app IN (SELECT id FROM spool_app) AND due > ?
 """
 
 _WINDOW = """
@@ -375,7 +374,9 @@ class SQLiteSpool:
     def _bound(self, connection: sqlite3.Connection) -> None:
         """Put nothing off for longer than is usual, whatever the clock on the wall was in an earlier life."""
         now = self._now()
-        connection.execute(_BOUND, [now, now + _milliseconds(self._longest)])
+        latest = now + _milliseconds(self._longest)
+        connection.execute(_BOUND, [latest, latest])
+        connection.execute(f"{_BOUND} AND attempts = 0", [now, now])
 
     def stop(self) -> Deferred[None]:
         """Do what was asked for so far."""
