@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import sqlite3
 import time
 from collections.abc import Callable
 from functools import partial
@@ -201,6 +202,26 @@ class WebhookTests(SynchronousTestCase):
         path.write_bytes(SECRET + b"\n")
         self.world.clock.pump([60.0] * 30)
         self.assertEqual((webhook.state, self.receiver.told()), (WebhookState("crm", told=1), [1]))
+
+    def test_damaged(self) -> None:
+        """A row of the log that makes no sense does not keep the others from being told."""
+        self.note(6)
+        changes = (
+            "app = x'ff'",
+            "token = 'text'",
+            "reason = CAST(x'ff' AS TEXT)",
+            "timestamp = 9e999",
+            "noted_at = 'soon'",
+        )
+
+        def damage(connection: sqlite3.Connection) -> None:
+            for cursor, change in enumerate(changes, 1):
+                connection.execute(f"UPDATE feedback_token SET {change} WHERE cursor = ?", [cursor])
+
+        self.world.result(self.world.database.write(damage))
+        self.webhook.start()
+        self.world.advance(1.0)
+        self.assertEqual((self.receiver.told(), self.webhook.state), ([1, 2, 3, 4, 5, 6], WebhookState("crm", told=6)))
 
     def test_backlog(self) -> None:
         """What is still to be told is counted, of its own apps alone, as long as the database can be read."""

@@ -59,7 +59,7 @@ from txapns.daemon.errors import (
 )
 from txapns.daemon.health import Health
 
-__all__ = ["Database", "IWorker", "InlineWorker", "Part", "ThreadWorker", "visiting"]
+__all__ = ["Database", "IWorker", "InlineWorker", "Part", "ThreadWorker", "lenient", "visiting"]
 
 _log = Logger()
 
@@ -743,6 +743,20 @@ class _File:
         if trouble[0] == _LOCKED:
             return DatabaseInUse(f"{self._path} is locked by another process")
         return DatabaseError(f"{self._path}: {trouble[0]}")
+
+
+@contextmanager
+def lenient(connection: sqlite3.Connection) -> Iterator[None]:
+    """
+    Have text that is not UTF-8 read all the same, so that a damaged row does not keep the others from being read.
+
+    :param connection: to the database.
+    """
+    before, connection.text_factory = connection.text_factory, lambda text: text.decode("utf-8", "backslashreplace")
+    try:
+        yield
+    finally:
+        connection.text_factory = before
 
 
 @contextmanager

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from txapns.daemon.database import Database, Part
+from txapns.daemon.database import Database, Part, lenient
 from txapns.daemon.interfaces import IFeedbackLog
 from txapns.daemon.values import DeadToken
 
@@ -46,25 +45,27 @@ _ALL = ""  # what stands for all apps, since NULL is no key
 
 _POSITION = "SELECT coalesce(max(cursor), 0) FROM feedback_reader WHERE reader = ? AND app = ?"
 
-_READ = """
-SELECT cursor, app, token, reason, timestamp, noted_at FROM feedback_token WHERE cursor > ? ORDER BY cursor LIMIT ?
+# Whatever somebody else may have written there, these are of the types that they are said to be.
+_ROWS = """
+SELECT cursor, CAST(app AS TEXT), CAST(token AS BLOB), CAST(reason AS TEXT),
+    max(0.0, min(CAST(timestamp AS REAL), 253402300799.0)), max(0.0, min(CAST(noted_at AS REAL), 253402300799.0))
+FROM feedback_token
 """
+
+_READ = _ROWS + "WHERE cursor > ? ORDER BY cursor LIMIT ?"
 
 _COUNT = "SELECT count(*) FROM (SELECT 1 FROM feedback_token WHERE cursor > ? LIMIT ?)"
 
 _COUNT_APP = "SELECT count(*) FROM (SELECT 1 FROM feedback_token WHERE app = ? AND cursor > ? LIMIT ?)"
 
-_READ_APP = """
-SELECT cursor, app, token, reason, timestamp, noted_at FROM feedback_token WHERE app = ? AND cursor > ?
-ORDER BY cursor LIMIT ?
-"""
+_READ_APP = _ROWS + "WHERE app = ? AND cursor > ? ORDER BY cursor LIMIT ?"
 
-_LOOK_UP = """
-SELECT cursor, app, token, reason, timestamp, noted_at FROM feedback_token
-WHERE app = ? AND token IN (
+_THESE = """WHERE app = ? AND token IN (
     SELECT substr(?, json_extract(value, '$[0]'), json_extract(value, '$[1]')) FROM json_each(?)
 ) ORDER BY cursor
 """
+
+_LOOK_UP = _ROWS + _THESE
 
 _NOTE = """
 INSERT OR IGNORE INTO feedback_token (app, token, reason, timestamp, noted_at)
@@ -169,15 +170,16 @@ class SQLiteFeedbackLog:
         octets, places = _packed(list(set(tokens)))
         arguments = [app, octets, json.dumps(places)]
         return self._database.read(
-            lambda connection: {dead.token: dead for dead in _values(connection.execute(_LOOK_UP, arguments))}
+            lambda connection: {dead.token: dead for dead in _values(connection, _LOOK_UP, arguments)}
         )
 
 
 def _read(connection: sqlite3.Connection, app: str | None, cursor: int, limit: int) -> list[DeadToken]:
     if app is None:
-        return _values(connection.execute(_READ, [cursor, limit]))
-    return _values(connection.execute(_READ_APP, [app, cursor, limit]))
+        return _values(connection, _READ, [cursor, limit])
+    return _values(connection, _READ_APP, [app, cursor, limit])
 
 
-def _values(rows: Iterable[Any]) -> list[DeadToken]:
-    return [DeadToken(*row) for row in rows]
+def _values(connection: sqlite3.Connection, statement: str, arguments: Sequence[object]) -> list[DeadToken]:
+    with lenient(connection):
+        return [DeadToken(*row) for row in connection.execute(statement, arguments)]

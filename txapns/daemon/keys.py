@@ -30,11 +30,11 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.daemon.config import NAME
-from txapns.daemon.database import Database, Part
+from txapns.daemon.database import Database, Part, lenient
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.values import Caller
-from txapns.daemon.watch import Instant, Watch, changes, counted, lenient
+from txapns.daemon.watch import Instant, Watch, changes, counted
 
 __all__ = ["PART", "Keys", "StoredKey", "add_key", "list_keys", "remove_key"]
 

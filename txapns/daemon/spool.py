@@ -34,7 +34,7 @@ from zope.interface import implementer
 
 from txapns.clocks import wall_clock
 from txapns.daemon import feedback
-from txapns.daemon.database import Database, Part
+from txapns.daemon.database import Database, Part, lenient
 from txapns.daemon.errors import KeyConflict, Unavailable
 from txapns.daemon.interfaces import ISpool
 from txapns.daemon.leases import Leases
@@ -353,11 +353,12 @@ class SQLiteSpool:
         self._epoch = self._wall.now() - self._clock.seconds()
 
         def load(connection: sqlite3.Connection) -> dict[str, int]:
-            self._apps = dict(connection.execute("SELECT name, id FROM spool_app"))
+            with lenient(connection):
+                self._apps = dict(connection.execute("SELECT CAST(name AS TEXT), id FROM spool_app"))
             [(self._number,)] = connection.execute("SELECT number FROM spool_next")
             rows = connection.execute("SELECT app, count(*) FROM spool_delivery WHERE state = 0 GROUP BY app")
             names = {number: name for name, number in self._apps.items()}
-            return {names[app]: count for app, count in rows}
+            return {names[app]: count for app, count in rows if app in names}
 
         def loaded(depths: dict[str, int]) -> None:
             self._depths = Counter(depths)

@@ -5,8 +5,7 @@ their own. A trigger counts the changes, so that a look at a table that is as it
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from sqlite3 import Connection
 from typing import Annotated, Generic, TypeAlias, TypeVar
 
@@ -20,7 +19,7 @@ from twisted.python.failure import Failure
 from txapns.daemon.database import Database
 from txapns.daemon.errors import DaemonError
 
-__all__ = ["INTERVAL", "Instant", "Watch", "changes", "counted", "lenient"]
+__all__ = ["INTERVAL", "Instant", "Watch", "changes", "counted"]
 
 _log = Logger()
 
@@ -60,20 +59,6 @@ def changes(connection: Connection, table: str) -> int:
     """
     (number,) = connection.execute(f"SELECT number FROM {table}_changes").fetchone()  # noqa: S608 - a name of our own
     return int(number)
-
-
-@contextmanager
-def lenient(connection: Connection) -> Iterator[None]:
-    """
-    Have text that is not UTF-8 read all the same, so that a damaged row does not keep the others from being read.
-
-    :param connection: to the database.
-    """
-    before, connection.text_factory = connection.text_factory, lambda text: text.decode("utf-8", "backslashreplace")
-    try:
-        yield
-    finally:
-        connection.text_factory = before
 
 
 class Watch(Generic[T]):
