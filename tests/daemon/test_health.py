@@ -63,6 +63,13 @@ class HealthTests(SynchronousTestCase):
         away.rename(self.directory)
         self.assertEqual(self.look(), "")
 
+    def test_closed(self) -> None:
+        """Once they are closed they may go."""
+        self.health.closed()
+        for path in self.paths:
+            path.unlink()
+        self.assertEqual(self.look(), "")
+
     def test_damaged(self) -> None:
         """Damage stays until the files are opened anew, whatever goes well meanwhile."""
         self.health.damaged()

@@ -580,7 +580,7 @@ class _Way:
             yield self._remote(reactor, address(configuration.intake.native))
             return
         try:
-            spool = SQLiteSpool(database)
+            spool = SQLiteSpool(database, configuration.retries.longest)
             await spool.start()
             yield StoredQueue(spool)
         finally:

@@ -283,6 +283,7 @@ class Database:
         self._writer = self._reader = None
 
         def closed(result: object) -> None:
+            self.health.closed()
             writer.stop()
             reader.stop()
 

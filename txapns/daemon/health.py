@@ -74,6 +74,10 @@ class Health:
             self.damaged()
         self.look()
 
+    def closed(self) -> None:
+        """The files are closed; where they are does not matter any more."""
+        self._files = {}
+
     def damaged(self) -> None:
         """The database turned out to be damaged."""
         self._damage = "the database is damaged: put a copy in its place, or move it away, and start the gateway again"
