@@ -636,6 +636,23 @@ class SpoolContract:
         [dead] = self.read("after", None, 0, 10)
         self.case.assertGreater(dead.cursor, last)
 
+    def test_forgotten_after_clock_set(self) -> None:
+        """What was dated a year ahead, while the clock was wrong, does not keep what came after it."""
+        self.world.clock.ahead += 31_536_000.0
+        ahead = self.accept(5)
+        self.settle(self.lease(), State.REJECTED, 410, "Unregistered", 5.0)
+        self.world.clock.ahead -= 31_536_000.0
+        later = self.accept(5, start=5)
+        self.settle(self.lease(), State.REJECTED, 410, "Unregistered", 5.0)
+        self.world.clock.advance(100)
+        while self.do("prune", self.date - 50, 2):
+            pass
+        for _ in range(5):
+            self.do("prune", self.date - 50, 2)
+        kept = [each for each in ahead + later if self.do("outcome", each) is not None]
+        self.case.assertEqual(kept, ahead)
+        self.case.assertEqual([each.token[-1] for each in self.read("after", None, 0, 99)], list(range(5)))
+
     # The end
 
     def test_stopped(self) -> None:

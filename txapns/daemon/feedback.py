@@ -98,18 +98,19 @@ def note(connection: sqlite3.Connection, dead: Sequence[tuple[str, bytes, str, f
     connection.execute(_NOTE, [octets, now, json.dumps(rows)])
 
 
-def forget(connection: sqlite3.Connection, before: float, limit: int) -> None:
+def forget(connection: sqlite3.Connection, before: float, now: float, limit: int) -> None:
     """
     Forget dead tokens, in a transaction of the caller's.
 
     :param connection: the database, in whose transaction it is done.
     :param before: those noted before this time.
+    :param now: the time. What has a later date was noted while the clock was ahead, and does not keep the rest.
     :param limit: how many at the most, the oldest first.
     """
     connection.execute(
         "DELETE FROM feedback_token WHERE noted_at < ?"
-        " AND cursor IN (SELECT cursor FROM feedback_token ORDER BY cursor LIMIT ?)",
-        [before, limit],
+        " AND cursor IN (SELECT cursor FROM feedback_token WHERE noted_at <= ? ORDER BY cursor LIMIT ?)",
+        [before, now, limit],
     )
 
 

@@ -682,13 +682,15 @@ class SQLiteSpool:
         """Forget what has been kept long enough."""
         if not self._running:
             return _stopped()
-        position = self._pruned
+        position, now = self._pruned, self._wall.now()
 
         def pruned(result: tuple[int, int]) -> int:
             self._pruned, count = result
             return count
 
-        return self._database.write(lambda connection: _prune(connection, position, before, limit)).addCallback(pruned)
+        return self._database.write(lambda connection: _prune(connection, position, before, now, limit)).addCallback(
+            pruned
+        )
 
     # All of it.
 
@@ -838,19 +840,20 @@ def _note_dead(connection: sqlite3.Connection, dead: list[tuple[Settlement, int]
     feedback.note(connection, tokens, dead[0][1] / 1000)
 
 
-def _prune(connection: sqlite3.Connection, position: int, before: float, limit: int) -> tuple[int, int]:
+def _prune(connection: sqlite3.Connection, position: int, before: float, now: float, limit: int) -> tuple[int, int]:
     """
     Look at the next few deliveries.
 
     :param position: the number of the last one looked at before.
+    :param now: the time. What has a later date was accepted while the clock was ahead: it is not young for that.
     :returns: the same after it, and how many there were; 0 and 0 at the end, which is where the young ones begin.
     """
     time = _milliseconds(before)
-    feedback.forget(connection, before, limit)
+    feedback.forget(connection, before, now, limit)
     connection.execute(_FORGET_KEYS, [time, limit])
     [(last, first, count)] = connection.execute(_WINDOW, [position, limit])
-    young = "SELECT 1 FROM spool_message WHERE number = ? AND accepted_at >= ?"
-    if not count or connection.execute(young, [first, time]).fetchone():
+    young = "SELECT 1 FROM spool_message WHERE number = ? AND accepted_at BETWEEN ? AND ?"
+    if not count or connection.execute(young, [first, time, _milliseconds(now)]).fetchone():
         return 0, 0
     connection.execute(_FORGET, [position, last, time])
     connection.execute(_FORGET_MESSAGES, [first, last])
