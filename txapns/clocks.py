@@ -101,6 +101,8 @@ def steady(reactor: R) -> R:
 class _SteadyCall:
     """A call of a :class:`SteadyReactor`, made by one of the reactor beneath, which may have to be set anew."""
 
+    __slots__ = ("_call", "_due", "_function", "_reactor")
+
     def __init__(self, reactor: SteadyReactor, delay: float, function: Callable[[], object]) -> None:
         self._reactor = reactor
         self._due = reactor.seconds() + delay
