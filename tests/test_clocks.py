@@ -167,6 +167,18 @@ class SteadyReactorTests(SynchronousTestCase):
         self.advance(0.1)
         self.assertEqual(self.called, ["due"])
 
+    def test_moved_unnoticed(self) -> None:
+        """A call that is moved after the clock was set, before anybody noticed, comes when it is to come."""
+        for move in (lambda call: call.reset(2.0), lambda call: call.delay(-8.0)):
+            self.called.clear()
+            call = self.reactor.callLater(10.0, self.called.append, "moved")
+            self.step(-86_400.0)
+            move(call)
+            self.advance(1.9)
+            self.assertEqual(self.called, [])
+            self.advance(0.2)
+            self.assertEqual(self.called, ["moved"])
+
     def test_call(self) -> None:
         """A call can be moved and cancelled, and tells by the monotonic clock when it is due."""
         call = self.reactor.callLater(10.0, self.called.append, "moved")

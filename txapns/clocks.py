@@ -140,8 +140,9 @@ class _SteadyCall:
 
     def reset(self, secondsFromNow: float) -> None:
         """Make it so much later than now."""
+        due = self._reactor.seconds() + secondsFromNow  # first, for it may set the call anew
         self._call.reset(max(0.0, secondsFromNow))
-        self._due = self._reactor.seconds() + secondsFromNow
+        self._due = due
 
     def active(self) -> bool:
         """Whether it is still to be made."""

@@ -131,6 +131,7 @@ def host_endpoint(
     :returns: the endpoint.
     """
     reactor = timers(reactor)
+    # No timeout of Twisted's.
     endpoint = HostnameEndpoint(_SpreadingReactor(reactor, _Spread(random)), host, port, cast(float, None))
     return _BoundedEndpoint(endpoint, timeout, reactor)
 
