@@ -376,6 +376,8 @@ class FaultTests(SynchronousTestCase):
             (KEY.replace(KEY.splitlines()[1], ""), "damaged, or of an unknown kind"),
             ("-----BEGIN PRIVATE KEY-----\nMIGHA\n-----END PRIVATE KEY-----", "it is not base64"),
             (key[:-1], f"the private key is not whole: {len(key) - 1} of its {len(key)} octets"),
+            (b"\x30\xff" + b"\xff" * 127 + key[3:], "the private key is not whole"),
+            (b"\x30\x90" + b"\x7f" * 16 + key[3:], "the private key is not whole"),
             (data[:-5], f"the PKCS#12 file is not whole: {len(data) - 5} of its {len(data)} octets"),
         ):
             self.assertIn(words, self.said(text))

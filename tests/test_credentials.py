@@ -755,12 +755,17 @@ class AgeTests(SynchronousTestCase):
         """Two processes that know nothing of each other have the same token, byte for byte."""
         if not deterministic():
             raise SkipTest("this OpenSSL signs at random only")
+        environment = {**os.environ, "PYTHONPATH": str(Path(credentials.__file__).parent.parent)}
         moments = [MAXIMUM_AGE, 1.5 * MAXIMUM_AGE, 2 * MAXIMUM_AGE - 0.001]
         program = "import sys; from txapns import ProviderToken; [p8, now] = sys.argv[1:]; "
         program += "print(ProviderToken.from_p8(p8, 'KEY', 'TEAM').current(float(now)).value.decode())"
         told = {
             subprocess.run(
-                [sys.executable, "-c", program, self.p8, str(now)], capture_output=True, check=True, timeout=60
+                [sys.executable, "-c", program, self.p8, str(now)],
+                capture_output=True,
+                check=True,
+                timeout=60,
+                env=environment,
             ).stdout.strip()
             for now in moments
         }

@@ -215,8 +215,7 @@ def _unwrap(data: bytes, name: str, wrappings: int) -> Iterator[_Blob]:
     if kind is not Kind.OTHER:
         length = der.extent(data)
         yield _der_blob(kind, data[:length], length)
-        if _MARKER.search(data, length):
-            yield from _pem_blobs(data[length:])
+        yield from _pem_blobs(data[length:])
         return
     data = _ESCAPE.sub(_unescaped, data)
     if _MARKER.search(data):

@@ -25,6 +25,8 @@ _OPEN = 0x80
 _END = b"\0\0"
 #: How deep elements may lie in one another; a PKCS#12 file has about 20 levels.
 _DEPTH = 40
+#: What larger numbers are taken for, which may have any number of digits.
+_MOST = 1 << 63
 
 
 class Kind(Enum):
@@ -158,7 +160,7 @@ def _joined(tag: int, content: bytes, depth: int) -> bytes:
 
 def _work(following: list[tuple[int, bytes]]) -> Iterator[int]:
     """What the numbers after an octet string come to, if there are any."""
-    numbers = [int.from_bytes(content, "big") for tag, content in following if tag == INTEGER]
+    numbers = [min(int.from_bytes(content, "big"), _MOST) for tag, content in following if tag == INTEGER]
     if following and following[0][0] == INTEGER:
         yield numbers[0] * numbers[1] * numbers[2] if len(numbers) == 3 else numbers[0]
 
