@@ -12,6 +12,10 @@ from unittest import TestCase
 __all__ = ["interruptible", "started"]
 
 
+#: How long a process may take to end in good order, in seconds.
+PATIENCE = 20
+
+
 def interruptible() -> None:
     """Undo what a shell does to commands in the background, and they to their children: ignore SIGINT."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -31,8 +35,12 @@ def started(case: TestCase, command: Sequence[str | Path], **options: Any) -> su
     )
 
     def end() -> None:
-        process.kill()  # does nothing where it has ended
-        process.wait()
+        process.terminate()  # does nothing where it has ended
+        try:
+            process.wait(PATIENCE)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
         for pipe in (process.stdin, process.stdout, process.stderr):
             if pipe is not None:
                 pipe.close()

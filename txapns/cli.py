@@ -47,7 +47,6 @@ from txapns.result import Batch, Rejection, Uncertain, Unsent
 from txapns.running import run
 from txapns.simulator.faults import FAULTS
 from txapns.simulator.service import FLAGS, NUMBERS, SimulatorService, read_dead
-from txapns.streams import UNUSABLE, InputFile, Unusable, give_up_output, in_a_sentence, open_streams
 from txapns.texts import encoding_of, first_line, utf8
 
 try:
@@ -56,6 +55,8 @@ try:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.table import Table
     from rich.text import Text
+
+    from txapns.streams import UNUSABLE, InputFile, Unusable, give_up_output, in_a_sentence, open_streams
 except ModuleNotFoundError:
     sys.stderr.write('The txapns command needs click and rich: pip install "txapns[cli]"\n')
     raise SystemExit(2) from None

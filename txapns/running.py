@@ -5,6 +5,7 @@ moves its timers.
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from typing import Any, TypeVar
@@ -45,6 +46,8 @@ def run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]])
         reactor.stop()  # a signal may have stopped it already
 
     def ask() -> Deferred[None]:
+        if not results:
+            _heed_no_more()
         asked.callback(None)
         return done
 
@@ -55,6 +58,12 @@ def run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]])
     if isinstance(result, Failure):
         result.raiseException()
     return result
+
+
+def _heed_no_more() -> None:
+    """Ignore further signals up to the very end: Python forgets its own ways of dealing with them a little before."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 def stop_once(reactor: Any) -> None:

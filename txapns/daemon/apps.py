@@ -31,12 +31,13 @@ from txapns.clocks import wall_clock
 from txapns.credentials import Certificate
 from txapns.daemon.config import NAME, AppLimitsSection, AppSection, Configuration, plain_fingerprint
 from txapns.daemon.database import Database, IWorker, Part, lenient
-from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp, in_words
+from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.material import Material, reseal
 from txapns.daemon.secrets import MasterKey, Secrets, Stamp, stamp
 from txapns.daemon.values import App
 from txapns.daemon.watch import Instant, Watch, changes, counted
+from txapns.daemon.words import in_words
 from txapns.errors import APNSError, CredentialError, InvalidGateway
 from txapns.gateway import Gateway
 from txapns.notification import Notification

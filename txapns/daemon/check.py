@@ -17,12 +17,12 @@ from txapns.daemon import apps, keys
 from txapns.daemon.apps import app_rows, row_app, section_app
 from txapns.daemon.config import Configuration
 from txapns.daemon.database import visiting
-from txapns.daemon.errors import in_words
 from txapns.daemon.keys import list_keys
 from txapns.daemon.material import server_certificate
 from txapns.daemon.secrets import Secrets
 from txapns.daemon.values import App
 from txapns.daemon.webhook import read_secret
+from txapns.daemon.words import in_words
 
 __all__ = ["check_files"]
 

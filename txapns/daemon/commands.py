@@ -35,7 +35,7 @@ from txapns.daemon.collector import calm_collector
 from txapns.daemon.config import FINGERPRINT, AppLimitsSection, Configuration, plain_fingerprint
 from txapns.daemon.database import Database, visiting
 from txapns.daemon.demo import Demonstration
-from txapns.daemon.errors import AppExists, DatabaseError, DatabaseInUse, Malformed, in_words
+from txapns.daemon.errors import AppExists, DatabaseError, DatabaseInUse, Malformed
 from txapns.daemon.faces.bodies import MAX_PAGE
 from txapns.daemon.faces.queue import DEAD, LISTED, Queued
 from txapns.daemon.log import observer
@@ -44,6 +44,7 @@ from txapns.daemon.queue import IQueue, RemoteQueue, StoredQueue, address, agent
 from txapns.daemon.secrets import Secrets
 from txapns.daemon.service import GatewayService
 from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.words import in_words
 from txapns.errors import APNSError, WrongPassphrase
 from txapns.running import run
 from txapns.streams import UNUSABLE, InputFile, in_a_sentence

@@ -51,18 +51,7 @@ __all__ = [
     "TooLarge",
     "Unavailable",
     "UnknownApp",
-    "in_words",
 ]
-
-
-def in_words(error: BaseException) -> str:
-    """
-    Say what went wrong with one app, key or webhook.
-
-    :param error: what was raised.
-    :returns: its message, if it is one of ours; the message of any other may have a secret in it.
-    """
-    return str(error) if isinstance(error, APNSError) else f"{type(error).__name__}; the gateway's log has more of it"
 
 
 class DaemonError(APNSError):

@@ -36,11 +36,12 @@ from twisted.python.failure import Failure
 from txapns.backoff import Backoff
 from txapns.client import APNSClient
 from txapns.clocks import IWallClock
-from txapns.daemon.errors import GatewayRefusal, Unavailable, in_words
+from txapns.daemon.errors import GatewayRefusal, Unavailable
 from txapns.daemon.interfaces import IApps, ISpool
 from txapns.daemon.outcomes import Outcomes
 from txapns.daemon.values import App, Content, Leased, Limits, Outcome, Settlement, State
 from txapns.daemon.verdicts import Judge, Retries, Trouble
+from txapns.daemon.words import in_words
 from txapns.errors import APNSError, ClientClosed
 from txapns.notification import Notification
 from txapns.result import Batch
