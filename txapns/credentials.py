@@ -494,9 +494,10 @@ def _choose(contents: Contents, now: datetime, environment: str | None, topic: s
 
 def _candidates(contents: Contents) -> list[Certificate]:
     """Find the certificates that have their private keys, push certificates only if there are any."""
-    for found, name in ((contents.keys, "private key"), (contents.certificates, "certificate")):
-        if not found:
-            raise contents.missing(name)
+    if not contents.keys:
+        raise contents.missing("private key")
+    if not contents.certificates:
+        raise contents.missing("certificate (a .p8 makes a ProviderToken)")
     keys = {
         _der(key.public_key()): key
         for key in contents.keys
