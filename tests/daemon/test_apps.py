@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -19,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 import txapns.daemon.apps
-from tests.daemon.world import World
+from tests.daemon.world import world_of
 from tests.test_tls import self_signed
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.apps import (
@@ -131,7 +130,7 @@ class ServerCertificateTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Have a directory."""
-        self.world = World(Path(self.mktemp()))
+        self.world = world_of(self)
 
     def read(self, text: str) -> Certificate:
         """Read what a configuration names."""
@@ -176,7 +175,7 @@ class StoredTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a database."""
-        self.world = World(Path(self.mktemp()))
+        self.world = world_of(self)
 
     def add(
         self,
@@ -284,7 +283,7 @@ class AppsTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Have an app, and ask to be told of changes."""
-        self.world = World(Path(self.mktemp()))
+        self.world = world_of(self)
         self.add("a", AppSettings(topic="t", push_type="alert", limits=AppLimitsSection(queue=5)))
         self.apps = self.start()
         self.told: list[Sequence[str]] = []
@@ -544,7 +543,7 @@ class ThreadTests(TestCase):
 
     async def test_thread(self) -> None:
         """It is a thread of its own: the reactor goes on, and so do those who read and write in the database."""
-        world = World(Path(self.mktemp()))
+        world = world_of(self)
         database = Database(world.directory / "other.db", reactor)
         await database.start()
         apps = Apps(reactor, world.configuration, database, world.secrets)
@@ -564,7 +563,7 @@ class FileTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Have one with a certificate."""
-        self.world = World(Path(self.mktemp()))
+        self.world = world_of(self)
         self.pem = AUTHORITY.client_pem()
         self.world.write("a.pem", self.pem)
         self.world.write("ca.pem", AUTHORITY.ca_pem).chmod(0o644)
@@ -673,7 +672,7 @@ class ExpiryTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Have one that lasts for a year."""
-        self.world = World(Path(self.mktemp()), "[apps.a]\ncertificate = 'a.pem'")
+        self.world = world_of(self, "[apps.a]\ncertificate = 'a.pem'")
         self.world.write("a.pem", AUTHORITY.client_pem())
         self.apps = self.start()
         expires = expiry(self.apps.get("a"))

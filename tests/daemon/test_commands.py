@@ -21,7 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.checks import invoke
-from tests.daemon.world import World
+from tests.daemon.world import world_of
 from txapns import cli
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.apps import Apps
@@ -45,7 +45,7 @@ class _CommandTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Start it."""
-        self.world = World(Path(self.mktemp()))
+        self.world = world_of(self)
         self.config("")
         self.pem = self.world.write("a.pem", AUTHORITY.client_pem())
         self.p8 = self.world.write("a.p8", AUTHORITY.p8)

@@ -7,14 +7,13 @@ import hashlib
 import hmac
 import re
 import sqlite3
-from pathlib import Path
 from typing import Any
 
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.daemon.world import World
+from tests.daemon.world import world_of
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.keys import Keys, add_key, list_keys, remove_key
@@ -29,7 +28,7 @@ class StoredKeysTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Make a database."""
-        self.world = World(Path(self.mktemp()))
+        self.world = world_of(self)
 
     def add(self, label: str, **more: Any) -> str:
         """Make a key."""
@@ -97,7 +96,7 @@ class KeysTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Have two."""
-        self.world = World(Path(self.mktemp()))
+        self.world = world_of(self)
         with self.world.visiting() as connection:
             self.first = add_key(connection, "first", send=["a"], now=1)
             self.second = add_key(connection, "second", send=None, feedback=None, now=2)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import json
 import re
-from pathlib import Path
 from typing import Any
 
 from cryptography import x509
@@ -15,7 +14,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 import txapns.daemon.apps
 from tests.daemon.fakes import Connection, Keys, Response, Waiting
-from tests.daemon.world import World
+from tests.daemon.world import world_of
 from txapns.clocks import wall_clock
 from txapns.daemon.apps import Apps, AppSettings, add_app, expiry, list_apps
 from txapns.daemon.faces.native import Native
@@ -49,7 +48,7 @@ class ProvisioningCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Start it."""
-        self.world = World(Path(self.mktemp()), "[apps.old]\ncertificate = 'old.pem'")
+        self.world = world_of(self, "[apps.old]\ncertificate = 'old.pem'")
         self.world.write("old.pem", AUTHORITY.client_pem("com.example.old"))
         database, clock = self.world.database, self.world.clock
         self.addCleanup(lambda: self.world.result(database.stop()))

@@ -18,7 +18,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface.verify import verifyObject
 
 from tests.daemon.fakes import Connection, Keys, Response, Waiting, key_of
-from tests.daemon.world import World
+from tests.daemon.world import world_of
 from txapns.clocks import wall_clock
 from txapns.credentials import Certificate
 from txapns.daemon.apps import Apps, AppSettings, add_app
@@ -55,7 +55,7 @@ class PyapnsCase(SynchronousTestCase):
 
     def setUp(self) -> None:
         """Start it."""
-        self.world = World(Path(self.mktemp()), self.text())
+        self.world = world_of(self, self.text())
         self.addCleanup(lambda: self.world.result(self.world.database.stop()))
         self.clock = self.world.clock
         self.spool, self.log = SQLiteSpool(self.world.database), SQLiteFeedbackLog(self.world.database)

@@ -11,13 +11,14 @@ from typing import TypeVar
 from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.daemon import apps, keys
 from txapns.daemon.config import Configuration
 from txapns.daemon.database import Database, InlineWorker, visiting
 from txapns.daemon.secrets import Secrets
 
-__all__ = ["World"]
+__all__ = ["World", "world_of"]
 
 T = TypeVar("T")
 
@@ -38,6 +39,10 @@ class World:
         self.configure(text)
         self.database = Database(self.configuration.database.path, self.clock, lambda name: InlineWorker())
         self.result(self.database.start())
+
+    def close(self) -> None:
+        """Close the database."""
+        self.result(self.database.stop())
 
     def configure(self, text: str) -> None:
         """Have another configuration."""
@@ -67,3 +72,10 @@ class World:
         if isinstance(result, Failure):
             result.raiseException()
         return result
+
+
+def world_of(test: SynchronousTestCase, text: str = "") -> World:
+    """Make one in a directory of the test's, at the end of which it is closed."""
+    world = World(Path(test.mktemp()), text)
+    test.addCleanup(world.close)
+    return world
