@@ -7,10 +7,10 @@ do whom an attack could keep out.
 
 - half: 200 half-sent requests a second at an HTTP/1.1 face, some broken off in the head and some in the body, and the
   connections left open; one face after the other;
-- unread: 1,000 connections to it, each with as many requests in a row as it takes, and nothing read of the answers;
-  those that are cut come again after five seconds;
+- unread: 1,000 connections to it, from eight addresses, each with as many requests in a row as it takes, and nothing
+  read of the answers; those that are cut come again after five seconds;
 - settings: 30 connections to the Apple-compatible face, which begin 900 streams each and change INITIAL_WINDOW_SIZE as
-  often as they can, and come again when they are cut.
+  often as they can, and come again a second after they are cut.
 
 Everything is on the loopback interface. ``--seconds`` is for how long each attack goes on.
 """
@@ -151,12 +151,13 @@ async def half(port: int) -> None:
         await asyncio.sleep(max(0.0, begun + count / RATE - time.monotonic()))
 
 
-async def greedy(port: int) -> None:
-    """Ask without end, and read nothing."""
+async def greedy(port: int, number: int) -> None:
+    """Ask without end, and read nothing; come from one of eight addresses."""
     request = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
     while True:
         with suppress(OSError):
-            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1)
+            address = f"127.0.0.{2 + number % 8}", 0
+            reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1, local_addr=address)
             reader._transport.pause_reading()
             with suppress(OSError):
                 while True:
@@ -168,7 +169,7 @@ async def greedy(port: int) -> None:
 
 async def unread(port: int) -> None:
     """Have many who read nothing."""
-    await asyncio.gather(*[greedy(port) for _ in range(UNREAD)])
+    await asyncio.gather(*[greedy(port, number) for number in range(UNREAD)])
 
 
 async def changer(port: int) -> None:
@@ -197,7 +198,7 @@ async def settings(port: int) -> None:
         while True:
             with suppress(OSError):
                 await changer(port)
-            await asyncio.sleep(0.01)
+            await asyncio.sleep(1)
 
     await asyncio.gather(*[again() for _ in range(CHANGERS)])
 
