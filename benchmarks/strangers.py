@@ -124,7 +124,8 @@ def gateway() -> Iterator[tuple[int, dict[str, int], str]]:
             process.wait(60)
             process.stdout.close()
             lines = (directory / "log").read_text().splitlines()
-            print(f"log: {len(lines)} lines, {sum('Traceback' in line for line in lines)} tracebacks")
+            faults = [line for line in lines if "Traceback" in line]
+            print("\n".join([f"log: {len(lines)} lines, {len(faults)} with tracebacks", *faults[:1]]))
 
 
 # Who attacks, in a process of its own.

@@ -794,7 +794,14 @@ class HostileTests(AppleCase):
 
     def test_given_up(self) -> None:
         """Whom libnghttp2 gave up is cut, and not read on."""
-        for octets in (frame(4, flags=1) * 10, frame(7, b"\0" * 8) + frame(1, b"\xff" * 30, 4, 1), frame(9, b"", 0, 1)):
+        field = b"\0\x01x\x7f\x85\x06" + b"y" * 900  # as HPACK writes it (RFC 7541, section 6.2.2)
+        for octets in (
+            frame(4, flags=1) * 10,
+            frame(7, b"\0" * 8) + frame(1, b"\xff" * 30, 4, 1),
+            frame(9, b"", 0, 1),
+            frame(1, b"\x83\x87\x84" + field * 17, 0, 1) + frame(9, field * 17, 4, 1),
+            frame(1, b"\x83\x87\x84" + b"\0\x01x\x01y" * 200, 4, 1),
+        ):
             caller = self.caller()
             with capturedLogs() as events:
                 caller.server.dataReceived(octets)

@@ -319,6 +319,28 @@ class FeedbackTests(PyapnsCase):
         self.connection = Connection(self.server, self.clock)
         self.assertEqual(len(self.call("feedback", "chess")), 2)
 
+    def test_many(self) -> None:
+        """There are only so many who wait for their turn, and who goes meanwhile is passed over."""
+        body = xmlrpc.client.dumps(("chess",), "feedback").encode()
+        shown = base64.b64encode(f"any:{key_of('reader')}".encode()).decode()
+        head = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {shown}\r\nContent-Type: text/xml\r\n"
+        self.log.take, take = (lambda *arguments: Deferred()), self.log.take
+        waiting: Deferred[Any] = Deferred()
+        self.log.take = lambda *arguments: waiting
+        callers = [Connection(self.server, self.clock) for _ in range(14)]
+        for caller in callers:
+            caller.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        self.assertEqual([len(caller.read()) for caller in callers], [0] * 11 + [1] * 3)
+        for caller in callers[1:10]:
+            caller.lose()
+        self.log.take = take
+        waiting.callback([])
+        self.clock.advance(0.01)
+        for caller in (callers[0], callers[10]):
+            self.assertEqual(caller.answer().status, 200)
+        for caller in (callers[0], *callers[10:]):
+            caller.lose()
+
     def test_refused(self) -> None:
         """Only for those who may, of apps there are, when the log can be read."""
         self.assertEqual(self.fault("feedback", "chess", key="sender"), 403)

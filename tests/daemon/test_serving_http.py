@@ -16,6 +16,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, inlineCallbacks
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.threads import deferToThread
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
@@ -497,6 +498,12 @@ class ConnectionsTests(HTTPCase):
         connection.lose()
         self.connections.remove(connection)
         self.echo.late[0].callback(Answer(200))
+        another, _ = self.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
+        another.lose()
+        self.connections.remove(another)
+        with capturedLogs() as events:
+            self.echo.late[1].errback(ValueError("unlucky"))
+        self.assertEqual(["ValueError: unlucky" in formatEvent(event) for event in events], [True])
         partial, _ = self.send(post(b"x" * 10)[:-5])
         partial.lose()
         self.connections.remove(partial)

@@ -741,10 +741,12 @@ class RequestReceiver:
 
         :returns: the octets; ``b""`` when there are none.
         """
-        data = self._h2.data_to_send()
-        if self._refused:  # the rest of such a request need not come (RFC 9113, section 8.1)
-            for stream in self._refused:
+        data = b""
+        with suppress(*_GONE):
+            data = self._h2.data_to_send()
+            for stream in self._refused:  # the rest of such a request need not come (RFC 9113, section 8.1)
                 self.reset(stream, 0)
-            self._refused.clear()
-            data += self._h2.data_to_send()
+            if self._refused:
+                self._refused.clear()
+                data += self._h2.data_to_send()
         return data

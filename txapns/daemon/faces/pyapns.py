@@ -38,7 +38,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from xml.parsers import expat
 
-from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred
+from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred, succeed
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -75,6 +75,7 @@ READER = "pyapns"
 LIMIT = 10_000
 
 _ENVIRONMENTS = ("sandbox", "production")
+_READERS = 10  # how many may wait for the dead tokens of an app
 _NO_SUCH_CALL, _WRONG = 8001, 8002  # as Twisted's XML-RPC server numbers them, which pyapns was made with
 # What there is in XML-RPC, in a call; and how deep a payload may be, which Apple would not take by far.
 _STRUCTURE = {"methodCall", "methodName", "params", "param", "value", "array", "data", "struct", "member", "name"}
@@ -252,10 +253,15 @@ class Pyapns:
         self._apps.get(app_id)
         # One reader after the other, or two would be told of the same tokens.
         lock = self._reading.setdefault(app_id, DeferredLock())
-        answered = request.notifyFinish()
-        return lock.acquire().addCallback(lambda _: self._read(app_id, lock, answered))
+        if len(lock.waiting) >= _READERS:
+            raise Unavailable("many others are reading the dead tokens of this app", 1)
+        return lock.acquire().addCallback(lambda _: self._read(app_id, lock, request))
 
-    def _read(self, app_id: str, lock: DeferredLock, answered: Deferred[Any]) -> Deferred[list[Any]]:
+    def _read(self, app_id: str, lock: DeferredLock, request: Request) -> Deferred[list[Any]]:
+        if request.gone:
+            lock.release()
+            return succeed([])
+        answered: Deferred[Any] = request.notifyFinish()
         read = self._feedback.take(app_id, READER, LIMIT)
 
         def listed(dead: Sequence[DeadToken]) -> list[Any]:

@@ -675,9 +675,9 @@ def described(reason: Failure) -> str:
 
     :param reason: what went wrong.
     """
-    frames = traceback.extract_tb(reason.getTracebackObject())
-    ours = [frame for frame in frames if "/txapns/" in frame.filename.replace("\\", "/")] or frames
-    where = f" (line {ours[-1].lineno} of {ours[-1].filename}, {ours[-1].name})" if ours else ""
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(reason.getTracebackObject())]
+    ours = [each for each in frames if "/txapns/" in each[0].co_filename.replace("\\", "/")] or frames
+    where = "".join(f" (line {line} of {code.co_filename}, {code.co_name})" for code, line in ours[-1:])
     return f"{type(reason.value).__name__}: {reason.getErrorMessage()[:_LONG]}{where}".replace("\n", " ")
 
 

@@ -110,6 +110,7 @@ class Request(http.Request):
         self.body = b""
         self.refusal: Answer | None = None
         self._server = channel.server
+        self._connection = channel.connection  # which is there for longer than the channel
         self._pieces: list[bytes] = []
         self._length = self._counted = 0
         self._decoder: Decoder | None = None
@@ -160,9 +161,14 @@ class Request(http.Request):
         values = self.requestHeaders.getRawHeaders(name)
         return values[0] if values is not None and len(values) == 1 else None
 
+    @property
+    def gone(self) -> bool:
+        """Whether nobody waits for the answer any more."""
+        return bool(self._disconnected)
+
     def recognize(self) -> None:
         """Note that the caller has shown a good credential, or, where none is asked for, a whole request."""
-        self.channel.connection.recognize()
+        self._connection.recognize()
 
     def gotLength(self, length: int | None) -> None:
         """The body is kept in memory, since it is bounded."""
@@ -229,11 +235,10 @@ class Request(http.Request):
         return b"" if self.method == b"HEAD" else answer.body
 
     def _failed(self, reason: Failure) -> None:
-        connection = self.channel.connection
         if self.startedWriting or self._disconnected:
-            connection.failed(reason)
+            self._connection.failed(reason)
         else:
-            connection.report(described(reason))
+            self._connection.report(described(reason))
             fault = self._server.application.fault(500, "something went wrong in the gateway; its log says more")
             self.channel.refuse(self, fault)
 
