@@ -91,6 +91,20 @@ class MaterialTests(SynchronousTestCase):
         found = Material.from_certificate(p12, b"txapns", present()).credential
         self.assertEqual(found, Certificate.from_pkcs12(p12, "txapns"))
 
+    def test_several(self) -> None:
+        """Of several certificates in one file the one for the app's gateway and topic is taken."""
+        both = [AUTHORITY.client_pem(environments=[each]) for each in ("production", "sandbox")]
+        both.append(AUTHORITY.client_pem("com.example.other", environments=["sandbox"]))
+        data = b"".join(both)
+        for gateway, topic, expected in (
+            ("production", None, both[0]),
+            ("sandbox", "com.example.app", both[1]),
+            ("http2:host=localhost:port=1", "com.example.other", both[2]),
+        ):
+            found = Material.from_certificate(data, None, present(), gateway=gateway, topic=topic)
+            self.assertEqual(found.credential, Certificate.from_pem(expected))
+        self.assertRaises(CredentialError, Material.from_certificate, data, None, present())
+
     def test_key(self) -> None:
         """So is a signing key, whatever stands before it in the file."""
         material = Material.from_key(b"Bag Attributes\n" + AUTHORITY.p8, "KEY", "TEAM", None)
