@@ -39,7 +39,7 @@ def _nothing_left(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
         gc.collect()
         left = [f"process {each}" for each in _children()]
         left += [f"socket {each}" for each in sorted(_sockets() - before)]
-        left += [f"temporary file {each.name}" for each in Path(scratch).iterdir()]
+        left += [f"temporary file {each.relative_to(scratch)}" for each in Path(scratch).rglob("*")]
     assert not left, f"left behind: {left}"
 
 
