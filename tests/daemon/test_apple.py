@@ -18,6 +18,7 @@ import jwt
 import ngh2
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
+from twisted.internet.error import ConnectionDone
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.internet.ssl import Certificate as TrustedCertificate
 from twisted.internet.ssl import trustRootFromCertificates
@@ -34,6 +35,7 @@ from txapns import APNSClient, Gateway, Notification, ProviderToken
 from txapns.credentials import Certificate
 from txapns.daemon.config import AppleSection
 from txapns.daemon.faces.apple import CONCURRENCY, MAX_BODY, Apple
+from txapns.daemon.serving.guard import Held
 from txapns.daemon.values import Limits, Outcome, State
 from txapns.simulator import Authority
 
@@ -626,6 +628,25 @@ class OpenTests(AppleCase):
         """Only no web page: a browser says by itself for whom it asks."""
         for origin in ("https://evil.example", "null", "https://api.push.apple.com"):
             self.assertEqual(self.ask({"origin": origin}, key=None).brief, (403, "Forbidden"))
+
+    def test_unfinished(self) -> None:
+        """Of requests that do not end only so much is held for all together, header fields included."""
+        bounds = self.world.bounds
+        self.face.guard.bounds = attrs.evolve(bounds, unfinished=Held(40_000))
+        callers = [self.caller() for _ in range(3)]
+        for caller in callers:
+            self.assertEqual(self.after(caller, caller.begin(key=None)).status, 200)
+            for _ in range(4):
+                stream = caller.begin({"x-long": "x" * 4_000}, key=None, body=b"{", end=False)
+        self.assertEqual([caller.gone for caller in callers], [True, False, False])
+        callers[1].h2.send_data(stream, b"}", end_stream=True)
+        callers[1].pump()
+        self.assertEqual(self.after(callers[1], stream).status, 200)
+        callers[2].h2.reset_stream(stream, 8)
+        callers[2].pump()
+        for caller in callers:
+            caller.server.connectionLost(Failure(ConnectionDone()))
+        self.assertEqual(self.face.guard.bounds.unfinished._sum, 0)
 
 
 class HostileTests(AppleCase):

@@ -499,6 +499,28 @@ class FileTests(SynchronousTestCase):
                 self.successResultOf(accepting)
                 self.assertEqual(world.database.trouble, "")
 
+    def test_cut_beside(self) -> None:
+        """Where what is beside the file was cut, that is seen before anything new is stored."""
+        world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(world.stop)
+        for _ in range(2):
+            result(world.clock, world.spool.accept([message(world, 2_000)]))
+        os.truncate(f"{world.path}-wal", 0)
+        self.assertRaises(Unavailable, result, world.clock, world.spool.accept([message(world)]))
+        self.assertIn("damaged", world.database.trouble)
+
+    def test_missing_table(self) -> None:
+        """Nor is a database fit from which somebody has taken a table."""
+        world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(world.stop)
+        result(world.clock, world.spool.accept([message(world)]))
+        with closing(sqlite3.connect(world.path)) as other:
+            other.execute("DROP TABLE spool_app")
+        [leased] = result(world.clock, world.spool.lease("chess", 1, START + 60))
+        settling = world.spool.settle([Settlement(leased.number, State.ACCEPTED, 200)])
+        self.assertRaises(Unavailable, result, world.clock, settling)
+        self.assertIn("damaged", world.database.trouble)
+
     def test_damaged_while_open(self) -> None:
         """Damage that a reading meets is remembered, though the next transaction goes well."""
         path = self.mktemp()

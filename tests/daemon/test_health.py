@@ -73,7 +73,7 @@ class HealthTests(SynchronousTestCase):
     def test_damaged(self) -> None:
         """Damage stays until the files are opened anew, whatever goes well meanwhile."""
         self.health.damaged()
-        self.health.concluded("")
+        self.health.concluded("", True, 0.0)
         self.assertIn("the database is damaged", self.look())
         self.assertRaises(Unavailable, self.health.check)
         self.health.opened(damaged=True)
@@ -83,10 +83,17 @@ class HealthTests(SynchronousTestCase):
 
     def test_transactions(self) -> None:
         """A transaction that failed is trouble, and no reason not to try the next."""
-        self.health.concluded("the disk is full")
+        self.health.concluded("the disk is full", False, 5.0)
         self.assertEqual((self.health.check(), self.look()), (None, "the disk is full"))
-        self.health.concluded("")
+        self.health.concluded("", False, 5.0)
         self.assertEqual(self.look(), "")
+
+    def test_small(self) -> None:
+        """Where something new could not be stored, that an outcome can be says little for a while; another new does."""
+        for now, new, found in ((5.0, False, "the disk is full"), (15.0, False, ""), (5.0, True, "")):
+            self.health.concluded("the disk is full", True, 5.0)
+            self.health.concluded("", new, now)
+            self.assertEqual((self.health.check(), self.look()), (None, found))
 
     def test_room(self) -> None:
         """Where the disk has less room than is wanted, nothing new is taken."""
@@ -100,7 +107,7 @@ class HealthTests(SynchronousTestCase):
         globalLogPublisher.addObserver(seen.append)
         self.addCleanup(globalLogPublisher.removeObserver, seen.append)
         for failure in ("", "the disk is full", "the disk is full", "another", "", ""):
-            self.health.concluded(failure)
+            self.health.concluded(failure, True, 0.0)
             self.health.tell()
         path = self.paths[0]
         expected = [

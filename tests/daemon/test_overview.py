@@ -121,6 +121,21 @@ class SurveyTests(SynchronousTestCase):
         self.world.survey.take()
         self.assertEqual(len(asked), 2)
 
+    def test_fails(self) -> None:
+        """A look that fails does so for all who wait for it, and the next one is another."""
+
+        def depth(app: str) -> int:
+            raise ValueError("unlucky")
+
+        working, self.world.spool.depth = self.world.spool.depth, depth  # type: ignore[method-assign]
+        self.world.advance(2.0)
+        looks = [self.world.survey.take() for _ in range(3)]
+        self.world.advance(0.1)
+        for look in looks:
+            self.failureResultOf(look, ValueError)
+        self.world.spool.depth = working  # type: ignore[method-assign]
+        self.assertEqual(self.world.result(self.world.survey.take()).faults, [])
+
 
 class ReadinessTests(SynchronousTestCase):
     """Whether it can do its work."""

@@ -14,7 +14,7 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from txapns.daemon.serving.guard import LINGER, Bounds, Guard, Guarded, Session, Unread, _Producer
+from txapns.daemon.serving.guard import LINGER, Bounds, Guard, Guarded, Held, Session, _Producer
 
 __all__ = ["FenceTests", "GuardTests", "RoomTests", "TimeTests", "UnreadTests"]
 
@@ -300,7 +300,7 @@ class TimeTests(GuardCase):
 class UnreadTests(GuardCase):
     """What is written and not read."""
 
-    bounds = Bounds(clients=100, unread=Unread(400_000))
+    bounds = Bounds(clients=100, unread=Held(400_000))
 
     def stall(self, connection: Guarded, pipe: Pipe) -> None:
         """Read nothing any more."""

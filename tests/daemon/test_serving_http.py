@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.daemon.fakes import Connection, DatedClock, Response
-from txapns.daemon.serving.guard import LINGER, Bounds
+from txapns.daemon.serving.guard import LINGER, Bounds, Held
 from txapns.daemon.serving.http import Answer, HTTPServer, IApplication, Request
 from txapns.daemon.serving.target import Hosts
 from txapns.simulator import Authority
@@ -170,6 +170,29 @@ class BodyTests(HTTPCase):
         self.assertEqual(response.body, b"xxxx")
         _, [response] = self.send(chunked(*[b"x"] * 100))
         self.assertEqual(response.status, 413)
+
+    def test_unfinished(self) -> None:
+        """Of bodies that do not end only so much is held, unpacked, for all who show no credential together."""
+        held = Held(10_000)
+        self.server = HTTPServer(self.clock, self.echo, Bounds(clients=20, body=10_000, unfinished=held))
+        packed = gzip.compress(b"x" * 3_000) + b"x"
+        gone = [self.connect() for _ in range(3)]
+        for connection in gone:
+            connection.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Encoding: gzip\r\nContent-Length: 9999\r\n\r\n")
+            connection.write(packed[:-9])
+        late, keyed, whole = self.connect(), self.connect(), self.connect()
+        keyed.write(post(b"x" * 9_000, b"X-Key: 1")[:-1])
+        self.assertFalse(any(each.closed for each in self.connections))
+        late.write(post(b"x" * 3_000)[:-1])
+        self.assertEqual([each.closed for each in self.connections], [True, False, False, False, False, False])
+        whole.write(post(b"x" * 3_000)[:-1])
+        self.assertEqual([each.closed for each in gone], [True, True, False])
+        for connection in (late, keyed, whole):
+            connection.write(b"x")
+            self.assertEqual([each.status for each in connection.read()], [200])
+        gone[2].lose()
+        self.connections.remove(gone[2])
+        self.assertEqual((held._sum, held._held), (0, {}))
 
     def test_head_first(self) -> None:
         """Whom the application does not like is told so before the body; without a body the connection is kept."""

@@ -235,6 +235,21 @@ class ListenersTests(StatusTestCase):
         connection.transport.clear()
         return [json.loads(line[6:]) for line in text.split(b"\n") if line.startswith(b"data: ")]
 
+    def test_fails(self) -> None:
+        """A look that fails is logged, and the next event comes all the same."""
+
+        def depth(app: str) -> int:
+            raise ValueError("unlucky")
+
+        connection = self.listen()
+        self.events(connection)
+        working, self.world.spool.depth = self.world.spool.depth, depth  # type: ignore[method-assign]
+        self.world.clock.pump([1.0] * 4)
+        self.assertEqual((self.events(connection), len(self.flushLoggedErrors(ValueError)) > 0), ([], True))
+        self.world.spool.depth = working  # type: ignore[method-assign]
+        self.world.clock.pump([1.0] * 4)
+        self.assertNotEqual(self.events(connection), [])
+
     def test_events(self) -> None:
         """There is one at once, and then one every other second, that has all that is on the page."""
         connection = self.listen()

@@ -319,9 +319,8 @@ class StopTests(TestCase):
         tokens = [f"{number:064x}" for number in range(200)]
         await client.send(Notification(alert="First"), tokens[:1])  # with a provider token the first one goes alone
         sending = client.send(Notification(alert="Hello"), tokens)
-        while gateway.service.spool.depth("chess") < len(tokens):
+        while sum(state.in_flight for state in gateway.service.dispatcher.states()) < len(tokens):
             await deferLater(reactor, 0.01)
-        await deferLater(reactor, 0.2)
         self.assertFalse(sending.called)
         await gateway.service.stopService()
         batch = await sending

@@ -267,7 +267,8 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     :ivar tokens: the most device tokens in a request.
     :ivar clients: the most connections to each listener.
     :ivar strangers: the most of them that come from one address and have not shown a credential.
-    :ivar unread: the most octets of answers that callers have not read, all together.
+    :ivar unread: the most octets of answers that callers have not read, all together; and of requests that are not
+        whole, where callers show no credential.
     :ivar idle: after how many seconds without a byte a connection is closed.
     :ivar request: the longest that a request may take to arrive.
     :ivar stop: how long what is under way to Apple is awaited when the gateway is stopped.

@@ -92,10 +92,16 @@ _TROUBLE = {
     "unable to open database file": ("the database cannot be opened", 60.0),
     "database disk image is malformed": ("the database is damaged", 300.0),
     "file is not a database": ("the database is damaged", 300.0),
+    "no such table": ("the database is damaged", 300.0),
+    "no such column": ("the database is damaged", 300.0),
     "out of memory": ("there is no memory left", 10.0),
 }
 _LOCKED = _TROUBLE["database is locked"][0]
 _DAMAGED = _TROUBLE["file is not a database"][0]
+_UNREADABLE = (_DAMAGED, _TROUBLE["disk I/O error"][0])
+
+# The longest that SQLite leaves what is beside the file; it does not make it shorter than this.
+_JOURNAL = 64 * 2**20
 
 
 class IWorker(Interface):
@@ -430,7 +436,7 @@ class Database:
             for job in jobs:
                 job.result = result
             result = result.getErrorMessage()
-        self.health.concluded(result)
+        self.health.concluded(result, any(job.size for job in jobs), self.clock.seconds())
         self.health.look()
         self.health.tell()
         for job in jobs:
@@ -535,7 +541,7 @@ def _closed() -> Unavailable:
 
 def _trouble(error: BaseException | None) -> tuple[str, float] | None:
     """Tell what SQLite's exception means, and when to try again; ``None`` where it is about the statement."""
-    return _TROUBLE.get(str(error)) if isinstance(error, sqlite3.DatabaseError) else None
+    return _TROUBLE.get(str(error).partition(": ")[0]) if isinstance(error, sqlite3.DatabaseError) else None
 
 
 def _touch(connection: sqlite3.Connection) -> None:
@@ -573,7 +579,7 @@ class _File:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._locks: list[int] = []  # descriptors
-        self._changed_at = 0
+        self._changed_at = self._length_beside = 0
 
     def open(self, patience: float) -> None:
         """
@@ -662,10 +668,20 @@ class _File:
     def written(self) -> None:
         """Remember when the file was written to: all until now was to be."""
         self._changed_at = os.fstat(self._locks[-1]).st_mtime_ns
+        self._length_beside = self._measure_beside()
 
     def changed(self) -> bool:
-        """Whether it was written to since; most of what is stored is not in this file at first, but beside it."""
-        return os.fstat(self._locks[-1]).st_mtime_ns != self._changed_at
+        """
+        Whether it was written to since, or cut.
+
+        Most of what is stored is at first not in this file, but beside it. There others may write, and nobody cuts.
+        """
+        if os.fstat(self._locks[-1]).st_mtime_ns != self._changed_at:
+            return True
+        return self._measure_beside() < min(self._length_beside, _JOURNAL)
+
+    def _measure_beside(self) -> int:
+        return Path(f"{self._path}-wal").stat().st_size
 
     def damaged(self, patience: float) -> bool:
         """
@@ -686,7 +702,7 @@ class _File:
                     late.join()
         except sqlite3.DatabaseError as error:
             trouble = _trouble(error)
-            return trouble is not None and trouble[0] == _DAMAGED
+            return trouble is not None and trouble[0] in _UNREADABLE
 
     def _check_mode(self) -> None:
         """Refuse what others can read, and do not mend it: the operator has to know that they could."""
@@ -716,7 +732,7 @@ class _File:
             connection.execute("PRAGMA journal_mode = WAL")
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 KiB
-            connection.execute("PRAGMA journal_size_limit = 67108864")
+            connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL}")
             connection.execute("PRAGMA temp_store = MEMORY")
         except BaseException:
             connection.close()

@@ -35,7 +35,7 @@ from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, ISpool
 from txapns.daemon.listening import Listener
 from txapns.daemon.material import server_certificate
 from txapns.daemon.metrics import GatewayMetrics
-from txapns.daemon.serving.guard import Bounds, Guard, Unread
+from txapns.daemon.serving.guard import Bounds, Guard, Held
 from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.serving.target import Hosts
 from txapns.daemon.serving.tls import certified_names, tls_options
@@ -94,7 +94,8 @@ class Front:
             strangers=limits.strangers,
             idle=limits.idle,
             request=limits.request,
-            unread=Unread(limits.unread),
+            unread=Held(limits.unread),
+            unfinished=Held(limits.unread),
         )
         self._listeners: list[Listener] = []
         self._servers: list[HTTPServer | Apple | Binary] = []
@@ -120,7 +121,7 @@ class Front:
             self._make_apple(intake.apple)
         if intake.binary is not None:
             self._make_binary(intake.binary)
-        admin_bounds = attrs.evolve(ADMIN_BOUNDS, unread=self._bounds.unread)
+        admin_bounds = attrs.evolve(ADMIN_BOUNDS, unread=self._bounds.unread, unfinished=self._bounds.unfinished)
         self._admin = self._serve("admin", configuration.admin, others.admin, admin_bounds, guarded=True)
 
     def _make_pyapns(self, section: PyapnsSection) -> None:

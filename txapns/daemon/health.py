@@ -44,6 +44,7 @@ class Health:
         self._reserve = reserve
         self._files: dict[Path, tuple[int, int]] = {}
         self._damage = self._loss = self._scarcity = self._failure = ""
+        self._failed_until = 0.0
         self._told = ""
 
     @property
@@ -82,13 +83,19 @@ class Health:
         """The database turned out to be damaged."""
         self._damage = "the database is damaged: put a copy in its place, or move it away, and start the gateway again"
 
-    def concluded(self, failure: str) -> None:
+    def concluded(self, failure: str, new: bool, now: float) -> None:
         """
         A transaction is over.
 
         :param failure: why it could not be done; empty if it could.
+        :param new: whether something new was in it. Where that fails, smaller writes may still succeed, so the failure
+            counts for a while.
+        :param now: the time.
         """
-        self._failure = failure
+        if failure or new or now >= self._failed_until:
+            self._failure = failure
+        if failure and new and not self.refusal:
+            self._failed_until = now + _RETRY
 
     def look(self) -> None:
         """Find out what can be found out without trying. This may be called in any thread."""

@@ -581,7 +581,7 @@ class Lane:
                     settlement.timestamp,
                     each.attempts + (settlement.state is not State.EXPIRED),
                     each.accepted_at,
-                    date,
+                    round(date, 3),  # as it is stored
                     settlement.unique_id,
                 )
 

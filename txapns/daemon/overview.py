@@ -147,7 +147,7 @@ class _Kept(Generic[_T]):
     What was found lately, or is just being found.
 
     :param clock: the time.
-    :param find: finds it. It does not fail.
+    :param find: finds it. Where that fails, it does so for all who wait, and nothing is kept.
     :param fresh: for how many seconds it is kept.
     """
 
@@ -167,15 +167,16 @@ class _Kept(Generic[_T]):
             self._asking.append(mine)
             return mine
         self._asking = [mine]
-        self._find().addCallback(self._tell)
+        self._find().addBoth(self._tell)
         return mine
 
-    def _tell(self, value: _T) -> None:
-        self._found = self._clock.seconds(), value
+    def _tell(self, result: _T | Failure) -> None:
+        if not isinstance(result, Failure):
+            self._found = self._clock.seconds(), result
         asking, self._asking = self._asking or [], None
         for each in asking:
             if not each.called:  # who asked may have gone
-                each.callback(value)
+                each.callback(result)  # a failure, too
 
 
 class Survey:
@@ -225,7 +226,7 @@ class Survey:
         """
         Look, unless somebody did a moment ago; but whether something can be stored is always what is known now.
 
-        :returns: a ``Deferred`` of what there is to see. It never fails.
+        :returns: a ``Deferred`` of what there is to see.
         """
         return self._looks.get().addCallback(
             lambda found: attrs.evolve(found, trouble=self._trouble(), stopping=self.stopping)
@@ -235,7 +236,7 @@ class Survey:
         """
         Find out whether the gateway can do its work. That it can store something is tried.
 
-        :returns: a ``Deferred`` of the answer. It never fails.
+        :returns: a ``Deferred`` of the answer.
         """
 
         async def find() -> Readiness:

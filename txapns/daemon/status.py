@@ -26,6 +26,8 @@ import attrs
 import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 from twisted.web.iweb import IRequest
 from twisted.web.template import Element, Tag, XMLString, flattenString, renderer, tags
 from zope.interface import implementer
@@ -37,6 +39,8 @@ from txapns.daemon.overview import AppOverview, Overview, Survey, WebhookOvervie
 from txapns.daemon.serving.http import Request
 
 __all__ = ["Cell", "Figure", "Headline", "Listeners", "Rate", "StatusPage", "View", "view_of"]
+
+_log = Logger()
 
 Kind: TypeAlias = Literal["", "ok", "notice", "warn", "bad"]
 
@@ -490,7 +494,7 @@ class Listeners:
     Those who look at the page.
 
     :param clock: the reactor, or a ``Clock``.
-    :param find: finds out what is on the page, as JSON. It does not fail.
+    :param find: finds out what is on the page, as JSON.
     :param most: how many there may be.
     """
 
@@ -551,11 +555,14 @@ class Listeners:
         """Find out what there is to tell, unless that is being found out."""
         if not self._finding:
             self._finding = True
-            self._find().addCallback(self._found)
+            self._find().addBoth(self._found)
 
-    def _found(self, data: bytes) -> None:
+    def _found(self, result: bytes | Failure) -> None:
         self._finding = False
-        self._write(b"data: " + data + b"\n\n")
+        if isinstance(result, Failure):
+            _log.failure("What is on the status page cannot be found out", result)
+        else:
+            self._write(b"data: " + result + b"\n\n")
 
     def _write(self, data: bytes) -> None:
         self._spoken = self._clock.seconds()

@@ -44,6 +44,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from email.utils import parsedate_to_datetime
+from itertools import chain
 from typing import Generic, TypeVar
 
 import attrs
@@ -214,6 +215,10 @@ def _sort(item: T, partial: _Partial, received: Round[T]) -> None:
     """Sort by the status, which is Apple's word; the body only explains it, and may be cut off."""
     answer = Answer(partial.status, partial.headers, bytes(partial.body))
     (received.answered if 200 <= answer.status <= 299 else received.rejected).append((item, answer))
+
+
+def _size(headers: Headers) -> int:
+    return sum(map(len, chain.from_iterable(headers)))
 
 
 def reason_of(data: bytes) -> str:
@@ -581,6 +586,7 @@ class RequestReceiver:
         self._window_updates = window_updates
         self._refused: list[int] = []
         self._open: dict[int, tuple[Headers, bytearray]] = {}
+        self._held = 0
         self._opening = b""
 
     @property
@@ -602,6 +608,11 @@ class RequestReceiver:
     def unfinished(self) -> list[int]:
         """The streams of the requests that have begun and are not whole."""
         return list(self._open)
+
+    @property
+    def held(self) -> int:
+        """How many octets there are of the requests that are not whole, their header fields included."""
+        return self._held
 
     def receive(self, data: bytes, screen: Callable[[Request], bool] = lambda head: True) -> list[Request]:
         """
@@ -626,14 +637,14 @@ class RequestReceiver:
             if isinstance(event, ngh2.RequestReceived):
                 if screen(Request(event.stream_id, event.headers, b"")):
                     self._open[event.stream_id] = (event.headers, bytearray())
+                    self._held += _size(event.headers)
                     self._ended(event.stream_id, event.end_stream, whole)
             elif isinstance(event, ngh2.DataReceived):
                 self._data(event, whole)
             elif isinstance(event, ngh2.TrailersReceived):
                 self._ended(event.stream_id, True, whole)
             elif isinstance(event, StreamClosed) and event.stream_id in self._open:
-                _, body = self._open.pop(event.stream_id)
-                self._dropped(event.stream_id, len(body))
+                self._dropped(event.stream_id, len(self._take(event.stream_id).body))
         return whole
 
     def _data(self, event: ngh2.DataReceived, whole: list[Request]) -> None:
@@ -641,7 +652,9 @@ class RequestReceiver:
             self._dropped(event.stream_id, len(event.data))
             return
         body = self._open[event.stream_id][1]
-        body += event.data if self._early else event.data[: self._max_body + 1 - len(body)]
+        piece = event.data if self._early else event.data[: self._max_body + 1 - len(body)]
+        body += piece
+        self._held += len(piece)
         self._ended(event.stream_id, event.end_stream or (self._early and len(body) > self._max_body), whole)
 
     def _dropped(self, stream: int, octets: int) -> None:
@@ -651,8 +664,12 @@ class RequestReceiver:
 
     def _ended(self, stream: int, end_stream: bool, whole: list[Request]) -> None:
         if end_stream and stream in self._open:
-            headers, body = self._open.pop(stream)
-            whole.append(Request(stream, headers, bytes(body)))
+            whole.append(self._take(stream))
+
+    def _take(self, stream: int) -> Request:
+        headers, body = self._open.pop(stream)
+        self._held -= _size(headers) + len(body)
+        return Request(stream, headers, bytes(body))
 
     @property
     def closed(self) -> bool:

@@ -281,7 +281,7 @@ class _Connection(Session):
         self._budget = FrameBudget()
         self._strangers = 0
         self._dismissed: tuple[bytes, _Verdict] | None = None
-        self._under_way = 0
+        self._under_way = self._held = 0
         self._stuck: float | None = None
         self._unfinished: dict[int, float] = {}
         self._unwanted: list[int] = []
@@ -370,9 +370,19 @@ class _Connection(Session):
         if requests:
             self.connection.active = now
             self._take(requests)
+        if not self._face.options.keys:
+            self._hold()
         self._write()  # a client that has read the GOAWAY may not look for the reason any more
         if self._dismissed is not None:
             self.finish()
+
+    def _hold(self) -> None:
+        """Count what there is of requests that are not whole: nobody has shown a credential for them."""
+        unfinished, before, self._held = self.connection.guard.bounds.unfinished, self._held, self.requests.held
+        if self._held:
+            unfinished.add(self.connection, self._held - before)
+        elif before:
+            unfinished.forget(self.connection)
 
     def _give_up(self, reason: str, code: int = PROTOCOL_ERROR) -> None:
         """Say why it is over, in the log and to the peer, and hear nothing more."""

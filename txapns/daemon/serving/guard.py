@@ -8,7 +8,7 @@ unread, and that what goes wrong on one ends that one alone.
                 │
               Guard, of all connections to a face
                 │
-              Unread, of all faces
+              Held, of all faces
 
 *Room.* Callers are *strangers* until they have shown a credential; then they are *known*. Where there are as many
 connections as may be, one has to go for the new one: the stranger that came first, however far its request has come.
@@ -24,8 +24,9 @@ UNIX sockets have no addresses.
 closed in one direction first, and what still comes is thrown away for a moment. Otherwise the last answer could be lost
 on its way (RFC 9112, section 9.6).
 
-*What is not read.* A peer that makes us answer and does not read makes us hold the answers. What is held for all
-together is bounded; beyond that those who have read nothing for the longest are cut, strangers first.
+*What is held.* A peer that does not read makes us hold the answers; one that does not end its request makes us hold
+what there is of it. Both are bounded for all peers together; of the requests those count that show no credential.
+Beyond the bound the peers go for which something has been held for the longest, strangers first.
 
 *The fence.* Whatever exception comes out of a handshake, of what was received, of a callback or a look at the time, is
 one line in the log and the end of that connection. There are only so many lines in a second.
@@ -65,7 +66,7 @@ from zope.interface import directlyProvides, implementer, providedBy
 from txapns.daemon.descriptors import are_left
 from txapns.daemon.serving.tls import fingerprint
 
-__all__ = ["LINGER", "Bounds", "Guard", "Guarded", "Session", "Unread", "described"]
+__all__ = ["LINGER", "Bounds", "Guard", "Guarded", "Held", "Session", "described"]
 
 #: For how many seconds more is read and thrown away after the last word on a connection.
 LINGER = 3.0
@@ -79,9 +80,9 @@ _FRESH = 10  # one of so many places is for those who come anew
 _log = Logger()
 
 
-class Unread:
+class Held:
     """
-    What was written and is not read, on all connections together.
+    What is held in memory for peers, on all connections together.
 
     :param most: how many octets that may be.
     """
@@ -93,11 +94,13 @@ class Unread:
 
     def add(self, connection: Guarded, octets: int) -> None:
         """
-        Count what a peer has not read; where it is too much, cut who has read nothing for the longest.
+        Count what is held for a peer; where it is too much, cut the one for which something is held for the longest.
 
         :param connection: the peer's.
         :param octets: how many there are more.
         """
+        if connection.over:
+            return
         self._held[connection] = self._held.get(connection, 0) + octets
         self._sum += octets
         while self._sum > self._most and self._held:
@@ -107,7 +110,7 @@ class Unread:
 
     def forget(self, connection: Guarded) -> None:
         """
-        Count nothing any more for a peer, which has read all, or is gone.
+        Count nothing any more for a peer: nothing is held for it, or it is gone.
 
         :param connection: the peer's.
         """
@@ -126,6 +129,7 @@ class Bounds:
     :ivar idle: after how many seconds without a request a connection is closed.
     :ivar request: how many seconds a request may take to arrive.
     :ivar unread: counts what is written and not read; faces that have the same one count together.
+    :ivar unfinished: counts what there is of requests that are not whole and show no credential, likewise.
     :ivar last: whether it may have the last file descriptors.
     """
 
@@ -135,7 +139,8 @@ class Bounds:
     strangers: int = 250
     idle: float = 60.0
     request: float = 30.0
-    unread: Unread = attrs.Factory(Unread)
+    unread: Held = attrs.Factory(Held)
+    unfinished: Held = attrs.Factory(Held)
     last: bool = False
 
 
@@ -611,6 +616,7 @@ class Guard(Factory):
         :param connection: the connection.
         """
         self.bounds.unread.forget(connection)
+        self.bounds.unfinished.forget(connection)
         self._displace(connection)
         if self.count:
             return

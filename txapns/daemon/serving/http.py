@@ -97,7 +97,7 @@ class Request(http.Request):
 
     :ivar named: the host that it is for; ``None`` where it names none.
     :ivar context: what :meth:`IApplication.begun` leaves for :meth:`IApplication.received`.
-    :ivar body: the body, as it was before it was compressed.
+    :ivar body: the body, as it was before it was compressed, while the application is asked.
     :ivar refusal: what was answered when only the head was there.
     """
 
@@ -113,6 +113,7 @@ class Request(http.Request):
         self._connection = channel.connection  # which is there for longer than the channel
         self._pieces: list[bytes] = []
         self._length = self._counted = 0
+        self._recognized = False
         self._decoder: Decoder | None = None
 
     def begin(self, method: bytes, target: bytes, version: bytes) -> None:
@@ -168,6 +169,7 @@ class Request(http.Request):
 
     def recognize(self) -> None:
         """Note that the caller has shown a good credential, or, where none is asked for, a whole request."""
+        self._recognized = True
         self._connection.recognize()
 
     def gotLength(self, length: int | None) -> None:
@@ -183,14 +185,19 @@ class Request(http.Request):
         try:
             if self._length > most or self._counted > most + _PIECE:
                 raise TooLong
-            self._pieces.append(data if self._decoder is None else self._decoder.feed(data))
+            self._keep(data if self._decoder is None else self._decoder.feed(data))
         except TooLong:
             self._refuse(self._server.too_large())
         except Malformed as error:
             self._refuse(self._server.application.fault(400, str(error)))
 
+    def _keep(self, piece: bytes) -> None:
+        self._pieces.append(piece)
+        if not self._recognized:
+            self._server.bounds.unfinished.add(self._connection, max(len(piece), _PIECE))
+
     def _refuse(self, answer: Answer) -> None:
-        self._pieces = []
+        self._release()
         self.channel.refuse(self, answer)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
@@ -200,8 +207,15 @@ class Request(http.Request):
                 self._decoder.finish()
         except Malformed as error:
             self.refusal = self._server.application.fault(400, str(error))
-        self.body, self._pieces = b"".join(self._pieces), []
+        self.body = b"".join(self._pieces)
+        self._release()
         self.process()
+        self.body = b""  # an answer may take long
+
+    def _release(self) -> None:
+        """Hold nothing of the body any more."""
+        self._pieces = []
+        self._server.bounds.unfinished.forget(self._connection)
 
     def process(self) -> None:
         """Have it answered, now or later."""
