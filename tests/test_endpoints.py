@@ -21,6 +21,7 @@ from twisted.internet.interfaces import (
     IStreamClientEndpoint,
 )
 from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -28,6 +29,7 @@ from zope.interface.verify import verifyObject
 
 from txapns import Notification
 from txapns.endpoints import (
+    FRESH,
     _Receiver,
     _Resolver,
     _Spread,
@@ -147,7 +149,7 @@ class OrderTests(SpreadCase):
         """What stands between the resolver and Twisted's endpoint is what it has to be."""
         self.prepare(FOUR)
         verifyObject(IStreamClientEndpoint, self.endpoint)
-        spread = _Spread(Random(0).random)
+        spread = _Spread(self.reactor, Random(0).random)
         reactor = _SpreadingReactor(self.reactor, spread)
         verifyObject(IReactorPluggableNameResolver, reactor)
         verifyObject(IHostnameResolver, reactor.nameResolver)
@@ -170,12 +172,35 @@ class OrderTests(SpreadCase):
         self.assertEqual(firsts, set(FOUR))
 
     def test_resolved_each_time(self) -> None:
-        """The name is looked up for each connection, so it goes where the name leads now."""
+        """The name is looked up for another connection, so it goes where the name leads now."""
         self.prepare(FOUR[:2])
         self.connect()
         self.reactor.resolver.hosts = FOUR[3:]
         self.assertEqual(self.connect(), FOUR[3:])
         self.assertEqual(self.reactor.resolver.asked, ["gateway.example"] * 2)
+
+    def test_resolved_just_now(self) -> None:
+        """Connections that follow one another at once do with one look-up, and are spread all the same."""
+        self.prepare(FOUR)
+        begun = []
+        for _ in range(4):
+            self.reactor.tried.clear()
+            connecting = self.endpoint.connect(Factory.forProtocol(Protocol))
+            self.reactor.advance(FRESH / 8)
+            self.successResultOf(connecting)
+            begun += self.reactor.tried
+        self.assertEqual(set(begun), set(FOUR))
+        self.assertEqual(self.reactor.resolver.asked, ["gateway.example"])
+        self.reactor.advance(FRESH / 2)
+        self.connect()
+        self.assertEqual(self.reactor.resolver.asked, ["gateway.example"] * 2)
+
+    def test_found_nothing_just_now(self) -> None:
+        """A name that was not known just now is looked up again."""
+        self.prepare([])
+        self.failureResultOf(self.endpoint.connect(Factory.forProtocol(Protocol)), neterror.DNSLookupError)
+        self.reactor.resolver.hosts = FOUR[:1]
+        self.assertEqual(self.connect(), FOUR[:1])
 
     def test_newcomer(self) -> None:
         """An address that is new has its turn, and no more than one."""
@@ -214,7 +239,7 @@ class OrderTests(SpreadCase):
     @given(st.lists(st.sampled_from(FOUR + SIX)), st.integers(0, 99))
     def test_any_answer(self, hosts: list[str], seed: int) -> None:
         """Whatever the resolver finds is tried once, and nothing else is."""
-        spread = _Spread(Random(seed).random)
+        spread = _Spread(Clock(), Random(seed).random)
         for _ in range(3):
             self.assertEqual(set(spread.order([address(host) for host in hosts])), {address(host) for host in hosts})
         self.assertEqual(len(spread.order([address(host) for host in hosts])), len(set(hosts)))
@@ -222,7 +247,7 @@ class OrderTests(SpreadCase):
     def test_reactor_changed(self) -> None:
         """A resolver that is installed later is the one that is asked."""
         self.prepare(FOUR)
-        reactor = _SpreadingReactor(self.reactor, _Spread(Random(0).random))
+        reactor = _SpreadingReactor(self.reactor, _Spread(self.reactor, Random(0).random))
         other = Resolver(FOUR[:1])
         self.assertIs(reactor.installNameResolver(other), self.reactor.resolver)
         self.assertEqual(self.connect(), FOUR[:1])

@@ -1,5 +1,5 @@
 """
-How a host is reached: its name is looked up for each connection, and the connections are spread over its addresses.
+How a host is reached: its name is looked up anew, and the connections are spread over its addresses.
 
 A resolver gives the addresses of a name in an order of its own, often the same each time, and Twisted's
 ``HostnameEndpoint`` tries them in that order, 0.3 seconds apart, until one answers. Left at that, every connection goes
@@ -7,6 +7,9 @@ to the first address; and where something is wrong there that TCP does not tell,
 So the order is changed on the way from the resolver to the endpoint: within each family of addresses, the one that was
 longest not begun with comes first, and chance decides between those that never were. The families alternate, beginning
 with the one that the resolver prefers (RFC 8305, section 4), so that a network without one of them costs 0.3 seconds.
+
+What a look-up found serves for a second. Some servers end each connection after a thousand requests, which is a hundred
+connections a second, and a look-up costs a resolver's thread, and often a name server, as much as the rest of TCP.
 
 An attempt has one deadline for all of it, the looking up included. Twisted's own is a timer of the reactor's, which may
 go by the wall clock (see :mod:`txapns.clocks`), and knows nothing of resolvers that never answer.
@@ -43,6 +46,9 @@ from txapns.errors import APNSError, ConnectFailed, InvalidGateway
 from txapns.tls import explain, identity_of
 
 __all__ = ["checked_host", "checked_port", "explain_attempt", "host_endpoint", "url_host"]
+
+#: For how many seconds the addresses of a name are taken to be the same.
+FRESH = 1.0
 
 # The zone of an IPv6 address, such as the interface in "fe80::1%eth0" (RFC 4007, section 11), which says no more.
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")
@@ -121,7 +127,7 @@ def host_endpoint(
     reactor: IReactorTime, host: str, port: int, timeout: float = 30.0, *, random: Callable[[], float] = random
 ) -> IStreamClientEndpoint:
     """
-    Make an endpoint that looks the name up each time it connects, and each time begins with another of its addresses.
+    Make an endpoint that looks the name up when it connects, and each time begins with another of its addresses.
 
     :param reactor: the reactor.
     :param host: a name or an address.
@@ -132,7 +138,7 @@ def host_endpoint(
     """
     reactor = timers(reactor)
     # No timeout of Twisted's.
-    endpoint = HostnameEndpoint(_SpreadingReactor(reactor, _Spread(random)), host, port, cast(float, None))
+    endpoint = HostnameEndpoint(_SpreadingReactor(reactor, _Spread(reactor, random)), host, port, cast(float, None))
     return _BoundedEndpoint(endpoint, timeout, reactor)
 
 
@@ -157,15 +163,27 @@ class _BoundedEndpoint:
 
 @attrs.define
 class _Spread:
-    """In which order to try the addresses of one name."""
+    """The addresses of one name, and in which order to try them."""
 
+    _clock: IReactorTime
     _random: Callable[[], float]
+    _found: Sequence[IAddress] = ()
+    _stale: float = 0.0
     _turn: int = 0
     #: When each address of the last answer was begun with, in turns; 0 for never.
     _begun: dict[IAddress, int] = attrs.Factory(dict)
 
+    def found(self, addresses: Sequence[IAddress]) -> None:
+        """Remember what was found."""
+        self._found, self._stale = addresses, self._clock.seconds() + FRESH
+
+    @property
+    def fresh(self) -> Sequence[IAddress]:
+        """What was found just now; nothing where the name is to be looked up."""
+        return self._found if self._clock.seconds() < self._stale else ()
+
     def order(self, addresses: Sequence[IAddress]) -> list[IAddress]:
-        """Put the addresses of a new answer in order."""
+        """Put the addresses in order for another connection."""
         self._turn += 1
         self._begun = {address: self._begun.get(address, 0) for address in addresses}
         families: dict[type[IAddress], list[IAddress]] = {}
@@ -197,9 +215,25 @@ class _Receiver:
 
     def resolutionComplete(self) -> None:
         """Pass on what was kept."""
-        for address in self._spread.order(self._addresses):
+        self._spread.found(self._addresses)
+        self.pass_on(self._addresses)
+
+    def pass_on(self, addresses: Sequence[IAddress]) -> None:
+        """Pass on addresses, in our order."""
+        for address in self._spread.order(addresses):
             self._receiver.addressResolved(address)
         self._receiver.resolutionComplete()
+
+
+@implementer(IHostResolution)
+@attrs.frozen
+class _Known:
+    """A look-up that was not necessary."""
+
+    name: str
+
+    def cancel(self) -> None:
+        """It is over already."""
 
 
 @implementer(IHostnameResolver)
@@ -218,8 +252,14 @@ class _Resolver:
         addressTypes: Sequence[type[IAddress]] | None = None,
         transportSemantics: str = "TCP",
     ) -> IHostResolution:
-        """Ask the other resolver."""
+        """Ask the other resolver, unless it has just been asked."""
         receiver = _Receiver(resolutionReceiver, self._spread)
+        addresses = self._spread.fresh
+        if addresses:
+            known = _Known(hostName)
+            receiver.resolutionBegan(known)
+            receiver.pass_on(addresses)
+            return known
         return self._resolver.resolveHostName(receiver, hostName, portNumber, addressTypes, transportSemantics)
 
 

@@ -21,8 +21,11 @@ from service_identity.hazmat import DNS_ID, IPAddress_ID, verify_service_identit
 from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
+from twisted.internet.tcp import Client
+from twisted.protocols.tls import BufferingTLSTransport
 from twisted.python.failure import Failure
-from zope.interface import implementer
+from zope.interface import implementedBy, implementer
+from zope.interface.declarations import Provides
 
 from txapns.alerts import alert_of, chain_fault, credential_advice, handshake_advice
 from txapns.containers import Text
@@ -41,6 +44,10 @@ if TYPE_CHECKING:
     from twisted.protocols.tls import TLSMemoryBIOProtocol
 
 __all__ = ["ClientContextFactory", "explain", "identity_of", "show"]
+
+# Twisted declares for each TLS connection, one by one, the interfaces that its transport provides. zope.interface keeps
+# a declaration only as long as somebody has it; to make these nine anew for each connection took 0.35 ms.
+_DECLARATIONS = [Provides(BufferingTLSTransport, each) for each in implementedBy(Client)]  # type: ignore[no-untyped-call]
 
 
 @implementer(IOpenSSLClientConnectionCreator)
