@@ -36,6 +36,7 @@ def started(case: TestCase, command: Sequence[str | Path], **options: Any) -> su
 
     def end() -> None:
         process.terminate()  # does nothing where it has ended
+        process.send_signal(signal.SIGCONT)  # a test may have stopped it
         try:
             process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
