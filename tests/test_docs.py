@@ -129,7 +129,7 @@ def check_commands(shell: str) -> str:
     :returns: the other lines.
     """
     extras = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    targets = set(re.findall(r"^([a-z]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
     left = []
     for line in shell.splitlines():
         words = line.partition("#")[0].split()
