@@ -429,7 +429,7 @@ class SendTests(_WithSimulator):
         send = "send", "--tokens", self.file(ANN), *self.http2()
         junk = self.file("junk")
         for options, sentence in (
-            (("--gateway", "nowhere"), "'nowhere' is no gateway"),
+            (("--gateway", "nowhere"), "'nowhere' is not a gateway"),
             (("--key", junk), "Error: the text holds no PEM"),
             (("--team-id", "no team"), "Error: team_id"),
             (("--barrier",), "--barrier is for a gateway of the binary protocol"),
@@ -439,7 +439,7 @@ class SendTests(_WithSimulator):
         self.assertIn("Error: ", refused(*send, "--payload", self.file("{]")))
         certificate = "--certificate", junk
         said = refused("send", "--tokens", junk, *self.gateway("http2"), *certificate, "--alert", "Hello")
-        self.assertIn("Error: the text holds no PEM; nor is it DER, PKCS#12", said)
+        self.assertIn("Error: the text holds no PEM, and is not DER, PKCS#12", said)
 
     def test_unusable_by_gateway(self) -> None:
         """What cannot be used with this gateway is told before it is connected to."""

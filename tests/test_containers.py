@@ -345,7 +345,7 @@ class FaultTests(SynchronousTestCase):
             ("AuthKey_ABC123DEFG.p8", "the name of a file"),
             ("C:\\keys\\push.p12", "the name of a file"),
             ("s3cret", "passphrase=…"),
-            (b"\x30\x82", "nor is it DER"),
+            (b"\x30\x82", "and is not DER"),
             ("a" * (MAX_TEXT + 1), "more than any credential"),
         ):
             self.assertIn(words, self.said(text))
@@ -453,7 +453,7 @@ class BoundTests(SynchronousTestCase):
             huge = data[:position] + many + data[position + len(many) :]
             for text in (huge, in_ber(huge), base64.b64encode(huge)):
                 [fault] = read(text, passphrase="x").faults
-                self.assertRegex(str(fault), "1,000,001 iterations to decrypt a PKCS#12 file.* is 1,000,000")
+                self.assertRegex(str(fault), "1,000,001 iterations to decrypt a PKCS#12 file.* the 1,000,000 allowed")
 
     def test_mac(self) -> None:
         """Those of the code over the whole count as well."""
@@ -477,14 +477,14 @@ class BoundTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """Neither are there many keys, nor many iterations for all of them together."""
-        self.assertIn("larger, or more", str(read(KEY * 40).faults[0]))
+        self.assertIn("too large, or too many", str(read(KEY * 40).faults[0]))
         self.assertEqual(len(read(KEY * 40).keys), 32)
         self.assertIn("all together", str(read(SCRYPT * 31, passphrase="y").faults[-1]))
 
     def test_large(self) -> None:
         """Nor are they large."""
         [fault] = read(element(0x30, b"\x02\x01\x03", element(0x30, bytes(1 << 17)))).faults
-        self.assertIn("larger, or more", str(fault))
+        self.assertIn("too large, or too many", str(fault))
 
     def test_deep(self) -> None:
         """What is nested without end is refused."""
@@ -492,7 +492,7 @@ class BoundTests(SynchronousTestCase):
         for _ in range(60):
             data = element(0x30, data)
         [fault] = read(element(0x30, b"\x02\x01\x03", data)).faults
-        self.assertIn("too deep", str(fault))
+        self.assertIn("nested too deeply", str(fault))
 
     def test_quick(self) -> None:
         """Keys in the open and certificates are read quickly; PKCS#12 and many iterations may not be."""

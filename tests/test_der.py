@@ -94,7 +94,7 @@ class ElementsTests(SynchronousTestCase):
         try:
             found = list(walk(data))
         except ValueError as error:
-            self.assertIn("too deep", str(error))
+            self.assertIn("too deeply", str(error))
         else:
             self.assertEqual(found[0], list(elements(data)))
         Kind.of(data)

@@ -273,7 +273,7 @@ class BrokenTests(FeedbackCase):
         with capturedLogs() as events:
             self.assertEqual(self.simulator.result(self.client.feedback(), 400), dead[:2])
         [words] = [event["error"] for event in events if event["log_namespace"] == "txapns.feedback"]
-        self.assertEqual(words, "the list did not come to its end within 300 s")
+        self.assertEqual(words, "the list did not end within 300 s")
 
     def test_trickle_before_the_first(self) -> None:
         """Where not one token was whole by then, that is an error; a loop is not bounded."""

@@ -394,7 +394,7 @@ class DeliveringTests(SessionCase):
             outcome = self.outcomes.ended[status]
             assert isinstance(outcome, tuple)
             self.assertEqual((outcome[0], type(outcome[1])), ("uncertain", errors.WireError))
-            self.assertIn(f"answered {status.decode()} with a page for people: <html> Please log in", str(outcome[1]))
+            self.assertIn(f"answered {status.decode()} with a web page: <html> Please log in", str(outcome[1]))
 
     def test_strange_timestamps(self) -> None:
         """A time that no calendar has is no time."""

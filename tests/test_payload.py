@@ -78,7 +78,7 @@ MARKED = "\ufeff{}", b"\xef\xbb\xbf{}"
 MARK = "; it begins with a byte order mark, or is UTF-16, and has to be UTF-8 without a mark"
 HALF = (
     "the payload has half of a surrogate pair at {}, which UTF-8 cannot express: "
-    "a text was cut in the midst of a character"
+    "a text was cut in the middle of a character"
 )
 
 json_values = st.recursive(

@@ -17,13 +17,13 @@ __all__ = ["alert_of", "chain_fault", "credential_advice", "handshake_advice"]
 
 _GIVE = (
     "if this server is not Apple's, give the authority that issued its certificate as trust_root; if it should be, "
-    "something on the way looks into TLS"
+    "something on the way intercepts TLS"
 )
 _CLOCK = "set this machine's clock; if it is right, the server has to renew its certificate"
 _RENEW = "the server has to get another certificate"
-_REVOCATION = "what was asked is whether it is revoked, which txapns leaves to the program that set it up"
+_REVOCATION = "the program set up a check for revocation, which txapns itself does not make"
 _NAME = "check the host name"
-_HERE = "something is wrong on this machine; if it repeats after a restart, report it"
+_HERE = "something is wrong on this machine; if it happens again after a restart, report it"
 
 #: What each of OpenSSL's numbers means, by what to do about it.
 _CHAIN: Mapping[str, Mapping[int, str]] = {
@@ -41,8 +41,8 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
     _CLOCK: {
         9: "it is not valid yet",
         10: "it has expired",
-        13: "the beginning of its validity is no date",
-        14: "the end of its validity is no date",
+        13: "its start date is malformed",
+        14: "its end date is malformed",
     },
     _NAME: {
         62: "it is for another host name",
@@ -55,8 +55,8 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
         7: "its signature is wrong",
         22: "its chain is too long",
         23: "it is revoked",
-        24: "its issuer is no authority",
-        25: "there are more authorities between it and the first than that allows",
+        24: "its issuer is not a certificate authority",
+        25: "its chain is longer than one of its issuers allows",
         26: "it is not for servers",
         29: "its issuer has another name than it says",
         30: "its issuer has another key than it says",
@@ -71,7 +71,7 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
         42: "its policies are malformed",
         43: "it has no policy where one is required",
         45: "one of its extensions is of a kind that OpenSSL does not support",
-        46: "it is for addresses that its issuer has not",
+        46: "it lists blocks of addresses that its issuer does not have",
         47: "its name is not among those that its issuer may vouch for",
         48: "its name is one that its issuer may not vouch for",
         49: "its issuer limits names in a way that OpenSSL does not support",
@@ -79,25 +79,25 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
         52: "its issuer limits names in a form that is malformed",
         53: "one of its names has a form that OpenSSL does not support",
         55: "its chain leads back to itself",
-        56: "its version is not that of Suite B",
-        57: "the kind of its key is not one of Suite B",
-        58: "the curve of its key is not one of Suite B",
-        59: "its signature is not of a kind of Suite B",
-        60: "the curve of its key is not allowed at this level of Suite B",
+        56: "its version is not one that Suite B allows",
+        57: "its key is of a kind that Suite B does not allow",
+        58: "its key is on a curve that Suite B does not allow",
+        59: "its signature is of a kind that Suite B does not allow",
+        60: "its key is on a curve that this level of Suite B does not allow",
         61: "a key on P-384 is signed with one on P-256, which Suite B does not allow",
-        65: "it is none of those in the DNS (DANE)",
+        65: "it matches no record in the DNS (DANE)",
         66: "its key is too short, such as RSA of fewer than 2,048 bits",
         67: "the key of one of its issuers is too short, such as RSA of fewer than 2,048 bits",
         68: "one of its issuers signed with a digest that is too weak, such as SHA-1",
-        71: "it is in no log of Certificate Transparency",
+        71: "it is in no Certificate Transparency log",
         72: "it is a proxy certificate whose name is not below that of its issuer",
         76: "its signature is of a kind that OpenSSL does not know",
         77: "its signature is of another kind than the key of its issuer",
         78: "it names two kinds of signature",
-        79: "one of its issuers is no authority",
-        80: "it limits a chain below it and is no authority's",
+        79: "one of its issuers is not a certificate authority",
+        80: "it limits the length of chains and is not an authority's",
         81: "one of its issuers limits a chain that it may not issue",
-        82: "it is for issuing certificates and is no authority's",
+        82: "it is for issuing certificates and is not an authority's",
         83: "its issuer has no name",
         84: "it has no name",
         85: "it does not say which key issued it",
@@ -125,20 +125,20 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
         8: "the signature of the list of revoked certificates is wrong",
         11: "the list of revoked certificates is not valid yet",
         12: "the list of revoked certificates has expired",
-        15: "the date of the list of revoked certificates is none",
-        16: "the date of the next list of revoked certificates is none",
-        33: "who issued the list of revoked certificates is not known",
-        35: "who issued the list of revoked certificates may not",
+        15: "the list of revoked certificates has a malformed date",
+        16: "the list of revoked certificates has a malformed date for the next list",
+        33: "the issuer of the list of revoked certificates is not known",
+        35: "the issuer of the list of revoked certificates may not sign it",
         36: "the list of revoked certificates has a critical extension that OpenSSL does not know",
         44: "the list of revoked certificates is for others",
-        54: "who issued the list of revoked certificates is not trusted",
-        73: "OCSP has to be asked",
-        74: "OCSP could not be asked",
+        54: "the issuer of the list of revoked certificates is not trusted",
+        73: "an OCSP check is needed",
+        74: "the OCSP check failed",
         75: "OCSP does not know it",
-        96: "what OCSP answered is malformed",
-        97: "the signature of what OCSP answered is wrong",
-        98: "what OCSP answered is not valid yet",
-        99: "what OCSP answered has expired",
+        96: "the OCSP answer is malformed",
+        97: "the signature of the OCSP answer is wrong",
+        98: "the OCSP answer is not valid yet",
+        99: "the OCSP answer has expired",
         100: "OCSP did not answer",
     },
 }
@@ -147,33 +147,33 @@ _FAULTS = {code: (words, advice) for advice, faults in _CHAIN.items() for code, 
 #: The alerts by which a server refuses the certificate we showed, or our showing none, and what to do about each.
 #: "handshake failure" is not one of them: it has many causes, most of which pass.
 _CREDENTIAL_ALERTS = {
-    "access denied": "ask who runs the gateway whether it is allowed there",
+    "access denied": "ask the gateway's operator whether it is allowed there",
     "bad certificate": "export it anew, with its key, from where it was made",
     "bad certificate hash value": "export it anew, with its key, from where it was made",
     "certificate expired": "renew it in the developer account, or set the clock",
-    "certificate required": "give a certificate, which this gateway wants",
+    "certificate required": "give a certificate, which this gateway requires",
     "certificate revoked": "make another in the developer account",
     "certificate unknown": "check that it is a push certificate, for this environment",
     "certificate unobtainable": "export it anew, with its key, from where it was made",
-    "no certificate": "give a certificate, which this gateway wants",
-    "unknown ca": "check that it is a push certificate that Apple issued, or whoever runs the gateway",
+    "no certificate": "give a certificate, which this gateway requires",
+    "unknown ca": "check that it is a push certificate issued by Apple, or by the gateway's operator",
     "unsupported certificate": "check that it is a push certificate, for this environment",
 }
 
 _NO_TLS = "what answers there does not speak TLS: check host and port, and whether a proxy is in between"
-_OLD = "the server speaks none of the versions that we do, TLS 1.2 and 1.3; it has to be brought up to date"
-_NOTHING_COMMON = "the server and we have no cipher, curve or signature in common; it has to be brought up to date"
-_WEAK_SERVER = "the server's keys or signatures are too weak; it has to be brought up to date"
+_OLD = "the server speaks neither TLS 1.2 nor TLS 1.3; it has to be updated"
+_NOTHING_COMMON = "the server and we have no cipher, curve or signature in common; it has to be updated"
+_WEAK_SERVER = "the server's keys or signatures are too weak; it has to be updated"
 _WEAK = "the key, or a signature, is too weak for OpenSSL; make one of RSA with 2,048 bits, or of an elliptic curve"
-_CUT = "the other side, or a firewall on the way, cut the connection in the midst of the handshake"
-_DISTURBED = "something on the way changed what was sent, or the server is out of order; if it repeats, ask who runs it"
+_CUT = "the other side, or a firewall on the way, cut the connection in the middle of the handshake"
+_DISTURBED = "something on the way changed what was sent, or the server is faulty; if it recurs, ask its operator"
 _ITS_OWN = "the server has a fault of its own; try again later"
 
 #: Parts of OpenSSL's other words, and what to do. The first that is found counts.
 _HANDSHAKE = {
     "no application protocol": "the server does not speak HTTP/2; check host and port, and the gateway's protocol",
     "handshake failure": (
-        "the server takes nothing of what we offer, or wants a certificate; check host and port, and the credential"
+        "the server accepts nothing that we offer, or requires a certificate; check host and port, and the credential"
     ),
     "protocol version": _OLD,
     "unsupported protocol": _OLD,
@@ -185,7 +185,7 @@ _HANDSHAKE = {
     "no ciphers available": _NOTHING_COMMON,
     "no shared group": _NOTHING_COMMON,
     "no suitable": _NOTHING_COMMON,
-    "unrecognized name": "the server knows no such host name; check it",
+    "unrecognized name": "the server does not know this host name; check it",
     "wrong version number": _NO_TLS,
     "packet length too long": _NO_TLS,
     "http request": _NO_TLS,
@@ -226,7 +226,7 @@ def chain_fault(code: int, depth: int = 0) -> str:
     :param depth: how far above the server's own certificate the one is that it is about.
     :returns: half a sentence, and the advice.
     """
-    words, advice = _FAULTS.get(code, ("OpenSSL has no words for it that are known here", _RENEW))
+    words, advice = _FAULTS.get(code, ("OpenSSL gives a reason that is not known here", _RENEW))
     where = f", {depth} above the server's own" if depth else ""
     return f"{words} (OpenSSL's error {code}{where}); {advice}"
 

@@ -269,7 +269,7 @@ def _impression(data: bytes) -> str:
         return "is JSON, XML or HTML with no PEM in it"
     if _FILE_NAME.fullmatch(data):
         return "holds no PEM; it looks like the name of a file, which from_file() reads"
-    return "holds no PEM; nor is it DER, PKCS#12 or base64 of these. A passphrase goes in as passphrase=…"
+    return "holds no PEM, and is not DER, PKCS#12 or base64 of these either. A passphrase goes in as passphrase=…"
 
 
 def _pem_blobs(text: bytes) -> Iterator[_Blob]:
@@ -322,11 +322,11 @@ def _work(blob: _Blob) -> int:
     try:
         found = der.iterations(blob.content)
     except ValueError:
-        raise CredentialError(f"{blob.kind.value} cannot be read: its elements lie too deep in one another") from None
+        raise CredentialError(f"{blob.kind.value} cannot be read: its elements are nested too deeply") from None
     if max(found, default=0) > _MAX_ITERATIONS or sum(found) > _MAX_WORK:
         raise CredentialError(
-            f"it takes {max(found):,} iterations to decrypt {blob.kind.value}, and the most there may be is "
-            f"{_MAX_ITERATIONS:,}; export it anew with fewer"
+            f"it takes {max(found):,} iterations to decrypt {blob.kind.value}, more than the {_MAX_ITERATIONS:,} "
+            "allowed; export it anew with fewer"
         )
     return sum(found)
 
@@ -375,7 +375,7 @@ class _Reader:
             if part.lower().replace(" ", "") in label and "request" not in label:
                 raise CredentialError(f"the {part} {blob.fault}")
         if not label.endswith("parameters"):  # those of an elliptic curve, which its key repeats
-            self._others.append(f"a block of PEM that is called {blob.label}")
+            self._others.append(f"a PEM block called {blob.label}")
 
     def _take_pkcs12(self, blob: _Blob) -> None:
         bag = self._open(blob)
@@ -425,7 +425,7 @@ class _Reader:
         """See to it that a key, or PKCS#12, is not too much to read, nor all of them together."""
         self._secrets += 1
         if len(blob.content) > _MAX_SECRET or self._secrets > _MAX_KEYS:
-            raise CredentialError("the private keys are larger, or more, than any credential has")
+            raise CredentialError("the private keys are too large, or too many, for a credential")
         if not blob.encryption:
             self._worked += _work(blob)
         if self._worked > _MAX_WORK:

@@ -552,7 +552,7 @@ def _aware(now: datetime | None) -> datetime:
             return now.astimezone(timezone.utc)
     except (AttributeError, TypeError, OverflowError):
         pass  # it is something else, or a time in the first or last hours of all dates
-    raise CredentialError("now is not a time with a time zone")
+    raise CredentialError("now has to be a time with a time zone")
 
 
 def _content(path: str | bytes | os.PathLike[str]) -> bytes:
@@ -563,7 +563,7 @@ def _content(path: str | bytes | os.PathLike[str]) -> bytes:
             with Path(name).open("rb") as file:
                 return file.read(MAX_TEXT + 1)
     except (TypeError, ValueError):
-        raise CredentialError(f"the path, of the type {type(path).__name__}, is no name of a file") from None
+        raise CredentialError(f"the path, of the type {type(path).__name__}, is not the name of a file") from None
     raise CredentialError("the path is itself a credential; from_pem() and from_p8() read those")
 
 

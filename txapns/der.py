@@ -116,7 +116,7 @@ def iterations(der: bytes) -> list[int]:
 
     :param der: PKCS#12, or an encrypted key.
     :returns: the numbers.
-    :raises ValueError: the elements lie too deep in one another.
+    :raises ValueError: the elements are nested too deeply.
     """
     return [
         work
@@ -137,7 +137,7 @@ def walk(data: bytes, depth: int = 0) -> Iterator[list[tuple[int, bytes]]]:
     :raises ValueError: they lie too deep in one another.
     """
     if depth > _DEPTH:
-        raise ValueError("the elements lie too deep in one another")
+        raise ValueError("the elements are nested too deeply")
     siblings = list(elements(data))
     yield siblings
     for tag, content in siblings:
@@ -154,7 +154,7 @@ def _joined(tag: int, content: bytes, depth: int) -> bytes:
     if not tag & _CONSTRUCTED:
         return content
     if depth > _DEPTH:
-        raise ValueError("the elements lie too deep in one another")
+        raise ValueError("the elements are nested too deeply")
     return b"".join(_joined(*piece, depth + 1) for piece in elements(content))
 
 

@@ -295,13 +295,13 @@ class FeedbackReader:
         """
         reading = await self._begin(MOST)
         within = PATIENCE * self._timeout
-        error = AnswerTimeout(f"the list did not come to its end within {within:g} s")
+        error = AnswerTimeout(f"the list did not end within {within:g} s")
         deadline = self._reactor.callLater(within, reading.stop, error)
         try:
             while not reading.over and len(self._kept) < MOST:
                 await reading.more()
             found = [self._kept.popleft() for _ in range(min(len(self._kept), MOST))]
-            trouble = reading.error if reading.over else LocalError(f"{MOST:,} is the most; iterate_feedback() has all")
+            trouble = reading.error if reading.over else LocalError(f"at most {MOST:,}; iterate_feedback() reads all")
         finally:
             if deadline.active():
                 deadline.cancel()

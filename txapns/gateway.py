@@ -44,7 +44,7 @@ _MANAGEMENT = {
 
 def _whole(text: str) -> int:
     if not re.fullmatch("[0-9]{1,9}", text):
-        raise InvalidGateway(f"a port, or a command, is a whole number, not {text!r}")
+        raise InvalidGateway(f"a port or a command has to be a whole number, not {text!r}")
     return int(text)
 
 
@@ -52,12 +52,12 @@ def _seconds(text: str) -> float:
     try:
         return float(text)
     except ValueError:
-        raise InvalidGateway(f"the settle time is a number of seconds, not {text!r}") from None
+        raise InvalidGateway(f"the settle time has to be a number of seconds, not {text!r}") from None
 
 
 def _flag(text: str) -> bool:
     if text not in ("true", "false"):
-        raise InvalidGateway(f"barrier is true or false, not {text!r}")
+        raise InvalidGateway(f"barrier has to be true or false, not {text!r}")
     return text == "true"
 
 
@@ -78,7 +78,7 @@ _FORMS = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N
 
 def _settle_time(seconds: float) -> float:
     if not 0 <= seconds < math.inf:
-        raise InvalidGateway(f"the settle time is a number of seconds, not {seconds!r}")
+        raise InvalidGateway(f"the settle time has to be a number of seconds, not {seconds!r}")
     return seconds
 
 
@@ -102,7 +102,7 @@ def _fields(description: str) -> tuple[str, dict[str, str]]:
     if protocol not in _PROTOCOLS or not fields.get("host") or not known >= fields.keys() or len(fields) < len(pairs):
         # Whatever it is: arguments in the wrong order have put a private key here.
         shown = repr(description) if len(description) < 80 and "\n" not in description else "this text"
-        raise InvalidGateway(f"{shown} is no gateway: say {_FORMS}")
+        raise InvalidGateway(f"{shown} is not a gateway: give {_FORMS}")
     return protocol, fields
 
 

@@ -388,7 +388,7 @@ def _accept(received: Round[Delivery]) -> None:
         delivery.outcomes.accepted(delivery, headers)
     for delivery, answer in received.answered:
         if answer.page:
-            said = f"something on the way answered {answer.status} with a page for people: {answer.reason}"
+            said = f"something on the way answered {answer.status} with a web page: {answer.reason}"
             delivery.outcomes.uncertain(delivery, WireError(said))
         else:
             delivery.outcomes.accepted(delivery, answer.headers, answer.body)

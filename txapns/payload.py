@@ -11,7 +11,7 @@ keys beside it are the app's own::
 bytes. Lengths and values are not checked: whether a payload is too long, or a key unknown, is the gateway's to say.
 
 A character beyond U+FFFF may come as two, the halves of a surrogate pair of UTF-16; it is sent as the one that it is. A
-half alone is no character: some program cut a text in the midst of one. JSON's grammar lets it stand as an escape, but
+half alone is no character: some program cut a text in the middle of one. JSON's grammar lets it stand as an escape, but
 UTF-8 has no bytes for it, and what a device makes of it is anybody's guess; so it is refused, by the path to it.
 
 Sources: Apple, "Generating a remote notification" (the table of keys), "Starting and updating Live Activities with
@@ -230,7 +230,7 @@ def _utf8(text: str) -> bytes:
 def _half_refused(where: str) -> InvalidPayload:
     return InvalidPayload(
         f"the payload has half of a surrogate pair at {where}, which UTF-8 cannot express: "
-        "a text was cut in the midst of a character"
+        "a text was cut in the middle of a character"
     )
 
 

@@ -142,7 +142,7 @@ class GatewayProtocol(Protocol, ABC):
             place = traceback.extract_tb(error.__traceback__)[-1]
             words = f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
             peer = self.transport and self.transport.getPeer()
-            _log.error("{peer}: the connection is cut, for there was a failure in it: {words}", peer=peer, words=words)
+            _log.error("{peer}: the connection was cut after a failure in it: {words}", peer=peer, words=words)
             if not self._lost:
                 self.abort(ConnectionLost(f"there was a failure in the connection: {words}"))
 

@@ -350,8 +350,8 @@ class _Tunnel(Protocol):
         schemes = _schemes(header)
         if schemes and "basic" not in map(str.lower, schemes):
             return (
-                f"; it takes {' or '.join(schemes)} alone, and txapns speaks only Basic: have the proxy take Basic, or "
-                "make an exception for this host"
+                f"; it accepts only {' or '.join(schemes)}, and txapns speaks only Basic: have the proxy accept Basic, "
+                "or make an exception for this host"
             )
         if self._factory.proxy.user is None:
             return "; it wants a user and a password"

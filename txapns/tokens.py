@@ -68,8 +68,8 @@ def device_of(token: object) -> bytes:
         device = bytes(token)  # of bytes, the same
         if len(device) >= _SHORTEST_TEXT and _TEXT.fullmatch(device):
             raise InvalidToken(
-                f"a device token of {len(device)} octets that are hexadecimal digits: bytes are the raw token, so give "
-                "text, token.decode(); if they are the raw token, token.hex()"
+                f"a device token of {len(device)} octets is hexadecimal text, but bytes have to be the raw token: give "
+                "token.decode(), or token.hex() if this is the raw token"
             )
     else:
         raise InvalidToken(f"a device token is hexadecimal text or raw bytes, not {type(token).__name__}")

@@ -225,7 +225,7 @@ class AppsTests(_CommandTests):
             ((*add, "--certificate", encrypted), "the private key is encrypted and no passphrase was given"),
             ((*add, "--certificate", encrypted, "--passphrase-file", self.p8), "the passphrase does not open"),
             ((*add, "--certificate", expired), "is valid from"),
-            ((*add, *one, "--gateway", "prod"), "'prod' is no gateway"),
+            ((*add, *one, "--gateway", "prod"), "'prod' is not a gateway"),
             ((*add, *one, "--limit", "queue"), "'queue' is not one of queue, tokens, in_flight, connections, attempts"),
             ((*add, *one, "--limit", "zzz=1"), "'zzz=1' is not one of"),
             ((*add, *one, "--limit", "queue=0"), "'queue=0' is not one of"),

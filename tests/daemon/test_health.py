@@ -58,7 +58,7 @@ class HealthTests(SynchronousTestCase):
         """Where it cannot be told whether a file is there, nothing is taken either."""
         away = self.directory.rename(self.mktemp())
         self.directory.touch()
-        self.assertIn("cannot be looked at: Not a directory", self.look())
+        self.assertIn("cannot be checked: Not a directory", self.look())
         self.directory.unlink()
         away.rename(self.directory)
         self.assertEqual(self.look(), "")

@@ -153,7 +153,7 @@ class AcceptTests(NativeCase):
         self.assertEqual(self.world.spool.depth("chess"), 0)
 
     def test_half_a_character(self) -> None:
-        """A text that was cut in the midst of a character is refused by its path, wherever in the request it is."""
+        """A text that was cut in the middle of a character is refused by its path, wherever in the request it is."""
         for half in (r"\ud83c", r"\uD83c!", r"\udf55", r"\ud83c\ud83c", r"\ud83c\n"):
             for text, path in (
                 ('"tokens":["TOKEN"],"payload":{"aps":{"alert":{"title":"HALF"}}}', ".payload.aps.alert.title"),

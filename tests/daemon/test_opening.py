@@ -64,5 +64,5 @@ class OpenedTests(SynchronousTestCase):
         for program in ("raise SystemExit(1)", "import time; time.sleep(60)"):
             self.patch(txapns.daemon.opening, "_COMMAND", program)
             self.patch(txapns.daemon.opening, "PATIENCE", 0.5)
-            with self.assertRaisesRegex(CredentialError, "takes too long to be opened"):
+            with self.assertRaisesRegex(CredentialError, "takes too long to open"):
                 opened(AUTHORITY.client_pkcs12(), b"txapns")

@@ -233,7 +233,7 @@ class FaultTests(ProvisioningCase):
             ({"certificate": mixed}, "certificate", "belongs to none"),
             ({"certificate": expired}, "certificate", "is valid from"),
             ({"certificate": "no/such/file.pem"}, "certificate", "holds no PEM"),
-            ({"certificate": "bm9uc2Vuc2U="}, "certificate", "nor is it DER, PKCS#12"),
+            ({"certificate": "bm9uc2Vuc2U="}, "certificate", "is not DER, PKCS#12"),
             ({"certificate": "x" * 70_000}, "certificate", "length"),
             ({**KEY, "key": "nonsense"}, "key", ""),
             ({**KEY, "team_id": "a b"}, "key", "team_id"),

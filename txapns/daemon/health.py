@@ -103,7 +103,7 @@ class Health:
         try:
             disk = os.statvfs(self._path.parent)
         except OSError as error:
-            self._scarcity = f"the disk cannot be looked at: {error.strerror}"
+            self._scarcity = f"the disk cannot be checked: {error.strerror}"
         else:
             self._scarcity = "the disk is nearly full" if disk.f_bavail * disk.f_frsize < self._reserve else ""
 
@@ -115,7 +115,7 @@ class Health:
             except FileNotFoundError:
                 return f"{path.name} was removed while the gateway uses it: {_REMEDY}"
             except OSError as error:
-                return f"{path.name} cannot be looked at: {error.strerror}"
+                return f"{path.name} cannot be checked: {error.strerror}"
             if found != identity:
                 return f"{path.name} was replaced by another file while the gateway uses it: {_REMEDY}"
         return ""

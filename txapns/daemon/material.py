@@ -155,7 +155,7 @@ def _opened(sealed: bytes, app: str, key: MasterKey) -> _Sealed:
     try:
         found = msgspec.json.decode(key.decrypt(sealed), type=_Sealed)
     except msgspec.MsgspecError:
-        raise SecretError(f"what is stored as the credential of {app} is none") from None
+        raise SecretError(f"what is stored as the credential of {app} is not a credential") from None
     if found.app != app:
         raise SecretError(f"the credential stored for {app} is that of {found.app}: somebody moved it")
     return found

@@ -62,7 +62,7 @@ def opened(data: bytes, passphrase: bytes | None) -> bytes:
             start_new_session=True,  # a signal from the terminal is for the gateway, which waits for this to end
         )
     except (OSError, subprocess.SubprocessError):
-        raise CredentialError("it takes too long to be opened, or cannot be at all") from None
+        raise CredentialError("it takes too long to open, or cannot be opened") from None
     answer = msgspec.json.decode(done.stdout, type=_Answer)
     if answer.error:
         raise getattr(errors, answer.error)(answer.message)

@@ -631,7 +631,7 @@ class RequestReceiver:
         try:
             self._h2.receive_data(data)
         except ngh2.NGH2Error as error:
-            raise WireError(f"the client does not keep to HTTP/2: {error}") from None
+            raise WireError(f"the client broke the rules of HTTP/2: {error}") from None
         whole: list[Request] = []
         for event in self._h2.events():
             if isinstance(event, ngh2.RequestReceived):

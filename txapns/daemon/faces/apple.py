@@ -421,7 +421,7 @@ class _Connection(Session):
         if self.requests.closed and self._closing:
             connection.end()
         elif self.requests.closed:
-            self._give_up("the client does not keep to HTTP/2")
+            self._give_up("the client broke the rules of HTTP/2")
 
     # Requests.
 

@@ -209,7 +209,7 @@ def decoded(decoder: msgspec.json.Decoder[_S], body: bytes) -> _S:
     except msgspec.DecodeError as error:
         half = half_character(body)
         if half is not None:  # which is JSON by its grammar
-            fault = "half of a surrogate pair, which UTF-8 cannot express: a text was cut in the midst of a character"
+            fault = "half of a surrogate pair, which UTF-8 cannot express: a text was cut in the middle of a character"
             raise Malformed(f"{half}: {fault}", path=half) from None
         raise Malformed(f"the body is not JSON: {error}") from None
 

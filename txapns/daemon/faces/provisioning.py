@@ -280,7 +280,7 @@ def _material(
         raise Malformed(str(error), path=where + field) from None
     except Exception:
         # A stranger's file may bring out what no reader of credentials was ready for.
-        _log.failure("a credential that somebody sent could not be looked into")
+        _log.failure("a credential that a caller sent could not be read")
         raise Malformed("it cannot be read", path=where + field) from None
     raise Malformed("there has to be either a certificate, or a key with key_id and team_id", path=where.rstrip("."))
 

@@ -60,7 +60,7 @@ class Decoder:
             try:
                 piece = unpacking.decompress(data, self._left + 1)
             except zlib.error:
-                raise Malformed("the body is not what its Content-Encoding says") from None
+                raise Malformed("the body is not encoded as its Content-Encoding says") from None
             if len(piece) > self._left:
                 raise TooLong
             self._left -= len(piece)
@@ -87,7 +87,7 @@ class Decoder:
             self._members += 1
             self._unpacking = zlib.decompressobj(_GZIP if self._gzip else _RAW if data[0] & 0x0F != 8 else _ZLIB)
         elif self._unpacking.eof:
-            raise Malformed("there is more in the body after the end of what is encoded")
+            raise Malformed("the body goes on after the end of the encoded data")
         return self._unpacking
 
     def finish(self) -> None:
@@ -97,7 +97,7 @@ class Decoder:
         :raises Malformed: there should be more.
         """
         if self._unpacking is not None and not self._unpacking.eof:
-            raise Malformed("the body ends before what is encoded in it does")
+            raise Malformed("the body ends before the encoded data does")
 
 
 def decoder_of(values: Sequence[bytes], most: int) -> Decoder | None:

@@ -132,7 +132,7 @@ class Request(http.Request):
         self.named = asked_host(self.texts(b"Host"), authority, version.decode("latin-1"))
         codings = self.texts(b"Transfer-Encoding")
         if codings and (version == b"HTTP/1.0" or [each.lower() for each in codings] != ["chunked"]):
-            raise BadHead("the only Transfer-Encoding there can be is chunked, in HTTP/1.1")
+            raise BadHead("the only Transfer-Encoding accepted is chunked, in HTTP/1.1")
 
     def decode(self) -> None:
         """

@@ -65,10 +65,10 @@ def asked_host(values: Sequence[str], authority: str | None, version: str) -> st
     :raises BadHead: it names none, several, or one that cannot be.
     """
     if len(values) > 1 or (not values and version != "HTTP/1.0"):
-        raise BadHead("there has to be one header field Host, and no more")
+        raise BadHead("there has to be exactly one Host header field")
     for each in (*values, *([] if authority is None else [authority])):
         if not _AUTHORITY.fullmatch(each):
-            raise BadHead("the host that the request is for cannot be one")
+            raise BadHead("the host that the request names is not valid")
     return authority or (values[0] if values else None)
 
 
@@ -96,8 +96,8 @@ class Hosts:
         if host != self._last and host is not None:
             if not self._has(host):
                 raise ForeignHost(
-                    "the host that the request names is not known to be the gateway's: the listener's hosts, in the "
-                    "configuration, can name it"
+                    "the request is for a host that this listener does not know; if it is the gateway's, add it to the "
+                    "listener's hosts in the configuration"
                 )
             self._last = host
         if any(site.lower() not in _OURS for site in sites) or not all(self._is_own(each, host) for each in origins):
