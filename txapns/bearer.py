@@ -1,5 +1,5 @@
 """
-Provider tokens, as whoever receives them reads them: the simulator, and the gateway in Apple's place.
+Provider tokens, as their receivers read them: the simulator, and the gateway in Apple's place.
 
 A provider token is a JSON web token (RFC 7519): three parts in base64url, with dots between them::
 

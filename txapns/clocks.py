@@ -9,8 +9,7 @@ that a type checker, or else an ``AttributeError``, finds the one taken for the 
 A reactor of Twisted measures durations by the wall clock (twisted#2424): when the clock is set back by an hour, each of
 its timers is an hour late. :func:`steady` mends a reactor. But a library's reactor is the program's, and may be as it
 was; so what needs timers here takes :func:`timers` of it. There each timer knows by the monotonic clock when it is due,
-and whoever asks for the time or for a timer finds out whether the wall clock was set, and then all that are pending are
-set anew.
+and asking for the time or for a timer finds out whether the wall clock was set; then all that are pending are set anew.
 """
 
 from __future__ import annotations
@@ -195,7 +194,7 @@ class SteadyReactor:
         return getattr(self.beneath, name)
 
 
-#: One for each reactor, as long as somebody has it, so that whoever finds that the wall clock was set finds it for all.
+#: One for each reactor, as long as somebody has it, so that one that finds the wall clock set finds it for all.
 _steadied: WeakValueDictionary[int, SteadyReactor] = WeakValueDictionary()
 
 

@@ -1,5 +1,5 @@
 """
-The standard streams of a command: whoever starts it may have closed them, or go away while it writes.
+The standard streams of a command: its parent may have closed them, or go away while it writes.
 """
 
 from __future__ import annotations

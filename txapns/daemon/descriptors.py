@@ -66,9 +66,9 @@ def share(clients: int, connections: int) -> float:
         return 1.0
     part = max(0, found - others) / max(1, clients)
     _log.warn(
-        "for the {clients} connections of callers that the configuration allows, {needed} file descriptors are needed; "
-        "the system allows {count}, so only {part:.0%} of the connections are taken. Raise the limit (LimitNOFILE in "
-        "the unit, ulimit -n), or lower limits.clients",
+        "the configuration allows {clients} connections of callers, which takes {needed} file descriptors; the system "
+        "allows {count}, so the gateway takes only {part:.0%} of the connections. Raise the limit (LimitNOFILE in the "
+        "unit, ulimit -n), or lower limits.clients",
         clients=clients,
         needed=needed,
         count=found,

@@ -1,7 +1,7 @@
 """
 Whether the store can take what is new, and keep it.
 
-Whoever accepts a notification and whoever answers "are you ready?" ask the same object, so that the two never differ.
+Those who accept a notification and those who answer "are you ready?" ask the same object, so that they never differ.
 It knows four things:
 
 - whether the files that are open are those that the paths name. SQLite goes on with a file that was removed or replaced

@@ -146,7 +146,7 @@ class Budget:
             try:
                 self._waiting.popleft()()
             except Exception:
-                _log.failure("one that waited for room could not use it")
+                _log.failure("what waited for room failed when it was told of it")
 
     def wait(self, ready: Callable[[], None]) -> None:
         """

@@ -560,7 +560,7 @@ class Listeners:
     def _found(self, result: bytes | Failure) -> None:
         self._finding = False
         if isinstance(result, Failure):
-            _log.failure("What is on the status page cannot be found out", result)
+            _log.failure("The status page could not be updated", result)
         else:
             self._write(b"data: " + result + b"\n\n")
 
