@@ -31,7 +31,15 @@ class DeviceTests(SynchronousTestCase):
     def test_hexadecimal_octets(self) -> None:
         """Hexadecimal text as bytes is refused with the remedy, since it would be sent as another token."""
         text = HEX.encode()
-        shapes = text, text.upper(), text + b"\n", text + b"\r\n", b"\xef\xbb\xbf" + text, b"<" + text + b">", text * 3
+        shapes = [text, text.upper(), text * 3, text + b"\n", text + b"\r\n", b"\xef\xbb\xbf" + text]
+        shapes += [
+            b"<" + text + b">",
+            b'"' + text + b'"',
+            b"0x" + text,
+            text + b"\0",
+            b"{length = 32, bytes = 0x" + text + b"}",
+        ]
+        shapes += [HEX.encode("utf-16"), HEX.encode("utf-16-be"), b":".join(text[i : i + 2] for i in range(0, 64, 2))]
         for shape in shapes:
             for buffer in BUFFERS:
                 error = self.assertRaises(InvalidToken, device_of, buffer(shape))
@@ -41,7 +49,7 @@ class DeviceTests(SynchronousTestCase):
 
     def test_short_octets(self) -> None:
         """Octets shorter than the text of a token are raw, whatever they look like; 64 that are no text are, too."""
-        for token in (b"a" * 32, HEX.encode()[:63], bytes(64), b"\xab" * 64, b"g" * 64):
+        for token in (b"a" * 32, HEX.encode()[:63], bytes(64), b"\xab" * 64, b"g" * 64, b"a" * 63 + b"g" + b"a" * 63):
             self.assertEqual(device_of(token), token)
 
     def test_other_types(self) -> None:

@@ -39,10 +39,10 @@ READ_AHEAD = 1_000
 # What databases and caches give for raw octets.
 _OCTETS = (bytes, bytearray, memoryview)
 
-# Octets that are the hexadecimal text of a token, as a cache gives it, or a file opened as binary. Sent raw they would
-# be another token of twice the length. Shorter ones may be raw tokens that somebody made up.
+# The hexadecimal text of a token, as a cache gives it, or a file opened as binary: in quotes, after 0x, in UTF-16. Sent
+# raw it would be another token of twice the length. Fewer digits may be a raw token that somebody made up.
 _SHORTEST_TEXT = 64
-_TEXT = re.compile(rb"(?:\xef\xbb\xbf)?[0-9A-Fa-f\s<>:-]+")
+_TEXT = re.compile(rb"(?:[0-9A-Fa-f][\s<>:\0-]*){%d}" % _SHORTEST_TEXT)
 
 
 class Pending(Exception):
@@ -66,7 +66,7 @@ def device_of(token: object) -> bytes:
             raise InvalidToken(f"a device token of {len(token)} characters has {fault}") from None
     elif isinstance(token, _OCTETS):
         device = bytes(token)  # of bytes, the same
-        if len(device) >= _SHORTEST_TEXT and _TEXT.fullmatch(device):
+        if len(device) >= _SHORTEST_TEXT and _TEXT.search(device):
             raise InvalidToken(
                 f"a device token of {len(device)} octets is hexadecimal text, but bytes have to be the raw token: give "
                 "token.decode(), or token.hex() if this is the raw token"
