@@ -286,8 +286,9 @@ class SurrogateTests(SynchronousTestCase):
         """A pair of surrogates is the character, in a mapping, in text and as escapes, in a value and in a key."""
         pair, whole = "\ud83c\udf55", {"aps": {"alert": "\U0001f355"}, "\U0001f355": 1}
         split = {"aps": {"alert": pair}, pair: 1}
-        forms = split, json.dumps(split, ensure_ascii=False), json.dumps(split), json.dumps(split).encode()
-        self.assertEqual([json.loads(encode(form)) for form in forms], [whole] * 4)
+        text = json.dumps(split, ensure_ascii=False)
+        forms = split, text, text.encode("utf-8", "surrogatepass"), json.dumps(split), json.dumps(split).encode()
+        self.assertEqual([json.loads(encode(form)) for form in forms], [whole] * 5)
         self.assertEqual(encode(split), encode(whole))
 
     def test_half(self) -> None:
@@ -305,9 +306,10 @@ class SurrogateTests(SynchronousTestCase):
             ({"\ud83c": 1}, "its top"),
         ]
         for document, path in documents:
-            forms = document, json.dumps(document, ensure_ascii=False), json.dumps(document)
+            text, escaped = json.dumps(document, ensure_ascii=False), json.dumps(document)
+            forms = document, text, text.encode("utf-8", "surrogatepass"), escaped, escaped.encode()
             self.assertEqual(
-                {refusal(encode, form) for form in (*forms, json.dumps(document).encode())},
+                {refusal(encode, form) for form in forms},
                 {HALF.format(path)},
             )
 

@@ -151,7 +151,7 @@ def encode(payload: Mapping[str, object] | str | bytes | bytearray | memoryview)
     if isinstance(payload, str):
         body = _utf8(payload)
     elif isinstance(payload, (bytes, bytearray, memoryview)):
-        body = bytes(payload)
+        body = _whole(bytes(payload))
     else:
         raise InvalidPayload(f"the payload must be a mapping, str or bytes, not {type(payload).__name__}")
     decode(body)
@@ -225,6 +225,16 @@ def _utf8(text: str) -> bytes:
         return text.encode()
     except UnicodeEncodeError as error:
         raise _half_refused(half_character(text) or f"character {error.start}") from None
+
+
+def _whole(body: bytes) -> bytes:
+    """Make characters whole of which each half was encoded by itself, as Java and some databases do (CESU-8)."""
+    if b"\xed" not in body:  # with which each half begins
+        return body
+    try:
+        return _utf8(body.decode("utf-8", "surrogatepass"))
+    except UnicodeDecodeError:
+        return body
 
 
 def _half_refused(where: str) -> InvalidPayload:
