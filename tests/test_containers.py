@@ -226,9 +226,11 @@ class WrappingTests(SynchronousTestCase):
         self.assertEqual(self.found(read("".join(KEY.splitlines()[1:-1]))), (public(key_of(KEY)), []))
 
     def test_mixed(self) -> None:
-        """DER with PEM behind it is both."""
-        contents = read(CERTIFICATE.public_bytes(Encoding.DER) + b"\n" + KEY.encode())
-        self.assertEqual(self.found(contents), (public(key_of(KEY)), [CERTIFICATE]))
+        """DER with PEM behind it is both, and so is PEM with DER behind it."""
+        der, expected = CERTIFICATE.public_bytes(Encoding.DER), (public(key_of(KEY)), [CERTIFICATE])
+        for data in (der + b"\n" + KEY.encode(), KEY.encode() + der, KEY.rstrip().encode() + der):
+            self.assertEqual(self.found(read(data)), expected)
+        self.assertEqual(self.found(read(KEY.encode() + der + KEY.encode())), (expected[0] * 2, [CERTIFICATE]))
 
     def test_labels(self) -> None:
         """What the label says does not matter."""
@@ -356,7 +358,9 @@ class FaultTests(SynchronousTestCase):
         key = key_of(PEM)
         spki = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+        openssh = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         for text, words in (
+            (openssh, "OpenSSH's own form; ssh-keygen"),
             (spki, "only a public key"),
             (request.public_bytes(Encoding.PEM), "only a request for a certificate"),
             (CERTIFICATE.public_bytes(Encoding.DER), "only a certificate"),
@@ -407,8 +411,10 @@ class FaultTests(SynchronousTestCase):
         unknown = base64.b64decode("".join(SCRYPT.splitlines()[1:-1])).replace(
             b"\x06\x09\x2a\x86", b"\x06\x09\x2a\x87", 1
         )
-        [fault] = read(unknown, passphrase="x").faults
-        self.assertIsInstance(fault, UnsupportedKey)
+        ciphers = "AES-192-CBC", "CAMELLIA-256-CBC", "AES-256-OFB"
+        for text in (unknown, *(AES.replace("AES-256-CBC", cipher) for cipher in ciphers)):
+            [fault] = read(text, passphrase="x").faults
+            self.assertIsInstance(fault, UnsupportedKey)
 
     def test_unknown_version(self) -> None:
         """A certificate of a version that there is not is told so."""

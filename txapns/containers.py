@@ -58,10 +58,14 @@ _MAX_WRAPPINGS = 4
 
 _MARKER = re.compile(rb"--\s{0,8}(BEGIN|END)\s{0,8}([A-Z0-9 ]{0,60}[A-Z0-9])\s{0,8}--(?:-{0,3})")
 # OpenSSL's older encrypted form. The line ends may be lost, but each cipher has a length for its initialization vector.
+# (Those that are of no known cipher cannot be decrypted anyhow.)
 _ENCRYPTED = re.compile(
     rb"Proc-Type:\s{0,8}4,\s{0,8}ENCRYPTED[^A-Z]{0,80}DEK-Info:\s{0,8}"
-    rb"(AES-[0-9]{3}-CBC,\s{0,8}[0-9A-Fa-f]{32}|DES-(?:EDE3-)?CBC,\s{0,8}[0-9A-Fa-f]{16})"
+    rb"(AES-[0-9]{3}-CBC,\s{0,8}[0-9A-Fa-f]{32}|DES-(?:EDE3-)?CBC,\s{0,8}[0-9A-Fa-f]{16}"
+    rb"|[A-Z0-9-]{1,24},\s{0,8}[0-9A-Fa-f]{16,32})"
 )
+# Where PEM ends and DER begins, in a file that was put together of both.
+_DER_BEHIND = re.compile(rb"--\r?\n?(?=\x30[\x81-\x84])")
 _ESCAPE = re.compile(rb"\\+(?:u00([0-9A-Fa-f]{2})|[nrt])?|%([0-9A-Fa-f]{2})")
 _DATA_URI = re.compile(rb"^[\s\"']{0,8}data:[^,]{0,80};base64,")
 _HEXADECIMAL = re.compile(rb"(?:0?x)?((?:[0-9A-Fa-f]{2})+)")
@@ -69,6 +73,7 @@ _NOT_BASE64 = re.compile(rb"[^A-Za-z0-9+/]+")
 _BASE64 = re.compile(rb"[A-Za-z0-9+/_-]{40,}={0,2}")
 # pkcs-12-keyBag and pkcs-12-pkcs8ShroudedKeyBag (RFC 7292, appendix D).
 _KEY_BAGS = [(der.OID, bytes.fromhex("2a864886f70d010c0a01") + number) for number in (b"\1", b"\2")]
+_OPENSSH = b"openssh-key-v1\0"
 _FILE_NAME = re.compile(rb"[^\r\n]{0,300}(?:/[^\r\n]{0,300}|\.(?:p8|pem|p12|pfx|cer|crt|der|key))")
 
 
@@ -217,6 +222,10 @@ def _unwrap(data: bytes, name: str, wrappings: int) -> Iterator[_Blob]:
         yield _der_blob(kind, data[:length], length)
         yield from _pem_blobs(data[length:])
         return
+    behind = _DER_BEHIND.search(data) if wrappings else None
+    if behind:
+        yield from _unwrap(data[behind.end() :], name, wrappings - 1)
+        data = data[: behind.end()]
     data = _ESCAPE.sub(_unescaped, data)
     if _MARKER.search(data):
         yield from _pem_blobs(data)
@@ -301,6 +310,9 @@ def _pem_blob(label: str, body: bytes) -> _Blob:
         return _Blob(
             Kind.OTHER, b"", label, fault="cannot be read: it is not base64, so some of it is missing or added"
         )
+    if content.startswith(_OPENSSH):
+        fault = "is in OpenSSH's own form; ssh-keygen -p -m PKCS8 -f FILE gives it the usual one"
+        return _Blob(Kind.OTHER, b"", label, fault=fault)
     if encrypted:
         method = re.sub(rb"\s", b"", encrypted[1])
         return _Blob(Kind.PRIVATE_KEY, content, label, method)
@@ -411,7 +423,7 @@ class _Reader:
         try:
             key = _decrypted(blob, self._passphrase) if blob.encryption else _plain(blob, self._passphrase)
         except (UnsupportedAlgorithm, ValueError) as error:
-            if isinstance(error, UnsupportedAlgorithm) or "algorithm" in str(error):
+            if isinstance(error, UnsupportedAlgorithm) or re.search("algorithm|unknown cipher", str(error)):
                 unsupported = "the private key is of a kind, or encrypted in a way, that is not supported"
                 raise UnsupportedKey(unsupported) from None
             if encrypted:
