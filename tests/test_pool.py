@@ -15,7 +15,7 @@ from txapns import Batch, Notification
 from txapns.backlog import MAX_POSTPONED
 from txapns.batch import Sending, SingleSending
 from txapns.delivery import IOutcomes
-from txapns.errors import ConnectFailed, CredentialRefused, OutcomeUnknown, QueueFull
+from txapns.errors import ConnectFailed, CredentialRefused, DeadlinePassed, OutcomeUnknown, QueueFull
 from txapns.interfaces import IConnectionEvents, IMetrics, IWork
 from txapns.options import Options
 from txapns.pool import Pool
@@ -74,6 +74,21 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(len(batch.unsent), 10)
         self.assertIsInstance(batch.unsent[0].error, ConnectFailed)
         self.assertIn("took nothing for 30 s", str(batch.unsent[0].error))
+
+    def test_deadline_without_a_connection(self) -> None:
+        """A batch whose deadline comes while there is no connection is told why there is none."""
+        self.simulator.concurrency = 1
+        server = self.simulator.reactor.servers.pop(2197)
+        sending = self.client.send(HELLO, ["aa" * 32], deadline=5)
+        self.simulator.advance(6)
+        error = self.successResultOf(sending).unsent[0].error
+        self.assertIsInstance(error, DeadlinePassed)
+        self.assertIn("before it was asked: ", str(error))
+        self.assertIn("127.0.0.1:2197", str(error))
+        self.simulator.reactor.servers[2197] = server
+        self.simulator.http2_fault = lambda server, request, verdict: None
+        batch = self.simulator.result(self.client.send(HELLO, ["aa" * 32] * 10, deadline=20))
+        self.assertEqual(str(batch.unsent[9].error), "the batch's deadline of 20 s came before it was asked")
 
     def test_refused_credential_ends_all_that_waits(self) -> None:
         """When the provider token is refused, the one that was asked failed, and nothing else is tried."""

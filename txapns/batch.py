@@ -278,7 +278,7 @@ class Sending:
         self._timers.clear()
 
     def _expire(self, deadline: float) -> None:
-        error = DeadlinePassed(f"the batch's deadline of {deadline:g} s came before it was asked")
+        error = DeadlinePassed(f"the batch's deadline of {deadline:g} s came before it was asked{self._pool.trouble}")
         self.give_up(error)
         self._pool.withdraw(self, error)
 

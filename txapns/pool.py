@@ -105,6 +105,11 @@ class Pool:
         return tuple(connection.state for connection in self._connections)
 
     @property
+    def trouble(self) -> str:
+        """What keeps notifications from being sent, for the end of a sentence; ``""`` where that is not known."""
+        return "" if self.last_error is None or "ready" in self.states else f": {self.last_error}"
+
+    @property
     def in_flight(self) -> int:
         """How many deliveries are with a connection."""
         return sum(connection.in_flight for connection in self._connections)
@@ -362,9 +367,7 @@ class Pool:
         if left > 0:
             self._patience = self.clock.callLater(left, self._lose_patience)
         else:
-            said = (
-                f": {self.last_error}" if self.last_error is not None else f" (connections: {', '.join(self.states)})"
-            )
+            said = self.trouble or f" (connections: {', '.join(self.states)})"
             self.give_up(ConnectFailed(f"{self._gateway} took nothing for {timeout:g} s{said}"))
 
 
