@@ -613,11 +613,13 @@ class LinesTests(TestCase):
         """A byte order mark is no part of a token, nor the end of a line, and UTF-16 is read; so are files in a row."""
         text = "# one\r\n\r\naa\r\nbb\r\n"
         marked, wide = codecs.BOM_UTF8 + text.encode(), text.encode("utf-16")
-        for content in (marked, wide, codecs.BOM_UTF16_BE + text.encode("utf-16-be"), text.encode("utf-16-le")):
+        big, little, old = text.encode("utf-16-be"), text.encode("utf-16-le"), text.replace("\r\n", "\r").encode()
+        for content in (marked, wide, codecs.BOM_UTF16_BE + big, little, old):
             self.assertEqual([pair async for pair in self.lines(content)], [(3, "aa"), (4, "bb")])
         self.assertEqual([pair async for pair in self.lines(marked * 2)], [(3, "aa"), (4, "bb"), (7, "aa"), (8, "bb")])
         tokens = [f"{number:x}" * 7 for number in range(1, 20_000)]
-        self.assertEqual([token async for _, token in self.lines("\n".join(tokens).encode("utf-16"))], tokens)
+        for wide in ("\n".join(tokens).encode("utf-16"), "\r\n".join(["", *tokens]).encode()):
+            self.assertEqual([token async for _, token in self.lines(wide)], tokens)
 
     async def test_short(self) -> None:
         """A file need not be as long as what its encoding is known by."""

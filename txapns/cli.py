@@ -25,6 +25,7 @@ from codecs import getincrementaldecoder
 from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from io import IncrementalNewlineDecoder
 from operator import attrgetter
 from pathlib import Path
 from typing import IO, Any
@@ -366,7 +367,8 @@ class _Lines:
         """Give pairs of line number and token; blank lines and comments count as lines."""
         rest = ""
         chunk = await self._beginning()
-        decoder = getincrementaldecoder(encoding_of(chunk))("backslashreplace")
+        characters = getincrementaldecoder(encoding_of(chunk))("backslashreplace")
+        decoder = IncrementalNewlineDecoder(characters, translate=True)
         while chunk:
             *lines, rest = (rest + decoder.decode(chunk)).split("\n")
             for pair in self._tokens(lines):
