@@ -389,7 +389,8 @@ class _Tunnel(Protocol):
 
 def _schemes(header: bytes) -> list[str]:
     """Find the ways to authenticate that a proxy offers, in its words and order."""
-    fields = [_QUOTED.sub('""', field.decode("latin-1")) for field in _CHALLENGES.findall(header)]
+    unfolded = re.sub(rb"\r?\n[ \t]+", b" ", header)  # a field may go on in the next line (RFC 9112, section 5.2)
+    fields = [_QUOTED.sub('""', field.decode("latin-1")) for field in _CHALLENGES.findall(unfolded)]
     found = (_SCHEME.match(challenge) for challenge in ",".join(fields).split(","))
     return list(dict.fromkeys(each[1] for each in found if each is not None))[:_MOST_SCHEMES]
 
