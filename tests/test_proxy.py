@@ -396,6 +396,7 @@ class RefusedTests(TunnelCase):
             (b'Proxy-Authenticate: Bearer realm="\\", Basic "\r\nServer: Basic', "it accepts only Bearer,"),
             (b"Proxy-Authenticate: Negotiate YIIabc==, Kerberos", "it accepts only Negotiate or Kerberos,"),
             (b"WWW-Authenticate: NTLM", "it accepts only NTLM,"),
+            (b'Proxy-Authenticate: Digest realm="x",\r\n nonce="y",\r\n\tNTLM', "it accepts only Digest or NTLM,"),
         ):
             answer = b"HTTP/1.1 407 No\r\nX: y\r\n" + fields + b"\r\nContent-Length: 0\r\n\r\n"
             self.proxy.answer = lambda client, answer=answer: client.say(answer)  # type: ignore[misc]
