@@ -822,11 +822,13 @@ class ReasonTests(SynchronousTestCase):
         self.assertEqual(len(reason_of(b'{"reason":[%s]}' % (b'"BadTopic",' * 300))), 200)
 
     def test_page(self) -> None:
-        """A page for people is known by its type, however it is written."""
+        """A page for people is known by its type, however it is written, or by how it begins."""
         for kind in (b"text/html", b"Text/HTML; charset=utf-8"):
             self.assertTrue(Answer(200, ((b":status", b"200"), (b"content-type", kind)), b"").page)
+        self.assertTrue(Answer(200, ((b":status", b"200"),), b"\r\n<!DOCTYPE html>").page)
         for fields in ((), ((b"content-type", b"application/json"),)):
-            self.assertFalse(Answer(200, fields, b"").page)
+            for body in (b"", b"{}", b"OK"):
+                self.assertFalse(Answer(200, fields, body).page)
 
     def test_timestamp(self) -> None:
         """Milliseconds are the rule, seconds were seen."""

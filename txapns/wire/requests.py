@@ -123,7 +123,8 @@ class Answer:
     @property
     def page(self) -> bool:
         """Whether it is a page for people. Apple sends none, so something on the way answered instead."""
-        return dict(self.headers).get(b"content-type", b"").lower().startswith(b"text/html")
+        html = dict(self.headers).get(b"content-type", b"").lower().startswith(b"text/html")
+        return html or self.body.lstrip().startswith(b"<")
 
     @property
     def timestamp(self) -> float | None:
