@@ -155,8 +155,8 @@ class HandshakeTests(SynchronousTestCase):
         self.assertIsNone(session.client.transport.negotiatedProtocol)
 
     def test_address(self) -> None:
-        """IP addresses are verified against the addresses in the certificate, and not sent as a server name."""
-        for address in ("127.0.0.1", "::1"):
+        """Addresses, without their zone, are verified against those in the certificate, and not sent as server name."""
+        for address in ("127.0.0.1", "::1", "::1%lo"):
             session = open_session(client_side(address), AUTHORITY.server_options((b"h2",)))
             self.assertTrue(session.established)
             self.assertIsNone(session.server.transport.getHandle().get_servername())

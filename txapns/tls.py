@@ -163,7 +163,7 @@ def identity_of(hostname: str) -> DNS_ID | IPAddress_ID:
     :raises InvalidGateway: it is neither.
     """
     try:
-        return IPAddress_ID(hostname)
+        return IPAddress_ID(hostname.partition("%")[0])  # no certificate has the zone, which says something here alone
     except ValueError:
         pass
     try:
