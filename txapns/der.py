@@ -134,7 +134,7 @@ def walk(data: bytes, depth: int = 0) -> Iterator[list[tuple[int, bytes]]]:
     :param data: the elements.
     :param depth: how deep they lie.
     :returns: tag and content of those that lie in the same element, again and again.
-    :raises ValueError: they lie too deep in one another.
+    :raises ValueError: they are nested too deeply.
     """
     if depth > _DEPTH:
         raise ValueError("the elements are nested too deeply")
