@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, settings
+from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import DatedClock
@@ -29,7 +30,15 @@ from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.spool import _PART, SQLiteSpool
 from txapns.daemon.values import Idempotency, Message, Settlement, State
 
-__all__ = ["EarlierVersionTests", "ModelTests", "PlanTests", "SQLiteSpoolMachine", "SQLiteSpoolTests", "SQLiteWorld"]
+__all__ = [
+    "DamagedTests",
+    "EarlierVersionTests",
+    "ModelTests",
+    "PlanTests",
+    "SQLiteSpoolMachine",
+    "SQLiteSpoolTests",
+    "SQLiteWorld",
+]
 
 
 class SQLiteWorld:
@@ -120,6 +129,48 @@ def _fill(connection: sqlite3.Connection) -> None:
     for key, ids, noted_at in (("there", shared + other, 7), ("gone", shared + shared, 6)):
         row = ("caller/a/b", key, b"digest", "[2]", ids, noted_at)
         connection.execute("INSERT INTO spool_key VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+class DamagedTests(WorldCase):
+    """Rows that cannot be read."""
+
+    def harm(self, table: str, column: str, value: str, number: int) -> None:
+        """Change a row."""
+        statement = f"UPDATE {table} SET {column} = {value} WHERE number = {number}"
+        result(self.world.clock, self.world.database.write(lambda connection: connection.execute(statement)))
+
+    def test_lease(self) -> None:
+        """What is damaged is given up, with a line in the log, and what came before and after it is lent."""
+        for table, column, value in (
+            ("spool_message", "headers", "'{'"),
+            ("spool_message", "headers", "'[1]'"),
+            ("spool_message", "headers", "'{\"apns-priority\":5}'"),
+            ("spool_message", "headers", "x'7b22ff223a317d'"),
+            ("spool_message", "headers", "CAST(x'7b22ff223a317d' AS TEXT)"),
+            ("spool_message", "accepted_at", "'yesterday'"),
+            ("spool_message", "number", "1000000"),
+            ("spool_delivery", "attempts", "'none'"),
+            ("spool_delivery", "apns_id", "x'01'"),
+        ):
+            before, bad, after = (self.do("accept", [message(self.world)])[0].numbers[0] for _ in range(3))
+            self.harm(table, column, value, bad)  # a message has the number of its first delivery
+            with capturedLogs() as events:
+                leased = self.do("lease", "chess", 10, self.world.clock.seconds() + 60)
+            self.assertEqual([each.number for each in leased], [before, after], value)
+            self.assertEqual([event["numbers"] for event in events], [[bad]], value)
+            self.assertEqual(self.world.spool.depth("chess"), 2)
+            self.do("settle", [Settlement(each.number, State.ACCEPTED, 200) for each in leased])
+
+    def test_entries(self) -> None:
+        """What is damaged is in no list, and keeps no other from being there."""
+        numbers = list(self.do("accept", [message(self.world, 4)])[0].numbers)
+        self.do("settle", [Settlement(number, State.DEAD) for number in numbers])
+        self.harm("spool_delivery", "settled_at", "'today'", numbers[0])
+        self.harm("spool_delivery", "state", "9", numbers[1])
+        self.harm("spool_delivery", "reason", "CAST(x'ff' AS TEXT)", numbers[2])
+        found = self.do("listed", None, State.DEAD, 10)
+        self.assertEqual([entry.outcome.number for entry in found], numbers[2:])
+        self.assertEqual([each.number for each in self.do("outcomes", numbers)], numbers[2:])
 
 
 class PlanTests(WorldCase):

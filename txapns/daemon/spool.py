@@ -23,12 +23,14 @@ import sqlite3
 from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from operator import itemgetter
 from typing import Any, TypeVar
 
 import attrs
 import msgspec
 from twisted.internet.defer import Deferred, fail
+from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -52,6 +54,8 @@ from txapns.daemon.values import (
 )
 
 __all__ = ["SQLiteSpool"]
+
+_log = Logger()
 
 _R = TypeVar("_R")
 
@@ -164,7 +168,7 @@ ORDER BY due, number LIMIT 1
 """
 
 _FIND_MESSAGES = """
-SELECT json_group_array(json_array(number, headers, hex(payload), accepted_at)) FROM spool_message
+SELECT json_group_array(json_array(number, CAST(headers AS TEXT), hex(payload), accepted_at)) FROM spool_message
 WHERE number IN (SELECT value FROM json_each(?))
 """
 
@@ -465,17 +469,35 @@ class SQLiteSpool:
     def lease(self, app: str, count: int, until: float) -> Deferred[list[Leased]]:
         """Lend what is due."""
         now = self._clock.seconds()
-        return self._between(lambda connection: self._lend(connection, app, count, until, now))
 
-    def _lend(self, connection: sqlite3.Connection, app: str, count: int, until: float, now: float) -> list[Leased]:
+        def lent(found: list[Leased] | _Damaged) -> list[Leased] | Deferred[list[Leased]]:
+            if not isinstance(found, _Damaged):
+                return found
+            _log.error("{app}: notifications {numbers} are damaged, and given up", app=app, numbers=found.numbers)
+            given_up = [Settlement(number, State.REJECTED, 0, "Damaged") for number in found.numbers]
+            return self.settle(given_up).addCallback(lambda _: self.lease(app, count, until))
+
+        return self._between(lambda connection: self._lend(connection, app, count, until, now)).addCallback(lent)
+
+    def _lend(
+        self, connection: sqlite3.Connection, app: str, count: int, until: float, now: float
+    ) -> list[Leased] | _Damaged:
         self._leases.expire(now)
         arguments = (self._apps.get(app), *self._leases.mark(app))
         passed_over = _json(self._leases.passed_over(app))
         [(found,)] = connection.execute(_FIND_DUE, [*arguments, self._due(now), passed_over, count])
-        rows = _due(found)
+        try:
+            rows = _due(found)
+        except msgspec.ValidationError:
+            return _Damaged(
+                [number for number, *rest in msgspec.json.decode(found) if not _fits(_Due, [number, *rest])]
+            )
         if not rows:
             return []
         contents = _contents(connection, app, {row[1] for row in rows})
+        damaged = [number for number, message, _, apns_id, *_ in rows if message not in contents or len(apns_id) != 32]
+        if damaged:
+            return _Damaged(damaged)
         leased = []
         for number, message, token, apns_id, attempts, _ in rows:
             content, accepted_at = contents[message]
@@ -611,9 +633,7 @@ class SQLiteSpool:
         """List notifications."""
         statement = _OUTCOMES + _of_state(_LIST, state)
         ahead = self._date() - self._now()  # dues are shown as dates
-        return self._read(
-            lambda connection: [_entry(row, ahead) for row in connection.execute(statement, [after, app, limit])]
-        )
+        return self._read(lambda connection: _entries(connection, statement, [after, app, limit], ahead))
 
     # An operator's work.
 
@@ -725,7 +745,25 @@ def _stopped() -> Deferred[Any]:
 
 
 # What _FIND_DUE finds: all that is sent comes by here, and a decoder that knows what to expect takes half the time.
-_due = msgspec.json.Decoder(list[tuple[int, int, str, str, int, int]]).decode
+_Due = tuple[int, int, str, str, int, int]
+_due = msgspec.json.Decoder(list[_Due]).decode
+_messages = msgspec.json.Decoder(list[tuple[int, str, str, int]]).decode
+_headers = msgspec.json.Decoder(dict[str, str]).decode
+
+
+@attrs.frozen
+class _Damaged:
+    """Notifications whose rows cannot be read."""
+
+    numbers: list[int]
+
+
+def _fits(kind: Any, found: object) -> bool:
+    try:
+        msgspec.convert(found, kind)
+    except msgspec.ValidationError:
+        return False
+    return True
 
 
 def _json(value: object) -> str:
@@ -813,16 +851,22 @@ def _earlier(
 
 def _found(connection: sqlite3.Connection, numbers: str) -> list[Outcome]:
     """Read what is known of notifications, whose numbers are a JSON array."""
-    return [_entry(row).outcome for row in connection.execute(_OUTCOMES + _THESE, [numbers])]
+    return [entry.outcome for entry in _entries(connection, _OUTCOMES + _THESE, [numbers])]
 
 
 def _contents(connection: sqlite3.Connection, app: str, numbers: set[int]) -> dict[int, tuple[Content, float]]:
-    """Read messages: for each its content, and when it was accepted."""
-    [(found,)] = connection.execute(_FIND_MESSAGES, [_json(list(numbers))])
+    """Read messages: for each that is not damaged its content, and when it was accepted."""
+    with lenient(connection):
+        [(found,)] = connection.execute(_FIND_MESSAGES, [_json(list(numbers))])
     contents = {}
-    for number, headers, payload, accepted_at in msgspec.json.decode(found):
-        content = Content(app, bytes.fromhex(payload), msgspec.json.decode(headers))
-        contents[number] = (content, accepted_at / 1000)
+    try:
+        for number, headers, payload, accepted_at in _messages(found):
+            contents[number] = (Content(app, bytes.fromhex(payload), _headers(headers)), accepted_at / 1000)
+    except msgspec.DecodeError:
+        if len(numbers) == 1:
+            return {}
+        for number in numbers:
+            contents.update(_contents(connection, app, {number}))
     return contents
 
 
@@ -888,6 +932,18 @@ def _of_state(statement: str, state: State) -> str:
         return statement.replace("state = ?", "state = 0")
     condition = f"state = {state:d}" if state is State.ACCEPTED else f"state > 1 AND state = {state:d}"
     return statement.replace("state = ?", condition).replace("+", "")
+
+
+def _entries(
+    connection: sqlite3.Connection, statement: str, arguments: Sequence[object], ahead: int = 0
+) -> list[Entry]:
+    """Read notifications; those whose rows are damaged are left out."""
+    entries = []
+    with lenient(connection):
+        for row in connection.execute(statement, arguments):
+            with suppress(TypeError, ValueError):
+                entries.append(_entry(row, ahead))
+    return entries
 
 
 def _entry(row: tuple[Any, ...], ahead: int = 0) -> Entry:
