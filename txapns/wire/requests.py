@@ -690,19 +690,21 @@ class RequestReceiver:
             if body:
                 self._h2.send_data(stream, body, end_stream=True)
 
-    def refuse(self, stream: int, headers: Iterable[tuple[bytes, bytes]], body: bytes) -> None:
+    def refuse(self, stream: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, at_once: bool = True) -> None:
         """
-        Answer a request of which nothing more is wanted, and end its stream with the answer, whatever the peer does.
-        Where the peer has no window for the body, it is left out.
+        Answer a request of which nothing more is wanted. Where the peer has no window for the body, it is left out.
 
         :param stream: the request's.
         :param headers: the header fields, ``:status`` first.
         :param body: the body.
+        :param at_once: whether the stream ends with the answer, whatever the peer does. A client that is still sending
+            its request may not read the answer then.
         """
         with suppress(*_GONE):
             window = min(self._h2.stream_remote_window_size(stream), self._h2.remote_window_size - self.unsent)
             self.respond(stream, headers, body if len(body) <= window else b"")
-            self._refused.append(stream)
+            if at_once:
+                self._refused.append(stream)
 
     def reset(self, stream: int, code: int) -> None:
         """

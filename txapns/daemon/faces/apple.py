@@ -24,8 +24,8 @@ nothing else: a topic that does not exist, or a priority of 7, is for Apple to r
 
 Apple lets a connection without a client certificate ask one thing at a time until it has shown who it is. Some clients
 never notice that the limit is lifted, and send one after the other ever after; so here it is the full limit at once.
-A request that does not show who it is from is answered when its header fields are there, and its stream ends with the
-answer, so that strangers hold no streams; after some requests they are sent away. Octets are given back to the peer's
+A request that does not show who it is from is answered when its header fields are there, and its stream ends a moment
+later, so that strangers hold no streams; after some requests they are sent away. Octets are given back to the peer's
 window when the notification is stored, so that one connection makes us hold 64 KiB at the most. How many frames may
 come in a second is bounded for everybody, and how many SETTINGS.
 """
@@ -513,9 +513,11 @@ class _Connection(Session):
         Answer whoever does not show who it is, and end the stream there, so that a stranger holds none.
 
         After so many times it is sent away. What shows the same until then is told the same; what shows something else
-        is not looked at, and may be sent elsewhere.
+        is not looked at, and may be sent elsewhere. Until it is sent away a stranger has a moment to end its requests
+        by itself: curl reads no answer whose stream is reset while it sends.
         """
         shown = _shown_by(head)
+        at_once = self._dismissed is not None
         if self._dismissed is None:
             try:
                 if self._face.options.keys:
@@ -531,7 +533,9 @@ class _Connection(Session):
         else:
             self.requests.reset(head.stream, REFUSED_STREAM)
             return False
-        self.requests.refuse(head.stream, verdict.fields(_id_of(head)), verdict.body())
+        self.requests.refuse(head.stream, verdict.fields(_id_of(head)), verdict.body(), at_once=at_once)
+        if not at_once:
+            self._unwanted.append(head.stream)
         return False
 
     def _judged(self, request: Request, apns_id: str | None) -> _Submission:
