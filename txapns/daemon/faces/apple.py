@@ -95,8 +95,8 @@ _FIELDS = {
 _NUMBERS = ("apns-priority", "apns-expiration")
 
 # What a client of HTTP/1.1 gets.
-_WORDS = b"""This is for HTTP/2, as Apple's servers are.
-With curl that takes --http2, or --http2-prior-knowledge where there is no TLS.
+_WORDS = b"""This address speaks HTTP/2, as Apple's servers do.
+With curl, give --http2, or --http2-prior-knowledge where there is no TLS.
 The gateway's own API, JSON over HTTP/1.1, is at the addresses in [intake.native] of its configuration.
 """
 _HTTP1 = b"""HTTP/1.1 505 HTTP Version Not Supported\r
