@@ -190,8 +190,10 @@ class BodyTests(HTTPCase):
         for connection in (late, keyed, whole):
             connection.write(b"x")
             self.assertEqual([each.status for each in connection.read()], [200])
+        [request] = gone[2].channel.session.requests
         gone[2].lose()
         self.connections.remove(gone[2])
+        self.assertEqual(request._pieces, [])
         self.assertEqual((held._sum, held._held), (0, {}))
 
     def test_head_first(self) -> None:

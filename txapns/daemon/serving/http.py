@@ -212,6 +212,11 @@ class Request(http.Request):
         self.process()
         self.body = b""  # an answer may take long
 
+    def connectionLost(self, reason: Failure) -> None:
+        """Nobody waits for the answer; what there is of the body is not kept until the garbage is collected."""
+        super().connectionLost(reason)
+        self._release()
+
     def _release(self) -> None:
         """Hold nothing of the body any more."""
         self._pieces = []
