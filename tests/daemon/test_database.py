@@ -240,12 +240,13 @@ class DatabaseTests(SynchronousTestCase):
         self.result(again.stop())
 
     def test_directory_gone(self) -> None:
-        """Everybody is told, even where there is no directory any more."""
+        """Everybody is told, even where there is no directory any more; what must be done is done."""
         database = self.open()
         other = database.path.parent.rename(Path(self.mktemp()))
         self.addCleanup(other.rename, database.path.parent)
         writing = database.write_together(add_all, "a", 1)
         self.assertIn("was removed", str(self.failureResultOf(writing, Unavailable).value))
+        self.assertEqual(self.result(database.write(add("b"))), "B")
         self.assertIn("was removed", database.trouble)
 
     def test_removed(self) -> None:

@@ -681,7 +681,10 @@ class _File:
         return self._measure_beside() < min(self._length_beside, _JOURNAL)
 
     def _measure_beside(self) -> int:
-        return Path(f"{self._path}-wal").stat().st_size
+        try:
+            return Path(f"{self._path}-wal").stat().st_size
+        except OSError:
+            return 0  # it was removed, which the health knows; outcomes are stored all the same
 
     def damaged(self, patience: float) -> bool:
         """
