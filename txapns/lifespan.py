@@ -12,8 +12,9 @@ import attrs
 
 __all__ = ["ENOUGH", "Lifespan"]
 
-#: So many answers are worth a connection. It takes some milliseconds to make one, about as long as these.
-ENOUGH = 100
+#: So many answers are worth a connection; fewer are taken for a server that is not well. It takes some milliseconds to
+#: make a connection, in which it could answer a hundred, so a lower number would help nobody much.
+ENOUGH = 10
 
 
 @attrs.define
