@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import re
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import attrs
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-from OpenSSL import SSL
+from OpenSSL import SSL, crypto
 from service_identity import CertificateError, VerificationError
 from service_identity.hazmat import DNS_ID, DNSMismatch
+from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
 from twisted.internet.error import ConnectError, ConnectionDone
 from twisted.internet.interfaces import (
@@ -28,6 +31,7 @@ from twisted.test.iosim import IOPump, connect, makeFakeClient, makeFakeServer
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from txapns import tls
 from txapns.credentials import Certificate, ProviderToken
 from txapns.errors import (
     ClientClosed,
@@ -186,6 +190,67 @@ class HandshakeTests(SynchronousTestCase):
         options = AUTHORITY.server_options((b"h2",))
         self.assertTrue(all(open_session(factory, options).established for _ in range(3)))
         self.assertIs(factory.getContext(), factory.getContext())
+
+
+class ResumptionTests(SynchronousTestCase):
+    """Connections that rest on the verification of the one before."""
+
+    def setUp(self) -> None:
+        """Count how often a server's certificate is looked at."""
+        self.verified = 0
+        self.patch(tls, "extract_patterns", self.extract)
+        self.factory = client_side("localhost", Certificate.from_pem(AUTHORITY.client_pem()))
+        self.server = plain_server(AUTHORITY.server_certificate())
+
+    def extract(self, certificate: crypto.X509) -> Any:
+        """Look at a certificate."""
+        self.verified += 1
+        return extract_patterns(certificate)
+
+    def open(self, server: ServerContextFactory | None = None) -> Session:
+        """Connect."""
+        return open_session(self.factory, server or self.server)
+
+    def test_resumed(self) -> None:
+        """The next connection resumes the session of one that is still there, in either version of TLS."""
+        for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            self.setUp()
+            server = plain_server(AUTHORITY.server_certificate(), newest)
+            sessions = [self.open(server) for _ in range(5)]
+            self.assertTrue(all(session.established for session in sessions))
+            self.assertEqual(self.verified, 1)
+
+    def test_gone(self) -> None:
+        """Where there is none, the server is verified anew."""
+        for _ in range(3):
+            self.assertTrue(self.open().established)
+            gc.collect()
+        self.assertEqual(self.verified, 3)
+
+    def test_after_some(self) -> None:
+        """After so many connections the server is verified anew."""
+        self.patch(tls, "RESUMED", 2)
+        sessions = [self.open() for _ in range(7)]
+        self.assertTrue(all(session.established for session in sessions))
+        self.assertEqual(self.verified, 3)
+
+    def test_not_kept_to(self) -> None:
+        """A server that ends the connection when its own offer is taken up is connected to as ever from then on."""
+        # OpenSSL resumes no session of a client with a certificate where the server has not named a context for it.
+        self.server.getContext().set_verify(SSL.VERIFY_PEER, lambda *_: True)
+        first, refused = self.open(), self.open()
+        self.assertEqual((first.established, refused.established), (True, False))
+        sessions = [first, *(self.open() for _ in range(5))]
+        self.assertTrue(all(session.established for session in sessions))
+        self.assertEqual(self.verified, 6)
+
+    def test_another_server(self) -> None:
+        """A server that does not know the session is verified."""
+        first = self.open()
+        second = self.open(plain_server(AUTHORITY.server_certificate()))
+        impostor = self.open(plain_server(AUTHORITY.server_certificate(["other.example"])))
+        self.assertEqual((first.established, second.established, impostor.established), (True, True, False))
+        self.assertIsInstance(impostor.explanation, PeerNotVerified)
 
 
 class RefusalTests(SynchronousTestCase):
