@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -49,7 +50,11 @@ class Browser:
         self._address = ""
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._driver = subprocess.Popen(
-            [DRIVER, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            [DRIVER, "--port=0"],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env={**os.environ, "TMPDIR": self._profile.name},
         )
         options: dict[str, Any] = {"args": [*_ARGUMENTS, f"--user-data-dir={self._profile.name}"], "binary": CHROMIUM}
         if not javascript:
@@ -76,7 +81,15 @@ class Browser:
             self._driver.wait(10)
             assert self._driver.stdout is not None
             self._driver.stdout.close()
-            self._profile.cleanup()
+            self._clean_up()
+
+    def _clean_up(self) -> None:
+        """Remove the profile and the temporary files in it; for a moment after its end the browser writes more."""
+        self._profile.cleanup()
+        end = time.monotonic() + _PATIENCE
+        while Path(self._profile.name).exists() and time.monotonic() < end:
+            time.sleep(0.05)
+            shutil.rmtree(self._profile.name, ignore_errors=True)
 
     def prefer_dark(self) -> None:
         """Have dark pages from now on."""
