@@ -9,7 +9,7 @@ longest not begun with comes first, and chance decides between those that never 
 with the one that the resolver prefers (RFC 8305, section 4), so that a network without one of them costs 0.3 seconds.
 
 What a look-up found serves for a second. Some servers end each connection after a thousand requests, which is a hundred
-connections a second, and a look-up costs a resolver's thread, and often a name server, as much as the rest of TCP.
+connections a second, and each look-up takes a thread of the resolver's, and often a question to a name server.
 
 An attempt has one deadline for all of it, the looking up included. Twisted's own is a timer of the reactor's, which may
 go by the wall clock (see :mod:`txapns.clocks`), and knows nothing of resolvers that never answer.
