@@ -145,7 +145,7 @@ class Sending:
                 if self._done:
                     break  # the iterable itself cancelled the batch
                 hash(identifier)  # no outcome could be reported under one that has none
-                if not isinstance(token, str):
+                if not isinstance(token, (str, bytes)):
                     token = settled(token)
                 try:
                     device = device_of(token)

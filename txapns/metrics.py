@@ -7,8 +7,9 @@ What clients send, for Prometheus. It takes the extra ``metrics``: ``pip install
     client = APNSClient(reactor, credential, metrics=metrics.listener("shop"))
     metrics.watch("shop", client)
 
-Counters are counted as things happen; what is a state (connections, what is under way, how long a certificate is valid)
-is asked for when Prometheus asks. The names, each with the label ``client``:
+Counting a notification is a few additions: what Prometheus' library needs is made of them when Prometheus asks, and so
+is what is a state (connections, what is under way, how long a certificate is valid). The names, each with the label
+``client``:
 
 =======================================================  ===========================================================
 ``apns_notifications_sent_total``                        handed to a connection
@@ -26,13 +27,14 @@ is asked for when Prometheus asks. The names, each with the label ``client``:
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from prometheus_client import REGISTRY, CollectorRegistry, Histogram
-from prometheus_client import Counter as Total
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client import REGISTRY, CollectorRegistry
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from zope.interface import implementer
 
 from txapns.credentials import Certificate
@@ -42,7 +44,7 @@ from txapns.reasons import Reason, Status, status_name
 if TYPE_CHECKING:
     from txapns.client import APNSClient
 
-__all__ = ["BUCKETS", "ClientListener", "ClientMetrics"]
+__all__ = ["BUCKETS", "ClientListener", "ClientMetrics", "Durations", "histogram", "totals"]
 
 #: The bounds of the histogram, in seconds.
 BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -55,21 +57,87 @@ def _listed(reason: str) -> str:
     return reason if reason in _REASONS else OTHER
 
 
+class Durations:
+    """
+    How often something took how long: one label's part of a histogram.
+
+    :param bounds: the upper bounds of its buckets, in seconds, growing.
+    """
+
+    def __init__(self, bounds: Sequence[float]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def add(self, seconds: float, count: int = 1) -> None:
+        """
+        Count some.
+
+        :param seconds: how long each took.
+        :param count: how many.
+        """
+        self._counts[bisect_left(self._bounds, seconds)] += count
+        self._sum += seconds * count
+
+    def buckets(self) -> tuple[list[tuple[str, float]], float]:
+        """Give the buckets as Prometheus wants them, and the sum."""
+        bounds = [*map(str, self._bounds), "+Inf"]
+        return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
+
+
+def histogram(name: str, text: str, label: str, found: Iterable[tuple[str, Durations]]) -> Metric:
+    """
+    Make a histogram for Prometheus.
+
+    :param name: its name.
+    :param text: what it is about.
+    :param label: the name of its label.
+    :param found: the durations for each value of the label.
+    """
+    family = HistogramMetricFamily(name, text, labels=[label])
+    for value, durations in found:
+        buckets, total = durations.buckets()
+        family.add_metric([value], buckets, total)
+    return family
+
+
+def totals(
+    prefix: str,
+    kinds: Mapping[str, tuple[str, Sequence[str]]],
+    counted: Iterable[tuple[Sequence[str], Mapping[tuple[str, ...], int]]],
+    *labels: str,
+) -> Iterator[Metric]:
+    """
+    Make counters for Prometheus.
+
+    :param prefix: what their names begin with.
+    :param kinds: the rest of each name, with what it is about and its labels.
+    :param counted: values of the labels that all have, and what was counted for them by name and further labels.
+    :param labels: the names of the labels that all have.
+    """
+    families = {
+        name: CounterMetricFamily(prefix + name, text, labels=[*labels, *own]) for name, (text, own) in kinds.items()
+    }
+    for values, counts in counted:
+        for (name, *own), count in list(counts.items()):
+            families[name].add_metric([*values, *own], count)
+    yield from families.values()
+
+
 @implementer(IMetrics)
 class ClientListener:
     """
     Counts what one client sends; :meth:`ClientMetrics.listener` makes it.
 
-    :param metrics: where to count.
-    :param name: the client's name.
+    :ivar counts: how many for each metric and its labels, but for those that were accepted.
+    :ivar taken: how many were accepted.
+    :ivar seconds: how long the answers took.
     """
 
-    def __init__(self, metrics: ClientMetrics, name: str) -> None:
-        self._metrics = metrics
-        self._name = name
-        self._sent = metrics.sent.labels(name)
-        self._accepted = metrics.accepted.labels(name)
-        self._seconds = metrics.seconds.labels(name)
+    def __init__(self) -> None:
+        self.counts: Counter[tuple[str, ...]] = Counter()
+        self.taken = 0
+        self.seconds = Durations(BUCKETS)
 
     def sent(self, count: int) -> None:
         """
@@ -77,7 +145,7 @@ class ClientListener:
 
         :param count: how many.
         """
-        self._sent.inc(count)
+        self.counts["sent",] += count
 
     def accepted(self, seconds: float) -> None:
         """
@@ -85,8 +153,8 @@ class ClientListener:
 
         :param seconds: how long that took.
         """
-        self._accepted.inc()
-        self._seconds.observe(seconds)
+        self.taken += 1
+        self.seconds.add(seconds)
 
     def rejected(self, status: int, reason: str, seconds: float) -> None:
         """
@@ -96,8 +164,8 @@ class ClientListener:
         :param reason: Apple's word for it.
         :param seconds: how long that took.
         """
-        self._metrics.rejected.labels(self._name, str(status), _listed(reason)).inc()
-        self._seconds.observe(seconds)
+        self.counts["rejected", str(status), _listed(reason)] += 1
+        self.seconds.add(seconds)
 
     def retried(self, reason: str) -> None:
         """
@@ -105,7 +173,7 @@ class ClientListener:
 
         :param reason: Apple's word for why.
         """
-        self._metrics.retried.labels(self._name, _listed(reason)).inc()
+        self.counts["retried", _listed(reason)] += 1
 
     def unanswered(self, uncertain: bool) -> None:
         """
@@ -113,45 +181,40 @@ class ClientListener:
 
         :param uncertain: whether it may have been processed.
         """
-        self._metrics.unanswered.labels(self._name, "uncertain" if uncertain else "unsent").inc()
+        self.counts["unanswered", "uncertain" if uncertain else "unsent"] += 1
+
+
+_TOTALS = {
+    "sent": ("Notifications handed to a connection.", ()),
+    "accepted": ("Notifications that APNs accepted.", ()),
+    "rejected": ("Notifications that APNs refused for good.", ("status", "reason")),
+    "retried": ("Notifications that are sent again later.", ("reason",)),
+    "unanswered": ("Notifications that ended without an answer.", ("outcome",)),
+}
 
 
 class ClientMetrics:
     """
     The metrics of all clients of a program.
 
-    :param registry: where they are registered; left out, where Prometheus' library has all others.
-
-    :ivar sent: the counters and the histogram, for those who want to look at them.
+    :param registry: where they are registered; left out, where Prometheus' library has all others; ``None`` for
+        nowhere.
     """
 
-    def __init__(self, registry: CollectorRegistry = REGISTRY) -> None:
-        def total(name: str, text: str, *labels: str) -> Total:
-            return Total(f"apns_notifications_{name}", text, ["client", *labels], registry=registry)
-
-        self.sent = total("sent", "Notifications handed to a connection.")
-        self.accepted = total("accepted", "Notifications that APNs accepted.")
-        self.rejected = total("rejected", "Notifications that APNs refused for good.", "status", "reason")
-        self.retried = total("retried", "Notifications that are sent again later.", "reason")
-        self.unanswered = total("unanswered", "Notifications that ended without an answer.", "outcome")
-        self.seconds = Histogram(
-            "apns_notification_seconds",
-            "How long an answer took.",
-            ["client"],
-            buckets=BUCKETS,
-            registry=registry,
-        )
+    def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:
+        self._listeners: dict[str, ClientListener] = {}
         self._clients: dict[str, APNSClient] = {}
-        registry.register(self)
+        if registry is not None:
+            registry.register(self)
 
     def listener(self, name: str) -> ClientListener:
         """
-        Make who counts for a client.
+        Find or make who counts for a client.
 
-        :param name: what the client is called in the metrics, such as the app.
+        :param name: what the client is called in the metrics, such as the app. Clients of one name count together.
         :returns: what to give to the client as ``metrics``.
         """
-        return ClientListener(self, name)
+        return self._listeners.setdefault(name, ClientListener())
 
     def watch(self, name: str, client: APNSClient) -> None:
         """
@@ -172,10 +235,26 @@ class ClientMetrics:
 
     def collect(self) -> Iterator[Metric]:
         """
-        Look how the clients fare; Prometheus' library calls this from whichever thread it likes.
+        Give all metrics; Prometheus' library calls this from whichever thread it likes.
 
-        :returns: the gauges.
+        :returns: the counters, the histogram, and how the clients fare.
         """
+        yield from self.totals()
+        yield from self._states()
+
+    def totals(self) -> Iterator[Metric]:
+        """
+        Give what was counted.
+
+        :returns: the counters and the histogram.
+        """
+        listeners = list(self._listeners.items())
+        counted = [((client,), {**listener.counts, ("accepted",): listener.taken}) for client, listener in listeners]
+        yield from totals("apns_notifications_", _TOTALS, counted, "client")
+        durations = [(client, listener.seconds) for client, listener in listeners]
+        yield histogram("apns_notification_seconds", "How long an answer took.", "client", durations)
+
+    def _states(self) -> Iterator[Metric]:
         connections = GaugeMetricFamily("apns_connections", "Connections.", labels=["client", "state"])
         in_flight = GaugeMetricFamily("apns_notifications_in_flight", "Under way.", labels=["client"])
         queued = GaugeMetricFamily("apns_notifications_queued", "Waiting.", labels=["client"])
@@ -190,4 +269,4 @@ class ClientMetrics:
             queued.add_metric([name], status.queued)
             if isinstance(client.credential, Certificate):
                 expiry.add_metric([name], client.credential.expires.timestamp())
-        return iter((connections, in_flight, queued, expiry))
+        yield from (connections, in_flight, queued, expiry)

@@ -579,9 +579,10 @@ def _text(field: str, value: object) -> str | None:
     if not isinstance(value, str):
         raise InvalidNotification(f"{field} must be text, not {type(value).__name__}")
     # The expression is slow, and each notification of the gateway has an id: what is printable is fit but for its ends.
-    if not value.isprintable() or value.strip(" ") != value:
-        value = payloads.joined(value)
-    if (not value.isprintable() or value.strip(" ") != value) and _UNFIT.search(value):
+    if value.isprintable() and value.strip(" ") == value:
+        return str(value)
+    value = payloads.joined(value)
+    if _UNFIT.search(value):
         raise InvalidNotification(
             f"{field} has a control character, a space at an end or half of a surrogate pair; no header field can"
         )

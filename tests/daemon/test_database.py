@@ -245,9 +245,11 @@ class DatabaseTests(SynchronousTestCase):
         other = database.path.parent.rename(Path(self.mktemp()))
         self.addCleanup(other.rename, database.path.parent)
         writing = database.write_together(add_all, "a", 1)
+        self.clock.advance(1)
         self.assertIn("was removed", str(self.failureResultOf(writing, Unavailable).value))
         self.assertEqual(self.result(database.write(add("b"))), "B")
         self.assertIn("was removed", database.trouble)
+        self.failureResultOf(database.write_together(add_all, "c", 1), Unavailable)
 
     def test_removed(self) -> None:
         """What is new is refused once the file is gone, what waits already too; what must be done is done."""

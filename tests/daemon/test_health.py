@@ -39,6 +39,7 @@ class HealthTests(SynchronousTestCase):
         """Each of the files can be removed, which is told with its name; put back, it is good again."""
         for path in self.paths:
             away = path.rename(self.directory / "away")
+            self.health.look()
             error = self.assertRaises(Unavailable, self.health.check)
             self.assertIn(f"{path.name} was removed", str(error))
             self.assertEqual((self.health.refusal, self.look()), (str(error), str(error)))

@@ -6,6 +6,7 @@ import re
 import sqlite3
 import tempfile
 import uuid
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,7 @@ __all__ = [
     "DamagedTests",
     "EarlierVersionTests",
     "ModelTests",
+    "NumberTests",
     "PlanTests",
     "SQLiteSpoolMachine",
     "SQLiteSpoolTests",
@@ -86,6 +88,44 @@ class WorldCase(SynchronousTestCase):
     def do(self, name: str, *arguments: Any) -> Any:
         """Call a method of the spool, and wait for what comes of it."""
         return result(self.world.clock, getattr(self.world.spool, name)(*arguments))
+
+
+class NumberTests(WorldCase):
+    """Up to where numbers are written down as given."""
+
+    def reserved(self) -> int:
+        """Find it on the disk."""
+        with closing(sqlite3.connect(self.world.path)) as connection:
+            [(number,)] = connection.execute("SELECT number FROM spool_next")
+        return int(number)
+
+    def accept(self) -> list[int]:
+        """Accept two; returns their numbers."""
+        [receipt] = self.do("accept", [message(self.world, 2)])
+        return list(receipt.numbers)
+
+    def test_ahead(self) -> None:
+        """Many are at a time, and always more than there are."""
+        self.accept()
+        before = self.reserved()
+        self.assertGreater(before, 1_000)
+        self.accept()
+        self.assertEqual(self.reserved(), before)
+        self.world.restart()
+        self.assertGreaterEqual(self.accept()[0], before)
+        self.assertGreater(self.reserved(), before)
+
+    def test_undone(self) -> None:
+        """Where the transaction that would have written it is undone, the next one does."""
+
+        def fail(connection: sqlite3.Connection) -> None:
+            raise ValueError
+
+        accepting = self.world.spool.accept([message(self.world, 2)])
+        failing = self.world.database.write(fail)
+        [receipt] = result(self.world.clock, accepting)
+        self.failureResultOf(failing, ValueError)
+        self.assertGreater(self.reserved(), receipt.numbers[-1])
 
 
 class EarlierVersionTests(WorldCase):

@@ -349,7 +349,7 @@ class Database:
         if size and self._waiting + size > self._capacity:
             return fail(Unavailable("more is waiting to be stored than there is room for", 1.0))
         if size and self._open:
-            if not self._waiting:  # what waits with others has been looked at with them, or will be after them
+            if self.health.refusal:  # otherwise the writer looks, before it commits
                 self.health.look()
                 self.health.tell()
             if self.health.refusal:
@@ -437,7 +437,8 @@ class Database:
                 job.result = result
             result = result.getErrorMessage()
         self.health.concluded(result, any(job.size for job in jobs), self.clock.seconds())
-        self.health.look()
+        if result:
+            self.health.look()
         self.health.tell()
         for job in jobs:
             self._waiting -= job.size
@@ -578,6 +579,7 @@ class _File:
 
     def __init__(self, path: Path) -> None:
         self._path = path
+        self._beside = Path(f"{path}-wal")
         self._locks: list[int] = []  # descriptors
         self._changed_at = self._length_beside = 0
 
@@ -682,7 +684,7 @@ class _File:
 
     def _measure_beside(self) -> int:
         try:
-            return Path(f"{self._path}-wal").stat().st_size
+            return self._beside.stat().st_size
         except OSError:
             return 0  # it was removed, which the health knows; outcomes are stored all the same
 

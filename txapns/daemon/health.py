@@ -41,6 +41,7 @@ class Health:
 
     def __init__(self, path: Path, reserve: int) -> None:
         self._path = path
+        self._directory = path.parent
         self._reserve = reserve
         self._files: dict[Path, tuple[int, int]] = {}
         self._damage = self._loss = self._scarcity = self._failure = ""
@@ -101,7 +102,7 @@ class Health:
         """Find out what can be found out without trying. This may be called in any thread."""
         self._loss = self._lost()
         try:
-            disk = os.statvfs(self._path.parent)
+            disk = os.statvfs(self._directory)
         except OSError as error:
             self._scarcity = f"the disk cannot be checked: {error.strerror}"
         else:
@@ -122,11 +123,10 @@ class Health:
 
     def check(self) -> None:
         """
-        Look, and refuse what is new if it could not be kept.
+        Refuse what is new if it could not be kept, as was found when it was last looked.
 
         :raises Unavailable: it could not.
         """
-        self.look()
         if self.refusal:
             raise Unavailable(self.refusal, _RETRY)
 

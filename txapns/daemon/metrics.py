@@ -10,15 +10,12 @@ the known ones stand for themselves. ``docs/gateway-operations.rst`` has a table
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 
 import attrs
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client import Counter as Total
-from prometheus_client.core import GaugeMetricFamily, HistogramMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
@@ -31,7 +28,7 @@ from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import Draft, Idempotency, Leased, Outcome, Receipt, Settlement, State
 from txapns.errors import APNSError
 from txapns.interfaces import IMetrics
-from txapns.metrics import ClientMetrics
+from txapns.metrics import ClientMetrics, Durations, histogram, totals
 from txapns.reasons import Reason
 
 __all__ = ["BUCKETS", "CONTENT_TYPE", "GatewayMetrics", "Totals"]
@@ -42,6 +39,12 @@ BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 _PREFIX = "apns_gateway_"
+_TOTALS = {
+    "accepted": ("Notifications accepted from callers.", ("app", "face")),
+    "refused": ("Requests that were refused.", ("face", "status")),
+    "outcomes": ("Notifications by what became of them.", ("app", "state", "reason")),
+    "retries": ("Attempts after which another is made later.", ("app", "reason")),
+}
 _OTHER = "other"
 _CONDITIONS = ("working", "resting", "parked", "unusable")
 # Names in a module are found faster than members of an enumeration.
@@ -79,29 +82,6 @@ class Totals:
     retried: int = 0
 
 
-class _Seconds:
-    """How long the answers to one app's notifications took: a histogram that takes many at once."""
-
-    def __init__(self) -> None:
-        self._counts = [0] * (len(BUCKETS) + 1)
-        self._sum = 0.0
-
-    def add(self, seconds: float, count: int) -> None:
-        """
-        Count some.
-
-        :param seconds: how long each took.
-        :param count: how many.
-        """
-        self._counts[bisect_left(BUCKETS, seconds)] += count
-        self._sum += seconds * count
-
-    def buckets(self) -> tuple[list[tuple[str, float]], float]:
-        """Give the counts as Prometheus wants them, and the sum."""
-        bounds = [*map(str, BUCKETS), "+Inf"]
-        return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
-
-
 class GatewayMetrics:
     """
     The metrics of a gateway.
@@ -113,21 +93,12 @@ class GatewayMetrics:
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
-        def total(name: str, text: str, *labels: str) -> Total:
-            return Total(_PREFIX + name, text, labels, registry=self.registry)
-
         self.registry = CollectorRegistry() if registry is None else registry
         self.totals = Totals()
-        self._accepted = total("accepted", "Notifications accepted from callers.", "app", "face")
-        self._refused = total("refused", "Requests that were refused.", "face", "status")
-        self._outcomes = total("outcomes", "Notifications by what became of them.", "app", "state", "reason")
-        self._retries = total("retries", "Attempts after which another is made later.", "app", "reason")
-        self._seconds: dict[str, _Seconds] = {}
+        self._counts: Counter[tuple[str, ...]] = Counter()  # by name and labels
+        self._seconds: dict[str, Durations] = {}
         self._overview: Overview | None = None
-        self._clients = ClientMetrics(self.registry)
-        # Its gauges would only be about the clients it was told to watch; ours are about all apps.
-        self.registry.unregister(self._clients)
-        self.registry.unregister(self._clients.retried)  # they try nothing again
+        self._clients = ClientMetrics(None)
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
 
@@ -172,7 +143,7 @@ class GatewayMetrics:
         :param count: how many notifications it had.
         """
         self.totals.taken += count
-        self._accepted.labels(app, face).inc(count)
+        self._counts["accepted", app, face] += count
 
     def refused(self, face: str, status: int) -> None:
         """
@@ -181,7 +152,7 @@ class GatewayMetrics:
         :param face: by which face it came.
         :param status: the HTTP status that says why, or the one that would.
         """
-        self._refused.labels(face, str(status)).inc()
+        self._counts["refused", face, str(status)] += 1
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         """
@@ -196,14 +167,14 @@ class GatewayMetrics:
         delivered = len(settlements) - len(others)
         if delivered:
             self.totals.delivered += delivered
-            self._outcomes.labels(app, "accepted", "").inc(delivered)
+            self._counts["outcomes", app, "accepted", ""] += delivered
         if others:
             self._count_others(app, others)
             answered = {each.number for each in settlements if each.state is _ACCEPTED or each.state is _REJECTED}
             leased = [each for each in leased if each.number in answered]
         seconds = self._seconds.get(app)
         if seconds is None:
-            seconds = self._seconds[app] = _Seconds()
+            seconds = self._seconds[app] = Durations(BUCKETS)
         # Those of one request were accepted at the same time.
         for since, count in Counter([each.since for each in leased]).items():
             seconds.add(max(0.0, now - since), count)
@@ -213,10 +184,10 @@ class GatewayMetrics:
         for (state, reason, counted), count in counts.items():
             if state is not _WAITING:
                 self.totals.refused += count
-                self._outcomes.labels(app, state.name.lower(), reason).inc(count)
+                self._counts["outcomes", app, state.name.lower(), reason] += count
             elif counted:
                 self.totals.retried += count
-                self._retries.labels(app, reason).inc(count)
+                self._counts["retries", app, reason] += count
 
     # What Prometheus is told.
 
@@ -234,22 +205,20 @@ class GatewayMetrics:
         """
         Give what is a state, as it was when :meth:`render` was last called; Prometheus' library calls this.
 
-        :returns: the gauges and the histogram.
+        :returns: the counters, the histogram, the gauges, and what the clients count.
         """
-        yield self._histogram()
+        yield from totals(_PREFIX, _TOTALS, [((), self._counts)])
+        yield histogram(
+            _PREFIX + "answer_seconds",
+            "From acceptance to Apple's answer, all attempts together.",
+            "app",
+            list(self._seconds.items()),
+        )
+        yield from (family for family in self._clients.totals() if family.samples)
         yield InfoMetricFamily("apns_gateway", "The gateway.", value={"version": txapns.__version__})
         if self._overview is not None:
             yield from _app_gauges(self._overview)
             yield from _gateway_gauges(self._overview)
-
-    def _histogram(self) -> Metric:
-        family = HistogramMetricFamily(
-            _PREFIX + "answer_seconds", "From acceptance to Apple's answer, all attempts together.", labels=["app"]
-        )
-        for app, seconds in self._seconds.items():
-            buckets, total = seconds.buckets()
-            family.add_metric([app], buckets, total)
-        return family
 
 
 def _gauge(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float | None]]) -> Metric:

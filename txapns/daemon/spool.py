@@ -2,9 +2,9 @@
 The spool in SQLite.
 
 A message is stored once, and a row for each of its devices. The rows of a request have consecutive numbers, and the
-first number of a message is the message's own. The next number is kept on the disk, so that what is forgotten takes its
-number along. Times are whole milliseconds. The leases are in memory, and belong to the thread of the database's writer;
-see :mod:`txapns.daemon.leases`.
+first number of a message is the message's own. Up to where numbers may have been given is kept on the disk, so that
+what is forgotten takes its number along. Times are whole milliseconds. The leases are in memory, and belong to the
+thread of the database's writer; see :mod:`txapns.daemon.leases`.
 
 The clock on the wall dates what is accepted and settled. What is *due* is not a date: were it one, a clock set back by
 an hour would keep all that was just accepted waiting for that hour. So it has a timeline of its own, which begins with
@@ -60,6 +60,7 @@ _log = Logger()
 _R = TypeVar("_R")
 
 _STEP = 1000  # milliseconds by which two clocks differ that somebody has set
+_RESERVED = 10_000  # numbers that are written down as given at a time, since it costs a page of each transaction
 _SERIES = 1000  # the rows that one run of equal tokens can have; longer ones are divided
 
 # Only what waits is in the index of the queue, and only what failed in that of the failures: most rows leave the first
@@ -300,12 +301,9 @@ class _Acceptance:
     first: int = 0  # the number of its first delivery; 0 where nothing of it was stored
 
     @property
-    def counts(self) -> Counter[str]:
-        """How many deliveries it has, by app."""
-        found: Counter[str] = Counter()
-        for message in self.messages:
-            found[message.app] += len(message.apns_ids) // 16
-        return found
+    def count(self) -> int:
+        """How many deliveries it has."""
+        return sum(len(message.apns_ids) for message in self.messages) // 16
 
 
 @attrs.frozen(eq=False)
@@ -349,6 +347,7 @@ class SQLiteSpool:
         self._leases = Leases()
         self._apps: dict[str, int] = {}
         self._number = 1
+        self._reserved = self._reserving = 1  # up to where the numbers are written down as given, and are about to be
         # By how many milliseconds the clock on the wall was ahead of the timeline from which message on.
         self._ahead: list[tuple[int, int]] = [(0, 0)]
 
@@ -359,7 +358,8 @@ class SQLiteSpool:
         def load(connection: sqlite3.Connection) -> dict[str, int]:
             with lenient(connection):
                 self._apps = dict(connection.execute("SELECT CAST(name AS TEXT), id FROM spool_app"))
-            [(self._number,)] = connection.execute("SELECT number FROM spool_next")
+            [(number,)] = connection.execute("SELECT number FROM spool_next")
+            self._number = self._reserved = number
             rows = connection.execute("SELECT app, count(*) FROM spool_delivery WHERE state = 0 GROUP BY app")
             names = {number: name for name, number in self._apps.items()}
             return {names[app]: count for app, count in rows if app in names}
@@ -399,7 +399,9 @@ class SQLiteSpool:
         except ValueError:
             return fail()
         acceptance = _Acceptance(packed, idempotency, self._date(), self._now())
-        counts = acceptance.counts
+        counts: dict[str, int] = {}
+        for message in packed:
+            counts[message.app] = counts.get(message.app, 0) + len(message.apns_ids) // 16
         self._depths.update(counts)
         size = sum(len(message.payload) + len(message.tokens) + len(message.apns_ids) for message in packed)
 
@@ -441,7 +443,10 @@ class SQLiteSpool:
         connection.execute(_ADD_MESSAGES, [b"".join(each.payload for each in messages), _json(rows)])
         tokens, ids = b"".join(each.tokens for each in messages), b"".join(each.apns_ids for each in messages)
         connection.execute(_ADD_DELIVERIES, [_json(runs), tokens, ids])
-        connection.execute("UPDATE spool_next SET number = ?", [number])
+        self._reserving = self._reserved
+        if number > self._reserved:
+            self._reserving = number + _RESERVED
+            connection.execute("UPDATE spool_next SET number = ?", [self._reserving])
         return results
 
     def _find_apps(self, connection: sqlite3.Connection, names: set[str]) -> dict[str, int]:
@@ -452,6 +457,7 @@ class SQLiteSpool:
         return dict(connection.execute("SELECT name, id FROM spool_app"))
 
     def _stored(self, acceptances: list[_Acceptance]) -> None:
+        self._reserved = self._reserving
         for acceptance in acceptances:
             if acceptance.first:
                 self._apps = acceptance.apps
@@ -494,19 +500,37 @@ class SQLiteSpool:
             )
         if not rows:
             return []
-        contents = _contents(connection, app, {row[1] for row in rows})
+        contents = self._contents(connection, app, {row[1] for row in rows})
         damaged = [number for number, message, _, apns_id, *_ in rows if message not in contents or len(apns_id) != 32]
         if damaged:
             return _Damaged(damaged)
         leased = []
         for number, message, token, apns_id, attempts, _ in rows:
-            content, accepted_at = contents[message]
-            since = self._since(message, accepted_at)
+            content, accepted_at, since = contents[message]
             leased.append(
                 Leased(number, content, bytes.fromhex(token), _canonical(apns_id), attempts, accepted_at, since)
             )
         self._leases.lend(app, [(due, number) for number, *_, due in rows], until)
         return leased
+
+    def _contents(
+        self, connection: sqlite3.Connection, app: str, numbers: set[int]
+    ) -> dict[int, tuple[Content, float, float]]:
+        """Read messages: for each that is sound its content, its date, and when it came by the reactor's clock."""
+        with lenient(connection):
+            [(found,)] = connection.execute(_FIND_MESSAGES, [_json(list(numbers))])
+        contents = {}
+        try:
+            for number, headers, payload, accepted_at in _messages(found):
+                date = accepted_at / 1000
+                content = Content(app, bytes.fromhex(payload), _headers(headers))
+                contents[number] = (content, date, self._since(number, date))
+        except msgspec.DecodeError:
+            if len(numbers) == 1:
+                return {}
+            for number in numbers:
+                contents.update(self._contents(connection, app, {number}))
+        return contents
 
     def release(self, numbers: Iterable[int]) -> Deferred[None]:
         """Give leases back."""
@@ -779,9 +803,13 @@ def _pack(message: Message) -> _Packed:
     apns_ids = bytes.fromhex(text.replace("-", ""))
     if not len(text) / 36 == len(apns_ids) / 16 == len(message.tokens):
         raise ValueError("an id that is no UUID")
+    widths = list(map(len, message.tokens))
+    if len(set(widths)) == 1:
+        groups = [(widths[0], len(widths))]
+    else:
+        groups = [(width, len(list(group))) for width, group in itertools.groupby(widths)]
     runs = []
-    for width, group in itertools.groupby(map(len, message.tokens)):
-        count = len(list(group))
+    for width, count in groups:
         runs += [(min(_SERIES, count - done), width) for done in range(0, count, _SERIES)]
     return _Packed(message.app, _json(dict(message.headers)), message.payload, b"".join(message.tokens), runs, apns_ids)
 
@@ -822,7 +850,7 @@ def _recognize(
         results.append(result)
         if result is None:
             new.append(acceptance)
-            number += acceptance.counts.total()
+            number += acceptance.count
         else:
             acceptance.first = 0
     return results, new
@@ -852,22 +880,6 @@ def _earlier(
 def _found(connection: sqlite3.Connection, numbers: str) -> list[Outcome]:
     """Read what is known of notifications, whose numbers are a JSON array."""
     return [entry.outcome for entry in _entries(connection, _OUTCOMES + _THESE, [numbers])]
-
-
-def _contents(connection: sqlite3.Connection, app: str, numbers: set[int]) -> dict[int, tuple[Content, float]]:
-    """Read messages: for each that is not damaged its content, and when it was accepted."""
-    with lenient(connection):
-        [(found,)] = connection.execute(_FIND_MESSAGES, [_json(list(numbers))])
-    contents = {}
-    try:
-        for number, headers, payload, accepted_at in _messages(found):
-            contents[number] = (Content(app, bytes.fromhex(payload), _headers(headers)), accepted_at / 1000)
-    except msgspec.DecodeError:
-        if len(numbers) == 1:
-            return {}
-        for number in numbers:
-            contents.update(_contents(connection, app, {number}))
-    return contents
 
 
 def _note_dead(connection: sqlite3.Connection, dead: list[tuple[Settlement, int]]) -> None:

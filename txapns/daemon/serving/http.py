@@ -282,6 +282,7 @@ class _Channel(Session, http.HTTPChannel):
         self.totalHeadersSize = server.bounds.head
         self.began: float | None = None
         self._busy = False
+        self._host: Any = None
         self._turn = 0
         self._refusals = 0
         self._answered: Request | None = None
@@ -322,6 +323,12 @@ class _Channel(Session, http.HTTPChannel):
             self.loseConnection()
 
     # A protocol's.
+
+    def getHost(self) -> Any:
+        """Tell to which address the peer came. Each request asks, and the system is asked once."""
+        if self._host is None:
+            self._host = super().getHost()
+        return self._host
 
     def dataReceived(self, data: bytes) -> None:
         """Read."""
@@ -499,14 +506,13 @@ class HTTPServer(Guard):
         :param answer: the answer.
         :param persistent: whether the connection is kept.
         """
-        fields = [(b"Date", self._time()), *answer.headers]
+        fields = b"".join([b"%s: %s\r\n" % field for field in answer.headers])
         if answer.status != http.NO_CONTENT:
-            fields += [(b"Content-Type", answer.kind), (b"Content-Length", b"%d" % len(answer.body))]
+            fields += b"Content-Type: %s\r\nContent-Length: %d\r\n" % (answer.kind, len(answer.body))
         if not persistent:
-            fields.append((b"Connection", b"close"))
-        lines = [b"HTTP/1.1 %d %s" % (answer.status, _PHRASES[answer.status])]
-        lines += [b"%s: %s" % field for field in fields]
-        return b"\r\n".join(lines) + b"\r\n\r\n"
+            fields += b"Connection: close\r\n"
+        line = answer.status, _PHRASES[answer.status], self._time()
+        return b"HTTP/1.1 %d %s\r\nDate: %s\r\n%s\r\n" % (*line, fields)
 
     def _time(self) -> bytes:
         """Tell the time as HTTP writes it."""
