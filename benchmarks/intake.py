@@ -1,5 +1,5 @@
 """
-What a request to the gateway's native face costs, and how many a second it takes.
+What a request to the daemon's native face costs, and how many a second it takes.
 
     python benchmarks/intake.py [--seconds 5] [--directory DIR]
 
@@ -31,8 +31,8 @@ PROJECT = Path(__file__).parent.parent
 sys.path.insert(0, str(PROJECT))
 
 from tests.daemon.fakes import Apps, Keys, Waiting, key_of  # noqa: E402
-from txapns.clocks import SystemWallClock  # noqa: E402
-from txapns.daemon.faces.native import Native  # noqa: E402
+from txapns._network.clocks import SystemWallClock  # noqa: E402
+from txapns.daemon.faces.native.notifications import Native  # noqa: E402
 from txapns.daemon.identifiers import Identifiers  # noqa: E402
 from txapns.daemon.intake import Intake  # noqa: E402
 from txapns.daemon.serving.http import Answer, HTTPServer  # noqa: E402

@@ -1,10 +1,11 @@
 """
 Whether memory stays flat while things go wrong: ``python benchmarks/soak.py [notifications] [batches] [percent]``.
 
-The simulator, in a process of its own, plays its mischief with that many in a hundred requests: it refuses them, drops
-them, answers with 429, 500 or 503, forgets them, changes its limits and its window, says GOAWAY, speaks nonsense, or
-cuts the connection. Each batch has to account for every one of its notifications, and nothing may be left of it: after
-each the memory of this process is printed, and the objects that there are still of the kinds a notification needs.
+The simulator, in a process of its own, plays its random_faults with that many in a hundred requests: it refuses them,
+drops them, answers with 429, 500 or 503, forgets them, changes its limits and its window, says GOAWAY, speaks nonsense,
+or cuts the connection. Each batch has to account for every one of its notifications, and nothing may be left of it:
+after each the memory of this process is printed, and the objects that there are still of the kinds a notification
+needs.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def main() -> None:
     defaults = [2_000_000, 20, 1]
     count, batches, percent = [int(argument) for argument in sys.argv[1:]] + defaults[len(sys.argv) - 1 :]
     with tempfile.TemporaryDirectory() as directory:
-        command = [sys.executable, "-m", "txapns.cli", "simulate", "--state", directory, "--mischief", str(percent)]
+        command = [sys.executable, "-m", "txapns", "simulate", "--state", directory, "--random-faults", str(percent)]
         ports = [argument for name in ("http2", "binary", "feedback") for argument in (f"--{name}", "0")]
         with subprocess.Popen([*command, *ports], stdout=subprocess.PIPE, text=True) as simulator:
             try:

@@ -1,5 +1,5 @@
 """
-How many notifications a second the gateway's spool accepts, leases and settles, in one process.
+How many notifications a second the daemon's spool accepts, leases and settles, in one process.
 
     python benchmarks/spool.py [notifications] [directory]
 
@@ -20,10 +20,10 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater, react
 
-from txapns.clocks import wall_clock
-from txapns.daemon.database import Database
+from txapns._network.clocks import wall_clock
 from txapns.daemon.identifiers import Identifiers
-from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.queue import SQLiteSpool
 from txapns.daemon.values import Message, Settlement, State
 
 PAYLOAD = (

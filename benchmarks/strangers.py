@@ -1,7 +1,7 @@
 """
 What strangers cost: ``python benchmarks/strangers.py``.
 
-A gateway as an operator starts it (``txapns serve``, with keys); somebody who attacks it, in another process, without a
+A daemon as an operator starts it (``txapns serve``, with keys); somebody who attacks it, in another process, without a
 key; and this one, which meanwhile asks with a key and looks at ``/healthz``, each time over a new connection, as those
 do whom an attack could keep out.
 
@@ -110,7 +110,7 @@ def gateway() -> Iterator[tuple[int, dict[str, int], str]]:
         (directory / "AuthKey.p8").write_bytes(Authority().p8)
         config = directory / "apns.toml"
         config.write_text(CONFIGURATION)
-        command = [sys.executable, "-m", "txapns.cli"]
+        command = [sys.executable, "-m", "txapns"]
         adding = [*command, "keys", "add", "caller", "--all-apps", "--config", str(config)]
         key = subprocess.run(adding, check=True, capture_output=True, text=True).stdout.strip()
         serving = [*command, "serve", "--config", str(config)]
@@ -132,7 +132,7 @@ def gateway() -> Iterator[tuple[int, dict[str, int], str]]:
 
 
 async def held(port: int, octets: bytes) -> None:
-    """Send something, and do nothing more until the gateway closes."""
+    """Send something, and do nothing more until the daemon closes."""
     with suppress(OSError):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         with suppress(OSError):

@@ -66,7 +66,7 @@ if __name__ == "__main__":
     count, rounds = ([int(argument) for argument in sys.argv[1:]] + [100_000, 5][len(sys.argv) - 1 :])[:2]
     with tempfile.TemporaryDirectory() as directory:
         ports = [argument for name in ("http2", "binary", "feedback") for argument in (f"--{name}", "0")]
-        command = [sys.executable, "-m", "txapns.cli", "simulate", *ports, "--state", directory]
+        command = [sys.executable, "-m", "txapns", "simulate", *ports, "--state", directory]
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as simulator:
             try:
                 simulator.stdout.readline()

@@ -104,7 +104,7 @@ async def simulator(reactor: Any, state: Path) -> AsyncIterator[dict[str, Any]]:
     """Run the simulator; it is ended whatever happens, and shows what it counted."""
     dead = state / "dead"
     dead.write_text("\n".join(map(token, sorted(DEAD))))
-    command = [sys.executable, "-m", "txapns.cli", "simulate", "--http2", "0", "--binary", "0", "--feedback", "0"]
+    command = [sys.executable, "-m", "txapns", "simulate", "--http2", "0", "--binary", "0", "--feedback", "0"]
     command += ["--state", str(state), "--dead", str(dead)]
     child = Simulator()
     reactor.spawnProcess(child, sys.executable, command, env=None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from txapns import ProviderToken
-from txapns.bearer import BearerToken
+from txapns._credentials.bearer import BearerToken
 from txapns.simulator import Authority
 
 __all__ = ["SEEDS", "check"]

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from txapns._session.tokens import device_of
 from txapns.errors import InvalidToken
-from txapns.tokens import device_of
 
 __all__ = ["SEEDS", "check"]
 

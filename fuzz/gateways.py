@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from contextlib import suppress
 
+from txapns._network.proxy import Proxy
 from txapns.errors import InvalidGateway
 from txapns.gateway import Gateway
-from txapns.proxy import Proxy
 
 __all__ = ["SEEDS", "check"]
 

@@ -10,7 +10,7 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 from fuzz import pieces
-from txapns.daemon.serving.guard import Bounds
+from txapns.daemon.serving.connections import Bounds
 from txapns.daemon.serving.http import Answer, HTTPServer, IApplication, Request
 
 __all__ = ["SEEDS", "check"]

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from txapns.daemon.errors import Malformed
-from txapns.daemon.faces.bodies import decoded
-from txapns.daemon.faces.native import _draft, _submission
+from txapns.daemon.faces.native.json_api import decoded
+from txapns.daemon.faces.native.notifications import _draft, _submission
 
 __all__ = ["SEEDS", "check"]
 

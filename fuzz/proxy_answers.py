@@ -12,8 +12,8 @@ from twisted.internet.testing import StringTransport
 from twisted.python.failure import Failure
 
 from fuzz import whole_and_split
+from txapns._network.proxy import Proxy, _TunnelFactory
 from txapns.errors import ConnectFailed
-from txapns.proxy import Proxy, _TunnelFactory
 
 __all__ = ["SEEDS", "check"]
 

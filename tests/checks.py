@@ -11,7 +11,7 @@ from unittest import TestCase
 
 from click.testing import CliRunner, Result
 
-from txapns import cli
+from txapns.command import main as cli
 from txapns.result import Batch
 from txapns.simulator.servers import Simulator
 

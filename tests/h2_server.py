@@ -177,7 +177,7 @@ class Session(Protocol):
                 self._processed = max(self._processed, stream)
                 self._server.record.append(entry)
                 self._give_back(entry.held)
-                self._respond(stream, *self._server.judge(entry))
+                self._respond(stream, *self._server.respond(entry))
         self._write()
 
     def _respond(self, stream: int, status: int, content: dict[str, object] | None) -> None:
@@ -226,7 +226,7 @@ class H2Server(Factory):
         self.sessions.append(session)
         return session
 
-    def judge(self, entry: Entry) -> tuple[int, dict[str, object] | None]:
+    def respond(self, entry: Entry) -> tuple[int, dict[str, object] | None]:
         """Find the answer to a request, as Apple would."""
         if len(entry.token) != 64:
             entry.reason = "BadDeviceToken"

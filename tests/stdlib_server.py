@@ -70,7 +70,7 @@ class Script:
     accept: bool = False
     end: str = "close"
 
-    def judge(self) -> int | None:
+    def respond(self) -> int | None:
         """Tell with which status the notification is refused."""
         accepted = self.accept or self.status == 10 or self.end == "go on"
         return None if accepted else self.status or 8
@@ -265,7 +265,7 @@ class StdlibServer:
             return
         for count, entry in enumerate(_entries(peer, connection), 1):
             scripted = count == script.at
-            status = script.judge() if scripted else self._judge(entry)
+            status = script.respond() if scripted else self._judge(entry)
             self.record.append(replace(entry, status=status))
             if scripted and not self._play(script, peer, entry):
                 return

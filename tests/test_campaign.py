@@ -12,11 +12,11 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.checks import check_batch
 from txapns import Accepted, Batch, Notification, Rejection
-from txapns.batch import Sending, SingleSending
+from txapns._session.batch import Sending, SingleSending
+from txapns._session.http2 import ProviderAPIProtocol
 from txapns.delivery import Delivery
 from txapns.errors import APNSError, OutcomeUnknown
-from txapns.http2 import ProviderAPIProtocol
-from txapns.simulator import Authority, Mischief, RequestServer, Verdict
+from txapns.simulator import Authority, RandomFaults, RequestServer, Response
 from txapns.testing import MemorySimulator
 from txapns.wire.requests import Request
 
@@ -27,19 +27,19 @@ BIG = Notification(payload={"aps": {"alert": "x" * 4_000}})
 KINDS = (Delivery, Sending, SingleSending, ProviderAPIProtocol, ngh2.Connection)
 
 
-class Stingy(Mischief):
+class Stingy(RandomFaults):
     """It also gives octets back to the window only when it likes, where that is left to it."""
 
     def __init__(self, chance: Random, rate: float, simulator: MemorySimulator) -> None:
         super().__init__(chance, rate, drastic=0.5)
         self._simulator = simulator
 
-    def __call__(self, server: RequestServer, request: Request, verdict: Verdict) -> Verdict | None:
+    def __call__(self, server: RequestServer, request: Request, response: Response) -> Response | None:
         """Give them back now, or a little later."""
         if not self._simulator.window_updates:
             delay = self._chance.choice([0.0, 0.0, 0.02])
             self._simulator.reactor.callLater(delay, self._give_back, server, request)
-        return super().__call__(server, request, verdict)
+        return super().__call__(server, request, response)
 
     def _give_back(self, server: RequestServer, request: Request) -> None:
         server.requests.acknowledge(request.stream, len(request.body))

@@ -14,7 +14,7 @@ from zope.interface.verify import verifyObject
 
 from txapns import Accepted, APNSClient, Channel, Gateway, Notification, Rejection, Session, StoragePolicy
 from txapns.channels import ChannelRequest, _Asking, broadcast_request
-from txapns.delivery import IOutcomes
+from txapns.delivery import DeliveryListener
 from txapns.errors import (
     APNSError,
     ClientClosed,
@@ -24,11 +24,11 @@ from txapns.errors import (
     InvalidNotification,
     OutcomeUnknown,
     QueueFull,
-    RequestRefused,
+    RequestRejected,
     WireError,
 )
 from txapns.reasons import Action
-from txapns.simulator import Authority, Verdict
+from txapns.simulator import Authority, Response
 from txapns.testing import MemorySimulator
 
 __all__ = ["BroadcastTests", "ChannelsTests", "EndTests", "RequestTests"]
@@ -49,9 +49,9 @@ class ChannelsCase(SynchronousTestCase):
         self.client = self.simulator.client()
         self.channels = self.client.channels
 
-    def answer(self, verdict: Verdict | None) -> None:
+    def answer(self, response: Response | None) -> None:
         """Have the server that manages channels give this answer, or none, on connections made from now on."""
-        self.simulator.channels_fault = lambda server, request, _: verdict
+        self.simulator.channels_fault = lambda server, request, _: response
 
     def error(self, kind: type[APNSError], deferred: Deferred[Any]) -> Any:
         """Have it fail with an error of a kind; gives the error."""
@@ -79,13 +79,13 @@ class ChannelsTests(ChannelsCase):
         """Ten thousand channels are listed whole."""
         made = [self.simulator.channels.make(APP, 0) for _ in range(10_000)]
         self.assertEqual(self.simulator.result(self.channels.list()), made)
-        error = self.error(RequestRefused, self.channels.create())
+        error = self.error(RequestRejected, self.channels.create())
         self.assertEqual(error.reason, "CannotCreateChannelConfig")
 
     def test_refused(self) -> None:
         """A refusal is an exception with status, reason and identifier, and a sentence that says what to do."""
         for asking in (self.channels.read(UNKNOWN), self.channels.delete(UNKNOWN)):
-            error = self.error(RequestRefused, asking)
+            error = self.error(RequestRejected, asking)
             self.assertEqual((error.status, error.reason), (400, "ChannelNotRegistered"))
             self.assertEqual(str(error), "ChannelNotRegistered: The channel does not exist any more; forget it.")
             self.assertEqual(str(uuid.UUID(error.request_id)), error.request_id)
@@ -103,38 +103,38 @@ class ChannelsTests(ChannelsCase):
             ("TopicDisallowed", self.channels.list(bundle_id=f"{APP}.voip")),
         ]
         for reason, asking in refusals:
-            self.assertEqual(self.error(RequestRefused, asking).reason, reason)
+            self.assertEqual(self.error(RequestRejected, asking).reason, reason)
         self.simulator.channels.enabled = False
-        self.assertEqual(self.error(RequestRefused, self.channels.list()).reason, "FeatureNotEnabled")
+        self.assertEqual(self.error(RequestRejected, self.channels.list()).reason, "FeatureNotEnabled")
 
     def test_unlisted_reason(self) -> None:
         """A reason nobody knows, or none at all, comes through as it is."""
-        self.answer(Verdict(418, "Teapot"))
-        error = self.error(RequestRefused, self.channels.list())
+        self.answer(Response(418, "Teapot"))
+        error = self.error(RequestRejected, self.channels.list())
         self.assertEqual((error.status, error.reason), (418, "Teapot"))
         self.assertIn("'Teapot'", str(error))
 
     def test_temporary_trouble(self) -> None:
         """Nothing is asked again by itself: whether that is wise is for the program to say."""
         asked = []
-        self.simulator.channels_fault = lambda *arguments: asked.append(1) or Verdict(503, "ServiceUnavailable")
-        error = self.error(RequestRefused, self.channels.create())
+        self.simulator.channels_fault = lambda *arguments: asked.append(1) or Response(503, "ServiceUnavailable")
+        error = self.error(RequestRejected, self.channels.create())
         self.assertEqual((error.status, len(asked)), (503, 1))
 
     def test_another_connection(self) -> None:
         """Where it is the connection that was refused, another is asked."""
-        verdicts = [Verdict(503, "Shutdown")]
-        self.simulator.channels_fault = lambda server, request, verdict: verdicts.pop() if verdicts else verdict
+        responses = [Response(503, "Shutdown")]
+        self.simulator.channels_fault = lambda server, request, response: responses.pop() if responses else response
         self.assertIsInstance(self.simulator.result(self.channels.create()), Channel)
-        self.assertEqual(verdicts, [])
+        self.assertEqual(responses, [])
 
     def test_not_processed(self) -> None:
         """What the server provably did not process is asked again."""
         refused = []
 
-        def refuse(server: Any, request: Any, verdict: Verdict) -> Verdict | None:
+        def refuse(server: Any, request: Any, response: Response) -> Response | None:
             if refused:
-                return verdict
+                return response
             refused.append(request)
             server.requests.reset(request.stream, 7)
             return None
@@ -147,16 +147,16 @@ class ChannelsTests(ChannelsCase):
         """A yes without what was asked for is the server's fault, and told as such."""
         for content in (b"", b"[]", b"{", b'{"channels":{}}', b'{"channels":[1]}', b'{"push-type":"LiveActivity"}'):
             self.setUp()
-            self.answer(Verdict(200, content=content))
+            self.answer(Response(200, content=content))
             self.error(WireError, self.channels.list())
             self.error(WireError, self.channels.read(UNKNOWN))
         self.setUp()
-        self.answer(Verdict(201))
+        self.answer(Response(201))
         self.error(WireError, self.channels.create())
 
     def test_list_without_end(self) -> None:
         """A list that is longer than any is cut off, and no answer."""
-        self.answer(Verdict(200, content=json.dumps({"channels": ["x" * 100] * 50_000}).encode()))
+        self.answer(Response(200, content=json.dumps({"channels": ["x" * 100] * 50_000}).encode()))
         self.error(WireError, self.channels.list())
 
     def test_bundle_id(self) -> None:
@@ -275,8 +275,8 @@ class BroadcastTests(ChannelsCase):
 
     def test_temporary_trouble(self) -> None:
         """What asks for patience is sent again, as a notification is."""
-        answers = [Verdict(503, "ServiceUnavailable"), Verdict(429, "TooManyRequests")]
-        self.simulator.http2_fault = lambda server, request, verdict: answers.pop() if answers else verdict
+        answers = [Response(503, "ServiceUnavailable"), Response(429, "TooManyRequests")]
+        self.simulator.http2_fault = lambda server, request, response: answers.pop() if answers else response
         self.assertIsInstance(self.simulator.result(self.client.broadcast(UPDATE, self.plain)), Accepted)
         self.assertEqual(len(self.simulator.devices.received), 3)
 
@@ -292,7 +292,7 @@ class BroadcastTests(ChannelsCase):
 
     def test_no_answer(self) -> None:
         """One that went out and got no answer is neither yes nor no."""
-        self.simulator.http2_fault = lambda server, request, verdict: server.abort()
+        self.simulator.http2_fault = lambda server, request, response: server.abort()
         self.error(OutcomeUnknown, self.client.broadcast(UPDATE, self.plain))
 
     def test_not_asked(self) -> None:
@@ -362,7 +362,7 @@ class EndTests(ChannelsCase):
 
     def test_cut(self) -> None:
         """When the connection breaks, nobody knows what became of what was asked."""
-        self.simulator.channels_fault = lambda server, request, verdict: server.abort()
+        self.simulator.channels_fault = lambda server, request, response: server.abort()
         error = self.error(OutcomeUnknown, self.channels.create())
         self.assertIsNotNone(error.__cause__)
 
@@ -375,8 +375,8 @@ class EndTests(ChannelsCase):
 
     def test_refused_credential(self) -> None:
         """A credential that is not accepted is told, and asked about again the next time."""
-        self.answer(Verdict(403, "InvalidProviderToken"))
-        error = self.error(RequestRefused, self.channels.list())
+        self.answer(Response(403, "InvalidProviderToken"))
+        error = self.error(RequestRejected, self.channels.list())
         self.assertEqual(error.status, 403)
 
     def test_cancel(self) -> None:
@@ -415,7 +415,7 @@ class RequestTests(SynchronousTestCase):
     def test_interface(self) -> None:
         """Who asks is told the outcome."""
         simulator = MemorySimulator(authority=AUTHORITY)
-        verifyObject(IOutcomes, _Asking(simulator.client()._pool, lambda headers, body: None))
+        verifyObject(DeliveryListener, _Asking(simulator.client()._pool, lambda headers, body: None))
 
     def test_repr(self) -> None:
         """A payload is for the user only, so its length is all that is shown."""

@@ -1,4 +1,4 @@
-"""Tests for txapns.client and txapns.batch: what a program sees, over the whole stack, in memory."""
+"""Tests for txapns.client and txapns._session.batch: what a program sees, over the whole stack, in memory."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns import Accepted, APNSClient, Batch, Certificate, Gateway, Notification, ProviderToken, Rejection, Session
-from txapns.batch import Sending
+from txapns._session.batch import Sending
+from txapns._session.pool import Pool
+from txapns._session.tokens import triples_of
 from txapns.errors import (
     ClientClosed,
     ConnectFailed,
@@ -29,10 +31,8 @@ from txapns.errors import (
     TokensFailed,
 )
 from txapns.options import Options
-from txapns.pool import Pool
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
-from txapns.tokens import triples_of
 
 AUTHORITY = Authority()
 DEAD = "dd" * 32
@@ -460,7 +460,7 @@ class SendOneTests(ClientCase):
 
     def test_unknown(self) -> None:
         """What went out and was not answered is told apart from what was not asked."""
-        self.simulator.http2_fault = lambda server, request, verdict: server.abort()
+        self.simulator.http2_fault = lambda server, request, response: server.abort()
         error = self.assertRaises(OutcomeUnknown, self.simulator.result, self.client.send_one(HELLO, "aa" * 32))
         self.assertIsInstance(error.__cause__, ConnectionLost)
         del self.simulator.reactor.servers[2197]
@@ -579,7 +579,7 @@ class EndTests(ClientCase):
 
     def test_retry_uncertain(self) -> None:
         """What is uncertain is sent again only if asked for."""
-        self.simulator.http2_fault = lambda server, request, verdict: server.abort()
+        self.simulator.http2_fault = lambda server, request, response: server.abort()
         batch = self.simulator.result(self.client.send(HELLO, tokens(2)))
         self.assertEqual(sorted(batch.uncertain), [0, 1])  # type: ignore[type-var]
         self.simulator.http2_fault = None

@@ -12,10 +12,11 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns import APNSClient, Batch, Gateway, Notification, backlog, pool
-from txapns.backoff import Backoff
-from txapns.clocks import SteadyReactor
-from txapns.simulator import Authority, Verdict
+from txapns import APNSClient, Batch, Gateway, Notification
+from txapns._network.backoff import Backoff
+from txapns._network.clocks import SteadyReactor
+from txapns._session import backlog, pool
+from txapns.simulator import Authority, Response
 from txapns.testing import MemoryReactor, MemorySimulator
 
 AUTHORITY = Authority()
@@ -69,7 +70,7 @@ class World:
 
     def mute(self) -> None:
         """Have the server answer nothing."""
-        self.simulator.http2_fault = lambda server, request, verdict: None
+        self.simulator.http2_fault = lambda server, request, response: None
         self.simulator.binary_fault = lambda server, notification, status: server.stall()
 
     def absent(self, seconds: float) -> None:
@@ -106,7 +107,9 @@ class Bare:
 
 
 class BareWorld(World):
-    """The same with a bare reactor, of which ``txapns.clocks.timers`` makes the client's; a monitor looks at it."""
+    """
+    The same with a bare reactor, of which ``txapns._network.clocks.timers`` makes the client's; a monitor looks at it.
+    """
 
     def __init__(self, protocol: str) -> None:
         super().__init__(protocol)
@@ -194,7 +197,7 @@ def unread(world: World) -> Deferred[Any]:
 
 def backing_off(world: World) -> Deferred[Any]:
     """A connection broke, and what comes then waits for the next."""
-    world.simulator.http2_fault = lambda server, request, verdict: server.abort()
+    world.simulator.http2_fault = lambda server, request, response: server.abort()
     world.simulator.binary_fault = lambda server, notification, status: server.abort()
 
     def mend(batch: Batch) -> Deferred[Batch]:
@@ -208,9 +211,9 @@ def retrying(world: World) -> Deferred[Any]:
     """APNs asks for patience, and is asked again later."""
     asked: list[object] = []
 
-    def once(server: Any, request: object, verdict: Any) -> Any:
+    def once(server: Any, request: object, response: Any) -> Any:
         asked.append(request)
-        return verdict if len(asked) > 2 else Verdict(429, "TooManyRequests")
+        return response if len(asked) > 2 else Response(429, "TooManyRequests")
 
     def once_binary(server: Any, notification: object, status: Any) -> Any:
         asked.append(notification)

@@ -41,11 +41,12 @@ from twisted.internet.defer import Deferred
 from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import PROJECT
 from tests.connect_proxy import ConnectProxy
 from tests.daemon.fakes import key_of
 from tests.processes import interruptible
 from txapns import errors, reasons
-from txapns.daemon.faces import bodies
+from txapns.daemon.faces.native import json_api as bodies
 from txapns.daemon.values import State
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
@@ -65,7 +66,6 @@ __all__ = [
     "ReasonsTests",
 ]
 
-PROJECT = Path(__file__).parent.parent
 PAGES = ["README.rst", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.rst"))]
 LANGUAGES = {"python", "shell", "text"}
 PORTS = ("2195", "2196", "2197", "8080", "8090")  # and 8081, the one after 8080
@@ -392,7 +392,7 @@ class MemoryPagesTests(SynchronousTestCase):
     def test_outcomes(self) -> None:
         """docs/outcomes.rst is run against the simulator in memory."""
 
-        def cut_the_connection(server: Any, request: object, verdict: object) -> None:
+        def cut_the_connection(server: Any, request: object, response: object) -> None:
             self.simulator.http2_fault = None
             server.abort()
 
@@ -487,17 +487,17 @@ class LoopbackPagesTests(SynchronousTestCase):
         play("docs/simulator.rst", Desk(Path(self.mktemp())))
 
     def test_gateway(self) -> None:
-        """docs/gateway.rst can be followed, and everything prints what it says."""
-        play("docs/gateway.rst", Desk(Path(self.mktemp())))
+        """docs/daemon.rst can be followed, and everything prints what it says."""
+        play("docs/daemon.rst", Desk(Path(self.mktemp())))
 
     @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
     def test_gateway_http(self) -> None:
-        """docs/gateway-http.rst can be followed, with one token that Apple says is dead."""
+        """docs/daemon-http.rst can be followed, with one token that Apple says is dead."""
         with serving_native("dd44") as port:
             directory = Path(self.mktemp())
             desk = Desk(directory, {"8080": port}, {"KEY": key_of("all")})
             (directory / "AuthKey_ABC123DEFG.p8").write_bytes(Authority().p8)
-            play("docs/gateway-http.rst", desk)
+            play("docs/daemon-http.rst", desk)
 
     def test_migrating(self) -> None:
         """docs/migrating.rst is run: the library in memory, the gateway as a process that serves its HTTP API."""
@@ -528,8 +528,8 @@ class LoopbackPagesTests(SynchronousTestCase):
 
     @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
     def test_gateway_faces(self) -> None:
-        """docs/gateway-faces.rst can be followed, with the configuration that it shows."""
-        page = "docs/gateway-faces.rst"
+        """docs/daemon-faces.rst can be followed, with the configuration that it shows."""
+        page = "docs/daemon-faces.rst"
         [faces] = [node.astext() for node in parse(page).findall(nodes.literal_block) if "[intake." in node.astext()]
         command = [sys.executable, "-m", "tests.daemon.serve_faces"]
         with subprocess.Popen(
@@ -646,16 +646,16 @@ class ReasonsTests(SynchronousTestCase):
 
 
 class GatewayTests(SynchronousTestCase):
-    """The tables of docs/gateway-http.rst against the native face."""
+    """The tables of docs/daemon-http.rst against the native face."""
 
     def test_codes(self) -> None:
         """Every code is explained, with its status."""
-        found = {(row[1], int(row[0])) for row in rows("docs/gateway-http.rst", 3) if row[0].isdigit()}
+        found = {(row[1], int(row[0])) for row in rows("docs/daemon-http.rst", 3) if row[0].isdigit()}
         self.assertEqual(found, set(bodies.CODES))
 
     def test_states(self) -> None:
         """Every state is explained."""
-        found = [row[0] for row in rows("docs/gateway-http.rst", 2) if row[0] != "State"]
+        found = [row[0] for row in rows("docs/daemon-http.rst", 2) if row[0] != "State"]
         self.assertEqual(found, [state.name.lower() for state in State])
 
 

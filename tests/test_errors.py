@@ -84,7 +84,7 @@ class RequestRefusedTests(SynchronousTestCase):
 
     def test_fields(self) -> None:
         """Status, reason and identifier are fields, and survive pickling; the message is shown without them."""
-        error = errors.RequestRefused("no such channel", 400, "ChannelNotRegistered", "8a6f", 7.0)
+        error = errors.RequestRejected("no such channel", 400, "ChannelNotRegistered", "8a6f", 7.0)
         for each in (error, pickle.loads(pickle.dumps(error))):
             self.assertEqual((each.status, each.reason), (400, "ChannelNotRegistered"))
             self.assertEqual((each.request_id, each.retry_after), ("8a6f", 7.0))

@@ -944,7 +944,7 @@ class PollerTests(FeedbackCase):
 class CampaignTests(FeedbackCase):
     """Chance as an adversary."""
 
-    def mischief(self, random: Random) -> Fault:
+    def random_faults(self, random: Random) -> Fault:
         """Do what is right, mostly. Whatever else is done, a tuple is written whole or listed again."""
         rate = random.choice((0.0, 0.01, 0.1))
         deeds: list[Callable[[FeedbackServer, bytes], object]] = [
@@ -969,7 +969,7 @@ class CampaignTests(FeedbackCase):
         random = Random(seed)
         self.setUp()
         dead = self.kill(some(random.choice((0, 10, 300))))
-        self.simulator.feedback_fault = self.mischief(random)
+        self.simulator.feedback_fault = self.random_faults(random)
         found: list[DeadToken] = []
 
         async def consume() -> None:
@@ -1111,7 +1111,7 @@ class ScaleTests(SynchronousTestCase):
         dead = directory / "dead.txt"
         dead.write_text("".join(f"{number:064x}\n" for number in range(MANY)))
         ports = [argument for name in ("http2", "binary", "feedback") for argument in (f"--{name}", "0")]
-        command = [sys.executable, "-m", "txapns.cli", "simulate", *ports]
+        command = [sys.executable, "-m", "txapns", "simulate", *ports]
         state = directory / "simulator"
         simulator = started(
             self, [*command, "--state", str(state), "--dead", str(dead)], stdout=subprocess.PIPE, text=True

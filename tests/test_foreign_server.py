@@ -268,7 +268,7 @@ class NotToldTests(ForeignCase):
             if command in commands:
                 batch = await self.send(script, command=command, barrier=barrier)
                 self.assertEqual((batch.accepted, len(batch.uncertain)), (0, COUNT))
-                taken = script.at if script.judge() is None else script.at - 1
+                taken = script.at if script.respond() is None else script.at - 1
                 self.assertEqual(self.taken(), list(range(taken)))
 
     async def test_no_packet(self) -> None:

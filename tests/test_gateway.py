@@ -11,10 +11,10 @@ from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from txapns._network.proxy import Proxy
 from txapns.credentials import Certificate, ProviderToken
 from txapns.errors import CredentialError, InvalidGateway
 from txapns.gateway import Gateway
-from txapns.proxy import Proxy
 from txapns.simulator.authority import Authority
 
 AUTHORITY = Authority()

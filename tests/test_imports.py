@@ -7,17 +7,16 @@ import importlib
 import inspect
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 from docutils import nodes
 from docutils.core import publish_doctree
 from twisted.trial.unittest import SynchronousTestCase
 
 import txapns
+from tests import PROJECT
 
 __all__ = ["DocumentationTests", "OrderTests", "PublicNamesTests"]
 
-PROJECT = Path(__file__).parent.parent
 SOURCES = {
     ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path
     for path in sorted((PROJECT / "txapns").rglob("*.py"))
@@ -113,15 +112,18 @@ class OrderTests(SynchronousTestCase):
         """Imports are found in every form, also within functions, but for those for type checkers."""
         source = """
 import txapns.errors
-import txapns.tls as tls, os
+import txapns._network.tls as tls, os
 from txapns import reasons, Batch
 from txapns.wire.frames import ErrorPacket
 if TYPE_CHECKING:
     from txapns.client import APNSClient
 def later():
-    from txapns.pool import Pool
+    from txapns._session.pool import Pool
 """
-        expected = {"txapns", *(f"txapns.{name}" for name in ("errors", "tls", "reasons", "wire.frames", "pool"))}
+        expected = {
+            "txapns",
+            *(f"txapns.{name}" for name in ("errors", "_network.tls", "reasons", "wire.frames", "_session.pool")),
+        }
         self.assertEqual(imports_of(ast.parse(source)), expected)
 
 

@@ -10,7 +10,7 @@ from zope.interface.verify import verifyObject
 from txapns import Notification, Session
 from txapns.interfaces import IMetrics
 from txapns.metrics import ClientMetrics
-from txapns.simulator import Verdict
+from txapns.simulator import Response
 from txapns.testing import MemorySimulator
 
 HELLO = Notification(alert="Hello")
@@ -45,8 +45,8 @@ class MetricsTests(SynchronousTestCase):
 
     def test_counted(self) -> None:
         """Each notification is counted by what became of it, with how long it took."""
-        verdicts = [Verdict(429, "TooManyRequests"), Verdict(418, "Teapot" * 9)]
-        self.simulator.http2_fault = lambda server, request, verdict: verdicts.pop(0) if verdicts else verdict
+        responses = [Response(429, "TooManyRequests"), Response(418, "Teapot" * 9)]
+        self.simulator.http2_fault = lambda server, request, response: responses.pop(0) if responses else response
         tokens = [f"{number:064x}" for number in range(10)]
         self.simulator.result(self.client.send(HELLO, [*tokens, DEAD]))
         found = self.found()
@@ -61,7 +61,7 @@ class MetricsTests(SynchronousTestCase):
 
     def test_unanswered(self) -> None:
         """So are those without an answer."""
-        self.simulator.http2_fault = lambda server, request, verdict: server.abort()
+        self.simulator.http2_fault = lambda server, request, response: server.abort()
         self.simulator.result(self.client.send(HELLO, ["aa" * 32]))
         self.assertEqual(self.found()["notifications_unanswered_total", "uncertain"], 1)
 

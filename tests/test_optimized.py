@@ -12,19 +12,20 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import PROJECT
+
 __all__ = ["AssertTests", "OptimizedTests"]
 
-PROJECT = Path(__file__).parent.parent
 
 #: What is run without assertions: what decides about outcomes, and who may do what.
 TESTS = [
     f"tests/{name}.py"
     for name in (
-        "test_unconfirmed",
-        "daemon/test_callers",
+        "wire/test_unconfirmed",
+        "daemon/faces/test_callers",
         "daemon/test_keys",
-        "daemon/test_native",
-        "daemon/test_verdicts",
+        "daemon/faces/native/test_notifications",
+        "daemon/sending/test_settling",
     )
 ]
 

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
+
+from tests import PROJECT
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -13,8 +14,6 @@ else:
     import tomli as tomllib
 
 __all__ = ["PackagingTests"]
-
-PROJECT = Path(__file__).parent.parent
 
 
 class PackagingTests(SynchronousTestCase):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import PROJECT
 from tests.processes import started
 
 #: Every how many tokens one is dead.
@@ -55,7 +56,7 @@ class SoakTests(SynchronousTestCase):
 
     def test_soak(self) -> None:
         """Each batch accounts for all, and nothing is left of it."""
-        script = Path(__file__).parent.parent / "benchmarks/soak.py"
+        script = PROJECT / "benchmarks/soak.py"
         command = [sys.executable, str(script), *map(str, SOAK)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
         self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
@@ -80,7 +81,7 @@ class ScaleTests(SynchronousTestCase):
         dead.write_text("".join(f"{number:064x}\n" for number in range(0, LONG, DEAD_EVERY)))
         self.state = state / "simulator"
         ports = [argument for name in ("http2", "binary", "feedback") for argument in (f"--{name}", "0")]
-        command = [sys.executable, "-m", "txapns.cli", "simulate", *ports]
+        command = [sys.executable, "-m", "txapns", "simulate", *ports]
         simulator = started(
             self, [*command, "--state", str(self.state), "--dead", str(dead)], stdout=subprocess.PIPE, text=True
         )

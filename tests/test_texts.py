@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.texts`."""
+"""Tests for :mod:`txapns._texts`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.texts import encoding_of, first_line, utf8
+from txapns._texts import encoding_of, first_line, utf8
 
 #: The encodings in which a file may come, each with the mark at its beginning.
 ENCODINGS = [

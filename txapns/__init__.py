@@ -2,23 +2,23 @@
 Apple push notifications for Twisted: the HTTP/2 provider API and the enhanced binary protocol, behind one API.
 """
 
-from txapns.binary import EnhancedNotificationProtocol
+from txapns._network.clocks import steady
+from txapns._network.proxy import Proxy
+from txapns._network.tls import ClientContextFactory
+from txapns._session.binary import EnhancedNotificationProtocol
+from txapns._session.factory import APNSClientFactory
+from txapns._session.http2 import ProviderAPIProtocol
+from txapns._session.protocol import ProtocolListener
+from txapns._session.tokens import Token, Tokens
 from txapns.channels import Channel, Channels, StoragePolicy
 from txapns.client import APNSClient, ClientStatus, Session
-from txapns.clocks import steady
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import APNSError
-from txapns.factory import APNSClientFactory
 from txapns.feedback import DeadToken, FeedbackPoller
 from txapns.gateway import Gateway
-from txapns.http2 import ProviderAPIProtocol
 from txapns.notification import Notification, Priority, PushType
-from txapns.protocol import SessionListener
-from txapns.proxy import Proxy
 from txapns.reasons import Action, Reason, Status
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
-from txapns.tls import ClientContextFactory
-from txapns.tokens import Token, Tokens
 
 __version__ = "0.1.0"
 
@@ -41,6 +41,7 @@ __all__ = [
     "Gateway",
     "Notification",
     "Priority",
+    "ProtocolListener",
     "ProviderAPIProtocol",
     "ProviderToken",
     "Proxy",
@@ -48,7 +49,6 @@ __all__ = [
     "Reason",
     "Rejection",
     "Session",
-    "SessionListener",
     "Status",
     "StoragePolicy",
     "Token",

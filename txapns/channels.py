@@ -43,12 +43,12 @@ import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 
 from txapns import reasons
-from txapns.batch import Single
+from txapns._session.batch import Single
+from txapns._session.pool import Pool
 from txapns.delivery import Delivery, Refusal
-from txapns.errors import APNSError, ClientClosed, InvalidChannel, InvalidNotification, RequestRefused, WireError
+from txapns.errors import APNSError, ClientClosed, InvalidChannel, InvalidNotification, RequestRejected, WireError
 from txapns.gateway import Gateway
 from txapns.notification import Notification, Priority, PushType
-from txapns.pool import Pool
 
 __all__ = ["Channel", "ChannelRequest", "Channels", "StoragePolicy", "broadcast_request"]
 
@@ -85,7 +85,7 @@ class Channel:
 @attrs.frozen
 class ChannelRequest:
     """
-    What is sent to, or asked about, a channel; a :class:`~txapns.delivery.Message`.
+    What is sent to, or asked about, a channel; a :class:`~txapns.delivery.RequestTemplate`.
 
     :ivar method: the request's method.
     :ivar path: its path.
@@ -134,9 +134,9 @@ class Channels:
     The channels of a client's app: ``client.channels``.
 
     There is no batch here that could hold a refusal as one of its outcomes, and who asked for a channel has none when
-    Apple refuses; so a refusal is an exception, :exc:`~txapns.errors.RequestRefused`. Nothing is asked again by itself,
-    but for what the server provably did not process, and where it was the connection that it refused (``Shutdown``).
-    Each call returns a ``Deferred`` that may also fail with
+    Apple refuses; so a refusal is an exception, :exc:`~txapns.errors.RequestRejected`. Nothing is asked again by
+    itself, but for what the server provably did not process, and where it was the connection that it refused
+    (``Shutdown``). Each call returns a ``Deferred`` that may also fail with
 
     - :exc:`~txapns.errors.OutcomeUnknown`: it went out and no answer came. To read, list or delete again does no harm;
       a channel that may have been created is in the list.
@@ -305,7 +305,7 @@ class _Asking(Single[T]):
         """It would not."""
         status, reason = refusal.status, refusal.reason
         said = f"{reason or status}: {reasons.text(status, reason)}"
-        self.fail(RequestRefused(said, status, reason, refusal.apns_id, refusal.retry_after))
+        self.fail(RequestRejected(said, status, reason, refusal.apns_id, refusal.retry_after))
 
 
 def _app(bundle_id: str | None) -> bytes:

@@ -13,9 +13,12 @@ import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
-from txapns.batch import MeasuredSending, MeasuredSingleSending, Sending, SingleSending
+from txapns._network.clocks import timers
+from txapns._network.proxy import Proxy, read_proxy
+from txapns._session.batch import MeasuredSending, MeasuredSingleSending, Sending, SingleSending
+from txapns._session.pool import Pool
+from txapns._session.tokens import Token, Tokens, Triple, changed, triples_of
 from txapns.channels import Channels, broadcast_request
-from txapns.clocks import timers
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.delivery import Delivery
 from txapns.errors import APNSError, ClientClosed, CredentialError, InvalidGateway
@@ -24,10 +27,7 @@ from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
 from txapns.notification import Notification
 from txapns.options import ClientOptions, Options
-from txapns.pool import Pool
-from txapns.proxy import Proxy, read_proxy
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
-from txapns.tokens import Token, Tokens, Triple, changed, triples_of
 
 __all__ = ["APNSClient", "ClientStatus", "Session"]
 

@@ -43,8 +43,8 @@ from cryptography.hazmat.primitives.asymmetric.types import PublicKeyTypes
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.x509.oid import NameOID
 
-from txapns.containers import MAX_TEXT, Contents, Text, read, recognizes, shielded
-from txapns.der import UTF8_STRING, elements
+from txapns._credentials.containers import MAX_TEXT, Contents, Text, read, recognizes, shielded
+from txapns._credentials.der import UTF8_STRING, elements
 from txapns.errors import CertificateExpired, CredentialError, KeyMismatch, UnsupportedKey
 
 __all__ = [

@@ -17,7 +17,7 @@ from zope.interface import Attribute, Interface
 from txapns import reasons
 from txapns.errors import redact
 
-__all__ = ["Delivery", "IOutcomes", "Message", "Refusal"]
+__all__ = ["Delivery", "DeliveryListener", "Refusal", "RequestTemplate"]
 
 
 @attrs.frozen
@@ -44,7 +44,7 @@ class Refusal:
         return reasons.action(self.status, self.reason)
 
 
-class Message(Protocol):
+class RequestTemplate(Protocol):
     """
     What goes out, the same for every device: a notification, as a rule. The sessions of the provider API need no more
     of it than this, so that a broadcast, or a question about channels, can travel by the same way.
@@ -66,7 +66,7 @@ class Message(Protocol):
         """Give the header fields."""
 
 
-class IOutcomes(Interface):
+class DeliveryListener(Interface):
     """
     Whoever learns what became of a delivery. Each delivery is settled by one call, once.
 
@@ -125,11 +125,11 @@ class Delivery:
         nobody measures it.
     """
 
-    outcomes: IOutcomes = attrs.field(repr=False)
+    outcomes: DeliveryListener = attrs.field(repr=False)
     identifier: Hashable
     token: str | bytes = attrs.field(repr=redact)
     device: bytes = attrs.field(repr=redact)
-    notification: Message
+    notification: RequestTemplate
     refusals: int = 0
     postponements: int = 0
     taken_at: float = attrs.field(default=-1.0, repr=False)

@@ -22,7 +22,7 @@ Every exception the project raises or reports, in one tree.
     ├── RemoteError                the other side's word
     │   ├── WireError              it sent bytes that are not the protocol
     │   ├── CredentialRefused      it does not accept our certificate or provider token
-    │   ├── RequestRefused         it refused what was asked of it about channels
+    │   ├── RequestRejected         it refused what was asked of it about channels
     │   ├── StreamRefused          it refused the request again and again, unprocessed
     │   ├── StreamReset            it dropped one request without an answer
     │   └── GatewayShutdown        it is closing the connection and said why
@@ -64,7 +64,7 @@ __all__ = [
     "PeerNotVerified",
     "QueueFull",
     "RemoteError",
-    "RequestRefused",
+    "RequestRejected",
     "StreamRefused",
     "StreamReset",
     "TokensFailed",
@@ -196,7 +196,7 @@ class CredentialRefused(RemoteError):
         return str(self.args[0])
 
 
-class RequestRefused(RemoteError):
+class RequestRejected(RemoteError):
     """
     The gateway refused to create, read, delete or list channels. The message has its reason, and what to do about it.
 

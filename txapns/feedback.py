@@ -33,10 +33,10 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txapns import tls
-from txapns.clocks import timers
+from txapns._network import tls
+from txapns._network.clocks import timers
+from txapns._network.endpoints import explain_attempt
 from txapns.credentials import Credential
-from txapns.endpoints import explain_attempt
 from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed, ConnectionLost, LocalError
 from txapns.gateway import Gateway
 from txapns.wire.feedback import FeedbackParser

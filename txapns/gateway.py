@@ -19,14 +19,14 @@ import attrs
 from twisted.internet.endpoints import wrapClientTLS
 from twisted.internet.interfaces import IReactorTime, IStreamClientEndpoint
 
-from txapns.clocks import timers
-from txapns.containers import Text
+from txapns._credentials.containers import Text
+from txapns._network.clocks import timers
+from txapns._network.endpoints import checked_host, checked_port, host_endpoint, url_host
+from txapns._network.proxy import Proxy, read_proxy
+from txapns._network.tls import ClientContextFactory
+from txapns._network.trust import trust_pem
 from txapns.credentials import Certificate, Credential
-from txapns.endpoints import checked_host, checked_port, host_endpoint, url_host
 from txapns.errors import CredentialError, InvalidGateway
-from txapns.proxy import Proxy, read_proxy
-from txapns.tls import ClientContextFactory
-from txapns.trust import trust_pem
 
 __all__ = ["Gateway"]
 

@@ -5,8 +5,8 @@ Calls go down and values come up::
 
     client ──► pool ──► connection ──► session (a protocol) ──► wire
        ▲                    ▲               │
-       │                    └─ ISessionEvents: ready, proved, room, returned, draining, lost
-       └───────────────────── IOutcomes: accepted, rejected, unsent, uncertain
+       │                    └─ IProtocolListener: ready, proved, room, returned, draining, lost
+       └───────────────────── DeliveryListener: accepted, rejected, unsent, uncertain
 
 The last is in :mod:`txapns.delivery`, since whoever is told the outcome is half of what a delivery is.
 """
@@ -19,15 +19,15 @@ from zope.interface import Attribute, Interface
 from txapns.delivery import Delivery
 from txapns.errors import APNSError
 
-__all__ = ["IConnectionEvents", "IMetrics", "ISession", "ISessionEvents", "IWork"]
+__all__ = ["IConnectionEvents", "IGatewayProtocol", "IMetrics", "IProtocolListener", "IWork"]
 
 
-class ISession(Interface):
+class IGatewayProtocol(Interface):
     """
     One connection to a gateway while it lasts: the protocol object of either protocol.
 
     It takes deliveries while it has room, settles each on its ``outcomes`` or hands it back to its
-    :class:`ISessionEvents`, and is not used again once it is draining.
+    :class:`IProtocolListener`, and is not used again once it is draining.
     """
 
     in_flight = Attribute("How many deliveries it has taken and neither settled nor handed back: an ``int``.")
@@ -62,33 +62,33 @@ class ISession(Interface):
         """
 
 
-class ISessionEvents(Interface):
+class IProtocolListener(Interface):
     """What a session tells whoever opened it. The session names itself, since a draining one may outlive its turn."""
 
-    def session_ready(session: ISession) -> None:
+    def protocol_ready(session: IGatewayProtocol) -> None:
         """It can be used: the handshake is over, and the peer has spoken where the protocol has it speak first."""
 
-    def session_proved(session: ISession) -> None:
+    def protocol_proved(session: IGatewayProtocol) -> None:
         """It did what it is for, so the delays between attempts begin anew."""
 
-    def session_room(session: ISession) -> None:
+    def protocol_room(session: IGatewayProtocol) -> None:
         """It may have room again."""
 
-    def session_returned(session: ISession, deliveries: list[Delivery]) -> None:
+    def protocol_returned(session: IGatewayProtocol, deliveries: list[Delivery]) -> None:
         """
         These were provably not processed and are to be sent elsewhere, in this order.
 
         :param deliveries: the deliveries, none of them settled.
         """
 
-    def session_draining(session: ISession, error: APNSError | None) -> None:
+    def protocol_draining(session: IGatewayProtocol, error: APNSError | None) -> None:
         """
         It takes nothing more; what is under way may still be answered.
 
         :param error: what the peer said; ``None`` where it is our own wish.
         """
 
-    def session_lost(session: ISession, error: APNSError | None) -> None:
+    def protocol_lost(session: IGatewayProtocol, error: APNSError | None) -> None:
         """
         It is over, and all it had taken is settled or handed back.
 

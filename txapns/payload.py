@@ -26,8 +26,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NoReturn, TypedDict
 
+from txapns._texts import encoding_of
 from txapns.errors import InvalidPayload
-from txapns.texts import encoding_of
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack

@@ -30,8 +30,8 @@ from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport, IOPump
 from zope.interface import implementer
 
+from txapns._network.clocks import IWallClock
 from txapns.client import APNSClient
-from txapns.clocks import IWallClock
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.gateway import Gateway
 from txapns.simulator.authority import Authority

@@ -1,4 +1,4 @@
-"""A gateway as its operator sees it: a dispatcher in memory with all that watches it, and the admin endpoint."""
+"""A daemon as its operator sees it: a dispatcher in memory with all that watches it, and the admin endpoint."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from twisted.web.http_headers import Headers
 
 from tests.daemon.dispatch_world import DispatchWorld
 from tests.daemon.fakes import Connection
-from txapns.daemon.admin import BOUNDS, Admin
-from txapns.daemon.history import History
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.metrics import GatewayMetrics
-from txapns.daemon.overview import Survey
+from txapns.daemon.operations.admin import BOUNDS, Admin
+from txapns.daemon.operations.health import HealthCheck
+from txapns.daemon.operations.history import History
+from txapns.daemon.operations.metrics import DaemonMetrics
+from txapns.daemon.operations.status_page import StatusPage
+from txapns.daemon.sending.webhook import Webhook, WebhookConfig
 from txapns.daemon.serving.http import HTTPServer
-from txapns.daemon.status import StatusPage
 from txapns.daemon.values import Draft, Leased, Settlement
-from txapns.daemon.webhook import Hook, Webhook
 
 __all__ = ["AdminWorld", "SilentAgent"]
 
@@ -51,12 +51,12 @@ class AdminWorld(DispatchWorld):
         if now is not None:
             self.clock.rightNow = now
         self.problems: dict[str, str] = {}
-        self.metrics = GatewayMetrics()
+        self.metrics = DaemonMetrics()
         self.history = History(self.clock, self.metrics.totals)
         self.start(metrics=self.metrics.client, settled=self._settled)
-        hook = Hook("crm", "https://crm.invalid/?key=hush", lambda: b"correct horse battery staple")
+        hook = WebhookConfig("crm", "https://crm.invalid/?key=hush", lambda: b"correct horse battery staple")
         self.webhook = Webhook(self.clock, self.log, hook, agent=SilentAgent(), random=lambda: 0.5)  # type: ignore[arg-type]
-        self.survey = Survey(
+        self.survey = HealthCheck(
             self.clock,
             self.spool,
             self.apps,

@@ -11,18 +11,18 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
-from txapns.clocks import wall_clock
-from txapns.daemon.database import Database, InlineWorker
-from txapns.daemon.dispatcher import Dispatcher
+from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import Unavailable, UnknownApp
-from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps
-from txapns.daemon.lane import AppState
-from txapns.daemon.outcomes import Outcomes
-from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.sending.dispatcher import Dispatcher
+from txapns.daemon.sending.sender import AppState
+from txapns.daemon.sending.settling import Retries
+from txapns.daemon.sending.waiting import OutcomeWaiters
+from txapns.daemon.store.sqlite.database import Database, InlineWorker
+from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.queue import SQLiteSpool
 from txapns.daemon.values import App, Leased, Limits, Message, Outcome, Settlement
-from txapns.daemon.verdicts import Retries
 from txapns.simulator.authority import Authority
 from txapns.testing import MemorySimulator
 
@@ -145,7 +145,7 @@ class DispatchWorld:
         self.log = SQLiteFeedbackLog(self.database)
         for each in (self.database, self.log, self.spool):
             self.result(each.start())
-        self.outcomes = Outcomes(self.clock, self.spool)
+        self.outcomes = OutcomeWaiters(self.clock, self.spool)
         self.ids = Identifiers(wall_clock(self.clock))
         self.numbers = 0
         self.dispatcher: Dispatcher

@@ -11,18 +11,18 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.daemon.fakes import Keys
-from tests.daemon.spool_contract import START
-from txapns.clocks import wall_clock
+from tests.daemon.store.queue_contract import START
+from txapns._network.clocks import wall_clock
 from txapns.credentials import Certificate, ProviderToken
-from txapns.daemon.database import Database, InlineWorker
 from txapns.daemon.errors import UnknownApp
-from txapns.daemon.feedback import SQLiteFeedbackLog
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IApps
-from txapns.daemon.outcomes import Outcomes
-from txapns.daemon.serving.guard import Bounds
-from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.sending.waiting import OutcomeWaiters
+from txapns.daemon.serving.connections import Bounds
+from txapns.daemon.store.sqlite.database import Database, InlineWorker
+from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.queue import SQLiteSpool
 from txapns.daemon.values import App, Caller, Draft, Leased, Limits, Settlement, State
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
@@ -95,7 +95,7 @@ class FacesWorld:
             Caller("chess", frozenset({"chess"}), frozenset({"chess"})),
             Caller("manager", frozenset(), frozenset(), manage=True),
         )
-        self.outcomes = Outcomes(self.reactor, self.spool)
+        self.outcomes = OutcomeWaiters(self.reactor, self.spool)
         self.woken: list[str] = []
         self.intake = Intake(
             self.apps, self.spool, Identifiers(wall_clock(self.reactor)), self.outcomes, self.woken.append

@@ -1,4 +1,4 @@
-"""Small stand-ins for parts of the gateway, which tests of other parts need, and a caller of its HTTP faces."""
+"""Small stand-ins for parts of the daemon, which tests of other parts need, and a caller of its HTTP faces."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
-from txapns.clocks import IWallClock
+from txapns._network.clocks import IWallClock
 from txapns.credentials import Certificate
 from txapns.daemon.errors import NotAuthenticated, UnknownApp
 from txapns.daemon.interfaces import IApps, IKeys

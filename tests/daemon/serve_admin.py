@@ -26,7 +26,7 @@ from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import DEAD, token
 from tests.daemon.fakes import Keys
 from txapns.daemon.values import Caller
-from txapns.simulator import Verdict
+from txapns.simulator import Response
 from txapns.simulator.http2 import ProviderAPIServer
 from txapns.wire.requests import Request
 
@@ -67,14 +67,14 @@ class Scene:
         )
         self.world.add_app(name, credential=attrs.evolve(self.world.simulator.certificate(), expires=expires))
 
-    def _refuse(self, server: ProviderAPIServer, request: Request, verdict: Verdict | None) -> Verdict | None:
+    def _refuse(self, server: ProviderAPIServer, request: Request, response: Response | None) -> Response | None:
         headers = dict(request.headers)
         if headers.get(b"apns-collapse-id", b"").decode() in self.parked:
-            return Verdict(403, "BadCertificateEnvironment")
+            return Response(403, "BadCertificateEnvironment")
         chance = self._random.random()
         if chance < 0.02:
-            return Verdict(429, "TooManyRequests")
-        return Verdict(400, "BadDeviceToken") if chance < 0.03 else verdict
+            return Response(429, "TooManyRequests")
+        return Response(400, "BadDeviceToken") if chance < 0.03 else response
 
     def second(self) -> None:
         """A second's work."""

@@ -1,4 +1,4 @@
-"""A gateway with all its faces, in a process of its own, for those who follow docs/gateway-faces.rst."""
+"""A daemon with all its faces, in a process of its own, for those who follow docs/daemon-faces.rst."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from twisted.python import log
 
 from txapns.daemon.config import Configuration
 from txapns.daemon.keys import add_key
-from txapns.daemon.service import GatewayService
+from txapns.daemon.service import DaemonService
 from txapns.simulator import Authority, Simulator
 
 __all__ = ["GONE", "main"]
@@ -45,7 +45,7 @@ async def serve(directory: Path, faces: str) -> None:
         trust_root = "ca.pem"
         certificate = "key.pem"
     """
-    gateway = GatewayService(reactor, Configuration.from_text(text, directory), {}, lambda error: log.err(error))
+    gateway = DaemonService(reactor, Configuration.from_text(text, directory), {}, lambda error: log.err(error))
     gateway.startService()
     addresses = await gateway.ready
     key = await gateway.database.write(

@@ -17,18 +17,18 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
 from tests.daemon.fakes import Keys, Waiting
-from txapns.clocks import wall_clock
+from txapns._network.clocks import wall_clock
 from txapns.daemon.apps import Apps, AppSettings
 from txapns.daemon.config import AppLimitsSection, Configuration
-from txapns.daemon.database import Database
-from txapns.daemon.faces.native import Native
-from txapns.daemon.feedback import SQLiteFeedbackLog
+from txapns.daemon.faces.native.notifications import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
-from txapns.daemon.material import Material
-from txapns.daemon.secrets import Secrets
+from txapns.daemon.secrets.master_key import Secrets
+from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.serving.http import HTTPServer
-from txapns.daemon.spool import SQLiteSpool
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.queue import SQLiteSpool
 from txapns.daemon.values import Caller, Settlement, State
 from txapns.simulator import Authority
 
@@ -55,7 +55,7 @@ async def serve(directory: Path, dead: str | None) -> None:
     apps = Apps(reactor, configuration, database, secrets)
     for each in (database, log, spool, apps):
         await each.start()
-    certificate = Material.from_certificate(
+    certificate = StoredCredential.from_certificate(
         Authority().client_pem("com.example.chess"), None, datetime.now(timezone.utc)
     )
     await apps.put("chess", AppSettings(gateway="sandbox", limits=AppLimitsSection(queue=10_000_000)), certificate)

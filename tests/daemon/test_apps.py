@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.apps` and :mod:`txapns.daemon.material`."""
+"""Tests for :mod:`txapns.daemon.apps` and :mod:`txapns.daemon.secrets.stored_credential`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 
 import txapns.daemon.apps
 from tests.daemon.world import world_of
-from tests.test_tls import self_signed
+from tests.network.test_tls import self_signed
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.apps import (
     Apps,
@@ -32,13 +32,13 @@ from txapns.daemon.apps import (
     rotate_app,
 )
 from txapns.daemon.config import AppLimitsSection
-from txapns.daemon.database import Database
 from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, SecretError, Unavailable, UnknownApp
 from txapns.daemon.interfaces import IApps
-from txapns.daemon.material import Material, server_certificate
-from txapns.daemon.secrets import MasterKey
+from txapns.daemon.secrets.master_key import MasterKey
+from txapns.daemon.secrets.stored_credential import StoredCredential, server_certificate
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.polling import INTERVAL
 from txapns.daemon.values import Limits
-from txapns.daemon.watch import INTERVAL
 from txapns.errors import CertificateExpired, CredentialError, WrongPassphrase
 from txapns.simulator import Authority
 
@@ -61,14 +61,14 @@ def present() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def certificate(topic: str = "com.example.app") -> Material:
+def certificate(topic: str = "com.example.app") -> StoredCredential:
     """Make a certificate."""
-    return Material.from_certificate(AUTHORITY.client_pem(topic), None, present())
+    return StoredCredential.from_certificate(AUTHORITY.client_pem(topic), None, present())
 
 
-def signing_key(key_id: str = "KEY") -> Material:
+def signing_key(key_id: str = "KEY") -> StoredCredential:
     """Make a signing key."""
-    return Material.from_key(AUTHORITY.p8, key_id, "TEAM", None)
+    return StoredCredential.from_key(AUTHORITY.p8, key_id, "TEAM", None)
 
 
 def secret_lines(pem: str) -> list[str]:
@@ -82,13 +82,13 @@ class MaterialTests(SynchronousTestCase):
     def test_forms(self) -> None:
         """A certificate is read in any form, with its chain, and needs no passphrase from then on."""
         pem = AUTHORITY.client_pem(intermediate=True, passphrase=b"x")
-        material = Material.from_certificate(pem, b"x", present())
+        material = StoredCredential.from_certificate(pem, b"x", present())
         expected = Certificate.from_pem(pem, passphrase="x")
         found = material.credential
         assert isinstance(found, Certificate)
         self.assertEqual((found, found.chain), (expected, expected.chain))
         p12 = AUTHORITY.client_pkcs12()
-        found = Material.from_certificate(p12, b"txapns", present()).credential
+        found = StoredCredential.from_certificate(p12, b"txapns", present()).credential
         self.assertEqual(found, Certificate.from_pkcs12(p12, "txapns"))
 
     def test_several(self) -> None:
@@ -101,13 +101,13 @@ class MaterialTests(SynchronousTestCase):
             ("sandbox", "com.example.app", both[1]),
             ("http2:host=localhost:port=1", "com.example.other", both[2]),
         ):
-            found = Material.from_certificate(data, None, present(), gateway=gateway, topic=topic)
+            found = StoredCredential.from_certificate(data, None, present(), gateway=gateway, topic=topic)
             self.assertEqual(found.credential, Certificate.from_pem(expected))
-        self.assertRaises(CredentialError, Material.from_certificate, data, None, present())
+        self.assertRaises(CredentialError, StoredCredential.from_certificate, data, None, present())
 
     def test_key(self) -> None:
         """So is a signing key, whatever stands before it in the file."""
-        material = Material.from_key(b"Bag Attributes\n" + AUTHORITY.p8, "KEY", "TEAM", None)
+        material = StoredCredential.from_key(b"Bag Attributes\n" + AUTHORITY.p8, "KEY", "TEAM", None)
         self.assertEqual(material.credential, ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM"))
         self.assertEqual(material, signing_key())
 
@@ -115,22 +115,22 @@ class MaterialTests(SynchronousTestCase):
         """What is no credential is refused at once."""
         encrypted = AUTHORITY.client_pem(passphrase=b"x")
         for passphrase in (None, b"y"):
-            self.assertRaises(WrongPassphrase, Material.from_certificate, encrypted, passphrase, present())
-        self.assertRaises(CredentialError, Material.from_certificate, b"nonsense", None, present())
-        self.assertRaises(CredentialError, Material.from_key, b"nonsense", "KEY", "TEAM", None)
+            self.assertRaises(WrongPassphrase, StoredCredential.from_certificate, encrypted, passphrase, present())
+        self.assertRaises(CredentialError, StoredCredential.from_certificate, b"nonsense", None, present())
+        self.assertRaises(CredentialError, StoredCredential.from_key, b"nonsense", "KEY", "TEAM", None)
         expired = AUTHORITY.client_pem(expired=True)
-        self.assertRaises(CertificateExpired, Material.from_certificate, expired, None, present())
+        self.assertRaises(CertificateExpired, StoredCredential.from_certificate, expired, None, present())
 
-    def test_sealed(self) -> None:
-        """It is opened with the key it was sealed with, for the app it was sealed for."""
+    def test_encrypted(self) -> None:
+        """It is opened with the key it was encrypted with, for the app it was encrypted for."""
         key = MasterKey([Fernet.generate_key()])
         for material in (certificate(), signing_key()):
-            sealed = material.seal("a", key)
-            self.assertEqual(Material.unseal(sealed, "a", key, present()), material)
+            encrypted = material.encrypt("a", key)
+            self.assertEqual(StoredCredential.decrypt(encrypted, "a", key, present()), material)
             with self.assertRaisesRegex(SecretError, "stored for b is that of a"):
-                Material.unseal(sealed, "b", key, present())
+                StoredCredential.decrypt(encrypted, "b", key, present())
             other = MasterKey([Fernet.generate_key()])
-            self.assertRaises(SecretError, Material.unseal, sealed, "a", other, present())
+            self.assertRaises(SecretError, StoredCredential.decrypt, encrypted, "a", other, present())
 
     def test_repr(self) -> None:
         """Its representation shows no key."""
@@ -195,7 +195,7 @@ class StoredTests(SynchronousTestCase):
         self,
         name: str,
         settings: AppSettings | None = None,
-        material: Material | None = None,
+        material: StoredCredential | None = None,
         replace: bool = False,
     ) -> None:
         """Add an app."""
@@ -271,16 +271,18 @@ class StoredTests(SynchronousTestCase):
         with self.world.secrets.rekeying() as key, self.world.visiting() as connection:
             self.assertEqual(rekey_apps(connection, key), 2)
         with self.world.visiting() as connection:
-            for name, sealed in connection.execute("SELECT name, sealed FROM app").fetchall():
-                Material.unseal(sealed, name, self.world.secrets.master_key(), present())
-                self.assertRaises(SecretError, Material.unseal, sealed, name, old, present())
+            for name, encrypted in connection.execute("SELECT name, encrypted FROM app").fetchall():
+                StoredCredential.decrypt(encrypted, name, self.world.secrets.master_key(), present())
+                self.assertRaises(SecretError, StoredCredential.decrypt, encrypted, name, old, present())
 
     def test_rekeying_fails(self) -> None:
         """Where one cannot be opened, all stay as they are, and can be opened as before."""
         self.add("a")
         self.add("b")
         with self.world.visiting() as connection:
-            connection.execute("UPDATE app SET sealed = (SELECT sealed FROM app WHERE name = 'a') WHERE name = 'b'")
+            connection.execute(
+                "UPDATE app SET encrypted = (SELECT encrypted FROM app WHERE name = 'a') WHERE name = 'b'"
+            )
         with (
             self.assertRaisesRegex(SecretError, "stored for b is that of a"),
             self.world.secrets.rekeying() as key,
@@ -288,12 +290,12 @@ class StoredTests(SynchronousTestCase):
         ):
             rekey_apps(connection, key)
         with self.world.visiting() as connection:
-            ((sealed,),) = connection.execute("SELECT sealed FROM app WHERE name = 'a'").fetchall()
-        Material.unseal(sealed, "a", self.world.secrets.master_key(), present())
+            ((encrypted,),) = connection.execute("SELECT encrypted FROM app WHERE name = 'a'").fetchall()
+        StoredCredential.decrypt(encrypted, "a", self.world.secrets.master_key(), present())
 
 
 class AppsTests(SynchronousTestCase):
-    """What the gateway knows of the apps in the database."""
+    """What the daemon knows of the apps in the database."""
 
     def setUp(self) -> None:
         """Have an app, and ask to be told of changes."""
@@ -309,7 +311,7 @@ class AppsTests(SynchronousTestCase):
         self.world.result(apps.start())
         return apps
 
-    def add(self, name: str, settings: AppSettings | None = None, material: Material | None = None) -> None:
+    def add(self, name: str, settings: AppSettings | None = None, material: StoredCredential | None = None) -> None:
         """Add an app, or replace it, as another process does."""
         with self.world.visiting() as connection:
             add_app(
@@ -393,7 +395,7 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_put(self) -> None:
-        """What the gateway itself stores is known when it is on the disk."""
+        """What the daemon itself stores is known when it is on the disk."""
         self.world.result(self.apps.put("b", AppSettings(topic="u"), certificate()))
         self.assertEqual((self.apps.get("b").topic, self.told), ("u", [["b"]]))
         self.world.result(self.apps.put("b", AppSettings(topic="v"), certificate()))
@@ -443,7 +445,9 @@ class AppsTests(SynchronousTestCase):
         """Why an app cannot be used is logged, and no key with it."""
         self.add("b", material=certificate())
         with self.world.visiting() as connection:
-            connection.execute("UPDATE app SET sealed = (SELECT sealed FROM app WHERE name = 'b') WHERE name = 'a'")
+            connection.execute(
+                "UPDATE app SET encrypted = (SELECT encrypted FROM app WHERE name = 'b') WHERE name = 'a'"
+            )
         with capturedLogs() as events:
             self.world.clock.pump([INTERVAL] * 3)
         errors = [formatEvent(event) for event in events if event["log_level"] is LogLevel.error]
@@ -478,9 +482,9 @@ class AppsTests(SynchronousTestCase):
                 """settings = '{"topic": "a\\nb"}'""",
                 """settings = '{"push_type": "a\\nb"}'""",
                 """settings = '{"limits": {"queue": 0}}'""",
-                "sealed = 'nonsense'",
-                "sealed = 7",
-                "kind = CAST(x'ff' AS TEXT), fingerprint = x'ff', expires = 'soon', changed_at = 1e300, sealed = x''",
+                "encrypted = 'nonsense'",
+                "encrypted = 7",
+                "kind = CAST(x'ff' AS TEXT), fingerprint = x'ff', expires = 'soon', changed_at = 1e9, encrypted = x''",
             )
         ):
             self.add("bad")
@@ -504,19 +508,19 @@ class AppsTests(SynchronousTestCase):
 
     def test_fault_of_our_own(self) -> None:
         """Even what nobody was ready for is one app's; the log has the whole of it, once, and the page its kind."""
-        unseal = Material.unseal
+        decrypt = StoredCredential.decrypt
 
-        def odd(sealed: bytes, app: str, *more: Any) -> Material:
+        def odd(encrypted: bytes, app: str, *more: Any) -> StoredCredential:
             if app == "b":
                 raise RuntimeError("hunter2")
-            return unseal(sealed, app, *more)
+            return decrypt(encrypted, app, *more)
 
-        self.patch(Material, "unseal", odd)
+        self.patch(StoredCredential, "decrypt", odd)
         self.add("b")
         self.add("c")
         self.world.clock.pump([INTERVAL] * 3)
         self.assertEqual((self.apps.names(), list(self.apps.problems())), (["a", "c"], ["b"]))
-        self.assertEqual(self.apps.problems()["b"], "RuntimeError; the gateway's log has more of it")
+        self.assertEqual(self.apps.problems()["b"], "RuntimeError; the daemon's log has more of it")
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
         self.assertRaises(Unavailable, self.apps.get, "b")
 
@@ -524,11 +528,11 @@ class AppsTests(SynchronousTestCase):
         """What cannot be used is tried again now and then, not with each look: it may take long to find out."""
         tried: list[str] = []
 
-        def refuse(sealed: bytes, app: str, *more: Any) -> Material:
+        def refuse(encrypted: bytes, app: str, *more: Any) -> StoredCredential:
             tried.append(app)
             raise CredentialError("no")
 
-        self.patch(Material, "unseal", refuse)
+        self.patch(StoredCredential, "decrypt", refuse)
         self.add("b")
         self.world.clock.pump([INTERVAL] * 20)
         self.assertEqual(tried, ["b"])
@@ -573,7 +577,7 @@ class ThreadTests(TestCase):
 
 
 class FileTests(SynchronousTestCase):
-    """What the gateway knows of the apps in the configuration."""
+    """What the daemon knows of the apps in the configuration."""
 
     def setUp(self) -> None:
         """Have one with a certificate."""
@@ -649,7 +653,7 @@ class FileTests(SynchronousTestCase):
         path.chmod(0o644)
         apps = self.start()
         error = self.assertRaises(Unavailable, apps.get, "a")
-        self.assertEqual(str(error), "the app a cannot be used now; the gateway's log says why")
+        self.assertEqual(str(error), "the app a cannot be used now; the daemon's log says why")
         self.assertRegex(apps.problems()["a"], r"a\.pem holds a secret.*mode 0644.*chmod")
         self.assertEqual((apps.names(), error.retry_after), ([], 60))
         path.chmod(0o600)
@@ -728,7 +732,7 @@ class ExpiryTests(SynchronousTestCase):
         self.assertEqual(len(self.warned(0.5)), 1)
 
     def test_at_the_start(self) -> None:
-        """A gateway that starts late tells at once."""
+        """A daemon that starts late tells at once."""
         self.world.result(self.apps.stop())
         self.assertEqual(self.warned(5), [])
         with capturedLogs() as events:

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import PROJECT
 from txapns.daemon import config
 from txapns.daemon.config import Configuration
 from txapns.daemon.errors import ConfigurationError
@@ -17,7 +18,7 @@ from txapns.daemon.values import Limits
 
 __all__ = ["ConfigurationTests", "ExampleTests", "FaultsTests"]
 
-EXAMPLE = Path(__file__).parent.parent.parent / "contrib/apns.toml"
+EXAMPLE = PROJECT / "contrib/apns.toml"
 HERE = Path("/etc/txapns")
 COUNT = "a whole number, at least 1"
 DURATION = "a number of seconds, more than 0"
@@ -73,7 +74,7 @@ WRONG: dict[str, list[str]] = {
         f"retries.attempts: found 0; allowed is {COUNT}",
         f"retries.first: found 0; allowed is {DURATION}",
     ],
-    # Listeners.
+    # Subscribers.
     "intake.native.listen = 'tcp:port=8080'": [
         f'intake.native.listen: found "tcp:port=8080", {REACHABLE}; {NO_TLS}',
     ],

@@ -60,15 +60,15 @@ class DemonstrationTests(TestCase):
 
     async def test_command(self) -> None:
         """The command prints that and nothing else, neither at the start nor at the end."""
-        command = [sys.executable, "-m", "txapns.cli", "serve", "--demo", "--port", "0"]
+        command = [sys.executable, "-m", "txapns", "serve", "--demo", "--port", "0"]
         process = started(self, command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         assert process.stdout is not None
         first = await deferToThread(process.stdout.readline)
         process.terminate()
         rest, complaints = await deferToThread(process.communicate, timeout=60)
         self.assertEqual((process.returncode, complaints), (0, b""))
-        self.assertRegex(first, rb"^The gateway listens at http://127.0.0.1:[0-9]+\. ")
-        self.assertTrue(rest.endswith(b"see docs/gateway.rst.\n\n"), rest)
+        self.assertRegex(first, rb"^The daemon listens at http://127.0.0.1:[0-9]+\. ")
+        self.assertTrue(rest.endswith(b"see docs/daemon.rst.\n\n"), rest)
 
     async def test_page(self) -> None:
         """The status page is where it says."""

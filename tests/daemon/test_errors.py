@@ -36,7 +36,7 @@ class TreeTests(SynchronousTestCase):
         found = {}
         for name in EXCEPTIONS:
             error = getattr(errors, name)
-            is_refusal = issubclass(error, errors.GatewayRefusal) and error is not errors.GatewayRefusal
+            is_refusal = issubclass(error, errors.RequestRefused) and error is not errors.RequestRefused
             found[name] = (error.__bases__[0].__name__, error.status if is_refusal else None)
         self.assertEqual(drawn_tree(), found)
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
-from txapns.clocks import IWallClock
+from txapns._network.clocks import IWallClock
 from txapns.daemon import identifiers
 from txapns.daemon.identifiers import Identifiers
 

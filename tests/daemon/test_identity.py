@@ -14,7 +14,7 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.daemon.gateway_process import Gateway, configuration, listen
+from tests.daemon.daemon_process import Gateway, configuration, listen
 from txapns import APNSClient, Notification, ProviderToken
 from txapns import Gateway as ApplesGateway
 from txapns.simulator import Authority, Simulator
@@ -37,7 +37,7 @@ def token(number: int) -> str:
 
 
 class IdentityCase(TestCase):
-    """A gateway, and a simulator in this process."""
+    """A daemon, and a simulator in this process."""
 
     timeout = 120
 
@@ -69,7 +69,7 @@ class RelayTests(IdentityCase):
     notification = Notification(alert="Hi", push_type="alert", apns_id=ID)
 
     def client(self) -> APNSClient:
-        """Make a client of the gateway's, with the app's own key."""
+        """Make a client of the daemon's, with the app's own key."""
         credential = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
         port = self.gateway.port("intake.apple")
         gateway = ApplesGateway.http2("127.0.0.1", port, trust_root=AUTHORITY.ca_pem)

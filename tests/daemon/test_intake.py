@@ -15,14 +15,14 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.daemon.fakes import Apps, Waiting
-from tests.daemon.spool_contract import result
-from tests.daemon.test_spool import SQLiteWorld
-from txapns.clocks import wall_clock
+from tests.daemon.store.queue_contract import result
+from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import (
-    GatewayRefusal,
+    AppQueueFull,
     KeyConflict,
     Malformed,
-    QueueFull,
+    RequestRefused,
     TooLarge,
     Unavailable,
     UnknownApp,
@@ -62,11 +62,11 @@ class IntakeCase(SynchronousTestCase):
         """Make a draft."""
         return Draft(**{"payload": PAYLOAD, "headers": {"apns-topic": "com.example"}, "tokens": tokens, **changes})
 
-    def refusal(self, *drafts: Draft, app: str = "chess") -> GatewayRefusal:
+    def refusal(self, *drafts: Draft, app: str = "chess") -> RequestRefused:
         """Hand in what is refused; nothing of it may be stored."""
-        refusal: GatewayRefusal = self.failureResultOf(self.intake.accept(app, drafts)).value  # type: ignore[assignment]
+        refusal: RequestRefused = self.failureResultOf(self.intake.accept(app, drafts)).value  # type: ignore[assignment]
         self.assertEqual((self.world.spool.depth(app), self.woken), (0, []))
-        self.assertIsInstance(refusal, GatewayRefusal)
+        self.assertIsInstance(refusal, RequestRefused)
         return refusal
 
 
@@ -153,10 +153,10 @@ class CheckTests(IntakeCase):
         accepted = self.intake.accept("chess", [self.draft(TOKENS)])
         self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])]))
         self.result(accepted)
-        refusal = self.failureResultOf(self.intake.accept("chess", [self.draft()]), QueueFull).value
+        refusal = self.failureResultOf(self.intake.accept("chess", [self.draft()]), AppQueueFull).value
         self.assertGreater(refusal.retry_after, 0)  # type: ignore[attr-defined]
         self.assertEqual(self.world.spool.depth("chess"), 5)
-        self.assertRaises(QueueFull, self.intake.check, "chess", [self.draft()])
+        self.assertRaises(AppQueueFull, self.intake.check, "chess", [self.draft()])
 
     def test_nothing(self) -> None:
         """Requests without a device."""
@@ -166,7 +166,7 @@ class CheckTests(IntakeCase):
 
     def test_faults(self) -> None:
         """What cannot be sent, and what cannot be meant: the path tells which part of which notification it is."""
-        cases: list[tuple[type[GatewayRefusal], str, dict[str, Any]]] = [
+        cases: list[tuple[type[RequestRefused], str, dict[str, Any]]] = [
             (Malformed, "payload", {"payload": b"[]"}),
             (Malformed, "payload", {"payload": b"{"}),
             (Malformed, "payload", {"payload": b'{"a":NaN}'}),

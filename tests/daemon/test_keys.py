@@ -16,8 +16,8 @@ from tests.daemon.world import world_of
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.keys import Keys, add_key, list_keys, remove_key
+from txapns.daemon.store.sqlite.polling import INTERVAL
 from txapns.daemon.values import Caller
-from txapns.daemon.watch import INTERVAL
 
 __all__ = ["KeysTests", "StoredKeysTests"]
 
@@ -91,7 +91,7 @@ class StoredKeysTests(SynchronousTestCase):
 
 
 class KeysTests(SynchronousTestCase):
-    """What the gateway knows of them."""
+    """What the daemon knows of them."""
 
     def setUp(self) -> None:
         """Have two."""

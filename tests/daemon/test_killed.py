@@ -1,4 +1,4 @@
-"""The gateway is killed again and again while it is sent to, by each of its faces: nothing that it took is lost."""
+"""The daemon is killed again and again while it is sent to, by each of its faces: nothing that it took is lost."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.client import RequestNotSent, ResponseFailed, ResponseNeverReceived
 
-from tests.daemon.gateway_process import Gateway, configuration, listen
+from tests.daemon.daemon_process import Gateway, configuration, listen
 from txapns import APNSClient, Batch, Certificate, Notification, ProviderToken
 from txapns import Gateway as ApplesGateway
 from txapns.simulator import Authority, Simulator
@@ -55,13 +55,13 @@ class KillCase(TestCase):
     """Requests go to a gateway that is killed five times meanwhile."""
 
     timeout = 300
-    #: How many requests of how many tokens, how many at a time, and how often the gateway is killed.
+    #: How many requests of how many tokens, how many at a time, and how often the daemon is killed.
     requests, size, together, kills = 200, 100, 4, 5
     #: How many notifications may be under way to Apple at a time: so many may be sent twice for each kill.
     in_flight = 2_000
 
     async def setUp(self) -> None:
-        """Start the simulator in this process, and the gateway."""
+        """Start the simulator in this process, and the daemon."""
         directory = Path(self.mktemp()).absolute()
         directory.mkdir(parents=True)
         self.simulator = Simulator(reactor, authority=AUTHORITY, delay=0.02)
@@ -109,7 +109,7 @@ class KillCase(TestCase):
                     await deferLater(reactor, 0.02)
 
     async def kill(self, chance: Random) -> None:
-        """Wait until so many more are accepted, by chance; kill the gateway, and start it again."""
+        """Wait until so many more are accepted, by chance; kill the daemon, and start it again."""
         enough = len(self.accepted) + chance.randint(0, self.requests * self.size // (self.kills + 2))
         while len(self.accepted) < enough:
             await deferLater(reactor, 0.005)
@@ -172,7 +172,7 @@ class ClientKillCase(KillCase):
 
     @abstractmethod
     def client(self) -> APNSClient:
-        """Make a client of the gateway that there is now."""
+        """Make a client of the daemon that there is now."""
 
     def identify(self, token: str) -> str | None:
         """Choose the id of a notification; ``None`` where it has none."""
@@ -215,7 +215,7 @@ class BinaryKillTests(ClientKillCase):
     """The enhanced binary protocol, confirmed by a barrier."""
 
     def client(self) -> APNSClient:
-        """Make a client with a certificate that the gateway knows."""
+        """Make a client with a certificate that the daemon knows."""
         port = self.gateway.port("intake.binary")
         gateway = ApplesGateway.binary("127.0.0.1", port, trust_root=AUTHORITY.ca_pem, barrier=True)
         return APNSClient(reactor, CERTIFICATE, gateway, timeout=2.0)

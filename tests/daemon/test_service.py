@@ -1,4 +1,4 @@
-"""The gateway as a whole, in a process of its own."""
+"""The daemon as a whole, in a process of its own."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from tests.daemon.gateway_process import Gateway, configuration, listen
+from tests.daemon.daemon_process import Gateway, configuration, listen
 from tests.processes import started
-from txapns.simulator import Authority, ProviderAPIServer, Simulator, Verdict
+from txapns.simulator import Authority, ProviderAPIServer, Response, Simulator
 from txapns.wire.requests import Request
 
 __all__ = [
@@ -73,7 +73,7 @@ class GatewayCase(TestCase):
 
     async def command(self, *arguments: str) -> tuple[int, str, str]:
         """Run a command; returns its status, and what it wrote."""
-        command = [sys.executable, "-m", "txapns.cli", *arguments, "--config", str(self.config)]
+        command = [sys.executable, "-m", "txapns", *arguments, "--config", str(self.config)]
         done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout, done.stderr
 
@@ -124,7 +124,7 @@ class LifeTests(GatewayCase):
         await deferLater(reactor, 0.3)
         ending = Deferred.fromCoroutine(self.gateway.end())
         await deferLater(reactor, 0.3)
-        ready = {"ready": False, "reasons": ["the gateway is shutting down"]}
+        ready = {"ready": False, "reasons": ["the daemon is shutting down"]}
         self.assertEqual(await self.look("/readyz"), (503, ready))
         self.assertEqual(await self.look("/healthz"), (200, {"alive": True}))
         self.assertEqual(await ending, 0)
@@ -166,7 +166,7 @@ class LifeTests(GatewayCase):
 
     async def test_signals_at_the_start(self) -> None:
         """Told so while it starts, it ends in good order as well."""
-        command = [sys.executable, "-m", "txapns.cli", "serve", "--config", str(self.config)]
+        command = [sys.executable, "-m", "txapns", "serve", "--config", str(self.config)]
         process = started(self, command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while not (self.directory / "apns.db").exists() and process.poll() is None:
             await deferLater(reactor, 0.005)
@@ -185,7 +185,7 @@ class StartTests(GatewayCase):
 
     async def refused(self, *arguments: str) -> str:
         """Try to start it; returns what it said."""
-        command = [sys.executable, "-m", "txapns.cli", "serve", "--config", str(self.config), *arguments]
+        command = [sys.executable, "-m", "txapns", "serve", "--config", str(self.config), *arguments]
         done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
         self.assertEqual((done.returncode, done.stdout), (2, ""), done.stderr)
         self.assertNotIn("Traceback", done.stderr)
@@ -225,14 +225,14 @@ class StartTests(GatewayCase):
         log = self.directory / "twist.log"
         with log.open("w") as file:
             process = started(self, command, stdout=file, stderr=subprocess.STDOUT)
-        while "the gateway listens" not in log.read_text() and process.poll() is None:
+        while "the daemon listens" not in log.read_text() and process.poll() is None:
             await deferLater(reactor, 0.1)
         for _ in range(2):
             process.send_signal(signal.SIGTERM)
             await deferLater(reactor, 0.01)
         await deferToThread(process.wait, 60)
         text = log.read_text()
-        self.assertIn("the gateway has stopped", text)
+        self.assertIn("the daemon has stopped", text)
         self.assertNotIn("Traceback", text)
 
 
@@ -326,7 +326,7 @@ class DescriptorTests(GatewayCase):
         """Allow it no more than 128."""
         super().setUp()
         few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 128))"
-        self.gateway = Gateway(self.config, ["-c", f"{few}; from txapns.cli import main; main()"])
+        self.gateway = Gateway(self.config, ["-c", f"{few}; from txapns.command.main import main; main()"])
 
     async def test_flood(self) -> None:
         """
@@ -463,7 +463,7 @@ class StoreTests(GatewayCase):
         for arguments in (("keys", "list"), ("apps", "list")):
             self.assertEqual((await self.command(*arguments))[::2], (0, ""))
         _, _, said = await self.command("queue", "list", "chess")
-        self.assertIn("give --url", said)  # the queue is the running gateway's, whose port the system chose
+        self.assertIn("give --url", said)  # the queue is the running daemon's, whose port the system chose
         await self.taken(0)
         await self.gateway.end(signal.SIGKILL)
         await self.gateway.start()
@@ -484,7 +484,7 @@ signal.signal(signal.SIGUSR1, lambda *_: set_to(0))
 signal.signal(signal.SIGUSR2, lambda *_: set_to(86400))
 time.time = lambda: clock() + ahead
 
-from txapns.cli import main
+from txapns.command.main import main
 main()
 """
 
@@ -502,12 +502,12 @@ class ClockTests(GatewayCase):
         self.number = 0
         refused: set[bytes] = set()
 
-        def once(server: ProviderAPIServer, request: Request, verdict: Verdict) -> Verdict:
+        def once(server: ProviderAPIServer, request: Request, response: Response) -> Response:
             path = dict(request.headers)[b":path"]
             if int(path[-64:], 16) % 10 or path in refused:
-                return verdict
+                return response
             refused.add(path)
-            return Verdict(503, "ServiceUnavailable")
+            return Response(503, "ServiceUnavailable")
 
         self.simulator.http2_fault = once
 
@@ -567,7 +567,7 @@ class ClockTests(GatewayCase):
 
     async def test_restart(self) -> None:
         """What was accepted an hour later than it is now is sent after a restart, tried before or not."""
-        self.simulator.http2_fault = lambda server, request, verdict: Verdict(503, "ServiceUnavailable")
+        self.simulator.http2_fault = lambda server, request, response: Response(503, "ServiceUnavailable")
         await self.gateway.start()
         await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*self.tokens(20)))
         await deferLater(reactor, 0.5)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.values import Caller, Content, DeadToken, Leased, Message, Settlement, State
+from txapns.daemon.values import Caller, Content, FeedbackEntry, Leased, Message, Settlement, State
 
 __all__ = ["ValuesTests"]
 
@@ -18,7 +18,7 @@ class ValuesTests(SynchronousTestCase):
         """Neither payload nor whole tokens are in what they look like."""
         message = Message("chess", b'{"aps":{}}', {}, [TOKEN], ["id"])
         leased = Leased(1, Content("chess", b'{"aps":{}}', {}), TOKEN, "id", 0, 0.0, 0.0)
-        for value in (message, leased, DeadToken(1, "chess", TOKEN, "Unregistered", 0.0, 0.0)):
+        for value in (message, leased, FeedbackEntry(1, "chess", TOKEN, "Unregistered", 0.0, 0.0)):
             self.assertNotIn("aps", repr(value))
             self.assertNotIn(TOKEN.hex(), repr(value))
             self.assertNotIn(repr(TOKEN), repr(value))

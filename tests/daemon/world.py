@@ -15,8 +15,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.daemon import apps, keys
 from txapns.daemon.config import Configuration
-from txapns.daemon.database import Database, InlineWorker, visiting
-from txapns.daemon.secrets import Secrets
+from txapns.daemon.secrets.master_key import Secrets
+from txapns.daemon.store.sqlite.database import Database, InlineWorker, visiting
 
 __all__ = ["World", "world_of"]
 

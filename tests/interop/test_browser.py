@@ -8,18 +8,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from unittest import SkipTest, TestCase
 
 import pytest
 
+from tests import PROJECT
 from tests.daemon.fakes import key_of
 from tests.interop.browser import CHROMIUM, DRIVER, Browser
 
 __all__ = ["BrowserTests"]
 
 TAB, SPACE, ENTER = "\ue004", " ", "\ue007"
-PROJECT = Path(__file__).parent.parent.parent
 
 
 class Gateway:

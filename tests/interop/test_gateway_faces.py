@@ -22,7 +22,7 @@ from tests.interop.test_http2_clients import DEAD, IDENTIFIERS, ClientTests
 from txapns import APNSClient, Certificate, Notification
 from txapns import Gateway as ApplesGateway
 from txapns.daemon.config import Configuration
-from txapns.daemon.service import GatewayService
+from txapns.daemon.service import DaemonService
 from txapns.simulator import Simulator
 
 __all__ = ["AppleFaceTests", "BinaryFaceTests", "PyapnsFaceTests"]
@@ -78,7 +78,7 @@ class Gateway:
             callers = {json.dumps(callers)}
         """
         configuration = Configuration.from_text(text, directory.absolute())
-        self.service = GatewayService(reactor, configuration, {}, self._broken)
+        self.service = DaemonService(reactor, configuration, {}, self._broken)
         self.addresses: dict[str, int] = {}
 
     def _broken(self, error: Exception) -> None:

@@ -1,5 +1,5 @@
 """
-How ``twist`` and ``twistd`` find the gateway and the simulator.
+How ``twist`` and ``twistd`` find the daemon and the simulator.
 
 Twisted imports this file whenever it lists its plugins, so it names the modules and imports nothing of them.
 """
@@ -11,15 +11,15 @@ from twisted.application.service import ServiceMaker
 __all__ = ["apns", "apns_simulator"]
 
 apns = ServiceMaker(
-    name="APNs gateway",
+    name="APNs daemon",
     module="txapns.daemon.tap",
-    description="A durable gateway to Apple's push servers for other programs.",
+    description="A durable daemon to Apple's push servers for other programs.",
     tapname="apns",
 )
 
 apns_simulator = ServiceMaker(
     name="APNs simulator",
-    module="txapns.tap",
+    module="txapns.simulator.tap",
     description="Apple's push servers on loopback, for tests and for a developer's desk.",
     tapname="apns-simulator",
 )

@@ -1,1 +1,1 @@
-"""The push gateway: it takes notifications from other programs, stores them, and sends them."""
+"""The push daemon: it takes notifications from other programs, stores them, and sends them."""

@@ -2,11 +2,11 @@
 The apps there are: those of the configuration, and those in the database.
 
 An app in the database has its private key encrypted with the master key; the rest of it can be read. The functions here
-that take a connection are for the command, which works on the database while the gateway runs, and for the gateway
-itself. :class:`Apps` is what the gateway knows; it looks for changes once a second: of the table, and of the files that
+that take a connection are for the command, which works on the database while the daemon runs, and for the daemon
+itself. :class:`Apps` is what the daemon knows; it looks for changes once a second: of the table, and of the files that
 the configuration names, so that a renewed certificate only has to be put in the place of the old one.
 
-What cannot be used does not stop the gateway. An app that could be used before stays as it was; one that could not is
+What cannot be used does not stop the daemon. An app that could be used before stays as it was; one that could not is
 refused; the log says why, once. Of a certificate's expiry it warns 30, 7 and 1 days before.
 """
 
@@ -27,21 +27,21 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txapns.clocks import wall_clock
+from txapns._network.clocks import wall_clock
+from txapns._network.trust import trust_pem
 from txapns.credentials import Certificate
 from txapns.daemon.config import NAME, AppLimitsSection, AppSection, Configuration, plain_fingerprint
-from txapns.daemon.database import Database, IWorker, Part, lenient
 from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp
 from txapns.daemon.interfaces import IApps
-from txapns.daemon.material import Material, reseal
-from txapns.daemon.secrets import MasterKey, Secrets, Stamp, stamp
+from txapns.daemon.secrets.master_key import MasterKey, Secrets, Stamp, stamp
+from txapns.daemon.secrets.stored_credential import StoredCredential, reencrypt
+from txapns.daemon.store.sqlite.database import Database, IWorker, Schema, lenient
+from txapns.daemon.store.sqlite.polling import ChangePoller, Instant, changes, counted
 from txapns.daemon.values import App
-from txapns.daemon.watch import Instant, Watch, changes, counted
 from txapns.daemon.words import in_words
 from txapns.errors import APNSError, CredentialError, InvalidGateway
 from txapns.gateway import Gateway
 from txapns.notification import Notification
-from txapns.trust import trust_pem
 
 __all__ = [
     "PART",
@@ -76,7 +76,7 @@ MOST_READ = 20
 _NAMES = "the name of an app has 1 to 100 letters, digits, dots, hyphens and underscores"
 
 #: Its table in the database.
-PART = Part(
+PART = Schema(
     "apps",
     (
         ";\n".join(
@@ -85,7 +85,7 @@ PART = Part(
                 CREATE TABLE app (
                     name TEXT PRIMARY KEY,
                     settings BLOB NOT NULL,      -- JSON
-                    sealed BLOB NOT NULL,        -- the credential, encrypted with the master key
+                    encrypted BLOB NOT NULL,        -- the credential, encrypted with the master key
                     kind TEXT NOT NULL,          -- certificate or key
                     fingerprint TEXT NOT NULL,   -- of the credential
                     expires REAL,                -- when its certificate does; NULL for a key
@@ -156,7 +156,7 @@ def add_app(
     secrets: Secrets,
     name: str,
     settings: AppSettings,
-    material: Material,
+    material: StoredCredential,
     *,
     now: datetime,
     replace: bool = False,
@@ -172,7 +172,7 @@ def add_app(
     :param now: the time.
     :param replace: whether one of the same name is replaced.
     :returns: whether one was.
-    :raises Malformed: the name cannot be one, or the gateway is none.
+    :raises Malformed: the name cannot be one, or the daemon is none.
     :raises AppExists: there is one already, and it is not to be replaced.
     :raises DaemonError: the master key cannot be used.
     """
@@ -193,7 +193,7 @@ def add_app(
 
 
 def rotate_app(
-    connection: sqlite3.Connection, secrets: Secrets, name: str, material: Material, *, now: datetime
+    connection: sqlite3.Connection, secrets: Secrets, name: str, material: StoredCredential, *, now: datetime
 ) -> None:
     """
     Give an app another credential.
@@ -207,7 +207,7 @@ def rotate_app(
     :raises DaemonError: the master key cannot be used.
     """
     changed = connection.execute(
-        "UPDATE app SET sealed = ?, kind = ?, fingerprint = ?, expires = ?, changed_at = ? WHERE name = ?",
+        "UPDATE app SET encrypted = ?, kind = ?, fingerprint = ?, expires = ?, changed_at = ? WHERE name = ?",
         [*_columns(name, material, secrets), now.timestamp(), name],
     )
     if not changed.rowcount:
@@ -256,18 +256,18 @@ def rekey_apps(connection: sqlite3.Connection, key: MasterKey) -> int:
     :returns: how many there are.
     :raises SecretError: it does not open one of them; the message names the app.
     """
-    rows = connection.execute("SELECT name, sealed FROM app").fetchall()
-    for name, sealed in rows:
-        connection.execute("UPDATE app SET sealed = ? WHERE name = ?", [reseal(sealed, name, key), name])
+    rows = connection.execute("SELECT name, encrypted FROM app").fetchall()
+    for name, encrypted in rows:
+        connection.execute("UPDATE app SET encrypted = ? WHERE name = ?", [reencrypt(encrypted, name, key), name])
     return len(rows)
 
 
-def _columns(name: str, material: Material, secrets: Secrets) -> tuple[bytes, str, str, float | None]:
+def _columns(name: str, material: StoredCredential, secrets: Secrets) -> tuple[bytes, str, str, float | None]:
     """Make what the database keeps of a credential."""
     credential = material.credential
     expires = credential.expires.timestamp() if isinstance(credential, Certificate) else None
     kind = "key" if expires is None else "certificate"
-    return material.seal(name, secrets.master_key()), kind, credential.fingerprint, expires
+    return material.encrypt(name, secrets.master_key()), kind, credential.fingerprint, expires
 
 
 def _settings(text: bytes) -> AppSettings:
@@ -281,7 +281,7 @@ def _unknown(name: str) -> UnknownApp:
     return UnknownApp(f"there is no app {name} in the database")
 
 
-# What the gateway knows
+# What the daemon knows
 
 
 def expiry(app: App) -> datetime | None:
@@ -297,7 +297,7 @@ def expiry(app: App) -> datetime | None:
 def app_of(
     name: str,
     settings: AppSettings,
-    material: Material,
+    material: StoredCredential,
     configuration: Configuration,
     source: Literal["file", "database"],
 ) -> App:
@@ -352,24 +352,24 @@ def section_app(name: str, section: AppSection, configuration: Configuration, no
         callers=section.callers,
         limits=section.limits,
     )
-    return app_of(name, settings, Material.from_section(section, now), configuration, "file")
+    return app_of(name, settings, StoredCredential.from_section(section, now), configuration, "file")
 
 
 def row_app(
-    name: str, settings: bytes, sealed: bytes, secrets: Secrets, configuration: Configuration, now: datetime
+    name: str, settings: bytes, encrypted: bytes, secrets: Secrets, configuration: Configuration, now: datetime
 ) -> App:
     """
     Make an app of a row of the database.
 
     :param name: its name.
     :param settings: what is set, in JSON.
-    :param sealed: its credential, encrypted.
+    :param encrypted: its credential, encrypted.
     :param secrets: where the master key is.
     :param configuration: has the limits of all apps.
     :param now: the time.
     :raises APNSError: it cannot be used.
     """
-    material = Material.unseal(sealed, name, secrets.master_key(), now)
+    material = StoredCredential.decrypt(encrypted, name, secrets.master_key(), now)
     return app_of(name, _settings(settings), material, configuration, "database")
 
 
@@ -381,9 +381,9 @@ def app_rows(connection: sqlite3.Connection) -> list[tuple[str, bytes, bytes]]:
     """
     with lenient(connection):
         rows = connection.execute(
-            "SELECT CAST(name AS TEXT), CAST(settings AS BLOB), CAST(sealed AS BLOB) FROM app ORDER BY name"
+            "SELECT CAST(name AS TEXT), CAST(settings AS BLOB), CAST(encrypted AS BLOB) FROM app ORDER BY name"
         ).fetchall()
-    return [(_printable(name), settings, sealed) for name, settings, sealed in rows]
+    return [(_printable(name), settings, encrypted) for name, settings, encrypted in rows]
 
 
 def _printable(name: object) -> str:
@@ -399,7 +399,7 @@ class _Known:
     :ivar origin: as long as this is the same, it need not be made again.
     :ivar app: the last that could be made; ``None`` if there was none.
     :ivar problem: why it could not be made from what there is now; empty if it could.
-    :ivar failure: the same, where it is a fault of the gateway's own.
+    :ivar failure: the same, where it is a fault of the daemon's own.
     :ivar master_key: the state of the master key then.
     :ivar again: when it is tried again though nothing has changed, by the monotonic clock.
     """
@@ -450,7 +450,7 @@ class Apps:
         self._state = _Found()
         self._listeners: list[Callable[[frozenset[str]], None]] = []
         self._warned: dict[tuple[str, str], int] = {}
-        self._watch = Watch(clock, database, self._look, self._found)
+        self._watch = ChangePoller(clock, database, self._look, self._found)
         self._reader: IWorker | None = None
         self._reading = 0
 
@@ -463,7 +463,7 @@ class Apps:
         return self._database.prepare(PART).addCallback(lambda _: self._watch.start())
 
     def stop(self) -> Deferred[None]:
-        """Watch no more, and read no more credentials."""
+        """ChangePoller no more, and read no more credentials."""
         reader, self._reader = self._reader, None
         if reader is None:
             return self._watch.stop()
@@ -480,7 +480,7 @@ class Apps:
             raise UnknownApp(f"there is no app {name}")
         if known.app is None:
             # Callers need not know of our files; the log has it all.
-            raise Unavailable(f"the app {name} cannot be used now; the gateway's log says why", retry_after=60)
+            raise Unavailable(f"the app {name} cannot be used now; the daemon's log says why", retry_after=60)
         return known.app
 
     def names(self) -> list[str]:
@@ -534,7 +534,7 @@ class Apps:
 
         return self._reader.run(make).addBoth(over)
 
-    def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[bool]:
+    def put(self, name: str, settings: AppSettings, material: StoredCredential) -> Deferred[bool]:
         """
         Add an app to the database, or replace the one there.
 
@@ -543,7 +543,7 @@ class Apps:
         :param material: its credential.
         :returns: a ``Deferred`` that fires when it is on the disk, and known: with whether there was one.
         :raises AppExists: the configuration has an app of this name.
-        :raises Malformed: the name or the gateway cannot be one.
+        :raises Malformed: the name or the daemon cannot be one.
         :raises DaemonError: the master key or the database cannot be used.
         """
         return self._change(
@@ -553,7 +553,7 @@ class Apps:
             ),
         )
 
-    def rotate(self, name: str, material: Material) -> Deferred[None]:
+    def rotate(self, name: str, material: StoredCredential) -> Deferred[None]:
         """
         Give an app in the database another credential.
 

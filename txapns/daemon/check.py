@@ -1,5 +1,5 @@
 """
-What can be known to be wrong before the gateway starts and is not in the configuration's text: the files it names, and
+What can be known to be wrong before the daemon starts and is not in the configuration's text: the files it names, and
 what is in the database.
 
 Everything is made here as it is made to send, up to the connections to Apple. So what passes fails for others' reasons
@@ -16,12 +16,12 @@ from txapns.credentials import Certificate
 from txapns.daemon import apps, keys
 from txapns.daemon.apps import app_rows, row_app, section_app
 from txapns.daemon.config import Configuration
-from txapns.daemon.database import visiting
 from txapns.daemon.keys import list_keys
-from txapns.daemon.material import server_certificate
-from txapns.daemon.secrets import Secrets
+from txapns.daemon.secrets.master_key import Secrets
+from txapns.daemon.secrets.stored_credential import server_certificate
+from txapns.daemon.sending.webhook import read_secret
+from txapns.daemon.store.sqlite.database import visiting
 from txapns.daemon.values import App
-from txapns.daemon.webhook import read_secret
 from txapns.daemon.words import in_words
 
 __all__ = ["check_files"]
@@ -81,7 +81,7 @@ def _refusals(app: App) -> Iterator[str]:
         yield f"the topic is {app.topic}, and the certificate is for {', '.join(topics)}"
     environment = "sandbox" if "sandbox" in host or "development" in host else "production"
     if host.endswith(".push.apple.com") and environments and environment not in environments:
-        yield f"the gateway is {environment}, and the certificate is for {', '.join(sorted(environments))}"
+        yield f"the daemon is {environment}, and the certificate is for {', '.join(sorted(environments))}"
 
 
 def _database_faults(configuration: Configuration, secrets: Secrets, now: datetime) -> Iterator[str]:

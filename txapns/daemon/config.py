@@ -39,11 +39,11 @@ from msgspec import Meta, Struct
 from OpenSSL import SSL
 from twisted.internet.endpoints import serverFromString
 
+from txapns._texts import utf8
 from txapns.daemon.errors import ConfigurationError
 from txapns.daemon.values import Limits
 from txapns.errors import InvalidGateway
 from txapns.gateway import Gateway
-from txapns.texts import utf8
 
 __all__ = [
     "FINGERPRINT",
@@ -72,7 +72,7 @@ __all__ = [
 
 #: What an app, a webhook or a key may be called: the name stands in URLs, metrics and logs.
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-#: The mode of a UNIX socket where the endpoint names none: for the gateway's user and group. Twisted's own is for all.
+#: The mode of a UNIX socket where the endpoint names none: for the daemon's user and group. Twisted's own is for all.
 SOCKET_MODE = 0o660
 #: How the SHA-256 of a certificate may be written: in plain, or as openssl prints it. It stands in the description of
 #: the HTTP API as well, so it has nothing that only Python's expressions have.
@@ -271,7 +271,7 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
         whole, where callers show no credential.
     :ivar idle: after how many seconds without a byte a connection is closed.
     :ivar request: the longest that a request may take to arrive.
-    :ivar stop: how long what is under way to Apple is awaited when the gateway is stopped.
+    :ivar stop: how long what is under way to Apple is awaited when the daemon is stopped.
     :ivar queue: the most notifications that may wait for an app.
     :ivar in_flight: the most that are under way to Apple for an app.
     :ivar connections: the most connections to Apple for an app.

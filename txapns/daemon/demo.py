@@ -1,5 +1,5 @@
 """
-A gateway to try: Apple's servers simulated, and a gateway to them with an app and a key, in one process.
+A daemon to try: Apple's servers simulated, and a gateway to them with an app and a key, in one process.
 
 All of it is in one directory, which stays: what waits in the queue at the end goes out after the next start, and the
 key is the same. The configuration is written anew with each start, since the simulator's credentials are.
@@ -17,11 +17,11 @@ from typing import Any
 import attrs
 from twisted.internet.interfaces import IReactorTime
 
-from txapns.clocks import wall_clock
+from txapns._network.clocks import wall_clock
 from txapns.daemon.config import Configuration
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.keys import add_key, remove_key
-from txapns.daemon.service import GatewayService
+from txapns.daemon.service import DaemonService
 from txapns.simulator.servers import Simulator
 from txapns.simulator.service import SimulatorService
 
@@ -34,7 +34,7 @@ _KEY = "key"  # the file that holds it, and what it is called in the database is
 _APP = "demo"
 
 _CONFIGURATION = """\
-# A gateway to try. "txapns serve --demo" writes this file anew with each start, so changes do not last: copy what you
+# A daemon to try. "txapns serve --demo" writes this file anew with each start, so changes do not last: copy what you
 # want to keep. Apple is the simulator in the same process.
 
 [intake.native]
@@ -53,9 +53,9 @@ topic = "{topic}"
 """
 
 _TEXT = """\
-The gateway listens at {url}. Apple's servers are simulated: nothing leaves this machine.
+The daemon listens at {url}. Apple's servers are simulated: nothing leaves this machine.
 There is an app called demo, and a key for it in {directory}/key.
-Watch it in a browser: {admin}/
+ChangePoller it in a browser: {admin}/
 Stop it with Ctrl-C. What it accepted and remembers stays in {directory}.
 
 Try it from another terminal, in the same directory. First, the key:
@@ -75,7 +75,7 @@ Ask which devices are gone, so that you can forget their tokens:
 
   curl -s {url}/v1/apps/demo/feedback -H "Authorization: Bearer $KEY" | python3 -m json.tool
 
-An app of your own, and Apple's own servers: see docs/gateway.rst.
+An app of your own, and Apple's own servers: see docs/daemon.rst.
 """
 
 
@@ -85,14 +85,14 @@ class Demonstration:
     A simulator and a gateway, running.
 
     :ivar simulator: the simulator.
-    :ivar gateway: the gateway.
+    :ivar gateway: the daemon.
     :ivar text: what to try, for a person.
-    :ivar key: a key for the gateway.
-    :ivar addresses: where the gateway listens.
+    :ivar key: a key for the daemon.
+    :ivar addresses: where the daemon listens.
     """
 
     simulator: SimulatorService
-    gateway: GatewayService
+    gateway: DaemonService
     text: str
     key: str = attrs.field(repr=False)
     addresses: dict[str, list[str]]
@@ -114,7 +114,7 @@ class Demonstration:
         simulator.startService()
         path = directory / "apns.toml"
         path.write_text(_CONFIGURATION.format(native=native, admin=admin, **simulator.description()))
-        gateway = GatewayService(reactor, Configuration.from_file(path), {}, lambda error: gateway.ready.errback(error))
+        gateway = DaemonService(reactor, Configuration.from_file(path), {}, lambda error: gateway.ready.errback(error))
         gateway.startService()
         try:
             addresses = await gateway.ready
@@ -128,12 +128,12 @@ class Demonstration:
         return cls(simulator, gateway, text, key, addresses)
 
     async def stop(self) -> None:
-        """Stop both, the gateway first."""
+        """Stop both, the daemon first."""
         await self.gateway.stopService()
         await self.simulator.stopService()
 
 
-async def _key(gateway: GatewayService, path: Path, now: float) -> str:
+async def _key(gateway: DaemonService, path: Path, now: float) -> str:
     """Find the key of the last time, or make one and keep it, for its owner alone."""
     with suppress(OSError, ValueError, NotAuthenticated):
         known = path.read_text(encoding="ascii").strip()

@@ -1,5 +1,5 @@
 """
-Every exception of the gateway, in one tree, which is a branch of :class:`~txapns.errors.APNSError`.
+Every exception of the daemon, in one tree, which is a branch of :class:`~txapns.errors.APNSError`.
 
 ::
 
@@ -9,10 +9,10 @@ Every exception of the gateway, in one tree, which is a branch of :class:`~txapn
     ├── DatabaseError              the database cannot be used
     │   ├── DatabaseInUse          another process has it open
     │   ├── DatabaseExposed        others than its owner can read the file
-    │   ├── DatabaseCorrupt        the file is damaged, or no database of the gateway
-    │   └── DatabaseVersion        a newer version of the gateway wrote it
-    ├── NotAnswered                a command could not do its work with the running gateway
-    └── GatewayRefusal             what a caller is told instead of being accepted: nothing was stored
+    │   ├── DatabaseCorrupt        the file is damaged, or no database of the daemon
+    │   └── DatabaseVersion        a newer version of the daemon wrote it
+    ├── NotAnswered                a command could not do its work with the running daemon
+    └── RequestRefused             what a caller is told instead of being accepted: nothing was stored
         ├── Malformed              400: the request cannot be understood
         ├── NotAuthenticated       401: nobody knows who the caller is
         ├── NotAllowed             403: the caller may not do this
@@ -20,10 +20,10 @@ Every exception of the gateway, in one tree, which is a branch of :class:`~txapn
         ├── AppExists              409: there is an app by this name already
         ├── KeyConflict            409: the idempotency key was used for another request
         ├── TooLarge               413: more than the limits allow
-        ├── QueueFull              429: as much as the app's limit allows is waiting already
+        ├── AppQueueFull              429: as much as the app's limit allows is waiting already
         └── Unavailable            503: it cannot be stored now
 
-A :class:`GatewayRefusal` is for the caller and says what the caller has to do. The others are for the operator.
+A :class:`RequestRefused` is for the caller and says what the caller has to do. The others are for the operator.
 Messages name files, apps and limits; never a key, a passphrase or a whole device token.
 """
 
@@ -33,6 +33,7 @@ from txapns.errors import APNSError
 
 __all__ = [
     "AppExists",
+    "AppQueueFull",
     "ConfigurationError",
     "DaemonError",
     "DatabaseCorrupt",
@@ -40,13 +41,12 @@ __all__ = [
     "DatabaseExposed",
     "DatabaseInUse",
     "DatabaseVersion",
-    "GatewayRefusal",
     "KeyConflict",
     "Malformed",
     "NotAllowed",
     "NotAnswered",
     "NotAuthenticated",
-    "QueueFull",
+    "RequestRefused",
     "SecretError",
     "TooLarge",
     "Unavailable",
@@ -55,7 +55,7 @@ __all__ = [
 
 
 class DaemonError(APNSError):
-    """The root of the gateway's exceptions."""
+    """The root of the daemon's exceptions."""
 
 
 class ConfigurationError(DaemonError, ValueError):
@@ -80,7 +80,7 @@ class DatabaseExposed(DatabaseError):
 
 class DatabaseCorrupt(DatabaseError):
     """
-    The file is damaged, or is something else than the gateway's database.
+    The file is damaged, or is something else than the daemon's database.
 
     Keep the file (and the ones beside it that end in ``-wal`` and ``-shm``), check the disk, and try
     ``sqlite3 FILE .recover``; or move all three away and start with an empty one: what waited is lost then.
@@ -88,18 +88,18 @@ class DatabaseCorrupt(DatabaseError):
 
 
 class DatabaseVersion(DatabaseError):
-    """A newer version of the gateway wrote the database. Run that version, or restore the copy made before it."""
+    """A newer version of the daemon wrote the database. Run that version, or restore the copy made before it."""
 
 
 class NotAnswered(DaemonError):
     """
-    A command could not do its work with the running gateway, which cannot be reached, or refused it.
+    A command could not do its work with the running daemon, which cannot be reached, or refused it.
 
     The message says which. Give the address of its HTTP API with ``--url``, and a key that may manage.
     """
 
 
-class GatewayRefusal(DaemonError):
+class RequestRefused(DaemonError):
     """
     What a caller is told instead of being accepted. Nothing of the request was stored.
 
@@ -120,60 +120,60 @@ class GatewayRefusal(DaemonError):
         return str(self.args[0])
 
 
-class Malformed(GatewayRefusal, ValueError):
+class Malformed(RequestRefused, ValueError):
     """The request cannot be understood; the message says where. Mend it."""
 
     status = 400
 
 
-class NotAuthenticated(GatewayRefusal):
+class NotAuthenticated(RequestRefused):
     """The request has no key, or one that nobody knows. Give a key made by ``txapns keys add``."""
 
     status = 401
 
 
-class NotAllowed(GatewayRefusal):
+class NotAllowed(RequestRefused):
     """The caller is known and may not do this, for example because the key is for another app."""
 
     status = 403
 
 
-class UnknownApp(GatewayRefusal, LookupError):
+class UnknownApp(RequestRefused, LookupError):
     """There is no app by this name. Look at ``txapns apps list``."""
 
     status = 404
 
 
-class AppExists(GatewayRefusal):
+class AppExists(RequestRefused):
     """There is an app by this name already. Choose another name, or change the one there is."""
 
     status = 409
 
 
-class KeyConflict(GatewayRefusal):
+class KeyConflict(RequestRefused):
     """The idempotency key was used before, for another request. Choose a new key for each new request."""
 
     status = 409
 
 
-class TooLarge(GatewayRefusal):
+class TooLarge(RequestRefused):
     """The request has more in it than the limits allow, which the message names. Divide it."""
 
     status = 413
 
 
-class QueueFull(GatewayRefusal):
+class AppQueueFull(RequestRefused):
     """As many notifications of the app are waiting as its limit allows. Try again after ``retry_after`` seconds."""
 
     status = 429
 
 
-class Unavailable(GatewayRefusal):
+class Unavailable(RequestRefused):
     """
     It cannot be stored now. Try again after ``retry_after`` seconds.
 
     The message says why. Where it is a full disk, make room; where another process holds the database, end it (a
-    backup has to use ``sqlite3 FILE .backup``); nothing else has to be done, and the gateway need not be restarted.
+    backup has to use ``sqlite3 FILE .backup``); nothing else has to be done, and the daemon need not be restarted.
     """
 
     status = 503

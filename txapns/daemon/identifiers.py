@@ -19,7 +19,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from txapns.clocks import IWallClock
+from txapns._network.clocks import IWallClock
 
 __all__ = ["Identifiers"]
 

@@ -17,7 +17,7 @@ from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from txapns import payload as payloads
-from txapns.daemon.errors import Malformed, QueueFull, TooLarge, Unavailable
+from txapns.daemon.errors import AppQueueFull, Malformed, TooLarge, Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps, IIntake, ISpool
 from txapns.daemon.values import Draft, Idempotency, Limits, Message, Outcome, Receipt
@@ -86,14 +86,16 @@ class Intake:
     def check(self, app: str, drafts: Sequence[Draft]) -> None:
         """See :meth:`IIntake.check`."""
         if self._stopping:
-            raise Unavailable("the gateway is shutting down", _STOPPING)
+            raise Unavailable("the daemon is shutting down", _STOPPING)
         limits = self._apps.get(app).limits
         count = sum([len(draft.tokens) for draft in drafts])
         _check_count(count, limits)
         for position, draft in enumerate(drafts):
             _check(draft, f"notifications[{position}]")
         if self._spool.depth(app) + count > limits.queue:
-            raise QueueFull(f"{limits.queue} notifications of the app may wait; with these there would be more", _BUSY)
+            raise AppQueueFull(
+                f"{limits.queue} notifications of the app may wait; with these there would be more", _BUSY
+            )
 
     def accept(
         self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None

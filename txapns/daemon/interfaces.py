@@ -1,5 +1,5 @@
 """
-The seams of the gateway: who may be put in whose place.
+The seams of the daemon: who may be put in whose place.
 
 ::
 
@@ -21,10 +21,10 @@ from zope.interface import Attribute, Interface
 from txapns.daemon.values import (
     App,
     Caller,
-    DeadToken,
     Depth,
     Draft,
     Entry,
+    FeedbackEntry,
     Idempotency,
     Leased,
     Message,
@@ -205,7 +205,7 @@ class IFeedbackLog(Interface):
         :raises DatabaseError: it cannot be; the message says why.
         """
 
-    def after(app: str | None, cursor: int, limit: int) -> Deferred[list[DeadToken]]:
+    def after(app: str | None, cursor: int, limit: int) -> Deferred[list[FeedbackEntry]]:
         """
         Read on from a position that the reader keeps.
 
@@ -214,7 +214,7 @@ class IFeedbackLog(Interface):
         :param limit: how many at the most.
         """
 
-    def take(app: str | None, reader: str, limit: int) -> Deferred[list[DeadToken]]:
+    def take(app: str | None, reader: str, limit: int) -> Deferred[list[FeedbackEntry]]:
         """
         Read on from a position that the log keeps. Until it is confirmed, the same come again.
 
@@ -242,7 +242,7 @@ class IFeedbackLog(Interface):
         :param most: where counting ends.
         """
 
-    def known(app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, DeadToken]]:
+    def known(app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, FeedbackEntry]]:
         """
         Look tokens up.
 
@@ -253,7 +253,7 @@ class IFeedbackLog(Interface):
 
 
 class IApps(Interface):
-    """The apps there are. It changes while the gateway runs."""
+    """The apps there are. It changes while the daemon runs."""
 
     revision = Attribute("Grows with every change: an ``int``.")
 
@@ -300,7 +300,7 @@ class IIntake(Interface):
 
         :param app: the app's name.
         :param drafts: the notifications.
-        :raises GatewayRefusal: why not.
+        :raises RequestRefused: why not.
         """
 
     def accept(app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
@@ -311,7 +311,7 @@ class IIntake(Interface):
         :param drafts: the notifications.
         :param idempotency: what makes the request known when it comes a second time.
         :returns: for each draft, in order, its receipt.
-        :raises GatewayRefusal: why not; nothing was stored.
+        :raises RequestRefused: why not; nothing was stored.
         """
 
     def wait(receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:

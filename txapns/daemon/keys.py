@@ -30,16 +30,16 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.daemon.config import NAME
-from txapns.daemon.database import Database, Part, lenient
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
+from txapns.daemon.store.sqlite.database import Database, Schema, lenient
+from txapns.daemon.store.sqlite.polling import ChangePoller, Instant, changes, counted
 from txapns.daemon.values import Caller
-from txapns.daemon.watch import Instant, Watch, changes, counted
 
 __all__ = ["PART", "Keys", "StoredKey", "add_key", "list_keys", "remove_key"]
 
 #: Their table in the database.
-PART = Part(
+PART = Schema(
     "keys",
     (
         ";\n".join(
@@ -174,7 +174,7 @@ class Keys:
         self._database = database
         self._keys: dict[str, StoredKey] = {}
         self._changes = -1
-        self._watch = Watch(clock, database, self._look, self._found)
+        self._watch = ChangePoller(clock, database, self._look, self._found)
 
     def start(self) -> Deferred[None]:
         """
@@ -185,7 +185,7 @@ class Keys:
         return self._database.prepare(PART).addCallback(lambda _: self._watch.start())
 
     def stop(self) -> Deferred[None]:
-        """Watch no more."""
+        """ChangePoller no more."""
         return self._watch.stop()
 
     def refresh(self) -> Deferred[None]:

@@ -1,5 +1,5 @@
 """
-The gateway put together: what there is of it, in which order it starts, and in which it stops.
+The daemon put together: what there is of it, in which order it starts, and in which it stops.
 
 It starts from the inside: the database, what is in it, the dispatcher; the faces last, so that nobody is told yes
 before everything is there. It stops from the outside: first nobody new is let in and who asks is told to come again
@@ -20,31 +20,31 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txapns.clocks import wall_clock
-from txapns.daemon.admin import Admin
+from txapns._network.clocks import wall_clock
 from txapns.daemon.apps import Apps
 from txapns.daemon.config import Configuration, WebhookSection
-from txapns.daemon.database import Database
-from txapns.daemon.dispatcher import Dispatcher
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.feedback import SQLiteFeedbackLog
-from txapns.daemon.front import Collaborators, Front
-from txapns.daemon.history import History
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.keys import Keys
-from txapns.daemon.metrics import GatewayMetrics
-from txapns.daemon.outcomes import Outcomes
-from txapns.daemon.overview import Survey
-from txapns.daemon.retention import Retention
-from txapns.daemon.secrets import Secrets
-from txapns.daemon.spool import SQLiteSpool
-from txapns.daemon.status import StatusPage
+from txapns.daemon.listeners import FaceDependencies, Listeners
+from txapns.daemon.operations.admin import Admin
+from txapns.daemon.operations.health import HealthCheck
+from txapns.daemon.operations.history import History
+from txapns.daemon.operations.metrics import DaemonMetrics
+from txapns.daemon.operations.status_page import StatusPage
+from txapns.daemon.secrets.master_key import Secrets
+from txapns.daemon.sending.dispatcher import Dispatcher
+from txapns.daemon.sending.settling import Retries
+from txapns.daemon.sending.waiting import OutcomeWaiters
+from txapns.daemon.sending.webhook import Webhook, WebhookConfig, read_secret
+from txapns.daemon.store.retention import Retention
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.queue import SQLiteSpool
 from txapns.daemon.values import Leased, Settlement
-from txapns.daemon.verdicts import Retries
-from txapns.daemon.webhook import Hook, Webhook, read_secret
 
-__all__ = ["GatewayService"]
+__all__ = ["DaemonService"]
 
 _log = Logger()
 
@@ -52,9 +52,9 @@ _log = Logger()
 PRUNE_EVERY, PRUNE_AGAIN = 60.0, 0.1
 
 
-class GatewayService(Service):
+class DaemonService(Service):
     """
-    The push gateway.
+    The push daemon.
 
     :param reactor: the reactor.
     :param configuration: its configuration.
@@ -84,11 +84,11 @@ class GatewayService(Service):
         secrets = Secrets(configuration.secrets.master_key_file, environment)
         self.apps = Apps(clock, configuration, self.database, secrets)
         self.keys = Keys(clock, self.database)
-        self.outcomes = Outcomes(clock, self.spool)
+        self.outcomes = OutcomeWaiters(clock, self.spool)
         self.webhooks = [
             Webhook(reactor, self.feedback, _hook(name, section)) for name, section in configuration.webhook.items()
         ]
-        self.metrics = GatewayMetrics()
+        self.metrics = DaemonMetrics()
         self._history = History(clock, self.metrics.totals)
         retries = configuration.retries
         self.dispatcher = Dispatcher(
@@ -102,7 +102,7 @@ class GatewayService(Service):
             noted=self._noted,
         )
         self.intake = Intake(self.apps, self.spool, Identifiers(self._wall), self.outcomes, self.dispatcher.wake)
-        self._survey = Survey(
+        self._survey = HealthCheck(
             clock,
             self.spool,
             self.apps,
@@ -113,7 +113,7 @@ class GatewayService(Service):
             webhooks=self.webhooks,
         )
         self._page = StatusPage(clock, self._survey, self._history)
-        self._front = Front(
+        self._front = Listeners(
             reactor, configuration, self._collaborators(), datetime.fromtimestamp(self._wall.now(), timezone.utc)
         )
         self._retention = Retention(clock, configuration.database.retention)
@@ -121,9 +121,9 @@ class GatewayService(Service):
         self._starting: Deferred[None] | None = None
         self._undo: list[Callable[[], Awaitable[object]]] = []
 
-    def _collaborators(self) -> Collaborators:
+    def _collaborators(self) -> FaceDependencies:
         keys = self.keys if self._configuration.admin.keys else None
-        return Collaborators(
+        return FaceDependencies(
             self.intake,
             self.spool,
             self.feedback,
@@ -166,7 +166,7 @@ class GatewayService(Service):
         self._history.start()
         self._prune()
         addresses = await self._front.start()
-        _log.info("the gateway listens: {addresses}", addresses=addresses)
+        _log.info("the daemon listens: {addresses}", addresses=addresses)
         self.ready.callback(addresses)
 
     def _not_started(self, failure: Failure) -> None:
@@ -196,7 +196,7 @@ class GatewayService(Service):
         await _done(self._front.close)
         for undo in reversed(inner):
             await _done(undo)
-        _log.info("the gateway has stopped")
+        _log.info("the daemon has stopped")
 
     # Housekeeping.
 
@@ -223,9 +223,9 @@ class GatewayService(Service):
         self._pruned(0)
 
 
-def _hook(name: str, section: WebhookSection) -> Hook:
+def _hook(name: str, section: WebhookSection) -> WebhookConfig:
     secret = partial(read_secret, section.secret_file)
-    return Hook(name, section.url, secret, section.apps, section.batch, section.timeout, section.give_up)
+    return WebhookConfig(name, section.url, secret, section.apps, section.batch, section.timeout, section.give_up)
 
 
 async def _nothing() -> None:
@@ -237,4 +237,4 @@ async def _done(step: Callable[[], Awaitable[object]]) -> None:
     try:
         await maybeDeferred(step)
     except Exception:
-        _log.failure("A part of the gateway could not be stopped")
+        _log.failure("A part of the daemon could not be stopped")

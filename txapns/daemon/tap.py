@@ -11,12 +11,12 @@ from twisted.application.service import IService
 from twisted.logger import Logger
 from twisted.python import usage
 
-from txapns.clocks import steady
-from txapns.daemon.collector import calm_collector
+from txapns._network.clocks import steady
+from txapns._running import stop_once
 from txapns.daemon.config import Configuration
-from txapns.daemon.service import GatewayService
+from txapns.daemon.operations.collector import calm_collector
+from txapns.daemon.service import DaemonService
 from txapns.errors import APNSError
-from txapns.running import stop_once
 
 __all__ = ["Options", "makeService"]
 
@@ -26,14 +26,14 @@ _log = Logger()
 class Options(usage.Options):
     """The options of ``twistd apns``. ``txapns check-config`` looks at the configuration without starting anything."""
 
-    longdesc = "The push gateway: other programs hand it notifications, it stores them and sends them to Apple."
+    longdesc = "The push daemon: other programs hand it notifications, it stores them and sends them to Apple."
 
     optParameters: ClassVar = [["config", "c", "apns.toml", "The configuration."]]
 
 
 def makeService(options: Options) -> IService:
     """
-    Make the gateway's service.
+    Make the daemon's service.
 
     :param options: the parsed options.
     :returns: the service. Where it cannot start it says why in the log, and stops the reactor.
@@ -44,12 +44,12 @@ def makeService(options: Options) -> IService:
     stop_once(reactor)
 
     def broken(error: Exception) -> None:
-        _log.critical("The gateway cannot start: {reason}", reason=str(error))
+        _log.critical("The daemon cannot start: {reason}", reason=str(error))
         reactor.stop()
 
     try:
         configuration = Configuration.from_file(options["config"])
-        gateway = GatewayService(steady(reactor), configuration, os.environ, broken)
+        gateway = DaemonService(steady(reactor), configuration, os.environ, broken)
     except APNSError as error:
         raise usage.UsageError(str(error)) from None
     gateway.ready.addCallback(lambda _: calm_collector())

@@ -1,11 +1,11 @@
 """
-The values that cross the seams of the gateway, in the order in which a notification meets them.
+The values that cross the seams of the daemon, in the order in which a notification meets them.
 
 ::
 
     face ──Draft──► intake ──Message──► spool ──Leased──► dispatcher ──► APNs
          ◄─────────── Receipt ────────────┘ ◄─Settlement─┘
-                     Outcome, Entry, Depth ◄┘ └► DeadToken (feedback log)
+                     Outcome, Entry, Depth ◄┘ └► FeedbackEntry (feedback log)
 
 A notification for one device is known by its *number*, which the spool gives it and never gives again. Its apns-id is
 what callers and Apple call it. Callers may choose one as they like, twice or a thousand times, so nothing is looked
@@ -33,10 +33,10 @@ __all__ = [
     "App",
     "Caller",
     "Content",
-    "DeadToken",
     "Depth",
     "Draft",
     "Entry",
+    "FeedbackEntry",
     "Idempotency",
     "Leased",
     "Limits",
@@ -140,7 +140,7 @@ class Draft:
     :ivar payload: JSON, as it goes to Apple.
     :ivar headers: its header fields.
     :ivar tokens: the devices.
-    :ivar apns_ids: the ids that the caller chose, as many as there are tokens; empty where the gateway chooses.
+    :ivar apns_ids: the ids that the caller chose, as many as there are tokens; empty where the daemon chooses.
     """
 
     payload: bytes = attrs.field(repr=_size)
@@ -357,7 +357,7 @@ class Depth:
 
 
 @attrs.frozen
-class DeadToken:
+class FeedbackEntry:
     """
     A device token that Apple says is no longer in use.
 

@@ -1,5 +1,5 @@
 """
-What went wrong with one app, key or webhook, in words that everybody may read who looks after the gateway.
+What went wrong with one app, key or webhook, in words that everybody may read who looks after the daemon.
 """
 
 from __future__ import annotations
@@ -16,4 +16,4 @@ def in_words(error: BaseException) -> str:
     :param error: what was raised.
     :returns: its message, if it is one of ours; the message of any other may have a secret in it.
     """
-    return str(error) if isinstance(error, APNSError) else f"{type(error).__name__}; the gateway's log has more of it"
+    return str(error) if isinstance(error, APNSError) else f"{type(error).__name__}; the daemon's log has more of it"

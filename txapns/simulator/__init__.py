@@ -10,8 +10,8 @@ from txapns.simulator.authority import Authority
 from txapns.simulator.channels import ChannelRegistry, ChannelServer
 from txapns.simulator.devices import Devices, Reception
 from txapns.simulator.http2 import ProviderAPIServer
-from txapns.simulator.mischief import Mischief
-from txapns.simulator.requests import RequestServer, Verdict
+from txapns.simulator.random_faults import RandomFaults
+from txapns.simulator.requests import RequestServer, Response
 from txapns.simulator.servers import Simulator
 
 __all__ = [
@@ -19,10 +19,10 @@ __all__ = [
     "ChannelRegistry",
     "ChannelServer",
     "Devices",
-    "Mischief",
     "ProviderAPIServer",
+    "RandomFaults",
     "Reception",
     "RequestServer",
+    "Response",
     "Simulator",
-    "Verdict",
 ]

@@ -202,7 +202,7 @@ class EnhancedNotificationServer(Protocol):
 
     def _take(self, received: list[ReceivedNotification]) -> None:
         for notification in received:
-            status: int | bool | None = self.judge(notification)
+            status: int | bool | None = self.status_for(notification)
             if self._fault is not None:
                 status = self._fault(self, notification, status)
             if status is not False:
@@ -225,7 +225,7 @@ class EnhancedNotificationServer(Protocol):
         reason = None if status is None else status_name(status)
         self._devices.note("binary", notification.token, notification.payload, headers, reason)
 
-    def judge(self, notification: ReceivedNotification) -> int | None:
+    def status_for(self, notification: ReceivedNotification) -> int | None:
         """
         Find the status of a notification, looking at the token first.
 

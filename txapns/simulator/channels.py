@@ -1,9 +1,9 @@
 """
 Broadcasts and the channels they go to, from Apple's side.
 
-A broadcast comes to the server of the provider API, whose part of the work is done by :func:`judge_broadcast`; channels
-are managed by a server of their own, :class:`ChannelServer`. What is looked at by both, and what a provider sends, is
-told in :mod:`txapns.simulator.requests` and :mod:`txapns.channels`. The first fault is the answer.
+A broadcast comes to the server of the provider API, whose part of the work is done by :func:`respond_to_broadcast`;
+channels are managed by a server of their own, :class:`ChannelServer`. What is looked at by both, and what a provider
+sends, is told in :mod:`txapns.simulator.requests` and :mod:`txapns.channels`. The first fault is the answer.
 """
 
 from __future__ import annotations
@@ -15,10 +15,10 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
-from txapns.simulator.requests import MAX_BODY, RequestServer, Verdict
+from txapns.simulator.requests import MAX_BODY, RequestServer, Response
 from txapns.wire.requests import Request
 
-__all__ = ["BROADCASTS", "ChannelRegistry", "ChannelServer", "judge_broadcast"]
+__all__ = ["BROADCASTS", "ChannelRegistry", "ChannelServer", "respond_to_broadcast"]
 
 #: What the path of a broadcast begins with; the app's bundle id follows.
 BROADCASTS = "/4/broadcasts/apps/"
@@ -88,9 +88,9 @@ class ChannelRegistry:
         return list(self._policies.get(app, ()))
 
 
-def judge_broadcast(
-    request: Request, headers: dict[str, str], cover: Callable[[str], Verdict | None], channels: ChannelRegistry
-) -> Verdict | None:
+def respond_to_broadcast(
+    request: Request, headers: dict[str, str], cover: Callable[[str], Response | None], channels: ChannelRegistry
+) -> Response | None:
     """
     Look at a broadcast whose form and credentials are good.
 
@@ -106,38 +106,38 @@ def judge_broadcast(
         _look_for_channel(headers)
         or _look_at_fields(headers, policy)
         or cover(app)
-        or (None if channels.enabled else Verdict(400, "FeatureNotEnabled"))
-        or (Verdict(400, "ChannelNotRegistered") if policy is None else None)
+        or (None if channels.enabled else Response(400, "FeatureNotEnabled"))
+        or (Response(400, "ChannelNotRegistered") if policy is None else None)
         or _look_at_payload(request.body)
     )
 
 
-def _look_for_channel(headers: dict[str, str]) -> Verdict | None:
+def _look_for_channel(headers: dict[str, str]) -> Response | None:
     channel_id = headers.get("apns-channel-id")
     if not channel_id:
-        return Verdict(400, "MissingChannelId")
+        return Response(400, "MissingChannelId")
     known = len(channel_id) <= MAX_IDENTIFIER and _BASE64.fullmatch(channel_id)
-    return None if known else Verdict(400, "BadChannelId")
+    return None if known else Response(400, "BadChannelId")
 
 
-def _look_at_fields(headers: dict[str, str], policy: int | None) -> Verdict | None:
+def _look_at_fields(headers: dict[str, str], policy: int | None) -> Response | None:
     push_type = headers.get("apns-push-type")
     if push_type is None:
-        return Verdict(400, "MissingPushType")
+        return Response(400, "MissingPushType")
     if push_type.lower() != _PUSH_TYPE.lower():  # Apple's own examples spell it both ways
-        return Verdict(400, "InvalidPushType")
+        return Response(400, "InvalidPushType")
     expiration = headers.get("apns-expiration", "")
     if not (expiration.isascii() and expiration.isdigit()) or (policy == 0 and expiration.strip("0")):
-        return Verdict(400, "BadExpirationDate")
-    return None if headers.get("apns-priority") in ("1", "5", "10") else Verdict(400, "BadPriority")
+        return Response(400, "BadExpirationDate")
+    return None if headers.get("apns-priority") in ("1", "5", "10") else Response(400, "BadPriority")
 
 
-def _look_at_payload(body: bytes) -> Verdict | None:
+def _look_at_payload(body: bytes) -> Response | None:
     if not body:
-        return Verdict(400, "PayloadEmpty")
+        return Response(400, "PayloadEmpty")
     if len(body) > MAX_BODY:
-        return Verdict(413, "PayloadTooLarge")
-    return Verdict(400, "PayloadEmpty") if _object(body) is None else None
+        return Response(413, "PayloadTooLarge")
+    return Response(400, "PayloadEmpty") if _object(body) is None else None
 
 
 def _object(body: bytes) -> dict[str, Any] | None:
@@ -160,7 +160,7 @@ class ChannelServer(RequestServer):
         super().__init__(*arguments, **options)
         self._channels = channels
 
-    def judge(self, request: Request, headers: dict[str, str]) -> Verdict:
+    def response_to(self, request: Request, headers: dict[str, str]) -> Response:
         """
         Find the answer to a request, and do what it asks for.
 
@@ -180,50 +180,50 @@ class ChannelServer(RequestServer):
         operation = operations.get((method, what))
         fault = (
             self.form(request, headers)
-            or (None if method in _METHODS else Verdict(405, "MethodNotAllowed"))
-            or (Verdict(404, "BadPath") if operation is None else None)
+            or (None if method in _METHODS else Response(405, "MethodNotAllowed"))
+            or (Response(404, "BadPath") if operation is None else None)
             or self.credentials(request, headers)
             or self.cover(app)
-            or (None if self._channels.enabled else Verdict(400, "FeatureNotEnabled"))
+            or (None if self._channels.enabled else Response(400, "FeatureNotEnabled"))
         )
         if fault is not None:
             return fault
         assert operation is not None
         return operation(app, request, headers)
 
-    def _create(self, app: str, request: Request, headers: dict[str, str]) -> Verdict:
+    def _create(self, app: str, request: Request, headers: dict[str, str]) -> Response:
         content = _object(request.body)
         if content is None:
-            return Verdict(400, "BadRequestPayload" if request.body else "PayloadEmpty")
+            return Response(400, "BadRequestPayload" if request.body else "PayloadEmpty")
         if not set(content) <= {_POLICY_KEY, _PUSH_TYPE_KEY}:
-            return Verdict(400, "BadRequestParams")
+            return Response(400, "BadRequestParams")
         policy, push_type = content.get(_POLICY_KEY), content.get(_PUSH_TYPE_KEY)
         if type(policy) is not int or policy not in (0, 1):
-            return Verdict(400, "MissingChannelQueueSize")
+            return Response(400, "MissingChannelQueueSize")
         if push_type != _PUSH_TYPE:
-            return Verdict(400, "MissingPushType" if push_type is None else "InvalidPushType")
+            return Response(400, "MissingPushType" if push_type is None else "InvalidPushType")
         if len(self._channels.of(app)) >= self._channels.limit:
-            return Verdict(400, "CannotCreateChannelConfig")
-        return Verdict(201, fields=((b"apns-channel-id", self._channels.make(app, policy).encode()),))
+            return Response(400, "CannotCreateChannelConfig")
+        return Response(201, fields=((b"apns-channel-id", self._channels.make(app, policy).encode()),))
 
-    def _find(self, app: str, headers: dict[str, str]) -> Verdict | None:
+    def _find(self, app: str, headers: dict[str, str]) -> Response | None:
         fault = _look_for_channel(headers)
         if fault is None and self._channels.policy(app, headers["apns-channel-id"]) is None:
-            fault = Verdict(400, "ChannelNotRegistered")
+            fault = Response(400, "ChannelNotRegistered")
         return fault
 
-    def _read(self, app: str, request: Request, headers: dict[str, str]) -> Verdict:
+    def _read(self, app: str, request: Request, headers: dict[str, str]) -> Response:
         fault = self._find(app, headers)
         if fault is not None:
             return fault
         policy = self._channels.policy(app, headers["apns-channel-id"])
-        return Verdict(200, content=json.dumps({_POLICY_KEY: policy, _PUSH_TYPE_KEY: _PUSH_TYPE}).encode())
+        return Response(200, content=json.dumps({_POLICY_KEY: policy, _PUSH_TYPE_KEY: _PUSH_TYPE}).encode())
 
-    def _delete(self, app: str, request: Request, headers: dict[str, str]) -> Verdict:
+    def _delete(self, app: str, request: Request, headers: dict[str, str]) -> Response:
         fault = self._find(app, headers)
         if fault is None:
             self._channels.delete(app, headers["apns-channel-id"])
-        return fault or Verdict(204)
+        return fault or Response(204)
 
-    def _list(self, app: str, request: Request, headers: dict[str, str]) -> Verdict:
-        return Verdict(200, content=json.dumps({"channels": self._channels.of(app)}).encode())
+    def _list(self, app: str, request: Request, headers: dict[str, str]) -> Response:
+        return Response(200, content=json.dumps({"channels": self._channels.of(app)}).encode())

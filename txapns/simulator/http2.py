@@ -17,8 +17,8 @@ from typing import Any
 
 import attrs
 
-from txapns.simulator.channels import BROADCASTS, ChannelRegistry, judge_broadcast
-from txapns.simulator.requests import ACCEPTED, SUFFIXES, RequestServer, Verdict, fields_of
+from txapns.simulator.channels import BROADCASTS, ChannelRegistry, respond_to_broadcast
+from txapns.simulator.requests import ACCEPTED, SUFFIXES, RequestServer, Response, fields_of
 from txapns.wire.requests import Request
 
 __all__ = ["ProviderAPIServer"]
@@ -31,7 +31,7 @@ _PUSH_TYPES = {"alert", "background", "mdm", *SUFFIXES}
 _TOPIC = re.compile(r"[A-Za-z0-9._-]+")
 _PATH = "/3/device/"
 
-_Look = Callable[[Request, dict[str, str]], "Verdict | None"]
+_Look = Callable[[Request, dict[str, str]], "Response | None"]
 
 
 class ProviderAPIServer(RequestServer):
@@ -55,21 +55,21 @@ class ProviderAPIServer(RequestServer):
         """
         return super().id_field(path) if path.startswith(BROADCASTS) else "apns-id"
 
-    def respond(self, request: Request, headers: dict[str, str], verdict: Verdict) -> None:
+    def respond(self, request: Request, headers: dict[str, str], response: Response) -> None:
         """
         Answer one request, and record it.
 
         :param request: the request.
         :param headers: its header fields.
-        :param verdict: the answer.
+        :param response: the answer.
         """
         broadcast = headers.get(":path", "").startswith(BROADCASTS)
-        if verdict.well and self._environment == "sandbox" and not broadcast:
+        if response.well and self._environment == "sandbox" and not broadcast:
             unique = (b"apns-unique-id", str(uuid.uuid4()).encode())
-            verdict = attrs.evolve(verdict, fields=(*verdict.fields, unique))
-        super().respond(request, headers, verdict)
+            response = attrs.evolve(response, fields=(*response.fields, unique))
+        super().respond(request, headers, response)
         # Nobody says no without a word, but a proxy.
-        self._note(request, headers, None if verdict.well else verdict.reason)
+        self._note(request, headers, None if response.well else response.reason)
 
     def take(self, request: Request) -> None:
         """
@@ -89,7 +89,7 @@ class ProviderAPIServer(RequestServer):
 
     # What is looked at, in this order.
 
-    def judge(self, request: Request, headers: dict[str, str]) -> Verdict:
+    def response_to(self, request: Request, headers: dict[str, str]) -> Response:
         """
         Find the answer to a request.
 
@@ -102,71 +102,71 @@ class ProviderAPIServer(RequestServer):
         else:
             further = self._allowed, self._push_type, self._fields, self._device, self._payload
         for look in (self.form, self._target, self.credentials, *further):
-            verdict = look(request, headers)
-            if verdict is not None:
-                return verdict
+            response = look(request, headers)
+            if response is not None:
+                return response
         return ACCEPTED
 
-    def _target(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+    def _target(self, request: Request, headers: dict[str, str]) -> Response | None:
         if headers.get(":method") != "POST":
-            return Verdict(405, "MethodNotAllowed")
+            return Response(405, "MethodNotAllowed")
         if not headers.get(":path", "").startswith((_PATH, BROADCASTS)):
-            return Verdict(404, "BadPath")
+            return Response(404, "BadPath")
         return None
 
-    def _broadcast(self, request: Request, headers: dict[str, str]) -> Verdict | None:
-        return judge_broadcast(request, headers, self.cover, self._channels)
+    def _broadcast(self, request: Request, headers: dict[str, str]) -> Response | None:
+        return respond_to_broadcast(request, headers, self.cover, self._channels)
 
-    def _allowed(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+    def _allowed(self, request: Request, headers: dict[str, str]) -> Response | None:
         topic = headers.get("apns-topic")
         if topic is None:
-            return Verdict(400, "MissingTopic") if self._listed or self._certificate is None else None
+            return Response(400, "MissingTopic") if self._listed or self._certificate is None else None
         if not _TOPIC.fullmatch(topic) or (self._listed and topic not in self._topics):
-            return Verdict(400, "BadTopic")
-        return None if self.serves(topic) else Verdict(400, "TopicDisallowed")
+            return Response(400, "BadTopic")
+        return None if self.serves(topic) else Response(400, "TopicDisallowed")
 
-    def _push_type(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+    def _push_type(self, request: Request, headers: dict[str, str]) -> Response | None:
         push_type = headers.get("apns-push-type")
         if push_type is None:
             return None
         if push_type not in _PUSH_TYPES:
-            return Verdict(400, "InvalidPushType")
+            return Response(400, "InvalidPushType")
         topic = headers.get("apns-topic", self._topics[0])
-        return None if topic.endswith(SUFFIXES.get(push_type, "")) else Verdict(400, "BadTopic")
+        return None if topic.endswith(SUFFIXES.get(push_type, "")) else Response(400, "BadTopic")
 
-    def _fields(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+    def _fields(self, request: Request, headers: dict[str, str]) -> Response | None:
         priority = headers.get("apns-priority", "10")
         if priority not in ("1", "5", "10") or (priority == "10" and headers.get("apns-push-type") == "background"):
-            return Verdict(400, "BadPriority")
+            return Response(400, "BadPriority")
         expiration = headers.get("apns-expiration", "0")
         if not (expiration.isascii() and expiration.isdigit()):
-            return Verdict(400, "BadExpirationDate")
+            return Response(400, "BadExpirationDate")
         if len(headers.get("apns-collapse-id", "").encode("latin-1")) > 64:
-            return Verdict(400, "BadCollapseId")
+            return Response(400, "BadCollapseId")
         return None
 
-    def _device(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+    def _device(self, request: Request, headers: dict[str, str]) -> Response | None:
         text = headers[":path"].removeprefix(_PATH)
         if not text:
-            return Verdict(400, "MissingDeviceToken")
+            return Response(400, "MissingDeviceToken")
         device = _device(text)
         if device is None or len(device) not in TOKEN_LENGTHS or not self._devices.known(device, self._environment):
-            return Verdict(400, "BadDeviceToken")
+            return Response(400, "BadDeviceToken")
         if device in self._devices.dead:
-            return Verdict(410, "Unregistered", self._devices.dead[device])
+            return Response(410, "Unregistered", self._devices.dead[device])
         return None
 
-    def _payload(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+    def _payload(self, request: Request, headers: dict[str, str]) -> Response | None:
         if not request.body:
-            return Verdict(400, "PayloadEmpty")
+            return Response(400, "PayloadEmpty")
         longest = MAX_VOIP_PAYLOAD if headers.get("apns-push-type") == "voip" else MAX_PAYLOAD
         if len(request.body) > longest:
-            return Verdict(413, "PayloadTooLarge")
+            return Response(413, "PayloadTooLarge")
         try:
             content = json.loads(request.body.decode())  # which would take UTF-16 as well, if given octets
         except (ValueError, RecursionError):
             content = None
-        return None if isinstance(content, dict) else Verdict(400, "PayloadEmpty")
+        return None if isinstance(content, dict) else Response(400, "PayloadEmpty")
 
 
 def _device(text: str) -> bytes | None:

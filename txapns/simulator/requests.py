@@ -19,15 +19,15 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txapns.bearer import BearerToken
-from txapns.clocks import wall_clock
+from txapns._credentials.bearer import BearerToken
+from txapns._network.clocks import wall_clock
 from txapns.credentials import inspect_certificate
 from txapns.errors import WireError
 from txapns.simulator.authority import Authority, SigningKey
 from txapns.simulator.devices import Devices
 from txapns.wire.requests import Request, RequestReceiver
 
-__all__ = ["ACCEPTED", "SUFFIXES", "Fault", "RequestServer", "Verdict", "fields_of"]
+__all__ = ["ACCEPTED", "SUFFIXES", "Fault", "RequestServer", "Response", "fields_of"]
 
 #: Apple's mark in a certificate that lists its topics.
 _TOPICS = ObjectIdentifier("1.2.840.113635.100.6.3.6")
@@ -51,7 +51,7 @@ MAX_BODY = 5_120
 
 
 @attrs.frozen
-class Verdict:
+class Response:
     """
     An answer.
 
@@ -86,10 +86,10 @@ class Verdict:
 
 
 #: The answer to what has no fault.
-ACCEPTED = Verdict(200)
+ACCEPTED = Response(200)
 
 #: A fault to play: it may answer otherwise, or do something to the connection and return ``None`` for no answer.
-Fault = Callable[["RequestServer", Request, Verdict], "Verdict | None"]
+Fault = Callable[["RequestServer", Request, Response], "Response | None"]
 
 
 def fields_of(request: Request) -> dict[str, str]:
@@ -259,12 +259,12 @@ class RequestServer(Protocol, ABC):
             if self._lost:
                 return
             headers = fields_of(request)
-            verdict: Verdict | None = self.judge(request, headers)
-            assert verdict is not None
+            response: Response | None = self.response_to(request, headers)
+            assert response is not None
             if self._fault is not None:
-                verdict = self._fault(self, request, verdict)
-            if verdict is not None:
-                self.respond(request, headers, verdict)
+                response = self._fault(self, request, response)
+            if response is not None:
+                self.respond(request, headers, response)
         self.write()
 
     # What the servers differ in.
@@ -279,7 +279,7 @@ class RequestServer(Protocol, ABC):
         return "apns-request-id"
 
     @abstractmethod
-    def judge(self, request: Request, headers: dict[str, str]) -> Verdict:
+    def response_to(self, request: Request, headers: dict[str, str]) -> Response:
         """
         Find the answer to a request.
 
@@ -288,22 +288,22 @@ class RequestServer(Protocol, ABC):
         :returns: the answer.
         """
 
-    def respond(self, request: Request, headers: dict[str, str], verdict: Verdict) -> None:
+    def respond(self, request: Request, headers: dict[str, str], response: Response) -> None:
         """
         Answer one request.
 
         :param request: the request.
         :param headers: its header fields.
-        :param verdict: the answer.
+        :param response: the answer.
         """
         name = self.id_field(headers.get(":path", ""))
         given = headers.get(name, "")
-        answer = [(b":status", b"%d" % verdict.status)]
+        answer = [(b":status", b"%d" % response.status)]
         answer.append((name.encode(), (given if _is_uuid(given) else str(uuid.uuid4())).encode()))
-        body = verdict.body()
+        body = response.body()
         if body:
             answer.append((b"content-type", b"application/json"))
-        self.requests.respond(request.stream, [*answer, *verdict.fields], body)
+        self.requests.respond(request.stream, [*answer, *response.fields], body)
 
     def take(self, request: Request) -> None:
         """
@@ -314,7 +314,7 @@ class RequestServer(Protocol, ABC):
 
     # What is looked at everywhere.
 
-    def form(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+    def form(self, request: Request, headers: dict[str, str]) -> Response | None:
         """
         Look at the form of a request.
 
@@ -323,13 +323,13 @@ class RequestServer(Protocol, ABC):
         :returns: the answer, where there is a fault.
         """
         if len(headers) != len(request.headers):
-            return Verdict(400, "DuplicateHeaders")
+            return Response(400, "DuplicateHeaders")
         name = self.id_field(headers.get(":path", ""))
         if name in headers and not _is_uuid(headers[name]):
-            return Verdict(400, "BadMessageId")
+            return Response(400, "BadMessageId")
         return None
 
-    def credentials(self, request: Request, headers: dict[str, str]) -> Verdict | None:
+    def credentials(self, request: Request, headers: dict[str, str]) -> Response | None:
         """
         Look whether a request comes with credentials that are good.
 
@@ -341,38 +341,38 @@ class RequestServer(Protocol, ABC):
             return None
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
         if scheme.lower() != "bearer" or not bearer:
-            return Verdict(403, "MissingProviderToken")
+            return Response(403, "MissingProviderToken")
         if bearer != self._bearer:
             return self._look_at(bearer)
-        return Verdict(403, "ExpiredProviderToken") if self._is_expired(self._issued) else None
+        return Response(403, "ExpiredProviderToken") if self._is_expired(self._issued) else None
 
-    def _look_at(self, bearer: str) -> Verdict | None:
+    def _look_at(self, bearer: str) -> Response | None:
         """Look at a provider token that is not the one in use."""
         token = BearerToken.parse(bearer)
         key = None if token is None else self._authority.keys.get(token.key_id)
         if token is None or key is None or token.team_id != key.team_id or not token.is_signed_by(key.public_key):
-            return Verdict(403, "InvalidProviderToken")
+            return Response(403, "InvalidProviderToken")
         # Apple's table has BadEnvironmentKeyIdInToken; this is what its servers are seen to say.
         if key.environment not in (None, self._environment):
-            return Verdict(403, "BadEnvironmentKeyInToken")
+            return Response(403, "BadEnvironmentKeyInToken")
         # The first key decides for the connection.
         first = self._key or key
         if first != key:
-            return Verdict(403, "UnrelatedKeyIdInToken" if first.team_id == key.team_id else "InvalidProviderToken")
+            return Response(403, "UnrelatedKeyIdInToken" if first.team_id == key.team_id else "InvalidProviderToken")
         if self._is_expired(token.issued_at):
-            return Verdict(403, "ExpiredProviderToken")
+            return Response(403, "ExpiredProviderToken")
         return self._take_up(bearer, key, token.issued_at)
 
     def _is_expired(self, issued: float) -> bool:
         return issued < self._wall.now() - TOKEN_LIFE
 
-    def _take_up(self, bearer: str, key: SigningKey, issued: float) -> Verdict | None:
+    def _take_up(self, bearer: str, key: SigningKey, issued: float) -> Response | None:
         """The first good provider token opens the limit; another may take its place, but not again and again."""
         now = self._clock.seconds()
         if self._bearer is None:
             self.requests.limit(self._concurrency)
         elif now - self._replaced < TOKEN_CHANGE:
-            return Verdict(429, "TooManyProviderTokenUpdates")
+            return Response(429, "TooManyProviderTokenUpdates")
         else:
             self._replaced = now
         self._bearer, self._key, self._issued = bearer, key, issued
@@ -393,7 +393,7 @@ class RequestServer(Protocol, ABC):
         scopes = self._topics if key.topics is None else key.topics
         return _continues(topic, self._topics) and _continues(topic, scopes)
 
-    def cover(self, app: str) -> Verdict | None:
+    def cover(self, app: str) -> Response | None:
         """
         Look whether the credentials are for an app, and whether that is the name of an app at all.
 
@@ -402,8 +402,8 @@ class RequestServer(Protocol, ABC):
         """
         suffix = next((each for each in SUFFIXES.values() if app.endswith(each)), "")
         if not self.serves(app.removesuffix(suffix)):
-            return Verdict(403, "TopicMismatch")
-        return Verdict(400, "TopicDisallowed") if suffix else None
+            return Response(403, "TopicMismatch")
+        return Response(400, "TopicDisallowed") if suffix else None
 
 
 def _continues(topic: str, topics: tuple[str, ...]) -> bool:

@@ -10,7 +10,7 @@ from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
-from txapns.clocks import wall_clock
+from txapns._network.clocks import wall_clock
 from txapns.simulator import binary, channels, feedback, http2
 from txapns.simulator.authority import Authority
 from txapns.simulator.devices import Devices

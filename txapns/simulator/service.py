@@ -33,10 +33,10 @@ from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
 
+from txapns._texts import utf8
 from txapns.simulator.faults import FAULTS
-from txapns.simulator.mischief import Mischief
+from txapns.simulator.random_faults import RandomFaults
 from txapns.simulator.servers import Simulator
-from txapns.texts import utf8
 
 __all__ = ["FLAGS", "HOST", "NUMBERS", "Number", "SimulatorService", "read_dead"]
 
@@ -74,7 +74,7 @@ NUMBERS = (
     Number("channels", 0, 0, 65_535, "The port of the server that manages broadcast channels; 0 picks one."),
     Number("delay-ms", 0, 0, 3_600_000, "How long an answer takes, in milliseconds."),
     Number("max-concurrent-streams", 1_000, 1, 2**31 - 1, "How many requests a connection may have under way."),
-    Number("mischief", 0, 0, 100, "With how many of a hundred HTTP/2 requests something goes wrong, by chance."),
+    Number("random-faults", 0, 0, 100, "With how many of a hundred HTTP/2 requests something goes wrong, by chance."),
 )
 #: Their options without a value, and what these mean.
 FLAGS = {
@@ -159,7 +159,7 @@ class SimulatorService(Service):
         topic: str,
         delay_ms: int,
         max_concurrent_streams: int,
-        mischief: int,
+        random_faults: int,
         fault: str | None,
         strict_legacy_payload: bool,
         tls12: bool,
@@ -175,7 +175,7 @@ class SimulatorService(Service):
         :param dead: as for :class:`~txapns.simulator.Simulator`, like ``topic``; ``None`` for none.
         :param delay_ms: how long an answer takes, in milliseconds.
         :param max_concurrent_streams: how many requests a connection may have under way.
-        :param mischief: the rate of :class:`~txapns.simulator.mischief.Mischief`, in percent.
+        :param random_faults: the rate of :class:`~txapns.simulator.random_faults.RandomFaults`, in percent.
         :param fault: what the binary server does wrong, of :data:`~txapns.simulator.faults.FAULTS`; ``None`` for
             nothing.
         :param strict_legacy_payload: as for the simulator.
@@ -190,8 +190,8 @@ class SimulatorService(Service):
             concurrency=max_concurrent_streams,
             keep=False,
         )
-        if mischief:
-            simulator.http2_fault = Mischief(Random(), mischief / 100)  # noqa: S311  # not to be secret
+        if random_faults:
+            simulator.http2_fault = RandomFaults(Random(), random_faults / 100)  # noqa: S311  # not to be secret
         simulator.binary_fault = None if fault is None else FAULTS[fault]
         simulator.strict_legacy_payload = strict_legacy_payload
         return cls(

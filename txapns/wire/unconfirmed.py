@@ -15,11 +15,11 @@ into accepted, refused and to be resent. *An unanswered close*: nobody can say; 
 been delivered.
 
 The answer can also come too late, and name a notification already settled: then some of what was settled was in fact
-refused or discarded, which :attr:`Verdict.late` tells. Settle later if it happens.
+refused or discarded, which :attr:`ErrorResult.late` tells. Settle later if it happens.
 
 On the wire a notification is named by a 32-bit identifier, which counts from 1 for each connection. Apple's servers
 answer with identifier 0 when they do not know which notification was at fault; so 0 is never given out, and the
-counter goes from 2**32-1 back to 1. Retained notifications have consecutive identifiers, hence finding one is
+counter goes from 2**32-1 back to 1. CompactUnconfirmed notifications have consecutive identifiers, hence finding one is
 arithmetic on the distance to the next identifier, and pushing one is an append.
 
 Source: Apple, *Local and Remote Notification Programming Guide* (archived), appendix "Binary Provider API"; for what
@@ -28,7 +28,7 @@ identifier 0 means, experience of several clients' authors.
 
 from __future__ import annotations
 
-__all__ = ["Verdict", "Window"]
+__all__ = ["ErrorResult", "Unconfirmed"]
 
 from collections import deque
 from typing import Generic, TypeVar
@@ -48,7 +48,7 @@ _NAMES_LAST_ACCEPTED = frozenset({Status.NO_ERROR, Status.SHUTDOWN})
 
 
 @attrs.frozen
-class Verdict(Generic[T]):
+class ErrorResult(Generic[T]):
     """
     What an error packet says about the notifications that were retained; each is in exactly one of the four places.
 
@@ -66,7 +66,7 @@ class Verdict(Generic[T]):
     late: bool = False
 
 
-class Window(Generic[T]):
+class Unconfirmed(Generic[T]):
     """
     What was written to one connection and is not yet known to be accepted, in order.
 
@@ -116,7 +116,7 @@ class Window(Generic[T]):
         self._forgotten += len(settled)
         return settled
 
-    def refuse(self, status: int, identifier: int) -> Verdict[T]:
+    def refuse(self, status: int, identifier: int) -> ErrorResult[T]:
         """
         Apply an error packet, and forget everything: the connection is over.
 
@@ -127,13 +127,13 @@ class Window(Generic[T]):
         position = self._position(identifier)
         items = self._empty()
         if position is None:
-            return Verdict(uncertain=items)
+            return ErrorResult(uncertain=items)
         # Where what was accepted ends; below 0 it ends among the items settled before.
         end = position + 1 if status in _NAMES_LAST_ACCEPTED else position
         if position < 0:
-            return Verdict(resend=items, late=end < 0)
+            return ErrorResult(resend=items, late=end < 0)
         refused = items[position] if end == position else None
-        return Verdict(accepted=items[:end], refused=refused, resend=items[position + 1 :])
+        return ErrorResult(accepted=items[:end], refused=refused, resend=items[position + 1 :])
 
     def abandon(self) -> list[T]:
         """

@@ -10,7 +10,7 @@ pointed here and knows no difference.
                                                {"reason": "Unregistered", "timestamp": 1700000000000}
     {"aps": {"alert": "Hello"}}
 
-The caller is known by a client certificate, or by its own provider token, or by a key of the gateway in the provider
+The caller is known by a client certificate, or by its own provider token, or by a key of the daemon in the provider
 token's place (see :mod:`~txapns.daemon.faces.callers`). The topic says which app is meant.
 
 In *relay* mode the answer is Apple's own. Where Apple has not answered in time, it is 503 ServiceUnavailable; the
@@ -45,17 +45,17 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txapns.clocks import wall_clock
+from txapns._network.clocks import wall_clock
 from txapns.credentials import Certificate
 from txapns.daemon.config import AppleSection
-from txapns.daemon.errors import GatewayRefusal, NotAuthenticated, QueueFull, TooLarge, Unavailable, UnknownApp
+from txapns.daemon.errors import AppQueueFull, NotAuthenticated, RequestRefused, TooLarge, Unavailable, UnknownApp
 from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
 from txapns.daemon.serving.coding import ACCEPTED, Malformed, TooLong, Unknown, decoder_of
-from txapns.daemon.serving.guard import LINGER, Bounds, Guard, Session
+from txapns.daemon.serving.connections import LINGER, Bounds, Guard, Session
 from txapns.daemon.serving.tls import ServerTLS
-from txapns.daemon.values import DeadToken, Draft, Outcome, Receipt, State
+from txapns.daemon.values import Draft, FeedbackEntry, Outcome, Receipt, State
 from txapns.errors import WireError
 from txapns.wire.requests import (
     ENHANCE_YOUR_CALM,
@@ -74,7 +74,7 @@ CONCURRENCY = 1_000
 MAX_BODY = 16_384
 
 _PATH = "/3/device/"
-_KEY = "txapns_"  # how a key of the gateway begins
+_KEY = "txapns_"  # how a key of the daemon begins
 _PATIENCE = 5  # seconds until a caller may ask again whom Apple has not answered in time
 _STRANGERS = 20  # how often in a row one may ask without saying who it is
 # How many frames a client may send at once, and how many in a second: several times what any is known to send. Some
@@ -97,7 +97,7 @@ _NUMBERS = ("apns-priority", "apns-expiration")
 # What a client of HTTP/1.1 gets.
 _WORDS = b"""This address speaks HTTP/2, as Apple's servers do.
 With curl, give --http2, or --http2-prior-knowledge where there is no TLS.
-The gateway's own API, JSON over HTTP/1.1, is at the addresses in [intake.native] of its configuration.
+The daemon's own API, JSON over HTTP/1.1, is at the addresses in [intake.native] of its configuration.
 """
 _HTTP1 = b"""HTTP/1.1 505 HTTP Version Not Supported\r
 Connection: close\r
@@ -178,7 +178,7 @@ class _Submission:
     A request that can be accepted.
 
     :ivar request: the request.
-    :ivar apns_id: the id that the caller chose for the notification; ``None`` where the gateway chooses.
+    :ivar apns_id: the id that the caller chose for the notification; ``None`` where the daemon chooses.
     :ivar app: the name of the app.
     :ivar draft: the notification.
     """
@@ -445,7 +445,7 @@ class _Connection(Session):
             else:
                 self._store({}, group)
 
-    def _store(self, dead: Mapping[bytes, DeadToken], group: Sequence[_Submission]) -> None:
+    def _store(self, dead: Mapping[bytes, FeedbackEntry], group: Sequence[_Submission]) -> None:
         """Store what came together, together: one commit and one check for all of it."""
         alive = []
         for each in group:
@@ -478,7 +478,7 @@ class _Connection(Session):
 
     def _not_stored(self, reason: Failure, group: Sequence[_Submission]) -> None:
         """It was all or none. One by one, each gets the answer that is its own."""
-        if len(group) > 1 and reason.check(GatewayRefusal) and not reason.check(Unavailable):
+        if len(group) > 1 and reason.check(RequestRefused) and not reason.check(Unavailable):
             for each in group:
                 self._accept([each])
             return
@@ -671,15 +671,15 @@ def _unpacked(body: bytes, coding: str) -> bytes:
 # What the answer is.
 
 
-def _nobody_known(reason: Failure) -> Mapping[bytes, DeadToken]:
+def _nobody_known(reason: Failure) -> Mapping[bytes, FeedbackEntry]:
     """That it cannot be looked up who is dead is no reason to refuse the living."""
-    reason.trap(GatewayRefusal)
+    reason.trap(RequestRefused)
     return {}
 
 
 def _refused(reason: Failure) -> _Verdict:
     refusal = reason.value
-    if isinstance(refusal, QueueFull):
+    if isinstance(refusal, AppQueueFull):
         return _Verdict(429, "TooManyRequests", retry_after=refusal.retry_after)
     if isinstance(refusal, Unavailable):
         return _Verdict(503, "ServiceUnavailable", retry_after=refusal.retry_after)
@@ -687,7 +687,7 @@ def _refused(reason: Failure) -> _Verdict:
         return _Verdict(413, "PayloadTooLarge")
     if isinstance(refusal, UnknownApp):
         return _Verdict(400, "TopicDisallowed")  # it was there a moment ago
-    if isinstance(refusal, GatewayRefusal):
+    if isinstance(refusal, RequestRefused):
         return _Verdict(400, "PayloadEmpty")  # all else has been looked at: it is no JSON object
     _log.failure("A request could not be answered", reason)
     return _BROKEN

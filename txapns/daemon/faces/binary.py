@@ -36,13 +36,13 @@ from zope.interface import implementer
 from txapns import payload as payloads
 from txapns.credentials import Certificate
 from txapns.daemon.config import BinarySection
-from txapns.daemon.errors import GatewayRefusal
+from txapns.daemon.errors import RequestRefused
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
 from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake
-from txapns.daemon.serving.guard import LINGER, Bounds, Guard, Session
+from txapns.daemon.serving.connections import LINGER, Bounds, Guard, Session
 from txapns.daemon.serving.tls import ServerTLS
-from txapns.daemon.values import App, DeadToken, Draft
+from txapns.daemon.values import App, Draft, FeedbackEntry
 from txapns.errors import InvalidPayload
 from txapns.reasons import Status
 from txapns.wire import feedback
@@ -263,7 +263,7 @@ class _Notifications(Session):
         while group := list(islice(rest, most)):
             try:
                 await self._face.intake.accept(self._app, _drafts(group, app))
-            except GatewayRefusal as refusal:
+            except RequestRefused as refusal:
                 _log.warn("notifications of {app} were turned away: {refusal}", app=self._app, refusal=str(refusal))
                 self._stored()
                 self._shutdown(group[0])
@@ -438,7 +438,7 @@ class _Feedback(Session):
     def stopProducing(self) -> None:
         """``connectionLost`` follows."""
 
-    def _list(self, dead: Sequence[DeadToken]) -> None:
+    def _list(self, dead: Sequence[FeedbackEntry]) -> None:
         self._reading = False
         if self.connection.over:
             return
@@ -454,7 +454,7 @@ class _Feedback(Session):
             self.transport.loseWriteConnection()
 
     def _cannot(self, reason: Failure) -> None:
-        if reason.check(GatewayRefusal):
+        if reason.check(RequestRefused):
             _log.warn("dead tokens of {app} cannot be listed: {reason}", app=self._app, reason=str(reason.value))
         else:
             _log.failure("dead tokens cannot be listed", reason)
@@ -465,10 +465,10 @@ class _Feedback(Session):
         return self.transport.transport if self.connection.encrypted else self.transport
 
 
-def _seconds(dead: DeadToken) -> int:
+def _seconds(dead: FeedbackEntry) -> int:
     return min(max(int(dead.timestamp), 0), 0xFFFFFFFF)
 
 
 def _listed_again(reason: Failure, app: str) -> None:
-    reason.trap(GatewayRefusal)
+    reason.trap(RequestRefused)
     _log.warn("dead tokens of {app} will be listed again: {reason}", app=app, reason=str(reason.value))

@@ -6,7 +6,7 @@ A *client certificate* is known by its fingerprint: it is the app's own, or one 
 private key is what TLS proves, and the operator said who that is. So a program that has long been using a certificate
 with Apple needs no other.
 
-A *provider token* is verified with the key that the gateway itself signs with, if that is for the same team and has the
+A *provider token* is verified with the key that the daemon itself signs with, if that is for the same team and has the
 same identifier. It may be an hour old, as with Apple. It is for all apps of this key, and goes nowhere from here.
 
 Which of the apps that a caller may use is meant is told by the *topic*, without the suffix that some push types add.
@@ -17,9 +17,9 @@ from __future__ import annotations
 
 import attrs
 
-from txapns.bearer import BearerToken
+from txapns._credentials.bearer import BearerToken
 from txapns.credentials import Certificate, ProviderToken
-from txapns.daemon.errors import GatewayRefusal
+from txapns.daemon.errors import RequestRefused
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.values import App
 from txapns.notification import PushType
@@ -136,7 +136,7 @@ class Callers:
         for name in self._apps.names():
             try:
                 app = self._apps.get(name)
-            except GatewayRefusal:
+            except RequestRefused:
                 continue  # those who call for it are told by the intake
             index.apps[name] = app
             for fingerprint in app.callers:

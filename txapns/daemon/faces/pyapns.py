@@ -15,7 +15,7 @@ name of a file on this machine instead is refused, unless the configuration allo
 Faults have pyapns' numbers: 404 where the app is not provisioned, which makes its client do that and try again; 401 for
 an environment that there is not; 500 where something cannot be done now; 8002 for all else that is wrong with a call;
 8001 for a call that there is not. New is 403: the key does not allow it. Who may call is told by HTTP's Basic
-authentication, with a key of the gateway as the password, or by the first part of the path, ``/txapns_…/``, for the
+authentication, with a key of the daemon as the password, or by the first part of the path, ``/txapns_…/``, for the
 clients that know nothing but a host, a port and a path: pyapns' own. The key is taken out of the path before anything
 else sees it. For a new app the key has to allow ``manage``; the names of
 its apps do for calling ``provision`` with the certificate that the app has already.
@@ -44,27 +44,27 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns import payload as payloads
-from txapns.clocks import IWallClock
+from txapns._network.clocks import IWallClock
 from txapns.daemon.apps import AppSettings
 from txapns.daemon.config import PyapnsSection
 from txapns.daemon.errors import (
+    AppQueueFull,
     ConfigurationError,
     DaemonError,
-    GatewayRefusal,
     NotAllowed,
     NotAuthenticated,
-    QueueFull,
+    RequestRefused,
     Unavailable,
     UnknownApp,
 )
 from txapns.daemon.faces.callers import default_headers
-from txapns.daemon.faces.native import ANYBODY
+from txapns.daemon.faces.native.notifications import ANYBODY
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
-from txapns.daemon.material import Material
-from txapns.daemon.opening import opened
-from txapns.daemon.secrets import read_private
+from txapns.daemon.secrets.master_key import read_private
+from txapns.daemon.secrets.opening import opened
+from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.serving.http import Answer, IApplication, Request
-from txapns.daemon.values import App, DeadToken, Draft
+from txapns.daemon.values import App, Draft, FeedbackEntry
 from txapns.errors import APNSError, CredentialError, InvalidPayload
 
 __all__ = ["LIMIT", "READER", "Provisioning", "Pyapns"]
@@ -97,13 +97,13 @@ class Provisioning(Protocol):
     def get(self, name: str) -> App:
         """See :meth:`IApps.get`."""
 
-    def read(self, make: Callable[[], Material]) -> Deferred[Material]:
+    def read(self, make: Callable[[], StoredCredential]) -> Deferred[StoredCredential]:
         """Read a credential in a thread."""
 
-    def put(self, name: str, settings: AppSettings, material: Material) -> Deferred[bool]:
+    def put(self, name: str, settings: AppSettings, material: StoredCredential) -> Deferred[bool]:
         """Add an app, or replace one."""
 
-    def rotate(self, name: str, material: Material) -> Deferred[None]:
+    def rotate(self, name: str, material: StoredCredential) -> Deferred[None]:
         """Give an app another credential."""
 
 
@@ -195,7 +195,7 @@ class Pyapns:
         if not (caller.manage or caller.may_send(app_id)):
             raise NotAllowed("the key is not for this app")
 
-        def provision(material: Material) -> Deferred[Any] | None:
+        def provision(material: StoredCredential) -> Deferred[Any] | None:
             known = self._known(app_id)
             change = self._change(app_id, environment, material, known)
             if change is None:
@@ -208,13 +208,13 @@ class Pyapns:
 
         return self._apps.read(lambda: self._material(certificate)).addCallback(provision).addCallback(lambda _: None)
 
-    def _material(self, certificate: str) -> Material:
+    def _material(self, certificate: str) -> StoredCredential:
         data = certificate.encode()
         if "BEGIN CERTIFICATE" not in certificate:
             if not self._options.allow_paths:
                 raise _wrong("send the text of the certificate: names of files are not allowed here")
             data = read_private(Path(certificate))
-        return Material.from_certificate(opened(data, None), None, self._now())
+        return StoredCredential.from_certificate(opened(data, None), None, self._now())
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall.now(), timezone.utc)
@@ -222,11 +222,11 @@ class Pyapns:
     def _known(self, app_id: str) -> App | None:
         try:
             return self._apps.get(app_id)
-        except GatewayRefusal:
+        except RequestRefused:
             return None  # there is none, or none that can be used: it is made anew
 
     def _change(
-        self, app_id: str, environment: str, material: Material, known: App | None
+        self, app_id: str, environment: str, material: StoredCredential, known: App | None
     ) -> Callable[[], Deferred[Any]] | None:
         """Find out what has to be done; ``None`` for nothing."""
         if known is None or known.gateway.host in _others(environment):
@@ -264,7 +264,7 @@ class Pyapns:
         answered: Deferred[Any] = request.notifyFinish()
         read = self._feedback.take(app_id, READER, LIMIT)
 
-        def listed(dead: Sequence[DeadToken]) -> list[Any]:
+        def listed(dead: Sequence[FeedbackEntry]) -> list[Any]:
             if dead:
                 answered.addCallback(lambda _: self._feedback.confirm(app_id, READER, dead[-1].cursor))
             answered.addErrback(_listed_again, app_id).addBoth(lambda _: lock.release())
@@ -414,9 +414,9 @@ def _answer(result: Any) -> Answer:
 _NUMBERS: Sequence[tuple[type[BaseException], int]] = (
     (UnknownApp, 404),
     (NotAllowed, 403),
-    (QueueFull, 500),
+    (AppQueueFull, 500),
     (Unavailable, 500),
-    (GatewayRefusal, _WRONG),
+    (RequestRefused, _WRONG),
     (CredentialError, _WRONG),
     (ConfigurationError, _WRONG),
     (DaemonError, 500),
@@ -431,7 +431,7 @@ def _fault(reason: Failure) -> xmlrpc.client.Fault:
     number = next((number for kind, number in _NUMBERS if isinstance(error, kind)), None)
     if number is None:
         _log.failure("a call could not be answered", reason)
-        return xmlrpc.client.Fault(500, "something went wrong in the gateway; its log says more")
+        return xmlrpc.client.Fault(500, "something went wrong in the daemon; its log says more")
     return xmlrpc.client.Fault(number, str(error))
 
 

@@ -28,9 +28,9 @@ from twisted.python.failure import Failure
 from twisted.web import http
 from zope.interface import Interface
 
-from txapns.clocks import wall_clock
+from txapns._network.clocks import wall_clock
 from txapns.daemon.serving.coding import ACCEPTED, Decoder, Malformed, TooLong, Unknown, decoder_of
-from txapns.daemon.serving.guard import Bounds, Guard, Session, described
+from txapns.daemon.serving.connections import Bounds, Guard, Session, described
 from txapns.daemon.serving.target import BadHead, CrossSite, ForeignHost, Hosts, asked_host, split_target
 
 __all__ = ["JSON", "Answer", "HTTPServer", "IApplication", "Request"]
@@ -258,7 +258,7 @@ class Request(http.Request):
             self._connection.failed(reason)
         else:
             self._connection.report(described(reason))
-            fault = self._server.application.fault(500, "something went wrong in the gateway; its log says more")
+            fault = self._server.application.fault(500, "something went wrong in the daemon; its log says more")
             self.channel.refuse(self, fault)
 
 
@@ -464,7 +464,7 @@ class HTTPServer(Guard):
     def begun(self, request: Request) -> Answer | None:
         """See :meth:`IApplication.begun`."""
         if self.draining:
-            answer = self.application.fault(503, "the gateway is shutting down")
+            answer = self.application.fault(503, "the daemon is shutting down")
             return attrs.evolve(answer, headers=[*answer.headers, (b"Retry-After", b"%d" % _STOPPING)])
         return self._led_astray(request) or self.application.begun(request) or self._not_decoded(request)
 

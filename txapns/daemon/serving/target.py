@@ -1,7 +1,7 @@
 """
 Where a request is for and where it comes from, by its head: the target, the host, and the web page that sent it.
 
-A browser does what the pages in it want, and it may be on the gateway's own machine, or within its network. A page of
+A browser does what the pages in it want, and it may be on the daemon's own machine, or within its network. A page of
 anybody's can have it post a form to ``127.0.0.1``, and a page whose name suddenly means ``127.0.0.1`` can read the
 answer as well (DNS rebinding). Keys are safe from that, since no page knows one. Where no key is asked for, and where
 the browser itself keeps it, a request has to name a host that is certainly ours, and it must not come from the page of
@@ -96,7 +96,7 @@ class Hosts:
         if host != self._last and host is not None:
             if not self._has(host):
                 raise ForeignHost(
-                    "the request is for a host that this listener does not know; if it is the gateway's, add it to the "
+                    "the request is for a host that this listener does not know; if it is the daemon's, add it to the "
                     "listener's hosts in the configuration"
                 )
             self._last = host

@@ -17,8 +17,8 @@ from twisted.internet.ssl import CertificateOptions
 from twisted.protocols.tls import TLSMemoryBIOProtocol
 from zope.interface import implementer
 
+from txapns._network.tls import show
 from txapns.credentials import Certificate
-from txapns.tls import show
 
 __all__ = ["ServerTLS", "certified_names", "fingerprint", "tls_options"]
 

@@ -1,0 +1,243 @@
+"""Tests for :mod:`txapns.command.daemon_queue`, and for the command ``txapns queue``."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred
+from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface.verify import verifyClass
+
+from tests import PROJECT
+from tests.daemon.fakes import Apps, Keys, Waiting, key_of
+from tests.daemon.store.queue_contract import message
+from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from txapns._network.clocks import wall_clock
+from txapns.command.daemon_queue import IQueue, RemoteQueue, StoredQueue, address, agent
+from txapns.daemon.config import NativeSection, TLSSection
+from txapns.daemon.errors import ConfigurationError, NotAnswered
+from txapns.daemon.faces.native.notifications import Native
+from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.intake import Intake
+from txapns.daemon.serving.http import HTTPServer
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.values import Caller, Limits, Settlement, State
+
+__all__ = ["AddressTests", "CommandTests", "RemoteTests"]
+
+
+class AddressTests(SynchronousTestCase):
+    """Where the HTTP API is, by the configuration."""
+
+    def test_addresses(self) -> None:
+        """The first address that can be reached in plain text is taken."""
+        for listen, url in {
+            "tcp:port=8080:interface=127.0.0.1": "http://127.0.0.1:8080",
+            "tcp:8080": "http://127.0.0.1:8080",
+            "tcp:8080:interface=0.0.0.0": "http://127.0.0.1:8080",
+            "tcp:80:interface=192.0.2.1": "http://192.0.2.1:80",
+            r"tcp6:port=8080:interface=\:\:1": "http://[::1]:8080",
+            r"tcp6:port=8080:interface=\:\:": "http://[::1]:8080",
+            "unix:/run/apns.sock:mode=660": "unix:/run/apns.sock",
+            "unix:address=/run/apns.sock": "unix:/run/apns.sock",
+        }.items():
+            self.assertEqual(address(NativeSection(listen=(listen,))), url)
+        listen = ("systemd:domain=INET:index=0", "tcp:port=0", "tcp:port=81")
+        self.assertEqual(address(NativeSection(listen=listen)), "http://127.0.0.1:81")
+
+    def test_unknown(self) -> None:
+        """Where there is none, or a name is needed for TLS, it has to be given."""
+        for section in (
+            NativeSection(listen=()),
+            NativeSection(listen=("systemd:domain=INET:index=0",)),
+            NativeSection(tls=TLSSection(certificate=Path("a"))),
+        ):
+            self.assertRaises(ConfigurationError, address, section)
+
+    def test_interfaces(self) -> None:
+        """Both are queues."""
+        verifyClass(IQueue, RemoteQueue)
+        verifyClass(IQueue, StoredQueue)
+
+
+@pytest.mark.loopback
+class RemoteTests(TestCase):
+    """The queue of a gateway that is running."""
+
+    async def setUp(self) -> None:
+        """Start as much of one as is needed, with two dead letters, on a socket."""
+        self.database = Database(Path(self.mktemp()), reactor)
+        self.spool = SQLiteSpool(self.database)
+        log = SQLiteFeedbackLog(self.database)
+        for each in (self.database, log, self.spool):
+            await each.start()
+        self.addCleanup(self.database.stop)
+        apps = Apps({"chess": Limits(), "a b/ü": Limits()})
+        intake = Intake(apps, self.spool, Identifiers(wall_clock(reactor)), Waiting(reactor), lambda name: None)
+        keys = Keys(Caller("all", None, None), Caller("operator", manage=True))
+        self.listen(HTTPServer(reactor, Native(intake, self.spool, log, apps, keys)))
+        await self.spool.accept([message(self, 2)])
+        leased = await self.spool.lease("chess", 9, reactor.seconds() + 60)
+        await self.spool.settle([Settlement(each.number, State.DEAD, 503, "Shutdown") for each in leased])
+
+    clock = reactor
+
+    def listen(self, factory: Factory) -> None:
+        """Listen at a socket."""
+        self.url = f"unix:{os.path.relpath(self.mktemp())}"
+        port = reactor.listenUNIX(self.url.removeprefix("unix:"), factory)
+        self.addCleanup(port.stopListening)
+
+    def remote(self, key: str | None = "operator") -> RemoteQueue:
+        """Ask it with a key."""
+        return RemoteQueue(reactor, agent(reactor, self.url), self.url, key and key_of(key))
+
+    async def test_operations(self) -> None:
+        """They do what those of the database do, with the same answers."""
+        remote, stored = self.remote(), StoredQueue(self.spool)
+        for limit, after in ((10, 0), (1, 0), (1, 1), (10, 2)):
+            answers = [await each.listed("chess", "dead", limit, after) for each in (remote, stored)]
+            self.assertEqual(*answers)
+        self.assertEqual(await remote.retry("chess", 1), 1)
+        self.assertEqual(await remote.purge("chess", "waiting", 10), 1)
+        self.assertEqual(await remote.purge("chess", "dead", 10), 1)
+        self.assertEqual(await stored.listed("chess", "dead", 10, 0), [])
+        self.assertEqual(await remote.listed("a b/ü", "waiting", 10, 0), [])
+
+    async def failed(self, remote: RemoteQueue, app: str = "chess") -> str:
+        """Ask in vain; gives what is said."""
+        failure = await self.assertFailure(Deferred.fromCoroutine(remote.retry(app, 1)), NotAnswered)
+        return str(failure)
+
+    async def test_refused(self) -> None:
+        """What the daemon says is passed on."""
+        self.assertIn("401: there has to be a key", await self.failed(self.remote(None)))
+        self.assertIn("403: the key is not for", await self.failed(self.remote("all")))
+        self.assertIn("404: there is no such app", await self.failed(self.remote(), "chest"))
+
+    async def test_not_there(self) -> None:
+        """Nobody listens, or somebody else, or who listens hangs up."""
+        self.url = "http://127.0.0.1:1"
+        self.assertIn("cannot be asked: Connection was refused", await self.failed(self.remote()))
+        for answer, words in (
+            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "is no gateway"),
+            (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", "is no gateway"),
+            (b"", "cannot be asked"),
+        ):
+
+            class Other(Protocol):
+                def dataReceived(self, data: bytes, answer: bytes = answer) -> None:
+                    self.transport.write(answer)
+                    self.transport.loseConnection()
+
+            self.listen(Factory.forProtocol(Other))
+            self.assertIn(words, await self.failed(self.remote()))
+
+    async def test_command(self) -> None:
+        """The command asks the running daemon with the key of a file, and shows no more of a token than it may."""
+        key = Path(self.mktemp())
+        key.write_text(f"{key_of('operator')}\n")
+        there = ["--url", self.url, "--key-file", str(key)]
+        said = await deferToThread(txapns, "list", "chess", "--limit", "1", *there)
+        self.assertIn("0000…0000  1         Shutdown", said.stdout)
+        self.assertEqual(said.stderr, "There may be more: --after 1\n")
+        said = await deferToThread(txapns, "retry", "chess", *there)
+        self.assertEqual((said.stdout, said.stderr), ("waiting again: 2\n", ""))
+        said = await deferToThread(txapns, "retry", "chess", "--url", self.url, TXAPNS_KEY=key_of("all"))
+        self.assertEqual((said.returncode, said.stdout), (2, ""))
+        self.assertIn("403", said.stderr)
+
+
+def txapns(*arguments: str, stdin: str = "", **environment: str) -> subprocess.CompletedProcess[str]:
+    """Run the command."""
+    return subprocess.run(
+        [sys.executable, "-m", "txapns", "queue", *arguments],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+class CommandTests(SynchronousTestCase):
+    """``txapns queue`` while the daemon is not running."""
+
+    def setUp(self) -> None:
+        """Have a database with three dead letters and one that waits."""
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.config = self.directory / "apns.toml"
+        self.config.write_text("intake.native.listen = 'tcp:port=1:interface=127.0.0.1'")
+        self.world = SQLiteWorld(self.directory / "apns.db")
+        self.world.spool.accept([message(self.world, 3)])
+        self.world.clock.advance(0.01)
+        leased = self.successResultOf(self.world.spool.lease("chess", 9, self.world.clock.seconds() + 60))
+        self.world.spool.settle([Settlement(each.number, State.DEAD, 0, "no connection") for each in leased])
+        self.world.spool.accept([message(self.world)])
+        self.world.clock.advance(0.01)
+        self.world.stop()
+
+    def run_queue(self, *arguments: str, stdin: str = "") -> str:
+        """Run the command; gives what it prints."""
+        done = txapns(*arguments, "--config", str(self.config), stdin=stdin)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+        return done.stdout
+
+    def refused(self, *arguments: str) -> str:
+        """Run the command in vain; gives what it says."""
+        done = txapns(*arguments, "--config", str(self.config))
+        self.assertEqual((done.returncode, done.stdout), (2, ""), done)
+        self.assertNotIn("Traceback", done.stderr)
+        return done.stderr
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        """List as JSON."""
+        return [json.loads(line) for line in self.run_queue("list", *arguments, "--json").splitlines()]
+
+    def test_life(self) -> None:
+        """What was given up is listed, tried again in part, and deleted."""
+        first, *rest = self.rows("chess")
+        self.assertEqual((len(rest), first["state"], first["reason"]), (2, "dead", "no connection"))
+        self.assertEqual(self.run_queue("retry", "chess", "--limit", "1"), "waiting again: 1\n")
+        self.assertEqual(
+            [row["id"] for row in self.rows("chess", "--after", str(first["cursor"]))], [row["id"] for row in rest]
+        )
+        self.assertIn(first["id"], [row["id"] for row in self.rows("chess", "--state", "waiting")])
+        self.assertTrue(self.run_queue("purge", "chess", stdin="y\n").endswith("[y/N]: deleted: 2\n"))
+        self.assertEqual(self.run_queue("purge", "chess", "--state", "waiting", "--yes"), "deleted: 2\n")
+        self.assertEqual(self.run_queue("list", "chess"), "")
+
+    def test_not_sure(self) -> None:
+        """Whoever says no has deleted nothing."""
+        done = txapns("purge", "chess", "--config", str(self.config), stdin="n\n")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(len(self.rows("chess")), 3)
+
+    def test_running(self) -> None:
+        """Where a gateway has the database it is asked instead, at the address of the configuration."""
+        self.world.start()
+        self.addCleanup(self.world.stop)
+        self.assertIn("the daemon at http://127.0.0.1:1 cannot be asked", self.refused("list", "chess"))
+        self.config.write_text("intake.native.listen = []")
+        self.assertIn("give --url", self.refused("list", "chess"))
+
+    def test_nothing_there(self) -> None:
+        """No configuration, or no database yet, which is not made for this."""
+        self.config.write_text("database.path = 'other.db'")
+        self.assertIn("there is no database", self.refused("list", "chess"))
+        self.assertFalse((self.directory / "other.db").exists())
+        self.config.unlink()
+        self.assertIn("No such file", self.refused("list", "chess"))

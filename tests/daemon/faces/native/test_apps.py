@@ -1,0 +1,380 @@
+"""Tests for :mod:`txapns.daemon.faces.native.apps`."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from typing import Any
+
+from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+
+import txapns.daemon.apps
+from tests.daemon.fakes import Connection, Keys, Response, Waiting
+from tests.daemon.world import world_of
+from txapns._network.clocks import wall_clock
+from txapns.daemon.apps import Apps, AppSettings, add_app, expiry, list_apps
+from txapns.daemon.faces.native.notifications import Native
+from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.intake import Intake
+from txapns.daemon.secrets.stored_credential import StoredCredential
+from txapns.daemon.serving.http import HTTPServer
+from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.values import Caller, Limits
+from txapns.simulator import Authority
+
+__all__ = ["ChangeTests", "FaultTests", "ListTests", "PermissionTests"]
+
+AUTHORITY = Authority()
+PEM = AUTHORITY.client_pem("com.example.chess").decode()
+KEY = {"key": AUTHORITY.p8.decode(), "key_id": "KEY", "team_id": "TEAM"}
+PASSPHRASE = "correct horse"
+
+
+def secrets_of(pem: str) -> list[str]:
+    """Give the lines of the private keys in PEM."""
+    blocks = pem.split("PRIVATE KEY-----")[1::2]
+    return [line for block in blocks for line in block.splitlines() if len(line) > 20 and not line.startswith("-")]
+
+
+class ProvisioningCase(SynchronousTestCase):
+    """A face with true apps, a true database and a true master key; ``old`` is an app of the configuration."""
+
+    keys: Keys | None = Keys(Caller("operator", manage=True), Caller("all", None, None))
+
+    def setUp(self) -> None:
+        """Start it."""
+        self.world = world_of(self, "[apps.old]\ncertificate = 'old.pem'")
+        self.world.write("old.pem", AUTHORITY.client_pem("com.example.old"))
+        database, clock = self.world.database, self.world.clock
+        self.addCleanup(lambda: self.world.result(database.stop()))
+        self.apps = Apps(clock, self.world.configuration, database, self.world.secrets)
+        self.log, self.spool = SQLiteFeedbackLog(database), SQLiteSpool(database)
+        for each in (self.log, self.spool, self.apps):
+            self.world.result(each.start())
+        self.connection = self.connect(self.keys)
+
+    def connect(self, keys: Keys | None) -> Connection:
+        """Connect to a face."""
+        waiting = Waiting(self.world.clock)
+        intake = Intake(self.apps, self.spool, Identifiers(wall_clock(self.world.clock)), waiting, lambda name: None)
+        native = Native(intake, self.spool, self.log, self.apps, keys, stored=self.apps)
+        connection = Connection(HTTPServer(self.world.clock, native), self.world.clock)
+        self.addCleanup(connection.lose)
+        return connection
+
+    def ask(self, method: str, path: str = "", body: object | None = None, **more: Any) -> Response:
+        """Ask as an operator."""
+        more.setdefault("key", "operator")
+        encoded = None if body is None else json.dumps(body).encode()
+        return self.connection.request(method, f"/v1/apps{path}", encoded, **more)
+
+    def put(self, name: str = "chess", credential: object = KEY, **more: object) -> Response:
+        """Put an app."""
+        return self.ask("PUT", f"/{name}", {"credential": credential, **more})
+
+    def stored(self) -> list[str]:
+        """Name the apps in the database."""
+        with self.world.visiting() as connection:
+            return [each.name for each in list_apps(connection)]
+
+
+class ListTests(ProvisioningCase):
+    """``GET /v1/apps``."""
+
+    def test_listed(self) -> None:
+        """All are there with what is known of them, and nothing that is secret."""
+        self.put("chess", topic="com.example.chess", gateway="sandbox")
+        response = self.ask("GET")
+        chess, old = response.json["apps"]
+        self.assertEqual(
+            chess,
+            {
+                "name": "chess",
+                "source": "database",
+                "gateway": "http2:host=api.sandbox.push.apple.com:port=443",
+                "topic": "com.example.chess",
+                "credential": "key",
+                "fingerprint": self.apps.get("chess").credential.fingerprint,
+            },
+        )
+        self.assertEqual((old["source"], old["credential"], "topic" in old), ("file", "certificate", False))
+        expires = expiry(self.apps.get("old"))
+        assert expires is not None
+        self.assertEqual(old["expires"], expires.timestamp())
+        self.assertNotIn(b"PRIVATE", response.body)
+
+    def test_problem(self) -> None:
+        """One that cannot be used is there with the reason, and one that still works as it was, too."""
+        self.put()
+        with self.world.visiting() as connection:
+            material = StoredCredential.from_key(AUTHORITY.p8, "KEY", "TEAM", None)
+            add_app(connection, self.world.secrets, "bad", AppSettings(), material, now=self.apps.now())
+            connection.execute("UPDATE app SET encrypted = x'00'")
+        self.world.clock.advance(1.0)
+        bad, chess, _ = self.ask("GET").json["apps"]
+        problem = "the master key does not open it: it was encrypted with another"
+        self.assertEqual(bad, {"name": "bad", "source": "database", "problem": problem})
+        self.assertEqual((chess["credential"], chess["problem"]), ("key", problem))
+
+    def test_parameters(self) -> None:
+        """There are none."""
+        self.assertEqual(self.ask("GET", "?limit=1").status, 400)
+
+
+class ChangeTests(ProvisioningCase):
+    """``PUT``, ``POST`` and ``DELETE``."""
+
+    def test_put(self) -> None:
+        """When the answer comes it is on the disk, and known; the second time it is replaced."""
+        fingerprint = "ab" * 32
+        first = self.put(
+            topic="com.example.chess", push_type="alert", callers=[fingerprint], limits={"queue": 5.0, "tokens": None}
+        )
+        app = self.apps.get("chess")
+        self.assertEqual((first.status, first.json["fingerprint"]), (201, app.credential.fingerprint))
+        self.assertEqual((app.topic, app.push_type, app.callers), ("com.example.chess", "alert", {fingerprint}))
+        self.assertEqual((app.limits, self.stored()), (Limits(queue=5), ["chess"]))
+        self.put(callers=[f"SHA256 Fingerprint={'AB:' * 31}AB", f"{'Cd ' * 31}Cd"])
+        self.assertEqual(self.apps.get("chess").callers, {fingerprint, "cd" * 32})
+        second = self.put(credential={"certificate": PEM})
+        self.assertEqual((second.status, second.json["credential"]), (200, "certificate"))
+        self.assertEqual((self.apps.get("chess").topic, self.stored()), (None, ["chess"]))
+
+    def test_not_before(self) -> None:
+        """There is no answer before that."""
+        told: list[bytes] = []
+        self.apps.changed(lambda names: told.append(self.connection.transport.value()))
+        self.assertEqual(self.put().status, 201)
+        self.assertEqual(told, [b""])
+
+    def test_forms(self) -> None:
+        """A credential comes in any form: PKCS#12 in base64 of one line or many, PEM and a key that are encrypted."""
+        p12 = AUTHORITY.client_pkcs12("com.example.chess", passphrase=PASSPHRASE.encode())
+        encrypted = AUTHORITY.client_pem("com.example.chess", passphrase=PASSPHRASE.encode()).decode()
+        for text in (base64.b64encode(p12).decode(), base64.encodebytes(p12).decode(), encrypted):
+            response = self.put(credential={"certificate": text, "passphrase": PASSPHRASE})
+            self.assertEqual(response.json.get("credential"), "certificate", response.body)
+
+    def test_rotated(self) -> None:
+        """Another credential leaves the rest as it was."""
+        self.put(topic="t", limits={"queue": 7})
+        response = self.ask("POST", "/chess/credential", {"certificate": PEM})
+        app = self.apps.get("chess")
+        self.assertEqual((response.status, response.json["fingerprint"]), (200, app.credential.fingerprint))
+        self.assertEqual((app.topic, app.limits.queue, response.json["credential"]), ("t", 7, "certificate"))
+
+    def test_removed(self) -> None:
+        """What is removed is neither known nor stored any more, and was there but once."""
+        self.put()
+        response = self.ask("DELETE", "/chess")
+        self.assertEqual((response.status, response.body), (204, b""))
+        self.assertEqual((self.apps.names(), self.stored()), (["old"], []))
+        response = self.ask("DELETE", "/chess")
+        self.assertEqual((response.status, response.code), (404, "unknown_app"))
+
+    def test_store_lost(self) -> None:
+        """While the database is not where it was, nothing is changed that the next start would have forgotten."""
+        self.put()
+        away = self.world.database.path.rename(self.world.database.path.with_name("away"))
+        changes = [self.put("new"), self.put(topic="com.example.other"), self.ask("DELETE", "/chess")]
+        self.assertEqual([each.status for each in changes], [503] * 3)
+        self.assertIn("was removed", changes[0].json["error"]["message"])
+        away.rename(self.world.database.path)
+        self.assertEqual((self.put("new").status, self.stored()), (201, ["chess", "new"]))
+
+    def test_unknown(self) -> None:
+        """What is not there cannot get another credential."""
+        response = self.ask("POST", "/chess/credential", KEY)
+        self.assertEqual((response.status, response.code, self.stored()), (404, "unknown_app", []))
+
+    def test_configuration(self) -> None:
+        """What is in the configuration is changed there."""
+        for method, path, body in (
+            ("PUT", "/old", {"credential": KEY}),
+            ("POST", "/old/credential", KEY),
+            ("DELETE", "/old", None),
+        ):
+            response = self.ask(method, path, body)
+            self.assertEqual((response.status, response.code), (409, "app_exists"))
+        self.assertEqual((self.apps.names(), self.stored()), (["old"], []))
+
+    def test_methods(self) -> None:
+        """``Allow`` names what there is."""
+        for path, methods in (("", "GET, HEAD, OPTIONS"), ("/chess", "PUT, DELETE, OPTIONS")):
+            response = self.ask("PATCH", path)
+            self.assertEqual((response.status, response.headers["allow"]), (405, methods))
+
+
+class FaultTests(ProvisioningCase):
+    """What is wrong changes nothing, is told by its name, and is neither repeated nor logged."""
+
+    def check(self, response: Response, path: str, message: str = "") -> None:
+        """It was refused, for this part, and nothing was stored."""
+        error = response.json["error"]
+        self.assertEqual((response.status, error["code"], error.get("path", "")), (400, "malformed", path))
+        self.assertIn(message, error["message"])
+        self.assertEqual(self.stored(), [])
+
+    def test_credential(self) -> None:
+        """A credential that cannot be used."""
+        encrypted = AUTHORITY.client_pem(passphrase=PASSPHRASE.encode()).decode()
+        p12 = base64.b64encode(AUTHORITY.client_pkcs12()).decode()
+        mixed = KEY["key"] + "".join(re.findall(r"-----BEGIN CERT.*?-----END CERTIFICATE-----\n", PEM, re.DOTALL))
+        expired = AUTHORITY.client_pem(expired=True).decode()
+        for credential, field, message in (
+            ({"certificate": encrypted}, "passphrase", "passphrase"),
+            ({"certificate": encrypted, "passphrase": "wrong"}, "passphrase", "passphrase"),
+            ({"certificate": p12, "passphrase": "wrong"}, "passphrase", "does not open the PKCS#12"),
+            ({"certificate": mixed}, "certificate", "belongs to none"),
+            ({"certificate": expired}, "certificate", "is valid from"),
+            ({"certificate": "no/such/file.pem"}, "certificate", "holds no PEM"),
+            ({"certificate": "bm9uc2Vuc2U="}, "certificate", "is not DER, PKCS#12"),
+            ({"certificate": "x" * 70_000}, "certificate", "length"),
+            ({**KEY, "key": "nonsense"}, "key", ""),
+            ({**KEY, "team_id": "a b"}, "key", "team_id"),
+        ):
+            with self.subTest(field=field, message=message):
+                self.check(self.put(credential=credential), f"credential.{field}", message)
+                self.check(self.ask("POST", "/chess/credential", credential), field, message)
+
+    def test_unknown_version(self) -> None:
+        """A certificate that no reader was ready for is a mistake of who sent it: no failure of the daemon's."""
+        certificate = x509.load_pem_x509_certificate(PEM[PEM.index("-----BEGIN CERT") :].encode())
+        der = certificate.public_bytes(Encoding.DER).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04", 1)
+        odd = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
+        self.check(
+            self.put(credential={"certificate": PEM.partition("-----BEGIN CERT")[0] + odd}), "credential.certificate"
+        )
+        self.check(self.put(trust_root=odd), "trust_root")
+        self.flushLoggedErrors(x509.InvalidVersion)
+
+    def test_fault_of_our_own(self) -> None:
+        """Whatever a credential brings out of its reader is a 400, and in the log."""
+
+        def odd(*arguments: object) -> StoredCredential:
+            raise RuntimeError(PASSPHRASE)
+
+        self.patch(StoredCredential, "from_key", odd)
+        response = self.put()
+        self.check(response, "credential.key", "cannot be read")
+        self.assertNotIn(PASSPHRASE.encode(), response.body)
+        self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
+
+    def test_busy(self) -> None:
+        """Who comes while very many credentials are being read is told to come again."""
+        self.patch(txapns.daemon.apps, "MOST_READ", 0)
+        for response in (self.put(), self.ask("POST", "/chess/credential", KEY)):
+            self.assertEqual((response.status, response.headers["retry-after"]), (503, "5"))
+
+    def test_which_credential(self) -> None:
+        """Neither, both, or half of one."""
+        for credential in ({}, {"certificate": PEM, **KEY}, {"key": KEY["key"]}, {"certificate": PEM, "key_id": "x"}):
+            self.check(self.put(credential=credential), "credential", "either")
+            self.check(self.ask("POST", "/chess/credential", credential), "", "either")
+
+    def test_settings(self) -> None:
+        """What else can be wrong."""
+        wrong: list[tuple[dict[str, object], str]] = [
+            ({"gateway": "Apple"}, "gateway"),
+            ({"gateway": "http2:host=a b"}, "gateway"),
+            ({"gateway": "binary:host=localhost"}, "gateway"),
+            ({"trust_root": "nonsense"}, "trust_root"),
+            ({"topic": "a b"}, "topic"),
+            ({"topic": "a\n"}, "topic"),
+            ({"push_type": "x" * 1_025}, "push_type"),
+            ({"callers": ["AB" * 20]}, "callers[0]"),
+            ({"callers": [f"sha1 Fingerprint={'AB' * 32}"]}, "callers[0]"),
+            ({"limits": {"queue": 0}}, "limits.queue"),
+            ({"limits": {"queue": 1.5}}, "limits.queue"),
+            ({"limits": {"queue": 10**30}}, "limits.queue"),
+            ({"limits": {"queues": 1}}, "limits"),
+            ({"topics": "a"}, ""),
+        ]
+        for settings, path in wrong:
+            with self.subTest(settings=settings):
+                self.check(self.put(**settings), path)
+        self.check(self.ask("PUT", "/chess", {}), "")
+        self.check(self.ask("PUT", "/-chess", {"credential": KEY}), "", "the name of an app")
+
+    def test_content_type(self) -> None:
+        """Only what says that it is JSON is read as such."""
+        headers = {"Content-Type": "text/plain"}
+        for method, path, body in (("PUT", "/chess", {"credential": KEY}), ("POST", "/chess/credential", KEY)):
+            self.assertEqual(self.ask(method, path, body, headers=headers).status, 415)
+        self.assertEqual(self.stored(), [])
+
+    def test_no_master_key(self) -> None:
+        """Where nothing can be encrypted nothing is stored, and the operator learns why."""
+        self.world.configuration.secrets.master_key_file.unlink()
+        response = self.put()
+        self.assertEqual((response.status, response.code, self.stored()), (503, "unavailable", []))
+        self.assertIn("master.key", response.json["error"]["message"])
+        self.world.write("master.key", b"nonsense")
+        self.assertIn("32 octets", self.put().json["error"]["message"])
+
+    def test_secrets(self) -> None:
+        """Nothing secret is in any answer or in the log, whether it was taken or refused."""
+        encrypted = AUTHORITY.client_pem(passphrase=PASSPHRASE.encode()).decode()
+        credentials: list[dict[str, object]] = [
+            {"certificate": encrypted, "passphrase": PASSPHRASE},
+            {"certificate": encrypted, "passphrase": PASSPHRASE + "."},
+            {"certificate": PEM + PEM[:-200], "key_id": PASSPHRASE},
+            {"key": PASSPHRASE, "key_id": KEY["key"], "team_id": PEM},
+            {"certificate": [PEM]},
+            {PASSPHRASE: PEM},
+            KEY,
+        ]
+        with capturedLogs() as events:
+            answers = [self.put(credential=each) for each in credentials]
+            answers += [self.ask("POST", "/chess/credential", each) for each in credentials]
+            answers += [
+                self.put(gateway=PEM),
+                self.put(trust_root=encrypted),
+                self.ask("GET"),
+                self.ask("DELETE", "/chess"),
+            ]
+        said = "".join(answer.body.decode() for answer in answers)
+        said += "".join(f"{formatEvent(event)} {event!r}" for event in events)
+        for line in (*secrets_of(PEM), *secrets_of(encrypted), *secrets_of(KEY["key"])):
+            self.assertNotIn(line, said)
+        self.assertNotIn(f"{PASSPHRASE}.", said)
+        self.assertIn("operator gave the app chess another credential", said)
+
+
+class PermissionTests(ProvisioningCase):
+    """Who may."""
+
+    REQUESTS = (
+        ("GET", "", None),
+        ("PUT", "/chess", {"credential": KEY}),
+        ("POST", "/chess/credential", KEY),
+        ("DELETE", "/chess", None),
+    )
+
+    def test_not_allowed(self) -> None:
+        """A key that may do everything else may not do this; that comes before all that is wrong with the request."""
+        for method, path, body in self.REQUESTS:
+            for given in (body, None if body is None else {"credential": 5}):
+                response = self.ask(method, path, given, key="all")
+                self.assertEqual((response.status, response.code), (403, "not_allowed"))
+        self.assertEqual(self.stored(), [])
+
+    def test_no_key(self) -> None:
+        """Without a key nobody gets as far as that."""
+        for method, path, body in self.REQUESTS:
+            self.connection = self.connect(self.keys)
+            self.assertEqual(self.ask(method, path, body, key=None).status, 401)
+
+    def test_nothing_asked_for(self) -> None:
+        """Where no keys are asked for, nobody may, though everybody may do all else there."""
+        self.connection = self.connect(None)
+        for method, path, body in self.REQUESTS:
+            response = self.ask(method, path, body, key=None)
+            self.assertEqual((response.status, response.code), (403, "not_allowed"))
+        self.assertEqual(self.ask("GET", "/old/queue", key=None).status, 200)
+        self.assertEqual(self.stored(), [])

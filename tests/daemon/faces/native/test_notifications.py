@@ -1,0 +1,592 @@
+"""Tests for :mod:`txapns.daemon.faces.native.notifications`."""
+
+from __future__ import annotations
+
+import json
+import re
+import uuid
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from twisted.internet.defer import Deferred, fail
+from twisted.logger import capturedLogs, formatEvent
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests.daemon.fakes import Apps, Connection, Keys, Response, Waiting, key_of
+from tests.daemon.store.queue_contract import result
+from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from txapns._network.clocks import wall_clock
+from txapns.daemon.errors import Unavailable
+from txapns.daemon.faces.native.notifications import Native, openapi
+from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.intake import Intake
+from txapns.daemon.interfaces import IKeys
+from txapns.daemon.serving.connections import Bounds
+from txapns.daemon.serving.http import HTTPServer, IApplication
+from txapns.daemon.values import Caller, Leased, Limits, Settlement, State
+
+__all__ = ["AcceptTests", "DescriptionTests", "FeedbackTests", "OutcomeTests", "PermissionTests", "SubmissionTests"]
+
+ANN, BOB = "aa" * 32, "bb" * 32
+PATH = "/v1/apps/chess/notifications"
+PATIENCE = 5.0
+
+
+def submission(*tokens: str, **more: Any) -> bytes:
+    """Write a request for one notification."""
+    headers = {"apns-topic": "com.example.chess", "apns-push-type": "alert", "apns-priority": 10}
+    payload = {"aps": {"alert": "Hello"}}
+    notification = {"tokens": tokens or [ANN], "headers": headers, "payload": payload}
+    return json.dumps({"notifications": [notification], **more}).encode()
+
+
+class NativeCase(SynchronousTestCase):
+    """A face with a true intake and a true spool, and one connection to it."""
+
+    keys: Keys | None = Keys(
+        Caller("all", None, None, manage=True),
+        Caller("sender", frozenset({"chess", "gone"}), frozenset()),
+        Caller("reader", frozenset(), frozenset({"news", "gone"})),
+    )
+
+    def setUp(self) -> None:
+        """Start it."""
+        self.world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(lambda: self.world.stop())
+        self.clock = self.world.clock
+        self.apps = apps = Apps({"chess": Limits(queue=5, tokens=3), "news": Limits()})
+        self.waiting = Waiting(self.clock)
+        self.intake = Intake(
+            apps, self.world.spool, Identifiers(wall_clock(self.clock)), self.waiting, lambda name: None
+        )
+        self.native = Native(self.intake, self.world.spool, self.world.log, apps, self.keys, PATIENCE)
+        self.server = HTTPServer(self.clock, self.native, Bounds(body=100_000))
+        self.connection = Connection(self.server, self.clock)
+        self.addCleanup(lambda: self.connection.lose())
+
+    def post(self, body: bytes = b"", path: str = PATH, **more: Any) -> Response:
+        """Post to the face."""
+        return self.connection.request("POST", path, body or submission(), **more)
+
+    def get(self, path: str, **more: Any) -> Response:
+        """Get from it."""
+        return self.connection.request("GET", path, **more)
+
+    def result(self, deferred: Deferred[Any]) -> Any:
+        """Let a little time pass until there is a result."""
+        return result(self.clock, deferred)
+
+    def lease(self, app: str = "chess") -> list[Leased]:
+        """Lease all that waits."""
+        return list(self.result(self.world.spool.lease(app, 100, self.clock.seconds() + 60)))
+
+    def kill(self, *tokens: str, app: str = "chess") -> list[str]:
+        """Have notifications accepted, and refused by Apple since the tokens are dead; returns their ids."""
+        body = json.dumps({"notifications": [{"tokens": tokens, "payload": {}}]}).encode()
+        [accepted] = self.post(body, f"/v1/apps/{app}/notifications").json["notifications"]
+        since = self.clock.seconds() - 60
+        settlements = [Settlement(each.number, State.REJECTED, 410, "Unregistered", since) for each in self.lease(app)]
+        self.result(self.world.spool.settle(settlements))
+        return list(accepted["ids"])
+
+
+class AcceptTests(NativeCase):
+    """``POST /v1/apps/<app>/notifications``."""
+
+    def test_interfaces(self) -> None:
+        """It is an application, and the keys of the tests are keys."""
+        verifyObject(IApplication, self.native)
+        verifyObject(IKeys, self.keys)
+
+    def test_accepted(self) -> None:
+        """The answer comes when it is on the disk and not before, and has the ids in the order of the tokens."""
+        body = submission(ANN, BOB)
+        head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('all')}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.connection.write(head.encode() + body)
+        self.assertEqual((self.connection.read(), self.world.spool.depth("chess")), ([], 2))
+        response = self.connection.answer()
+        self.assertEqual((response.status, response.headers["content-type"]), (202, "application/json"))
+        [accepted] = response.json["notifications"]
+        leased = self.lease()
+        self.assertEqual(
+            [(each.token.hex(), each.apns_id) for each in leased], [*zip([ANN, BOB], accepted["ids"], strict=True)]
+        )
+        expected = {"apns-topic": "com.example.chess", "apns-push-type": "alert", "apns-priority": "10"}
+        self.assertEqual(dict(leased[0].content.headers), expected)
+
+    def test_payload_untouched(self) -> None:
+        """The payload is stored octet by octet: spaces, order, escapes, numbers, keys that come twice."""
+        payload = '{ "b" :1.50,"a":1e400, "a":"\\u00e9é\\/",\n"c":12345678901234567890123456789}'.encode()
+        body = b'{"notifications":[{"tokens":["%s"],"payload":%s}]}' % (ANN.encode(), payload)
+        self.assertEqual(self.post(body).status, 202)
+        self.assertEqual(self.lease()[0].content.payload, payload)
+
+    def test_own_id(self) -> None:
+        """An apns-id that the caller chose is kept, and can be given where there is one token only."""
+        own = str(uuid.uuid4())
+        notification = {"tokens": [ANN], "payload": {}, "headers": {"apns-id": own}}
+        response = self.post(json.dumps({"notifications": [notification]}).encode())
+        self.assertEqual(response.json["notifications"], [{"ids": [own]}])
+        notification["tokens"] = [ANN, BOB]
+        response = self.post(json.dumps({"notifications": [notification]}).encode())
+        self.assertEqual(response.json["error"]["path"], "notifications[0].headers.apns-id")
+
+    def test_id_of_another(self) -> None:
+        """Where a caller of another app chooses the same apns-id, each is told of its own notification."""
+        own = str(uuid.uuid4())
+        body = json.dumps({"notifications": [{"tokens": [ANN], "payload": {}, "headers": {"apns-id": own}}]}).encode()
+        for app in ("news", "chess"):
+            self.assertEqual(self.post(body, path=f"/v1/apps/{app}/notifications").status, 202)
+        told = [self.get(f"/v1/notifications/{own}", key=key).json["app"] for key in ("all", "reader")]
+        self.assertEqual(told, ["chess", "news"])
+
+    def test_validate_only(self) -> None:
+        """It is checked as others are, and nothing is stored."""
+        response = self.post(submission(validate_only=True))
+        self.assertEqual((response.status, response.json), (200, {"valid": True}))
+        self.assertEqual(self.post(submission("xx", validate_only=True)).status, 400)
+        self.assertEqual(self.post(submission(*[ANN] * 4, validate_only=True)).status, 413)
+        self.assertEqual(self.world.spool.depth("chess"), 0)
+
+    def test_half_a_character(self) -> None:
+        """A text that was cut in the middle of a character is refused by its path, wherever in the request it is."""
+        for half in (r"\ud83c", r"\uD83c!", r"\udf55", r"\ud83c\ud83c", r"\ud83c\n"):
+            for text, path in (
+                ('"tokens":["TOKEN"],"payload":{"aps":{"alert":{"title":"HALF"}}}', ".payload.aps.alert.title"),
+                ('"tokens":["TOKEN"],"payload":{"aps":{"HALF":1}}', ".payload.aps"),
+                ('"tokens":["HALF"],"payload":{}', ".tokens[0]"),
+                ('"tokens":["TOKEN"],"payload":{},"headers":{"apns-topic":"HALF"}', ".headers.apns-topic"),
+            ):
+                good = '{"tokens":["TOKEN"],"payload":{"a":"\\ud83c\\udf55 \\\\ud83c"}}'
+                body = f'{{"notifications":[{good},{{{text}}}]}}'.replace("TOKEN", ANN).replace("HALF", half)
+                response = self.post(body.encode())
+                self.assertEqual((response.status, response.json["error"]["path"]), (400, f"notifications[1]{path}"))
+                self.assertIn("half of a surrogate pair", response.json["error"]["message"])
+        self.assertEqual(self.post(b'{"\\ud83c":1}').status, 400)
+        self.assertEqual(self.world.spool.depth("chess"), 0)
+
+    def test_faults(self) -> None:
+        """What is wrong is named, with the path to it; all or nothing is accepted."""
+        good = {"tokens": [ANN], "payload": {}}
+        cases: list[tuple[Any, str]] = [
+            ([], ""),
+            ({}, ""),
+            ({"notifications": []}, "notifications"),
+            ({"notifications": [good], "notification": 1}, ""),
+            ({"notifications": [good], "wait": "yes"}, "wait"),
+            ({"notifications": [good, {"payload": {}}]}, "notifications[1]"),
+            ({"notifications": [good, {"tokens": [ANN, 5], "payload": {}}]}, "notifications[1].tokens[1]"),
+            ({"notifications": [good, {"tokens": [ANN, ANN[:-1]], "payload": {}}]}, "notifications[1].tokens[1]"),
+            ({"notifications": [good, {"tokens": [ANN, "ü"], "payload": {}}]}, "notifications[1].tokens[1]"),
+            ({"notifications": [good, {"tokens": [""], "payload": {}}]}, "notifications[1].tokens[0]"),
+            ({"notifications": [good, {"tokens": [], "payload": {}}]}, "notifications[1].tokens"),
+            ({"notifications": [good, {"tokens": [ANN], "payload": "{}"}]}, "notifications[1].payload"),
+            (
+                {"notifications": [good, {**good, "headers": {"apns-priority": 1.5}}]},
+                "notifications[1].headers.apns-priority",
+            ),
+            (
+                {"notifications": [good, {**good, "headers": {"apns-topic": "\n"}}]},
+                "notifications[1].headers.apns-topic",
+            ),
+            ({"notifications": [good, {**good, "headers": {"authorization": "x"}}]}, "notifications[1].headers"),
+        ]
+        for body, path in cases:
+            response = self.post(json.dumps(body).encode())
+            error = response.json["error"]
+            self.assertEqual((response.status, error["code"], error.get("path", "")), (400, "malformed", path), body)
+        self.assertEqual(self.world.spool.depth("chess"), 0)
+
+    def test_no_json(self) -> None:
+        """Bodies that are no JSON, or JSON that is made to hurt."""
+        payload = b'{"notifications":[{"tokens":["aa"],"payload":%s}]}'
+        bodies = [
+            b" ",
+            b"\xff\xfe",
+            b"{" * 90_000,
+            b"[" * 90_000,
+            b'{"notifications":[{"tokens":["\xff"],"payload":{}}]}',
+            payload % (b'{"a":' * 15_000 + b"1" + b"}" * 15_000),
+            payload % b'{"a":"\xff"}',
+            payload % b'{"a":NaN}',
+        ]
+        for body in bodies:
+            response = self.post(body)
+            self.assertEqual((response.status, response.code), (400, "malformed"), body[:60])
+
+    def test_content_type(self) -> None:
+        """Only what says that it is JSON is read as such: no page of another site can have a browser send that."""
+        for kind in ("text/plain", "application/x-www-form-urlencoded"):
+            response = self.post(headers={"Content-Type": kind})
+            self.assertEqual((response.status, response.code), (415, "unsupported_media_type"))
+        self.assertEqual(self.post(headers={"Content-Type": "Application/JSON; charset=utf-8"}).status, 202)
+
+    def test_too_many(self) -> None:
+        """More tokens than allowed in one request are too many for good; a full queue is something to wait for."""
+        response = self.post(submission(*[ANN] * 4))
+        self.assertEqual((response.status, response.code, "retry-after" in response.headers), (413, "too_large", False))
+        self.assertEqual([self.post(submission(ANN, BOB)).status for _ in range(2)], [202, 202])
+        response = self.post(submission(ANN, BOB))
+        self.assertEqual((response.status, response.code), (429, "app_queue_full"))
+        self.assertRegex(response.headers["retry-after"], r"^[1-9][0-9]*$")
+        self.assertEqual(self.world.spool.depth("chess"), 4)
+
+    def test_cannot_be_stored(self) -> None:
+        """Where it cannot be stored the caller is told to come again."""
+        self.patch(self.world.spool, "accept", lambda *arguments: fail(Unavailable("the disk is full", 0.4)))
+        response = self.post()
+        self.assertEqual((response.status, response.code), (503, "unavailable"))
+        self.assertEqual(response.headers["retry-after"], "1")
+
+    def test_idempotency(self) -> None:
+        """A request with the same key and body is accepted once; the keys of other callers and apps are others."""
+        headers = {"Idempotency-Key": "order 7"}
+        first = self.post(headers=headers)
+        second = self.post(headers=headers)
+        self.assertEqual((first.json, first.status), (second.json, second.status))
+        other = [
+            self.post(headers=headers, key="sender"),
+            self.post(headers=headers, path="/v1/apps/news/notifications"),
+        ]
+        self.assertEqual([each.status for each in other], [202, 202])
+        self.assertEqual(len({json.dumps(each.json) for each in [first, *other]}), 3)
+        response = self.post(submission(BOB), headers=headers)
+        self.assertEqual((response.status, response.code), (409, "key_conflict"))
+        self.assertEqual((self.world.spool.depth("chess"), self.world.spool.depth("news")), (2, 1))
+
+    def test_unfit_idempotency(self) -> None:
+        """A key that is empty, long or not printable."""
+        for unfit in ("", "a" * 256, "ü", "a\tb"):
+            response = self.post(headers={"Idempotency-Key": unfit})
+            self.assertEqual((response.status, response.json["error"]["path"]), (400, "Idempotency-Key"))
+
+    def test_wait(self) -> None:
+        """A caller who waits gets the outcomes of those that have one when the time is over, and 200 if all have."""
+        for known, status in ((1, 202), (2, 200)):
+            body = submission(ANN, BOB, wait=True)
+            head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('sender')}\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            self.connection.write(head.encode() + body)
+            self.clock.pump([0.002] * 5)
+            leased = self.lease()
+            self.assertEqual(self.connection.read(), [])
+            for each in leased[:known]:
+                self.result(self.world.spool.settle([Settlement(each.number, State.REJECTED, 400, "BadDeviceToken")]))
+                [outcome] = self.result(self.world.spool.outcomes([each.number]))
+                self.waiting.tell(outcome)
+            self.clock.advance(PATIENCE)
+            [response] = self.connection.read()
+            [accepted] = response.json["notifications"]
+            states = ["rejected"] * known + ["waiting"] * (2 - known)
+            self.assertEqual((response.status, [each["state"] for each in accepted["outcomes"]]), (status, states))
+            self.assertEqual([each["id"] for each in accepted["outcomes"]], accepted["ids"])
+            self.assertEqual(accepted["outcomes"][0]["reason"], "BadDeviceToken")
+
+    def test_wait_with_one_id(self) -> None:
+        """Of two notifications with one id in one request each has its own outcome."""
+        own = str(uuid.uuid4())
+        notifications = [{"tokens": [token], "payload": {}, "headers": {"apns-id": own}} for token in (ANN, BOB)]
+        body = json.dumps({"notifications": notifications, "wait": True}).encode()
+        head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('sender')}\r\n"
+        head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.connection.write(head.encode() + body)
+        self.clock.pump([0.002] * 5)
+        for each, answer in zip(
+            self.lease(), ((State.REJECTED, 410, "Unregistered"), (State.ACCEPTED, 200)), strict=True
+        ):
+            self.result(self.world.spool.settle([Settlement(each.number, *answer)]))
+            [outcome] = self.result(self.world.spool.outcomes([each.number]))
+            self.waiting.tell(outcome)
+        self.clock.advance(PATIENCE)
+        [response] = self.connection.read()
+        accepted = response.json["notifications"]
+        self.assertEqual([each["ids"] for each in accepted], [[own], [own]])
+        self.assertEqual([each["outcomes"][0]["status"] for each in accepted], [410, 200])
+
+    def test_gone(self) -> None:
+        """What a caller sent who did not stay for the answer is accepted all the same, and nothing is logged."""
+        for body in (submission(), submission(wait=True)):
+            head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('all')}\r\n"
+            head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            connection = Connection(self.server, self.clock)
+            connection.write(head.encode() + body)
+            connection.lose()
+        self.clock.pump([0.002] * 5)
+        self.clock.advance(PATIENCE)
+        self.assertEqual(len(self.lease()), 2)
+        self.assertEqual(self.flushLoggedErrors(), [])
+
+    def test_broken(self) -> None:
+        """Where something is wrong with us, the log tells what, and the caller that it is us."""
+        self.patch(self.world.spool, "accept", lambda *arguments: fail(ZeroDivisionError("secret")))
+        with capturedLogs() as events:
+            response = self.post()
+        self.assertEqual((response.status, response.code), (500, "internal"))
+        self.assertNotIn(b"secret", response.body)
+        self.assertIn("ZeroDivisionError: secret", formatEvent(events[-1]))
+
+
+class PermissionTests(NativeCase):
+    """Who may do what."""
+
+    def test_no_key(self) -> None:
+        """Without a key that is known there is no answer to anything, and the answer tells how it has to be given."""
+        paths = [("POST", PATH), ("GET", "/v1/openapi.json"), ("GET", "/"), ("OPTIONS", PATH), ("HEAD", "/x")]
+        for method, path in paths:
+            for headers in (
+                {},
+                {"Authorization": "Basic YTpi"},
+                {"Authorization": "Bearer"},
+                {"Authorization": "Bearer x y"},
+            ):
+                response = self.connection.request(method, path, key=None, headers=headers)
+                self.assertEqual(response.status, 401)
+                self.assertEqual(response.headers["www-authenticate"], 'Bearer realm="txapns"')
+
+    def test_two_keys(self) -> None:
+        """Two at once are none."""
+        keys = "".join(f"Authorization: Bearer {key_of(name)}\r\n" for name in ("all", "sender"))
+        self.connection.write(f"GET /v1/openapi.json HTTP/1.1\r\nHost: h\r\n{keys}\r\n".encode())
+        self.assertEqual(self.connection.answer().status, 401)
+
+    def test_scheme(self) -> None:
+        """The name of the scheme is the same in capitals."""
+        headers = {"Authorization": f"BEARER {key_of('all')}"}
+        self.assertEqual(self.get("/v1/openapi.json", key=None, headers=headers).status, 200)
+
+    def test_no_key_body_unread(self) -> None:
+        """Of a request without a good key the body is not read: the answer comes at once, and nothing after it."""
+        self.connection.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n")
+        [response] = self.connection.read()
+        self.assertEqual((response.status, response.headers["connection"]), (401, "close"))
+        self.assertTrue(self.connection.closed)
+
+    def test_wrong_app(self) -> None:
+        """A key for other apps is told so, whether there is such an app or not; only who may know learns that not."""
+        paths = {
+            "sender": {
+                "chess/notifications": 202,
+                "gone/notifications": 404,
+                "news/notifications": 403,
+                "x/notifications": 403,
+            },
+            "reader": {"news/feedback": 200, "gone/feedback": 404, "chess/feedback": 403, "x/feedback": 403},
+        }
+        for key, cases in paths.items():
+            for path, status in cases.items():
+                method, body = ("POST", submission()) if key == "sender" else ("GET", None)
+                response = self.connection.request(method, f"/v1/apps/{path}", body, key)
+                self.assertEqual(response.status, status, path)
+                if status != 202 and status != 200:
+                    self.assertEqual(response.code, {403: "not_allowed", 404: "unknown_app"}[status])
+
+    def test_permissions_are_apart(self) -> None:
+        """Who may send may not read, and the other way round."""
+        self.assertEqual(self.get("/v1/apps/chess/feedback", key="sender").status, 403)
+        self.assertEqual(self.post(path="/v1/apps/news/notifications", key="reader").status, 403)
+
+    def test_methods(self) -> None:
+        """Each resource says what can be done with it; HEAD is GET without the body."""
+        response = self.connection.request("DELETE", PATH)
+        self.assertEqual(
+            (response.status, response.code, response.headers["allow"]), (405, "method_not_allowed", "POST, OPTIONS")
+        )
+        response = self.connection.request("OPTIONS", "/v1/openapi.json")
+        self.assertEqual((response.status, response.headers["allow"], response.body), (204, "GET, HEAD, OPTIONS", b""))
+        whole = self.get("/v1/openapi.json")
+        head = self.connection.request("HEAD", "/v1/openapi.json")
+        self.assertEqual((head.status, head.body, head.headers["content-length"]), (200, b"", str(len(whole.body))))
+        self.assertEqual(self.connection.request("GET", PATH).status, 405)
+
+    def test_unknown_paths(self) -> None:
+        """There is nothing anywhere else."""
+        for path in (
+            "/",
+            "/v1",
+            "/v1/",
+            "*",
+            "/v1/apps/a/b/notifications",
+            PATH + "/",
+            "/v1/apps//notifications",
+            "/v2/x?y",
+        ):
+            response = self.get(path)
+            self.assertEqual((response.status, response.code), (404, "not_found"), path)
+
+
+class NoKeysTests(NativeCase):
+    """A face that asks for no keys."""
+
+    keys = None
+
+    def test_anybody(self) -> None:
+        """Everybody may do everything."""
+        self.assertEqual(self.post(key=None).status, 202)
+        self.assertEqual(self.get("/v1/apps/chess/feedback", key=None).status, 200)
+
+
+class OutcomeTests(NativeCase):
+    """``GET /v1/notifications/<id>``."""
+
+    def test_outcomes(self) -> None:
+        """It tells what is known; what is not known is left out."""
+        [apns_id] = self.post(path="/v1/apps/news/notifications").json["notifications"][0]["ids"]
+        accepted_at = self.clock.now()
+        found = self.get(f"/v1/notifications/{apns_id}", key="reader").json
+        self.assertAlmostEqual(found.pop("accepted_at"), accepted_at, places=1)
+        self.assertEqual(found, {"id": apns_id, "app": "news", "state": "waiting", "attempts": 0})
+        self.result(self.world.spool.settle([Settlement(self.lease("news")[0].number, State.ACCEPTED, 200)]))
+        found = self.get(f"/v1/notifications/{apns_id.upper()}").json
+        self.assertEqual((found["state"], found["status"], found["attempts"]), ("accepted", 200, 1))
+        self.assertGreaterEqual(found["settled_at"], found["accepted_at"])
+
+    def test_dead(self) -> None:
+        """A dead token comes with the time since when."""
+        [apns_id] = self.kill(ANN)
+        found = self.get(f"/v1/notifications/{apns_id}").json
+        self.assertEqual((found["state"], found["status"], found["reason"]), ("rejected", 410, "Unregistered"))
+        self.assertLess(found["timestamp"], found["accepted_at"])
+
+    def test_unknown(self) -> None:
+        """What was never accepted, or is no id."""
+        for apns_id in (str(uuid.uuid4()), "x", "%ff%00", "a" * 5000):
+            self.assertEqual(self.get(f"/v1/notifications/{apns_id}").status, 404)
+
+    def test_another_app(self) -> None:
+        """One of an app that the key may not read is answered as one that there is not."""
+        [apns_id] = self.post().json["notifications"][0]["ids"]
+        for key in ("reader", "sender"):
+            found, none = (self.get(f"/v1/notifications/{each}", key=key) for each in (apns_id, str(uuid.uuid4())))
+            self.assertEqual((found.status, found.headers, found.body), (404, none.headers, none.body))
+
+
+class FeedbackTests(NativeCase):
+    """``GET /v1/apps/<app>/feedback``."""
+
+    def test_pages(self) -> None:
+        """They come in the order in which they became known; the cursor tells where to read on."""
+        self.kill(ANN)
+        self.kill(BOB)
+        self.kill(ANN, app="news")
+        first = self.get("/v1/apps/chess/feedback?limit=1").json
+        [dead] = first["tokens"]
+        self.assertEqual((dead["token"], dead["reason"], dead["cursor"]), (ANN, "Unregistered", first["cursor"]))
+        self.assertLess(dead["timestamp"], dead["noted_at"])
+        second = self.get(f"/v1/apps/chess/feedback?after={first['cursor']}").json
+        self.assertEqual([each["token"] for each in second["tokens"]], [BOB])
+        last = self.get(f"/v1/apps/chess/feedback?after={second['cursor']}&limit=10000").json
+        self.assertEqual(last, {"tokens": [], "cursor": second["cursor"]})
+
+    def test_unfit(self) -> None:
+        """A parameter that is misspelt would be a cursor that is lost, so it is an error."""
+        unfit = [
+            "after=-1",
+            "after=x",
+            "after=",
+            f"after={2**63}",
+            "limit=0",
+            "limit=10001",
+            "aftr=1",
+            "after=1&after=2",
+            "x",
+            "%",
+        ]
+        for query in unfit:
+            response = self.get(f"/v1/apps/chess/feedback?{query}")
+            self.assertEqual((response.status, response.code), (400, "malformed"), query)
+
+
+class SubmissionTests(NativeCase):
+    """Whatever is posted."""
+
+    @settings(deadline=None)
+    @given(
+        st.recursive(
+            st.one_of(st.none(), st.booleans(), st.integers(), st.floats(), st.text(max_size=5), st.just([ANN])),
+            lambda inner: st.one_of(
+                st.lists(inner, max_size=3),
+                st.dictionaries(
+                    st.sampled_from(["notifications", "tokens", "payload", "headers", "apns-topic", "wait", "x"]),
+                    inner,
+                    max_size=4,
+                ),
+            ),
+        )
+    )
+    def test_any_json(self, document: object) -> None:
+        """It is refused in words, or accepted; nothing goes wrong here."""
+        response = self.post(json.dumps(document).encode(), path="/v1/apps/news/notifications")
+        self.assertIn(response.status, (200, 202, 400))
+        self.assertIsInstance(response.json, dict)
+
+    @settings(deadline=None)
+    @given(st.binary(max_size=200))
+    def test_any_octets(self, body: bytes) -> None:
+        """Likewise octets that are hardly ever JSON."""
+        self.assertEqual(self.post(body or b"-").status, 400)
+
+    @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+    @given(
+        st.dictionaries(
+            st.text(max_size=5),
+            st.one_of(st.integers(), st.text(max_size=9), st.floats(allow_nan=False, allow_infinity=False)),
+            max_size=3,
+        ),
+        st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=3),
+        st.booleans(),
+    )
+    def test_round_trip(self, payload: dict[str, object], tokens: list[bytes], escaped: bool) -> None:
+        """Payload and tokens come out as they went in."""
+        text = json.dumps(payload, ensure_ascii=escaped)
+        try:
+            written = text.encode()
+        except UnicodeEncodeError:
+            return
+        if re.search(rb"\\ud[89a-f]", written):
+            return  # pairs of surrogates and halves of them, which are another matter
+        body = b'{"notifications":[{"payload":%s,"tokens":%s}]}' % (
+            written,
+            json.dumps([each.hex() for each in tokens]).encode(),
+        )
+        self.assertEqual(self.post(body, path="/v1/apps/news/notifications").status, 202)
+        leased = self.lease("news")
+        self.assertEqual([each.token for each in leased], tokens)
+        self.assertEqual({each.content.payload for each in leased}, {written})
+
+
+class DescriptionTests(SynchronousTestCase):
+    """The OpenAPI document."""
+
+    def test_complete(self) -> None:
+        """It has every resource, and every reference in it leads somewhere."""
+        document = json.loads(openapi())
+        paths = [
+            "/v1/apps/{app}/notifications",
+            "/v1/notifications/{id}",
+            "/v1/apps/{app}/feedback",
+            "/v1/apps/{app}/queue",
+            "/v1/apps/{app}/queue/retry",
+            "/v1/apps/{app}/queue/purge",
+            "/v1/apps",
+            "/v1/apps/{app}/credential",
+            "/v1/apps/{app}",
+            "/v1/openapi.json",
+        ]
+        self.assertEqual(list(document["paths"]), paths)
+        references = set(re.findall(r'"#/components/schemas/(\w+)"', json.dumps(document)))
+        self.assertLessEqual(references, set(document["components"]["schemas"]))
+        names = {
+            "Submission",
+            "Notification",
+            "Acceptance",
+            "Outcome",
+            "Feedback",
+            "FeedbackToken",
+            "Error",
+            "Credential",
+        }
+        self.assertLessEqual(names, references | {"Submission"})

@@ -1,0 +1,83 @@
+"""
+Tests that :mod:`txapns.daemon.faces.native.notifications` does what its OpenAPI document says, made from the document.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+import requests
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests import PROJECT
+from tests.daemon.fakes import key_of
+from tests.processes import started
+from txapns.simulator import Authority
+
+__all__ = ["SchemaTests"]
+
+KEY = {"Authorization": f"Bearer {key_of('all')}"}
+CREDENTIAL = {"key": Authority().p8.decode(), "key_id": "KEY", "team_id": "TEAM"}
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class SchemaTests(SynchronousTestCase):
+    """Requests that the document describes, and such as it does not allow, against a process that serves the face."""
+
+    def setUp(self) -> None:
+        """Start the process, and read the document."""
+        command = [sys.executable, "-m", "tests.daemon.serve_native"]
+        process = started(self, command, stdout=subprocess.PIPE, text=True, cwd=PROJECT)
+        assert process.stdout is not None
+        self.session = requests.Session()  # schemathesis closes none of its own
+        self.addCleanup(self.session.close)
+        address = process.stdout.readline().strip()
+        # What changes apps is asked to change another than the rest is about.
+        news = self.session.put(f"{address}/v1/apps/news", json={"credential": CREDENTIAL}, headers=KEY)
+        self.assertEqual(news.status_code, 201)
+        self.schema = schemathesis.openapi.from_url(f"{address}/v1/openapi.json", headers=KEY)
+
+    def test_operations(self) -> None:
+        """Whatever is asked, the answer is one that the document has for it."""
+        operations = [each.ok() for each in self.schema.get_all_operations()]
+        described = set(self.schema.raw_schema["paths"]) - {"/v1/openapi.json"}  # which is where it was read from
+        self.assertEqual({each.path for each in operations}, described)
+        for operation in operations:
+            good = self.ask(operation, schemathesis.GenerationMode.POSITIVE)
+            bad = self.ask(operation, schemathesis.GenerationMode.NEGATIVE)
+            harmless = {405} if "{" in operation.path else {405, 200}  # where nothing is given, nothing is wrong
+            self.assertLessEqual(bad - harmless, {400, 401, 404, 413}, operation.path)
+            if "{app}" in operation.path:
+                again = {404} if operation.method == "delete" else {409}  # a key may have been used before
+                self.assertLessEqual(good, {200, 202, 204} | again, operation.path)
+
+    def ask(self, operation: Any, mode: schemathesis.GenerationMode) -> set[int]:
+        """Try one operation; returns the statuses of the answers."""
+        statuses = set()
+
+        # Always the same requests: the document is what changes.
+        @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @given(operation.as_strategy(generation_mode=mode))
+        def one(case: Any) -> None:
+            if mode is schemathesis.GenerationMode.POSITIVE and "app" in case.path_parameters:
+                self.mend(case)
+            statuses.add(case.call_and_validate(headers=KEY, session=self.session).status_code)
+
+        one()
+        return statuses
+
+    def mend(self, case: Any) -> None:
+        """Put what no schema can describe in its place: the name of an app there is, and what works."""
+        path = case.operation.path
+        changes = path in ("/v1/apps/{app}", "/v1/apps/{app}/credential")
+        case.path_parameters["app"] = "news" if changes else "chess"
+        if path.endswith("/credential"):
+            case.body = CREDENTIAL
+        elif case.method == "PUT":
+            case.body.update(credential=CREDENTIAL, gateway="sandbox", trust_root=None)

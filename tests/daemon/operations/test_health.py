@@ -1,0 +1,205 @@
+"""Tests for :mod:`txapns.daemon.operations.health`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.admin_world import AdminWorld
+from tests.daemon.dispatch_world import token
+from txapns.daemon.operations.health import AppOverview, HealthCheck, Overview
+from txapns.daemon.values import Depth
+from txapns.simulator import Response
+
+__all__ = ["ReadinessTests", "SurveyTests"]
+
+
+class SurveyTests(SynchronousTestCase):
+    """A look around."""
+
+    def setUp(self) -> None:
+        """There is a gateway with one app."""
+        self.world = AdminWorld()
+        self.addCleanup(self.world.close)
+
+    def look(self) -> Overview:
+        """Look, and not at what was seen before."""
+        self.world.advance(2.0)
+        found = self.world.result(self.world.survey.take())
+        assert isinstance(found, Overview)
+        return found
+
+    def app(self, name: str = "chess") -> AppOverview:
+        """Look at an app."""
+        return next(app for app in self.look().apps if app.name == name)
+
+    def test_working(self) -> None:
+        """An app that nothing is wrong with is working, whether or not it has ever sent anything."""
+        app = self.app()
+        self.assertEqual((app.condition, app.reason, app.waiting, app.oldest), ("working", "", 0, None))
+        self.assertIn("port=2197", app.gateway)
+        self.world.take([token(1)])
+        self.world.drain()
+        self.assertEqual((self.app().condition, self.app().state.accepted), ("working", 1))
+
+    def test_parked(self) -> None:
+        """One whose credential is refused is parked, with the reason and since when."""
+        self.world.simulator.http2_fault = lambda server, request, response: Response(403, "BadCertificateEnvironment")
+        self.world.take([token(1)])
+        self.world.advance(5.0)
+        app = self.app()
+        self.assertEqual((app.condition, app.waiting), ("parked", 1))
+        self.assertIn("environment", app.reason)
+        assert app.lasting is not None
+        self.assertTrue(4 < app.lasting < 8)
+        self.assertEqual(self.look().faults, ["no app can be used"])
+
+    def test_resting(self) -> None:
+        """One whose gateway cannot be reached rests; that is no reason not to accept anything for it."""
+        self.world.clock.servers.clear()
+        self.world.take([token(1)])
+        for _ in range(60):
+            self.world.advance(1.0)
+        self.assertEqual(self.app().condition, "resting")
+        self.assertEqual(self.look().faults, [])
+
+    def test_problems(self) -> None:
+        """One that cannot be used is told with the reason; one that works as it was before still works."""
+        self.world.problems.update(chess="the new certificate is none", news="there is no certificate")
+        overview = self.look()
+        found = [(app.name, app.condition, app.reason) for app in overview.apps]
+        expected = [
+            ("chess", "working", "the new certificate is none"),
+            ("news", "unusable", "there is no certificate"),
+        ]
+        self.assertEqual((found, overview.faults), (expected, []))
+
+    def test_gone(self) -> None:
+        """One that was removed is told as long as something waits for it."""
+        self.world.simulator.http2_fault = lambda server, request, response: None
+        self.world.take([token(1)])
+        self.world.apps.remove("chess")
+        self.assertEqual(
+            [(app.name, app.condition, app.waiting) for app in self.look().apps], [("chess", "unusable", 1)]
+        )
+
+    def test_nothing(self) -> None:
+        """Without an app there is nothing to be done."""
+        self.world.apps.remove("chess")
+        self.assertEqual(self.look().faults, ["there is no app"])
+
+    def test_database_cannot_be_read(self) -> None:
+        """Then all is told that is known without it."""
+        self.world.take([token(1)])
+        self.world.result(self.world.database.stop())
+        app = self.app()
+        self.assertEqual((app.condition, app.oldest), ("working", None))
+        self.assertIsNone(self.look().webhooks[0].backlog)
+
+    def test_shared(self) -> None:
+        """However many ask at the same time, or soon after each other, there is one look."""
+        asked: list[Deferred[list[Depth]]] = []
+
+        def depths() -> Deferred[list[Depth]]:
+            asked.append(Deferred())
+            return asked[-1]
+
+        self.world.spool.depths = depths  # type: ignore[method-assign]
+        looks = [self.world.survey.take() for _ in range(5)]
+        gone = looks.pop()
+        gone.cancel()
+        self.failureResultOf(gone, CancelledError)
+        asked[0].callback([])
+        self.world.advance(0.01)
+        self.assertEqual({self.successResultOf(look).at for look in looks}, {self.world.clock.seconds() - 0.01})
+        self.world.result(self.world.survey.take())
+        self.assertEqual(len(asked), 1)
+        self.world.advance(2.0)
+        self.world.survey.take()
+        self.assertEqual(len(asked), 2)
+
+    def test_fails(self) -> None:
+        """A look that fails does so for all who wait for it, and the next one is another."""
+
+        def depth(app: str) -> int:
+            raise ValueError("unlucky")
+
+        working, self.world.spool.depth = self.world.spool.depth, depth  # type: ignore[method-assign]
+        self.world.advance(2.0)
+        looks = [self.world.survey.take() for _ in range(3)]
+        self.world.advance(0.1)
+        for look in looks:
+            self.failureResultOf(look, ValueError)
+        self.world.spool.depth = working  # type: ignore[method-assign]
+        self.assertEqual(self.world.result(self.world.survey.take()).faults, [])
+
+
+class ReadinessTests(SynchronousTestCase):
+    """Whether it can do its work."""
+
+    def setUp(self) -> None:
+        """There is a gateway whose database does as it is told."""
+        self.world = AdminWorld()
+        self.addCleanup(self.world.close)
+        self.probes = 0
+        self.answer: Any = ""
+
+    def survey(self, trouble: Callable[[], str] = str) -> HealthCheck:
+        """Make a survey of its own."""
+
+        def probe() -> Deferred[str]:
+            self.probes += 1
+            return fail(self.answer) if isinstance(self.answer, Exception) else succeed(self.answer)
+
+        return HealthCheck(
+            self.world.clock,
+            self.world.spool,
+            self.world.apps,
+            problems=dict,
+            states=list,
+            trouble=trouble,
+            probe=probe,
+        )
+
+    def test_ready(self) -> None:
+        """It is ready; that something can be stored is tried, but not more than once in a second."""
+        survey = self.survey()
+        for _ in range(3):
+            readiness = self.world.result(survey.ready())
+            self.assertEqual((readiness.ready, readiness.faults), (True, ()))
+        self.assertEqual(self.probes, 1)
+        self.world.advance(2.0)
+        self.world.result(survey.ready())
+        self.assertEqual(self.probes, 2)
+
+    def test_trouble(self) -> None:
+        """It is not where nothing can be stored."""
+        self.answer = "the disk is full"
+        self.assertEqual(self.world.result(self.survey().ready()).faults, ("nothing can be stored: the disk is full",))
+
+    def test_trouble_known(self) -> None:
+        """It is not from the moment at which somebody could store nothing, whatever was found by trying before."""
+        trouble: list[str] = []
+        survey = self.survey(lambda: "".join(trouble))
+        self.assertTrue(self.world.result(survey.ready()).ready)
+        trouble.append("apns.db was removed")
+        faults = self.world.result(survey.ready()).faults
+        self.assertEqual(faults, ("nothing can be stored: apns.db was removed",))
+
+    def test_fault(self) -> None:
+        """It is not where it cannot even be tried, which is logged."""
+        self.answer = ValueError("oh")
+        faults = self.world.result(self.survey().ready()).faults
+        self.assertEqual(faults, ("nothing can be stored: the database does not answer",))
+        self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
+
+    def test_stopping(self) -> None:
+        """It is not from the moment it is told to end, whatever was seen before."""
+        survey = self.survey()
+        self.world.result(survey.ready())
+        survey.stopping = True
+        self.assertEqual(self.successResultOf(survey.ready()).faults, ("the daemon is shutting down",))
+        self.assertTrue(self.world.result(survey.take()).stopping)

@@ -1,0 +1,143 @@
+"""Tests for :mod:`txapns.daemon.operations.log`."""
+
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+from twisted.logger import ILogObserver, Logger, LogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from txapns.daemon.operations.log import FIELDS, observer, scrub
+from txapns.simulator import Authority
+
+__all__ = ["LogTests", "ScrubTests"]
+
+TOKEN = "0123456789abcdef" * 4
+KEY = "txapns_3f9a01c7_" + "6d" * 32
+JWT = "eyJhbGciOiJFUzI1NiIsImtpZCI6IkFCQyJ9.eyJpc3MiOiJERUYifQ.c2lnbmF0dXJl"
+MASTER = "Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9vYmE="
+
+
+class Terminal(io.StringIO):
+    """Where a person reads."""
+
+    def isatty(self) -> bool:
+        """It is one."""
+        return True
+
+
+class LogTests(SynchronousTestCase):
+    """What stands in the log."""
+
+    def begin(self, stream: io.StringIO) -> Logger:
+        """Log to a stream."""
+        publisher = LogPublisher()
+        publisher.addObserver(observer(stream))
+        return Logger("txapns.daemon.sending.sender", observer=publisher)
+
+    def lines(self, stream: io.StringIO) -> list[dict[str, Any]]:
+        """Read JSON lines."""
+        return [json.loads(line) for line in stream.getvalue().splitlines()]
+
+    def test_interface(self) -> None:
+        """It is what takes events."""
+        verifyObject(ILogObserver, observer(io.StringIO()))
+
+    def test_json(self) -> None:
+        """Where a program reads, an event is a line of JSON with the fields that are known, and no other."""
+        stream = io.StringIO()
+        log = self.begin(stream)
+        log.error("{app} is parked: {reason}", app="chess", reason="the key\nis gone", secret="hush", count=3)
+        [line] = self.lines(stream)
+        self.assertRegex(line.pop("time"), r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
+        expected = {
+            "level": "error",
+            "namespace": "txapns.daemon.sending.sender",
+            "message": "chess is parked: the key\nis gone",
+            "app": "chess",
+            "reason": "the key\nis gone",
+            "count": 3,
+        }
+        self.assertEqual(line, expected)
+
+    def test_values(self) -> None:
+        """A field that is no number and no text is only in the message."""
+        stream = io.StringIO()
+        self.begin(stream).info("{name} {status} {left}", name=["a"], status=2.5, left=True)
+        [line] = self.lines(stream)
+        self.assertEqual((line.get("name"), line["status"], line["left"]), (None, 2.5, True))
+        self.assertIn("['a']", line["message"])
+        self.assertEqual(list(FIELDS), sorted(FIELDS))
+
+    def test_failure(self) -> None:
+        """A failure has its traceback, in one line of the log, and no secret in that."""
+        stream = io.StringIO()
+        try:
+            raise ValueError(f"no such key: {KEY}")
+        except ValueError:
+            self.begin(stream).failure("It broke for {token}", Failure(), token=TOKEN)
+        [line] = self.lines(stream)
+        self.assertEqual((line["level"], line["message"]), ("critical", "It broke for 0123…cdef"))
+        self.assertIn("ValueError", line["exception"])
+        self.assertNotIn("6d6d", line["exception"])
+
+    def test_unformattable(self) -> None:
+        """An event that cannot be formatted is no reason not to log it."""
+        stream = io.StringIO()
+        self.begin(stream).info("{nothing}")
+        self.assertEqual(len(self.lines(stream)), 1)
+
+    def test_print(self) -> None:
+        """What others log in the old way is there, too."""
+        stream = io.StringIO()
+        observer(stream)({"log_format": "{text}", "text": "Hello", "log_time": 0.0})
+        [line] = self.lines(stream)
+        self.assertEqual((line["message"], line["level"], line["time"]), ("Hello", "info", "1970-01-01T00:00:00.000Z"))
+
+    def test_text(self) -> None:
+        """Where a person reads, it is text."""
+        stream = Terminal()
+        self.begin(stream).warn("{app} waits for {token}", app="chess", token=TOKEN)
+        self.assertRegex(
+            stream.getvalue(),
+            r"^20\S+ \d\d:\d\d:\d\dZ \[txapns\.daemon\.sending\.sender#warn\] chess waits for 0123…cdef\n$",
+        )
+
+
+class ScrubTests(SynchronousTestCase):
+    """What is nobody's business."""
+
+    def test_secrets(self) -> None:
+        """Whatever looks like a secret is taken out, and a device token is shortened."""
+        pem = Authority().client_pem().decode()
+        for secret, found in (
+            (KEY, "txapns_3f9a01c7_…"),
+            (JWT, "…"),
+            (MASTER, "…"),
+            (f"authorization: bearer {JWT}", "authorization: bearer …"),
+            ("Basic YW55OnR4YXBuc19rZXk=", "Basic …"),
+            ("http://any:password@host:7077/", "http://…@host:7077/"),
+            (TOKEN.upper(), "0123…CDEF"),
+            ("ab" * 80, "abab…abab"),
+        ):
+            self.assertEqual(scrub(f"it is {secret}!"), f"it is {found}!")
+        scrubbed = scrub(pem)
+        self.assertNotIn("PRIVATE", scrubbed)
+        self.assertIn("BEGIN CERTIFICATE", scrubbed)
+        self.assertNotIn("PRIVATE", scrub(pem[: pem.rindex("-----END")]))
+
+    def test_others(self) -> None:
+        """What has to be read stays."""
+        for text in (
+            "chess is parked: The certificate is for the other environment.",
+            "018bcfe5-6800-7000-8a3c-5d6e7f809112 was accepted",
+            "/var/lib/txapns/apns.db can be used again",
+            "http2:host=api.push.apple.com:port=443",
+            "the basic idea",
+            "basic configuration",
+        ):
+            self.assertEqual(scrub(text), text)

@@ -1,0 +1,265 @@
+"""Tests for :mod:`txapns.daemon.operations.metrics`."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from docutils import nodes
+from docutils.core import publish_doctree
+from prometheus_client.parser import text_string_to_metric_families
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from tests import PROJECT
+from tests.daemon.admin_world import AdminWorld
+from tests.daemon.dispatch_world import DEAD, token
+from tests.daemon.fakes import Connection, Keys
+from txapns.daemon.errors import AppQueueFull, UnknownApp
+from txapns.daemon.faces.native.notifications import Native
+from txapns.daemon.interfaces import IIntake
+from txapns.daemon.operations.metrics import DaemonMetrics
+from txapns.daemon.serving.http import HTTPServer, IApplication
+from txapns.daemon.values import Caller, Content, Leased, Limits, Settlement, State
+from txapns.simulator import Response
+
+__all__ = ["CostTests", "DocumentationTests", "FaceTests", "GatewayMetricsTests"]
+
+PAGE = PROJECT / "docs/daemon-operations.rst"
+BODY = b'{"notifications": [{"tokens": ["aa11", "bb22"], "payload": {}}]}'
+
+
+def found(text: bytes) -> dict[tuple[str, ...], float]:
+    """Read what Prometheus is told: the value for each name and the values of its labels, by the labels' names."""
+    return {
+        (
+            sample.name.removeprefix("apns_daemon_"),
+            *(value for _, value in sorted(sample.labels.items())),
+        ): sample.value
+        for family in text_string_to_metric_families(text.decode())
+        for sample in family.samples
+    }
+
+
+class GatewayMetricsTests(SynchronousTestCase):
+    """What Prometheus is told of a gateway at work."""
+
+    def setUp(self) -> None:
+        """There is a gateway."""
+        self.world = AdminWorld(delay=0.03)
+        self.addCleanup(self.world.close)
+
+    def look(self) -> dict[tuple[str, ...], float]:
+        """Ask as Prometheus does."""
+        self.world.advance(2.0)
+        return found(self.world.metrics.render(self.world.result(self.world.survey.take())))
+
+    def test_outcomes(self) -> None:
+        """Each notification is counted by what became of it, with how long that took since it was accepted."""
+        responses = [Response(429, "TooManyRequests"), Response(418, "Teapot" * 9)]
+        self.world.simulator.http2_fault = lambda server, request, response: responses.pop(0) if responses else response
+        self.world.take([token(n) for n in range(10)] + [DEAD])
+        self.world.drain()
+        values = self.look()
+        self.assertEqual(values["accepted_total", "chess", "native"], 11)
+        self.assertEqual(values["outcomes_total", "chess", "", "accepted"], 9)
+        self.assertEqual(values["outcomes_total", "chess", "Unregistered", "rejected"], 1)
+        self.assertEqual(values["outcomes_total", "chess", "other", "rejected"], 1)
+        self.assertEqual(values["retries_total", "chess", "TooManyRequests"], 1)
+        self.assertEqual(values["answer_seconds_count", "chess"], 11)
+        self.assertEqual(values["answer_seconds_bucket", "chess", "0.02"], 0)
+        self.assertEqual(values["answer_seconds_bucket", "chess", "0.5"], 10)
+        totals = self.world.metrics.totals
+        self.assertEqual((totals.taken, totals.delivered, totals.refused, totals.retried), (11, 9, 2, 1))
+        self.assertEqual(values["apns_notifications_sent_total", "chess"], 12)
+
+    def test_unanswered(self) -> None:
+        """What was over before it could be sent took no time to be answered."""
+        self.world.accept(expiration="5")
+        self.world.drain()
+        values = self.look()
+        self.assertEqual(values["outcomes_total", "chess", "", "expired"], 1)
+        self.assertEqual(values["answer_seconds_count", "chess"], 0)
+
+    def test_states(self) -> None:
+        """What is a state is told as it is."""
+        self.world.simulator.http2_fault = lambda server, request, response: Response(403, "BadCertificateEnvironment")
+        self.world.take([token(1), token(2)])
+        self.world.advance(5.0)
+        values = self.look()
+        self.assertEqual((values["queue", "chess"], values["in_flight", "chess"]), (2, 0))
+        self.assertEqual([value for name, value in values.items() if name[:2] == ("connections", "chess")], [1])
+        conditions = [values["app_condition", "chess", name] for name in ("working", "resting", "parked", "unusable")]
+        self.assertEqual(conditions, [0, 0, 1, 0])
+        expires = self.world.apps.get("chess").credential.expires.timestamp()  # type: ignore[union-attr]
+        self.assertEqual(values["certificate_expiry_timestamp_seconds", "chess"], expires)
+        self.assertEqual((values["database_trouble",], values["ready",]), (0, 0))
+        self.world.simulator.http2_fault = None
+        self.world.advance(60.0)
+        self.assertEqual(self.look()["ready",], 1)
+
+    def test_oldest(self) -> None:
+        """The age of the queue is that of the first that is due; where nothing waits there is none."""
+        self.assertNotIn(("queue_oldest_seconds", "chess"), self.look())
+        self.world.simulator.http2_fault = lambda server, request, response: None
+        self.world.take([token(1)])
+        self.world.advance(8.0)
+        self.assertAlmostEqual(self.look()["queue_oldest_seconds", "chess"], 10, 0)
+
+    def test_webhook(self) -> None:
+        """So are the webhooks."""
+        values = self.look()
+        self.assertEqual((values["webhook_backlog", "crm"], values["webhook_failing_seconds", "crm"]), (0, 0))
+        self.world.take([DEAD])
+        self.world.drain()
+        self.world.webhook.start()
+        self.world.advance(60.0)
+        values = self.look()
+        self.assertEqual(values["webhook_backlog", "crm"], 1)
+        self.assertTrue(40 < values["webhook_failing_seconds", "crm"] < 62)
+
+    def test_process(self) -> None:
+        """The process and the version are told, too."""
+        values = self.look()
+        self.assertIn(("process_resident_memory_bytes",), values)
+        self.assertTrue([name for name in values if name[0] == "apns_daemon_info" or name[0] == "info"])
+
+    def test_secrets(self) -> None:
+        """Neither tokens nor addresses are in it, and however many reasons a peer makes up, they are one."""
+        reasons = iter(range(1000))
+        self.world.simulator.http2_fault = lambda server, request, response: Response(418, f"Made{next(reasons)}")
+        self.world.take([token(n << 200) for n in range(50)])
+        self.world.drain()
+        self.world.advance(2.0)
+        text = self.world.metrics.render(self.world.result(self.world.survey.take())).decode()
+        self.assertNotIn("Made", text)
+        self.assertNotIn("hush", text)
+        self.assertIsNone(re.search("[0-9a-f]{32}", text))
+        self.assertEqual(found(text.encode())["outcomes_total", "chess", "other", "rejected"], 50)
+
+
+class FaceTests(SynchronousTestCase):
+    """What comes in, and what is refused."""
+
+    def setUp(self) -> None:
+        """There is a native face whose intake says no when it is told to."""
+        self.world = AdminWorld()
+        self.addCleanup(self.world.close)
+        self.metrics = self.world.metrics
+        native = Native(
+            self.world.intake, self.world.spool, self.world.log, self.world.apps, Keys(Caller("all", None, None))
+        )
+        self.application = self.metrics.application("native", native)
+        self.caller = Connection(HTTPServer(self.world.clock, self.application), self.world.clock)
+
+    def refused(self) -> Mapping[tuple[str, ...], float]:
+        """Tell how often there was which status."""
+        values = found(self.metrics.render(self.world.result(self.world.survey.take())))
+        return {name[1:]: value for name, value in values.items() if name[0] == "refused_total"}
+
+    def test_interfaces(self) -> None:
+        """What counts is what it stands for."""
+        verifyObject(IApplication, self.application)
+        verifyObject(IIntake, self.world.intake)
+
+    def test_accepted(self) -> None:
+        """What is accepted is counted once, by face and app, and not again if it comes again; nothing is refused."""
+        for _ in range(2):
+            key = {"Idempotency-Key": "7"}
+            said = self.caller.request("POST", "/v1/apps/chess/notifications", BODY, headers=key)
+            self.assertEqual(said.status, 202)
+        values = found(self.metrics.render(self.world.result(self.world.survey.take())))
+        self.assertEqual(values["accepted_total", "chess", "native"], 2)
+        self.assertEqual(self.refused(), {})
+
+    def test_refused(self) -> None:
+        """Whatever refuses, and wherever, the answer is counted once by its status."""
+        self.caller.request("POST", "/v1/apps/nobody/notifications", BODY)
+        self.caller.request("POST", "/v1/apps/chess/notifications", b"no JSON")
+        self.caller.request("GET", "/nothing")
+        self.caller.request("GET", "/v1/notifications/00000000-0000-7000-8000-000000000000")
+        self.caller.request("GET", "/nothing", key="stranger")
+        server = HTTPServer(self.world.clock, self.application)
+        server.drain()
+        Connection(server, self.world.clock).request("GET", "/nothing")
+        statuses = {("native", "400"): 1, ("native", "401"): 1, ("native", "404"): 3, ("native", "503"): 1}
+        self.assertEqual(self.refused(), statuses)
+
+    def test_other_faces(self) -> None:
+        """Faces without HTTP say themselves what they refuse."""
+        self.metrics.refused("binary", 429)
+        self.assertEqual(self.refused(), {("binary", "429"): 1})
+
+    def test_other_faces_intake(self) -> None:
+        """Of those without HTTP the intake's refusals are counted where they are made."""
+        intake = self.metrics.intake("binary", self.world.intake, refusals=True)
+        self.failureResultOf(intake.accept("nobody", []), UnknownApp)
+        self.assertEqual(self.refused(), {("binary", "404"): 1})
+
+    def test_passed_on(self) -> None:
+        """What the intake says is passed on as it is."""
+        self.world.add_app("tiny", limits=Limits(queue=1))
+        self.world.simulator.http2_fault = lambda server, request, response: None
+        self.world.take([token(1)], "tiny")
+        self.assertRaises(AppQueueFull, self.world.take, [token(2)], "tiny")
+        self.assertEqual(self.world.metrics.totals.taken, 1)
+        waiting = self.world.intake.wait([], 1.0)
+        self.assertEqual(self.successResultOf(waiting), {})
+
+
+class CostTests(SynchronousTestCase):
+    """A chunk costs so many calls, and not each notification in it."""
+
+    def test_settled(self) -> None:
+        """Five hundred at once are as good as five hundred times one."""
+        content = Content("chess", b"{}", {})
+        leased = [Leased(n, content, token(n), "", 0, 0.0, 100.0 + n // 100) for n in range(500)]
+        settlements = [Settlement(each.number, State.ACCEPTED, 200) for each in leased]
+        together, apart = DaemonMetrics(), DaemonMetrics()
+        together.settled("chess", leased, settlements, 104.5)
+        for each, settlement in zip(leased, settlements, strict=True):
+            apart.settled("chess", [each], [settlement], 104.5)
+        self.assertEqual(together.totals, apart.totals)
+        [one], [other] = (list(each.collect())[:1] for each in (together, apart))
+        self.assertEqual(one.samples, other.samples)
+
+
+class DocumentationTests(SynchronousTestCase):
+    """``docs/daemon-operations.rst``."""
+
+    def test_table(self) -> None:
+        """Its table has each metric there is, with its labels, and no other."""
+        world = AdminWorld()
+        self.addCleanup(world.close)
+        faults: list[Any] = [Response(429, "TooManyRequests"), None]
+        world.simulator.http2_fault = lambda server, request, response: faults.pop() if faults else response
+        world.metrics.refused("native", 400)
+        world.take([token(n) for n in range(20)] + [DEAD])
+        world.advance(40.0)
+        world.drain(600)
+        world.simulator.http2_fault = lambda server, request, response: None
+        world.add_app("news")
+        world.take([token(1)], "news")
+        world.advance(5.0)
+        text = world.metrics.render(world.result(world.survey.take())).decode()
+        actual = {}
+        for family in text_string_to_metric_families(text):
+            labels = {label for sample in family.samples for label in sample.labels} - {"le"}
+            if family.samples and family.name.startswith("apns_") and not family.name.endswith("_created"):
+                actual[family.name] = labels
+        self.assertEqual(documented(), actual)
+
+    def test_names(self) -> None:
+        """The alerts on the page are about metrics that there are."""
+        text = PAGE.read_text(encoding="utf-8")
+        names = set(re.findall(r"\bapns_\w+", text.partition("Alerts worth having")[2]))
+        self.assertEqual({re.sub("_total$", "", name) for name in names} - set(documented()), set())
+        self.assertGreater(len(names), 5)
+
+
+def documented() -> dict[str, set[str]]:
+    """Read the table: for each metric, without what its kind adds to the name, its labels."""
+    table = next(publish_doctree(PAGE.read_text(encoding="utf-8")).findall(nodes.table))
+    rows = [[entry.astext() for entry in row.findall(nodes.entry)] for row in table.findall(nodes.row)][1:]
+    return {re.sub("_total$", "", name): set(re.findall(r"\w+", labels)) for name, labels, _ in rows}

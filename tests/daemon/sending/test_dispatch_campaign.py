@@ -1,0 +1,159 @@
+"""A campaign against the dispatcher: faults, changes of apps, and crashes, as a seed has them."""
+
+from __future__ import annotations
+
+import random
+from collections import Counter
+from typing import Any
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.dispatch_world import DEAD, DispatchWorld, token
+from txapns.daemon.sending.settling import Retries
+from txapns.daemon.values import Limits, State
+from txapns.simulator.http2 import ProviderAPIServer, Response
+from txapns.wire.requests import Request
+
+__all__ = ["CampaignTests"]
+
+APPS = ("chess", "go", "shogi")
+STEPS = 60
+
+
+class Campaign:
+    """
+    One run.
+
+    :param seed: makes it, again and again.
+
+    :ivar accepted: what was accepted: for each id the token.
+    :ivar arrived: how often each id came to the simulator, whether or not it could answer.
+    :ivar crashed: how many notifications were under way when a dispatcher crashed, or stopped before they were done.
+    """
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+        self.accepted: dict[str, bytes] = {}
+        self.arrived: Counter[str] = Counter()
+        self.crashed = 0
+        self._gone: dict[ProviderAPIServer, int] = {}
+        self.calm = False
+        self.world = DispatchWorld(delay=self.random.choice([0.0, 0.02, 0.3]), concurrency=self.random.choice([3, 50]))
+        self.options: dict[str, Any] = {
+            "retries": Retries(first=0.5, longest=4.0, random=self.random.random),
+            "most": self.random.choice([20, 10_000]),
+            "lease": 9.0,
+            "timeout": 5.0,
+        }
+        self.world.simulator.http2_fault = self.fault
+        for name in APPS:
+            self.change(name)
+        self.world.start(**self.options)
+
+    def fault(self, server: ProviderAPIServer, request: Request, verdict: Response) -> Response | None:
+        """Do something wrong now and then."""
+        if request.stream > self._gone.get(server, request.stream):
+            return None  # what comes after a GOAWAY is not looked at
+        apns_id = dict(request.headers)[b"apns-id"].decode()
+        kind = self.random.choice(["cut", "mute", "later", "goaway"]) if self.random.random() < 0.06 else ""
+        if kind == "later" and not self.calm:
+            return Response(*self.random.choice([(429, "TooManyRequests"), (503, "ServiceUnavailable")]))
+        self.arrived[apns_id] += 1
+        if self.calm or not kind:
+            return verdict
+        if kind == "goaway":
+            server.requests.goaway(last_stream=request.stream)
+            self._gone[server] = request.stream
+            return verdict
+        if kind == "cut":
+            server.abort()
+        return None  # it is taken, and nobody is told
+
+    def change(self, name: str) -> None:
+        """Give an app another credential or other limits, or take it away for a while."""
+        if name in self.world.apps.names() and self.random.random() < 0.2:
+            self.world.apps.remove(name)
+            return
+        credential = self.random.choice([self.world.simulator.certificate, self.world.simulator.provider_token])()
+        limits = Limits(in_flight=self.random.choice([1, 10, 500]), attempts=self.random.choice([3, 50]))
+        self.world.add_app(name, credential=credential, limits=limits)
+
+    def accept(self) -> None:
+        """Accept a few, one of them perhaps for a dead device."""
+        tokens = [token(self.random.getrandbits(200)) for _ in range(self.random.choice([1, 5, 60]))]
+        if self.random.random() < 0.2:
+            tokens.append(DEAD)
+        ids = self.world.accept(app=self.random.choice(APPS), tokens=tokens)
+        self.accepted.update(zip(ids, tokens, strict=True))
+
+    def under_way(self) -> int:
+        """How many notifications are under way."""
+        return sum(state.in_flight for state in self.world.dispatcher.states())
+
+    def crash(self) -> None:
+        """Lose the dispatcher: what is under way may arrive a second time."""
+        self.crashed += self.under_way()
+        self.world.crash(**self.options)
+
+    def stop(self) -> None:
+        """Stop the dispatcher as an operator does, with more or less patience, and start another."""
+        deadline = self.random.choice([0.1, 20.0])
+        end, under_way = self.world.clock.seconds() + deadline, self.under_way()
+        self.world.result(self.world.dispatcher.stop(deadline), 0.2)
+        if self.world.clock.seconds() >= end:
+            self.crashed += under_way
+        self.world.result(self.world.spool.reclaim())
+        self.world.start(**self.options)
+
+    def run(self) -> None:
+        """Do what the seed says, then let it come to an end."""
+        doing = [self.accept] * 8 + [self.crash, self.stop, lambda: self.change(self.random.choice(APPS))]
+        for _ in range(STEPS):
+            self.random.choice(doing)()
+            self.world.advance(self.random.choice([0.0, 0.01, 0.1, 1.0, 4.0]))
+        self.calm = True
+        for name in APPS:
+            self.world.add_app(name)
+        for name in APPS:
+            self.world.drain(1_200.0, name)
+
+
+class CampaignTests(SynchronousTestCase):
+    """Whatever happens."""
+
+    def check(self, seed: int) -> None:
+        """Run one, and hold what the spool tells against what arrived."""
+        campaign = Campaign(seed)
+        world = campaign.world
+        try:
+            campaign.run()
+            outcomes = {apns_id: world.outcome(apns_id) for apns_id in campaign.accepted}
+        finally:
+            world.close()
+        for apns_id, outcome in outcomes.items():
+            times = campaign.arrived[apns_id]
+            if campaign.accepted[apns_id] == DEAD:
+                self.assertIn(outcome.state, (State.REJECTED, State.DEAD), f"seed {seed}")
+            else:
+                self.assertIn(outcome.state, (State.ACCEPTED, State.DEAD), f"seed {seed}")
+            if outcome.state is not State.DEAD:
+                self.assertGreaterEqual(times, 1, f"seed {seed}: {apns_id} never arrived")
+        self.assertLessEqual(set(campaign.arrived), set(campaign.accepted), f"seed {seed}: an id that nobody chose")
+        receptions = [(each.headers["apns-id"], each.token) for each in world.simulator.devices.received]
+        for apns_id, device in receptions:
+            self.assertEqual(campaign.accepted[apns_id], device, f"seed {seed}: an id for another device")
+        again = campaign.arrived - world.spool.uncertain - Counter(campaign.accepted.keys())
+        twice = sum(again.values())
+        self.assertLessEqual(twice, campaign.crashed, f"seed {seed}: sent twice without need")
+
+    def test_few(self) -> None:
+        """Each that was accepted arrives at least once, and has one final state."""
+        for seed in range(2):
+            self.check(seed)
+
+    @pytest.mark.slow
+    def test_many(self) -> None:
+        """The same, for longer."""
+        for seed in range(100, 104):
+            self.check(seed)

@@ -1,0 +1,888 @@
+"""Tests for :mod:`txapns.daemon.sending.dispatcher` and :mod:`txapns.daemon.sending.sender`."""
+
+from __future__ import annotations
+
+import itertools
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, fail
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+
+import txapns.daemon.sending.dispatcher
+from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DictApps, DispatchWorld, token
+from txapns._network.clocks import SystemWallClock, wall_clock
+from txapns.client import APNSClient
+from txapns.credentials import Certificate, ProviderToken
+from txapns.daemon.errors import Unavailable
+from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.sending.dispatcher import Dispatcher
+from txapns.daemon.sending.sender import CHUNK, PROBE, RESERVED, AppSender, Budget, SenderContext
+from txapns.daemon.sending.settling import Retries
+from txapns.daemon.sending.waiting import OutcomeWaiters
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.values import App, Limits, Message, Settlement, State
+from txapns.errors import TokensFailed
+from txapns.gateway import Gateway
+from txapns.interfaces import IMetrics
+from txapns.result import Batch
+from txapns.simulator import Simulator
+from txapns.simulator.authority import Authority
+from txapns.simulator.http2 import ProviderAPIServer, Response
+from txapns.wire.requests import Request
+
+__all__ = [
+    "BudgetTests",
+    "ClockTests",
+    "CredentialTests",
+    "FairnessTests",
+    "FaultTests",
+    "LeaseTests",
+    "LoopbackTests",
+    "OutcomeTests",
+    "RotationTests",
+    "StopTests",
+    "TroubleTests",
+]
+
+
+@implementer(IMetrics)
+class Counting:
+    """Counts in a counter."""
+
+    def __init__(self, counts: Counter[str]) -> None:
+        self._counts = counts
+
+    def sent(self, count: int) -> None:
+        """They went."""
+        self._counts["sent"] += count
+
+    def accepted(self, seconds: float) -> None:
+        """One was taken."""
+        self._counts["accepted"] += 1
+
+    def rejected(self, status: int, reason: str, seconds: float) -> None:
+        """One was refused."""
+        self._counts[reason] += 1
+
+    def retried(self, reason: str) -> None:
+        """One is sent again."""
+        self._counts["retried"] += 1
+
+    def unanswered(self, uncertain: bool) -> None:
+        """One has no answer."""
+        self._counts["unanswered"] += 1
+
+
+class BrokenClient(APNSClient):
+    """A client that breaks off."""
+
+    def send_many(self, triples: Any, *, deadline: float | None = None) -> Deferred[Batch]:
+        """Break off."""
+        return fail(TokensFailed("the iterable raised ZeroDivisionError"))
+
+
+class DispatcherCase(SynchronousTestCase):
+    """A dispatcher that was started, with one app and nothing to send."""
+
+    options: dict[str, Any] = {}  # noqa: RUF012  # read only
+    started: dict[str, Any] = {}  # noqa: RUF012
+
+    def setUp(self) -> None:
+        """Start it."""
+        self.world = DispatchWorld(**self.options)
+        self.world.start(**self.started)
+        self.addCleanup(self.world.close)
+
+    def states(self, ids: list[str]) -> list[State]:
+        """The states of notifications."""
+        return [self.world.outcome(apns_id).state for apns_id in ids]
+
+    def answer(self, judge: Callable[[Request], Response | None]) -> None:
+        """Answer otherwise, from the next connection on: what gets ``None`` is answered as ever."""
+
+        def fault(server: ProviderAPIServer, request: Request, verdict: Response) -> Response:
+            return judge(request) or verdict
+
+        self.world.simulator.http2_fault = fault
+
+
+class FenceTests(DispatcherCase):
+    """One app with which everything goes wrong."""
+
+    def test_others_go_on(self) -> None:
+        """Whatever is raised for one app, the others are sent to, taken up when they change, and stopped."""
+        get = self.world.apps.get
+
+        def odd(name: str) -> App:
+            if name == "go":
+                raise RuntimeError("odd")
+            return get(name)
+
+        self.patch(self.world.apps, "get", odd)
+        self.world.add_app("news")
+        self.world.accept(3, "go")
+        self.world.accept(3, "news")
+        self.world.apps.tell("go", "news")
+        self.world.drain(app="news")
+        self.world.start()  # with what waits for both
+        self.world.accept(3, "news")
+        self.world.drain(app="news")
+        self.assertEqual(self.world.state("news").accepted, 3)
+        self.assertTrue(self.flushLoggedErrors(RuntimeError))
+
+    def test_no_client(self) -> None:
+        """An app whose client cannot be made, for whatever reason, is parked."""
+        self.patch(txapns.daemon.sending.dispatcher, "APNSClient", lambda *arguments, **options: 1 // 0)
+        self.world.accept()
+        self.world.advance(1.0)
+        state = self.world.state()
+        self.assertEqual((state.parked, state.reason), (True, "ZeroDivisionError; the daemon's log has more of it"))
+        self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
+
+
+class OutcomeTests(DispatcherCase):
+    """From the spool to Apple and back."""
+
+    def test_accepted(self) -> None:
+        """What was accepted is sent at once, under its own id, and settled."""
+        ids = self.world.accept(3)
+        self.world.advance(0.05)
+        self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 3)
+        found = self.world.outcome(ids[0])
+        self.assertEqual((found.status, found.reason, found.attempts), (200, "", 1))
+        self.assertLess((found.settled_at or 0.0) - START, 0.05)
+
+    def test_unique_id(self) -> None:
+        """Who waits is told the id that Apple gives notifications in the sandbox."""
+        self.world.simulator.environment = "sandbox"
+        [apns_id] = self.world.accept(1)
+        number = self.world.outcome(apns_id).number
+        waiting = self.world.outcomes.wait([number], 5.0)
+        self.assertTrue(self.world.result(waiting)[number].unique_id)
+
+    def test_what_is_sent(self) -> None:
+        """Token, payload and header fields arrive as they were accepted; the app's topic where there is none."""
+        payload = b'{ "aps" : {"alert":"\xc3\xbc"}}'
+        self.world.accept(
+            tokens=[token(7)], payload=payload, priority="5", expiration=str(int(START) + 60), collapse_id="x"
+        )
+        self.world.drain()
+        [found] = self.world.simulator.devices.received
+        self.assertEqual((found.token, found.payload), (token(7), payload))
+        expected = {
+            "apns-topic": "com.example.app",
+            "apns-push-type": "alert",
+            "apns-priority": "5",
+            "apns-expiration": str(int(START) + 60),
+            "apns-collapse-id": "x",
+        }
+        self.assertEqual({**found.headers, **expected}, found.headers)
+
+    def test_dead_token(self) -> None:
+        """A dead token is in the feedback log, and whoever has to know is told."""
+        ids = self.world.accept(tokens=[token(1), DEAD])
+        self.world.drain()
+        self.assertEqual(self.states(ids), [State.ACCEPTED, State.REJECTED])
+        [dead] = self.world.result(self.world.log.after("chess", 0, 10))
+        self.assertEqual((dead.token, dead.reason), (DEAD, "Unregistered"))
+        self.assertEqual(self.world.noted, ["chess"])
+
+    def test_refused(self) -> None:
+        """What Apple refuses for good is settled with its reason, and not noted as dead."""
+        [one] = self.world.accept(push_type="nonsense")
+        self.world.drain()
+        found = self.world.outcome(one)
+        self.assertEqual((found.state, found.status, found.reason), (State.REJECTED, 400, "InvalidPushType"))
+        self.assertEqual(self.world.noted, [])
+
+    def test_unfit(self) -> None:
+        """What no request can carry is refused in our own words, and does not keep the others."""
+        [unfit] = self.world.accept(payload=b"[]")
+        [number] = self.world.accept(priority="high")
+        [good] = self.world.accept()
+        self.world.drain()
+        self.assertEqual(self.states([unfit, number, good]), [State.REJECTED, State.REJECTED, State.ACCEPTED])
+        self.assertEqual(self.world.outcome(unfit).reason, "InvalidPayload")
+        self.assertEqual(len(self.world.received()), 1)
+
+    def test_expired(self) -> None:
+        """What is over when its turn comes is not sent; 0 is no time."""
+        late, zero = self.world.accept(expiration=str(int(START) - 1)), self.world.accept(expiration="0")
+        self.world.drain()
+        self.assertEqual(self.states(late + zero), [State.EXPIRED, State.ACCEPTED])
+        self.assertEqual(list(self.world.received()), zero)
+        self.assertEqual(self.world.state().expired, 1)
+
+    def test_large(self) -> None:
+        """More than one chunk goes through; what is counted is right."""
+        ids = self.world.accept(3 * CHUNK + 1)
+        self.world.drain()
+        self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
+        state = self.world.state()
+        self.assertEqual((state.sent, state.accepted, state.in_flight), (len(ids), len(ids), 0))
+
+    def test_found_at_start(self) -> None:
+        """What waited before the start is sent without being told of."""
+        self.world.result(self.world.dispatcher.stop(0.0))
+        ids = self.world.accept(5)
+        self.world.advance(5.0)
+        self.assertEqual(self.states(ids), [State.WAITING] * 5)
+        self.world.start()
+        self.world.drain()
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 5)
+
+    def test_idle(self) -> None:
+        """With nothing to send there are no connections that stay open for long, and no timers."""
+        self.world.accept()
+        self.world.drain()
+        self.world.advance(700.0)
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+
+class TroubleTests(DispatcherCase):
+    """What does not get through at once."""
+
+    def test_later(self) -> None:
+        """What asks for patience is tried again, with the same id and growing pauses, and others are not kept."""
+        times: list[float] = []
+
+        def judge(request: Request) -> Response | None:
+            if not dict(request.headers)[b":path"].endswith(token(0).hex().encode()):
+                return None
+            times.append(self.world.clock.seconds())
+            return Response(429, "TooManyRequests") if len(times) < 4 else None
+
+        self.answer(judge)
+        ids = self.world.accept(3)
+        self.world.advance(0.1)
+        self.assertEqual(self.states(ids), [State.WAITING, State.ACCEPTED, State.ACCEPTED])
+        self.assertEqual(self.world.outcome(ids[0]).reason, "TooManyRequests")
+        self.world.drain()
+        self.assertEqual(self.world.received()[ids[0]], 1)
+        self.assertEqual(self.world.received(accepted=False), {ids[0]: 3})
+        self.assertEqual(self.world.outcome(ids[0]).attempts, 4)
+        pauses = [after - before for before, after in itertools.pairwise(times)]
+        for pause, expected in zip(pauses, (1.5, 3.0, 6.0), strict=True):
+            self.assertLess(abs(pause - expected), 0.1)
+
+    def test_given_up(self) -> None:
+        """After as many attempts as the app allows there is a dead letter."""
+        self.world.add_app("chess", limits=Limits(attempts=3))
+        self.answer(lambda request: Response(429, "TooManyRequests"))
+        [one] = self.world.accept()
+        self.world.drain()
+        found = self.world.outcome(one)
+        self.assertEqual((found.state, found.attempts, found.status), (State.DEAD, 3, 429))
+        self.assertEqual((self.world.state().dead, self.world.state().retried), (1, 2))
+        self.assertEqual(self.world.result(self.world.spool.retry("chess", 10)), 1)
+        self.world.simulator.http2_fault = None
+        self.world.simulator.sessions[-1].close()  # type: ignore[attr-defined]
+        self.world.dispatcher.wake("chess")
+        self.world.drain()
+        self.assertEqual(self.states([one]), [State.ACCEPTED])
+
+    def test_gateway_in_trouble(self) -> None:
+        """A daemon that answers 503 to all is not offered the whole queue."""
+        self.answer(lambda request: Response(503, "ServiceUnavailable"))
+        self.world.add_app("chess", limits=Limits(in_flight=100))
+        self.world.accept(1_000)
+        self.world.advance(2.0)
+        self.assertLessEqual(sum(self.world.received(accepted=False).values()), 100 + 3 * PROBE)
+        self.assertFalse(self.world.state().parked)
+        self.assertIn("not available", self.world.state().reason)
+        self.world.simulator.http2_fault = None
+        self.world.simulator.sessions[-1].close()  # type: ignore[attr-defined]
+        self.world.drain()
+        self.assertEqual(self.world.state().reason, "")
+        self.assertEqual(len(self.world.received()), 1_000)
+
+    def test_gateway_down(self) -> None:
+        """While no connection can be made, nothing is counted, and it is tried now and then."""
+        server = self.world.clock.servers.pop(2197)
+        ids = self.world.accept(50)
+        self.world.advance(300.0)
+        self.assertLess(self.world.clock.attempts, 30)
+        self.assertEqual(self.states(ids), [State.WAITING] * 50)
+        self.assertIn("nothing listens", self.world.state().reason)
+        self.world.clock.servers[2197] = server
+        self.world.drain(120.0)
+        self.assertEqual({self.world.outcome(apns_id).attempts for apns_id in ids}, {1})
+
+    def test_uncertain(self) -> None:
+        """What went out before the connection was lost is sent again under the same id."""
+        cut: list[ProviderAPIServer] = []
+
+        def fault(server: ProviderAPIServer, request: Request, verdict: Response) -> Response | None:
+            if not cut:
+                cut.append(server)
+                server.abort()
+                return None
+            return verdict
+
+        self.world.simulator.http2_fault = fault
+        ids = self.world.accept(5)
+        self.world.drain()
+        self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
+        self.assertEqual({self.world.outcome(apns_id).attempts for apns_id in ids}, {2})
+
+    def test_due_between(self) -> None:
+        """Each that is put off comes in its own time, also after a start, whatever else is put off meanwhile."""
+        delays = {0: 40.0, 1: 10.0, 2: 25.0}
+        self.world.result(self.world.dispatcher.stop(1.0))
+        ids = [self.world.accept(1)[0] for _ in delays]
+        leased = self.world.result(self.world.spool.lease("chess", 3, START + 1_000))
+        begin = self.world.clock.seconds()
+        settlements = [
+            Settlement(each.number, State.WAITING, 503, "", due=begin + delays[n]) for n, each in enumerate(leased)
+        ]
+        self.world.result(self.world.spool.settle(settlements))
+        self.world.start()
+        for seconds, count in (9.0, 0), (2.0, 1), (13.0, 1), (2.0, 2), (13.0, 2), (2.0, 3):
+            self.world.advance(seconds)
+            self.assertEqual(len(self.world.received()), count)
+        self.assertEqual(set(self.world.received()), set(ids))
+
+    def test_retries_of_a_former_life(self) -> None:
+        """What is put off when the dispatcher stops is tried when its time has come."""
+        self.answer(lambda request: Response(429, "TooManyRequests"))
+        ids = self.world.accept(2)
+        self.world.advance(0.1)
+        self.world.simulator.http2_fault = None
+        self.world.result(self.world.dispatcher.stop(1.0), 0.1)
+        self.world.start()
+        self.world.drain(3.0)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 2)
+
+
+class CredentialTests(DispatcherCase):
+    """Apps whose credential is refused."""
+
+    def refuse(self, app: str = "chess") -> None:
+        """Give an app a key that the daemon does not know."""
+        key = Authority()
+        self.world.add_app(app, credential=ProviderToken.from_p8(key.p8, "ABCDEFGHIJ", "KLMNOPQRST"))
+
+    def test_parked(self) -> None:
+        """It is parked with a reason, its notifications wait, and other apps are not disturbed."""
+        self.refuse()
+        self.world.add_app("go")
+        ids = self.world.accept(50)
+        others = self.world.accept(50, "go")
+        self.world.advance(0.2)
+        self.assertEqual(self.states(ids), [State.WAITING] * 50)
+        self.assertEqual(self.states(others), [State.ACCEPTED] * 50)
+        state = self.world.state()
+        self.assertTrue(state.parked)
+        self.assertIn("provider token", state.reason)
+        self.assertLess((state.since or 0.0) - START, 0.3)
+        self.assertFalse(self.world.state("go").parked)
+
+    def test_tried_now_and_then(self) -> None:
+        """A parked app is tried with a few, each 15 minutes in the end; attempts that were not made are not counted."""
+        self.refuse()
+        ids = self.world.accept(50)
+        self.world.advance(3_600.0)
+        before = self.world.clock.attempts
+        self.world.advance(3_600.0)
+        self.assertIn(self.world.clock.attempts - before, range(3, 7))
+        self.assertEqual(self.world.spool.depth("chess"), 50)
+        self.assertLess(sum(self.world.outcome(apns_id).attempts for apns_id in ids), 30)
+
+    def test_recovers(self) -> None:
+        """When the daemon takes the credential again, the app goes on by itself."""
+        bad = [True]
+        self.answer(lambda request: Response(403, "InvalidProviderToken") if bad else None)
+        ids = self.world.accept(50)
+        self.world.advance(60.0)
+        self.assertTrue(self.world.state().parked)
+        bad.clear()
+        self.world.drain(900.0)
+        self.assertFalse(self.world.state().parked)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 50)
+
+    def test_mended(self) -> None:
+        """A changed credential ends it at once."""
+        self.refuse()
+        ids = self.world.accept(50)
+        self.world.advance(300.0)
+        self.world.add_app("chess")
+        self.world.advance(0.2)
+        self.assertFalse(self.world.state().parked)
+        # The few that were answered for the credential wait for their time.
+        self.assertGreater(self.states(ids).count(State.ACCEPTED), 40)
+        self.world.drain(900.0)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 50)
+
+    def test_foreign_topic(self) -> None:
+        """One that is for somebody else's topic, which Apple blames on the key, does not stop the others for long."""
+
+        def judge(request: Request) -> Response | None:
+            foreign = dict(request.headers)[b"apns-topic"] == b"com.example.other"
+            return Response(403, "InvalidProviderToken") if foreign else None
+
+        self.answer(judge)
+        self.world.add_app("chess", limits=Limits(attempts=4))
+        [foreign] = self.world.accept(topic="com.example.other")
+        ids = self.world.accept(50)
+        self.world.drain(600.0)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 50)
+        self.assertEqual(self.states([foreign]), [State.DEAD])
+
+    def test_false_server(self) -> None:
+        """A server that is not who it should be gets nothing, and the app is parked."""
+        gateway = Gateway.http2("127.0.0.1", 2197, trust_root=Authority().ca_pem)
+        self.world.add_app("chess", gateway=gateway)
+        self.world.accept(5)
+        self.world.advance(0.2)
+        self.assertTrue(self.world.state().parked)
+        self.assertIn("not trusted", self.world.state().reason)
+        self.assertEqual(self.world.simulator.devices.received, [])
+
+    def test_unusable(self) -> None:
+        """A credential that the daemon's protocol has no use for parks the app, too."""
+        self.world.add_app(
+            "chess", gateway=self.world.simulator.gateway("binary"), credential=self.world.simulator.provider_token()
+        )
+        self.world.accept(5)
+        self.world.advance(0.2)
+        self.assertTrue(self.world.state().parked)
+
+    def test_no_app(self) -> None:
+        """What waits for an app that is gone waits for it to come back."""
+        self.world.apps.remove("chess")
+        ids = self.world.accept(5)
+        self.world.advance(100.0)
+        self.assertEqual((self.world.state().parked, self.states(ids)), (True, [State.WAITING] * 5))
+        self.assertIn("no app chess", self.world.state().reason)
+        self.world.add_app("chess")
+        self.world.advance(0.2)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 5)
+
+
+class RotationTests(DispatcherCase):
+    """Credentials that change while notifications are under way."""
+
+    options = {"delay": 1.0, "concurrency": 10}  # noqa: RUF012
+
+    def test_drained(self) -> None:
+        """What is under way is answered on the old connection, the rest goes over the new one, each once."""
+        ids = self.world.accept(60)
+        self.world.advance(1.5)
+        self.world.add_app("chess", credential=self.world.simulator.provider_token())
+        later = self.world.accept(5)
+        self.world.advance(0.1)
+        self.assertEqual(self.world.simulator.devices.connections, 2)  # it does not wait for the old one
+        ids += later
+        self.world.drain()
+        self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
+        self.assertEqual({self.world.outcome(apns_id).attempts for apns_id in ids}, {1})
+
+    def test_limits_only(self) -> None:
+        """Where only limits change the connection stays."""
+        ids = self.world.accept(20)
+        self.world.advance(0.5)
+        self.world.add_app("chess", credential=self.same(), limits=Limits(in_flight=5))
+        self.world.drain()
+        self.assertEqual(self.world.simulator.devices.connections, 1)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 20)
+
+    def same(self) -> Certificate | ProviderToken:
+        """The credential that the app has."""
+        return self.world.apps.get("chess").credential
+
+    def test_same_again(self) -> None:
+        """An app that is told to have changed, and has not, keeps its connection."""
+        self.world.accept(20)
+        self.world.advance(0.5)
+        self.world.add_app("chess", credential=self.same())
+        self.world.drain()
+        self.assertEqual(self.world.simulator.devices.connections, 1)
+
+    def test_removed(self) -> None:
+        """What is under way when the app goes is answered; the rest waits."""
+        ids = self.world.accept(60)
+        self.world.advance(0.5)
+        self.world.apps.remove("chess")
+        self.world.advance(10.0)
+        states = self.states(ids)
+        self.assertEqual(states.count(State.ACCEPTED), 10)
+        self.assertEqual(states.count(State.WAITING), 50)
+
+
+class ClockTests(SynchronousTestCase):
+    """The clock on the wall is set while there is something to do."""
+
+    def settled(self, moment: float, step: float) -> float:
+        """Have the clock set so much at some moment; returns after how many seconds all was settled."""
+        world = DispatchWorld(delay=0.3)
+        refused: set[str] = set()
+
+        def once(server: ProviderAPIServer, request: Request, verdict: Response) -> Response:
+            path = dict(request.headers)[b":path"].decode()
+            if path in refused:
+                return verdict
+            refused.add(path)
+            return Response(503, "ServiceUnavailable")
+
+        world.simulator.http2_fault = once
+        server = world.clock.servers.pop(2197)
+        world.start()
+        ids = world.accept(50)
+        done = False
+        for tick in range(1, 600):
+            if not done and tick * 0.05 >= moment:
+                world.simulator.wall.step(step)
+                ids += world.accept(1)
+                done = True
+            if tick == 10:
+                world.clock.servers[2197] = server
+            world.advance(0.05)
+            if done and not world.spool.depth("chess"):
+                break
+        self.assertEqual({world.outcome(apns_id).state for apns_id in ids}, {State.ACCEPTED})
+        world.close()
+        return tick * 0.05
+
+    def test_any_moment(self) -> None:
+        """Whatever is under way, nothing waits for longer: for a connection, an answer, its turn or another attempt."""
+        longest = self.settled(0.0, 0.0) + 5
+        for moment in (0.05, 0.6, 1.2, 2.0, 3.0):
+            for step in (-86_400.0, -3_600.0, 3_600.0, 86_400.0):
+                self.assertLess(self.settled(moment, step), longest)
+
+    def test_expiration(self) -> None:
+        """When a notification is over is a date: the clock on the wall tells."""
+        world = DispatchWorld()
+        self.addCleanup(world.close)
+        world.simulator.wall.step(3_600.0)
+        late, good = (world.accept(expiration=str(int(START) + seconds)) for seconds in (3_000, 4_000))
+        world.start()
+        world.drain()
+        states = [world.outcome(apns_id).state for apns_id in (*late, *good)]
+        self.assertEqual(states, [State.EXPIRED, State.ACCEPTED])
+
+
+class FairnessTests(DispatcherCase):
+    """Apps beside one another."""
+
+    started = {"most": 600}  # noqa: RUF012
+
+    def test_slow_gateway(self) -> None:
+        """An app whose gateway answers nothing, with a long queue, does not delay another."""
+        self.world.simulator.http2_fault = lambda server, request, verdict: None
+        slow = [f"slow{n}" for n in range(5)]
+        for name in slow:
+            self.world.add_app(name)
+            self.world.accept(2_000, name)
+        self.world.advance(0.2)
+        self.world.simulator.http2_fault = None
+        ids = self.world.accept(RESERVED)
+        self.world.advance(0.05)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * RESERVED)
+        in_flight = [self.world.state(name).in_flight for name in slow]
+        self.assertLessEqual(sum(in_flight), 600 + 5 * RESERVED)
+        self.assertGreaterEqual(min(in_flight), RESERVED)
+
+    def test_turns(self) -> None:
+        """Apps with long queues get about as far as one another, and in the end all is sent."""
+        names = [f"app{n}" for n in range(3)]
+        for name in names:
+            self.world.add_app(name)
+            self.world.accept(3_000, name)
+        for name in names:
+            self.world.drain(app=name)
+        self.assertEqual(len(self.world.received()), 9_000)
+        self.assertEqual(set(self.world.received().values()), {1})
+
+    def test_in_flight(self) -> None:
+        """An app has no more under way than its limit, which may be one."""
+        self.world.simulator.delay = 1.0
+        for limit in 1, 7, 100:
+            name = f"limit{limit}"
+            self.world.add_app(name, limits=Limits(in_flight=limit))
+            self.world.accept(3 * limit, name)
+            self.world.advance(0.5)
+            self.assertEqual(self.world.state(name).in_flight, limit)
+            self.world.drain(app=name)
+
+
+class BudgetTests(SynchronousTestCase):
+    """What all have together."""
+
+    def test_turns(self) -> None:
+        """Who waits is told in turn, as long as there is room."""
+        budget = Budget(10, reserved=2)
+        told: list[str] = []
+
+        def waiter(name: str) -> Callable[[], None]:
+            def ready() -> None:
+                told.append(name)
+                budget.take(5)
+
+            return ready
+
+        budget.take(10)
+        self.assertEqual((budget.room(5), budget.room(1)), (0, 1))
+        for name in "abc":
+            budget.wait(waiter(name))
+        budget.give_back(5)
+        self.assertEqual(told, ["a"])
+        budget.give_back(10)
+        self.assertEqual(told, ["a", "b", "c"])
+
+    def test_once(self) -> None:
+        """Who asks twice is told once."""
+        budget = Budget(1)
+        told: list[int] = []
+
+        def ready() -> None:
+            told.append(1)
+
+        budget.take(1)
+        budget.wait(ready)
+        budget.wait(ready)
+        budget.give_back(1)
+        budget.give_back(0)
+        self.assertEqual(told, [1])
+
+    def test_given_back_at_once(self) -> None:
+        """Who is told and gives back at once has the next told, and nobody twice."""
+        budget = Budget(10)
+        told: list[str] = []
+
+        def waiter(name: str) -> Callable[[], None]:
+            def ready() -> None:
+                told.append(name)
+                budget.take(5)
+                budget.give_back(5)
+
+            return ready
+
+        budget.take(10)
+        for name in "abc":
+            budget.wait(waiter(name))
+        budget.give_back(10)
+        self.assertEqual(told, ["a", "b", "c"])
+
+
+class LeaseTests(DispatcherCase):
+    """Leases, and a database that cannot be written to."""
+
+    started = {"lease": 12.0, "timeout": 60.0}  # noqa: RUF012
+
+    def test_renewed(self) -> None:
+        """A lease lasts as long as Apple takes to answer."""
+        self.world.simulator.delay = 50.0
+        ids = self.world.accept(10)
+        for _ in range(49):
+            self.world.advance(1.0)
+            self.assertEqual(self.world.result(self.world.spool.lease("chess", 10, START)), [])
+        self.world.drain()
+        self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
+
+    def test_full_disk(self) -> None:
+        """Outcomes that cannot be stored are stored later; nothing is sent twice meanwhile."""
+        self.world.spool.full = True
+        ids = self.world.accept(10)
+        self.world.advance(100.0)
+        self.assertEqual(self.states(ids), [State.WAITING] * 10)
+        self.assertIn(self.world.spool.refused, range(4, 12))
+        self.world.spool.full = False
+        self.world.drain(31.0)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 10)
+        self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
+
+    def test_told_when_stored(self) -> None:
+        """Who waits is not told before the outcome is stored."""
+        self.world.spool.full = True
+        [one] = self.world.accept()
+        results: list[Any] = []
+        number = self.world.outcome(one).number
+        self.world.outcomes.wait([number], 100.0).addCallback(results.append)
+        self.world.advance(10.0)
+        self.assertEqual(results, [])
+        self.world.spool.full = False
+        self.world.drain(31.0)
+        self.assertEqual([set(each) for each in results], [{number}])
+
+
+class FaultTests(DispatcherCase):
+    """A spool that does what it should not, and a listener that does."""
+
+    def test_cannot_be_leased(self) -> None:
+        """What cannot be leased now is leased later."""
+        self.world.spool.broken = Unavailable("the database cannot be read", 2.0)
+        ids = self.world.accept(5)
+        self.world.advance(10.0)
+        self.assertEqual(self.states(ids), [State.WAITING] * 5)
+        self.world.spool.broken = None
+        self.world.advance(2.5)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 5)
+
+    def test_fault(self) -> None:
+        """A fault of the spool's is in the log, and nothing is stuck for it, nor sent twice."""
+        ids = self.world.accept(5)
+        self.world.spool.broken = ZeroDivisionError("a fault")
+        self.world.advance(10.0)
+        self.world.accept(5, "chess")
+        self.world.advance(10.0)
+        self.assertGreater(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.world.spool.broken = None
+        self.world.drain(31.0)
+        self.assertEqual(self.states(ids), [State.ACCEPTED] * 5)
+        self.assertEqual(set(self.world.received().values()), {1})
+
+    def test_fault_of_a_listener(self) -> None:
+        """One who is told of dead tokens and raises is in the log, and stops nothing."""
+        self.world.result(self.world.dispatcher.stop(1.0))
+
+        def noted(app: str) -> None:
+            raise ZeroDivisionError(app)
+
+        self.world.start(noted=noted)
+        ids = self.world.accept(tokens=[DEAD])
+        self.world.drain()
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        ids += self.world.accept(5)
+        self.world.drain()
+        self.assertEqual(self.states(ids), [State.REJECTED, *[State.ACCEPTED] * 5])
+        self.assertEqual(self.world.state().in_flight, 0)
+
+    def test_broken_off(self) -> None:
+        """Where nobody knows how far the client came, all is tried again later, and not at once."""
+        client = BrokenClient(self.world.clock, self.world.simulator.certificate(), self.world.simulator.gateway())
+        budget, retries = Budget(100), Retries(random=lambda: 0.5)
+        settled: list[Settlement] = []
+        around = SenderContext(
+            self.world.clock,
+            wall_clock(self.world.clock),
+            self.world.spool,
+            self.world.apps,
+            self.world.outcomes,
+            budget,
+            retries,
+            120.0,
+            self.world.noted.append,
+            lambda app, leased, settlements, now: settled.extend(settlements),
+            lambda app: client,
+        )
+        self.world.result(self.world.dispatcher.stop(1.0))
+        ids = self.world.accept(3)
+        lane = AppSender("chess", around)
+        lane.wake()
+        self.world.advance(2.0)
+        self.assertEqual(len(self.flushLoggedErrors(TokensFailed)), 2)
+        found = self.world.outcome(ids[0])
+        self.assertEqual((found.state, found.reason, found.attempts), (State.WAITING, "TokensFailed", 2))
+        self.assertEqual([each.reason for each in settled], ["TokensFailed"] * 6)
+        self.world.result(lane.stop(), 0.1)
+        self.assertEqual(budget.room(0), 100)
+
+    def test_metrics(self) -> None:
+        """Who counts for an app is told by its client."""
+        self.world.result(self.world.dispatcher.stop(1.0))
+        counts: dict[str, Counter[str]] = {}
+        self.world.start(metrics=lambda app: Counting(counts.setdefault(app, Counter())))
+        self.world.accept(tokens=[token(1), DEAD])
+        self.world.drain()
+        self.assertEqual(counts, {"chess": Counter({"sent": 2, "accepted": 1, "Unregistered": 1})})
+
+
+class StopTests(DispatcherCase):
+    """The end."""
+
+    options = {"delay": 2.0, "concurrency": 10}  # noqa: RUF012
+
+    def test_drained(self) -> None:
+        """What is under way is answered; what waits for a connection is given back; nothing more is leased."""
+        ids = self.world.accept(60)
+        self.world.advance(1.0)
+        stopping = self.world.dispatcher.stop(10.0)
+        self.world.accept(5)
+        self.world.result(stopping, 0.1)
+        self.assertLess(self.world.clock.seconds() - START, 3.0)
+        states = self.states(ids)
+        self.assertEqual((states.count(State.ACCEPTED), states.count(State.WAITING)), (10, 50))
+        self.assertEqual(len(self.world.received()), 10)
+        [depth] = self.world.result(self.world.spool.depths())
+        self.assertEqual((depth.waiting, depth.leased), (55, 0))
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+    def test_deadline(self) -> None:
+        """What is not answered by the deadline stays leased, and is sent by the next dispatcher."""
+        self.world.simulator.delay = 20.0
+        ids = self.world.accept(10)
+        self.world.advance(1.0)
+        self.world.result(self.world.dispatcher.stop(3.0), 0.1)
+        self.assertLess(self.world.clock.seconds() - START, 5.0)
+        [depth] = self.world.result(self.world.spool.depths())
+        self.assertEqual((depth.waiting, depth.leased), (10, 10))
+        self.world.advance(30.0)
+        self.assertEqual(self.states(ids), [State.WAITING] * 10)
+        self.world.simulator.delay = 0.0
+        self.world.result(self.world.spool.reclaim())
+        self.world.start()
+        self.world.drain()
+        self.assertEqual(set(self.world.received()), set(ids))
+
+    def test_full_disk(self) -> None:
+        """A disk that stays full does not hold up the end."""
+        self.world.simulator.delay = 0.0
+        self.world.spool.full = True
+        self.world.accept(10)
+        self.world.advance(1.0)
+        self.world.result(self.world.dispatcher.stop(3.0), 0.1)
+        self.assertLess(self.world.clock.seconds() - START, 5.0)
+
+    def test_nothing(self) -> None:
+        """Without anything under way it is over at once; it can be stopped before it was ever needed."""
+        self.assertIsNone(self.successResultOf(self.world.dispatcher.stop(10.0)))
+        self.world.start()
+        self.world.dispatcher.wake("chess")
+        self.world.advance(0.1)
+        self.world.result(self.world.dispatcher.stop(10.0))
+
+
+@pytest.mark.loopback
+class LoopbackTests(TestCase):
+    """The true thing: threads, sockets and the clock on the wall."""
+
+    async def test_all(self) -> None:
+        """What was accepted arrives and is settled, while more is accepted; a dispatcher that stops leaves nothing."""
+        simulator = Simulator(reactor, authority=AUTHORITY, dead=[DEAD])
+        port = reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")  # type: ignore[attr-defined]
+        self.addCleanup(port.stopListening)
+        database = Database(self.mktemp(), reactor)  # type: ignore[arg-type]
+        spool, apps = SQLiteSpool(database), DictApps()
+        await database.start()
+        self.addCleanup(database.stop)
+        await spool.start()
+        outcomes = OutcomeWaiters(reactor, spool)  # type: ignore[arg-type]
+        gateway = Gateway.http2("127.0.0.1", port.getHost().port, trust_root=AUTHORITY.ca_pem)
+        for name in "chess", "go":
+            credential = Certificate.from_pem(AUTHORITY.client_pem("com.example.app"))
+            apps.put(App(name, gateway, credential, "com.example.app", limits=Limits(in_flight=100)))
+        dispatcher = Dispatcher(reactor, spool, apps, outcomes)  # type: ignore[arg-type]
+        await dispatcher.start()
+        waiting, ids = [], Identifiers(SystemWallClock())
+        for round_ in range(20):
+            for name in "chess", "go":
+                tokens = [DEAD, *(token(100 * round_ + n) for n in range(49))]
+                message = Message(name, b'{"aps":{"alert":"Hello"}}', {}, tokens, ids.take(50))
+                [accepted] = await spool.accept([message])
+                dispatcher.wake(name)
+                waiting.append(outcomes.wait(accepted.numbers, 60.0, fresh=True))
+        found = [outcome for each in waiting for outcome in (await each).values()]
+        states = Counter(outcome.state for outcome in found)
+        self.assertEqual(states, {State.ACCEPTED: 1_960, State.REJECTED: 40})
+        received = Counter(each.headers["apns-id"] for each in simulator.devices.received)
+        self.assertEqual(received, dict.fromkeys([outcome.apns_id for outcome in found], 1))
+        await dispatcher.stop(10.0)
+        self.assertEqual([spool.depth(name) for name in apps.names()], [0, 0])

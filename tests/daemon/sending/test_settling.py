@@ -1,0 +1,224 @@
+"""Tests for :mod:`txapns.daemon.sending.settling`."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns.daemon.sending.settling import MAX_RETRY_AFTER, Judge, Retries, Verdicts
+from txapns.daemon.values import Content, Leased, Settlement, State
+from txapns.errors import (
+    AnswerTimeout,
+    ClientClosed,
+    ConnectFailed,
+    ConnectionLost,
+    CredentialRefused,
+    InvalidNotification,
+    PeerNotVerified,
+    StreamRefused,
+)
+from txapns.notification import Notification
+from txapns.result import Batch, Rejection, Uncertain, Unsent
+
+__all__ = ["RetriesTests", "SettlementTests", "TroubleTests"]
+
+NOW, DATE = 1_000.0, 1_700_000_000.0
+RETRIES = Retries(first=2.0, longest=900.0, jitter=0.5, random=lambda: 0.0)
+NOTIFICATION = Notification(payload={})
+
+
+def leased(number: int = 1, attempts: int = 0, **headers: str) -> Leased:
+    """Make a notification; header fields are named without ``apns-``."""
+    content = Content("chess", b"{}", {f"apns-{name}": value for name, value in headers.items()})
+    return Leased(number, content, b"\x01" * 32, f"id{number}", attempts, DATE, NOW)
+
+
+def rejection(each: Leased, status: int, reason: str, **fields: Any) -> Rejection:
+    """Refuse one."""
+    return Rejection(each, each.token, status, reason, **fields)
+
+
+def unsent(each: Leased, error: Exception) -> Unsent:
+    """Do not ask for one."""
+    return Unsent(each, each.token, error, NOTIFICATION)
+
+
+def uncertain(each: Leased, error: Exception) -> Uncertain:
+    """Have no answer for one."""
+    return Uncertain(each, each.token, error, NOTIFICATION)
+
+
+def verdicts(sent: list[Leased], *outcomes: Any, most: int = 5) -> Verdicts:
+    """Judge what came of some; those without an outcome were accepted."""
+
+    def resend(again: object) -> Deferred[Batch]:
+        raise AssertionError("nothing is sent again here")
+
+    return Judge(NOW, DATE, RETRIES, most).verdicts(sent, Batch(len(sent) - len(outcomes), outcomes, resend))
+
+
+def settlement(each: Leased, outcome: Any, most: int = 5) -> Settlement:
+    """Judge one."""
+    [found] = verdicts([each], outcome, most=most).settlements
+    return found
+
+
+class SettlementTests(SynchronousTestCase):
+    """What the spool is told of one notification."""
+
+    def test_accepted(self) -> None:
+        """What has no outcome of its own was accepted."""
+        first, second, third = leased(1), leased(2), leased(3)
+        found = verdicts([first, second, third], rejection(second, 400, "BadTopic"))
+        self.assertEqual(
+            found.settlements,
+            [
+                Settlement(1, State.ACCEPTED, 200),
+                Settlement(2, State.REJECTED, 400, "BadTopic"),
+                Settlement(3, State.ACCEPTED, 200),
+            ],
+        )
+        self.assertEqual(verdicts([first]).settlements, [Settlement(1, State.ACCEPTED, 200)])
+
+    def test_others(self) -> None:
+        """A batch that is of fewer says nothing of the rest: nothing is taken for accepted."""
+        batch = Batch(1, [], lambda again: Deferred())
+        self.assertRaises(ValueError, Judge(NOW, DATE, RETRIES, 5).verdicts, [leased(1), leased(2)], batch)
+
+    def test_unique_id(self) -> None:
+        """What Apple gave those that it accepted is kept."""
+        first, second = leased(1), leased(2)
+        batch = Batch(2, [], lambda again: Deferred(), {second: "X"})
+        self.assertEqual(
+            Judge(NOW, DATE, RETRIES, 5).verdicts([first, second], batch).settlements,
+            [Settlement(1, State.ACCEPTED, 200), Settlement(2, State.ACCEPTED, 200, unique_id="X")],
+        )
+
+    def test_dead_token(self) -> None:
+        """A dead token comes with its time, and is known as one."""
+        each = leased()
+        died = datetime.fromtimestamp(DATE - 60, timezone.utc)
+        found = settlement(each, rejection(each, 410, "Unregistered", timestamp=died))
+        self.assertEqual(found, Settlement(1, State.REJECTED, 410, "Unregistered", DATE - 60))
+        self.assertTrue(found.dead)
+
+    def test_unheard_of(self) -> None:
+        """A reason that nobody has heard of is passed on."""
+        each = leased()
+        self.assertEqual(settlement(each, rejection(each, 418, "Teapot")), Settlement(1, State.REJECTED, 418, "Teapot"))
+
+    def test_later(self) -> None:
+        """Each attempt that is to be repeated is put off for twice as long as the one before."""
+        for attempts, delay in (0, 2.0), (1, 4.0), (3, 16.0):
+            each = leased(attempts=attempts)
+            for status, reason in (503, "ServiceUnavailable"), (429, "TooManyRequests"), (500, "Whatever"):
+                self.assertEqual(
+                    settlement(each, rejection(each, status, reason)),
+                    Settlement(1, State.WAITING, status, reason, due=NOW + delay),
+                )
+
+    def test_retry_after(self) -> None:
+        """The daemon's own word counts where it is for longer."""
+        each = leased()
+        for said, delay in (1.0, 2.0), (60.0, 60.0), (1e9, MAX_RETRY_AFTER):
+            found = settlement(each, rejection(each, 503, "ServiceUnavailable", retry_after=said))
+            self.assertEqual(found.due, NOW + delay)
+
+    def test_credential(self) -> None:
+        """What was answered with the credential's fault is counted, and goes to the back of the queue."""
+        each = leased()
+        for reason in "InvalidProviderToken", "ExpiredProviderToken", "BadCertificateEnvironment":
+            found = settlement(each, rejection(each, 403, reason))
+            self.assertEqual(found, Settlement(1, State.WAITING, 403, reason, due=NOW + 2.0))
+
+    def test_given_up(self) -> None:
+        """The last attempt makes a dead letter, with what was said last."""
+        each = leased(attempts=4)
+        found = settlement(each, rejection(each, 503, "ServiceUnavailable"))
+        self.assertEqual(found, Settlement(1, State.DEAD, 503, "ServiceUnavailable"))
+        found = settlement(each, uncertain(each, ConnectionLost("gone")))
+        self.assertEqual(found, Settlement(1, State.DEAD, 0, "ConnectionLost"))
+
+    def test_expires(self) -> None:
+        """What would be over by the time of the next attempt is not tried again; 0 is no time."""
+        for seconds, state in (1, State.EXPIRED), (2, State.EXPIRED), (3, State.WAITING):
+            each = leased(expiration=str(int(DATE) + seconds))
+            self.assertEqual(settlement(each, rejection(each, 503, "ServiceUnavailable")).state, state)
+        each = leased(expiration="0")
+        self.assertEqual(settlement(each, rejection(each, 503, "ServiceUnavailable")).state, State.WAITING)
+
+    def test_own_fault(self) -> None:
+        """What no request can carry is refused, in our own words."""
+        each = leased()
+        found = settlement(each, unsent(each, InvalidNotification("too long")))
+        self.assertEqual(found, Settlement(1, State.REJECTED, 0, "InvalidNotification"))
+
+    def test_no_connection(self) -> None:
+        """What was not asked for want of a connection was not tried."""
+        each = leased(attempts=4)
+        for error in ConnectFailed("down"), CredentialRefused("no"), ClientClosed("closed"), AnswerTimeout("silent"):
+            self.assertEqual(settlement(each, unsent(each, error)), Settlement(1, State.WAITING))
+
+    def test_uncertain(self) -> None:
+        """What may have been sent is sent again."""
+        each = leased()
+        for outcome in uncertain(each, ConnectionLost("gone")), unsent(each, StreamRefused("no")):
+            self.assertEqual(
+                settlement(each, outcome),
+                Settlement(1, State.WAITING, 0, type(outcome.error).__name__, due=NOW + 2.0),
+            )
+
+
+class TroubleTests(SynchronousTestCase):
+    """What is learnt of the daemon and the credential."""
+
+    def test_works(self) -> None:
+        """One answer about a notification says that they work."""
+        first, second = leased(1), leased(2)
+        for outcome in rejection(first, 400, "BadTopic"), rejection(first, 429, "TooManyRequests"):
+            found = verdicts([first, second], outcome, unsent(second, CredentialRefused("no")))
+            self.assertEqual((found.works, found.trouble), (True, None))
+
+    def test_parks(self) -> None:
+        """A refused credential and a false server park the app."""
+        first, second = leased(1), leased(2)
+        for outcome in (
+            rejection(first, 403, "InvalidProviderToken"),
+            unsent(first, CredentialRefused("no")),
+            unsent(first, PeerNotVerified("who")),
+        ):
+            found = verdicts([first, second], outcome, unsent(second, ConnectFailed("down")))
+            assert found.trouble is not None
+            self.assertEqual((found.works, found.trouble.parks), (False, True))
+
+    def test_pauses(self) -> None:
+        """A daemon that is down, silent or in trouble does not."""
+        each = leased()
+        for outcome in (
+            rejection(each, 503, "ServiceUnavailable"),
+            unsent(each, ConnectFailed("down")),
+            uncertain(each, AnswerTimeout("silent")),
+        ):
+            found = verdicts([each], outcome)
+            assert found.trouble is not None
+            self.assertEqual((found.works, found.trouble.parks), (False, False))
+            self.assertTrue(found.trouble.reason)
+
+    def test_closed(self) -> None:
+        """That we closed the client ourselves says nothing."""
+        each = leased()
+        found = verdicts([each], unsent(each, ClientClosed("closed")))
+        self.assertEqual((found.works, found.trouble), (False, None))
+
+
+class RetriesTests(SynchronousTestCase):
+    """How long to wait."""
+
+    def test_bounds(self) -> None:
+        """Never longer than the longest, and shortened by chance by no more than the jitter."""
+        shortened = Retries(first=2.0, longest=900.0, jitter=0.5, random=lambda: 1.0)
+        self.assertEqual([RETRIES.delay(n) for n in (0, 1, 8, 9, 100)], [2.0, 4.0, 512.0, 900.0, 900.0])
+        self.assertEqual([shortened.delay(n) for n in (0, 9)], [1.0, 450.0])

@@ -1,0 +1,396 @@
+"""Tests for :mod:`txapns.daemon.serving.connections`, beside those of the faces that use it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.address import IPv4Address, IPv6Address, UNIXAddress
+from twisted.internet.error import ConnectionDone
+from twisted.internet.interfaces import IHandshakeListener, IPullProducer, IPushProducer
+from twisted.internet.task import Clock
+from twisted.internet.testing import StringTransport
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from txapns.daemon.serving.connections import LINGER, Bounds, Guard, Guarded, Held, Session, _Producer
+
+__all__ = ["FenceTests", "GuardTests", "RoomTests", "TimeTests", "UnreadTests"]
+
+
+class Pipe(StringTransport):
+    """A transport that can be cut; as a UNIX socket's, it knows nothing of TCP."""
+
+    aborted = False
+
+    def abortConnection(self) -> None:
+        """It is cut."""
+        self.aborted = True
+
+
+class Idler(Session):
+    """A session that does nothing, or is busy with it, or fails."""
+
+    working = False
+    unlucky = False
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.heard: list[str] = []
+
+    def note(self, what: str) -> None:
+        """Remember that something happened, or fail."""
+        self.heard.append(what)
+        if self.unlucky:
+            raise ValueError("unlucky\nin two lines")
+
+    @property
+    def busy(self) -> bool:
+        """Whether it is."""
+        return self.working
+
+    def begun(self) -> None:
+        """It can be used."""
+        self.note("begun")
+
+    def gone(self, reason: Failure) -> None:
+        """It cannot any more."""
+        self.note("gone")
+
+    def check(self, now: float) -> None:
+        """It may take as long as it likes."""
+        self.note("check")
+
+    def finish(self) -> None:
+        """It is to finish."""
+        self.note("finish")
+
+    def dataReceived(self, data: bytes) -> None:
+        """Something came."""
+        self.note(data.decode())
+
+    def pauseProducing(self) -> None:
+        """The peer does not read."""
+        self.note("pause")
+
+    def resumeProducing(self) -> None:
+        """It reads."""
+        self.note("resume")
+
+    def stopProducing(self) -> None:
+        """It is gone."""
+        self.note("stop")
+
+
+class GuardCase(SynchronousTestCase):
+    """A guard."""
+
+    bounds = Bounds(body=1_000, clients=2, request=30.0, idle=60.0)
+
+    def setUp(self) -> None:
+        """Have one."""
+        self.clock = Clock()
+        self.guard = Guard(self.clock, Idler, self.bounds, "a face")
+        self.lines: list[str] = []
+        globalLogPublisher.addObserver(self.log)
+        self.addCleanup(globalLogPublisher.removeObserver, self.log)
+
+    def log(self, event: LogEvent) -> None:
+        """Keep what a guard logs."""
+        if event["log_namespace"] == "txapns.daemon.serving.connections":
+            self.assertNotIn("log_failure", event)
+            self.lines.append(formatEvent(event))
+
+    def connect(self, host: str | None = None) -> tuple[Guarded, Pipe]:
+        """Have a connection, over TCP or from a UNIX socket."""
+        address = UNIXAddress(None) if host is None else IPv4Address("TCP", host, 1_000)
+        connection, transport = self.guard.buildProtocol(address), Pipe()
+        connection.makeConnection(transport)
+        self.clock.advance(0.1)
+        return connection, transport
+
+    def several(self, count: int, host: str | None = None) -> tuple[list[Guarded], list[Pipe]]:
+        """Have several."""
+        connections, pipes = zip(*[self.connect(host) for _ in range(count)], strict=True)
+        return list(connections), list(pipes)
+
+    def lose(self, connection: Guarded) -> None:
+        """Lose one."""
+        connection.connectionLost(Failure(ConnectionDone()))
+
+
+class GuardTests(GuardCase):
+    """How connections begin and end."""
+
+    def test_interfaces(self) -> None:
+        """A session wants to know when the handshake is over, and a guarded producer is as good as any."""
+        verifyObject(IHandshakeListener, Idler())
+        connection, _ = self.connect()
+        verifyObject(IPushProducer, _Producer(connection, connection.session))
+        verifyObject(IPullProducer, _Producer(connection, connection.session))
+
+    def test_no_timers_left(self) -> None:
+        """Where there is no connection, there is no timer."""
+        connection, _ = self.connect()
+        session = connection.session
+        self.clock.advance(5)
+        self.lose(connection)
+        self.assertEqual((session.heard[0], session.heard[-1]), ("begun", "gone"))
+        self.assertEqual((self.clock.getDelayedCalls(), self.guard.count), ([], 0))
+
+    def test_close(self) -> None:
+        """All are asked to finish, then cut; nobody new is let in."""
+        self.successResultOf(Guard(self.clock, Idler, Bounds(), "another").close())
+        connection, pipe = self.connect()
+        session = connection.session
+        self.guard.drain()
+        closed = self.guard.close(2.0)
+        self.assertEqual(session.heard, ["begun", "finish", "finish"])
+        refused, other = self.connect()
+        self.assertTrue(other.aborted)
+        self.lose(refused)
+        self.clock.advance(1.5)
+        self.assertFalse(pipe.aborted)
+        self.clock.advance(0.5)
+        self.assertTrue(pipe.aborted)
+        self.assertNoResult(closed)
+        self.lose(connection)
+        self.successResultOf(closed)
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_cut(self) -> None:
+        """What was cut hears and says nothing more; what is gone cannot be cut."""
+        connection, pipe = self.connect()
+        connection.cut()
+        connection.dataReceived(b"late")
+        connection.write(b"late")
+        session = connection.session
+        self.assertEqual((pipe.aborted, pipe.value(), session.heard), (True, b"", ["begun"]))
+        other, another = self.connect()
+        self.lose(other)
+        other.cut()
+        self.assertFalse(another.aborted)
+
+    def test_end(self) -> None:
+        """What comes after the last word is thrown away for a moment; who sends very much of it is cut at once."""
+        (first, pipe), (second, other) = self.connect(), self.connect()
+        for connection in (first, second):
+            connection.registerProducer(connection.session, True)
+            connection.end()
+            connection.end()
+            connection.dataReceived(b"late")
+        second.dataReceived(b"x" * 1_001)
+        self.assertEqual((pipe.disconnecting, pipe.aborted, other.aborted), (True, False, True))
+        self.assertEqual([each.session.heard for each in (first, second)], [["begun"]] * 2)
+        self.clock.pump([1.0] * int(LINGER + 1))
+        self.assertTrue(pipe.aborted)
+
+    def test_hang_up(self) -> None:
+        """Who is hung up on is not waited for, but for reading what was said before."""
+        connection, pipe = self.connect()
+        connection.registerProducer(connection.session, True)
+        connection.hang_up()
+        self.assertEqual((pipe.disconnecting, pipe.aborted), (True, False))
+        self.clock.pump([1.0] * int(LINGER + 1))
+        self.assertTrue(pipe.aborted)
+
+
+class RoomTests(GuardCase):
+    """How many connections there may be, and who has to go."""
+
+    bounds = Bounds(clients=20, strangers=5)
+
+    def gone(self, pipes: list[Pipe]) -> list[int]:
+        """Tell which are cut."""
+        return [position for position, pipe in enumerate(pipes) if pipe.aborted]
+
+    def test_strangers_first(self) -> None:
+        """The stranger that came first has to go, busy or not, and no known caller as long as there are strangers."""
+        connections, pipes = self.several(20)
+        for connection in connections[:10]:
+            connection.recognize()
+        connections[10].session.working = True
+        connections[10].active = self.clock.seconds()
+        self.several(7)
+        self.assertEqual(self.gone(pipes), [10, 11, 12, 13, 14, 15, 16])
+        self.assertEqual(self.guard.count, 20)
+
+    def test_known(self) -> None:
+        """Where those who are known need more places than there are for them, the one goes that was idle longest."""
+        connections, pipes = self.several(20)
+        for connection in connections:
+            connection.session.working = connection is connections[0]
+            connection.active = self.clock.seconds() - (connection is connections[7])
+            connection.recognize()
+        self.assertEqual(self.gone(pipes), [1, 7])
+        self.several(5)
+        self.assertEqual((self.gone(pipes), self.guard.count), ([1, 7], 20))
+
+    def test_all_busy(self) -> None:
+        """No known caller is cut whose request is being answered, unless it does not read; others have to wait."""
+        connections, pipes = self.several(20)
+        for connection in connections:
+            connection.session.working = True
+            connection.recognize()
+        self.assertEqual([each.known for each in connections], [True] * 18 + [False] * 2)
+        self.connect()
+        self.assertEqual((self.gone(pipes), self.guard.count), ([18], 20))
+        connections[7].registerProducer(connections[7].session, True)
+        pipes[7].producer.pauseProducing()
+        connections[19].recognize()
+        self.assertEqual((self.gone(pipes), connections[19].known), ([7, 18], True))
+
+    def test_addresses(self) -> None:
+        """Of one address there are only so many strangers; who has shown a credential does not count."""
+        connections, pipes = self.several(5, "192.0.2.1")
+        connections[0].recognize()
+        self.several(3, "192.0.2.2")
+        self.several(3, "192.0.2.1")
+        self.assertEqual(self.gone(pipes), [1, 2])
+        _, others = self.several(8)
+        self.assertEqual(self.gone(others), [])
+
+    def test_networks(self) -> None:
+        """Of IPv6 the network of 64 bits counts, and an IPv4 address is one in either notation."""
+        for first, second, same in (
+            ("2001:db8::1", "2001:db8::ffff:1", True),
+            ("2001:db8::1", "2001:db8:0:1::1", False),
+            ("::ffff:192.0.2.1", "192.0.2.1", True),
+            ("fe80::1%eth0", "fe80::2%eth0", True),
+        ):
+            one, other = (
+                self.guard.buildProtocol(IPv6Address("TCP", host, 1) if ":" in host else IPv4Address("TCP", host, 1))
+                for host in (first, second)
+            )
+            self.assertEqual(one.origin == other.origin, same, (first, second))
+
+    def test_flood(self) -> None:
+        """However many strangers come, those who are known stay."""
+        connections, pipes = self.several(10)
+        for connection in connections:
+            connection.recognize()
+        self.several(500)
+        self.assertEqual((self.gone(pipes), self.guard.count), ([], 20))
+
+
+class TimeTests(GuardCase):
+    """How long a peer may take."""
+
+    def test_not_reading(self) -> None:
+        """A stranger that reads nothing is cut after a while, a known caller after another; who reads stays."""
+        (first, pipe), (second, other) = self.connect(), self.connect()
+        second.recognize()
+        for connection, each in ((first, pipe), (second, other)):
+            connection.registerProducer(connection.session, True)
+            each.producer.pauseProducing()
+        self.clock.pump([1.0] * 29)
+        self.assertFalse(pipe.aborted)
+        self.clock.pump([1.0] * 2)
+        self.assertEqual((pipe.aborted, other.aborted), (True, False))
+        other.producer.resumeProducing()
+        other.producer.pauseProducing()
+        self.clock.pump([1.0] * 58)
+        self.assertFalse(other.aborted)
+        self.clock.pump([1.0] * 3)
+        self.assertTrue(other.aborted)
+        self.assertEqual(second.session.heard.count("resume"), 1)
+
+
+class UnreadTests(GuardCase):
+    """What is written and not read."""
+
+    bounds = Bounds(clients=100, unread=Held(400_000))
+
+    def stall(self, connection: Guarded, pipe: Pipe) -> None:
+        """Read nothing any more."""
+        connection.registerProducer(connection.session, True)
+        pipe.producer.pauseProducing()
+
+    def test_bound(self) -> None:
+        """Where too much is not read, who has read nothing for the longest is cut, and first of all strangers."""
+        connections, pipes = self.several(6)
+        connections[0].recognize()
+        for connection, pipe in zip(connections, pipes, strict=True):
+            self.stall(connection, pipe)
+        connections[5].writeSequence([b"x" * 10_000, b"x" * 5_000])
+        self.assertEqual([pipe.aborted for pipe in pipes], [False, True, False, False, False, False])
+        pipes[2].producer.resumeProducing()
+        connections[5].write(b"x" * 60_000)
+        self.assertEqual([pipe.aborted for pipe in pipes], [False, True, False, False, False, False])
+        for connection in connections:
+            self.lose(connection)
+        self.assertEqual((self.bounds.unread._sum, self.bounds.unread._held), (0, {}))
+
+    def test_known_too(self) -> None:
+        """Where there are no strangers, it is a known caller."""
+        connections, pipes = self.several(7)
+        for connection, pipe in zip(connections, pipes, strict=True):
+            connection.recognize()
+            self.stall(connection, pipe)
+        self.assertEqual([pipe.aborted for pipe in pipes], [True] + [False] * 6)
+        for connection in connections:
+            self.lose(connection)
+
+
+class FenceTests(GuardCase):
+    """What goes wrong on one connection."""
+
+    def test_each(self) -> None:
+        """Whatever it is, it is a line in the log and the end of that connection; another one is as before."""
+
+        def provoke(connection: Guarded, pipe: Pipe, what: str) -> None:
+            if what == "check":
+                self.clock.advance(1.0)
+            elif what == "finish":
+                self.guard.drain()
+                self.guard.draining = False
+            elif what == "gone":
+                self.lose(connection)
+            elif what == "callback":
+                fail(connection.failed)
+            elif what == "data":
+                connection.dataReceived(b"data")
+            else:
+                connection.registerProducer(connection.session, True)
+                getattr(pipe.producer, f"{what}Producing")()
+
+        def fail(errback: Callable[[Failure], None]) -> None:
+            errback(Failure(ValueError("unlucky\nin two lines")))
+
+        other, safe = self.connect("192.0.2.7")
+        for what in ("check", "finish", "gone", "callback", "data", "pause", "resume", "stop"):
+            connection, pipe = self.connect("192.0.2.1")
+            connection.session.unlucky = True
+            provoke(connection, pipe, what)
+            [line] = self.lines
+            self.lines.clear()
+            self.assertTrue(
+                line.startswith("a face: the connection of 192.0.2.1:1000 failed: ValueError: unlucky "), line
+            )
+            self.assertNotIn("\n", line)
+            self.assertTrue(connection.over)
+            self.assertEqual((pipe.aborted, safe.aborted, other.over), (what != "gone", False, False), what)
+            if what != "gone":
+                connection.session.unlucky = False
+                self.lose(connection)
+            self.clock.advance(1.0)
+
+    def test_begun(self) -> None:
+        """It may go wrong at the beginning; the line says where in the program."""
+        Idler.unlucky = True
+        self.addCleanup(setattr, Idler, "unlucky", False)
+        _, pipe = self.connect()
+        self.assertTrue(pipe.aborted)
+        self.assertIn("a UNIX socket", self.lines[0])
+        self.assertIn("connections.py, ", self.lines[0])
+
+    def test_many(self) -> None:
+        """There are only so many lines in a second; the rest are counted."""
+        connection, _ = self.connect("192.0.2.1")
+        for _ in range(100):
+            connection.report("something")
+        self.assertEqual(len(self.lines), 10)
+        self.clock.advance(1.0)
+        connection.report("something")
+        self.assertEqual(self.lines[10:], ["a face: 90 more connections failed", self.lines[0]])

@@ -1,0 +1,888 @@
+"""Tests for :mod:`txapns.daemon.store.sqlite.database`: what goes well, and each way in which a disk can fail."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import Clock
+from twisted.logger import LogEvent, formatEvent, globalLogPublisher
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from tests import PROJECT
+from tests.daemon.store.queue_contract import START, message, result
+from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from tests.processes import started
+from txapns.daemon.errors import (
+    DatabaseCorrupt,
+    DatabaseError,
+    DatabaseExposed,
+    DatabaseInUse,
+    DatabaseVersion,
+    Unavailable,
+)
+from txapns.daemon.store.sqlite.database import Database, InlineWorker, IWorker, Schema, ThreadWorker
+from txapns.daemon.values import Settlement, State
+
+__all__ = [
+    "DatabaseTests",
+    "FileTests",
+    "LockedTests",
+    "LoggedTests",
+    "NoRoomTests",
+    "PartTests",
+    "ProbeTests",
+    "SeparateProcessTests",
+    "ThreadTests",
+    "WorkerTests",
+]
+
+_R = TypeVar("_R")
+
+WORDS = Schema("words", ("CREATE TABLE word (word TEXT UNIQUE)",))
+
+
+@implementer(IWorker)
+class SlowWorker:
+    """Does what it is asked for when the test says so."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.left: list[tuple[Callable[[], Any], Deferred[Any]]] = []
+        self.stopped = False
+
+    def run(self, function: Callable[[], _R]) -> Deferred[_R]:
+        """Do it later."""
+        deferred: Deferred[_R] = Deferred()
+        self.left.append((function, deferred))
+        return deferred
+
+    def stop(self) -> None:
+        """There is nothing more to do."""
+        self.stopped = True
+
+    def work(self) -> None:
+        """Do all there is to do."""
+        while self.left:
+            function, deferred = self.left.pop(0)
+            try:
+                found = function()
+            except Exception:
+                deferred.errback()
+            else:
+                deferred.callback(found)
+
+
+def add(word: str) -> Callable[[sqlite3.Connection], str]:
+    """Add a word."""
+
+    def write(connection: sqlite3.Connection) -> str:
+        connection.execute("INSERT INTO word VALUES (?)", [word])
+        return word.upper()
+
+    return write
+
+
+def add_all(connection: sqlite3.Connection, words: Sequence[str]) -> list[str | Exception]:
+    """Add words, one of which nobody likes."""
+    connection.executemany("INSERT INTO word VALUES (?)", [(word,) for word in words if word != "nobody"])
+    return [LookupError(word) if word == "nobody" else f"{len(words)} {word}" for word in words]
+
+
+def words(connection: sqlite3.Connection) -> list[str]:
+    """List the words."""
+    return [word for (word,) in connection.execute("SELECT word FROM word ORDER BY rowid")]
+
+
+class DatabaseTests(SynchronousTestCase):
+    """A database without threads, or with some that stand still."""
+
+    def make(self, workers: Callable[[str], IWorker] = lambda name: InlineWorker(), **options: Any) -> Database:
+        """Make one."""
+        self.clock = Clock()
+        self.clock.rightNow = START
+        return Database(self.mktemp(), self.clock, workers, **options)
+
+    def open(self, **options: Any) -> Database:
+        """Make and start one, with a table for words."""
+        database = self.make(**options)
+        self.result(database.start())
+        self.result(database.prepare(WORDS))
+        self.addCleanup(lambda: self.result(database.stop()))
+        return database
+
+    def result(self, deferred: Deferred[Any]) -> Any:
+        """Wait for a result."""
+        return result(self.clock, deferred)
+
+    def transactions(self, database: Database) -> list[str]:
+        """Record when transactions begin and end."""
+        found: list[str] = []
+        database._file.writing.set_trace_callback(
+            lambda statement: (
+                found.append(statement) if statement.split()[0] in ("BEGIN", "COMMIT", "ROLLBACK") else None
+            )
+        )
+        return found
+
+    def test_write_and_read(self) -> None:
+        """What is written can be read by both who read."""
+        database = self.open()
+        self.assertEqual(self.result(database.write(add("hello"))), "HELLO")
+        self.assertEqual(self.result(database.read(words)), ["hello"])
+        self.assertEqual(self.result(database.between(words)), ["hello"])
+
+    def test_gathered(self) -> None:
+        """What comes within a moment is one transaction; a reading between transactions need not wait for it."""
+        database = self.open(gather=0.005)
+        found = self.transactions(database)
+        reading = database.between(words)
+        writing = [database.write(add(word)) for word in "abc"]
+        self.clock.advance(0.0049)
+        self.assertEqual((found, [each.called for each in writing]), ([], [False] * 3))
+        self.clock.advance(0.0002)
+        self.assertEqual(found, ["BEGIN IMMEDIATE", "COMMIT"])
+        self.assertEqual([self.successResultOf(each) for each in writing], ["A", "B", "C"])
+        self.assertEqual(
+            (self.successResultOf(reading), self.successResultOf(database.between(words))), ([], ["a", "b", "c"])
+        )
+
+    def test_together(self) -> None:
+        """One call of a function is for all items that wait for it; what one of them came to is for it alone."""
+        database = self.open()
+        stored: list[list[str]] = []
+        names = ["a", "nobody", "b"]
+        first, second, third = (database.write_together(add_all, word, 1, stored.append) for word in names)
+        self.assertEqual(self.result(first), "3 a")
+        self.assertIsInstance(self.failureResultOf(second).value, LookupError)
+        self.assertEqual((self.successResultOf(third), stored), ("3 b", [["a", "b"]]))
+
+    def test_one_raises(self) -> None:
+        """The others are stored as if it had not been there, whether they wait for the same function or another."""
+        database = self.open()
+        self.result(database.write(add("there")))
+        stored: list[list[str]] = []
+        jobs = [database.write(add(word)) for word in ("a", "there", "b")]
+        jobs += [database.write_together(add_all, word, 1, stored.append) for word in ("c", "there", "d")]
+        self.clock.advance(1)
+        for wrong in (jobs.pop(4), jobs.pop(1)):
+            self.failureResultOf(wrong, sqlite3.IntegrityError)
+        self.assertEqual([self.successResultOf(each) for each in jobs], ["A", "B", "1 c", "1 d"])
+        self.assertEqual(self.result(database.read(words)), ["there", "a", "b", "c", "d"])
+        self.assertEqual((stored, database.trouble), ([["c"], ["d"]], ""))
+
+    def test_reading_that_raises(self) -> None:
+        """Only the one reading fails."""
+        database = self.open()
+        wrong = [getattr(database, name)(lambda connection: 1 // 0) for name in ("between", "read")]
+        right = database.between(words)
+        self.assertEqual(self.result(right), [])
+        for each in wrong:
+            self.failureResultOf(each, ZeroDivisionError)
+
+    def test_readers_only_read(self) -> None:
+        """Who reads in the reader's thread cannot write by mistake."""
+        database = self.open()
+        self.failureResultOf(database.read(add("a")), Unavailable)
+
+    def test_in_turn(self) -> None:
+        """While one transaction is under way the next gathers, and nothing fires before it is stored."""
+        workers: dict[str, SlowWorker] = {}
+        database = self.make(lambda name: workers.setdefault(name, SlowWorker(name)))
+        started = database.start()
+        writer = workers["txapns-writer"]
+        writer.work()
+        self.successResultOf(started)
+        prepared = database.prepare(WORDS)
+        self.clock.advance(1)
+        first = database.write(add("a"))
+        self.clock.advance(1)
+        self.assertEqual((len(writer.left), prepared.called), (1, False))
+        writer.work()
+        self.assertEqual((prepared.called, first.called), (True, False))
+        self.clock.advance(0)
+        second = database.write(add("b"))
+        writer.work()
+        self.assertEqual((first.called, second.called), (True, False))
+        stopped = database.stop()
+        writer.work()
+        self.assertEqual(self.successResultOf(second), "B")
+        workers["txapns-reader"].work()
+        writer.work()
+        self.successResultOf(stopped)
+        self.assertEqual([each.stopped for each in workers.values()], [True, True])
+
+    def test_stopped_while_opening(self) -> None:
+        """One that is stopped before it is open is closed as soon as it is, and gives back the lock."""
+        workers: dict[str, SlowWorker] = {}
+        database = self.make(lambda name: workers.setdefault(name, SlowWorker(name)))
+        started, stopped = database.start(), database.stop()
+        for name in ("txapns-writer", "txapns-reader", "txapns-writer"):
+            self.assertNoResult(stopped)
+            workers[name].work()
+        self.successResultOf(started)
+        self.successResultOf(stopped)
+        self.failureResultOf(database.write(add("a")), Unavailable)
+        again = Database(database.path, self.clock, lambda name: InlineWorker())
+        self.result(again.start())
+        self.result(again.stop())
+
+    def test_directory_gone(self) -> None:
+        """Everybody is told, even where there is no directory any more; what must be done is done."""
+        database = self.open()
+        other = database.path.parent.rename(Path(self.mktemp()))
+        self.addCleanup(other.rename, database.path.parent)
+        writing = database.write_together(add_all, "a", 1)
+        self.clock.advance(1)
+        self.assertIn("was removed", str(self.failureResultOf(writing, Unavailable).value))
+        self.assertEqual(self.result(database.write(add("b"))), "B")
+        self.assertIn("was removed", database.trouble)
+        self.failureResultOf(database.write_together(add_all, "c", 1), Unavailable)
+
+    def test_removed(self) -> None:
+        """What is new is refused once the file is gone, what waits already too; what must be done is done."""
+        database = self.open()
+        together = [database.write_together(add_all, "a", 1), database.write(add("b"))]
+        away = database.path.rename(Path(self.mktemp()))
+        together.append(database.write_together(add_all, "c", 1))
+        self.clock.advance(1)
+        self.assertIn("was removed", str(self.failureResultOf(together[0], Unavailable).value))
+        self.assertEqual(self.successResultOf(together[1]), "B")
+        self.failureResultOf(together[2], Unavailable)
+        self.assertIn("was removed", self.result(database.probe()))
+        away.rename(database.path)
+        self.assertEqual(self.result(database.probe()), "")
+        self.assertEqual(self.result(database.write_together(add_all, "d", 1)), "1 d")
+        self.assertEqual(self.result(database.read(words)), ["b", "d"])
+
+    def test_capacity(self) -> None:
+        """What waits is bounded in octets; beyond that it is refused, but for what has to be done."""
+        database = self.open(capacity=10)
+        waiting = [database.write_together(add_all, word, 5) for word in "ab"]
+        error = self.failureResultOf(database.write_together(add_all, "c", 1), Unavailable).value
+        self.assertEqual(error.retry_after, 1.0)
+        must = database.write_together(add_all, "d")
+        self.assertEqual([self.result(each) for each in [*waiting, must]], ["3 a", "3 b", "3 d"])
+        self.assertEqual(self.result(database.write_together(add_all, "e", 10)), "1 e")
+
+    def test_large(self) -> None:
+        """Very much is divided among transactions, so that what has no size need not wait for all of it."""
+        database = self.open()
+        found = self.transactions(database)
+        large = [database.write_together(add_all, word, 2**20) for word in "abcd"]
+        small = [database.write_together(add_all, word) for word in "ef"]
+        self.assertEqual([self.result(each) for each in [*large, *small]], ["5 a", "5 b", "5 c", "1 d", "5 e", "5 f"])
+        self.assertEqual(found, ["BEGIN IMMEDIATE", "COMMIT"] * 2)
+
+    def test_flush(self) -> None:
+        """Nothing has to gather, and when it is over all of it is done, in as many transactions as that takes."""
+        database = self.open()
+        large = [database.write_together(add_all, word, 2**21) for word in "abcd"]
+        self.successResultOf(database.flush())
+        self.assertEqual([self.successResultOf(each) for each in large], ["2 a", "2 b", "2 c", "2 d"])
+        self.successResultOf(database.flush())
+        self.assertEqual(self.result(database.write(add("e"))), "E")
+
+    def test_stop(self) -> None:
+        """All that was asked for is done before it closes; nothing is afterwards, and to stop again is no harm."""
+        database = self.open()
+        first, reading = database.write(add("a")), database.between(words)
+        both = [database.stop(), database.stop()]
+        self.assertEqual((self.successResultOf(first), self.successResultOf(reading)), ("A", []))
+        for each in both:
+            self.successResultOf(each)
+        for refused in (database.write(add("b")), database.read(words), database.between(words)):
+            self.failureResultOf(refused, Unavailable)
+        self.assertEqual(
+            sorted(path.name for path in database.path.parent.iterdir()),
+            [database.path.name, f"{database.path.name}.lock"],
+        )
+
+    def test_cancelled(self) -> None:
+        """Whoever does not wait any longer does no harm; it is stored all the same."""
+        database = self.open()
+        cancelled = database.write(add("a"))
+        cancelled.cancel()
+        self.failureResultOf(cancelled)
+        self.clock.advance(1)
+        self.assertEqual(self.result(database.between(words)), ["a"])
+
+    def test_callbacks_that_write(self) -> None:
+        """What is written because something was written, again and again, is no recursion."""
+        database = self.open()
+        left = list(range(500))
+
+        def more(found: str) -> Any:
+            return database.write(add(str(left.pop()))).addCallback(more) if left else found
+
+        writing = more("")
+        for _ in range(1000):
+            self.clock.advance(0.002)
+        self.assertEqual(self.successResultOf(writing), "0")
+
+
+class PartTests(SynchronousTestCase):
+    """Versions of the tables."""
+
+    def test_versions(self) -> None:
+        """Each step is done once; a version of the future is refused, and nothing is changed."""
+        second = Schema("words", (*WORDS.steps, "ALTER TABLE word ADD length;\nUPDATE word SET length = 5"))
+        path, clock = self.mktemp(), Clock()
+        for part, columns in ((WORDS, 1), (WORDS, 1), (second, 2), (second, 2)):
+            database = Database(path, clock, lambda name: InlineWorker())
+            result(clock, database.start())
+            result(clock, database.prepare(part))
+            found = result(clock, database.read(lambda c: c.execute("SELECT * FROM word").fetchall()))
+            self.assertEqual([len(row) for row in found], [columns] * len(found))
+            result(
+                clock,
+                database.write(lambda c: c.execute("INSERT INTO word(word) VALUES (hex(randomblob(5)))").rowcount),
+            )
+            result(clock, database.stop())
+        database = Database(path, clock, lambda name: InlineWorker())
+        result(clock, database.start())
+        self.addCleanup(lambda: result(clock, database.stop()))
+        error = self.assertRaises(DatabaseVersion, result, clock, database.prepare(WORDS))
+        self.assertIn("version 2 of its part words", str(error))
+
+
+class FileTests(SynchronousTestCase):
+    """The file."""
+
+    def open(self, path: str) -> Database:
+        """Start a database, or raise what is wrong."""
+        self.clock = Clock()
+        database = Database(path, self.clock, lambda name: InlineWorker())
+        result(self.clock, database.start())
+        self.addCleanup(lambda: result(self.clock, database.stop()))
+        return database
+
+    def refused(self, path: str, error: type[DatabaseError], words: str) -> None:
+        """It cannot be opened, which is told with the file's name; and to stop it then is no harm."""
+        database = Database(path, Clock(), lambda name: InlineWorker(), patience=0.01)
+        raised = self.assertRaises(error, result, Clock(), database.start())
+        self.assertIn(path, str(raised))
+        self.assertIn(words, str(raised))
+        self.successResultOf(database.stop())
+
+    def test_interface(self) -> None:
+        """The worker is one."""
+        verifyObject(IWorker, InlineWorker())
+
+    def test_mode(self) -> None:
+        """Only the owner can read it and what lies beside it, whatever the umask."""
+        before = os.umask(0)
+        self.addCleanup(os.umask, before)
+        database = self.open(self.mktemp())
+        result(self.clock, database.prepare(WORDS))
+        modes = {path.name: path.stat().st_mode & 0o777 for path in database.path.parent.glob(f"{database.path.name}*")}
+        self.assertEqual(set(modes.values()), {0o600})
+        self.assertEqual(len(modes), 4, modes)
+
+    def test_exposed(self) -> None:
+        """One that others can read is refused, and stays as it is."""
+        path = self.mktemp()
+        result(Clock(), self.open(path).stop())
+        for mode in (0o640, 0o604, 0o620):
+            Path(path).chmod(mode)
+            self.refused(path, DatabaseExposed, f"{mode:04o}")
+            self.assertEqual(Path(path).stat().st_mode & 0o777, mode)
+        Path(path).chmod(0o600)
+        self.open(path)
+
+    def test_in_use(self) -> None:
+        """The second to open it is told; when the first is done, it can."""
+        path = self.mktemp()
+        first = self.open(path)
+        self.refused(path, DatabaseInUse, f"in use by another process, number {os.getpid()}")
+        result(self.clock, first.stop())
+        self.open(path)
+
+    def test_locked_at_start(self) -> None:
+        """So it is when another program holds it, such as a copy being made."""
+        path = self.mktemp()
+        Path(path).touch(0o600)
+        other = sqlite3.connect(path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN EXCLUSIVE")
+        self.refused(path, DatabaseInUse, "locked by another process")
+        other.execute("COMMIT")
+        database = self.open(path)
+        other.execute("BEGIN IMMEDIATE")
+        error = self.assertRaises(DatabaseError, result, self.clock, database.prepare(WORDS))
+        self.assertIn("another process has the database locked", str(error))
+
+    def test_no_database(self) -> None:
+        """A file of another kind is refused and stays as it is."""
+        for content in (b"no database " * 1000, b"SQLite format 3\0" + b"\xff" * 5000):
+            path = Path(self.mktemp())
+            path.touch(0o600)
+            path.write_bytes(content)
+            self.refused(str(path), DatabaseCorrupt, "damaged, or no database")
+            self.assertEqual(path.read_bytes(), content)
+
+    def test_foreign_database(self) -> None:
+        """So is the database of another program."""
+        path = self.mktemp()
+        Path(path).touch(0o600)
+        with sqlite3.connect(path) as other:
+            other.execute("CREATE TABLE bookmarks (url TEXT)")
+        other.close()
+        self.refused(path, DatabaseCorrupt, "another program")
+
+    def test_no_file(self) -> None:
+        """A directory that is not there, and one in the file's place, are told."""
+        self.refused("/nowhere/at/all", DatabaseError, "No such file")
+        directory = self.mktemp()
+        Path(directory).mkdir(0o700)
+        self.refused(directory, DatabaseError, "is no file")
+
+    def test_damaged(self) -> None:
+        """Damage that shows only later is told in words, and nothing is acknowledged."""
+        path = self.mktemp()
+        database = self.open(path)
+        result(self.clock, database.prepare(WORDS))
+        for _ in range(100):
+            result(
+                self.clock,
+                database.write(lambda c: c.execute("INSERT INTO word VALUES (hex(randomblob(500)))").lastrowid),
+            )
+        result(self.clock, database.stop())
+        with Path(path).open("r+b") as file:
+            file.seek(8192)
+            file.write(b"\xa5" * 20_000)
+        damaged = self.open(path)
+        self.assertIn("damaged", damaged.trouble)
+        error = self.assertRaises(Unavailable, result, self.clock, damaged.write(add("a")))
+        self.assertIn("damaged", str(error))
+        self.assertIn("damaged", result(self.clock, damaged.probe()))
+
+    def test_written_to_by_others(self) -> None:
+        """Where others write to the file while it is open, it is looked through before anything new is stored."""
+
+        def checkpoint(path: Path) -> None:
+            """Do what every program may that has it open."""
+            with closing(sqlite3.connect(path)) as other:
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+        def overwrite(path: Path) -> None:
+            with path.open("r+b") as file:
+                file.seek(4096)
+                file.write(b"\xa5" * 20_000)
+
+        def cut(path: Path) -> None:
+            os.truncate(path, 8192)
+
+        for harm, damaged in ((checkpoint, False), (overwrite, True), (cut, True)):
+            world = SQLiteWorld(Path(self.mktemp()))
+            self.addCleanup(world.stop)
+            result(world.clock, world.spool.accept([message(world, 5_000)]))
+            checkpoint(world.path)
+            self.assertEqual(result(world.clock, world.database.probe()), "")
+            os.utime(world.path, (0, 0))  # or it might be the same moment
+            harm(world.path)
+            accepting = world.spool.accept([message(world)])
+            world.clock.advance(1)
+            if damaged:
+                self.assertIn("damaged", str(self.failureResultOf(accepting, Unavailable).value))
+                self.assertIn("damaged", result(world.clock, world.database.probe()))
+            else:
+                self.successResultOf(accepting)
+                self.assertEqual(world.database.trouble, "")
+
+    def test_cut_beside(self) -> None:
+        """Where what is beside the file was cut, that is seen before anything new is stored."""
+        world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(world.stop)
+        for _ in range(2):
+            result(world.clock, world.spool.accept([message(world, 2_000)]))
+        os.truncate(f"{world.path}-wal", 0)
+        self.assertRaises(Unavailable, result, world.clock, world.spool.accept([message(world)]))
+        self.assertIn("damaged", world.database.trouble)
+
+    def test_missing_table(self) -> None:
+        """Nor is a database fit from which somebody has taken a table."""
+        world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(world.stop)
+        result(world.clock, world.spool.accept([message(world)]))
+        with closing(sqlite3.connect(world.path)) as other:
+            other.execute("DROP TABLE spool_app")
+        [leased] = result(world.clock, world.spool.lease("chess", 1, START + 60))
+        settling = world.spool.settle([Settlement(leased.number, State.ACCEPTED, 200)])
+        self.assertRaises(Unavailable, result, world.clock, settling)
+        self.assertIn("damaged", world.database.trouble)
+
+    def test_damaged_while_open(self) -> None:
+        """Damage that a reading meets is remembered, though the next transaction goes well."""
+        path = self.mktemp()
+        database = self.open(path)
+        self.assertEqual(database.trouble, "")
+
+        def read(connection: sqlite3.Connection) -> None:
+            raise sqlite3.DatabaseError("database disk image is malformed")
+
+        self.assertRaises(Unavailable, result, self.clock, database.read(read))
+        self.assertIn("damaged", result(self.clock, database.probe()))
+        self.assertRaises(Unavailable, result, self.clock, database.write_together(add_all, "a", 1))
+        result(self.clock, database.stop())
+        self.assertEqual(self.open(path).trouble, "")
+
+
+class NoRoomTests(SynchronousTestCase):
+    """A disk that is full: SQLite may use no more pages than it has."""
+
+    def setUp(self) -> None:
+        """Make a spool with something in it."""
+        self.world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(self.world.stop)
+        self.do(self.world.spool.accept([message(self.world, 100)]))
+
+    def do(self, deferred: Deferred[Any]) -> Any:
+        """Wait for a result."""
+        return result(self.world.clock, deferred)
+
+    def pages(self, more: int) -> None:
+        """Let the file grow by so many pages and no further."""
+
+        def limit(connection: sqlite3.Connection) -> None:
+            [(count,)] = connection.execute("PRAGMA page_count")
+            connection.execute(f"PRAGMA max_page_count = {count + more}")
+
+        self.do(self.world.database.between(limit))
+
+    def test_full(self) -> None:
+        """What does not fit is refused whole, what fits is done; with room again, everything goes on by itself."""
+        leased = self.do(self.world.spool.lease("chess", 10, START + 60))
+        self.pages(0)
+        big = self.world.spool.accept([message(self.world, 3000, start=1000)])
+        settling = self.world.spool.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased])
+        error = self.assertRaises(Unavailable, self.do, big)
+        self.assertEqual((str(error), error.retry_after), ("the disk is full", 10.0))
+        self.assertIsNone(self.successResultOf(settling))
+        self.assertEqual((self.world.spool.depth("chess"), self.world.database.trouble), (90, "the disk is full"))
+        self.assertEqual(len(self.do(self.world.spool.lease("chess", 1000, START + 60))), 90)
+        self.pages(10_000)
+        self.do(self.world.spool.accept([message(self.world, 3000, start=1000)]))
+        self.assertEqual((self.world.spool.depth("chess"), self.world.database.trouble), (3090, ""))
+        [(check,)] = self.do(self.world.database.read(lambda c: c.execute("PRAGMA integrity_check").fetchall()))
+        self.assertEqual(check, "ok")
+
+    def test_nothing_left_behind(self) -> None:
+        """Of what was refused nothing is there after a restart."""
+        self.pages(3)
+        for _ in range(3):
+            self.assertRaises(Unavailable, self.do, self.world.spool.accept([message(self.world, 3000, "news")]))
+        self.world.restart()
+        self.assertEqual([self.world.spool.depth(app) for app in ("chess", "news")], [100, 0])
+        self.do(self.world.spool.accept([message(self.world, 3000, "news")]))
+        self.assertEqual(len(self.do(self.world.spool.lease("news", 5000, START + 60))), 3000)
+
+    def test_nearly_full(self) -> None:
+        """The last room on the disk is kept for the outcomes of what was accepted."""
+        leased = self.do(self.world.spool.lease("chess", 10, START + 60))
+        self.world.options = {"reserve": 2**80}
+        self.world.restart()
+        for _ in range(2):
+            error = self.assertRaises(Unavailable, self.do, self.world.spool.accept([message(self.world)]))
+        self.assertEqual((str(error), error.retry_after), ("the disk is nearly full", 10.0))
+        self.assertEqual(self.world.database.trouble, str(error))
+        self.do(self.world.spool.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased]))
+        self.assertEqual((self.world.spool.depth("chess"), self.world.database.trouble), (90, str(error)))
+        self.world.options = {}
+        self.world.restart()
+        self.do(self.world.spool.accept([message(self.world)]))
+        self.assertEqual(self.world.database.trouble, "")
+
+
+class ProbeTests(SynchronousTestCase):
+    """Whether something new can be stored, found out by trying."""
+
+    def test_probe(self) -> None:
+        """It can; while another has the database locked it cannot; afterwards it is known at once that it can again."""
+        world = SQLiteWorld(Path(self.mktemp()), patience=0.01)
+        self.addCleanup(world.stop)
+        self.assertEqual(result(world.clock, world.database.probe()), "")
+        with closing(sqlite3.connect(world.database.path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            locked = "another process has the database locked"
+            self.assertEqual(result(world.clock, world.database.probe()), locked)
+            self.assertEqual(world.database.trouble, locked)
+            other.execute("ROLLBACK")
+        self.assertEqual(world.database.trouble, locked)
+        self.assertEqual(result(world.clock, world.database.probe()), "")
+        self.assertEqual(world.database.trouble, "")
+
+    def test_nearly_full(self) -> None:
+        """A disk that has little room is none to store anything new on, though the probe itself went well."""
+        world = SQLiteWorld(Path(self.mktemp()), reserve=2**80)
+        self.addCleanup(world.stop)
+        self.assertEqual(result(world.clock, world.database.probe()), "the disk is nearly full")
+
+    def test_stopped(self) -> None:
+        """A database that is closed takes nothing."""
+        world = SQLiteWorld(Path(self.mktemp()))
+        world.stop()
+        self.assertEqual(self.successResultOf(world.database.probe()), "the daemon is shutting down")
+
+
+class LoggedTests(SynchronousTestCase):
+    """What the operator reads."""
+
+    def test_once(self) -> None:
+        """Trouble is logged when it begins and when it is over, however often it is met between."""
+        world = SQLiteWorld(Path(self.mktemp()), patience=0.01)
+        self.addCleanup(world.stop)
+        other = sqlite3.connect(world.path, isolation_level=None)
+        self.addCleanup(other.close)
+        seen: list[str] = []
+
+        def observe(event: LogEvent) -> None:
+            if event["log_namespace"].startswith("txapns.daemon"):
+                seen.append(f"{event['log_level'].name}: {formatEvent(event)}")
+
+        globalLogPublisher.addObserver(observe)
+        self.addCleanup(globalLogPublisher.removeObserver, observe)
+        for command in ("BEGIN IMMEDIATE", "COMMIT"):
+            other.execute(command)
+            for _ in range(3):
+                deferred = world.spool.accept([message(world)])
+                deferred.addErrback(lambda failure: failure.trap(Unavailable))
+                result(world.clock, deferred)
+        self.assertEqual(
+            seen,
+            [
+                f"error: Nothing can be stored in {world.path}: another process has the database locked",
+                f"info: {world.path} can be used again",
+            ],
+        )
+
+
+class LockedTests(SynchronousTestCase):
+    """Another process that has the database locked."""
+
+    def test_locked(self) -> None:
+        """Nothing is stored while it is locked; what is leased stays so; afterwards everything goes on by itself."""
+        world = SQLiteWorld(Path(self.mktemp()), patience=0.01)
+        self.addCleanup(world.stop)
+        result(world.clock, world.spool.accept([message(world, 2)]))
+        leased = result(world.clock, world.spool.lease("chess", 1, START + 60))
+        other = sqlite3.connect(world.path, isolation_level=None)
+        self.addCleanup(other.close)
+        other.execute("BEGIN IMMEDIATE")
+        settlements = [Settlement(leased[0].number, State.ACCEPTED, 200)]
+        for asked in (world.spool.accept([message(world)]), world.spool.settle(settlements)):
+            error = self.assertRaises(Unavailable, result, world.clock, asked)
+            self.assertEqual((str(error), error.retry_after), ("another process has the database locked", 2.0))
+        self.assertEqual((world.spool.depth("chess"), world.database.trouble), (2, str(error)))
+        self.assertEqual(len(result(world.clock, world.spool.lease("chess", 9, START + 60))), 1)
+        other.execute("COMMIT")
+        result(world.clock, world.spool.settle(settlements))
+        result(world.clock, world.spool.accept([message(world)]))
+        self.assertEqual((world.spool.depth("chess"), world.database.trouble), (2, ""))
+
+
+class WorkerTests(SynchronousTestCase):
+    """A worker that fails."""
+
+    def test_worker_lost(self) -> None:
+        """Where nobody can tell what was stored, everybody is told that, and the next is tried."""
+        clock = Clock()
+        workers: dict[str, SlowWorker] = {}
+        database = Database(self.mktemp(), clock, lambda name: workers.setdefault(name, SlowWorker(name)))
+        database.start()
+        writer = workers["txapns-writer"]
+        writer.work()
+        first = database.prepare(WORDS)
+        clock.advance(1)
+        _, deferred = writer.left.pop()
+        deferred.errback(MemoryError("no thread"))
+        self.failureResultOf(first, MemoryError)
+        self.assertEqual(database.trouble, "no thread")
+        second = database.prepare(WORDS)
+        clock.advance(1)
+        writer.work()
+        self.successResultOf(second)
+        self.assertEqual(database.trouble, "")
+        database.stop()
+        for each in (*workers.values(), writer):
+            each.work()
+
+
+class ThreadTests(TestCase):
+    """Threads of the reactor."""
+
+    def test_threads(self) -> None:
+        """Writes and readings are each in a thread of their own, and results arrive in the reactor's."""
+        database = Database(self.mktemp(), reactor)  # type: ignore[arg-type]
+        verifyObject(IWorker, worker := ThreadWorker(reactor, "one"))
+        worker.stop()
+        names: list[str] = []
+
+        def name(connection: sqlite3.Connection) -> str:
+            return threading.current_thread().name
+
+        def arrived(found: list[str]) -> Deferred[None]:
+            names.extend([*found, threading.current_thread().name])
+            return database.stop()
+
+        def check(_: object) -> None:
+            self.assertEqual(names[0], names[1])
+            self.assertEqual(len(set(names)), 3)
+            self.assertEqual(names[3], threading.main_thread().name)
+
+        return (
+            database.start()
+            .addCallback(lambda _: gatherResults([database.write(name), database.between(name), database.read(name)]))
+            .addCallback(arrived)
+            .addCallback(check)
+        )
+
+
+CHILD = """
+import resource, signal, sys
+from pathlib import Path
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.task import react
+from tests.daemon.store.queue_contract import message, result
+from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.errors import Unavailable
+from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.values import Settlement, State
+"""
+
+# With the reactor's threads, and several callers at the same time, as in the daemon.
+FOREVER = """
+async def accept(world):
+    while True:
+        [receipt] = await world.spool.accept([message(world, 20)])
+        print("accepted", *receipt.apns_ids, flush=True)
+
+async def settle(world):
+    while True:
+        leased = await world.spool.lease("chess", 5, world.clock.seconds() + 1000)
+        await world.spool.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased])
+        print("settled", *[each.apns_id for each in leased], flush=True)
+
+class World:
+    def __init__(self, reactor):
+        self.clock = reactor
+        self.database = Database(sys.argv[1], reactor)
+        self.spool = SQLiteSpool(self.database)
+
+async def main(reactor):
+    world = World(reactor)
+    await world.database.start()
+    await world.spool.start()
+    print("ready", flush=True)
+    await gatherResults([Deferred.fromCoroutine(each(world)) for each in [accept, settle] * 3])
+
+react(lambda reactor: Deferred.fromCoroutine(main(reactor)))
+"""
+
+# Files may not grow beyond a limit, as if the disk were full, until the parent says so.
+LIMITED = """
+world = SQLiteWorld(Path(sys.argv[1]))
+print("ready", flush=True)
+
+def accept(world):
+    [receipt] = result(world.clock, world.spool.accept([message(world, 20)]))
+    print("accepted", *receipt.apns_ids, flush=True)
+
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (400_000, resource.RLIM_INFINITY))
+refused = 0
+while not refused:
+    try:
+        accept(world)
+    except Unavailable as error:
+        refused += 1
+        print("refused", error, flush=True)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+accept(world)
+world.stop()
+"""
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class SeparateProcessTests(SynchronousTestCase):
+    """A process of its own has the database."""
+
+    def start(self, path: str, program: str) -> subprocess.Popen[str]:
+        """Start one, and wait until it has opened the file."""
+        environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+        command = [sys.executable, "-c", CHILD + program, str(Path(path).resolve())]
+        child = started(self, command, stdout=subprocess.PIPE, text=True, env=environment)
+        assert child.stdout is not None
+        self.assertEqual(child.stdout.readline(), "ready\n")
+        return child
+
+    def check(self, path: str, printed: list[str]) -> None:
+        """All that was printed is there, and nothing that was settled comes again."""
+        accepted, settled = set[str](), set[str]()
+        for line in printed:
+            verb, *ids = line.split()
+            (accepted if verb == "accepted" else settled).update(ids)
+        world = SQLiteWorld(Path(path))
+        world.clock.advance(10**9)  # after all that the process did
+        self.addCleanup(world.stop)
+        waiting = {each.apns_id for each in result(world.clock, world.spool.lease("chess", 10**6, START + 10**10))}
+        for apns_id in settled:
+            self.assertEqual(result(world.clock, world.spool.outcome(apns_id)).state, State.ACCEPTED)
+        lost = {each for each in accepted - waiting - settled if result(world.clock, world.spool.outcome(each)) is None}
+        self.assertEqual((lost, waiting & settled), (set(), set()))
+        self.assertEqual(world.spool.depth("chess"), len(waiting))
+        [(found,)] = result(world.clock, world.database.read(lambda c: c.execute("PRAGMA integrity_check").fetchall()))
+        self.assertEqual(found, "ok")
+
+    def test_killed(self) -> None:
+        """Whenever it is killed, what it said was accepted is there, and what it said was settled is settled."""
+        path = self.mktemp()
+        printed: list[str] = []
+        for lines in (1, 7, 20, 33, 58):
+            child = self.start(path, FOREVER)
+            assert child.stdout is not None
+            # The pipe is read while the child goes on, so the signal comes anywhere in what it does next.
+            printed += [child.stdout.readline() for _ in range(lines)]
+            child.send_signal(signal.SIGKILL)
+            rest = child.stdout.read().splitlines(keepends=True)
+            printed += [line for line in rest if line.endswith("\n")]
+            child.wait()
+        self.assertGreater(len({line for line in printed if line.startswith("settled")}), 10)
+        self.check(path, printed)
+
+    def test_disk_full(self) -> None:
+        """When the system lets the files grow no more it refuses, and goes on when it does."""
+        path = self.mktemp()
+        child = self.start(path, LIMITED)
+        printed, _ = child.communicate(timeout=60)
+        lines = printed.splitlines()
+        self.assertEqual(child.returncode, 0)
+        self.assertTrue([line for line in lines if line.startswith("refused the disk")], lines[-5:])
+        self.check(path, [line for line in lines if line.split()[0] in ("accepted", "settled")])
+
+    def test_second_daemon(self) -> None:
+        """While it runs no other can open the file, even without the lock beside it; when it was killed, one can."""
+        path = self.mktemp()
+        child = self.start(path, FOREVER)
+        for words in (f"in use by another process, number {child.pid}", "its lock file was removed"):
+            database = Database(path, Clock(), lambda name: InlineWorker())
+            self.assertIn(words, str(self.assertRaises(DatabaseInUse, result, Clock(), database.start())))
+            Path(f"{path}.lock").unlink()
+        child.kill()
+        child.wait()
+        self.check(path, [])

@@ -1,0 +1,67 @@
+"""Tests for :mod:`txapns.daemon.store.sqlite.leases`; the model in ``spool_contract`` tests them with the spool."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns.daemon.store.sqlite.leases import Leases
+
+__all__ = ["LeasesTests"]
+
+
+class LeasesTests(SynchronousTestCase):
+    """Leases of the app ``chess``."""
+
+    def setUp(self) -> None:
+        """Three leases, which lie one behind the other at the front of the queue."""
+        self.leases = Leases()
+        self.start = self.leases.mark("chess")
+        self.leases.lend("chess", [(1000, 1), (1000, 2), (2000, 5)], 60.0)
+
+    def test_mark(self) -> None:
+        """The next is looked for after the last one leased, where nothing has to be passed over."""
+        self.assertLess(self.start, (0, 1))
+        self.assertEqual((self.leases.mark("chess"), self.leases.passed_over("chess")), ((2000, 5), []))
+        self.assertEqual(self.leases.mark("news"), self.start)
+
+    def test_nothing_lent(self) -> None:
+        """To lease nothing changes nothing."""
+        self.leases.lend("chess", [], 60.0)
+        self.leases.lend("news", [], 60.0)
+        self.assertEqual((self.leases.mark("chess"), self.leases.counts()), ((2000, 5), {"chess": 3}))
+
+    def test_free(self) -> None:
+        """What is free again is found from the mark on, and what is leased behind it is passed over."""
+        self.leases.free([2, 99])
+        self.assertLess(self.leases.mark("chess"), (1000, 2))
+        self.assertGreaterEqual(self.leases.mark("chess"), (1000, 1))
+        self.assertEqual(self.leases.passed_over("chess"), [1, 5])
+        self.assertNotIn(2, self.leases)
+        self.leases.lend("chess", [(1000, 2)], 60.0)
+        self.assertEqual(self.leases.passed_over("chess"), [1, 5, 2])  # 5 is behind the mark
+        self.leases.lend("chess", [(2000, 6)], 60.0)
+        self.assertEqual(self.leases.passed_over("chess"), [])
+
+    def test_dropped(self) -> None:
+        """What is settled leaves the mark where it is."""
+        self.leases.drop(1)
+        self.leases.drop(99)
+        self.assertEqual((self.leases.mark("chess"), self.leases.numbers()), ((2000, 5), [2, 5]))
+
+    def test_put_back(self) -> None:
+        """What is put back behind the mark will be found there; before the mark, the mark moves."""
+        self.leases.put_back(1, 3000)
+        self.assertEqual(self.leases.mark("chess"), (2000, 5))
+        self.leases.put_back(2, 500)
+        self.leases.put_back(99, 100)
+        self.assertEqual(self.leases.mark("chess"), (500, 1))
+
+    def test_expire(self) -> None:
+        """Leases end at their time, also where it was moved."""
+        self.leases.renew([2], 30.0)
+        self.leases.renew([5, 99], 90.0)
+        ended = []
+        for now in (29.9, 30.0, 60.0, 90.0):
+            self.leases.expire(now)
+            ended.append(self.leases.numbers())
+        self.assertEqual(ended, [[1, 2, 5], [1, 5], [5], []])

@@ -1,0 +1,334 @@
+"""
+Tests for :mod:`txapns.daemon.store.sqlite.queue` and :mod:`txapns.daemon.store.sqlite.feedback_log`, beside those in
+``spool_contract``.
+"""
+
+from __future__ import annotations
+
+import re
+import sqlite3
+import tempfile
+import uuid
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from hypothesis import HealthCheck, settings
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.fakes import DatedClock
+from tests.daemon.store.queue_contract import (
+    HEADERS,
+    ID,
+    LONGEST,
+    PAYLOAD,
+    START,
+    SpoolContract,
+    SpoolMachine,
+    message,
+    result,
+)
+from txapns.daemon.store.sqlite.database import Database, InlineWorker, Schema
+from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.queue import _PART, SQLiteSpool
+from txapns.daemon.values import Idempotency, Message, Settlement, State
+
+__all__ = [
+    "DamagedTests",
+    "EarlierVersionTests",
+    "ModelTests",
+    "NumberTests",
+    "PlanTests",
+    "SQLiteSpoolMachine",
+    "SQLiteSpoolTests",
+    "SQLiteWorld",
+]
+
+
+class SQLiteWorld:
+    """A spool in a file, without threads."""
+
+    def __init__(self, path: Path, **options: float) -> None:
+        self.options = options
+        self.clock = DatedClock(START)
+        self.path = path
+        self.start()
+
+    def start(self) -> None:
+        """Open it."""
+        self.database = Database(self.path, self.clock, lambda name: InlineWorker(), **self.options)
+        self.spool, self.log = SQLiteSpool(self.database, LONGEST), SQLiteFeedbackLog(self.database)
+        for each in (self.database, self.log, self.spool):
+            result(self.clock, each.start())
+
+    def stop(self) -> None:
+        """Close it."""
+        result(self.clock, self.database.stop())
+
+    def restart(self) -> None:
+        """Close it, and open it again."""
+        self.stop()
+        self.start()
+
+
+class SQLiteSpoolTests(SpoolContract, SynchronousTestCase):
+    """The contract."""
+
+    def make_world(self) -> SQLiteWorld:
+        """Make one in a file of its own."""
+        return SQLiteWorld(Path(self.mktemp()))
+
+
+class WorldCase(SynchronousTestCase):
+    """Tests of what only this spool has."""
+
+    def setUp(self) -> None:
+        """Make one in a file of its own."""
+        self.world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(lambda: self.world.stop())
+
+    def do(self, name: str, *arguments: Any) -> Any:
+        """Call a method of the spool, and wait for what comes of it."""
+        return result(self.world.clock, getattr(self.world.spool, name)(*arguments))
+
+
+class NumberTests(WorldCase):
+    """Up to where numbers are written down as given."""
+
+    def reserved(self) -> int:
+        """Find it on the disk."""
+        with closing(sqlite3.connect(self.world.path)) as connection:
+            [(number,)] = connection.execute("SELECT number FROM spool_next")
+        return int(number)
+
+    def accept(self) -> list[int]:
+        """Accept two; returns their numbers."""
+        [receipt] = self.do("accept", [message(self.world, 2)])
+        return list(receipt.numbers)
+
+    def test_ahead(self) -> None:
+        """Many are at a time, and always more than there are."""
+        self.accept()
+        before = self.reserved()
+        self.assertGreater(before, 1_000)
+        self.accept()
+        self.assertEqual(self.reserved(), before)
+        self.world.restart()
+        self.assertGreaterEqual(self.accept()[0], before)
+        self.assertGreater(self.reserved(), before)
+
+    def test_undone(self) -> None:
+        """Where the transaction that would have written it is undone, the next one does."""
+
+        def fail(connection: sqlite3.Connection) -> None:
+            raise ValueError
+
+        accepting = self.world.spool.accept([message(self.world, 2)])
+        failing = self.world.database.write(fail)
+        [receipt] = result(self.world.clock, accepting)
+        self.failureResultOf(failing, ValueError)
+        self.assertGreater(self.reserved(), receipt.numbers[-1])
+
+
+class EarlierVersionTests(WorldCase):
+    """A database that an earlier version of this program left."""
+
+    def setUp(self) -> None:
+        """Leave one."""
+        clock, path = DatedClock(START), Path(self.mktemp())
+        database = Database(path, clock, lambda name: InlineWorker())
+        for each in (database.start(), database.prepare(Schema("spool", _PART.steps[:1])), database.write(_fill)):
+            result(clock, each)
+        result(clock, database.stop())
+        self.world = SQLiteWorld(path)
+        self.addCleanup(lambda: self.world.stop())
+
+    def test_kept(self) -> None:
+        """What it has is there, and what comes now gets other numbers."""
+        self.assertEqual([self.world.spool.depth(app) for app in ("chess", "a/b")], [1, 3])
+        self.assertEqual(self.do("outcome", ID, ["chess"]).number, 1)
+        self.assertEqual(self.do("outcome", ID).number, 4)
+        [receipt] = self.do("accept", [message(self.world)])
+        self.assertEqual(list(receipt.numbers), [5])
+
+    def test_repeated(self) -> None:
+        """A request that comes again is told of the notifications that it made then, and of none if they are gone."""
+        for key, numbers, there in (("there", [2, 3], [2, 3]), ("gone", [-2, -1], [])):
+            repeated = message(self.world, 2, "a/b")
+            [receipt] = self.do("accept", [repeated], Idempotency("caller/a/b", key, b"digest"))
+            self.assertEqual((list(receipt.numbers), receipt.earlier), (numbers, True))
+            self.assertEqual([each.number for each in self.do("outcomes", receipt.numbers)], there)
+
+
+def _fill(connection: sqlite3.Connection) -> None:
+    """Have two apps with an id in common, and two requests with keys; what one of them made is gone."""
+    shared, other = uuid.UUID(ID).bytes, b"x" * 16
+    connection.execute("INSERT INTO spool_app VALUES (1, 'chess'), (2, 'a/b')")
+    connection.execute("INSERT INTO spool_message VALUES (1, '{}', '{}', 5), (2, '{}', '{}', 7), (4, '{}', '{}', 8)")
+    for row in ((1, 1, 1, shared), (2, 2, 2, shared), (3, 2, 2, other), (4, 4, 2, shared)):
+        columns = "number, message, app, apns_id, token, due"
+        connection.execute(f"INSERT INTO spool_delivery ({columns}) VALUES (?, ?, ?, ?, 'token', 5)", row)
+    for key, ids, noted_at in (("there", shared + other, 7), ("gone", shared + shared, 6)):
+        row = ("caller/a/b", key, b"digest", "[2]", ids, noted_at)
+        connection.execute("INSERT INTO spool_key VALUES (?, ?, ?, ?, ?, ?)", row)
+
+
+class DamagedTests(WorldCase):
+    """Rows that cannot be read."""
+
+    def harm(self, table: str, column: str, value: str, number: int) -> None:
+        """Change a row."""
+        statement = f"UPDATE {table} SET {column} = {value} WHERE number = {number}"
+        result(self.world.clock, self.world.database.write(lambda connection: connection.execute(statement)))
+
+    def test_lease(self) -> None:
+        """What is damaged is given up, with a line in the log, and what came before and after it is lent."""
+        for table, column, value in (
+            ("spool_message", "headers", "'{'"),
+            ("spool_message", "headers", "'[1]'"),
+            ("spool_message", "headers", "'{\"apns-priority\":5}'"),
+            ("spool_message", "headers", "x'7b22ff223a317d'"),
+            ("spool_message", "headers", "CAST(x'7b22ff223a317d' AS TEXT)"),
+            ("spool_message", "accepted_at", "'yesterday'"),
+            ("spool_message", "number", "1000000"),
+            ("spool_delivery", "attempts", "'none'"),
+            ("spool_delivery", "apns_id", "x'01'"),
+        ):
+            before, bad, after = (self.do("accept", [message(self.world)])[0].numbers[0] for _ in range(3))
+            self.harm(table, column, value, bad)  # a message has the number of its first delivery
+            with capturedLogs() as events:
+                leased = self.do("lease", "chess", 10, self.world.clock.seconds() + 60)
+            self.assertEqual([each.number for each in leased], [before, after], value)
+            self.assertEqual([event["numbers"] for event in events], [[bad]], value)
+            self.assertEqual(self.world.spool.depth("chess"), 2)
+            self.do("settle", [Settlement(each.number, State.ACCEPTED, 200) for each in leased])
+
+    def test_entries(self) -> None:
+        """What is damaged is in no list, and keeps no other from being there."""
+        numbers = list(self.do("accept", [message(self.world, 4)])[0].numbers)
+        self.do("settle", [Settlement(number, State.DEAD) for number in numbers])
+        self.harm("spool_delivery", "settled_at", "'today'", numbers[0])
+        self.harm("spool_delivery", "state", "9", numbers[1])
+        self.harm("spool_delivery", "reason", "CAST(x'ff' AS TEXT)", numbers[2])
+        found = self.do("listed", None, State.DEAD, 10)
+        self.assertEqual([entry.outcome.number for entry in found], numbers[2:])
+        self.assertEqual([each.number for each in self.do("outcomes", numbers)], numbers[2:])
+
+
+class PlanTests(WorldCase):
+    """How the database finds things when it is full of them."""
+
+    def test_every_query_has_an_index(self) -> None:
+        """Whatever the spool and the feedback log ask, no table of theirs is read from one end to the other for it."""
+        seen: list[str] = []
+        for way in (self.world.database.between, self.world.database.read):
+            result(self.world.clock, way(lambda connection: connection.set_trace_callback(seen.append)))
+        self.live()
+        for way in (self.world.database.between, self.world.database.read):
+            result(self.world.clock, way(lambda connection: connection.set_trace_callback(None)))
+        asked = {sql for sql in seen if re.match(r"\s*(SELECT|INSERT|UPDATE|DELETE|WITH)", sql)}
+        self.assertGreater(len(asked), 25)
+
+        def plan(connection: sqlite3.Connection) -> list[tuple[str, str]]:
+            # Before 3.11 Python shows statements without what stands for the question marks.
+            explained = [(sql, f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?")) for sql in asked]
+            return [(row[3], sql) for sql, explain, values in explained for row in connection.execute(explain, values)]
+
+        for step, sql in result(self.world.clock, self.world.database.read(plan)):
+            if "ORDER BY cursor LIMIT" not in sql:  # that is read from its beginning, and not for long
+                self.assertNotRegex(
+                    step, r"SCAN (spool_delivery|spool_message|spool_key|feedback_token)(?! USING)", sql
+                )
+
+    def live(self) -> None:
+        """Do with the spool all that can be done."""
+        self.do("start")
+        accepted = message(self.world, 6)
+        [receipt] = self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
+        self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
+        leased = self.do("lease", "chess", 6, START + 60)
+        numbers = [each.number for each in leased]
+        settlements = [
+            Settlement(numbers[0], State.ACCEPTED, 200),
+            Settlement(numbers[1], State.REJECTED, 410, "Unregistered"),
+            Settlement(numbers[2], State.DEAD, 503, "Shutdown"),
+            Settlement(numbers[3], State.WAITING, 503, "Shutdown", due=START),
+        ]
+        self.do("settle", settlements)
+        self.do("release", numbers[4:5])
+        self.do("depths")
+        self.do("next_due", "chess")
+        self.do("lease", "chess", 1, START + 60)
+        self.do("outcomes", receipt.numbers)
+        for apps in (None, [], ["chess", "news"]):
+            self.do("outcome", accepted.apns_ids[0], apps)
+        for app in (None, "chess"):
+            for state in (State.DEAD, State.WAITING, State.REJECTED, State.EXPIRED):
+                self.do("listed", app, state, 10)
+            result(self.world.clock, self.world.log.after(app, 0, 10))
+            result(self.world.clock, self.world.log.take(app, "reader", 10))
+            result(self.world.clock, self.world.log.behind(app, "reader", 10))
+            result(self.world.clock, self.world.log.confirm(app, "reader", 1))
+        result(self.world.clock, self.world.log.known("chess", [b"token"]))
+        self.do("retry", "chess", 10)
+        self.do("purge", None, State.REJECTED, 10)
+        self.do("prune", START + 100)
+
+    def test_an_id_of_thousands(self) -> None:
+        """To look for an id takes as many steps whether one, thousands or only those of another app have it."""
+        none, one, many, foreign = (str(uuid.UUID(int=n)) for n in range(4))
+        for app, apns_id, count in (("chess", one, 1), ("chess", many, 5_000), ("news", foreign, 5_000)):
+            self.do("accept", [Message(app, PAYLOAD, HEADERS, [b"token"] * count, [apns_id] * count)])
+        self.steps(none)  # the first of a connection prepares more than the statement
+        steps = {apns_id: self.steps(apns_id) for apns_id in (none, one, many, foreign)}
+        self.assertEqual(steps[foreign], steps[none])
+        self.assertEqual(steps[many], steps[one])
+        self.assertLess(steps[many], 200)
+
+    def steps(self, apns_id: str) -> int:
+        """Count what SQLite does to find the latest notification of an app with an id."""
+        count = 0
+
+        def step() -> int:
+            nonlocal count
+            count += 1
+            return 0
+
+        result(self.world.clock, self.world.database.read(lambda connection: connection.set_progress_handler(step, 1)))
+        self.do("outcome", apns_id, ["chess"])
+        result(self.world.clock, self.world.database.read(lambda connection: connection.set_progress_handler(None, 1)))
+        return count
+
+
+class TemporaryWorld(SQLiteWorld):
+    """One in memory, as far as there are file systems in memory: hundreds are made, and each syncs many times."""
+
+    def __init__(self) -> None:
+        memory = Path("/dev/shm")
+        self.directory = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
+        super().__init__(Path(self.directory.name) / "spool")
+
+    def stop(self) -> None:
+        """Close it for good."""
+        super().stop()
+        self.directory.cleanup()
+
+    def restart(self) -> None:
+        """Close it, and open it again."""
+        super().stop()
+        self.start()
+
+
+class SQLiteSpoolMachine(SpoolMachine):
+    """The machine with one of these."""
+
+    def make_world(self) -> TemporaryWorld:
+        """Make one."""
+        return TemporaryWorld()
+
+
+ModelTests = SQLiteSpoolMachine.TestCase
+ModelTests.settings = settings(
+    max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

@@ -1,0 +1,53 @@
+"""Tests for :mod:`txapns.daemon.store.retention`."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.fakes import DatedClock
+from txapns.daemon.store.retention import Retention
+
+__all__ = ["RetentionTests"]
+
+KEPT = 1_000
+STEPS = st.lists(st.tuples(st.integers(0, 300), st.integers(-100_000, 100_000)), max_size=40)
+
+
+class RetentionTests(SynchronousTestCase):
+    """Whatever the clock on the wall does, things are kept for their time."""
+
+    def test_steady(self) -> None:
+        """Where nobody sets the clock, it is the date less the time."""
+        clock = DatedClock()
+        retention = Retention(clock, KEPT)
+        for _ in range(5):
+            self.assertAlmostEqual(retention.begin(), clock.now() - KEPT, delta=1.0)
+            clock.advance(KEPT)
+
+    @given(STEPS)
+    def test_not_too_soon(self, steps: list[tuple[int, int]]) -> None:
+        """Nothing that was dated within the time is given up, by whatever steps the clock was set."""
+        clock = DatedClock()
+        retention = Retention(clock, KEPT)
+        dated: list[tuple[float, float]] = []
+        for seconds, step in steps:
+            begin = retention.begin()
+            dated.append((clock.seconds(), clock.now()))
+            for at, date in dated:
+                self.assertTrue(date >= begin or clock.seconds() - at >= KEPT)
+            clock.advance(seconds)
+            clock.ahead += step
+
+    def test_not_for_ever(self) -> None:
+        """Once a step is as long ago as things are kept, it is the date less the time again."""
+        for step in (86_400.0, -86_400.0):
+            clock = DatedClock()
+            retention = Retention(clock, KEPT)
+            retention.begin()
+            clock.ahead += step
+            for _ in range(11):
+                clock.advance(KEPT / 10)
+                begin = retention.begin()
+            self.assertAlmostEqual(begin, clock.now() - KEPT, delta=1.0)

@@ -1,0 +1,523 @@
+"""Tests for :mod:`txapns._network.tls`: real TLS, in memory."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import re
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import attrs
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from OpenSSL import SSL, crypto
+from service_identity import CertificateError, VerificationError
+from service_identity.hazmat import DNS_ID, DNSMismatch
+from service_identity.pyopenssl import extract_patterns
+from twisted.internet import ssl
+from twisted.internet.error import ConnectError, ConnectionDone
+from twisted.internet.interfaces import (
+    IOpenSSLClientConnectionCreator,
+    IOpenSSLContextFactory,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.test.iosim import IOPump, connect, makeFakeClient, makeFakeServer
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from txapns._network import tls
+from txapns._network.tls import ClientContextFactory, explain
+from txapns._network.trust import platform_trust
+from txapns.credentials import Certificate, ProviderToken
+from txapns.errors import (
+    ClientClosed,
+    ConnectFailed,
+    CredentialError,
+    CredentialRefused,
+    InvalidGateway,
+    PeerNotVerified,
+)
+from txapns.simulator.authority import Authority, ServerContextFactory
+
+AUTHORITY = Authority()
+HELLO = b"hello"
+
+
+class Greeter(Protocol):
+    """Says hello, and remembers what it heard and why it ended."""
+
+    def __init__(self) -> None:
+        self.heard = b""
+        self.lost: Failure | None = None
+
+    def connectionMade(self) -> None:
+        """Say hello."""
+        self.transport.write(HELLO)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Remember what the other side says."""
+        self.heard += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Remember why it ended."""
+        self.lost = reason
+
+
+@attrs.frozen
+class Session:
+    """Both ends of one connection."""
+
+    client: Greeter
+    server: Greeter
+    pump: IOPump
+
+    @property
+    def established(self) -> bool:
+        """Whether both sides heard the other, so that the handshake was completed on both."""
+        return self.client.heard == self.server.heard == HELLO
+
+    @property
+    def explanation(self) -> Exception:
+        """What the client makes of the end of the connection."""
+        assert self.client.lost is not None
+        return explain(self.client.lost)
+
+
+def open_session(client_side: object, server_side: object) -> Session:
+    """Let a client and a server, given by their context factories, shake hands in memory."""
+    clock = Clock()
+    client, server = Greeter(), Greeter()
+    protocols = [
+        TLSMemoryBIOFactory(side, is_client, Factory.forProtocol(lambda greeter=greeter: greeter), clock).buildProtocol(
+            None
+        )
+        for side, is_client, greeter in ((client_side, True, client), (server_side, False, server))
+    ]
+    pump = connect(protocols[1], makeFakeServer(protocols[1]), protocols[0], makeFakeClient(protocols[0]), clock=clock)
+    pump.flush()
+    return Session(client, server, pump)
+
+
+def client_side(hostname: str = "localhost", credential: Certificate | None = None) -> ClientContextFactory:
+    """Make a client that trusts the authority and offers HTTP/2."""
+    return ClientContextFactory(hostname, credential, AUTHORITY.ca_pem, [b"h2"])
+
+
+def plain_server(pem: bytes, newest: int = SSL.TLS1_3_VERSION) -> ServerContextFactory:
+    """Make a server of certificate and key alone, for what the authority's own does not do."""
+    context = SSL.Context(SSL.TLS_METHOD)
+    context.set_cipher_list(b"ALL:@SECLEVEL=0")  # otherwise OpenSSL 3 would not serve TLS 1.1, nor with a short key
+    certificate = Certificate.from_pem(pem)
+    context.use_certificate(certificate.certificate)
+    context.use_privatekey(certificate.private_key)
+    context.set_max_proto_version(newest)
+    return ServerContextFactory(context)
+
+
+class HandshakeTests(SynchronousTestCase):
+    """Connections that must come about."""
+
+    def test_interfaces(self) -> None:
+        """It goes wherever Twisted takes a client's context factory, of the present or the old kind."""
+        factory = client_side()
+        self.assertTrue(verifyObject(IOpenSSLClientConnectionCreator, factory))
+        self.assertTrue(verifyObject(IOpenSSLContextFactory, factory))
+        self.assertIsInstance(factory, ssl.ClientContextFactory)
+
+    def test_mutual(self) -> None:
+        """Both sides show certificates, and both know that HTTP/2 was agreed on, in either version of TLS."""
+        for key_type in ("ec", "rsa"):
+            credential = Certificate.from_pem(AUTHORITY.client_pem(key_type=key_type))
+            for tls12 in (False, True):
+                options = AUTHORITY.server_options((b"h2",), tls12=tls12, require_certificate=True)
+                session = open_session(client_side("localhost", credential), options)
+                self.assertTrue(session.established)
+                for end in (session.client, session.server):
+                    self.assertEqual(end.transport.negotiatedProtocol, b"h2")
+                    version = end.transport.getHandle().get_protocol_version_name()
+                    self.assertEqual(version, "TLSv1.2" if tls12 else "TLSv1.3")
+                seen = session.server.transport.getPeerCertificate().to_cryptography()
+                self.assertEqual(seen, credential.certificate)
+
+    def test_no_certificate(self) -> None:
+        """With a provider token there is no certificate to show, and that is enough where none is required."""
+        session = open_session(client_side(), AUTHORITY.server_options((b"h2",)))
+        self.assertTrue(session.established)
+        self.assertIsNone(session.server.transport.getPeerCertificate())
+
+    def test_no_protocols(self) -> None:
+        """Without protocols nothing is negotiated, as the binary protocol wants it."""
+        factory = ClientContextFactory("localhost", None, AUTHORITY.ca_pem.decode())
+        session = open_session(factory, AUTHORITY.server_options((b"h2",)))
+        self.assertTrue(session.established)
+        self.assertIsNone(session.client.transport.negotiatedProtocol)
+
+    def test_address(self) -> None:
+        """Addresses, without their zone, are verified against those in the certificate, and not sent as server name."""
+        for address in ("127.0.0.1", "::1", "::1%lo"):
+            session = open_session(client_side(address), AUTHORITY.server_options((b"h2",)))
+            self.assertTrue(session.established)
+            self.assertIsNone(session.server.transport.getHandle().get_servername())
+
+    def test_server_name(self) -> None:
+        """The host name is sent, in the form it has on the wire."""
+        for hostname, sent in (("localhost", b"localhost"), ("bücher.example", b"xn--bcher-kva.example")):
+            certificate = AUTHORITY.server_certificate([sent.decode()])
+            session = open_session(client_side(hostname), AUTHORITY.server_options((b"h2",), certificate=certificate))
+            self.assertTrue(session.established)
+            self.assertEqual(session.server.transport.getHandle().get_servername(), sent)
+
+    def test_chain(self) -> None:
+        """The intermediate certificate is sent along: the server, which trusts the root alone, can follow it."""
+        credential = Certificate.from_pem(AUTHORITY.client_pem(intermediate=True))
+        session = open_session(
+            client_side("localhost", credential), AUTHORITY.server_options((b"h2",), require_certificate=True)
+        )
+        self.assertTrue(session.established)
+        chain = session.server.transport.getHandle().get_verified_chain()
+        received = [certificate.to_cryptography() for certificate in chain]
+        self.assertEqual(received[:2], [credential.certificate, *credential.chain])
+
+    def test_several_connections(self) -> None:
+        """One factory makes many connections of one context, which pyOpenSSL would not let us change any more."""
+        factory = client_side("localhost", Certificate.from_pem(AUTHORITY.client_pem()))
+        options = AUTHORITY.server_options((b"h2",))
+        self.assertTrue(all(open_session(factory, options).established for _ in range(3)))
+        self.assertIs(factory.getContext(), factory.getContext())
+
+
+class ResumptionTests(SynchronousTestCase):
+    """Connections that rest on the verification of the one before."""
+
+    def setUp(self) -> None:
+        """Count how often a server's certificate is looked at."""
+        self.verified = 0
+        self.patch(tls, "extract_patterns", self.extract)
+        self.factory = client_side("localhost", Certificate.from_pem(AUTHORITY.client_pem()))
+        self.server = plain_server(AUTHORITY.server_certificate())
+
+    def extract(self, certificate: crypto.X509) -> Any:
+        """Look at a certificate."""
+        self.verified += 1
+        return extract_patterns(certificate)
+
+    def open(self, server: ServerContextFactory | None = None) -> Session:
+        """Connect."""
+        return open_session(self.factory, server or self.server)
+
+    def test_resumed(self) -> None:
+        """The next connection resumes the session of one that is still there, in either version of TLS."""
+        for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
+            self.setUp()
+            server = plain_server(AUTHORITY.server_certificate(), newest)
+            sessions = [self.open(server) for _ in range(5)]
+            self.assertTrue(all(session.established for session in sessions))
+            self.assertEqual(self.verified, 1)
+
+    def test_gone(self) -> None:
+        """Where there is none, the server is verified anew."""
+        for _ in range(3):
+            self.assertTrue(self.open().established)
+            gc.collect()
+        self.assertEqual(self.verified, 3)
+
+    def test_after_some(self) -> None:
+        """After so many connections the server is verified anew."""
+        self.patch(tls, "RESUMED", 2)
+        sessions = [self.open() for _ in range(7)]
+        self.assertTrue(all(session.established for session in sessions))
+        self.assertEqual(self.verified, 3)
+
+    def test_not_kept_to(self) -> None:
+        """A server that ends the connection when its own offer is taken up is connected to as ever from then on."""
+        # OpenSSL resumes no session of a client with a certificate where the server has not named a context for it.
+        self.server.getContext().set_verify(SSL.VERIFY_PEER, lambda *_: True)
+        first, refused = self.open(), self.open()
+        self.assertEqual((first.established, refused.established), (True, False))
+        sessions = [first, *(self.open() for _ in range(5))]
+        self.assertTrue(all(session.established for session in sessions))
+        self.assertEqual(self.verified, 6)
+
+    def test_another_server(self) -> None:
+        """A server that does not know the session is verified."""
+        first = self.open()
+        second = self.open(plain_server(AUTHORITY.server_certificate()))
+        impostor = self.open(plain_server(AUTHORITY.server_certificate(["other.example"])))
+        self.assertEqual((first.established, second.established, impostor.established), (True, True, False))
+        self.assertIsInstance(impostor.explanation, PeerNotVerified)
+
+
+class RefusalTests(SynchronousTestCase):
+    """Servers that must not be spoken to."""
+
+    def assertRefused(self, factory: object, options: object, words: str) -> None:
+        """Check that the client ends the connection before the server hears a word, and says why."""
+        session = open_session(factory, options)
+        self.assertEqual((session.client.heard, session.server.heard), (b"", b""))
+        self.assertIsInstance(session.explanation, PeerNotVerified)
+        self.assertRegex(str(session.explanation), words)
+
+    def test_wrong_authority(self) -> None:
+        """A certificate of an authority we do not trust is refused, whether the server sends that along or not."""
+        other = Authority()
+        source = r"trust_root; .* \(trusted are the authorities of trust_root\)"
+        for server, words in (
+            (other.server_options((b"h2",)), "its authority is not trusted"),
+            (plain_server(other.server_certificate()), "its authority is not known"),
+        ):
+            self.assertRefused(
+                client_side(),
+                server,
+                rf"localhost is not trusted: {words}.*; if .* as {source}",
+            )
+
+    def test_platform(self) -> None:
+        """Without a trust root the platform's authorities are trusted, of which ours is none."""
+        options = AUTHORITY.server_options((b"h2",))
+        words = f"localhost is not trusted.*authorities of {re.escape(platform_trust().source)}"
+        self.assertRefused(ClientContextFactory("localhost"), options, words)
+
+    def test_several_authorities(self) -> None:
+        """Of several trusted authorities any will do."""
+        factory = ClientContextFactory("localhost", None, Authority().ca_pem + AUTHORITY.ca_pem)
+        self.assertTrue(open_session(factory, AUTHORITY.server_options(())).established)
+
+    def test_wrong_name(self) -> None:
+        """A trusted certificate for another host is refused."""
+        for hostname in ("api.push.apple.com", "localhost.example", "127.0.0.2", "::2"):
+            options = AUTHORITY.server_options((b"h2",))
+            self.assertRefused(client_side(hostname), options, f"is not for {hostname}; check the host name")
+
+    def test_address_is_no_name(self) -> None:
+        """An address written as a host name in the certificate does not count."""
+        options = AUTHORITY.server_options((b"h2",), certificate=AUTHORITY.server_certificate(["127.0.0.1"], []))
+        self.assertRefused(client_side("127.0.0.1"), options, r"is not for 127\.0\.0\.1")
+
+    def test_no_name(self) -> None:
+        """A trusted certificate that names no host at all is for none."""
+        options = AUTHORITY.server_options((b"h2",), certificate=AUTHORITY.server_certificate([], []))
+        self.assertRefused(client_side(), options, "is not for localhost .*subjectAltName")
+
+    def test_expired(self) -> None:
+        """An expired certificate is refused, and the reason is that and not a missing authority."""
+        options = AUTHORITY.server_options((b"h2",), certificate=AUTHORITY.server_certificate(expired=True))
+        self.assertRefused(
+            client_side(),
+            options,
+            r"localhost is not trusted: it has expired .*; set this machine.s clock",
+        )
+
+    def test_self_signed(self) -> None:
+        """A self-signed certificate is refused, unless it is itself the trust root."""
+        pem = self_signed("localhost")
+        self.assertRefused(client_side(), plain_server(pem), "localhost is not trusted: it is self-signed")
+        self.assertTrue(open_session(ClientContextFactory("localhost", None, pem), plain_server(pem)).established)
+
+    def test_short_key(self) -> None:
+        """A server whose RSA key is too short is refused, and the reason is that."""
+        words = r"localhost is not trusted: its key is too short, such as RSA of fewer than 2,048 bits \(OpenSSL"
+        pem = self_signed("localhost", 1024)
+        self.assertRefused(ClientContextFactory("localhost", None, pem), plain_server(pem), words)
+
+    def test_tls12(self) -> None:
+        """The older version of TLS verifies the same."""
+        for hostname in ("localhost", "elsewhere.example"):
+            options = AUTHORITY.server_options((b"h2",), tls12=True)
+            self.assertEqual(open_session(client_side(hostname), options).established, hostname == "localhost")
+
+    def test_context(self) -> None:
+        """The bare context verifies as well, for those who take no more than that."""
+        for hostname, established in (("localhost", True), ("elsewhere.example", False)):
+            client = SSL.Connection(client_side(hostname).getContext())
+            client.set_connect_state()
+            server = SSL.Connection(plain_server(AUTHORITY.server_certificate()).context)
+            server.set_accept_state()
+            self.assertEqual(shake_hands(client, server), established)
+
+
+def self_signed(hostname: str, key_size: int = 2048) -> bytes:
+    """Make a self-signed certificate with an RSA key, both in PEM."""
+    key = rsa.generate_private_key(65_537, key_size)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hostname)])
+    today = datetime.now(timezone.utc)
+    certificate = (
+        x509.CertificateBuilder(name, name, key.public_key(), 1, today - timedelta(days=1), today + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(hostname)]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    return certificate.public_bytes(Encoding.PEM) + key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+
+
+def shake_hands(client: SSL.Connection, server: SSL.Connection) -> bool:
+    """Carry the bytes of a handshake to and fro without Twisted, and tell whether it came about."""
+    for _ in range(5):
+        for one, other in ((client, server), (server, client)):
+            try:
+                one.do_handshake()
+            except SSL.WantReadError:
+                pass
+            except SSL.Error:
+                return False
+            with contextlib.suppress(SSL.WantReadError):
+                other.bio_write(one.bio_read(65_536))
+    return True
+
+
+class ServerTests(SynchronousTestCase):
+    """Servers that will not have us."""
+
+    def refusal(self, credential: Certificate | None, *, tls12: bool) -> Exception:
+        """Connect to a server that requires a certificate, and give what the client makes of its answer."""
+        options = AUTHORITY.server_options((b"h2",), tls12=tls12, require_certificate=True)
+        session = open_session(client_side("localhost", credential), options)
+        self.assertEqual(session.server.heard, b"")
+        assert session.client.lost is not None
+        return explain(session.client.lost, credential)
+
+    def test_unknown_certificate(self) -> None:
+        """A certificate of an authority the server does not know is refused, and the alert says so."""
+        credential = Certificate.from_pem(Authority().client_pem())
+        for tls12 in (False, True):
+            error = self.refusal(credential, tls12=tls12)
+            assert isinstance(error, CredentialRefused), error
+            self.assertEqual(error.reason, "unknown ca")
+            self.assertIn(f"'unknown ca'; ours is valid until {credential.expires:%Y-%m-%d}", str(error))
+
+    def test_expired_certificate(self) -> None:
+        """A certificate that expires while the program runs is refused with a word of its own."""
+        pem = AUTHORITY.client_pem(expired=True)
+        leaf = x509.load_pem_x509_certificate(pem)
+        credential = Certificate.from_pem(pem, now=leaf.not_valid_before_utc)
+        for tls12 in (False, True):
+            error = self.refusal(credential, tls12=tls12)
+            assert isinstance(error, CredentialRefused), error
+            self.assertEqual(error.reason, "certificate expired")
+
+    def test_certificate_required(self) -> None:
+        """A server that wants a certificate and gets none says so in TLS 1.3; TLS 1.2 has no word for it."""
+        error = self.refusal(None, tls12=False)
+        assert isinstance(error, CredentialRefused), error
+        self.assertEqual(error.reason, "certificate required")
+        self.assertIsInstance(self.refusal(None, tls12=True), ConnectFailed)
+
+    def test_old_tls(self) -> None:
+        """A server that speaks nothing newer than TLS 1.1 is not spoken to."""
+        server = plain_server(AUTHORITY.server_certificate(), SSL.TLS1_1_VERSION)
+        session = open_session(client_side(), server)
+        self.assertFalse(session.established)
+        self.assertIs(type(session.explanation), ConnectFailed)
+        self.assertRegex(str(session.explanation), "^TLS failed: .*alert protocol version")
+
+    def test_old_client(self) -> None:
+        """The server of the test before is one that an old client can speak to, so it was refused for its version."""
+        server = plain_server(AUTHORITY.server_certificate(), SSL.TLS1_1_VERSION)
+        context = SSL.Context(SSL.TLS_METHOD)
+        context.set_cipher_list(b"ALL:@SECLEVEL=0")
+        client = SSL.Connection(context)
+        client.set_connect_state()
+        accepting = SSL.Connection(server.context)
+        accepting.set_accept_state()
+        self.assertTrue(shake_hands(client, accepting))
+        self.assertEqual(client.get_protocol_version_name(), "TLSv1.1")
+
+    def test_no_tls(self) -> None:
+        """A server that does not speak TLS at all is told in OpenSSL's words."""
+        session = open_session(client_side(), AUTHORITY.server_options(()))
+        client = client_side().clientConnectionForTLS(session.client.transport)
+        client.set_connect_state()
+        client.bio_write(b"SSH-2.0-OpenSSH_9.6\r\n")
+        error = self.assertRaises(SSL.Error, client.do_handshake)
+        self.assertRegex(str(explain(error)), "^TLS failed: (wrong version number|packet length too long)")
+
+
+class ConstructionTests(SynchronousTestCase):
+    """What is refused before there is any connection."""
+
+    def test_hostname(self) -> None:
+        """What is neither a host name nor an address is refused."""
+        for hostname in ("", " ", "a b", "https://api.push.apple.com", "localhost:2197", "\ud800", "ü" * 80):
+            with self.assertRaisesRegex(InvalidGateway, "neither a host name nor an address"):
+                ClientContextFactory(hostname)
+
+    def test_trust_root(self) -> None:
+        """A trust root that holds no certificate is refused, and would otherwise trust nobody or everybody."""
+        for trust_root in ("", b"", "/etc/ssl/cert.pem", "\ud800", AUTHORITY.p8):
+            with self.assertRaisesRegex(CredentialError, "trust_root"):
+                ClientContextFactory("localhost", None, trust_root)
+
+    def test_weak_certificate(self) -> None:
+        """A certificate with a key too small for OpenSSL is refused with OpenSSL's words."""
+        weak = Certificate.from_pem(self_signed("weak.example", 1024))
+        with self.assertRaisesRegex(CredentialError, r"weak\.example.*key too small"):
+            ClientContextFactory("localhost", weak)
+
+
+class ExplainTests(SynchronousTestCase):
+    """:func:`explain` for what the handshakes above do not bring about."""
+
+    def test_own_error(self) -> None:
+        """One of our own errors is given back as it is."""
+        error = ClientClosed("closed")
+        self.assertIs(explain(error), error)
+        self.assertIs(explain(Failure(error)), error)
+
+    def test_host_name(self) -> None:
+        """The errors of service_identity, which other context factories hand on, are understood."""
+        for error in (VerificationError([DNSMismatch(DNS_ID("localhost"))]), CertificateError("no names")):
+            self.assertIsInstance(explain(error), PeerNotVerified)
+        self.assertRegex(str(explain(CertificateError("no names"))), r"\(no names\)")
+
+    def test_verify_failed(self) -> None:
+        """So is the one by which OpenSSL says that the chain is not trusted."""
+        error = SSL.Error([("SSL routines", "", "certificate verify failed")])
+        self.assertRegex(str(explain(error)), "not trusted: certificate verify failed; check trust_root")
+
+    def test_alerts(self) -> None:
+        """Alerts about our certificate are known in each OpenSSL's spelling; others are no refusal of it."""
+        for words, refused in (
+            ("sslv3 alert certificate revoked", True),
+            ("ssl/tls alert certificate revoked", True),
+            ("tlsv1 alert access denied", True),
+            ("sslv3 alert bad certificate", True),
+            ("sslv3 alert certificate unknown", True),
+            ("sslv3 alert unsupported certificate", True),
+            ("sslv3 alert handshake failure", False),
+            ("tlsv1 alert internal error", False),
+            ("tlsv1 alert no application protocol", False),
+        ):
+            error = explain(SSL.Error([("SSL routines", "", words)]))
+            self.assertIs(type(error), CredentialRefused if refused else ConnectFailed)
+            self.assertIn(words.partition("alert ")[2], str(error))
+
+    def test_provider_token(self) -> None:
+        """With a provider token there are no dates to tell."""
+        token = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
+        error = explain(SSL.Error([("SSL routines", "", "sslv3 alert certificate expired")]), token)
+        self.assertTrue(
+            str(error).startswith("the server refused our certificate with the alert 'certificate expired'; renew")
+        )
+
+    def test_several_words(self) -> None:
+        """All that OpenSSL queued is in the sentence."""
+        error = SSL.Error([("a", "b", "first"), ("a", "b", "second")])
+        self.assertEqual(str(explain(error)), "TLS failed: first; second")
+
+    def test_no_words(self) -> None:
+        """An error without a reason still gives a sentence."""
+        for error in (SSL.Error(), SSL.Error([]), SSL.ZeroReturnError()):
+            self.assertEqual(str(explain(error)), "TLS failed: OpenSSL gave no reason")
+        error = SSL.SysCallError(-1, "Unexpected EOF")
+        self.assertIn("TLS failed: -1 Unexpected EOF; the other side", str(explain(error)))
+
+    def test_transport(self) -> None:
+        """The errors of the transport keep their words."""
+        for error in (ConnectError(), ConnectionDone(), OSError("no route"), OSError()):
+            explanation = explain(error)
+            self.assertIs(type(explanation), ConnectFailed)
+            self.assertEqual(str(explanation), str(error) or "OSError")

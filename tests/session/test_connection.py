@@ -1,0 +1,202 @@
+"""Tests for txapns._session.connection: when a connection is opened, how often, and what it makes of each end."""
+
+from __future__ import annotations
+
+from itertools import product
+
+from twisted.internet.interfaces import IConnector
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface import implementer
+from zope.interface.verify import verifyObject
+
+from txapns import Certificate, Gateway, Notification
+from txapns._network.backoff import Backoff
+from txapns._session.connection import Connection
+from txapns.delivery import Delivery
+from txapns.errors import AnswerTimeout, APNSError, ConnectFailed
+from txapns.interfaces import IConnectionEvents, IProtocolListener
+from txapns.options import Options
+from txapns.simulator import Authority
+from txapns.testing import MemorySimulator
+
+AUTHORITY = Authority()
+#: Time passes in such steps, in seconds.
+STEP = 0.1
+
+
+@implementer(IConnectionEvents)
+class Listener:
+    """Opens the connection again whenever it can be, as a pool with work does; remembers what it is told."""
+
+    def __init__(self) -> None:
+        self.connection: Connection | None = None
+        self.errors: list[APNSError] = []
+        self.states: list[str] = []
+        self.eager = False
+
+    def connection_changed(self) -> None:
+        """Note the state; open again."""
+        assert self.connection is not None
+        if self.states[-1:] != [self.connection.state]:
+            self.states.append(self.connection.state)
+        if self.eager:
+            self.connection.open()
+
+    def connection_trouble(self, error: APNSError, proved: bool) -> None:
+        """Note the error."""
+        self.errors.append(error)
+
+    def deliveries_returned(self, deliveries: list[Delivery]) -> None:
+        """These tests deliver nothing."""
+        raise AssertionError("nothing was delivered")
+
+
+class ConnectionCase(SynchronousTestCase):
+    """A connection to the simulator, without a pool."""
+
+    def setUp(self) -> None:
+        """Make it."""
+        self.simulator = MemorySimulator(authority=AUTHORITY)
+        self.reactor = self.simulator.reactor
+        self.events = Listener()
+        self.connection = self.connect()
+
+    def connect(self, port: int = 2197, idle_timeout: float | None = 600.0) -> Connection:
+        """Make a connection."""
+        gateway = Gateway.http2("127.0.0.1", port, trust_root=AUTHORITY.ca_pem)
+        certificate = self.simulator.certificate()
+        connection = Connection(
+            self.reactor,
+            gateway,
+            gateway.endpoint(self.reactor, certificate),
+            certificate,
+            self.events,
+            Options(idle_timeout=idle_timeout),
+            Backoff(jitter=0.0),
+            lasting=False,
+        )
+        self.events.connection = connection
+        return connection
+
+
+class LifeTests(ConnectionCase):
+    """From one state to the next."""
+
+    def test_interfaces(self) -> None:
+        """It listens to sessions, and stands in for a connector."""
+        verifyObject(IProtocolListener, self.connection)
+        verifyObject(IConnector, self.connection)
+        verifyObject(IConnectionEvents, self.events)
+        self.assertEqual(self.connection.getDestination().port, 2197)  # type: ignore[attr-defined]
+
+    def test_opened_once(self) -> None:
+        """Opening is idempotent in every state."""
+        for _ in range(3):
+            self.connection.open()
+        self.assertEqual(self.connection.state, "connecting")
+        self.simulator.flush()
+        self.connection.open()
+        self.simulator.advance(3)
+        self.assertEqual((self.connection.state, self.reactor.attempts), ("ready", 1))
+        self.assertEqual(self.connection.room()[0], 1_000)
+
+    def test_no_room_before_it_is_ready(self) -> None:
+        """A connection takes nothing until the server has spoken."""
+        self.assertEqual(self.connection.room(), (0, 0))
+        self.connection.open()
+        self.assertEqual(self.connection.room(), (0, 0))
+
+    def test_silent_server(self) -> None:
+        """A server that accepts the connection and says nothing is left after the timeout."""
+        from twisted.internet.protocol import Factory, Protocol
+
+        self.reactor.servers[9] = Factory.forProtocol(Protocol)
+        connection = self.connect(9)
+        connection.open()
+        self.simulator.advance(29)
+        self.assertEqual(connection.state, "starting")
+        self.simulator.advance(1.5)
+        self.assertEqual(connection.state, "waiting")
+        self.assertIsInstance(self.events.errors[0], AnswerTimeout)
+
+    def test_back_off(self) -> None:
+        """Attempts that fail come after 1, 2, 4 … 60 seconds."""
+        connection = self.connect(9)
+        self.events.eager = True
+        connection.open()
+        attempts = []
+        while len(attempts) < 9:
+            if self.reactor.attempts > len(attempts):
+                attempts.append(self.reactor.seconds())
+            self.simulator.advance(STEP)
+        for before, after, gap in zip(attempts, attempts[1:], [1, 2, 4, 8, 16, 32, 60, 60], strict=False):
+            self.assertApproximates(after - before, gap, 0.5)  # an endpoint takes 0.3 s to give up
+        self.assertEqual({type(error) for error in self.events.errors}, {ConnectFailed})
+
+    def test_a_connection_alone_proves_nothing(self) -> None:
+        """Sessions that end without having answered anything lengthen the delay."""
+        self.simulator.environment = "sandbox"  # the certificate below is for production only
+        pem = AUTHORITY.client_pem(environments=["production"])
+        client = self.simulator.client(credential=Certificate.from_pem(pem), idle_timeout=None)
+
+        def send(_: object = None) -> None:
+            client.send_one(Notification(alert="x"), "aa" * 32).addErrback(send)
+
+        send()
+        self.simulator.advance(60)
+        self.assertIn(self.reactor.attempts, (6, 7))
+
+    def test_refused_is_not_kept_open(self) -> None:
+        """A connection that is to be kept is not opened again and again where the credential is refused."""
+        self.simulator.environment = "sandbox"
+        pem = AUTHORITY.client_pem(environments=["production"])
+        client = self.simulator.client(
+            credential=Certificate.from_pem(pem), min_connections=2, max_connections=2, idle_timeout=None
+        )
+        self.simulator.advance(600)
+        self.assertEqual(self.reactor.attempts, 1)
+        error = client.status().last_error
+        self.assertIn("other environment", str(error))
+
+    def test_stop_in_every_state(self) -> None:
+        """Stopping ends whatever is under way, leaves no timer, and is final."""
+        for advance, port in product((None, 0.0, 0.05, 2.0), (2197, 9)):
+            connection = self.connect(port)
+            if advance is not None:
+                connection.open()
+                if advance:
+                    self.simulator.advance(advance)
+            stopping = connection.stop()
+            self.simulator.advance(10)
+            self.successResultOf(stopping)
+            self.successResultOf(connection.stop())
+            connection.open()
+            self.simulator.advance(100)
+            self.assertEqual((connection.state, self.reactor.getDelayedCalls()), ("stopped", []))
+
+    def test_disconnect(self) -> None:
+        """As a connector it can be told to disconnect; it may be opened again."""
+        self.connection.disconnect()
+        self.connection.open()
+        self.simulator.flush()
+        self.connection.disconnect()
+        self.simulator.advance(10)
+        self.assertEqual((self.connection.state, self.events.errors), ("idle", []))
+
+    def test_host_unknown(self) -> None:
+        """A name that nobody knows is told."""
+        gateway = self.simulator.gateway().http2("nowhere.invalid", 2197)
+        client = self.simulator.client(gateway)
+        self.reactor.nameResolver = _Ignorant()  # type: ignore[assignment]
+        batch = self.simulator.result(client.send(Notification(alert="x"), ["aa" * 32]))
+        self.assertIn("nowhere.invalid", str(batch.unsent[0].error))
+        self.assertIn("not known", str(batch.unsent[0].error))
+
+
+class _Ignorant:
+    """A resolver that finds nothing."""
+
+    def resolveHostName(self, receiver, hostName, portNumber=0, addressTypes=None, transportSemantics="TCP"):  # type: ignore[no-untyped-def]
+        receiver.resolutionBegan(self)
+        receiver.resolutionComplete()
+        return self

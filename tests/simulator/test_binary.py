@@ -1,0 +1,442 @@
+"""Tests for :mod:`txapns.simulator.binary` and :mod:`txapns.simulator.feedback`, by a peer that writes bytes."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Callable
+from functools import partial
+
+from hypothesis import given
+from hypothesis import strategies as st
+from OpenSSL import SSL
+from twisted.internet.interfaces import IHandshakeListener
+from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
+from twisted.internet.task import Clock
+from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from twisted.test.iosim import FakeTransport
+from twisted.trial.unittest import SynchronousTestCase
+from zope.interface.verify import verifyObject
+
+from txapns._network.tls import ClientContextFactory
+from txapns.credentials import Certificate
+from txapns.simulator.authority import Authority
+from txapns.simulator.binary import EnhancedNotificationServer, Fault
+from txapns.simulator.devices import Devices
+from txapns.simulator.feedback import FeedbackServer
+from txapns.testing import MemorySimulator
+from txapns.wire.feedback import FeedbackParser, encode
+from txapns.wire.frames import ReceivedNotification, encode_enhanced, encode_framed, encode_simple
+
+AUTHORITY = Authority()
+STRANGER = Authority()
+BINARY, FEEDBACK = 2195, 2196
+
+TOKEN = bytes(range(32))
+DEAD = bytes(reversed(range(32)))
+PAYLOAD = b'{"aps":{"alert":"Hi"}}'
+
+
+def framed(*items: tuple[int, bytes]) -> bytes:
+    """Write a frame of command 2 with just these items, right or wrong."""
+    frame = b"".join(struct.pack(">BH", item, len(data)) + data for item, data in items)
+    return struct.pack(">BI", 2, len(frame)) + frame
+
+
+def error(status: int, identifier: int = 0) -> bytes:
+    """Write the error packet, without the help of the code under test."""
+    return struct.pack(">BBI", 8, status, identifier)
+
+
+class Peer(Protocol):
+    """Keeps what it reads, and how the connection ended."""
+
+    def __init__(self) -> None:
+        self.read = b""
+        self.lost: Failure | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep it."""
+        self.read += data
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Keep it."""
+        self.lost = reason
+
+
+class ServerCase(SynchronousTestCase):
+    """A simulator in memory, one of whose tokens is dead."""
+
+    def setUp(self) -> None:
+        """There is a simulator."""
+        self.simulator = MemorySimulator(authority=AUTHORITY, dead=[DEAD])
+
+    def connect(self, port: int = BINARY, certificate: Certificate | None = None, *, anonymous: bool = False) -> Peer:
+        """Connect over TLS."""
+        peer = Peer()
+        if certificate is None and not anonymous:
+            certificate = self.simulator.certificate()
+        context = ClientContextFactory("127.0.0.1", certificate, AUTHORITY.ca_pem)
+        factory = ClientFactory.forProtocol(lambda: peer)
+        reactor = self.simulator.reactor
+        reactor.connectTCP("127.0.0.1", port, TLSMemoryBIOFactory(context, True, factory, reactor))
+        self.simulator.flush()
+        return peer
+
+    def say(self, octets: bytes) -> bytes:
+        """Write this over a new connection; give the answer, which has come before a second is over."""
+        peer = self.connect()
+        peer.transport.write(octets)
+        self.simulator.advance(0.9)
+        return peer.read
+
+    def reasons(self) -> list[str | None]:
+        """Tell what the server said of each notification that it looked at."""
+        return [reception.reason for reception in self.simulator.devices.received]
+
+
+class AcceptTests(ServerCase):
+    """What is accepted, in silence."""
+
+    def test_commands(self) -> None:
+        """Notifications of all three commands are taken over one connection."""
+        octets = encode_simple(TOKEN, PAYLOAD) + encode_enhanced(7, 0, TOKEN, PAYLOAD)
+        octets += encode_framed(8, TOKEN, PAYLOAD, 99, 5)
+        self.assertEqual(self.say(octets), b"")
+        received = self.simulator.devices.received
+        self.assertEqual(
+            [reception.headers for reception in received],
+            [{}, {"identifier": "7", "expiration": "0"}, {"identifier": "8", "expiration": "99", "priority": "5"}],
+        )
+        self.assertEqual({(reception.token, reception.payload) for reception in received}, {(TOKEN, PAYLOAD)})
+        self.assertEqual(self.reasons(), [None, None, None])
+
+    def test_stays_open(self) -> None:
+        """The connection stays open for more."""
+        peer = self.connect()
+        for identifier in (1, 2):
+            peer.transport.write(encode_framed(identifier, TOKEN, PAYLOAD, None, None))
+            self.simulator.advance(100)
+        self.assertIsNone(peer.lost)
+        self.assertEqual(self.simulator.counters()["accepted"], 2)
+
+    def test_order_of_items(self) -> None:
+        """The items of a frame come in any order."""
+        self.assertEqual(self.say(framed((5, b"\x0a"), (3, bytes(4)), (2, PAYLOAD), (1, TOKEN))), b"")
+        self.assertEqual(self.reasons(), [None])
+
+    def test_largest(self) -> None:
+        """A payload of 2,048 octets is taken."""
+        payload = json.dumps({"aps": {"alert": "x" * 2_028}}, separators=(",", ":")).encode()
+        self.assertEqual(len(payload), 2_048)
+        self.assertEqual(self.say(encode_framed(1, TOKEN, payload, None, None)), b"")
+
+    def test_silent(self) -> None:
+        """A silent notification is taken with priority 5, or with none."""
+        payload = b'{"aps":{"content-available":1}}'
+        for priority in (5, None):
+            self.assertEqual(self.say(encode_framed(1, TOKEN, payload, None, priority)), b"")
+
+
+class RefuseTests(ServerCase):
+    """What is refused, and how, in the order in which Apple's servers looked."""
+
+    def check(self, octets: bytes, answer: bytes) -> None:
+        """
+        Compare the answer. Nothing that follows is looked at, and the connection is closed a second after the answer,
+        or at once if there is none.
+        """
+        seen = len(self.simulator.devices.received)
+        peer = self.connect()
+        peer.transport.write(octets + encode_framed(99, TOKEN, PAYLOAD, None, None))
+        self.simulator.flush()
+        peer.transport.write(encode_framed(100, TOKEN, PAYLOAD, None, None))
+        self.simulator.advance(0.9)
+        self.assertEqual(peer.read, answer)
+        self.assertEqual(peer.lost is None, answer != b"")
+        self.simulator.advance(0.2)
+        self.assertIsNotNone(peer.lost)
+        self.assertNotIn(None, self.reasons()[seen:])
+
+    def test_unknown_command(self) -> None:
+        """A byte that is no command is a protocol error, of nothing in particular."""
+        for command in (b"\x03", b"\x08", b"GET / HTTP/1.1\r\n"):
+            self.check(command, error(128))
+
+    def test_frame_length(self) -> None:
+        """A frame of nothing, or of more than is sane, is a protocol error."""
+        self.check(struct.pack(">BI", 2, 0), error(128))
+        self.check(struct.pack(">BI", 2, 2**31), error(128))
+
+    def test_items(self) -> None:
+        """Items that do not fit their frame are a protocol error, of the notification if it is known by then."""
+        identifier = (3, struct.pack(">I", 7))
+        for items in (
+            [(9, b"")],  # no such item
+            [(1, TOKEN), (1, TOKEN)],  # twice
+            [(4, b"123")],  # an expiration of three octets
+            [(5, b"")],  # a priority of none
+        ):
+            self.check(framed(*items), error(128))
+            self.check(framed(identifier, *items), error(128, 7))
+        self.check(framed((3, b"12345")), error(128))
+        self.check(struct.pack(">BI", 2, 2) + b"\x01\x00", error(128))
+        self.check(struct.pack(">BI", 2, 3) + b"\x01\x00\x20", error(128))
+
+    def test_missing_token(self) -> None:
+        """Without a token the status is 2, and as with Apple nobody is named."""
+        self.check(framed((3, struct.pack(">I", 7)), (2, PAYLOAD)), error(2))
+        self.check(framed((3, struct.pack(">I", 7)), (1, b""), (2, b"")), error(2))
+        self.check(encode_enhanced(7, 0, b"", PAYLOAD), error(2))
+
+    def test_token_size(self) -> None:
+        """A token of other than 32 octets is status 5, whatever the payload."""
+        for size in (1, 31, 33, 100):
+            self.check(encode_framed(7, bytes(size), b"", None, None), error(5, 7))
+
+    def test_missing_payload(self) -> None:
+        """Without a payload the status is 4."""
+        self.check(framed((3, struct.pack(">I", 7)), (1, TOKEN)), error(4, 7))
+        self.check(encode_enhanced(7, 0, DEAD, b""), error(4, 7))
+
+    def test_payload_size(self) -> None:
+        """A payload of more than 2,048 octets is status 7, before it is read."""
+        self.check(encode_framed(7, DEAD, b"x" * 2_049, None, None), error(7, 7))
+
+    def test_legacy_payload_size(self) -> None:
+        """Commands 0 and 1 take as much, unless they are to take 256 octets, as Apple's papers say."""
+        payloads = {size: b'{"aps":{"alert":"%b"}}' % (b"x" * (size - 20)) for size in (256, 257)}
+        octets = encode_simple(TOKEN, payloads[257]) + encode_enhanced(7, 0, TOKEN, payloads[257])
+        self.assertEqual(self.say(octets), b"")
+        self.simulator.strict_legacy_payload = True
+        octets = encode_simple(TOKEN, payloads[256]) + encode_enhanced(7, 0, TOKEN, payloads[256])
+        self.assertEqual(self.say(octets + encode_framed(8, TOKEN, payloads[257], None, None)), b"")
+        self.check(encode_enhanced(9, 0, TOKEN, payloads[257]), error(7, 9))
+        self.check(encode_simple(TOKEN, payloads[257]), b"")
+
+    def test_no_json(self) -> None:
+        """A payload that is no JSON object in UTF-8 is status 255, before the token is looked up."""
+        for payload in (b"Hi", b"[]", b"1", b"\xff", b"[" * 2_000, "{}".encode("utf-16")):
+            self.check(encode_framed(7, DEAD, payload, None, None), error(255, 7))
+
+    def test_priority(self) -> None:
+        """A priority other than 5 and 10 is status 255, and so is 10 with nothing to show."""
+        for priority in (0, 1, 11, 255):
+            self.check(encode_framed(7, TOKEN, PAYLOAD, None, priority), error(255, 7))
+        self.check(encode_framed(7, TOKEN, b'{"aps":{"content-available":1}}', None, 10), error(255, 7))
+
+    def test_dead_token(self) -> None:
+        """A token whose device is gone is status 8."""
+        self.check(encode_framed(0xDEADBEEF, DEAD, PAYLOAD, None, 10), error(8, 0xDEADBEEF))
+        self.assertEqual(self.simulator.counters()["rejected"], {"InvalidToken": 1})
+
+    def test_simple(self) -> None:
+        """Command 0 has no identifier to name, so the connection is closed at once, without an error packet."""
+        self.check(encode_simple(DEAD, PAYLOAD), b"")
+        self.assertEqual(self.reasons(), ["InvalidToken"])
+
+    def test_oversized(self) -> None:
+        """Fields of commands 0 and 1 may be as long as their lengths can say: they are refused like any too long."""
+        longest = b"x" * 65_535
+        for token, payload, status in ((TOKEN, longest, 7), (longest, longest, 5)):
+            self.check(encode_enhanced(7, 0, token, payload), error(status, 7))
+            self.check(encode_simple(token, payload), b"")
+        self.assertEqual(set(self.reasons()), {"InvalidPayloadSize", "InvalidTokenSize"})
+
+    def test_before_it(self) -> None:
+        """What came before the refused one, even in the same write, was accepted."""
+        good = encode_framed(1, TOKEN, PAYLOAD, None, None)
+        for wrong in (encode_framed(2, DEAD, PAYLOAD, None, None), b"\x07"):
+            self.say(good + wrong)
+        self.assertEqual(self.reasons(), [None, "InvalidToken", None])
+        self.assertEqual(self.simulator.counters()["rejected"], {"InvalidToken": 1, "ProtocolError": 1})
+
+    @given(st.binary(max_size=200))
+    def test_garbage(self, octets: bytes) -> None:
+        """Whatever comes, the answer is nothing or one error packet."""
+        self.setUp()
+        answer = self.say(octets)
+        self.assertIn(len(answer), (0, 6))
+        self.assertEqual(answer[:1], b"\x08"[: len(answer)])
+
+
+class FaultTests(ServerCase):
+    """Servers that do wrong on purpose."""
+
+    def play(self, fault: Fault) -> Peer:
+        """Send three notifications to a server with a fault."""
+        self.simulator.binary_fault = fault
+        peer = self.connect()
+        peer.transport.write(b"".join(encode_framed(number, TOKEN, PAYLOAD, None, None) for number in (1, 2, 3)))
+        self.simulator.flush()
+        return peer
+
+    def second(self, deed: Callable[[EnhancedNotificationServer], int | bool | None]) -> Fault:
+        """Do something at the second."""
+
+        def fault(
+            server: EnhancedNotificationServer, notification: ReceivedNotification, status: int | None
+        ) -> int | bool | None:
+            return deed(server) if notification.identifier == 2 else status
+
+        return fault
+
+    def test_another_status(self) -> None:
+        """A fault may say another status, unknown ones as well."""
+        peer = self.play(self.second(lambda server: 77))
+        self.assertEqual(peer.read, error(77, 2))
+        self.assertEqual(self.reasons(), [None, "Status77"])
+
+    def test_no_status(self) -> None:
+        """A fault may accept what is wrong."""
+        self.simulator.devices.dead[TOKEN] = 0.0
+        self.play(lambda server, notification, status: None)
+        self.assertEqual(self.reasons(), [None, None, None])
+
+    def test_never_mind(self) -> None:
+        """A fault may lose a notification."""
+        self.play(self.second(lambda server: False))
+        self.assertEqual([reception.headers["identifier"] for reception in self.simulator.devices.received], ["1", "3"])
+
+    def test_over(self) -> None:
+        """After a fault ended the connection it is not asked again, and nothing more is looked at."""
+        asked: list[int | None] = []
+
+        def fault(
+            server: EnhancedNotificationServer, notification: ReceivedNotification, status: int | None
+        ) -> int | bool | None:
+            asked.append(notification.identifier)
+            server.refuse(10, 0)
+            return False
+
+        peer = self.play(fault)
+        self.assertEqual((peer.read, asked, self.reasons()), (error(10), [1], []))
+
+    def test_pieces(self) -> None:
+        """Pieces come one after the other."""
+        peer = self.play(self.second(lambda server: server.finish(b"\x08\x08\x00", b"\x00\x00\x02")))
+        self.assertEqual(peer.read, error(8, 2)[:3])
+        self.simulator.advance(0.01)
+        self.assertEqual(peer.read, error(8, 2))
+
+    def test_abort(self) -> None:
+        """The connection is cut without a word."""
+        peer = self.play(self.second(lambda server: server.abort()))
+        self.assertEqual(peer.read, b"")
+        self.assertIsNotNone(peer.lost)
+        self.assertEqual(self.reasons(), [None, None])  # it was accepted before that
+
+    def test_delay(self) -> None:
+        """An answer takes its time."""
+        self.simulator.delay = 0.5
+        peer = self.play(self.second(lambda server: 8))
+        self.simulator.advance(0.4)
+        self.assertEqual(peer.read, b"")
+        self.simulator.advance(0.1)
+        self.assertEqual(peer.read, error(8, 2))
+
+    def test_provider_stays(self) -> None:
+        """A provider that does not close when the server does is cut off."""
+        clock = Clock()
+        server = EnhancedNotificationServer(clock, self.simulator.devices)
+        transport = FakeTransport(server, isServer=True)
+        transport.abortConnection = partial(setattr, transport, "disconnected", True)
+        server.makeConnection(transport)
+        server.refuse(8, 2)
+        clock.pump([0.0, 1.0, 4.9])
+        self.assertEqual((transport.disconnecting, transport.disconnected), (True, 0))
+        clock.advance(0.1)
+        self.assertEqual(transport.disconnected, True)
+
+    def test_provider_leaves(self) -> None:
+        """When the provider closes first the server has nothing left to do."""
+        peer = self.play(self.second(lambda server: 8))
+        peer.transport.loseConnection()
+        self.simulator.flush()
+        self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
+
+
+class FeedbackTests(ServerCase):
+    """The feedback service."""
+
+    def read(self) -> list[tuple[bytes, int]]:
+        """Read the list, which ends with the connection."""
+        peer = self.connect(FEEDBACK)
+        self.assertIsNotNone(peer.lost)
+        parser = FeedbackParser()
+        tuples = parser.receive(peer.read)
+        self.assertEqual(parser.pending, 0)
+        return [(entry.token, entry.timestamp) for entry in tuples]
+
+    def test_interface(self) -> None:
+        """The server speaks first, when the handshake is over."""
+        verifyObject(IHandshakeListener, FeedbackServer(self.simulator.reactor, Devices()))
+
+    def test_once(self) -> None:
+        """A dead token is listed once, with the second since when it is dead; then the list is empty."""
+        self.simulator.devices.dead[TOKEN] = 1_700_000_000.9
+        self.assertEqual(self.read(), [(DEAD, 0), (TOKEN, 1_700_000_000)])
+        self.assertEqual(self.read(), [])
+
+    def test_new(self) -> None:
+        """A token that dies later is listed later."""
+        self.read()
+        self.simulator.devices.dead[TOKEN] = 7.0
+        self.assertEqual(self.read(), [(TOKEN, 7)])
+
+    def test_not_written(self) -> None:
+        """It writes as fast as the provider reads, and what was not written when it left is listed to the next."""
+        self.simulator.devices.dead[TOKEN] = 7.0
+        self.simulator.feedback_fault = lambda server, _: server.pauseProducing()
+        peer = self.connect(FEEDBACK)
+        self.assertEqual(peer.read, encode(0, DEAD))
+        peer.transport.loseConnection()
+        self.simulator.flush()
+        self.assertIsNotNone(peer.lost)
+        self.simulator.feedback_fault = None
+        self.assertEqual(self.read(), [(TOKEN, 7)])
+
+
+class HandshakeTests(ServerCase):
+    """Who is let in."""
+
+    def refused(self, peer: Peer, words: str) -> None:
+        """The connection ended with an alert."""
+        assert peer.lost is not None
+        peer.lost.trap(SSL.Error)
+        self.assertIn(words, str(peer.lost.value))
+        self.assertEqual(peer.read, b"")
+
+    def test_no_certificate(self) -> None:
+        """Without a certificate there is no session, and no feedback: nothing is listed, so nothing is lost."""
+        for port in (BINARY, FEEDBACK):
+            self.refused(self.connect(port, anonymous=True), "alert")
+        self.assertEqual(len(list(self.simulator.devices.unlisted())), 1)
+
+    def test_certificate_of_a_stranger(self) -> None:
+        """A certificate of another authority is refused."""
+        stranger = Certificate.from_pem(STRANGER.client_pem(self.simulator.topic))
+        for port in (BINARY, FEEDBACK):
+            self.refused(self.connect(port, stranger), "alert")
+
+    def test_tls12(self) -> None:
+        """The same holds for TLS 1.2."""
+        self.simulator.reactor.servers[BINARY] = self.simulator.tls_factory("binary", tls12=True)
+        self.refused(self.connect(anonymous=True), "alert")
+        self.assertIsNone(self.connect().lost)
+
+    def test_octets_before_the_refusal(self) -> None:
+        """What a provider without a certificate writes in haste is not looked at."""
+        context = ClientContextFactory("127.0.0.1", None, AUTHORITY.ca_pem)
+
+        class Hasty(Peer):
+            def connectionMade(self) -> None:
+                """Write at once."""
+                self.transport.write(encode_framed(1, TOKEN, PAYLOAD, None, None))
+
+        reactor = self.simulator.reactor
+        factory = ClientFactory.forProtocol(Hasty)
+        reactor.connectTCP("127.0.0.1", BINARY, TLSMemoryBIOFactory(context, True, factory, reactor))
+        self.simulator.flush()
+        self.assertEqual(self.simulator.counters()["received"], 0)

@@ -1,0 +1,83 @@
+"""Tests that the protocols as values need neither Twisted nor TLS."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns import errors
+
+PACKAGE = Path(errors.__file__).parent
+
+# The package's own __init__ offers the client and so imports Twisted; a bare module of the same name stands for it.
+PREPARE = """
+import sys, types
+
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"twisted", "zope", "OpenSSL"}:
+            raise ModuleNotFoundError(f"{name} is blocked here", name=name)
+
+sys.meta_path.insert(0, Blocked())
+package = types.ModuleType("txapns")
+package.__path__ = [sys.argv[1]]
+sys.modules["txapns"] = package
+"""
+
+IMPORT = """
+import importlib
+for name in sys.argv[2:]:
+    importlib.import_module(name)
+"""
+
+IMPORT_TWISTED = """
+import twisted.internet
+"""
+
+ROUND_TRIP = """
+from txapns.wire.feedback import FeedbackParser, encode
+from txapns.wire.frames import ErrorParser, NotificationParser, encode_error, encode_framed
+from txapns.wire.unconfirmed import Unconfirmed
+
+window = Unconfirmed()
+written = b"".join(encode_framed(window.push(token), token, b"{}", 0, 10) for token in (b"a", b"b", b"c"))
+received = NotificationParser().receive(written)
+packet = ErrorParser().receive(encode_error(8, received[1].identifier))
+response = window.refuse(packet.status, packet.identifier)
+gone = FeedbackParser().receive(encode(1700000000, response.refused))
+print(response.accepted, gone[0].token, response.resend)
+"""
+
+
+def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a program in a fresh interpreter in which Twisted, zope and OpenSSL cannot be imported."""
+    command = [sys.executable, "-c", PREPARE + program, str(PACKAGE), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def pure_modules() -> list[str]:
+    """Name the modules that promise to be pure: all of ``wire``, and the values it and its users speak in."""
+    values = ["errors", "reasons", "payload", "notification", "result"]
+    names = [f"txapns.{name}" for name in values if (PACKAGE / f"{name}.py").exists()]
+    return names + [f"txapns.wire.{path.stem}" for path in sorted(PACKAGE.glob("wire/[!_]*.py"))]
+
+
+class PurityTests(SynchronousTestCase):
+    """Each runs in an interpreter of its own."""
+
+    def test_imports(self) -> None:
+        """Every pure module can be imported, alone, where Twisted cannot."""
+        for name in pure_modules():
+            self.assertEqual(run(IMPORT, name).stderr, "", name)
+
+    def test_round_trip(self) -> None:
+        """A whole exchange, from notification to response, goes through the parsers of both sides."""
+        finished = run(ROUND_TRIP)
+        self.assertEqual((finished.stdout, finished.stderr), ("[b'a'] b'b' [b'c']\n", ""))
+
+    def test_block(self) -> None:
+        """Twisted really is out of reach there, so that the other tests say something."""
+        self.assertIn("twisted is blocked here", run(IMPORT_TWISTED).stderr)

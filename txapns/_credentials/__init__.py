@@ -1,0 +1,1 @@
+"""Keys and certificates, read and checked. Private: programs use :mod:`txapns.credentials`."""

@@ -1,0 +1,419 @@
+r"""
+To a gateway through an HTTP proxy: the method CONNECT (RFC 9110, section 9.3.6).
+
+We ask the proxy for a connection to the gateway, and when it says yes, what follows goes to and fro unchanged; TLS
+begins then, with the gateway, whose name it verifies as ever. The proxy sees host and port, and nothing else. ::
+
+    C: CONNECT api.push.apple.com:443 HTTP/1.1\r\n
+    C: Host: api.push.apple.com:443\r\n
+    C: Proxy-Authorization: Basic dXNlcjpwYXNz\r\n          where there are user and password (RFC 7617)
+    C: \r\n
+    P: HTTP/1.1 200 Connection established\r\n              any 2xx; what else the header says does not matter
+    P: \r\n
+    C: 16 03 01 …                                           TLS with the gateway
+
+Answers 1xx announce another answer. Everything else is a no. A line may also end in ``\n`` alone (RFC 9112, section
+2.2). A proxy that does not speak HTTP is left at its first octets, one that does not come to an end after 16 KiB, and
+one that says nothing when the time is over: connecting to it and its answer have one deadline together. Each attempt
+stands for itself, so one that hangs keeps no other waiting.
+
+Once the proxy said yes, the protocol of this module is out of the way: TLS has the TCP connection as its transport, as
+it would without a proxy (or the TLS connection to the proxy, if its URL begins with ``https``).
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64encode
+from ipaddress import ip_address, ip_network
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies_environment
+
+import attrs
+from service_identity.hazmat import DNS_ID
+from twisted.internet.address import HostnameAddress
+from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.endpoints import wrapClientTLS
+from twisted.internet.error import ConnectingCancelledError, ConnectionDone, NoProtocol
+from twisted.internet.interfaces import (
+    IAddress,
+    IProtocol,
+    IProtocolFactory,
+    IReactorTime,
+    IStreamClientEndpoint,
+)
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txapns._credentials.containers import Text
+from txapns._network.clocks import timers
+from txapns._network.endpoints import checked_host, checked_port, explain_attempt, host_endpoint, url_host
+from txapns._network.tls import ClientContextFactory
+from txapns.errors import ConnectFailed, InvalidGateway, PeerNotVerified
+
+__all__ = ["Proxy", "read_proxy"]
+
+_ENVIRONMENT = "environment"
+
+#: How long the header of the proxy's answer may be, in octets, with all the 1xx before it.
+_LONGEST = 16_384
+
+#: How many of the ways to authenticate are named that a proxy offers.
+_MOST_SCHEMES = 8
+
+_PORTS = {"http": 80, "https": 443}
+_BEGINNING = b"HTTP/1."
+_STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] +([1-9][0-9]{2})(?: .*)?")
+_END = re.compile(rb"\r?\n\r?\n")
+# The challenges of a proxy, in any number of fields, each with any number of schemes and their parameters (RFC 9110,
+# section 11.6.1); tinyproxy asks as a server would. What is quoted has commas of its own.
+_CHALLENGES = re.compile(rb"^(?:Proxy|WWW)-Authenticate[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
+_QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?')
+_SCHEME = re.compile(r"\s*([\w!#$%&'*+.^`|~-]{1,40})(?!\s*=)(?:\s|\Z)", re.ASCII)
+
+
+def _user(user: str | None) -> str | None:
+    if user is not None and ":" in user:
+        raise InvalidGateway("the user of a proxy cannot have a colon in it")
+    return user
+
+
+@attrs.frozen
+class Proxy:
+    """
+    An HTTP proxy to reach a gateway through. :meth:`parse` reads it from a URL.
+
+    What it shows of itself is without user and password.
+
+    :ivar host: its name or address.
+    :ivar port: its TCP port.
+    :ivar user: who we are to it; ``None`` if it asks nobody.
+    :ivar password: our password there.
+    :ivar tls: whether to speak TLS with the proxy, too, so that nobody on the way there sees the password.
+    :ivar trust_root: PEM of the authorities to trust for the proxy's own certificate; ``None`` for the platform's.
+    :ivar no_proxy: which hosts to connect to without it, in the form of the variable ``NO_PROXY``: names (which stand
+        for all names below them, too), addresses and networks, separated by commas, or ``*``.
+    """
+
+    host: str = attrs.field(converter=checked_host)
+    port: int = attrs.field(converter=checked_port)
+    user: str | None = attrs.field(default=None, converter=_user, repr=False)
+    password: str = attrs.field(default="", repr=False)
+    tls: bool = False
+    trust_root: Text | None = attrs.field(default=None, repr=False)
+    no_proxy: str = ""
+
+    @classmethod
+    def parse(cls, url: str) -> Proxy:
+        """
+        Read a proxy from its URL.
+
+        :param url: ``http://host:port``, or ``http://user:password@host:port`` with everything in user and password
+            percent-encoded that has a meaning in a URL. The port is 80 where none is said. ``https`` is for a proxy
+            that speaks TLS itself; its port is 443 where none is said.
+        :returns: the proxy.
+        :raises InvalidGateway: it is not understood. The message does not repeat it, for the password may be in it.
+        """
+        try:
+            parts = urlsplit(url if "://" in url else f"http://{url}")
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise InvalidGateway("the proxy's URL has no host, or a port that is none") from None
+        if parts.scheme not in _PORTS or not host:
+            raise InvalidGateway("the URL of a proxy is http://user:password@host:port, or https, and nothing else")
+        if parts.path.strip("/") or parts.query or parts.fragment:
+            raise InvalidGateway("the proxy's URL goes on after the port; / ? # in a password are %2F %3F %23")
+        user = None if parts.username is None else unquote(parts.username)
+        port = _PORTS[parts.scheme] if port is None else port
+        return cls(host, port, user, unquote(parts.password or ""), parts.scheme == "https")
+
+    @classmethod
+    def from_environment(cls) -> Proxy | None:
+        """
+        Read what the variables ``https_proxy`` and ``no_proxy`` say, in small or capital letters, small ones first.
+
+        :returns: the proxy; ``None`` if there is none.
+        :raises InvalidGateway: the URL is not understood.
+        """
+        found = getproxies_environment()
+        if not found.get("https"):
+            return None
+        return attrs.evolve(cls.parse(found["https"]), no_proxy=found.get("no", ""))
+
+    def is_for(self, host: str, port: int) -> bool:
+        """
+        Tell whether a host is to be reached through it.
+
+        :param host: the host's name or address.
+        :param port: the TCP port.
+        :returns: whether ``no_proxy`` does not name it.
+        """
+        return not any(_covers(entry.strip().lower(), host.lower(), port) for entry in self.no_proxy.split(","))
+
+    def endpoint(self, reactor: IReactorTime, host: str, port: int, timeout: float = 30.0) -> IStreamClientEndpoint:
+        """
+        Make an endpoint that connects through it.
+
+        :param reactor: the reactor.
+        :param host: the name or address to ask it for, which it looks up itself.
+        :param port: the TCP port.
+        :param timeout: how long connecting to the proxy and its answer may take, in seconds.
+        :returns: the endpoint. It fails with :exc:`~txapns.errors.ConnectFailed`, which names the proxy.
+        :raises InvalidGateway: the host is neither a name nor an address.
+        :raises CredentialError: ``trust_root`` cannot be read.
+        """
+        return _TunnelEndpoint(self, reactor, host, port, timeout)
+
+    def __str__(self) -> str:
+        """Its URL, without user and password."""
+        return f"{'https' if self.tls else 'http'}://{url_host(self.host)}:{self.port}"
+
+
+def _covers(entry: str, host: str, port: int) -> bool:
+    """Whether an entry of ``NO_PROXY`` is for a host."""
+    name = entry.removeprefix("*").removeprefix(".")
+    if not name:
+        return entry == "*"
+    try:
+        return ip_address(host) in ip_network(name.strip("[]"), strict=False)
+    except ValueError:
+        return any(end == name or end.endswith(f".{name}") for end in (host, f"{url_host(host)}:{port}"))
+
+
+def read_proxy(description: str | Proxy | None) -> Proxy | None:
+    """
+    Read what a program may say of a proxy.
+
+    :param description: a URL, as for :meth:`Proxy.parse`; ``"environment"``, for :meth:`Proxy.from_environment`; a
+        :class:`Proxy`, or ``None``.
+    :returns: the proxy; ``None`` if there is to be none.
+    :raises InvalidGateway: it is not understood.
+    """
+    if description is None or isinstance(description, Proxy):
+        return description
+    return Proxy.from_environment() if description == _ENVIRONMENT else Proxy.parse(description)
+
+
+@implementer(IStreamClientEndpoint)
+class _TunnelEndpoint:
+    """
+    Connects to a host through a proxy.
+
+    :param proxy: the proxy.
+    :param reactor: the reactor.
+    :param host: the host's name or address.
+    :param port: the host's TCP port.
+    :param timeout: how long it may take, in seconds.
+    """
+
+    def __init__(self, proxy: Proxy, reactor: IReactorTime, host: str, port: int, timeout: float) -> None:
+        reactor = timers(reactor)
+        endpoint = host_endpoint(reactor, proxy.host, proxy.port, timeout)
+        if proxy.tls:
+            context = ClientContextFactory(proxy.host, trust_root=proxy.trust_root)
+            endpoint = wrapClientTLS(context, endpoint, clock=reactor)
+        self._proxy = proxy
+        self._clock = reactor
+        self._endpoint = endpoint
+        name = _ascii_name(host)
+        self._target = f"{url_host(name)}:{port}"
+        self._address = HostnameAddress(name.encode("ascii"), port)
+        self._timeout = timeout
+
+    def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
+        """
+        Connect.
+
+        :param protocolFactory: builds the protocol once the proxy said yes.
+        :returns: a ``Deferred`` of the protocol. Cancelling it closes the connection to the proxy.
+        """
+
+        def opened(tunnel: IProtocol) -> Deferred[IProtocol]:
+            assert isinstance(tunnel, _Tunnel)
+            return tunnel.through
+
+        def unopened(reason: Failure) -> Failure:
+            if reason.check(CancelledError, ConnectingCancelledError):
+                return reason
+            return Failure(_out_of_reach(self._proxy, reason))
+
+        def late(reason: object, timeout: float) -> Failure:
+            within = f"within {timeout:g} s"
+            return Failure(ConnectFailed(f"the proxy {self._proxy} gave no connection to {self._target} {within}"))
+
+        factory = _TunnelFactory(self._proxy, self._target, self._address, protocolFactory)
+        attempt: Deferred[IProtocol] = self._endpoint.connect(factory).addCallbacks(opened, unopened)
+        return attempt.addTimeout(self._timeout, self._clock, late)
+
+
+@implementer(IProtocolFactory)
+@attrs.frozen
+class _TunnelFactory:
+    """Builds what asks the proxy."""
+
+    proxy: Proxy
+    target: str
+    address: IAddress
+    factory: IProtocolFactory
+
+    def doStart(self) -> None:
+        """The factory behind the proxy is used."""
+        self.factory.doStart()
+
+    def doStop(self) -> None:
+        """It is not used any more."""
+        self.factory.doStop()
+
+    def buildProtocol(self, addr: IAddress | None) -> _Tunnel:
+        """A connection to the proxy was made."""
+        return _Tunnel(self)
+
+
+class _Tunnel(Protocol):
+    """
+    Asks a proxy for a connection, then hands over.
+
+    :param factory: knows whom to ask for what.
+
+    :ivar through: fires with the protocol that the connection was handed to.
+    """
+
+    def __init__(self, factory: _TunnelFactory) -> None:
+        self.through: Deferred[IProtocol] = Deferred(self._cancelled)
+        self._factory = factory
+        self._header = b""
+        self._protocol: IProtocol | None = None
+
+    def connectionMade(self) -> None:
+        """Ask."""
+        proxy, target = self._factory.proxy, self._factory.target
+        lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
+        if proxy.user is not None:
+            lines.append(f"Proxy-Authorization: Basic {b64encode(f'{proxy.user}:{proxy.password}'.encode()).decode()}")
+        assert self.transport is not None
+        self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii"))
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read the answer; after a yes all goes to the protocol behind."""
+        if self._protocol is not None:
+            self._protocol.dataReceived(data)
+        elif not self.through.called:
+            self._header += data
+            try:
+                rest = self._read()
+                protocol = None if rest is None else self._build()
+            except Exception:  # the factory's as well
+                self._fail(Failure())
+            else:
+                if rest is not None and protocol is not None:
+                    self._hand_over(protocol, rest)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """The connection is gone; while the proxy was asked, that is its answer."""
+        if self._protocol is not None:
+            self._protocol.connectionLost(reason)
+        elif self.through.called:
+            pass  # it was given up
+        elif reason.check(ConnectionDone):
+            self._fail(Failure(self._refused("it closed the connection without an answer")))
+        else:
+            self._fail(Failure(_out_of_reach(self._factory.proxy, reason)))
+
+    def _read(self) -> bytes | None:
+        """
+        Read what there is of the answer.
+
+        :returns: what follows it, if it is a yes; ``None`` while it is not whole.
+        :raises ConnectFailed: it is a no, or no answer.
+        """
+        rest = self._header
+        while True:
+            line = rest.partition(b"\n")[0].rstrip(b"\r")
+            status = _STATUS_LINE.fullmatch(line)
+            if status is None and (b"\n" in rest or not _BEGINNING.startswith(rest[: len(_BEGINNING)])):
+                raise self._refused(f"it does not speak HTTP but says {line[:40]!r}")
+            end = _END.search(rest)
+            if end is None or status is None:
+                if len(self._header) > _LONGEST:
+                    raise self._refused(f"the header of its answer is longer than {_LONGEST} octets")
+                return None
+            code, header, rest = int(status[1]), rest[: end.start()], rest[end.end() :]
+            if code // 100 == 2:
+                return rest
+            if code // 100 != 1 or code == 101:
+                raise self._refused(f"it answered {_printable(line)}{self._advice(code, header)}")
+
+    def _advice(self, code: int, header: bytes) -> str:
+        if code not in (401, 407):  # tinyproxy says 401 where user and password are wrong
+            return ""
+        schemes = _schemes(header)
+        if schemes and "basic" not in map(str.lower, schemes):
+            return (
+                f"; it accepts only {' or '.join(schemes)}, and txapns speaks only Basic: have the proxy accept Basic, "
+                "or make an exception for this host"
+            )
+        if self._factory.proxy.user is None:
+            return "; it wants a user and a password"
+        return "; it does not take this user and password"
+
+    def _refused(self, why: str) -> ConnectFailed:
+        return ConnectFailed(f"the proxy {self._factory.proxy} gave no connection to {self._factory.target}: {why}")
+
+    def _build(self) -> IProtocol:
+        protocol = self._factory.factory.buildProtocol(self._factory.address)
+        if protocol is None:
+            raise NoProtocol
+        return protocol
+
+    def _hand_over(self, protocol: IProtocol, rest: bytes) -> None:
+        assert self.transport is not None
+        self._protocol = protocol
+        self._header = b""
+        protocol.makeConnection(self.transport)
+        self.through.callback(protocol)
+        if rest:
+            protocol.dataReceived(rest)
+
+    def _fail(self, reason: Failure) -> None:
+        self.through.errback(reason)
+        self._abort()
+
+    def _cancelled(self, through: Deferred[IProtocol]) -> None:
+        self._abort()
+
+    def _abort(self) -> None:
+        assert self.transport is not None
+        self.transport.abortConnection()  # type: ignore[attr-defined]
+
+
+def _schemes(header: bytes) -> list[str]:
+    """Find the ways to authenticate that a proxy offers, in its words and order."""
+    unfolded = re.sub(rb"\r?\n[ \t]+", b" ", header)  # a field may go on in the next line (RFC 9112, section 5.2)
+    fields = [_QUOTED.sub('""', field.decode("latin-1")) for field in _CHALLENGES.findall(unfolded)]
+    found = (_SCHEME.match(challenge) for challenge in ",".join(fields).split(","))
+    return list(dict.fromkeys(each[1] for each in found if each is not None))[:_MOST_SCHEMES]
+
+
+def _ascii_name(host: str) -> str:
+    """A host as the request names it, with nothing in it that could end the line."""
+    try:
+        return str(ip_address(host.partition("%")[0]))  # the proxy does not know the zones of our network
+    except ValueError:
+        pass
+    try:
+        return DNS_ID(host).hostname.decode("ascii")
+    except ValueError:
+        raise InvalidGateway(f"{host!r} is neither a host name nor an address") from None
+
+
+def _out_of_reach(proxy: Proxy, reason: Failure) -> ConnectFailed:
+    """Say that it is the proxy that could not be reached; that it refuses a certificate is not about ours for APNs."""
+    error = explain_attempt(reason, proxy.host, proxy.port)
+    kind = PeerNotVerified if isinstance(error, PeerNotVerified) else ConnectFailed
+    return kind(f"the proxy {proxy} is out of reach: {error}")
+
+
+def _printable(line: bytes) -> str:
+    text = line[:200].decode("latin-1")
+    return "".join(character if character.isprintable() else "�" for character in text)

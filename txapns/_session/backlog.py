@@ -1,0 +1,231 @@
+"""
+What waits to be sent by one client.
+
+There are three kinds of it:
+
+- *deliveries*, which go out first, in order: those of ``send_one``, and before them what came back unprocessed;
+- *works*, the batches: they are asked for deliveries only when a connection has room, and take turns;
+- *postponed* deliveries, which APNs answered with a request for patience (429 or 5xx, or the status 1 or 255 of the
+  binary protocol). Each waits for its time, longer with each answer, and then joins the deliveries at the end. Where
+  very many are postponed nothing more is taken from the batches, so that their number is bounded, too.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from itertools import count
+
+from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+
+from txapns._network.backoff import Backoff
+from txapns.delivery import Delivery, Refusal
+from txapns.errors import APNSError
+from txapns.interfaces import IWork
+from txapns.reasons import Action
+
+__all__ = ["MAX_POSTPONED", "Backlog"]
+
+#: With as many postponed, batches are asked for nothing.
+MAX_POSTPONED = 1_000
+#: Who asks for more patience than this, in seconds, is not sent the notification again: no call is to take for ever.
+MAX_PATIENCE = 60.0
+
+
+class Backlog:
+    """
+    What waits to be sent.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param retries: how often a delivery is postponed before it counts as refused.
+    :param due: called when a postponed delivery's time has come.
+    """
+
+    def __init__(self, clock: IReactorTime, retries: int, due: Callable[[], None]) -> None:
+        self._clock = clock
+        self._retries = retries
+        self._due = due
+        # In the order in which they go out. One can be taken out of the middle: cancelling ten thousand that wait must
+        # not take ten thousand times ten thousand steps.
+        self._deliveries: OrderedDict[Delivery, None] = OrderedDict()
+        self._works: deque[IWork] = deque()
+        # What a delivery was answered, and when its time comes; in the heap there may be some that are gone.
+        self._postponed: dict[Delivery, Refusal] = {}
+        self._times: list[tuple[float, int, Delivery]] = []
+        self._numbers = count()
+        self._delays = Backoff()
+        self._timer: IDelayedCall | None = None
+
+    def __len__(self) -> int:
+        """How many deliveries wait, postponed ones included; what batches have yet to pull does not count."""
+        return len(self._deliveries) + len(self._postponed)
+
+    def __bool__(self) -> bool:
+        """Whether anything waits, or may come from a batch."""
+        return bool(self._deliveries or self._works or self._postponed)
+
+    @property
+    def available(self) -> bool:
+        """Whether there is something to hand to a connection now."""
+        return bool(self._deliveries) or (self._accessible and any(work.available for work in self._works))
+
+    @property
+    def _accessible(self) -> bool:
+        return len(self._postponed) < MAX_POSTPONED
+
+    # In.
+
+    def append(self, delivery: Delivery) -> None:
+        """
+        Add a single delivery, after those that wait already.
+
+        :param delivery: the delivery.
+        """
+        self._deliveries[delivery] = None
+
+    def put_back(self, delivery: Delivery) -> None:
+        """
+        Put a delivery before all others: it was not processed.
+
+        :param delivery: the delivery.
+        """
+        self._deliveries[delivery] = None
+        self._deliveries.move_to_end(delivery, last=False)
+
+    def add(self, work: IWork) -> None:
+        """
+        Add a batch, after those there are.
+
+        :param work: where to take deliveries from.
+        """
+        self._works.append(work)
+
+    def postpone(self, delivery: Delivery, refusal: Refusal) -> bool:
+        """
+        Keep a refused delivery to be sent again later, if the refusal asks for patience.
+
+        :param delivery: the delivery.
+        :param refusal: what APNs said.
+        :returns: whether it is kept; if not, it is to be reported.
+        """
+        if delivery.postponements >= self._retries or refusal.action is not Action.RETRY:
+            return False
+        delay = max(self._delays.delay(delivery.postponements), refusal.retry_after or 0.0)
+        if delay > MAX_PATIENCE:
+            return False
+        delivery.postponements += 1
+        self._postponed[delivery] = refusal
+        heapq.heappush(self._times, (self._clock.seconds() + delay, next(self._numbers), delivery))
+        self._schedule()
+        return True
+
+    # Out.
+
+    def take(self, most: int, octets: int) -> list[Delivery]:
+        """
+        Take what goes out next.
+
+        :param most: how many at the most.
+        :param octets: until how many octets of payload; the last may go beyond.
+        :returns: the deliveries.
+        """
+        taken: list[Delivery] = []
+        while self._deliveries and len(taken) < most and octets > 0:
+            delivery, _ = self._deliveries.popitem(last=False)
+            ended = delivery.outcomes.ended
+            if ended is None:
+                octets -= len(delivery.notification.body)
+                taken.append(delivery)
+            else:  # cancelled after it had come back
+                delivery.outcomes.unsent(delivery, ended)
+        for _ in range(len(self._works) if self._accessible else 0):
+            # Taking may complete a batch, and whoever is told may close the client, so that nothing is left.
+            if len(taken) >= most or octets <= 0 or not self._works:
+                break
+            work = self._works[0]
+            more = work.take(most - len(taken), octets)
+            taken.extend(more)
+            if len(self._works) > 1:
+                octets -= sum(len(delivery.notification.body) for delivery in more)
+            if self._works and self._works[0] is work:
+                self._works.rotate(-1)
+                if work.exhausted:
+                    self._works.pop()
+        return taken
+
+    def remove(self, delivery: Delivery) -> bool:
+        """
+        Drop a single delivery, if it waits.
+
+        :param delivery: the delivery, which is nobody's any more.
+        :returns: whether it waited.
+        """
+        waiting = len(self)
+        self._deliveries.pop(delivery, None)
+        self._postponed.pop(delivery, None)
+        self._schedule()
+        return len(self) < waiting
+
+    def withdraw(self, sending: object, error: APNSError) -> None:
+        """
+        Take nothing more from a batch, and report what still waits of it.
+
+        :param sending: the batch.
+        :param error: why.
+        """
+        self._works = deque(work for work in self._works if work is not sending)
+        self._end([delivery for delivery in self._deliveries if delivery.outcomes is sending], error)
+        self._refuse([delivery for delivery in self._postponed if delivery.outcomes is sending])
+
+    def give_up(self, error: APNSError) -> Deferred[list[None]]:
+        """
+        Report everything: as unsent, or as refused where that is known.
+
+        :param error: why.
+        :returns: a ``Deferred`` that fires when all the batches have ended.
+        """
+        works, self._works = self._works, deque()
+        self._end(list(self._deliveries), error)
+        self._refuse(list(self._postponed))
+        return gatherResults([work.give_up(error) for work in works])
+
+    def _end(self, deliveries: list[Delivery], error: APNSError) -> None:
+        for delivery in deliveries:
+            del self._deliveries[delivery]
+        for delivery in deliveries:
+            delivery.outcomes.unsent(delivery, error)
+
+    def _refuse(self, deliveries: list[Delivery]) -> None:
+        """There is no more patience with these."""
+        refusals = [self._postponed.pop(delivery) for delivery in deliveries]
+        self._schedule()
+        for delivery, refusal in zip(deliveries, refusals, strict=True):
+            delivery.postponements = self._retries
+            delivery.outcomes.rejected(delivery, refusal)
+
+    # Time.
+
+    def _schedule(self) -> None:
+        """Have one timer, for the first of the postponed."""
+        while self._times and self._times[0][2] not in self._postponed:
+            heapq.heappop(self._times)
+        first = self._times[0][0] if self._times else None
+        if self._timer is not None:
+            if self._timer.getTime() == first:
+                return
+            self._timer.cancel()
+            self._timer = None
+        if first is not None:
+            self._timer = self._clock.callLater(max(0.0, first - self._clock.seconds()), self._elapsed)
+
+    def _elapsed(self) -> None:
+        self._timer = None
+        now = self._clock.seconds()
+        while self._times and self._times[0][0] <= now:
+            _, _, delivery = heapq.heappop(self._times)
+            if self._postponed.pop(delivery, None) is not None:
+                self._deliveries[delivery] = None
+        self._schedule()
+        self._due()

@@ -1,0 +1,434 @@
+"""
+Identifiers in, one ``Deferred`` out.
+
+A :class:`Sending` stands between the caller's iterable and the pool. It is asked for deliveries only when a connection
+has room for them, pulls just as many tokens, and keeps nothing of what was accepted but the count; so a cursor over ten
+million rows costs the memory of what is under way and of what failed.
+
+Hot path: per notification there is one :class:`~txapns.delivery.Delivery`, and one call when it is settled. Where
+somebody counts, :class:`MeasuredSending` and :class:`MeasuredSingleSending` take the places of the plain ones, which
+know nothing of it.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Iterator, Sequence
+from itertools import chain
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from txapns._session.pool import Pool
+from txapns._session.tokens import Pending, ReadAhead, Token, Triple, device_of, settled
+from txapns.delivery import Delivery, DeliveryListener, Refusal
+from txapns.errors import APNSError, DeadlinePassed, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
+from txapns.interfaces import IWork
+from txapns.notification import Notification
+from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
+
+__all__ = ["MeasuredSending", "MeasuredSingleSending", "Sending", "Single", "SingleSending"]
+
+T = TypeVar("T")
+
+#: How many tokens are reported unsent at a time, when a batch is given up with many to go.
+DRAIN = 1_000
+
+# The header fields of an answer that accepts, but for the sandbox's: ``:status`` and ``apns-id``.
+_USUAL = 2
+
+
+def _rejection(delivery: Delivery, refusal: Refusal) -> Rejection:
+    """What the caller is told of a refusal."""
+    return Rejection(
+        delivery.identifier,
+        delivery.token,
+        refusal.status,
+        refusal.reason,
+        refusal.timestamp,
+        refusal.apns_id,
+        refusal.retry_after,
+    )
+
+
+@implementer(DeliveryListener, IWork)
+class Sending:
+    """
+    One batch under way.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param pool: where to send it.
+    :param triples: identifier, notification and token of each.
+    :param resend: how ``Batch.retry`` sends again.
+    :param deadline: after how many seconds no more are asked; ``None`` for never.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        pool: Pool,
+        triples: Iterable[Triple] | AsyncIterable[Triple],
+        resend: Callable[[list[Unsent | Uncertain]], Deferred[Batch]],
+        deadline: float | None = None,
+    ) -> None:
+        self._clock = clock
+        self._pool = pool
+        self._resend = resend
+        self._ahead: ReadAhead[Triple] | None = None
+        if isinstance(triples, AsyncIterable):
+            self._ahead = ReadAhead(triples, self._arrived)
+            self._triples: Iterator[Triple] = iter(self._ahead)
+        else:
+            self._triples = iter(triples)
+        self.exhausted = False
+        self._outstanding = 0
+        self._accepted = 0
+        self._others: list[Rejection | Unsent | Uncertain] = []
+        self._unique_ids: dict[Hashable, str] = {}
+        self.ended: APNSError | None = None
+        self._token_error: Exception | None = None
+        self._done = False
+        self._waiting: list[Deferred[None]] = []
+        self._result: Deferred[Batch] = Deferred(lambda _: self._cancel())
+        self._timers: list[IDelayedCall] = []
+        if deadline is not None:
+            self._timers.append(clock.callLater(deadline, self._expire, deadline))
+
+    def start(self) -> Deferred[Batch]:
+        """
+        Begin.
+
+        :returns: a ``Deferred`` of the batch.
+        """
+        if self._ahead is not None:
+            self._ahead.start()
+        else:
+            self._peek()
+        if not self.exhausted:
+            self._pool.add(self)
+        return self._result
+
+    def _peek(self) -> None:
+        """Look whether there is anything at all: a batch of nothing is to open no connection."""
+        try:
+            self._triples = chain([next(self._triples)], self._triples)
+        except StopIteration:
+            self.exhausted = True
+        except Exception as error:  # the caller's own, to be told to the caller
+            self._token_error = error
+            self.exhausted = True
+        self._check_done()
+
+    # IWork
+
+    @property
+    def available(self) -> bool:
+        """Whether there may be something to take now."""
+        return not self.exhausted and (self._ahead is None or self._ahead.available)
+
+    def take(self, count: int, octets: int) -> list[Delivery]:
+        """
+        Pull the next tokens.
+
+        :param count: how many at the most.
+        :param octets: until how many octets of payload; the last may go beyond.
+        :returns: a delivery for each token that can be sent at all; the others are unsent.
+        """
+        taken: list[Delivery] = []
+        triples = self._triples
+        try:
+            while octets > 0 and count > 0:
+                count -= 1
+                identifier, notification, token = next(triples)
+                if self._done:
+                    break  # the iterable itself cancelled the batch
+                hash(identifier)  # no outcome could be reported under one that has none
+                if not isinstance(token, (str, bytes)):
+                    token = settled(token)
+                try:
+                    device = device_of(token)
+                except InvalidToken as error:
+                    self._others.append(Unsent(identifier, token, error, notification))
+                    continue
+                octets -= len(notification.body)
+                taken.append(Delivery(self, identifier, token, device, notification))
+        except Pending:
+            pass
+        except StopIteration:
+            self.exhausted = True
+        except Exception as error:  # the caller's own, to be told to the caller
+            self._token_error = error
+            self.exhausted = True
+        self._outstanding += len(taken)
+        self._check_done()
+        return taken
+
+    def give_up(self, error: APNSError) -> Deferred[None]:
+        """
+        Report what is not yet taken as unsent, a part at a time, since it may be long.
+
+        :param error: why.
+        :returns: a ``Deferred`` that fires when the batch has ended.
+        """
+        if self.ended is None and not self._done:
+            self.ended = error
+            # Not now: whoever gives up may be the iterable itself, in the middle of yielding.
+            self._timers.append(self._clock.callLater(0, self._drain))
+            if self._ahead is not None:
+                self._timers.append(self._clock.callLater(self._pool.options.timeout, self._leave))
+        ended: Deferred[None] = Deferred()
+        self._waiting.append(ended)
+        if self._done:
+            self._tell()
+        return ended
+
+    def _tell(self) -> None:
+        """Tell those who wait for the batch's end."""
+        waiting, self._waiting = self._waiting, []
+        for ended in waiting:
+            ended.callback(None)
+
+    # DeliveryListener
+
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """APNs took it."""
+        if len(headers) > _USUAL:
+            self._note(delivery, headers)
+        self._accepted += 1
+        self._outstanding -= 1
+        if not self._outstanding:
+            self._check_done()
+
+    def _note(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]]) -> None:
+        unique_id = dict(headers).get(b"apns-unique-id")
+        if unique_id is not None:
+            self._unique_ids[delivery.identifier] = unique_id.decode("utf-8", "replace")
+
+    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
+        """APNs refused it, though perhaps not for good."""
+        if not self._pool.postpone(delivery, refusal):
+            self._settled(_rejection(delivery, refusal))
+
+    def unsent(self, delivery: Delivery, error: Exception) -> None:
+        """APNs did not process it."""
+        self._settled(Unsent(delivery.identifier, delivery.token, error, _notification(delivery)))
+
+    def uncertain(self, delivery: Delivery, error: Exception) -> None:
+        """Nobody can tell."""
+        self._settled(Uncertain(delivery.identifier, delivery.token, error, _notification(delivery)))
+
+    def _settled(self, outcome: Rejection | Unsent | Uncertain) -> None:
+        self._others.append(outcome)
+        self._outstanding -= 1
+        self._check_done()
+
+    # Ends.
+
+    def _check_done(self) -> None:
+        if self._done or self._outstanding or not self.exhausted:
+            return
+        self._done = True
+        self._cancel_timers()
+        batch = Batch(self._accepted, self._others, self._resend, self._unique_ids)
+        if self._token_error is None:
+            self._result.callback(batch)
+        else:
+            what = f"{type(self._token_error).__name__}: {self._token_error}".removesuffix(": ")
+            failed = TokensFailed(f"the iterable of tokens raised {what}", batch)
+            failed.__cause__ = self._token_error
+            self._result.errback(failed)
+        self._tell()
+
+    def _arrived(self) -> None:
+        """The async iterable has something."""
+        if self.exhausted:
+            return
+        if self.ended is None:
+            self._pool.feed()
+        else:
+            self._drain()
+
+    def _drain(self) -> None:
+        """Pull what is left, only to report it unsent."""
+        if self.exhausted or self.ended is None:
+            return
+        for delivery in self.take(DRAIN, 2**63):
+            self.unsent(delivery, self.ended)
+        if self.available:
+            active = [timer for timer in self._timers if timer.active()]
+            self._timers = [*active, self._clock.callLater(0, self._drain)]
+
+    def _leave(self) -> None:
+        """An async iterable has not come to its end in time: the rest of the tokens will never be known."""
+        assert self._ahead is not None
+        self._token_error = TimeoutError(
+            f"it did not end within {self._pool.options.timeout:g} s after the batch was given up"
+        )
+        self._token_error.__cause__ = self.ended
+        self.exhausted = True
+        self._ahead.close()
+        self._check_done()
+
+    def _cancel_timers(self) -> None:
+        for timer in self._timers:
+            if timer.active():
+                timer.cancel()
+        self._timers.clear()
+
+    def _expire(self, deadline: float) -> None:
+        error = DeadlinePassed(f"the batch's deadline of {deadline:g} s came before it was asked{self._pool.trouble}")
+        self.give_up(error)
+        self._pool.withdraw(self, error)
+
+    def _cancel(self) -> None:
+        """Stop feeding, and drop what waits; what is under way is settled with nobody to tell."""
+        self.ended = LocalError("the batch was cancelled")
+        self._done = self.exhausted = True
+        self._cancel_timers()
+        if self._ahead is not None:
+            self._ahead.close()
+        self._pool.withdraw(self, self.ended)
+        self._tell()
+
+
+def _notification(delivery: Delivery) -> Notification:
+    assert isinstance(delivery.notification, Notification)  # it was made here
+    return delivery.notification
+
+
+@implementer(DeliveryListener)
+class Single(Generic[T], ABC):
+    """
+    One request under way, on its own.
+
+    :param pool: where to send it.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.ended: APNSError | None = None
+        self._pool = pool
+        self._result: Deferred[T] = Deferred(lambda _: self._cancel())
+        self._done = False
+
+    def submit(self, delivery: Delivery) -> Deferred[T]:
+        """
+        Begin.
+
+        :param delivery: what to send, of which this learns the outcome.
+        :returns: a ``Deferred`` of what APNs said.
+        :raises QueueFull: as many wait as may.
+        """
+        self._delivery = delivery
+        self._pool.submit(delivery)
+        return self._result
+
+    @abstractmethod
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """APNs took it."""
+
+    @abstractmethod
+    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
+        """APNs refused it."""
+
+    def unsent(self, delivery: Delivery, error: Exception) -> None:
+        """APNs did not process it."""
+        self.fail(error)
+
+    def uncertain(self, delivery: Delivery, error: Exception) -> None:
+        """Nobody can tell."""
+        unknown = OutcomeUnknown(str(error))
+        unknown.__cause__ = error
+        self.fail(unknown)
+
+    def settle(self, outcome: T) -> None:
+        """
+        End well.
+
+        :param outcome: what the ``Deferred`` is to give.
+        """
+        if not self._done:
+            self._done = True
+            self._result.callback(outcome)
+
+    def fail(self, error: Exception) -> None:
+        """
+        End without an outcome.
+
+        :param error: what the ``Deferred`` is to raise.
+        """
+        if not self._done:
+            self._done = True
+            self._result.errback(error)
+
+    def _cancel(self) -> None:
+        self._done = True
+        self.ended = LocalError("the notification was cancelled")
+        self._pool.take_back(self._delivery)
+
+
+class SingleSending(Single["Accepted | Rejection"]):
+    """
+    One notification under way, to a device or to a channel.
+
+    :param pool: where to send it.
+    """
+
+    def start(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
+        """
+        Begin.
+
+        :param notification: what to send.
+        :param token: to which device.
+        :returns: a ``Deferred`` of what APNs said.
+        :raises InvalidToken: the token cannot stand in a request.
+        :raises QueueFull: as many wait as may.
+        """
+        return self.submit(Delivery(self, 0, settled(token), device_of(token), notification))
+
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """APNs took it."""
+        texts = {name: value.decode("utf-8", "replace") for name, value in headers}
+        apns_id = texts.get(b"apns-id", texts.get(b"apns-request-id"))
+        self.settle(Accepted(delivery.identifier, delivery.token, apns_id, texts.get(b"apns-unique-id")))
+
+    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
+        """APNs refused it, though perhaps not for good."""
+        if not self._pool.postpone(delivery, refusal):
+            self.settle(_rejection(delivery, refusal))
+
+
+class _Measured:
+    """What is counted of the outcomes, but for refusals: only the pool knows which of those are for good."""
+
+    _pool: Pool
+
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """APNs took it."""
+        assert self._pool.metrics is not None
+        self._pool.metrics.accepted(self._pool.clock.seconds() - delivery.taken_at)
+        super().accepted(delivery, headers, body)  # type: ignore[misc]  # of the class that this is mixed into
+
+    def unsent(self, delivery: Delivery, error: Exception) -> None:
+        """APNs did not process it."""
+        self._unanswered(delivery, uncertain=False)
+        super().unsent(delivery, error)  # type: ignore[misc]
+
+    def uncertain(self, delivery: Delivery, error: Exception) -> None:
+        """Nobody can tell."""
+        self._unanswered(delivery, uncertain=True)
+        super().uncertain(delivery, error)  # type: ignore[misc]
+
+    def _unanswered(self, delivery: Delivery, uncertain: bool) -> None:
+        assert self._pool.metrics is not None
+        if delivery.taken_at >= 0:
+            self._pool.metrics.unanswered(uncertain)
+
+
+class MeasuredSending(_Measured, Sending):
+    """A batch under way, counted."""
+
+
+class MeasuredSingleSending(_Measured, SingleSending):
+    """One notification under way, counted."""

@@ -1,0 +1,439 @@
+"""
+The enhanced binary protocol's session: notifications out, at most one error packet in.
+
+Success is silent in this protocol. What was written is kept, in order, until one of these is known:
+
+*An error packet.* Everything before the notification that it names was accepted, that one was refused, everything
+after it was discarded by the server and is handed back to be sent on another connection. Status 10 (shutdown) names
+the last one *accepted*.
+
+*Settle time.* No error packet came for ``settle_time`` seconds after a notification had left: it counts as accepted.
+Apple answers within a round trip, so two seconds are generous; but an answer that comes later still is too late to be
+told, and the notification it names was counted as accepted. Two things do not count as time that passed in silence:
+what the peer's system has not acknowledged (see :mod:`txapns._network.tcp`), be it dead, unreachable, or not reading;
+and time in which this process did not come to read. What is not acknowledged within ``timeout`` ends the connection.
+
+*A barrier.* With ``barrier=True`` nothing is taken for granted: when no more is waiting, or the window is full, a
+deliberately invalid notification (with an empty token) is sent last. Its rejection proves that all before it were
+accepted. It costs the connection, since the server closes after every error.
+
+*The end.* A connection that closes without an error packet leaves everything kept *uncertain*.
+
+Command 0 has no identifiers. So an error packet names nothing there but the barrier, and a server refuses by a bare
+close: the end, as above.
+
+What the server discarded has to be sent again, so much is kept on a connection only while errors are rare: see
+:class:`Allowance`.
+
+Source: Apple's archived "Binary Provider API" and "Legacy Notification Format"; technical note TN2265.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import AsyncIterable, Callable
+
+import attrs
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.logger import Logger
+
+from txapns import reasons
+from txapns._network.tcp import read_last, unacknowledged
+from txapns._session.protocol import GatewayProtocol
+from txapns._session.retained import CompactUnconfirmed
+from txapns._session.tokens import Tokens, device_of, settled, triples_of
+from txapns.credentials import Credential
+from txapns.delivery import Delivery, DeliveryListener, Refusal, RequestTemplate
+from txapns.errors import (
+    AnswerTimeout,
+    APNSError,
+    ConnectionLost,
+    CredentialRefused,
+    InvalidNotification,
+    RemoteError,
+    WireError,
+)
+from txapns.interfaces import IProtocolListener
+from txapns.notification import Notification
+from txapns.wire import frames
+from txapns.wire.frames import ErrorPacket, ErrorParser
+from txapns.wire.unconfirmed import ErrorResult
+
+__all__ = ["Allowance", "EnhancedNotificationProtocol"]
+
+_log = Logger()
+
+#: How many notifications may be unconfirmed on one connection at the most, and at the least. Each takes some 200
+#: octets of memory; but to come near the most, a server has to read a quarter of a million in a second.
+WINDOW = 500_000
+LEAST = 100
+#: How many times the number accepted before an error the allowance aims at: the next error may be that far.
+REACH = 4
+#: How many octets of payload are taken at once: about what fills the transport's buffers.
+TAKE = 65_536
+#: A notification without an expiration is stored as long as the provider API stores one, in seconds (30 days);
+#: the binary protocol has no way to leave it open.
+STORED = 30 * 24 * 3600
+
+
+@attrs.define
+class Allowance:
+    """
+    How many notifications may be unconfirmed on a connection, as learned from the connections before it.
+
+    Each dead token costs what was written after it, since the server discards that. Were the allowance always large, a
+    batch with many dead tokens would be written again nearly whole for each of them. Were it always small, a batch
+    without any would wait for the settle time again and again. So after an error it moves half-way to some multiple
+    of what the connection had accepted, and what settles without an error widens it by as much.
+
+    :ivar size: how many.
+    """
+
+    size: int = WINDOW
+
+    def widen(self, settled: int) -> None:
+        """
+        Some were accepted, and no error came.
+
+        :param settled: how many.
+        """
+        self.size = min(self.size + settled, WINDOW)
+
+    def narrow(self, accepted: int) -> None:
+        """
+        An error packet came.
+
+        :param accepted: how many the connection had accepted before.
+        """
+        self.size = min(max((self.size + REACH * accepted) // 2, LEAST), WINDOW)
+
+
+class EnhancedNotificationProtocol(GatewayProtocol):
+    """
+    A session of the enhanced binary protocol.
+
+    :class:`~txapns.APNSClient` uses it, and it can be used by itself: make it with a
+    :class:`~txapns._session.protocol.ProtocolListener`, connect it with :meth:`Gateway.endpoint
+        <txapns.Gateway.endpoint>`, and
+    call :meth:`send` when the listener is told that it is ready.
+
+    :param events: who is told how the session fares.
+    :param clock: the reactor, or a ``Clock``.
+    :param credential: the certificate shown in the handshake, to name its dates if the server refuses it.
+    :param timeout: how long a stalled write or the answer to the barrier may take, in seconds.
+    :param settle_time: how long after it has left a notification counts as accepted, in seconds.
+    :param barrier: confirm by a barrier instead.
+    :param command: the format of notifications: 0, 1 or 2.
+    :param allowance: how many may be unconfirmed, which successive sessions share; left out, the most.
+    """
+
+    def __init__(
+        self,
+        events: IProtocolListener,
+        clock: IReactorTime,
+        credential: Credential | None = None,
+        timeout: float = 30.0,
+        *,
+        settle_time: float = 2.0,
+        barrier: bool = False,
+        command: int = 2,
+        allowance: Allowance | None = None,
+    ) -> None:
+        super().__init__(events, clock, timeout, credential)
+        self._settle_time = settle_time
+        self._barrier = barrier
+        self._command = command
+        self._allowance = allowance or Allowance()
+        self._accepted = 0
+        self._window = CompactUnconfirmed()
+        self._parser = ErrorParser()
+        # Each write that is not settled, oldest first: when it was made, its last identifier, and how many octets had
+        # been written with it.
+        self._writes: deque[tuple[float, int, int]] = deque()
+        self._written = 0
+        # How many of these have left our own buffers, as far as that is known.
+        self._flushed = 0
+        self._not_before = 0.0
+        self._settling: IDelayedCall | None = None
+        self._deadline: IDelayedCall | None = None
+        self._barrier_identifier: int | None = None
+        self._answered = False
+
+    @property
+    def in_flight(self) -> int:
+        """How many notifications are not confirmed."""
+        return len(self._window)
+
+    @property
+    def _awaits_answer(self) -> bool:
+        """Whether there is an error packet to come, the barrier's or the rest of one."""
+        return self._barrier_identifier is not None or self._parser.pending > 0
+
+    def started(self) -> None:
+        """There is no greeting: the session is ready at once."""
+        self.become_ready()
+
+    def room(self) -> tuple[int, int]:
+        """How many notifications it would take now, and how many octets of payloads in one write."""
+        if self._paused or self._draining or not self._ready or self._awaits_answer:
+            return 0, 0
+        return self._allowance.size - len(self._window), TAKE
+
+    def send(self, notification: Notification, tokens: Tokens, outcomes: DeliveryListener) -> None:
+        """
+        Send one notification to some devices, in one write.
+
+        This is for programs that use the protocol by itself. It may be called when there is no :meth:`room`: what the
+        transport does not take waits in its buffers.
+
+        :param notification: what to send.
+        :param tokens: an iterable of device tokens (``str`` is hexadecimal, ``bytes`` is raw), or of pairs of an
+            identifier and a token, or a mapping of identifiers to tokens. Without identifiers the position is it.
+        :param outcomes: who is told the outcome of each, under its identifier, by one call.
+        :raises InvalidToken: one of the tokens cannot stand in a notification. Nothing was written.
+        :raises ConnectionLost: the connection is not ready yet, or takes nothing more. Nothing was written.
+        :raises TypeError: the tokens are no iterable, or an asynchronous one. Nothing was written.
+        """
+        triples = triples_of(notification, tokens)
+        if isinstance(triples, AsyncIterable):
+            raise TypeError("send() writes at once, so it takes no async iterable; APNSClient does")
+        deliveries = [
+            Delivery(outcomes, identifier, settled(token), device_of(token), notification)
+            for identifier, notification, token in triples
+        ]
+        if self._draining or not self._ready or self._awaits_answer:
+            raise ConnectionLost("the connection is not ready, or takes nothing more; nothing was written")
+        self.deliver(deliveries)
+
+    def deliver(self, deliveries: list[Delivery]) -> None:
+        """
+        Write a frame for each, all in one write.
+
+        :param deliveries: at most as many as there is room for.
+        """
+        window = self._window
+        identifier = 0
+        octets: list[bytes] = []
+        impossible: list[tuple[Delivery, InvalidNotification]] = []
+        current: RequestTemplate | None = None
+        for delivery in deliveries:
+            try:
+                if delivery.notification is not current:
+                    encode, current = self._encoder(delivery.notification), delivery.notification
+                octets.append(encode(window.next_identifier, delivery.device))
+            except InvalidNotification as error:
+                impossible.append((delivery, error))
+            else:
+                identifier = window.push(delivery)
+        if octets:
+            self._write(b"".join(octets), identifier)
+        # Only now, since whoever is told may close the client, and with it this session.
+        for delivery, reason in impossible:
+            delivery.outcomes.unsent(delivery, reason)
+        if len(window) >= self._allowance.size:
+            self.flush()
+
+    def _encoder(self, notification: RequestTemplate) -> Callable[[int, bytes], bytes]:
+        """Prepare a function of identifier and token that encodes a notification for a device."""
+        assert isinstance(notification, Notification)  # all else is for the provider API
+        body, expiration = notification.body, notification.expiration
+        if expiration is None:
+            expiration = int(self._wall.now()) + STORED
+        if self._command == 2:
+            return frames.frame_encoder(body, expiration, notification.priority)
+        if self._command == 1:
+            return lambda identifier, device: frames.encode_enhanced(identifier, expiration, device, body)
+        return lambda identifier, device: frames.encode_simple(device, body)
+
+    def flush(self) -> None:
+        """Nothing more is waiting: with ``barrier``, ask for the proof now."""
+        if not self._barrier or not self._ready or not self._window or self._barrier_identifier is not None:
+            return
+        self._barrier_identifier = self._window.push_barrier()
+        self._write(frames.encode_barrier(self._barrier_identifier, self._command), self._barrier_identifier)
+        self._await_answer()
+
+    def received(self, data: bytes) -> None:
+        """The error packet, or a part of it. What follows it says nothing."""
+        if self._answered:
+            return
+        try:
+            packet = self._parser.receive(data)
+        except WireError as error:
+            self._answered = True
+            self.abort(error)
+            return
+        if packet is not None:
+            self._answered = True
+            self._apply(packet)
+        elif self._awaits_answer:
+            self._await_answer()
+
+    def stopProducing(self) -> None:
+        """Writing failed. The error packet that says why may have come."""
+        self.fenced(read_last, self.transport)
+
+    def resumed(self) -> None:
+        """The transport's buffers are empty: what was in them has left only now."""
+        self._disarm()
+        if self._awaits_answer:
+            self._await_answer()
+        now = self._clock.seconds()
+        buffered = []
+        while self._writes and self._writes[-1][2] > self._flushed:
+            _, identifier, end = self._writes.pop()
+            buffered.append((now, identifier, end))
+        self._writes.extend(reversed(buffered))
+        self._flushed = self._written
+        super().resumed()
+        self._schedule()
+
+    def ended(self, error: APNSError) -> list[Delivery]:
+        """Without an error packet everything unconfirmed is in doubt, but for a refused handshake."""
+        self._disarm()
+        if self._settling is not None:
+            self._settling.cancel()
+            self._settling = None
+        left = self._window.abandon()
+        if isinstance(error, CredentialRefused) and not self.proved:
+            return left  # the handshake failed, so the server read none of it
+        if self._command == 0 and isinstance(error, ConnectionLost):
+            error = ConnectionLost(f"{error}; over command 0 that is how a server refuses, and it names nothing")
+        if self._parser.pending:
+            error = ConnectionLost(f"the connection ended within an error packet: {error}")
+        for delivery in left:
+            delivery.outcomes.uncertain(delivery, error)
+        return []
+
+    def _write(self, octets: bytes, identifier: int) -> None:
+        self._written += len(octets)
+        self._writes.append((self._clock.seconds(), identifier, self._written))
+        assert self.transport is not None
+        self.transport.write(octets)
+        self._schedule()
+
+    # The settle time.
+
+    def _schedule(self) -> None:
+        if self._settling is None and not self._barrier and not self._paused and self._writes:
+            due = self._due()
+            self._settling = self.later(max(0.0, due - self._clock.seconds()), self._read_first, due)
+
+    def _due(self) -> float:
+        """When the oldest write settles."""
+        return max(self._writes[0][0] + self._settle_time, self._not_before)
+
+    def _read_first(self, due: float) -> None:
+        """An error packet may have come while this process was busy: the reactor reads before the next call."""
+        now = self._clock.seconds()
+        if now - due > self._settle_time / 2:  # so busy that what was written may only be leaving now
+            self._not_before = now + self._settle_time
+        self._settling = self.later(0, self._settle)
+
+    def _settle(self) -> None:
+        """Whatever left long enough ago counts as accepted."""
+        self._settling = None
+        if self._paused or self._answered or self._parser.pending:
+            return
+        now = self._clock.seconds()
+        acknowledged = self._written - unacknowledged(self.transport)
+        while self._writes and self._due() <= now:
+            written, identifier, end = self._writes[0]
+            if end > acknowledged:
+                self._wait_longer(now, written)
+                break
+            self._writes.popleft()
+            settled = self._window.settle_through(identifier)
+            self._allowance.widen(len(settled))
+            self.prove(len(settled))
+            self._accept(settled)
+        self._schedule()
+        self._events.protocol_room(self)
+        self.close_if_drained()
+
+    def _wait_longer(self, now: float, written: float) -> None:
+        """What should have settled is not even acknowledged."""
+        self._not_before = now + self._settle_time
+        if now - written > self._timeout:
+            self.abort(AnswerTimeout(f"the gateway has not acknowledged what was written {now - written:.0f} s ago"))
+
+    def _accept(self, deliveries: list[Delivery]) -> None:
+        self._accepted += len(deliveries)
+        for delivery in deliveries:
+            delivery.outcomes.accepted(delivery, ())
+
+    # The deadline of the barrier, and of an error packet that has come in part.
+
+    def _await_answer(self) -> None:
+        if self._deadline is None:
+            what = "sent no more of its error packet" if self._parser.pending else "did not answer the barrier"
+            error = AnswerTimeout(f"the gateway {what} within {self._timeout:g} s")
+            self._deadline = self.later(self._timeout, self._expire, error)
+
+    def _disarm(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _expire(self, error: AnswerTimeout) -> None:
+        self._deadline = None
+        self.abort(error)
+
+    # The error packet.
+
+    def _apply(self, packet: ErrorPacket) -> None:
+        """Sort everything unconfirmed by what the packet says, and leave the connection."""
+        status, identifier = packet.status, packet.identifier
+        name = reasons.status_name(status)
+        if self._command == 0 and identifier != self._barrier_identifier:
+            identifier = 0  # no notification had one
+        if self._barrier_identifier is not None and identifier == 0 and status == reasons.Status.MISSING_DEVICE_TOKEN:
+            # Apple answered an empty token with identifier 0. Only the barrier has one.
+            identifier = self._barrier_identifier
+        verdict = self._window.refuse(status, identifier)
+        refusal: CredentialRefused | None = None
+        unknown = RemoteError(
+            f"the gateway reported {name} for a notification it did not name (identifier {identifier})"
+        )
+        if reasons.action(status, name) is reasons.Action.CREDENTIAL:
+            refusal = CredentialRefused(reasons.text(status, name), name)
+            self.abort(refusal)
+        else:
+            if verdict.accepted or verdict.refused is not None:
+                self.prove(len(verdict.accepted) or 1)
+            self.drain(None if self.proved and not verdict.uncertain else unknown)
+            assert self.transport is not None
+            self.transport.abortConnection()  # type: ignore[attr-defined]
+        self._accept(verdict.accepted)
+        if verdict.refused is not None:
+            verdict.refused.outcomes.rejected(verdict.refused, Refusal(status, name))
+        for delivery in verdict.uncertain:
+            delivery.outcomes.uncertain(delivery, unknown)
+        self._learn(packet, verdict)
+        self._redirect(verdict, refusal)
+
+    def _redirect(self, verdict: ErrorResult[Delivery], refusal: CredentialRefused | None) -> None:
+        """Have what was discarded sent over another connection, unless it would be refused there as well."""
+        if refusal is not None:
+            for delivery in verdict.resend:
+                delivery.outcomes.unsent(delivery, refusal)
+        elif verdict.accepted or verdict.refused is not None:
+            self._events.protocol_returned(self, verdict.resend)
+        else:
+            self.hand_back(verdict.resend)  # nothing was settled, so this may not go on for ever
+
+    def _learn(self, packet: ErrorPacket, verdict: ErrorResult[Delivery]) -> None:
+        """Fit the allowance to how often errors come, and tell if the settle time was too short for this one."""
+        if verdict.late:
+            _log.warn(
+                "{peer}: {status} came for notification {identifier} after it counted as accepted; "
+                "a settle time of {settle_time} s is too short",
+                peer=self.transport and self.transport.getPeer(),
+                status=reasons.status_name(packet.status),
+                identifier=packet.identifier,
+                settle_time=self._settle_time,
+            )
+        if verdict.late or verdict.refused is not None:
+            self._allowance.narrow(self._accepted)
+        else:
+            self._allowance.widen(len(verdict.accepted))

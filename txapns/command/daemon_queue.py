@@ -1,0 +1,257 @@
+"""
+The queue as a command reaches it: in the database while no gateway has that, and through the running daemon otherwise.
+
+Who has leased what is in the memory of the running daemon, so nobody else can touch its queue.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Awaitable
+from io import BytesIO
+from typing import Any, TypeVar
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+from twisted.internet import defer
+from twisted.internet.defer import Deferred
+from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.protocol import Protocol, connectionDone
+from twisted.python.failure import Failure
+from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS, FileBodyProducer, ResponseDone
+from twisted.web.http_headers import Headers
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IResponse
+from zope.interface import Interface, implementer
+
+from txapns._network.trust import given_trust, platform_trust
+from txapns.daemon.config import NativeSection
+from txapns.daemon.errors import ConfigurationError, NotAnswered
+from txapns.daemon.faces.native.json_api import Refusal
+from txapns.daemon.faces.native.queue import LISTED, Queued, queued
+from txapns.daemon.interfaces import ISpool
+
+__all__ = ["IQueue", "RemoteQueue", "StoredQueue", "address", "agent"]
+
+_CONNECT = 10.0  # seconds until there has to be a connection
+_TIMEOUT = 60.0  # seconds that an answer may take, which is a transaction of many rows at the most
+
+
+_S = TypeVar("_S", bound=Struct)
+
+
+class IQueue(Interface):
+    """A daemon's queue."""
+
+    def listed(app: str, state: str, limit: int, after: int) -> Awaitable[list[Queued]]:
+        """
+        List notifications.
+
+        :param app: the app's name.
+        :param state: in which state they are.
+        :param limit: how many at the most.
+        :param after: the cursor of the last one listed before.
+        """
+
+    def retry(app: str, limit: int) -> Awaitable[int]:
+        """
+        Have dead letters tried again.
+
+        :param app: the app's name.
+        :param limit: how many at the most.
+        :returns: how many there were.
+        """
+
+    def purge(app: str, state: str, limit: int) -> Awaitable[int]:
+        """
+        Delete notifications.
+
+        :param app: the app's name.
+        :param state: in which state they are.
+        :param limit: how many at the most.
+        :returns: how many there were.
+        """
+
+
+@implementer(IQueue)
+class StoredQueue:
+    """
+    The queue in a database that no gateway has.
+
+    :param spool: the spool in it, started.
+    """
+
+    def __init__(self, spool: ISpool) -> None:
+        self._spool = spool
+
+    async def listed(self, app: str, state: str, limit: int, after: int) -> list[Queued]:
+        """See :meth:`IQueue.listed`."""
+        return [queued(entry) for entry in await self._spool.listed(app, LISTED[state], limit, after)]
+
+    async def retry(self, app: str, limit: int) -> int:
+        """See :meth:`IQueue.retry`."""
+        return await self._spool.retry(app, limit)
+
+    async def purge(self, app: str, state: str, limit: int) -> int:
+        """See :meth:`IQueue.purge`."""
+        return await self._spool.purge(app, LISTED[state], limit)
+
+
+class _Queue(Struct):
+    """What the daemon answers to who lists."""
+
+    notifications: list[Queued]
+
+
+class _Count(Struct):
+    """What it answers to who changes something."""
+
+    count: int
+
+
+class _Body(Protocol):
+    """Collects an answer; Twisted's own ``readBody`` does not like sockets that are no TCP."""
+
+    def __init__(self) -> None:
+        self.complete: Deferred[bytes] = Deferred()
+        self._pieces: list[bytes] = []
+
+    def dataReceived(self, data: bytes) -> None:
+        """Keep it."""
+        self._pieces.append(data)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """That was all, or the connection broke off."""
+        if self.complete.called:
+            return
+        if reason.check(ResponseDone):
+            self.complete.callback(b"".join(self._pieces))
+        else:
+            self.complete.errback(reason)
+
+
+@implementer(IQueue)
+class RemoteQueue:
+    """
+    The queue of a running daemon.
+
+    :param reactor: the reactor.
+    :param agent: sends the requests.
+    :param url: where its HTTP API is; that of a socket begins with ``unix:``.
+    :param key: what to show; ``None`` for nothing.
+    """
+
+    def __init__(self, reactor: IReactorTime, agent: IAgent, url: str, key: str | None) -> None:
+        self._reactor = reactor
+        self._agent = agent
+        self._url = "http://localhost" if url.startswith(_UNIX) else url.rstrip("/")
+        self._headers = {"Content-Type": ["application/json"], "User-Agent": ["txapns"]}
+        if key is not None:
+            self._headers["Authorization"] = [f"Bearer {key}"]
+
+    async def listed(self, app: str, state: str, limit: int, after: int) -> list[Queued]:
+        """See :meth:`IQueue.listed`."""
+        path = f"queue?state={state}&limit={limit}&after={after}"
+        return (await self._ask(_Queue, b"GET", app, path)).notifications
+
+    async def retry(self, app: str, limit: int) -> int:
+        """See :meth:`IQueue.retry`."""
+        return (await self._ask(_Count, b"POST", app, "queue/retry", {"limit": limit})).count
+
+    async def purge(self, app: str, state: str, limit: int) -> int:
+        """See :meth:`IQueue.purge`."""
+        return (await self._ask(_Count, b"POST", app, "queue/purge", {"state": state, "limit": limit})).count
+
+    async def _ask(self, kind: type[_S], method: bytes, app: str, path: str, question: object = None) -> _S:
+        url = f"{self._url}/v1/apps/{quote(app, safe='')}/{path}"
+        producer = None if question is None else FileBodyProducer(BytesIO(msgspec.json.encode(question)))
+        try:
+            asking: Deferred[IResponse] = self._agent.request(method, url.encode(), Headers(self._headers), producer)
+            response = await asking.addTimeout(_TIMEOUT, self._reactor)
+            body = _Body()
+            response.deliverBody(body)
+            answer = await body.complete.addTimeout(_TIMEOUT, self._reactor)
+            if response.code == 200:
+                return msgspec.json.decode(answer, type=kind)
+            error = msgspec.json.decode(answer, type=Refusal).error
+        except msgspec.DecodeError:
+            raise NotAnswered(f"what answers at {self._url} is no gateway") from None
+        except Exception as failure:
+            raise NotAnswered(f"the daemon at {self._url} cannot be asked: {_words(failure)}") from failure
+        raise NotAnswered(f"the daemon refused it with {response.code}: {error.message}")
+
+
+def _words(failure: Exception) -> str:
+    """Say what went wrong, whatever the agent wraps it in."""
+    if isinstance(failure, defer.TimeoutError):
+        return f"there was no answer within {_TIMEOUT:g} s"
+    reasons = getattr(failure, "reasons", None)
+    return str(reasons[0].value if reasons else failure)
+
+
+# Where it is.
+
+_UNIX = "unix:"
+
+
+@implementer(IAgentEndpointFactory)
+class _Socket:
+    """Whatever is asked for is at one socket."""
+
+    def __init__(self, reactor: Any, path: str) -> None:
+        self._reactor = reactor
+        self._path = path
+
+    def endpointForURI(self, uri: URI) -> UNIXClientEndpoint:
+        """Tell where it is."""
+        return UNIXClientEndpoint(self._reactor, self._path)
+
+
+def agent(reactor: Any, url: str, trust_root: bytes | None = None) -> IAgent:
+    """
+    Make what sends requests to a gateway.
+
+    :param reactor: the reactor.
+    :param url: where its HTTP API is.
+    :param trust_root: PEM of the authorities to trust; ``None`` for the platform's.
+    :raises CredentialError: they cannot be read.
+    """
+    if url.startswith(_UNIX):
+        found: IAgent = Agent.usingEndpointFactory(reactor, _Socket(reactor, url.removeprefix(_UNIX)))
+        return found
+    trust = platform_trust() if trust_root is None else given_trust(trust_root)
+    policy = BrowserLikePolicyForHTTPS(trust.root())
+    return Agent(reactor, policy, connectTimeout=_CONNECT)
+
+
+def address(section: NativeSection) -> str:
+    """
+    Find out where a gateway's HTTP API is.
+
+    :param section: its configuration.
+    :returns: its URL, or a socket as ``unix:PATH``.
+    :raises ConfigurationError: the configuration does not tell.
+    """
+    for endpoint in section.listen:
+        kind, *arguments = (part.replace("\\", "") for part in re.split(r"(?<!\\):", endpoint))
+        given = {"interface": "", "port": "0", "address": ""}
+        first = "address" if kind == "unix" else "port"
+        for argument in arguments:
+            name, equals, value = argument.partition("=")
+            given.update({name: value} if equals else {first: argument})
+        if section.tls is None and kind == "unix":
+            return f"{_UNIX}{given['address']}"
+        if section.tls is None and kind in ("tcp", "tcp6") and given["port"] != "0":
+            return f"http://{_host(given['interface'])}:{given['port']}"
+    raise ConfigurationError("the configuration does not tell at which address intake.native can be asked: give --url")
+
+
+def _host(interface: str) -> str:
+    """Name the host at which an interface can be reached from here."""
+    if not interface:
+        return "127.0.0.1"
+    every = ipaddress.ip_address(interface)
+    host = every if not every.is_unspecified else "127.0.0.1" if every.version == 4 else "::1"
+    return f"[{host}]" if ":" in str(host) else str(host)

@@ -1,0 +1,132 @@
+"""
+The daemon's log: JSON, a line for each event, where a program reads it; text where a person does.
+
+::
+
+    {"time": "2026-01-31T12:00:00.123Z", "level": "error", "namespace": "txapns.daemon.sending.sender",
+     "message": "chess is parked: …", "app": "chess", "reason": "…"}
+
+A program reads it where standard error is no terminal. ``twistd`` and ``twist`` have logs of their own; they take this
+one by ``twistd --logger=txapns.daemon.operations.log.observer``.
+
+Nothing secret stands in events, and nothing here relies on that: what looks like a key, a provider token, a private key
+or a whole device token is taken out of everything that is written, tracebacks included; and of an event's fields only
+those are written whose names are known.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from datetime import datetime, timezone
+from typing import Any, TextIO
+
+import msgspec
+from twisted.logger import (
+    FileLogObserver,
+    ILogObserver,
+    LogEvent,
+    formatEvent,
+    formatEventAsClassicLogText,
+)
+from twisted.python.failure import Failure
+
+from txapns.errors import redact
+
+__all__ = ["FIELDS", "as_json", "as_text", "observer", "scrub"]
+
+#: The fields of events that are written beside the message, as far as they are numbers or text.
+FIELDS = (
+    "app",
+    "attempt",
+    "connection",
+    "count",
+    "days",
+    "delay",
+    "expires",
+    "face",
+    "host",
+    "left",
+    "name",
+    "names",
+    "path",
+    "port",
+    "problem",
+    "reason",
+    "status",
+    "trouble",
+)
+
+_SECRETS = (
+    (re.compile(r"(txapns_[0-9a-f]{8})_[0-9a-f]{16,}"), r"\1_…"),
+    (re.compile(r"-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)", re.DOTALL), "…"),
+    (re.compile(r"\beyJ[\w-]{4,}\.[\w-]+(\.[\w-]+)?"), "…"),
+    (re.compile(r"\b((?:bearer|basic) +)[\w.~+/=-]{16,}", re.IGNORECASE), r"\1…"),
+    (re.compile(r"(\w+://)[^\s/@]+@"), r"\1…@"),
+    (re.compile(r"(?<![\w-])[\w-]{43}=(?![\w=])"), "…"),  # a master key
+)
+_TOKEN = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-fA-F]{2}){20,}(?![0-9A-Za-z])")
+
+
+def scrub(text: str) -> str:
+    """
+    Take out what is nobody's business.
+
+    :param text: what is to be written.
+    :returns: the same without secrets, and with device tokens shortened.
+    """
+    for pattern, replacement in _SECRETS:
+        text = pattern.sub(replacement, text)
+    return _TOKEN.sub(lambda match: redact(match[0]), text)
+
+
+def as_json(event: LogEvent) -> str:
+    """
+    Write an event as JSON.
+
+    :param event: the event.
+    :returns: a line.
+    """
+    time = datetime.fromtimestamp(event.get("log_time", 0.0), timezone.utc)
+    level = event.get("log_level")
+    line: dict[str, Any] = {
+        "time": f"{time:%Y-%m-%dT%H:%M:%S}.{time.microsecond // 1000:03d}Z",
+        "level": "info" if level is None else level.name,
+        "namespace": str(event.get("log_namespace", "")),
+        "message": scrub(formatEvent(event)),
+    }
+    for name in FIELDS:
+        value = event.get(name)
+        if isinstance(value, bool | int | float):
+            line[name] = value
+        elif isinstance(value, str):
+            line[name] = scrub(value)
+    failure = event.get("log_failure")
+    if isinstance(failure, Failure):
+        line["exception"] = scrub(failure.getTraceback())
+    return msgspec.json.encode(line).decode() + "\n"
+
+
+def as_text(event: LogEvent) -> str | None:
+    """
+    Write an event for a person.
+
+    :param event: the event.
+    :returns: a line, or several; ``None`` where there is nothing to say.
+    """
+    text = formatEventAsClassicLogText(event, _when)
+    return None if text is None else scrub(text)
+
+
+def _when(seconds: float | None) -> str:
+    return "-" if seconds is None else f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%SZ}"
+
+
+def observer(stream: TextIO | None = None) -> ILogObserver:
+    """
+    Make what writes the log.
+
+    :param stream: where to; left out, standard error.
+    """
+    stream = sys.stderr if stream is None else stream
+    return FileLogObserver(stream, as_text if stream.isatty() else as_json)

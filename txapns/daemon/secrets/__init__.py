@@ -1,0 +1,1 @@
+"""The master key, and credentials encrypted with it."""

@@ -1,0 +1,284 @@
+"""
+Files that only their owner may read, and the master key, which is one of them.
+
+The private keys in the database are encrypted with the *master key* (Fernet: AES-128-CBC with HMAC-SHA256), so that the
+database and its copies are of no use without it. It comes from the environment variable ``TXAPNS_MASTER_KEY`` or from a
+file; keep a copy of it, but not where copies of the database are kept.
+
+Both may hold several keys, separated by white space: the first encrypts, all of them decrypt. That is how a key is
+changed while the daemon runs (:meth:`Secrets.rekeying`)::
+
+    before          old          all is encrypted with old
+    begin           new old      whoever reads the file now can open what is there, and what comes
+    re-encrypt      new old      in one transaction of the database
+    end             new
+
+If it is interrupted anywhere, everything can still be opened. The file is read each time a key is needed, which is when
+an app comes or changes; nothing has to be told.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import stat
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TypeAlias
+
+from cryptography.fernet import Fernet, InvalidToken, MultiFernet
+
+from txapns._texts import utf8
+from txapns.daemon.errors import ConfigurationError, SecretError
+
+__all__ = ["VARIABLE", "MasterKey", "Secrets", "Stamp", "read_private", "stamp", "write_private"]
+
+#: The environment variable that may hold the master key.
+VARIABLE = "TXAPNS_MASTER_KEY"
+
+#: Device, inode, size, and when the content and the status were changed.
+Stamp: TypeAlias = tuple[int, int, int, int, int]
+
+
+def read_private(path: Path) -> bytes:
+    """
+    Read a file that holds a secret, after a look at who else could.
+
+    It has to belong to us or to root, and nobody else may read or write it; but the group may read a file of root, as
+    systemd and Kubernetes hand secrets to a service.
+
+    :param path: the file.
+    :returns: its content.
+    :raises ConfigurationError: it cannot be read, or others can; the message names the file.
+    """
+    try:
+        # Opened first and looked at then: what is checked is what is read. A pipe nobody writes to must not block.
+        with _opened(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
+            fault = _exposure(os.fstat(descriptor))
+            if fault:
+                raise ConfigurationError(f"{path} {fault}")
+            with os.fdopen(descriptor, "rb", closefd=False) as file:
+                return file.read()
+    except OSError as error:
+        raise ConfigurationError(f"{path}: {error.strerror}") from None
+
+
+def stamp(path: Path) -> Stamp | None:
+    """
+    Tell the state of a file, which is another when it was changed or replaced, without reading it.
+
+    :param path: the file.
+    :returns: ``None`` where it cannot be found.
+    """
+    try:
+        status = path.stat()
+    except (OSError, ValueError):
+        return None
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
+def _exposure(status: os.stat_result) -> str | None:
+    """Say what is wrong with a file's mode and owner."""
+    mode = stat.S_IMODE(status.st_mode)
+    allowed = 0o640 if status.st_uid == 0 else 0o600
+    if not stat.S_ISREG(status.st_mode):
+        return "is not a regular file"
+    if status.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
+        return "belongs to another user, who could change it"
+    if mode & 0o077 & ~allowed:
+        return f"holds a secret, and others than its owner have access (mode {mode:04o}); chmod {allowed:o} it"
+    return None
+
+
+def write_private(path: Path, content: bytes, *, replace: bool = False) -> None:
+    """
+    Write a file that holds a secret: for its owner alone, on the disk when this returns, and whole or not at all.
+
+    :param path: the file.
+    :param content: what to write.
+    :param replace: whether there may be one already; the new one gets its owner and mode.
+    :raises FileExistsError: there is one, and it is not to be replaced.
+    :raises OSError: it cannot be written.
+    """
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # has mode 0600
+    temporary = Path(name)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+            if replace:
+                status = path.stat()
+                os.fchown(descriptor, status.st_uid, status.st_gid)
+                os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+            file.flush()
+            os.fsync(descriptor)
+        if replace:
+            temporary.replace(path.resolve())
+        else:
+            path.hardlink_to(temporary)  # unlike rename, it fails if there is one
+    finally:
+        temporary.unlink(missing_ok=True)
+    with _opened(path.parent, os.O_RDONLY | os.O_DIRECTORY) as directory:
+        os.fsync(directory)
+
+
+@contextmanager
+def _opened(path: Path, flags: int) -> Iterator[int]:
+    descriptor = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Be the only one to change the master key in a directory; it ends with the process, however that ends."""
+    with _opened(path, os.O_RDONLY | os.O_DIRECTORY) as directory:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        yield
+
+
+class MasterKey:
+    """
+    What private keys in the database are encrypted with.
+
+    :param keys: keys of Fernet; the first encrypts, and all decrypt.
+    :raises SecretError: there is none, or one is not a key.
+    """
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        try:
+            self._fernet = MultiFernet([Fernet(key) for key in keys])
+        except ValueError:
+            raise SecretError(
+                "the master key is not 32 octets in URL-safe base64, or several such separated by white space"
+            ) from None
+        self._count = len(keys)
+
+    @property
+    def count(self) -> int:
+        """How many keys there are."""
+        return self._count
+
+    def encrypt(self, plain: bytes) -> bytes:
+        """
+        Encrypt with the first key.
+
+        :param plain: the secret.
+        """
+        return self._fernet.encrypt(plain)
+
+    def decrypt(self, encrypted: bytes) -> bytes:
+        """
+        Decrypt with whichever key fits.
+
+        :param encrypted: what :meth:`encrypt` gave.
+        :raises SecretError: none does.
+        """
+        try:
+            return self._fernet.decrypt(encrypted)
+        except InvalidToken:
+            raise SecretError("the master key does not open it: it was encrypted with another") from None
+
+    def rotate(self, encrypted: bytes) -> bytes:
+        """
+        Encrypt anew with the first key what was encrypted with any.
+
+        :param encrypted: what :meth:`encrypt` gave.
+        :raises SecretError: no key opens it.
+        """
+        return self.encrypt(self.decrypt(encrypted))
+
+    def __repr__(self) -> str:
+        return f"<MasterKey of {self._count}>"
+
+
+class Secrets:
+    """
+    Where the master key is.
+
+    :param path: the file that holds it.
+    :param environment: the environment, in which :data:`VARIABLE` comes before the file.
+    """
+
+    def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
+        self._path = path
+        self._environment = environment
+
+    @property
+    def where(self) -> str:
+        """The file or the variable that holds it, for messages."""
+        return f"the environment variable {VARIABLE}" if VARIABLE in self._environment else str(self._path)
+
+    def master_key(self) -> MasterKey:
+        """
+        Read the master key.
+
+        :raises ConfigurationError: there is none, or it cannot be read, or others can read it.
+        :raises SecretError: it is no key.
+        """
+        return self._key_of(self._keys())
+
+    def stamp(self) -> Stamp | None:
+        """Tell the state of the file that it is read from, which is none where it is in the environment."""
+        return None if VARIABLE in self._environment else stamp(self._path)
+
+    def create(self) -> bool:
+        """
+        Make a master key if there is none.
+
+        :returns: whether one was made.
+        :raises OSError: the file cannot be written.
+        """
+        if VARIABLE in self._environment or self._path.exists():
+            return False
+        try:
+            self._write([Fernet.generate_key()])
+        except FileExistsError:  # another process was faster
+            return False
+        return True
+
+    @contextmanager
+    def rekeying(self) -> Iterator[MasterKey]:
+        """
+        Change the master key around the re-encryption of everything.
+
+        The body must have committed when it ends. Where the key comes from the environment, that has to hold the new
+        and the old one already, and is for the operator to change.
+
+        :returns: a context with the key to re-encrypt with.
+        :raises ConfigurationError: the environment has one key only, or the file cannot be read.
+        :raises OSError: the file cannot be written.
+        """
+        if VARIABLE in self._environment:
+            keys = self._keys()
+            if len(keys) < 2:
+                raise ConfigurationError(f"put the new key before the old one in {VARIABLE}, with a space between")
+            yield self._key_of(keys)
+            return
+        with _locked(self._path.parent):  # the last step of one would throw away the key of another
+            keys = self._keys()
+            self._key_of(keys)  # what is no key now must not get into the new file
+            keys = [Fernet.generate_key(), *keys]
+            self._write(keys, replace=True)
+            yield self._key_of(keys)
+            self._write(keys[:1], replace=True)
+
+    def _keys(self) -> list[bytes]:
+        if VARIABLE in self._environment:
+            return self._environment[VARIABLE].encode("utf-8", "surrogateescape").split()
+        return utf8(read_private(self._path)).split()
+
+    def _key_of(self, keys: Sequence[bytes]) -> MasterKey:
+        try:
+            return MasterKey(keys)
+        except SecretError as error:
+            raise SecretError(f"{self.where}: {error}") from None
+
+    def _write(self, keys: Sequence[bytes], *, replace: bool = False) -> None:
+        write_private(self._path, b"".join(key + b"\n" for key in keys), replace=replace)
+
+    def __repr__(self) -> str:
+        return f"<Secrets in {self.where}>"

@@ -1,0 +1,1 @@
+"""Notifications on their way from the store to Apple and back."""

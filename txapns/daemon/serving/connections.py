@@ -1,0 +1,694 @@
+"""
+The guarded connection, the same under all faces: how many there may be, how long each may take, how much it may leave
+unread, and that what goes wrong on one ends that one alone.
+
+::
+
+    TCP ◄──► Guarded ◄──► TLS, if any ◄──► Session, which the face makes
+                │
+              Guard, of all connections to a face
+                │
+              Held, of all faces
+
+*Room.* Callers are *strangers* until they have shown a credential; then they are *known*. Where there are as many
+connections as may be, one has to go for the new one: the stranger that came first, however far its request has come.
+Those who are known have nine places of ten, so whoever comes anew always finds one for a moment. Where they are more,
+the one among them goes that has done nothing for the longest; and where none is idle, whoever has shown a credential
+last is served, but keeps a stranger's place. So no known caller is cut whose request is being answered.
+
+Of one address (of IPv6, one network of 64 bits) there are only so many strangers at a time; where there are more, the
+first of these has to go. Those who are known do not count, so a reverse proxy may have as many connections as it needs.
+UNIX sockets have no addresses.
+
+*Time.* There is no timer for a connection: once in a second all are looked at. A connection that is closed by us is
+closed in one direction first, and what still comes is thrown away for a moment. Otherwise the last answer could be lost
+on its way (RFC 9112, section 9.6).
+
+*What is held.* A peer that does not read makes us hold the answers; one that does not end its request makes us hold
+what there is of it. Both are bounded for all peers together; of the requests those count that show no credential.
+Beyond the bound the peers go for which something has been held for the longest, strangers first.
+
+*The fence.* Whatever exception comes out of a handshake, of what was received, of a callback or a look at the time, is
+one line in the log and the end of that connection. There are only so many lines in a second.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import traceback
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from OpenSSL import SSL
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.interfaces import (
+    IAddress,
+    IDelayedCall,
+    IHandshakeListener,
+    IOpenSSLServerConnectionCreator,
+    IProtocol,
+    IProtocolFactory,
+    IPullProducer,
+    IPushProducer,
+    IReactorTime,
+    ITCPTransport,
+)
+from twisted.internet.protocol import Factory, Protocol, connectionDone
+from twisted.internet.ssl import CertificateOptions
+from twisted.logger import Logger
+from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
+from twisted.python.failure import Failure
+from zope.interface import directlyProvides, implementer, providedBy
+
+from txapns.daemon.serving.descriptors import are_left
+from txapns.daemon.serving.tls import fingerprint
+
+__all__ = ["LINGER", "Bounds", "Guard", "Guarded", "Held", "Session", "described"]
+
+#: For how many seconds more is read and thrown away after the last word on a connection.
+LINGER = 3.0
+
+_SWEEP = 1.0  # seconds between two looks at the connections
+_LINES = 10  # lines in the log in a second, of each face
+_LONG = 300  # characters of an exception in such a line
+_FULL = 65_536  # octets that a transport has taken when it wants no more for now
+_FRESH = 10  # one of so many places is for those who come anew
+
+_log = Logger()
+
+
+class Held:
+    """
+    What is held in memory for peers, on all connections together.
+
+    :param most: how many octets that may be.
+    """
+
+    def __init__(self, most: int = 67_108_864) -> None:
+        self._most = most
+        self._sum = 0
+        self._held: dict[Guarded, int] = {}
+
+    def add(self, connection: Guarded, octets: int) -> None:
+        """
+        Count what is held for a peer; where it is too much, cut the one for which something is held for the longest.
+
+        :param connection: the peer's.
+        :param octets: how many there are more.
+        """
+        if connection.over:
+            return
+        self._held[connection] = self._held.get(connection, 0) + octets
+        self._sum += octets
+        while self._sum > self._most and self._held:
+            worst = next((each for each in self._held if not each.known), next(iter(self._held)))
+            self.forget(worst)
+            worst.cut()
+
+    def forget(self, connection: Guarded) -> None:
+        """
+        Count nothing any more for a peer: nothing is held for it, or it is gone.
+
+        :param connection: the peer's.
+        """
+        self._sum -= self._held.pop(connection, 0)
+
+
+@attrs.frozen
+class Bounds:
+    """
+    What a caller may have of us.
+
+    :ivar body: the longest body of a request, in octets.
+    :ivar head: the longest head of a request, in octets.
+    :ivar clients: how many connections there may be at a time.
+    :ivar strangers: how many of them may come from one address without having shown a credential.
+    :ivar idle: after how many seconds without a request a connection is closed.
+    :ivar request: how many seconds a request may take to arrive.
+    :ivar unread: counts what is written and not read; faces that have the same one count together.
+    :ivar unfinished: counts what there is of requests that are not whole and show no credential, likewise.
+    :ivar last: whether it may have the last file descriptors.
+    """
+
+    body: int = 4_194_304
+    head: int = 16_384
+    clients: int = 1_000
+    strangers: int = 250
+    idle: float = 60.0
+    request: float = 30.0
+    unread: Held = attrs.Factory(Held)
+    unfinished: Held = attrs.Factory(Held)
+    last: bool = False
+
+
+@implementer(IHandshakeListener)
+class Session(Protocol, ABC):
+    """
+    What a face makes of a connection.
+
+    :ivar connection: the connection.
+    :ivar fingerprint: that of the certificate which the peer showed; ``None`` where it showed none.
+    """
+
+    connection: Guarded
+    transport: Any
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fingerprint: str | None = None
+
+    def handshakeCompleted(self) -> None:
+        """See who it is."""
+        shown = self.transport.getPeerCertificate()
+        if shown is not None:
+            self.fingerprint = fingerprint(shown)
+        self.connection.begin()
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is gone."""
+        super().connectionLost(reason)
+        if self.connection.ready:
+            self.gone(self.connection.ended or reason)
+        elif reason.check(SSL.Error):
+            self.connection.report(f"the TLS handshake failed: {_words(reason)}")
+
+    # What the faces differ in.
+
+    @property
+    @abstractmethod
+    def busy(self) -> bool:
+        """Whether an answer is under way that we owe the peer."""
+
+    def begun(self) -> None:
+        """The connection can be used."""
+
+    def gone(self, reason: Failure) -> None:
+        """
+        It cannot any more.
+
+        :param reason: how TCP ended. Many programs close it without TLS's goodbye.
+        """
+
+    @abstractmethod
+    def check(self, now: float) -> None:
+        """
+        End what takes too long.
+
+        :param now: the time.
+        """
+
+    @abstractmethod
+    def finish(self) -> None:
+        """Take nothing more, finish what is under way, and close."""
+
+
+class Guarded(ProtocolWrapper):
+    """
+    One connection.
+
+    :param guard: to which it belongs.
+    :param session: what the face makes of it.
+    :param wrapped: the session, or TLS above which it is.
+    :param address: where the peer is.
+
+    :ivar encrypted: whether it is over TLS.
+    :ivar known: whether the peer has shown a credential, and has a place among those who have.
+    :ivar ready: whether it can be used: the handshake is over.
+    :ivar active: when the peer last did something that counts.
+    :ivar paused: since when the peer has read nothing of what was written; ``None`` where it reads.
+    :ivar closing: since when it is closed by us; ``None`` while it is open.
+    :ivar over: whether it is cut or gone.
+    :ivar ended: how TCP ended; ``None`` before.
+    """
+
+    transport: Any
+
+    def __init__(self, guard: Guard, session: Session, wrapped: IProtocol, address: IAddress | None) -> None:
+        super().__init__(guard, wrapped)  # type: ignore[arg-type]  # a guard is no factory of Twisted's that wraps
+        self.guard = guard
+        self.session: Any = session
+        self.wrappedProtocol: Any = wrapped
+        self.encrypted = wrapped is not session
+        self.origin = _origin(address)
+        self.known = self.ready = self.over = False
+        self.active = self.since = guard.clock.seconds()
+        self.paused: float | None = None
+        self.closing: float | None = None
+        self.ended: Failure | None = None
+        self._address = address
+        self._thrown_away = 0
+        session.connection = self
+
+    # A protocol's.
+
+    def makeConnection(self, transport: Any) -> None:
+        """Count it, or turn it away."""
+        if not self.guard.admit(self):
+            self.transport, self.over = transport, True
+            transport.abortConnection()
+            return
+        if hasattr(transport, "setTcpNoDelay"):  # a UNIX socket has nothing of the kind
+            transport.setTcpNoDelay(True)
+            transport.setTcpKeepAlive(True)
+        directlyProvides(self, providedBy(transport))
+        self.transport, self.connected = transport, True
+        self.fence(self.wrappedProtocol.makeConnection, self)
+        if not self.encrypted:
+            self.fence(self.begin)
+
+    def dataReceived(self, data: bytes) -> None:
+        """Read, or throw away."""
+        if self.over or (self.closing is not None and self._is_enough(data)):
+            return
+        try:
+            self.wrappedProtocol.dataReceived(data)
+        except Exception:
+            self.failed(Failure())
+
+    def _is_enough(self, data: bytes) -> bool:
+        """Whether nobody need see what comes after the last word: TLS may, which waits for the peer's goodbye."""
+        self._thrown_away += len(data)
+        if self._thrown_away > self.guard.bounds.body:
+            self.cut()
+        return self.over or not self.encrypted
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """It is gone."""
+        self.over, self.ended = True, reason
+        self.guard.leave(self)
+        if self.connected:
+            self.connected = False
+            self.fence(self.wrappedProtocol.connectionLost, reason)
+        self.session = None  # which knows this one
+        self.wrappedProtocol = None
+
+    # A transport's.
+
+    def write(self, data: bytes) -> None:
+        """Write, and note what is not read."""
+        if self.over:
+            return
+        self.transport.write(data)
+        if self.paused is not None:
+            self.guard.bounds.unread.add(self, len(data))
+
+    def writeSequence(self, data: Any) -> None:
+        """Write all in one piece."""
+        self.write(b"".join(data))
+
+    def registerProducer(self, producer: Any, streaming: bool) -> None:
+        """Have a producer; what goes wrong there is fenced, too."""
+        self.transport.registerProducer(_Producer(self, producer), streaming)
+
+    # For the session.
+
+    def begin(self) -> None:
+        """The connection can be used."""
+        if not self.over:
+            self.ready = True
+            self.active = self.guard.clock.seconds()
+            self.session.begun()
+
+    def recognize(self) -> None:
+        """The peer has shown a credential, or, where none is asked for, a whole request."""
+        if not self.known and not self.over and self.closing is None:
+            self.guard.recognize(self)
+
+    def end(self) -> None:
+        """Close, and give the peer a moment to read what was said last."""
+        if self._is_to_close():
+            transport: Any = self.transport
+            if ITCPTransport.providedBy(self.transport) and not self.encrypted:
+                transport.loseWriteConnection()
+                transport.resumeProducing()
+            else:
+                self.session.transport.loseConnection()  # TLS says goodbye, and reads on until the peer has done so
+
+    def hang_up(self) -> None:
+        """Close as soon as what was written has left, and read nothing more."""
+        if self._is_to_close():
+            self.session.transport.loseConnection()
+            self.transport.loseConnection()
+
+    def _is_to_close(self) -> bool:
+        if self.over or self.closing is not None:
+            return False
+        self.closing = self.guard.clock.seconds()
+        self.known = False
+        self.guard.place(self)
+        self.session.transport.unregisterProducer()  # or the transport would wait for it
+        return True
+
+    def cut(self) -> None:
+        """Close at once."""
+        if not self.over:
+            self.over = True
+            self.transport.abortConnection()
+
+    def failed(self, reason: Failure) -> None:
+        """
+        Say in the log what went wrong, and cut the connection: the last errback of whatever is done for it.
+
+        :param reason: what went wrong.
+        """
+        self.report(described(reason))
+        self.cut()
+
+    def fence(self, call: Callable[..., object], *arguments: object) -> None:
+        """
+        Do something for this connection that may go wrong.
+
+        :param call: what to call.
+        :param arguments: with what.
+        """
+        try:
+            call(*arguments)
+        except Exception:
+            self.failed(Failure())
+
+    def report(self, what: str) -> None:
+        """
+        Say something about this connection in the log.
+
+        :param what: what.
+        """
+        self.guard.report(str(self), what)
+
+    def __str__(self) -> str:
+        """Say who the peer is."""
+        host: str | None = getattr(self._address, "host", None)
+        if host is None:
+            return "a UNIX socket"
+        return f"[{host}]:{self._address.port}" if ":" in host else f"{host}:{self._address.port}"  # type: ignore[union-attr]
+
+    # For the guard.
+
+    def look(self, now: float) -> None:
+        """
+        End what takes too long.
+
+        :param now: the time.
+        """
+        bounds = self.guard.bounds
+        if self.closing is not None:
+            if now - self.closing >= LINGER:
+                self.cut()
+        elif not self.ready:
+            if now - self.since >= bounds.request:
+                self.cut()
+        elif self.paused is not None:
+            if now - self.paused >= (bounds.idle if self.known else bounds.request):
+                self.cut()
+        else:
+            self.session.check(now)
+
+
+@implementer(IPushProducer, IPullProducer)
+class _Producer:
+    """A session's, or TLS's, as the transport sees it."""
+
+    def __init__(self, connection: Guarded, producer: Any) -> None:
+        self._connection = connection
+        self._producer = producer
+
+    def pauseProducing(self) -> None:
+        """The peer does not read."""
+        connection = self._connection
+        if connection.paused is None:
+            connection.paused = connection.guard.clock.seconds()
+            connection.guard.bounds.unread.add(connection, _FULL)
+        connection.fence(self._producer.pauseProducing)
+
+    def resumeProducing(self) -> None:
+        """It has read all."""
+        connection = self._connection
+        connection.paused = None
+        connection.guard.bounds.unread.forget(connection)
+        connection.fence(self._producer.resumeProducing)
+
+    def stopProducing(self) -> None:
+        """It is gone."""
+        self._connection.fence(self._producer.stopProducing)
+
+
+class Guard(Factory):
+    """
+    All connections to a face.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param build: makes a session.
+    :param bounds: what a caller may have.
+    :param face: what the face is called in the log.
+
+    :ivar draining: whether everybody is sent away.
+    """
+
+    noisy = False
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        build: Callable[[], Session],
+        bounds: Bounds,
+        face: str,
+    ) -> None:
+        self.clock = clock
+        self.bounds = bounds
+        self.draining = False
+        self._build = build
+        self._face = face
+        self._strangers: dict[Guarded, None] = {}  # in the order in which they came
+        self._known: dict[Guarded, None] = {}
+        self._origins: dict[str, dict[Guarded, None]] = {}
+        self._sweep: IDelayedCall | None = None
+        self._closed: list[Deferred[None]] = []
+        self._lines = (-1, 0)
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return len(self._strangers) + len(self._known)
+
+    def encrypted(self, tls: IOpenSSLServerConnectionCreator | CertificateOptions) -> IProtocolFactory:
+        """
+        Make a factory for an endpoint whose connections are over TLS.
+
+        :param tls: what makes the TLS connections.
+        """
+        return _Encrypted(self, tls)
+
+    def buildProtocol(self, addr: IAddress | None) -> Guarded | None:
+        """Make a connection, if there is a file descriptor left for it."""
+        if self._is_short():
+            return None
+        session = self._build()
+        return Guarded(self, session, session, addr)
+
+    def build_encrypted(self, over: TLSMemoryBIOFactory, addr: IAddress | None) -> Guarded | None:
+        """
+        Make a connection over TLS, likewise.
+
+        :param over: makes the TLS.
+        :param addr: where the peer is.
+        """
+        if self._is_short():
+            return None
+        session = self._build()
+        return Guarded(self, session, BufferingTLSTransport(over, session), addr)
+
+    def _is_short(self) -> bool:
+        """Whether there is no descriptor left. A stranger has to go then, so that whoever comes next finds one."""
+        if self.bounds.last or are_left():
+            return False
+        if self._strangers:
+            self._drop(next(iter(self._strangers)))
+        return True
+
+    def drain(self) -> None:
+        """Take nothing more; each connection finishes what is under way, and closes."""
+        self.draining = True
+        for connection in self._all():
+            if connection.ready:
+                connection.fence(connection.session.finish)
+            else:
+                connection.cut()
+
+    def close(self, grace: float = LINGER) -> Deferred[None]:
+        """
+        Close all connections.
+
+        :param grace: how long what is under way may take, in seconds.
+        :returns: a ``Deferred`` that fires when none is left.
+        """
+        self.drain()
+        if not self.count:
+            return succeed(None)
+        closed: Deferred[None] = Deferred()
+        self._closed.append(closed)
+        cut = self.clock.callLater(grace, self._cut)
+
+        def done(result: None) -> None:
+            if cut.active():
+                cut.cancel()
+
+        return closed.addCallback(done)
+
+    def _cut(self) -> None:
+        for connection in self._all():
+            connection.cut()
+
+    def _all(self) -> list[Guarded]:
+        return [*self._strangers, *self._known]
+
+    # For the connections.
+
+    def admits(self) -> bool:
+        """Whether anybody new is let in."""
+        return not self.draining
+
+    def admit(self, connection: Guarded) -> bool:
+        """
+        Count a connection; where there are too many, another one has to go for it.
+
+        :param connection: the connection.
+        :returns: whether anybody is let in.
+        """
+        if not self.admits():
+            return False
+        alike = self._origins.get(connection.origin, {})
+        if len(alike) >= self.bounds.strangers:
+            self._drop(next(iter(alike)))
+        if self.count >= self.bounds.clients:
+            self._drop(next(iter(self._strangers)))  # there is one: those who are known do not have all the places
+        self.place(connection)
+        if self._sweep is None:
+            self._sweep = self.clock.callLater(_SWEEP, self._look)
+        return True
+
+    def recognize(self, connection: Guarded) -> None:
+        """
+        Count a connection among those of known callers, if there is room among them, or somebody there is idle.
+
+        :param connection: the connection.
+        """
+        if len(self._known) >= self.bounds.clients - max(1, self.bounds.clients // _FRESH):
+            idle = [each for each in self._known if not each.session.busy or each.paused is not None]
+            if not idle:
+                return
+            self._drop(min(idle, key=lambda each: each.active))
+        connection.known = True
+        self.place(connection)
+
+    def _drop(self, connection: Guarded) -> None:
+        self._displace(connection)
+        connection.cut()
+
+    def place(self, connection: Guarded) -> None:
+        """
+        Note whether a connection is a stranger's or a known caller's.
+
+        :param connection: the connection.
+        """
+        self._displace(connection)
+        if connection.known:
+            self._known[connection] = None
+            return
+        self._strangers[connection] = None
+        if connection.origin:
+            self._origins.setdefault(connection.origin, {})[connection] = None
+
+    def _displace(self, connection: Guarded) -> None:
+        self._known.pop(connection, None)
+        self._strangers.pop(connection, None)
+        alike = self._origins.get(connection.origin)
+        if alike is not None:
+            alike.pop(connection, None)
+            if not alike:
+                del self._origins[connection.origin]
+
+    def leave(self, connection: Guarded) -> None:
+        """
+        Forget a connection.
+
+        :param connection: the connection.
+        """
+        self.bounds.unread.forget(connection)
+        self.bounds.unfinished.forget(connection)
+        self._displace(connection)
+        if self.count:
+            return
+        if self._sweep is not None:
+            self._sweep.cancel()
+            self._sweep = None
+        closed, self._closed = self._closed, []
+        for each in closed:
+            each.callback(None)
+
+    def _look(self) -> None:
+        self._sweep = self.clock.callLater(_SWEEP, self._look)
+        now = self.clock.seconds()
+        for connection in self._all():
+            connection.fence(connection.look, now)
+
+    def report(self, peer: str, what: str) -> None:
+        """
+        Say in the log what happened to a connection, unless much has been said already in this second.
+
+        :param peer: whose it was.
+        :param what: what happened.
+        """
+        second = int(self.clock.seconds())
+        since, lines = self._lines
+        if since != second:
+            if lines > _LINES:
+                _log.warn("{face}: {count} more connections failed", face=self._face, count=lines - _LINES)
+            lines = 0
+        self._lines = second, lines + 1
+        if lines < _LINES:
+            _log.warn("{face}: the connection of {peer} failed: {what}", face=self._face, peer=peer, what=what)
+
+
+class _Encrypted(Factory):
+    """Builds the connections to a face that are over TLS."""
+
+    noisy = False
+
+    def __init__(self, guard: Guard, tls: IOpenSSLServerConnectionCreator | CertificateOptions) -> None:
+        self._guard = guard
+        self._over = TLSMemoryBIOFactory(tls, False, guard, guard.clock)
+
+    def buildProtocol(self, addr: IAddress | None) -> Guarded | None:
+        return self._guard.build_encrypted(self._over, addr)
+
+
+def _origin(address: IAddress | None) -> str:
+    """Tell whose strangers are counted together: those of an address, or of a network of IPv6; nothing for others."""
+    host: str = getattr(address, "host", None) or ""
+    if ":" not in host:
+        return host
+    found = ipaddress.IPv6Address(host)
+    if found.ipv4_mapped is not None:
+        return str(found.ipv4_mapped)
+    return str(ipaddress.IPv6Network((found.packed, 64), strict=False))
+
+
+def described(reason: Failure) -> str:
+    """
+    Say in a line what went wrong, and where in our own code.
+
+    :param reason: what went wrong.
+    """
+    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(reason.getTracebackObject())]
+    ours = [each for each in frames if "/txapns/" in each[0].co_filename.replace("\\", "/")] or frames
+    where = "".join(f" (line {line} of {code.co_filename}, {code.co_name})" for code, line in ours[-1:])
+    return f"{type(reason.value).__name__}: {reason.getErrorMessage()[:_LONG]}{where}".replace("\n", " ")
+
+
+def _words(reason: Failure) -> str:
+    """Say what OpenSSL says."""
+    arguments = getattr(reason.value, "args", ())
+    causes = arguments[0] if arguments and isinstance(arguments[0], list) else []
+    return "; ".join(str(cause[-1]) for cause in causes) or "the peer has gone"

@@ -1,0 +1,72 @@
+"""
+Where the daemon listens: the endpoints of the configuration, with TLS where it says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
+from twisted.internet.endpoints import serverFromString
+from twisted.internet.error import CannotListenError
+from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorCore
+
+from txapns._network.endpoints import url_host
+from txapns.daemon.config import with_mode
+from txapns.daemon.errors import ConfigurationError
+
+__all__ = ["Listener"]
+
+
+class Listener:
+    """
+    One way in, at one endpoint or several.
+
+    :param reactor: the reactor.
+    :param key: what it is called in the configuration, for messages.
+    :param endpoints: endpoints of Twisted, as text.
+    :param factory: builds the connections.
+    """
+
+    def __init__(
+        self,
+        reactor: IReactorCore,
+        key: str,
+        endpoints: Sequence[str],
+        factory: IProtocolFactory,
+    ) -> None:
+        self.key = key
+        self._reactor = reactor
+        self._endpoints = endpoints
+        self._factory = factory
+        self._ports: list[IListeningPort] = []
+
+    async def start(self) -> None:
+        """
+        Listen.
+
+        :raises ConfigurationError: an address cannot be had.
+        """
+        for text in self._endpoints:
+            endpoint = serverFromString(self._reactor, with_mode(text))
+            try:
+                self._ports.append(await endpoint.listen(self._factory))
+            except (CannotListenError, OSError) as error:
+                raise ConfigurationError(f"{self.key}.listen: {text}: {error}") from None
+
+    @property
+    def addresses(self) -> list[str]:
+        """Where it listens: ``host:port``, or the path of a socket."""
+        found = []
+        for port in self._ports:
+            address: Any = port.getHost()
+            is_path = hasattr(address, "name")
+            found.append(os.fsdecode(address.name) if is_path else f"{url_host(address.host)}:{address.port}")
+        return found
+
+    def stop(self) -> Deferred[None]:
+        """Listen no more. The connections there are remain."""
+        ports, self._ports = self._ports, []
+        return DeferredList([maybeDeferred(port.stopListening) for port in ports]).addCallback(lambda _: None)

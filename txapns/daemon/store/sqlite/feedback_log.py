@@ -1,0 +1,186 @@
+"""The feedback log in SQLite: which device tokens are dead, and how far each reader has read."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from txapns.daemon.interfaces import IFeedbackLog
+from txapns.daemon.store.sqlite.database import Database, Schema, lenient
+from txapns.daemon.values import FeedbackEntry
+
+__all__ = ["PART", "SQLiteFeedbackLog", "forget", "note"]
+
+# AUTOINCREMENT: a cursor is not used again, even where the last rows were forgotten.
+#: The tables of the feedback log. The spool needs them, too: it notes what is dead.
+PART = Schema(
+    "feedback",
+    (
+        """
+CREATE TABLE feedback_token (
+    cursor INTEGER PRIMARY KEY AUTOINCREMENT,
+    app TEXT NOT NULL,
+    token BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    timestamp REAL NOT NULL,
+    noted_at REAL NOT NULL
+);
+CREATE UNIQUE INDEX feedback_token_once ON feedback_token (app, token, timestamp);
+CREATE INDEX feedback_token_app ON feedback_token (app, cursor);
+CREATE TABLE feedback_reader (
+    reader TEXT NOT NULL,
+    app TEXT NOT NULL,
+    cursor INTEGER NOT NULL,
+    PRIMARY KEY (reader, app)
+) WITHOUT ROWID
+""",
+    ),
+)
+
+_ALL = ""  # what stands for all apps, since NULL is no key
+
+_POSITION = "SELECT coalesce(max(cursor), 0) FROM feedback_reader WHERE reader = ? AND app = ?"
+
+# Whatever somebody else may have written there, these are of the types that they are said to be.
+_ROWS = """
+SELECT cursor, CAST(app AS TEXT), CAST(token AS BLOB), CAST(reason AS TEXT),
+    max(0.0, min(CAST(timestamp AS REAL), 253402300799.0)), max(0.0, min(CAST(noted_at AS REAL), 253402300799.0))
+FROM feedback_token
+"""
+
+_READ = _ROWS + "WHERE cursor > ? ORDER BY cursor LIMIT ?"
+
+_COUNT = "SELECT count(*) FROM (SELECT 1 FROM feedback_token WHERE cursor > ? LIMIT ?)"
+
+_COUNT_APP = "SELECT count(*) FROM (SELECT 1 FROM feedback_token WHERE app = ? AND cursor > ? LIMIT ?)"
+
+_READ_APP = _ROWS + "WHERE app = ? AND cursor > ? ORDER BY cursor LIMIT ?"
+
+_THESE = """WHERE app = ? AND token IN (
+    SELECT substr(?, json_extract(value, '$[0]'), json_extract(value, '$[1]')) FROM json_each(?)
+) ORDER BY cursor
+"""
+
+_LOOK_UP = _ROWS + _THESE
+
+_NOTE = """
+INSERT OR IGNORE INTO feedback_token (app, token, reason, timestamp, noted_at)
+SELECT
+    json_extract(value, '$[2]'), substr(?, json_extract(value, '$[0]'), json_extract(value, '$[1]')),
+    json_extract(value, '$[3]'), json_extract(value, '$[4]'), ?
+FROM json_each(?)
+"""
+
+
+def _packed(tokens: Sequence[bytes]) -> tuple[bytes, list[tuple[int, int]]]:
+    """Put tokens into one blob, with where each begins, counted from 1 as SQL does, and its length."""
+    places, position = [], 1
+    for token in tokens:
+        places.append((position, len(token)))
+        position += len(token)
+    return b"".join(tokens), places
+
+
+def note(connection: sqlite3.Connection, dead: Sequence[tuple[str, bytes, str, float]], now: float) -> None:
+    """
+    Add dead tokens to the log, in a transaction of the caller's.
+
+    :param connection: the database, in whose transaction it is done.
+    :param dead: for each the app's name, the token, the reason, and the time since when.
+    :param now: the time.
+    """
+    octets, places = _packed([token for _, token, _, _ in dead])
+    rows = [(*place, app, reason, timestamp) for place, (app, _, reason, timestamp) in zip(places, dead, strict=True)]
+    connection.execute(_NOTE, [octets, now, json.dumps(rows)])
+
+
+def forget(connection: sqlite3.Connection, before: float, now: float, limit: int) -> None:
+    """
+    Forget dead tokens, in a transaction of the caller's.
+
+    :param connection: the database, in whose transaction it is done.
+    :param before: those noted before this time.
+    :param now: the time. What has a later date was noted while the clock was ahead, and does not keep the rest.
+    :param limit: how many at the most, the oldest first.
+    """
+    connection.execute(
+        "DELETE FROM feedback_token WHERE noted_at < ?"
+        " AND cursor IN (SELECT cursor FROM feedback_token WHERE noted_at <= ? ORDER BY cursor LIMIT ?)",
+        [before, now, limit],
+    )
+
+
+@implementer(IFeedbackLog)
+class SQLiteFeedbackLog:
+    """
+    The feedback log in SQLite.
+
+    :param database: the database, started.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def start(self) -> Deferred[None]:
+        """Make the tables, where they are missing."""
+        return self._database.prepare(PART)
+
+    def after(self, app: str | None, cursor: int, limit: int) -> Deferred[list[FeedbackEntry]]:
+        """Read on from a position that the reader keeps."""
+        return self._database.read(lambda connection: _read(connection, app, cursor, limit))
+
+    def take(self, app: str | None, reader: str, limit: int) -> Deferred[list[FeedbackEntry]]:
+        """Read on from a position that the log keeps."""
+
+        def read(connection: sqlite3.Connection) -> list[FeedbackEntry]:
+            [(cursor,)] = connection.execute(_POSITION, [reader, app or _ALL])
+            return _read(connection, app, cursor, limit)
+
+        return self._database.read(read)
+
+    def confirm(self, app: str | None, reader: str, cursor: int) -> Deferred[None]:
+        """Move a reader's position on."""
+
+        def move(connection: sqlite3.Connection) -> None:
+            connection.execute(
+                "INSERT INTO feedback_reader VALUES (?, ?, ?)"
+                " ON CONFLICT DO UPDATE SET cursor = max(cursor, excluded.cursor)",
+                [reader, app or _ALL, cursor],
+            )
+
+        return self._database.write(move)
+
+    def behind(self, app: str | None, reader: str, most: int) -> Deferred[int]:
+        """Count what a reader has not confirmed yet."""
+
+        def count(connection: sqlite3.Connection) -> int:
+            [(cursor,)] = connection.execute(_POSITION, [reader, app or _ALL])
+            statement, arguments = (_COUNT, [cursor, most]) if app is None else (_COUNT_APP, [app, cursor, most])
+            [(number,)] = connection.execute(statement, arguments)
+            return int(number)
+
+        return self._database.read(count)
+
+    def known(self, app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, FeedbackEntry]]:
+        """Look tokens up."""
+
+        octets, places = _packed(list(set(tokens)))
+        arguments = [app, octets, json.dumps(places)]
+        return self._database.read(
+            lambda connection: {dead.token: dead for dead in _values(connection, _LOOK_UP, arguments)}
+        )
+
+
+def _read(connection: sqlite3.Connection, app: str | None, cursor: int, limit: int) -> list[FeedbackEntry]:
+    if app is None:
+        return _values(connection, _READ, [cursor, limit])
+    return _values(connection, _READ_APP, [app, cursor, limit])
+
+
+def _values(connection: sqlite3.Connection, statement: str, arguments: Sequence[object]) -> list[FeedbackEntry]:
+    with lenient(connection):
+        return [FeedbackEntry(*row) for row in connection.execute(statement, arguments)]
