@@ -299,7 +299,7 @@ class Desk:
         program, name, *given = server.split()
         if name in self._terminals:
             self.end(name)
-        command = [sys.executable, "-m", f"{program}.cli", name, *given, *options]
+        command = [sys.executable, "-m", program, name, *given, *options]
         self._terminals[name] = Terminal(command, SERVERS[server], **self._where), self.localized(said)
 
     def end(self, name: str) -> str:
