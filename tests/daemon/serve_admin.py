@@ -3,7 +3,7 @@ The admin endpoint on loopback, of a gateway in memory that has something to do:
 
 Apple is the simulator, the clock is turned by hand as fast as the real one goes, and a quarter of an hour has passed
 before it begins. It prints its address when it listens. What it reads from its standard input makes something happen:
-``park`` has the credential of an app refused, ``trouble`` and ``well`` say whether the database can be written to, and
+``trip`` has the credential of an app refused, ``trouble`` and ``well`` say whether the database can be written to, and
 ``end`` ends it.
 """
 
@@ -51,7 +51,7 @@ class Scene:
 
     def __init__(self, now: float, keys: bool) -> None:
         self.world = AdminWorld(keys=Keys(Caller("cleaner", frozenset(), None)) if keys else None, now=now, delay=0.03)
-        self.parked: set[str] = set()
+        self.tripped: set[str] = set()
         self._random = Random(7)
         self._seconds = 0
         self._trouble = ""
@@ -69,7 +69,7 @@ class Scene:
 
     def _refuse(self, server: ProviderAPIServer, request: Request, response: Response | None) -> Response | None:
         headers = dict(request.headers)
-        if headers.get(b"apns-collapse-id", b"").decode() in self.parked:
+        if headers.get(b"apns-collapse-id", b"").decode() in self.tripped:
             return Response(403, "BadCertificateEnvironment")
         chance = self._random.random()
         if chance < 0.02:
@@ -90,8 +90,8 @@ class Scene:
 
     def told(self, word: str) -> None:
         """Have something happen."""
-        if word == "park":
-            self.parked.add("weather.beta")
+        if word == "trip":
+            self.tripped.add("weather.beta")
         elif word == "trouble":
             self._trouble = "the disk is full"
         elif word == "well":

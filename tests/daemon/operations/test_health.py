@@ -45,25 +45,25 @@ class SurveyTests(SynchronousTestCase):
         self.world.drain()
         self.assertEqual((self.app().condition, self.app().state.accepted), ("working", 1))
 
-    def test_parked(self) -> None:
-        """One whose credential is refused is parked, with the reason and since when."""
+    def test_tripped(self) -> None:
+        """One whose credential is refused is tripped, with the reason and since when."""
         self.world.simulator.http2_fault = lambda server, request, response: Response(403, "BadCertificateEnvironment")
         self.world.take([token(1)])
         self.world.advance(5.0)
         app = self.app()
-        self.assertEqual((app.condition, app.waiting), ("parked", 1))
+        self.assertEqual((app.condition, app.waiting), ("tripped", 1))
         self.assertIn("environment", app.reason)
         assert app.lasting is not None
         self.assertTrue(4 < app.lasting < 8)
         self.assertEqual(self.look().faults, ["no app can be used"])
 
-    def test_resting(self) -> None:
-        """One whose gateway cannot be reached rests; that is no reason not to accept anything for it."""
+    def test_open(self) -> None:
+        """The circuit of one whose gateway cannot be reached opens; its notifications are still accepted."""
         self.world.clock.servers.clear()
         self.world.take([token(1)])
         for _ in range(60):
             self.world.advance(1.0)
-        self.assertEqual(self.app().condition, "resting")
+        self.assertEqual(self.app().condition, "open")
         self.assertEqual(self.look().faults, [])
 
     def test_problems(self) -> None:

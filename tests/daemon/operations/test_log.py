@@ -51,13 +51,13 @@ class LogTests(SynchronousTestCase):
         """Where a program reads, an event is a line of JSON with the fields that are known, and no other."""
         stream = io.StringIO()
         log = self.begin(stream)
-        log.error("{app} is parked: {reason}", app="chess", reason="the key\nis gone", secret="hush", count=3)
+        log.error("{app} is tripped: {reason}", app="chess", reason="the key\nis gone", secret="hush", count=3)
         [line] = self.lines(stream)
         self.assertRegex(line.pop("time"), r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
         expected = {
             "level": "error",
             "namespace": "txapns.daemon.sending.sender",
-            "message": "chess is parked: the key\nis gone",
+            "message": "chess is tripped: the key\nis gone",
             "app": "chess",
             "reason": "the key\nis gone",
             "count": 3,
@@ -133,7 +133,7 @@ class ScrubTests(SynchronousTestCase):
     def test_others(self) -> None:
         """What has to be read stays."""
         for text in (
-            "chess is parked: The certificate is for the other environment.",
+            "chess is tripped: The certificate is for the other environment.",
             "018bcfe5-6800-7000-8a3c-5d6e7f809112 was accepted",
             "/var/lib/txapns/apns.db can be used again",
             "http2:host=api.push.apple.com:port=443",

@@ -90,7 +90,7 @@ class GatewayMetricsTests(SynchronousTestCase):
         values = self.look()
         self.assertEqual((values["queue", "chess"], values["in_flight", "chess"]), (2, 0))
         self.assertEqual([value for name, value in values.items() if name[:2] == ("connections", "chess")], [1])
-        conditions = [values["app_condition", "chess", name] for name in ("working", "resting", "parked", "unusable")]
+        conditions = [values["app_condition", "chess", name] for name in ("working", "open", "tripped", "unusable")]
         self.assertEqual(conditions, [0, 0, 1, 0])
         expires = self.world.apps.get("chess").credential.expires.timestamp()  # type: ignore[union-attr]
         self.assertEqual(values["certificate_expiry_timestamp_seconds", "chess"], expires)

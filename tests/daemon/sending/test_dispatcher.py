@@ -137,12 +137,12 @@ class FenceTests(DispatcherCase):
         self.assertTrue(self.flushLoggedErrors(RuntimeError))
 
     def test_no_client(self) -> None:
-        """An app whose client cannot be made, for whatever reason, is parked."""
+        """An app whose client cannot be made, for whatever reason, is tripped."""
         self.patch(txapns.daemon.sending.dispatcher, "APNSClient", lambda *arguments, **options: 1 // 0)
         self.world.accept()
         self.world.advance(1.0)
         state = self.world.state()
-        self.assertEqual((state.parked, state.reason), (True, "ZeroDivisionError; the daemon's log has more of it"))
+        self.assertEqual((state.tripped, state.reason), (True, "ZeroDivisionError; the daemon's log has more of it"))
         self.assertTrue(self.flushLoggedErrors(ZeroDivisionError))
 
 
@@ -295,7 +295,7 @@ class TroubleTests(DispatcherCase):
         self.world.accept(1_000)
         self.world.advance(2.0)
         self.assertLessEqual(sum(self.world.received(accepted=False).values()), 100 + 3 * PROBE)
-        self.assertFalse(self.world.state().parked)
+        self.assertFalse(self.world.state().tripped)
         self.assertIn("not available", self.world.state().reason)
         self.world.simulator.http2_fault = None
         self.world.simulator.sessions[-1].close()  # type: ignore[attr-defined]
@@ -369,8 +369,8 @@ class CredentialTests(DispatcherCase):
         key = Authority()
         self.world.add_app(app, credential=ProviderToken.from_p8(key.p8, "ABCDEFGHIJ", "KLMNOPQRST"))
 
-    def test_parked(self) -> None:
-        """It is parked with a reason, its notifications wait, and other apps are not disturbed."""
+    def test_tripped(self) -> None:
+        """It is tripped with a reason, its notifications wait, and other apps are not disturbed."""
         self.refuse()
         self.world.add_app("go")
         ids = self.world.accept(50)
@@ -379,13 +379,13 @@ class CredentialTests(DispatcherCase):
         self.assertEqual(self.states(ids), [State.WAITING] * 50)
         self.assertEqual(self.states(others), [State.ACCEPTED] * 50)
         state = self.world.state()
-        self.assertTrue(state.parked)
+        self.assertTrue(state.tripped)
         self.assertIn("provider token", state.reason)
         self.assertLess((state.since or 0.0) - START, 0.3)
-        self.assertFalse(self.world.state("go").parked)
+        self.assertFalse(self.world.state("go").tripped)
 
     def test_tried_now_and_then(self) -> None:
-        """A parked app is tried with a few, each 15 minutes in the end; attempts that were not made are not counted."""
+        """A tripped app is tried with a few, each 15 minutes in the end; attempts not made are not counted."""
         self.refuse()
         ids = self.world.accept(50)
         self.world.advance(3_600.0)
@@ -401,10 +401,10 @@ class CredentialTests(DispatcherCase):
         self.answer(lambda request: Response(403, "InvalidProviderToken") if bad else None)
         ids = self.world.accept(50)
         self.world.advance(60.0)
-        self.assertTrue(self.world.state().parked)
+        self.assertTrue(self.world.state().tripped)
         bad.clear()
         self.world.drain(900.0)
-        self.assertFalse(self.world.state().parked)
+        self.assertFalse(self.world.state().tripped)
         self.assertEqual(self.states(ids), [State.ACCEPTED] * 50)
 
     def test_mended(self) -> None:
@@ -414,7 +414,7 @@ class CredentialTests(DispatcherCase):
         self.world.advance(300.0)
         self.world.add_app("chess")
         self.world.advance(0.2)
-        self.assertFalse(self.world.state().parked)
+        self.assertFalse(self.world.state().tripped)
         # The few that were answered for the credential wait for their time.
         self.assertGreater(self.states(ids).count(State.ACCEPTED), 40)
         self.world.drain(900.0)
@@ -436,30 +436,30 @@ class CredentialTests(DispatcherCase):
         self.assertEqual(self.states([foreign]), [State.DEAD])
 
     def test_false_server(self) -> None:
-        """A server that is not who it should be gets nothing, and the app is parked."""
+        """A server that is not who it should be gets nothing, and the app is tripped."""
         gateway = Gateway.http2("127.0.0.1", 2197, trust_root=Authority().ca_pem)
         self.world.add_app("chess", gateway=gateway)
         self.world.accept(5)
         self.world.advance(0.2)
-        self.assertTrue(self.world.state().parked)
+        self.assertTrue(self.world.state().tripped)
         self.assertIn("not trusted", self.world.state().reason)
         self.assertEqual(self.world.simulator.devices.received, [])
 
     def test_unusable(self) -> None:
-        """A credential that the daemon's protocol has no use for parks the app, too."""
+        """A credential that the daemon's protocol has no use for trips the app, too."""
         self.world.add_app(
             "chess", gateway=self.world.simulator.gateway("binary"), credential=self.world.simulator.provider_token()
         )
         self.world.accept(5)
         self.world.advance(0.2)
-        self.assertTrue(self.world.state().parked)
+        self.assertTrue(self.world.state().tripped)
 
     def test_no_app(self) -> None:
         """What waits for an app that is gone waits for it to come back."""
         self.world.apps.remove("chess")
         ids = self.world.accept(5)
         self.world.advance(100.0)
-        self.assertEqual((self.world.state().parked, self.states(ids)), (True, [State.WAITING] * 5))
+        self.assertEqual((self.world.state().tripped, self.states(ids)), (True, [State.WAITING] * 5))
         self.assertIn("no app chess", self.world.state().reason)
         self.world.add_app("chess")
         self.world.advance(0.2)

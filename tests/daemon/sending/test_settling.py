@@ -182,8 +182,8 @@ class TroubleTests(SynchronousTestCase):
             found = verdicts([first, second], outcome, unsent(second, CredentialRefused("no")))
             self.assertEqual((found.works, found.trouble), (True, None))
 
-    def test_parks(self) -> None:
-        """A refused credential and a false server park the app."""
+    def test_trips(self) -> None:
+        """A refused credential and a false server trip the app."""
         first, second = leased(1), leased(2)
         for outcome in (
             rejection(first, 403, "InvalidProviderToken"),
@@ -192,7 +192,7 @@ class TroubleTests(SynchronousTestCase):
         ):
             found = verdicts([first, second], outcome, unsent(second, ConnectFailed("down")))
             assert found.trouble is not None
-            self.assertEqual((found.works, found.trouble.parks), (False, True))
+            self.assertEqual((found.works, found.trouble.trips), (False, True))
 
     def test_pauses(self) -> None:
         """A daemon that is down, silent or in trouble does not."""
@@ -204,7 +204,7 @@ class TroubleTests(SynchronousTestCase):
         ):
             found = verdicts([each], outcome)
             assert found.trouble is not None
-            self.assertEqual((found.works, found.trouble.parks), (False, False))
+            self.assertEqual((found.works, found.trouble.trips), (False, False))
             self.assertTrue(found.trouble.reason)
 
     def test_closed(self) -> None:

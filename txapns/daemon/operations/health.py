@@ -31,15 +31,15 @@ _log = Logger()
 _T = TypeVar("_T")
 _Otherwise = TypeVar("_Otherwise")
 
-#: How an app fares: all is well; nothing gets through for the moment; it is parked until somebody does something; there
-#: is nothing that it could be sent with.
-Condition: TypeAlias = Literal["working", "resting", "parked", "unusable"]
+#: The condition of an app: it works; its circuit is open, as nothing gets through for the moment; its circuit is
+#: tripped until the app is changed; it cannot be used at all.
+Condition: TypeAlias = Literal["working", "open", "tripped", "unusable"]
 
 # The same in a sentence. One that works and has a reason has a renewed credential that is of no use.
 _CONDITIONS: Mapping[Condition, str] = {
     "working": "goes on as it was",
-    "resting": "gets nothing through",
-    "parked": "is parked",
+    "open": "gets nothing through",
+    "tripped": "is tripped",
     "unusable": "cannot be used",
 }
 
@@ -114,7 +114,7 @@ class Overview:
             faults.append(f"nothing can be stored: {self.trouble}")
         if not self.apps:
             faults.append("there is no app")
-        elif all(app.condition in ("parked", "unusable") for app in self.apps):
+        elif all(app.condition in ("tripped", "unusable") for app in self.apps):
             faults.append("no app can be used")
         return faults
 
@@ -285,7 +285,7 @@ class HealthCheck:
         except RequestRefused as refusal:
             app, condition, reason = None, "unusable", problem or str(refusal)
         else:
-            condition = "parked" if state.parked else "resting" if state.reason else "working"
+            condition = "tripped" if state.tripped else "open" if state.reason else "working"
             reason = state.reason or problem
         expires = None if app is None else expiry(app)
         overdue = None if depth is None else _since(depth.oldest, now)

@@ -4,7 +4,7 @@ The daemon's log: JSON, a line for each event, where a program reads it; text wh
 ::
 
     {"time": "2026-01-31T12:00:00.123Z", "level": "error", "namespace": "txapns.daemon.sending.sender",
-     "message": "chess is parked: …", "app": "chess", "reason": "…"}
+     "message": "chess is tripped: …", "app": "chess", "reason": "…"}
 
 A program reads it where standard error is no terminal. ``twistd`` and ``twist`` have logs of their own; they take this
 one by ``twistd --logger=txapns.daemon.operations.log.observer``.

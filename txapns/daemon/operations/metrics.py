@@ -47,7 +47,7 @@ _TOTALS = {
     "retries": ("Attempts after which another is made later.", ("app", "reason")),
 }
 _OTHER = "other"
-_CONDITIONS = ("working", "resting", "parked", "unusable")
+_CONDITIONS = ("working", "open", "tripped", "unusable")
 # Names in a module are found faster than members of an enumeration.
 _ACCEPTED, _REJECTED, _WAITING = State.ACCEPTED, State.REJECTED, State.WAITING
 

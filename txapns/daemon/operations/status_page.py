@@ -85,8 +85,8 @@ TABLES = {
 
 _CONDITIONS: dict[str, tuple[str, Kind]] = {
     "working": ("Working", "ok"),
-    "resting": ("Resting", "warn"),
-    "parked": ("Parked", "bad"),
+    "open": ("Circuit open", "warn"),
+    "tripped": ("Tripped", "bad"),
     "unusable": ("Cannot be used", "bad"),
 }
 

@@ -17,7 +17,7 @@ Nothing is settled before Apple answered. Until it is stored, the chunk stays un
 disk that is full stops the lane, and nothing is sent twice for it.
 
 Where nothing gets through, the lane *rests*: what came back is given back, and after a while a few are tried. If it is
-the credential that is refused, or the server is not who it should be, the lane is *parked*: the same, with longer
+the credential that is refused, or the server is not who it should be, the lane is *tripped*: the same, with longer
 pauses, until the app is changed. One answer that is about a notification ends the rest.
 """
 
@@ -73,7 +73,7 @@ class AppState:
     How an app fares at one moment.
 
     :ivar name: its name.
-    :ivar parked: whether it was given up until it is changed, but for a few tries.
+    :ivar tripped: whether it was given up until it is changed, but for a few tries.
     :ivar reason: why nothing gets through, for a person; empty where nothing is known to be wrong.
     :ivar since: since when, by the reactor's clock.
     :ivar in_flight: how many notifications are under way.
@@ -87,7 +87,7 @@ class AppState:
     """
 
     name: str
-    parked: bool = False
+    tripped: bool = False
     reason: str = ""
     since: float | None = None
     in_flight: int = 0
@@ -233,7 +233,7 @@ class AppSender:
         self._timer: IDelayedCall | None = None
         self._rest: _Rest | None = None
         self._pauses = Backoff(1.0, 60.0, random=around.retries.random)
-        self._parked = Backoff(10.0, 900.0, random=around.retries.random)
+        self._long_pauses = Backoff(10.0, 900.0, random=around.retries.random)
         self._counts: Counter[str] = Counter()
         self._stopping = False
         self._abandoned = False
@@ -261,7 +261,7 @@ class AppSender:
                 self._let_go(old)
             self._rest = None
             self._pauses.reset()
-            self._parked.reset()
+            self._long_pauses.reset()
         self.wake()
 
     def state(self) -> AppState:
@@ -272,7 +272,7 @@ class AppSender:
         }
         return AppState(
             self.name,
-            rest is not None and rest.trouble.parks,
+            rest is not None and rest.trouble.trips,
             "" if rest is None else rest.trouble.reason,
             None if rest is None else rest.since,
             self._in_flight,
@@ -479,30 +479,30 @@ class AppSender:
             return [Settlement(each.number, State.WAITING) for each in ready]
         _log.failure("{app}: sending broke off", failure, app=self.name)
         reason = type(failure.value).__name__
-        self._pause(Trouble(reason, parks=False))
+        self._pause(Trouble(reason, trips=False))
         return [judge.again(each, 0, reason) for each in ready]
 
-    # Resting.
+    # The circuit breaker.
 
     def _heed(self, works: bool, trouble: Trouble | None) -> None:
         if works:
-            if self._rest is not None and self._rest.trouble.parks:
-                _log.info("{app} is no longer parked", app=self.name)
+            if self._rest is not None and self._rest.trouble.trips:
+                _log.info("{app} is no longer tripped", app=self.name)
             self._rest = None
             self._pauses.reset()
-            self._parked.reset()
+            self._long_pauses.reset()
         elif trouble is not None:
             self._pause(trouble)
 
     def _pause(self, trouble: Trouble) -> float:
         """Rest because of some trouble; gives until when."""
         now, rest = self._clock.seconds(), self._rest
-        if rest is not None and now < rest.until and rest.trouble.parks >= trouble.parks:
+        if rest is not None and now < rest.until and rest.trouble.trips >= trouble.trips:
             return rest.until  # the chunks that were under way together tell the same
-        if trouble.parks and (rest is None or not rest.trouble.parks):
-            _log.error("{app} is parked: {reason}", app=self.name, reason=trouble.reason)
-        since = rest.since if rest is not None and rest.trouble.parks == trouble.parks else now
-        delay = (self._parked if trouble.parks else self._pauses).next_delay()
+        if trouble.trips and (rest is None or not rest.trouble.trips):
+            _log.error("{app} is tripped: {reason}", app=self.name, reason=trouble.reason)
+        since = rest.since if rest is not None and rest.trouble.trips == trouble.trips else now
+        delay = (self._long_pauses if trouble.trips else self._pauses).next_delay()
         self._rest = _Rest(trouble, since, now + delay)
         return self._rest.until
 
@@ -593,7 +593,7 @@ class AppSender:
             self._app = self._around.apps.get(self.name)
         except RequestRefused as error:
             self._app = None
-            now, trouble = self._clock.seconds(), Trouble(str(error), parks=True)
+            now, trouble = self._clock.seconds(), Trouble(str(error), trips=True)
             if self._rest is None or self._rest.trouble != trouble:
                 self._rest = _Rest(trouble, now, now)
             return False
@@ -606,7 +606,7 @@ class AppSender:
         except Exception as error:
             if not isinstance(error, APNSError):
                 _log.failure("{app}: no client can be made", app=self.name)
-            self._wake_at(self._pause(Trouble(in_words(error), parks=True)))
+            self._wake_at(self._pause(Trouble(in_words(error), trips=True)))
             return False
         return True
 

@@ -91,11 +91,11 @@ class Trouble:
     Why an app's notifications do not get through, whatever they are.
 
     :ivar reason: for a person.
-    :ivar parks: whether it will be the same until somebody does something about it.
+    :ivar trips: whether it will be the same until somebody does something about it.
     """
 
     reason: str
-    parks: bool
+    trips: bool
 
 
 @attrs.frozen
@@ -198,7 +198,7 @@ def _answered(outcome: Rejection | Unsent | Uncertain) -> bool:
 def _trouble(outcomes: Sequence[Rejection | Unsent | Uncertain]) -> Trouble | None:
     """Find what keeps all from getting through: of several things, one that somebody has to do something about."""
     found = [_trouble_of(outcome) for outcome in outcomes if not _closed(outcome)]
-    return next((trouble for trouble in found if trouble.parks), found[-1] if found else None)
+    return next((trouble for trouble in found if trouble.trips), found[-1] if found else None)
 
 
 def _closed(outcome: Rejection | Unsent | Uncertain) -> bool:
@@ -208,6 +208,6 @@ def _closed(outcome: Rejection | Unsent | Uncertain) -> bool:
 
 def _trouble_of(outcome: Rejection | Unsent | Uncertain) -> Trouble:
     if isinstance(outcome, Rejection):
-        parks = outcome.action in (Action.CREDENTIAL, Action.RENEW)
-        return Trouble(reasons.text(outcome.status, outcome.reason), parks)
+        trips = outcome.action in (Action.CREDENTIAL, Action.RENEW)
+        return Trouble(reasons.text(outcome.status, outcome.reason), trips)
     return Trouble(str(outcome.error), isinstance(outcome.error, _CREDENTIAL))
