@@ -163,7 +163,7 @@ class Gateway:
         """Post so many notifications, and find out what came of them."""
         self.call(load, WARM_UP)
         self._memory.clear()
-        [(first,)] = self._database.execute("SELECT max(number) FROM spool_delivery")
+        [(first,)] = self._database.execute("SELECT max(number) FROM queue_delivery")
         before, served = cpu_times(self.process), sum(cpu_times(self.server.process))
         started, everybody, us = time.perf_counter(), all_cpu_time(), time.process_time()
         told = self.call(load, count // load.tokens)
@@ -179,8 +179,8 @@ class Gateway:
         others = everybody - us - sum(spent[name] for name in ("gateway", "server", "caller"))
         rows = self._database.execute(
             """
-            SELECT settled_at, accepted_at, state FROM spool_delivery
-            JOIN spool_message ON spool_message.number = message WHERE spool_delivery.number > ? ORDER BY settled_at
+            SELECT settled_at, accepted_at, state FROM queue_delivery
+            JOIN queue_message ON queue_message.number = message WHERE queue_delivery.number > ? ORDER BY settled_at
             """,
             [first],
         ).fetchall()
@@ -217,7 +217,7 @@ class Gateway:
                 raise SystemExit(f"the caller ended with {caller.returncode}")
             told = json.load(caller.stdout)
         until = time.monotonic() + PATIENCE
-        while self._database.execute("SELECT 1 FROM spool_delivery WHERE state = 0 LIMIT 1").fetchone():
+        while self._database.execute("SELECT 1 FROM queue_delivery WHERE state = 0 LIMIT 1").fetchone():
             self._look()
             if time.monotonic() > until:
                 raise SystemExit("some notifications are not settled")

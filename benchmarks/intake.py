@@ -86,7 +86,7 @@ class Constant(Native):
 
 
 class Nothing:
-    """An intake and a spool that take all and store nothing."""
+    """An intake and a queue that take all and store nothing."""
 
     def accept(self, things: Any, *others: Any) -> Deferred[list[Receipt]]:
         """Take it."""

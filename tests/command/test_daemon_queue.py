@@ -22,7 +22,7 @@ from tests.daemon.fakes import Apps, Keys, Waiting, key_of
 from tests.daemon.store.queue_contract import message
 from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from txapns._network.clocks import wall_clock
-from txapns.command.daemon_queue import IQueue, RemoteQueue, StoredQueue, address, agent
+from txapns.command.daemon_queue import IQueueAccess, RemoteQueue, StoredQueue, address, agent
 from txapns.daemon.config import NativeSection, TLSSection
 from txapns.daemon.errors import ConfigurationError, NotAnswered
 from txapns.daemon.faces.native.notifications import Native
@@ -31,7 +31,7 @@ from txapns.daemon.intake import Intake
 from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Caller, Limits, Settlement, State
 
 __all__ = ["AddressTests", "CommandTests", "RemoteTests"]
@@ -67,8 +67,8 @@ class AddressTests(SynchronousTestCase):
 
     def test_interfaces(self) -> None:
         """Both are queues."""
-        verifyClass(IQueue, RemoteQueue)
-        verifyClass(IQueue, StoredQueue)
+        verifyClass(IQueueAccess, RemoteQueue)
+        verifyClass(IQueueAccess, StoredQueue)
 
 
 @pytest.mark.loopback
@@ -78,18 +78,18 @@ class RemoteTests(TestCase):
     async def setUp(self) -> None:
         """Start as much of one as is needed, with two dead letters, on a socket."""
         self.database = Database(Path(self.mktemp()), reactor)
-        self.spool = SQLiteSpool(self.database)
+        self.queue = SQLiteQueue(self.database)
         log = SQLiteFeedbackLog(self.database)
-        for each in (self.database, log, self.spool):
+        for each in (self.database, log, self.queue):
             await each.start()
         self.addCleanup(self.database.stop)
         apps = Apps({"chess": Limits(), "a b/ü": Limits()})
-        intake = Intake(apps, self.spool, Identifiers(wall_clock(reactor)), Waiting(reactor), lambda name: None)
+        intake = Intake(apps, self.queue, Identifiers(wall_clock(reactor)), Waiting(reactor), lambda name: None)
         keys = Keys(Caller("all", None, None), Caller("operator", manage=True))
-        self.listen(HTTPServer(reactor, Native(intake, self.spool, log, apps, keys)))
-        await self.spool.accept([message(self, 2)])
-        leased = await self.spool.lease("chess", 9, reactor.seconds() + 60)
-        await self.spool.settle([Settlement(each.number, State.DEAD, 503, "Shutdown") for each in leased])
+        self.listen(HTTPServer(reactor, Native(intake, self.queue, log, apps, keys)))
+        await self.queue.accept([message(self, 2)])
+        leased = await self.queue.lease("chess", 9, reactor.seconds() + 60)
+        await self.queue.settle([Settlement(each.number, State.DEAD, 503, "Shutdown") for each in leased])
 
     clock = reactor
 
@@ -105,7 +105,7 @@ class RemoteTests(TestCase):
 
     async def test_operations(self) -> None:
         """They do what those of the database do, with the same answers."""
-        remote, stored = self.remote(), StoredQueue(self.spool)
+        remote, stored = self.remote(), StoredQueue(self.queue)
         for limit, after in ((10, 0), (1, 0), (1, 1), (10, 2)):
             answers = [await each.listed("chess", "dead", limit, after) for each in (remote, stored)]
             self.assertEqual(*answers)
@@ -182,11 +182,11 @@ class CommandTests(SynchronousTestCase):
         self.config = self.directory / "apns.toml"
         self.config.write_text("intake.native.listen = 'tcp:port=1:interface=127.0.0.1'")
         self.world = SQLiteWorld(self.directory / "apns.db")
-        self.world.spool.accept([message(self.world, 3)])
+        self.world.queue.accept([message(self.world, 3)])
         self.world.clock.advance(0.01)
-        leased = self.successResultOf(self.world.spool.lease("chess", 9, self.world.clock.seconds() + 60))
-        self.world.spool.settle([Settlement(each.number, State.DEAD, 0, "no connection") for each in leased])
-        self.world.spool.accept([message(self.world)])
+        leased = self.successResultOf(self.world.queue.lease("chess", 9, self.world.clock.seconds() + 60))
+        self.world.queue.settle([Settlement(each.number, State.DEAD, 0, "no connection") for each in leased])
+        self.world.queue.accept([message(self.world)])
         self.world.clock.advance(0.01)
         self.world.stop()
 

@@ -58,7 +58,7 @@ class AdminWorld(DispatchWorld):
         self.webhook = Webhook(self.clock, self.log, hook, agent=SilentAgent(), random=lambda: 0.5)  # type: ignore[arg-type]
         self.survey = HealthCheck(
             self.clock,
-            self.spool,
+            self.queue,
             self.apps,
             problems=lambda: self.problems,
             states=lambda: self.dispatcher.states(),
@@ -69,7 +69,7 @@ class AdminWorld(DispatchWorld):
         self.status = StatusPage(self.clock, self.survey, self.history, most)
         self.admin = Admin(self.survey, self.metrics, self.status, keys)
         self.server = HTTPServer(self.clock, self.admin, attrs.evolve(BOUNDS, clients=100))
-        intake = Intake(self.apps, self.spool, self.ids, self.outcomes, self.dispatcher.wake)
+        intake = Intake(self.apps, self.queue, self.ids, self.outcomes, self.dispatcher.wake)
         self.intake = self.metrics.intake("native", intake)
         self.history.start()
 

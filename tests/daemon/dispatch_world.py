@@ -1,4 +1,4 @@
-"""A dispatcher in memory, between a spool in a file and the simulator."""
+"""A dispatcher in memory, between a queue in a file and the simulator."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.sqlite.database import Database, InlineWorker
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import App, Leased, Limits, Message, Outcome, Settlement
 from txapns.simulator.authority import Authority
 from txapns.testing import MemorySimulator
 
-__all__ = ["AUTHORITY", "DEAD", "START", "DictApps", "DispatchWorld", "WatchedSpool", "token"]
+__all__ = ["AUTHORITY", "DEAD", "START", "DictApps", "DispatchWorld", "WatchedQueue", "token"]
 
 START = 1_700_000_000.0
 AUTHORITY = Authority()
@@ -82,9 +82,9 @@ class DictApps:
             listener(frozenset(names))
 
 
-class WatchedSpool(SQLiteSpool):
+class WatchedQueue(SQLiteQueue):
     """
-    A spool that remembers what it is told, and whose disk is full for as long as a test says so.
+    A queue that remembers what it is told, and whose disk is full for as long as a test says so.
 
     :ivar full: whether outcomes cannot be stored.
     :ivar broken: what every method fails with; ``None`` for nothing.
@@ -127,7 +127,7 @@ class DispatchWorld:
     :ivar simulator: APNs.
     :ivar clock: the time.
     :ivar apps: the apps; ``chess`` is one.
-    :ivar spool: the spool.
+    :ivar queue: the queue.
     :ivar dispatcher: the dispatcher, once it was started.
     :ivar noted: for which apps dead tokens were noted, in order.
     """
@@ -141,11 +141,11 @@ class DispatchWorld:
         self.apps = DictApps()
         self.noted: list[str] = []
         self.database = Database(Path(self._directory.name) / "db", self.clock, lambda name: InlineWorker(), 0.002)
-        self.spool = WatchedSpool(self.database)
+        self.queue = WatchedQueue(self.database)
         self.log = SQLiteFeedbackLog(self.database)
-        for each in (self.database, self.log, self.spool):
+        for each in (self.database, self.log, self.queue):
             self.result(each.start())
-        self.outcomes = OutcomeWaiters(self.clock, self.spool)
+        self.outcomes = OutcomeWaiters(self.clock, self.queue)
         self.ids = Identifiers(wall_clock(self.clock))
         self.numbers = 0
         self.dispatcher: Dispatcher
@@ -161,21 +161,21 @@ class DispatchWorld:
         """Start a dispatcher, perhaps another one."""
         options.setdefault("retries", Retries(random=lambda: 0.5))
         options.setdefault("noted", self.noted.append)
-        self.dispatcher = Dispatcher(self.clock, self.spool, self.apps, self.outcomes, **options)
+        self.dispatcher = Dispatcher(self.clock, self.queue, self.apps, self.outcomes, **options)
         self.result(self.dispatcher.start())
         return self.dispatcher
 
     def crash(self, **options: Any) -> None:
-        """Lose the dispatcher and its connections without a word to the spool, and start another one."""
+        """Lose the dispatcher and its connections without a word to the queue, and start another one."""
         lost = self.dispatcher
-        self.spool.full = True  # nothing more that the lost one learns is stored
+        self.queue.full = True  # nothing more that the lost one learns is stored
         for session in self.simulator.sessions:
             if session.transport is not None and not session.transport.disconnected:  # type: ignore[attr-defined]
                 session.abort()  # type: ignore[attr-defined]
         lost.stop(0.0)
         self.advance(0.1)
-        self.spool.full = False
-        self.result(self.spool.reclaim())
+        self.queue.full = False
+        self.result(self.queue.reclaim())
         self.start(**options)
 
     def add_app(self, name: str, **changes: Any) -> App:
@@ -207,7 +207,7 @@ class DispatchWorld:
         tokens = list(tokens)
         named = {f"apns-{name.replace('_', '-')}": value for name, value in headers.items()}
         message = Message(app, payload, {**HEADERS, **named}, tokens, self.ids.take(len(tokens)))
-        [receipt] = self.result(self.spool.accept([message]))
+        [receipt] = self.result(self.queue.accept([message]))
         if hasattr(self, "dispatcher"):
             self.dispatcher.wake(app)
         return list(receipt.apns_ids)
@@ -230,13 +230,13 @@ class DispatchWorld:
     def drain(self, within: float = 60.0, app: str = "chess") -> None:
         """Let time pass until nothing waits."""
         end = self.clock.seconds() + within
-        while self.spool.depth(app):
-            assert self.clock.seconds() < end, f"{self.spool.depth(app)} still wait: {self.state(app)}"
+        while self.queue.depth(app):
+            assert self.clock.seconds() < end, f"{self.queue.depth(app)} still wait: {self.state(app)}"
             self.advance(0.05)
 
     def outcome(self, apns_id: str) -> Outcome:
         """Find what is known of a notification."""
-        found = self.result(self.spool.outcome(apns_id))
+        found = self.result(self.queue.outcome(apns_id))
         assert isinstance(found, Outcome)
         return found
 

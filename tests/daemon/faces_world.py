@@ -22,7 +22,7 @@ from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.serving.connections import Bounds
 from txapns.daemon.store.sqlite.database import Database, InlineWorker
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import App, Caller, Draft, Leased, Limits, Settlement, State
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
@@ -68,7 +68,7 @@ class AppShelf:
 
 class FacesWorld:
     """
-    All that a face needs: apps, keys, an intake, a spool with its feedback log, and a reactor in memory.
+    All that a face needs: apps, keys, an intake, a queue with its feedback log, and a reactor in memory.
 
     The app ``chess`` has a certificate, ``news`` a signing key; of both the topic is ``com.example.`` and the name.
 
@@ -82,8 +82,8 @@ class FacesWorld:
         self.reactor.rightNow = START
         directory.mkdir(mode=0o700)
         self.database = Database(directory / "apns.db", self.reactor, lambda name: InlineWorker())
-        self.spool, self.log = SQLiteSpool(self.database), SQLiteFeedbackLog(self.database)
-        for each in (self.database, self.log, self.spool):
+        self.queue, self.log = SQLiteQueue(self.database), SQLiteFeedbackLog(self.database)
+        for each in (self.database, self.log, self.queue):
             self.result(each.start())
         self.certificate = Certificate.from_pem(self.authority.client_pem("com.example.chess"))
         self.provider_token = ProviderToken.from_p8(self.authority.p8, self.authority.key_id, self.authority.team_id)
@@ -95,10 +95,10 @@ class FacesWorld:
             Caller("chess", frozenset({"chess"}), frozenset({"chess"})),
             Caller("manager", frozenset(), frozenset(), manage=True),
         )
-        self.outcomes = OutcomeWaiters(self.reactor, self.spool)
+        self.outcomes = OutcomeWaiters(self.reactor, self.queue)
         self.woken: list[str] = []
         self.intake = Intake(
-            self.apps, self.spool, Identifiers(wall_clock(self.reactor)), self.outcomes, self.woken.append
+            self.apps, self.queue, Identifiers(wall_clock(self.reactor)), self.outcomes, self.woken.append
         )
         self.bounds = Bounds(clients=5, idle=60.0, request=30.0)
         self.server_certificate = Certificate.from_pem(self.authority.server_certificate())
@@ -125,14 +125,14 @@ class FacesWorld:
 
     def lease(self, app: str = "chess") -> list[Leased]:
         """Lease all that waits."""
-        return list(self.result(self.spool.lease(app, 10_000, self.reactor.seconds() + 60)))
+        return list(self.result(self.queue.lease(app, 10_000, self.reactor.seconds() + 60)))
 
     def settle(
         self, leased: Leased, state: State, status: int = 0, reason: str = "", since: float | None = None
     ) -> None:
         """Have Apple say something of a notification."""
-        self.result(self.spool.settle([Settlement(leased.number, state, status, reason, since)]))
-        self.outcomes.tell(self.result(self.spool.outcomes([leased.number])))
+        self.result(self.queue.settle([Settlement(leased.number, state, status, reason, since)]))
+        self.outcomes.tell(self.result(self.queue.outcomes([leased.number])))
 
     def kill(self, token: bytes, app: str = "chess", since: float = START - 100) -> None:
         """Have a token in the feedback log."""

@@ -1,5 +1,5 @@
 """
-The native face on loopback, with a spool in a directory that is gone afterwards: a process for tests and benchmarks.
+The native face on loopback, with a queue in a directory that is gone afterwards: a process for tests and benchmarks.
 
 It prints its address when it listens, and ends when it is told to. With ``--dead`` it plays Apple as well: what comes
 is accepted at once, but for one token, which is dead.
@@ -28,32 +28,32 @@ from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Caller, Settlement, State
 from txapns.simulator import Authority
 
 __all__ = ["main"]
 
 
-async def settle(spool: SQLiteSpool, waiting: Waiting, app: str, dead: str) -> None:
+async def settle(queue: SQLiteQueue, waiting: Waiting, app: str, dead: str) -> None:
     """Answer all that is due as Apple would."""
-    for each in await spool.lease(app, 1_000, reactor.seconds() + 60):
+    for each in await queue.lease(app, 1_000, reactor.seconds() + 60):
         is_dead = each.token.hex() == dead
         state, answer = (State.REJECTED, (410, "Unregistered")) if is_dead else (State.ACCEPTED, (200, ""))
-        await spool.settle([Settlement(each.number, state, *answer, timestamp=each.accepted_at if is_dead else None)])
-        [outcome] = await spool.outcomes([each.number])
+        await queue.settle([Settlement(each.number, state, *answer, timestamp=each.accepted_at if is_dead else None)])
+        [outcome] = await queue.outcomes([each.number])
         waiting.tell(outcome)
 
 
 async def serve(directory: Path, dead: str | None) -> None:
     """Start everything."""
     database = Database(directory / "apns.db", reactor)
-    spool, log = SQLiteSpool(database), SQLiteFeedbackLog(database)
+    queue, log = SQLiteQueue(database), SQLiteFeedbackLog(database)
     configuration = Configuration.from_text("", directory)
     secrets = Secrets(configuration.secrets.master_key_file, {})
     secrets.create()
     apps = Apps(reactor, configuration, database, secrets)
-    for each in (database, log, spool, apps):
+    for each in (database, log, queue, apps):
         await each.start()
     certificate = StoredCredential.from_certificate(
         Authority().client_pem("com.example.chess"), None, datetime.now(timezone.utc)
@@ -63,10 +63,10 @@ async def serve(directory: Path, dead: str | None) -> None:
 
     def wake(app: str) -> None:
         if dead is not None:
-            Deferred.fromCoroutine(settle(spool, waiting, app, dead))
+            Deferred.fromCoroutine(settle(queue, waiting, app, dead))
 
-    intake = Intake(apps, spool, Identifiers(wall_clock(reactor)), waiting, wake)
-    native = Native(intake, spool, log, apps, Keys(Caller("all", None, None, manage=True)), 1.0, stored=apps)
+    intake = Intake(apps, queue, Identifiers(wall_clock(reactor)), waiting, wake)
+    native = Native(intake, queue, log, apps, Keys(Caller("all", None, None, manage=True)), 1.0, stored=apps)
     port = reactor.listenTCP(0, HTTPServer(reactor, native), interface="127.0.0.1")
     reactor.addSystemEventTrigger("before", "shutdown", database.stop)
     sys.stdout.write(f"http://127.0.0.1:{port.getHost().port}\n")

@@ -40,7 +40,7 @@ TOKENS = [bytes([n]) * 32 for n in range(1, 4)]
 
 
 class IntakeCase(SynchronousTestCase):
-    """An intake with a true spool."""
+    """An intake with a true queue."""
 
     def setUp(self) -> None:
         """Make one, for an app that may have five waiting and three tokens in a request."""
@@ -51,7 +51,7 @@ class IntakeCase(SynchronousTestCase):
         self.waiting = Waiting(self.clock)
         self.woken: list[str] = []
         self.intake = Intake(
-            self.apps, self.world.spool, Identifiers(wall_clock(self.clock)), self.waiting, self.woken.append
+            self.apps, self.world.queue, Identifiers(wall_clock(self.clock)), self.waiting, self.woken.append
         )
 
     def result(self, deferred: Deferred[Any]) -> Any:
@@ -65,7 +65,7 @@ class IntakeCase(SynchronousTestCase):
     def refusal(self, *drafts: Draft, app: str = "chess") -> RequestRefused:
         """Hand in what is refused; nothing of it may be stored."""
         refusal: RequestRefused = self.failureResultOf(self.intake.accept(app, drafts)).value  # type: ignore[assignment]
-        self.assertEqual((self.world.spool.depth(app), self.woken), (0, []))
+        self.assertEqual((self.world.queue.depth(app), self.woken), (0, []))
         self.assertIsInstance(refusal, RequestRefused)
         return refusal
 
@@ -81,10 +81,10 @@ class AcceptTests(IntakeCase):
     def test_stored(self) -> None:
         """Each device gets an id; what is stored is what was handed in, and whoever sends it is woken after that."""
         accepted = self.intake.accept("chess", [self.draft(TOKENS[:2]), self.draft(TOKENS[2:])])
-        self.assertEqual((self.woken, self.world.spool.depth("chess")), ([], 3))
+        self.assertEqual((self.woken, self.world.queue.depth("chess")), ([], 3))
         [first, second] = [receipt.apns_ids for receipt in self.result(accepted)]
         self.assertEqual((len(first), len(second), self.woken), (2, 1, ["chess"]))
-        leased = self.result(self.world.spool.lease("chess", 10, self.clock.seconds() + 60))
+        leased = self.result(self.world.queue.lease("chess", 10, self.clock.seconds() + 60))
         self.assertEqual(
             [(each.token, each.apns_id) for each in leased], list(zip(TOKENS, first + second, strict=True))
         )
@@ -113,14 +113,14 @@ class AcceptTests(IntakeCase):
         first = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], same))
         second = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], same))
         self.assertEqual(([attrs.evolve(each, earlier=True) for each in first], second), (second, second))
-        self.assertEqual(self.world.spool.depth("chess"), 2)
+        self.assertEqual(self.world.queue.depth("chess"), 2)
         other = Idempotency("caller/chess", "key", b"other")
         with self.assertRaises(KeyConflict):
             self.result(self.intake.accept("chess", [self.draft()], other))
 
     def test_cannot_be_stored(self) -> None:
-        """What the spool refuses is refused, and nobody is woken."""
-        self.result(self.world.spool.stop())
+        """What the queue refuses is refused, and nobody is woken."""
+        self.result(self.world.queue.stop())
         with self.assertRaises(Unavailable):
             self.result(self.intake.accept("chess", [self.draft()]))
         self.assertEqual(self.woken, [])
@@ -155,7 +155,7 @@ class CheckTests(IntakeCase):
         self.result(accepted)
         refusal = self.failureResultOf(self.intake.accept("chess", [self.draft()]), AppQueueFull).value
         self.assertGreater(refusal.retry_after, 0)  # type: ignore[attr-defined]
-        self.assertEqual(self.world.spool.depth("chess"), 5)
+        self.assertEqual(self.world.queue.depth("chess"), 5)
         self.assertRaises(AppQueueFull, self.intake.check, "chess", [self.draft()])
 
     def test_nothing(self) -> None:

@@ -344,7 +344,7 @@ class StopTests(TestCase):
         self.addCleanup(client.close)
         tokens = [f"{number:064x}" for number in range(5_000)]
         sending = client.send(Notification(alert="Hello"), tokens, deadline=5.0)
-        while not gateway.service.spool.depth("chess"):
+        while not gateway.service.queue.depth("chess"):
             await deferLater(reactor, 0.001)
         await gateway.service.stopService()
         batch = await sending
@@ -353,7 +353,7 @@ class StopTests(TestCase):
         self.assertGreater(len(accepted), 0)
         self.assertGreater(len(batch.unsent), 0)
         with contextlib.closing(sqlite3.connect(gateway.path("apns.db"))) as database:
-            stored = {token.hex() for (token,) in database.execute("SELECT token FROM spool_delivery")}
+            stored = {token.hex() for (token,) in database.execute("SELECT token FROM queue_delivery")}
         self.assertLessEqual(accepted, stored)
         self.assertFalse({each.token for each in batch.unsent.values()} & stored)
 

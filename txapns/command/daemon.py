@@ -29,7 +29,7 @@ from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredica
 from txapns._network.trust import trust_pem
 from txapns._running import run
 from txapns._texts import first_line
-from txapns.command.daemon_queue import IQueue, RemoteQueue, StoredQueue, address, agent
+from txapns.command.daemon_queue import IQueueAccess, RemoteQueue, StoredQueue, address, agent
 from txapns.command.streams import UNUSABLE, InputFile, in_a_sentence
 from txapns.credentials import Certificate
 from txapns.daemon import apps as stored_apps
@@ -47,7 +47,7 @@ from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.service import DaemonService
 from txapns.daemon.store.sqlite.database import Database, visiting
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.words import in_words
 from txapns.errors import APNSError, WrongPassphrase
 
@@ -554,7 +554,7 @@ class _Way:
     key_file: IO[bytes] | None
     trust_root: IO[bytes] | None
 
-    def ask(self, question: Callable[[IQueue, Deferred[None]], Awaitable[_T]]) -> _T:
+    def ask(self, question: Callable[[IQueueAccess, Deferred[None]], Awaitable[_T]]) -> _T:
         """Run the reactor until there is an answer; what goes wrong is told in a sentence."""
 
         async def work(reactor: Any, asked: Deferred[None]) -> _T:
@@ -565,7 +565,7 @@ class _Way:
             return run(work)
 
     @asynccontextmanager
-    async def _queue(self, reactor: Any) -> AsyncIterator[IQueue]:
+    async def _queue(self, reactor: Any) -> AsyncIterator[IQueueAccess]:
         """Find it in the database, if no gateway has that; otherwise ask the daemon."""
         if self.url is not None:
             yield self._remote(reactor, self.url)
@@ -581,9 +581,9 @@ class _Way:
             yield self._remote(reactor, address(configuration.intake.native))
             return
         try:
-            spool = SQLiteSpool(database, configuration.retries.longest)
-            await spool.start()
-            yield StoredQueue(spool)
+            queue = SQLiteQueue(database, configuration.retries.longest)
+            await queue.start()
+            yield StoredQueue(queue)
         finally:
             await database.stop()
 

@@ -31,9 +31,9 @@ from txapns.daemon.config import NativeSection
 from txapns.daemon.errors import ConfigurationError, NotAnswered
 from txapns.daemon.faces.native.json_api import Refusal
 from txapns.daemon.faces.native.queue import LISTED, Queued, queued
-from txapns.daemon.interfaces import ISpool
+from txapns.daemon.interfaces import IQueue
 
-__all__ = ["IQueue", "RemoteQueue", "StoredQueue", "address", "agent"]
+__all__ = ["IQueueAccess", "RemoteQueue", "StoredQueue", "address", "agent"]
 
 _CONNECT = 10.0  # seconds until there has to be a connection
 _TIMEOUT = 60.0  # seconds that an answer may take, which is a transaction of many rows at the most
@@ -42,7 +42,7 @@ _TIMEOUT = 60.0  # seconds that an answer may take, which is a transaction of ma
 _S = TypeVar("_S", bound=Struct)
 
 
-class IQueue(Interface):
+class IQueueAccess(Interface):
     """A daemon's queue."""
 
     def listed(app: str, state: str, limit: int, after: int) -> Awaitable[list[Queued]]:
@@ -75,28 +75,28 @@ class IQueue(Interface):
         """
 
 
-@implementer(IQueue)
+@implementer(IQueueAccess)
 class StoredQueue:
     """
     The queue in a database that no gateway has.
 
-    :param spool: the spool in it, started.
+    :param queue: the queue in it, started.
     """
 
-    def __init__(self, spool: ISpool) -> None:
-        self._spool = spool
+    def __init__(self, queue: IQueue) -> None:
+        self._queue = queue
 
     async def listed(self, app: str, state: str, limit: int, after: int) -> list[Queued]:
-        """See :meth:`IQueue.listed`."""
-        return [queued(entry) for entry in await self._spool.listed(app, LISTED[state], limit, after)]
+        """See :meth:`IQueueAccess.listed`."""
+        return [queued(entry) for entry in await self._queue.listed(app, LISTED[state], limit, after)]
 
     async def retry(self, app: str, limit: int) -> int:
-        """See :meth:`IQueue.retry`."""
-        return await self._spool.retry(app, limit)
+        """See :meth:`IQueueAccess.retry`."""
+        return await self._queue.retry(app, limit)
 
     async def purge(self, app: str, state: str, limit: int) -> int:
-        """See :meth:`IQueue.purge`."""
-        return await self._spool.purge(app, LISTED[state], limit)
+        """See :meth:`IQueueAccess.purge`."""
+        return await self._queue.purge(app, LISTED[state], limit)
 
 
 class _Queue(Struct):
@@ -132,7 +132,7 @@ class _Body(Protocol):
             self.complete.errback(reason)
 
 
-@implementer(IQueue)
+@implementer(IQueueAccess)
 class RemoteQueue:
     """
     The queue of a running daemon.
@@ -152,16 +152,16 @@ class RemoteQueue:
             self._headers["Authorization"] = [f"Bearer {key}"]
 
     async def listed(self, app: str, state: str, limit: int, after: int) -> list[Queued]:
-        """See :meth:`IQueue.listed`."""
+        """See :meth:`IQueueAccess.listed`."""
         path = f"queue?state={state}&limit={limit}&after={after}"
         return (await self._ask(_Queue, b"GET", app, path)).notifications
 
     async def retry(self, app: str, limit: int) -> int:
-        """See :meth:`IQueue.retry`."""
+        """See :meth:`IQueueAccess.retry`."""
         return (await self._ask(_Count, b"POST", app, "queue/retry", {"limit": limit})).count
 
     async def purge(self, app: str, state: str, limit: int) -> int:
-        """See :meth:`IQueue.purge`."""
+        """See :meth:`IQueueAccess.purge`."""
         return (await self._ask(_Count, b"POST", app, "queue/purge", {"state": state, "limit": limit})).count
 
     async def _ask(self, kind: type[_S], method: bytes, app: str, path: str, question: object = None) -> _S:

@@ -19,7 +19,7 @@ from zope.interface import implementer
 from txapns import payload as payloads
 from txapns.daemon.errors import AppQueueFull, Malformed, TooLarge, Unavailable
 from txapns.daemon.identifiers import Identifiers
-from txapns.daemon.interfaces import IApps, IIntake, ISpool
+from txapns.daemon.interfaces import IApps, IIntake, IQueue
 from txapns.daemon.values import Draft, Idempotency, Limits, Message, Outcome, Receipt
 from txapns.errors import InvalidPayload
 
@@ -58,7 +58,7 @@ class Intake:
     Checks what comes, gives it ids and stores it.
 
     :param apps: the apps.
-    :param spool: where to store it.
+    :param queue: where to store it.
     :param identifiers: where new ids come from.
     :param waiting: who knows what becomes of it.
     :param wake: called with an app's name when something new is stored for it.
@@ -67,13 +67,13 @@ class Intake:
     def __init__(
         self,
         apps: IApps,
-        spool: ISpool,
+        queue: IQueue,
         identifiers: Identifiers,
         waiting: Waiting,
         wake: Callable[[str], None],
     ) -> None:
         self._apps = apps
-        self._spool = spool
+        self._queue = queue
         self._identifiers = identifiers
         self._waiting = waiting
         self._wake = wake
@@ -92,7 +92,7 @@ class Intake:
         _check_count(count, limits)
         for position, draft in enumerate(drafts):
             _check(draft, f"notifications[{position}]")
-        if self._spool.depth(app) + count > limits.queue:
+        if self._queue.depth(app) + count > limits.queue:
             raise AppQueueFull(
                 f"{limits.queue} notifications of the app may wait; with these there would be more", _BUSY
             )
@@ -121,7 +121,7 @@ class Intake:
             self._wake(app)
             return receipts
 
-        return self._spool.accept(messages, idempotency).addCallback(stored)
+        return self._queue.accept(messages, idempotency).addCallback(stored)
 
     def wait(self, receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
         """See :meth:`IIntake.wait`."""

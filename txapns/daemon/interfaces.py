@@ -3,12 +3,12 @@ The seams of the daemon: who may be put in whose place.
 
 ::
 
-    faces ──► IIntake ──► ISpool ◄── dispatcher ──► APNSClient
+    faces ──► IIntake ──► IQueue ◄── dispatcher ──► APNSClient
        │                    │
        ├──► IKeys, IApps    └──► IFeedbackLog ◄── faces, webhooks
 
 Where a method returns a ``Deferred``, what it raises comes through it as a failure, and it fires sooner or later
-whatever happens, at :meth:`ISpool.stop` at the latest.
+whatever happens, at :meth:`IQueue.stop` at the latest.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from txapns.daemon.values import (
     State,
 )
 
-__all__ = ["IApps", "IFeedbackLog", "IIntake", "IKeys", "ISpool"]
+__all__ = ["IApps", "IFeedbackLog", "IIntake", "IKeys", "IQueue"]
 
 
-class ISpool(Interface):
+class IQueue(Interface):
     """
     What was accepted and is not yet settled, and for some time what became of it. It survives everything but the disk.
 
@@ -292,7 +292,7 @@ class IKeys(Interface):
 
 
 class IIntake(Interface):
-    """The one way in, for all faces: limits, ids, and one call of the spool for each request."""
+    """The one way in, for all faces: limits, ids, and one call of the queue for each request."""
 
     def check(app: str, drafts: Sequence[Draft]) -> None:
         """

@@ -28,7 +28,7 @@ from txapns.daemon.faces.apple import Apple
 from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.native.notifications import Native
 from txapns.daemon.faces.pyapns import Pyapns
-from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, ISpool
+from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, IQueue
 from txapns.daemon.operations.admin import BOUNDS as ADMIN_BOUNDS
 from txapns.daemon.operations.admin import Admin
 from txapns.daemon.operations.metrics import DaemonMetrics
@@ -52,7 +52,7 @@ class FaceDependencies:
     What the faces need of the daemon.
 
     :ivar intake: where notifications go.
-    :ivar spool: knows what became of them.
+    :ivar queue: knows what became of them.
     :ivar feedback: the dead tokens.
     :ivar apps: the apps.
     :ivar keys: who may call.
@@ -62,7 +62,7 @@ class FaceDependencies:
     """
 
     intake: IIntake
-    spool: ISpool
+    queue: IQueue
     feedback: IFeedbackLog
     apps: Apps
     keys: IKeys
@@ -106,7 +106,7 @@ class Listeners:
         intake, others = configuration.intake, self._others
         native = Native(
             others.metrics.intake("native", others.intake),
-            others.spool,
+            others.queue,
             others.feedback,
             others.apps,
             others.keys if intake.native.keys else None,

@@ -41,7 +41,7 @@ from txapns.daemon.sending.webhook import Webhook, WebhookConfig, read_secret
 from txapns.daemon.store.retention import Retention
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Leased, Settlement
 
 __all__ = ["DaemonService"]
@@ -79,12 +79,12 @@ class DaemonService(Service):
         self.ready: Deferred[dict[str, list[str]]] = Deferred()
         clock, self._wall = IReactorTime(reactor), wall_clock(reactor)
         self.database = Database(configuration.database.path, clock)
-        self.spool = SQLiteSpool(self.database, configuration.retries.longest)
+        self.queue = SQLiteQueue(self.database, configuration.retries.longest)
         self.feedback = SQLiteFeedbackLog(self.database)
         secrets = Secrets(configuration.secrets.master_key_file, environment)
         self.apps = Apps(clock, configuration, self.database, secrets)
         self.keys = Keys(clock, self.database)
-        self.outcomes = OutcomeWaiters(clock, self.spool)
+        self.outcomes = OutcomeWaiters(clock, self.queue)
         self.webhooks = [
             Webhook(reactor, self.feedback, _hook(name, section)) for name, section in configuration.webhook.items()
         ]
@@ -93,7 +93,7 @@ class DaemonService(Service):
         retries = configuration.retries
         self.dispatcher = Dispatcher(
             clock,
-            self.spool,
+            self.queue,
             self.apps,
             self.outcomes,
             retries=Retries(retries.first, retries.longest, retries.jitter),
@@ -101,10 +101,10 @@ class DaemonService(Service):
             settled=self._settled,
             noted=self._noted,
         )
-        self.intake = Intake(self.apps, self.spool, Identifiers(self._wall), self.outcomes, self.dispatcher.wake)
+        self.intake = Intake(self.apps, self.queue, Identifiers(self._wall), self.outcomes, self.dispatcher.wake)
         self._survey = HealthCheck(
             clock,
-            self.spool,
+            self.queue,
             self.apps,
             problems=self.apps.problems,
             states=self.dispatcher.states,
@@ -125,7 +125,7 @@ class DaemonService(Service):
         keys = self.keys if self._configuration.admin.keys else None
         return FaceDependencies(
             self.intake,
-            self.spool,
+            self.queue,
             self.feedback,
             self.apps,
             self.keys,
@@ -156,7 +156,7 @@ class DaemonService(Service):
         await self.database.start()
         self._undo.append(self.database.stop)
         await self.feedback.start()
-        for part in (self.spool, self.keys, self.apps):
+        for part in (self.queue, self.keys, self.apps):
             await part.start()
             self._undo.append(part.stop)
         await self.dispatcher.start()
@@ -211,7 +211,7 @@ class DaemonService(Service):
     def _prune(self) -> None:
         """Forget a little of what was settled long ago; the more there is, the sooner again."""
         self._pruning = None
-        self.spool.prune(self._retention.begin()).addCallbacks(self._pruned, self._not_pruned)
+        self.queue.prune(self._retention.begin()).addCallbacks(self._pruned, self._not_pruned)
 
     def _pruned(self, count: int) -> None:
         if self.running:

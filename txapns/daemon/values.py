@@ -3,11 +3,11 @@ The values that cross the seams of the daemon, in the order in which a notificat
 
 ::
 
-    face ──Draft──► intake ──Message──► spool ──Leased──► dispatcher ──► APNs
+    face ──Draft──► intake ──Message──► queue ──Leased──► dispatcher ──► APNs
          ◄─────────── Receipt ────────────┘ ◄─Settlement─┘
                      Outcome, Entry, Depth ◄┘ └► FeedbackEntry (feedback log)
 
-A notification for one device is known by its *number*, which the spool gives it and never gives again. Its apns-id is
+A notification for one device is known by its *number*, which the queue gives it and never gives again. Its apns-id is
 what callers and Apple call it. Callers may choose one as they like, twice or a thousand times, so nothing is looked
 for by it but what a caller asks about by it.
 
@@ -177,7 +177,7 @@ class Message:
 @attrs.frozen
 class Receipt:
     """
-    What the spool says of a message that it has stored.
+    What the queue says of a message that it has stored.
 
     :ivar numbers: the number of each device's notification, in the order of the devices.
     :ivar apns_ids: its id, likewise.
@@ -235,7 +235,7 @@ class Leased:
     """
     One notification for one device, lent to whoever sends it.
 
-    :ivar number: what the spool knows it by.
+    :ivar number: what the queue knows it by.
     :ivar content: what to send.
     :ivar token: the device.
     :ivar apns_id: its id.
@@ -297,7 +297,7 @@ class Outcome:
     """
     What is known of one notification.
 
-    :ivar number: what the spool knows it by.
+    :ivar number: what the queue knows it by.
     :ivar apns_id: its id.
     :ivar app: the app's name.
     :ivar state: what became of it.

@@ -400,7 +400,7 @@ class FeedbackTests(BinaryCase):
         self.world.add("chess", self.world.certificate, limits=Limits())
         self.world.result(self.world.intake.accept("chess", [Draft(b"{}", {}, tokens)]))
         dead = [Settlement(each.number, State.REJECTED, 410, "Unregistered", 5.0) for each in self.world.lease()]
-        self.world.result(self.world.spool.settle(dead))
+        self.world.result(self.world.queue.settle(dead))
         wire = self.connect()
         self.reactor.advance(0.05)
         self.assertEqual(len(wire.value()), CHUNK * 38)

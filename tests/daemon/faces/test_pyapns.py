@@ -31,7 +31,7 @@ from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.serving.connections import Bounds
 from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Caller, Draft, Leased, Settlement, State
 from txapns.simulator import Authority
 
@@ -44,7 +44,7 @@ CHESS, OTHER = (AUTHORITY.client_pem("com.example.chess").decode() for _ in rang
 
 
 class PyapnsCase(SynchronousTestCase):
-    """A face with a true intake, true apps and a true spool, and one connection to it."""
+    """A face with a true intake, true apps and a true queue, and one connection to it."""
 
     keys: Keys | None = Keys(
         Caller("manager", None, None, manage=True),
@@ -58,8 +58,8 @@ class PyapnsCase(SynchronousTestCase):
         self.world = world_of(self, self.text())
         self.addCleanup(lambda: self.world.result(self.world.database.stop()))
         self.clock = self.world.clock
-        self.spool, self.log = SQLiteSpool(self.world.database), SQLiteFeedbackLog(self.world.database)
-        for each in (self.log, self.spool):
+        self.queue, self.log = SQLiteQueue(self.world.database), SQLiteFeedbackLog(self.world.database)
+        for each in (self.log, self.queue):
             self.result(each.start())
         self.start()
 
@@ -73,7 +73,7 @@ class PyapnsCase(SynchronousTestCase):
         self.result(self.apps.start())
         self.addCleanup(lambda apps: self.result(apps.stop()), self.apps)
         identifiers = Identifiers(wall_clock(self.clock))
-        self.intake = Intake(self.apps, self.spool, identifiers, Waiting(self.clock), lambda name: None)
+        self.intake = Intake(self.apps, self.queue, identifiers, Waiting(self.clock), lambda name: None)
         self.face = Pyapns(wall_clock(self.clock), self.intake, self.apps, self.keys, self.log, self.options)
         self.server = HTTPServer(self.clock, self.face, Bounds(body=100_000))
         self.connection = Connection(self.server, self.clock)
@@ -112,7 +112,7 @@ class PyapnsCase(SynchronousTestCase):
 
     def lease(self) -> list[Leased]:
         """Lease all that waits."""
-        return list(self.result(self.spool.lease("chess", 100, self.clock.seconds() + 60)))
+        return list(self.result(self.queue.lease("chess", 100, self.clock.seconds() + 60)))
 
     def kill(self, *tokens: str) -> None:
         """Have tokens in the feedback log."""
@@ -120,7 +120,7 @@ class PyapnsCase(SynchronousTestCase):
         dead = [
             Settlement(leased.number, State.REJECTED, 410, "Unregistered", 1_699_999_000.5) for leased in self.lease()
         ]
-        self.result(self.spool.settle(dead))
+        self.result(self.queue.settle(dead))
 
 
 class ProvisionTests(PyapnsCase):

@@ -107,7 +107,7 @@ class SurveyTests(SynchronousTestCase):
             asked.append(Deferred())
             return asked[-1]
 
-        self.world.spool.depths = depths  # type: ignore[method-assign]
+        self.world.queue.depths = depths  # type: ignore[method-assign]
         looks = [self.world.survey.take() for _ in range(5)]
         gone = looks.pop()
         gone.cancel()
@@ -127,13 +127,13 @@ class SurveyTests(SynchronousTestCase):
         def depth(app: str) -> int:
             raise ValueError("unlucky")
 
-        working, self.world.spool.depth = self.world.spool.depth, depth  # type: ignore[method-assign]
+        working, self.world.queue.depth = self.world.queue.depth, depth  # type: ignore[method-assign]
         self.world.advance(2.0)
         looks = [self.world.survey.take() for _ in range(3)]
         self.world.advance(0.1)
         for look in looks:
             self.failureResultOf(look, ValueError)
-        self.world.spool.depth = working  # type: ignore[method-assign]
+        self.world.queue.depth = working  # type: ignore[method-assign]
         self.assertEqual(self.world.result(self.world.survey.take()).faults, [])
 
 
@@ -156,7 +156,7 @@ class ReadinessTests(SynchronousTestCase):
 
         return HealthCheck(
             self.world.clock,
-            self.world.spool,
+            self.world.queue,
             self.world.apps,
             problems=dict,
             states=list,

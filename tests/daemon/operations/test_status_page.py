@@ -245,10 +245,10 @@ class ListenersTests(StatusTestCase):
 
         connection = self.listen()
         self.events(connection)
-        working, self.world.spool.depth = self.world.spool.depth, depth  # type: ignore[method-assign]
+        working, self.world.queue.depth = self.world.queue.depth, depth  # type: ignore[method-assign]
         self.world.clock.pump([1.0] * 4)
         self.assertEqual((self.events(connection), len(self.flushLoggedErrors(ValueError)) > 0), ([], True))
-        self.world.spool.depth = working  # type: ignore[method-assign]
+        self.world.queue.depth = working  # type: ignore[method-assign]
         self.world.clock.pump([1.0] * 4)
         self.assertNotEqual(self.events(connection), [])
 
@@ -272,7 +272,7 @@ class ListenersTests(StatusTestCase):
         connection.lose()
         self.assertEqual(len(self.world.status.listeners), 0)
         calls: list[None] = []
-        self.world.spool.depths = lambda: calls.append(None)  # type: ignore[assignment, method-assign, func-returns-value]
+        self.world.queue.depths = lambda: calls.append(None)  # type: ignore[assignment, method-assign, func-returns-value]
         self.world.advance(60.0)
         self.assertEqual(calls, [])
 
@@ -303,7 +303,7 @@ class ListenersTests(StatusTestCase):
         """Where there is nothing to tell for some time, there is a sign of life."""
         connection = self.listen()
         self.events(connection)
-        self.world.spool.depths = Deferred  # type: ignore[method-assign]
+        self.world.queue.depths = Deferred  # type: ignore[method-assign]
         for _ in range(20):
             self.world.advance(1.0)
         self.assertIn(b": still here", connection.transport.value())

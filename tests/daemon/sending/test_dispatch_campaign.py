@@ -103,7 +103,7 @@ class Campaign:
         self.world.result(self.world.dispatcher.stop(deadline), 0.2)
         if self.world.clock.seconds() >= end:
             self.crashed += under_way
-        self.world.result(self.world.spool.reclaim())
+        self.world.result(self.world.queue.reclaim())
         self.world.start(**self.options)
 
     def run(self) -> None:
@@ -123,7 +123,7 @@ class CampaignTests(SynchronousTestCase):
     """Whatever happens."""
 
     def check(self, seed: int) -> None:
-        """Run one, and hold what the spool tells against what arrived."""
+        """Run one, and hold what the queue tells against what arrived."""
         campaign = Campaign(seed)
         world = campaign.world
         try:
@@ -143,7 +143,7 @@ class CampaignTests(SynchronousTestCase):
         receptions = [(each.headers["apns-id"], each.token) for each in world.simulator.devices.received]
         for apns_id, device in receptions:
             self.assertEqual(campaign.accepted[apns_id], device, f"seed {seed}: an id for another device")
-        again = campaign.arrived - world.spool.uncertain - Counter(campaign.accepted.keys())
+        again = campaign.arrived - world.queue.uncertain - Counter(campaign.accepted.keys())
         twice = sum(again.values())
         self.assertLessEqual(twice, campaign.crashed, f"seed {seed}: sent twice without need")
 

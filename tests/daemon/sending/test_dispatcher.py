@@ -25,7 +25,7 @@ from txapns.daemon.sending.sender import CHUNK, PROBE, RESERVED, AppSender, Budg
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import App, Limits, Message, Settlement, State
 from txapns.errors import TokensFailed
 from txapns.gateway import Gateway
@@ -147,7 +147,7 @@ class FenceTests(DispatcherCase):
 
 
 class OutcomeTests(DispatcherCase):
-    """From the spool to Apple and back."""
+    """From the queue to Apple and back."""
 
     def test_accepted(self) -> None:
         """What was accepted is sent at once, under its own id, and settled."""
@@ -281,7 +281,7 @@ class TroubleTests(DispatcherCase):
         found = self.world.outcome(one)
         self.assertEqual((found.state, found.attempts, found.status), (State.DEAD, 3, 429))
         self.assertEqual((self.world.state().dead, self.world.state().retried), (1, 2))
-        self.assertEqual(self.world.result(self.world.spool.retry("chess", 10)), 1)
+        self.assertEqual(self.world.result(self.world.queue.retry("chess", 10)), 1)
         self.world.simulator.http2_fault = None
         self.world.simulator.sessions[-1].close()  # type: ignore[attr-defined]
         self.world.dispatcher.wake("chess")
@@ -337,12 +337,12 @@ class TroubleTests(DispatcherCase):
         delays = {0: 40.0, 1: 10.0, 2: 25.0}
         self.world.result(self.world.dispatcher.stop(1.0))
         ids = [self.world.accept(1)[0] for _ in delays]
-        leased = self.world.result(self.world.spool.lease("chess", 3, START + 1_000))
+        leased = self.world.result(self.world.queue.lease("chess", 3, START + 1_000))
         begin = self.world.clock.seconds()
         settlements = [
             Settlement(each.number, State.WAITING, 503, "", due=begin + delays[n]) for n, each in enumerate(leased)
         ]
-        self.world.result(self.world.spool.settle(settlements))
+        self.world.result(self.world.queue.settle(settlements))
         self.world.start()
         for seconds, count in (9.0, 0), (2.0, 1), (13.0, 1), (2.0, 2), (13.0, 2), (2.0, 3):
             self.world.advance(seconds)
@@ -392,7 +392,7 @@ class CredentialTests(DispatcherCase):
         before = self.world.clock.attempts
         self.world.advance(3_600.0)
         self.assertIn(self.world.clock.attempts - before, range(3, 7))
-        self.assertEqual(self.world.spool.depth("chess"), 50)
+        self.assertEqual(self.world.queue.depth("chess"), 50)
         self.assertLess(sum(self.world.outcome(apns_id).attempts for apns_id in ids), 30)
 
     def test_recovers(self) -> None:
@@ -544,7 +544,7 @@ class ClockTests(SynchronousTestCase):
             if tick == 10:
                 world.clock.servers[2197] = server
             world.advance(0.05)
-            if done and not world.spool.depth("chess"):
+            if done and not world.queue.depth("chess"):
                 break
         self.assertEqual({world.outcome(apns_id).state for apns_id in ids}, {State.ACCEPTED})
         world.close()
@@ -683,58 +683,58 @@ class LeaseTests(DispatcherCase):
         ids = self.world.accept(10)
         for _ in range(49):
             self.world.advance(1.0)
-            self.assertEqual(self.world.result(self.world.spool.lease("chess", 10, START)), [])
+            self.assertEqual(self.world.result(self.world.queue.lease("chess", 10, START)), [])
         self.world.drain()
         self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
 
     def test_full_disk(self) -> None:
         """Outcomes that cannot be stored are stored later; nothing is sent twice meanwhile."""
-        self.world.spool.full = True
+        self.world.queue.full = True
         ids = self.world.accept(10)
         self.world.advance(100.0)
         self.assertEqual(self.states(ids), [State.WAITING] * 10)
-        self.assertIn(self.world.spool.refused, range(4, 12))
-        self.world.spool.full = False
+        self.assertIn(self.world.queue.refused, range(4, 12))
+        self.world.queue.full = False
         self.world.drain(31.0)
         self.assertEqual(self.states(ids), [State.ACCEPTED] * 10)
         self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
 
     def test_told_when_stored(self) -> None:
         """Who waits is not told before the outcome is stored."""
-        self.world.spool.full = True
+        self.world.queue.full = True
         [one] = self.world.accept()
         results: list[Any] = []
         number = self.world.outcome(one).number
         self.world.outcomes.wait([number], 100.0).addCallback(results.append)
         self.world.advance(10.0)
         self.assertEqual(results, [])
-        self.world.spool.full = False
+        self.world.queue.full = False
         self.world.drain(31.0)
         self.assertEqual([set(each) for each in results], [{number}])
 
 
 class FaultTests(DispatcherCase):
-    """A spool that does what it should not, and a listener that does."""
+    """A queue that does what it should not, and a listener that does."""
 
     def test_cannot_be_leased(self) -> None:
         """What cannot be leased now is leased later."""
-        self.world.spool.broken = Unavailable("the database cannot be read", 2.0)
+        self.world.queue.broken = Unavailable("the database cannot be read", 2.0)
         ids = self.world.accept(5)
         self.world.advance(10.0)
         self.assertEqual(self.states(ids), [State.WAITING] * 5)
-        self.world.spool.broken = None
+        self.world.queue.broken = None
         self.world.advance(2.5)
         self.assertEqual(self.states(ids), [State.ACCEPTED] * 5)
 
     def test_fault(self) -> None:
-        """A fault of the spool's is in the log, and nothing is stuck for it, nor sent twice."""
+        """A fault of the queue's is in the log, and nothing is stuck for it, nor sent twice."""
         ids = self.world.accept(5)
-        self.world.spool.broken = ZeroDivisionError("a fault")
+        self.world.queue.broken = ZeroDivisionError("a fault")
         self.world.advance(10.0)
         self.world.accept(5, "chess")
         self.world.advance(10.0)
         self.assertGreater(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
-        self.world.spool.broken = None
+        self.world.queue.broken = None
         self.world.drain(31.0)
         self.assertEqual(self.states(ids), [State.ACCEPTED] * 5)
         self.assertEqual(set(self.world.received().values()), {1})
@@ -763,7 +763,7 @@ class FaultTests(DispatcherCase):
         around = SenderContext(
             self.world.clock,
             wall_clock(self.world.clock),
-            self.world.spool,
+            self.world.queue,
             self.world.apps,
             self.world.outcomes,
             budget,
@@ -811,7 +811,7 @@ class StopTests(DispatcherCase):
         states = self.states(ids)
         self.assertEqual((states.count(State.ACCEPTED), states.count(State.WAITING)), (10, 50))
         self.assertEqual(len(self.world.received()), 10)
-        [depth] = self.world.result(self.world.spool.depths())
+        [depth] = self.world.result(self.world.queue.depths())
         self.assertEqual((depth.waiting, depth.leased), (55, 0))
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
@@ -822,12 +822,12 @@ class StopTests(DispatcherCase):
         self.world.advance(1.0)
         self.world.result(self.world.dispatcher.stop(3.0), 0.1)
         self.assertLess(self.world.clock.seconds() - START, 5.0)
-        [depth] = self.world.result(self.world.spool.depths())
+        [depth] = self.world.result(self.world.queue.depths())
         self.assertEqual((depth.waiting, depth.leased), (10, 10))
         self.world.advance(30.0)
         self.assertEqual(self.states(ids), [State.WAITING] * 10)
         self.world.simulator.delay = 0.0
-        self.world.result(self.world.spool.reclaim())
+        self.world.result(self.world.queue.reclaim())
         self.world.start()
         self.world.drain()
         self.assertEqual(set(self.world.received()), set(ids))
@@ -835,7 +835,7 @@ class StopTests(DispatcherCase):
     def test_full_disk(self) -> None:
         """A disk that stays full does not hold up the end."""
         self.world.simulator.delay = 0.0
-        self.world.spool.full = True
+        self.world.queue.full = True
         self.world.accept(10)
         self.world.advance(1.0)
         self.world.result(self.world.dispatcher.stop(3.0), 0.1)
@@ -860,23 +860,23 @@ class LoopbackTests(TestCase):
         port = reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")  # type: ignore[attr-defined]
         self.addCleanup(port.stopListening)
         database = Database(self.mktemp(), reactor)  # type: ignore[arg-type]
-        spool, apps = SQLiteSpool(database), DictApps()
+        queue, apps = SQLiteQueue(database), DictApps()
         await database.start()
         self.addCleanup(database.stop)
-        await spool.start()
-        outcomes = OutcomeWaiters(reactor, spool)  # type: ignore[arg-type]
+        await queue.start()
+        outcomes = OutcomeWaiters(reactor, queue)  # type: ignore[arg-type]
         gateway = Gateway.http2("127.0.0.1", port.getHost().port, trust_root=AUTHORITY.ca_pem)
         for name in "chess", "go":
             credential = Certificate.from_pem(AUTHORITY.client_pem("com.example.app"))
             apps.put(App(name, gateway, credential, "com.example.app", limits=Limits(in_flight=100)))
-        dispatcher = Dispatcher(reactor, spool, apps, outcomes)  # type: ignore[arg-type]
+        dispatcher = Dispatcher(reactor, queue, apps, outcomes)  # type: ignore[arg-type]
         await dispatcher.start()
         waiting, ids = [], Identifiers(SystemWallClock())
         for round_ in range(20):
             for name in "chess", "go":
                 tokens = [DEAD, *(token(100 * round_ + n) for n in range(49))]
                 message = Message(name, b'{"aps":{"alert":"Hello"}}', {}, tokens, ids.take(50))
-                [accepted] = await spool.accept([message])
+                [accepted] = await queue.accept([message])
                 dispatcher.wake(name)
                 waiting.append(outcomes.wait(accepted.numbers, 60.0, fresh=True))
         found = [outcome for each in waiting for outcome in (await each).values()]
@@ -885,4 +885,4 @@ class LoopbackTests(TestCase):
         received = Counter(each.headers["apns-id"] for each in simulator.devices.received)
         self.assertEqual(received, dict.fromkeys([outcome.apns_id for outcome in found], 1))
         await dispatcher.stop(10.0)
-        self.assertEqual([spool.depth(name) for name in apps.names()], [0, 0])
+        self.assertEqual([queue.depth(name) for name in apps.names()], [0, 0])

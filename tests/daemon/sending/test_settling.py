@@ -67,7 +67,7 @@ def settlement(each: Leased, outcome: Any, most: int = 5) -> Settlement:
 
 
 class SettlementTests(SynchronousTestCase):
-    """What the spool is told of one notification."""
+    """What the queue is told of one notification."""
 
     def test_accepted(self) -> None:
         """What has no outcome of its own was accepted."""

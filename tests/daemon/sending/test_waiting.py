@@ -69,7 +69,7 @@ class OutcomesTests(SynchronousTestCase):
         self.assertEqual(self.wait(), [{}])
 
     def test_settled_before(self) -> None:
-        """What was settled before is found in the spool, and the rest is told."""
+        """What was settled before is found in the queue, and the rest is told."""
         first = self.accept()
         self.world.drain()
         results = self.wait(first, NONE)
@@ -79,12 +79,12 @@ class OutcomesTests(SynchronousTestCase):
         self.assertEqual([set(each) for each in results], [{first, NONE}])
 
     def test_dispatched(self) -> None:
-        """What is under way is told when it is settled, as the spool has it."""
+        """What is under way is told when it is settled, as the queue has it."""
         good = self.accept()
         results = self.wait(good)
         self.world.drain()
         [found] = results
-        [stored] = self.world.result(self.world.spool.outcomes([good]))
+        [stored] = self.world.result(self.world.queue.outcomes([good]))
         assert stored.settled_at is not None
         self.assertAlmostEqual(found[good].settled_at or 0.0, stored.settled_at, 3)
         self.assertEqual({good: attrs.evolve(found[good], settled_at=stored.settled_at)}, {good: stored})
@@ -102,7 +102,7 @@ class OutcomesTests(SynchronousTestCase):
         """Where there is no room, only what is stored is found, and at once."""
         first = self.accept()
         self.world.drain()
-        self.outcomes = OutcomeWaiters(self.world.clock, self.world.spool, capacity=2)
+        self.outcomes = OutcomeWaiters(self.world.clock, self.world.queue, capacity=2)
         waiting, late = self.wait(A, B, fresh=True), self.wait(first, C)
         self.world.advance(0.0)
         self.assertEqual([set(each) for each in late], [{first}])
@@ -116,9 +116,9 @@ class OutcomesTests(SynchronousTestCase):
         self.outcomes.stop()
         self.assertEqual(results, [{B: outcome(B)}])
 
-    def test_spool_stopped(self) -> None:
-        """A spool that cannot be asked leaves them waiting."""
-        self.world.result(self.world.spool.stop())
+    def test_queue_stopped(self) -> None:
+        """A queue that cannot be asked leaves them waiting."""
+        self.world.result(self.world.queue.stop())
         results = self.wait(NONE, timeout=1.0)
         self.world.advance(0.5)
         self.assertEqual(results, [])

@@ -1,7 +1,7 @@
 """
-What every spool does, whatever it is made of.
+What every queue does, whatever it is made of.
 
-A test case for one derives from :class:`SpoolContract`, a Hypothesis test from :class:`SpoolMachine`, and says how to
+A test case for one derives from :class:`QueueContract`, a Hypothesis test from :class:`QueueMachine`, and says how to
 make it. The date is :data:`START` when it begins.
 """
 
@@ -23,10 +23,10 @@ from tests.daemon.fakes import DatedClock
 from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import KeyConflict, Unavailable
 from txapns.daemon.identifiers import Identifiers
-from txapns.daemon.interfaces import IFeedbackLog, ISpool
+from txapns.daemon.interfaces import IFeedbackLog, IQueue
 from txapns.daemon.values import Depth, Idempotency, Leased, Message, Outcome, Receipt, Settlement, State
 
-__all__ = ["LONGEST", "START", "SpoolContract", "SpoolMachine", "World", "result"]
+__all__ = ["LONGEST", "START", "QueueContract", "QueueMachine", "World", "result"]
 
 START = 1_700_000_000.0
 LONGEST = 10.0  # for how many seconds something is put off over a restart
@@ -35,10 +35,10 @@ PAYLOAD = b'{"aps":{"alert":"Hello \xc3\xbc"}}'
 
 
 class World(Protocol):
-    """A spool and what is around it."""
+    """A queue and what is around it."""
 
     clock: DatedClock
-    spool: Any
+    queue: Any
     log: Any
 
     def restart(self) -> None:
@@ -67,11 +67,11 @@ def message(world: World, count: int = 1, app: str = "chess", start: int = 0) ->
     return Message(app, PAYLOAD, HEADERS, tokens, Identifiers(wall_clock(world.clock)).take(count))
 
 
-class SpoolContract:
+class QueueContract:
     """The tests. Whoever derives from it is a test case, too."""
 
     def make_world(self) -> World:
-        """Make a spool with nothing in it, and start it."""
+        """Make a queue with nothing in it, and start it."""
         raise NotImplementedError
 
     def setUp(self) -> None:
@@ -83,8 +83,8 @@ class SpoolContract:
         self.world.stop()
 
     def do(self, name: str, *arguments: Any) -> Any:
-        """Call a method of the spool, and wait for what comes of it."""
-        return result(self.world.clock, getattr(self.world.spool, name)(*arguments))
+        """Call a method of the queue, and wait for what comes of it."""
+        return result(self.world.clock, getattr(self.world.queue, name)(*arguments))
 
     def read(self, name: str, *arguments: Any) -> Any:
         """Call a method of the feedback log, and wait for what comes of it."""
@@ -127,7 +127,7 @@ class SpoolContract:
 
     def test_interfaces(self) -> None:
         """They have all that is asked for."""
-        verifyObject(ISpool, self.world.spool)
+        verifyObject(IQueue, self.world.queue)
         verifyObject(IFeedbackLog, self.world.log)
 
     # Accepting
@@ -169,12 +169,12 @@ class SpoolContract:
         self.case.assertEqual(len(self.lease()), 1)
 
     def test_no_uuid(self) -> None:
-        """An id that is none is refused with its message, and the spool goes on."""
+        """An id that is none is refused with its message, and the queue goes on."""
         for wrong in ("x", "0" * 36, ID + "0"):
             with self.case.assertRaises(ValueError):
                 self.do("accept", [Message("chess", PAYLOAD, HEADERS, [b"1"], [wrong])])
         self.accept()
-        self.case.assertEqual((len(self.lease()), self.world.spool.depth("chess")), (1, 1))
+        self.case.assertEqual((len(self.lease()), self.world.queue.depth("chess")), (1, 1))
 
     def test_apps_are_apart(self) -> None:
         """Each app has a queue of its own."""
@@ -192,12 +192,12 @@ class SpoolContract:
         again = self.do("accept", [message(self.world, 2), message(self.world, 0), message(self.world, 1)], key)
         self.case.assertEqual([len(each.numbers) for each in again], [2, 0, 1])
         self.case.assertEqual(again, [attrs.evolve(each, earlier=True) for each in first])
-        self.case.assertEqual((len(self.lease()), self.world.spool.depth("chess")), (3, 3))
+        self.case.assertEqual((len(self.lease()), self.world.queue.depth("chess")), (3, 3))
 
     def test_same_request_at_once(self) -> None:
         """So it is when both come at the same time, and after a restart."""
         key = Idempotency("caller", "key", b"digest")
-        both = [self.world.spool.accept([message(self.world, 2)], key) for _ in range(2)]
+        both = [self.world.queue.accept([message(self.world, 2)], key) for _ in range(2)]
         first, second = (result(self.world.clock, each) for each in both)
         self.world.restart()
         third = self.do("accept", [message(self.world, 2)], key)
@@ -221,16 +221,16 @@ class SpoolContract:
         self.do("accept", [message(self.world)], Idempotency("caller", "key", b"digest"))
         with self.case.assertRaises(KeyConflict):
             self.do("accept", [message(self.world)], Idempotency("caller", "key", b"other"))
-        self.case.assertEqual(self.world.spool.depth("chess"), 1)
+        self.case.assertEqual(self.world.queue.depth("chess"), 1)
         self.do("accept", [message(self.world)], Idempotency("somebody else", "key", b"other"))
-        self.case.assertEqual((len(self.lease()), self.world.spool.depth("chess")), (2, 2))
+        self.case.assertEqual((len(self.lease()), self.world.queue.depth("chess")), (2, 2))
 
     # Leases
 
     def test_leased_once(self) -> None:
         """While one has a lease nobody else gets it, also not when both ask at the same time."""
         self.accept(10)
-        both = [self.world.spool.lease("chess", 6, self.now + 60) for _ in range(2)]
+        both = [self.world.queue.lease("chess", 6, self.now + 60) for _ in range(2)]
         first, second = (result(self.world.clock, each) for each in both)
         self.case.assertEqual([len(first), len(second)], [6, 4])
         self.case.assertEqual(len({each.number for each in [*first, *second]}), 10)
@@ -282,7 +282,7 @@ class SpoolContract:
         leased = self.lease(2)
         self.settle(leased[:1], State.ACCEPTED, 200)
         self.world.restart()
-        self.case.assertEqual(self.world.spool.depth("chess"), 2)
+        self.case.assertEqual(self.world.queue.depth("chess"), 2)
         self.case.assertEqual([each.apns_id for each in self.lease()], ids[1:])
         self.case.assertEqual(self.outcome(ids[0]).state, State.ACCEPTED)
 
@@ -368,7 +368,7 @@ class SpoolContract:
         self.case.assertIsNone(found[4].settled_at)
         self.world.clock.advance(1000)
         self.case.assertEqual([each.apns_id for each in self.lease()], ids[4:])
-        self.case.assertEqual(self.world.spool.depth("chess"), 1)
+        self.case.assertEqual(self.world.queue.depth("chess"), 1)
 
     def test_unknown(self) -> None:
         """Of what was never accepted nothing is known, also when it is no id at all."""
@@ -415,7 +415,7 @@ class SpoolContract:
         ids = self.accept(2)
         self.settle(self.lease(1), State.WAITING, 503, "Shutdown", None, self.now + 5)
         later = self.accept(1)
-        self.case.assertEqual(self.world.spool.depth("chess"), 3)
+        self.case.assertEqual(self.world.queue.depth("chess"), 3)
         told = self.outcome(ids[0])
         self.case.assertEqual((told.state, told.status, told.reason), (State.WAITING, 503, "Shutdown"))
         self.case.assertEqual([each.apns_id for each in self.lease()], [ids[1], *later])
@@ -447,7 +447,7 @@ class SpoolContract:
         self.settle(leased, State.WAITING)
         found = [self.outcome(each) for each in ids]
         self.case.assertEqual([each.state for each in found], [State.ACCEPTED, State.REJECTED])
-        self.case.assertEqual((self.lease(), self.world.spool.depth("chess")), ([], 0))
+        self.case.assertEqual((self.lease(), self.world.queue.depth("chess")), ([], 0))
         self.case.assertEqual(self.read("after", None, 0, 10), [])
 
     def test_settled_late(self) -> None:
@@ -477,10 +477,10 @@ class SpoolContract:
 
     def test_depth_counts_at_once(self) -> None:
         """What is being stored counts already, so that a limit holds for all who ask at the same time."""
-        deferred = self.world.spool.accept([message(self.world, 3)])
-        self.case.assertEqual([self.world.spool.depth(app) for app in ("chess", "news")], [3, 0])
+        deferred = self.world.queue.accept([message(self.world, 3)])
+        self.case.assertEqual([self.world.queue.depth(app) for app in ("chess", "news")], [3, 0])
         result(self.world.clock, deferred)
-        self.case.assertEqual(self.world.spool.depth("chess"), 3)
+        self.case.assertEqual(self.world.queue.depth("chess"), 3)
 
     def test_next_due(self) -> None:
         """It is told when there is something to lease; to ask then is not too early."""
@@ -519,7 +519,7 @@ class SpoolContract:
         self.settle(leased[:2], State.DEAD)
         self.settle(leased[2:], State.REJECTED, 400, "BadTopic")
         self.case.assertEqual(self.do("retry", "news", 10), 0)
-        self.case.assertEqual((self.do("retry", None, 1), self.world.spool.depth("chess")), (1, 1))
+        self.case.assertEqual((self.do("retry", None, 1), self.world.queue.depth("chess")), (1, 1))
         self.case.assertEqual([(each.apns_id, each.attempts) for each in self.lease()], [(ids[0], 0)])
         self.case.assertEqual(self.do("retry", "chess", 10), 1)
         self.case.assertEqual([each.apns_id for each in self.lease()], ids[1:2])
@@ -532,7 +532,7 @@ class SpoolContract:
         self.case.assertEqual(self.do("purge", "chess", State.WAITING, 2), 2)
         self.case.assertEqual([self.do("outcome", each) is None for each in ids], [False, True, True, False, False])
         self.case.assertEqual(self.do("purge", None, State.WAITING, 100), 2)
-        self.case.assertEqual([self.world.spool.depth(app) for app in ("chess", "news")], [1, 0])
+        self.case.assertEqual([self.world.queue.depth(app) for app in ("chess", "news")], [1, 0])
         self.world.clock.advance(100)
         self.case.assertEqual([each.apns_id for each in self.lease()], ids[:1])
         self.case.assertEqual(self.do("purge", None, State.DEAD, 100), 0)
@@ -658,17 +658,17 @@ class SpoolContract:
     def test_stopped(self) -> None:
         """What was asked for before the stop is done; what is asked for later is refused."""
         [first] = self.accept(1)
-        accepting = self.world.spool.accept([message(self.world, 2)])
-        reading = self.world.spool.outcome(first)
-        stopped = self.world.spool.stop()
+        accepting = self.world.queue.accept([message(self.world, 2)])
+        reading = self.world.queue.outcome(first)
+        stopped = self.world.queue.stop()
         refused = [
-            self.world.spool.accept([message(self.world)]),
-            self.world.spool.lease("chess", 1, self.now + 1),
-            self.world.spool.settle([]),
-            self.world.spool.outcome(first),
-            self.world.spool.outcomes([1]),
-            self.world.spool.retry(None, 1),
-            self.world.spool.prune(0.0),
+            self.world.queue.accept([message(self.world)]),
+            self.world.queue.lease("chess", 1, self.now + 1),
+            self.world.queue.settle([]),
+            self.world.queue.outcome(first),
+            self.world.queue.outcomes([1]),
+            self.world.queue.retry(None, 1),
+            self.world.queue.prune(0.0),
         ]
         for each in refused:
             with self.case.assertRaises(Unavailable):
@@ -703,19 +703,19 @@ class _Notification:
 
 APPS = st.sampled_from(["chess", "news"])
 COUNTS = st.integers(min_value=1, max_value=5)
-# Whole seconds, so that neither a spool's resolution nor the moment in which something is stored makes a difference.
+# Whole seconds, so that neither a queue's resolution nor the moment in which something is stored makes a difference.
 SECONDS = st.integers(min_value=1, max_value=20)
 
 
-class SpoolMachine(RuleBasedStateMachine):
+class QueueMachine(RuleBasedStateMachine):
     """
-    Does anything in any order with a spool, and compares it with a simple model.
+    Does anything in any order with a queue, and compares it with a simple model.
 
-    Whoever derives from it says how to make the spool; the ``TestCase`` of that is the test.
+    Whoever derives from it says how to make the queue; the ``TestCase`` of that is the test.
     """
 
     def make_world(self) -> World:
-        """Make a spool with nothing in it, and start it."""
+        """Make a queue with nothing in it, and start it."""
         raise NotImplementedError
 
     def __init__(self) -> None:
@@ -734,7 +734,7 @@ class SpoolMachine(RuleBasedStateMachine):
     def do(self, name: str, *arguments: Any) -> Any:
         """Call a method, and turn the clock to where it was."""
         now = self.world.clock.seconds()
-        found = result(self.world.clock, getattr(self.world.spool, name)(*arguments))
+        found = result(self.world.clock, getattr(self.world.queue, name)(*arguments))
         self.world.clock.rightNow = now
         return found
 
@@ -920,4 +920,4 @@ class SpoolMachine(RuleBasedStateMachine):
         """As many wait as in the model."""
         for app in ("chess", "news"):
             waiting = [each for each in self.all if each.app == app and each.state is State.WAITING]
-            assert self.world.spool.depth(app) == len(waiting)
+            assert self.world.queue.depth(app) == len(waiting)

@@ -19,7 +19,7 @@ from twisted.python.failure import Failure
 from txapns._network.clocks import wall_clock
 from txapns.daemon.apps import expiry
 from txapns.daemon.errors import RequestRefused, Unavailable
-from txapns.daemon.interfaces import IApps, ISpool
+from txapns.daemon.interfaces import IApps, IQueue
 from txapns.daemon.sending.sender import AppState
 from txapns.daemon.sending.webhook import Webhook, WebhookState
 from txapns.daemon.values import App, Depth
@@ -184,7 +184,7 @@ class HealthCheck:
     Looks around in the daemon.
 
     :param clock: the reactor, or a ``Clock``.
-    :param spool: what waits.
+    :param queue: what waits.
     :param apps: the apps.
     :param problems: tells which apps have something wrong, and what.
     :param states: tells what the dispatcher knows of its apps.
@@ -199,7 +199,7 @@ class HealthCheck:
     def __init__(
         self,
         clock: IReactorTime,
-        spool: ISpool,
+        queue: IQueue,
         apps: IApps,
         *,
         problems: Callable[[], Mapping[str, str]],
@@ -212,7 +212,7 @@ class HealthCheck:
         self.stopping = False
         self._clock = clock
         self._wall = wall_clock(clock)
-        self._spool = spool
+        self._queue = queue
         self._apps = apps
         self._problems = problems
         self._states = states
@@ -257,7 +257,7 @@ class HealthCheck:
             return "the database does not answer"
 
     async def _look(self) -> Overview:
-        depths = await _unless_unavailable(self._spool.depths(), ())
+        depths = await _unless_unavailable(self._queue.depths(), ())
         backlogs = [(each, await _unless_unavailable(each.backlog(), None)) for each in self._webhooks]
         now = self._clock.seconds()
         webhooks = [
@@ -296,7 +296,7 @@ class HealthCheck:
             _since(state.since, now),
             "" if app is None else str(app.gateway),
             None if expires is None else expires.timestamp(),
-            self._spool.depth(name),
+            self._queue.depth(name),
             None if overdue is None else max(0.0, overdue),
             state,
         )

@@ -18,7 +18,7 @@ from twisted.python.failure import Failure
 from txapns._network.clocks import wall_clock
 from txapns.client import APNSClient
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.interfaces import IApps, ISpool
+from txapns.daemon.interfaces import IApps, IQueue
 from txapns.daemon.sending.sender import AppSender, AppState, Budget, SenderContext, Settled
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
@@ -43,10 +43,10 @@ def _uncounted(app: str, leased: Sequence[Leased], settlements: Sequence[Settlem
 
 class Dispatcher:
     """
-    Sends what the spool has.
+    Sends what the queue has.
 
     :param reactor: the reactor.
-    :param spool: the spool, started.
+    :param queue: the queue, started.
     :param apps: the apps.
     :param outcomes: who waits for outcomes.
     :param retries: when a notification is tried again.
@@ -62,7 +62,7 @@ class Dispatcher:
     def __init__(
         self,
         reactor: IReactorTime,
-        spool: ISpool,
+        queue: IQueue,
         apps: IApps,
         outcomes: OutcomeWaiters,
         *,
@@ -75,14 +75,14 @@ class Dispatcher:
         settled: Settled = _uncounted,
     ) -> None:
         self._reactor = reactor
-        self._spool = spool
+        self._queue = queue
         self._apps = apps
         self._lease = lease
         connect = partial(_connect, reactor, timeout, metrics)
         self._around = SenderContext(
             reactor,
             wall_clock(reactor),
-            spool,
+            queue,
             apps,
             outcomes,
             Budget(most),
@@ -102,7 +102,7 @@ class Dispatcher:
         Begin, with what waits already.
 
         :returns: a ``Deferred`` that fires when it is known what waits.
-        :raises Unavailable: the spool cannot be read.
+        :raises Unavailable: the queue cannot be read.
         """
 
         def found(depths: list[Depth]) -> None:
@@ -112,7 +112,7 @@ class Dispatcher:
                 if depth.waiting:
                     self.wake(depth.app)
 
-        return self._spool.depths().addCallback(found)
+        return self._queue.depths().addCallback(found)
 
     def wake(self, app: str) -> None:
         """
@@ -133,7 +133,7 @@ class Dispatcher:
 
     def states(self) -> list[AppState]:
         """Tell how each app fares that something was sent for, or is to be, by name."""
-        lanes = [lane for name, lane in sorted(self._lanes.items()) if not lane.unknown or self._spool.depth(name)]
+        lanes = [lane for name, lane in sorted(self._lanes.items()) if not lane.unknown or self._queue.depth(name)]
         return [lane.state() for lane in lanes]
 
     def stop(self, deadline: float) -> Deferred[None]:
@@ -173,20 +173,20 @@ class Dispatcher:
         lane = self._lanes.get(name)
         if lane is not None:
             lane.changed()
-        elif self._spool.depth(name):
+        elif self._queue.depth(name):
             self.wake(name)
 
     def _renew(self) -> None:
         self._renewing = None
         numbers = [number for lane in self._lanes.values() for number in lane.held()]
         if numbers:
-            self._spool.renew(numbers, self._reactor.seconds() + self._lease).addErrback(_not_renewed)
-        if numbers or any(self._spool.depth(name) for name in self._lanes):
+            self._queue.renew(numbers, self._reactor.seconds() + self._lease).addErrback(_not_renewed)
+        if numbers or any(self._queue.depth(name) for name in self._lanes):
             self._renewing = self._reactor.callLater(self._lease / RENEWALS, self._renew)
 
 
 def _connect(reactor: IReactorTime, timeout: float, metrics: Callable[[str], IMetrics] | None, app: App) -> APNSClient:
-    """Make the client of an app. It tries nothing again by itself: the spool does, and survives a crash meanwhile."""
+    """Make the client of an app. It tries nothing again by itself: the queue does, and survives a crash meanwhile."""
     return APNSClient(
         reactor,
         app.credential,

@@ -1,9 +1,9 @@
 """
-The way of one app's notifications from the spool to Apple and back.
+The way of one app's notifications from the queue to Apple and back.
 
 ::
 
-    spool ──lease──► chunk ──send_many──► client ──► APNs
+    queue ──lease──► chunk ──send_many──► client ──► APNs
       ▲                                     │
       └──────────── settle ◄── judge ◄──── batch
 
@@ -37,7 +37,7 @@ from txapns._network.backoff import Backoff
 from txapns._network.clocks import IWallClock
 from txapns.client import APNSClient
 from txapns.daemon.errors import RequestRefused, Unavailable
-from txapns.daemon.interfaces import IApps, ISpool
+from txapns.daemon.interfaces import IApps, IQueue
 from txapns.daemon.sending.settling import Judge, Retries, Trouble
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.values import App, Content, Leased, Limits, Outcome, Settlement, State
@@ -165,7 +165,7 @@ class SenderContext:
 
     :ivar reactor: the reactor.
     :ivar wall: tells the date.
-    :ivar spool: where notifications are.
+    :ivar queue: where notifications are.
     :ivar apps: the apps.
     :ivar outcomes: who waits for outcomes.
     :ivar budget: how many may be under way.
@@ -179,7 +179,7 @@ class SenderContext:
 
     reactor: IReactorTime
     wall: IWallClock
-    spool: ISpool
+    queue: IQueue
     apps: IApps
     outcomes: OutcomeWaiters
     budget: Budget
@@ -304,7 +304,7 @@ class AppSender:
         return idle
 
     def abandon(self) -> None:
-        """Forget what is under way: it stays leased, and whoever has the spool next sends it again."""
+        """Forget what is under way: it stays leased, and whoever has the queue next sends it again."""
         self._stopping = self._abandoned = True
         self._cancel_timer()
         for chunk in list(self._chunks):
@@ -331,7 +331,7 @@ class AppSender:
         self._leasing = True
         self._around.budget.take(count)
         until = self._clock.seconds() + self._around.lease
-        leasing = self._around.spool.lease(self.name, count, until)
+        leasing = self._around.queue.lease(self.name, count, until)
         leasing.addBoth(self._leased, count).addErrback(self._broken, None)
 
     def _room(self) -> int:
@@ -378,7 +378,7 @@ class AppSender:
         :returns: how many are under way now.
         """
         if self._stopping or self._app is None or not (self._client or self._connect()):
-            giving = self._around.spool.release([each.number for each in leased])
+            giving = self._around.queue.release([each.number for each in leased])
             giving.addErrback(lambda _: self._wake_at(self._clock.seconds() + self._around.lease))
             return 0
         self._in_flight += len(leased)
@@ -387,7 +387,7 @@ class AppSender:
 
     def _look_ahead(self) -> None:
         """Nothing more is due. If there is something for later, find out when, unless that is known."""
-        if self._stopping or not self._unsure or self._around.spool.depth(self.name) <= self._in_flight:
+        if self._stopping or not self._unsure or self._around.queue.depth(self.name) <= self._in_flight:
             return
         self._unsure = False
 
@@ -395,7 +395,7 @@ class AppSender:
             if due is not None:
                 self._wake_at(due)
 
-        self._around.spool.next_due(self.name).addCallbacks(
+        self._around.queue.next_due(self.name).addCallbacks(
             found, lambda failure: self._wake_at(self._clock.seconds() + _retry_after(failure))
         )
 
@@ -515,7 +515,7 @@ class AppSender:
         def attempt() -> None:
             if not self._abandoned:
                 now, date = self._clock.seconds(), self._wall.now()
-                settling = maybeDeferred(self._around.spool.settle, settlements)
+                settling = maybeDeferred(self._around.queue.settle, settlements)
                 settling.addCallbacks(lambda _: self._settled(chunk, settlements, now, date), failed).addErrback(
                     self._broken, chunk
                 )
@@ -667,7 +667,7 @@ def _retry_after(failure: Failure) -> float:
 
 def _notification(content: Content, topic: str | None) -> Notification:
     """
-    Make a notification of what the spool has.
+    Make a notification of what the queue has.
 
     :raises ValueError: a field that has to be a number is none.
     """

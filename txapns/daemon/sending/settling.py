@@ -1,5 +1,5 @@
 """
-What an attempt means for a notification: from what the client says to what the spool is told.
+What an attempt means for a notification: from what the client says to what the queue is told.
 
 ===============================================  ==================================================================
 the client says                                  then

@@ -2,7 +2,7 @@
 Who waits for what becomes of which notification: callers who want to be told instead of asking again and again.
 
 Most callers do not wait, and what nobody waits for costs one look-up at the most, and nothing where nobody waits at
-all. Outcomes are told when they are stored: whoever asks the spool afterwards is told the same, but for the
+all. Outcomes are told when they are stored: whoever asks the queue afterwards is told the same, but for the
 unique id.
 
 All is by number. An apns-id is a caller's word for a notification, and callers may use one word for two.
@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.interfaces import ISpool
+from txapns.daemon.interfaces import IQueue
 from txapns.daemon.values import Outcome, State
 
 __all__ = ["OutcomeWaiters"]
@@ -71,13 +71,13 @@ class OutcomeWaiters:
     Those who wait.
 
     :param clock: the reactor, or a ``Clock``.
-    :param spool: where outcomes are that became known before anybody waited.
+    :param queue: where outcomes are that became known before anybody waited.
     :param capacity: how many notifications may be waited for at a time.
     """
 
-    def __init__(self, clock: IReactorTime, spool: ISpool, capacity: int = 100_000) -> None:
+    def __init__(self, clock: IReactorTime, queue: IQueue, capacity: int = 100_000) -> None:
         self._clock = clock
-        self._spool = spool
+        self._queue = queue
         self._capacity = capacity
         self._waits: dict[int, list[_Wait]] = {}
 
@@ -98,7 +98,7 @@ class OutcomeWaiters:
         :param numbers: the notifications.
         :param timeout: for how many seconds at the most.
         :param fresh: whether they were accepted just now, in this turn of the reactor, by the caller, and so cannot be
-            settled yet; the spool is not asked then.
+            settled yet; the queue is not asked then.
         :returns: a ``Deferred`` of the outcomes of those that have one by then, by number. It never fails.
         """
         missing = set(numbers)
@@ -122,7 +122,7 @@ class OutcomeWaiters:
         return done
 
     def _look(self, wait: _Wait) -> Deferred[None]:
-        """Ask the spool what became known before."""
+        """Ask the queue what became known before."""
 
         def found(outcomes: Iterable[Outcome]) -> None:
             for outcome in outcomes:
@@ -130,7 +130,7 @@ class OutcomeWaiters:
                     wait.learn(outcome)
 
         # Where it cannot be asked, what becomes known will be told, or the time will be over.
-        return self._spool.outcomes(list(wait.missing)).addCallbacks(found, lambda failure: failure.trap(Unavailable))
+        return self._queue.outcomes(list(wait.missing)).addCallbacks(found, lambda failure: failure.trap(Unavailable))
 
     def tell(self, outcomes: Iterable[Outcome]) -> None:
         """

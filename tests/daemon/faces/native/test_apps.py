@@ -23,7 +23,7 @@ from txapns.daemon.intake import Intake
 from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Caller, Limits
 from txapns.simulator import Authority
 
@@ -53,16 +53,16 @@ class ProvisioningCase(SynchronousTestCase):
         database, clock = self.world.database, self.world.clock
         self.addCleanup(lambda: self.world.result(database.stop()))
         self.apps = Apps(clock, self.world.configuration, database, self.world.secrets)
-        self.log, self.spool = SQLiteFeedbackLog(database), SQLiteSpool(database)
-        for each in (self.log, self.spool, self.apps):
+        self.log, self.queue = SQLiteFeedbackLog(database), SQLiteQueue(database)
+        for each in (self.log, self.queue, self.apps):
             self.world.result(each.start())
         self.connection = self.connect(self.keys)
 
     def connect(self, keys: Keys | None) -> Connection:
         """Connect to a face."""
         waiting = Waiting(self.world.clock)
-        intake = Intake(self.apps, self.spool, Identifiers(wall_clock(self.world.clock)), waiting, lambda name: None)
-        native = Native(intake, self.spool, self.log, self.apps, keys, stored=self.apps)
+        intake = Intake(self.apps, self.queue, Identifiers(wall_clock(self.world.clock)), waiting, lambda name: None)
+        native = Native(intake, self.queue, self.log, self.apps, keys, stored=self.apps)
         connection = Connection(HTTPServer(self.world.clock, native), self.world.clock)
         self.addCleanup(connection.lose)
         return connection

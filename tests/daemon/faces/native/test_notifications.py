@@ -44,7 +44,7 @@ def submission(*tokens: str, **more: Any) -> bytes:
 
 
 class NativeCase(SynchronousTestCase):
-    """A face with a true intake and a true spool, and one connection to it."""
+    """A face with a true intake and a true queue, and one connection to it."""
 
     keys: Keys | None = Keys(
         Caller("all", None, None, manage=True),
@@ -60,9 +60,9 @@ class NativeCase(SynchronousTestCase):
         self.apps = apps = Apps({"chess": Limits(queue=5, tokens=3), "news": Limits()})
         self.waiting = Waiting(self.clock)
         self.intake = Intake(
-            apps, self.world.spool, Identifiers(wall_clock(self.clock)), self.waiting, lambda name: None
+            apps, self.world.queue, Identifiers(wall_clock(self.clock)), self.waiting, lambda name: None
         )
-        self.native = Native(self.intake, self.world.spool, self.world.log, apps, self.keys, PATIENCE)
+        self.native = Native(self.intake, self.world.queue, self.world.log, apps, self.keys, PATIENCE)
         self.server = HTTPServer(self.clock, self.native, Bounds(body=100_000))
         self.connection = Connection(self.server, self.clock)
         self.addCleanup(lambda: self.connection.lose())
@@ -81,7 +81,7 @@ class NativeCase(SynchronousTestCase):
 
     def lease(self, app: str = "chess") -> list[Leased]:
         """Lease all that waits."""
-        return list(self.result(self.world.spool.lease(app, 100, self.clock.seconds() + 60)))
+        return list(self.result(self.world.queue.lease(app, 100, self.clock.seconds() + 60)))
 
     def kill(self, *tokens: str, app: str = "chess") -> list[str]:
         """Have notifications accepted, and refused by Apple since the tokens are dead; returns their ids."""
@@ -89,7 +89,7 @@ class NativeCase(SynchronousTestCase):
         [accepted] = self.post(body, f"/v1/apps/{app}/notifications").json["notifications"]
         since = self.clock.seconds() - 60
         settlements = [Settlement(each.number, State.REJECTED, 410, "Unregistered", since) for each in self.lease(app)]
-        self.result(self.world.spool.settle(settlements))
+        self.result(self.world.queue.settle(settlements))
         return list(accepted["ids"])
 
 
@@ -107,7 +107,7 @@ class AcceptTests(NativeCase):
         head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('all')}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         self.connection.write(head.encode() + body)
-        self.assertEqual((self.connection.read(), self.world.spool.depth("chess")), ([], 2))
+        self.assertEqual((self.connection.read(), self.world.queue.depth("chess")), ([], 2))
         response = self.connection.answer()
         self.assertEqual((response.status, response.headers["content-type"]), (202, "application/json"))
         [accepted] = response.json["notifications"]
@@ -150,7 +150,7 @@ class AcceptTests(NativeCase):
         self.assertEqual((response.status, response.json), (200, {"valid": True}))
         self.assertEqual(self.post(submission("xx", validate_only=True)).status, 400)
         self.assertEqual(self.post(submission(*[ANN] * 4, validate_only=True)).status, 413)
-        self.assertEqual(self.world.spool.depth("chess"), 0)
+        self.assertEqual(self.world.queue.depth("chess"), 0)
 
     def test_half_a_character(self) -> None:
         """A text that was cut in the middle of a character is refused by its path, wherever in the request it is."""
@@ -167,7 +167,7 @@ class AcceptTests(NativeCase):
                 self.assertEqual((response.status, response.json["error"]["path"]), (400, f"notifications[1]{path}"))
                 self.assertIn("half of a surrogate pair", response.json["error"]["message"])
         self.assertEqual(self.post(b'{"\\ud83c":1}').status, 400)
-        self.assertEqual(self.world.spool.depth("chess"), 0)
+        self.assertEqual(self.world.queue.depth("chess"), 0)
 
     def test_faults(self) -> None:
         """What is wrong is named, with the path to it; all or nothing is accepted."""
@@ -199,7 +199,7 @@ class AcceptTests(NativeCase):
             response = self.post(json.dumps(body).encode())
             error = response.json["error"]
             self.assertEqual((response.status, error["code"], error.get("path", "")), (400, "malformed", path), body)
-        self.assertEqual(self.world.spool.depth("chess"), 0)
+        self.assertEqual(self.world.queue.depth("chess"), 0)
 
     def test_no_json(self) -> None:
         """Bodies that are no JSON, or JSON that is made to hurt."""
@@ -233,11 +233,11 @@ class AcceptTests(NativeCase):
         response = self.post(submission(ANN, BOB))
         self.assertEqual((response.status, response.code), (429, "app_queue_full"))
         self.assertRegex(response.headers["retry-after"], r"^[1-9][0-9]*$")
-        self.assertEqual(self.world.spool.depth("chess"), 4)
+        self.assertEqual(self.world.queue.depth("chess"), 4)
 
     def test_cannot_be_stored(self) -> None:
         """Where it cannot be stored the caller is told to come again."""
-        self.patch(self.world.spool, "accept", lambda *arguments: fail(Unavailable("the disk is full", 0.4)))
+        self.patch(self.world.queue, "accept", lambda *arguments: fail(Unavailable("the disk is full", 0.4)))
         response = self.post()
         self.assertEqual((response.status, response.code), (503, "unavailable"))
         self.assertEqual(response.headers["retry-after"], "1")
@@ -256,7 +256,7 @@ class AcceptTests(NativeCase):
         self.assertEqual(len({json.dumps(each.json) for each in [first, *other]}), 3)
         response = self.post(submission(BOB), headers=headers)
         self.assertEqual((response.status, response.code), (409, "key_conflict"))
-        self.assertEqual((self.world.spool.depth("chess"), self.world.spool.depth("news")), (2, 1))
+        self.assertEqual((self.world.queue.depth("chess"), self.world.queue.depth("news")), (2, 1))
 
     def test_unfit_idempotency(self) -> None:
         """A key that is empty, long or not printable."""
@@ -275,8 +275,8 @@ class AcceptTests(NativeCase):
             leased = self.lease()
             self.assertEqual(self.connection.read(), [])
             for each in leased[:known]:
-                self.result(self.world.spool.settle([Settlement(each.number, State.REJECTED, 400, "BadDeviceToken")]))
-                [outcome] = self.result(self.world.spool.outcomes([each.number]))
+                self.result(self.world.queue.settle([Settlement(each.number, State.REJECTED, 400, "BadDeviceToken")]))
+                [outcome] = self.result(self.world.queue.outcomes([each.number]))
                 self.waiting.tell(outcome)
             self.clock.advance(PATIENCE)
             [response] = self.connection.read()
@@ -298,8 +298,8 @@ class AcceptTests(NativeCase):
         for each, answer in zip(
             self.lease(), ((State.REJECTED, 410, "Unregistered"), (State.ACCEPTED, 200)), strict=True
         ):
-            self.result(self.world.spool.settle([Settlement(each.number, *answer)]))
-            [outcome] = self.result(self.world.spool.outcomes([each.number]))
+            self.result(self.world.queue.settle([Settlement(each.number, *answer)]))
+            [outcome] = self.result(self.world.queue.outcomes([each.number]))
             self.waiting.tell(outcome)
         self.clock.advance(PATIENCE)
         [response] = self.connection.read()
@@ -322,7 +322,7 @@ class AcceptTests(NativeCase):
 
     def test_broken(self) -> None:
         """Where something is wrong with us, the log tells what, and the caller that it is us."""
-        self.patch(self.world.spool, "accept", lambda *arguments: fail(ZeroDivisionError("secret")))
+        self.patch(self.world.queue, "accept", lambda *arguments: fail(ZeroDivisionError("secret")))
         with capturedLogs() as events:
             response = self.post()
         self.assertEqual((response.status, response.code), (500, "internal"))
@@ -439,7 +439,7 @@ class OutcomeTests(NativeCase):
         found = self.get(f"/v1/notifications/{apns_id}", key="reader").json
         self.assertAlmostEqual(found.pop("accepted_at"), accepted_at, places=1)
         self.assertEqual(found, {"id": apns_id, "app": "news", "state": "waiting", "attempts": 0})
-        self.result(self.world.spool.settle([Settlement(self.lease("news")[0].number, State.ACCEPTED, 200)]))
+        self.result(self.world.queue.settle([Settlement(self.lease("news")[0].number, State.ACCEPTED, 200)]))
         found = self.get(f"/v1/notifications/{apns_id.upper()}").json
         self.assertEqual((found["state"], found["status"], found["attempts"]), ("accepted", 200, 1))
         self.assertGreaterEqual(found["settled_at"], found["accepted_at"])

@@ -489,12 +489,12 @@ class FileTests(SynchronousTestCase):
         for harm, damaged in ((checkpoint, False), (overwrite, True), (cut, True)):
             world = SQLiteWorld(Path(self.mktemp()))
             self.addCleanup(world.stop)
-            result(world.clock, world.spool.accept([message(world, 5_000)]))
+            result(world.clock, world.queue.accept([message(world, 5_000)]))
             checkpoint(world.path)
             self.assertEqual(result(world.clock, world.database.probe()), "")
             os.utime(world.path, (0, 0))  # or it might be the same moment
             harm(world.path)
-            accepting = world.spool.accept([message(world)])
+            accepting = world.queue.accept([message(world)])
             world.clock.advance(1)
             if damaged:
                 self.assertIn("damaged", str(self.failureResultOf(accepting, Unavailable).value))
@@ -508,20 +508,20 @@ class FileTests(SynchronousTestCase):
         world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(world.stop)
         for _ in range(2):
-            result(world.clock, world.spool.accept([message(world, 2_000)]))
+            result(world.clock, world.queue.accept([message(world, 2_000)]))
         os.truncate(f"{world.path}-wal", 0)
-        self.assertRaises(Unavailable, result, world.clock, world.spool.accept([message(world)]))
+        self.assertRaises(Unavailable, result, world.clock, world.queue.accept([message(world)]))
         self.assertIn("damaged", world.database.trouble)
 
     def test_missing_table(self) -> None:
         """Nor is a database fit from which somebody has taken a table."""
         world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(world.stop)
-        result(world.clock, world.spool.accept([message(world)]))
+        result(world.clock, world.queue.accept([message(world)]))
         with closing(sqlite3.connect(world.path)) as other:
-            other.execute("DROP TABLE spool_app")
-        [leased] = result(world.clock, world.spool.lease("chess", 1, START + 60))
-        settling = world.spool.settle([Settlement(leased.number, State.ACCEPTED, 200)])
+            other.execute("DROP TABLE queue_app")
+        [leased] = result(world.clock, world.queue.lease("chess", 1, START + 60))
+        settling = world.queue.settle([Settlement(leased.number, State.ACCEPTED, 200)])
         self.assertRaises(Unavailable, result, world.clock, settling)
         self.assertIn("damaged", world.database.trouble)
 
@@ -545,10 +545,10 @@ class NoRoomTests(SynchronousTestCase):
     """A disk that is full: SQLite may use no more pages than it has."""
 
     def setUp(self) -> None:
-        """Make a spool with something in it."""
+        """Make a queue with something in it."""
         self.world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(self.world.stop)
-        self.do(self.world.spool.accept([message(self.world, 100)]))
+        self.do(self.world.queue.accept([message(self.world, 100)]))
 
     def do(self, deferred: Deferred[Any]) -> Any:
         """Wait for a result."""
@@ -565,18 +565,18 @@ class NoRoomTests(SynchronousTestCase):
 
     def test_full(self) -> None:
         """What does not fit is refused whole, what fits is done; with room again, everything goes on by itself."""
-        leased = self.do(self.world.spool.lease("chess", 10, START + 60))
+        leased = self.do(self.world.queue.lease("chess", 10, START + 60))
         self.pages(0)
-        big = self.world.spool.accept([message(self.world, 3000, start=1000)])
-        settling = self.world.spool.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased])
+        big = self.world.queue.accept([message(self.world, 3000, start=1000)])
+        settling = self.world.queue.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased])
         error = self.assertRaises(Unavailable, self.do, big)
         self.assertEqual((str(error), error.retry_after), ("the disk is full", 10.0))
         self.assertIsNone(self.successResultOf(settling))
-        self.assertEqual((self.world.spool.depth("chess"), self.world.database.trouble), (90, "the disk is full"))
-        self.assertEqual(len(self.do(self.world.spool.lease("chess", 1000, START + 60))), 90)
+        self.assertEqual((self.world.queue.depth("chess"), self.world.database.trouble), (90, "the disk is full"))
+        self.assertEqual(len(self.do(self.world.queue.lease("chess", 1000, START + 60))), 90)
         self.pages(10_000)
-        self.do(self.world.spool.accept([message(self.world, 3000, start=1000)]))
-        self.assertEqual((self.world.spool.depth("chess"), self.world.database.trouble), (3090, ""))
+        self.do(self.world.queue.accept([message(self.world, 3000, start=1000)]))
+        self.assertEqual((self.world.queue.depth("chess"), self.world.database.trouble), (3090, ""))
         [(check,)] = self.do(self.world.database.read(lambda c: c.execute("PRAGMA integrity_check").fetchall()))
         self.assertEqual(check, "ok")
 
@@ -584,26 +584,26 @@ class NoRoomTests(SynchronousTestCase):
         """Of what was refused nothing is there after a restart."""
         self.pages(3)
         for _ in range(3):
-            self.assertRaises(Unavailable, self.do, self.world.spool.accept([message(self.world, 3000, "news")]))
+            self.assertRaises(Unavailable, self.do, self.world.queue.accept([message(self.world, 3000, "news")]))
         self.world.restart()
-        self.assertEqual([self.world.spool.depth(app) for app in ("chess", "news")], [100, 0])
-        self.do(self.world.spool.accept([message(self.world, 3000, "news")]))
-        self.assertEqual(len(self.do(self.world.spool.lease("news", 5000, START + 60))), 3000)
+        self.assertEqual([self.world.queue.depth(app) for app in ("chess", "news")], [100, 0])
+        self.do(self.world.queue.accept([message(self.world, 3000, "news")]))
+        self.assertEqual(len(self.do(self.world.queue.lease("news", 5000, START + 60))), 3000)
 
     def test_nearly_full(self) -> None:
         """The last room on the disk is kept for the outcomes of what was accepted."""
-        leased = self.do(self.world.spool.lease("chess", 10, START + 60))
+        leased = self.do(self.world.queue.lease("chess", 10, START + 60))
         self.world.options = {"reserve": 2**80}
         self.world.restart()
         for _ in range(2):
-            error = self.assertRaises(Unavailable, self.do, self.world.spool.accept([message(self.world)]))
+            error = self.assertRaises(Unavailable, self.do, self.world.queue.accept([message(self.world)]))
         self.assertEqual((str(error), error.retry_after), ("the disk is nearly full", 10.0))
         self.assertEqual(self.world.database.trouble, str(error))
-        self.do(self.world.spool.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased]))
-        self.assertEqual((self.world.spool.depth("chess"), self.world.database.trouble), (90, str(error)))
+        self.do(self.world.queue.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased]))
+        self.assertEqual((self.world.queue.depth("chess"), self.world.database.trouble), (90, str(error)))
         self.world.options = {}
         self.world.restart()
-        self.do(self.world.spool.accept([message(self.world)]))
+        self.do(self.world.queue.accept([message(self.world)]))
         self.assertEqual(self.world.database.trouble, "")
 
 
@@ -658,7 +658,7 @@ class LoggedTests(SynchronousTestCase):
         for command in ("BEGIN IMMEDIATE", "COMMIT"):
             other.execute(command)
             for _ in range(3):
-                deferred = world.spool.accept([message(world)])
+                deferred = world.queue.accept([message(world)])
                 deferred.addErrback(lambda failure: failure.trap(Unavailable))
                 result(world.clock, deferred)
         self.assertEqual(
@@ -677,21 +677,21 @@ class LockedTests(SynchronousTestCase):
         """Nothing is stored while it is locked; what is leased stays so; afterwards everything goes on by itself."""
         world = SQLiteWorld(Path(self.mktemp()), patience=0.01)
         self.addCleanup(world.stop)
-        result(world.clock, world.spool.accept([message(world, 2)]))
-        leased = result(world.clock, world.spool.lease("chess", 1, START + 60))
+        result(world.clock, world.queue.accept([message(world, 2)]))
+        leased = result(world.clock, world.queue.lease("chess", 1, START + 60))
         other = sqlite3.connect(world.path, isolation_level=None)
         self.addCleanup(other.close)
         other.execute("BEGIN IMMEDIATE")
         settlements = [Settlement(leased[0].number, State.ACCEPTED, 200)]
-        for asked in (world.spool.accept([message(world)]), world.spool.settle(settlements)):
+        for asked in (world.queue.accept([message(world)]), world.queue.settle(settlements)):
             error = self.assertRaises(Unavailable, result, world.clock, asked)
             self.assertEqual((str(error), error.retry_after), ("another process has the database locked", 2.0))
-        self.assertEqual((world.spool.depth("chess"), world.database.trouble), (2, str(error)))
-        self.assertEqual(len(result(world.clock, world.spool.lease("chess", 9, START + 60))), 1)
+        self.assertEqual((world.queue.depth("chess"), world.database.trouble), (2, str(error)))
+        self.assertEqual(len(result(world.clock, world.queue.lease("chess", 9, START + 60))), 1)
         other.execute("COMMIT")
-        result(world.clock, world.spool.settle(settlements))
-        result(world.clock, world.spool.accept([message(world)]))
-        self.assertEqual((world.spool.depth("chess"), world.database.trouble), (2, ""))
+        result(world.clock, world.queue.settle(settlements))
+        result(world.clock, world.queue.accept([message(world)]))
+        self.assertEqual((world.queue.depth("chess"), world.database.trouble), (2, ""))
 
 
 class WorkerTests(SynchronousTestCase):
@@ -760,7 +760,7 @@ from tests.daemon.store.queue_contract import message, result
 from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Settlement, State
 """
 
@@ -768,25 +768,25 @@ from txapns.daemon.values import Settlement, State
 FOREVER = """
 async def accept(world):
     while True:
-        [receipt] = await world.spool.accept([message(world, 20)])
+        [receipt] = await world.queue.accept([message(world, 20)])
         print("accepted", *receipt.apns_ids, flush=True)
 
 async def settle(world):
     while True:
-        leased = await world.spool.lease("chess", 5, world.clock.seconds() + 1000)
-        await world.spool.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased])
+        leased = await world.queue.lease("chess", 5, world.clock.seconds() + 1000)
+        await world.queue.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased])
         print("settled", *[each.apns_id for each in leased], flush=True)
 
 class World:
     def __init__(self, reactor):
         self.clock = reactor
         self.database = Database(sys.argv[1], reactor)
-        self.spool = SQLiteSpool(self.database)
+        self.queue = SQLiteQueue(self.database)
 
 async def main(reactor):
     world = World(reactor)
     await world.database.start()
-    await world.spool.start()
+    await world.queue.start()
     print("ready", flush=True)
     await gatherResults([Deferred.fromCoroutine(each(world)) for each in [accept, settle] * 3])
 
@@ -799,7 +799,7 @@ world = SQLiteWorld(Path(sys.argv[1]))
 print("ready", flush=True)
 
 def accept(world):
-    [receipt] = result(world.clock, world.spool.accept([message(world, 20)]))
+    [receipt] = result(world.clock, world.queue.accept([message(world, 20)]))
     print("accepted", *receipt.apns_ids, flush=True)
 
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -840,12 +840,12 @@ class SeparateProcessTests(SynchronousTestCase):
         world = SQLiteWorld(Path(path))
         world.clock.advance(10**9)  # after all that the process did
         self.addCleanup(world.stop)
-        waiting = {each.apns_id for each in result(world.clock, world.spool.lease("chess", 10**6, START + 10**10))}
+        waiting = {each.apns_id for each in result(world.clock, world.queue.lease("chess", 10**6, START + 10**10))}
         for apns_id in settled:
-            self.assertEqual(result(world.clock, world.spool.outcome(apns_id)).state, State.ACCEPTED)
-        lost = {each for each in accepted - waiting - settled if result(world.clock, world.spool.outcome(each)) is None}
+            self.assertEqual(result(world.clock, world.queue.outcome(apns_id)).state, State.ACCEPTED)
+        lost = {each for each in accepted - waiting - settled if result(world.clock, world.queue.outcome(each)) is None}
         self.assertEqual((lost, waiting & settled), (set(), set()))
-        self.assertEqual(world.spool.depth("chess"), len(waiting))
+        self.assertEqual(world.queue.depth("chess"), len(waiting))
         [(found,)] = result(world.clock, world.database.read(lambda c: c.execute("PRAGMA integrity_check").fetchall()))
         self.assertEqual(found, "ok")
 

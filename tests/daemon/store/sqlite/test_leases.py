@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.store.sqlite.leases`; the model in ``spool_contract`` tests them with the spool."""
+"""Tests for :mod:`txapns.daemon.store.sqlite.leases`; the model in ``queue_contract`` tests them with the queue."""
 
 from __future__ import annotations
 

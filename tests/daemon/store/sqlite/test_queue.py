@@ -1,6 +1,6 @@
 """
 Tests for :mod:`txapns.daemon.store.sqlite.queue` and :mod:`txapns.daemon.store.sqlite.feedback_log`, beside those in
-``spool_contract``.
+``queue_contract``.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from tests.daemon.store.queue_contract import (
     LONGEST,
     PAYLOAD,
     START,
-    SpoolContract,
-    SpoolMachine,
+    QueueContract,
+    QueueMachine,
     message,
     result,
 )
 from txapns.daemon.store.sqlite.database import Database, InlineWorker, Schema
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import _PART, SQLiteSpool
+from txapns.daemon.store.sqlite.queue import _PART, SQLiteQueue
 from txapns.daemon.values import Idempotency, Message, Settlement, State
 
 __all__ = [
@@ -40,14 +40,14 @@ __all__ = [
     "ModelTests",
     "NumberTests",
     "PlanTests",
-    "SQLiteSpoolMachine",
-    "SQLiteSpoolTests",
+    "SQLiteQueueMachine",
+    "SQLiteQueueTests",
     "SQLiteWorld",
 ]
 
 
 class SQLiteWorld:
-    """A spool in a file, without threads."""
+    """A queue in a file, without threads."""
 
     def __init__(self, path: Path, **options: float) -> None:
         self.options = options
@@ -58,8 +58,8 @@ class SQLiteWorld:
     def start(self) -> None:
         """Open it."""
         self.database = Database(self.path, self.clock, lambda name: InlineWorker(), **self.options)
-        self.spool, self.log = SQLiteSpool(self.database, LONGEST), SQLiteFeedbackLog(self.database)
-        for each in (self.database, self.log, self.spool):
+        self.queue, self.log = SQLiteQueue(self.database, LONGEST), SQLiteFeedbackLog(self.database)
+        for each in (self.database, self.log, self.queue):
             result(self.clock, each.start())
 
     def stop(self) -> None:
@@ -72,7 +72,7 @@ class SQLiteWorld:
         self.start()
 
 
-class SQLiteSpoolTests(SpoolContract, SynchronousTestCase):
+class SQLiteQueueTests(QueueContract, SynchronousTestCase):
     """The contract."""
 
     def make_world(self) -> SQLiteWorld:
@@ -81,7 +81,7 @@ class SQLiteSpoolTests(SpoolContract, SynchronousTestCase):
 
 
 class WorldCase(SynchronousTestCase):
-    """Tests of what only this spool has."""
+    """Tests of what only this queue has."""
 
     def setUp(self) -> None:
         """Make one in a file of its own."""
@@ -89,8 +89,8 @@ class WorldCase(SynchronousTestCase):
         self.addCleanup(lambda: self.world.stop())
 
     def do(self, name: str, *arguments: Any) -> Any:
-        """Call a method of the spool, and wait for what comes of it."""
-        return result(self.world.clock, getattr(self.world.spool, name)(*arguments))
+        """Call a method of the queue, and wait for what comes of it."""
+        return result(self.world.clock, getattr(self.world.queue, name)(*arguments))
 
 
 class NumberTests(WorldCase):
@@ -99,7 +99,7 @@ class NumberTests(WorldCase):
     def reserved(self) -> int:
         """Find it on the disk."""
         with closing(sqlite3.connect(self.world.path)) as connection:
-            [(number,)] = connection.execute("SELECT number FROM spool_next")
+            [(number,)] = connection.execute("SELECT number FROM queue_next")
         return int(number)
 
     def accept(self) -> list[int]:
@@ -124,7 +124,7 @@ class NumberTests(WorldCase):
         def fail(connection: sqlite3.Connection) -> None:
             raise ValueError
 
-        accepting = self.world.spool.accept([message(self.world, 2)])
+        accepting = self.world.queue.accept([message(self.world, 2)])
         failing = self.world.database.write(fail)
         [receipt] = result(self.world.clock, accepting)
         self.failureResultOf(failing, ValueError)
@@ -138,7 +138,7 @@ class EarlierVersionTests(WorldCase):
         """Leave one."""
         clock, path = DatedClock(START), Path(self.mktemp())
         database = Database(path, clock, lambda name: InlineWorker())
-        for each in (database.start(), database.prepare(Schema("spool", _PART.steps[:1])), database.write(_fill)):
+        for each in (database.start(), database.prepare(Schema("queue", _PART.steps[:1])), database.write(_fill)):
             result(clock, each)
         result(clock, database.stop())
         self.world = SQLiteWorld(path)
@@ -146,7 +146,7 @@ class EarlierVersionTests(WorldCase):
 
     def test_kept(self) -> None:
         """What it has is there, and what comes now gets other numbers."""
-        self.assertEqual([self.world.spool.depth(app) for app in ("chess", "a/b")], [1, 3])
+        self.assertEqual([self.world.queue.depth(app) for app in ("chess", "a/b")], [1, 3])
         self.assertEqual(self.do("outcome", ID, ["chess"]).number, 1)
         self.assertEqual(self.do("outcome", ID).number, 4)
         [receipt] = self.do("accept", [message(self.world)])
@@ -164,14 +164,14 @@ class EarlierVersionTests(WorldCase):
 def _fill(connection: sqlite3.Connection) -> None:
     """Have two apps with an id in common, and two requests with keys; what one of them made is gone."""
     shared, other = uuid.UUID(ID).bytes, b"x" * 16
-    connection.execute("INSERT INTO spool_app VALUES (1, 'chess'), (2, 'a/b')")
-    connection.execute("INSERT INTO spool_message VALUES (1, '{}', '{}', 5), (2, '{}', '{}', 7), (4, '{}', '{}', 8)")
+    connection.execute("INSERT INTO queue_app VALUES (1, 'chess'), (2, 'a/b')")
+    connection.execute("INSERT INTO queue_message VALUES (1, '{}', '{}', 5), (2, '{}', '{}', 7), (4, '{}', '{}', 8)")
     for row in ((1, 1, 1, shared), (2, 2, 2, shared), (3, 2, 2, other), (4, 4, 2, shared)):
         columns = "number, message, app, apns_id, token, due"
-        connection.execute(f"INSERT INTO spool_delivery ({columns}) VALUES (?, ?, ?, ?, 'token', 5)", row)
+        connection.execute(f"INSERT INTO queue_delivery ({columns}) VALUES (?, ?, ?, ?, 'token', 5)", row)
     for key, ids, noted_at in (("there", shared + other, 7), ("gone", shared + shared, 6)):
         row = ("caller/a/b", key, b"digest", "[2]", ids, noted_at)
-        connection.execute("INSERT INTO spool_key VALUES (?, ?, ?, ?, ?, ?)", row)
+        connection.execute("INSERT INTO queue_key VALUES (?, ?, ?, ?, ?, ?)", row)
 
 
 class DamagedTests(WorldCase):
@@ -185,15 +185,15 @@ class DamagedTests(WorldCase):
     def test_lease(self) -> None:
         """What is damaged is given up, with a line in the log, and what came before and after it is lent."""
         for table, column, value in (
-            ("spool_message", "headers", "'{'"),
-            ("spool_message", "headers", "'[1]'"),
-            ("spool_message", "headers", "'{\"apns-priority\":5}'"),
-            ("spool_message", "headers", "x'7b22ff223a317d'"),
-            ("spool_message", "headers", "CAST(x'7b22ff223a317d' AS TEXT)"),
-            ("spool_message", "accepted_at", "'yesterday'"),
-            ("spool_message", "number", "1000000"),
-            ("spool_delivery", "attempts", "'none'"),
-            ("spool_delivery", "apns_id", "x'01'"),
+            ("queue_message", "headers", "'{'"),
+            ("queue_message", "headers", "'[1]'"),
+            ("queue_message", "headers", "'{\"apns-priority\":5}'"),
+            ("queue_message", "headers", "x'7b22ff223a317d'"),
+            ("queue_message", "headers", "CAST(x'7b22ff223a317d' AS TEXT)"),
+            ("queue_message", "accepted_at", "'yesterday'"),
+            ("queue_message", "number", "1000000"),
+            ("queue_delivery", "attempts", "'none'"),
+            ("queue_delivery", "apns_id", "x'01'"),
         ):
             before, bad, after = (self.do("accept", [message(self.world)])[0].numbers[0] for _ in range(3))
             self.harm(table, column, value, bad)  # a message has the number of its first delivery
@@ -201,16 +201,16 @@ class DamagedTests(WorldCase):
                 leased = self.do("lease", "chess", 10, self.world.clock.seconds() + 60)
             self.assertEqual([each.number for each in leased], [before, after], value)
             self.assertEqual([event["numbers"] for event in events], [[bad]], value)
-            self.assertEqual(self.world.spool.depth("chess"), 2)
+            self.assertEqual(self.world.queue.depth("chess"), 2)
             self.do("settle", [Settlement(each.number, State.ACCEPTED, 200) for each in leased])
 
     def test_entries(self) -> None:
         """What is damaged is in no list, and keeps no other from being there."""
         numbers = list(self.do("accept", [message(self.world, 4)])[0].numbers)
         self.do("settle", [Settlement(number, State.DEAD) for number in numbers])
-        self.harm("spool_delivery", "settled_at", "'today'", numbers[0])
-        self.harm("spool_delivery", "state", "9", numbers[1])
-        self.harm("spool_delivery", "reason", "CAST(x'ff' AS TEXT)", numbers[2])
+        self.harm("queue_delivery", "settled_at", "'today'", numbers[0])
+        self.harm("queue_delivery", "state", "9", numbers[1])
+        self.harm("queue_delivery", "reason", "CAST(x'ff' AS TEXT)", numbers[2])
         found = self.do("listed", None, State.DEAD, 10)
         self.assertEqual([entry.outcome.number for entry in found], numbers[2:])
         self.assertEqual([each.number for each in self.do("outcomes", numbers)], numbers[2:])
@@ -220,7 +220,7 @@ class PlanTests(WorldCase):
     """How the database finds things when it is full of them."""
 
     def test_every_query_has_an_index(self) -> None:
-        """Whatever the spool and the feedback log ask, no table of theirs is read from one end to the other for it."""
+        """Whatever the queue and the feedback log ask, no table of theirs is read from one end to the other for it."""
         seen: list[str] = []
         for way in (self.world.database.between, self.world.database.read):
             result(self.world.clock, way(lambda connection: connection.set_trace_callback(seen.append)))
@@ -238,11 +238,11 @@ class PlanTests(WorldCase):
         for step, sql in result(self.world.clock, self.world.database.read(plan)):
             if "ORDER BY cursor LIMIT" not in sql:  # that is read from its beginning, and not for long
                 self.assertNotRegex(
-                    step, r"SCAN (spool_delivery|spool_message|spool_key|feedback_token)(?! USING)", sql
+                    step, r"SCAN (queue_delivery|queue_message|queue_key|feedback_token)(?! USING)", sql
                 )
 
     def live(self) -> None:
-        """Do with the spool all that can be done."""
+        """Do with the queue all that can be done."""
         self.do("start")
         accepted = message(self.world, 6)
         [receipt] = self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
@@ -307,7 +307,7 @@ class TemporaryWorld(SQLiteWorld):
     def __init__(self) -> None:
         memory = Path("/dev/shm")
         self.directory = tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else None)
-        super().__init__(Path(self.directory.name) / "spool")
+        super().__init__(Path(self.directory.name) / "queue")
 
     def stop(self) -> None:
         """Close it for good."""
@@ -320,7 +320,7 @@ class TemporaryWorld(SQLiteWorld):
         self.start()
 
 
-class SQLiteSpoolMachine(SpoolMachine):
+class SQLiteQueueMachine(QueueMachine):
     """The machine with one of these."""
 
     def make_world(self) -> TemporaryWorld:
@@ -328,7 +328,7 @@ class SQLiteSpoolMachine(SpoolMachine):
         return TemporaryWorld()
 
 
-ModelTests = SQLiteSpoolMachine.TestCase
+ModelTests = SQLiteQueueMachine.TestCase
 ModelTests.settings = settings(
     max_examples=50, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
 )

@@ -33,7 +33,7 @@ import txapns
 from txapns.daemon.apps import Apps
 from txapns.daemon.errors import Malformed, NotAllowed, NotAuthenticated, RequestRefused
 from txapns.daemon.faces.native import apps as provisioning
-from txapns.daemon.faces.native import queue
+from txapns.daemon.faces.native import queue as queue_routes
 from txapns.daemon.faces.native.json_api import (
     ERRORS,
     STATES,
@@ -55,7 +55,7 @@ from txapns.daemon.faces.native.json_api import (
     response,
 )
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
-from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, ISpool
+from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IQueue
 from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import Caller, Draft, FeedbackEntry, Idempotency, Outcome, Receipt
 
@@ -180,7 +180,7 @@ class _Feedback(Struct):
 
 _submission = msgspec.json.Decoder(_Submission)
 
-_BODIES = (_Submission, _Acceptance, _Valid, _Outcome, _Feedback, Refusal, *provisioning.BODIES, *queue.BODIES)
+_BODIES = (_Submission, _Acceptance, _Valid, _Outcome, _Feedback, Refusal, *provisioning.BODIES, *queue_routes.BODIES)
 
 
 @attrs.frozen
@@ -211,7 +211,7 @@ class Native:
     Answers requests of the native face.
 
     :param intake: where notifications go.
-    :param spool: knows what became of them.
+    :param queue: knows what became of them.
     :param feedback: the dead tokens.
     :param apps: the apps.
     :param keys: the keys that callers show; ``None`` where everybody may do all but change apps.
@@ -223,7 +223,7 @@ class Native:
     def __init__(
         self,
         intake: IIntake,
-        spool: ISpool,
+        queue: IQueue,
         feedback: IFeedbackLog,
         apps: IApps,
         keys: IKeys | None,
@@ -232,13 +232,13 @@ class Native:
         stored: Apps | None = None,
     ) -> None:
         self._intake = intake
-        self._spool = spool
+        self._queue = queue
         self._feedback = feedback
         self._apps = apps
         self._keys = keys
         self._patience = patience
         self._openapi = openapi()
-        operator = queue.Queue(spool, apps, wake)
+        operator = queue_routes.Queue(queue, apps, wake)
         provisioned = provisioning.Provisioning(None if keys is None else stored)
         self._routes = (
             _Route(re.compile(rb"/v1/apps/([^/]+)/notifications"), {b"POST": self._accept}),
@@ -326,7 +326,7 @@ class Native:
         def found(outcome: Outcome | None) -> Answer:
             return self.fault(404, unknown) if outcome is None else Answer(200, encode(_outcome(outcome)))
 
-        return self._spool.outcome(apns_id, caller.feedback).addCallbacks(found, refused_later)
+        return self._queue.outcome(apns_id, caller.feedback).addCallbacks(found, refused_later)
 
     def _read(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         if not caller.may_read(app):
@@ -498,7 +498,7 @@ def openapi() -> bytes:
                     parameters=paging(),
                 ),
             },
-            **queue.paths(app),
+            **queue_routes.paths(app),
             **provisioning.paths(app),
             "/v1/openapi.json": {
                 "get": {

@@ -38,7 +38,7 @@ from txapns.daemon.faces.native.json_api import (
     parameters,
     refused_later,
 )
-from txapns.daemon.interfaces import IApps, ISpool
+from txapns.daemon.interfaces import IApps, IQueue
 from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, Depth, Entry, State
 from txapns.errors import redact
@@ -136,13 +136,13 @@ class Queue:
     """
     Answers what operators ask.
 
-    :param spool: the spool.
+    :param queue: the queue.
     :param apps: the apps.
     :param wake: called with an app's name when there is something to be sent again.
     """
 
-    def __init__(self, spool: ISpool, apps: IApps, wake: Callable[[str], None]) -> None:
-        self._spool = spool
+    def __init__(self, queue: IQueue, apps: IApps, wake: Callable[[str], None]) -> None:
+        self._queue = queue
         self._apps = apps
         self._wake = wake
 
@@ -167,7 +167,7 @@ class Queue:
             return Answer(200, encode(_Queue([queued(entry) for entry in entries], last)))
 
         known = self._known(app)
-        return known.addCallback(lambda _: self._spool.listed(app, state, limit, cursor)).addCallbacks(
+        return known.addCallback(lambda _: self._queue.listed(app, state, limit, cursor)).addCallbacks(
             answer, refused_later
         )
 
@@ -191,7 +191,7 @@ class Queue:
             return _counted(count)
 
         return (
-            self._known(app).addCallback(lambda _: self._spool.retry(app, limit)).addCallbacks(retried, refused_later)
+            self._known(app).addCallback(lambda _: self._queue.retry(app, limit)).addCallbacks(retried, refused_later)
         )
 
     def purge(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
@@ -211,7 +211,7 @@ class Queue:
         limit = int(asked.limit)
         return (
             self._known(app)
-            .addCallback(lambda _: self._spool.purge(app, LISTED[asked.state], limit))
+            .addCallback(lambda _: self._queue.purge(app, LISTED[asked.state], limit))
             .addCallbacks(_counted, refused_later)
         )
 
@@ -230,7 +230,7 @@ class Queue:
             if app not in {depth.app for depth in depths}:
                 raise refusal
 
-        return self._spool.depths().addCallback(found)
+        return self._queue.depths().addCallback(found)
 
 
 def _counted(count: int) -> Answer:

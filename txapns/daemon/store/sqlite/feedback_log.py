@@ -16,7 +16,7 @@ from txapns.daemon.values import FeedbackEntry
 __all__ = ["PART", "SQLiteFeedbackLog", "forget", "note"]
 
 # AUTOINCREMENT: a cursor is not used again, even where the last rows were forgotten.
-#: The tables of the feedback log. The spool needs them, too: it notes what is dead.
+#: The tables of the feedback log. The queue needs them, too: it notes what is dead.
 PART = Schema(
     "feedback",
     (

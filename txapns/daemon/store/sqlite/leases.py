@@ -1,5 +1,5 @@
 """
-Who has which notification, and where in the queue the next is found: the part of the spool that is not on the disk.
+Who has which notification, and where in the queue the next is found: the part of it that is not on the disk.
 
 The queue of an app is ordered by ``due``, then by number. What was leased lies at its front, where it stays until it is
 settled, so it is remembered up to where the queue was leased, the *mark*, and looked for from there on. When a

@@ -1,5 +1,5 @@
 """
-The spool in SQLite.
+The queue in SQLite.
 
 A message is stored once, and a row for each of its devices. The rows of a request have consecutive numbers, and the
 first number of a message is the message's own. Up to where numbers may have been given is kept on the disk, so that
@@ -36,7 +36,7 @@ from zope.interface import implementer
 
 from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import KeyConflict, Unavailable
-from txapns.daemon.interfaces import ISpool
+from txapns.daemon.interfaces import IQueue
 from txapns.daemon.store.sqlite import feedback_log as feedback
 from txapns.daemon.store.sqlite.database import Database, Schema, lenient
 from txapns.daemon.store.sqlite.leases import Leases
@@ -53,7 +53,7 @@ from txapns.daemon.values import (
     State,
 )
 
-__all__ = ["SQLiteSpool"]
+__all__ = ["SQLiteQueue"]
 
 _log = Logger()
 
@@ -66,20 +66,20 @@ _SERIES = 1000  # the rows that one run of equal tokens can have; longer ones ar
 # Only what waits is in the index of the queue, and only what failed in that of the failures: most rows leave the first
 # and never come into the second. The series is what lets one statement make many rows of one.
 _PART = Schema(
-    "spool",
+    "queue",
     (
         """
-CREATE TABLE spool_app (
+CREATE TABLE queue_app (
     id INTEGER PRIMARY KEY,
     name TEXT NOT NULL UNIQUE
 );
-CREATE TABLE spool_message (
+CREATE TABLE queue_message (
     number INTEGER PRIMARY KEY,
     headers TEXT NOT NULL,
     payload BLOB NOT NULL,
     accepted_at INTEGER NOT NULL
 );
-CREATE TABLE spool_delivery (
+CREATE TABLE queue_delivery (
     number INTEGER PRIMARY KEY,
     message INTEGER NOT NULL,
     app INTEGER NOT NULL,
@@ -93,10 +93,10 @@ CREATE TABLE spool_delivery (
     timestamp INTEGER,
     settled_at INTEGER
 );
-CREATE INDEX spool_delivery_waiting ON spool_delivery (app, due, number) WHERE state = 0;
-CREATE INDEX spool_delivery_failed ON spool_delivery (state, number) WHERE state > 1;
-CREATE INDEX spool_delivery_apns_id ON spool_delivery (apns_id);
-CREATE TABLE spool_key (
+CREATE INDEX queue_delivery_waiting ON queue_delivery (app, due, number) WHERE state = 0;
+CREATE INDEX queue_delivery_failed ON queue_delivery (state, number) WHERE state > 1;
+CREATE INDEX queue_delivery_apns_id ON queue_delivery (apns_id);
+CREATE TABLE queue_key (
     owner TEXT NOT NULL,
     key TEXT NOT NULL,
     digest BLOB NOT NULL,
@@ -105,35 +105,35 @@ CREATE TABLE spool_key (
     noted_at INTEGER NOT NULL,
     PRIMARY KEY (owner, key)
 );
-CREATE INDEX spool_key_noted_at ON spool_key (noted_at);
-CREATE TABLE spool_series (n INTEGER PRIMARY KEY);
+CREATE INDEX queue_key_noted_at ON queue_key (noted_at);
+CREATE TABLE queue_series (n INTEGER PRIMARY KEY);
 WITH RECURSIVE series(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM series WHERE n < 999)
-INSERT INTO spool_series SELECT n FROM series
+INSERT INTO queue_series SELECT n FROM series
 """,
         # Numbers are never given twice, what came of a request is found again by number, and an id by app. Where it
         # cannot be told for certain which a request made, it gets negative numbers, which no notification has.
         """
-CREATE TABLE spool_next (number INTEGER NOT NULL);
-INSERT INTO spool_next SELECT coalesce(max(number), 0) + 1 FROM spool_delivery;
-ALTER TABLE spool_key ADD COLUMN first INTEGER NOT NULL DEFAULT 0;
-UPDATE spool_key SET first = coalesce(
+CREATE TABLE queue_next (number INTEGER NOT NULL);
+INSERT INTO queue_next SELECT coalesce(max(number), 0) + 1 FROM queue_delivery;
+ALTER TABLE queue_key ADD COLUMN first INTEGER NOT NULL DEFAULT 0;
+UPDATE queue_key SET first = coalesce(
     (
-        SELECT CASE count(*) WHEN 1 THEN min(spool_delivery.number) END FROM spool_delivery
-        JOIN spool_message ON spool_message.number = spool_delivery.message
-        JOIN spool_app ON spool_app.id = spool_delivery.app
-        WHERE apns_id = substr(spool_key.apns_ids, 1, 16) AND accepted_at = noted_at
+        SELECT CASE count(*) WHEN 1 THEN min(queue_delivery.number) END FROM queue_delivery
+        JOIN queue_message ON queue_message.number = queue_delivery.message
+        JOIN queue_app ON queue_app.id = queue_delivery.app
+        WHERE apns_id = substr(queue_key.apns_ids, 1, 16) AND accepted_at = noted_at
         AND name = substr(owner, instr(owner, '/') + 1)
     ),
     -length(apns_ids) / 16
 );
-CREATE INDEX spool_delivery_id ON spool_delivery (apns_id, app);
-DROP INDEX spool_delivery_apns_id
+CREATE INDEX queue_delivery_id ON queue_delivery (apns_id, app);
+DROP INDEX queue_delivery_apns_id
 """,
     ),
 )
 
 _ADD_MESSAGES = """
-INSERT INTO spool_message (number, headers, accepted_at, payload)
+INSERT INTO queue_message (number, headers, accepted_at, payload)
 SELECT
     json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
     substr(?, json_extract(value, '$[3]'), json_extract(value, '$[4]'))
@@ -148,14 +148,14 @@ WITH run(number, message, app, due, count, token, width, apns_id) AS MATERIALIZE
         json_extract(value, '$[6]'), json_extract(value, '$[7]')
     FROM json_each(?)
 )
-INSERT INTO spool_delivery (number, message, app, due, token, apns_id)
+INSERT INTO queue_delivery (number, message, app, due, token, apns_id)
 SELECT number + n, message, app, due, substr(?, token + n * width, width), substr(?, apns_id + n * 16, 16)
-FROM run CROSS JOIN spool_series WHERE n < count
+FROM run CROSS JOIN queue_series WHERE n < count
 """
 
 _FIND_DUE = """
 SELECT json_group_array(json_array(number, message, hex(token), lower(hex(apns_id)), attempts, due)) FROM (
-    SELECT * FROM spool_delivery
+    SELECT * FROM queue_delivery
     WHERE state = 0 AND app = ? AND (due, number) > (?, ?) AND due <= ?
     AND number NOT IN (SELECT value FROM json_each(?))
     ORDER BY due, number LIMIT ?
@@ -163,37 +163,37 @@ SELECT json_group_array(json_array(number, message, hex(token), lower(hex(apns_i
 """
 
 _FIND_NEXT = """
-SELECT due FROM spool_delivery
+SELECT due FROM queue_delivery
 WHERE state = 0 AND app = ? AND (due, number) > (?, ?) AND number NOT IN (SELECT value FROM json_each(?))
 ORDER BY due, number LIMIT 1
 """
 
 _FIND_MESSAGES = """
-SELECT json_group_array(json_array(number, CAST(headers AS TEXT), hex(payload), accepted_at)) FROM spool_message
+SELECT json_group_array(json_array(number, CAST(headers AS TEXT), hex(payload), accepted_at)) FROM queue_message
 WHERE number IN (SELECT value FROM json_each(?))
 """
 
 _COUNT_WAITING = """
-SELECT name, count(*) FROM spool_delivery JOIN spool_app ON spool_app.id = spool_delivery.app
+SELECT name, count(*) FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
 WHERE state = 0 AND number IN (SELECT value FROM json_each(?)) GROUP BY app
 """
 
 _FIND_DEAD = """
 SELECT json_group_array(json_array(number, name, hex(token)))
-FROM spool_delivery JOIN spool_app ON spool_app.id = spool_delivery.app
+FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
 WHERE state = 0 AND number IN (SELECT value FROM json_each(?))
 """
 
 _SETTLE_ACCEPTED = """
-UPDATE spool_delivery SET state = 1, status = 200, reason = '', settled_at = ?, attempts = attempts + 1
+UPDATE queue_delivery SET state = 1, status = 200, reason = '', settled_at = ?, attempts = attempts + 1
 WHERE state = 0 AND number IN (SELECT value FROM json_each(?))
 """
 
 _SETTLE = """
-UPDATE spool_delivery SET
+UPDATE queue_delivery SET
     state = told.state, status = told.status, reason = told.reason, timestamp = told.timestamp,
-    settled_at = told.settled_at, due = coalesce(told.due, spool_delivery.due),
-    attempts = spool_delivery.attempts + told.attempts
+    settled_at = told.settled_at, due = coalesce(told.due, queue_delivery.due),
+    attempts = queue_delivery.attempts + told.attempts
 FROM (
     SELECT
         json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS state,
@@ -202,70 +202,70 @@ FROM (
         json_extract(value, '$[6]') AS due, json_extract(value, '$[7]') AS attempts
     FROM json_each(?)
 ) AS told
-WHERE spool_delivery.number = told.number AND spool_delivery.state = 0
+WHERE queue_delivery.number = told.number AND queue_delivery.state = 0
 """
 
 _OUTCOMES = """
 SELECT
-    spool_delivery.number, token, due, lower(hex(apns_id)), name, state, status, reason, timestamp, attempts,
+    queue_delivery.number, token, due, lower(hex(apns_id)), name, state, status, reason, timestamp, attempts,
     accepted_at, settled_at
-FROM spool_delivery
-JOIN spool_app ON spool_app.id = spool_delivery.app
-JOIN spool_message ON spool_message.number = spool_delivery.message
+FROM queue_delivery
+JOIN queue_app ON queue_app.id = queue_delivery.app
+JOIN queue_message ON queue_message.number = queue_delivery.message
 """
 
-_THESE = "WHERE spool_delivery.number IN (SELECT value FROM json_each(?))"
+_THESE = "WHERE queue_delivery.number IN (SELECT value FROM json_each(?))"
 
 # One look into the index for each app that is asked about; what other apps have is not looked at.
 _LATEST = """
-SELECT max((SELECT max(number) FROM spool_delivery WHERE apns_id = ? AND app = spool_app.id)) FROM spool_app
+SELECT max((SELECT max(number) FROM queue_delivery WHERE apns_id = ? AND app = queue_app.id)) FROM queue_app
 WHERE ? IS NULL OR name IN (SELECT value FROM json_each(?))
 """
 
 _LIST = """
-WHERE state = ? AND +spool_delivery.number > ? AND coalesce(name = ?, TRUE) ORDER BY +spool_delivery.number LIMIT ?
+WHERE state = ? AND +queue_delivery.number > ? AND coalesce(name = ?, TRUE) ORDER BY +queue_delivery.number LIMIT ?
 """
 
 _CHOOSE = """
 SELECT json_group_array(number) FROM (
-    SELECT number FROM spool_delivery JOIN spool_app ON spool_app.id = spool_delivery.app
+    SELECT number FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
     WHERE state = ? AND coalesce(name = ?, TRUE) AND number NOT IN (SELECT value FROM json_each(?))
-    ORDER BY +spool_delivery.number LIMIT ?
+    ORDER BY +queue_delivery.number LIMIT ?
 )
 """
 
 _COUNT = """
-SELECT name, count(*) FROM spool_delivery JOIN spool_app ON spool_app.id = spool_delivery.app
+SELECT name, count(*) FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
 WHERE number IN (SELECT value FROM json_each(?)) GROUP BY app
 """
 
 _RETRY = """
-UPDATE spool_delivery SET state = 0, due = ?, attempts = 0, settled_at = NULL
+UPDATE queue_delivery SET state = 0, due = ?, attempts = 0, settled_at = NULL
 WHERE number IN (SELECT value FROM json_each(?))
 """
 
 _BOUND = """
-UPDATE spool_delivery SET due = ? WHERE state = 0 AND app IN (SELECT id FROM spool_app) AND due > ?
+UPDATE queue_delivery SET due = ? WHERE state = 0 AND app IN (SELECT id FROM queue_app) AND due > ?
 """
 
 _WINDOW = """
-SELECT max(spool_delivery.number), min(message), count(*) FROM spool_delivery WHERE number IN (
-    SELECT number FROM spool_delivery WHERE number > ? ORDER BY number LIMIT ?
+SELECT max(queue_delivery.number), min(message), count(*) FROM queue_delivery WHERE number IN (
+    SELECT number FROM queue_delivery WHERE number > ? ORDER BY number LIMIT ?
 )
 """
 
-_FORGET = "DELETE FROM spool_delivery WHERE number > ? AND number <= ? AND state > 0 AND settled_at < ?"
+_FORGET = "DELETE FROM queue_delivery WHERE number > ? AND number <= ? AND state > 0 AND settled_at < ?"
 
 # The deliveries of a message follow its number, so the first that there is after it tells whether any is left.
 _FORGET_MESSAGES = """
-DELETE FROM spool_message WHERE number >= ? AND number <= ? AND number IS NOT (
-    SELECT message FROM spool_delivery WHERE spool_delivery.number >= spool_message.number
-    ORDER BY spool_delivery.number LIMIT 1
+DELETE FROM queue_message WHERE number >= ? AND number <= ? AND number IS NOT (
+    SELECT message FROM queue_delivery WHERE queue_delivery.number >= queue_message.number
+    ORDER BY queue_delivery.number LIMIT 1
 )
 """
 
 _MESSAGES_OF = """
-SELECT json_group_array(DISTINCT message) FROM spool_delivery WHERE number IN (SELECT value FROM json_each(?))
+SELECT json_group_array(DISTINCT message) FROM queue_delivery WHERE number IN (SELECT value FROM json_each(?))
 """
 
 _FORGET_THESE_MESSAGES = _FORGET_MESSAGES.replace(
@@ -273,7 +273,7 @@ _FORGET_THESE_MESSAGES = _FORGET_MESSAGES.replace(
 )
 
 _FORGET_KEYS = """
-DELETE FROM spool_key WHERE rowid IN (SELECT rowid FROM spool_key WHERE noted_at < ? ORDER BY noted_at LIMIT ?)
+DELETE FROM queue_key WHERE rowid IN (SELECT rowid FROM queue_key WHERE noted_at < ? ORDER BY noted_at LIMIT ?)
 """
 
 
@@ -325,12 +325,12 @@ class _Choice:
     apps: list[str] = attrs.Factory(list)  # that something was chosen of
 
 
-@implementer(ISpool)
-class SQLiteSpool:
+@implementer(IQueue)
+class SQLiteQueue:
     """
-    The spool in SQLite.
+    The queue in SQLite.
 
-    :param database: the database, started; whoever made it stops it, after the spool.
+    :param database: the database, started; whoever made it stops it, after the queue.
     :param longest: for how many seconds something may be put off over a restart.
     """
 
@@ -357,10 +357,10 @@ class SQLiteSpool:
 
         def load(connection: sqlite3.Connection) -> dict[str, int]:
             with lenient(connection):
-                self._apps = dict(connection.execute("SELECT CAST(name AS TEXT), id FROM spool_app"))
-            [(number,)] = connection.execute("SELECT number FROM spool_next")
+                self._apps = dict(connection.execute("SELECT CAST(name AS TEXT), id FROM queue_app"))
+            [(number,)] = connection.execute("SELECT number FROM queue_next")
             self._number = self._reserved = number
-            rows = connection.execute("SELECT app, count(*) FROM spool_delivery WHERE state = 0 GROUP BY app")
+            rows = connection.execute("SELECT app, count(*) FROM queue_delivery WHERE state = 0 GROUP BY app")
             names = {number: name for name, number in self._apps.items()}
             return {names[app]: count for app, count in rows if app in names}
 
@@ -446,15 +446,15 @@ class SQLiteSpool:
         self._reserving = self._reserved
         if number > self._reserved:
             self._reserving = number + _RESERVED
-            connection.execute("UPDATE spool_next SET number = ?", [self._reserving])
+            connection.execute("UPDATE queue_next SET number = ?", [self._reserving])
         return results
 
     def _find_apps(self, connection: sqlite3.Connection, names: set[str]) -> dict[str, int]:
         unknown = names - self._apps.keys()
         if not unknown:
             return self._apps
-        connection.executemany("INSERT INTO spool_app (name) VALUES (?)", [(name,) for name in sorted(unknown)])
-        return dict(connection.execute("SELECT name, id FROM spool_app"))
+        connection.executemany("INSERT INTO queue_app (name) VALUES (?)", [(name,) for name in sorted(unknown)])
+        return dict(connection.execute("SELECT name, id FROM queue_app"))
 
     def _stored(self, acceptances: list[_Acceptance]) -> None:
         self._reserved = self._reserving
@@ -643,7 +643,7 @@ class SQLiteSpool:
             leased, found = self._leases.counts(), []
             for name, number in sorted(self._apps.items()):
                 [(due,)] = connection.execute(
-                    "SELECT min(due) FROM spool_delivery WHERE state = 0 AND app = ?", [number]
+                    "SELECT min(due) FROM queue_delivery WHERE state = 0 AND app = ?", [number]
                 )
                 found.append((name, leased.get(name, 0), None if due is None else self._seconds(due)))
             return found
@@ -693,7 +693,7 @@ class SQLiteSpool:
         for choice in choices:
             chosen, counts = self._chosen(connection, choice)
             [(messages,)] = connection.execute(_MESSAGES_OF, [chosen])
-            connection.execute("DELETE FROM spool_delivery WHERE number IN (SELECT value FROM json_each(?))", [chosen])
+            connection.execute("DELETE FROM queue_delivery WHERE number IN (SELECT value FROM json_each(?))", [chosen])
             connection.execute(_FORGET_THESE_MESSAGES, [messages])
             results.append(counts)
         return results
@@ -862,7 +862,7 @@ def _earlier(
     """Find what came of a request the first time, or remember that this is the first time."""
     owner, key, digest = idempotency.owner, idempotency.key, idempotency.digest
     rows = connection.execute(
-        "SELECT digest, counts, apns_ids, first FROM spool_key WHERE owner = ? AND key = ?", [owner, key]
+        "SELECT digest, counts, apns_ids, first FROM queue_key WHERE owner = ? AND key = ?", [owner, key]
     )
     for known, counts, apns_ids, first in rows.fetchall():
         if known != digest:
@@ -871,7 +871,7 @@ def _earlier(
     apns_ids = b"".join(message.apns_ids for message in acceptance.messages)
     counts = _json([len(message.apns_ids) // 16 for message in acceptance.messages])
     connection.execute(
-        "INSERT INTO spool_key VALUES (?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO queue_key VALUES (?, ?, ?, ?, ?, ?, ?)",
         [owner, key, digest, counts, apns_ids, acceptance.date, acceptance.first],
     )
     return None
@@ -908,7 +908,7 @@ def _prune(connection: sqlite3.Connection, position: int, before: float, now: fl
     feedback.forget(connection, before, now, limit)
     connection.execute(_FORGET_KEYS, [time, limit])
     [(last, first, count)] = connection.execute(_WINDOW, [position, limit])
-    young = "SELECT 1 FROM spool_message WHERE number = ? AND accepted_at BETWEEN ? AND ?"
+    young = "SELECT 1 FROM queue_message WHERE number = ? AND accepted_at BETWEEN ? AND ?"
     if not count or connection.execute(young, [first, time, _milliseconds(now)]).fetchone():
         return 0, 0
     connection.execute(_FORGET, [position, last, time])

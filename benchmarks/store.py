@@ -1,7 +1,7 @@
 """
-How many notifications a second the daemon's spool accepts, leases and settles, in one process.
+How many notifications a second the daemon's queue accepts, leases and settles, in one process.
 
-    python benchmarks/spool.py [notifications] [directory]
+    python benchmarks/store.py [notifications] [directory]
 
 Each line is one run on an empty database: how requests come, what is done, notifications a second, CPU time of the
 whole process for each (its threads together, as one core has it), and how long a request waited to be stored. What is
@@ -23,7 +23,7 @@ from twisted.internet.task import LoopingCall, deferLater, react
 from txapns._network.clocks import wall_clock
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.queue import SQLiteSpool
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Message, Settlement, State
 
 PAYLOAD = (
@@ -34,12 +34,12 @@ CONCURRENCY = 64
 
 
 class Bench:
-    """A spool in a file of its own, and what is done with it."""
+    """A queue in a file of its own, and what is done with it."""
 
     def __init__(self, reactor: object, directory: Path, count: int, size: int) -> None:
         self.clock = reactor
-        self.database = Database(directory / "spool", reactor)
-        self.spool = SQLiteSpool(self.database)
+        self.database = Database(directory / "queue", reactor)
+        self.queue = SQLiteQueue(self.database)
         self.count = count
         self.size = size
         self.identifiers = Identifiers(wall_clock(reactor))
@@ -52,7 +52,7 @@ class Bench:
             self.left -= 1
             tokens, started = [os.urandom(32) for _ in range(self.size)], time.perf_counter()
             message = Message("chess", PAYLOAD, HEADERS, tokens, self.identifiers.take(self.size))
-            await self.spool.accept([message])
+            await self.queue.accept([message])
             self.waited.append(time.perf_counter() - started)
 
     async def accept(self) -> None:
@@ -62,9 +62,9 @@ class Bench:
     async def send_some(self, sent: list[int]) -> None:
         """Lease and settle until everything is."""
         while sent[0] < self.count:
-            leased = await self.spool.lease("chess", 250, self.clock.seconds() + 60)
+            leased = await self.queue.lease("chess", 250, self.clock.seconds() + 60)
             if leased:
-                await self.spool.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased])
+                await self.queue.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased])
                 sent[0] += len(leased)
             else:
                 await deferLater(self.clock, 0.005)
@@ -109,7 +109,7 @@ async def main(reactor: object, directory: Path, count: int) -> None:
             with tempfile.TemporaryDirectory(dir=directory) as name:
                 bench = Bench(reactor, Path(name), number, size)
                 await bench.database.start()
-                await bench.spool.start()
+                await bench.queue.start()
                 label = f"requests of {size}{', busy' if busy else ''}: "
                 burning = LoopingCall(burn)
                 if busy:
