@@ -186,6 +186,15 @@ class Certificate:
         """
         return cls.from_pem(_content(path), passphrase=passphrase, now=now, environment=environment, topic=topic)
 
+    def to_pem(self) -> str:
+        """
+        Write it as PEM: the private key, not encrypted, then the certificate and its chain.
+
+        :returns: what :meth:`from_pem` reads. It is secret.
+        """
+        certificates = (each.public_bytes(serialization.Encoding.PEM) for each in (self.certificate, *self.chain))
+        return _private_pem(self.private_key) + b"".join(certificates).decode("ascii")
+
     @classmethod
     def _inspect(
         cls,
@@ -319,6 +328,14 @@ class ProviderToken:
         """
         return cls.from_p8(_content(path), key_id, team_id, passphrase=passphrase)
 
+    def to_p8(self) -> str:
+        """
+        Write the signing key as Apple hands it out: PKCS#8 in PEM, not encrypted.
+
+        :returns: what :meth:`from_p8` reads. It is secret.
+        """
+        return _private_pem(self._key)
+
     @property
     def private_key(self) -> ec.EllipticCurvePrivateKey:
         """What the tokens are signed with."""
@@ -394,6 +411,11 @@ class ProviderToken:
 
     def __repr__(self) -> str:
         return f"<ProviderToken team_id={self.team_id} key_id={self.key_id} fingerprint={self.fingerprint[:16]}…>"
+
+
+def _private_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
+    pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    return pem.decode("ascii")
 
 
 # The windows of provider tokens. A token is dated to the beginning of its window and signed in the one way of RFC 6979,

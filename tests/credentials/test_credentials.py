@@ -663,6 +663,24 @@ class SignTests(SynchronousTestCase):
         key.verify(der, unsigned.encode(), ec.ECDSA(hashes.SHA256()))
 
 
+class WrittenTests(SynchronousTestCase):
+    """Credentials as text again."""
+
+    def test_certificate(self) -> None:
+        """A certificate is written with its private key and its chain, none of it encrypted."""
+        pem = AUTHORITY.client_pem(intermediate=True, passphrase=PASSPHRASE.encode())
+        certificate = Certificate.from_pem(pem, passphrase=PASSPHRASE)
+        found = Certificate.from_pem(certificate.to_pem())
+        self.assertEqual((found, found.chain), (certificate, certificate.chain))
+        self.assertEqual(found.to_pem(), certificate.to_pem())
+
+    def test_provider_token(self) -> None:
+        """A signing key is written as Apple hands it out, even if it was encrypted."""
+        encrypted = to_pem(load_pem_private_key(P8.encode(), None), PASSPHRASE)
+        token = ProviderToken.from_p8(encrypted, "KEY", "TEAM", passphrase=PASSPHRASE)
+        self.assertEqual(token.to_p8(), P8)
+
+
 class ProviderTokenTests(SynchronousTestCase):
     """A signing key from memory."""
 
