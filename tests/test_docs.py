@@ -22,7 +22,6 @@ import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import unittest
@@ -44,6 +43,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests import PROJECT
 from tests.connect_proxy import ConnectProxy
 from tests.daemon.fakes import key_of
+from tests.ports import reserve
 from tests.processes import interruptible
 from txapns import errors, reasons
 from txapns.daemon.faces.native import json_api as bodies
@@ -68,12 +68,12 @@ __all__ = [
 
 PAGES = ["README.rst", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.rst"))]
 LANGUAGES = {"python", "shell", "text"}
-PORTS = ("2195", "2196", "2197", "8080", "8090")  # and 8081, the one after 8080
+PORTS = ("2195", "2196", "2197", "8080", "8081", "8090")  # 8081 is the one after 8080
 #: What runs in a terminal of its own, and what it prints when it is ready.
 SERVERS = {
     "txapns simulate": '"ready": true',
     "txapns serve --config": '"ready": true',
-    "txapns serve --demo": "The gateway listens",
+    "txapns serve --demo": "The daemon listens",
 }
 TIMEOUT = 60.0
 
@@ -197,11 +197,7 @@ def run_page(page: str, simulator: MemorySimulator, /, **given: Any) -> None:
 
 def free_ports() -> dict[str, str]:
     """Find a free port for each that the pages name."""
-    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in PORTS]
-    found = {port: str(listening.getsockname()[1]) for port, listening in zip(PORTS, sockets, strict=True)}
-    for listening in sockets:
-        listening.close()
-    return {**found, "8081": str(int(found["8080"]) + 1)}
+    return dict(zip(PORTS, map(str, reserve(len(PORTS))), strict=True))
 
 
 def matches(said: str, printed: str) -> bool:

@@ -29,6 +29,7 @@ from zope.interface.verify import verifyObject
 
 from tests import PROJECT
 from tests.checks import invoke
+from tests.ports import reserve
 from tests.processes import started
 from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, __version__
 from txapns.command import main as cli
@@ -141,8 +142,7 @@ class ChannelsTests(TestCase):
 
     async def test_channels(self) -> None:
         """A channel is made at the port that was asked for, and broadcast to at the other."""
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            port = free.getsockname()[1]
+        [port] = reserve()
         simulator = SimulatorProcess(self, "--channels", str(port))
         self.assertEqual(simulator.ready["channels"], port)
         trust_root = (simulator.state / "ca.pem").read_bytes()

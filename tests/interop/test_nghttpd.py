@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 from collections import Counter
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from twisted.internet.task import deferLater
 from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.interop.programs import Program
+from tests.ports import reserve
 from txapns import APNSClient, Batch, Certificate, Gateway, Notification, ProviderToken
 from txapns.credentials import Credential
 from txapns.simulator import Authority
@@ -30,13 +30,6 @@ TOKENS = {number: f"{number + 1:064x}" for number in range(1_000)}
 GONE = set(range(0, 1_000, 10))
 SHORT, LONG = Notification(alert="Grüße"), Notification(alert="x" * 4_000)
 REQUEST = re.compile(rb"recv \(stream_id=\d+\) :path: /3/device/([0-9a-f]+)\n")
-
-
-def free_port() -> int:
-    """Find a port: nghttpd does not tell which one it has got."""
-    with socket.socket() as found:
-        found.bind((HOST, 0))
-        return found.getsockname()[1]
 
 
 @pytest.mark.interop
@@ -63,7 +56,7 @@ class NghttpdTests(TestCase):
 
     async def serve(self, *options: str) -> None:
         """Start nghttpd."""
-        pem, self.port = str(self.state / "server.pem"), free_port()
+        pem, [self.port] = str(self.state / "server.pem"), reserve()
         fixed = ["--verbose", "--address", HOST, "--htdocs", str(self.state)]
         self.program = Program(reactor, [PROGRAM, *fixed, *options, str(self.port), pem, pem])
         self.addCleanup(self.program.stop)
