@@ -14,7 +14,8 @@ from txapns.channels import Channel, Channels, StoragePolicy
 from txapns.client import APNSClient, ClientStatus, Session
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import APNSError
-from txapns.feedback import DeadToken, FeedbackPoller
+from txapns.feedback import DeadToken
+from txapns.feedback_poller import FeedbackPoller
 from txapns.gateway import Gateway
 from txapns.notification import Notification, Priority, PushType
 from txapns.reasons import Action, Reason, Status

@@ -18,15 +18,12 @@ Source: Apple, *Local and Remote Notification Programming Guide* (archived), app
 
 from __future__ import annotations
 
-import math
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
-from twisted.application.internet import TimerService
 from twisted.internet import error as neterror
-from twisted.internet.defer import CancelledError, Deferred, DeferredLock, maybeDeferred, succeed
+from twisted.internet.defer import CancelledError, Deferred, DeferredLock, succeed
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime, IStreamClientEndpoint
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.logger import Logger
@@ -41,17 +38,12 @@ from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed,
 from txapns.gateway import Gateway
 from txapns.wire.feedback import FeedbackParser
 
-if TYPE_CHECKING:
-    from txapns.client import APNSClient
-
-__all__ = ["DeadToken", "FeedbackPoller", "FeedbackProtocol", "FeedbackReader"]
+__all__ = ["DeadToken", "FeedbackProtocol", "FeedbackReader"]
 
 #: A device token in hexadecimal, and when the service found the app gone.
 DeadToken = tuple[str, datetime]
 
 _log = Logger()
-
-_DAY = 86_400.0
 
 #: How many dead tokens a list in memory may have: some 125 MB.
 MOST = 500_000
@@ -377,69 +369,6 @@ class FeedbackReader:
         """
         reading.leave()
         reading.gone.addCallback(lambda _: self._turn.release())
-
-
-class FeedbackPoller(TimerService):
-    """
-    A service that reads the feedback service now and then, once a day unless told otherwise, and hands over what was
-    listed.
-
-    When reading or the callback fails, that is logged, and the next time it is tried again. A callback that failed is
-    given the same tokens again then, before new ones, so it may see some twice.
-
-    :param client: a client of a binary gateway; not one that a :class:`~txapns.Session` closes when it is idle.
-    :param callback: is called with a list of ``(token, datetime)`` whenever there are some; it may return a
-        ``Deferred`` or a coroutine.
-    :param interval: the time from one reading to the next, in seconds.
-    :param clock: the reactor, or a ``Clock``.
-    :raises ValueError: the interval is not a positive number.
-    """
-
-    def __init__(
-        self,
-        client: APNSClient,
-        callback: Callable[[list[DeadToken]], Awaitable[object] | None],
-        interval: float = _DAY,
-        *,
-        clock: IReactorTime,
-    ) -> None:
-        if not 0 < interval < math.inf:
-            raise ValueError("the interval is a positive number of seconds")
-        super().__init__(interval, self._poll)  # type: ignore[no-untyped-call]
-        self.clock = timers(clock)
-        self._client = client
-        self._callback = callback
-        self._owed: list[DeadToken] = []
-        self._reading: Deferred[list[DeadToken]] | None = None
-
-    def stopService(self) -> Deferred[None]:
-        """
-        Stop. A reading under way is given up, and the client keeps what it read; a callback under way is waited for.
-
-        :returns: a ``Deferred`` that fires when nothing is under way any more.
-        """
-        if self._reading is not None:
-            self._reading.cancel()
-        stopped: Deferred[None] = super().stopService()  # type: ignore[no-untyped-call]
-        return stopped
-
-    async def _poll(self) -> None:
-        self._reading = self._client.feedback()
-        try:
-            self._owed += await self._reading
-        except CancelledError:
-            return
-        except APNSError as error:
-            _log.warn("{gateway}: feedback was not read: {error}", gateway=str(self._client.gateway), error=str(error))
-        finally:
-            self._reading = None
-        if self._owed:
-            try:
-                await maybeDeferred(self._callback, list(self._owed))
-            except Exception:
-                _log.failure("{count} dead tokens will be offered again: the callback failed", count=len(self._owed))
-            else:
-                self._owed.clear()
 
 
 def _utc(timestamp: int) -> datetime:

@@ -31,18 +31,15 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import accumulate
-from typing import TYPE_CHECKING
 
 from prometheus_client import REGISTRY, CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from zope.interface import implementer
 
+from txapns.client import APNSClient
 from txapns.credentials import Certificate
 from txapns.interfaces import IMetrics
 from txapns.reasons import Reason, Status, status_name
-
-if TYPE_CHECKING:
-    from txapns.client import APNSClient
 
 __all__ = ["BUCKETS", "ClientListener", "ClientMetrics", "Durations", "histogram", "totals"]
 
