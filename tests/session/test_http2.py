@@ -26,8 +26,7 @@ from txapns.errors import APNSError
 from txapns.interfaces import IGatewayProtocol, IProtocolListener
 from txapns.notification import Notification
 from txapns.simulator.authority import Authority
-from txapns.wire import requests
-from txapns.wire.requests import Request, RequestReceiver
+from txapns.wire.requests import Request, RequestReceiver, sender
 
 TIMEOUT = 30.0
 OK = [(b":status", b"200")]
@@ -768,7 +767,7 @@ class EndTests(SessionCase):
 
     def test_streams_run_out(self) -> None:
         """A session that has used nearly all stream numbers drains."""
-        self.patch(requests, "LAST_STREAM", 2 * requests.MAX_CONCURRENCY + 1)
+        self.patch(sender, "LAST_STREAM", 2 * sender.MAX_CONCURRENCY + 1)
         self.deliver("a")
         self.assertEqual(self.events.draining, [None])
         self.answer(1)

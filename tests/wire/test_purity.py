@@ -62,7 +62,8 @@ def pure_modules() -> list[str]:
     """Name the modules that promise to be pure: all of ``wire``, and the values it and its users speak in."""
     values = ["errors", "reasons", "payload", "notification", "result"]
     names = [f"txapns.{name}" for name in values if (PACKAGE / f"{name}.py").exists()]
-    return names + [f"txapns.wire.{path.stem}" for path in sorted(PACKAGE.glob("wire/[!_]*.py"))]
+    paths = [path.relative_to(PACKAGE.parent).with_suffix("") for path in sorted(PACKAGE.glob("wire/**/[!_]*.py"))]
+    return names + [".".join(path.parts) for path in paths]
 
 
 class PurityTests(SynchronousTestCase):

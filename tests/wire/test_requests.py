@@ -22,6 +22,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from txapns.errors import WireError
 from txapns.wire import requests
 from txapns.wire.requests import Answer, FrameBudget, GoAway, Request, RequestReceiver, RequestSender, Round, reason_of
+from txapns.wire.requests import sender as sender_module
 
 WINDOW = 65_535
 OK = [(b":status", b"200")]
@@ -115,7 +116,7 @@ class Peers:
         self.carry()
 
     def carry(self) -> None:
-        """Carry octets both ways until there are none."""
+        """Carry bytes both ways until there are none."""
         while True:
             up, down = self.sender.data_to_send(), self.receiver.data_to_send()
             if not (up or down):
@@ -131,7 +132,7 @@ class Peers:
 
 
 class Script:
-    """A server's octets, frame by frame, made by python-hyper's frames and header compression."""
+    """A server's bytes, frame by frame, made by python-hyper's frames and header compression."""
 
     def __init__(self) -> None:
         self._encoder = Encoder()
@@ -236,6 +237,9 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(
             requests.__all__,
             [
+                "ENHANCE_YOUR_CALM",
+                "PROTOCOL_ERROR",
+                "REFUSED_STREAM",
                 "Answer",
                 "FrameBudget",
                 "GoAway",
@@ -300,7 +304,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(len(peers.sender), 0)
 
     def test_long_body_is_cut(self) -> None:
-        """The server keeps one octet more of a body than the limit, so that it can tell."""
+        """The server keeps one byte more of a body than the limit, so that it can tell."""
         peers = Peers()
         peers.send("a", body=b"x" * 5_120)
         peers.send("b", body=b"x" * 60_000)
@@ -317,7 +321,7 @@ class RequestTests(SynchronousTestCase):
 
     def test_streams_run_out(self) -> None:
         """A connection that has used nearly all stream numbers takes no further request."""
-        self.patch(requests, "LAST_STREAM", 2 * requests.MAX_CONCURRENCY + 3)
+        self.patch(sender_module, "LAST_STREAM", 2 * sender_module.MAX_CONCURRENCY + 3)
         peers = Peers()
         peers.send("a")
         self.assertTrue(peers.sender.open)
@@ -330,7 +334,7 @@ class GivenUpTests(SynchronousTestCase):
     """Connections that libnghttp2 has given up, at once or with a GOAWAY that has yet to leave."""
 
     def given_up(self, octets: bytes) -> RequestSender[str]:
-        """Have a server's octets be the end of a connection with two requests under way."""
+        """Have a server's bytes be the end of a connection with two requests under way."""
         sender, _ = scripted("a", "b")
         with contextlib.suppress(WireError):
             sender.receive(octets)
@@ -370,7 +374,7 @@ class GivenUpTests(SynchronousTestCase):
 
 
 class RoomTests(SynchronousTestCase):
-    """How many requests, and how many octets, may be sent."""
+    """How many requests, and how many bytes, may be sent."""
 
     def test_requests_under_way(self) -> None:
         """Each request takes one stream until it is answered."""
@@ -385,12 +389,12 @@ class RoomTests(SynchronousTestCase):
     def test_no_limit(self) -> None:
         """A peer that sets no limit is not given more than the default at once."""
         sender, _ = scripted()
-        self.assertEqual(sender.room()[0], requests.DEFAULT_CONCURRENCY)
+        self.assertEqual(sender.room()[0], sender_module.DEFAULT_CONCURRENCY)
 
     def test_huge_limit(self) -> None:
         """Whatever the peer allows, there is a bound to what is in doubt when the connection dies."""
         sender, _ = scripted(MAX_CONCURRENT_STREAMS=2**31)
-        self.assertEqual(sender.room()[0], requests.MAX_CONCURRENCY)
+        self.assertEqual(sender.room()[0], sender_module.MAX_CONCURRENCY)
 
     def test_settings_up_and_down(self) -> None:
         """The limit is obeyed in both directions, and may fall below what is under way."""
@@ -533,7 +537,7 @@ class OutcomeTests(SynchronousTestCase):
         for _ in range(3):
             sender.receive(script.data(1, b"x" * 3_000))
         received = sender.receive(script.data(1, b"x", end=True))
-        self.assertEqual([answer.body for _, answer in received.rejected], [b"x" * requests.MAX_ANSWER])
+        self.assertEqual([answer.body for _, answer in received.rejected], [b"x" * sender_module.MAX_ANSWER])
 
     def test_trailers(self) -> None:
         """An answer may end with trailers."""
@@ -552,7 +556,7 @@ class OutcomeTests(SynchronousTestCase):
 
     def test_content(self) -> None:
         """What was asked for may be as long as a list of all channels, but no longer; anything else is cut off soon."""
-        for asked, longest in ((True, requests.MAX_CONTENT), (False, requests.MAX_ANSWER)):
+        for asked, longest in ((True, sender_module.MAX_CONTENT), (False, sender_module.MAX_ANSWER)):
             peers = Peers()
             (ask if asked else post)(peers.sender, "a")
             peers.carry()
@@ -768,12 +772,12 @@ class GivingUpTests(SynchronousTestCase):
         self.assertEqual(peers.ledger.settled, ["c"])
 
     def test_cancel_a_body_stuck_in_the_window(self) -> None:
-        """A request whose body is stuck was not processed, and its octets leave the queue."""
+        """A request whose body is stuck was not processed, and its bytes leave the queue."""
         sender, _ = scripted("a", "b", "c", body=b"x" * 30_000)
         self.assertEqual(left(sender.cancel_through(5)), (["c"], ["a", "b"]))
         sender.data_to_send()
         sender.take()
-        self.assertEqual(sender.room(), (requests.DEFAULT_CONCURRENCY, 0))
+        self.assertEqual(sender.room(), (sender_module.DEFAULT_CONCURRENCY, 0))
 
     def test_cancel_again(self) -> None:
         """What was answered or given up already is not given up again."""
@@ -862,7 +866,7 @@ class ReasonTests(SynchronousTestCase):
 
 
 def whole_stream() -> tuple[list[str], bytes, bytes]:
-    """Make a server's octets in which everything happens; returns the items, the first SETTINGS, and the rest."""
+    """Make a server's bytes in which everything happens; returns the items, the first SETTINGS, and the rest."""
     items = [f"{number:02}" for number in range(1, 13)]
     script = Script()
     first = script.settings(MAX_CONCURRENT_STREAMS=100)
@@ -895,7 +899,7 @@ ITEMS, FIRST, REST = whole_stream()
 
 
 def replay(pieces: Iterable[bytes]) -> tuple[Ledger, list[str], list[str]]:
-    """Play a server's octets to a new connection; returns the ledger, and what was left when they ended."""
+    """Play a server's bytes to a new connection; returns the ledger, and what was left when they ended."""
     sender: RequestSender[str] = RequestSender(b"h")
     ledger = Ledger()
     ledger.add(sender.receive(FIRST))
@@ -915,7 +919,7 @@ def replay(pieces: Iterable[bytes]) -> tuple[Ledger, list[str], list[str]]:
 
 
 class StreamTests(SynchronousTestCase):
-    """A whole connection's octets, split and damaged."""
+    """A whole connection's bytes, split and damaged."""
 
     def test_whole(self) -> None:
         """Every way to end is found in the stream that the other tests split."""
@@ -938,7 +942,7 @@ class StreamTests(SynchronousTestCase):
         whole = replay([REST])
         self.assertEqual((ledger.sorted, unsent, uncertain), (whole[0].sorted, *whole[1:]))
 
-    def test_octet_by_octet(self) -> None:
+    def test_byte_by_byte(self) -> None:
         """The finest split makes no difference, either."""
         ledger, unsent, uncertain = replay(REST[position : position + 1] for position in range(len(REST)))
         whole = replay([REST])
@@ -955,7 +959,7 @@ class StreamTests(SynchronousTestCase):
         st.integers(1, len(REST)),
     )
     def test_damaged(self, changes: list[tuple[int, int]], size: int) -> None:
-        """Whatever octets are altered, no request is lost or ends twice, and no foreign exception is raised."""
+        """Whatever bytes are altered, no request is lost or ends twice, and no foreign exception is raised."""
         octets = bytearray(REST)
         for position, octet in changes:
             octets[position] = octet
@@ -1118,7 +1122,7 @@ class IndependentServer:
         self.bodies: dict[str, bytes] = {}
 
     def receive(self, data: bytes) -> bytes:
-        """Take in octets; returns those to send."""
+        """Take in bytes; returns those to send."""
         for event in self._h2.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
                 path = dict(event.headers)[":path"]
@@ -1150,7 +1154,7 @@ class IndependentPeerTests(SynchronousTestCase):
     """The sender and an HTTP/2 server that we did not write."""
 
     def carry(self, sender: RequestSender[str], server: IndependentServer) -> Ledger:
-        """Carry octets both ways until there are none."""
+        """Carry bytes both ways until there are none."""
         ledger = Ledger()
         down = server.receive(b"")
         while True:
@@ -1176,7 +1180,7 @@ class IndependentPeerTests(SynchronousTestCase):
         self.assertEqual(len(sender), 0)
 
     def test_window(self) -> None:
-        """Bodies of more than the window in all leave as the server gives octets back."""
+        """Bodies of more than the window in all leave as the server gives bytes back."""
         server = IndependentServer({})
         sender: RequestSender[str] = RequestSender(b"h")
         self.carry(sender, server)
@@ -1245,7 +1249,7 @@ class ScreenTests(SynchronousTestCase):
         return False
 
     def carry(self) -> None:
-        """Carry octets in both directions."""
+        """Carry bytes in both directions."""
         for _ in range(3):
             self.whole.extend(self.receiver.receive(self.client.data_to_send(), self.screen))
             self.client.receive_data(self.receiver.data_to_send())
@@ -1315,7 +1319,7 @@ class FrameBudgetTests(SynchronousTestCase):
         st.data(),
     )
     def test_split(self, frames: list[tuple[int, int, bytes]], data: st.DataObject) -> None:
-        """Frames are counted the same however the octets are divided."""
+        """Frames are counted the same however the bytes are divided."""
         octets = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(frame(kind, body, flag) for kind, flag, body in frames)
         cuts = sorted(data.draw(st.sets(st.integers(0, len(octets)), max_size=8)))
         pieces = [octets[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(octets)], strict=True)]

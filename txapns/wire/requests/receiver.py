@@ -1,0 +1,285 @@
+"""The server's side of the provider API: requests in, answers out."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from itertools import chain
+
+import ngh2
+from ngh2 import Setting, StreamClosed
+
+from txapns.errors import WireError
+from txapns.wire.requests.values import GONE, Headers, Request
+
+__all__ = ["FrameBudget", "RequestReceiver"]
+
+#: The longest list of header fields that a server announces to accept, as HTTP/2 counts it, and how many fields it may
+#: have. A request has a dozen fields; the longest is the provider token.
+_MAX_HEADERS, _MAX_FIELDS = 8_000, 100
+
+#: How an HTTP/2 client begins (RFC 9113, section 3.4), and how an HTTP/1.1 client does.
+_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
+_METHOD = re.compile(rb"[A-Z]+( |\Z)")
+
+#: A frame begins with three bytes of length, one of type, one of flags and four of the stream.
+_FRAME_HEAD, _SETTINGS = 9, 4
+
+
+class FrameBudget:
+    """
+    How many frames a client may send. libnghttp2 bounds some kinds of frames, and none by the time they take.
+
+    An unused allowance accumulates, up to what may be used at once.
+    """
+
+    def __init__(self) -> None:
+        self._skip = len(_PREFACE)  # bytes until the next frame begins
+        self._head = b""
+        self._since = -math.inf
+        self._frames = self._settings = 0.0
+
+    def spend(self, data: bytes, now: float, frames: tuple[int, int], settings: tuple[int, int]) -> bool:
+        """
+        Count the frames that begin in what was read.
+
+        :param data: the bytes, split anywhere.
+        :param now: the time, in seconds.
+        :param frames: how many frames are allowed at once, and how many per second.
+        :param settings: how many of them may be SETTINGS. The cost of each grows with the number of streams.
+        :returns: whether the client stays within both limits.
+        """
+        passed, self._since = now - self._since, now
+        begun, changes = self._count(data)
+        self._frames = min(frames[0], self._frames + passed * frames[1]) - begun
+        self._settings = min(settings[0], self._settings + passed * settings[1]) - changes
+        return self._frames >= 0 and self._settings >= 0
+
+    def _count(self, data: bytes) -> tuple[int, int]:
+        """Count the frames that begin, and those of them that are SETTINGS but not acknowledgements."""
+        data, at, end = self._head + data, self._skip, len(self._head) + len(data)
+        begun = settings = 0
+        while at + _FRAME_HEAD <= end:
+            begun += 1
+            settings += data[at + 3] == _SETTINGS and not data[at + 4] & 1
+            at += _FRAME_HEAD + int.from_bytes(data[at : at + 3], "big")
+        self._head, self._skip = data[at:], max(0, at - end)
+        return begun, settings
+
+
+class RequestReceiver:
+    """
+    Apple's side of one connection. Calls for a stream or connection that is already gone do nothing.
+
+    :param concurrency: the MAX_CONCURRENT_STREAMS to announce.
+    :param max_body: how many bytes of a body are kept, less one.
+    :param window_updates: whether received bytes are returned to the peer's window at once. Otherwise call
+        :meth:`acknowledge` when the server is done with a request.
+    :param early: whether a request is returned as soon as its body is too long, rather than at its end, which may never
+        come. Its body is then everything received so far; later bytes are dropped.
+    """
+
+    def __init__(self, concurrency: int, *, max_body: int, window_updates: bool = True, early: bool = False) -> None:
+        # libnghttp2 itself limits stream resets and other oddities.
+        configuration = ngh2.Configuration(
+            auto_window_update=window_updates,
+            max_inbound_header_list_size=2 * _MAX_HEADERS,
+            max_inbound_header_count=_MAX_FIELDS,
+        )
+        self._h2 = ngh2.Connection(ngh2.Role.SERVER, configuration)
+        self._h2.initiate_connection(
+            {Setting.MAX_CONCURRENT_STREAMS: concurrency, Setting.MAX_HEADER_LIST_SIZE: _MAX_HEADERS}
+        )
+        self._max_body = max_body
+        self._early = early
+        self._window_updates = window_updates
+        self._refused: list[int] = []
+        self._open: dict[int, tuple[Headers, bytearray]] = {}
+        self._held = 0
+        self._opening = b""
+
+    @property
+    def begun(self) -> bool:
+        """Whether the peer began as an HTTP/2 client does."""
+        return self._opening == _PREFACE
+
+    @property
+    def http1(self) -> bool:
+        """Whether the peer began with an HTTP/1.1 request, or the beginning of one."""
+        return not _PREFACE.startswith(self._opening) and _METHOD.match(self._opening) is not None
+
+    @property
+    def unsent(self) -> int:
+        """How many bytes of answers wait for the peer's window."""
+        return self._h2.queued_body_size()
+
+    @property
+    def unfinished(self) -> list[int]:
+        """The streams of requests that have begun and are incomplete."""
+        return list(self._open)
+
+    @property
+    def held(self) -> int:
+        """How many bytes of incomplete requests are held, header fields included."""
+        return self._held
+
+    def receive(self, data: bytes, screen: Callable[[Request], bool] = lambda head: True) -> list[Request]:
+        """
+        Take in what was read from the peer.
+
+        :param data: the bytes, split anywhere.
+        :param screen: receives a request of which only the header fields have come, and returns whether to go on.
+            Before returning ``False`` it answers by :meth:`refuse` or :meth:`reset`; the request is then not returned.
+        :returns: the requests that this completes, in that order. Bytes after the end of the connection are ignored.
+        :raises WireError: the bytes are not HTTP/2.
+        """
+        if self.closed:
+            return []
+        self._opening += data[: len(_PREFACE) - len(self._opening)]
+        try:
+            self._h2.receive_data(data)
+        except ngh2.NGH2Error as error:
+            raise WireError(f"the client broke the rules of HTTP/2: {error}") from None
+        complete: list[Request] = []
+        for event in self._h2.events():
+            if isinstance(event, ngh2.RequestReceived):
+                if screen(Request(event.stream_id, event.headers, b"")):
+                    self._open[event.stream_id] = (event.headers, bytearray())
+                    self._held += _size(event.headers)
+                    self._ended(event.stream_id, event.end_stream, complete)
+            elif isinstance(event, ngh2.DataReceived):
+                self._data(event, complete)
+            elif isinstance(event, ngh2.TrailersReceived):
+                self._ended(event.stream_id, True, complete)
+            elif isinstance(event, StreamClosed) and event.stream_id in self._open:
+                self._dropped(event.stream_id, len(self._take(event.stream_id).body))
+        return complete
+
+    def _data(self, event: ngh2.DataReceived, complete: list[Request]) -> None:
+        if event.stream_id not in self._open:
+            self._dropped(event.stream_id, len(event.data))
+            return
+        body = self._open[event.stream_id][1]
+        piece = event.data if self._early else event.data[: self._max_body + 1 - len(body)]
+        body += piece
+        self._held += len(piece)
+        self._ended(event.stream_id, event.end_stream or (self._early and len(body) > self._max_body), complete)
+
+    def _dropped(self, stream: int, size: int) -> None:
+        """Return bytes to the window that belong to no request, since no caller will acknowledge them."""
+        if size and not self._window_updates:
+            self.acknowledge(stream, size)
+
+    def _ended(self, stream: int, end_stream: bool, complete: list[Request]) -> None:
+        if end_stream and stream in self._open:
+            complete.append(self._take(stream))
+
+    def _take(self, stream: int) -> Request:
+        headers, body = self._open.pop(stream)
+        self._held -= _size(headers) + len(body)
+        return Request(stream, headers, bytes(body))
+
+    @property
+    def closed(self) -> bool:
+        """Whether HTTP/2 considers the connection over."""
+        return not (self._h2.want_read or self._h2.want_write)
+
+    def respond(self, stream: int, headers: Iterable[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """
+        Answer a request.
+
+        :param stream: the request's.
+        :param headers: the header fields, ``:status`` first.
+        :param body: the body; if empty, the header fields end the stream.
+        """
+        with suppress(*GONE):
+            self._h2.send_response(stream, list(headers), end_stream=not body)
+            if body:
+                self._h2.send_data(stream, body, end_stream=True)
+
+    def refuse(self, stream: int, headers: Iterable[tuple[bytes, bytes]], body: bytes, *, at_once: bool = True) -> None:
+        """
+        Answer a request without waiting for the rest of it. The body is left out if the peer's window is too small.
+
+        :param stream: the request's.
+        :param headers: the header fields, ``:status`` first.
+        :param body: the body.
+        :param at_once: whether the answer ends the stream, whatever the peer does. A client that is still sending its
+            request may then miss the answer.
+        """
+        with suppress(*GONE):
+            window = min(self._h2.stream_remote_window_size(stream), self._h2.remote_window_size - self.unsent)
+            self.respond(stream, headers, body if len(body) <= window else b"")
+            if at_once:
+                self._refused.append(stream)
+
+    def reset(self, stream: int, code: int) -> None:
+        """
+        Drop a request without an answer.
+
+        :param stream: the request's.
+        :param code: the HTTP/2 error code, 7 to say that it was not processed.
+        """
+        with suppress(*GONE):
+            self._h2.reset_stream(stream, code)
+
+    def goaway(self, code: int = 0, *, last_stream: int | None = None, debug: bytes = b"") -> None:
+        """
+        Accept no further streams.
+
+        :param code: the HTTP/2 error code.
+        :param last_stream: the last stream that will be processed; left out, the last one seen.
+        :param debug: the debug data for the peer.
+        """
+        with suppress(*GONE):
+            self._h2.send_goaway(code, last_stream_id=last_stream, debug_data=debug)
+
+    def limit(self, concurrency: int) -> None:
+        """
+        Announce another MAX_CONCURRENT_STREAMS.
+
+        :param concurrency: the new limit.
+        """
+        with suppress(*GONE):
+            self._h2.update_settings({Setting.MAX_CONCURRENT_STREAMS: concurrency})
+
+    def window(self, size: int) -> None:
+        """
+        Announce another INITIAL_WINDOW_SIZE, which also applies to open streams.
+
+        :param size: the new window, in bytes.
+        """
+        with suppress(*GONE):
+            self._h2.update_settings({Setting.INITIAL_WINDOW_SIZE: size})
+
+    def acknowledge(self, stream: int, size: int) -> None:
+        """
+        Return bytes to the peer's window.
+
+        :param stream: the stream on which they came.
+        :param size: how many.
+        """
+        with suppress(*GONE):
+            self._h2.acknowledge_received_data(size, stream)
+
+    def data_to_send(self) -> bytes:
+        """
+        Take the bytes to write to the peer.
+
+        :returns: the bytes; ``b""`` if there are none.
+        """
+        data = b""
+        with suppress(*GONE):
+            data = self._h2.data_to_send()
+            for stream in self._refused:  # the rest of such a request is not needed (RFC 9113, section 8.1)
+                self.reset(stream, 0)
+            if self._refused:
+                self._refused.clear()
+                data += self._h2.data_to_send()
+        return data
+
+
+def _size(headers: Headers) -> int:
+    return sum(map(len, chain.from_iterable(headers)))
