@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.daemon import errors
 
-__all__ = ["RefusalTests", "TreeTests"]
+__all__ = ["InWordsTests", "RefusalTests", "TreeTests"]
 
 
 def drawn_tree() -> dict[str, tuple[str, int | None]]:
@@ -55,3 +55,15 @@ class RefusalTests(SynchronousTestCase):
         error = pickle.loads(pickle.dumps(errors.Unavailable("the disk is full", 5.0)))
         self.assertEqual((str(error), error.retry_after, error.status), ("the disk is full", 5.0, 503))
         self.assertIsNone(errors.Malformed("no token").retry_after)
+
+
+class InWordsTests(SynchronousTestCase):
+    """Errors as operators read them."""
+
+    def test_ours(self) -> None:
+        """The message of an error of ours is shown."""
+        self.assertEqual(errors.in_words(errors.SecretError("no master key")), "no master key")
+
+    def test_foreign(self) -> None:
+        """Of any other error only the type is shown."""
+        self.assertEqual(errors.in_words(RuntimeError("hunter2")), "RuntimeError; the daemon's log has more of it")

@@ -38,7 +38,7 @@ from txapns.daemon.apps import AppSettings
 from txapns.daemon.check import check_files
 from txapns.daemon.config import FINGERPRINT, AppLimitsSection, Configuration, plain_fingerprint
 from txapns.daemon.demo import Demonstration
-from txapns.daemon.errors import AppExists, DatabaseError, DatabaseInUse, Malformed
+from txapns.daemon.errors import AppExists, DatabaseError, DatabaseInUse, Malformed, in_words
 from txapns.daemon.faces.native.json_api import MAX_PAGE
 from txapns.daemon.faces.native.queue import DEAD, LISTED, Queued
 from txapns.daemon.operations.collector import calm_collector
@@ -48,7 +48,6 @@ from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.service import DaemonService
 from txapns.daemon.store.sqlite.database import Database, visiting
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
-from txapns.daemon.words import in_words
 from txapns.errors import APNSError, WrongPassphrase
 
 __all__ = ["apps", "check_config", "keys", "queue", "serve"]

@@ -31,14 +31,13 @@ from txapns._network.clocks import wall_clock
 from txapns._network.trust import trust_pem
 from txapns.credentials import Certificate
 from txapns.daemon.config import NAME, AppLimitsSection, AppSection, Configuration, plain_fingerprint
-from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp
+from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp, in_words
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.secrets.master_key import MasterKey, Secrets, Stamp, stamp
 from txapns.daemon.secrets.stored_credential import StoredCredential, reencrypt
 from txapns.daemon.store.sqlite.database import Database, IWorker, Schema, lenient
 from txapns.daemon.store.sqlite.polling import ChangePoller, Instant, changes, counted
 from txapns.daemon.values import App
-from txapns.daemon.words import in_words
 from txapns.errors import APNSError, CredentialError, InvalidGateway
 from txapns.gateway import Gateway
 from txapns.notification import Notification

@@ -36,12 +36,11 @@ from twisted.python.failure import Failure
 from txapns._network.backoff import Backoff
 from txapns._network.clocks import IWallClock
 from txapns.client import APNSClient
-from txapns.daemon.errors import RequestRefused, Unavailable
+from txapns.daemon.errors import RequestRefused, Unavailable, in_words
 from txapns.daemon.interfaces import IApps, IQueue
 from txapns.daemon.sending.settling import Judge, Retries, Trouble
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.values import App, Content, Leased, Limits, Outcome, Settlement, State
-from txapns.daemon.words import in_words
 from txapns.errors import APNSError, ClientClosed
 from txapns.notification import Notification
 from txapns.result import Batch
