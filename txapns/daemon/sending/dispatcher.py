@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txapns._network.alarm import Alarm
 from txapns._network.clocks import wall_clock
 from txapns.client import APNSClient
 from txapns.daemon.errors import Unavailable
@@ -94,7 +95,7 @@ class Dispatcher:
         )
         self._lanes: dict[str, AppSender] = {}
         self._forget = _nothing
-        self._renewing: IDelayedCall | None = None
+        self._renewing = Alarm(reactor, self._renew)
         self._running = False
 
     def start(self) -> Deferred[None]:
@@ -127,8 +128,7 @@ class Dispatcher:
         lane = self._lanes.get(app)
         if lane is None:
             lane = self._lanes[app] = AppSender(app, self._around)
-        if self._renewing is None:
-            self._renewing = self._reactor.callLater(self._lease / RENEWALS, self._renew)
+        self._renewing.set(self._lease / RENEWALS)
         lane.wake()
 
     def states(self) -> list[AppState]:
@@ -154,10 +154,9 @@ class Dispatcher:
         return gatherResults(stopping).addBoth(self._stopped, late)
 
     def _stopped(self, result: object, late: IDelayedCall) -> None:
-        for timer in (late, self._renewing):
-            if timer is not None and timer.active():
-                timer.cancel()
-        self._renewing = None
+        if late.active():
+            late.cancel()
+        self._renewing.cancel()
 
     def _abandon(self, lanes: list[AppSender]) -> None:
         count = sum(len(lane.held()) for lane in lanes)
@@ -177,12 +176,11 @@ class Dispatcher:
             self.wake(name)
 
     def _renew(self) -> None:
-        self._renewing = None
         numbers = [number for lane in self._lanes.values() for number in lane.held()]
         if numbers:
             self._queue.renew(numbers, self._reactor.seconds() + self._lease).addErrback(_not_renewed)
         if numbers or any(self._queue.depth(name) for name in self._lanes):
-            self._renewing = self._reactor.callLater(self._lease / RENEWALS, self._renew)
+            self._renewing.set(self._lease / RENEWALS)
 
 
 def _connect(reactor: IReactorTime, timeout: float, metrics: Callable[[str], IMetrics] | None, app: App) -> APNSClient:

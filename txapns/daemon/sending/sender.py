@@ -29,12 +29,14 @@ from typing import TypeAlias
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txapns._network.alarm import Alarm
 from txapns._network.backoff import Backoff
 from txapns._network.clocks import IWallClock
+from txapns._waiters import Waiters
 from txapns.client import APNSClient
 from txapns.daemon.errors import RequestRefused, Unavailable, in_words
 from txapns.daemon.interfaces import IApps, IQueue
@@ -229,14 +231,14 @@ class AppSender:
         self._leasing = False
         self._more = False  # something may be due
         self._unsure = True  # something may be due before the timer's time, and was not when it was last looked for
-        self._timer: IDelayedCall | None = None
+        self._alarm = Alarm(around.reactor, self._due)
         self._rest: _Rest | None = None
         self._pauses = Backoff(1.0, 60.0, random=around.retries.random)
         self._long_pauses = Backoff(10.0, 900.0, random=around.retries.random)
         self._counts: Counter[str] = Counter()
         self._stopping = False
         self._abandoned = False
-        self._idle: list[Deferred[None]] = []
+        self._idle: Waiters[None] = Waiters()
 
     # What others do with it.
 
@@ -295,17 +297,16 @@ class AppSender:
         :returns: a ``Deferred`` that fires when all is settled and the connections are closed.
         """
         self._stopping = True
-        self._cancel_timer()
+        self._alarm.cancel()
         self._let_go(self._client)
-        idle: Deferred[None] = Deferred()
-        self._idle.append(idle)
+        idle = self._idle.wait()
         self._check_idle()
         return idle
 
     def abandon(self) -> None:
         """Forget what is under way: it stays leased, and whoever has the queue next sends it again."""
         self._stopping = self._abandoned = True
-        self._cancel_timer()
+        self._alarm.cancel()
         for chunk in list(self._chunks):
             if chunk.sending is not None:
                 chunk.sending.cancel()
@@ -400,24 +401,12 @@ class AppSender:
 
     def _wake_at(self, due: float) -> None:
         """Look for something to send at that time, if not before."""
-        if self._stopping:
-            return
-        delay = max(due - self._clock.seconds(), TOGETHER)
-        if self._timer is not None and self._timer.active():
-            if self._timer.getTime() <= self._clock.seconds() + delay:
-                return
-            self._timer.cancel()
-        self._timer = self._clock.callLater(delay, self._timed)
+        if not self._stopping:
+            self._alarm.set(max(due - self._clock.seconds(), TOGETHER))
 
-    def _timed(self) -> None:
-        self._timer = None
+    def _due(self) -> None:
         self._unsure = True
         self.wake()
-
-    def _cancel_timer(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
 
     # Sending.
 
@@ -627,9 +616,7 @@ class AppSender:
 
     def _check_idle(self) -> None:
         if self._idle and not self._leasing and not self._chunks and (self._abandoned or not self._draining):
-            idle, self._idle = self._idle, []
-            for each in idle:
-                each.callback(None)
+            self._idle.fire(None)
 
     def _broken(self, failure: Failure, chunk: _Chunk | None) -> None:
         """Nothing here is to raise. Should something do so, what it was about is free again when the leases end."""

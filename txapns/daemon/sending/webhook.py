@@ -32,7 +32,7 @@ from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred, FirstError, gatherResults, succeed
-from twisted.internet.interfaces import IConsumer, IDelayedCall
+from twisted.internet.interfaces import IConsumer
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -47,6 +47,7 @@ from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IBodyProducer, IResponse
 from zope.interface import implementer
 
+from txapns._network.alarm import Alarm
 from txapns._network.backoff import Backoff
 from txapns._network.clocks import wall_clock
 from txapns._network.trust import platform_trust
@@ -212,7 +213,7 @@ class Webhook:
             pool=_pool(reactor),
         )
         self._pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random=random)
-        self._timer: IDelayedCall | None = None
+        self._retry = Alarm(reactor, self.wake)
         self._running: Deferred[None] | None = None
         self._again = False
         self._stopped = True
@@ -251,16 +252,14 @@ class Webhook:
         if app is not None and self._hook.apps and app not in self._hook.apps:
             return
         self._again = True
-        if self._running is None and self._timer is None and not self._stopped and not self._state.gave_up:
+        if self._running is None and not self._retry.is_set and not self._stopped and not self._state.gave_up:
             self._running = Deferred.fromCoroutine(self._tell_all())
             self._running.addErrback(self._failed).addBoth(self._ended)
 
     def stop(self) -> None:
         """Tell no more. What is under way is broken off, and told again after the next start."""
         self._stopped = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._retry.cancel()
         if self._running is not None:
             self._running.cancel()
 
@@ -320,11 +319,7 @@ class Webhook:
         if gave_up:
             _log.error("Webhook {name} is given up until the next start: {reason}", name=self._hook.name, reason=reason)
         else:
-            self._timer = self._reactor.callLater(self._pauses.next_delay(), self._timed)
-
-    def _timed(self) -> None:
-        self._timer = None
-        self.wake()
+            self._retry.set(self._pauses.next_delay())
 
     def _ended(self, result: None) -> None:
         self._running = None

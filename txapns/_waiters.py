@@ -1,0 +1,52 @@
+"""Callers who wait for one event."""
+
+from __future__ import annotations
+
+from typing import Generic, TypeVar
+
+from twisted.internet.defer import Deferred
+from twisted.python.failure import Failure
+
+__all__ = ["Waiters"]
+
+T = TypeVar("T")
+
+
+class Waiters(Generic[T]):
+    """
+    The Deferreds of all who wait for one event.
+
+    A ``Deferred`` can have only one owner, so each caller gets one of their own. Cancelling it ends that wait and no
+    other. Whoever waits from within a callback waits for the next event.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[Deferred[T]] = []
+
+    def __len__(self) -> int:
+        """Count those who wait."""
+        return len(self._waiting)
+
+    def wait(self) -> Deferred[T]:
+        """
+        Wait for the event.
+
+        :returns: a ``Deferred`` of the next result that is given to :meth:`fire`.
+        """
+        waiting: Deferred[T] = Deferred(self._leave)
+        self._waiting.append(waiting)
+        return waiting
+
+    def fire(self, result: T | Failure) -> None:
+        """
+        Give all who wait the result.
+
+        :param result: the result, or what went wrong.
+        """
+        waiting, self._waiting = self._waiting, []
+        for each in waiting:
+            if not each.called:  # a callback of one may cancel another
+                each.callback(result)  # a Failure starts the errbacks
+
+    def _leave(self, waiting: Deferred[T]) -> None:
+        self._waiting = [each for each in self._waiting if each is not waiting]
