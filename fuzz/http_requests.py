@@ -10,7 +10,7 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 from fuzz import pieces
-from txapns.daemon.serving.connections import Bounds
+from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import Answer, HTTPServer, IApplication, Request
 
 __all__ = ["SEEDS", "check"]
@@ -47,9 +47,9 @@ def check(data: bytes) -> None:
     """See that what is written is answers of HTTP/1.1, that the connection ends, and that nothing is in the log."""
     events: list[LogEvent] = []
     clock = Clock()
-    connection = HTTPServer(clock, _Application(), Bounds(body=_BODY, request=5.0, idle=5.0), "face").buildProtocol(
-        None
-    )
+    connection = HTTPServer(
+        clock, _Application(), ConnectionLimits(body=_BODY, request=5.0, idle=5.0), "face"
+    ).buildProtocol(None)
     transport = StringTransport()
     globalLogPublisher.addObserver(events.append)
     try:

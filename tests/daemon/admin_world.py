@@ -13,7 +13,7 @@ from tests.daemon.dispatch_world import DispatchWorld
 from tests.daemon.fakes import Connection
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.operations.admin import BOUNDS, Admin
+from txapns.daemon.operations.admin import LIMITS, Admin
 from txapns.daemon.operations.health import HealthCheck
 from txapns.daemon.operations.history import History
 from txapns.daemon.operations.metrics import DaemonMetrics
@@ -68,7 +68,7 @@ class AdminWorld(DispatchWorld):
         )
         self.status = StatusPage(self.clock, self.survey, self.history, most)
         self.admin = Admin(self.survey, self.metrics, self.status, keys)
-        self.server = HTTPServer(self.clock, self.admin, attrs.evolve(BOUNDS, clients=100))
+        self.server = HTTPServer(self.clock, self.admin, attrs.evolve(LIMITS, clients=100))
         intake = Intake(self.apps, self.queue, self.ids, self.outcomes, self.dispatcher.wake)
         self.intake = self.metrics.intake("native", intake)
         self.history.start()

@@ -19,7 +19,7 @@ from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.sending.waiting import OutcomeWaiters
-from txapns.daemon.serving.connections import Bounds
+from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.store.sqlite.database import Database, InlineWorker
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
@@ -100,7 +100,7 @@ class FacesWorld:
         self.intake = Intake(
             self.apps, self.queue, Identifiers(wall_clock(self.reactor)), self.outcomes, self.woken.append
         )
-        self.bounds = Bounds(clients=5, idle=60.0, request=30.0)
+        self.limits = ConnectionLimits(clients=5, idle=60.0, request=30.0)
         self.server_certificate = Certificate.from_pem(self.authority.server_certificate())
 
     def add(self, name: str, credential: Certificate | ProviderToken, **more: Any) -> None:

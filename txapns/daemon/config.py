@@ -266,7 +266,7 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     :ivar body: the longest body of a request.
     :ivar tokens: the most device tokens in a request.
     :ivar clients: the most connections to each listener.
-    :ivar strangers: the most of them that come from one address and have not shown a credential.
+    :ivar unauthenticated: the most of them that come from one address and have not shown a credential.
     :ivar unread: the most octets of answers that callers have not read, all together; and of requests that are not
         whole, where callers show no credential.
     :ivar idle: after how many seconds without a byte a connection is closed.
@@ -280,7 +280,7 @@ class LimitsSection(_Section, frozen=True, kw_only=True):
     body: _Count = 4_194_304
     tokens: _Count = 10_000
     clients: _Count = 1_000
-    strangers: _Count = 250
+    unauthenticated: _Count = 250
     unread: _Count = 67_108_864
     idle: _Duration = 60.0
     request: _Duration = 30.0

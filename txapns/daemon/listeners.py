@@ -29,11 +29,11 @@ from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.native.notifications import Native
 from txapns.daemon.faces.pyapns import Pyapns
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, IQueue
-from txapns.daemon.operations.admin import BOUNDS as ADMIN_BOUNDS
+from txapns.daemon.operations.admin import LIMITS as ADMIN_LIMITS
 from txapns.daemon.operations.admin import Admin
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.secrets.stored_credential import server_certificate
-from txapns.daemon.serving.connections import Bounds, Guard, Held
+from txapns.daemon.serving.connections import ConnectionLimits, MemoryBudget, ServerConnections
 from txapns.daemon.serving.descriptors import share
 from txapns.daemon.serving.endpoints import Listener
 from txapns.daemon.serving.http import HTTPServer, IApplication
@@ -88,18 +88,18 @@ class Listeners:
         self._others = others
         self._now = now
         limits = configuration.limits
-        self._bounds = Bounds(
+        self._limits = ConnectionLimits(
             body=limits.body,
             clients=limits.clients,
-            strangers=limits.strangers,
+            unauthenticated=limits.unauthenticated,
             idle=limits.idle,
             request=limits.request,
-            unread=Held(limits.unread),
-            unfinished=Held(limits.unread),
+            unread=MemoryBudget(limits.unread),
+            unfinished=MemoryBudget(limits.unread),
         )
         self._listeners: list[Listener] = []
         self._servers: list[HTTPServer | Apple | Binary] = []
-        self._guards: list[Guard] = []
+        self._factories: list[ServerConnections] = []
         self._make(configuration)
 
     def _make(self, configuration: Configuration) -> None:
@@ -114,43 +114,49 @@ class Listeners:
             others.wake,
             others.apps,
         )
-        self._serve("intake.native", intake.native, others.metrics.application("native", native), self._bounds)
+        self._serve("intake.native", intake.native, others.metrics.application("native", native), self._limits)
         if intake.pyapns is not None:
             self._make_pyapns(intake.pyapns)
         if intake.apple is not None:
             self._make_apple(intake.apple)
         if intake.binary is not None:
             self._make_binary(intake.binary)
-        admin_bounds = attrs.evolve(ADMIN_BOUNDS, unread=self._bounds.unread, unfinished=self._bounds.unfinished)
-        self._admin = self._serve("admin", configuration.admin, others.admin, admin_bounds, guarded=True)
+        admin_limits = attrs.evolve(ADMIN_LIMITS, unread=self._limits.unread, unfinished=self._limits.unfinished)
+        self._admin = self._serve("admin", configuration.admin, others.admin, admin_limits, guarded=True)
 
     def _make_pyapns(self, section: PyapnsSection) -> None:
         others = self._others
         intake = others.metrics.intake("pyapns", others.intake, refusals=True)
         keys = others.keys if section.keys else None
         pyapns = Pyapns(wall_clock(self._reactor), intake, others.apps, keys, others.feedback, section)
-        self._serve("intake.pyapns", section, others.metrics.application("pyapns", pyapns), self._bounds, guarded=True)
+        self._serve("intake.pyapns", section, others.metrics.application("pyapns", pyapns), self._limits, guarded=True)
 
     def _make_apple(self, section: AppleSection) -> None:
         others = self._others
         intake = others.metrics.intake("apple", others.intake, refusals=True)
-        apple = Apple(self._clock, intake, others.apps, others.keys, others.feedback, section, self._bounds)
+        apple = Apple(self._clock, intake, others.apps, others.keys, others.feedback, section, self._limits)
         self._servers.append(apple)
-        self._guards.append(apple.guard)
+        self._factories.append(apple.server)
         self._listen("intake.apple", section.listen, apple.factory(self._shown(section.tls)))
 
     def _make_binary(self, section: BinarySection) -> None:
         others = self._others
         intake = others.metrics.intake("binary", others.intake, refusals=True)
-        binary = Binary(self._clock, intake, others.apps, others.feedback, section, self._bounds)
+        binary = Binary(self._clock, intake, others.apps, others.feedback, section, self._limits)
         self._servers.append(binary)
-        self._guards += [binary.notifications, binary.dead]
+        self._factories += [binary.notifications, binary.dead]
         shown = self._shown(section.tls)
         self._listen("intake.binary", section.listen, binary.factory(shown))
         self._listen("intake.binary.feedback", section.feedback, binary.feedback_factory(shown))
 
     def _serve(
-        self, key: str, section: HTTPSection, application: IApplication, bounds: Bounds, *, guarded: bool = False
+        self,
+        key: str,
+        section: HTTPSection,
+        application: IApplication,
+        limits: ConnectionLimits,
+        *,
+        guarded: bool = False,
     ) -> HTTPServer:
         """
         Have an application answer HTTP/1.1 at the endpoints of a section; returns the server.
@@ -160,10 +166,10 @@ class Listeners:
         shown = self._shown(section.tls)
         names = () if shown is None else certified_names(shown)
         hosts = Hosts([*section.hosts, *names]) if guarded or not section.keys else None
-        server = HTTPServer(self._clock, application, bounds, key, hosts)
+        server = HTTPServer(self._clock, application, limits, key, hosts)
         self._servers.append(server)
         if section.listen:
-            self._guards.append(server)
+            self._factories.append(server)
         encrypted = shown and server.encrypted(tls_options(shown, server.acceptableProtocols()))
         self._listen(key, section.listen, encrypted or server)
         return server
@@ -188,13 +194,15 @@ class Listeners:
 
     def _fit(self) -> None:
         """Take fewer connections than the configuration allows, where there are too few file descriptors."""
-        clients = sum(guard.bounds.clients for guard in self._guards)
+        clients = sum(factory.limits.clients for factory in self._factories)
         part = share(clients, _TWICE * sum(map(self._connections, self._others.apps.names())))
         if part < 1:
-            for guard in self._guards:
-                bounds = guard.bounds
-                clients, strangers = (max(_LEAST, int(part * most)) for most in (bounds.clients, bounds.strangers))
-                guard.bounds = attrs.evolve(bounds, clients=clients, strangers=strangers)
+            for factory in self._factories:
+                limits = factory.limits
+                clients, unauthenticated = (
+                    max(_LEAST, int(part * most)) for most in (limits.clients, limits.unauthenticated)
+                )
+                factory.limits = attrs.evolve(limits, clients=clients, unauthenticated=unauthenticated)
 
     def _connections(self, app: str) -> int:
         """Tell how many connections to Apple an app may have."""

@@ -35,7 +35,7 @@ from txapns import APNSClient, Gateway, Notification, ProviderToken
 from txapns.credentials import Certificate
 from txapns.daemon.config import AppleSection
 from txapns.daemon.faces.apple import CONCURRENCY, MAX_BODY, Apple
-from txapns.daemon.serving.connections import Held
+from txapns.daemon.serving.connections import MemoryBudget
 from txapns.daemon.values import Limits, Outcome, State
 from txapns.simulator import Authority
 
@@ -192,7 +192,7 @@ class AppleCase(SynchronousTestCase):
         self.addCleanup(self.world.stop)
         options = AppleSection(mode=self.mode, wait=20.0, keys=self.keys)
         world = self.world
-        self.face = Apple(world.reactor, world.intake, world.apps, world.keys, world.log, options, world.bounds)
+        self.face = Apple(world.reactor, world.intake, world.apps, world.keys, world.log, options, world.limits)
 
     def caller(self) -> Caller:
         """Connect in plain text."""
@@ -631,8 +631,8 @@ class OpenTests(AppleCase):
 
     def test_unfinished(self) -> None:
         """Of requests that do not end only so much is held for all together, header fields included."""
-        bounds = self.world.bounds
-        self.face.guard.bounds = attrs.evolve(bounds, unfinished=Held(40_000))
+        limits = self.world.limits
+        self.face.server.limits = attrs.evolve(limits, unfinished=MemoryBudget(40_000))
         callers = [self.caller() for _ in range(3)]
         for caller in callers:
             self.assertEqual(self.after(caller, caller.begin(key=None)).status, 200)
@@ -646,7 +646,7 @@ class OpenTests(AppleCase):
         callers[2].pump()
         for caller in callers:
             caller.server.connectionLost(Failure(ConnectionDone()))
-        self.assertEqual(self.face.guard.bounds.unfinished._sum, 0)
+        self.assertEqual(self.face.server.limits.unfinished._sum, 0)
 
 
 class HostileTests(AppleCase):
@@ -748,7 +748,7 @@ class HostileTests(AppleCase):
         self.after(caller, caller.begin())
         for _ in range(100):
             caller.begin(body=b"x" * 10_000, end=False)
-        held = sum(len(body) for _, body in caller.server.session.requests._open.values())
+        held = sum(len(body) for _, body in caller.server.protocol.requests._open.values())
         self.assertLessEqual(held, 65_535)
 
     def test_rapid_reset(self) -> None:
@@ -774,7 +774,7 @@ class HostileTests(AppleCase):
         self.reactor.advance(1)
         caller.pump()
         self.assertEqual(caller.closed, dict.fromkeys(streams, 0))
-        self.assertEqual(caller.server.session.requests.unfinished, [])
+        self.assertEqual(caller.server.protocol.requests.unfinished, [])
         self.assertEqual(self.after(caller, caller.begin()).status, 200)
 
     def test_floods(self) -> None:
@@ -951,7 +951,7 @@ class HTTP1Tests(TestCase):
         self.authority = world.authority
         self.certificate = world.server_certificate
         options = AppleSection(mode="queue")
-        self.face = Apple(world.reactor, world.intake, world.apps, world.keys, world.log, options, world.bounds)
+        self.face = Apple(world.reactor, world.intake, world.apps, world.keys, world.log, options, world.limits)
 
     async def ask(self, factory: Any, scheme: str) -> tuple[int, bytes]:
         """Ask a face in HTTP/1.1."""

@@ -109,7 +109,7 @@ class BinaryCase(SynchronousTestCase):
     def make(self, world: FacesWorld) -> Binary:
         """Make a face."""
         options = BinarySection(app=self.app)
-        return Binary(world.reactor, world.intake, world.apps, world.log, options, world.bounds)
+        return Binary(world.reactor, world.intake, world.apps, world.log, options, world.limits)
 
     def connect(self) -> Wire:
         """Connect in plain text, for notifications."""

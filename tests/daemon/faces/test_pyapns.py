@@ -28,7 +28,7 @@ from txapns.daemon.faces.pyapns import READER, Pyapns
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.secrets.stored_credential import StoredCredential
-from txapns.daemon.serving.connections import Bounds
+from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
@@ -75,7 +75,7 @@ class PyapnsCase(SynchronousTestCase):
         identifiers = Identifiers(wall_clock(self.clock))
         self.intake = Intake(self.apps, self.queue, identifiers, Waiting(self.clock), lambda name: None)
         self.face = Pyapns(wall_clock(self.clock), self.intake, self.apps, self.keys, self.log, self.options)
-        self.server = HTTPServer(self.clock, self.face, Bounds(body=100_000))
+        self.server = HTTPServer(self.clock, self.face, ConnectionLimits(body=100_000))
         self.connection = Connection(self.server, self.clock)
         self.addCleanup(self.connection.lose)
 
@@ -484,7 +484,7 @@ class ServerProxyTests(TestCase):
         case = OpenTests("test_anybody")
         case.setUp()
         self.addCleanup(case.doCleanups)
-        server = HTTPServer(reactor, case.face, Bounds())
+        server = HTTPServer(reactor, case.face, ConnectionLimits())
         port = reactor.listenTCP(0, server, interface="127.0.0.1")
         self.addCleanup(server.close)
         self.addCleanup(port.stopListening)

@@ -14,9 +14,17 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from txapns.daemon.serving.connections import LINGER, Bounds, Guard, Guarded, Held, Session, _Producer
+from txapns.daemon.serving.connections import (
+    LINGER,
+    ConnectionLimits,
+    FaceProtocol,
+    MemoryBudget,
+    ServerConnection,
+    ServerConnections,
+    _Producer,
+)
 
-__all__ = ["FenceTests", "GuardTests", "RoomTests", "TimeTests", "UnreadTests"]
+__all__ = ["FenceTests", "RoomTests", "ServerConnectionsTests", "TimeTests", "UnreadTests"]
 
 
 class Pipe(StringTransport):
@@ -29,7 +37,7 @@ class Pipe(StringTransport):
         self.aborted = True
 
 
-class Idler(Session):
+class Idler(FaceProtocol):
     """A session that does nothing, or is busy with it, or fails."""
 
     working = False
@@ -84,68 +92,68 @@ class Idler(Session):
 
 
 class GuardCase(SynchronousTestCase):
-    """A guard."""
+    """A server."""
 
-    bounds = Bounds(body=1_000, clients=2, request=30.0, idle=60.0)
+    limits = ConnectionLimits(body=1_000, clients=2, request=30.0, idle=60.0)
 
     def setUp(self) -> None:
         """Have one."""
         self.clock = Clock()
-        self.guard = Guard(self.clock, Idler, self.bounds, "a face")
+        self.server = ServerConnections(self.clock, Idler, self.limits, "a face")
         self.lines: list[str] = []
         globalLogPublisher.addObserver(self.log)
         self.addCleanup(globalLogPublisher.removeObserver, self.log)
 
     def log(self, event: LogEvent) -> None:
-        """Keep what a guard logs."""
+        """Keep what a server logs."""
         if event["log_namespace"] == "txapns.daemon.serving.connections":
             self.assertNotIn("log_failure", event)
             self.lines.append(formatEvent(event))
 
-    def connect(self, host: str | None = None) -> tuple[Guarded, Pipe]:
+    def connect(self, host: str | None = None) -> tuple[ServerConnection, Pipe]:
         """Have a connection, over TCP or from a UNIX socket."""
         address = UNIXAddress(None) if host is None else IPv4Address("TCP", host, 1_000)
-        connection, transport = self.guard.buildProtocol(address), Pipe()
+        connection, transport = self.server.buildProtocol(address), Pipe()
         connection.makeConnection(transport)
         self.clock.advance(0.1)
         return connection, transport
 
-    def several(self, count: int, host: str | None = None) -> tuple[list[Guarded], list[Pipe]]:
+    def several(self, count: int, host: str | None = None) -> tuple[list[ServerConnection], list[Pipe]]:
         """Have several."""
         connections, pipes = zip(*[self.connect(host) for _ in range(count)], strict=True)
         return list(connections), list(pipes)
 
-    def lose(self, connection: Guarded) -> None:
+    def lose(self, connection: ServerConnection) -> None:
         """Lose one."""
         connection.connectionLost(Failure(ConnectionDone()))
 
 
-class GuardTests(GuardCase):
+class ServerConnectionsTests(GuardCase):
     """How connections begin and end."""
 
     def test_interfaces(self) -> None:
         """A session wants to know when the handshake is over, and a guarded producer is as good as any."""
         verifyObject(IHandshakeListener, Idler())
         connection, _ = self.connect()
-        verifyObject(IPushProducer, _Producer(connection, connection.session))
-        verifyObject(IPullProducer, _Producer(connection, connection.session))
+        verifyObject(IPushProducer, _Producer(connection, connection.protocol))
+        verifyObject(IPullProducer, _Producer(connection, connection.protocol))
 
     def test_no_timers_left(self) -> None:
         """Where there is no connection, there is no timer."""
         connection, _ = self.connect()
-        session = connection.session
+        session = connection.protocol
         self.clock.advance(5)
         self.lose(connection)
         self.assertEqual((session.heard[0], session.heard[-1]), ("begun", "gone"))
-        self.assertEqual((self.clock.getDelayedCalls(), self.guard.count), ([], 0))
+        self.assertEqual((self.clock.getDelayedCalls(), self.server.count), ([], 0))
 
     def test_close(self) -> None:
         """All are asked to finish, then cut; nobody new is let in."""
-        self.successResultOf(Guard(self.clock, Idler, Bounds(), "another").close())
+        self.successResultOf(ServerConnections(self.clock, Idler, ConnectionLimits(), "another").close())
         connection, pipe = self.connect()
-        session = connection.session
-        self.guard.drain()
-        closed = self.guard.close(2.0)
+        session = connection.protocol
+        self.server.drain()
+        closed = self.server.close(2.0)
         self.assertEqual(session.heard, ["begun", "finish", "finish"])
         refused, other = self.connect()
         self.assertTrue(other.aborted)
@@ -165,7 +173,7 @@ class GuardTests(GuardCase):
         connection.cut()
         connection.dataReceived(b"late")
         connection.write(b"late")
-        session = connection.session
+        session = connection.protocol
         self.assertEqual((pipe.aborted, pipe.value(), session.heard), (True, b"", ["begun"]))
         other, another = self.connect()
         self.lose(other)
@@ -176,20 +184,20 @@ class GuardTests(GuardCase):
         """What comes after the last word is thrown away for a moment; who sends very much of it is cut at once."""
         (first, pipe), (second, other) = self.connect(), self.connect()
         for connection in (first, second):
-            connection.registerProducer(connection.session, True)
+            connection.registerProducer(connection.protocol, True)
             connection.end()
             connection.end()
             connection.dataReceived(b"late")
         second.dataReceived(b"x" * 1_001)
         self.assertEqual((pipe.disconnecting, pipe.aborted, other.aborted), (True, False, True))
-        self.assertEqual([each.session.heard for each in (first, second)], [["begun"]] * 2)
+        self.assertEqual([each.protocol.heard for each in (first, second)], [["begun"]] * 2)
         self.clock.pump([1.0] * int(LINGER + 1))
         self.assertTrue(pipe.aborted)
 
     def test_hang_up(self) -> None:
         """Who is hung up on is not waited for, but for reading what was said before."""
         connection, pipe = self.connect()
-        connection.registerProducer(connection.session, True)
+        connection.registerProducer(connection.protocol, True)
         connection.hang_up()
         self.assertEqual((pipe.disconnecting, pipe.aborted), (True, False))
         self.clock.pump([1.0] * int(LINGER + 1))
@@ -199,7 +207,7 @@ class GuardTests(GuardCase):
 class RoomTests(GuardCase):
     """How many connections there may be, and who has to go."""
 
-    bounds = Bounds(clients=20, strangers=5)
+    limits = ConnectionLimits(clients=20, unauthenticated=5)
 
     def gone(self, pipes: list[Pipe]) -> list[int]:
         """Tell which are cut."""
@@ -209,42 +217,42 @@ class RoomTests(GuardCase):
         """The stranger that came first has to go, busy or not, and no known caller as long as there are strangers."""
         connections, pipes = self.several(20)
         for connection in connections[:10]:
-            connection.recognize()
-        connections[10].session.working = True
+            connection.mark_authenticated()
+        connections[10].protocol.working = True
         connections[10].active = self.clock.seconds()
         self.several(7)
         self.assertEqual(self.gone(pipes), [10, 11, 12, 13, 14, 15, 16])
-        self.assertEqual(self.guard.count, 20)
+        self.assertEqual(self.server.count, 20)
 
     def test_known(self) -> None:
         """Where those who are known need more places than there are for them, the one goes that was idle longest."""
         connections, pipes = self.several(20)
         for connection in connections:
-            connection.session.working = connection is connections[0]
+            connection.protocol.working = connection is connections[0]
             connection.active = self.clock.seconds() - (connection is connections[7])
-            connection.recognize()
+            connection.mark_authenticated()
         self.assertEqual(self.gone(pipes), [1, 7])
         self.several(5)
-        self.assertEqual((self.gone(pipes), self.guard.count), ([1, 7], 20))
+        self.assertEqual((self.gone(pipes), self.server.count), ([1, 7], 20))
 
     def test_all_busy(self) -> None:
         """No known caller is cut whose request is being answered, unless it does not read; others have to wait."""
         connections, pipes = self.several(20)
         for connection in connections:
-            connection.session.working = True
-            connection.recognize()
-        self.assertEqual([each.known for each in connections], [True] * 18 + [False] * 2)
+            connection.protocol.working = True
+            connection.mark_authenticated()
+        self.assertEqual([each.authenticated for each in connections], [True] * 18 + [False] * 2)
         self.connect()
-        self.assertEqual((self.gone(pipes), self.guard.count), ([18], 20))
-        connections[7].registerProducer(connections[7].session, True)
+        self.assertEqual((self.gone(pipes), self.server.count), ([18], 20))
+        connections[7].registerProducer(connections[7].protocol, True)
         pipes[7].producer.pauseProducing()
-        connections[19].recognize()
-        self.assertEqual((self.gone(pipes), connections[19].known), ([7, 18], True))
+        connections[19].mark_authenticated()
+        self.assertEqual((self.gone(pipes), connections[19].authenticated), ([7, 18], True))
 
     def test_addresses(self) -> None:
         """Of one address there are only so many strangers; who has shown a credential does not count."""
         connections, pipes = self.several(5, "192.0.2.1")
-        connections[0].recognize()
+        connections[0].mark_authenticated()
         self.several(3, "192.0.2.2")
         self.several(3, "192.0.2.1")
         self.assertEqual(self.gone(pipes), [1, 2])
@@ -260,7 +268,7 @@ class RoomTests(GuardCase):
             ("fe80::1%eth0", "fe80::2%eth0", True),
         ):
             one, other = (
-                self.guard.buildProtocol(IPv6Address("TCP", host, 1) if ":" in host else IPv4Address("TCP", host, 1))
+                self.server.buildProtocol(IPv6Address("TCP", host, 1) if ":" in host else IPv4Address("TCP", host, 1))
                 for host in (first, second)
             )
             self.assertEqual(one.origin == other.origin, same, (first, second))
@@ -269,9 +277,9 @@ class RoomTests(GuardCase):
         """However many strangers come, those who are known stay."""
         connections, pipes = self.several(10)
         for connection in connections:
-            connection.recognize()
+            connection.mark_authenticated()
         self.several(500)
-        self.assertEqual((self.gone(pipes), self.guard.count), ([], 20))
+        self.assertEqual((self.gone(pipes), self.server.count), ([], 20))
 
 
 class TimeTests(GuardCase):
@@ -280,9 +288,9 @@ class TimeTests(GuardCase):
     def test_not_reading(self) -> None:
         """A stranger that reads nothing is cut after a while, a known caller after another; who reads stays."""
         (first, pipe), (second, other) = self.connect(), self.connect()
-        second.recognize()
+        second.mark_authenticated()
         for connection, each in ((first, pipe), (second, other)):
-            connection.registerProducer(connection.session, True)
+            connection.registerProducer(connection.protocol, True)
             each.producer.pauseProducing()
         self.clock.pump([1.0] * 29)
         self.assertFalse(pipe.aborted)
@@ -294,23 +302,23 @@ class TimeTests(GuardCase):
         self.assertFalse(other.aborted)
         self.clock.pump([1.0] * 3)
         self.assertTrue(other.aborted)
-        self.assertEqual(second.session.heard.count("resume"), 1)
+        self.assertEqual(second.protocol.heard.count("resume"), 1)
 
 
 class UnreadTests(GuardCase):
     """What is written and not read."""
 
-    bounds = Bounds(clients=100, unread=Held(400_000))
+    limits = ConnectionLimits(clients=100, unread=MemoryBudget(400_000))
 
-    def stall(self, connection: Guarded, pipe: Pipe) -> None:
+    def stall(self, connection: ServerConnection, pipe: Pipe) -> None:
         """Read nothing any more."""
-        connection.registerProducer(connection.session, True)
+        connection.registerProducer(connection.protocol, True)
         pipe.producer.pauseProducing()
 
     def test_bound(self) -> None:
         """Where too much is not read, who has read nothing for the longest is cut, and first of all strangers."""
         connections, pipes = self.several(6)
-        connections[0].recognize()
+        connections[0].mark_authenticated()
         for connection, pipe in zip(connections, pipes, strict=True):
             self.stall(connection, pipe)
         connections[5].writeSequence([b"x" * 10_000, b"x" * 5_000])
@@ -320,13 +328,13 @@ class UnreadTests(GuardCase):
         self.assertEqual([pipe.aborted for pipe in pipes], [False, True, False, False, False, False])
         for connection in connections:
             self.lose(connection)
-        self.assertEqual((self.bounds.unread._sum, self.bounds.unread._held), (0, {}))
+        self.assertEqual((self.limits.unread._sum, self.limits.unread._held), (0, {}))
 
     def test_known_too(self) -> None:
         """Where there are no strangers, it is a known caller."""
         connections, pipes = self.several(7)
         for connection, pipe in zip(connections, pipes, strict=True):
-            connection.recognize()
+            connection.mark_authenticated()
             self.stall(connection, pipe)
         self.assertEqual([pipe.aborted for pipe in pipes], [True] + [False] * 6)
         for connection in connections:
@@ -339,12 +347,12 @@ class FenceTests(GuardCase):
     def test_each(self) -> None:
         """Whatever it is, it is a line in the log and the end of that connection; another one is as before."""
 
-        def provoke(connection: Guarded, pipe: Pipe, what: str) -> None:
+        def provoke(connection: ServerConnection, pipe: Pipe, what: str) -> None:
             if what == "check":
                 self.clock.advance(1.0)
             elif what == "finish":
-                self.guard.drain()
-                self.guard.draining = False
+                self.server.drain()
+                self.server.draining = False
             elif what == "gone":
                 self.lose(connection)
             elif what == "callback":
@@ -352,7 +360,7 @@ class FenceTests(GuardCase):
             elif what == "data":
                 connection.dataReceived(b"data")
             else:
-                connection.registerProducer(connection.session, True)
+                connection.registerProducer(connection.protocol, True)
                 getattr(pipe.producer, f"{what}Producing")()
 
         def fail(errback: Callable[[Failure], None]) -> None:
@@ -361,7 +369,7 @@ class FenceTests(GuardCase):
         other, safe = self.connect("192.0.2.7")
         for what in ("check", "finish", "gone", "callback", "data", "pause", "resume", "stop"):
             connection, pipe = self.connect("192.0.2.1")
-            connection.session.unlucky = True
+            connection.protocol.unlucky = True
             provoke(connection, pipe, what)
             [line] = self.lines
             self.lines.clear()
@@ -372,7 +380,7 @@ class FenceTests(GuardCase):
             self.assertTrue(connection.over)
             self.assertEqual((pipe.aborted, safe.aborted, other.over), (what != "gone", False, False), what)
             if what != "gone":
-                connection.session.unlucky = False
+                connection.protocol.unlucky = False
                 self.lose(connection)
             self.clock.advance(1.0)
 

@@ -21,7 +21,7 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.daemon.fakes import Connection, DatedClock, Response
-from txapns.daemon.serving.connections import LINGER, Bounds, Held
+from txapns.daemon.serving.connections import LINGER, ConnectionLimits, MemoryBudget
 from txapns.daemon.serving.http import Answer, HTTPServer, IApplication, Request
 from txapns.daemon.serving.target import Hosts
 from txapns.simulator import Authority
@@ -38,7 +38,7 @@ __all__ = [
     "TimeTests",
 ]
 
-BOUNDS = Bounds(body=1_000, head=500, clients=3, idle=60.0, request=30.0)
+LIMITS = ConnectionLimits(body=1_000, head=500, clients=3, idle=60.0, request=30.0)
 GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 
 
@@ -60,7 +60,7 @@ class Echo:
         """Refuse whom it does not like."""
         self.heads += 1
         if request.single(b"X-Key"):
-            request.recognize()
+            request.mark_authenticated()
         return self.fault(403, "no") if request.single(b"X-Bad") else None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
@@ -83,7 +83,7 @@ class HTTPCase(SynchronousTestCase):
         """Make it."""
         self.clock = DatedClock()
         self.echo = Echo()
-        self.server = HTTPServer(self.clock, self.echo, BOUNDS)
+        self.server = HTTPServer(self.clock, self.echo, LIMITS)
         self.connections: list[Connection] = []
 
     def tearDown(self) -> None:
@@ -173,8 +173,8 @@ class BodyTests(HTTPCase):
 
     def test_unfinished(self) -> None:
         """Of bodies that do not end only so much is held, unpacked, for all who show no credential together."""
-        held = Held(10_000)
-        self.server = HTTPServer(self.clock, self.echo, Bounds(clients=20, body=10_000, unfinished=held))
+        held = MemoryBudget(10_000)
+        self.server = HTTPServer(self.clock, self.echo, ConnectionLimits(clients=20, body=10_000, unfinished=held))
         packed = gzip.compress(b"x" * 3_000) + b"x"
         gone = [self.connect() for _ in range(3)]
         for connection in gone:
@@ -190,7 +190,7 @@ class BodyTests(HTTPCase):
         for connection in (late, keyed, whole):
             connection.write(b"x")
             self.assertEqual([each.status for each in connection.read()], [200])
-        [request] = gone[2].channel.session.requests
+        [request] = gone[2].channel.protocol.requests
         gone[2].lose()
         self.connections.remove(gone[2])
         self.assertEqual(request._pieces, [])
@@ -235,7 +235,7 @@ class BodyTests(HTTPCase):
 
     def test_huge_length(self) -> None:
         """Nor a length of more digits than Python reads."""
-        self.server = HTTPServer(self.clock, self.echo, Bounds(head=16_384))
+        self.server = HTTPServer(self.clock, self.echo, ConnectionLimits(head=16_384))
         connection, [response] = self.send(b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 9_000 + b"\r\n\r\n")
         self.assertEqual((response.status, connection.closed), (400, True))
 
@@ -323,7 +323,7 @@ class EncodingTests(HTTPCase):
         self.assertEqual(self.ask(b"hello", b"identity").body, b"hello")
         head, _, rest = chunked(*[bytes([octet]) for octet in gzip.compress(b"hello", mtime=0)]).partition(b"\r\n")
         request = head + b"\r\nContent-Encoding: gzip\r\n" + rest
-        self.server.bounds = attrs.evolve(BOUNDS, body=100_000)
+        self.server.limits = attrs.evolve(LIMITS, body=100_000)
         _, [answer] = self.send(request)
         self.assertEqual(answer.body, b"hello")
 
@@ -355,7 +355,7 @@ class PageTests(HTTPCase):
     def setUp(self) -> None:
         """Make the server one of those."""
         super().setUp()
-        self.server = HTTPServer(self.clock, self.echo, BOUNDS, hosts=Hosts(["gateway.example"]))
+        self.server = HTTPServer(self.clock, self.echo, LIMITS, hosts=Hosts(["gateway.example"]))
 
     def status(self, host: bytes, *fields: bytes, target: bytes = b"/", body: bytes = b"") -> int:
         """Ask."""
@@ -500,7 +500,7 @@ class ConnectionsTests(HTTPCase):
         connection = self.connect()
         connection.transport.producer.pauseProducing()
         self.assertEqual(connection.transport.producerState, "paused")
-        self.clock.pump([1.0] * int(BOUNDS.idle + LINGER + 2))
+        self.clock.pump([1.0] * int(LIMITS.idle + LINGER + 2))
         self.assertTrue(connection.transport.disconnected)
 
     def test_too_many(self) -> None:
@@ -601,7 +601,7 @@ class LoopbackTests(TestCase):
     def setUp(self) -> None:
         """Listen on both."""
         self.authority = Authority()
-        self.server = HTTPServer(cast("IReactorTime", reactor), Echo(), attrs.evolve(BOUNDS, request=1.0))
+        self.server = HTTPServer(cast("IReactorTime", reactor), Echo(), attrs.evolve(LIMITS, request=1.0))
         options = self.authority.server_options((b"http/1.1",))
         self.ports = {}
         for secure in (False, True):

@@ -23,7 +23,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from txapns.credentials import Certificate
-from txapns.daemon.serving.connections import Bounds, Guard, Session
+from txapns.daemon.serving.connections import ConnectionLimits, FaceProtocol, ServerConnections
 from txapns.daemon.serving.tls import ServerTLS, certified_names
 from txapns.simulator import Authority
 
@@ -95,7 +95,7 @@ class ServerTLSTests(SynchronousTestCase):
             self.shake(KNOWN, newest=SSL.TLS1_1_VERSION)
 
 
-class Greeter(Session):
+class Greeter(FaceProtocol):
     """A session that says hello."""
 
     busy = False
@@ -127,8 +127,8 @@ class HandshakeTests(SynchronousTestCase):
 
     def shake(self, shown: bytes, known: Callable[[str], bool]) -> tuple[bytes, list[str]]:
         """Shake hands, showing a certificate; returns what the server said, and what it logged."""
-        guard = Guard(self.clock, Greeter, Bounds(), "a face")
-        factory = guard.encrypted(ServerTLS(SERVER, known, required=True))
+        server = ServerConnections(self.clock, Greeter, ConnectionLimits(), "a face")
+        factory = server.encrypted(ServerTLS(SERVER, known, required=True))
         transport: Any = StringTransport()
         transport.setTcpNoDelay = transport.setTcpKeepAlive = lambda on: None
         transport.abortConnection = transport.loseConnection
@@ -188,8 +188,8 @@ class HandshakeTests(SynchronousTestCase):
     )
     def test_anything(self, pieces: list[bytes]) -> None:
         """Whatever comes in place of a handshake, it is a line at the most."""
-        guard = Guard(self.clock, Greeter, Bounds(), "a face")
-        connection: Any = guard.encrypted(ServerTLS(SERVER, bool, required=True)).buildProtocol(None)
+        server = ServerConnections(self.clock, Greeter, ConnectionLimits(), "a face")
+        connection: Any = server.encrypted(ServerTLS(SERVER, bool, required=True)).buildProtocol(None)
         with capturedLogs() as events:
             connection.makeConnection(StringTransport())
             for piece in pieces:

@@ -53,7 +53,7 @@ from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
 from txapns.daemon.serving.coding import ACCEPTED, Malformed, TooLong, Unknown, decoder_of
-from txapns.daemon.serving.connections import LINGER, Bounds, Guard, Session
+from txapns.daemon.serving.connections import LINGER, ConnectionLimits, FaceProtocol, ServerConnections
 from txapns.daemon.serving.tls import ServerTLS
 from txapns.daemon.values import Draft, FeedbackEntry, Outcome, Receipt, State
 from txapns.errors import WireError
@@ -216,7 +216,7 @@ class Apple:
     :param keys: who may call.
     :param feedback: knows which tokens are dead.
     :param options: its section of the configuration.
-    :param bounds: what a caller may have.
+    :param limits: what a caller may have.
     """
 
     def __init__(
@@ -227,7 +227,7 @@ class Apple:
         keys: IKeys,
         feedback: IFeedbackLog,
         options: AppleSection,
-        bounds: Bounds,
+        limits: ConnectionLimits,
     ) -> None:
         self.clock = clock
         self.wall = wall_clock(clock)
@@ -236,7 +236,7 @@ class Apple:
         self.feedback = feedback
         self.options = options
         self.callers = Callers(apps)
-        self.guard = Guard(clock, lambda: _Connection(self), bounds, "intake.apple")
+        self.server = ServerConnections(clock, lambda: _Connection(self), limits, "intake.apple")
 
     def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
         """
@@ -245,13 +245,13 @@ class Apple:
         :param certificate: what it shows of itself; left out, it speaks HTTP/2 in plain text.
         """
         if certificate is None:
-            return self.guard
+            return self.server
         known = self._known if self.options.keys else lambda fingerprint: True
-        return self.guard.encrypted(ServerTLS(certificate, known, required=False, protocols=[b"h2"]))
+        return self.server.encrypted(ServerTLS(certificate, known, required=False, protocols=[b"h2"]))
 
     def drain(self) -> None:
         """Take no more requests (GOAWAY); each connection answers those that are under way, and closes."""
-        self.guard.drain()
+        self.server.drain()
 
     def close(self, grace: float = LINGER) -> Deferred[None]:
         """
@@ -260,13 +260,13 @@ class Apple:
         :param grace: how long what is under way may take, in seconds.
         :returns: a ``Deferred`` that fires when none is left.
         """
-        return self.guard.close(grace)
+        return self.server.close(grace)
 
     def _known(self, fingerprint: str) -> bool:
         return bool(self.callers.by_certificate(fingerprint))
 
 
-class _Connection(Session):
+class _Connection(FaceProtocol):
     """
     One connection.
 
@@ -298,7 +298,7 @@ class _Connection(Session):
     def begun(self) -> None:
         """Announce the limit, to a client of HTTP/2 alone: one of HTTP/1.1 would take that for its answer."""
         if self.fingerprint is not None:
-            self.connection.recognize()
+            self.connection.mark_authenticated()
         self.requests = RequestReceiver(CONCURRENCY, max_body=MAX_BODY, window_updates=False, early=True)
         self.transport.registerProducer(self, True)
         self._http2 = self.connection.encrypted and self.transport.negotiatedProtocol == b"h2"
@@ -311,7 +311,7 @@ class _Connection(Session):
         """End what takes too long."""
         self._check_streams(now)
         self._stuck = (self._stuck or now) if self.requests.unsent else None
-        if self._stuck is not None and now - self._stuck >= self.connection.guard.bounds.request:
+        if self._stuck is not None and now - self._stuck >= self.connection.server.limits.request:
             self._give_up("it gave no window for answers")
         elif not self._under_way and now - self.connection.active >= self._patience():
             if self._closing:
@@ -328,7 +328,7 @@ class _Connection(Session):
         self._unwanted.clear()
         self._unfinished = {stream: self._unfinished.get(stream, now) for stream in self.requests.unfinished}
         for stream, since in self._unfinished.items():
-            if now - since >= self.connection.guard.bounds.request:
+            if now - since >= self.connection.server.limits.request:
                 self.requests.respond(stream, _SLOW.fields(), _SLOW.body())
                 self._unwanted.append(stream)
                 self._unfinished[stream] = inf  # unfinished it is until the peer says something; one answer is enough
@@ -337,7 +337,7 @@ class _Connection(Session):
         """For how long nothing need happen."""
         if self._closing:
             return LINGER
-        return self._face.options.idle if self.connection.known else self.connection.guard.bounds.idle
+        return self._face.options.idle if self.connection.authenticated else self.connection.server.limits.idle
 
     def finish(self) -> None:
         """Take no new requests, and close when the last is answered."""
@@ -355,7 +355,9 @@ class _Connection(Session):
         if self.connection.closing is not None:
             return
         now = self._face.clock.seconds()
-        if not self._budget.spend(data, now, _FRAMES if self.connection.known else _STRANGERS_FRAMES, _SETTINGS):
+        if not self._budget.spend(
+            data, now, _FRAMES if self.connection.authenticated else _STRANGERS_FRAMES, _SETTINGS
+        ):
             self._give_up("it sent more frames than it may", ENHANCE_YOUR_CALM)
             return
         try:
@@ -378,7 +380,7 @@ class _Connection(Session):
 
     def _hold(self) -> None:
         """Count what there is of requests that are not whole: nobody has shown a credential for them."""
-        unfinished, before, self._held = self.connection.guard.bounds.unfinished, self._held, self.requests.held
+        unfinished, before, self._held = self.connection.server.limits.unfinished, self._held, self.requests.held
         if self._held:
             unfinished.add(self.connection, self._held - before)
         elif before:
@@ -562,7 +564,7 @@ class _Connection(Session):
     def _caller(self, authorization: str) -> frozenset[str] | None:
         """Find out for which apps the caller may send; ``None`` for all."""
         if not self._face.options.keys:
-            self.connection.recognize()
+            self.connection.mark_authenticated()
             return None
         if self.fingerprint is not None:
             apps = self._face.callers.by_certificate(self.fingerprint)
@@ -574,7 +576,7 @@ class _Connection(Session):
             raise _Stranger(403, "MissingProviderToken")
         names = self._by_key(shown) if shown.startswith(_KEY) else self._by_token(shown)
         self._strangers = 0
-        self.connection.recognize()
+        self.connection.mark_authenticated()
         return names
 
     def _by_key(self, key: str) -> frozenset[str] | None:

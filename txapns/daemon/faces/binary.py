@@ -40,7 +40,7 @@ from txapns.daemon.errors import RequestRefused
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
 from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake
-from txapns.daemon.serving.connections import LINGER, Bounds, Guard, Session
+from txapns.daemon.serving.connections import LINGER, ConnectionLimits, FaceProtocol, ServerConnections
 from txapns.daemon.serving.tls import ServerTLS
 from txapns.daemon.values import App, Draft, FeedbackEntry
 from txapns.errors import InvalidPayload
@@ -72,7 +72,7 @@ class Binary:
     :param apps: the apps.
     :param feedback: the dead tokens.
     :param options: its section of the configuration.
-    :param bounds: what a caller may have.
+    :param limits: what a caller may have.
     """
 
     def __init__(
@@ -82,15 +82,15 @@ class Binary:
         apps: IApps,
         feedback: IFeedbackLog,
         options: BinarySection,
-        bounds: Bounds,
+        limits: ConnectionLimits,
     ) -> None:
         self.intake = intake
         self.feedback = feedback
         self.options = options
         self.callers = Callers(apps)
         self.listing: set[str] = set()
-        self.notifications = Guard(clock, lambda: _Notifications(self), bounds, "intake.binary")
-        self.dead = Guard(clock, lambda: _Feedback(self), bounds, "intake.binary.feedback")
+        self.notifications = ServerConnections(clock, lambda: _Notifications(self), limits, "intake.binary")
+        self.dead = ServerConnections(clock, lambda: _Feedback(self), limits, "intake.binary.feedback")
 
     def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
         """
@@ -108,12 +108,12 @@ class Binary:
         """
         return self._factory(self.dead, certificate)
 
-    def _factory(self, guard: Guard, certificate: Certificate | None) -> IProtocolFactory:
+    def _factory(self, server: ServerConnections, certificate: Certificate | None) -> IProtocolFactory:
         if certificate is None:
-            return guard
+            return server
         required = self.options.app is None
         tls = ServerTLS(certificate, lambda shown: self.app_of(shown) is not None, required=required, tls12=True)
-        return guard.encrypted(tls)
+        return server.encrypted(tls)
 
     def drain(self) -> None:
         """Take no more notifications, tell each client which was the last, and close; list no more."""
@@ -147,7 +147,7 @@ class Binary:
         return None if found is None else next(iter(found))
 
 
-class _Notifications(Session):
+class _Notifications(FaceProtocol):
     """
     A connection on which notifications come.
 
@@ -181,7 +181,7 @@ class _Notifications(Session):
         else:
             self._app, self._revision = app, self._face.callers.revision
             if self.fingerprint is not None:
-                self.connection.recognize()
+                self.connection.mark_authenticated()
 
     def gone(self, reason: Failure) -> None:
         """What came is stored, since the peer takes it for sent."""
@@ -193,7 +193,7 @@ class _Notifications(Session):
                 self.connection.cut()
             elif now >= self._closing:
                 self.transport.loseConnection()
-        elif self._partial is not None and now - self._partial >= self.connection.guard.bounds.request:
+        elif self._partial is not None and now - self._partial >= self.connection.server.limits.request:
             self._discard()
             self.connection.cut()
         elif not self._storing and now - self.connection.active >= self._face.options.idle:
@@ -209,7 +209,7 @@ class _Notifications(Session):
         """Take notifications until the first fault."""
         if self._closing is not None or self._stopping:
             return
-        self.connection.active = self.connection.guard.clock.seconds()
+        self.connection.active = self.connection.server.clock.seconds()
         self._waiting += data
         if not self._storing:
             self._go_on()
@@ -238,7 +238,7 @@ class _Notifications(Session):
                 received, fault = received[:position], (status, _named(notification, status))
                 break
         if received:
-            self.connection.recognize()
+            self.connection.mark_authenticated()
             self._storing = True
             if not self.connection.over:
                 self.transport.pauseProducing()
@@ -279,7 +279,7 @@ class _Notifications(Session):
 
     def _stored(self) -> None:
         self._storing = False
-        self.connection.active = self.connection.guard.clock.seconds()
+        self.connection.active = self.connection.server.clock.seconds()
         if not self.connection.over:
             self.transport.resumeProducing()
 
@@ -309,7 +309,7 @@ class _Notifications(Session):
             self._end(b"")
 
     def _end(self, packet: bytes) -> None:
-        self._close(packet, self.connection.guard.clock.seconds() + (_LINGER if packet else 0.0))
+        self._close(packet, self.connection.server.clock.seconds() + (_LINGER if packet else 0.0))
 
     def _close(self, packet: bytes, at: float) -> None:
         self._discard(at)
@@ -368,7 +368,7 @@ def _drafts(received: Sequence[ReceivedNotification], app: App | None) -> list[D
 
 
 @implementer(IPullProducer)
-class _Feedback(Session):
+class _Feedback(FaceProtocol):
     """
     A connection on which dead tokens are listed.
 
@@ -411,7 +411,7 @@ class _Feedback(Session):
 
     def check(self, now: float) -> None:
         """End what takes too long."""
-        if now - self.connection.active >= self.connection.guard.bounds.request:
+        if now - self.connection.active >= self.connection.server.limits.request:
             self.connection.cut()
 
     def finish(self) -> None:
@@ -428,7 +428,7 @@ class _Feedback(Session):
         if self._reading or self._taken or self._app is None:
             return
         self._reading = True
-        self.connection.active = self.connection.guard.clock.seconds()
+        self.connection.active = self.connection.server.clock.seconds()
         if self._cursor is None:
             read = self._face.feedback.take(self._app, READER, CHUNK)
         else:

@@ -154,12 +154,12 @@ class Pyapns:
             request.context = self._keys.check(shown)
         except NotAuthenticated as refusal:
             return Answer(401, str(refusal).encode(), [(b"WWW-Authenticate", b'Basic realm="txapns"')], b"text/plain")
-        request.recognize()
+        request.mark_authenticated()
         return None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Make the call."""
-        request.recognize()
+        request.mark_authenticated()
         if request.path not in (b"/", b"/RPC2", b"/RPC2/"):  # where the clients of most languages look first
             return self.fault(404, "XML-RPC is at /")
         if request.method != b"POST":

@@ -31,13 +31,13 @@ from txapns.daemon.interfaces import IKeys
 from txapns.daemon.operations.health import HealthCheck, Readiness
 from txapns.daemon.operations.metrics import CONTENT_TYPE, DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
-from txapns.daemon.serving.connections import Bounds
+from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import Answer, IApplication, Request
 
-__all__ = ["BOUNDS", "Admin"]
+__all__ = ["LIMITS", "Admin"]
 
 #: What a caller may have of the admin endpoint. There is no request with a body.
-BOUNDS = Bounds(body=1_024, head=16_384, clients=200, strangers=100, idle=60.0, request=10.0, last=True)
+LIMITS = ConnectionLimits(body=1_024, head=16_384, clients=200, unauthenticated=100, idle=60.0, request=10.0, last=True)
 
 _HTML = b"text/html; charset=utf-8"
 _EVENTS = b"text/event-stream"
@@ -113,7 +113,7 @@ class Admin:
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Find what is asked for."""
         if request.context is None:
-            request.recognize()
+            request.mark_authenticated()
         route = self._routes.get(request.path)
         if route is None and request.path not in self._files:
             return self.fault(404, "there is nothing at this path")

@@ -4,11 +4,11 @@ unread, and that what goes wrong on one ends that one alone.
 
 ::
 
-    TCP ◄──► Guarded ◄──► TLS, if any ◄──► Session, which the face makes
+    TCP ◄──► ServerConnection ◄──► TLS, if any ◄──► FaceProtocol, which the face makes
                 │
-              Guard, of all connections to a face
+              ServerConnections, of all connections to a face
                 │
-              Held, of all faces
+              MemoryBudget, of all faces
 
 *Room.* Callers are *strangers* until they have shown a credential; then they are *known*. Where there are as many
 connections as may be, one has to go for the new one: the stranger that came first, however far its request has come.
@@ -66,7 +66,15 @@ from zope.interface import directlyProvides, implementer, providedBy
 from txapns.daemon.serving.descriptors import are_left
 from txapns.daemon.serving.tls import fingerprint
 
-__all__ = ["LINGER", "Bounds", "Guard", "Guarded", "Held", "Session", "described"]
+__all__ = [
+    "LINGER",
+    "ConnectionLimits",
+    "FaceProtocol",
+    "MemoryBudget",
+    "ServerConnection",
+    "ServerConnections",
+    "described",
+]
 
 #: For how many seconds more is read and thrown away after the last word on a connection.
 LINGER = 3.0
@@ -80,7 +88,7 @@ _FRESH = 10  # one of so many places is for those who come anew
 _log = Logger()
 
 
-class Held:
+class MemoryBudget:
     """
     What is held in memory for peers, on all connections together.
 
@@ -90,9 +98,9 @@ class Held:
     def __init__(self, most: int = 67_108_864) -> None:
         self._most = most
         self._sum = 0
-        self._held: dict[Guarded, int] = {}
+        self._held: dict[ServerConnection, int] = {}
 
-    def add(self, connection: Guarded, octets: int) -> None:
+    def add(self, connection: ServerConnection, octets: int) -> None:
         """
         Count what is held for a peer; where it is too much, cut the one for which something is held for the longest.
 
@@ -104,11 +112,11 @@ class Held:
         self._held[connection] = self._held.get(connection, 0) + octets
         self._sum += octets
         while self._sum > self._most and self._held:
-            worst = next((each for each in self._held if not each.known), next(iter(self._held)))
+            worst = next((each for each in self._held if not each.authenticated), next(iter(self._held)))
             self.forget(worst)
             worst.cut()
 
-    def forget(self, connection: Guarded) -> None:
+    def forget(self, connection: ServerConnection) -> None:
         """
         Count nothing any more for a peer: nothing is held for it, or it is gone.
 
@@ -118,14 +126,14 @@ class Held:
 
 
 @attrs.frozen
-class Bounds:
+class ConnectionLimits:
     """
     What a caller may have of us.
 
     :ivar body: the longest body of a request, in octets.
     :ivar head: the longest head of a request, in octets.
     :ivar clients: how many connections there may be at a time.
-    :ivar strangers: how many of them may come from one address without having shown a credential.
+    :ivar unauthenticated: how many of them may come from one address without having shown a credential.
     :ivar idle: after how many seconds without a request a connection is closed.
     :ivar request: how many seconds a request may take to arrive.
     :ivar unread: counts what is written and not read; faces that have the same one count together.
@@ -136,16 +144,16 @@ class Bounds:
     body: int = 4_194_304
     head: int = 16_384
     clients: int = 1_000
-    strangers: int = 250
+    unauthenticated: int = 250
     idle: float = 60.0
     request: float = 30.0
-    unread: Held = attrs.Factory(Held)
-    unfinished: Held = attrs.Factory(Held)
+    unread: MemoryBudget = attrs.Factory(MemoryBudget)
+    unfinished: MemoryBudget = attrs.Factory(MemoryBudget)
     last: bool = False
 
 
 @implementer(IHandshakeListener)
-class Session(Protocol, ABC):
+class FaceProtocol(Protocol, ABC):
     """
     What a face makes of a connection.
 
@@ -153,7 +161,7 @@ class Session(Protocol, ABC):
     :ivar fingerprint: that of the certificate which the peer showed; ``None`` where it showed none.
     """
 
-    connection: Guarded
+    connection: ServerConnection
     transport: Any
 
     def __init__(self) -> None:
@@ -205,17 +213,17 @@ class Session(Protocol, ABC):
         """Take nothing more, finish what is under way, and close."""
 
 
-class Guarded(ProtocolWrapper):
+class ServerConnection(ProtocolWrapper):
     """
     One connection.
 
-    :param guard: to which it belongs.
-    :param session: what the face makes of it.
-    :param wrapped: the session, or TLS above which it is.
+    :param server: to which it belongs.
+    :param protocol: what the face makes of it.
+    :param wrapped: the protocol, or TLS above which it is.
     :param address: where the peer is.
 
     :ivar encrypted: whether it is over TLS.
-    :ivar known: whether the peer has shown a credential, and has a place among those who have.
+    :ivar authenticated: whether the peer has shown a credential, and has a place among those who have.
     :ivar ready: whether it can be used: the handshake is over.
     :ivar active: when the peer last did something that counts.
     :ivar paused: since when the peer has read nothing of what was written; ``None`` where it reads.
@@ -226,27 +234,29 @@ class Guarded(ProtocolWrapper):
 
     transport: Any
 
-    def __init__(self, guard: Guard, session: Session, wrapped: IProtocol, address: IAddress | None) -> None:
-        super().__init__(guard, wrapped)  # type: ignore[arg-type]  # a guard is no factory of Twisted's that wraps
-        self.guard = guard
-        self.session: Any = session
+    def __init__(
+        self, server: ServerConnections, protocol: FaceProtocol, wrapped: IProtocol, address: IAddress | None
+    ) -> None:
+        super().__init__(server, wrapped)  # type: ignore[arg-type]  # a server is no factory of Twisted's that wraps
+        self.server = server
+        self.protocol: Any = protocol
         self.wrappedProtocol: Any = wrapped
-        self.encrypted = wrapped is not session
+        self.encrypted = wrapped is not protocol
         self.origin = _origin(address)
-        self.known = self.ready = self.over = False
-        self.active = self.since = guard.clock.seconds()
+        self.authenticated = self.ready = self.over = False
+        self.active = self.since = server.clock.seconds()
         self.paused: float | None = None
         self.closing: float | None = None
         self.ended: Failure | None = None
         self._address = address
         self._thrown_away = 0
-        session.connection = self
+        protocol.connection = self
 
     # A protocol's.
 
     def makeConnection(self, transport: Any) -> None:
         """Count it, or turn it away."""
-        if not self.guard.admit(self):
+        if not self.server.admit(self):
             self.transport, self.over = transport, True
             transport.abortConnection()
             return
@@ -271,18 +281,18 @@ class Guarded(ProtocolWrapper):
     def _is_enough(self, data: bytes) -> bool:
         """Whether nobody need see what comes after the last word: TLS may, which waits for the peer's goodbye."""
         self._thrown_away += len(data)
-        if self._thrown_away > self.guard.bounds.body:
+        if self._thrown_away > self.server.limits.body:
             self.cut()
         return self.over or not self.encrypted
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
         """It is gone."""
         self.over, self.ended = True, reason
-        self.guard.leave(self)
+        self.server.leave(self)
         if self.connected:
             self.connected = False
             self.fence(self.wrappedProtocol.connectionLost, reason)
-        self.session = None  # which knows this one
+        self.protocol = None  # which knows this one
         self.wrappedProtocol = None
 
     # A transport's.
@@ -293,7 +303,7 @@ class Guarded(ProtocolWrapper):
             return
         self.transport.write(data)
         if self.paused is not None:
-            self.guard.bounds.unread.add(self, len(data))
+            self.server.limits.unread.add(self, len(data))
 
     def writeSequence(self, data: Any) -> None:
         """Write all in one piece."""
@@ -303,19 +313,19 @@ class Guarded(ProtocolWrapper):
         """Have a producer; what goes wrong there is fenced, too."""
         self.transport.registerProducer(_Producer(self, producer), streaming)
 
-    # For the session.
+    # For the protocol.
 
     def begin(self) -> None:
         """The connection can be used."""
         if not self.over:
             self.ready = True
-            self.active = self.guard.clock.seconds()
-            self.session.begun()
+            self.active = self.server.clock.seconds()
+            self.protocol.begun()
 
-    def recognize(self) -> None:
+    def mark_authenticated(self) -> None:
         """The peer has shown a credential, or, where none is asked for, a whole request."""
-        if not self.known and not self.over and self.closing is None:
-            self.guard.recognize(self)
+        if not self.authenticated and not self.over and self.closing is None:
+            self.server.mark_authenticated(self)
 
     def end(self) -> None:
         """Close, and give the peer a moment to read what was said last."""
@@ -325,21 +335,21 @@ class Guarded(ProtocolWrapper):
                 transport.loseWriteConnection()
                 transport.resumeProducing()
             else:
-                self.session.transport.loseConnection()  # TLS says goodbye, and reads on until the peer has done so
+                self.protocol.transport.loseConnection()  # TLS says goodbye, and reads on until the peer has done so
 
     def hang_up(self) -> None:
         """Close as soon as what was written has left, and read nothing more."""
         if self._is_to_close():
-            self.session.transport.loseConnection()
+            self.protocol.transport.loseConnection()
             self.transport.loseConnection()
 
     def _is_to_close(self) -> bool:
         if self.over or self.closing is not None:
             return False
-        self.closing = self.guard.clock.seconds()
-        self.known = False
-        self.guard.place(self)
-        self.session.transport.unregisterProducer()  # or the transport would wait for it
+        self.closing = self.server.clock.seconds()
+        self.authenticated = False
+        self.server.place(self)
+        self.protocol.transport.unregisterProducer()  # or the transport would wait for it
         return True
 
     def cut(self) -> None:
@@ -375,7 +385,7 @@ class Guarded(ProtocolWrapper):
 
         :param what: what.
         """
-        self.guard.report(str(self), what)
+        self.server.report(str(self), what)
 
     def __str__(self) -> str:
         """Say who the peer is."""
@@ -384,7 +394,7 @@ class Guarded(ProtocolWrapper):
             return "a UNIX socket"
         return f"[{host}]:{self._address.port}" if ":" in host else f"{host}:{self._address.port}"  # type: ignore[union-attr]
 
-    # For the guard.
+    # For the server.
 
     def look(self, now: float) -> None:
         """
@@ -392,25 +402,25 @@ class Guarded(ProtocolWrapper):
 
         :param now: the time.
         """
-        bounds = self.guard.bounds
+        limits = self.server.limits
         if self.closing is not None:
             if now - self.closing >= LINGER:
                 self.cut()
         elif not self.ready:
-            if now - self.since >= bounds.request:
+            if now - self.since >= limits.request:
                 self.cut()
         elif self.paused is not None:
-            if now - self.paused >= (bounds.idle if self.known else bounds.request):
+            if now - self.paused >= (limits.idle if self.authenticated else limits.request):
                 self.cut()
         else:
-            self.session.check(now)
+            self.protocol.check(now)
 
 
 @implementer(IPushProducer, IPullProducer)
 class _Producer:
-    """A session's, or TLS's, as the transport sees it."""
+    """A protocol's, or TLS's, as the transport sees it."""
 
-    def __init__(self, connection: Guarded, producer: Any) -> None:
+    def __init__(self, connection: ServerConnection, producer: Any) -> None:
         self._connection = connection
         self._producer = producer
 
@@ -418,15 +428,15 @@ class _Producer:
         """The peer does not read."""
         connection = self._connection
         if connection.paused is None:
-            connection.paused = connection.guard.clock.seconds()
-            connection.guard.bounds.unread.add(connection, _FULL)
+            connection.paused = connection.server.clock.seconds()
+            connection.server.limits.unread.add(connection, _FULL)
         connection.fence(self._producer.pauseProducing)
 
     def resumeProducing(self) -> None:
         """It has read all."""
         connection = self._connection
         connection.paused = None
-        connection.guard.bounds.unread.forget(connection)
+        connection.server.limits.unread.forget(connection)
         connection.fence(self._producer.resumeProducing)
 
     def stopProducing(self) -> None:
@@ -434,13 +444,13 @@ class _Producer:
         self._connection.fence(self._producer.stopProducing)
 
 
-class Guard(Factory):
+class ServerConnections(Factory):
     """
     All connections to a face.
 
     :param clock: the reactor, or a ``Clock``.
-    :param build: makes a session.
-    :param bounds: what a caller may have.
+    :param build: makes a protocol.
+    :param limits: what a caller may have.
     :param face: what the face is called in the log.
 
     :ivar draining: whether everybody is sent away.
@@ -451,18 +461,18 @@ class Guard(Factory):
     def __init__(
         self,
         clock: IReactorTime,
-        build: Callable[[], Session],
-        bounds: Bounds,
+        build: Callable[[], FaceProtocol],
+        limits: ConnectionLimits,
         face: str,
     ) -> None:
         self.clock = clock
-        self.bounds = bounds
+        self.limits = limits
         self.draining = False
         self._build = build
         self._face = face
-        self._strangers: dict[Guarded, None] = {}  # in the order in which they came
-        self._known: dict[Guarded, None] = {}
-        self._origins: dict[str, dict[Guarded, None]] = {}
+        self._unauthenticated: dict[ServerConnection, None] = {}  # in the order in which they came
+        self._authenticated: dict[ServerConnection, None] = {}
+        self._origins: dict[str, dict[ServerConnection, None]] = {}
         self._sweep: IDelayedCall | None = None
         self._closed: list[Deferred[None]] = []
         self._lines = (-1, 0)
@@ -470,7 +480,7 @@ class Guard(Factory):
     @property
     def count(self) -> int:
         """How many there are."""
-        return len(self._strangers) + len(self._known)
+        return len(self._unauthenticated) + len(self._authenticated)
 
     def encrypted(self, tls: IOpenSSLServerConnectionCreator | CertificateOptions) -> IProtocolFactory:
         """
@@ -480,14 +490,14 @@ class Guard(Factory):
         """
         return _Encrypted(self, tls)
 
-    def buildProtocol(self, addr: IAddress | None) -> Guarded | None:
+    def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:
         """Make a connection, if there is a file descriptor left for it."""
         if self._is_short():
             return None
-        session = self._build()
-        return Guarded(self, session, session, addr)
+        protocol = self._build()
+        return ServerConnection(self, protocol, protocol, addr)
 
-    def build_encrypted(self, over: TLSMemoryBIOFactory, addr: IAddress | None) -> Guarded | None:
+    def build_encrypted(self, over: TLSMemoryBIOFactory, addr: IAddress | None) -> ServerConnection | None:
         """
         Make a connection over TLS, likewise.
 
@@ -496,15 +506,15 @@ class Guard(Factory):
         """
         if self._is_short():
             return None
-        session = self._build()
-        return Guarded(self, session, BufferingTLSTransport(over, session), addr)
+        protocol = self._build()
+        return ServerConnection(self, protocol, BufferingTLSTransport(over, protocol), addr)
 
     def _is_short(self) -> bool:
         """Whether there is no descriptor left. A stranger has to go then, so that whoever comes next finds one."""
-        if self.bounds.last or are_left():
+        if self.limits.last or are_left():
             return False
-        if self._strangers:
-            self._drop(next(iter(self._strangers)))
+        if self._unauthenticated:
+            self._drop(next(iter(self._unauthenticated)))
         return True
 
     def drain(self) -> None:
@@ -512,7 +522,7 @@ class Guard(Factory):
         self.draining = True
         for connection in self._all():
             if connection.ready:
-                connection.fence(connection.session.finish)
+                connection.fence(connection.protocol.finish)
             else:
                 connection.cut()
 
@@ -540,8 +550,8 @@ class Guard(Factory):
         for connection in self._all():
             connection.cut()
 
-    def _all(self) -> list[Guarded]:
-        return [*self._strangers, *self._known]
+    def _all(self) -> list[ServerConnection]:
+        return [*self._unauthenticated, *self._authenticated]
 
     # For the connections.
 
@@ -549,7 +559,7 @@ class Guard(Factory):
         """Whether anybody new is let in."""
         return not self.draining
 
-    def admit(self, connection: Guarded) -> bool:
+    def admit(self, connection: ServerConnection) -> bool:
         """
         Count a connection; where there are too many, another one has to go for it.
 
@@ -559,64 +569,66 @@ class Guard(Factory):
         if not self.admits():
             return False
         alike = self._origins.get(connection.origin, {})
-        if len(alike) >= self.bounds.strangers:
+        if len(alike) >= self.limits.unauthenticated:
             self._drop(next(iter(alike)))
-        if self.count >= self.bounds.clients:
-            self._drop(next(iter(self._strangers)))  # there is one: those who are known do not have all the places
+        if self.count >= self.limits.clients:
+            self._drop(
+                next(iter(self._unauthenticated))
+            )  # there is one: those who are known do not have all the places
         self.place(connection)
         if self._sweep is None:
             self._sweep = self.clock.callLater(_SWEEP, self._look)
         return True
 
-    def recognize(self, connection: Guarded) -> None:
+    def mark_authenticated(self, connection: ServerConnection) -> None:
         """
         Count a connection among those of known callers, if there is room among them, or somebody there is idle.
 
         :param connection: the connection.
         """
-        if len(self._known) >= self.bounds.clients - max(1, self.bounds.clients // _FRESH):
-            idle = [each for each in self._known if not each.session.busy or each.paused is not None]
+        if len(self._authenticated) >= self.limits.clients - max(1, self.limits.clients // _FRESH):
+            idle = [each for each in self._authenticated if not each.protocol.busy or each.paused is not None]
             if not idle:
                 return
             self._drop(min(idle, key=lambda each: each.active))
-        connection.known = True
+        connection.authenticated = True
         self.place(connection)
 
-    def _drop(self, connection: Guarded) -> None:
+    def _drop(self, connection: ServerConnection) -> None:
         self._displace(connection)
         connection.cut()
 
-    def place(self, connection: Guarded) -> None:
+    def place(self, connection: ServerConnection) -> None:
         """
         Note whether a connection is a stranger's or a known caller's.
 
         :param connection: the connection.
         """
         self._displace(connection)
-        if connection.known:
-            self._known[connection] = None
+        if connection.authenticated:
+            self._authenticated[connection] = None
             return
-        self._strangers[connection] = None
+        self._unauthenticated[connection] = None
         if connection.origin:
             self._origins.setdefault(connection.origin, {})[connection] = None
 
-    def _displace(self, connection: Guarded) -> None:
-        self._known.pop(connection, None)
-        self._strangers.pop(connection, None)
+    def _displace(self, connection: ServerConnection) -> None:
+        self._authenticated.pop(connection, None)
+        self._unauthenticated.pop(connection, None)
         alike = self._origins.get(connection.origin)
         if alike is not None:
             alike.pop(connection, None)
             if not alike:
                 del self._origins[connection.origin]
 
-    def leave(self, connection: Guarded) -> None:
+    def leave(self, connection: ServerConnection) -> None:
         """
         Forget a connection.
 
         :param connection: the connection.
         """
-        self.bounds.unread.forget(connection)
-        self.bounds.unfinished.forget(connection)
+        self.limits.unread.forget(connection)
+        self.limits.unfinished.forget(connection)
         self._displace(connection)
         if self.count:
             return
@@ -656,11 +668,11 @@ class _Encrypted(Factory):
 
     noisy = False
 
-    def __init__(self, guard: Guard, tls: IOpenSSLServerConnectionCreator | CertificateOptions) -> None:
-        self._guard = guard
-        self._over = TLSMemoryBIOFactory(tls, False, guard, guard.clock)
+    def __init__(self, server: ServerConnections, tls: IOpenSSLServerConnectionCreator | CertificateOptions) -> None:
+        self._guard = server
+        self._over = TLSMemoryBIOFactory(tls, False, server, server.clock)
 
-    def buildProtocol(self, addr: IAddress | None) -> Guarded | None:
+    def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:
         return self._guard.build_encrypted(self._over, addr)
 
 

@@ -12,7 +12,7 @@ all of it is there. Who asks for more at once than one request after the other i
 no next request is begun while the answers before are not read. Of many small requests that came in one piece a few are
 answered at a time; then it is the turn of the other connections. Who is refused again and again has to connect anew.
 
-How many connections there may be, and how they end, is the guard's to see to.
+How many connections there may be, and how they end, :mod:`~txapns.daemon.serving.connections` decides.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from zope.interface import Interface
 
 from txapns._network.clocks import wall_clock
 from txapns.daemon.serving.coding import ACCEPTED, Decoder, Malformed, TooLong, Unknown, decoder_of
-from txapns.daemon.serving.connections import Bounds, Guard, Session, described
+from txapns.daemon.serving.connections import ConnectionLimits, FaceProtocol, ServerConnections, described
 from txapns.daemon.serving.target import BadHead, CrossSite, ForeignHost, Hosts, asked_host, split_target
 
 __all__ = ["JSON", "Answer", "HTTPServer", "IApplication", "Request"]
@@ -113,7 +113,7 @@ class Request(http.Request):
         self._connection = channel.connection  # which is there for longer than the channel
         self._pieces: list[bytes] = []
         self._length = self._counted = 0
-        self._recognized = False
+        self._authenticated = False
         self._decoder: Decoder | None = None
 
     def begin(self, method: bytes, target: bytes, version: bytes) -> None:
@@ -141,7 +141,7 @@ class Request(http.Request):
         :raises Unknown: it is not known how.
         """
         values = self.requestHeaders.getRawHeaders(b"Content-Encoding", ())
-        self._decoder = decoder_of(values, self._server.bounds.body)
+        self._decoder = decoder_of(values, self._server.limits.body)
 
     def texts(self, name: bytes) -> list[str]:
         """
@@ -167,10 +167,10 @@ class Request(http.Request):
         """Whether nobody waits for the answer any more."""
         return bool(self._disconnected)
 
-    def recognize(self) -> None:
+    def mark_authenticated(self) -> None:
         """Note that the caller has shown a good credential, or, where none is asked for, a whole request."""
-        self._recognized = True
-        self._connection.recognize()
+        self._authenticated = True
+        self._connection.mark_authenticated()
 
     def gotLength(self, length: int | None) -> None:
         """The body is kept in memory, since it is bounded."""
@@ -181,7 +181,7 @@ class Request(http.Request):
             return  # it was refused; what had been read with the rest comes nevertheless
         self._counted += max(len(data), _PIECE)
         self._length += len(data)
-        most = self._server.bounds.body
+        most = self._server.limits.body
         try:
             if self._length > most or self._counted > most + _PIECE:
                 raise TooLong
@@ -193,8 +193,8 @@ class Request(http.Request):
 
     def _keep(self, piece: bytes) -> None:
         self._pieces.append(piece)
-        if not self._recognized:
-            self._server.bounds.unfinished.add(self._connection, max(len(piece), _PIECE))
+        if not self._authenticated:
+            self._server.limits.unfinished.add(self._connection, max(len(piece), _PIECE))
 
     def _refuse(self, answer: Answer) -> None:
         self._release()
@@ -220,7 +220,7 @@ class Request(http.Request):
     def _release(self) -> None:
         """Hold nothing of the body any more."""
         self._pieces = []
-        self._server.bounds.unfinished.forget(self._connection)
+        self._server.limits.unfinished.forget(self._connection)
 
     def process(self) -> None:
         """Have it answered, now or later."""
@@ -262,7 +262,7 @@ class Request(http.Request):
             self.channel.refuse(self, fault)
 
 
-class _Channel(Session, http.HTTPChannel):
+class _Channel(FaceProtocol, http.HTTPChannel):
     """
     A connection.
 
@@ -279,7 +279,7 @@ class _Channel(Session, http.HTTPChannel):
     def __init__(self, server: HTTPServer) -> None:
         super().__init__()
         self.server = server
-        self.totalHeadersSize = server.bounds.head
+        self.totalHeadersSize = server.limits.head
         self.began: float | None = None
         self._busy = False
         self._host: Any = None
@@ -309,12 +309,12 @@ class _Channel(Session, http.HTTPChannel):
 
     def check(self, now: float) -> None:
         """End what takes too long."""
-        bounds = self.server.bounds
+        limits = self.server.limits
         if self.began is not None:
-            if now - self.began >= bounds.request:
+            if now - self.began >= limits.request:
                 self.transport.write(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
                 self.loseConnection()
-        elif self.idle and now - self.connection.active >= bounds.idle:
+        elif self.idle and now - self.connection.active >= limits.idle:
             self.loseConnection()
 
     def finish(self) -> None:
@@ -356,7 +356,7 @@ class _Channel(Session, http.HTTPChannel):
             self.refuse(request, self.server.application.fault(400, str(error)))
             return
         answer = self.server.begun(request)
-        if answer is None and self.length is not None and self.length > self.server.bounds.body:
+        if answer is None and self.length is not None and self.length > self.server.limits.body:
             answer = self.server.too_large()
         self._refusals = 0 if answer is None else self._refusals + 1
         if answer is not None and (self.length != 0 or self._refusals >= _REFUSALS):
@@ -426,13 +426,13 @@ class _Channel(Session, http.HTTPChannel):
         self.connection.end()
 
 
-class HTTPServer(Guard):
+class HTTPServer(ServerConnections):
     """
     Builds the connections of a face.
 
     :param clock: the reactor, or a ``Clock``.
     :param application: what answers.
-    :param bounds: what a caller may have.
+    :param limits: what a caller may have.
     :param face: what the face is called in the log.
     :param hosts: which hosts are ours, where no web page must get in; ``None`` where keys see to that.
     """
@@ -441,11 +441,11 @@ class HTTPServer(Guard):
         self,
         clock: IReactorTime,
         application: IApplication,
-        bounds: Bounds | None = None,
+        limits: ConnectionLimits | None = None,
         face: str = "HTTP",
         hosts: Hosts | None = None,
     ) -> None:
-        super().__init__(clock, lambda: _Channel(self), bounds or Bounds(), face)
+        super().__init__(clock, lambda: _Channel(self), limits or ConnectionLimits(), face)
         self.application = application
         self._hosts = hosts
         self._wall = wall_clock(clock)
@@ -497,7 +497,7 @@ class HTTPServer(Guard):
 
     def too_large(self) -> Answer:
         """Say that a body is too long."""
-        return self.application.fault(413, f"the body is longer than {self.bounds.body} octets")
+        return self.application.fault(413, f"the body is longer than {self.limits.body} octets")
 
     def head(self, answer: Answer, persistent: bool) -> bytes:
         """

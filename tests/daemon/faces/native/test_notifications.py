@@ -24,7 +24,7 @@ from txapns.daemon.faces.native.notifications import Native, openapi
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.serving.connections import Bounds
+from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.values import Caller, Leased, Limits, Settlement, State
 
@@ -63,7 +63,7 @@ class NativeCase(SynchronousTestCase):
             apps, self.world.queue, Identifiers(wall_clock(self.clock)), self.waiting, lambda name: None
         )
         self.native = Native(self.intake, self.world.queue, self.world.log, apps, self.keys, PATIENCE)
-        self.server = HTTPServer(self.clock, self.native, Bounds(body=100_000))
+        self.server = HTTPServer(self.clock, self.native, ConnectionLimits(body=100_000))
         self.connection = Connection(self.server, self.clock)
         self.addCleanup(lambda: self.connection.lose())
 

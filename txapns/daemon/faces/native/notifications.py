@@ -262,12 +262,12 @@ class Native:
             request.context = self._keys.check(_bearer(request))
         except RequestRefused as refusal:
             return refused(refusal)
-        request.recognize()
+        request.mark_authenticated()
         return None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Find what is asked for."""
-        request.recognize()
+        request.mark_authenticated()
         for route in self._routes:
             match = route.pattern.fullmatch(request.path)
             if match is not None:

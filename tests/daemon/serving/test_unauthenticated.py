@@ -100,12 +100,12 @@ class NonsenseTests(SynchronousTestCase):
         native = Native(world.intake, world.queue, world.log, world.apps, world.keys)
         apps: Any = world.apps
         pyapns = Pyapns(wall_clock(clock), world.intake, apps, world.keys, world.log, PyapnsSection())
-        self.apple = Apple(clock, world.intake, world.apps, world.keys, world.log, AppleSection(), world.bounds)
-        binary = Binary(clock, world.intake, world.apps, world.log, BinarySection(app="chess"), world.bounds)
-        self.native = HTTPServer(clock, native, world.bounds)
+        self.apple = Apple(clock, world.intake, world.apps, world.keys, world.log, AppleSection(), world.limits)
+        binary = Binary(clock, world.intake, world.apps, world.log, BinarySection(app="chess"), world.limits)
+        self.native = HTTPServer(clock, native, world.limits)
         self.faces: dict[str, tuple[Any, tuple[bytes, ...]]] = {
             "native": (self.native, HTTP1),
-            "pyapns": (HTTPServer(clock, pyapns, world.bounds), HTTP1),
+            "pyapns": (HTTPServer(clock, pyapns, world.limits), HTTP1),
             "apple": (self.apple.factory(), HTTP2),
             "binary": (binary.factory(), BINARY),
             "feedback": (binary.feedback_factory(), BINARY),
@@ -190,7 +190,9 @@ class FloodTests(TestCase):
         simulator = Simulator(reactor)
         port = listen(simulator)
         self.addCleanup(port.stopListening)
-        more = "[intake.apple]\nlisten = 'tcp:port=0:interface=127.0.0.1'\n[limits]\nclients = 40\nstrangers = 20\n"
+        more = (
+            "[intake.apple]\nlisten = 'tcp:port=0:interface=127.0.0.1'\n[limits]\nclients = 40\nunauthenticated = 20\n"
+        )
         gateway = Gateway(configuration(directory, simulator, port.getHost().port, more))
         await gateway.start()
         floods = [Flood(gateway.port(listener), octets, 50) for listener, octets in halves.items()]
