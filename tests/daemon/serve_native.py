@@ -23,8 +23,8 @@ from txapns.daemon.config import AppLimitsSection, Configuration
 from txapns.daemon.faces.native.notifications import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
+from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import Secrets
-from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
@@ -55,9 +55,7 @@ async def serve(directory: Path, dead: str | None) -> None:
     apps = Apps(reactor, configuration, database, secrets)
     for each in (database, log, queue, apps):
         await each.start()
-    certificate = StoredCredential.from_certificate(
-        Authority().client_pem("com.example.chess"), None, datetime.now(timezone.utc)
-    )
+    certificate = read_certificate(Authority().client_pem("com.example.chess"), None, datetime.now(timezone.utc))
     await apps.put("chess", AppSettings(gateway="sandbox", limits=AppLimitsSection(queue=10_000_000)), certificate)
     waiting = Waiting(reactor)
 

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.apps` and :mod:`txapns.daemon.secrets.stored_credential`."""
+"""Tests for :mod:`txapns.daemon.apps`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from zope.interface.verify import verifyObject
 
 import txapns.daemon.apps
 from tests.daemon.world import world_of
-from tests.network.test_tls import self_signed
-from txapns.credentials import Certificate, ProviderToken
+from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.daemon.apps import (
     Apps,
     AppSettings,
@@ -34,20 +33,17 @@ from txapns.daemon.apps import (
 from txapns.daemon.config import AppLimitsSection
 from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, SecretError, Unavailable, UnknownApp
 from txapns.daemon.interfaces import IApps
-from txapns.daemon.secrets.master_key import MasterKey
-from txapns.daemon.secrets.stored_credential import StoredCredential, server_certificate
+from txapns.daemon.secrets.credentials import decrypt
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.polling import INTERVAL
 from txapns.daemon.values import Limits
-from txapns.errors import CertificateExpired, CredentialError, WrongPassphrase
+from txapns.errors import CredentialError
 from txapns.simulator import Authority
 
 __all__ = [
     "AppsTests",
     "ExpiryTests",
     "FileTests",
-    "MaterialTests",
-    "ServerCertificateTests",
     "StoredTests",
     "ThreadTests",
 ]
@@ -61,127 +57,19 @@ def present() -> datetime:
     return datetime.now(timezone.utc)
 
 
-def certificate(topic: str = "com.example.app") -> StoredCredential:
+def certificate(topic: str = "com.example.app") -> Certificate:
     """Make a certificate."""
-    return StoredCredential.from_certificate(AUTHORITY.client_pem(topic), None, present())
+    return Certificate.from_pem(AUTHORITY.client_pem(topic))
 
 
-def signing_key(key_id: str = "KEY") -> StoredCredential:
+def signing_key(key_id: str = "KEY") -> ProviderToken:
     """Make a signing key."""
-    return StoredCredential.from_key(AUTHORITY.p8, key_id, "TEAM", None)
+    return ProviderToken.from_p8(AUTHORITY.p8, key_id, "TEAM")
 
 
 def secret_lines(pem: str) -> list[str]:
     """Give the lines of a PEM that nobody may see."""
     return pem.partition("PRIVATE KEY-----\n")[2].partition("\n-----END")[0].splitlines()
-
-
-class MaterialTests(SynchronousTestCase):
-    """What credentials are made of."""
-
-    def test_forms(self) -> None:
-        """A certificate is read in any form, with its chain, and needs no passphrase from then on."""
-        pem = AUTHORITY.client_pem(intermediate=True, passphrase=b"x")
-        material = StoredCredential.from_certificate(pem, b"x", present())
-        expected = Certificate.from_pem(pem, passphrase="x")
-        found = material.credential
-        assert isinstance(found, Certificate)
-        self.assertEqual((found, found.chain), (expected, expected.chain))
-        p12 = AUTHORITY.client_pkcs12()
-        found = StoredCredential.from_certificate(p12, b"txapns", present()).credential
-        self.assertEqual(found, Certificate.from_pkcs12(p12, "txapns"))
-
-    def test_several(self) -> None:
-        """Of several certificates in one file the one for the app's gateway and topic is taken."""
-        both = [AUTHORITY.client_pem(environments=[each]) for each in ("production", "sandbox")]
-        both.append(AUTHORITY.client_pem("com.example.other", environments=["sandbox"]))
-        data = b"".join(both)
-        for gateway, topic, expected in (
-            ("production", None, both[0]),
-            ("sandbox", "com.example.app", both[1]),
-            ("http2:host=localhost:port=1", "com.example.other", both[2]),
-        ):
-            found = StoredCredential.from_certificate(data, None, present(), gateway=gateway, topic=topic)
-            self.assertEqual(found.credential, Certificate.from_pem(expected))
-        self.assertRaises(CredentialError, StoredCredential.from_certificate, data, None, present())
-
-    def test_key(self) -> None:
-        """So is a signing key, whatever stands before it in the file."""
-        material = StoredCredential.from_key(b"Bag Attributes\n" + AUTHORITY.p8, "KEY", "TEAM", None)
-        self.assertEqual(material.credential, ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM"))
-        self.assertEqual(material, signing_key())
-
-    def test_refused(self) -> None:
-        """What is no credential is refused at once."""
-        encrypted = AUTHORITY.client_pem(passphrase=b"x")
-        for passphrase in (None, b"y"):
-            self.assertRaises(WrongPassphrase, StoredCredential.from_certificate, encrypted, passphrase, present())
-        self.assertRaises(CredentialError, StoredCredential.from_certificate, b"nonsense", None, present())
-        self.assertRaises(CredentialError, StoredCredential.from_key, b"nonsense", "KEY", "TEAM", None)
-        expired = AUTHORITY.client_pem(expired=True)
-        self.assertRaises(CertificateExpired, StoredCredential.from_certificate, expired, None, present())
-
-    def test_encrypted(self) -> None:
-        """It is opened with the key it was encrypted with, for the app it was encrypted for."""
-        key = MasterKey([Fernet.generate_key()])
-        for material in (certificate(), signing_key()):
-            encrypted = material.encrypt("a", key)
-            self.assertEqual(StoredCredential.decrypt(encrypted, "a", key, present()), material)
-            with self.assertRaisesRegex(SecretError, "stored for b is that of a"):
-                StoredCredential.decrypt(encrypted, "b", key, present())
-            other = MasterKey([Fernet.generate_key()])
-            self.assertRaises(SecretError, StoredCredential.decrypt, encrypted, "a", other, present())
-
-    def test_repr(self) -> None:
-        """Its representation shows no key."""
-        for material in (certificate(), signing_key()):
-            for line in secret_lines(material.pem):
-                self.assertNotIn(line, repr(material))
-
-
-class ServerCertificateTests(SynchronousTestCase):
-    """What listeners show of themselves."""
-
-    def setUp(self) -> None:
-        """Have a directory."""
-        self.world = world_of(self)
-
-    def read(self, text: str) -> Certificate:
-        """Read what a configuration names."""
-        self.world.configure(f"intake.native.tls = {text}")
-        tls = self.world.configuration.intake.native.tls
-        assert tls is not None
-        return server_certificate(tls, present())
-
-    def test_one_file_or_two(self) -> None:
-        """Certificate and key may be in one file, or in two, of which only that with the key need be private."""
-        pem = AUTHORITY.server_certificate()
-        middle = pem.index(b"-----BEGIN PRIVATE")
-        self.world.write("both.pem", pem)
-        self.world.write("cert.pem", pem[:middle]).chmod(0o644)
-        self.world.write("key.pem", pem[middle:])
-        one, two = self.read("{certificate = 'both.pem'}"), self.read("{certificate = 'cert.pem', key = 'key.pem'}")
-        self.assertEqual(one, two)
-
-    def test_refused(self) -> None:
-        """What is missing, does not fit, is expired or can be read by others is told with the file's name."""
-        pem = AUTHORITY.server_certificate()
-        self.world.write("a.pem", pem[: pem.index(b"-----BEGIN PRIVATE")])
-        other = AUTHORITY.server_certificate()
-        self.world.write("key.pem", other[other.index(b"-----BEGIN PRIVATE") :])
-        self.world.write("open.pem", pem).chmod(0o644)
-        self.world.write("old.pem", AUTHORITY.server_certificate(expired=True))
-        self.world.write("weak.pem", self_signed("weak.example", 1024))
-        for text, kind, words in (
-            ("{certificate = 'none.pem'}", ConfigurationError, "none.pem: No such file"),
-            ("{certificate = 'none.pem', key = 'a.pem'}", ConfigurationError, "none.pem: No such file"),
-            ("{certificate = 'open.pem'}", ConfigurationError, "open.pem holds a secret"),
-            ("{certificate = 'a.pem', key = 'key.pem'}", CredentialError, "a.pem: "),
-            ("{certificate = 'weak.pem'}", CredentialError, "weak.pem: OpenSSL does not take .*RSA with 2,048 bits"),
-            ("{certificate = 'old.pem'}", CertificateExpired, "old.pem: the certificate 'txapns simulator' is valid"),
-        ):
-            with self.assertRaisesRegex(kind, words):
-                self.read(text)
 
 
 class StoredTests(SynchronousTestCase):
@@ -195,37 +83,35 @@ class StoredTests(SynchronousTestCase):
         self,
         name: str,
         settings: AppSettings | None = None,
-        material: StoredCredential | None = None,
+        credential: Credential | None = None,
         replace: bool = False,
     ) -> None:
         """Add an app."""
-        settings, material = settings or AppSettings(), material or signing_key()
+        settings, credential = settings or AppSettings(), credential or signing_key()
         with self.world.visiting() as connection:
-            add_app(connection, self.world.secrets, name, settings, material, now=present(), replace=replace)
+            add_app(connection, self.world.secrets, name, settings, credential, now=present(), replace=replace)
 
     def test_listed(self) -> None:
         """They are listed by name, without the master key."""
         settings = AppSettings(gateway="sandbox", topic="t", callers=("ab" * 32,), limits=AppLimitsSection(queue=5))
-        material = certificate()
-        self.add("b", settings, material)
+        credential = certificate()
+        self.add("b", settings, credential)
         self.add("a")
         self.world.configuration.secrets.master_key_file.unlink()
         with self.world.visiting() as connection:
             first, second = list_apps(connection)
         self.assertEqual((first.name, first.kind, first.expires), ("a", "key", None))
-        credential = material.credential
-        assert isinstance(credential, Certificate)
         self.assertEqual((second.name, second.settings, second.kind), ("b", settings, "certificate"))
         self.assertEqual(second.fingerprint, credential.fingerprint)
         self.assertEqual(second.expires, credential.expires.timestamp())
 
     def test_encrypted(self) -> None:
         """No line of a private key is in the database's files."""
-        material = certificate()
-        self.add("a", material=material)
+        credential = certificate()
+        self.add("a", credential=credential)
         files = b"".join(path.read_bytes() for path in self.world.directory.glob("apns.db*"))
         self.assertIn(b"production", files)
-        for line in secret_lines(material.pem):
+        for line in secret_lines(credential.to_pem()):
             self.assertNotIn(line.encode(), files)
 
     def test_refused(self) -> None:
@@ -266,14 +152,14 @@ class StoredTests(SynchronousTestCase):
     def test_rekeyed(self) -> None:
         """With another master key the old one opens nothing any more."""
         self.add("a")
-        self.add("b", material=certificate())
+        self.add("b", credential=certificate())
         old = self.world.secrets.master_key()
         with self.world.secrets.rekeying() as key, self.world.visiting() as connection:
             self.assertEqual(rekey_apps(connection, key), 2)
         with self.world.visiting() as connection:
             for name, encrypted in connection.execute("SELECT name, encrypted FROM app").fetchall():
-                StoredCredential.decrypt(encrypted, name, self.world.secrets.master_key(), present())
-                self.assertRaises(SecretError, StoredCredential.decrypt, encrypted, name, old, present())
+                decrypt(encrypted, name, self.world.secrets.master_key(), present())
+                self.assertRaises(SecretError, decrypt, encrypted, name, old, present())
 
     def test_rekeying_fails(self) -> None:
         """Where one cannot be opened, all stay as they are, and can be opened as before."""
@@ -291,7 +177,7 @@ class StoredTests(SynchronousTestCase):
             rekey_apps(connection, key)
         with self.world.visiting() as connection:
             ((encrypted,),) = connection.execute("SELECT encrypted FROM app WHERE name = 'a'").fetchall()
-        StoredCredential.decrypt(encrypted, "a", self.world.secrets.master_key(), present())
+        decrypt(encrypted, "a", self.world.secrets.master_key(), present())
 
 
 class AppsTests(SynchronousTestCase):
@@ -311,7 +197,7 @@ class AppsTests(SynchronousTestCase):
         self.world.result(apps.start())
         return apps
 
-    def add(self, name: str, settings: AppSettings | None = None, material: StoredCredential | None = None) -> None:
+    def add(self, name: str, settings: AppSettings | None = None, credential: Credential | None = None) -> None:
         """Add an app, or replace it, as another process does."""
         with self.world.visiting() as connection:
             add_app(
@@ -319,7 +205,7 @@ class AppsTests(SynchronousTestCase):
                 self.world.secrets,
                 name,
                 settings or AppSettings(),
-                material or signing_key(),
+                credential or signing_key(),
                 now=present(),
                 replace=True,
             )
@@ -344,10 +230,10 @@ class AppsTests(SynchronousTestCase):
         """What another process adds, changes and removes is known within the interval, and told once."""
         revision = self.apps.revision
         self.add("b")
-        self.add("a", material=signing_key("OTHER"))
+        self.add("a", credential=signing_key("OTHER"))
         self.world.clock.advance(INTERVAL)
         self.assertEqual((self.told, self.apps.names()), ([["a", "b"]], ["a", "b"]))
-        self.assertEqual(self.apps.get("a").credential, signing_key("OTHER").credential)
+        self.assertEqual(self.apps.get("a").credential, signing_key("OTHER"))
         with self.world.visiting() as connection:
             remove_app(connection, "a")
         self.world.clock.pump([INTERVAL] * 3)
@@ -443,7 +329,7 @@ class AppsTests(SynchronousTestCase):
 
     def test_problem_is_logged(self) -> None:
         """Why an app cannot be used is logged, and no key with it."""
-        self.add("b", material=certificate())
+        self.add("b", credential=certificate())
         with self.world.visiting() as connection:
             connection.execute(
                 "UPDATE app SET encrypted = (SELECT encrypted FROM app WHERE name = 'b') WHERE name = 'a'"
@@ -508,14 +394,13 @@ class AppsTests(SynchronousTestCase):
 
     def test_fault_of_our_own(self) -> None:
         """Even what nobody was ready for is one app's; the log has the whole of it, once, and the page its kind."""
-        decrypt = StoredCredential.decrypt
 
-        def odd(encrypted: bytes, app: str, *more: Any) -> StoredCredential:
+        def odd(encrypted: bytes, app: str, *more: Any) -> Credential:
             if app == "b":
                 raise RuntimeError("hunter2")
             return decrypt(encrypted, app, *more)
 
-        self.patch(StoredCredential, "decrypt", odd)
+        self.patch(txapns.daemon.apps, "decrypt", odd)
         self.add("b")
         self.add("c")
         self.world.clock.pump([INTERVAL] * 3)
@@ -528,11 +413,11 @@ class AppsTests(SynchronousTestCase):
         """What cannot be used is tried again now and then, not with each look: it may take long to find out."""
         tried: list[str] = []
 
-        def refuse(encrypted: bytes, app: str, *more: Any) -> StoredCredential:
+        def refuse(encrypted: bytes, app: str, *more: Any) -> Credential:
             tried.append(app)
             raise CredentialError("no")
 
-        self.patch(StoredCredential, "decrypt", refuse)
+        self.patch(txapns.daemon.apps, "decrypt", refuse)
         self.add("b")
         self.world.clock.pump([INTERVAL] * 20)
         self.assertEqual(tried, ["b"])

@@ -31,7 +31,7 @@ from txapns._running import run
 from txapns._texts import first_line
 from txapns.command.daemon_queue import IQueueAccess, RemoteQueue, StoredQueue, address, agent
 from txapns.command.streams import UNUSABLE, InputFile, in_a_sentence
-from txapns.credentials import Certificate
+from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.daemon import apps as stored_apps
 from txapns.daemon import keys as stored_keys
 from txapns.daemon.apps import AppSettings
@@ -43,8 +43,8 @@ from txapns.daemon.faces.native.json_api import MAX_PAGE
 from txapns.daemon.faces.native.queue import DEAD, LISTED, Queued
 from txapns.daemon.operations.collector import calm_collector
 from txapns.daemon.operations.log import observer
+from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import Secrets
-from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.service import DaemonService
 from txapns.daemon.store.sqlite.database import Database, visiting
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
@@ -266,13 +266,13 @@ def _add_app(
             callers=_fingerprints(callers),
             limits=limits,
         )
-        material = _material(certificate, key, key_id, team_id, passphrase_file, gateway=gateway, topic=topic)
-        stored_apps.app_of(name, settings, material, place.configuration, "database")  # tells what is wrong with it
+        credential = _credential(certificate, key, key_id, team_id, passphrase_file, gateway=gateway, topic=topic)
+        stored_apps.app_of(name, settings, credential, place.configuration, "database")  # tells what is wrong with it
         if place.secrets.create():
             click.echo(f"made a master key in {place.secrets.where}; keep a copy, apart from those of the database")
         with place.visiting() as connection:
-            stored_apps.add_app(connection, place.secrets, name, settings, material, now=_now())
-        click.echo(f"added {name}: {_described(material)}")
+            stored_apps.add_app(connection, place.secrets, name, settings, credential, now=_now())
+        click.echo(f"added {name}: {_described(credential)}")
 
 
 @apps.command("rotate")
@@ -295,10 +295,10 @@ def _rotate_app(
     """
     with _place(config) as place:
         _check_source(place, name)
-        material = _material(certificate, key, key_id, team_id, passphrase_file)
+        credential = _credential(certificate, key, key_id, team_id, passphrase_file)
         with place.visiting() as connection:
-            stored_apps.rotate_app(connection, place.secrets, name, material, now=_now())
-        click.echo(f"rotated {name}: {_described(material)}")
+            stored_apps.rotate_app(connection, place.secrets, name, credential, now=_now())
+        click.echo(f"rotated {name}: {_described(credential)}")
 
 
 @apps.command("remove")
@@ -353,7 +353,7 @@ def _fingerprints(callers: Sequence[str]) -> tuple[str, ...]:
     return tuple(map(plain_fingerprint, callers))
 
 
-def _material(
+def _credential(
     certificate: IO[bytes] | None,
     key: IO[bytes] | None,
     key_id: str | None,
@@ -362,7 +362,7 @@ def _material(
     *,
     gateway: str | None = None,
     topic: str | None = None,
-) -> StoredCredential:
+) -> Credential:
     """Read what the options name, and ask for a passphrase where one is needed and somebody is there to be asked."""
     file = certificate or key
     if file is None or (certificate is not None and key is not None):
@@ -375,10 +375,10 @@ def _material(
     if passphrase_file is not None:
         passphrase = first_line(passphrase_file.read())
 
-    def make(passphrase: bytes | None) -> StoredCredential:
+    def make(passphrase: bytes | None) -> Credential:
         if key is None:
-            return StoredCredential.from_certificate(data, passphrase, _now(), gateway=gateway, topic=topic)
-        return StoredCredential.from_key(data, key_id or "", team_id or "", passphrase)
+            return read_certificate(data, passphrase, _now(), gateway=gateway, topic=topic)
+        return ProviderToken.from_p8(data, key_id or "", team_id or "", passphrase=passphrase)
 
     try:
         return make(passphrase)
@@ -388,9 +388,8 @@ def _material(
     return make(click.prompt("Passphrase", hide_input=True, err=True).encode())
 
 
-def _described(material: StoredCredential) -> str:
+def _described(credential: Credential) -> str:
     """Say what came in, for a person to compare."""
-    credential = material.credential
     if isinstance(credential, Certificate):
         return f"{credential.name}, expires {credential.expires:%Y-%m-%d}, SHA-256 {credential.fingerprint}"
     return f"key {credential.key_id} of team {credential.team_id}"

@@ -29,12 +29,12 @@ from zope.interface import implementer
 
 from txapns._network.clocks import wall_clock
 from txapns._network.trust import trust_pem
-from txapns.credentials import Certificate
+from txapns.credentials import Certificate, Credential
 from txapns.daemon.config import NAME, AppLimitsSection, AppSection, Configuration, plain_fingerprint
 from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp, in_words
 from txapns.daemon.interfaces import IApps
+from txapns.daemon.secrets.credentials import decrypt, encrypt, reencrypt, section_credential
 from txapns.daemon.secrets.master_key import MasterKey, Secrets, Stamp, stamp
-from txapns.daemon.secrets.stored_credential import StoredCredential, reencrypt
 from txapns.daemon.store.sqlite.database import Database, IWorker, Schema, lenient
 from txapns.daemon.store.sqlite.polling import ChangePoller, Instant, changes, counted
 from txapns.daemon.values import App
@@ -155,7 +155,7 @@ def add_app(
     secrets: Secrets,
     name: str,
     settings: AppSettings,
-    material: StoredCredential,
+    credential: Credential,
     *,
     now: datetime,
     replace: bool = False,
@@ -167,7 +167,7 @@ def add_app(
     :param secrets: where the master key is.
     :param name: what to call it.
     :param settings: what is set.
-    :param material: its credential.
+    :param credential: its credential.
     :param now: the time.
     :param replace: whether one of the same name is replaced.
     :returns: whether one was.
@@ -185,14 +185,14 @@ def add_app(
     if created and not replace:
         raise AppExists(f"there is an app {name} already")
     # The master key is read in the transaction: one that is being changed is either not yet or already the new one.
-    row = name, msgspec.json.encode(settings), *_columns(name, material, secrets)
+    row = name, msgspec.json.encode(settings), *_columns(name, credential, secrets)
     began = created[0] if created else now.timestamp()
     connection.execute("INSERT OR REPLACE INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?)", [*row, began, now.timestamp()])
     return created is not None
 
 
 def rotate_app(
-    connection: sqlite3.Connection, secrets: Secrets, name: str, material: StoredCredential, *, now: datetime
+    connection: sqlite3.Connection, secrets: Secrets, name: str, credential: Credential, *, now: datetime
 ) -> None:
     """
     Give an app another credential.
@@ -200,14 +200,14 @@ def rotate_app(
     :param connection: to the database, in a transaction.
     :param secrets: where the master key is.
     :param name: the app's name.
-    :param material: the credential.
+    :param credential: the credential.
     :param now: the time.
     :raises UnknownApp: it is not in the database.
     :raises DaemonError: the master key cannot be used.
     """
     changed = connection.execute(
         "UPDATE app SET encrypted = ?, kind = ?, fingerprint = ?, expires = ?, changed_at = ? WHERE name = ?",
-        [*_columns(name, material, secrets), now.timestamp(), name],
+        [*_columns(name, credential, secrets), now.timestamp(), name],
     )
     if not changed.rowcount:
         raise _unknown(name)
@@ -261,12 +261,11 @@ def rekey_apps(connection: sqlite3.Connection, key: MasterKey) -> int:
     return len(rows)
 
 
-def _columns(name: str, material: StoredCredential, secrets: Secrets) -> tuple[bytes, str, str, float | None]:
+def _columns(name: str, credential: Credential, secrets: Secrets) -> tuple[bytes, str, str, float | None]:
     """Make what the database keeps of a credential."""
-    credential = material.credential
     expires = credential.expires.timestamp() if isinstance(credential, Certificate) else None
     kind = "key" if expires is None else "certificate"
-    return material.encrypt(name, secrets.master_key()), kind, credential.fingerprint, expires
+    return encrypt(credential, name, secrets.master_key()), kind, credential.fingerprint, expires
 
 
 def _settings(text: bytes) -> AppSettings:
@@ -296,7 +295,7 @@ def expiry(app: App) -> datetime | None:
 def app_of(
     name: str,
     settings: AppSettings,
-    material: StoredCredential,
+    credential: Credential,
     configuration: Configuration,
     source: Literal["file", "database"],
 ) -> App:
@@ -305,7 +304,7 @@ def app_of(
 
     :param name: its name.
     :param settings: what is set.
-    :param material: its credential.
+    :param credential: its credential.
     :param configuration: has the limits of all apps.
     :param source: where it is kept.
     :raises APNSError: it cannot be used.
@@ -313,12 +312,12 @@ def app_of(
     if not NAME.fullmatch(name):
         raise ConfigurationError(_NAMES)
     gateway = Gateway.parse(settings.gateway, trust_root=settings.trust_root)
-    gateway.context(material.credential)
+    gateway.context(credential)
     Notification(payload={}, topic=settings.topic, push_type=settings.push_type)
     return App(
         name=name,
         gateway=gateway,
-        credential=material.credential,
+        credential=credential,
         topic=settings.topic,
         push_type=settings.push_type,
         callers=frozenset(map(plain_fingerprint, settings.callers)),
@@ -351,7 +350,7 @@ def section_app(name: str, section: AppSection, configuration: Configuration, no
         callers=section.callers,
         limits=section.limits,
     )
-    return app_of(name, settings, StoredCredential.from_section(section, now), configuration, "file")
+    return app_of(name, settings, section_credential(section, now), configuration, "file")
 
 
 def row_app(
@@ -368,8 +367,8 @@ def row_app(
     :param now: the time.
     :raises APNSError: it cannot be used.
     """
-    material = StoredCredential.decrypt(encrypted, name, secrets.master_key(), now)
-    return app_of(name, _settings(settings), material, configuration, "database")
+    credential = decrypt(encrypted, name, secrets.master_key(), now)
+    return app_of(name, _settings(settings), credential, configuration, "database")
 
 
 def app_rows(connection: sqlite3.Connection) -> list[tuple[str, bytes, bytes]]:
@@ -533,13 +532,13 @@ class Apps:
 
         return self._reader.run(make).addBoth(over)
 
-    def put(self, name: str, settings: AppSettings, material: StoredCredential) -> Deferred[bool]:
+    def put(self, name: str, settings: AppSettings, credential: Credential) -> Deferred[bool]:
         """
         Add an app to the database, or replace the one there.
 
         :param name: its name.
         :param settings: what is set.
-        :param material: its credential.
+        :param credential: its credential.
         :returns: a ``Deferred`` that fires when it is on the disk, and known: with whether there was one.
         :raises AppExists: the configuration has an app of this name.
         :raises Malformed: the name or the daemon cannot be one.
@@ -548,23 +547,23 @@ class Apps:
         return self._change(
             name,
             lambda connection: add_app(
-                connection, self._secrets, name, settings, material, now=self.now(), replace=True
+                connection, self._secrets, name, settings, credential, now=self.now(), replace=True
             ),
         )
 
-    def rotate(self, name: str, material: StoredCredential) -> Deferred[None]:
+    def rotate(self, name: str, credential: Credential) -> Deferred[None]:
         """
         Give an app in the database another credential.
 
         :param name: its name.
-        :param material: the credential.
+        :param credential: the credential.
         :returns: a ``Deferred`` that fires when it is on the disk, and known.
         :raises UnknownApp: it is not there.
         :raises AppExists: it is the configuration's.
         :raises DaemonError: the master key or the database cannot be used.
         """
         return self._change(
-            name, lambda connection: rotate_app(connection, self._secrets, name, material, now=self.now())
+            name, lambda connection: rotate_app(connection, self._secrets, name, credential, now=self.now())
         )
 
     def remove(self, name: str) -> Deferred[None]:

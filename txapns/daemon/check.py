@@ -18,8 +18,8 @@ from txapns.daemon.apps import app_rows, row_app, section_app
 from txapns.daemon.config import Configuration
 from txapns.daemon.errors import in_words
 from txapns.daemon.keys import list_keys
+from txapns.daemon.secrets.credentials import server_certificate
 from txapns.daemon.secrets.master_key import Secrets
-from txapns.daemon.secrets.stored_credential import server_certificate
 from txapns.daemon.sending.webhook import read_secret
 from txapns.daemon.store.sqlite.database import visiting
 from txapns.daemon.values import App

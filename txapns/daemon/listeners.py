@@ -32,7 +32,7 @@ from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, IQueue
 from txapns.daemon.operations.admin import LIMITS as ADMIN_LIMITS
 from txapns.daemon.operations.admin import Admin
 from txapns.daemon.operations.metrics import DaemonMetrics
-from txapns.daemon.secrets.stored_credential import server_certificate
+from txapns.daemon.secrets.credentials import server_certificate
 from txapns.daemon.serving.connections import ConnectionLimits, MemoryBudget, ServerConnections
 from txapns.daemon.serving.descriptors import share
 from txapns.daemon.serving.endpoints import Listener

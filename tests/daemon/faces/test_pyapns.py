@@ -27,7 +27,7 @@ from txapns.daemon.errors import Unavailable
 from txapns.daemon.faces.pyapns import READER, Pyapns
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
-from txapns.daemon.secrets.stored_credential import StoredCredential
+from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
@@ -149,9 +149,9 @@ class ProvisionTests(PyapnsCase):
     def test_operators(self) -> None:
         """What the operator has set stays."""
         settings = AppSettings(gateway="http2:host=localhost:port=2197", topic="com.example.x", push_type="voip")
-        material = StoredCredential.from_certificate(CHESS.encode(), None, self.face._now())
+        credential = read_certificate(CHESS.encode(), None, self.face._now())
         with self.world.visiting() as database:
-            add_app(database, self.world.secrets, "chess", settings, material, now=self.face._now())
+            add_app(database, self.world.secrets, "chess", settings, credential, now=self.face._now())
         self.clock.advance(2)
         self.provision(OTHER)
         app = self.apps.get("chess")
@@ -277,8 +277,8 @@ class NotifyTests(PyapnsCase):
         """The push type is the app's."""
         with self.world.visiting() as database:
             settings = AppSettings(gateway="sandbox", push_type="voip")
-            material = StoredCredential.from_certificate(CHESS.encode(), None, self.face._now())
-            add_app(database, self.world.secrets, "chess", settings, material, now=self.face._now(), replace=True)
+            credential = read_certificate(CHESS.encode(), None, self.face._now())
+            add_app(database, self.world.secrets, "chess", settings, credential, now=self.face._now(), replace=True)
         self.clock.advance(2)
         self.call("notify", "chess", ANN, PAYLOAD)
         [leased] = self.lease()

@@ -45,6 +45,7 @@ from zope.interface import implementer
 
 from txapns import payload as payloads
 from txapns._network.clocks import IWallClock
+from txapns.credentials import Credential
 from txapns.daemon.apps import AppSettings
 from txapns.daemon.config import PyapnsSection
 from txapns.daemon.errors import (
@@ -60,9 +61,9 @@ from txapns.daemon.errors import (
 from txapns.daemon.faces.callers import default_headers
 from txapns.daemon.faces.native.notifications import ANYBODY
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
+from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import read_private
 from txapns.daemon.secrets.opening import opened
-from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import App, Draft, FeedbackEntry
 from txapns.errors import APNSError, CredentialError, InvalidPayload
@@ -97,13 +98,13 @@ class Provisioning(Protocol):
     def get(self, name: str) -> App:
         """See :meth:`IApps.get`."""
 
-    def read(self, make: Callable[[], StoredCredential]) -> Deferred[StoredCredential]:
+    def read(self, make: Callable[[], Credential]) -> Deferred[Credential]:
         """Read a credential in a thread."""
 
-    def put(self, name: str, settings: AppSettings, material: StoredCredential) -> Deferred[bool]:
+    def put(self, name: str, settings: AppSettings, credential: Credential) -> Deferred[bool]:
         """Add an app, or replace one."""
 
-    def rotate(self, name: str, material: StoredCredential) -> Deferred[None]:
+    def rotate(self, name: str, credential: Credential) -> Deferred[None]:
         """Give an app another credential."""
 
 
@@ -195,9 +196,9 @@ class Pyapns:
         if not (caller.manage or caller.may_send(app_id)):
             raise NotAllowed("the key is not for this app")
 
-        def provision(material: StoredCredential) -> Deferred[Any] | None:
+        def provision(credential: Credential) -> Deferred[Any] | None:
             known = self._known(app_id)
-            change = self._change(app_id, environment, material, known)
+            change = self._change(app_id, environment, credential, known)
             if change is None:
                 return None
             if not (caller.manage or caller is ANYBODY):
@@ -206,15 +207,15 @@ class Pyapns:
                 raise NotAllowed("the app is in the configuration, and can only be changed there")
             return change()
 
-        return self._apps.read(lambda: self._material(certificate)).addCallback(provision).addCallback(lambda _: None)
+        return self._apps.read(lambda: self._credential(certificate)).addCallback(provision).addCallback(lambda _: None)
 
-    def _material(self, certificate: str) -> StoredCredential:
+    def _credential(self, certificate: str) -> Credential:
         data = certificate.encode()
         if "BEGIN CERTIFICATE" not in certificate:
             if not self._options.allow_paths:
                 raise _wrong("send the text of the certificate: names of files are not allowed here")
             data = read_private(Path(certificate))
-        return StoredCredential.from_certificate(opened(data, None), None, self._now())
+        return read_certificate(opened(data, None), None, self._now())
 
     def _now(self) -> datetime:
         return datetime.fromtimestamp(self._wall.now(), timezone.utc)
@@ -226,15 +227,15 @@ class Pyapns:
             return None  # there is none, or none that can be used: it is made anew
 
     def _change(
-        self, app_id: str, environment: str, material: StoredCredential, known: App | None
+        self, app_id: str, environment: str, credential: Credential, known: App | None
     ) -> Callable[[], Deferred[Any]] | None:
         """Find out what has to be done; ``None`` for nothing."""
         if known is None or known.gateway.host in _others(environment):
-            return lambda: self._apps.put(app_id, _settings(environment, known), material)
+            return lambda: self._apps.put(app_id, _settings(environment, known), credential)
         # One that has a gateway of its own keeps it, as it keeps all else that the operator gave it.
-        if known.credential == material.credential:
+        if known.credential == credential:
             return None
-        return lambda: self._apps.rotate(app_id, material)
+        return lambda: self._apps.rotate(app_id, credential)
 
     def _notify(self, request: Request, app_id: str, tokens: object, notifications: object) -> Deferred[None]:
         _check_texts(app_id)

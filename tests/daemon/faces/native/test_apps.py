@@ -16,11 +16,11 @@ import txapns.daemon.apps
 from tests.daemon.fakes import Connection, Keys, Response, Waiting
 from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
+from txapns.credentials import ProviderToken
 from txapns.daemon.apps import Apps, AppSettings, add_app, expiry, list_apps
 from txapns.daemon.faces.native.notifications import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
-from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
@@ -112,8 +112,8 @@ class ListTests(ProvisioningCase):
         """One that cannot be used is there with the reason, and one that still works as it was, too."""
         self.put()
         with self.world.visiting() as connection:
-            material = StoredCredential.from_key(AUTHORITY.p8, "KEY", "TEAM", None)
-            add_app(connection, self.world.secrets, "bad", AppSettings(), material, now=self.apps.now())
+            credential = ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM")
+            add_app(connection, self.world.secrets, "bad", AppSettings(), credential, now=self.apps.now())
             connection.execute("UPDATE app SET encrypted = x'00'")
         self.world.clock.advance(1.0)
         bad, chess, _ = self.ask("GET").json["apps"]
@@ -256,10 +256,10 @@ class FaultTests(ProvisioningCase):
     def test_fault_of_our_own(self) -> None:
         """Whatever a credential brings out of its reader is a 400, and in the log."""
 
-        def odd(*arguments: object) -> StoredCredential:
+        def odd(*arguments: object, **options: object) -> ProviderToken:
             raise RuntimeError(PASSPHRASE)
 
-        self.patch(StoredCredential, "from_key", odd)
+        self.patch(ProviderToken, "from_p8", odd)
         response = self.put()
         self.check(response, "credential.key", "cannot be read")
         self.assertNotIn(PASSPHRASE.encode(), response.body)

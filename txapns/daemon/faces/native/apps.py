@@ -28,6 +28,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns._network.trust import trust_pem
+from txapns.credentials import Credential, ProviderToken
 from txapns.daemon.apps import Apps, AppSettings, expiry
 from txapns.daemon.config import FINGERPRINT, AppLimitsSection
 from txapns.daemon.errors import ConfigurationError, Malformed, NotAllowed, RequestRefused, SecretError, Unavailable
@@ -44,8 +45,8 @@ from txapns.daemon.faces.native.json_api import (
     refused_later,
 )
 from txapns.daemon.intake import MAX_HEADER
+from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.opening import opened
-from txapns.daemon.secrets.stored_credential import StoredCredential
 from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller
 from txapns.errors import CredentialError, InvalidGateway, WrongPassphrase
@@ -148,7 +149,7 @@ class _Apps(Struct):
 BODIES = (_Apps, _Known, _App, _Credential)
 
 _app = msgspec.json.Decoder(_App)
-_credential = msgspec.json.Decoder(_Credential)
+_rotation = msgspec.json.Decoder(_Credential)
 
 
 class Provisioning:
@@ -188,10 +189,12 @@ class Provisioning:
         asked = decoded(_app, request.body)
         settings = _settings(asked)
 
-        def read() -> StoredCredential:
-            material = _material(asked.credential, apps.now(), "credential.", gateway=asked.gateway, topic=asked.topic)
-            _check_gateway(settings, material)
-            return material
+        def read() -> Credential:
+            credential = _credential(
+                asked.credential, apps.now(), "credential.", gateway=asked.gateway, topic=asked.topic
+            )
+            _check_gateway(settings, credential)
+            return credential
 
         def put(replaced: bool) -> Answer:
             _log.info("{caller} put the app {app}", caller=caller.name, app=app)
@@ -211,13 +214,13 @@ class Provisioning:
         apps = self._checked(request, caller)
         if not is_json(request):
             return no_json()
-        asked = decoded(_credential, request.body)
+        asked = decoded(_rotation, request.body)
 
         def rotated(_: None) -> Answer:
             _log.info("{caller} gave the app {app} another credential", caller=caller.name, app=app)
             return Answer(200, encode(_known(apps, app)))
 
-        reading = apps.read(lambda: _material(asked, apps.now()))
+        reading = apps.read(lambda: _credential(asked, apps.now()))
         return reading.addCallback(partial(apps.rotate, app)).addCallbacks(rotated, _refused)
 
     def remove(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
@@ -260,22 +263,20 @@ def _settings(asked: _App) -> AppSettings:
     )
 
 
-def _material(
+def _credential(
     given: _Credential, now: datetime, where: str = "", *, gateway: str | None = None, topic: str | None = None
-) -> StoredCredential:
+) -> Credential:
     """Read a credential, or say which part of it is wrong."""
     passphrase = None if given.passphrase is UNSET else given.passphrase.encode()
     identifiers = given.key_id, given.team_id
     field = "certificate" if given.key is UNSET else "key"
     try:
         if given.certificate is not UNSET and given.key is UNSET and identifiers == (UNSET, UNSET):
-            return StoredCredential.from_certificate(
-                opened(given.certificate.encode(), passphrase), passphrase, now, gateway=gateway, topic=topic
-            )
+            data = opened(given.certificate.encode(), passphrase)
+            return read_certificate(data, passphrase, now, gateway=gateway, topic=topic)
         if given.certificate is UNSET and given.key is not UNSET and given.key_id and given.team_id:
-            return StoredCredential.from_key(
-                opened(given.key.encode(), passphrase), given.key_id, given.team_id, passphrase
-            )
+            data = opened(given.key.encode(), passphrase)
+            return ProviderToken.from_p8(data, given.key_id, given.team_id, passphrase=passphrase)
     except WrongPassphrase as error:
         raise Malformed(str(error), path=f"{where}passphrase") from None
     except CredentialError as error:
@@ -287,14 +288,14 @@ def _material(
     raise Malformed("there has to be either a certificate, or a key with key_id and team_id", path=where.rstrip("."))
 
 
-def _check_gateway(settings: AppSettings, material: StoredCredential) -> None:
+def _check_gateway(settings: AppSettings, credential: Credential) -> None:
     """Refuse what no connection could ever be made with; later on only the log would say so."""
     path = "trust_root"
     try:
         if settings.trust_root is not None:
             trust_pem(settings.trust_root)
         path = "gateway"
-        Gateway.parse(settings.gateway, trust_root=settings.trust_root).context(material.credential)
+        Gateway.parse(settings.gateway, trust_root=settings.trust_root).context(credential)
     except (InvalidGateway, CredentialError) as error:
         raise Malformed(str(error), path=path) from None
 
