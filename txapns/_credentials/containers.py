@@ -30,14 +30,14 @@ from cryptography import x509
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
-from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes
+from cryptography.hazmat.primitives.asymmetric.types import PrivateKeyTypes, PublicKeyTypes
 from cryptography.hazmat.primitives.serialization import pkcs7, pkcs12
 
 from txapns._credentials import der
 from txapns._credentials.der import Kind
 from txapns.errors import CredentialError, UnsupportedKey, WrongPassphrase
 
-__all__ = ["MAX_TEXT", "Contents", "Text", "octets", "quick", "read", "recognizes", "shielded"]
+__all__ = ["MAX_TEXT", "Contents", "Text", "octets", "public_der", "quick", "read", "recognizes", "shielded"]
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
@@ -500,6 +500,11 @@ def _utf8(word: bytes) -> bytes:
     except UnicodeDecodeError:
         return word.decode("latin-1").encode()
     return word
+
+
+def public_der(key: PublicKeyTypes) -> bytes:
+    """Return a public key as DER, by which keys are compared."""
+    return key.public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
 
 
 def shielded(

@@ -20,8 +20,8 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns._credentials.bearer import BearerToken
+from txapns._credentials.choice import inspect_certificate
 from txapns._network.clocks import wall_clock
-from txapns.credentials import inspect_certificate
 from txapns.errors import WireError
 from txapns.simulator.authority import Authority, SigningKey
 from txapns.simulator.devices import Devices
