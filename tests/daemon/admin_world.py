@@ -90,5 +90,5 @@ class AdminWorld(DispatchWorld):
         """Stop all."""
         self.history.stop()
         self.webhook.stop()
-        self.status.listeners.stop()
+        self.status.subscribers.stop()
         super().close()

@@ -86,7 +86,7 @@ class Scene:
                 tokens.append(DEAD)
             if tokens:
                 self.world.accept(app=name, tokens=tokens, collapse_id=name)
-                self.world.metrics.accepted("native", name, len(tokens))
+                self.world.metrics.received("native", name, len(tokens))
 
     def told(self, word: str) -> None:
         """Have something happen."""

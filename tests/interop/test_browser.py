@@ -151,7 +151,7 @@ class BrowserTests(TestCase):
                 reached.append(browser.run("return document.activeElement.textContent"))
                 outline = "return getComputedStyle(document.activeElement).outlineStyle"
                 self.assertNotEqual(browser.run(outline), "none", reached[-1])
-            expected = ["Skip to the content", "Pause", "The same as a table", "Metrics", "Ready?", "Alive?"]
+            expected = ["Skip to content", "Pause", "As a table", "Metrics", "Readiness", "Liveness"]
             self.assertEqual(reached, expected)
 
     def test_operated(self) -> None:
@@ -217,7 +217,7 @@ class BrowserTests(TestCase):
             self.live(browser)
             port = gateway.port
             gateway.stop()
-            browser.until(lambda: browser.text("#link") == "not connected; trying again")
+            browser.until(lambda: browser.text("#link") == "disconnected; reconnecting")
             gateway = Gateway(port)
             browser.until(lambda: browser.text("#link") == "live")
         finally:

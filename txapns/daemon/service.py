@@ -184,7 +184,7 @@ class DaemonService(Service):
         self.intake.stop()
         self._front.refuse()
         self._history.stop()
-        self._page.listeners.stop()
+        self._page.subscribers.stop()
         if self._pruning is not None:
             self._pruning.cancel()
             self._pruning = None

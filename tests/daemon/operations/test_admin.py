@@ -52,7 +52,7 @@ class AdminTests(SynchronousTestCase):
     def test_events_security(self) -> None:
         """So does the stream of events."""
         connection = self.world.connect()
-        connection.write(b"GET /events HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        connection.write(b"GET /events HTTP/1.1\r\nHost: daemon\r\n\r\n")
         head = connection.transport.value().partition(b"\r\n\r\n")[0].lower()
         self.assertIn(b"content-security-policy: default-src 'none'", head)
         self.assertIn(b"cache-control: no-store", head)
@@ -104,12 +104,12 @@ class AdminTests(SynchronousTestCase):
         """Only so many can look at the page at a time; there is room again when one goes."""
         connections = [self.world.connect() for _ in range(2)]
         for each in connections:
-            each.write(b"GET /events HTTP/1.1\r\nHost: gateway\r\n\r\n")
+            each.write(b"GET /events HTTP/1.1\r\nHost: daemon\r\n\r\n")
         answer = self.ask("GET", "/events")
         self.assertEqual((answer.status, answer.headers["retry-after"]), (503, "30"))
         connections[0].lose()
         again = self.world.connect()
-        again.write(b"GET /events HTTP/1.1\r\nHost: gateway\r\n\r\n")
+        again.write(b"GET /events HTTP/1.1\r\nHost: daemon\r\n\r\n")
         self.assertIn(b"200 OK", again.transport.value())
 
 

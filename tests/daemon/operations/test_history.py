@@ -20,34 +20,34 @@ class HistoryTests(SynchronousTestCase):
     def setUp(self) -> None:
         """Nothing has happened yet."""
         self.clock = DatedClock(START)
-        self.totals = Totals(taken=1000)  # from before it began
+        self.totals = Totals(received=1000)  # from before it began
         self.history = History(self.clock, self.totals)
         self.history.start()
         self.addCleanup(self.history.stop)
 
     def pass_time(self, seconds: int, each: int = 0) -> None:
-        """Let time pass, in which some notifications are taken every second."""
+        """Let time pass, in which some notifications are received every second."""
         for _ in range(seconds):
-            self.totals.taken += each
+            self.totals.received += each
             self.clock.advance(1.0)
 
     def test_nothing(self) -> None:
         """At first there is nothing to tell."""
-        self.assertEqual((self.history.steps(), self.history.rates(), self.history.refusals()), ([], Counts(), []))
+        self.assertEqual((self.history.steps(), self.history.rates(), self.history.rejections()), ([], Counts(), []))
 
     def test_steps(self) -> None:
         """What happened is told for each ten seconds, once these are over."""
         self.pass_time(STEP, 5)
         self.pass_time(STEP, 7)
         self.pass_time(STEP // 2, 9)
-        self.assertEqual(self.history.steps(), [(START, Counts(taken=50)), (START + STEP, Counts(taken=70))])
+        self.assertEqual(self.history.steps(), [(START, Counts(received=50)), (START + STEP, Counts(received=70))])
 
     def test_rates(self) -> None:
         """The present rate is that of the last ten seconds, and soon there."""
         self.pass_time(4, 3)
-        self.assertEqual(self.history.rates(), Counts(taken=3))
+        self.assertEqual(self.history.rates(), Counts(received=3))
         self.pass_time(100, 8)
-        self.assertEqual(self.history.rates(), Counts(taken=8))
+        self.assertEqual(self.history.rates(), Counts(received=8))
         self.pass_time(12)
         self.assertEqual(self.history.rates(), Counts())
 
@@ -60,20 +60,20 @@ class HistoryTests(SynchronousTestCase):
     def test_late(self) -> None:
         """Where the process had no time for some steps, they are there, and nothing was counted in them."""
         self.pass_time(STEP, 1)
-        self.totals.taken += 60
+        self.totals.received += 60
         self.clock.rightNow += 35
         self.clock.advance(0)
         began = [began for began, _ in self.history.steps()]
         self.assertEqual(began, [START + n * STEP for n in range(len(began))])
-        self.assertEqual(sum(counts.taken for _, counts in self.history.steps()), 70)
+        self.assertEqual(sum(counts.received for _, counts in self.history.steps()), 70)
 
     def test_clock_set(self) -> None:
         """Setting the clock changes no count; the dates are those of the clock as it is set now."""
         for step in (3_600, -7_200, 86_407):
             self.clock.ahead += step
             self.pass_time(STEP, 2)
-            self.assertEqual(self.history.rates(), Counts(taken=2))
-        self.assertEqual([counts for _, counts in self.history.steps()], [Counts(taken=2 * STEP)] * 3)
+            self.assertEqual(self.history.rates(), Counts(received=2))
+        self.assertEqual([counts for _, counts in self.history.steps()], [Counts(received=2 * STEP)] * 3)
         self.assertEqual([self.clock.now() - began for began, _ in self.history.steps()], [3 * STEP, 2 * STEP, STEP])
 
     def test_standstill(self) -> None:
@@ -82,14 +82,14 @@ class HistoryTests(SynchronousTestCase):
         self.clock.rightNow += 86_400
         self.pass_time(2 * STEP, 1)
         self.assertTrue(len(self.history.steps()) <= 3)
-        self.assertTrue(all(counts.taken <= STEP for _, counts in self.history.steps()))
+        self.assertTrue(all(counts.received <= STEP for _, counts in self.history.steps()))
 
-    def test_refusals(self) -> None:
-        """The last refusals are kept, the latest first, and the tokens are shortened."""
+    def test_rejections(self) -> None:
+        """The last rejections are kept, the latest first, and the tokens are shortened."""
         leased = [Leased(n, Content("chess", b"{}", {}), bytes([n]) * 32, "", 0, START, 0.0) for n in range(100)]
-        refused = [Settlement(each.number, State.REJECTED, 410, "Unregistered") for each in leased[1:]]
-        self.history.settled("chess", leased, [Settlement(0, State.ACCEPTED, 200), *refused])
-        found = self.history.refusals()
+        rejected = [Settlement(each.number, State.REJECTED, 410, "Unregistered") for each in leased[1:]]
+        self.history.settled("chess", leased, [Settlement(0, State.ACCEPTED, 200), *rejected])
+        found = self.history.rejections()
         self.assertEqual((len(found), found[0].token, found[0].reason), (KEPT, "6363…6363", "Unregistered"))
         self.history.settled("chess", leased[:1], [Settlement(0, State.ACCEPTED, 200)])
-        self.assertEqual(self.history.refusals(), found)
+        self.assertEqual(self.history.rejections(), found)

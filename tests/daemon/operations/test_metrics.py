@@ -62,7 +62,7 @@ class GatewayMetricsTests(SynchronousTestCase):
         self.world.take([token(n) for n in range(10)] + [DEAD])
         self.world.drain()
         values = self.look()
-        self.assertEqual(values["accepted_total", "chess", "native"], 11)
+        self.assertEqual(values["received_total", "chess", "native"], 11)
         self.assertEqual(values["outcomes_total", "chess", "", "accepted"], 9)
         self.assertEqual(values["outcomes_total", "chess", "Unregistered", "rejected"], 1)
         self.assertEqual(values["outcomes_total", "chess", "other", "rejected"], 1)
@@ -71,7 +71,7 @@ class GatewayMetricsTests(SynchronousTestCase):
         self.assertEqual(values["answer_seconds_bucket", "chess", "0.02"], 0)
         self.assertEqual(values["answer_seconds_bucket", "chess", "0.5"], 10)
         totals = self.world.metrics.totals
-        self.assertEqual((totals.taken, totals.delivered, totals.refused, totals.retried), (11, 9, 2, 1))
+        self.assertEqual((totals.received, totals.accepted, totals.failed, totals.retried), (11, 9, 2, 1))
         self.assertEqual(values["apns_notifications_sent_total", "chess"], 12)
 
     def test_unanswered(self) -> None:
@@ -170,7 +170,7 @@ class FaceTests(SynchronousTestCase):
             said = self.caller.request("POST", "/v1/apps/chess/notifications", BODY, headers=key)
             self.assertEqual(said.status, 202)
         values = found(self.metrics.render(self.world.result(self.world.survey.take())))
-        self.assertEqual(values["accepted_total", "chess", "native"], 2)
+        self.assertEqual(values["received_total", "chess", "native"], 2)
         self.assertEqual(self.refused(), {})
 
     def test_refused(self) -> None:
@@ -203,7 +203,7 @@ class FaceTests(SynchronousTestCase):
         self.world.simulator.http2_fault = lambda server, request, response: None
         self.world.take([token(1)], "tiny")
         self.assertRaises(AppQueueFull, self.world.take, [token(2)], "tiny")
-        self.assertEqual(self.world.metrics.totals.taken, 1)
+        self.assertEqual(self.world.metrics.totals.received, 1)
         waiting = self.world.intake.wait([], 1.0)
         self.assertEqual(self.successResultOf(waiting), {})
 

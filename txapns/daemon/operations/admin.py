@@ -138,12 +138,12 @@ class Admin:
     def _events(self, request: Request) -> Answer | Deferred[Answer]:
         if request.method == b"HEAD":
             return _answer(200, b"", _EVENTS)
-        if self._status.listeners.full:
+        if self._status.subscribers.full:
             busy = self.fault(503, "as many as may are looking at the page")
             return attrs.evolve(busy, headers=(*busy.headers, (b"Retry-After", b"30")))
         for name, value in (*_SECURITY, (b"Content-Type", _EVENTS)):
             request.responseHeaders.addRawHeader(name, value)
-        self._status.listeners.add(request)
+        self._status.subscribers.add(request)
         return Deferred()  # events are the answer, as long as somebody listens
 
     def _measure(self, request: Request) -> Deferred[Answer]:

@@ -1,10 +1,9 @@
 """
-What happened in the last quarter of an hour, in memory: how many notifications there were, and what Apple refused last.
+The last 15 minutes, in memory: how many notifications there were, and the latest rejections by Apple.
 
-Nothing here grows with the number of notifications. The counts are read from a
-:class:`~txapns.daemon.operations.metrics.Totals` every other second and become one number for each ten seconds; of the
-    refusals
-the last few are kept, with their tokens shortened.
+Memory does not grow with the number of notifications. The counts are read every two seconds from
+:class:`~txapns.daemon.operations.metrics.Totals` and become one number for every ten seconds; only the latest
+rejections are kept, with shortened tokens.
 """
 
 from __future__ import annotations
@@ -20,44 +19,44 @@ from txapns.daemon.operations.metrics import Totals
 from txapns.daemon.values import Leased, Settlement, State
 from txapns.errors import redact
 
-__all__ = ["KEPT", "SPAN", "STEP", "Counts", "History", "Refusal"]
+__all__ = ["KEPT", "SPAN", "STEP", "Counts", "History", "RejectedNotification"]
 
-#: How long a step is, in seconds, and how many are kept.
+#: The length of a step in seconds, and how many steps are kept.
 STEP, SPAN = 10, 90
-#: How many refusals are kept.
+#: How many rejections are kept.
 KEPT = 12
 
 _TICK = 2.0
 _REJECTED = State.REJECTED
-_RECENT = 5  # ticks over which the present rate is measured
+_RECENT = 5  # ticks over which the current rate is measured
 
 
 @attrs.frozen
 class Counts:
     """
-    How many notifications there were in some time.
+    The notifications of some period; see :class:`~txapns.daemon.operations.metrics.Totals`.
 
-    :ivar taken: accepted from callers.
-    :ivar delivered: accepted by Apple.
-    :ivar refused: refused by Apple for good, expired or given up.
-    :ivar retried: put off to be tried again.
+    :ivar received: received from callers.
+    :ivar accepted: accepted by Apple.
+    :ivar failed: rejected by Apple, expired or given up.
+    :ivar retried: attempts after which another follows.
     """
 
-    taken: float = 0
-    delivered: float = 0
-    refused: float = 0
+    received: float = 0
+    accepted: float = 0
+    failed: float = 0
     retried: float = 0
 
 
 @attrs.frozen
-class Refusal:
+class RejectedNotification:
     """
-    One notification that Apple refused.
+    A notification that Apple rejected.
 
     :ivar at: when, in UNIX seconds.
     :ivar app: the app's name.
-    :ivar token: the device, shortened.
-    :ivar status: the HTTP status.
+    :ivar token: the device token, shortened.
+    :ivar status: Apple's HTTP status.
     :ivar reason: Apple's reason.
     """
 
@@ -70,10 +69,10 @@ class Refusal:
 
 class History:
     """
-    Remembers.
+    Remembers the last 15 minutes.
 
     :param clock: the reactor, or a ``Clock``.
-    :param totals: where the counts are.
+    :param totals: the counts since the start.
     """
 
     def __init__(self, clock: IReactorTime, totals: Totals) -> None:
@@ -82,38 +81,38 @@ class History:
         self._totals = totals
         self._steps: deque[tuple[float, Counts]] = deque(maxlen=SPAN)
         self._recent: deque[tuple[float, Totals]] = deque(maxlen=_RECENT + 1)
-        self._refusals: deque[Refusal] = deque(maxlen=KEPT)
+        self._rejections: deque[RejectedNotification] = deque(maxlen=KEPT)
         self._begun = (0.0, attrs.evolve(totals))
         self._timer: IDelayedCall | None = None
 
     def start(self) -> None:
-        """Begin."""
+        """Start counting."""
         now = self._clock.seconds()
         self._begun = self._round(now), attrs.evolve(self._totals)
         self._recent.append((now, attrs.evolve(self._totals)))
         self._timer = self._clock.callLater(_TICK, self._tick)
 
     def stop(self) -> None:
-        """Remember nothing more."""
+        """Stop counting."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
     def steps(self) -> list[tuple[float, Counts]]:
         """
-        Give, for each step that is over, when it began, and how many there were; the oldest first.
+        Return for each finished step when it began and what it counted, oldest first.
 
-        The dates are those of the clock on the wall as it is set now.
+        The dates follow the wall clock as it is set now.
         """
         ahead = self._wall.now() - self._clock.seconds()
         return [(round(began + ahead), counts) for began, counts in self._steps]
 
-    def refusals(self) -> list[Refusal]:
-        """Give what Apple refused last, the latest first."""
-        return list(self._refusals)
+    def rejections(self) -> list[RejectedNotification]:
+        """Return the latest rejections, newest first."""
+        return list(self._rejections)
 
     def rates(self) -> Counts:
-        """Tell how many there are now, for each second."""
+        """Return the current rates per second."""
         if len(self._recent) < 2:
             return Counts()
         (before, first), (now, last) = self._recent[0], self._recent[-1]
@@ -121,27 +120,28 @@ class History:
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement]) -> None:
         """
-        An attempt was made, for notifications that were under way together.
+        Keep the latest rejections of a chunk.
 
         :param app: the app's name.
-        :param leased: the notifications.
-        :param settlements: what became of them.
+        :param leased: the notifications of the chunk.
+        :param settlements: their outcomes.
         """
-        refused = [each for each in settlements if each.state is _REJECTED][-KEPT:]
-        if not refused:
+        rejected = [each for each in settlements if each.state is _REJECTED][-KEPT:]
+        if not rejected:
             return
-        numbers = {each.number for each in refused}
+        numbers = {each.number for each in rejected}
         tokens = {each.number: redact(each.token) for each in leased if each.number in numbers}
         now = self._wall.now()
-        for each in refused:
-            self._refusals.appendleft(Refusal(now, app, tokens.get(each.number, "…"), each.status, each.reason))
+        for each in rejected:
+            token = tokens.get(each.number, "…")
+            self._rejections.appendleft(RejectedNotification(now, app, token, each.status, each.reason))
 
     def _tick(self) -> None:
         now = self._clock.seconds()
         self._timer = self._clock.callLater(_TICK, self._tick)
         self._recent.append((now, attrs.evolve(self._totals)))
         began, before = self._begun
-        if now - began >= STEP * SPAN:  # the process stood still
+        if now - began >= STEP * SPAN:  # the process was suspended
             self._begun = self._round(now), attrs.evolve(self._totals)
         elif now - began >= STEP:
             counts = _difference(before, self._totals, 1)
@@ -151,14 +151,14 @@ class History:
             self._begun = now - (now - began) % STEP, attrs.evolve(self._totals)
 
     def _round(self, now: float) -> float:
-        """Find when a step begins: at a round time, as the clock on the wall has it."""
+        """Return when the step of a time begins: at a round time of the wall clock."""
         return now - self._wall.now() % STEP
 
 
 def _difference(before: Totals, after: Totals, divisor: float) -> Counts:
     return Counts(
-        (after.taken - before.taken) / divisor,
-        (after.delivered - before.delivered) / divisor,
-        (after.refused - before.refused) / divisor,
+        (after.received - before.received) / divisor,
+        (after.accepted - before.accepted) / divisor,
+        (after.failed - before.failed) / divisor,
         (after.retried - before.retried) / divisor,
     )

@@ -1,12 +1,11 @@
 """
-What the daemon does, for Prometheus.
+The daemon's metrics, for Prometheus.
 
-Counters are counted as things happen: once for each request that is accepted and each chunk that is settled, never for
-each notification. What is a state is taken from an :class:`~txapns.daemon.operations.health.Overview` when Prometheus
-asks.
+Counters are incremented once per request that is accepted and once per chunk that is settled, never per notification.
+Gauges are read from an :class:`~txapns.daemon.operations.health.Overview` when Prometheus scrapes.
 
-Labels have few values: names of apps and webhooks are the operator's, and of the reasons that a gateway may give only
-the known ones stand for themselves. ``docs/daemon-operations.rst`` has a table of all names.
+Labels have few values. Operators name apps and webhooks. A gateway chooses the reason of a rejection, so only known
+reasons become labels; all others count as ``other``. ``docs/daemon-operations.rst`` has a table of all names.
 """
 
 from __future__ import annotations
@@ -36,19 +35,19 @@ __all__ = ["BUCKETS", "CONTENT_TYPE", "DaemonMetrics", "Totals"]
 
 #: The bounds of the histogram, in seconds.
 BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
-#: What :meth:`DaemonMetrics.render` gives.
+#: The content type of what :meth:`DaemonMetrics.render` returns.
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 _PREFIX = "apns_daemon_"
 _TOTALS = {
-    "accepted": ("Notifications accepted from callers.", ("app", "face")),
-    "refused": ("Requests that were refused.", ("face", "status")),
-    "outcomes": ("Notifications by what became of them.", ("app", "state", "reason")),
-    "retries": ("Attempts after which another is made later.", ("app", "reason")),
+    "received": ("Notifications received from callers.", ("app", "face")),
+    "refused": ("Requests refused.", ("face", "status")),
+    "outcomes": ("Notifications by their outcome.", ("app", "state", "reason")),
+    "retries": ("Attempts after which another follows.", ("app", "reason")),
 }
 _OTHER = "other"
 _CONDITIONS = ("working", "open", "tripped", "unusable")
-# Names in a module are found faster than members of an enumeration.
+# A module's names are looked up faster than members of an enumeration.
 _ACCEPTED, _REJECTED, _WAITING = State.ACCEPTED, State.REJECTED, State.WAITING
 
 
@@ -58,39 +57,39 @@ def _names(kind: type[APNSError]) -> Iterator[str]:
         yield from _names(each)
 
 
-# Where Apple did not answer, the reason is the name of our exception.
+# If Apple did not answer, the reason is the name of our exception.
 _REASONS = frozenset({"", *(reason.value for reason in Reason), *_names(APNSError)})
 
 
-def _listed(reason: str) -> str:
+def _reason_label(reason: str) -> str:
     return reason if reason in _REASONS else _OTHER
 
 
 @attrs.define
 class Totals:
     """
-    How many notifications there were since the start.
+    The notifications since the start.
 
-    :ivar taken: accepted from callers.
-    :ivar delivered: accepted by Apple.
-    :ivar refused: refused by Apple for good, expired or given up.
-    :ivar retried: put off to be tried again.
+    :ivar received: received from callers.
+    :ivar accepted: accepted by Apple.
+    :ivar failed: rejected by Apple, expired or given up.
+    :ivar retried: attempts after which another follows.
     """
 
-    taken: int = 0
-    delivered: int = 0
-    refused: int = 0
+    received: int = 0
+    accepted: int = 0
+    failed: int = 0
     retried: int = 0
 
 
 class DaemonMetrics:
     """
-    The metrics of a gateway.
+    The daemon's metrics.
 
-    :param registry: where they are registered; left out, one of their own.
+    :param registry: where to register them; by default a registry of their own.
 
-    :ivar registry: it.
-    :ivar totals: how many there were, for who does not want to read metrics.
+    :ivar registry: that registry.
+    :ivar totals: the sums over all apps.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -103,11 +102,11 @@ class DaemonMetrics:
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
 
-    # What is counted.
+    # Counters.
 
     def client(self, app: str) -> IMetrics:
         """
-        Make who counts what an app's client does.
+        Return what counts the attempts of an app's client.
 
         :param app: the app's name.
         """
@@ -115,60 +114,60 @@ class DaemonMetrics:
 
     def intake(self, face: str, intake: IIntake, *, refusals: bool = False) -> IIntake:
         """
-        Count what comes in by a face.
+        Wrap an intake so that it counts what a face receives.
 
-        :param face: what it is called in the metrics, such as ``"native"``.
+        :param face: the face's name in the metrics, such as ``"native"``.
         :param intake: the intake.
-        :param refusals: whether what the intake refuses is counted here, since the face does not answer it with an
-            HTTP status that :meth:`application` sees.
-        :returns: what to give to the face as its intake.
+        :param refusals: whether to count the intake's refusals, because the face does not answer them with an HTTP
+            status that :meth:`application` sees.
+        :returns: the face's intake.
         """
         return _CountedIntake(face, intake, self, refusals)
 
     def application(self, face: str, application: IApplication) -> IApplication:
         """
-        Count what an HTTP face refuses.
+        Wrap an HTTP face so that it counts its refusals.
 
-        :param face: what it is called in the metrics.
+        :param face: the face's name in the metrics.
         :param application: the face.
-        :returns: what to serve in its place.
+        :returns: what to serve instead.
         """
         return _CountedApplication(face, application, self)
 
-    def accepted(self, face: str, app: str, count: int) -> None:
+    def received(self, face: str, app: str, count: int) -> None:
         """
-        A request was accepted.
+        Count an accepted request.
 
-        :param face: by which face it came.
+        :param face: the face that received it.
         :param app: the app's name.
         :param count: how many notifications it had.
         """
-        self.totals.taken += count
-        self._counts["accepted", app, face] += count
+        self.totals.received += count
+        self._counts["received", app, face] += count
 
     def refused(self, face: str, status: int) -> None:
         """
-        A request was refused.
+        Count a refused request.
 
-        :param face: by which face it came.
+        :param face: the face that received it.
         :param status: the HTTP status that says why, or the one that would.
         """
         self._counts["refused", face, str(status)] += 1
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         """
-        An attempt was made, for notifications that were under way together.
+        Count an attempt to send a chunk.
 
         :param app: the app's name.
-        :param leased: the notifications.
-        :param settlements: what became of them.
+        :param leased: the notifications of the chunk.
+        :param settlements: their outcomes.
         :param now: when, by the reactor's clock.
         """
         others = [each for each in settlements if each.state is not _ACCEPTED]
-        delivered = len(settlements) - len(others)
-        if delivered:
-            self.totals.delivered += delivered
-            self._counts["outcomes", app, "accepted", ""] += delivered
+        accepted = len(settlements) - len(others)
+        if accepted:
+            self.totals.accepted += accepted
+            self._counts["outcomes", app, "accepted", ""] += accepted
         if others:
             self._count_others(app, others)
             answered = {each.number for each in settlements if each.state is _ACCEPTED or each.state is _REJECTED}
@@ -181,32 +180,31 @@ class DaemonMetrics:
             seconds.add(max(0.0, now - since), count)
 
     def _count_others(self, app: str, settlements: Iterable[Settlement]) -> None:
-        counts = Counter([(each.state, _listed(each.reason), each.due is not None) for each in settlements])
+        counts = Counter([(each.state, _reason_label(each.reason), each.due is not None) for each in settlements])
         for (state, reason, counted), count in counts.items():
             if state is not _WAITING:
-                self.totals.refused += count
+                self.totals.failed += count
                 self._counts["outcomes", app, state.name.lower(), reason] += count
             elif counted:
                 self.totals.retried += count
                 self._counts["retries", app, reason] += count
 
-    # What Prometheus is told.
+    # Output.
 
     def render(self, overview: Overview) -> bytes:
         """
-        Write all of it down.
+        Return all metrics in Prometheus' text format.
 
-        :param overview: how the daemon fares.
-        :returns: Prometheus' text format.
+        :param overview: the daemon's health.
         """
         self._overview = overview
         return generate_latest(self.registry)
 
     def collect(self) -> Iterator[Metric]:
         """
-        Give what is a state, as it was when :meth:`render` was last called; Prometheus' library calls this.
+        Return the counters, the histogram, the clients' counters, and the gauges as of the last :meth:`render`.
 
-        :returns: the counters, the histogram, the gauges, and what the clients count.
+        ``prometheus_client`` calls this.
         """
         yield from totals(_PREFIX, _TOTALS, [((), self._counts)])
         yield histogram(
@@ -219,7 +217,7 @@ class DaemonMetrics:
         yield InfoMetricFamily("apns_daemon", "The daemon.", value={"version": txapns.__version__})
         if self._overview is not None:
             yield from _app_gauges(self._overview)
-            yield from _gateway_gauges(self._overview)
+            yield from _daemon_gauges(self._overview)
 
 
 def _gauge(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float | None]]) -> Metric:
@@ -232,11 +230,19 @@ def _gauge(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[S
 
 def _app_gauges(overview: Overview) -> Iterator[Metric]:
     apps, label = overview.apps, ["app"]
-    yield _gauge("queue", "Notifications that wait.", label, (([each.name], each.waiting) for each in apps))
     yield _gauge(
-        "queue_oldest_seconds", "How long the first has been due.", label, (([each.name], each.oldest) for each in apps)
+        "queue",
+        "Notifications waiting, those in flight included.",
+        label,
+        (([each.name], each.waiting) for each in apps),
     )
-    yield _gauge("in_flight", "Notifications under way.", label, (([each.name], each.state.in_flight) for each in apps))
+    yield _gauge(
+        "queue_oldest_seconds",
+        "How long the oldest of them has been due.",
+        label,
+        (([each.name], each.oldest) for each in apps),
+    )
+    yield _gauge("in_flight", "Notifications in flight.", label, (([each.name], each.state.in_flight) for each in apps))
     yield _gauge(
         "connections",
         "Connections to Apple.",
@@ -245,7 +251,7 @@ def _app_gauges(overview: Overview) -> Iterator[Metric]:
     )
     yield _gauge(
         "app_condition",
-        "1 for the condition that the app is in.",
+        "1 for the app's current condition, 0 for the others.",
         ["app", "condition"],
         (([each.name, condition], each.condition == condition) for each in apps for condition in _CONDITIONS),
     )
@@ -257,26 +263,21 @@ def _app_gauges(overview: Overview) -> Iterator[Metric]:
     )
 
 
-def _gateway_gauges(overview: Overview) -> Iterator[Metric]:
+def _daemon_gauges(overview: Overview) -> Iterator[Metric]:
     hooks, label = [([each.state.name], each) for each in overview.webhooks], ["webhook"]
     backlogs = ((name, each.backlog) for name, each in hooks)
     failing = ((name, each.lasting or 0.0) for name, each in hooks)
-    yield _gauge("webhook_backlog", "Dead tokens still to be told.", label, backlogs)
-    yield _gauge("webhook_failing_seconds", "How long it could not be told.", label, failing)
-    yield _gauge("database_trouble", "Whether nothing can be stored.", [], [([], bool(overview.trouble))])
-    yield _gauge("ready", "Whether the daemon can do its work.", [], [([], not overview.faults)])
+    yield _gauge("webhook_backlog", "Dead tokens not delivered yet.", label, backlogs)
+    yield _gauge("webhook_failing_seconds", "For how long deliveries have been failing.", label, failing)
+    yield _gauge(
+        "database_trouble", "1 if the database cannot store notifications.", [], [([], bool(overview.trouble))]
+    )
+    yield _gauge("ready", "1 if the daemon is ready.", [], [([], not overview.faults)])
 
 
 @implementer(IIntake)
 class _CountedIntake:
-    """
-    An intake that counts.
-
-    :param face: the face's name in the metrics.
-    :param intake: the intake.
-    :param metrics: where to count.
-    :param refusals: whether refusals are counted, too.
-    """
+    """See :meth:`DaemonMetrics.intake`."""
 
     def __init__(self, face: str, intake: IIntake, metrics: DaemonMetrics, refusals: bool) -> None:
         self._face = face
@@ -295,7 +296,7 @@ class _CountedIntake:
 
         def accepted(receipts: list[Receipt]) -> list[Receipt]:
             new = [len(receipt.numbers) for receipt in receipts if not receipt.earlier]
-            self._metrics.accepted(self._face, app, sum(new))
+            self._metrics.received(self._face, app, sum(new))
             return receipts
 
         def refused(failure: Failure) -> Failure:
@@ -312,13 +313,7 @@ class _CountedIntake:
 
 @implementer(IApplication)
 class _CountedApplication:
-    """
-    An HTTP face of which the refusals are counted.
-
-    :param face: its name in the metrics.
-    :param application: the face.
-    :param metrics: where to count.
-    """
+    """See :meth:`DaemonMetrics.application`."""
 
     def __init__(self, face: str, application: IApplication, metrics: DaemonMetrics) -> None:
         self._face = face
@@ -328,18 +323,18 @@ class _CountedApplication:
     def begun(self, request: Request) -> Answer | None:
         """See :meth:`IApplication.begun`."""
         answer = self._application.begun(request)
-        return None if answer is None else self._seen(answer)
+        return None if answer is None else self._count(answer)
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """See :meth:`IApplication.received`."""
         answer = self._application.received(request)
-        return self._seen(answer) if isinstance(answer, Answer) else answer.addCallback(self._seen)
+        return self._count(answer) if isinstance(answer, Answer) else answer.addCallback(self._count)
 
     def fault(self, status: int, message: str) -> Answer:
         """See :meth:`IApplication.fault`."""
-        return self._seen(self._application.fault(status, message))
+        return self._count(self._application.fault(status, message))
 
-    def _seen(self, answer: Answer) -> Answer:
+    def _count(self, answer: Answer) -> Answer:
         if answer.status >= 400:
             self._metrics.refused(self._face, answer.status)
         return answer

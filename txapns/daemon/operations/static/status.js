@@ -1,9 +1,9 @@
-// Keeps the status page as it is now. The server says what is in each place; nothing is worked out here.
+// Keeps the status page up to date. The server decides what each place says; the script only puts it there.
 "use strict";
 
 (() => {
-  const SILENCE = 45000; // ms without a word after which the connection is taken for dead
-  const AGAIN = 5000;
+  const SILENCE = 45000; // ms without an event after which the connection is presumed dead
+  const RETRY = 5000; // ms before the next attempt to connect
   const WIDTH = 300;
   const HEIGHT = 72;
   const SVG = "http://www.w3.org/2000/svg";
@@ -13,12 +13,12 @@
   let source = null;
   let timer = null;
 
-  // Text and classes are only touched where they differ, so that what somebody reads or has marked stays as it is.
-  function say(element, text) {
+  // Touch text and classes only where they differ, so that a selection survives an update.
+  function setText(element, text) {
     if (element.textContent !== text) element.textContent = text;
   }
 
-  function dress(element, name) {
+  function setClass(element, name) {
     if (element.className !== name) element.className = name;
   }
 
@@ -37,33 +37,33 @@
 
   function showState(state) {
     const box = place("state").firstElementChild;
-    dress(box, "state " + state.kind);
-    say(box.querySelector("strong"), state.text);
+    setClass(box, "state " + state.kind);
+    setText(box.querySelector("strong"), state.text);
     const list = box.querySelector("ul");
-    state.faults.forEach((fault, n) => say(make(list, "li", n), fault));
+    state.faults.forEach((fault, n) => setText(make(list, "li", n), fault));
     trim(list, state.faults.length);
-    document.title = state.text + " – push gateway";
+    document.title = state.text + " – push daemon";
   }
 
   function showFigures(figures) {
     const rows = place("figures").children;
     figures.forEach((figure, n) => {
       const value = rows[n].querySelector("dd");
-      say(value, figure.text);
-      dress(value, figure.kind);
+      setText(value, figure.text);
+      setClass(value, figure.kind);
     });
   }
 
   function showCell(cell, value, label) {
     cell.dataset.label = label.textContent;
-    dress(cell, label.className);
+    setClass(cell, label.className);
     if (value.kind) {
       const tag = make(cell, "span", 0);
-      say(tag, value.text);
-      dress(tag, "tag " + value.kind);
+      setText(tag, value.text);
+      setClass(tag, "tag " + value.kind);
       trim(cell, 1);
       if (cell.firstChild !== tag) cell.replaceChildren(tag);
-    } else say(cell, value.text);
+    } else setText(cell, value.text);
   }
 
   function showTable(body, rows) {
@@ -87,8 +87,8 @@
       const cell = make(row, "td", 0);
       cell.setAttribute("role", "cell");
       cell.colSpan = labels.length;
-      dress(cell, "empty");
-      say(cell, body.dataset.empty);
+      setClass(cell, "empty");
+      setText(cell, body.dataset.empty);
     }
   }
 
@@ -110,8 +110,8 @@
   }
 
   function showChart(chart, rate) {
-    say(chart.querySelector(".value"), rate.now);
-    say(chart.querySelector(".summary"), rate.summary);
+    setText(chart.querySelector(".value"), rate.now);
+    setText(chart.querySelector(".summary"), rate.summary);
     const [area, curve] = drawing(chart).children;
     const top = Math.max(...rate.points, 1e-9);
     const step = WIDTH / Math.max(rate.span - 1, 1);
@@ -130,8 +130,8 @@
     showFigures(view.figures);
     view.rates.forEach((rate, n) => showChart(place("charts").children[n], rate));
     for (const [name, rows] of Object.entries(view.tables)) showTable(place(name), rows);
-    say(place("time"), view.time);
-    say(place("up"), view.up);
+    setText(place("time"), view.time);
+    setText(place("up"), view.up);
   }
 
   function wait(milliseconds) {
@@ -151,15 +151,15 @@
     wait(SILENCE);
     source.onmessage = (event) => {
       wait(SILENCE);
-      dress(link, "ok");
-      say(link, "live");
+      setClass(link, "ok");
+      setText(link, "live");
       show(JSON.parse(event.data));
     };
     source.onerror = () => {
-      dress(link, "warn");
-      say(link, "not connected; trying again");
+      setClass(link, "warn");
+      setText(link, "disconnected; reconnecting");
       source.close();
-      wait(AGAIN);
+      wait(RETRY);
     };
   }
 
@@ -168,15 +168,15 @@
     pause.setAttribute("aria-pressed", String(paused));
     if (paused) {
       disconnect();
-      dress(link, "muted");
-      say(link, "paused");
+      setClass(link, "muted");
+      setText(link, "paused");
     } else {
-      say(link, "connecting");
+      setText(link, "connecting");
       connect();
     }
   });
 
   pause.hidden = false;
-  say(link, "connecting");
+  setText(link, "connecting");
   connect();
 })();

@@ -1,0 +1,113 @@
+"""Tests for :mod:`txapns.daemon.operations.view`."""
+
+from __future__ import annotations
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.admin_world import AdminWorld
+from tests.daemon.dispatch_world import DEAD, token
+from txapns.daemon.operations.view import TABLES, Cell, View, view_of
+from txapns.daemon.sending.webhook import WebhookState
+
+__all__ = ["ViewTests"]
+
+DAY = 86_400.0
+
+
+class ViewTests(SynchronousTestCase):
+    """What the page says."""
+
+    def setUp(self) -> None:
+        """There is a daemon with one app."""
+        self.world = AdminWorld(delay=0.03)
+        self.addCleanup(self.world.close)
+
+    def view(self) -> View:
+        """Return what the page says now."""
+        self.world.advance(2.0)
+        found = self.world.result(self.world.status.view())
+        assert isinstance(found, View)
+        return found
+
+    def cells(self, table: str) -> list[list[str]]:
+        """Read a table."""
+        return [[cell.text for cell in row] for row in self.view().tables[table]]
+
+    def test_ready(self) -> None:
+        """If nothing is wrong, the page says so."""
+        view = self.view()
+        self.assertEqual((view.state.text, view.state.kind, view.state.faults), ("Ready", "ok", ()))
+        self.assertEqual([figure.text for figure in view.figures][:3], ["0", "–", "0"])
+        self.assertEqual((view.tables["rejections"], view.tables["minutes"]), ([], []))
+
+    def test_rows(self) -> None:
+        """Each row of a table has as many cells as there are columns."""
+        self.world.take([token(1), DEAD])
+        for _ in range(70):
+            self.world.advance(1.0)
+        for name, rows in self.view().tables.items():
+            self.assertEqual({len(row) for row in rows}, {len(TABLES[name][0])}, name)
+
+    def test_work(self) -> None:
+        """Notifications are counted by app and by minute; tokens of rejections are shortened."""
+        self.world.take([token(n) for n in range(8)] + [DEAD])
+        for _ in range(70):
+            self.world.advance(1.0)
+        self.assertEqual(self.cells("apps")[0][:8], ["chess", "Working", "0", "–", "0", "1 ready", "8", "1"])
+        self.assertEqual(self.cells("minutes")[-1][1:], ["9", "8", "1", "0"])
+        [rejection] = self.cells("rejections")
+        self.assertEqual(rejection[1:], ["chess", "dddd…dddd", "410", "Unregistered"])
+        self.assertEqual(sum(self.view().rates[1].points) * 10, 8)
+
+    def test_not_ready(self) -> None:
+        """The headline says why the daemon is not ready."""
+        self.world.apps.remove("chess")
+        self.world.survey.stopping = True
+        self.assertEqual(self.view().state.kind, "bad")
+        self.assertEqual(self.view().state.faults, ("the daemon is shutting down", "there is no app"))
+
+    def test_not_all_well(self) -> None:
+        """The headline also names an app or a webhook with a problem, although the daemon is ready."""
+        self.world.problems["news"] = "there is no certificate"
+        overview = self.world.result(self.world.survey.take())
+        [hook] = overview.webhooks
+        state = WebhookState("crm", 7, 0.0, "the receiver answered 500", gave_up=False)
+        ill = attrs.evolve(overview, webhooks=(attrs.evolve(hook, state=state, lasting=300.0),))
+        view = view_of(ill, self.world.history, 0.0)
+        self.assertEqual(view.state.kind, "warn")
+        self.assertEqual(view.state.faults, ("news: there is no certificate", "webhook crm: the receiver answered 500"))
+        expected = [Cell("crm"), Cell("the receiver answered 500 (for 5 min)", "warn"), Cell("0"), Cell("7")]
+        self.assertEqual(view.tables["webhooks"], [expected])
+        gave_up = attrs.evolve(
+            ill, webhooks=(attrs.evolve(hook, state=attrs.evolve(state, gave_up=True), backlog=None),)
+        )
+        row = view_of(gave_up, self.world.history, 0.0).tables["webhooks"][0]
+        self.assertEqual((row[1].kind, row[2].text), ("bad", "unknown"))
+        self.assertIn("next start", row[1].text)
+
+    def test_certificates(self) -> None:
+        """The page says how soon a certificate expires, and marks it at 30, 7 and 1 days."""
+        overview = self.world.result(self.world.survey.take())
+        for days, text, kind in (
+            (40.0, "in 40 days", ""),
+            (30.0, "in 30 days", "notice"),
+            (7.5, "in 7 days", "notice"),
+            (6.5, "in 6 days", "warn"),
+            (1.5, "in a day", "warn"),
+            (0.9, "within a day", "bad"),
+            (-3.0, "expired", "bad"),
+        ):
+            [app] = overview.apps
+            found = attrs.evolve(overview, apps=(attrs.evolve(app, expires=overview.at + days * DAY),))
+            view = view_of(found, self.world.history, 0.0)
+            cell = view.tables["apps"][0][-1]
+            self.assertEqual((cell.text.split(", ")[1], cell.kind), (text, kind))
+            self.assertRegex(cell.text, r"^20\d\d-\d\d-\d\d, ")
+            self.assertEqual(view.figures[-1].text, text)
+            self.assertEqual(view.state.kind, "warn" if kind == "bad" else "ok")
+
+    def test_keys(self) -> None:
+        """A signing key does not expire."""
+        self.world.add_app("chess", credential=self.world.simulator.provider_token())
+        self.assertEqual((self.cells("apps")[0][-1], self.view().figures[-1].text), ("none", "–"))

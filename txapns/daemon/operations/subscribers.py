@@ -1,0 +1,157 @@
+"""
+The browsers that keep a status page open, and the server-sent events that update it.
+
+All subscribers get the same event, made once, every other second. A slow reader skips events, and is dropped if it
+stays slow. Each event is the whole page, so a reader that skipped some is up to date again with the next.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+from zope.interface import implementer
+
+from txapns.daemon.serving.http import Request
+
+__all__ = ["Subscribers"]
+
+_log = Logger()
+
+_INTERVAL = 2.0  # seconds from one event to the next
+_HEARTBEAT = 15.0  # seconds without an event after which a comment keeps the connection alive
+_PATIENCE = 10.0  # seconds after which a subscriber that does not read is dropped
+
+
+@implementer(IPushProducer)
+class _Subscriber:
+    """
+    A browser that shows the page.
+
+    :param request: its request; events are the response.
+    :param clock: the reactor, or a ``Clock``.
+
+    :ivar blocked: since when it has not been reading; ``None`` if it reads.
+    """
+
+    def __init__(self, request: Request, clock: IReactorTime) -> None:
+        self._request: Any = request  # Twisted's base class is not typed
+        self._clock = clock
+        self.blocked: float | None = None
+
+    def begin(self) -> None:
+        """Start the response."""
+        self._request.registerProducer(self, True)
+        # If the connection breaks, the browser reconnects after this many milliseconds.
+        self.write(b"retry: 5000\n\n")
+
+    def write(self, data: bytes) -> None:
+        """Send something, unless what was sent before has not been read yet."""
+        if self.blocked is None:
+            self._request.write(data)
+
+    def end(self) -> None:
+        """End the response."""
+        self._request.unregisterProducer()
+        self._request.finish()
+
+    def drop(self) -> None:
+        """Close the connection, and discard what was not read."""
+        self._request.channel.transport.abortConnection()
+
+    def pauseProducing(self) -> None:
+        """See :meth:`IPushProducer.pauseProducing`."""
+        if self.blocked is None:
+            self.blocked = self._clock.seconds()
+
+    def resumeProducing(self) -> None:
+        """See :meth:`IPushProducer.resumeProducing`."""
+        self.blocked = None
+
+    def stopProducing(self) -> None:
+        """See :meth:`IPushProducer.stopProducing`."""
+
+
+class Subscribers:
+    """
+    The browsers that show the page.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param find: makes the data of the next event.
+    :param limit: how many subscribers there may be.
+    """
+
+    def __init__(self, clock: IReactorTime, find: Callable[[], Deferred[bytes]], limit: int = 32) -> None:
+        self._clock = clock
+        self._find = find
+        self._limit = limit
+        self._subscribers: dict[_Subscriber, None] = {}
+        self._timer: IDelayedCall | None = None
+        self._finding = False
+        self._last_write = 0.0
+
+    def __len__(self) -> int:
+        """Return how many there are."""
+        return len(self._subscribers)
+
+    @property
+    def full(self) -> bool:
+        """Whether there is no room for another."""
+        return len(self._subscribers) >= self._limit
+
+    def add(self, request: Request) -> None:
+        """
+        Answer a request with events, the first at once, until its connection closes.
+
+        :param request: the request.
+        """
+        subscriber = _Subscriber(request, self._clock)
+        self._subscribers[subscriber] = None
+        request.notifyFinish().addBoth(lambda _: self._remove(subscriber))
+        subscriber.begin()
+        self._update()
+        if self._timer is None:
+            self._timer = self._clock.callLater(_INTERVAL, self._tick)
+
+    def stop(self) -> None:
+        """End all responses."""
+        for subscriber in list(self._subscribers):
+            subscriber.end()
+
+    def _remove(self, subscriber: _Subscriber) -> None:
+        self._subscribers.pop(subscriber, None)
+        if not self._subscribers and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _tick(self) -> None:
+        self._timer = self._clock.callLater(_INTERVAL, self._tick)
+        now = self._clock.seconds()
+        for subscriber in list(self._subscribers):
+            if subscriber.blocked is not None and now - subscriber.blocked >= _PATIENCE:
+                subscriber.drop()
+        self._update()
+        if now - self._last_write >= _HEARTBEAT:
+            self._write(b": still here\n\n")
+
+    def _update(self) -> None:
+        """Make an event, unless one is being made."""
+        if not self._finding:
+            self._finding = True
+            self._find().addBoth(self._found)
+
+    def _found(self, result: bytes | Failure) -> None:
+        self._finding = False
+        if isinstance(result, Failure):
+            _log.failure("Could not update the status page", result)
+        else:
+            self._write(b"data: " + result + b"\n\n")
+
+    def _write(self, data: bytes) -> None:
+        self._last_write = self._clock.seconds()
+        for subscriber in list(self._subscribers):
+            subscriber.write(data)
