@@ -29,7 +29,7 @@ from zope.interface import Interface, implementer
 from txapns._network.trust import given_trust, platform_trust
 from txapns.daemon.config import NativeSection
 from txapns.daemon.errors import ConfigurationError, NotAnswered
-from txapns.daemon.faces.native.json_api import Refusal
+from txapns.daemon.faces.native.json_api import ErrorBody
 from txapns.daemon.faces.native.queue import LISTED, Queued, queued
 from txapns.daemon.interfaces import IQueue
 
@@ -175,7 +175,7 @@ class RemoteQueue:
             answer = await body.complete.addTimeout(_TIMEOUT, self._reactor)
             if response.code == 200:
                 return msgspec.json.decode(answer, type=kind)
-            error = msgspec.json.decode(answer, type=Refusal).error
+            error = msgspec.json.decode(answer, type=ErrorBody).error
         except msgspec.DecodeError:
             raise NotAnswered(f"what answers at {self._url} is no gateway") from None
         except Exception as failure:

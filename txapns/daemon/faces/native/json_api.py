@@ -38,7 +38,7 @@ __all__ = [
     "MAX_CURSOR",
     "MAX_PAGE",
     "STATES",
-    "Refusal",
+    "ErrorBody",
     "Seconds",
     "decoded",
     "encode",
@@ -114,7 +114,7 @@ class _Error(Struct, omit_defaults=True):
     path: Annotated[str, Meta(description="The part of the request that is to blame.")] = ""
 
 
-class Refusal(Struct):
+class ErrorBody(Struct):
     """The body of every answer that is an error."""
 
     error: _Error
@@ -218,7 +218,7 @@ def decoded(decoder: msgspec.json.Decoder[_S], body: bytes) -> _S:
 
 
 def _error(status: int, code: str, message: str, path: str = "", headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-    return Answer(status, encode(Refusal(_Error(code, message, path))), headers)
+    return Answer(status, encode(ErrorBody(_Error(code, message, path))), headers)
 
 
 def fault(status: int, message: str) -> Answer:
@@ -333,7 +333,7 @@ def operation(
     """
     responses = {str(status): response(*answer) for status, answer in answers.items()}
     for status in errors:
-        responses[str(status)] = response(ERRORS[status], "Refusal")
+        responses[str(status)] = response(ERRORS[status], "ErrorBody")
         if status in _PATIENT:
             schema = {"schema": {"type": "integer"}, "description": "When to try again, in seconds."}
             responses[str(status)]["headers"] = {"Retry-After": schema}

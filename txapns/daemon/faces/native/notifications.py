@@ -37,7 +37,7 @@ from txapns.daemon.faces.native import queue as queue_routes
 from txapns.daemon.faces.native.json_api import (
     ERRORS,
     STATES,
-    Refusal,
+    ErrorBody,
     Seconds,
     decoded,
     encode,
@@ -180,7 +180,7 @@ class _Feedback(Struct):
 
 _submission = msgspec.json.Decoder(_Submission)
 
-_BODIES = (_Submission, _Acceptance, _Valid, _Outcome, _Feedback, Refusal, *provisioning.BODIES, *queue_routes.BODIES)
+_BODIES = (_Submission, _Acceptance, _Valid, _Outcome, _Feedback, ErrorBody, *provisioning.BODIES, *queue_routes.BODIES)
 
 
 @attrs.frozen
@@ -506,7 +506,7 @@ def openapi() -> bytes:
                     "summary": "This document.",
                     "responses": {
                         "200": {"description": "It.", "content": {"application/json": {"schema": {"type": "object"}}}},
-                        "401": response(ERRORS[401], "Refusal"),
+                        "401": response(ERRORS[401], "ErrorBody"),
                     },
                 }
             },
