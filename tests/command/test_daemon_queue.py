@@ -122,7 +122,7 @@ class RemoteTests(TestCase):
 
     async def test_refused(self) -> None:
         """What the daemon says is passed on."""
-        self.assertIn("401: there has to be a key", await self.failed(self.remote(None)))
+        self.assertIn("401: a key is required", await self.failed(self.remote(None)))
         self.assertIn("403: the key is not for", await self.failed(self.remote("all")))
         self.assertIn("404: there is no such app", await self.failed(self.remote(), "chest"))
 

@@ -52,6 +52,7 @@ from txapns.daemon.errors import AppQueueFull, NotAuthenticated, RequestRefused,
 from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
+from txapns.daemon.serving.authorization import bearer_token
 from txapns.daemon.serving.coding import ACCEPTED, Malformed, TooLong, Unknown, decoder_of
 from txapns.daemon.serving.connections import LINGER, ConnectionLimits, FaceProtocol, ServerConnections
 from txapns.daemon.serving.tls import ServerTLS
@@ -571,8 +572,8 @@ class _Connection(FaceProtocol):
             if not apps:
                 raise _Stranger(403, "BadCertificate")  # it was good when the connection was made
             return apps
-        scheme, _, shown = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not shown:
+        shown = bearer_token(authorization)
+        if not shown:
             raise _Stranger(403, "MissingProviderToken")
         names = self._by_key(shown) if shown.startswith(_KEY) else self._by_token(shown)
         self._strangers = 0

@@ -26,8 +26,6 @@ document type is refused, and with it all that expands or refers to elsewhere.
 
 from __future__ import annotations
 
-import base64
-import binascii
 import inspect
 import re
 import xmlrpc.client
@@ -59,11 +57,11 @@ from txapns.daemon.errors import (
     UnknownApp,
 )
 from txapns.daemon.faces.callers import default_headers
-from txapns.daemon.faces.native.notifications import ANYBODY
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import read_private
 from txapns.daemon.secrets.opening import opened
+from txapns.daemon.serving.authorization import ANYBODY, basic_password
 from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import App, Draft, FeedbackEntry
 from txapns.errors import APNSError, CredentialError, InvalidPayload
@@ -85,7 +83,6 @@ _ELEMENTS = frozenset(_STRUCTURE | _SCALARS)
 _MAX_DEPTH = 256
 _TEXT = b"text/xml; charset=utf-8"
 _KEY_IN_PATH = re.compile(rb"/(txapns_[^/?]*)(.*)")
-_BASIC = re.compile(rb"(?i:basic) +([A-Za-z0-9+/=]+) *")
 _KINDS = (b"text/xml", b"application/xml")
 _UNSEEN = re.compile(r"\s+")
 
@@ -147,7 +144,7 @@ class Pyapns:
 
     def begun(self, request: Request) -> Answer | None:
         """Find out who calls."""
-        shown = _taken_from_path(request) or _password(request)
+        shown = _taken_from_path(request) or basic_password(request.authorization) or ""
         if self._keys is None:
             request.context = ANYBODY
             return None
@@ -286,15 +283,6 @@ def _taken_from_path(request: Request) -> str:
         return ""
     request.uri = request.path = match[2] or b"/"
     return match[1].decode("latin-1")
-
-
-def _password(request: Request) -> str:
-    match = _BASIC.fullmatch(request.single(b"Authorization") or b"")
-    try:
-        shown = base64.b64decode(match[1], validate=True) if match else b""
-    except binascii.Error:
-        shown = b""
-    return shown.partition(b":")[2].decode("latin-1")
 
 
 def _wrong(message: str) -> xmlrpc.client.Fault:

@@ -16,8 +16,6 @@ of all apps, as ``Authorization: Bearer …``, or as the password where a browse
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable, Sequence
 from importlib.resources import files
 
@@ -31,6 +29,7 @@ from txapns.daemon.interfaces import IKeys
 from txapns.daemon.operations.health import HealthCheck, Readiness
 from txapns.daemon.operations.metrics import CONTENT_TYPE, DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
+from txapns.daemon.serving.authorization import basic_password, bearer_token
 from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import Answer, IApplication, Request
 
@@ -175,18 +174,10 @@ class Admin:
 
 def _key(request: Request) -> str:
     """Find the key: a bearer token, or the password that a browser sends."""
-    scheme, _, value = (request.single(b"authorization") or b"").partition(b" ")
-    value = value.strip()
-    if scheme.lower() == b"basic":
-        try:
-            value = base64.b64decode(value, validate=True).partition(b":")[2]
-        except binascii.Error:
-            value = b""
-    elif scheme.lower() != b"bearer":
-        value = b""
-    if not value:
-        raise NotAuthenticated("a key is needed")
-    return value.decode("latin-1")
+    key = bearer_token(request.authorization) or basic_password(request.authorization)
+    if not key:
+        raise NotAuthenticated("a key is required")
+    return key
 
 
 def _refused(refusal: RequestRefused) -> Answer:

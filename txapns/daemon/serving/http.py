@@ -163,6 +163,11 @@ class Request(http.Request):
         return values[0] if values is not None and len(values) == 1 else None
 
     @property
+    def authorization(self) -> str:
+        """The header field ``Authorization``; empty where there is none, or more than one."""
+        return (self.single(b"Authorization") or b"").decode("latin-1")
+
+    @property
     def gone(self) -> bool:
         """Whether nobody waits for the answer any more."""
         return bool(self._disconnected)

@@ -56,13 +56,11 @@ from txapns.daemon.faces.native.json_api import (
 )
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IQueue
+from txapns.daemon.serving.authorization import ANYBODY, bearer_token
 from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import Caller, Draft, FeedbackEntry, Idempotency, Outcome, Receipt
 
-__all__ = ["ANYBODY", "Native", "openapi"]
-
-#: Whoever calls where no keys are asked for.
-ANYBODY = Caller("anybody", None, None, manage=True)
+__all__ = ["Native", "openapi"]
 
 _KEY = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -351,11 +349,10 @@ class Native:
 
 
 def _bearer(request: Request) -> str:
-    value = request.single(b"Authorization") or b""
-    scheme, _, key = value.partition(b" ")
-    if scheme.lower() != b"bearer":
-        raise NotAuthenticated("there has to be a key: Authorization: Bearer txapns_…")
-    return key.strip(b" ").decode("latin-1")
+    key = bearer_token(request.authorization)
+    if key is None:
+        raise NotAuthenticated("a key is required: Authorization: Bearer txapns_…")
+    return key
 
 
 def _unquoted(segment: bytes) -> str:

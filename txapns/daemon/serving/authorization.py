@@ -1,0 +1,45 @@
+"""
+The ``Authorization`` header field (RFC 9110, section 11.6.2), for all faces.
+
+A caller shows a key as a bearer token, or as the password of Basic authentication where its HTTP client, such as a
+browser, knows nothing else. Each face decides which of the two it accepts.
+"""
+
+from __future__ import annotations
+
+import base64
+
+from txapns.daemon.values import Caller
+
+__all__ = ["ANYBODY", "basic_password", "bearer_token"]
+
+#: The caller of every request where no keys are required.
+ANYBODY = Caller("anybody", None, None, manage=True)
+
+
+def bearer_token(value: str) -> str | None:
+    """
+    Read a bearer token (RFC 6750).
+
+    :param value: the value of the header field; empty if there is none.
+    :returns: the token; ``None`` if the scheme is another.
+    """
+    scheme, _, token = value.partition(" ")
+    return token.strip(" ") if scheme.lower() == "bearer" else None
+
+
+def basic_password(value: str) -> str | None:
+    """
+    Read the password of Basic authentication (RFC 7617). The user does not matter.
+
+    :param value: the value of the header field; empty if there is none.
+    :returns: the password, empty if it cannot be decoded; ``None`` if the scheme is another.
+    """
+    scheme, _, encoded = value.partition(" ")
+    if scheme.lower() != "basic":
+        return None
+    try:
+        decoded = base64.b64decode(encoded.strip(" "), validate=True)
+    except ValueError:  # of binascii, or a character outside ASCII
+        return ""
+    return decoded.partition(b":")[2].decode("latin-1")
