@@ -37,7 +37,7 @@ class LogTests(SynchronousTestCase):
         """Log to a stream."""
         publisher = LogPublisher()
         publisher.addObserver(observer(stream))
-        return Logger("txapns.daemon.sending.sender", observer=publisher)
+        return Logger("txapns.daemon.sending.breaker", observer=publisher)
 
     def lines(self, stream: io.StringIO) -> list[dict[str, Any]]:
         """Read JSON lines."""
@@ -56,7 +56,7 @@ class LogTests(SynchronousTestCase):
         self.assertRegex(line.pop("time"), r"^20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$")
         expected = {
             "level": "error",
-            "namespace": "txapns.daemon.sending.sender",
+            "namespace": "txapns.daemon.sending.breaker",
             "message": "chess is tripped: the key\nis gone",
             "app": "chess",
             "reason": "the key\nis gone",
@@ -104,7 +104,7 @@ class LogTests(SynchronousTestCase):
         self.begin(stream).warn("{app} waits for {token}", app="chess", token=TOKEN)
         self.assertRegex(
             stream.getvalue(),
-            r"^20\S+ \d\d:\d\d:\d\dZ \[txapns\.daemon\.sending\.sender#warn\] chess waits for 0123…cdef\n$",
+            r"^20\S+ \d\d:\d\d:\d\dZ \[txapns\.daemon\.sending\.breaker#warn\] chess waits for 0123…cdef\n$",
         )
 
 

@@ -20,8 +20,10 @@ from txapns.client import APNSClient
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.sending.breaker import HALF_OPEN
+from txapns.daemon.sending.budget import RESERVED, Budget
 from txapns.daemon.sending.dispatcher import Dispatcher
-from txapns.daemon.sending.sender import CHUNK, PROBE, RESERVED, AppSender, Budget, SenderContext
+from txapns.daemon.sending.sender import CHUNK, AppSender, SenderContext
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.sqlite.database import Database
@@ -37,7 +39,6 @@ from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.wire.requests import Request
 
 __all__ = [
-    "BudgetTests",
     "ClockTests",
     "CredentialTests",
     "FairnessTests",
@@ -294,7 +295,7 @@ class TroubleTests(DispatcherCase):
         self.world.add_app("chess", limits=Limits(in_flight=100))
         self.world.accept(1_000)
         self.world.advance(2.0)
-        self.assertLessEqual(sum(self.world.received(accepted=False).values()), 100 + 3 * PROBE)
+        self.assertLessEqual(sum(self.world.received(accepted=False).values()), 100 + 3 * HALF_OPEN)
         self.assertFalse(self.world.state().tripped)
         self.assertIn("not available", self.world.state().reason)
         self.world.simulator.http2_fault = None
@@ -611,65 +612,6 @@ class FairnessTests(DispatcherCase):
             self.world.advance(0.5)
             self.assertEqual(self.world.state(name).in_flight, limit)
             self.world.drain(app=name)
-
-
-class BudgetTests(SynchronousTestCase):
-    """What all have together."""
-
-    def test_turns(self) -> None:
-        """Who waits is told in turn, as long as there is room."""
-        budget = Budget(10, reserved=2)
-        told: list[str] = []
-
-        def waiter(name: str) -> Callable[[], None]:
-            def ready() -> None:
-                told.append(name)
-                budget.take(5)
-
-            return ready
-
-        budget.take(10)
-        self.assertEqual((budget.room(5), budget.room(1)), (0, 1))
-        for name in "abc":
-            budget.wait(waiter(name))
-        budget.give_back(5)
-        self.assertEqual(told, ["a"])
-        budget.give_back(10)
-        self.assertEqual(told, ["a", "b", "c"])
-
-    def test_once(self) -> None:
-        """Who asks twice is told once."""
-        budget = Budget(1)
-        told: list[int] = []
-
-        def ready() -> None:
-            told.append(1)
-
-        budget.take(1)
-        budget.wait(ready)
-        budget.wait(ready)
-        budget.give_back(1)
-        budget.give_back(0)
-        self.assertEqual(told, [1])
-
-    def test_given_back_at_once(self) -> None:
-        """Who is told and gives back at once has the next told, and nobody twice."""
-        budget = Budget(10)
-        told: list[str] = []
-
-        def waiter(name: str) -> Callable[[], None]:
-            def ready() -> None:
-                told.append(name)
-                budget.take(5)
-                budget.give_back(5)
-
-            return ready
-
-        budget.take(10)
-        for name in "abc":
-            budget.wait(waiter(name))
-        budget.give_back(10)
-        self.assertEqual(told, ["a", "b", "c"])
 
 
 class LeaseTests(DispatcherCase):

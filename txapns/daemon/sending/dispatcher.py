@@ -20,7 +20,8 @@ from txapns._network.clocks import wall_clock
 from txapns.client import APNSClient
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IApps, IQueue
-from txapns.daemon.sending.sender import AppSender, AppState, Budget, SenderContext, Settled
+from txapns.daemon.sending.budget import Budget
+from txapns.daemon.sending.sender import AppSender, AppState, SenderContext, Settled
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.values import App, Depth, Leased, Settlement

@@ -16,14 +16,13 @@ something that was put off; there is one timer for that. With nothing to send it
 Nothing is settled before Apple answered. Until it is stored, the chunk stays under way, and its leases are renewed: a
 disk that is full stops the lane, and nothing is sent twice for it.
 
-Where nothing gets through, the lane *rests*: what came back is given back, and after a while a few are tried. If it is
-the credential that is refused, or the server is not who it should be, the lane is *tripped*: the same, with longer
-pauses, until the app is changed. One answer that is about a notification ends the rest.
+Where nothing gets through, the :class:`~txapns.daemon.sending.breaker.CircuitBreaker` of the app opens: what came back
+is given back, and after a while a few are tried.
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeAlias
 
@@ -40,23 +39,21 @@ from txapns._waiters import Waiters
 from txapns.client import APNSClient
 from txapns.daemon.errors import RequestRefused, Unavailable, in_words
 from txapns.daemon.interfaces import IApps, IQueue
-from txapns.daemon.sending.settling import Judge, Retries, Trouble
+from txapns.daemon.sending.breaker import HALF_OPEN, CircuitBreaker, Trouble
+from txapns.daemon.sending.budget import Budget
+from txapns.daemon.sending.settling import Judge, Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.values import App, Content, Leased, Limits, Outcome, Settlement, State
 from txapns.errors import APNSError, ClientClosed
 from txapns.notification import Notification
 from txapns.result import Batch
 
-__all__ = ["AppSender", "AppState", "Budget", "SenderContext", "Settled"]
+__all__ = ["AppSender", "AppState", "SenderContext", "Settled"]
 
 _log = Logger()
 
 #: How many notifications are leased, sent and settled together at the most.
 CHUNK = 500
-#: How many are tried when it is not known whether any gets through.
-PROBE = 5
-#: How many each app may have under way, however many the others have.
-RESERVED = 100
 #: How many are leased together at the least, where there is not much room, but for apps with a low limit.
 SMALLEST = 25
 #: What is due within so many seconds is tried together.
@@ -101,64 +98,6 @@ class AppState:
     dead: int = 0
 
 
-class Budget:
-    """
-    How many notifications may be under way for all apps together. It bounds the memory they take.
-
-    Whoever finds no room is told when there is some, one after the other. An app that has few under way always finds
-    room, so those whose gateway is slow cannot take it from the others.
-
-    :param most: how many.
-    :param reserved: how many each app may have, beyond that.
-    """
-
-    def __init__(self, most: int, reserved: int = RESERVED) -> None:
-        self._most = most
-        self._reserved = reserved
-        self._used = 0
-        self._waiting: deque[Callable[[], None]] = deque()
-
-    def room(self, held: int) -> int:
-        """
-        Tell how many more an app may have under way.
-
-        :param held: how many it has.
-        """
-        return max(self._most - self._used, self._reserved - held)
-
-    def take(self, count: int) -> None:
-        """
-        Have so many more under way.
-
-        :param count: how many.
-        """
-        self._used += count
-
-    def give_back(self, count: int) -> None:
-        """
-        Have so many fewer under way, and tell those who wait.
-
-        :param count: how many.
-        """
-        self._used -= count
-        for _ in range(len(self._waiting)):  # who finds no room this time either comes to the end
-            if not self._waiting or self._used >= self._most:
-                break  # one who was told may have given back, too
-            try:
-                self._waiting.popleft()()
-            except Exception:
-                _log.failure("what waited for room failed when it was told of it")
-
-    def wait(self, ready: Callable[[], None]) -> None:
-        """
-        Ask to be told when there is room.
-
-        :param ready: called then, once.
-        """
-        if ready not in self._waiting:
-            self._waiting.append(ready)
-
-
 @attrs.frozen(eq=False)
 class SenderContext:
     """
@@ -201,15 +140,6 @@ class _Chunk:
     sending: Deferred[Batch] | None = None
 
 
-@attrs.frozen
-class _Rest:
-    """Why a lane does nothing for a while."""
-
-    trouble: Trouble
-    since: float
-    until: float
-
-
 class AppSender:
     """
     One app's notifications.
@@ -232,9 +162,7 @@ class AppSender:
         self._more = False  # something may be due
         self._unsure = True  # something may be due before the timer's time, and was not when it was last looked for
         self._alarm = Alarm(around.reactor, self._due)
-        self._rest: _Rest | None = None
-        self._pauses = Backoff(1.0, 60.0, random=around.retries.random)
-        self._long_pauses = Backoff(10.0, 900.0, random=around.retries.random)
+        self._breaker = CircuitBreaker(name, around.reactor, around.retries.random)
         self._counts: Counter[str] = Counter()
         self._stopping = False
         self._abandoned = False
@@ -260,22 +188,19 @@ class AppSender:
             if old is not None:
                 self._connect()
                 self._let_go(old)
-            self._rest = None
-            self._pauses.reset()
-            self._long_pauses.reset()
+            self._breaker.close()
         self.wake()
 
     def state(self) -> AppState:
         """Tell how it fares."""
-        rest = self._rest
         counts = {
             field: self._counts[field] for field in ("sent", "accepted", "rejected", "retried", "expired", "dead")
         }
         return AppState(
             self.name,
-            rest is not None and rest.trouble.trips,
-            "" if rest is None else rest.trouble.reason,
-            None if rest is None else rest.since,
+            self._breaker.tripped,
+            self._breaker.reason,
+            self._breaker.since,
             self._in_flight,
             () if self._client is None else self._client.status().connections,
             **counts,
@@ -321,8 +246,8 @@ class AppSender:
         """Lease a chunk, if there may be something due and there is room."""
         if self._leasing or self._stopping or not self._more or not (self._app or self._find_app()):
             return
-        if self._rest is not None and self._clock.seconds() < self._rest.until:
-            self._wake_at(self._rest.until)
+        if self._clock.seconds() < self._breaker.until:
+            self._wake_at(self._breaker.until)
             return
         count = self._room()
         if not count or not (self._client or self._connect()):
@@ -343,8 +268,8 @@ class AppSender:
         """
         assert self._app is not None
         limit = self._app.limits.in_flight
-        if self._rest is not None:
-            return 0 if self._chunks else min(PROBE, limit)
+        if not self._breaker.closed:
+            return 0 if self._chunks else min(HALF_OPEN, limit)
         free, least = limit - self._in_flight, max(1, limit // 4)
         if free < min(CHUNK, least):
             return 0
@@ -458,7 +383,7 @@ class AppSender:
             verdicts = judge.verdicts(ready, result)
             settlements += verdicts.settlements
             if chunk.client is self._client:
-                self._heed(verdicts.works, verdicts.trouble)
+                self._breaker.record(verdicts.works, verdicts.trouble)
         self._settle(chunk, settlements)
 
     def _failed(self, failure: Failure, ready: list[Leased], judge: Judge) -> list[Settlement]:
@@ -467,32 +392,8 @@ class AppSender:
             return [Settlement(each.number, State.WAITING) for each in ready]
         _log.failure("{app}: sending broke off", failure, app=self.name)
         reason = type(failure.value).__name__
-        self._pause(Trouble(reason, trips=False))
+        self._breaker.open(Trouble(reason, trips=False))
         return [judge.again(each, 0, reason) for each in ready]
-
-    # The circuit breaker.
-
-    def _heed(self, works: bool, trouble: Trouble | None) -> None:
-        if works:
-            if self._rest is not None and self._rest.trouble.trips:
-                _log.info("{app} is no longer tripped", app=self.name)
-            self._rest = None
-            self._pauses.reset()
-            self._long_pauses.reset()
-        elif trouble is not None:
-            self._pause(trouble)
-
-    def _pause(self, trouble: Trouble) -> float:
-        """Rest because of some trouble; gives until when."""
-        now, rest = self._clock.seconds(), self._rest
-        if rest is not None and now < rest.until and rest.trouble.trips >= trouble.trips:
-            return rest.until  # the chunks that were under way together tell the same
-        if trouble.trips and (rest is None or not rest.trouble.trips):
-            _log.error("{app} is tripped: {reason}", app=self.name, reason=trouble.reason)
-        since = rest.since if rest is not None and rest.trouble.trips == trouble.trips else now
-        delay = (self._long_pauses if trouble.trips else self._pauses).next_delay()
-        self._rest = _Rest(trouble, since, now + delay)
-        return self._rest.until
 
     # Settling.
 
@@ -581,9 +482,7 @@ class AppSender:
             self._app = self._around.apps.get(self.name)
         except RequestRefused as error:
             self._app = None
-            now, trouble = self._clock.seconds(), Trouble(str(error), trips=True)
-            if self._rest is None or self._rest.trouble != trouble:
-                self._rest = _Rest(trouble, now, now)
+            self._breaker.trip(str(error))
             return False
         return True
 
@@ -594,7 +493,8 @@ class AppSender:
         except Exception as error:
             if not isinstance(error, APNSError):
                 _log.failure("{app}: no client can be made", app=self.name)
-            self._wake_at(self._pause(Trouble(in_words(error), trips=True)))
+            self._breaker.open(Trouble(in_words(error), trips=True))
+            self._wake_at(self._breaker.until)
             return False
         return True
 

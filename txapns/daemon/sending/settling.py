@@ -32,6 +32,7 @@ import attrs
 
 from txapns import reasons
 from txapns._network.backoff import Backoff
+from txapns.daemon.sending.breaker import Trouble
 from txapns.daemon.values import Leased, Settlement, State
 from txapns.errors import (
     ClientClosed,
@@ -47,7 +48,7 @@ from txapns.errors import (
 from txapns.reasons import Action
 from txapns.result import Batch, Rejection, Uncertain, Unsent
 
-__all__ = ["Judge", "Retries", "Trouble", "Verdicts"]
+__all__ = ["Judge", "Retries", "Verdicts"]
 
 #: The longest that a gateway may ask us to wait, in seconds.
 MAX_RETRY_AFTER = 86_400.0
@@ -83,19 +84,6 @@ class Retries:
         """
         delay = Backoff(self.first, self.longest, jitter=self.jitter, random=self.random).delay(attempts)
         return delay if retry_after is None else max(delay, min(retry_after, MAX_RETRY_AFTER))
-
-
-@attrs.frozen
-class Trouble:
-    """
-    Why an app's notifications do not get through, whatever they are.
-
-    :ivar reason: for a person.
-    :ivar trips: whether it will be the same until somebody does something about it.
-    """
-
-    reason: str
-    trips: bool
 
 
 @attrs.frozen

@@ -1,0 +1,93 @@
+"""Tests for :mod:`txapns.daemon.sending.breaker`."""
+
+from __future__ import annotations
+
+from twisted.internet.task import Clock
+from twisted.logger import capturedLogs
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns.daemon.sending.breaker import CircuitBreaker, Trouble
+
+__all__ = ["CircuitBreakerTests"]
+
+DOWN = Trouble("the gateway is down", trips=False)
+REFUSED = Trouble("the credential is refused", trips=True)
+
+
+class CircuitBreakerTests(SynchronousTestCase):
+    """When something is sent, and when not."""
+
+    def setUp(self) -> None:
+        """Make a breaker without jitter, at a time other than 0."""
+        self.clock = Clock()
+        self.clock.advance(1_000.0)
+        self.breaker = CircuitBreaker("chess", self.clock, lambda: 0.0)
+
+    def failed(self, trouble: Trouble) -> float:
+        """Record that nothing got through; returns the pause from now on."""
+        self.breaker.record(False, trouble)
+        return self.breaker.until - self.clock.seconds()
+
+    def failed_again(self, trouble: Trouble) -> float:
+        """Do the same when the pause is over."""
+        self.clock.advance(self.breaker.until - self.clock.seconds())
+        return self.failed(trouble)
+
+    def test_closed(self) -> None:
+        """It begins closed, and stays so while it is not known that nothing gets through."""
+        self.breaker.record(True, None)
+        self.breaker.record(False, None)
+        self.assertTrue(self.breaker.closed)
+        self.assertEqual((self.breaker.tripped, self.breaker.reason, self.breaker.since), (False, "", None))
+        self.assertLess(self.breaker.until, self.clock.seconds())
+
+    def test_open(self) -> None:
+        """Pauses grow from a second to a minute; the circuit is open since the first failure."""
+        pauses = [self.failed(DOWN), *(self.failed_again(DOWN) for _ in range(7))]
+        self.assertEqual(pauses, [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0])
+        self.assertEqual((self.breaker.closed, self.breaker.tripped), (False, False))
+        self.assertEqual((self.breaker.reason, self.breaker.since), (DOWN.reason, 1_000.0))
+
+    def test_tripped(self) -> None:
+        """Pauses grow from ten seconds to a quarter of an hour, and the log says once why."""
+        with capturedLogs() as events:
+            pauses = [self.failed(REFUSED), *(self.failed_again(REFUSED) for _ in range(7))]
+        self.assertEqual(pauses, [10.0, 20.0, 40.0, 80.0, 160.0, 320.0, 640.0, 900.0])
+        self.assertTrue(self.breaker.tripped)
+        self.assertEqual([(event["app"], event["reason"]) for event in events], [("chess", REFUSED.reason)])
+
+    def test_same_trouble(self) -> None:
+        """What was under way together counts once."""
+        self.assertEqual([self.failed(DOWN) for _ in range(5)], [1.0] * 5)
+        self.assertEqual(self.failed_again(DOWN), 2.0)
+
+    def test_trips_while_open(self) -> None:
+        """An open circuit is tripped at once; a tripped one does not become an open one before its pause is over."""
+        self.failed(DOWN)
+        self.clock.advance(0.5)
+        self.assertEqual(self.failed(REFUSED), 10.0)
+        self.assertEqual((self.breaker.tripped, self.breaker.since), (True, 1_000.5))
+        self.assertEqual(self.failed(DOWN), 10.0)
+        self.assertEqual(self.breaker.reason, REFUSED.reason)
+        self.assertEqual(self.failed_again(DOWN), 2.0)
+        self.assertFalse(self.breaker.tripped)
+
+    def test_works(self) -> None:
+        """One answer about a notification closes it, and the next pause is the first."""
+        for trouble, pause in (DOWN, 1.0), (REFUSED, 10.0):
+            self.failed(trouble)
+            self.failed_again(trouble)
+            with capturedLogs() as events:
+                self.breaker.record(True, None)
+            self.assertEqual(len(events), trouble.trips)
+            self.assertTrue(self.breaker.closed)
+            self.assertEqual(self.failed(trouble), pause)
+            self.breaker.close()
+
+    def test_no_app(self) -> None:
+        """Where there is no app it is tripped without a pause, since the first time that this was found."""
+        self.breaker.trip("there is no app chess")
+        self.clock.advance(5.0)
+        self.breaker.trip("there is no app chess")
+        self.assertEqual((self.breaker.tripped, self.breaker.since), (True, 1_000.0))
+        self.assertEqual((self.breaker.until, self.breaker.reason), (1_000.0, "there is no app chess"))
