@@ -260,7 +260,7 @@ class AppsTests(_CommandTests):
         path = self.world.write("other.db", b"something else, and more of it than a few words" * 100)
         self.config("database.path = 'other.db'")
         before = path.read_bytes()
-        self.assertIn("other.db is damaged, or no database", self.refused("apps", "list"))
+        self.assertIn("other.db is damaged, or not a database", self.refused("apps", "list"))
         self.assertEqual(path.read_bytes(), before)
 
 

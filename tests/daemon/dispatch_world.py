@@ -19,9 +19,10 @@ from txapns.daemon.sending.dispatcher import Dispatcher
 from txapns.daemon.sending.sender import AppState
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
-from txapns.daemon.store.sqlite.database import Database, InlineWorker
+from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
+from txapns.daemon.store.sqlite.workers import InlineWorker
 from txapns.daemon.values import App, Leased, Limits, Message, Outcome, Settlement
 from txapns.simulator.authority import Authority
 from txapns.testing import MemorySimulator

@@ -20,9 +20,10 @@ from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.serving.connections import ConnectionLimits
-from txapns.daemon.store.sqlite.database import Database, InlineWorker
+from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
+from txapns.daemon.store.sqlite.workers import InlineWorker
 from txapns.daemon.values import App, Caller, Draft, Leased, Limits, Settlement, State
 from txapns.gateway import Gateway
 from txapns.simulator import Authority

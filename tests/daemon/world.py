@@ -16,7 +16,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from txapns.daemon import apps, keys
 from txapns.daemon.config import Configuration
 from txapns.daemon.secrets.master_key import Secrets
-from txapns.daemon.store.sqlite.database import Database, InlineWorker, visiting
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.file import visiting
+from txapns.daemon.store.sqlite.workers import InlineWorker
 
 __all__ = ["World", "world_of"]
 

@@ -46,7 +46,8 @@ from txapns.daemon.operations.log import observer
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.service import DaemonService
-from txapns.daemon.store.sqlite.database import Database, visiting
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.file import visiting
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.errors import APNSError, WrongPassphrase
 

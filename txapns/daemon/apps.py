@@ -35,8 +35,10 @@ from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unava
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.secrets.credentials import decrypt, encrypt, reencrypt, section_credential
 from txapns.daemon.secrets.master_key import MasterKey, Secrets, Stamp, stamp
-from txapns.daemon.store.sqlite.database import Database, IWorker, Schema, lenient
+from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.polling import ChangePoller, Instant, changes, counted
+from txapns.daemon.store.sqlite.schema import Schema, lenient
+from txapns.daemon.store.sqlite.workers import IWorker
 from txapns.daemon.values import App
 from txapns.errors import APNSError, CredentialError, InvalidGateway
 from txapns.gateway import Gateway

@@ -21,7 +21,7 @@ from txapns.daemon.keys import list_keys
 from txapns.daemon.secrets.credentials import server_certificate
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.webhook import read_secret
-from txapns.daemon.store.sqlite.database import visiting
+from txapns.daemon.store.sqlite.file import visiting
 from txapns.daemon.values import App
 
 __all__ = ["check_files"]

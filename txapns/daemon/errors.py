@@ -9,7 +9,7 @@ Every exception of the daemon, in one tree, which is a branch of :class:`~txapns
     ├── DatabaseError              the database cannot be used
     │   ├── DatabaseInUse          another process has it open
     │   ├── DatabaseExposed        others than its owner can read the file
-    │   ├── DatabaseCorrupt        the file is damaged, or no database of the daemon
+    │   ├── DatabaseCorrupt        the file is damaged, or not the daemon's database
     │   └── DatabaseVersion        a newer version of the daemon wrote it
     ├── NotAnswered                a command could not do its work with the running daemon
     └── RequestRefused             what a caller is told instead of being accepted: nothing was stored

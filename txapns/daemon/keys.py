@@ -32,8 +32,9 @@ from zope.interface import implementer
 from txapns.daemon.config import NAME
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.store.sqlite.database import Database, Schema, lenient
+from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.polling import ChangePoller, Instant, changes, counted
+from txapns.daemon.store.sqlite.schema import Schema, lenient
 from txapns.daemon.values import Caller
 
 __all__ = ["PART", "Keys", "StoredKey", "add_key", "list_keys", "remove_key"]

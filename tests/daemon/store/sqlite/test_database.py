@@ -34,7 +34,9 @@ from txapns.daemon.errors import (
     DatabaseVersion,
     Unavailable,
 )
-from txapns.daemon.store.sqlite.database import Database, InlineWorker, IWorker, Schema, ThreadWorker
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.schema import Schema
+from txapns.daemon.store.sqlite.workers import InlineWorker, IWorker, ThreadWorker
 from txapns.daemon.values import Settlement, State
 
 __all__ = [
@@ -356,7 +358,7 @@ class PartTests(SynchronousTestCase):
         result(clock, database.start())
         self.addCleanup(lambda: result(clock, database.stop()))
         error = self.assertRaises(DatabaseVersion, result, clock, database.prepare(WORDS))
-        self.assertIn("version 2 of its part words", str(error))
+        self.assertIn("version 2 of its words tables", str(error))
 
 
 class FileTests(SynchronousTestCase):
@@ -431,7 +433,7 @@ class FileTests(SynchronousTestCase):
             path = Path(self.mktemp())
             path.touch(0o600)
             path.write_bytes(content)
-            self.refused(str(path), DatabaseCorrupt, "damaged, or no database")
+            self.refused(str(path), DatabaseCorrupt, "damaged, or not a database")
             self.assertEqual(path.read_bytes(), content)
 
     def test_foreign_database(self) -> None:
@@ -448,7 +450,7 @@ class FileTests(SynchronousTestCase):
         self.refused("/nowhere/at/all", DatabaseError, "No such file")
         directory = self.mktemp()
         Path(directory).mkdir(0o700)
-        self.refused(directory, DatabaseError, "is no file")
+        self.refused(directory, DatabaseError, "is not a regular file")
 
     def test_damaged(self) -> None:
         """Damage that shows only later is told in words, and nothing is acknowledged."""
@@ -872,7 +874,10 @@ class SeparateProcessTests(SynchronousTestCase):
         printed, _ = child.communicate(timeout=60)
         lines = printed.splitlines()
         self.assertEqual(child.returncode, 0)
-        self.assertTrue([line for line in lines if line.startswith("refused the disk")], lines[-5:])
+        self.assertTrue(
+            [line for line in lines if line in {"refused the disk is full", "refused writing to the disk failed"}],
+            lines[-5:],
+        )
         self.check(path, [line for line in lines if line.split()[0] in ("accepted", "settled")])
 
     def test_second_daemon(self) -> None:

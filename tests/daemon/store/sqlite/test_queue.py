@@ -29,9 +29,11 @@ from tests.daemon.store.queue_contract import (
     message,
     result,
 )
-from txapns.daemon.store.sqlite.database import Database, InlineWorker, Schema
+from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.queue import _PART, SQLiteQueue
+from txapns.daemon.store.sqlite.schema import Schema
+from txapns.daemon.store.sqlite.workers import InlineWorker
 from txapns.daemon.values import Idempotency, Message, Settlement, State
 
 __all__ = [

@@ -10,7 +10,8 @@ from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IFeedbackLog
-from txapns.daemon.store.sqlite.database import Database, Schema, lenient
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.schema import Schema, lenient
 from txapns.daemon.values import FeedbackEntry
 
 __all__ = ["PART", "SQLiteFeedbackLog", "forget", "note"]

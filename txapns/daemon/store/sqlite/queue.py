@@ -38,8 +38,9 @@ from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import KeyConflict, Unavailable
 from txapns.daemon.interfaces import IQueue
 from txapns.daemon.store.sqlite import feedback_log as feedback
-from txapns.daemon.store.sqlite.database import Database, Schema, lenient
+from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.leases import Leases
+from txapns.daemon.store.sqlite.schema import Schema, lenient
 from txapns.daemon.values import (
     Content,
     Depth,

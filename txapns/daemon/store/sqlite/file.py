@@ -1,0 +1,299 @@
+"""
+The database's file: its mode, its locks, and what SQLite's exceptions mean.
+
+Only the owner can read the file. One process has it open at a time, which two locks ensure: one on a file beside it,
+which names that process, and one on the file itself, which holds even if somebody removes the other. Both end with the
+process, however that ends. The ``sqlite3`` tool can read the file at any time.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import sqlite3
+import stat
+import struct
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from txapns.daemon.errors import DatabaseCorrupt, DatabaseError, DatabaseExposed, DatabaseInUse
+from txapns.daemon.store.sqlite.schema import Schema, prepare
+
+__all__ = ["APPLICATION", "DAMAGED", "LOCKED", "RETRY_DISK", "DatabaseFile", "trouble", "visiting"]
+
+#: "apns" in ASCII; marks the file as ours.
+APPLICATION = 0x61706E73
+
+# The first with RETURNING and MATERIALIZED.
+_SQLITE = (3, 35, 0)
+
+# The byte of the file that is locked; SQLite's own locks are at the end of the first GiB.
+_LOCKED_BYTE = 2**62
+
+# How many seconds a check of the whole file may take.
+_CHECK = 10.0
+
+#: In how many seconds to retry after trouble with the disk.
+RETRY_DISK = 10.0
+# SQLite's messages for faults outside the statement: what they mean, and in how many seconds to retry.
+_TROUBLE = {
+    "database or disk is full": ("the disk is full", RETRY_DISK),
+    "disk I/O error": ("writing to the disk failed", RETRY_DISK),
+    "database is locked": ("another process has the database locked", 2.0),
+    "database table is locked": ("another process has the database locked", 2.0),
+    "attempt to write a readonly database": ("the database is read-only", 60.0),
+    "unable to open database file": ("the database cannot be opened", 60.0),
+    "database disk image is malformed": ("the database is damaged", 300.0),
+    "file is not a database": ("the database is damaged", 300.0),
+    "no such table": ("the database is damaged", 300.0),
+    "no such column": ("the database is damaged", 300.0),
+    "out of memory": ("out of memory", 10.0),
+}
+#: What :func:`trouble` says of a lock, and of damage.
+LOCKED = _TROUBLE["database is locked"][0]
+DAMAGED = _TROUBLE["file is not a database"][0]
+_UNREADABLE = (DAMAGED, _TROUBLE["disk I/O error"][0])
+
+# To how many bytes SQLite may cut the journal beside the file; it is never shorter once it was longer.
+_JOURNAL = 64 * 2**20
+
+
+def trouble(error: BaseException | None) -> tuple[str, float] | None:
+    """
+    Explain SQLite's exception.
+
+    :param error: the exception.
+    :returns: what it means, and in how many seconds to retry; ``None`` if the statement is at fault.
+    """
+    return _TROUBLE.get(str(error).partition(": ")[0]) if isinstance(error, sqlite3.DatabaseError) else None
+
+
+class DatabaseFile:
+    """
+    The file, its mode and its locks.
+
+    :param path: the file.
+
+    :ivar writing: the connection for writing, while the file is open.
+    :ivar reading: the connection for reading.
+    """
+
+    writing: sqlite3.Connection
+    reading: sqlite3.Connection
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._beside = Path(f"{path}-wal")
+        self._locks: list[int] = []  # descriptors
+        self._changed_at = self._length_beside = 0
+
+    def open(self, patience: float) -> None:
+        """
+        Open it twice: for writing and for reading.
+
+        :param patience: how many seconds to wait for another process that has it locked.
+        :raises DatabaseError: it cannot be used.
+        """
+        if sqlite3.sqlite_version_info < _SQLITE:
+            raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
+        try:
+            self._take_lock()
+            self._check_mode()
+            self._lock_itself()
+            self.writing = self._connect(patience)
+            self._recognize(self.writing)
+            self.reading = self._connect(patience)
+            self.reading.execute("PRAGMA query_only = ON")
+            self.written()
+        except Exception as error:
+            self.close()
+            if isinstance(error, OSError):
+                raise DatabaseError(f"{self._path}: {error.strerror}") from error
+            if isinstance(error, sqlite3.Error):
+                raise self.in_words(error) from error
+            raise
+
+    def visit(self, patience: float) -> sqlite3.Connection:
+        """
+        Open it without the locks, beside the process that has them.
+
+        :param patience: how many seconds to wait for another process that has it locked.
+        :raises DatabaseError: it cannot be used.
+        """
+        try:
+            self._check_mode()
+        except OSError as error:
+            raise DatabaseError(f"{self._path}: {error.strerror}") from error
+        connection = self._connect(patience)
+        try:
+            self._recognize(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def close(self) -> None:
+        """Close the connections and release the locks. The file can be opened again."""
+        try:
+            for name in ("reading", "writing"):
+                if hasattr(self, name):
+                    getattr(self, name).close()
+        finally:
+            while self._locks:
+                os.close(self._locks.pop())
+
+    def _take_lock(self) -> None:
+        lock = os.open(f"{self._path}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(lock, 20, 0).decode("ascii", "replace")
+            os.close(lock)
+            raise DatabaseInUse(f"{self._path} is in use by another process, number {owner}") from None
+        self._locks.append(lock)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, str(os.getpid()).encode(), 0)
+
+    def _lock_itself(self) -> None:
+        """
+        Lock the file itself, in case somebody removes the lock file.
+
+        The lock belongs to the open descriptor and lies far from SQLite's locks. Those belong to the process and end
+        when any descriptor of the file is closed, so this one stays open longer than SQLite's own. On platforms without
+        such locks, the lock file has to suffice.
+        """
+        self._locks.append(os.open(self._path, os.O_RDWR | os.O_CLOEXEC))
+        if not hasattr(fcntl, "F_OFD_SETLK"):
+            return
+        byte = struct.pack("hhqqi", fcntl.F_WRLCK, os.SEEK_SET, _LOCKED_BYTE, 1, 0)
+        try:
+            fcntl.fcntl(self._locks[-1], fcntl.F_OFD_SETLK, byte)
+        except BlockingIOError:
+            raise DatabaseInUse(f"{self._path} is in use by another process; its lock file was removed") from None
+
+    def written(self) -> None:
+        """Remember the state of the file after a write of our own."""
+        self._changed_at = os.fstat(self._locks[-1]).st_mtime_ns
+        self._length_beside = self._measure_beside()
+
+    def changed(self) -> bool:
+        """
+        Whether another program has written to it since, or cut it.
+
+        New data is at first in the journal beside the file. Others may append to that, but never cut it.
+        """
+        if os.fstat(self._locks[-1]).st_mtime_ns != self._changed_at:
+            return True
+        return self._measure_beside() < min(self._length_beside, _JOURNAL)
+
+    def _measure_beside(self) -> int:
+        try:
+            return self._beside.stat().st_size
+        except OSError:
+            return 0  # it was removed: Health reports that, and outcomes are still stored
+
+    def damaged(self, patience: float) -> bool:
+        """
+        Check the file on the disk, as far as time allows.
+
+        :param patience: how many seconds to wait for another process that has it locked.
+        :returns: whether it is damaged.
+        """
+        try:
+            with closing(self._connect(patience)) as connection:
+                late = threading.Timer(_CHECK, connection.interrupt)
+                late.daemon = True
+                late.start()
+                try:
+                    return connection.execute("PRAGMA quick_check(1)").fetchall() != [("ok",)]
+                finally:
+                    late.cancel()
+                    late.join()
+        except sqlite3.DatabaseError as error:
+            found = trouble(error)
+            return found is not None and found[0] in _UNREADABLE
+
+    def _check_mode(self) -> None:
+        """Refuse a file that others can read. Do not fix its mode: the operator has to know that they could."""
+        try:
+            os.close(os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+        except FileExistsError:
+            pass
+        else:
+            directory = os.open(self._path.parent, os.O_RDONLY | os.O_CLOEXEC)
+            os.fsync(directory)  # otherwise a power cut might remove the file with everything in it
+            os.close(directory)
+        for suffix in ("", "-wal", "-shm"):
+            path = Path(f"{self._path}{suffix}")
+            if not path.exists():
+                continue
+            mode = path.stat().st_mode
+            if not stat.S_ISREG(mode):
+                raise DatabaseError(f"{path} is not a regular file")
+            if mode & 0o077:
+                raise DatabaseExposed(
+                    f"{path} has mode {stat.S_IMODE(mode):04o}, which lets other users read it: chmod 600 {path}"
+                )
+
+    def _connect(self, patience: float) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=patience, isolation_level=None, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA wal_autocheckpoint = 4000")  # pages of 4 KiB
+            connection.execute(f"PRAGMA journal_size_limit = {_JOURNAL}")
+            connection.execute("PRAGMA temp_store = MEMORY")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _recognize(self, connection: sqlite3.Connection) -> None:
+        [(application,)] = connection.execute("PRAGMA application_id")
+        [(tables,)] = connection.execute("SELECT count(*) FROM sqlite_schema")
+        if application != APPLICATION:
+            if tables:
+                raise DatabaseCorrupt(f"{self._path} is the database of another program")
+            connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        connection.execute(
+            "CREATE TABLE IF NOT EXISTS schema_version (name TEXT PRIMARY KEY, version INTEGER NOT NULL)"
+        )
+
+    def in_words(self, error: sqlite3.Error) -> DatabaseError:
+        """
+        Translate SQLite's exception into one of ours.
+
+        :param error: the exception.
+        """
+        found = trouble(error)
+        if found is None or found[0] == DAMAGED:
+            return DatabaseCorrupt(f"{self._path} is damaged, or not a database: {error}")
+        if found[0] == LOCKED:
+            return DatabaseInUse(f"{self._path} is locked by another process")
+        return DatabaseError(f"{self._path}: {found[0]}")
+
+
+@contextmanager
+def visiting(path: Path, *schemas: Schema, patience: float = 10.0) -> Iterator[sqlite3.Connection]:
+    """
+    Run one transaction from another process, whether or not the daemon has the database open.
+
+    :param path: the file. If it is missing, it is created with mode 0600.
+    :param schemas: the schemas whose tables are needed.
+    :param patience: how many seconds to wait for the daemon's transaction to end.
+    :returns: a context with a connection in a transaction, which is committed at its end, or rolled back if the context
+        raises.
+    :raises DatabaseError: the database cannot be used.
+    """
+    file = DatabaseFile(path)
+    try:
+        with closing(file.visit(patience)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            for schema in schemas:
+                prepare(connection, schema, path)
+            yield connection
+            connection.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise file.in_words(error) from error
