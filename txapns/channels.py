@@ -45,10 +45,11 @@ from twisted.internet.defer import Deferred, fail, succeed
 from txapns import reasons
 from txapns._session.batch import Single
 from txapns._session.pool import Pool
-from txapns.delivery import Delivery, Refusal
+from txapns.delivery import Delivery
 from txapns.errors import APNSError, ClientClosed, InvalidChannel, InvalidNotification, RequestRejected, WireError
 from txapns.gateway import Gateway
 from txapns.notification import Notification, Priority, PushType
+from txapns.result import Rejection
 
 __all__ = ["Channel", "ChannelRequest", "Channels", "StoragePolicy", "broadcast_request"]
 
@@ -301,11 +302,11 @@ class _Asking(Single[T]):
         else:
             self.settle(outcome)
 
-    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
-        """It would not."""
-        status, reason = refusal.status, refusal.reason
+    def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
+        """The server rejected the request."""
+        status, reason = rejection.status, rejection.reason
         said = f"{reason or status}: {reasons.text(status, reason)}"
-        self.fail(RequestRejected(said, status, reason, refusal.apns_id, refusal.retry_after))
+        self.fail(RequestRejected(said, status, reason, rejection.apns_id, rejection.retry_after))
 
 
 def _app(bundle_id: str | None) -> bytes:

@@ -309,10 +309,15 @@ class APNSClient:
         return kind(self._pool)
 
     def _make_management_pool(self, management: Gateway) -> Pool:
-        """Make what asks about channels: rarely, so with one connection, which is never kept for good."""
+        """
+        Make the pool for requests about channels.
+
+        They are rare, so it has one connection, which closes when idle. Rejections are reported at once, without
+        retries: a program asks about channels itself and decides itself whether to ask again.
+        """
         options = self._pool.options
         idle_timeout = options.idle_timeout or CHANNELS_IDLE
-        options = attrs.evolve(options, idle_timeout=idle_timeout, min_connections=0, max_connections=1)
+        options = attrs.evolve(options, idle_timeout=idle_timeout, min_connections=0, max_connections=1, retries=0)
         return Pool(self._reactor, management, self.credential, options)
 
     def _resend(self, again: list[Unsent | Uncertain]) -> Deferred[Batch]:

@@ -8,40 +8,15 @@ never more of them than are under way. Whoever holds one ends it by exactly one 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from datetime import datetime
 from typing import Protocol
 
 import attrs
 from zope.interface import Attribute, Interface
 
-from txapns import reasons
 from txapns.errors import redact
+from txapns.result import Rejection
 
-__all__ = ["Delivery", "DeliveryListener", "Refusal", "RequestTemplate"]
-
-
-@attrs.frozen
-class Refusal:
-    """
-    APNs said no to one notification.
-
-    :ivar status: the HTTP status or the status byte.
-    :ivar reason: Apple's word for it.
-    :ivar timestamp: since when the token is dead, where APNs told.
-    :ivar apns_id: the notification's id at Apple, where APNs told.
-    :ivar retry_after: how long it is to be left alone, in seconds, where the gateway told.
-    """
-
-    status: int
-    reason: str
-    timestamp: datetime | None = None
-    apns_id: str | None = None
-    retry_after: float | None = None
-
-    @property
-    def action(self) -> reasons.Action:
-        """What a sender does about it."""
-        return reasons.action(self.status, self.reason)
+__all__ = ["Delivery", "DeliveryListener", "RequestTemplate"]
 
 
 class RequestTemplate(Protocol):
@@ -84,12 +59,12 @@ class DeliveryListener(Interface):
         :param body: the answer's body: what was asked for, where that was it. It may be cut off.
         """
 
-    def rejected(delivery: Delivery, refusal: Refusal) -> None:
+    def rejected(delivery: Delivery, rejection: Rejection) -> None:
         """
-        APNs refused it.
+        APNs rejected it, and it is not sent again.
 
         :param delivery: the delivery.
-        :param refusal: what it said.
+        :param rejection: what APNs said.
         """
 
     def unsent(delivery: Delivery, error: Exception) -> None:

@@ -5,7 +5,7 @@ Calls go down and values come up::
 
     client ──► pool ──► connection ──► session (a protocol) ──► wire
        ▲                    ▲               │
-       │                    └─ IProtocolListener: ready, proved, room, returned, draining, lost
+       │                    └─ IProtocolListener: ready, proved, room, returned, rejected, draining, lost
        └───────────────────── DeliveryListener: accepted, rejected, unsent, uncertain
 
 The last is in :mod:`txapns.delivery`, since whoever is told the outcome is half of what a delivery is.
@@ -18,6 +18,7 @@ from zope.interface import Attribute, Interface
 
 from txapns.delivery import Delivery
 from txapns.errors import APNSError
+from txapns.result import Rejection
 
 __all__ = ["IConnectionEvents", "IGatewayProtocol", "IMetrics", "IProtocolListener", "IWork"]
 
@@ -81,6 +82,14 @@ class IProtocolListener(Interface):
         :param deliveries: the deliveries, none of them settled.
         """
 
+    def protocol_rejected(session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+        """
+        APNs rejected this one. The listener sends it again later, or reports it on the delivery's ``outcomes``.
+
+        :param delivery: the delivery, not yet settled.
+        :param rejection: what APNs said.
+        """
+
     def protocol_draining(session: IGatewayProtocol, error: APNSError | None) -> None:
         """
         It takes nothing more; what is under way may still be answered.
@@ -115,6 +124,14 @@ class IConnectionEvents(Interface):
         These were provably not processed and go to another connection, before anything else.
 
         :param deliveries: the deliveries, in order.
+        """
+
+    def delivery_rejected(delivery: Delivery, rejection: Rejection) -> None:
+        """
+        APNs rejected this one: send it again later, or report it.
+
+        :param delivery: the delivery, not yet settled.
+        :param rejection: what APNs said.
         """
 
 

@@ -25,9 +25,10 @@ from txapns._network import tcp
 from txapns._session import binary
 from txapns._session.binary import Allowance, EnhancedNotificationProtocol
 from txapns._session.protocol import MAX_REFUSALS, ProtocolListener
-from txapns.delivery import Delivery, DeliveryListener, Refusal
+from txapns.delivery import Delivery, DeliveryListener
 from txapns.interfaces import IGatewayProtocol, IProtocolListener
 from txapns.notification import Notification
+from txapns.result import Rejection
 from txapns.wire.frames import NotificationParser, ReceivedNotification, encode_barrier, encode_error
 
 NOW = 1_700_000_000.0
@@ -86,6 +87,10 @@ class Record:
         """These go elsewhere."""
         self.outcomes.extend(("returned", delivery.identifier) for delivery in deliveries)
 
+    def protocol_rejected(self, session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+        """It is not sent again."""
+        delivery.outcomes.rejected(delivery, rejection)
+
     def protocol_draining(self, session: IGatewayProtocol, error: Exception | None) -> None:
         """It takes nothing more."""
         self.events.append("draining")
@@ -100,9 +105,9 @@ class Record:
         """APNs took it."""
         self.outcomes.append(("accepted", delivery.identifier))
 
-    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
+    def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
         """APNs refused it."""
-        self.outcomes.append((f"{refusal.status} {refusal.reason}", delivery.identifier))
+        self.outcomes.append((f"{rejection.status} {rejection.reason}", delivery.identifier))
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""

@@ -16,6 +16,7 @@ from txapns.delivery import Delivery
 from txapns.errors import AnswerTimeout, APNSError, ConnectFailed
 from txapns.interfaces import IConnectionEvents, IProtocolListener
 from txapns.options import Options
+from txapns.result import Rejection
 from txapns.simulator import Authority
 from txapns.testing import MemorySimulator
 
@@ -48,6 +49,10 @@ class Listener:
 
     def deliveries_returned(self, deliveries: list[Delivery]) -> None:
         """These tests deliver nothing."""
+        raise AssertionError("nothing was delivered")
+
+    def delivery_rejected(self, delivery: Delivery, rejection: Rejection) -> None:
+        """Nor is anything rejected."""
         raise AssertionError("nothing was delivered")
 
 

@@ -22,6 +22,7 @@ from txapns.delivery import Delivery
 from txapns.errors import APNSError
 from txapns.gateway import Gateway
 from txapns.interfaces import IGatewayProtocol, IProtocolListener
+from txapns.result import Rejection
 from txapns.simulator.authority import Authority
 from txapns.testing import MemorySimulator
 
@@ -50,6 +51,10 @@ class Events:
     def protocol_returned(self, session: IGatewayProtocol, deliveries: Sequence[Delivery]) -> None:
         """These go elsewhere."""
         self.told.append("returned")
+
+    def protocol_rejected(self, session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+        """It is not sent again."""
+        delivery.outcomes.rejected(delivery, rejection)
 
     def protocol_draining(self, session: IGatewayProtocol, error: APNSError | None) -> None:
         """It takes nothing more."""

@@ -21,10 +21,11 @@ from txapns._session import http2
 from txapns._session.http2 import LOOKS, TOKEN_HELD, ProviderAPIProtocol
 from txapns._session.protocol import CLOSE_TIMEOUT, MAX_REFUSALS
 from txapns.credentials import MAXIMUM_AGE, ProviderToken
-from txapns.delivery import Delivery, DeliveryListener, Refusal
+from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import APNSError
 from txapns.interfaces import IGatewayProtocol, IProtocolListener
 from txapns.notification import Notification
+from txapns.result import Rejection
 from txapns.simulator.authority import Authority
 from txapns.wire.requests import Request, RequestReceiver, sender
 
@@ -85,6 +86,10 @@ class Events:
         """These go elsewhere."""
         self.returned += deliveries
 
+    def protocol_rejected(self, session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+        """It is not sent again."""
+        delivery.outcomes.rejected(delivery, rejection)
+
     def protocol_draining(self, session: IGatewayProtocol, error: APNSError | None) -> None:
         """It takes nothing more."""
         self.draining.append(error)
@@ -109,9 +114,9 @@ class Outcomes:
         """APNs took it."""
         self._end(delivery, body or "accepted")
 
-    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
+    def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
         """APNs refused it."""
-        self._end(delivery, (refusal.status, refusal.reason, refusal.timestamp, refusal.apns_id))
+        self._end(delivery, (rejection.status, rejection.reason, rejection.timestamp, rejection.apns_id))
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""

@@ -21,10 +21,11 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 
 from txapns._network.backoff import Backoff
-from txapns.delivery import Delivery, Refusal
+from txapns.delivery import Delivery
 from txapns.errors import APNSError
 from txapns.interfaces import IWork
 from txapns.reasons import Action
+from txapns.result import Rejection
 
 __all__ = ["MAX_POSTPONED", "Backlog"]
 
@@ -39,20 +40,28 @@ class Backlog:
     What waits to be sent.
 
     :param clock: the reactor, or a ``Clock``.
-    :param retries: how often a delivery is postponed before it counts as refused.
+    :param retries: how often a delivery is postponed before it is reported as rejected.
     :param due: called when a postponed delivery's time has come.
+    :param rejected: called with a postponed delivery that is not sent again after all, and with its rejection.
     """
 
-    def __init__(self, clock: IReactorTime, retries: int, due: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        clock: IReactorTime,
+        retries: int,
+        due: Callable[[], None],
+        rejected: Callable[[Delivery, Rejection], None],
+    ) -> None:
         self._clock = clock
         self._retries = retries
         self._due = due
+        self._rejected = rejected
         # In the order in which they go out. One can be taken out of the middle: cancelling ten thousand that wait must
         # not take ten thousand times ten thousand steps.
         self._deliveries: OrderedDict[Delivery, None] = OrderedDict()
         self._works: deque[IWork] = deque()
         # What a delivery was answered, and when its time comes; in the heap there may be some that are gone.
-        self._postponed: dict[Delivery, Refusal] = {}
+        self._postponed: dict[Delivery, Rejection] = {}
         self._times: list[tuple[float, int, Delivery]] = []
         self._numbers = count()
         self._delays = Backoff()
@@ -102,21 +111,21 @@ class Backlog:
         """
         self._works.append(work)
 
-    def postpone(self, delivery: Delivery, refusal: Refusal) -> bool:
+    def postpone(self, delivery: Delivery, rejection: Rejection) -> bool:
         """
-        Keep a refused delivery to be sent again later, if the refusal asks for patience.
+        Keep a rejected delivery to send it again later, if the rejection calls for a retry.
 
         :param delivery: the delivery.
-        :param refusal: what APNs said.
-        :returns: whether it is kept; if not, it is to be reported.
+        :param rejection: what APNs said.
+        :returns: whether it is kept; if not, the rejection is final.
         """
-        if delivery.postponements >= self._retries or refusal.action is not Action.RETRY:
+        if delivery.postponements >= self._retries or rejection.action is not Action.RETRY:
             return False
-        delay = max(self._delays.delay(delivery.postponements), refusal.retry_after or 0.0)
+        delay = max(self._delays.delay(delivery.postponements), rejection.retry_after or 0.0)
         if delay > MAX_PATIENCE:
             return False
         delivery.postponements += 1
-        self._postponed[delivery] = refusal
+        self._postponed[delivery] = rejection
         heapq.heappush(self._times, (self._clock.seconds() + delay, next(self._numbers), delivery))
         self._schedule()
         return True
@@ -177,18 +186,18 @@ class Backlog:
         """
         self._works = deque(work for work in self._works if work is not sending)
         self._end([delivery for delivery in self._deliveries if delivery.outcomes is sending], error)
-        self._refuse([delivery for delivery in self._postponed if delivery.outcomes is sending])
+        self._reject([delivery for delivery in self._postponed if delivery.outcomes is sending])
 
     def give_up(self, error: APNSError) -> Deferred[list[None]]:
         """
-        Report everything: as unsent, or as refused where that is known.
+        Report everything: as rejected what APNs rejected before, the rest as unsent.
 
         :param error: why.
         :returns: a ``Deferred`` that fires when all the batches have ended.
         """
         works, self._works = self._works, deque()
         self._end(list(self._deliveries), error)
-        self._refuse(list(self._postponed))
+        self._reject(list(self._postponed))
         return gatherResults([work.give_up(error) for work in works])
 
     def _end(self, deliveries: list[Delivery], error: APNSError) -> None:
@@ -197,13 +206,12 @@ class Backlog:
         for delivery in deliveries:
             delivery.outcomes.unsent(delivery, error)
 
-    def _refuse(self, deliveries: list[Delivery]) -> None:
-        """There is no more patience with these."""
-        refusals = [self._postponed.pop(delivery) for delivery in deliveries]
+    def _reject(self, deliveries: list[Delivery]) -> None:
+        """Do not send these again: their rejections are final."""
+        rejections = [self._postponed.pop(delivery) for delivery in deliveries]
         self._schedule()
-        for delivery, refusal in zip(deliveries, refusals, strict=True):
-            delivery.postponements = self._retries
-            delivery.outcomes.rejected(delivery, refusal)
+        for delivery, rejection in zip(deliveries, rejections, strict=True):
+            self._rejected(delivery, rejection)
 
     # Time.
 

@@ -23,7 +23,7 @@ from zope.interface import implementer
 
 from txapns._session.pool import Pool
 from txapns._session.tokens import Pending, ReadAhead, Token, Triple, device_of, settled
-from txapns.delivery import Delivery, DeliveryListener, Refusal
+from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import APNSError, DeadlinePassed, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
 from txapns.interfaces import IWork
 from txapns.notification import Notification
@@ -38,19 +38,6 @@ DRAIN = 1_000
 
 # The header fields of an answer that accepts, but for the sandbox's: ``:status`` and ``apns-id``.
 _USUAL = 2
-
-
-def _rejection(delivery: Delivery, refusal: Refusal) -> Rejection:
-    """What the caller is told of a refusal."""
-    return Rejection(
-        delivery.identifier,
-        delivery.token,
-        refusal.status,
-        refusal.reason,
-        refusal.timestamp,
-        refusal.apns_id,
-        refusal.retry_after,
-    )
 
 
 @implementer(DeliveryListener, IWork)
@@ -206,10 +193,9 @@ class Sending:
         if unique_id is not None:
             self._unique_ids[delivery.identifier] = unique_id.decode("utf-8", "replace")
 
-    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
-        """APNs refused it, though perhaps not for good."""
-        if not self._pool.postpone(delivery, refusal):
-            self._settled(_rejection(delivery, refusal))
+    def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
+        """APNs rejected it."""
+        self._settled(rejection)
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
@@ -329,8 +315,8 @@ class Single(Generic[T], ABC):
         """APNs took it."""
 
     @abstractmethod
-    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
-        """APNs refused it."""
+    def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
+        """APNs rejected it."""
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
@@ -393,14 +379,13 @@ class SingleSending(Single["Accepted | Rejection"]):
         apns_id = texts.get(b"apns-id", texts.get(b"apns-request-id"))
         self.settle(Accepted(delivery.identifier, delivery.token, apns_id, texts.get(b"apns-unique-id")))
 
-    def rejected(self, delivery: Delivery, refusal: Refusal) -> None:
-        """APNs refused it, though perhaps not for good."""
-        if not self._pool.postpone(delivery, refusal):
-            self.settle(_rejection(delivery, refusal))
+    def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
+        """APNs rejected it."""
+        self.settle(rejection)
 
 
 class _Measured:
-    """What is counted of the outcomes, but for refusals: only the pool knows which of those are for good."""
+    """Counts the outcomes, except for rejections, which the pool counts: it decides which of them are final."""
 
     _pool: Pool
 

@@ -43,7 +43,7 @@ from txapns._session.protocol import GatewayProtocol
 from txapns._session.retained import CompactUnconfirmed
 from txapns._session.tokens import Tokens, device_of, settled, triples_of
 from txapns.credentials import Credential
-from txapns.delivery import Delivery, DeliveryListener, Refusal, RequestTemplate
+from txapns.delivery import Delivery, DeliveryListener, RequestTemplate
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -55,6 +55,7 @@ from txapns.errors import (
 )
 from txapns.interfaces import IProtocolListener
 from txapns.notification import Notification
+from txapns.result import Rejection
 from txapns.wire import frames
 from txapns.wire.frames import ErrorPacket, ErrorParser
 from txapns.wire.unconfirmed import ErrorResult
@@ -405,8 +406,10 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             assert self.transport is not None
             self.transport.abortConnection()  # type: ignore[attr-defined]
         self._accept(verdict.accepted)
-        if verdict.refused is not None:
-            verdict.refused.outcomes.rejected(verdict.refused, Refusal(status, name))
+        rejected = verdict.refused
+        if rejected is not None:
+            rejection = Rejection(rejected.identifier, rejected.token, status, name)
+            self._events.protocol_rejected(self, rejected, rejection)
         for delivery in verdict.uncertain:
             delivery.outcomes.uncertain(delivery, unknown)
         self._learn(packet, verdict)

@@ -65,6 +65,7 @@ from txapns.errors import (
 from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, IGatewayProtocol, IProtocolListener
 from txapns.options import Options
+from txapns.result import Rejection
 
 __all__ = ["Connection"]
 
@@ -362,6 +363,10 @@ class Connection:
     def protocol_returned(self, session: IGatewayProtocol, deliveries: list[Delivery]) -> None:
         """These go elsewhere."""
         self._events.deliveries_returned(deliveries)
+
+    def protocol_rejected(self, session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+        """The pool decides whether it is sent again."""
+        self._events.delivery_rejected(delivery, rejection)
 
     def protocol_draining(self, session: IGatewayProtocol, error: APNSError | None) -> None:
         """It takes nothing more, so another may be opened."""

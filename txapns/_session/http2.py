@@ -28,7 +28,7 @@ from txapns._network.endpoints import url_host
 from txapns._session.lifespan import Lifespan
 from txapns._session.protocol import MAX_REFUSALS, GatewayProtocol
 from txapns.credentials import Credential, ProviderToken
-from txapns.delivery import Delivery, Refusal, RequestTemplate
+from txapns.delivery import Delivery, RequestTemplate
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -41,6 +41,7 @@ from txapns.errors import (
 )
 from txapns.interfaces import IProtocolListener
 from txapns.reasons import Action, Reason
+from txapns.result import Rejection
 from txapns.wire.requests import Answer, GoAway, Headers, RequestSender, Round
 
 __all__ = ["ProviderAPIProtocol"]
@@ -326,16 +327,31 @@ class ProviderAPIProtocol(GatewayProtocol):
             self.drain(CredentialRefused(reasons.text(answer.status, reason), reason))
         elif action not in (Action.RETRY, Action.RECONNECT):
             self.prove()
-        _reject(delivery, answer, self._wall.now())
+        self._reject(delivery, answer)
         return False
 
     def _settle_given_up(self, gone: Round[Delivery], error: APNSError) -> None:
         """Report what became of requests that were given up, but for those that were not processed."""
         _accept(gone)
         for delivery, answer in gone.rejected:
-            _reject(delivery, answer, self._wall.now())
+            self._reject(delivery, answer)
         for delivery, _ in gone.reset:
             delivery.outcomes.uncertain(delivery, error)
+
+    def _reject(self, delivery: Delivery, answer: Answer) -> None:
+        timestamp, headers = answer.timestamp, dict(answer.headers)
+        # Answers to broadcasts and to requests about channels name this field differently.
+        apns_id = headers.get(b"apns-id", headers.get(b"apns-request-id", b"")).decode("utf-8", "replace")
+        rejection = Rejection(
+            delivery.identifier,
+            delivery.token,
+            answer.status,
+            answer.reason,
+            None if timestamp is None else _utc(timestamp),
+            apns_id or None,
+            answer.retry_after(self._wall.now()),
+        )
+        self._events.protocol_rejected(self, delivery, rejection)
 
     def _hold(self) -> None:
         """A server that does nothing but refuse is given a moment before it is offered the same again."""
@@ -392,20 +408,6 @@ def _accept(received: Round[Delivery]) -> None:
             delivery.outcomes.uncertain(delivery, WireError(said))
         else:
             delivery.outcomes.accepted(delivery, answer.headers, answer.body)
-
-
-def _reject(delivery: Delivery, answer: Answer, now: float) -> None:
-    timestamp = answer.timestamp
-    headers = dict(answer.headers)
-    refusal = Refusal(
-        answer.status,
-        answer.reason,
-        None if timestamp is None else _utc(timestamp),
-        # A broadcast, or what was asked about channels, has an identifier by another name.
-        headers.get(b"apns-id", headers.get(b"apns-request-id", b"")).decode("utf-8", "replace") or None,
-        answer.retry_after(now),
-    )
-    delivery.outcomes.rejected(delivery, refusal)
 
 
 def _utc(seconds: float) -> datetime | None:

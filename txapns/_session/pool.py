@@ -33,11 +33,12 @@ from txapns._network.backoff import Backoff
 from txapns._session.backlog import Backlog
 from txapns._session.connection import Connection
 from txapns.credentials import Credential
-from txapns.delivery import Delivery, Refusal
+from txapns.delivery import Delivery
 from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed, QueueFull
 from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, IMetrics, IWork
 from txapns.options import Options
+from txapns.result import Rejection
 
 __all__ = ["Pool"]
 
@@ -75,7 +76,7 @@ class Pool:
         self.metrics = None if metrics is None else _guarded(metrics)
         self.clock = reactor
         self._gateway = gateway
-        self._backlog = Backlog(reactor, options.retries, self.feed)
+        self._backlog = Backlog(reactor, options.retries, self.feed, self._reject)
         endpoint, backoff = gateway.endpoint(reactor, credential, options.timeout), Backoff()
         self._connect = partial(Connection, reactor, gateway, endpoint, credential, self, options, backoff)
         # Those that stay, even without work. Where no connection is closed for being idle, the first is kept as well.
@@ -175,23 +176,6 @@ class Pool:
         if self._backlog.remove(delivery) and self.metrics is not None and delivery.taken_at >= 0:
             self.metrics.unanswered(False)
         self._watch()
-
-    def postpone(self, delivery: Delivery, refusal: Refusal) -> bool:
-        """
-        Send a refused delivery again later, if the refusal asks for patience.
-
-        :param delivery: the delivery.
-        :param refusal: what APNs said.
-        :returns: whether it will be sent again; if not, it is to be reported.
-        """
-        wanted = not self._closed and delivery.outcomes.ended is None
-        postponed = wanted and self._backlog.postpone(delivery, refusal)
-        if self.metrics is not None:
-            if postponed:
-                self.metrics.retried(refusal.reason)
-            else:
-                self.metrics.rejected(refusal.status, refusal.reason, self.clock.seconds() - delivery.taken_at)
-        return postponed
 
     def add(self, work: IWork) -> None:
         """
@@ -341,6 +325,20 @@ class Pool:
             else:
                 delivery.outcomes.unsent(delivery, error)
         self.feed()
+
+    def delivery_rejected(self, delivery: Delivery, rejection: Rejection) -> None:
+        """Send it again later if the rejection calls for that and it is still wanted; else report it."""
+        wanted = not self._closed and delivery.outcomes.ended is None
+        if not wanted or not self._backlog.postpone(delivery, rejection):
+            self._reject(delivery, rejection)
+        elif self.metrics is not None:
+            self.metrics.retried(rejection.reason)
+
+    def _reject(self, delivery: Delivery, rejection: Rejection) -> None:
+        """Report a final rejection."""
+        if self.metrics is not None:
+            self.metrics.rejected(rejection.status, rejection.reason, self.clock.seconds() - delivery.taken_at)
+        delivery.outcomes.rejected(delivery, rejection)
 
     # The deadline for what waits.
 

@@ -33,6 +33,7 @@ from txapns.credentials import Credential
 from txapns.delivery import Delivery
 from txapns.errors import AnswerTimeout, APNSError, ConnectFailed, ConnectionLost, StreamRefused
 from txapns.interfaces import IGatewayProtocol, IProtocolListener
+from txapns.result import Rejection
 
 __all__ = ["GatewayProtocol", "ProtocolListener"]
 
@@ -347,6 +348,16 @@ class ProtocolListener:
         error = StreamRefused("the gateway did not process it; it can be sent again over another connection")
         for delivery in deliveries:
             delivery.outcomes.unsent(delivery, error)
+
+    def protocol_rejected(self, session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+        """
+        APNs rejected a notification. It is reported at once, also where it could be sent again later.
+
+        :param session: the protocol object.
+        :param delivery: the delivery.
+        :param rejection: what APNs said.
+        """
+        delivery.outcomes.rejected(delivery, rejection)
 
     def protocol_draining(self, session: IGatewayProtocol, error: APNSError | None) -> None:
         """
