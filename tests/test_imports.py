@@ -6,57 +6,16 @@ import ast
 import importlib
 import inspect
 import re
-from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 
-from docutils import nodes
-from docutils.core import publish_doctree
 from twisted.trial.unittest import SynchronousTestCase
 
 import txapns
-from tests import PROJECT
+from tools.layers import SOURCES, imports_of, layer_of, layers, tree_of
 
-__all__ = ["DocumentationTests", "OrderTests", "PublicNamesTests"]
+__all__ = ["DocumentationTests", "LayerTests", "PublicNamesTests"]
 
-SOURCES = {
-    ".".join(path.relative_to(PROJECT).with_suffix("").parts).removesuffix(".__init__"): path
-    for path in sorted((PROJECT / "txapns").rglob("*.py"))
-}
 PUBLIC = [name for name in SOURCES if "._" not in name]
-
-
-def listed_order() -> list[str]:
-    """Read the modules of the first table of docs/architecture.rst, from top to bottom."""
-    document = publish_doctree((PROJECT / "docs/architecture.rst").read_text(encoding="utf-8"))
-    table = next(document.findall(nodes.table))
-    names = [next(row.findall(nodes.entry)).astext() for row in table.findall(nodes.row)]
-    return [name if name == "txapns" else f"txapns.{name}" for name in names[1:]]
-
-
-def tree_of(module: str) -> ast.Module:
-    """Parse a module."""
-    return ast.parse(SOURCES[module].read_text(encoding="utf-8"))
-
-
-def statements(node: ast.AST) -> Iterator[ast.AST]:
-    """Walk over all statements, but for those that only type checkers see."""
-    for child in ast.iter_child_nodes(node):
-        if isinstance(child, ast.If) and ast.unparse(child.test) == "TYPE_CHECKING":
-            continue
-        yield child
-        yield from statements(child)
-
-
-def imports_of(tree: ast.Module) -> set[str]:
-    """Find the modules of the package that a module imports, wherever in it."""
-    found = set()
-    for statement in statements(tree):
-        if isinstance(statement, ast.Import):
-            found.update(alias.name for alias in statement.names)
-        elif isinstance(statement, ast.ImportFrom) and statement.module is not None:
-            # "from txapns import errors" is the module txapns.errors, "from txapns import Batch" is txapns itself.
-            members = {f"{statement.module}.{alias.name}" for alias in statement.names}
-            found.update(member if member in SOURCES else statement.module for member in members)
-    return {name for name in found if name in SOURCES}
 
 
 def defined_in(tree: ast.Module) -> dict[str, ast.stmt]:
@@ -94,22 +53,39 @@ def documented(module: str, name: str) -> bool:
     return bool(above) and above[-1].startswith("#:")
 
 
-class OrderTests(SynchronousTestCase):
-    """The order in docs/architecture.rst."""
+class LayerTests(SynchronousTestCase):
+    """The layers in docs/architecture.rst."""
+
+    def setUp(self) -> None:
+        """Read them."""
+        self.listed = {name: number for number, (_, names) in enumerate(layers()) for name in names}
 
     def test_complete(self) -> None:
-        """Every module is listed, and every listed module is there."""
-        self.assertEqual(sorted(listed_order()), sorted(SOURCES))
+        """Every module is in a layer, and what is listed is there."""
+        for module in SOURCES:
+            layer_of(module, self.listed)
+        self.assertEqual(self.listed.keys() - SOURCES.keys(), set())
 
-    def test_imports(self) -> None:
-        """A module imports only from modules above it."""
-        order = listed_order()
-        for position, module in enumerate(order):
-            later = imports_of(tree_of(module)) - set(order[:position])
-            self.assertEqual(later, set(), module)
+    def test_down(self) -> None:
+        """A module imports only from its own layer and those below."""
+        number = {module: layer_of(module, self.listed) for module in SOURCES}
+        up = {
+            f"{module} imports {other}"
+            for module in SOURCES
+            for other in imports_of(tree_of(module))
+            if number[other] > number[module]
+        }
+        self.assertEqual(up, set())
+
+    def test_no_circle(self) -> None:
+        """No module imports itself by way of others."""
+        try:
+            tuple(TopologicalSorter({module: imports_of(tree_of(module)) for module in SOURCES}).static_order())
+        except CycleError as error:
+            self.fail(" imports ".join(reversed(error.args[1])))
 
     def test_every_kind_of_import(self) -> None:
-        """Imports are found in every form, also within functions, but for those for type checkers."""
+        """Imports are found in every form, also within functions and for type checkers."""
         source = """
 import txapns.errors
 import txapns._network.tls as tls, os
@@ -120,10 +96,8 @@ if TYPE_CHECKING:
 def later():
     from txapns._session.pool import Pool
 """
-        expected = {
-            "txapns",
-            *(f"txapns.{name}" for name in ("errors", "_network.tls", "reasons", "wire.frames", "_session.pool")),
-        }
+        names = ("errors", "_network.tls", "reasons", "wire.frames", "client", "_session.pool")
+        expected = {"txapns", *(f"txapns.{name}" for name in names)}
         self.assertEqual(imports_of(ast.parse(source)), expected)
 
 
