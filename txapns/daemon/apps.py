@@ -30,7 +30,7 @@ from zope.interface import implementer
 from txapns._network.clocks import wall_clock
 from txapns._network.trust import trust_pem
 from txapns.credentials import Certificate, Credential
-from txapns.daemon.config import NAME, AppLimitsSection, AppSection, Configuration, plain_fingerprint
+from txapns.daemon.config import NAME, AppDescription, AppSection, Configuration, plain_fingerprint
 from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, Unavailable, UnknownApp, in_words
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.secrets.credentials import decrypt, encrypt, reencrypt, section_credential
@@ -101,24 +101,14 @@ PART = Schema(
 )
 
 
-class AppSettings(msgspec.Struct, frozen=True, kw_only=True):
+class AppSettings(AppDescription, frozen=True, kw_only=True):
     """
-    All of an app in the database but its credential.
+    What the database keeps of an app besides its credential.
 
-    :ivar gateway: where to send: ``"production"``, ``"sandbox"`` or the text of another.
-    :ivar trust_root: PEM of the authorities to trust there; ``None`` for the platform's.
-    :ivar topic: the topic of notifications that name none; ``None`` for that of the certificate.
-    :ivar push_type: the push type where the way in knows none.
-    :ivar callers: fingerprints of client certificates whose owners may send for it.
-    :ivar limits: its own limits.
+    :ivar trust_root: PEM of the authorities to trust at the gateway; ``None`` for the platform's.
     """
 
-    gateway: str = "production"
     trust_root: str | None = None
-    topic: str | None = None
-    push_type: str | None = None
-    callers: tuple[str, ...] = ()
-    limits: AppLimitsSection = AppLimitsSection()
 
 
 @attrs.frozen
@@ -344,14 +334,8 @@ def section_app(name: str, section: AppSection, configuration: Configuration, no
         raise ConfigurationError(f"trust_root: {section.trust_root}: {error.strerror}") from None
     except CredentialError as error:
         raise CredentialError(f"{section.trust_root}: {error}") from None
-    settings = AppSettings(
-        gateway=section.gateway,
-        trust_root=trust_root,
-        topic=section.topic,
-        push_type=section.push_type,
-        callers=section.callers,
-        limits=section.limits,
-    )
+    common = {name: getattr(section, name) for name in AppDescription.__struct_fields__}
+    settings = AppSettings(trust_root=trust_root, **common)
     return app_of(name, settings, section_credential(section, now), configuration, "file")
 
 

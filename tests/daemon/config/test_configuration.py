@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.config`."""
+"""Tests for :mod:`txapns.daemon.config.configuration`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ USERS = "and every user of this machine can reach"
 NO_MODE = "allowed is keys = true, mode=660, or allow_without_keys = true"
 NO_CERTIFICATE = "allowed is a loopback address, or allow_without_keys = true"
 GATEWAY = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
-REACHABLE = "which others than this machine can reach, without TLS"
+REACHABLE = "which other machines can reach without TLS"
 
 # What stands in the file, and the lines that are said about it.
 WRONG: dict[str, list[str]] = {
@@ -83,10 +83,10 @@ WRONG: dict[str, list[str]] = {
     ],
     "admin.listen = 'tcp:1:interface=10.0.0.1'": [
         f'admin.listen: found "tcp:1:interface=10.0.0.1", {REACHABLE}; {NO_TLS}',
-        'admin.keys: found false, and others than this machine can reach "tcp:1:interface=10.0.0.1"; ' + NO_KEYS,
+        'admin.keys: found false, and other machines can reach "tcp:1:interface=10.0.0.1"; ' + NO_KEYS,
     ],
     "intake.pyapns = {listen = 'tcp:1', keys = false, allow_without_tls = true}": [
-        f'intake.pyapns.keys: found false, and others than this machine can reach "tcp:1"; {NO_KEYS}',
+        f'intake.pyapns.keys: found false, and other machines can reach "tcp:1"; {NO_KEYS}',
     ],
     "intake.native.listen = 'systemd:domain=INET:index=0'": [
         f'intake.native.listen: found "systemd:domain=INET:index=0", {REACHABLE}; {NO_TLS}',
@@ -110,11 +110,11 @@ WRONG: dict[str, list[str]] = {
         f'intake.native.listen: found "ssl:1:privateKey=/none"; allowed is {ENDPOINT}'
     ],
     "intake.binary = {}": [
-        "intake.binary: found neither tls nor app; without one of them nobody can tell for which app a caller is"
+        "intake.binary: found neither tls nor app; one of them has to tell which app a caller is for"
     ],
     "intake.binary = {app = 'a', feedback = 'tcp:1'}": [
         f'intake.binary.feedback: found "tcp:1", {REACHABLE}; {NO_TLS}',
-        f'intake.binary.app: found "a", and others than this machine can reach "tcp:1"; {NO_CERTIFICATE}',
+        f'intake.binary.app: found "a", and other machines can reach "tcp:1"; {NO_CERTIFICATE}',
     ],
     # Apps.
     "[apps.a]": ["apps.a: found neither of certificate and key; allowed is one of them"],
@@ -230,7 +230,7 @@ class ConfigurationTests(SynchronousTestCase):
         with self.assertRaisesRegex(ConfigurationError, "No such file"):
             Configuration.from_file(path)
         path.write_bytes(b"ab\xff")
-        with self.assertRaisesRegex(ConfigurationError, "octet 3 is not UTF-8"):
+        with self.assertRaisesRegex(ConfigurationError, "byte 3 is not UTF-8"):
             Configuration.from_file(path)
         path.write_text("[apps\n")
         with self.assertRaisesRegex(ConfigurationError, "this is not TOML: .*line 1"):

@@ -1,0 +1,116 @@
+"""
+Values that are allowed by themselves but not together.
+
+Each function yields a line for each mistake, which begins with the dotted key that it is given.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator
+from typing import get_args
+from urllib.parse import urlsplit
+
+from txapns.daemon.config.decoding import fault, shown
+from txapns.daemon.config.endpoints import SOCKET_MODE, is_endpoint, is_local, is_open_socket
+from txapns.daemon.config.sections import (
+    NAME,
+    AppSection,
+    BinarySection,
+    Endpoint,
+    ListenerSection,
+    TLSSection,
+    WebhookSection,
+)
+from txapns.errors import InvalidGateway
+from txapns.gateway import Gateway
+
+__all__ = ["app_faults", "binary_faults", "listener_faults", "name_faults", "webhook_faults"]
+
+
+def name_faults(key: str, name: str) -> Iterator[str]:
+    """Check the name of an app or a webhook."""
+    if not NAME.fullmatch(name):
+        yield f"{key}: allowed as a name are 1 to 100 letters, digits, dots, hyphens and underscores"
+
+
+def listener_faults(key: str, listener: ListenerSection) -> Iterator[str]:
+    """Check who can reach a listener."""
+    for endpoint in listener.listen:
+        yield from _endpoint_faults(f"{key}.listen", endpoint, listener.tls, listener.allow_without_tls)
+        if not (listener.keys or listener.allow_without_keys):
+            yield from _open_faults(f"{key}.keys: found false", endpoint, "keys = true, ")
+
+
+def binary_faults(binary: BinarySection) -> Iterator[str]:
+    """Check who can reach the binary protocol, and whether it can be known for which app."""
+    if binary.tls is None and binary.app is None:
+        yield "intake.binary: found neither tls nor app; one of them has to tell which app a caller is for"
+    for name, endpoints in (("listen", binary.listen), ("feedback", binary.feedback)):
+        for endpoint in endpoints:
+            yield from _endpoint_faults(f"intake.binary.{name}", endpoint, binary.tls, binary.allow_without_tls)
+            if not (binary.app is None or binary.allow_without_keys):
+                yield from _open_faults(f"intake.binary.app: found {shown(binary.app)}", endpoint, "")
+
+
+def _endpoint_faults(key: str, endpoint: str, tls: TLSSection | None, allow_without_tls: bool) -> Iterator[str]:
+    encrypted = endpoint.startswith("ssl:")
+    if not is_endpoint(endpoint):
+        yield fault(key, endpoint, get_args(Endpoint)[1].description)
+    elif encrypted and tls is not None:
+        yield fault(key, endpoint, "tcp: or another that has no TLS of its own, since there is a tls table")
+    elif not (encrypted or tls is not None or allow_without_tls or is_local(endpoint)):
+        yield (
+            f"{key}: found {shown(endpoint)}, which other machines can reach without TLS; allowed is "
+            "interface=127.0.0.1, a tls table, or allow_without_tls = true"
+        )
+
+
+def _open_faults(found: str, endpoint: str, otherwise: str) -> Iterator[str]:
+    """Say who can reach an endpoint that does not authenticate callers."""
+    if not is_local(endpoint):
+        yield (
+            f"{found}, and other machines can reach {shown(endpoint)}; allowed is {otherwise}a loopback address, or "
+            "allow_without_keys = true"
+        )
+    if is_open_socket(endpoint):
+        yield (
+            f"{found}, and every user of this machine can reach {shown(endpoint)}; allowed is {otherwise}"
+            f"mode={SOCKET_MODE:o}, or allow_without_keys = true"
+        )
+
+
+def app_faults(key: str, app: AppSection) -> Iterator[str]:
+    """Check an app's gateway, and that it has one credential."""
+    try:
+        Gateway.parse(app.gateway)
+    except InvalidGateway:
+        gateways = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
+        yield fault(f"{key}.gateway", app.gateway, gateways)
+    if (app.certificate is None) == (app.key is None):
+        found = "neither" if app.key is None else "both"
+        yield f"{key}: found {found} of certificate and key; allowed is one of them"
+    for name, value in (("key_id", app.key_id), ("team_id", app.team_id)):
+        if (app.key is None) != (value is None):
+            found = "nothing" if value is None else "a text"
+            yield f"{key}.{name}: found {found}; allowed is an identifier with key, and nothing without"
+
+
+def webhook_faults(key: str, webhook: WebhookSection) -> Iterator[str]:
+    """Check a webhook's address."""
+    try:
+        parts = urlsplit(webhook.url)
+        host = parts.hostname
+    except ValueError:
+        parts, host = urlsplit(""), None
+    if parts.scheme not in ("http", "https") or not host or parts.username is not None:
+        yield f"{key}.url: found no address; allowed is one such as https://example.com/hook, without user or password"
+    elif parts.scheme == "http" and not webhook.allow_without_tls and not _is_loopback_host(host):
+        yield f"{key}.url: found http://{host}; allowed is https://, or allow_without_tls = true"
+
+
+def _is_loopback_host(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
