@@ -56,7 +56,7 @@ class AdminWorld(DispatchWorld):
         self.start(metrics=self.metrics.client, settled=self._settled)
         hook = WebhookConfig("crm", "https://crm.invalid/?key=hush", lambda: b"correct horse battery staple")
         self.webhook = Webhook(self.clock, self.log, hook, agent=SilentAgent(), random=lambda: 0.5)  # type: ignore[arg-type]
-        self.survey = HealthCheck(
+        self.health = HealthCheck(
             self.clock,
             self.queue,
             self.apps,
@@ -66,8 +66,8 @@ class AdminWorld(DispatchWorld):
             probe=self.database.probe,
             webhooks=[self.webhook],
         )
-        self.status = StatusPage(self.clock, self.survey, self.history, most)
-        self.admin = Admin(self.survey, self.metrics, self.status, keys)
+        self.status = StatusPage(self.clock, self.health, self.history, most)
+        self.admin = Admin(self.health, self.metrics, self.status, keys)
         self.server = HTTPServer(self.clock, self.admin, attrs.evolve(LIMITS, clients=100))
         intake = Intake(self.apps, self.queue, self.ids, self.outcomes, self.dispatcher.wake)
         self.intake = self.metrics.intake("native", intake)

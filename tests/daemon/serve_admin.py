@@ -55,8 +55,8 @@ class Scene:
         self._random = Random(7)
         self._seconds = 0
         self._trouble = ""
-        # What the survey asks is replaced here, since a test cannot fill the disk.
-        self.world.survey._trouble = lambda: self._trouble
+        # What the health check asks is replaced here, since a test cannot fill the disk.
+        self.world.health._trouble = lambda: self._trouble
         for name, days in APPS.items():
             self._add(name, days)
         self.world.simulator.http2_fault = self._refuse

@@ -102,7 +102,7 @@ class DaemonService(Service):
             noted=self._noted,
         )
         self.intake = Intake(self.apps, self.queue, Identifiers(self._wall), self.outcomes, self.dispatcher.wake)
-        self._survey = HealthCheck(
+        self._health = HealthCheck(
             clock,
             self.queue,
             self.apps,
@@ -112,7 +112,7 @@ class DaemonService(Service):
             probe=self.database.probe,
             webhooks=self.webhooks,
         )
-        self._page = StatusPage(clock, self._survey, self._history)
+        self._page = StatusPage(clock, self._health, self._history)
         self._front = Listeners(
             reactor, configuration, self._collaborators(), datetime.fromtimestamp(self._wall.now(), timezone.utc)
         )
@@ -131,7 +131,7 @@ class DaemonService(Service):
             self.keys,
             self.dispatcher.wake,
             self.metrics,
-            Admin(self._survey, self.metrics, self._page, keys),
+            Admin(self._health, self.metrics, self._page, keys),
         )
 
     def startService(self) -> None:
@@ -180,7 +180,7 @@ class DaemonService(Service):
         """What fails on the way does not keep the rest from being closed."""
         if self._starting is not None:
             await self._starting
-        self._survey.stopping = True
+        self._health.stopping = True
         self.intake.stop()
         self._front.refuse()
         self._history.stop()

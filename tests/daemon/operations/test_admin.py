@@ -72,7 +72,7 @@ class AdminTests(SynchronousTestCase):
         """It is ready, or not and why."""
         answer = self.ask("GET", "/readyz")
         self.assertEqual((answer.status, answer.json), (200, {"ready": True, "reasons": []}))
-        self.world.survey.stopping = True
+        self.world.health.stopping = True
         answer = self.ask("GET", "/readyz")
         self.assertEqual((answer.status, answer.json["ready"]), (503, False))
         self.assertEqual(answer.json["reasons"], ["the daemon is shutting down"])
@@ -85,14 +85,14 @@ class AdminTests(SynchronousTestCase):
         answer = self.ask("GET", "/readyz")
         self.assertEqual((answer.status, answer.json["ready"]), (200, True))
         [reason] = answer.json["reasons"]
-        self.assertEqual(reason, "the app go cannot be used: go.pem: No such file or directory")
+        self.assertEqual(reason, "app go cannot be used: go.pem: No such file or directory")
 
     def test_not_writable(self) -> None:
         """It is not where the database cannot be written to."""
         self.world.result(self.world.database.stop())
         answer = self.ask("GET", "/readyz")
         self.assertEqual(answer.status, 503)
-        self.assertIn("nothing can be stored", answer.json["reasons"][0])
+        self.assertIn("notifications cannot be stored", answer.json["reasons"][0])
 
     def test_metrics(self) -> None:
         """Prometheus gets its own format."""
@@ -157,4 +157,4 @@ class KeysTests(SynchronousTestCase):
         self.world.advance(2.0)
         self.assertEqual((self.ask("/readyz").status, self.ask("/readyz").json), (503, {"ready": False}))
         told = self.ask("/readyz", f"Bearer {key_of('cleaner')}")
-        self.assertEqual(told.json, {"ready": False, "reasons": ["there is no app"]})
+        self.assertEqual(told.json, {"ready": False, "reasons": ["there are no apps"]})

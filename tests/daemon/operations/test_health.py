@@ -14,10 +14,10 @@ from txapns.daemon.operations.health import AppOverview, HealthCheck, Overview
 from txapns.daemon.values import Depth
 from txapns.simulator import Response
 
-__all__ = ["ReadinessTests", "SurveyTests"]
+__all__ = ["HealthCheckTests", "ReadinessTests"]
 
 
-class SurveyTests(SynchronousTestCase):
+class HealthCheckTests(SynchronousTestCase):
     """A look around."""
 
     def setUp(self) -> None:
@@ -28,7 +28,7 @@ class SurveyTests(SynchronousTestCase):
     def look(self) -> Overview:
         """Look, and not at what was seen before."""
         self.world.advance(2.0)
-        found = self.world.result(self.world.survey.take())
+        found = self.world.result(self.world.health.overview())
         assert isinstance(found, Overview)
         return found
 
@@ -53,8 +53,8 @@ class SurveyTests(SynchronousTestCase):
         app = self.app()
         self.assertEqual((app.condition, app.waiting), ("tripped", 1))
         self.assertIn("environment", app.reason)
-        assert app.lasting is not None
-        self.assertTrue(4 < app.lasting < 8)
+        assert app.failing is not None
+        self.assertTrue(4 < app.failing < 8)
         self.assertEqual(self.look().faults, ["no app can be used"])
 
     def test_open(self) -> None:
@@ -89,7 +89,7 @@ class SurveyTests(SynchronousTestCase):
     def test_nothing(self) -> None:
         """Without an app there is nothing to be done."""
         self.world.apps.remove("chess")
-        self.assertEqual(self.look().faults, ["there is no app"])
+        self.assertEqual(self.look().faults, ["there are no apps"])
 
     def test_database_cannot_be_read(self) -> None:
         """Then all is told that is known without it."""
@@ -108,17 +108,17 @@ class SurveyTests(SynchronousTestCase):
             return asked[-1]
 
         self.world.queue.depths = depths  # type: ignore[method-assign]
-        looks = [self.world.survey.take() for _ in range(5)]
+        looks = [self.world.health.overview() for _ in range(5)]
         gone = looks.pop()
         gone.cancel()
         self.failureResultOf(gone, CancelledError)
         asked[0].callback([])
         self.world.advance(0.01)
         self.assertEqual({self.successResultOf(look).at for look in looks}, {self.world.clock.seconds() - 0.01})
-        self.world.result(self.world.survey.take())
+        self.world.result(self.world.health.overview())
         self.assertEqual(len(asked), 1)
         self.world.advance(2.0)
-        self.world.survey.take()
+        self.world.health.overview()
         self.assertEqual(len(asked), 2)
 
     def test_fails(self) -> None:
@@ -129,12 +129,12 @@ class SurveyTests(SynchronousTestCase):
 
         working, self.world.queue.depth = self.world.queue.depth, depth  # type: ignore[method-assign]
         self.world.advance(2.0)
-        looks = [self.world.survey.take() for _ in range(3)]
+        looks = [self.world.health.overview() for _ in range(3)]
         self.world.advance(0.1)
         for look in looks:
             self.failureResultOf(look, ValueError)
         self.world.queue.depth = working  # type: ignore[method-assign]
-        self.assertEqual(self.world.result(self.world.survey.take()).faults, [])
+        self.assertEqual(self.world.result(self.world.health.overview()).faults, [])
 
 
 class ReadinessTests(SynchronousTestCase):
@@ -147,8 +147,8 @@ class ReadinessTests(SynchronousTestCase):
         self.probes = 0
         self.answer: Any = ""
 
-    def survey(self, trouble: Callable[[], str] = str) -> HealthCheck:
-        """Make a survey of its own."""
+    def health(self, trouble: Callable[[], str] = str) -> HealthCheck:
+        """Make a health check of its own."""
 
         def probe() -> Deferred[str]:
             self.probes += 1
@@ -166,40 +166,42 @@ class ReadinessTests(SynchronousTestCase):
 
     def test_ready(self) -> None:
         """It is ready; that something can be stored is tried, but not more than once in a second."""
-        survey = self.survey()
+        health = self.health()
         for _ in range(3):
-            readiness = self.world.result(survey.ready())
+            readiness = self.world.result(health.readiness())
             self.assertEqual((readiness.ready, readiness.faults), (True, ()))
         self.assertEqual(self.probes, 1)
         self.world.advance(2.0)
-        self.world.result(survey.ready())
+        self.world.result(health.readiness())
         self.assertEqual(self.probes, 2)
 
     def test_trouble(self) -> None:
         """It is not where nothing can be stored."""
         self.answer = "the disk is full"
-        self.assertEqual(self.world.result(self.survey().ready()).faults, ("nothing can be stored: the disk is full",))
+        self.assertEqual(
+            self.world.result(self.health().readiness()).faults, ("notifications cannot be stored: the disk is full",)
+        )
 
     def test_trouble_known(self) -> None:
         """It is not from the moment at which somebody could store nothing, whatever was found by trying before."""
         trouble: list[str] = []
-        survey = self.survey(lambda: "".join(trouble))
-        self.assertTrue(self.world.result(survey.ready()).ready)
+        health = self.health(lambda: "".join(trouble))
+        self.assertTrue(self.world.result(health.readiness()).ready)
         trouble.append("apns.db was removed")
-        faults = self.world.result(survey.ready()).faults
-        self.assertEqual(faults, ("nothing can be stored: apns.db was removed",))
+        faults = self.world.result(health.readiness()).faults
+        self.assertEqual(faults, ("notifications cannot be stored: apns.db was removed",))
 
     def test_fault(self) -> None:
         """It is not where it cannot even be tried, which is logged."""
         self.answer = ValueError("oh")
-        faults = self.world.result(self.survey().ready()).faults
-        self.assertEqual(faults, ("nothing can be stored: the database does not answer",))
+        faults = self.world.result(self.health().readiness()).faults
+        self.assertEqual(faults, ("notifications cannot be stored: the database does not answer",))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_stopping(self) -> None:
         """It is not from the moment it is told to end, whatever was seen before."""
-        survey = self.survey()
-        self.world.result(survey.ready())
-        survey.stopping = True
-        self.assertEqual(self.successResultOf(survey.ready()).faults, ("the daemon is shutting down",))
-        self.assertTrue(self.world.result(survey.take()).stopping)
+        health = self.health()
+        self.world.result(health.readiness())
+        health.stopping = True
+        self.assertEqual(self.successResultOf(health.readiness()).faults, ("the daemon is shutting down",))
+        self.assertTrue(self.world.result(health.overview()).stopping)

@@ -53,7 +53,7 @@ class GatewayMetricsTests(SynchronousTestCase):
     def look(self) -> dict[tuple[str, ...], float]:
         """Ask as Prometheus does."""
         self.world.advance(2.0)
-        return found(self.world.metrics.render(self.world.result(self.world.survey.take())))
+        return found(self.world.metrics.render(self.world.result(self.world.health.overview())))
 
     def test_outcomes(self) -> None:
         """Each notification is counted by what became of it, with how long that took since it was accepted."""
@@ -132,7 +132,7 @@ class GatewayMetricsTests(SynchronousTestCase):
         self.world.take([token(n << 200) for n in range(50)])
         self.world.drain()
         self.world.advance(2.0)
-        text = self.world.metrics.render(self.world.result(self.world.survey.take())).decode()
+        text = self.world.metrics.render(self.world.result(self.world.health.overview())).decode()
         self.assertNotIn("Made", text)
         self.assertNotIn("hush", text)
         self.assertIsNone(re.search("[0-9a-f]{32}", text))
@@ -155,7 +155,7 @@ class FaceTests(SynchronousTestCase):
 
     def refused(self) -> Mapping[tuple[str, ...], float]:
         """Tell how often there was which status."""
-        values = found(self.metrics.render(self.world.result(self.world.survey.take())))
+        values = found(self.metrics.render(self.world.result(self.world.health.overview())))
         return {name[1:]: value for name, value in values.items() if name[0] == "refused_total"}
 
     def test_interfaces(self) -> None:
@@ -169,7 +169,7 @@ class FaceTests(SynchronousTestCase):
             key = {"Idempotency-Key": "7"}
             said = self.caller.request("POST", "/v1/apps/chess/notifications", BODY, headers=key)
             self.assertEqual(said.status, 202)
-        values = found(self.metrics.render(self.world.result(self.world.survey.take())))
+        values = found(self.metrics.render(self.world.result(self.world.health.overview())))
         self.assertEqual(values["received_total", "chess", "native"], 2)
         self.assertEqual(self.refused(), {})
 
@@ -242,7 +242,7 @@ class DocumentationTests(SynchronousTestCase):
         world.add_app("news")
         world.take([token(1)], "news")
         world.advance(5.0)
-        text = world.metrics.render(world.result(world.survey.take())).decode()
+        text = world.metrics.render(world.result(world.health.overview())).decode()
         actual = {}
         for family in text_string_to_metric_families(text):
             labels = {label for sample in family.samples for label in sample.labels} - {"le"}

@@ -63,17 +63,17 @@ class ViewTests(SynchronousTestCase):
     def test_not_ready(self) -> None:
         """The headline says why the daemon is not ready."""
         self.world.apps.remove("chess")
-        self.world.survey.stopping = True
+        self.world.health.stopping = True
         self.assertEqual(self.view().state.kind, "bad")
-        self.assertEqual(self.view().state.faults, ("the daemon is shutting down", "there is no app"))
+        self.assertEqual(self.view().state.faults, ("the daemon is shutting down", "there are no apps"))
 
     def test_not_all_well(self) -> None:
         """The headline also names an app or a webhook with a problem, although the daemon is ready."""
         self.world.problems["news"] = "there is no certificate"
-        overview = self.world.result(self.world.survey.take())
+        overview = self.world.result(self.world.health.overview())
         [hook] = overview.webhooks
         state = WebhookState("crm", 7, 0.0, "the receiver answered 500", gave_up=False)
-        ill = attrs.evolve(overview, webhooks=(attrs.evolve(hook, state=state, lasting=300.0),))
+        ill = attrs.evolve(overview, webhooks=(attrs.evolve(hook, state=state, failing=300.0),))
         view = view_of(ill, self.world.history, 0.0)
         self.assertEqual(view.state.kind, "warn")
         self.assertEqual(view.state.faults, ("news: there is no certificate", "webhook crm: the receiver answered 500"))
@@ -88,7 +88,7 @@ class ViewTests(SynchronousTestCase):
 
     def test_certificates(self) -> None:
         """The page says how soon a certificate expires, and marks it at 30, 7 and 1 days."""
-        overview = self.world.result(self.world.survey.take())
+        overview = self.world.result(self.world.health.overview())
         for days, text, kind in (
             (40.0, "in 40 days", ""),
             (30.0, "in 30 days", "notice"),

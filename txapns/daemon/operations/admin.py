@@ -1,17 +1,17 @@
 """
-What an operator and his programs ask, on an endpoint apart from that of the callers.
+The admin endpoint: what operators and their programs ask, separate from the callers' endpoints.
 
 ::
 
     GET /            the status page
-    GET /events      the same for the page's script, as server-sent events
-    GET /metrics     for Prometheus
+    GET /events      updates of the page, as server-sent events
+    GET /metrics     the metrics, for Prometheus
     GET /readyz      200 if the daemon can do its work, 503 if not, with the reasons
     GET /healthz     200 as long as it answers at all
 
-Nothing can be changed here. Where keys are asked for, it has to be one that may read what becomes of the notifications
-of all apps, as ``Authorization: Bearer …``, or as the password where a browser asks for one. ``/healthz`` and
-``/readyz`` answer everybody, since those who ask often cannot show a key; whoever shows none is not told the reasons.
+The endpoint is read-only. If it asks for keys, it accepts those that may read the outcomes of all apps, as
+``Authorization: Bearer …`` or as the password of a browser's login. ``/healthz`` and ``/readyz`` answer without a key,
+because load balancers and supervisors often cannot send one; without a key they give no reasons.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from txapns.daemon.serving.http import Answer, IApplication, Request
 
 __all__ = ["LIMITS", "Admin"]
 
-#: What a caller may have of the admin endpoint. There is no request with a body.
+#: The limits of the admin endpoint, whose requests have no bodies.
 LIMITS = ConnectionLimits(body=1_024, head=16_384, clients=200, unauthenticated=100, idle=60.0, request=10.0, last=True)
 
 _HTML = b"text/html; charset=utf-8"
@@ -52,7 +52,7 @@ _POLICY = (
     b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
     b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
 )
-# What every answer says to browsers: all that the page needs is here, and nobody else may make anything of it.
+# Sent with every response: the page needs nothing from elsewhere, and no other page may embed or read it.
 _SECURITY = (
     (b"Content-Security-Policy", _POLICY),
     (b"Cache-Control", b"no-store"),
@@ -75,18 +75,18 @@ def _json(status: int, value: object, headers: Sequence[tuple[bytes, bytes]] = (
 @implementer(IApplication)
 class Admin:
     """
-    Answers an operator.
+    The application behind the admin endpoint.
 
-    :param survey: looks how the daemon fares.
-    :param metrics: what was counted.
+    :param health: checks the daemon's health.
+    :param metrics: the metrics.
     :param status: the status page.
-    :param keys: the keys that callers show; ``None`` where everybody may look.
+    :param keys: the keys that clients send; ``None`` if none is needed.
     """
 
     def __init__(
-        self, survey: HealthCheck, metrics: DaemonMetrics, status: StatusPage, keys: IKeys | None = None
+        self, health: HealthCheck, metrics: DaemonMetrics, status: StatusPage, keys: IKeys | None = None
     ) -> None:
-        self._survey = survey
+        self._health = health
         self._metrics = metrics
         self._status = status
         self._keys = keys
@@ -94,15 +94,15 @@ class Admin:
         self._routes: dict[bytes, Callable[[Request], Answer | Deferred[Answer]]] = {
             b"/": self._page,
             b"/events": self._events,
-            b"/metrics": self._measure,
-            b"/readyz": self._ready,
-            b"/healthz": self._alive,
+            b"/metrics": self._get_metrics,
+            b"/readyz": self._readyz,
+            b"/healthz": self._healthz,
         }
 
     # IApplication
 
     def begun(self, request: Request) -> Answer | None:
-        """Find out who calls; where that is not enough is decided with the path."""
+        """Check the key; whether it is needed depends on the path, see :meth:`received`."""
         try:
             request.context = self._refusal(request)
         except RequestRefused as refusal:
@@ -110,12 +110,12 @@ class Admin:
         return None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
-        """Find what is asked for."""
+        """Answer a request."""
         if request.context is None:
             request.mark_authenticated()
         route = self._routes.get(request.path)
         if route is None and request.path not in self._files:
-            return self.fault(404, "there is nothing at this path")
+            return self.fault(404, "not found")
         if request.method not in _METHODS:
             return attrs.evolve(
                 self.fault(405, "allowed here: GET, HEAD"), headers=(*_SECURITY, (b"Allow", b"GET, HEAD"))
@@ -129,7 +129,7 @@ class Admin:
         """See :meth:`IApplication.fault`."""
         return _json(status, {"error": message})
 
-    # What can be asked for.
+    # Routes.
 
     def _page(self, request: Request) -> Deferred[Answer]:
         return self._status.html().addCallback(lambda page: _answer(200, page, _HTML))
@@ -138,42 +138,42 @@ class Admin:
         if request.method == b"HEAD":
             return _answer(200, b"", _EVENTS)
         if self._status.subscribers.full:
-            busy = self.fault(503, "as many as may are looking at the page")
+            busy = self.fault(503, "too many browsers show the status page")
             return attrs.evolve(busy, headers=(*busy.headers, (b"Retry-After", b"30")))
         for name, value in (*_SECURITY, (b"Content-Type", _EVENTS)):
             request.responseHeaders.addRawHeader(name, value)
         self._status.subscribers.add(request)
-        return Deferred()  # events are the answer, as long as somebody listens
+        return Deferred()  # never fires: the subscribers write the response
 
-    def _measure(self, request: Request) -> Deferred[Answer]:
-        return self._survey.take().addCallback(
+    def _get_metrics(self, request: Request) -> Deferred[Answer]:
+        return self._health.overview().addCallback(
             lambda overview: _answer(200, self._metrics.render(overview), CONTENT_TYPE)
         )
 
-    def _ready(self, request: Request) -> Deferred[Answer]:
-        def told(found: Readiness) -> Answer:
+    def _readyz(self, request: Request) -> Deferred[Answer]:
+        def answer(found: Readiness) -> Answer:
             reasons = {"reasons": [*found.faults, *found.concerns]} if request.context is None else {}
             return _json(200 if found.ready else 503, {"ready": found.ready, **reasons})
 
-        return self._survey.ready().addCallback(told)
+        return self._health.readiness().addCallback(answer)
 
-    def _alive(self, request: Request) -> Answer:
+    def _healthz(self, request: Request) -> Answer:
         return _json(200, {"alive": True})
 
-    # Who may ask.
+    # Keys.
 
     def _refusal(self, request: Request) -> RequestRefused | None:
-        """Tell why somebody may not look; ``None`` for who may."""
+        """Return why a request is refused; ``None`` if it is not."""
         if self._keys is None:
             return None
         caller = self._keys.check(_key(request))
         if caller.feedback is None or caller.manage:
             return None
-        return NotAllowed("the key is not for reading what becomes of the notifications of all apps")
+        return NotAllowed("the key may not read the outcomes of all apps")
 
 
 def _key(request: Request) -> str:
-    """Find the key: a bearer token, or the password that a browser sends."""
+    """Return the key: a bearer token, or the password of a browser's login."""
     key = bearer_token(request.authorization) or basic_password(request.authorization)
     if not key:
         raise NotAuthenticated("a key is required")

@@ -1,10 +1,10 @@
 """
-Python's collector of garbage in a process that passes very many small values on.
+Python's garbage collector, tuned for a process that passes on very many small values.
 
-By itself it looks through the young objects each time there are 700 more of them, and now and then through all. What it
-finds in a gateway are notifications under way: thousands, all in use, and none of them in a cycle, which is all that it
-is there for; what is in none goes by itself. So it is made to look less often, and never at what the process began
-with. ``docs/daemon-performance.rst`` has the figures.
+By default the collector runs whenever there are 700 more young objects, and now and then it examines all objects. In
+the daemon these are notifications in flight: thousands, all in use, and none of them in a reference cycle. Finding
+cycles is the collector's only purpose; everything else is freed by reference counting. So it runs less often, and never
+examines what existed when the process started. ``docs/daemon-performance.rst`` has the figures.
 """
 
 from __future__ import annotations
@@ -13,15 +13,15 @@ import gc
 
 __all__ = ["calm_collector"]
 
-#: After how many young objects more the collector looks through them, instead of 700; it takes some milliseconds.
+#: The number of new objects after which the collector runs, instead of 700. A run takes a few milliseconds.
 YOUNG = 50_000
 
 
 def calm_collector() -> None:
     """
-    Have the collector look less often, and no more at what there is now.
+    Run the garbage collector less often, and exclude all objects that exist now.
 
-    It is for a process that has started and whose only work is that of a gateway.
+    Call it once the process has started and does nothing but the daemon's work.
     """
     gc.collect()
     gc.freeze()

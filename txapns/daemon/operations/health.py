@@ -1,8 +1,8 @@
 """
-How the daemon fares at one moment: what the metrics, the status page and the answer to "are you ready?" share.
+The daemon's health, for the metrics, the status page and ``/readyz``.
 
-A look costs a few questions to the database. So there is at most one in a second or two, however many ask: the others
-are given what it found.
+A health check costs a few database queries. However many ask, there is at most one check every second or two, whose
+result they share.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns._network.clocks import wall_clock
+from txapns._waiters import Waiters
 from txapns.daemon.apps import expiry
 from txapns.daemon.errors import RequestRefused, Unavailable
 from txapns.daemon.interfaces import IApps, IQueue
@@ -29,41 +30,41 @@ __all__ = ["AppOverview", "Condition", "HealthCheck", "Overview", "Readiness", "
 _log = Logger()
 
 _T = TypeVar("_T")
-_Otherwise = TypeVar("_Otherwise")
+_Default = TypeVar("_Default")
 
 #: The condition of an app: it works; its circuit is open, as nothing gets through for the moment; its circuit is
 #: tripped until the app is changed; it cannot be used at all.
 Condition: TypeAlias = Literal["working", "open", "tripped", "unusable"]
 
-# The same in a sentence. One that works and has a reason has a renewed credential that is of no use.
-_CONDITIONS: Mapping[Condition, str] = {
-    "working": "goes on as it was",
-    "open": "gets nothing through",
-    "tripped": "is tripped",
-    "unusable": "cannot be used",
+# The same in a sentence. An app that works and has a reason has a renewed credential that cannot be used.
+_CONCERNS: Mapping[Condition, str] = {
+    "working": "app {} keeps its previous settings",
+    "open": "the circuit of app {} is open",
+    "tripped": "the circuit of app {} is tripped",
+    "unusable": "app {} cannot be used",
 }
 
 
 @attrs.frozen
 class AppOverview:
     """
-    How an app fares.
+    The health of an app.
 
     :ivar name: its name.
-    :ivar condition: in one word.
-    :ivar reason: why it is not working, or what is wrong with a renewed credential that is not used; for a person.
-    :ivar lasting: for how many seconds it has not been working, where that is known.
-    :ivar gateway: where it sends; empty where that is not known.
-    :ivar expires: when its certificate does; ``None`` where there is none.
-    :ivar waiting: how many notifications wait, those under way among them.
-    :ivar oldest: for how many seconds the first of them has been due; ``None`` where none waits or nobody knows.
-    :ivar state: what the dispatcher says.
+    :ivar condition: its condition.
+    :ivar reason: why it is not working, or why a renewed credential is not used; for a person.
+    :ivar failing: for how many seconds it has not been working; ``None`` if it works or if that is unknown.
+    :ivar gateway: where it sends; empty if that is unknown.
+    :ivar expires: when its certificate expires; ``None`` if it has none.
+    :ivar waiting: how many notifications wait, those in flight included.
+    :ivar oldest: for how many seconds the oldest of them has been due; ``None`` if none waits or that is unknown.
+    :ivar state: what the dispatcher reports.
     """
 
     name: str
     condition: Condition
     reason: str
-    lasting: float | None
+    failing: float | None
     gateway: str
     expires: float | None
     waiting: int
@@ -74,24 +75,24 @@ class AppOverview:
 @attrs.frozen
 class WebhookOverview:
     """
-    How a webhook fares.
+    The health of a webhook.
 
-    :ivar state: what it says.
-    :ivar backlog: how many dead tokens it has still to be told; ``None`` where nobody knows.
-    :ivar lasting: for how many seconds it could not be told; ``None`` where it can.
+    :ivar state: what it reports.
+    :ivar backlog: how many dead tokens it has not delivered yet; ``None`` if that is unknown.
+    :ivar failing: for how many seconds deliveries have been failing; ``None`` if they succeed.
     """
 
     state: WebhookState
     backlog: int | None
-    lasting: float | None
+    failing: float | None
 
 
 @attrs.frozen
 class Overview:
     """
-    How the daemon fares.
+    The daemon's health.
 
-    :ivar at: when that was, in UNIX seconds.
+    :ivar at: when it was checked, in UNIX seconds.
     :ivar apps: the apps, by name.
     :ivar webhooks: the webhooks.
     :ivar trouble: why nothing can be stored, for a person; empty if it can.
@@ -111,17 +112,17 @@ class Overview:
         if self.stopping:
             faults.append("the daemon is shutting down")
         if self.trouble:
-            faults.append(f"nothing can be stored: {self.trouble}")
+            faults.append(f"notifications cannot be stored: {self.trouble}")
         if not self.apps:
-            faults.append("there is no app")
+            faults.append("there are no apps")
         elif all(app.condition in ("tripped", "unusable") for app in self.apps):
             faults.append("no app can be used")
         return faults
 
     @property
     def concerns(self) -> list[str]:
-        """What is amiss with single apps, for a person; empty if nothing is."""
-        return [f"the app {app.name} {_CONDITIONS[app.condition]}: {app.reason}" for app in self.apps if app.reason]
+        """What is wrong with single apps, for a person."""
+        return [f"{_CONCERNS[app.condition].format(app.name)}: {app.reason}" for app in self.apps if app.reason]
 
 
 @attrs.frozen
@@ -130,7 +131,7 @@ class Readiness:
     Whether the daemon can do its work.
 
     :ivar faults: why not; empty if it can.
-    :ivar concerns: what is amiss with single apps, whose notifications it takes or refuses; it works for the others.
+    :ivar concerns: what is wrong with single apps. It works for the others.
     """
 
     faults: tuple[str, ...]
@@ -138,62 +139,59 @@ class Readiness:
 
     @property
     def ready(self) -> bool:
-        """Whether it can."""
+        """Whether the daemon can do its work."""
         return not self.faults
 
 
-class _Kept(Generic[_T]):
+class _Cached(Generic[_T]):
     """
-    What was found lately, or is just being found.
+    A result that is computed on demand, shared, and kept for a while.
 
-    :param clock: the time.
-    :param find: finds it. Where that fails, it does so for all who wait, and nothing is kept.
-    :param fresh: for how many seconds it is kept.
+    :param clock: the reactor, or a ``Clock``.
+    :param compute: computes it. If that fails, it fails for all who wait, and the next caller computes again.
+    :param max_age: for how many seconds the result is kept.
     """
 
-    def __init__(self, clock: IReactorTime, find: Callable[[], Deferred[_T]], fresh: float) -> None:
+    def __init__(self, clock: IReactorTime, compute: Callable[[], Deferred[_T]], max_age: float) -> None:
         self._clock = clock
-        self._find = find
-        self._fresh = fresh
-        self._found: tuple[float, _T] | None = None
-        self._asking: list[Deferred[_T]] | None = None
+        self._compute = compute
+        self._max_age = max_age
+        self._kept: tuple[float, _T] | None = None
+        self._computing = False
+        self._waiters: Waiters[_T] = Waiters()
 
     def get(self) -> Deferred[_T]:
-        """Give what there is, or find it."""
-        if self._found is not None and self._clock.seconds() - self._found[0] < self._fresh:
-            return succeed(self._found[1])
-        mine: Deferred[_T] = Deferred()
-        if self._asking is not None:
-            self._asking.append(mine)
-            return mine
-        self._asking = [mine]
-        self._find().addBoth(self._tell)
-        return mine
+        """Return a ``Deferred`` of the result."""
+        if self._kept is not None and self._clock.seconds() - self._kept[0] < self._max_age:
+            return succeed(self._kept[1])
+        waiting = self._waiters.wait()
+        if not self._computing:
+            self._computing = True
+            self._compute().addBoth(self._computed)
+        return waiting
 
-    def _tell(self, result: _T | Failure) -> None:
+    def _computed(self, result: _T | Failure) -> None:
+        self._computing = False
         if not isinstance(result, Failure):
-            self._found = self._clock.seconds(), result
-        asking, self._asking = self._asking or [], None
-        for each in asking:
-            if not each.called:  # who asked may have gone
-                each.callback(result)  # a failure, too
+            self._kept = self._clock.seconds(), result
+        self._waiters.fire(result)
 
 
 class HealthCheck:
     """
-    Looks around in the daemon.
+    Checks the daemon's health.
 
     :param clock: the reactor, or a ``Clock``.
-    :param queue: what waits.
+    :param queue: the queue of notifications.
     :param apps: the apps.
-    :param problems: tells which apps have something wrong, and what.
-    :param states: tells what the dispatcher knows of its apps.
-    :param trouble: tells why nothing can be stored, at once.
-    :param probe: finds out whether something can be stored, by trying.
+    :param problems: returns which apps have a problem, and what it is.
+    :param states: returns what the dispatcher knows of its apps.
+    :param trouble: returns at once why nothing can be stored, as far as is known.
+    :param probe: tries to store something; returns why that fails.
     :param webhooks: the webhooks.
-    :param fresh: for how many seconds one look is good.
+    :param max_age: for how many seconds a result is used again.
 
-    :ivar stopping: whether the daemon is shutting down; to be set by who shuts it down.
+    :ivar stopping: whether the daemon is shutting down; set by the service.
     """
 
     def __init__(
@@ -207,7 +205,7 @@ class HealthCheck:
         trouble: Callable[[], str],
         probe: Callable[[], Deferred[str]],
         webhooks: Sequence[Webhook] = (),
-        fresh: float = 1.5,
+        max_age: float = 1.5,
     ) -> None:
         self.stopping = False
         self._clock = clock
@@ -219,29 +217,25 @@ class HealthCheck:
         self._trouble = trouble
         self._probe = probe
         self._webhooks = webhooks
-        self._looks = _Kept(clock, lambda: Deferred.fromCoroutine(self._look()), fresh)
-        self._probes = _Kept(clock, lambda: Deferred.fromCoroutine(self._try()), fresh)
+        self._overviews = _Cached(clock, lambda: Deferred.fromCoroutine(self._check()), max_age)
+        self._probes = _Cached(clock, lambda: Deferred.fromCoroutine(self._try_to_store()), max_age)
 
-    def take(self) -> Deferred[Overview]:
+    def overview(self) -> Deferred[Overview]:
         """
-        Look, unless somebody did a moment ago; but whether something can be stored is always what is known now.
+        Return a ``Deferred`` of the daemon's health.
 
-        :returns: a ``Deferred`` of what there is to see.
+        It may be a moment old, except for ``trouble`` and ``stopping``, which are current.
         """
-        return self._looks.get().addCallback(
+        return self._overviews.get().addCallback(
             lambda found: attrs.evolve(found, trouble=self._trouble(), stopping=self.stopping)
         )
 
-    def ready(self) -> Deferred[Readiness]:
-        """
-        Find out whether the daemon can do its work. That it can store something is tried.
-
-        :returns: a ``Deferred`` of the answer.
-        """
+    def readiness(self) -> Deferred[Readiness]:
+        """Return a ``Deferred`` that says whether the daemon is ready. This tries to store something."""
 
         async def find() -> Readiness:
             trouble = await self._probes.get()
-            overview = await self.take()
+            overview = await self.overview()
             overview = attrs.evolve(overview, trouble=overview.trouble or trouble)
             return Readiness(tuple(overview.faults), tuple(overview.concerns))
 
@@ -249,35 +243,37 @@ class HealthCheck:
             return succeed(Readiness(("the daemon is shutting down",)))
         return Deferred.fromCoroutine(find())
 
-    async def _try(self) -> str:
+    async def _try_to_store(self) -> str:
         try:
             return await self._probe()
         except Exception:
-            _log.failure("It cannot be found out whether the database can be written to")
+            _log.failure("Could not probe the database")
             return "the database does not answer"
 
-    async def _look(self) -> Overview:
-        depths = await _unless_unavailable(self._queue.depths(), ())
-        backlogs = [(each, await _unless_unavailable(each.backlog(), None)) for each in self._webhooks]
+    async def _check(self) -> Overview:
+        depths = await _or_default(self._queue.depths(), ())
+        backlogs = [(each, await _or_default(each.backlog(), None)) for each in self._webhooks]
         now = self._clock.seconds()
         webhooks = [
-            WebhookOverview(each.state, count, _since(each.state.failing_since, now)) for each, count in backlogs
+            WebhookOverview(each.state, count, _seconds_since(each.state.failing_since, now))
+            for each, count in backlogs
         ]
         apps = self._app_overviews(depths, now)
         return Overview(self._wall.now(), apps, tuple(webhooks), self._trouble(), self.stopping)
 
     def _app_overviews(self, depths: Sequence[Depth], now: float) -> tuple[AppOverview, ...]:
+        """Return the health of all apps, and of removed ones that still have notifications."""
         problems = self._problems()
         states = {state.name: state for state in self._states()}
         known = {depth.app: depth for depth in depths}
         waiting = {name for name, depth in known.items() if depth.waiting}
         names = {*self._apps.names(), *problems, *waiting, *(name for name, state in states.items() if state.in_flight)}
         return tuple(
-            self._overview(name, states.get(name, AppState(name)), known.get(name), problems.get(name, ""), now)
+            self._app_overview(name, states.get(name, AppState(name)), known.get(name), problems.get(name, ""), now)
             for name in sorted(names)
         )
 
-    def _overview(self, name: str, state: AppState, depth: Depth | None, problem: str, now: float) -> AppOverview:
+    def _app_overview(self, name: str, state: AppState, depth: Depth | None, problem: str, now: float) -> AppOverview:
         condition: Condition
         app: App | None
         try:
@@ -288,12 +284,12 @@ class HealthCheck:
             condition = "tripped" if state.tripped else "open" if state.reason else "working"
             reason = state.reason or problem
         expires = None if app is None else expiry(app)
-        overdue = None if depth is None else _since(depth.oldest, now)
+        overdue = None if depth is None else _seconds_since(depth.oldest, now)
         return AppOverview(
             name,
             condition,
             reason,
-            _since(state.since, now),
+            _seconds_since(state.since, now),
             "" if app is None else str(app.gateway),
             None if expires is None else expires.timestamp(),
             self._queue.depth(name),
@@ -302,17 +298,16 @@ class HealthCheck:
         )
 
 
-def _since(began: float | None, now: float) -> float | None:
-    """Tell for how long something has been so, where that is known."""
+def _seconds_since(began: float | None, now: float) -> float | None:
     return None if began is None else now - began
 
 
-async def _unless_unavailable(asked: Awaitable[_T], otherwise: _Otherwise) -> _T | _Otherwise:
-    """Wait for an answer; where there can be none now, for the database cannot be read, do without."""
+async def _or_default(asked: Awaitable[_T], default: _Default) -> _T | _Default:
+    """Wait for a query; return the default if the database cannot be read now."""
     try:
         return await asked
     except Exception:
         failure = Failure()
         if failure.check(Unavailable) is None:
-            _log.failure("The daemon cannot be looked at", failure)
-        return otherwise
+            _log.failure("Could not check the daemon's health", failure)
+        return default

@@ -1,17 +1,17 @@
 """
-The daemon's log: JSON, a line for each event, where a program reads it; text where a person does.
+The daemon's log: text on a terminal, otherwise JSON, one line per event.
 
 ::
 
     {"time": "2026-01-31T12:00:00.123Z", "level": "error", "namespace": "txapns.daemon.sending.sender",
      "message": "chess is tripped: …", "app": "chess", "reason": "…"}
 
-A program reads it where standard error is no terminal. ``twistd`` and ``twist`` have logs of their own; they take this
-one by ``twistd --logger=txapns.daemon.operations.log.observer``.
+``twistd`` and ``twist`` have logs of their own; ``twistd --logger=txapns.daemon.operations.log.observer`` selects this
+one.
 
-Nothing secret stands in events, and nothing here relies on that: what looks like a key, a provider token, a private key
-or a whole device token is taken out of everything that is written, tracebacks included; and of an event's fields only
-those are written whose names are known.
+Events should contain no secrets, but nothing here relies on that. Whatever looks like a key, a provider token, a
+private key or a whole device token is removed from everything that is written, tracebacks included. Of an event's
+fields only those in :data:`FIELDS` are written.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from txapns.errors import redact
 
 __all__ = ["FIELDS", "as_json", "as_text", "observer", "scrub"]
 
-#: The fields of events that are written beside the message, as far as they are numbers or text.
+#: The fields of events that are written beside the message, if they are numbers or text.
 FIELDS = (
     "app",
     "attempt",
@@ -70,10 +70,10 @@ _TOKEN = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-fA-F]{2}){20,}(?![0-9A-Za-z])")
 
 def scrub(text: str) -> str:
     """
-    Take out what is nobody's business.
+    Remove secrets and shorten device tokens.
 
-    :param text: what is to be written.
-    :returns: the same without secrets, and with device tokens shortened.
+    :param text: the text.
+    :returns: the text without secrets.
     """
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
@@ -82,10 +82,10 @@ def scrub(text: str) -> str:
 
 def as_json(event: LogEvent) -> str:
     """
-    Write an event as JSON.
+    Format an event as JSON.
 
     :param event: the event.
-    :returns: a line.
+    :returns: one line.
     """
     time = datetime.fromtimestamp(event.get("log_time", 0.0), timezone.utc)
     level = event.get("log_level")
@@ -109,24 +109,24 @@ def as_json(event: LogEvent) -> str:
 
 def as_text(event: LogEvent) -> str | None:
     """
-    Write an event for a person.
+    Format an event for a person.
 
     :param event: the event.
-    :returns: a line, or several; ``None`` where there is nothing to say.
+    :returns: one line or several; ``None`` if the event has no text.
     """
-    text = formatEventAsClassicLogText(event, _when)
+    text = formatEventAsClassicLogText(event, _format_time)
     return None if text is None else scrub(text)
 
 
-def _when(seconds: float | None) -> str:
+def _format_time(seconds: float | None) -> str:
     return "-" if seconds is None else f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%SZ}"
 
 
 def observer(stream: TextIO | None = None) -> ILogObserver:
     """
-    Make what writes the log.
+    Make an observer that writes the log.
 
-    :param stream: where to; left out, standard error.
+    :param stream: where to write; by default standard error.
     """
     stream = sys.stderr if stream is None else stream
     return FileLogObserver(stream, as_text if stream.isatty() else as_json)

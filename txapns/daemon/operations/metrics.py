@@ -266,7 +266,7 @@ def _app_gauges(overview: Overview) -> Iterator[Metric]:
 def _daemon_gauges(overview: Overview) -> Iterator[Metric]:
     hooks, label = [([each.state.name], each) for each in overview.webhooks], ["webhook"]
     backlogs = ((name, each.backlog) for name, each in hooks)
-    failing = ((name, each.lasting or 0.0) for name, each in hooks)
+    failing = ((name, each.failing or 0.0) for name, each in hooks)
     yield _gauge("webhook_backlog", "Dead tokens not delivered yet.", label, backlogs)
     yield _gauge("webhook_failing_seconds", "For how long deliveries have been failing.", label, failing)
     yield _gauge(

@@ -54,7 +54,7 @@ class StatusPage:
 
     def view(self) -> Deferred[View]:
         """Return a ``Deferred`` of everything on the page."""
-        return self._health.take().addCallback(
+        return self._health.overview().addCallback(
             lambda overview: view_of(overview, self._history, self._clock.seconds() - self._started)
         )
 

@@ -219,8 +219,8 @@ def _app_row(app: AppOverview, now: float) -> list[Cell]:
     text, kind = _CONDITIONS[app.condition]
     if app.reason:
         text = f"{text}: {app.reason}"
-    if app.lasting is not None:
-        text = f"{text} (for {_duration(app.lasting)})"
+    if app.failing is not None:
+        text = f"{text} (for {_duration(app.failing)})"
     state = app.state
     return [
         Cell(app.name),
@@ -243,8 +243,8 @@ def _webhook_row(webhook: WebhookOverview) -> list[Cell]:
     state = webhook.state
     text = "Working"
     kind: Kind = "ok"
-    if webhook.lasting is not None:
-        text = f"{state.reason} (for {_duration(webhook.lasting)})"
+    if webhook.failing is not None:
+        text = f"{state.reason} (for {_duration(webhook.failing)})"
         kind = "warn"
     if state.gave_up:
         text, kind = f"Given up until the next start: {state.reason}", "bad"
