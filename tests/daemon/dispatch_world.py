@@ -15,8 +15,8 @@ from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import Unavailable, UnknownApp
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps
+from txapns.daemon.sending.context import AppState
 from txapns.daemon.sending.dispatcher import Dispatcher
-from txapns.daemon.sending.sender import AppState
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.sqlite.database import Database
@@ -160,7 +160,7 @@ class DispatchWorld:
 
     def start(self, **options: Any) -> Dispatcher:
         """Start a dispatcher, perhaps another one."""
-        options.setdefault("retries", Retries(random=lambda: 0.5))
+        options.setdefault("retries", Retries(2.0, 900.0, 0.5, random=lambda: 0.5))
         options.setdefault("noted", self.noted.append)
         self.dispatcher = Dispatcher(self.clock, self.queue, self.apps, self.outcomes, **options)
         self.result(self.dispatcher.start())

@@ -41,7 +41,7 @@ class Campaign:
         self.calm = False
         self.world = DispatchWorld(delay=self.random.choice([0.0, 0.02, 0.3]), concurrency=self.random.choice([3, 50]))
         self.options: dict[str, Any] = {
-            "retries": Retries(first=0.5, longest=4.0, random=self.random.random),
+            "retries": Retries(first=0.5, longest=4.0, jitter=0.5, random=self.random.random),
             "most": self.random.choice([20, 10_000]),
             "lease": 9.0,
             "timeout": 5.0,

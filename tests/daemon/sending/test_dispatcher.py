@@ -22,8 +22,9 @@ from txapns.daemon.errors import Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.sending.breaker import HALF_OPEN
 from txapns.daemon.sending.budget import RESERVED, Budget
+from txapns.daemon.sending.context import SenderContext
 from txapns.daemon.sending.dispatcher import Dispatcher
-from txapns.daemon.sending.sender import CHUNK, AppSender, SenderContext
+from txapns.daemon.sending.sender import CHUNK, AppSender
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.sqlite.database import Database
@@ -700,9 +701,9 @@ class FaultTests(DispatcherCase):
     def test_broken_off(self) -> None:
         """Where nobody knows how far the client came, all is tried again later, and not at once."""
         client = BrokenClient(self.world.clock, self.world.simulator.certificate(), self.world.simulator.gateway())
-        budget, retries = Budget(100), Retries(random=lambda: 0.5)
+        budget, retries = Budget(100), Retries(2.0, 900.0, 0.5, random=lambda: 0.5)
         settled: list[Settlement] = []
-        around = SenderContext(
+        context = SenderContext(
             self.world.clock,
             wall_clock(self.world.clock),
             self.world.queue,
@@ -717,14 +718,14 @@ class FaultTests(DispatcherCase):
         )
         self.world.result(self.world.dispatcher.stop(1.0))
         ids = self.world.accept(3)
-        lane = AppSender("chess", around)
-        lane.wake()
+        sender = AppSender("chess", context)
+        sender.wake()
         self.world.advance(2.0)
         self.assertEqual(len(self.flushLoggedErrors(TokensFailed)), 2)
         found = self.world.outcome(ids[0])
         self.assertEqual((found.state, found.reason, found.attempts), (State.WAITING, "TokensFailed", 2))
         self.assertEqual([each.reason for each in settled], ["TokensFailed"] * 6)
-        self.world.result(lane.stop(), 0.1)
+        self.world.result(sender.stop(), 0.1)
         self.assertEqual(budget.room(0), 100)
 
     def test_metrics(self) -> None:
@@ -811,7 +812,7 @@ class LoopbackTests(TestCase):
         for name in "chess", "go":
             credential = Certificate.from_pem(AUTHORITY.client_pem("com.example.app"))
             apps.put(App(name, gateway, credential, "com.example.app", limits=Limits(in_flight=100)))
-        dispatcher = Dispatcher(reactor, queue, apps, outcomes)  # type: ignore[arg-type]
+        dispatcher = Dispatcher(reactor, queue, apps, outcomes, retries=Retries(1.0, 60.0, 0.5))  # type: ignore[arg-type]
         await dispatcher.start()
         waiting, ids = [], Identifiers(SystemWallClock())
         for round_ in range(20):

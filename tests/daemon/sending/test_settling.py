@@ -8,7 +8,7 @@ from typing import Any
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.sending.settling import MAX_RETRY_AFTER, Judge, Retries, Verdicts
+from txapns.daemon.sending.settling import MAX_RETRY_AFTER, Attempt, BatchSettlement, Retries
 from txapns.daemon.values import Content, Leased, Settlement, State
 from txapns.errors import (
     AnswerTimeout,
@@ -37,7 +37,7 @@ def leased(number: int = 1, attempts: int = 0, **headers: str) -> Leased:
 
 
 def rejection(each: Leased, status: int, reason: str, **fields: Any) -> Rejection:
-    """Refuse one."""
+    """Reject one."""
     return Rejection(each, each.token, status, reason, **fields)
 
 
@@ -51,18 +51,18 @@ def uncertain(each: Leased, error: Exception) -> Uncertain:
     return Uncertain(each, each.token, error, NOTIFICATION)
 
 
-def verdicts(sent: list[Leased], *outcomes: Any, most: int = 5) -> Verdicts:
-    """Judge what came of some; those without an outcome were accepted."""
+def settle(sent: list[Leased], *outcomes: Any, most: int = 5) -> BatchSettlement:
+    """Settle some; those without an outcome were accepted."""
 
     def resend(again: object) -> Deferred[Batch]:
         raise AssertionError("nothing is sent again here")
 
-    return Judge(NOW, DATE, RETRIES, most).verdicts(sent, Batch(len(sent) - len(outcomes), outcomes, resend))
+    return Attempt(NOW, DATE, RETRIES, most).settle(sent, Batch(len(sent) - len(outcomes), outcomes, resend))
 
 
 def settlement(each: Leased, outcome: Any, most: int = 5) -> Settlement:
-    """Judge one."""
-    [found] = verdicts([each], outcome, most=most).settlements
+    """Settle one."""
+    [found] = settle([each], outcome, most=most).settlements
     return found
 
 
@@ -72,7 +72,7 @@ class SettlementTests(SynchronousTestCase):
     def test_accepted(self) -> None:
         """What has no outcome of its own was accepted."""
         first, second, third = leased(1), leased(2), leased(3)
-        found = verdicts([first, second, third], rejection(second, 400, "BadTopic"))
+        found = settle([first, second, third], rejection(second, 400, "BadTopic"))
         self.assertEqual(
             found.settlements,
             [
@@ -81,19 +81,19 @@ class SettlementTests(SynchronousTestCase):
                 Settlement(3, State.ACCEPTED, 200),
             ],
         )
-        self.assertEqual(verdicts([first]).settlements, [Settlement(1, State.ACCEPTED, 200)])
+        self.assertEqual(settle([first]).settlements, [Settlement(1, State.ACCEPTED, 200)])
 
     def test_others(self) -> None:
         """A batch that is of fewer says nothing of the rest: nothing is taken for accepted."""
         batch = Batch(1, [], lambda again: Deferred())
-        self.assertRaises(ValueError, Judge(NOW, DATE, RETRIES, 5).verdicts, [leased(1), leased(2)], batch)
+        self.assertRaises(ValueError, Attempt(NOW, DATE, RETRIES, 5).settle, [leased(1), leased(2)], batch)
 
     def test_unique_id(self) -> None:
         """What Apple gave those that it accepted is kept."""
         first, second = leased(1), leased(2)
         batch = Batch(2, [], lambda again: Deferred(), {second: "X"})
         self.assertEqual(
-            Judge(NOW, DATE, RETRIES, 5).verdicts([first, second], batch).settlements,
+            Attempt(NOW, DATE, RETRIES, 5).settle([first, second], batch).settlements,
             [Settlement(1, State.ACCEPTED, 200), Settlement(2, State.ACCEPTED, 200, unique_id="X")],
         )
 
@@ -179,7 +179,7 @@ class TroubleTests(SynchronousTestCase):
         """One answer about a notification says that they work."""
         first, second = leased(1), leased(2)
         for outcome in rejection(first, 400, "BadTopic"), rejection(first, 429, "TooManyRequests"):
-            found = verdicts([first, second], outcome, unsent(second, CredentialRefused("no")))
+            found = settle([first, second], outcome, unsent(second, CredentialRefused("no")))
             self.assertEqual((found.works, found.trouble), (True, None))
 
     def test_trips(self) -> None:
@@ -190,7 +190,7 @@ class TroubleTests(SynchronousTestCase):
             unsent(first, CredentialRefused("no")),
             unsent(first, PeerNotVerified("who")),
         ):
-            found = verdicts([first, second], outcome, unsent(second, ConnectFailed("down")))
+            found = settle([first, second], outcome, unsent(second, ConnectFailed("down")))
             assert found.trouble is not None
             self.assertEqual((found.works, found.trouble.trips), (False, True))
 
@@ -202,7 +202,7 @@ class TroubleTests(SynchronousTestCase):
             unsent(each, ConnectFailed("down")),
             uncertain(each, AnswerTimeout("silent")),
         ):
-            found = verdicts([each], outcome)
+            found = settle([each], outcome)
             assert found.trouble is not None
             self.assertEqual((found.works, found.trouble.trips), (False, False))
             self.assertTrue(found.trouble.reason)
@@ -210,7 +210,7 @@ class TroubleTests(SynchronousTestCase):
     def test_closed(self) -> None:
         """That we closed the client ourselves says nothing."""
         each = leased()
-        found = verdicts([each], unsent(each, ClientClosed("closed")))
+        found = settle([each], unsent(each, ClientClosed("closed")))
         self.assertEqual((found.works, found.trouble), (False, None))
 
 

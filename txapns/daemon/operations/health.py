@@ -21,7 +21,7 @@ from txapns._waiters import Waiters
 from txapns.daemon.apps import expiry
 from txapns.daemon.errors import RequestRefused, Unavailable
 from txapns.daemon.interfaces import IApps, IQueue
-from txapns.daemon.sending.sender import AppState
+from txapns.daemon.sending.context import AppState
 from txapns.daemon.sending.webhook import Webhook, WebhookState
 from txapns.daemon.values import App, Depth
 

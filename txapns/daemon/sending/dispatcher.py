@@ -1,8 +1,8 @@
 """
-What sends: a :class:`~txapns.daemon.sending.sender.AppSender` for each app that has something to be sent.
+One :class:`~txapns.daemon.sending.sender.AppSender` for each app that has something to send.
 
-The intake tells of what is new; at the start it is looked for once. While anything is under way its leases are renewed,
-by one timer for all.
+The intake wakes the dispatcher when something was accepted; at the start it looks once for what waits already. While
+anything is under way its leases are renewed, by one timer for all apps.
 """
 
 from __future__ import annotations
@@ -21,7 +21,8 @@ from txapns.client import APNSClient
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IApps, IQueue
 from txapns.daemon.sending.budget import Budget
-from txapns.daemon.sending.sender import AppSender, AppState, SenderContext, Settled
+from txapns.daemon.sending.context import AppState, SenderContext, Settled
+from txapns.daemon.sending.sender import AppSender
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.values import App, Depth, Leased, Settlement
@@ -31,34 +32,33 @@ __all__ = ["Dispatcher"]
 
 _log = Logger()
 
-#: In how many parts the time of a lease is divided by its renewals.
+#: How often a lease is renewed in the time that it lasts.
 RENEWALS = 3
 
 
-def _nobody(app: str) -> None:
-    """Nobody is told."""
+def _ignored(app: str) -> None:
+    """Do nothing with the news of dead tokens."""
 
 
 def _uncounted(app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
-    """Nobody counts."""
+    """Do nothing with what was settled."""
 
 
 class Dispatcher:
     """
-    Sends what the queue has.
+    Sends the notifications in the queue.
 
     :param reactor: the reactor.
     :param queue: the queue, started.
     :param apps: the apps.
-    :param outcomes: who waits for outcomes.
+    :param outcomes: callers who wait for outcomes.
     :param retries: when a notification is tried again.
     :param most: how many notifications may be under way for all apps together.
     :param lease: how long a lease lasts, in seconds.
     :param timeout: how long Apple's answer may take, in seconds.
-    :param metrics: makes, for an app's name, who counts what its client sends; ``None`` for nobody.
-    :param noted: called with an app's name when dead tokens of it came into the feedback log.
-    :param settled: called with an app's name, notifications that were under way together, what came of them, and
-        when, by the reactor's clock, once that is stored.
+    :param metrics: called with an app's name; returns what counts for its client. ``None`` to count nothing.
+    :param noted: called with an app's name when the feedback log has new dead tokens.
+    :param settled: called when outcomes are stored; see :data:`~txapns.daemon.sending.context.Settled`.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class Dispatcher:
         apps: IApps,
         outcomes: OutcomeWaiters,
         *,
-        retries: Retries | None = None,
+        retries: Retries,
         most: int = 50_000,
         lease: float = 120.0,
         timeout: float = 30.0,
         metrics: Callable[[str], IMetrics] | None = None,
-        noted: Callable[[str], None] = _nobody,
+        noted: Callable[[str], None] = _ignored,
         settled: Settled = _uncounted,
     ) -> None:
         self._reactor = reactor
@@ -81,29 +81,29 @@ class Dispatcher:
         self._apps = apps
         self._lease = lease
         connect = partial(_connect, reactor, timeout, metrics)
-        self._around = SenderContext(
+        self._context = SenderContext(
             reactor,
             wall_clock(reactor),
             queue,
             apps,
             outcomes,
             Budget(most),
-            retries or Retries(),
+            retries,
             lease,
             noted,
             settled,
             connect,
         )
-        self._lanes: dict[str, AppSender] = {}
+        self._senders: dict[str, AppSender] = {}
         self._forget = _nothing
         self._renewing = Alarm(reactor, self._renew)
         self._running = False
 
     def start(self) -> Deferred[None]:
         """
-        Begin, with what waits already.
+        Begin to send, at first what waits already.
 
-        :returns: a ``Deferred`` that fires when it is known what waits.
+        :returns: a ``Deferred`` that fires when the queue was read.
         :raises Unavailable: the queue cannot be read.
         """
 
@@ -118,7 +118,7 @@ class Dispatcher:
 
     def wake(self, app: str) -> None:
         """
-        Look for something to send, now: something was accepted.
+        Look for something to send now.
 
         :param app: the app's name.
         """
@@ -126,32 +126,34 @@ class Dispatcher:
             _fenced(app, self._wake)
 
     def _wake(self, app: str) -> None:
-        lane = self._lanes.get(app)
-        if lane is None:
-            lane = self._lanes[app] = AppSender(app, self._around)
+        sender = self._senders.get(app)
+        if sender is None:
+            sender = self._senders[app] = AppSender(app, self._context)
         self._renewing.set(self._lease / RENEWALS)
-        lane.wake()
+        sender.wake()
 
     def states(self) -> list[AppState]:
-        """Tell how each app fares that something was sent for, or is to be, by name."""
-        lanes = [lane for name, lane in sorted(self._lanes.items()) if not lane.unknown or self._queue.depth(name)]
-        return [lane.state() for lane in lanes]
+        """Tell what is known of each app that has, or had, something to send, sorted by name."""
+        senders = [
+            sender for name, sender in sorted(self._senders.items()) if not sender.unknown or self._queue.depth(name)
+        ]
+        return [sender.state() for sender in senders]
 
     def stop(self, deadline: float) -> Deferred[None]:
         """
-        Lease nothing more, let what is under way be answered, and close the connections.
+        Lease nothing more, wait for the answers to what is under way, and close the connections.
 
-        :param deadline: after how many seconds what is still under way is left: it stays leased, and is sent again
-            after the next start.
+        :param deadline: how long to wait for answers, in seconds. What is still under way then stays leased, and is
+            sent again after the next start.
         :returns: a ``Deferred`` that fires when that is done.
         """
         self._running = False
         self._forget()
         self._forget = _nothing
-        lanes = list(self._lanes.values())
-        late = self._reactor.callLater(deadline, self._abandon, lanes)
-        # Until then leases are renewed: what is under way is not to be somebody else's as well.
-        stopping = [maybeDeferred(lane.stop).addErrback(_not_stopped, lane.name) for lane in lanes]
+        senders = list(self._senders.values())
+        late = self._reactor.callLater(deadline, self._abandon, senders)
+        # Leases are renewed until then, so that nobody else sends what is under way.
+        stopping = [maybeDeferred(sender.stop).addErrback(_not_stopped, sender.name) for sender in senders]
         return gatherResults(stopping).addBoth(self._stopped, late)
 
     def _stopped(self, result: object, late: IDelayedCall) -> None:
@@ -159,33 +161,33 @@ class Dispatcher:
             late.cancel()
         self._renewing.cancel()
 
-    def _abandon(self, lanes: list[AppSender]) -> None:
-        count = sum(len(lane.held()) for lane in lanes)
-        _log.warn("{count} notifications were still under way at the deadline; they are sent again", count=count)
-        for lane in lanes:
-            lane.abandon()
+    def _abandon(self, senders: list[AppSender]) -> None:
+        count = sum(len(sender.held()) for sender in senders)
+        _log.warn("{count} notifications were still under way at the deadline; they will be sent again", count=count)
+        for sender in senders:
+            sender.abandon()
 
     def _changed(self, names: frozenset[str]) -> None:
         for name in sorted(names):
             _fenced(name, self._take_up)
 
     def _take_up(self, name: str) -> None:
-        lane = self._lanes.get(name)
-        if lane is not None:
-            lane.changed()
+        sender = self._senders.get(name)
+        if sender is not None:
+            sender.changed()
         elif self._queue.depth(name):
             self.wake(name)
 
     def _renew(self) -> None:
-        numbers = [number for lane in self._lanes.values() for number in lane.held()]
+        numbers = [number for sender in self._senders.values() for number in sender.held()]
         if numbers:
             self._queue.renew(numbers, self._reactor.seconds() + self._lease).addErrback(_not_renewed)
-        if numbers or any(self._queue.depth(name) for name in self._lanes):
+        if numbers or any(self._queue.depth(name) for name in self._senders):
             self._renewing.set(self._lease / RENEWALS)
 
 
 def _connect(reactor: IReactorTime, timeout: float, metrics: Callable[[str], IMetrics] | None, app: App) -> APNSClient:
-    """Make the client of an app. It tries nothing again by itself: the queue does, and survives a crash meanwhile."""
+    """Make the client of an app. It does not retry: the queue does, and a retry survives a crash there."""
     return APNSClient(
         reactor,
         app.credential,
@@ -199,22 +201,22 @@ def _connect(reactor: IReactorTime, timeout: float, metrics: Callable[[str], IMe
 
 
 def _fenced(app: str, step: Callable[[str], None]) -> None:
-    """Do something for one app; whatever goes wrong with it concerns no other."""
+    """Do something for one app. If it raises, the other apps go on."""
     try:
         step(app)
     except Exception:
-        _log.failure("{app}: the dispatcher has a fault of its own", app=app)
+        _log.failure("{app}: a bug in the dispatcher", app=app)
 
 
 def _not_stopped(failure: Failure, app: str) -> None:
-    _log.failure("{app}: the connections could not be closed in good order", failure, app=app)
+    _log.failure("{app}: the connections could not be closed cleanly", failure, app=app)
 
 
 def _not_renewed(failure: Failure) -> None:
-    """The next renewal comes before the leases end."""
+    """Leave it to the next renewal, which comes before the leases end."""
     if failure.check(Unavailable) is None:
         _log.failure("Leases cannot be renewed", failure)
 
 
 def _nothing() -> None:
-    """There is nothing to end."""
+    """Stop listening to nothing."""

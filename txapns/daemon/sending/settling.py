@@ -1,25 +1,25 @@
 """
-What an attempt means for a notification: from what the client says to what the queue is told.
+What an attempt means for a notification: from what the client reports to what the queue stores.
 
 ===============================================  ==================================================================
-the client says                                  then
+The client reports                               The notification
 ===============================================  ==================================================================
-accepted                                         ``ACCEPTED``
-refused, with a reason that asks for patience    later, and counted: 429, 5xx, and the like
-refused, because of our credential               later, and counted; see below
-refused otherwise                                ``REJECTED``; a dead token is noted with it
-unsent, by a fault of its own                    ``REJECTED``, with the name of our exception as the reason
-unsent, since there was no connection            given back as if there had been no attempt
-unsent otherwise                                 later, and counted
-uncertain                                        later, and counted: at least once is the promise
+accepted                                         is ``ACCEPTED``
+rejected, with a reason that asks for patience   is retried later, and the attempt counts: 429, 5xx, and the like
+rejected, because of our credential              is retried later, and the attempt counts; see below
+rejected otherwise                               is ``REJECTED``; if the token is dead, the feedback log has it
+unsent, because it is invalid                    is ``REJECTED``, with the name of our exception as the reason
+unsent, for lack of a connection                 is given back, and the attempt does not count
+unsent otherwise                                 is retried later, and the attempt counts
+uncertain                                        is retried later, and the attempt counts: we promise at least once
 ===============================================  ==================================================================
 
-What is counted is tried again later, each time after a longer wait. After too many attempts it is ``DEAD``; if it would
-be over by then, ``EXPIRED``.
+The pause before each retry is longer than the one before. After too many attempts the notification is ``DEAD``; if it
+would expire before the next attempt, ``EXPIRED``.
 
-Apple also blames the credential where a notification is for a topic of somebody else's. So the notification that was
-answered is counted, and goes to the back of the queue: one that is unfit for the credential cannot stand in the way of
-those that are not.
+Apple also blames the credential if a notification is for a topic that belongs to somebody else. So the attempt counts
+for the notification that was answered, which goes to the back of the queue: one notification that does not match the
+credential cannot hold up those that do.
 """
 
 from __future__ import annotations
@@ -48,12 +48,12 @@ from txapns.errors import (
 from txapns.reasons import Action
 from txapns.result import Batch, Rejection, Uncertain, Unsent
 
-__all__ = ["Judge", "Retries", "Verdicts"]
+__all__ = ["Attempt", "BatchSettlement", "Retries"]
 
-#: The longest that a gateway may ask us to wait, in seconds.
+#: The longest pause that Apple may ask for, in seconds.
 MAX_RETRY_AFTER = 86_400.0
 
-_ITS_OWN_FAULT = (InvalidToken, InvalidNotification, InvalidPayload)
+_INVALID = (InvalidToken, InvalidNotification, InvalidPayload)
 _CREDENTIAL = (CredentialRefused, CredentialError, PeerNotVerified)
 _NO_CONNECTION = (*_CREDENTIAL, ClientClosed, GatewayShutdown, TransportError)
 
@@ -61,39 +61,39 @@ _NO_CONNECTION = (*_CREDENTIAL, ClientClosed, GatewayShutdown, TransportError)
 @attrs.frozen
 class Retries:
     """
-    When a notification is tried again.
+    When a notification is tried again. The configuration has the defaults, in ``[retries]``.
 
-    :ivar first: how long the first wait is, in seconds; each is twice the one before.
-    :ivar longest: the longest wait. Apple asks for 15 minutes after its own faults.
-    :ivar jitter: by which part a wait may be shortened, so that not all come back at once.
-    :ivar random: where chance comes from: a number from 0 to 1, 1 excluded.
+    :ivar first: the first pause, in seconds; each is twice the one before.
+    :ivar longest: the longest pause, in seconds. Apple asks for 15 minutes after its own errors.
+    :ivar jitter: the part of a pause that is left to chance, 0 to 1, so that not all come back at once.
+    :ivar random: returns a number from 0 to 1, 1 excluded.
     """
 
-    first: float = 2.0
-    longest: float = 900.0
-    jitter: float = 0.5
+    first: float
+    longest: float
+    jitter: float
     random: Callable[[], float] = attrs.field(default=random.random, repr=False)
 
     def delay(self, attempts: int, retry_after: float | None = None) -> float:
         """
-        Tell how long to wait.
+        Compute the pause after a failed attempt.
 
-        :param attempts: how many attempts there were before the one that failed.
-        :param retry_after: how long the daemon asked us to wait, if it did.
-        :returns: seconds.
+        :param attempts: how many attempts there were before it.
+        :param retry_after: how long Apple asked us to wait, in seconds, if it did.
+        :returns: the pause, in seconds.
         """
         delay = Backoff(self.first, self.longest, jitter=self.jitter, random=self.random).delay(attempts)
         return delay if retry_after is None else max(delay, min(retry_after, MAX_RETRY_AFTER))
 
 
 @attrs.frozen
-class Verdicts:
+class BatchSettlement:
     """
     What came of notifications that were sent together.
 
     :ivar settlements: one for each.
-    :ivar trouble: what keeps all from getting through; ``None`` where at least one got an answer of its own.
-    :ivar works: whether at least one got such an answer.
+    :ivar trouble: what keeps all of them from getting through; ``None`` if that is unknown, or something works.
+    :ivar works: whether there was an answer about at least one notification.
     """
 
     settlements: list[Settlement]
@@ -102,14 +102,14 @@ class Verdicts:
 
 
 @attrs.frozen
-class Judge:
+class Attempt:
     """
-    Finds out what becomes of notifications.
+    An attempt to send notifications, which is over now.
 
     :ivar now: the time, by the reactor's clock.
-    :ivar date: the same by the clock on the wall.
+    :ivar date: the same time, by the wall clock.
     :ivar retries: when to try again.
-    :ivar most: how many attempts there may be.
+    :ivar most: after how many attempts a notification is dead.
     """
 
     now: float
@@ -117,19 +117,20 @@ class Judge:
     retries: Retries
     most: int
 
-    def verdicts(self, sent: Sequence[Leased], batch: Batch) -> Verdicts:
+    def settle(self, sent: Sequence[Leased], batch: Batch) -> BatchSettlement:
         """
-        Judge those that were sent together.
+        Settle the notifications of a batch.
 
         :param sent: the notifications, each of which was its own identifier in the batch.
-        :param batch: what came of them.
-        :returns: what becomes of them.
-        :raises ValueError: the batch is of others: what is not among its outcomes would count as accepted.
+        :param batch: the client's report.
+        :returns: what became of them.
+        :raises ValueError: the batch has another size. A notification without an outcome counts as accepted, so this
+            would be wrong for those that are missing.
         """
         if batch.total != len(sent):
             raise ValueError(f"a batch of {batch.total} for {len(sent)} that were sent")
         if not batch.outcomes and not batch.unique_ids:
-            return Verdicts([Settlement(each.number, State.ACCEPTED, 200) for each in sent], None, True)
+            return BatchSettlement([Settlement(each.number, State.ACCEPTED, 200) for each in sent], None, True)
         others: dict[Any, Rejection | Unsent | Uncertain] = {each.identifier: each for each in batch.outcomes}
         settlements = [
             self._settlement(each, others[each])
@@ -138,17 +139,16 @@ class Judge:
             for each in sent
         ]
         works = batch.accepted > 0 or any(_answered(outcome) for outcome in batch.outcomes)
-        return Verdicts(settlements, None if works else _trouble(batch.outcomes), works)
+        return BatchSettlement(settlements, None if works else _trouble(batch.outcomes), works)
 
-    def again(self, leased: Leased, status: int, reason: str, retry_after: float | None = None) -> Settlement:
+    def retry(self, leased: Leased, status: int, reason: str, retry_after: float | None = None) -> Settlement:
         """
-        Try one again later, unless there is no use in it.
+        Settle a notification that failed: it is tried again later, unless it is dead or expires before that.
 
         :param leased: the notification.
-        :param status: what came of this attempt; 0 for no answer.
-        :param reason: why.
-        :param retry_after: how long the daemon asked us to wait, if it did.
-        :returns: what becomes of it.
+        :param status: the HTTP status; 0 for no answer.
+        :param reason: why it failed.
+        :param retry_after: how long Apple asked us to wait, in seconds, if it did.
         """
         if leased.attempts + 1 >= self.most:
             return Settlement(leased.number, State.DEAD, status, reason)
@@ -163,34 +163,34 @@ class Judge:
             return self._rejected(leased, outcome)
         name = type(outcome.error).__name__
         if isinstance(outcome, Unsent):
-            if isinstance(outcome.error, _ITS_OWN_FAULT):
+            if isinstance(outcome.error, _INVALID):
                 return Settlement(leased.number, State.REJECTED, 0, name)
             if isinstance(outcome.error, _NO_CONNECTION):
                 return Settlement(leased.number, State.WAITING)
-        return self.again(leased, 0, name)
+        return self.retry(leased, 0, name)
 
     def _rejected(self, leased: Leased, rejection: Rejection) -> Settlement:
         if rejection.action not in (Action.FIX, Action.DROP):
-            return self.again(leased, rejection.status, rejection.reason, rejection.retry_after)
+            return self.retry(leased, rejection.status, rejection.reason, rejection.retry_after)
         since = None if rejection.timestamp is None else rejection.timestamp.timestamp()
         return Settlement(leased.number, State.REJECTED, rejection.status, rejection.reason, since)
 
 
 def _answered(outcome: Rejection | Unsent | Uncertain) -> bool:
-    """Whether it says something of one notification, and not of the daemon or the credential."""
+    """Whether an outcome is about its notification, and not about the gateway or the credential."""
     if isinstance(outcome, Rejection):
         return outcome.status < 500 and outcome.action not in (Action.CREDENTIAL, Action.RENEW, Action.RECONNECT)
-    return isinstance(outcome.error, _ITS_OWN_FAULT)
+    return isinstance(outcome.error, _INVALID)
 
 
 def _trouble(outcomes: Sequence[Rejection | Unsent | Uncertain]) -> Trouble | None:
-    """Find what keeps all from getting through: of several things, one that somebody has to do something about."""
+    """Find what keeps everything from getting through, preferably what trips the circuit."""
     found = [_trouble_of(outcome) for outcome in outcomes if not _closed(outcome)]
     return next((trouble for trouble in found if trouble.trips), found[-1] if found else None)
 
 
 def _closed(outcome: Rejection | Unsent | Uncertain) -> bool:
-    """That we closed the client ourselves is no trouble."""
+    """Whether we closed the client ourselves, which is not trouble."""
     return not isinstance(outcome, Rejection) and isinstance(outcome.error, ClientClosed)
 
 

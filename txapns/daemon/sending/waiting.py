@@ -1,29 +1,28 @@
 """
-Who waits for what becomes of which notification: callers who want to be told instead of asking again and again.
+Callers who wait for the outcomes of notifications, and need not ask again and again.
 
-Most callers do not wait, and what nobody waits for costs one look-up at the most, and nothing where nobody waits at
-all. Outcomes are told when they are stored: whoever asks the queue afterwards is told the same, but for the
-unique id.
+Most callers do not wait. A notification that nobody waits for costs one look-up, and nothing while nobody waits at all.
+Outcomes are told when they are stored, so who asks the queue afterwards gets the same answer, except for the unique id.
 
-All is by number. An apns-id is a caller's word for a notification, and callers may use one word for two.
+Notifications are named by number. An apns-id is the caller's name for a notification, and two callers may use the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IQueue
-from txapns.daemon.values import Outcome, State
+from txapns.daemon.values import Leased, Outcome, Settlement, State
 
 __all__ = ["OutcomeWaiters"]
 
 
 class _Wait:
-    """One caller who waits, for some notifications."""
+    """One caller's wait for some notifications."""
 
     def __init__(self, numbers: set[int], waits: dict[int, list[_Wait]]) -> None:
         self.missing = numbers
@@ -35,11 +34,7 @@ class _Wait:
             waits.setdefault(number, []).append(self)
 
     def learn(self, outcome: Outcome) -> None:
-        """
-        Take note of one outcome.
-
-        :param outcome: it, of one of the notifications; where it is known already, this does nothing.
-        """
+        """Take an outcome, unless it is known already."""
         if outcome.number in self.missing:
             self._forget(outcome.number)
             self.found[outcome.number] = outcome
@@ -47,13 +42,13 @@ class _Wait:
                 self.end()
 
     def end(self) -> None:
-        """Wait no longer."""
+        """Stop waiting, and fire with what was found."""
         if not self.left:
             self.leave()
             self.done.callback(self.found)
 
     def leave(self) -> None:
-        """Be gone, and tell nobody."""
+        """Stop waiting without firing."""
         self.left = True
         for number in list(self.missing):
             self._forget(number)
@@ -68,11 +63,11 @@ class _Wait:
 
 class OutcomeWaiters:
     """
-    Those who wait.
+    All callers who wait for outcomes.
 
     :param clock: the reactor, or a ``Clock``.
-    :param queue: where outcomes are that became known before anybody waited.
-    :param capacity: how many notifications may be waited for at a time.
+    :param queue: has the outcomes that became known before somebody waited for them.
+    :param capacity: how many notifications can be waited for at a time.
     """
 
     def __init__(self, clock: IReactorTime, queue: IQueue, capacity: int = 100_000) -> None:
@@ -82,24 +77,20 @@ class OutcomeWaiters:
         self._waits: dict[int, list[_Wait]] = {}
 
     def __len__(self) -> int:
-        """For how many notifications somebody waits."""
+        """Count the notifications that somebody waits for."""
         return len(self._waits)
-
-    def __contains__(self, number: object) -> bool:
-        """Whether somebody waits for the notification with this number."""
-        return number in self._waits
 
     def wait(self, numbers: Iterable[int], timeout: float, *, fresh: bool = False) -> Deferred[Mapping[int, Outcome]]:
         """
         Wait until notifications have a final state.
 
-        Where more is waited for than there is room for, only what is stored by now is found.
+        If there is no room for so many, this finds only the outcomes that are stored already.
 
         :param numbers: the notifications.
-        :param timeout: for how many seconds at the most.
-        :param fresh: whether they were accepted just now, in this turn of the reactor, by the caller, and so cannot be
-            settled yet; the queue is not asked then.
-        :returns: a ``Deferred`` of the outcomes of those that have one by then, by number. It never fails.
+        :param timeout: the longest time to wait, in seconds.
+        :param fresh: whether the caller has just had them accepted, in this turn of the reactor. They cannot be settled
+            yet, so the queue is not asked.
+        :returns: a ``Deferred`` of the outcomes that are known by then, by number. It never fails.
         """
         missing = set(numbers)
         room = len(self._waits) + len(missing) <= self._capacity
@@ -122,14 +113,14 @@ class OutcomeWaiters:
         return done
 
     def _look(self, wait: _Wait) -> Deferred[None]:
-        """Ask the queue what became known before."""
+        """Ask the queue for outcomes that became known before."""
 
         def found(outcomes: Iterable[Outcome]) -> None:
             for outcome in outcomes:
                 if outcome.state is not State.WAITING:
                     wait.learn(outcome)
 
-        # Where it cannot be asked, what becomes known will be told, or the time will be over.
+        # If the queue cannot be asked, the wait goes on until the outcomes are told or the time is over.
         return self._queue.outcomes(list(wait.missing)).addCallbacks(found, lambda failure: failure.trap(Unavailable))
 
     def tell(self, outcomes: Iterable[Outcome]) -> None:
@@ -142,7 +133,40 @@ class OutcomeWaiters:
             for wait in list(self._waits.get(outcome.number, ())):
                 wait.learn(outcome)
 
+    def settled(self, app: str, leased: Sequence[Leased], settlements: Iterable[Settlement], date: float) -> None:
+        """
+        Tell what became of notifications to those who wait for them.
+
+        :param app: the app's name.
+        :param leased: the notifications.
+        :param settlements: what became of them, stored.
+        :param date: when they were settled, by the wall clock.
+        """
+        if not self._waits:
+            return
+        wanted = {each.number: each for each in leased if each.number in self._waits}
+        for settlement in settlements:
+            each = wanted.get(settlement.number)
+            if each is not None and settlement.state is not State.WAITING:
+                self.tell([_outcome(app, each, settlement, date)])
+
     def stop(self) -> None:
-        """Tell all who wait what there is: there will be nothing more."""
+        """End all waits, with the outcomes that are known."""
         for wait in [wait for waits in self._waits.values() for wait in waits]:
             wait.end()
+
+
+def _outcome(app: str, leased: Leased, settlement: Settlement, date: float) -> Outcome:
+    return Outcome(
+        leased.number,
+        leased.apns_id,
+        app,
+        settlement.state,
+        settlement.status,
+        settlement.reason,
+        settlement.timestamp,
+        leased.attempts + (settlement.state is not State.EXPIRED),
+        leased.accepted_at,
+        round(date, 3),  # as it is stored
+        settlement.unique_id,
+    )

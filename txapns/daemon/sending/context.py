@@ -1,0 +1,87 @@
+"""What the sender of an app is given, and what it reports."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeAlias
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+
+from txapns._network.clocks import IWallClock
+from txapns.client import APNSClient
+from txapns.daemon.interfaces import IApps, IQueue
+from txapns.daemon.sending.budget import Budget
+from txapns.daemon.sending.settling import Retries
+from txapns.daemon.sending.waiting import OutcomeWaiters
+from txapns.daemon.values import App, Leased, Settlement
+
+__all__ = ["AppState", "SenderContext", "Settled"]
+
+#: Called once the outcomes of a chunk are stored, with the app's name, the notifications, their settlements in any
+#: order, and the time, by the reactor's clock.
+Settled: TypeAlias = Callable[[str, Sequence[Leased], Sequence[Settlement], float], None]
+
+
+@attrs.frozen
+class AppState:
+    """
+    What a sender knows of its app.
+
+    :ivar name: the app's name.
+    :ivar tripped: whether the circuit is tripped, and the app has to be changed.
+    :ivar reason: why nothing gets through, for a person; empty if nothing is known to be wrong.
+    :ivar since: since when, by the reactor's clock.
+    :ivar in_flight: how many notifications are under way.
+    :ivar connections: the state of each connection, as in :class:`~txapns.ClientStatus`.
+    :ivar sent: how many attempts were made since the start.
+    :ivar accepted: how many notifications Apple accepted.
+    :ivar rejected: how many were rejected for good.
+    :ivar retried: how many attempts were put off until later.
+    :ivar expired: how many notifications expired before they could be sent.
+    :ivar dead: how many failed in too many attempts.
+    """
+
+    name: str
+    tripped: bool = False
+    reason: str = ""
+    since: float | None = None
+    in_flight: int = 0
+    connections: tuple[str, ...] = ()
+    sent: int = 0
+    accepted: int = 0
+    rejected: int = 0
+    retried: int = 0
+    expired: int = 0
+    dead: int = 0
+
+
+@attrs.frozen(eq=False)
+class SenderContext:
+    """
+    What all senders share.
+
+    :ivar reactor: the reactor.
+    :ivar wall: the wall clock.
+    :ivar queue: the queue of notifications.
+    :ivar apps: the apps.
+    :ivar outcomes: callers who wait for outcomes.
+    :ivar budget: how many notifications may be under way.
+    :ivar retries: when a notification is tried again.
+    :ivar lease: how long a lease lasts, in seconds.
+    :ivar noted: called with the app's name when the feedback log has new dead tokens.
+    :ivar settled: called when the outcomes of a chunk are stored.
+    :ivar connect: makes the client of an app.
+    """
+
+    reactor: IReactorTime
+    wall: IWallClock
+    queue: IQueue
+    apps: IApps
+    outcomes: OutcomeWaiters
+    budget: Budget
+    retries: Retries
+    lease: float
+    noted: Callable[[str], None]
+    settled: Settled
+    connect: Callable[[App], APNSClient]

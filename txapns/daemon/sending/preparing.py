@@ -1,0 +1,82 @@
+"""From leased notifications to what a client sends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import attrs
+
+from txapns.daemon.values import Content, Leased, Settlement, State
+from txapns.errors import APNSError
+from txapns.notification import Notification
+
+__all__ = ["Prepared", "prepare"]
+
+
+@attrs.frozen
+class Prepared:
+    """
+    Leased notifications, of which some may be settled without being sent.
+
+    :ivar ready: those to send.
+    :ivar settlements: what became of the others: they have expired, or no request can carry them.
+    :ivar notifications: what to send, for each content.
+    """
+
+    ready: Sequence[Leased]
+    settlements: list[Settlement]
+    notifications: Mapping[Content, Notification]
+
+    def triples(self) -> Iterator[tuple[Leased, Notification, bytes]]:
+        """Give what is to be sent as :meth:`~txapns.APNSClient.send_many` takes it, each its own identifier."""
+        notifications = self.notifications
+        for each in self.ready:
+            yield each, notifications[each.content].with_apns_id(each.apns_id), each.token
+
+
+def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepared:
+    """
+    Make one notification for each content, however many devices it is for.
+
+    :param leased: the notifications.
+    :param topic: the app's topic, for content that has none.
+    :param date: the time, by the wall clock.
+    """
+    notifications: dict[Content, Notification] = {}
+    settled: dict[Content, tuple[State, str]] = {}
+    for content in {each.content for each in leased}:
+        expires = content.expires
+        if expires is not None and expires <= date:
+            settled[content] = State.EXPIRED, ""
+            continue
+        try:
+            notifications[content] = _notification(content, topic)
+        except (APNSError, ValueError) as error:
+            settled[content] = State.REJECTED, type(error).__name__
+    if not settled:
+        return Prepared(leased, [], notifications)
+    ready = [each for each in leased if each.content in notifications]
+    settlements = [
+        Settlement(each.number, settled[each.content][0], 0, settled[each.content][1])
+        for each in leased
+        if each.content in settled
+    ]
+    return Prepared(ready, settlements, notifications)
+
+
+def _notification(content: Content, topic: str | None) -> Notification:
+    """
+    Make a notification of stored content.
+
+    :raises ValueError: the priority or the expiration is not a number.
+    """
+    headers = content.headers
+    priority, expiration = headers.get("apns-priority"), headers.get("apns-expiration")
+    return Notification(
+        payload=content.payload,
+        topic=headers.get("apns-topic", topic),
+        push_type=headers.get("apns-push-type"),
+        priority=None if priority is None else int(priority),
+        expiration=None if expiration is None else int(expiration),
+        collapse_id=headers.get("apns-collapse-id"),
+    )
