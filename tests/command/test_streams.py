@@ -112,8 +112,17 @@ class OutputTests(StreamsCase):
         self.assertEqual(complaint, "")
 
     def test_full(self) -> None:
-        """Where the disk is full the command says so, on standard error."""
-        for command in (f"{SEND} tokens", f"{TXAPNS} --help"):
+        """A command whose output cannot be written says so on standard error, whatever it writes."""
+        key = "txapns_[0-9a-f]{8}_[0-9a-f]{64}\n"
+        self.assertRegex(self.shell(f"{TXAPNS} keys add web --all-apps")[1], f"^{key}$")
+        for command in (
+            f"{SEND} tokens",
+            f"{TXAPNS} --help",
+            f"{TXAPNS} send --help",
+            f"{TXAPNS} keys list",
+            f"{TXAPNS} keys list --json",
+            f"{TXAPNS} check-config",
+        ):
             status, _, complaint = self.shell(f"{command} >/dev/full")
             self.assertEqual(status, 1)
             self.assertEqual(complaint, "Error: standard output cannot be written to: No space left on device\n")

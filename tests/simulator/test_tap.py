@@ -59,7 +59,7 @@ class OptionsTests(SynchronousTestCase):
 
     def test_same_as_the_command(self) -> None:
         """``txapns simulate`` has the same options, with the same defaults."""
-        from txapns.command.main import simulate
+        from txapns.command.simulate import simulate
 
         ours = parse("--state", "x")
         theirs = {option.opts[0].removeprefix("--"): option for option in simulate.params}

@@ -1,1 +1,1 @@
-"""The ``txapns`` command."""
+"""The ``txapns`` command: a module for each command, and what they share."""

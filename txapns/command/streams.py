@@ -1,5 +1,9 @@
 """
-The standard streams of a command: its parent may have closed them, or go away while it writes.
+The standard streams of a command, and how it reports errors.
+
+Its parent may have closed the streams, or may go away while it writes. An error is reported in one sentence on standard
+error. An ``OSError`` does not tell where it came from, so output is written by :func:`writing` or :func:`echo`: other
+errors of the operating system are those of files that the command was to use.
 """
 
 from __future__ import annotations
@@ -14,62 +18,113 @@ import click
 
 from txapns.errors import APNSError
 
-__all__ = ["UNUSABLE", "InputFile", "Unusable", "give_up_output", "in_a_sentence", "open_streams"]
+__all__ = [
+    "UNUSABLE",
+    "Command",
+    "Group",
+    "InputFile",
+    "Unusable",
+    "echo",
+    "flush_output",
+    "name_of",
+    "open_streams",
+    "writing",
+]
 
 #: The exit status of a command that cannot do what it was asked for.
 UNUSABLE = 2
 
 
 class Unusable(click.ClickException):
-    """Something that the command line, or a file it names, says cannot be used."""
+    """The command line, or a file that it names, cannot be used."""
 
     exit_code = UNUSABLE
 
 
+class Command(click.Command):
+    """A command that reports what it cannot use in a sentence."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise  # click ends the command silently, because nobody reads what it would say
+        except (APNSError, OSError) as error:
+            raise Unusable(str(error)) from None
+
+
+class Group(click.Group):
+    """A group of such commands."""
+
+    command_class = Command
+
+
+@contextmanager
+def writing() -> Iterator[None]:
+    """Report that standard output cannot be written to."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # The exit status is 1: the command did what it was asked for.
+        raise click.ClickException(f"standard output cannot be written to: {error.strerror}") from None
+
+
+def echo(text: str) -> None:
+    """
+    Write a line to standard output.
+
+    :param text: the line.
+    """
+    with writing():
+        click.echo(text)
+
+
 class InputFile(click.File):
-    """A file of octets to be read, or ``-`` for standard input."""
+    """A file of bytes to be read, or ``-`` for standard input."""
 
     def __init__(self) -> None:
         super().__init__("rb")
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> IO[bytes]:
-        """Open it."""
+        """Open the file."""
         if value == "-" and sys.stdin is None:
             self.fail("standard input is closed", param, ctx)
         file: IO[bytes] = super().convert(value, param, ctx)
         return file
 
 
-@contextmanager
-def in_a_sentence() -> Iterator[None]:
-    """Have what goes wrong told in a sentence. That nobody reads what is written any more is told nobody."""
-    try:
-        yield
-    except BrokenPipeError:
-        raise
-    except (APNSError, OSError) as error:
-        raise Unusable(str(error)) from None
+def name_of(file: IO[bytes]) -> str:
+    """
+    Name a file in a message.
+
+    :param file: a file that was opened by :class:`InputFile`.
+    """
+    name = getattr(file, "name", "<stdin>")
+    return "standard input" if name == "<stdin>" else str(name)
 
 
 def open_streams() -> None:
     """
-    Have something stand where a standard stream was closed.
+    Open ``/dev/null`` for each standard stream that is closed.
 
-    Otherwise the next file or connection that is opened would take its number, and be written to by who means the
-    stream.
+    Otherwise the next file or connection that is opened gets the stream's number, and what is written to the stream
+    ends up there.
     """
     for number in range(3):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # gets the lowest number that is free, which is this one
-    # Nobody reads what is written there. That nothing can be read, the commands that would have to say themselves.
+            os.open(os.devnull, os.O_RDWR)  # gets the lowest free number, which is this one
+    # Standard input stays None: a command that needs it reports that it is closed.
     sys.stdout = sys.stdout or os.fdopen(1, "w")
     sys.stderr = sys.stderr or os.fdopen(2, "w")
 
 
-def give_up_output() -> None:
-    """Throw away what could not be written to standard output, which Python would try once more at its end."""
+def flush_output() -> None:
+    """Flush standard output. Discard what cannot be written: Python would try once more when it exits, and complain."""
     try:
         sys.stdout.flush()
     except OSError:

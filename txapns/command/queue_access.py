@@ -1,7 +1,7 @@
 """
-The queue as a command reaches it: in the database while no gateway has that, and through the running daemon otherwise.
+How ``txapns queue`` reaches the queue: through the running daemon, or in the database if no daemon has it open.
 
-Who has leased what is in the memory of the running daemon, so nobody else can touch its queue.
+The running daemon keeps the leases in memory, so only it can change its queue.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from txapns.daemon.interfaces import IQueue
 
 __all__ = ["IQueueAccess", "RemoteQueue", "StoredQueue", "address", "agent"]
 
-_CONNECT = 10.0  # seconds until there has to be a connection
-_TIMEOUT = 60.0  # seconds that an answer may take, which is a transaction of many rows at the most
+_CONNECT = 10.0  # seconds to wait for a connection
+_TIMEOUT = 60.0  # seconds to wait for an answer, which takes a transaction of many rows at most
 
 
 _S = TypeVar("_S", bound=Struct)
@@ -50,17 +50,17 @@ class IQueueAccess(Interface):
         List notifications.
 
         :param app: the app's name.
-        :param state: in which state they are.
-        :param limit: how many at the most.
+        :param state: the state they are in.
+        :param limit: how many at most.
         :param after: the cursor of the last one listed before.
         """
 
     def retry(app: str, limit: int) -> Awaitable[int]:
         """
-        Have dead letters tried again.
+        Try dead letters again.
 
         :param app: the app's name.
-        :param limit: how many at the most.
+        :param limit: how many at most.
         :returns: how many there were.
         """
 
@@ -69,8 +69,8 @@ class IQueueAccess(Interface):
         Delete notifications.
 
         :param app: the app's name.
-        :param state: in which state they are.
-        :param limit: how many at the most.
+        :param state: the state they are in.
+        :param limit: how many at most.
         :returns: how many there were.
         """
 
@@ -78,7 +78,7 @@ class IQueueAccess(Interface):
 @implementer(IQueueAccess)
 class StoredQueue:
     """
-    The queue in a database that no gateway has.
+    The queue in a database that no daemon has open.
 
     :param queue: the queue in it, started.
     """
@@ -100,19 +100,19 @@ class StoredQueue:
 
 
 class _Queue(Struct):
-    """What the daemon answers to who lists."""
+    """The answer to a request to list."""
 
     notifications: list[Queued]
 
 
 class _Count(Struct):
-    """What it answers to who changes something."""
+    """The answer to a request to change something."""
 
     count: int
 
 
 class _Body(Protocol):
-    """Collects an answer; Twisted's own ``readBody`` does not like sockets that are no TCP."""
+    """Collects an answer. Twisted's own ``readBody`` works only with TCP."""
 
     def __init__(self) -> None:
         self.complete: Deferred[bytes] = Deferred()
@@ -123,7 +123,7 @@ class _Body(Protocol):
         self._pieces.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """That was all, or the connection broke off."""
+        """The answer is complete, or the connection was lost."""
         if self.complete.called:
             return
         if reason.check(ResponseDone):
@@ -139,8 +139,8 @@ class RemoteQueue:
 
     :param reactor: the reactor.
     :param agent: sends the requests.
-    :param url: where its HTTP API is; that of a socket begins with ``unix:``.
-    :param key: what to show; ``None`` for nothing.
+    :param url: the URL of its HTTP API, or ``unix:PATH`` for a socket.
+    :param key: an API key; ``None`` for none.
     """
 
     def __init__(self, reactor: IReactorTime, agent: IAgent, url: str, key: str | None) -> None:
@@ -177,44 +177,42 @@ class RemoteQueue:
                 return msgspec.json.decode(answer, type=kind)
             error = msgspec.json.decode(answer, type=ErrorBody).error
         except msgspec.DecodeError:
-            raise NotAnswered(f"what answers at {self._url} is no gateway") from None
+            raise NotAnswered(f"what answers at {self._url} is not a txapns daemon") from None
         except Exception as failure:
             raise NotAnswered(f"the daemon at {self._url} cannot be asked: {_words(failure)}") from failure
         raise NotAnswered(f"the daemon refused it with {response.code}: {error.message}")
 
 
 def _words(failure: Exception) -> str:
-    """Say what went wrong, whatever the agent wraps it in."""
+    """Say what went wrong: the agent wraps some errors."""
     if isinstance(failure, defer.TimeoutError):
         return f"there was no answer within {_TIMEOUT:g} s"
     reasons = getattr(failure, "reasons", None)
     return str(reasons[0].value if reasons else failure)
 
 
-# Where it is.
-
 _UNIX = "unix:"
 
 
 @implementer(IAgentEndpointFactory)
 class _Socket:
-    """Whatever is asked for is at one socket."""
+    """Sends every request to one socket."""
 
     def __init__(self, reactor: Any, path: str) -> None:
         self._reactor = reactor
         self._path = path
 
     def endpointForURI(self, uri: URI) -> UNIXClientEndpoint:
-        """Tell where it is."""
+        """Return the socket's endpoint."""
         return UNIXClientEndpoint(self._reactor, self._path)
 
 
 def agent(reactor: Any, url: str, trust_root: bytes | None = None) -> IAgent:
     """
-    Make what sends requests to a gateway.
+    Make an agent that sends requests to a daemon.
 
     :param reactor: the reactor.
-    :param url: where its HTTP API is.
+    :param url: the URL of its HTTP API.
     :param trust_root: PEM of the authorities to trust; ``None`` for the platform's.
     :raises CredentialError: they cannot be read.
     """
@@ -228,11 +226,11 @@ def agent(reactor: Any, url: str, trust_root: bytes | None = None) -> IAgent:
 
 def address(section: NativeSection) -> str:
     """
-    Find out where a gateway's HTTP API is.
+    Find the URL of a daemon's HTTP API.
 
     :param section: its configuration.
     :returns: its URL, or a socket as ``unix:PATH``.
-    :raises ConfigurationError: the configuration does not tell.
+    :raises ConfigurationError: the configuration does not say.
     """
     for endpoint in section.listen:
         kind, *arguments = (part.replace("\\", "") for part in re.split(r"(?<!\\):", endpoint))
@@ -245,11 +243,11 @@ def address(section: NativeSection) -> str:
             return f"{_UNIX}{given['address']}"
         if section.tls is None and kind in ("tcp", "tcp6") and given["port"] != "0":
             return f"http://{_host(given['interface'])}:{given['port']}"
-    raise ConfigurationError("the configuration does not tell at which address intake.native can be asked: give --url")
+    raise ConfigurationError("the configuration does not say at which address intake.native can be asked: give --url")
 
 
 def _host(interface: str) -> str:
-    """Name the host at which an interface can be reached from here."""
+    """Find the host at which an interface can be reached from this machine."""
     if not interface:
         return "127.0.0.1"
     every = ipaddress.ip_address(interface)

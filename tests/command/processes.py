@@ -1,0 +1,105 @@
+"""The command in processes of its own, with a simulator or without."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests import PROJECT
+from tests.checks import invoke
+from tests.processes import started
+from txapns.command.streams import UNUSABLE
+
+__all__ = ["ANN", "BOB", "DEAD", "SHORT", "TIMEOUT", "TXAPNS", "SimulatorProcess", "WithSimulator"]
+__all__ += ["environment", "refused", "run_without", "txapns"]
+
+TXAPNS = (sys.executable, "-m", "txapns")
+#: The longest that a command may take, in seconds.
+TIMEOUT = 60
+
+ANN, BOB, DEAD, SHORT = "aa" * 32, "bb" * 32, "dd" * 32, "cc" * 20
+
+
+def environment(**more: str) -> dict[str, str]:
+    """What commands find around them: this checkout, and no terminal's features."""
+    inherited = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TXAPNS_PASSPHRASE")}
+    return {**inherited, "PYTHONPATH": str(PROJECT), **more}
+
+
+def txapns(*arguments: str | Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+    """Run the command to its end."""
+    command = [*TXAPNS, *map(str, arguments)]
+    return subprocess.run(
+        command, input=stdin, env=environment(**more), capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+
+
+def refused(*arguments: str | Path) -> str:
+    """Run the command in this process, where it is refused before it starts the reactor; gives what it says."""
+    result = invoke(*arguments, env={"TXAPNS_PASSPHRASE": None})
+    assert result.exit_code == UNUSABLE, result.output
+    return result.output
+
+
+class SimulatorProcess:
+    """``txapns simulate``, listening."""
+
+    def __init__(self, case: TestCase, *arguments: str) -> None:
+        self.state = state = Path(case.mktemp())
+        command = [*TXAPNS, "simulate", "--state", str(state), *arguments]
+        self._process = started(case, command, stdout=subprocess.PIPE, text=True, env=environment())
+        assert self._process.stdout is not None
+        self.ready: dict[str, Any] = json.loads(self._process.stdout.readline())
+
+    def stop(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
+        """End it; gives exit status and counters."""
+        self._process.send_signal(by)
+        output, _ = self._process.communicate(timeout=TIMEOUT)
+        return self._process.returncode, json.loads(output)
+
+
+class WithSimulator(SynchronousTestCase):
+    """Tests with a simulator, for which :data:`DEAD` is dead."""
+
+    def setUp(self) -> None:
+        """Start it."""
+        self.simulator = SimulatorProcess(self, "--dead", self.file(DEAD))
+        self.addCleanup(self.simulator.stop)
+
+    def file(self, content: str) -> str:
+        """Write a file."""
+        path = Path(self.mktemp())
+        path.write_text(content)
+        return str(path)
+
+    def gateway(self, protocol: str) -> tuple[str, ...]:
+        """The options that name the simulator, as whom its authority vouches for."""
+        where = f"{protocol}:host=127.0.0.1:port={self.simulator.ready[protocol]}"
+        return "--gateway", where, "--trust-root", str(self.simulator.state / "ca.pem")
+
+    def http2(self) -> tuple[str, ...]:
+        """The options for the provider API, with a provider token."""
+        ready = self.simulator.ready
+        key = "--key", str(self.simulator.state / "AuthKey.p8"), "--key-id", ready["key_id"]
+        return *self.gateway("http2"), *key, "--team-id", ready["team_id"], "--topic", ready["topic"]
+
+    def binary(self) -> tuple[str, ...]:
+        """The options for the binary protocol, with a certificate."""
+        return *self.gateway("binary"), "--certificate", str(self.simulator.state / "client.pem"), "--barrier"
+
+
+def run_without(package: str, *arguments: str) -> tuple[int, str, str]:
+    """Run the command in a process that cannot import a package; gives exit status, standard output and error."""
+    hidden = f"import sys; sys.modules[{package!r}] = None"
+    program = f"{hidden}; from txapns.command.main import main; main({list(arguments)!r})"
+    result = subprocess.run(
+        [sys.executable, "-c", program], env=environment(), capture_output=True, text=True, timeout=TIMEOUT, check=False
+    )
+    return result.returncode, result.stdout, result.stderr

@@ -1,0 +1,87 @@
+"""Tests for :mod:`txapns.command.queue`, while the daemon is not running."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.command.processes import txapns
+from tests.daemon.store.queue_contract import message
+from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from txapns.daemon.values import Settlement, State
+
+__all__ = ["QueueTests"]
+
+
+class QueueTests(SynchronousTestCase):
+    """``txapns queue`` while the daemon is not running."""
+
+    def setUp(self) -> None:
+        """Have a database with three dead letters and one that waits."""
+        self.directory = Path(self.mktemp())
+        self.directory.mkdir()
+        self.config = self.directory / "apns.toml"
+        self.config.write_text("intake.native.listen = 'tcp:port=1:interface=127.0.0.1'")
+        self.world = SQLiteWorld(self.directory / "apns.db")
+        self.world.queue.accept([message(self.world, 3)])
+        self.world.clock.advance(0.01)
+        leased = self.successResultOf(self.world.queue.lease("chess", 9, self.world.clock.seconds() + 60))
+        self.world.queue.settle([Settlement(each.number, State.DEAD, 0, "no connection") for each in leased])
+        self.world.queue.accept([message(self.world)])
+        self.world.clock.advance(0.01)
+        self.world.stop()
+
+    def run_queue(self, *arguments: str, stdin: str = "") -> str:
+        """Run the command; gives what it prints."""
+        done = txapns("queue", *arguments, "--config", str(self.config), stdin=stdin)
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done)
+        return done.stdout
+
+    def refused(self, *arguments: str) -> str:
+        """Run the command in vain; gives what it says."""
+        done = txapns("queue", *arguments, "--config", str(self.config))
+        self.assertEqual((done.returncode, done.stdout), (2, ""), done)
+        self.assertNotIn("Traceback", done.stderr)
+        return done.stderr
+
+    def rows(self, *arguments: str) -> list[dict[str, Any]]:
+        """List as JSON."""
+        return [json.loads(line) for line in self.run_queue("list", *arguments, "--json").splitlines()]
+
+    def test_life(self) -> None:
+        """What was given up is listed, tried again in part, and deleted."""
+        first, *rest = self.rows("chess")
+        self.assertEqual((len(rest), first["state"], first["reason"]), (2, "dead", "no connection"))
+        self.assertEqual(self.run_queue("retry", "chess", "--limit", "1"), "waiting again: 1\n")
+        self.assertEqual(
+            [row["id"] for row in self.rows("chess", "--after", str(first["cursor"]))], [row["id"] for row in rest]
+        )
+        self.assertIn(first["id"], [row["id"] for row in self.rows("chess", "--state", "waiting")])
+        self.assertTrue(self.run_queue("purge", "chess", stdin="y\n").endswith("[y/N]: deleted: 2\n"))
+        self.assertEqual(self.run_queue("purge", "chess", "--state", "waiting", "--yes"), "deleted: 2\n")
+        self.assertEqual(self.run_queue("list", "chess"), "")
+
+    def test_not_sure(self) -> None:
+        """Whoever says no has deleted nothing."""
+        done = txapns("queue", "purge", "chess", "--config", str(self.config), stdin="n\n")
+        self.assertEqual(done.returncode, 1)
+        self.assertEqual(len(self.rows("chess")), 3)
+
+    def test_running(self) -> None:
+        """Where a gateway has the database it is asked instead, at the address of the configuration."""
+        self.world.start()
+        self.addCleanup(self.world.stop)
+        self.assertIn("the daemon at http://127.0.0.1:1 cannot be asked", self.refused("list", "chess"))
+        self.config.write_text("intake.native.listen = []")
+        self.assertIn("give --url", self.refused("list", "chess"))
+
+    def test_nothing_there(self) -> None:
+        """No configuration, or no database yet, which is not made for this."""
+        self.config.write_text("database.path = 'other.db'")
+        self.assertIn("there is no database", self.refused("list", "chess"))
+        self.assertFalse((self.directory / "other.db").exists())
+        self.config.unlink()
+        self.assertIn("No such file", self.refused("list", "chess"))

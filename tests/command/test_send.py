@@ -1,0 +1,328 @@
+"""Tests for :mod:`txapns.command.send`: the command in processes of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import select
+import signal
+import socket
+import subprocess
+import sys
+import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO
+
+import pytest
+
+from tests import PROJECT
+from tests.command.processes import (
+    ANN,
+    BOB,
+    DEAD,
+    SHORT,
+    TIMEOUT,
+    TXAPNS,
+    WithSimulator,
+    environment,
+    refused,
+    txapns,
+)
+from tests.processes import started
+from txapns.command.send import ROWS
+from txapns.simulator import Authority
+
+__all__ = ["SendTests", "TerminalTests"]
+
+
+@pytest.mark.loopback
+class SendTests(WithSimulator):
+    """``txapns send``, to pipes."""
+
+    def send(self, *options: str | Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        """Send "Hello"."""
+        return txapns("send", *options, "--alert", "Hello", stdin=stdin, **more)
+
+    def assert_refused(self, result: subprocess.CompletedProcess[str], status: int, *sentences: str) -> None:
+        """It exited with this status, and said so in words instead of a traceback."""
+        self.assertEqual(result.returncode, status, result)
+        for sentence in sentences:
+            self.assertIn(sentence, result.stdout + result.stderr)
+        self.assertNotIn("Traceback", result.stderr)
+
+    def test_all_accepted(self) -> None:
+        """Where all is well there is nothing but the summary, over either protocol."""
+        for options in (self.http2(), self.binary()):
+            result = self.send(*options, "--tokens", self.file(f"{ANN}\n{BOB}\n"))
+            self.assertEqual((result.returncode, result.stderr), (0, ""))
+            self.assertRegex(result.stdout, r"^2 accepted, 0 failed, 0 unsent, 0 uncertain in [\d.]+ s, \d+/s\n$")
+
+    def test_no_tokens(self) -> None:
+        """A file without tokens is a batch of none, and none failed."""
+        result = self.send(*self.http2(), "--tokens", self.file("# nobody yet\n"))
+        self.assertEqual((result.returncode, result.stdout[:10]), (0, "0 accepted"))
+
+    def test_failures(self) -> None:
+        """Each failure is a line: the number of its line in the file, the token shortened, why, and what to do."""
+        tokens = self.file(f"# customers\n\n{ANN}\n  {DEAD}\r\n{SHORT}\nnot a token\n{BOB}")
+        for options, dead, short in (
+            (self.http2(), "Unregistered", "BadDeviceToken"),
+            (self.binary(), "InvalidToken", "InvalidTokenSize"),
+        ):
+            result = self.send(*options, "--tokens", tokens)
+            lines = result.stdout.splitlines()
+            self.assertEqual((result.returncode, result.stderr, len(lines)), (1, "", 4), result)
+            self.assertRegex(lines[0], rf"^line 4, token dddd…dddd: failed, {dead}\. .*delete")
+            self.assertRegex(lines[1], rf"^line 5, token cccc…cccc: failed, {short}\. The device token ")
+            self.assertRegex(lines[2], r"^line 6, token …: unsent, InvalidToken\. .*11 characters")
+            self.assertRegex(lines[3], r"^2 accepted, 2 failed, 1 unsent, 0 uncertain in ")
+            self.assertNotIn(DEAD, result.stdout)
+
+    def test_json(self) -> None:
+        """With --json each failure is an object with all that is known, the token whole; the summary is the last."""
+        tokens = self.file(f"{ANN}\n{DEAD}\nnot a token\n")
+        result = self.send(*self.http2(), "--tokens", tokens, "--json")
+        failed, unsent, summary = map(json.loads, result.stdout.splitlines())
+        self.assertRegex(failed.pop("timestamp"), r"^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d.*\+00:00$")
+        self.assertEqual(
+            failed,
+            {
+                "identifier": 2,
+                "token": DEAD,
+                "outcome": "failed",
+                "status": 410,
+                "reason": "Unregistered",
+                "error": None,
+            },
+        )
+        self.assertRegex(unsent.pop("error"), "^InvalidToken: a device token of 11 characters")
+        self.assertEqual(
+            unsent,
+            {
+                "identifier": 3,
+                "token": "not a token",
+                "outcome": "unsent",
+                "status": None,
+                "reason": None,
+                "timestamp": None,
+            },
+        )
+        self.assertGreater(summary["summary"].pop("seconds"), 0)
+        self.assertEqual(summary, {"summary": {"accepted": 1, "failed": 1, "unsent": 1, "uncertain": 0}})
+        self.assertEqual(result.returncode, 1)
+
+    def test_standard_input(self) -> None:
+        """Tokens come from standard input, as JSON goes to standard output."""
+        result = self.send(*self.http2(), "--tokens", "-", "--json", stdin=f"{ANN}\n{BOB}")
+        self.assertEqual(json.loads(result.stdout)["summary"]["accepted"], 2)
+        self.assertEqual(result.returncode, 0)
+
+    def test_many(self) -> None:
+        """Thousands of tokens come out under the numbers of their lines."""
+        tokens = [f"{number:064x}" for number in range(1, 3_001)]
+        tokens[1_999] = DEAD
+        for options in (self.http2(), self.binary()):
+            result = self.send(*options, "--tokens", self.file("\n".join(tokens)), "--json")
+            failed, summary = map(json.loads, result.stdout.splitlines())
+            self.assertEqual((failed["identifier"], summary["summary"]["accepted"]), (2_000, 2_999))
+
+    def test_header_fields(self) -> None:
+        """What the options say goes to the gateway as it is, and the gateway's word comes back."""
+        for options, reason in (
+            (("--push-type", "telepathy"), "InvalidPushType"),
+            (("--priority", "7"), "BadPriority"),
+            (("--collapse-id", "x" * 65), "BadCollapseId"),
+            (("--topic", "?"), "BadTopic"),
+        ):
+            result = self.send(*self.http2(), "--tokens", self.file(ANN), *options)
+            self.assert_refused(result, 1, f"failed, {reason}. ")
+
+    def test_payload(self) -> None:
+        """A payload is taken from a file, with whatever is in it."""
+        for mark in "", "\ufeff":
+            payload = self.file(mark + '{"aps": {"alert": "Hello", "of-tomorrow": 1}, "mine": [1]}')
+            result = txapns(
+                "send", *self.http2(), "--tokens", self.file(ANN), "--payload", payload, "--expiration", "60"
+            )
+            self.assertEqual(result.returncode, 0, result)
+
+    def test_passphrase(self) -> None:
+        """A passphrase comes from a file or from the environment, and never from the command line."""
+        options = *self.gateway("binary"), "--certificate", self.simulator.state / "client.p12", "--barrier"
+        tokens = "--tokens", self.file(ANN)
+        by_file = self.send(*options, *tokens, "--passphrase-file", self.file("txapns\n"))
+        marked = self.send(*options, *tokens, "--passphrase-file", self.file("\ufefftxapns\r\n"))
+        by_environment = self.send(*options, *tokens, TXAPNS_PASSPHRASE="txapns")
+        self.assertEqual((by_file.returncode, marked.returncode, by_environment.returncode), (0, 0, 0))
+        wrong = self.send(*options, *tokens, TXAPNS_PASSPHRASE="sesame")
+        self.assert_refused(
+            wrong, 2, f"Error: {self.simulator.state}/client.p12: the passphrase does not open the PKCS#12 file"
+        )
+        self.assertNotIn("sesame", wrong.stderr)
+
+    def test_nothing_listens(self) -> None:
+        """Where nothing listens, the exit status tells so, and each token is unsent."""
+        with socket.socket() as silent:
+            silent.bind(("127.0.0.1", 0))
+            gateway = f"http2:host=127.0.0.1:port={silent.getsockname()[1]}"
+            tokens = self.file(f"{ANN}\nnot a token\n{BOB}\n")
+            result = self.send(*self.http2(), "--gateway", gateway, "--tokens", tokens, "--timeout", "1")
+        self.assert_refused(result, 3, "line 1, ", "unsent, ConnectFailed. ", "nothing listens at 127.0.0.1")
+        self.assertIn("0 accepted, 0 failed, 3 unsent, 0 uncertain", result.stdout)
+
+    def test_proxy(self) -> None:
+        """It goes through a proxy; one that cannot be reached is named, without the password, as is what is none."""
+        command = sys.executable, PROJECT / "tests/connect_proxy.py"
+        proxy = started(self, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert proxy.stdout is not None
+        url = f"http://ali:sesame@localhost:{int(proxy.stdout.readline())}"
+        to_ann = *self.http2(), "--tokens", self.file(ANN)
+        self.assertEqual(self.send(*to_ann, "--proxy", url).returncode, 0)
+        self.assertEqual(self.send(*to_ann, "--proxy", "environment", HTTPS_PROXY=url, NO_PROXY="").returncode, 0)
+        proxy.kill()
+        proxy.wait()
+        result = self.send(*to_ann, "--proxy", url, "--timeout", "1")
+        self.assert_refused(
+            result, 3, "ConnectFailed", "the proxy http://localhost:", "is out of reach: nothing listens"
+        )
+        none = self.send(*to_ann, "--proxy", "socks5://ali:sesame@localhost")
+        self.assert_refused(none, 2, "Error: the URL of a proxy is ")
+        self.assertNotIn("sesame", result.stdout + result.stderr + none.stdout + none.stderr)
+
+    def test_stranger(self) -> None:
+        """A server whose authority is not trusted is not sent anything."""
+        authority = Path(self.mktemp())
+        authority.write_bytes(Authority().ca_pem)
+        for options in (self.http2(), self.binary()):
+            result = self.send(*options, "--trust-root", authority, "--tokens", self.file(ANN))
+            self.assert_refused(result, 3, "unsent, PeerNotVerified. ")
+
+    def test_refused_certificate(self) -> None:
+        """A certificate that the gateway turns away is a credential that cannot be used; nothing is sent."""
+        certificate = Path(self.mktemp())
+        certificate.write_bytes(Authority().client_pem())
+        for gateway in (self.gateway("http2"), self.gateway("binary")):
+            options = *gateway, "--certificate", certificate, "--tokens", self.file(f"{ANN}\n{BOB}\n")
+            result = self.send(*options)
+            self.assert_refused(result, 2, "unsent, CredentialRefused. ", "0 accepted, 0 failed, 2 unsent, 0 uncertain")
+
+    def test_refused_key(self) -> None:
+        """A provider token is refused with the first notification, which has failed; no other is sent."""
+        key = Path(self.mktemp())
+        key.write_bytes(Authority().p8)
+        options = *self.http2(), "--key", key
+        result = self.send(*options, "--tokens", self.file(f"{ANN}\n{BOB}\n"))
+        self.assert_refused(result, 2, "failed, InvalidProviderToken. ", "unsent, CredentialRefused. ")
+        result = self.send(*options, "--tokens", self.file(ANN))
+        self.assert_refused(result, 2, "failed, InvalidProviderToken. ", "0 accepted, 1 failed, 0 unsent")
+
+    @unittest.skipUnless(Path("/proc/self/mem").exists(), "needs a file that opens and cannot be read")
+    def test_unreadable(self) -> None:
+        """Where the tokens cannot be read to the end, there is the outcome of those before, and the reason."""
+        result = self.send(*self.http2(), "--tokens", "/proc/self/mem")
+        self.assert_refused(result, 1, "0 accepted", "Error: the tokens after line 0 could not be read: [Errno 5]")
+
+    def test_unusable(self) -> None:
+        """What cannot be used is told before anything is sent."""
+        send = "send", "--tokens", self.file(ANN), *self.http2()
+        junk = self.file("junk")
+        for options, sentence in (
+            (("--gateway", "nowhere"), "'nowhere' is not a gateway"),
+            (("--key", junk), f"Error: {junk}: the text holds no PEM"),
+            (("--team-id", "no team"), "AuthKey.p8: team_id"),
+            (("--barrier",), "--barrier is for a gateway of the binary protocol"),
+            (("--topic", "a\nb"), "Error: topic has a control character"),
+        ):
+            self.assertIn(sentence, refused(*send, "--alert", "Hello", *options))
+        self.assertIn("Error: ", refused(*send, "--payload", self.file("{]")))
+        certificate = "--certificate", junk
+        said = refused("send", "--tokens", junk, *self.gateway("http2"), *certificate, "--alert", "Hello")
+        self.assertIn(f"Error: {junk}: the text holds no PEM, and is not DER, PKCS#12", said)
+
+    def test_unusable_by_gateway(self) -> None:
+        """What cannot be used with this gateway is told before it is connected to."""
+        tokens = "--tokens", self.file(ANN)
+        for options, sentence in (
+            (self.gateway("binary"), "a provider token is of no use"),
+            (("--trust-root", self.file("junk")), "Error: trust_root"),
+        ):
+            self.assert_refused(self.send(*self.http2(), *options, *tokens), 2, sentence)
+
+
+@contextmanager
+def terminal() -> Iterator[tuple[int, IO[str]]]:
+    """A terminal: the end for a command, and ours."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, encoding="utf-8", errors="replace", newline="") as screen:
+        try:
+            yield theirs, screen
+        finally:
+            os.close(theirs)
+
+
+def read_until(screen: IO[str], text: str) -> str:
+    """Read what a command shows until this text is among it; it has so long for each part of it."""
+    shown = b""
+    while text.encode() not in shown:
+        readable, _, _ = select.select([screen], [], [], TIMEOUT)
+        assert readable, f"{text!r} was not shown: {shown!r}"
+        shown += os.read(screen.fileno(), 4_096)
+    return shown.decode("utf-8", "replace")  # it may end within a character
+
+
+@pytest.mark.loopback
+class TerminalTests(WithSimulator):
+    """``txapns send``, before a person."""
+
+    def start(self, screen: int, stdout: int, tokens: str) -> subprocess.Popen[str]:
+        """Send with the progress bar on a terminal."""
+        command = [*TXAPNS, "send", *self.http2(), "--alert", "Hello", "--tokens", tokens]
+        return started(
+            self,
+            command,
+            stdin=subprocess.PIPE,
+            stdout=stdout,
+            stderr=screen,
+            text=True,
+            env=environment(TERM="xterm", COLUMNS="200"),
+        )
+
+    def test_table(self) -> None:
+        """The failures are a table, and the summary follows it."""
+        with terminal() as (theirs, screen):
+            process = self.start(theirs, theirs, self.file(f"{ANN}\n{DEAD}\n"))
+            shown = read_until(screen, "uncertain in")
+            self.assertEqual(process.wait(TIMEOUT), 1)
+        self.assertIn("what to do", shown)
+        self.assertRegex(shown, r"2 .*dddd…dddd.*failed.*Unregistered.*delete")
+
+    def test_long_table(self) -> None:
+        """Nobody reads thousands of rows: the table ends, and tells how to get the rest."""
+        with terminal() as (theirs, screen):
+            process = self.start(theirs, theirs, self.file("zz\n" * (ROWS + 7)))
+            shown = read_until(screen, "uncertain in")
+            self.assertEqual(process.wait(TIMEOUT), 1)
+        self.assertIn("and 7 more; --json lists all", shown)
+
+    def test_interrupt(self) -> None:
+        """
+        A token from a silent pipe is sent at once, and the progress bar shows it; when interrupted, the command ends
+        with what is known by then.
+        """
+        with terminal() as (theirs, screen):
+            process = self.start(theirs, subprocess.PIPE, "-")
+            assert process.stdin is not None and process.stdout is not None
+            process.stdin.write(f"{ANN}\n")
+            process.stdin.flush()
+            read_until(screen, "1 sent")
+            process.send_signal(signal.SIGINT)
+            said = read_until(screen, "were not read")
+            self.assertEqual(process.wait(TIMEOUT), 1)
+            summary = process.stdout.read()
+            process.stdin.close()
+            process.stdout.close()
+        self.assertIn("interrupted; the tokens after line 1", said)
+        self.assertIn("1 accepted, 0 failed, 0 unsent", summary)

@@ -1,0 +1,237 @@
+"""
+``txapns apps``: the daemon's apps and their credentials.
+
+The commands work on the daemon's database, whether or not it is running. If it is, it notices a change within a second
+or so. A credential is read from a file or from standard input, never from the command line, which others can see.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from txapns._network.trust import trust_pem
+from txapns.command.installation import Installation, iso_time, now
+from txapns.command.options import (
+    CredentialOptions,
+    config_option,
+    credential_options,
+    gateway_option,
+    json_option,
+)
+from txapns.command.streams import Group, InputFile, echo
+from txapns.command.tables import print_rows
+from txapns.credentials import Certificate, Credential
+from txapns.daemon import apps as stored_apps
+from txapns.daemon.apps import AppSettings
+from txapns.daemon.config import FINGERPRINT, AppLimitsSection, plain_fingerprint
+from txapns.daemon.errors import AppExists, Malformed, in_words
+from txapns.daemon.secrets.credentials import read_certificate
+from txapns.errors import APNSError
+
+__all__ = ["apps"]
+
+
+@click.group(cls=Group)
+def apps() -> None:
+    """Manage the daemon's apps and their credentials."""
+
+
+def _limits(context: click.Context, parameter: click.Parameter, given: Sequence[str]) -> AppLimitsSection:
+    names = AppLimitsSection.__struct_fields__
+    limits = {}
+    for text in given:
+        name, _, number = text.partition("=")
+        if name not in names or not (number.isascii() and number.isdigit() and int(number)):
+            raise click.BadParameter(f"{text!r} is not one of {', '.join(names)} with = and a number after it")
+        limits[name] = int(number)
+    return AppLimitsSection(**limits)
+
+
+@apps.command("add")
+@click.argument("name")
+@config_option
+@credential_options
+@gateway_option
+@click.option(
+    "--trust-root", type=InputFile(), metavar="FILE", help="Authorities to trust (PEM) instead of the platform's."
+)
+@click.option("--topic", help="The app's bundle ID; not needed with the certificate of one app.")
+@click.option("--push-type", help="The push type of notifications that do not name one.")
+@click.option(
+    "--caller",
+    "callers",
+    multiple=True,
+    metavar="SHA256",
+    help="The fingerprint of a client certificate whose owner may send for the app; may be repeated.",
+)
+@click.option(
+    "--limit", "limits", multiple=True, callback=_limits, metavar="NAME=N", help="A limit of its own; may be repeated."
+)
+def _add_app(
+    name: str,
+    config: Path,
+    credential: CredentialOptions,
+    gateway: str,
+    trust_root: IO[bytes] | None,
+    topic: str | None,
+    push_type: str | None,
+    callers: tuple[str, ...],
+    limits: AppLimitsSection,
+) -> None:
+    """Add an app to the database, its private key encrypted with the master key."""
+    installation = Installation.from_file(config)
+    _check_not_configured(installation, name)
+    settings = AppSettings(
+        gateway=gateway,
+        trust_root=None if trust_root is None else trust_pem(trust_root.read()),
+        topic=topic,
+        push_type=push_type,
+        callers=_fingerprints(callers),
+        limits=limits,
+    )
+    read = partial(read_certificate, now=now(), gateway=gateway, topic=topic)
+    made = credential.read(read, prompt=True)
+    stored_apps.app_of(name, settings, made, installation.configuration, "database")  # raises if it cannot send
+    secrets = installation.secrets
+    if secrets.create():
+        echo(f"made a master key in {secrets.where}; keep a copy, apart from those of the database")
+    with installation.visiting() as connection:
+        stored_apps.add_app(connection, secrets, name, settings, made, now=now())
+    echo(f"added {name}: {_description(made)}")
+
+
+@apps.command("rotate")
+@click.argument("name")
+@config_option
+@credential_options
+def _rotate_app(name: str, config: Path, credential: CredentialOptions) -> None:
+    """
+    Give an app in the database another credential.
+
+    The daemon opens new connections with it, and closes the old ones when the requests under way on them are done.
+    """
+    installation = Installation.from_file(config)
+    _check_not_configured(installation, name)
+    made = credential.read(partial(read_certificate, now=now()), prompt=True)
+    with installation.visiting() as connection:
+        stored_apps.rotate_app(connection, installation.secrets, name, made, now=now())
+    echo(f"rotated {name}: {_description(made)}")
+
+
+@apps.command("remove")
+@click.argument("name")
+@config_option
+def _remove_app(name: str, config: Path) -> None:
+    """Remove an app and its credential from the database. Its notifications stay in the queue."""
+    installation = Installation.from_file(config)
+    _check_not_configured(installation, name)
+    with installation.visiting() as connection:
+        stored_apps.remove_app(connection, name)
+    echo(f"removed {name}")
+
+
+@apps.command("list")
+@config_option
+@json_option()
+def _list_apps(config: Path, as_json: bool) -> None:
+    """List the apps in the database and those in the configuration."""
+    installation = Installation.from_file(config)
+    rows = [_section_row(installation, name) for name in installation.configuration.apps]
+    if installation.database.exists():
+        with installation.visiting() as connection:
+            problems = _problems(installation, stored_apps.app_rows(connection))
+            rows += [_stored_row(app, problems) for app in stored_apps.list_apps(connection)]
+    print_rows(sorted(rows, key=lambda row: str(row["name"])), as_json)
+
+
+@apps.command("rekey")
+@config_option
+def _rekey_apps(config: Path) -> None:
+    """
+    Change the master key, and encrypt all credentials in the database with the new one.
+
+    If the key is in the environment, first put the new one before the old one there, with a space between.
+    """
+    installation = Installation.from_file(config)
+    secrets = installation.secrets
+    with secrets.rekeying() as key, installation.visiting() as connection:
+        count = stored_apps.rekey_apps(connection, key)
+    echo(f"encrypted {count} credentials with a new master key; keep a copy of {secrets.where}")
+
+
+def _check_not_configured(installation: Installation, name: str) -> None:
+    if name in installation.configuration.apps:
+        raise AppExists(f"the app {name} is in the configuration, and can only be changed there")
+
+
+def _fingerprints(callers: Sequence[str]) -> tuple[str, ...]:
+    for caller in callers:
+        if not FINGERPRINT.fullmatch(caller):
+            raise Malformed("--caller takes a SHA-256 of 64 hexadecimal digits, plain or as openssl prints it")
+    return tuple(map(plain_fingerprint, callers))
+
+
+def _description(credential: Credential) -> str:
+    """Describe a credential, for a person to compare."""
+    if isinstance(credential, Certificate):
+        return f"{credential.name}, expires {credential.expires:%Y-%m-%d}, SHA-256 {credential.fingerprint}"
+    return f"key {credential.key_id} of team {credential.team_id}"
+
+
+def _section_row(installation: Installation, name: str) -> dict[str, Any]:
+    section = installation.configuration.apps[name]
+    kind = "key" if section.certificate is None else "certificate"
+    try:
+        app = stored_apps.section_app(name, section, installation.configuration, now())
+    except Exception as error:
+        return _row(name, "file", kind, None, section.topic, section.gateway, problem=in_words(error))
+    expires = stored_apps.expiry(app)
+    seconds = None if expires is None else expires.timestamp()
+    return _row(name, "file", kind, seconds, section.topic, section.gateway, app.credential.fingerprint)
+
+
+def _problems(installation: Installation, rows: Sequence[tuple[str, bytes, bytes]]) -> dict[str, str]:
+    """Find out which apps in the database cannot be used, if the master key can be read."""
+    problems: dict[str, str] = {}
+    try:
+        installation.secrets.master_key()
+    except APNSError:
+        return problems  # listing apps does not need it
+    for row in rows:
+        try:
+            stored_apps.row_app(*row, installation.secrets, installation.configuration, now())
+        except Exception as error:
+            problems[row[0]] = in_words(error)
+    return problems
+
+
+def _stored_row(app: stored_apps.StoredApp, problems: Mapping[str, str]) -> dict[str, Any]:
+    settings, problem = app.settings, app.problem or problems.get(app.name)
+    return _row(app.name, "database", app.kind, app.expires, settings.topic, settings.gateway, app.fingerprint, problem)
+
+
+def _row(
+    name: str,
+    source: str,
+    kind: str,
+    expires: float | None,
+    topic: str | None,
+    gateway: str,
+    fingerprint: str | None = None,
+    problem: str | None = None,
+) -> dict[str, Any]:
+    return {
+        "name": name,
+        "source": source,
+        "credential": kind,
+        "expires": None if expires is None else iso_time(expires),
+        "topic": topic,
+        "gateway": gateway,
+        "fingerprint": fingerprint,
+        "problem": problem,
+    }

@@ -1,0 +1,70 @@
+"""
+A daemon's installation, as commands work on it: its configuration, its secrets and its database.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from pathlib import Path
+
+import attrs
+
+from txapns.daemon import apps, keys
+from txapns.daemon.config import Configuration
+from txapns.daemon.secrets.master_key import Secrets
+from txapns.daemon.store.sqlite.file import visiting
+
+__all__ = ["Installation", "iso_time", "now"]
+
+
+@attrs.frozen
+class Installation:
+    """
+    A daemon's installation.
+
+    :ivar configuration: the configuration.
+    :ivar secrets: the master key.
+    """
+
+    configuration: Configuration
+    secrets: Secrets
+
+    @classmethod
+    def from_file(cls, path: Path) -> Installation:
+        """
+        Read the configuration.
+
+        :param path: its file.
+        :raises ConfigurationError: it cannot be used.
+        """
+        configuration = Configuration.from_file(path)
+        return cls(configuration, Secrets(configuration.secrets.master_key_file, os.environ))
+
+    @property
+    def database(self) -> Path:
+        """Where the database is."""
+        return self.configuration.database.path
+
+    @contextmanager
+    def visiting(self) -> Iterator[sqlite3.Connection]:
+        """Open the database, also while the daemon has it."""
+        with visiting(self.database, apps.PART, keys.PART) as connection:
+            yield connection
+
+
+def now() -> datetime:
+    """Tell the time, in UTC."""
+    return datetime.now(timezone.utc)
+
+
+def iso_time(seconds: float) -> str:
+    """
+    Write a time for a list.
+
+    :param seconds: UNIX seconds.
+    """
+    return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")

@@ -1,0 +1,160 @@
+"""
+Options that several commands have in common.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+
+import attrs
+import click
+
+from txapns._texts import first_line
+from txapns.command.streams import InputFile, name_of
+from txapns.credentials import Certificate, Credential, ProviderToken
+from txapns.errors import CredentialError, WrongPassphrase
+
+__all__ = ["CredentialOptions", "config_option", "credential_options", "gateway_option", "gather", "json_option"]
+
+#: ``--config``: where the daemon's configuration is.
+config_option = click.option(
+    "--config",
+    type=click.Path(path_type=Path),
+    default=Path("apns.toml"),
+    show_default=True,
+    envvar="TXAPNS_CONFIG",
+    metavar="FILE",
+    help="The daemon's configuration; or set TXAPNS_CONFIG.",
+)
+
+#: ``--gateway``: which of Apple's servers to send to.
+gateway_option = click.option(
+    "--gateway",
+    default="production",
+    show_default=True,
+    help="production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N.",
+)
+
+
+def json_option(text: str = "Write JSON lines.") -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """
+    Make the option ``--json``, which a command gets as ``as_json``.
+
+    :param text: its help text.
+    """
+    return click.option("--json", "as_json", is_flag=True, help=text)
+
+
+@attrs.frozen
+class CredentialOptions:
+    """
+    The options that name a credential.
+
+    :ivar certificate: a certificate with its key.
+    :ivar key: a signing key.
+    :ivar key_id: the signing key's identifier.
+    :ivar team_id: the team's identifier.
+    :ivar passphrase_file: a file whose first line is the passphrase.
+    """
+
+    certificate: IO[bytes] | None
+    key: IO[bytes] | None
+    key_id: str | None
+    team_id: str | None
+    passphrase_file: IO[bytes] | None
+
+    def read(self, certificate: Callable[[bytes, bytes | None], Certificate], *, prompt: bool = False) -> Credential:
+        """
+        Read the credential.
+
+        :param certificate: makes a certificate from the content of its file and a passphrase.
+        :param prompt: whether to ask for a missing passphrase on the terminal, if there is one.
+        :raises click.UsageError: options are missing, or exclude each other.
+        :raises CredentialError: the credential cannot be used; the message names the file.
+        """
+        file = self.certificate or self.key
+        if file is None or (self.certificate is not None and self.key is not None):
+            raise click.UsageError("Give either --certificate or --key.")
+        key_id, team_id = self.key_id, self.team_id
+        if self.key is not None and (key_id is None or team_id is None):
+            raise click.UsageError("--key needs --key-id and --team-id.")
+        data = file.read()
+
+        def make(passphrase: bytes | None) -> Credential:
+            try:
+                if self.key is None:
+                    return certificate(data, passphrase)
+                return ProviderToken.from_p8(data, key_id or "", team_id or "", passphrase=passphrase)
+            except CredentialError as error:
+                raise type(error)(f"{name_of(file)}: {error}") from None
+
+        passphrase = self._passphrase()
+        try:
+            return make(passphrase)
+        except WrongPassphrase:
+            if passphrase is not None or not prompt or sys.stdin is None or not sys.stdin.isatty():
+                raise
+        return make(click.prompt("Passphrase", hide_input=True, err=True).encode())
+
+    def _passphrase(self) -> bytes | None:
+        if self.passphrase_file is not None:
+            return first_line(self.passphrase_file.read())
+        given = os.environ.get("TXAPNS_PASSPHRASE")
+        return None if given is None else given.encode("utf-8", "surrogateescape")
+
+
+def credential_options(command: Callable[..., None]) -> Callable[..., None]:
+    """
+    Give a command the options that name a credential, as one argument ``credential``.
+
+    :param command: the command's function.
+    """
+    options = (
+        click.option(
+            "--certificate",
+            type=InputFile(),
+            metavar="FILE",
+            help="A certificate with its key, PEM or PKCS#12; - for standard input.",
+        ),
+        click.option("--key", type=InputFile(), metavar="FILE", help="A signing key (.p8); - for standard input."),
+        click.option("--key-id", help="The signing key's identifier."),
+        click.option("--team-id", help="The team's identifier."),
+        click.option(
+            "--passphrase-file",
+            type=InputFile(),
+            metavar="FILE",
+            help="A file whose first line opens the certificate or key; or set TXAPNS_PASSPHRASE.",
+        ),
+    )
+    return gather(CredentialOptions, "credential", options, command)
+
+
+def gather(
+    kind: type[Any],
+    name: str,
+    options: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...],
+    command: Callable[..., None],
+) -> Callable[..., None]:
+    """
+    Give a command some options as one argument.
+
+    :param kind: a class of ``attrs`` whose fields are the options.
+    :param name: the argument's name.
+    :param options: the options, in the order of the help text.
+    :param command: the command's function.
+    """
+    fields = [field.name for field in attrs.fields(kind)]
+
+    @functools.wraps(command)
+    def wrapped(**given: Any) -> None:
+        gathered = kind(**{field: given.pop(field) for field in fields})
+        command(**{name: gathered}, **given)
+
+    for option in reversed(options):
+        wrapped = option(wrapped)
+    return wrapped

@@ -1,0 +1,108 @@
+"""
+``txapns serve`` and ``txapns check-config``: run the daemon, and check its configuration.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import click
+from twisted.internet.defer import Deferred, DeferredList
+from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogBeginner
+
+from txapns._running import run
+from txapns.command.installation import Installation, now
+from txapns.command.options import config_option
+from txapns.command.streams import UNUSABLE, Command, echo
+from txapns.command.tables import print_json
+from txapns.daemon.check import check_files
+from txapns.daemon.config import Configuration
+from txapns.daemon.demo import Demonstration
+from txapns.daemon.operations.collector import calm_collector
+from txapns.daemon.operations.log import observer
+from txapns.daemon.service import DaemonService
+
+__all__ = ["check_config", "serve"]
+
+
+@click.command("check-config", cls=Command)
+@config_option
+def check_config(config: Path) -> None:
+    """
+    Check a configuration, the files it names, and who can read them.
+
+    Nothing is changed or started. Each mistake is reported in a line.
+    """
+    configuration = Installation.from_file(config).configuration
+    faults = list(check_files(configuration, os.environ, now()))
+    for fault in faults:
+        click.echo(f"{config.name}: {fault}", err=True)
+    if faults:
+        raise SystemExit(UNUSABLE)
+    echo(f"{config} can be used")
+
+
+@click.command(cls=Command)
+@config_option
+@click.option("--check-config", "check", is_flag=True, help="Only check it, as txapns check-config does.")
+@click.option("--demo", is_flag=True, help="Simulate Apple's servers as well, with an app and a key ready to use.")
+@click.option(
+    "--directory",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("apns-demo"),
+    show_default=True,
+    metavar="DIR",
+    help="Where --demo keeps everything.",
+)
+@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="The port of --demo.")
+@click.pass_context
+def serve(context: click.Context, config: Path, check: bool, demo: bool, directory: Path, port: int) -> None:
+    """
+    Run the daemon until a signal ends it.
+
+    With --demo there is nothing to configure: it makes a directory, an app and a key, and says what to try. It serves a
+    status page at the next port, and logs only warnings and errors.
+    """
+    if check:
+        context.invoke(check_config, config=config)
+        return
+
+    async def work(reactor: Any, stop: Deferred[None]) -> None:
+        if demo:
+            await _demonstrate(reactor, stop, directory, port)
+        else:
+            await _serve(reactor, stop, Configuration.from_file(config))
+
+    log = observer()
+    if demo:  # the person who tries it wants to read what it says
+        log = FilteringLogObserver(log, [LogLevelFilterPredicate(LogLevel.warn)])
+    globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
+    run(work)
+
+
+async def _demonstrate(reactor: Any, stop: Deferred[None], directory: Path, port: int) -> None:
+    native, admin = (f"tcp:port={number}:interface=127.0.0.1" for number in (port, port and port + 1))
+    demonstration = await Demonstration.start(reactor, directory, native=native, admin=admin)
+    echo(demonstration.text)
+    await stop
+    await demonstration.stop()
+
+
+async def _serve(reactor: Any, stop: Deferred[None], configuration: Configuration) -> None:
+    def ready(addresses: object) -> None:
+        calm_collector()
+        with suppress(OSError, click.ClickException):  # the reader of standard output may have gone
+            print_json({"ready": True, "addresses": addresses})
+
+    broken: Deferred[Exception] = Deferred()
+    daemon = DaemonService(reactor, configuration, os.environ, broken.callback)
+    daemon.ready.addCallback(ready)
+    daemon.startService()
+    either: list[Deferred[Any]] = [stop, broken]
+    result, index = await DeferredList(either, fireOnOneCallback=True)
+    await daemon.stopService()
+    if index == 1:
+        raise result

@@ -1,0 +1,86 @@
+"""
+``txapns simulate``: Apple's servers on this machine.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+from twisted.internet.defer import Deferred
+from twisted.internet.error import CannotListenError
+
+from txapns._running import run
+from txapns.command.streams import Command, Unusable
+from txapns.command.tables import print_json
+from txapns.simulator.faults import FAULTS
+from txapns.simulator.service import FLAGS, NUMBERS, SimulatorService, read_dead
+
+__all__ = ["simulate"]
+
+_FILE = click.Path(exists=True, dir_okay=False, readable=True, path_type=Path)
+
+
+def _dead(context: click.Context, parameter: click.Parameter, path: Path | None) -> list[bytes]:
+    try:
+        return [] if path is None else read_dead(path)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+@click.command(
+    cls=Command,
+    params=[
+        *(
+            click.Option(
+                [f"--{number.name}"],
+                type=click.IntRange(number.least, number.most),
+                default=number.default,
+                show_default=True,
+                metavar="N",
+                help=number.help,
+            )
+            for number in NUMBERS
+        ),
+        *(click.Option([f"--{name}"], is_flag=True, help=text) for name, text in FLAGS.items()),
+    ],
+)
+@click.option(
+    "--state",
+    type=click.Path(file_okay=False, path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="The directory to write credentials and ports to.",
+)
+@click.option(
+    "--dead", type=_FILE, callback=_dead, metavar="FILE", help="Tokens whose devices are gone, one hex token a line."
+)
+@click.option("--topic", default="com.example.app", show_default=True, help="The app's bundle ID.")
+@click.option(
+    "--fault",
+    type=click.Choice(list(FAULTS)),
+    metavar="NAME",
+    help=f"What the binary server does wrong: {', '.join(FAULTS)}.",
+)
+def simulate(**options: Any) -> None:
+    """
+    Simulate Apple's servers on loopback until a signal ends it.
+
+    When it listens, it prints one line of JSON with the ports and the names of the files in the state directory. When
+    it ends, it prints another with the numbers of notifications received, accepted and rejected.
+    """
+
+    async def work(reactor: Any, stop: Deferred[None]) -> dict[str, Any]:
+        service = SimulatorService.from_options(reactor, **options)
+        service.startService()
+        print_json({"ready": True, **service.description()})
+        await stop
+        await service.stopService()
+        return service.simulator.counters()
+
+    try:
+        counters = run(work)
+    except CannotListenError as error:
+        raise Unusable(str(error)) from None
+    print_json(counters)
