@@ -15,17 +15,18 @@ from typing import Any
 import attrs
 import pytest
 from twisted.internet import reactor
-from twisted.internet.ssl import Certificate, trustRootFromCertificates
 from twisted.internet.task import deferLater
 from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from twisted.protocols.tls import TLSMemoryBIOFactory
 from twisted.trial.unittest import SynchronousTestCase, TestCase
-from twisted.web.client import Agent, BrowserLikePolicyForHTTPS
 from twisted.web.http import Request
+from twisted.web.iweb import IAgent
 from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DispatchWorld, token
+from txapns._network.http_client import http_agent
+from txapns._network.trust import given_trust
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig, WebhookState, read_secret, sign
 from txapns.daemon.store.sqlite import feedback_log as feedback
@@ -93,7 +94,7 @@ class SignatureTests(SynchronousTestCase):
 class TLSTests(TestCase):
     """HTTPS, over loopback."""
 
-    async def post(self, agent: Agent | None = None) -> tuple[Receiver, WebhookState]:
+    async def post(self, agent: IAgent | None = None) -> tuple[Receiver, WebhookState]:
         """Tell one token to a receiver whose certificate only we trust; returns it, and how the webhook fares."""
         receiver = Receiver(time.time)
         factory = TLSMemoryBIOFactory(AUTHORITY.server_options(()), False, Site(receiver))
@@ -118,8 +119,7 @@ class TLSTests(TestCase):
 
     async def test_trusted(self) -> None:
         """A receiver that shows a certificate that is trusted is told."""
-        trust = trustRootFromCertificates([Certificate.loadPEM(AUTHORITY.ca_pem)])
-        receiver, state = await self.post(Agent(reactor, BrowserLikePolicyForHTTPS(trust)))
+        receiver, state = await self.post(http_agent(reactor, given_trust(AUTHORITY.ca_pem), 10.0))
         self.assertEqual((state.told, receiver.told()), (1, [1]))
 
     async def test_not_trusted(self) -> None:

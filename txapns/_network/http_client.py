@@ -1,0 +1,92 @@
+"""Requests to other HTTP servers: one connection for each, and no redirect is followed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.internet.defer import Deferred, succeed
+from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
+from twisted.internet.interfaces import IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.protocol import Factory
+from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS
+from twisted.web.error import SchemeNotSupported
+from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer
+from zope.interface import implementer
+
+from txapns._network.trust import Trust
+
+__all__ = ["Body", "http_agent"]
+
+
+def http_agent(reactor: Any, trust: Trust, timeout: float) -> IAgent:
+    """
+    Make what sends requests.
+
+    :param reactor: the reactor.
+    :param trust: the authorities to trust.
+    :param timeout: how long it may take to connect, in seconds.
+    """
+    agent: IAgent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, trust, timeout))
+    return agent
+
+
+@implementer(IBodyProducer)
+class Body:
+    """
+    The body of a request, in memory.
+
+    Twisted's ``FileBodyProducer`` writes a body piece by piece and needs the global reactor for it.
+
+    :param body: the body.
+    """
+
+    def __init__(self, body: bytes) -> None:
+        self.length = len(body)
+        self._body = body
+
+    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
+        """Write all of it."""
+        consumer.write(self._body)
+        return succeed(None)
+
+    def pauseProducing(self) -> None:
+        """Do nothing: everything is written already."""
+
+    def resumeProducing(self) -> None:
+        """Do nothing: everything is written already."""
+
+    def stopProducing(self) -> None:
+        """Do nothing: everything is written already."""
+
+
+@implementer(IAgentEndpointFactory)
+class _Endpoints:
+    """Endpoints for the hosts of URLs."""
+
+    def __init__(self, reactor: Any, trust: Trust, timeout: float) -> None:
+        self._reactor = reactor
+        self._policy = BrowserLikePolicyForHTTPS(trust.root())
+        self._timeout = timeout
+
+    def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
+        if uri.scheme not in (b"http", b"https"):
+            raise SchemeNotSupported(f"the scheme {uri.scheme!r} is not supported")
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(
+            self._reactor, uri.host.decode("ascii"), uri.port, self._timeout
+        )
+        if uri.scheme == b"https":
+            endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
+        return _QuietEndpoint(endpoint)
+
+
+@implementer(IStreamClientEndpoint)
+class _QuietEndpoint:
+    """An endpoint whose factories do not log each connection: two lines for each request would help nobody."""
+
+    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
+        self._endpoint = endpoint
+
+    def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
+        if isinstance(factory, Factory):
+            factory.noisy = False
+        return self._endpoint.connect(factory)
