@@ -1,29 +1,29 @@
 """
-The daemon put together: what there is of it, in which order it starts, and in which it stops.
+The daemon as a Twisted service: which parts it has, and in which order they start and stop.
 
-It starts from the inside: the database, what is in it, the dispatcher; the faces last, so that nobody is told yes
-before everything is there. It stops from the outside: first nobody new is let in and who asks is told to come again
-later, then what is under way to Apple is awaited for a while, and then all that was learnt is on the disk. What was not
-answered by then waits for the next start.
+They start from the inside out: the database, what it stores, the dispatcher; the faces last, so that nothing is
+accepted before everything is ready. They stop in the opposite order. New requests are refused first, with a hint to
+come back later. What is in flight to Apple is given some time, and all outcomes are stored before the database closes.
+Whatever was not answered by then waits for the next start.
 """
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
 from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
 from twisted.application.service import Service
 from twisted.internet.defer import Deferred, maybeDeferred
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns._network.clocks import wall_clock
 from txapns.daemon.apps import Apps
 from txapns.daemon.config import Configuration, WebhookSection
-from txapns.daemon.errors import Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.keys import Keys
@@ -32,6 +32,7 @@ from txapns.daemon.operations.admin import Admin
 from txapns.daemon.operations.health import HealthCheck
 from txapns.daemon.operations.history import History
 from txapns.daemon.operations.metrics import DaemonMetrics
+from txapns.daemon.operations.pruning import Pruning
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.dispatcher import Dispatcher
@@ -48,9 +49,6 @@ __all__ = ["DaemonService"]
 
 _log = Logger()
 
-#: How often what was settled long ago is forgotten, and how soon a next part of it, in seconds.
-PRUNE_EVERY, PRUNE_AGAIN = 60.0, 0.1
-
 
 class DaemonService(Service):
     """
@@ -58,10 +56,10 @@ class DaemonService(Service):
 
     :param reactor: the reactor.
     :param configuration: its configuration.
-    :param environment: the environment, which may hold the master key.
-    :param broken: called with the reason when it cannot start; it still has to be stopped.
+    :param environment: the environment, which may contain the master key.
+    :param broken: called with the reason if the daemon cannot start; the service still has to be stopped.
 
-    :ivar ready: fires when it listens, with the addresses by the keys of the configuration.
+    :ivar ready: fires when the daemon listens, with the addresses by the keys of the configuration.
     """
 
     name = "apns"
@@ -77,7 +75,7 @@ class DaemonService(Service):
         self._configuration = configuration
         self._broken = broken
         self.ready: Deferred[dict[str, list[str]]] = Deferred()
-        clock, self._wall = IReactorTime(reactor), wall_clock(reactor)
+        clock, wall = IReactorTime(reactor), wall_clock(reactor)
         self.database = Database(configuration.database.path, clock)
         self.queue = SQLiteQueue(self.database, configuration.retries.longest)
         self.feedback = SQLiteFeedbackLog(self.database)
@@ -86,12 +84,23 @@ class DaemonService(Service):
         self.keys = Keys(clock, self.database)
         self.outcomes = OutcomeWaiters(clock, self.queue)
         self.webhooks = [
-            Webhook(reactor, self.feedback, _hook(name, section)) for name, section in configuration.webhook.items()
+            Webhook(reactor, self.feedback, _webhook(name, section)) for name, section in configuration.webhook.items()
         ]
         self.metrics = DaemonMetrics()
         self._history = History(clock, self.metrics.totals)
-        retries = configuration.retries
-        self.dispatcher = Dispatcher(
+        self.dispatcher = self._make_dispatcher(clock)
+        self.intake = Intake(self.apps, self.queue, Identifiers(wall), self.outcomes, self.dispatcher.wake)
+        self._health = self._make_health_check(clock)
+        self._page = StatusPage(clock, self._health, self._history)
+        self._pruning = Pruning(clock, self.queue, Retention(clock, configuration.database.retention))
+        now = datetime.fromtimestamp(wall.now(), timezone.utc)
+        self._listeners = Listeners(reactor, configuration, self._face_dependencies(), now)
+        self._starting: Deferred[None] | None = None
+        self._started = AsyncExitStack()
+
+    def _make_dispatcher(self, clock: IReactorTime) -> Dispatcher:
+        retries = self._configuration.retries
+        return Dispatcher(
             clock,
             self.queue,
             self.apps,
@@ -101,8 +110,9 @@ class DaemonService(Service):
             settled=self._settled,
             noted=self._noted,
         )
-        self.intake = Intake(self.apps, self.queue, Identifiers(self._wall), self.outcomes, self.dispatcher.wake)
-        self._health = HealthCheck(
+
+    def _make_health_check(self, clock: IReactorTime) -> HealthCheck:
+        return HealthCheck(
             clock,
             self.queue,
             self.apps,
@@ -112,16 +122,8 @@ class DaemonService(Service):
             probe=self.database.probe,
             webhooks=self.webhooks,
         )
-        self._page = StatusPage(clock, self._health, self._history)
-        self._front = Listeners(
-            reactor, configuration, self._collaborators(), datetime.fromtimestamp(self._wall.now(), timezone.utc)
-        )
-        self._retention = Retention(clock, configuration.database.retention)
-        self._pruning: IDelayedCall | None = None
-        self._starting: Deferred[None] | None = None
-        self._undo: list[Callable[[], Awaitable[object]]] = []
 
-    def _collaborators(self) -> FaceDependencies:
+    def _face_dependencies(self) -> FaceDependencies:
         keys = self.keys if self._configuration.admin.keys else None
         return FaceDependencies(
             self.intake,
@@ -135,70 +137,70 @@ class DaemonService(Service):
         )
 
     def startService(self) -> None:
-        """Begin to start; ``ready`` and ``broken`` tell how that ends."""
+        """Start; ``ready`` fires or ``broken`` is called when that is over."""
         super().startService()  # type: ignore[no-untyped-call]
         self._starting = Deferred.fromCoroutine(self._start())
-        self._starting.addErrback(self._not_started)
+        self._starting.addErrback(self._start_failed)
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop in good order.
+        Stop all parts in order.
 
-        :returns: a ``Deferred`` that fires when all is on the disk and closed.
+        :returns: a ``Deferred`` that fires when everything is stored and closed.
         """
         super().stopService()  # type: ignore[no-untyped-call]
         return Deferred.fromCoroutine(self._stop())
 
-    # Starting.
+    # Starting and stopping.
 
     async def _start(self) -> None:
-        """Each step that was done is noted with what undoes it."""
-        await self.database.start()
-        self._undo.append(self.database.stop)
-        await self.feedback.start()
-        for part in (self.queue, self.keys, self.apps):
-            await part.start()
-            self._undo.append(part.stop)
-        await self.dispatcher.start()
-        self._undo.append(lambda: self.dispatcher.stop(self._configuration.limits.stop))
-        for webhook in self.webhooks:
-            webhook.start()
-        self._history.start()
-        self._prune()
-        addresses = await self._front.start()
+        async with AsyncExitStack() as stack:  # if a part fails to start, those before it stop
+            addresses = await self._start_parts(stack)
+            self._started = stack.pop_all()
         _log.info("the daemon listens: {addresses}", addresses=addresses)
         self.ready.callback(addresses)
 
-    def _not_started(self, failure: Failure) -> None:
+    async def _start_parts(self, stack: AsyncExitStack) -> dict[str, list[str]]:
+        """Start one part after the other, and say how each is stopped; the last is stopped first."""
+
+        def on_stop(stop: Callable[[], object]) -> None:
+            stack.push_async_callback(_stop_part, stop)
+
+        await self.database.start()
+        on_stop(self.database.stop)
+        await self.feedback.start()
+        for part in (self.queue, self.keys, self.apps):
+            await part.start()
+            on_stop(part.stop)
+        on_stop(self._listeners.close)  # not before the dispatcher has stopped and those who wait have their answers
+        on_stop(self.outcomes.stop)
+        await self.dispatcher.start()
+        on_stop(partial(self.dispatcher.stop, self._configuration.limits.stop))
+        others: list[Webhook | History | Pruning] = [*self.webhooks, self._history, self._pruning]
+        for other in others:
+            other.start()
+            on_stop(other.stop)
+        on_stop(self._refuse)
+        return await self._listeners.start()
+
+    def _start_failed(self, failure: Failure) -> None:
         failure.trap(Exception)
-        # Not now: who is told will stop the service, and that waits until the start is over.
+        # Not now: the callback will stop the service, which waits until this Deferred has fired.
         self._reactor.callLater(0, self._broken, failure.value)
 
-    # Stopping.
-
-    async def _stop(self) -> None:
-        """What fails on the way does not keep the rest from being closed."""
-        if self._starting is not None:
-            await self._starting
+    def _refuse(self) -> None:
         self._health.stopping = True
         self.intake.stop()
-        self._front.refuse()
-        self._history.stop()
+        self._listeners.refuse()
         self._page.subscribers.stop()
-        if self._pruning is not None:
-            self._pruning.cancel()
-            self._pruning = None
-        for webhook in self.webhooks:
-            webhook.stop()
-        *inner, dispatcher = self._undo or [_nothing]
-        await _done(dispatcher)
-        self.outcomes.stop()
-        await _done(self._front.close)
-        for undo in reversed(inner):
-            await _done(undo)
+
+    async def _stop(self) -> None:
+        if self._starting is not None:
+            await self._starting
+        await self._started.aclose()
         _log.info("the daemon has stopped")
 
-    # Housekeeping.
+    # Callbacks of the dispatcher.
 
     def _settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         self.metrics.settled(app, leased, settlements, now)
@@ -208,33 +210,15 @@ class DaemonService(Service):
         for webhook in self.webhooks:
             webhook.wake(app)
 
-    def _prune(self) -> None:
-        """Forget a little of what was settled long ago; the more there is, the sooner again."""
-        self._pruning = None
-        self.queue.prune(self._retention.begin()).addCallbacks(self._pruned, self._not_pruned)
 
-    def _pruned(self, count: int) -> None:
-        if self.running:
-            self._pruning = self._reactor.callLater(PRUNE_AGAIN if count else PRUNE_EVERY, self._prune)
-
-    def _not_pruned(self, failure: Failure) -> None:
-        if failure.check(Unavailable) is None:
-            _log.failure("What was settled long ago could not be forgotten", failure)
-        self._pruned(0)
-
-
-def _hook(name: str, section: WebhookSection) -> WebhookConfig:
+def _webhook(name: str, section: WebhookSection) -> WebhookConfig:
     secret = partial(read_secret, section.secret_file)
     return WebhookConfig(name, section.url, secret, section.apps, section.batch, section.timeout, section.give_up)
 
 
-async def _nothing() -> None:
-    """There is nothing to undo."""
-
-
-async def _done(step: Callable[[], Awaitable[object]]) -> None:
-    """Take a step of stopping; what goes wrong is logged."""
+async def _stop_part(stop: Callable[[], object]) -> None:
+    """Stop a part. If that fails, log it and go on: it must not keep the other parts from stopping."""
     try:
-        await maybeDeferred(step)
+        await maybeDeferred(stop)
     except Exception:
-        _log.failure("A part of the daemon could not be stopped")
+        _log.failure("Could not stop a part of the daemon")

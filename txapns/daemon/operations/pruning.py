@@ -1,0 +1,61 @@
+"""
+Outcomes are deleted when they are older than the retention, a part at a time.
+
+Each part is small, so a prune never holds up other writes for long; while there is more, the next part follows soon.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txapns._network.alarm import Alarm
+from txapns.daemon.errors import Unavailable
+from txapns.daemon.interfaces import IQueue
+from txapns.daemon.store.retention import Retention
+
+__all__ = ["Pruning"]
+
+_log = Logger()
+
+_INTERVAL = 60.0  # seconds from one prune to the next
+_NEXT_PART = 0.1  # seconds, if there may be more to delete
+
+
+class Pruning:
+    """
+    Deletes old outcomes, as long as the daemon runs.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param queue: where they are.
+    :param retention: decides which are old.
+    """
+
+    def __init__(self, clock: IReactorTime, queue: IQueue, retention: Retention) -> None:
+        self._queue = queue
+        self._retention = retention
+        self._alarm = Alarm(clock, self._prune)
+        self._running = False
+
+    def start(self) -> None:
+        """Prune now, and from time to time."""
+        self._running = True
+        self._prune()
+
+    def stop(self) -> None:
+        """Stop pruning."""
+        self._running = False
+        self._alarm.cancel()
+
+    def _prune(self) -> None:
+        self._queue.prune(self._retention.begin()).addCallbacks(self._pruned, self._failed)
+
+    def _pruned(self, count: int) -> None:
+        if self._running:
+            self._alarm.set(_NEXT_PART if count else _INTERVAL)
+
+    def _failed(self, failure: Failure) -> None:
+        if failure.check(Unavailable) is None:
+            _log.failure("Could not delete old outcomes", failure)
+        self._pruned(0)
