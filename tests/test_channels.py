@@ -87,7 +87,7 @@ class ChannelsTests(ChannelsCase):
         for asking in (self.channels.read(UNKNOWN), self.channels.delete(UNKNOWN)):
             error = self.error(RequestRejected, asking)
             self.assertEqual((error.status, error.reason), (400, "ChannelNotRegistered"))
-            self.assertEqual(str(error), "ChannelNotRegistered: The channel does not exist any more; forget it.")
+            self.assertEqual(str(error), "ChannelNotRegistered: The channel no longer exists; delete it.")
             self.assertEqual(str(uuid.UUID(error.request_id)), error.request_id)
 
     def test_each_refusal(self) -> None:

@@ -36,11 +36,11 @@ class TreeTests(SynchronousTestCase):
     """The tree of exceptions is the one drawn at the top of the module."""
 
     def test_the_drawing_is_true(self) -> None:
-        """The drawing names every exception under its own base class, and none besides."""
+        """The drawing names every exception under its base class, and no others."""
         self.assertEqual(drawn_tree(), {name: value.__bases__[0].__name__ for name, value in defined().items()})
 
     def test_local_values_are_value_errors(self) -> None:
-        """What is wrong with an argument can also be caught as the ValueError it is."""
+        """An invalid argument can also be caught as a ValueError."""
         by_argument = {name for name, value in defined().items() if issubclass(value, ValueError)}
         local = {name for name, value in defined().items() if issubclass(value, errors.LocalError)}
         self.assertEqual(
@@ -49,7 +49,7 @@ class TreeTests(SynchronousTestCase):
         self.assertEqual(by_argument - local, set())
 
     def test_each_has_a_docstring_of_its_own(self) -> None:
-        """Each exception says what happened and what to do, in words of its own."""
+        """Each exception has its own docstring that says what happened and what to do."""
         docstrings = [value.__doc__ for value in defined().values()]
         self.assertNotIn(None, docstrings)
         self.assertEqual(len(set(docstrings)), len(docstrings))
@@ -69,7 +69,7 @@ class CredentialRefusedTests(SynchronousTestCase):
     """An exception with a field."""
 
     def test_reason(self) -> None:
-        """The gateway's own word is a field; the message is shown without it."""
+        """The gateway's reason is a field; str() shows the message alone."""
         error = errors.CredentialRefused("the gateway refused our certificate", "BadCertificate")
         self.assertEqual((error.reason, str(error)), ("BadCertificate", "the gateway refused our certificate"))
 
@@ -79,11 +79,11 @@ class CredentialRefusedTests(SynchronousTestCase):
         self.assertEqual(error.reason, "InvalidProviderToken")
 
 
-class RequestRefusedTests(SynchronousTestCase):
-    """Another with fields."""
+class RequestRejectedTests(SynchronousTestCase):
+    """Another exception with fields."""
 
     def test_fields(self) -> None:
-        """Status, reason and identifier are fields, and survive pickling; the message is shown without them."""
+        """Status, reason and identifier are fields and survive pickling; str() shows the message alone."""
         error = errors.RequestRejected("no such channel", 400, "ChannelNotRegistered", "8a6f", 7.0)
         for each in (error, pickle.loads(pickle.dumps(error))):
             self.assertEqual((each.status, each.reason), (400, "ChannelNotRegistered"))
@@ -100,5 +100,5 @@ class RedactTests(SynchronousTestCase):
         self.assertEqual([errors.redact(token), errors.redact(token.hex())], ["0011…eeff"] * 2)
 
     def test_short(self) -> None:
-        """Of a short token nothing is shown, as the ends would be most of it."""
+        """Nothing of a short token is shown, since its ends would be most of it."""
         self.assertEqual([errors.redact(b""), errors.redact(b"\x00" * 8), errors.redact("0" * 16)], ["…"] * 3)

@@ -101,7 +101,7 @@ class ParseTests(SynchronousTestCase):
 
     @given(gateways)
     def test_round_trip(self, gateway: Gateway) -> None:
-        """What a gateway says of itself can be parsed, but for the trust root and the proxy, which are said beside."""
+        """The text of a gateway can be parsed again, except for the trust root and the proxy, which are separate."""
         again = Gateway.parse(str(gateway), trust_root=gateway.trust_root, proxy=gateway.proxy)
         self.assertEqual(again, gateway)
 
@@ -163,6 +163,8 @@ class ParseTests(SynchronousTestCase):
             error = self.assertRaises(InvalidGateway, Gateway.parse, description)
             self.assertIn(repr(description), str(error))
             self.assertIn("production, sandbox", str(error))
+        for something in (None, 7, b"production", ["production"]):
+            self.assertRaises(InvalidGateway, Gateway.parse, something)
 
     def test_bad_port(self) -> None:
         """What is no port is quoted."""
@@ -245,7 +247,7 @@ class GatewayTests(SynchronousTestCase):
             self.assertRaises(InvalidGateway, Gateway.binary, "localhost", command=mistake)
 
     def test_settle_time(self) -> None:
-        """A settle time is a number of seconds, of which there may be none."""
+        """A settle time is a number of seconds, 0 included."""
         self.assertEqual(Gateway.binary("localhost", settle_time=0).settle_time, 0)
         for mistake in (-1.0, float("nan"), float("inf")):
             self.assertRaises(InvalidGateway, Gateway.binary, "localhost", settle_time=mistake)
@@ -278,7 +280,7 @@ class GatewayTests(SynchronousTestCase):
         self.assertNotIn("BEGIN", repr(Gateway.http2("localhost", trust_root=AUTHORITY.ca_pem)))
 
     def test_provider_token_over_binary(self) -> None:
-        """The binary protocol has no use for a provider token, which the message says."""
+        """The binary protocol does not support provider tokens, and the message says so."""
         token = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
         gateway = Gateway.binary("localhost")
         error = self.assertRaises(CredentialError, gateway.endpoint, MemoryReactorClock(), token)

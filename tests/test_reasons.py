@@ -188,7 +188,7 @@ class TextTests(SynchronousTestCase):
         self.assertEqual(
             text(400, "New\x1b[2JReason"),
             "The gateway answered 400 with the unlisted reason 'New\\x1b[2JReason'. "
-            "Mend the request or the configuration before sending it again.",
+            "Correct the request or the configuration before sending it again.",
         )
 
     def test_no_reason(self) -> None:

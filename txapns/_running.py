@@ -1,6 +1,6 @@
 """
-A reactor for a command: it runs until some work is done, or a signal asks for an end. Nobody who sets the wall clock
-moves its timers.
+The reactor for a command: it runs until some work is done or a signal stops it. Setting the wall clock does not move
+its timers.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ def run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]])
     """
     Run the reactor until some work is done.
 
-    :param work: called with the reactor and a ``Deferred`` that fires when a signal asks for an end. The reactor goes
-        on until the work has come to it.
-    :returns: what the work returned; what it raised is raised.
+    :param work: called with the reactor and a ``Deferred`` that fires when a signal asks it to stop. The reactor keeps
+        running until the work has ended.
+    :returns: what the work returned; an exception of the work is raised.
     """
     from twisted.internet import reactor
 
@@ -47,7 +47,7 @@ def run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]])
 
     def ask() -> Deferred[None]:
         if not results:
-            _heed_no_more()
+            _ignore_signals()
         asked.callback(None)
         return done
 
@@ -60,20 +60,20 @@ def run(work: Callable[[Any, Deferred[None]], Coroutine[Deferred[Any], Any, T]])
     return result
 
 
-def _heed_no_more() -> None:
-    """Ignore further signals up to the very end: Python forgets its own ways of dealing with them a little before."""
+def _ignore_signals() -> None:
+    """Ignore further signals: near the end of a program, Python restores their default actions."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
 
 
 def stop_once(reactor: Any) -> None:
     """
-    Have a reactor that is ending already take it calmly when it is told to stop again.
+    Let a reactor ignore being stopped again while it is stopping.
 
-    Supervisors and process groups send a signal each, and people press Ctrl-C twice. Twisted's reactor raises an
-    exception then, which would stand in the log as a critical failure of an orderly end.
+    A supervisor and a process group may send a signal each, and people press Ctrl-C twice. Twisted's reactor then
+    raises an exception, which would appear in the log as a critical failure of an orderly shutdown.
 
-    :param reactor: the reactor of a program of our own.
+    :param reactor: the reactor.
     """
     stop = reactor.stop
 

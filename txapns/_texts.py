@@ -1,9 +1,9 @@
 """
-Text files as they come: from an editor, a shell, or Windows.
+Text files in the encodings that editors, shells and Windows write.
 
-Notepad writes a byte order mark at the beginning of a file in UTF-8, and PowerShell writes UTF-16 where nobody tells it
-not to. Neither is seen on a screen. So what is read here as text may be UTF-8 with or without a mark, or UTF-16, whose
-mark may be missing if its first two characters are of ASCII, as in all that this package reads.
+Notepad writes a byte order mark at the beginning of a UTF-8 file, and PowerShell writes UTF-16 by default. Neither is
+visible. So text here may be UTF-8 with or without a mark, or UTF-16. The mark of UTF-16 may be missing if the first two
+characters are ASCII, as in every file that this package reads.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ def encoding_of(beginning: bytes) -> str:
     """
     Tell how a text is encoded.
 
-    :param beginning: its first four octets, or more of it.
-    :returns: ``"utf-8"``, ``"utf-8-sig"`` where there is a mark, ``"utf-16"`` where there is one, ``"utf-16-le"`` or
+    :param beginning: at least its first four bytes.
+    :returns: ``"utf-8"``, or ``"utf-8-sig"`` with a mark; ``"utf-16"`` with a mark, or ``"utf-16-le"`` or
         ``"utf-16-be"``.
     """
     if beginning.startswith(BOM_UTF8):
         return "utf-8-sig"
     if beginning.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
         return "utf-16"
-    zeros = [octet == 0 for octet in beginning[:4]]
+    zeros = [byte == 0 for byte in beginning[:4]]
     if zeros == [False, True] * 2:
         return "utf-16-le"
     return "utf-16-be" if zeros == [True, False] * 2 else "utf-8"
@@ -33,21 +33,21 @@ def encoding_of(beginning: bytes) -> str:
 
 def utf8(text: bytes) -> bytes:
     """
-    Give a text in UTF-8 without a mark.
+    Convert a text to UTF-8 without a mark.
 
     :param text: the content of a file.
-    :returns: the text; what is not UTF-16 is unchanged but for the mark, whatever it is.
+    :returns: the text; anything but UTF-16 is unchanged, except for the mark.
     """
     encoding = encoding_of(text)
     if encoding.startswith("utf-8"):
         return text.removeprefix(BOM_UTF8)
-    # Half a unit at the end is left out, as the decoder waits for the rest of it.
+    # An incomplete code unit at the end is left out, since the decoder waits for the rest of it.
     return getincrementaldecoder(encoding)("surrogatepass").decode(text).encode("utf-8", "surrogatepass")
 
 
 def first_line(text: bytes) -> bytes:
     """
-    Give the first line of a file, which may hold a passphrase; whoever wrote it may have ended the line or not.
+    Read the first line of a file that may hold a passphrase, with or without a line end.
 
     :param text: the content of the file.
     :returns: the line in UTF-8, without its end.

@@ -7,35 +7,35 @@ Every exception the project raises or reports, in one tree.
     ├── LocalError                 the caller's mistake: nothing was sent, the connection is unharmed
     │   ├── InvalidToken           a device token that is not hexadecimal
     │   ├── InvalidPayload         a payload that is not JSON
-    │   ├── InvalidNotification    a header field that cannot stand in a request
-    │   ├── InvalidChannel         a channel or an app that cannot be named in a request
-    │   ├── InvalidGateway         a gateway, or a proxy, that cannot be understood, or has not what it is asked for
-    │   ├── ClientClosed           the client was closed before the notification was asked
-    │   ├── QueueFull              too many single notifications wait already
-    │   ├── DeadlinePassed         the batch's own deadline came before the notification was asked
-    │   ├── TokensFailed           the iterable of tokens raised an exception of its own
+    │   ├── InvalidNotification    a header field that no request can carry
+    │   ├── InvalidChannel         a channel identifier or bundle id that no request can carry
+    │   ├── InvalidGateway         a gateway or proxy that is invalid, or lacks the requested service
+    │   ├── ClientClosed           the client was closed before the notification was sent
+    │   ├── QueueFull              too many single notifications are already waiting
+    │   ├── DeadlinePassed         the batch's deadline passed before the notification was sent
+    │   ├── TokensFailed           the iterable of tokens raised an exception
     │   └── CredentialError        a certificate or key that cannot be used
-    │       ├── WrongPassphrase    the passphrase is missing or does not open the key
-    │       ├── KeyMismatch        the private key is not the certificate's
-    │       ├── CertificateExpired the certificate is past its last day, or before its first
-    │       └── UnsupportedKey     a key of another kind than APNs takes
-    ├── RemoteError                the other side's word
-    │   ├── WireError              it sent bytes that are not the protocol
+    │       ├── WrongPassphrase    the passphrase is missing or wrong
+    │       ├── KeyMismatch        the private key does not belong to the certificate
+    │       ├── CertificateExpired the certificate has expired, or is not valid yet
+    │       └── UnsupportedKey     a kind of key that APNs does not accept
+    ├── RemoteError                an answer or a fault of the server
+    │   ├── WireError              it sent bytes that violate the protocol
     │   ├── CredentialRefused      it does not accept our certificate or provider token
-    │   ├── RequestRejected         it refused what was asked of it about channels
-    │   ├── StreamRefused          it refused the request again and again, unprocessed
+    │   ├── RequestRejected        it rejected a request about channels
+    │   ├── StreamRefused          it repeatedly refused the request without processing it
     │   ├── StreamReset            it dropped one request without an answer
     │   └── GatewayShutdown        it is closing the connection and said why
-    ├── OutcomeUnknown             a single notification went out, and no answer came
-    └── TransportError             the network, or TLS, between us
+    ├── OutcomeUnknown             a single notification was sent, and no answer came
+    └── TransportError             a fault of the network or TLS
         ├── ConnectFailed          no connection could be made
-        │   └── PeerNotVerified    the server is not who we asked for
-        ├── ConnectionLost         the connection ended under a notification
-        └── AnswerTimeout          the answer did not come in time
+        │   └── PeerNotVerified    the server's certificate is not trusted, or for another host
+        ├── ConnectionLost         the connection ended while a notification was under way
+        └── AnswerTimeout          no answer came in time
 
-The branch tells whose turn it is: a :class:`LocalError` is mended in the calling program, a :class:`RemoteError` in
-the developer account or by waiting, a :class:`TransportError` in the network. Messages name the gateway, the
-connection, the identifier; never a key, a provider token, a passphrase or a whole device token.
+The branch tells where to look: fix a :class:`LocalError` in the calling program, a :class:`RemoteError` in the
+developer account or by waiting, a :class:`TransportError` in the network. Messages name the gateway, the connection
+and the identifier; never a key, a provider token, a passphrase or a whole device token.
 """
 
 from __future__ import annotations
@@ -78,66 +78,66 @@ __all__ = [
 
 def redact(token: str | bytes | bytearray | memoryview) -> str:
     """
-    Shorten a device token to what may stand in a log line: its first and last four hexadecimal digits.
+    Shorten a device token for a log line, to its first and last four hexadecimal digits.
 
     :param token: a device token, hexadecimal text or raw bytes.
-    :returns: for example ``"0011…eeff"``; a short token is hidden whole.
+    :returns: for example ``"0011…eeff"``; just ``"…"`` for a short token.
     """
     text = token.hex() if isinstance(token, (bytes, bytearray, memoryview)) else str(token)
     return f"{text[:4]}…{text[-4:]}" if len(text) > 16 else "…"
 
 
 class APNSError(Exception):
-    """The root of the tree: catch this to catch all that this package raises on purpose."""
+    """The base class of all exceptions that this package raises deliberately."""
 
 
 class LocalError(APNSError):
-    """The calling program's mistake. Nothing was sent; mend the call and send again."""
+    """The calling program made a mistake. Nothing was sent; fix the call and send again."""
 
 
 class InvalidToken(LocalError, ValueError):
-    """A device token that is not hexadecimal digits in pairs, so no request can carry it. Mend or delete it."""
+    """A device token that is not hexadecimal digits in pairs, so no request can carry it. Correct or delete it."""
 
 
 class InvalidPayload(LocalError, ValueError):
-    """A payload that is not a JSON object, so no request can carry it. Mend the payload."""
+    """A payload that is not a JSON object, so no request can carry it. Correct the payload."""
 
 
 class InvalidNotification(LocalError, ValueError):
-    """A header field of the notification that cannot stand in a request at all. Mend that field."""
+    """A header field of the notification that no request can carry. Correct that field."""
 
 
 class InvalidChannel(LocalError, ValueError):
-    """A channel's identifier, or the bundle id of its app, is missing or cannot stand in a request. Mend the call."""
+    """A channel identifier or bundle id that is missing, or that no request can carry. Correct the call."""
 
 
 class InvalidGateway(LocalError, ValueError):
     """
-    A gateway or proxy that names no known protocol, host or port, or lacks the service asked for. Mend its description.
+    A gateway or proxy whose protocol, host or port is invalid, or that lacks the requested service. Correct it.
     """
 
 
 class ClientClosed(LocalError):
-    """The client was closed before this notification was asked. Send it with another client."""
+    """The client was closed before this notification was sent. Send it with another client."""
 
 
 class QueueFull(LocalError):
     """
-    As many single notifications wait as may, so this one was not taken. It can be resent safely.
+    The queue of single notifications is full, so this one was not accepted. It is safe to resend.
 
     Wait for :meth:`APNSClient.when_ready() <txapns.APNSClient.when_ready>`, or send a batch, which paces itself.
     """
 
 
 class DeadlinePassed(LocalError):
-    """The deadline given to the call came before this notification was asked. It can be resent safely."""
+    """The call's deadline passed before this notification was sent. It is safe to resend."""
 
 
 class TokensFailed(LocalError):
     """
-    The iterable of tokens raised an exception, which is the ``__cause__``, so there is no knowing the rest of them.
+    The iterable of tokens raised an exception, which is the ``__cause__``, so the remaining tokens are unknown.
 
-    :ivar batch: the :class:`~txapns.Batch` of those it had yielded before.
+    :ivar batch: the :class:`~txapns.Batch` of the tokens it yielded before.
     """
 
     def __init__(self, message: str, batch: Any = None) -> None:
@@ -150,7 +150,7 @@ class TokensFailed(LocalError):
 
 
 class CredentialError(LocalError, ValueError):
-    """A certificate or key that cannot be used as it is. The message says what is wrong with which part."""
+    """A certificate or key that cannot be used. The message says which part is wrong, and why."""
 
 
 class WrongPassphrase(CredentialError):
@@ -166,25 +166,25 @@ class CertificateExpired(CredentialError):
 
 
 class UnsupportedKey(CredentialError):
-    """A key of another kind than the purpose allows, such as a ``.p8`` that is not on the curve P-256."""
+    """A kind of key that cannot be used here, such as a ``.p8`` that is not on the curve P-256."""
 
 
 class RemoteError(APNSError):
-    """What the server said or did. Its reason, where it gave one, is in the message, in its own words."""
+    """The server rejected something or failed. The message has its reason, if it gave one, in its own words."""
 
 
 class WireError(RemoteError):
-    """The peer sent bytes that are not the protocol. The connection is closed; if it repeats, look who is there."""
+    """The peer violated the protocol. The connection is closed; if it recurs, check which server answers there."""
 
 
 class CredentialRefused(RemoteError):
     """
-    The gateway does not accept the certificate or provider token: every notification would be refused alike.
+    The gateway does not accept the certificate or provider token, so it would reject every notification.
 
-    Nothing else is sent until the credential is mended: check environment, team, key and dates in the developer
+    Nothing else is sent until the credential is replaced: check environment, team, key and dates in the developer
     account.
 
-    :ivar reason: the gateway's own word, such as ``"BadCertificateEnvironment"`` or ``"InvalidProviderToken"``.
+    :ivar reason: the gateway's reason, such as ``"BadCertificateEnvironment"`` or ``"InvalidProviderToken"``.
     """
 
     def __init__(self, message: str, reason: str = "") -> None:
@@ -192,18 +192,18 @@ class CredentialRefused(RemoteError):
         self.reason = reason
 
     def __str__(self) -> str:
-        """The message alone: the reason is already told in it."""
+        """The message alone, which includes the reason."""
         return str(self.args[0])
 
 
 class RequestRejected(RemoteError):
     """
-    The gateway refused to create, read, delete or list channels. The message has its reason, and what to do about it.
+    The gateway rejected a request about channels. The message has its reason, and what to do.
 
     :ivar status: the HTTP status; 0 if there is none.
-    :ivar reason: the gateway's own word, such as ``"ChannelNotRegistered"``.
-    :ivar request_id: the request's id at Apple, where it was told.
-    :ivar retry_after: how long the gateway is to be left alone, in seconds, where it said so.
+    :ivar reason: the gateway's reason, such as ``"ChannelNotRegistered"``.
+    :ivar request_id: the request's id at Apple; ``None`` if it gave none.
+    :ivar retry_after: how long the gateway asks us to wait, in seconds; ``None`` if it does not say.
     """
 
     def __init__(
@@ -221,12 +221,12 @@ class RequestRejected(RemoteError):
         self.retry_after = retry_after
 
     def __str__(self) -> str:
-        """The message alone: the reason is already told in it."""
+        """The message alone, which includes the reason."""
         return str(self.args[0])
 
 
 class StreamRefused(RemoteError):
-    """The server refused the request unprocessed, each time it was offered. It is safe to resend later."""
+    """The server refused the request each time it was sent, without processing it. It is safe to resend later."""
 
 
 class StreamReset(RemoteError):
@@ -235,9 +235,9 @@ class StreamReset(RemoteError):
 
 class GatewayShutdown(RemoteError):
     """
-    The server is closing the connection and gave its reason. Others will be opened.
+    The server is closing the connection and gave its reason. The client opens another one.
 
-    :ivar code: the HTTP/2 error code; 0 where the end is an orderly one.
+    :ivar code: the HTTP/2 error code; 0 for an orderly shutdown.
     """
 
     def __init__(self, message: str, code: int = 0) -> None:
@@ -245,29 +245,29 @@ class GatewayShutdown(RemoteError):
         self.code = code
 
     def __str__(self) -> str:
-        """The message alone: the code is told in it."""
+        """The message alone, which includes the code."""
         return str(self.args[0])
 
 
 class OutcomeUnknown(APNSError):
     """
-    The notification went out and no answer came; the ``__cause__`` says why. It may have been delivered.
+    The notification was sent and no answer came; the ``__cause__`` says why. It may have been delivered.
 
-    This is what :meth:`APNSClient.send_one <txapns.APNSClient.send_one>` has in the place of ``Batch.uncertain``. A
-    resend may show it twice.
+    :meth:`APNSClient.send_one <txapns.APNSClient.send_one>` raises it for what a batch reports in ``Batch.uncertain``.
+    If it is resent, the user may see it twice.
     """
 
 
 class TransportError(APNSError):
-    """The network, or TLS, between us and the gateway failed."""
+    """The network or TLS connection to the gateway failed."""
 
 
 class ConnectFailed(TransportError):
-    """No connection to the gateway, or the proxy, could be made. Check name, port and firewall (TCP 443 or 2197)."""
+    """No connection to the gateway or proxy could be made. Check host name, port and firewall (TCP 443 or 2197)."""
 
 
 class PeerNotVerified(ConnectFailed):
-    """The server's certificate is not trusted or not for the host asked for. Check ``trust_root`` and the host name."""
+    """The server's certificate is not trusted, or for another host. Check ``trust_root`` and the host name."""
 
 
 class ConnectionLost(TransportError):

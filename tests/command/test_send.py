@@ -246,7 +246,7 @@ class SendTests(WithSimulator):
         """What cannot be used with this gateway is told before it is connected to."""
         tokens = "--tokens", self.file(ANN)
         for options, sentence in (
-            (self.gateway("binary"), "a provider token is of no use"),
+            (self.gateway("binary"), "does not support provider tokens"),
             (("--trust-root", self.file("junk")), "Error: trust_root"),
         ):
             self.assert_refused(self.send(*self.http2(), *options, *tokens), 2, sentence)
