@@ -1,37 +1,40 @@
 """
-One connection's life: opened on demand, kept, closed when idle, opened again; after a failure not before its time.
+The life of one connection: opened on demand, kept, closed when idle, opened again; after a failure, not before a delay.
 
 ::
 
-                 open                connected                ready
-        Idle ───────────► Connecting ─────────► Starting ─────────────► Ready
-         ▲ ▲                  │ failed             │ failed               │ │
-         │ │ elapsed          ▼                    ▼                      │ │
-         │ └────────────── Waiting ◄───────────────┴──────── failed ──────┘ │
-         └───────────────────────────────────────────────── finished ───────┘
+                 open                opened                ready
+        Idle ───────────► Connecting ──────► Starting ───────────► Ready
+         ▲ ▲                  │ unopened        │ failed             │ │
+         │ │ delay over       ▼                 ▼                    │ │
+         │ └────────────── Waiting ◄────────────┴────── failed ──────┘ │
+         └──────────────────────────────────────────────── finished ───┘
 
-A session *finishes* when it ended by our wish, or when it had proved itself and the server announced the end without an
-error: the next may follow at once. It *fails* when it had proved nothing, or broke off: the next waits, for there may
-be a reason, and each that breaks off leaves notifications in doubt. A session that drains has finished or failed
-already, as far as this machine is concerned; it answers what it can while the next is opened.
+A protocol *finishes* when it ends because we wished it, or when it had proved itself and the server announced the end
+without an error: the next may follow at once. It *fails* when it had proved nothing, or broke off: the next one waits,
+since the cause may persist, and each connection that breaks off leaves notifications uncertain. A draining protocol
+has already finished or failed in these terms; it still receives answers while the next one is opened.
 
-Servers end each connection after a number of requests, nginx after 1,000, and a fast client is there in milliseconds.
-So how brief a session was does not matter where it answered :data:`~txapns._session.lifespan.ENOUGH`. Of those that
-were brief and answered less, only the first is followed at once: a server may end each connection after a single
-answer. One that announces the end when it has yet to answer is taken for a failure, until its last answer has come and
-it turns out that they are enough.
+Servers end each connection after a number of requests, nginx after 1,000, and a fast client gets there within
+milliseconds. So a short life does not count against a protocol that received
+:data:`~txapns._session.lifespan.ENOUGH` answers. Among those that were brief and received fewer, only the first is
+followed at once, since a server may end each connection after a single answer. A server that announces the end while
+it still owes answers counts as a failure, until its last answer has arrived and there turn out to be enough of them.
 
-*Starting* lasts from the TCP connection until the session is ready, and has a deadline, so that a server that accepts
-and then says nothing is left.
+*Starting* lasts from the TCP connection until the protocol is ready. It has a deadline, so that we leave a server that
+accepts the connection and then says nothing.
+
+Each state is a value that holds what only this state has, and the connection holds the current one: there is no other
+record of where it is. Automat, which Twisted's ``ClientService`` uses, was tried here. It does not tell which state it
+is in, so the state had to be kept a second time beside it. It can be asked by an input that every state answers, but
+it finds each transition by a linear search, 4 to 12 µs, and the pool asks several times for each read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
+from typing import ClassVar
 
 import attrs
-from automat import TypeMachineBuilder
 from twisted.internet import error as neterror
 from twisted.internet.address import HostnameAddress
 from twisted.internet.defer import CancelledError, Deferred
@@ -52,6 +55,7 @@ from txapns._network.endpoints import explain_attempt
 from txapns._session.factory import APNSClientFactory
 from txapns._session.lifespan import ENOUGH
 from txapns._session.protocol import GatewayProtocol
+from txapns._waiters import Waiters
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
 from txapns.errors import (
@@ -71,151 +75,76 @@ __all__ = ["Connection"]
 
 _log = Logger()
 
-#: A session that lasted less than this is a brief one, in seconds, unless it answered enough.
+#: A protocol that lasted less than this is brief, in seconds, unless it received enough answers.
 BRIEF = 1.0
-#: After one that lasted as long as this, in seconds, the delays begin anew, though nothing may have been asked of it:
-#: however often such a session ends, there are no more attempts than the longest delay would allow.
+#: After a protocol that lasted this long, in seconds, the delays start over, even if nothing was asked of it: however
+#: often such protocols end, there are no more attempts than the longest delay would allow.
 LONG = 60.0
 
 
-class _Life(Protocol):
-    """The inputs of the machine."""
+class _Idle:
+    """There is no connection, and one may be opened."""
 
-    def open(self) -> None:
-        """There is something to send."""
+    name = "idle"
+    protocol = None
 
-    def connected(self, session: IGatewayProtocol) -> None:
-        """A TCP connection was made."""
 
-    def ready(self) -> None:
-        """The session can be used."""
+@attrs.frozen(eq=False)
+class _Connecting:
+    """The endpoint connects."""
 
-    def finished(self) -> None:
-        """The session takes nothing more, and had proved itself."""
+    name: ClassVar[str] = "connecting"
+    protocol: ClassVar[None] = None
+    attempt: Deferred[IProtocol]
 
-    def failed(self) -> None:
-        """There is no session, or none that proved itself."""
 
-    def elapsed(self) -> None:
-        """The back-off is over."""
+@attrs.frozen(eq=False)
+class _Starting:
+    """There is a TCP connection, whose protocol has until the deadline to become ready."""
 
-    def stop(self) -> None:
-        """Never open again."""
+    name: ClassVar[str] = "starting"
+    protocol: IGatewayProtocol
+    deadline: IDelayedCall
 
 
 @attrs.define(eq=False)
-class _Core:
-    """What the machine acts on; ``state`` is its name for where it is."""
+class _Ready:
+    """The protocol can be used; ``idle`` closes it when it has not been used for long."""
 
-    endpoint: IStreamClientEndpoint
-    factory: APNSClientFactory
-    clock: IReactorTime
-    connector: Connection
-    timeout: float
-    state: str = "idle"
-    attempt: Deferred[IProtocol] | None = None
-    session: IGatewayProtocol | None = None
-    deadline: IDelayedCall | None = None
-
-    def leave(self, state: str) -> tuple[Deferred[IProtocol] | None, IGatewayProtocol | None]:
-        """Enter a state without a session; returns what there was of an attempt and a session."""
-        left = self.attempt, self.session
-        self.state, self.attempt, self.session = state, None, None
-        self.disarm()
-        return left
-
-    def disarm(self) -> None:
-        """The session started, or ended."""
-        if self.deadline is not None and self.deadline.active():
-            self.deadline.cancel()
-        self.deadline = None
+    name: ClassVar[str] = "ready"
+    protocol: IGatewayProtocol
+    idle: IDelayedCall | None = None
 
 
-def _begin(life: _Life, core: _Core) -> None:
-    core.state = "connecting"
-    attempt = core.attempt = core.endpoint.connect(core.factory)
-    attempt.addCallbacks(core.connector.opened, core.connector.unopened)
+class _Waiting:
+    """The last protocol or attempt failed, and the factory counts down to the next."""
+
+    name = "waiting"
+    protocol = None
 
 
-def _start(life: _Life, core: _Core, session: IGatewayProtocol) -> None:
-    core.state, core.attempt, core.session = "starting", None, session
-    error = AnswerTimeout(f"the server did not become ready within {core.timeout:g} s")
-    core.deadline = core.clock.callLater(core.timeout, session.abort, error)
+class _Stopped:
+    """No connection is opened again."""
 
-
-def _use(life: _Life, core: _Core) -> None:
-    core.state = "ready"
-    core.disarm()
-
-
-def _rest(life: _Life, core: _Core) -> None:
-    core.leave("idle")
-
-
-def _wait(life: _Life, core: _Core) -> None:
-    core.leave("waiting")
-    core.factory.retry(core.connector)
-
-
-def _end(life: _Life, core: _Core) -> None:
-    attempt, session = core.leave("stopped")
-    core.factory.stopTrying()  # type: ignore[no-untyped-call]
-    if attempt is not None:
-        attempt.cancel()
-    if session is not None:
-        session.close()
-
-
-def _too_late(life: _Life, core: _Core, session: IGatewayProtocol) -> None:
-    session.abort(ConnectionLost("the client is closed"))
-
-
-def _machine() -> Callable[[_Core], _Life]:
-    builder = TypeMachineBuilder(_Life, _Core)
-    idle = builder.state("Idle")
-    connecting = builder.state("Connecting")
-    starting = builder.state("Starting")
-    ready = builder.state("Ready")
-    waiting = builder.state("Waiting")
-    stopped = builder.state("Stopped")
-
-    idle.upon(_Life.open).to(connecting)(_begin)
-    connecting.upon(_Life.connected).to(starting)(_start)
-    starting.upon(_Life.ready).to(ready)(_use)
-    starting.upon(_Life.finished).to(idle)(_rest)
-    ready.upon(_Life.finished).to(idle)(_rest)
-    waiting.upon(_Life.elapsed).to(idle)(_rest)
-    for state in (connecting, starting, ready):
-        state.upon(_Life.failed).to(waiting)(_wait)
-    for state in (idle, connecting, starting, ready, waiting):
-        state.upon(_Life.stop).to(stopped)(_end)
-    # One connection at a time: an open one, one under way and one whose time has not come all serve.
-    for state in (connecting, starting, ready, waiting, stopped):
-        state.upon(_Life.open).loop().returns(None)
-    stopped.upon(_Life.connected).loop()(_too_late)
-    for late in (_Life.ready, _Life.finished, _Life.failed, _Life.elapsed, _Life.stop):
-        stopped.upon(late).loop().returns(None)
-    return builder.build()
-
-
-_life = _machine()
+    name = "stopped"
+    protocol = None
 
 
 @implementer(IProtocolListener, IConnector)
 class Connection:
     """
-    A connection to a gateway that comes and goes as it is needed.
+    A connection to a gateway that comes and goes as needed.
 
     :param reactor: the reactor.
     :param gateway: where to connect.
     :param endpoint: what connects to it.
     :param credential: what to authenticate with.
-    :param events: who is told.
-    :param options: how long it waits for what.
+    :param events: receives what happens.
+    :param options: the timeouts.
     :param backoff: the delays between attempts, which several connections may share.
-    :param lasting: whether it is kept open when it is idle.
+    :param lasting: whether it stays open when idle.
 
-    :ivar rested: whether its last attempt failed, and the time for the next has come.
+    :ivar rested: whether its last attempt failed and the delay after that is over.
     """
 
     def __init__(
@@ -232,49 +161,52 @@ class Connection:
         self.gateway = gateway
         self.rested = False
         self._clock = reactor
+        self._endpoint = endpoint
         self._events = events
+        self._timeout = options.timeout
         self._backoff = backoff
         self._idle_timeout = None if lasting else options.idle_timeout
+        self._now: _Idle | _Connecting | _Starting | _Ready | _Waiting | _Stopped = _Idle()
         self._used = 0.0
         self._since = 0.0
         self._brief = False
         self._early: IGatewayProtocol | None = None
-        self._idle: IDelayedCall | None = None
         self._leaving: set[IGatewayProtocol] = set()
-        self._gone: list[Deferred[None]] = []
-        factory = APNSClientFactory(
+        self._gone: Waiters[None] = Waiters()
+        self._factory = APNSClientFactory(
             gateway, credential, self, reactor, options.timeout, backoff, ping_interval=options.ping_interval
         )
-        self._core = _Core(endpoint, factory, reactor, self, options.timeout)
-        self._life = _life(self._core)
 
     @property
     def state(self) -> str:
-        """Where it is in its life: idle, connecting, starting, ready, waiting or stopped."""
-        return self._core.state
+        """Its state: idle, connecting, starting, ready, waiting or stopped."""
+        return self._now.name
 
     @property
     def in_flight(self) -> int:
-        """How many deliveries are under way, on this session and on those that drain."""
-        session = self._core.session
-        # Not the set itself, which may change meanwhile: metrics are asked for by a thread of their own.
-        sessions = set(self._leaving) if session is None else self._leaving | {session}
-        return sum(session.in_flight for session in sessions)
+        """How many deliveries are in flight, on the current protocol and on those that drain."""
+        protocol = self._now.protocol
+        # A copy of the set, which may change meanwhile: metrics are collected by another thread.
+        protocols = set(self._leaving) if protocol is None else self._leaving | {protocol}
+        return sum(protocol.in_flight for protocol in protocols)
 
     @property
     def active(self) -> bool:
-        """Whether it has a session, is about to have one, or waits for its time."""
-        return self.state not in ("idle", "stopped")
+        """Whether it has a protocol, is about to have one, or waits for a delay to end."""
+        return not isinstance(self._now, (_Idle, _Stopped))
 
     def open(self) -> None:
-        """Connect, unless a connection is there, or under way, or its time has not come."""
+        """Connect, if it is idle. In any other state it already is on its way, or must not."""
         self.rested = False
-        self._life.open()
+        if isinstance(self._now, _Idle):
+            attempt = self._endpoint.connect(self._factory)
+            self._now = _Connecting(attempt)
+            attempt.addCallbacks(self._opened, self._unopened)
 
     def room(self) -> tuple[int, int]:
-        """How many deliveries, and how many octets of payload, it would take now."""
-        session = self._core.session
-        return session.room() if session is not None and self.state == "ready" else (0, 0)
+        """How many deliveries, and how many bytes of payload, it would take now."""
+        now = self._now
+        return now.protocol.room() if isinstance(now, _Ready) else (0, 0)
 
     def deliver(self, deliveries: list[Delivery]) -> None:
         """
@@ -282,128 +214,148 @@ class Connection:
 
         :param deliveries: at most as many as there is room for.
         """
-        session = self._core.session
-        if session is None:  # an iterable closed the client while it was asked, or who was told of a batch's end did
+        protocol = self._now.protocol
+        if protocol is None:  # an iterable closed the client while it yielded, or a callback did when a batch ended
             self._events.deliveries_returned(deliveries)
             return
         self._used = self._clock.seconds()
-        session.deliver(deliveries)
+        protocol.deliver(deliveries)
 
     def flush(self) -> None:
         """Nothing more is waiting."""
-        if self._core.session is not None:
-            self._core.session.flush()
+        if self._now.protocol is not None:
+            self._now.protocol.flush()
 
     def stop(self) -> Deferred[None]:
         """
-        Let what is under way be answered, close, and never open again.
+        Let what is in flight be answered, close, and never open again.
 
-        :returns: a ``Deferred`` that fires when no session is left.
+        :returns: a ``Deferred`` that fires when no protocol is left.
         """
-        if self._core.session is not None:
-            self._leaving.add(self._core.session)
-        self._cancel_idle()
-        self._life.stop()
-        gone: Deferred[None] = Deferred()
-        self._gone.append(gone)
+        left = self._now
+        if left.protocol is not None:
+            self._leaving.add(left.protocol)
+        self._enter(_Stopped())
+        self._factory.stopTrying()  # type: ignore[no-untyped-call]
+        if isinstance(left, _Connecting):
+            left.attempt.cancel()
+        if left.protocol is not None:
+            left.protocol.close()
+        gone = self._gone.wait()
         self._check_gone()
         return gone
 
-    # What the endpoint and the factory tell.
+    def _enter(self, state: _Idle | _Ready | _Waiting | _Stopped) -> None:
+        """Go on to another state, and cancel the timer of the one before."""
+        left, self._now = self._now, state
+        timer = left.deadline if isinstance(left, _Starting) else left.idle if isinstance(left, _Ready) else None
+        if timer is not None and timer.active():
+            timer.cancel()
 
-    def opened(self, session: IProtocol) -> None:
-        """The TCP connection was made."""
-        assert isinstance(session, GatewayProtocol)
-        self._life.connected(session)
+    def _wait(self) -> None:
+        self._enter(_Waiting())
+        self._factory.retry(self)
 
-    def unopened(self, reason: Failure) -> None:
-        """It was not."""
+    # The attempt, and IConnector, which the factory uses.
+
+    def _opened(self, protocol: IProtocol) -> None:
+        """The TCP connection is established."""
+        assert isinstance(protocol, GatewayProtocol)
+        if isinstance(self._now, _Stopped):
+            protocol.abort(ConnectionLost("the client is closed"))
+            return
+        error = AnswerTimeout(f"the server did not become ready within {self._timeout:g} s")
+        self._now = _Starting(protocol, self._clock.callLater(self._timeout, protocol.abort, error))
+
+    def _unopened(self, reason: Failure) -> None:
+        """The attempt failed."""
         if self.state != "stopped" and not reason.check(neterror.ConnectingCancelledError, CancelledError):
             error = explain_attempt(reason, self.gateway.host, self.gateway.port)
-            self._life.failed()
+            self._wait()
             self._trouble(error, isinstance(error, PeerNotVerified))
             self._events.connection_changed()
 
     def connect(self) -> None:
-        """The back-off is over; the factory calls this as it would a connector's."""
-        self._life.elapsed()
+        """The delay is over; the factory calls this as it would call a connector's."""
+        if isinstance(self._now, _Waiting):
+            self._enter(_Idle())
         self.rested = True
         self._events.connection_changed()
 
     def disconnect(self) -> None:
-        """Close the session, if there is one."""
-        if self._core.session is not None:
-            self._core.session.close()
+        """Close the protocol, if there is one."""
+        if self._now.protocol is not None:
+            self._now.protocol.close()
 
     def stopConnecting(self) -> None:
-        """An attempt under way is cancelled by the machine itself."""
+        """Required of a connector; :meth:`stop` cancels an attempt."""
 
     def getDestination(self) -> IAddress:
-        """Tell where it connects."""
+        """Where it connects."""
         return HostnameAddress(self.gateway.host.encode("idna"), self.gateway.port)
 
     # IProtocolListener
 
-    def protocol_ready(self, session: IGatewayProtocol) -> None:
+    def protocol_ready(self, protocol: IGatewayProtocol) -> None:
         """It can be used."""
-        if session is self._core.session:
-            self._life.ready()
+        if protocol is self._now.protocol:
+            ready = _Ready(protocol)
+            self._enter(ready)
             self._used = self._since = self._clock.seconds()
-            self._watch_idle()
+            self._watch_idle(ready)
             self._events.connection_changed()
 
-    def protocol_proved(self, session: IGatewayProtocol) -> None:
-        """It did what it is for."""
-        self._core.factory.resetDelay()
+    def protocol_proved(self, protocol: IGatewayProtocol) -> None:
+        """The delays start over."""
+        self._factory.resetDelay()
 
-    def protocol_room(self, session: IGatewayProtocol) -> None:
+    def protocol_room(self, protocol: IGatewayProtocol) -> None:
         """It may have room again."""
         self._events.connection_changed()
 
-    def protocol_returned(self, session: IGatewayProtocol, deliveries: list[Delivery]) -> None:
-        """These go elsewhere."""
+    def protocol_returned(self, protocol: IGatewayProtocol, deliveries: list[Delivery]) -> None:
+        """The pool sends these over another connection."""
         self._events.deliveries_returned(deliveries)
 
-    def protocol_rejected(self, session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+    def protocol_rejected(self, protocol: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
         """The pool decides whether it is sent again."""
         self._events.delivery_rejected(delivery, rejection)
 
-    def protocol_draining(self, session: IGatewayProtocol, error: APNSError | None) -> None:
+    def protocol_draining(self, protocol: IGatewayProtocol, error: APNSError | None) -> None:
         """It takes nothing more, so another may be opened."""
-        self._leaving.add(session)
-        self._depart(session, error, announced=True)
+        self._leaving.add(protocol)
+        self._depart(protocol, error, announced=True)
 
-    def protocol_lost(self, session: IGatewayProtocol, error: APNSError | None) -> None:
-        """It is over."""
-        self._leaving.discard(session)
-        self._depart(session, error, announced=False)
-        if session is self._early:
+    def protocol_lost(self, protocol: IGatewayProtocol, error: APNSError | None) -> None:
+        """It has ended."""
+        self._leaving.discard(protocol)
+        self._depart(protocol, error, announced=False)
+        if protocol is self._early:
             self._early = None
-            if session.answered >= ENOUGH:
-                self._core.factory.hurry()
+            if protocol.answered >= ENOUGH:
+                self._factory.hurry()
         self._check_gone()
 
-    def _depart(self, session: IGatewayProtocol, error: APNSError | None, announced: bool) -> None:
-        """Whichever comes first of draining and lost decides what follows."""
+    def _depart(self, protocol: IGatewayProtocol, error: APNSError | None, announced: bool) -> None:
+        """Decide what follows; draining or lost, whichever comes first, decides."""
         hopeless = isinstance(error, (CredentialRefused, PeerNotVerified))
-        if session is self._core.session:
-            # It takes notifications and answers none of them, so what waits had better not follow them; unless all was
-            # well until now. Then the next is given a chance.
-            mute = isinstance(error, AnswerTimeout) and not session.proved
+        if protocol is self._now.protocol:
+            # The server takes notifications and answers none of them, so what waits had better not follow them; but if
+            # all was well until now, the next connection is given a chance.
+            mute = isinstance(error, AnswerTimeout) and not protocol.proved
             hopeless = hopeless or (mute and not self._backoff.promising)
-            self._cancel_idle()
             lasted = self._clock.seconds() - self._since
             if self.state == "ready" and lasted >= LONG:
                 self._backoff.reset(proved=False)
-            # One brief session is followed at once; if the next is brief as well, there is no end to it.
-            brief, again = lasted < BRIEF and session.answered < ENOUGH, self._brief
+            # One brief protocol is followed at once; after a second one there might be no end to it.
+            brief, again = lasted < BRIEF and protocol.answered < ENOUGH, self._brief
             self._brief = brief and error is not None
             orderly = announced and not (isinstance(error, GatewayShutdown) and error.code)
-            if error is None or (orderly and session.proved and not (brief and again)):
-                self._life.finished()
+            if error is None or (orderly and protocol.proved and not (brief and again)):
+                self._enter(_Idle())
             else:
-                self._life.failed()
-                self._early = session if orderly else None
+                self._wait()
+                self._early = protocol if orderly else None
         if error is not None:
             self._trouble(error, hopeless)
         self._events.connection_changed()
@@ -414,29 +366,19 @@ class Connection:
 
     # Idleness.
 
-    def _watch_idle(self) -> None:
+    def _watch_idle(self, ready: _Ready) -> None:
         if self._idle_timeout is not None:
             due = self._used + self._idle_timeout - self._clock.seconds()
-            self._idle = self._clock.callLater(max(due, 0.0), self._check_idle)
+            ready.idle = self._clock.callLater(max(due, 0.0), self._check_idle, ready, self._idle_timeout)
 
-    def _check_idle(self) -> None:
-        self._idle = None
-        session = self._core.session
-        assert session is not None and self._idle_timeout is not None
-        if session.in_flight:
+    def _check_idle(self, ready: _Ready, idle_timeout: float) -> None:
+        if ready.protocol.in_flight:
             self._used = self._clock.seconds()
-        if self._used + self._idle_timeout <= self._clock.seconds():
-            session.close()
+        if self._used + idle_timeout <= self._clock.seconds():
+            ready.protocol.close()
         else:
-            self._watch_idle()
-
-    def _cancel_idle(self) -> None:
-        if self._idle is not None:
-            self._idle.cancel()
-            self._idle = None
+            self._watch_idle(ready)
 
     def _check_gone(self) -> None:
-        if not self._leaving and self.state == "stopped":
-            gone, self._gone = self._gone, []
-            for deferred in gone:
-                deferred.callback(None)
+        if not self._leaving and isinstance(self._now, _Stopped):
+            self._gone.fire(None)
