@@ -38,7 +38,7 @@ PAYLOAD = b'{"aps":{"alert":"Hello"}}'
 
 
 def token(number: int) -> bytes:
-    """Make a device token of a number."""
+    """Make a device token from a number."""
     return number.to_bytes(32, "big")
 
 
@@ -62,7 +62,7 @@ class DictApps:
         return sorted(self._apps)
 
     def changed(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
-        """Ask to be told."""
+        """Call a listener after changes."""
         self._listeners.append(listener)
         return lambda: self._listeners.remove(listener)
 
@@ -72,12 +72,12 @@ class DictApps:
         self.tell(app.name)
 
     def remove(self, name: str) -> None:
-        """Take one away."""
+        """Remove one."""
         del self._apps[name]
         self.tell(name)
 
     def tell(self, *names: str) -> None:
-        """Say that some have changed."""
+        """Call the listeners."""
         self.revision += 1
         for listener in list(self._listeners):
             listener(frozenset(names))
@@ -85,7 +85,7 @@ class DictApps:
 
 class WatchedQueue(SQLiteQueue):
     """
-    A queue that remembers what it is told, and whose disk is full for as long as a test says so.
+    A queue that remembers what it was given, and whose disk is full while a test wants it.
 
     :ivar full: whether outcomes cannot be stored.
     :ivar broken: what every method fails with; ``None`` for nothing.
@@ -102,7 +102,7 @@ class WatchedQueue(SQLiteQueue):
         self._ids: dict[int, str] = {}
 
     def lease(self, app: str, count: int, until: float) -> Deferred[list[Leased]]:
-        """Lend what is due."""
+        """Lease what is due."""
 
         def remember(leased: list[Leased]) -> list[Leased]:
             self._ids.update((each.number, each.apns_id) for each in leased)
@@ -123,7 +123,7 @@ class WatchedQueue(SQLiteQueue):
 
 class DispatchWorld:
     """
-    All that a dispatcher has to do with. Time passes when it is said to.
+    A dispatcher and everything around it. Time passes when a test says so.
 
     :ivar simulator: APNs.
     :ivar clock: the time.
@@ -159,7 +159,7 @@ class DispatchWorld:
         self._directory.cleanup()
 
     def start(self, **options: Any) -> Dispatcher:
-        """Start a dispatcher, perhaps another one."""
+        """Start a dispatcher, or another one."""
         options.setdefault("retries", Retries(2.0, 900.0, 0.5, random=lambda: 0.5))
         options.setdefault("noted", self.noted.append)
         self.dispatcher = Dispatcher(self.clock, self.queue, self.apps, self.outcomes, **options)
@@ -167,7 +167,7 @@ class DispatchWorld:
         return self.dispatcher
 
     def crash(self, **options: Any) -> None:
-        """Lose the dispatcher and its connections without a word to the queue, and start another one."""
+        """Lose the dispatcher and its connections without settling anything, and start another one."""
         lost = self.dispatcher
         self.queue.full = True  # nothing more that the lost one learns is stored
         for session in self.simulator.sessions:
@@ -221,7 +221,7 @@ class DispatchWorld:
             if found:
                 break
             self.clock.advance(step)
-        assert found, "nothing came of it"
+        assert found, "there was no result"
         return found[0] if not hasattr(found[0], "raiseException") else found[0].raiseException()
 
     def advance(self, seconds: float) -> None:
@@ -236,16 +236,16 @@ class DispatchWorld:
             self.advance(0.05)
 
     def outcome(self, apns_id: str) -> Outcome:
-        """Find what is known of a notification."""
+        """Find the outcome of a notification."""
         found = self.result(self.queue.outcome(apns_id))
         assert isinstance(found, Outcome)
         return found
 
     def state(self, app: str = "chess") -> AppState:
-        """How an app fares."""
+        """What the dispatcher knows of an app."""
         return next(state for state in self.dispatcher.states() if state.name == app)
 
     def received(self, *, accepted: bool = True) -> Counter[str]:
-        """How often each id came to the simulator, and was accepted or refused."""
+        """How often each id came to the simulator, and was accepted or rejected."""
         receptions = self.simulator.devices.received
         return Counter([each.headers["apns-id"] for each in receptions if (each.reason is None) is accepted])

@@ -1,4 +1,4 @@
-"""A campaign against the dispatcher: faults, changes of apps, and crashes, as a seed has them."""
+"""A campaign against the dispatcher: faults, changes of apps, and crashes, made from a seed."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ class Campaign:
     """
     One run.
 
-    :param seed: makes it, again and again.
+    :param seed: of its random numbers.
 
-    :ivar accepted: what was accepted: for each id the token.
-    :ivar arrived: how often each id came to the simulator, whether or not it could answer.
-    :ivar crashed: how many notifications were under way when a dispatcher crashed, or stopped before they were done.
+    :ivar accepted: the token of each accepted id.
+    :ivar arrived: how often each id came to the simulator, whether or not it was answered.
+    :ivar crashed: how many notifications were under way when a dispatcher crashed, or stopped before they were settled.
     """
 
     def __init__(self, seed: int) -> None:
@@ -51,8 +51,8 @@ class Campaign:
             self.change(name)
         self.world.start(**self.options)
 
-    def fault(self, server: ProviderAPIServer, request: Request, verdict: Response) -> Response | None:
-        """Do something wrong now and then."""
+    def fault(self, server: ProviderAPIServer, request: Request, response: Response) -> Response | None:
+        """Fail now and then."""
         if request.stream > self._gone.get(server, request.stream):
             return None  # what comes after a GOAWAY is not looked at
         apns_id = dict(request.headers)[b"apns-id"].decode()
@@ -61,17 +61,17 @@ class Campaign:
             return Response(*self.random.choice([(429, "TooManyRequests"), (503, "ServiceUnavailable")]))
         self.arrived[apns_id] += 1
         if self.calm or not kind:
-            return verdict
+            return response
         if kind == "goaway":
             server.requests.goaway(last_stream=request.stream)
             self._gone[server] = request.stream
-            return verdict
+            return response
         if kind == "cut":
             server.abort()
-        return None  # it is taken, and nobody is told
+        return None  # the notification is taken without an answer
 
     def change(self, name: str) -> None:
-        """Give an app another credential or other limits, or take it away for a while."""
+        """Give an app another credential or other limits, or remove it for a while."""
         if name in self.world.apps.names() and self.random.random() < 0.2:
             self.world.apps.remove(name)
             return
@@ -88,16 +88,16 @@ class Campaign:
         self.accepted.update(zip(ids, tokens, strict=True))
 
     def under_way(self) -> int:
-        """How many notifications are under way."""
+        """Count the notifications that are under way."""
         return sum(state.in_flight for state in self.world.dispatcher.states())
 
     def crash(self) -> None:
-        """Lose the dispatcher: what is under way may arrive a second time."""
+        """Lose the dispatcher. What is under way may arrive a second time."""
         self.crashed += self.under_way()
         self.world.crash(**self.options)
 
     def stop(self) -> None:
-        """Stop the dispatcher as an operator does, with more or less patience, and start another."""
+        """Stop the dispatcher with some deadline, and start another."""
         deadline = self.random.choice([0.1, 20.0])
         end, under_way = self.world.clock.seconds() + deadline, self.under_way()
         self.world.result(self.world.dispatcher.stop(deadline), 0.2)
@@ -107,7 +107,7 @@ class Campaign:
         self.world.start(**self.options)
 
     def run(self) -> None:
-        """Do what the seed says, then let it come to an end."""
+        """Do what the seed says, then send what is left."""
         doing = [self.accept] * 8 + [self.crash, self.stop, lambda: self.change(self.random.choice(APPS))]
         for _ in range(STEPS):
             self.random.choice(doing)()
@@ -120,10 +120,10 @@ class Campaign:
 
 
 class CampaignTests(SynchronousTestCase):
-    """Whatever happens."""
+    """Random campaigns."""
 
     def check(self, seed: int) -> None:
-        """Run one, and hold what the queue tells against what arrived."""
+        """Run one, and compare what the queue has with what arrived."""
         campaign = Campaign(seed)
         world = campaign.world
         try:
@@ -139,7 +139,7 @@ class CampaignTests(SynchronousTestCase):
                 self.assertIn(outcome.state, (State.ACCEPTED, State.DEAD), f"seed {seed}")
             if outcome.state is not State.DEAD:
                 self.assertGreaterEqual(times, 1, f"seed {seed}: {apns_id} never arrived")
-        self.assertLessEqual(set(campaign.arrived), set(campaign.accepted), f"seed {seed}: an id that nobody chose")
+        self.assertLessEqual(set(campaign.arrived), set(campaign.accepted), f"seed {seed}: an id that was not accepted")
         receptions = [(each.headers["apns-id"], each.token) for each in world.simulator.devices.received]
         for apns_id, device in receptions:
             self.assertEqual(campaign.accepted[apns_id], device, f"seed {seed}: an id for another device")
@@ -148,7 +148,7 @@ class CampaignTests(SynchronousTestCase):
         self.assertLessEqual(twice, campaign.crashed, f"seed {seed}: sent twice without need")
 
     def test_few(self) -> None:
-        """Each that was accepted arrives at least once, and has one final state."""
+        """Every accepted notification arrives at least once, and has one final state."""
         for seed in range(2):
             self.check(seed)
 

@@ -55,42 +55,42 @@ __all__ = [
 
 @implementer(IMetrics)
 class Counting:
-    """Counts in a counter."""
+    """Metrics in a counter."""
 
     def __init__(self, counts: Counter[str]) -> None:
         self._counts = counts
 
     def sent(self, count: int) -> None:
-        """They went."""
+        """Count attempts."""
         self._counts["sent"] += count
 
     def accepted(self, seconds: float) -> None:
-        """One was taken."""
+        """Count one."""
         self._counts["accepted"] += 1
 
     def rejected(self, status: int, reason: str, seconds: float) -> None:
-        """One was refused."""
+        """Count one by its reason."""
         self._counts[reason] += 1
 
     def retried(self, reason: str) -> None:
-        """One is sent again."""
+        """Count one."""
         self._counts["retried"] += 1
 
     def unanswered(self, uncertain: bool) -> None:
-        """One has no answer."""
+        """Count one."""
         self._counts["unanswered"] += 1
 
 
 class BrokenClient(APNSClient):
-    """A client that breaks off."""
+    """A client whose batches fail."""
 
     def send_many(self, triples: Any, *, deadline: float | None = None) -> Deferred[Batch]:
-        """Break off."""
+        """Fail."""
         return fail(TokensFailed("the iterable raised ZeroDivisionError"))
 
 
 class DispatcherCase(SynchronousTestCase):
-    """A dispatcher that was started, with one app and nothing to send."""
+    """A started dispatcher, with one app and nothing to send."""
 
     options: dict[str, Any] = {}  # noqa: RUF012  # read only
     started: dict[str, Any] = {}  # noqa: RUF012
@@ -105,20 +105,20 @@ class DispatcherCase(SynchronousTestCase):
         """The states of notifications."""
         return [self.world.outcome(apns_id).state for apns_id in ids]
 
-    def answer(self, judge: Callable[[Request], Response | None]) -> None:
-        """Answer otherwise, from the next connection on: what gets ``None`` is answered as ever."""
+    def answer(self, reply: Callable[[Request], Response | None]) -> None:
+        """Answer requests from the next connection on; ``None`` is the usual answer."""
 
-        def fault(server: ProviderAPIServer, request: Request, verdict: Response) -> Response:
-            return judge(request) or verdict
+        def fault(server: ProviderAPIServer, request: Request, response: Response) -> Response:
+            return reply(request) or response
 
         self.world.simulator.http2_fault = fault
 
 
 class FenceTests(DispatcherCase):
-    """One app with which everything goes wrong."""
+    """An app that fails in every way."""
 
     def test_others_go_on(self) -> None:
-        """Whatever is raised for one app, the others are sent to, taken up when they change, and stopped."""
+        """An exception for one app does not affect how others are sent, changed and stopped."""
         get = self.world.apps.get
 
         def odd(name: str) -> App:
@@ -139,7 +139,7 @@ class FenceTests(DispatcherCase):
         self.assertTrue(self.flushLoggedErrors(RuntimeError))
 
     def test_no_client(self) -> None:
-        """An app whose client cannot be made, for whatever reason, is tripped."""
+        """If the client of an app cannot be made, for any reason, its circuit is tripped."""
         self.patch(txapns.daemon.sending.dispatcher, "APNSClient", lambda *arguments, **options: 1 // 0)
         self.world.accept()
         self.world.advance(1.0)
@@ -152,7 +152,7 @@ class OutcomeTests(DispatcherCase):
     """From the queue to Apple and back."""
 
     def test_accepted(self) -> None:
-        """What was accepted is sent at once, under its own id, and settled."""
+        """An accepted notification is sent at once, under its own id, and settled."""
         ids = self.world.accept(3)
         self.world.advance(0.05)
         self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
@@ -162,7 +162,7 @@ class OutcomeTests(DispatcherCase):
         self.assertLess((found.settled_at or 0.0) - START, 0.05)
 
     def test_unique_id(self) -> None:
-        """Who waits is told the id that Apple gives notifications in the sandbox."""
+        """One who waits gets the id that Apple gives notifications in the sandbox."""
         self.world.simulator.environment = "sandbox"
         [apns_id] = self.world.accept(1)
         number = self.world.outcome(apns_id).number
@@ -170,7 +170,7 @@ class OutcomeTests(DispatcherCase):
         self.assertTrue(self.world.result(waiting)[number].unique_id)
 
     def test_what_is_sent(self) -> None:
-        """Token, payload and header fields arrive as they were accepted; the app's topic where there is none."""
+        """Token, payload and header fields arrive as accepted, with the app's topic if they have none."""
         payload = b'{ "aps" : {"alert":"\xc3\xbc"}}'
         self.world.accept(
             tokens=[token(7)], payload=payload, priority="5", expiration=str(int(START) + 60), collapse_id="x"
@@ -188,7 +188,7 @@ class OutcomeTests(DispatcherCase):
         self.assertEqual({**found.headers, **expected}, found.headers)
 
     def test_dead_token(self) -> None:
-        """A dead token is in the feedback log, and whoever has to know is told."""
+        """A dead token is in the feedback log, and the listener is called."""
         ids = self.world.accept(tokens=[token(1), DEAD])
         self.world.drain()
         self.assertEqual(self.states(ids), [State.ACCEPTED, State.REJECTED])
@@ -197,25 +197,25 @@ class OutcomeTests(DispatcherCase):
         self.assertEqual(self.world.noted, ["chess"])
 
     def test_refused(self) -> None:
-        """What Apple refuses for good is settled with its reason, and not noted as dead."""
+        """A notification that Apple rejects for good is settled with the reason; its token is not dead."""
         [one] = self.world.accept(push_type="nonsense")
         self.world.drain()
         found = self.world.outcome(one)
         self.assertEqual((found.state, found.status, found.reason), (State.REJECTED, 400, "InvalidPushType"))
         self.assertEqual(self.world.noted, [])
 
-    def test_unfit(self) -> None:
-        """What no request can carry is refused in our own words, and does not keep the others."""
-        [unfit] = self.world.accept(payload=b"[]")
+    def test_invalid(self) -> None:
+        """A notification that no request can carry is rejected, and does not stop the others."""
+        [invalid] = self.world.accept(payload=b"[]")
         [number] = self.world.accept(priority="high")
         [good] = self.world.accept()
         self.world.drain()
-        self.assertEqual(self.states([unfit, number, good]), [State.REJECTED, State.REJECTED, State.ACCEPTED])
-        self.assertEqual(self.world.outcome(unfit).reason, "InvalidPayload")
+        self.assertEqual(self.states([invalid, number, good]), [State.REJECTED, State.REJECTED, State.ACCEPTED])
+        self.assertEqual(self.world.outcome(invalid).reason, "InvalidPayload")
         self.assertEqual(len(self.world.received()), 1)
 
     def test_expired(self) -> None:
-        """What is over when its turn comes is not sent; 0 is no time."""
+        """An expired notification is not sent; 0 does not mean a time."""
         late, zero = self.world.accept(expiration=str(int(START) - 1)), self.world.accept(expiration="0")
         self.world.drain()
         self.assertEqual(self.states(late + zero), [State.EXPIRED, State.ACCEPTED])
@@ -223,7 +223,7 @@ class OutcomeTests(DispatcherCase):
         self.assertEqual(self.world.state().expired, 1)
 
     def test_large(self) -> None:
-        """More than one chunk goes through; what is counted is right."""
+        """More than one chunk gets through, and the counters are right."""
         ids = self.world.accept(3 * CHUNK + 1)
         self.world.drain()
         self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
@@ -231,7 +231,7 @@ class OutcomeTests(DispatcherCase):
         self.assertEqual((state.sent, state.accepted, state.in_flight), (len(ids), len(ids), 0))
 
     def test_found_at_start(self) -> None:
-        """What waited before the start is sent without being told of."""
+        """What waited before the start is sent without a call of ``wake``."""
         self.world.result(self.world.dispatcher.stop(0.0))
         ids = self.world.accept(5)
         self.world.advance(5.0)
@@ -241,7 +241,7 @@ class OutcomeTests(DispatcherCase):
         self.assertEqual(self.states(ids), [State.ACCEPTED] * 5)
 
     def test_idle(self) -> None:
-        """With nothing to send there are no connections that stay open for long, and no timers."""
+        """With nothing to send connections are closed after a while, and there are no timers."""
         self.world.accept()
         self.world.drain()
         self.world.advance(700.0)
@@ -249,19 +249,19 @@ class OutcomeTests(DispatcherCase):
 
 
 class TroubleTests(DispatcherCase):
-    """What does not get through at once."""
+    """Notifications that do not get through at once."""
 
     def test_later(self) -> None:
-        """What asks for patience is tried again, with the same id and growing pauses, and others are not kept."""
+        """A rejection that asks for patience is retried with the same id after growing pauses; others go on."""
         times: list[float] = []
 
-        def judge(request: Request) -> Response | None:
+        def reply(request: Request) -> Response | None:
             if not dict(request.headers)[b":path"].endswith(token(0).hex().encode()):
                 return None
             times.append(self.world.clock.seconds())
             return Response(429, "TooManyRequests") if len(times) < 4 else None
 
-        self.answer(judge)
+        self.answer(reply)
         ids = self.world.accept(3)
         self.world.advance(0.1)
         self.assertEqual(self.states(ids), [State.WAITING, State.ACCEPTED, State.ACCEPTED])
@@ -275,7 +275,7 @@ class TroubleTests(DispatcherCase):
             self.assertLess(abs(pause - expected), 0.1)
 
     def test_given_up(self) -> None:
-        """After as many attempts as the app allows there is a dead letter."""
+        """After as many attempts as the app allows a notification is dead."""
         self.world.add_app("chess", limits=Limits(attempts=3))
         self.answer(lambda request: Response(429, "TooManyRequests"))
         [one] = self.world.accept()
@@ -291,7 +291,7 @@ class TroubleTests(DispatcherCase):
         self.assertEqual(self.states([one]), [State.ACCEPTED])
 
     def test_gateway_in_trouble(self) -> None:
-        """A daemon that answers 503 to all is not offered the whole queue."""
+        """A gateway that answers 503 to everything does not get the whole queue."""
         self.answer(lambda request: Response(503, "ServiceUnavailable"))
         self.world.add_app("chess", limits=Limits(in_flight=100))
         self.world.accept(1_000)
@@ -306,7 +306,7 @@ class TroubleTests(DispatcherCase):
         self.assertEqual(len(self.world.received()), 1_000)
 
     def test_gateway_down(self) -> None:
-        """While no connection can be made, nothing is counted, and it is tried now and then."""
+        """While no connection can be made attempts do not count, and are made now and then."""
         server = self.world.clock.servers.pop(2197)
         ids = self.world.accept(50)
         self.world.advance(300.0)
@@ -318,15 +318,15 @@ class TroubleTests(DispatcherCase):
         self.assertEqual({self.world.outcome(apns_id).attempts for apns_id in ids}, {1})
 
     def test_uncertain(self) -> None:
-        """What went out before the connection was lost is sent again under the same id."""
+        """What was sent before the connection was lost is sent again under the same id."""
         cut: list[ProviderAPIServer] = []
 
-        def fault(server: ProviderAPIServer, request: Request, verdict: Response) -> Response | None:
+        def fault(server: ProviderAPIServer, request: Request, response: Response) -> Response | None:
             if not cut:
                 cut.append(server)
                 server.abort()
                 return None
-            return verdict
+            return response
 
         self.world.simulator.http2_fault = fault
         ids = self.world.accept(5)
@@ -335,7 +335,7 @@ class TroubleTests(DispatcherCase):
         self.assertEqual({self.world.outcome(apns_id).attempts for apns_id in ids}, {2})
 
     def test_due_between(self) -> None:
-        """Each that is put off comes in its own time, also after a start, whatever else is put off meanwhile."""
+        """Each retry happens when it is due, also after a start, whatever else is put off."""
         delays = {0: 40.0, 1: 10.0, 2: 25.0}
         self.world.result(self.world.dispatcher.stop(1.0))
         ids = [self.world.accept(1)[0] for _ in delays]
@@ -352,7 +352,7 @@ class TroubleTests(DispatcherCase):
         self.assertEqual(set(self.world.received()), set(ids))
 
     def test_retries_of_a_former_life(self) -> None:
-        """What is put off when the dispatcher stops is tried when its time has come."""
+        """What is put off when the dispatcher stops is retried when it is due."""
         self.answer(lambda request: Response(429, "TooManyRequests"))
         ids = self.world.accept(2)
         self.world.advance(0.1)
@@ -367,12 +367,12 @@ class CredentialTests(DispatcherCase):
     """Apps whose credential is refused."""
 
     def refuse(self, app: str = "chess") -> None:
-        """Give an app a key that the daemon does not know."""
+        """Give an app a key that Apple does not know."""
         key = Authority()
         self.world.add_app(app, credential=ProviderToken.from_p8(key.p8, "ABCDEFGHIJ", "KLMNOPQRST"))
 
     def test_tripped(self) -> None:
-        """It is tripped with a reason, its notifications wait, and other apps are not disturbed."""
+        """The circuit is tripped with a reason, the app's notifications wait, and other apps go on."""
         self.refuse()
         self.world.add_app("go")
         ids = self.world.accept(50)
@@ -387,7 +387,7 @@ class CredentialTests(DispatcherCase):
         self.assertFalse(self.world.state("go").tripped)
 
     def test_tried_now_and_then(self) -> None:
-        """A tripped app is tried with a few, each 15 minutes in the end; attempts not made are not counted."""
+        """A few are tried, every 15 minutes in the end; attempts that were not made do not count."""
         self.refuse()
         ids = self.world.accept(50)
         self.world.advance(3_600.0)
@@ -398,7 +398,7 @@ class CredentialTests(DispatcherCase):
         self.assertLess(sum(self.world.outcome(apns_id).attempts for apns_id in ids), 30)
 
     def test_recovers(self) -> None:
-        """When the daemon takes the credential again, the app goes on by itself."""
+        """When Apple takes the credential again the app goes on by itself."""
         bad = [True]
         self.answer(lambda request: Response(403, "InvalidProviderToken") if bad else None)
         ids = self.world.accept(50)
@@ -409,8 +409,8 @@ class CredentialTests(DispatcherCase):
         self.assertFalse(self.world.state().tripped)
         self.assertEqual(self.states(ids), [State.ACCEPTED] * 50)
 
-    def test_mended(self) -> None:
-        """A changed credential ends it at once."""
+    def test_renewed(self) -> None:
+        """A new credential closes the circuit at once."""
         self.refuse()
         ids = self.world.accept(50)
         self.world.advance(300.0)
@@ -423,13 +423,13 @@ class CredentialTests(DispatcherCase):
         self.assertEqual(self.states(ids), [State.ACCEPTED] * 50)
 
     def test_foreign_topic(self) -> None:
-        """One that is for somebody else's topic, which Apple blames on the key, does not stop the others for long."""
+        """A notification for a foreign topic, which Apple blames on the key, does not stop others for long."""
 
-        def judge(request: Request) -> Response | None:
+        def reply(request: Request) -> Response | None:
             foreign = dict(request.headers)[b"apns-topic"] == b"com.example.other"
             return Response(403, "InvalidProviderToken") if foreign else None
 
-        self.answer(judge)
+        self.answer(reply)
         self.world.add_app("chess", limits=Limits(attempts=4))
         [foreign] = self.world.accept(topic="com.example.other")
         ids = self.world.accept(50)
@@ -438,7 +438,7 @@ class CredentialTests(DispatcherCase):
         self.assertEqual(self.states([foreign]), [State.DEAD])
 
     def test_false_server(self) -> None:
-        """A server that is not who it should be gets nothing, and the app is tripped."""
+        """A server that cannot be verified gets nothing, and the circuit is tripped."""
         gateway = Gateway.http2("127.0.0.1", 2197, trust_root=Authority().ca_pem)
         self.world.add_app("chess", gateway=gateway)
         self.world.accept(5)
@@ -448,7 +448,7 @@ class CredentialTests(DispatcherCase):
         self.assertEqual(self.world.simulator.devices.received, [])
 
     def test_unusable(self) -> None:
-        """A credential that the daemon's protocol has no use for trips the app, too."""
+        """A credential that the gateway's protocol cannot use trips the circuit, too."""
         self.world.add_app(
             "chess", gateway=self.world.simulator.gateway("binary"), credential=self.world.simulator.provider_token()
         )
@@ -457,7 +457,7 @@ class CredentialTests(DispatcherCase):
         self.assertTrue(self.world.state().tripped)
 
     def test_no_app(self) -> None:
-        """What waits for an app that is gone waits for it to come back."""
+        """Notifications for a removed app wait until it is back."""
         self.world.apps.remove("chess")
         ids = self.world.accept(5)
         self.world.advance(100.0)
@@ -474,7 +474,7 @@ class RotationTests(DispatcherCase):
     options = {"delay": 1.0, "concurrency": 10}  # noqa: RUF012
 
     def test_drained(self) -> None:
-        """What is under way is answered on the old connection, the rest goes over the new one, each once."""
+        """Notifications under way are answered on the old connection, the others go over the new one, each once."""
         ids = self.world.accept(60)
         self.world.advance(1.5)
         self.world.add_app("chess", credential=self.world.simulator.provider_token())
@@ -487,7 +487,7 @@ class RotationTests(DispatcherCase):
         self.assertEqual({self.world.outcome(apns_id).attempts for apns_id in ids}, {1})
 
     def test_limits_only(self) -> None:
-        """Where only limits change the connection stays."""
+        """If only the limits change the connection stays."""
         ids = self.world.accept(20)
         self.world.advance(0.5)
         self.world.add_app("chess", credential=self.same(), limits=Limits(in_flight=5))
@@ -500,7 +500,7 @@ class RotationTests(DispatcherCase):
         return self.world.apps.get("chess").credential
 
     def test_same_again(self) -> None:
-        """An app that is told to have changed, and has not, keeps its connection."""
+        """An app that has not really changed keeps its connection."""
         self.world.accept(20)
         self.world.advance(0.5)
         self.world.add_app("chess", credential=self.same())
@@ -508,7 +508,7 @@ class RotationTests(DispatcherCase):
         self.assertEqual(self.world.simulator.devices.connections, 1)
 
     def test_removed(self) -> None:
-        """What is under way when the app goes is answered; the rest waits."""
+        """What is under way when the app is removed is answered; the others wait."""
         ids = self.world.accept(60)
         self.world.advance(0.5)
         self.world.apps.remove("chess")
@@ -519,17 +519,17 @@ class RotationTests(DispatcherCase):
 
 
 class ClockTests(SynchronousTestCase):
-    """The clock on the wall is set while there is something to do."""
+    """The wall clock is set while notifications are under way."""
 
     def settled(self, moment: float, step: float) -> float:
-        """Have the clock set so much at some moment; returns after how many seconds all was settled."""
+        """Set the wall clock by a step at some moment; returns the seconds until everything was settled."""
         world = DispatchWorld(delay=0.3)
         refused: set[str] = set()
 
-        def once(server: ProviderAPIServer, request: Request, verdict: Response) -> Response:
+        def once(server: ProviderAPIServer, request: Request, response: Response) -> Response:
             path = dict(request.headers)[b":path"].decode()
             if path in refused:
-                return verdict
+                return response
             refused.add(path)
             return Response(503, "ServiceUnavailable")
 
@@ -553,14 +553,14 @@ class ClockTests(SynchronousTestCase):
         return tick * 0.05
 
     def test_any_moment(self) -> None:
-        """Whatever is under way, nothing waits for longer: for a connection, an answer, its turn or another attempt."""
+        """No wait gets longer: for a connection, an answer, room, or another attempt."""
         longest = self.settled(0.0, 0.0) + 5
         for moment in (0.05, 0.6, 1.2, 2.0, 3.0):
             for step in (-86_400.0, -3_600.0, 3_600.0, 86_400.0):
                 self.assertLess(self.settled(moment, step), longest)
 
     def test_expiration(self) -> None:
-        """When a notification is over is a date: the clock on the wall tells."""
+        """A notification expires by the wall clock."""
         world = DispatchWorld()
         self.addCleanup(world.close)
         world.simulator.wall.step(3_600.0)
@@ -572,13 +572,13 @@ class ClockTests(SynchronousTestCase):
 
 
 class FairnessTests(DispatcherCase):
-    """Apps beside one another."""
+    """Several apps."""
 
     started = {"most": 600}  # noqa: RUF012
 
     def test_slow_gateway(self) -> None:
-        """An app whose gateway answers nothing, with a long queue, does not delay another."""
-        self.world.simulator.http2_fault = lambda server, request, verdict: None
+        """An app with a long queue whose gateway does not answer does not delay another."""
+        self.world.simulator.http2_fault = lambda server, request, response: None
         slow = [f"slow{n}" for n in range(5)]
         for name in slow:
             self.world.add_app(name)
@@ -593,7 +593,7 @@ class FairnessTests(DispatcherCase):
         self.assertGreaterEqual(min(in_flight), RESERVED)
 
     def test_turns(self) -> None:
-        """Apps with long queues get about as far as one another, and in the end all is sent."""
+        """Apps with long queues advance about equally, and in the end everything is sent."""
         names = [f"app{n}" for n in range(3)]
         for name in names:
             self.world.add_app(name)
@@ -604,7 +604,7 @@ class FairnessTests(DispatcherCase):
         self.assertEqual(set(self.world.received().values()), {1})
 
     def test_in_flight(self) -> None:
-        """An app has no more under way than its limit, which may be one."""
+        """An app never has more under way than its limit, which may be 1."""
         self.world.simulator.delay = 1.0
         for limit in 1, 7, 100:
             name = f"limit{limit}"
@@ -616,7 +616,7 @@ class FairnessTests(DispatcherCase):
 
 
 class LeaseTests(DispatcherCase):
-    """Leases, and a database that cannot be written to."""
+    """Leases, and a database that cannot be written."""
 
     started = {"lease": 12.0, "timeout": 60.0}  # noqa: RUF012
 
@@ -631,7 +631,7 @@ class LeaseTests(DispatcherCase):
         self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
 
     def test_full_disk(self) -> None:
-        """Outcomes that cannot be stored are stored later; nothing is sent twice meanwhile."""
+        """Outcomes that cannot be stored are stored later; nothing is sent twice."""
         self.world.queue.full = True
         ids = self.world.accept(10)
         self.world.advance(100.0)
@@ -643,7 +643,7 @@ class LeaseTests(DispatcherCase):
         self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
 
     def test_told_when_stored(self) -> None:
-        """Who waits is not told before the outcome is stored."""
+        """One who waits gets the outcome once it is stored."""
         self.world.queue.full = True
         [one] = self.world.accept()
         results: list[Any] = []
@@ -657,7 +657,7 @@ class LeaseTests(DispatcherCase):
 
 
 class FaultTests(DispatcherCase):
-    """A queue that does what it should not, and a listener that does."""
+    """A queue and a listener with bugs."""
 
     def test_cannot_be_leased(self) -> None:
         """What cannot be leased now is leased later."""
@@ -670,7 +670,7 @@ class FaultTests(DispatcherCase):
         self.assertEqual(self.states(ids), [State.ACCEPTED] * 5)
 
     def test_fault(self) -> None:
-        """A fault of the queue's is in the log, and nothing is stuck for it, nor sent twice."""
+        """An exception in the queue is in the log; nothing gets stuck or is sent twice."""
         ids = self.world.accept(5)
         self.world.queue.broken = ZeroDivisionError("a fault")
         self.world.advance(10.0)
@@ -683,7 +683,7 @@ class FaultTests(DispatcherCase):
         self.assertEqual(set(self.world.received().values()), {1})
 
     def test_fault_of_a_listener(self) -> None:
-        """One who is told of dead tokens and raises is in the log, and stops nothing."""
+        """An exception in the listener for dead tokens is in the log, and stops nothing."""
         self.world.result(self.world.dispatcher.stop(1.0))
 
         def noted(app: str) -> None:
@@ -699,7 +699,7 @@ class FaultTests(DispatcherCase):
         self.assertEqual(self.world.state().in_flight, 0)
 
     def test_broken_off(self) -> None:
-        """Where nobody knows how far the client came, all is tried again later, and not at once."""
+        """If it is unknown how far the client got, everything is retried later, and not at once."""
         client = BrokenClient(self.world.clock, self.world.simulator.certificate(), self.world.simulator.gateway())
         budget, retries = Budget(100), Retries(2.0, 900.0, 0.5, random=lambda: 0.5)
         settled: list[Settlement] = []
@@ -729,7 +729,7 @@ class FaultTests(DispatcherCase):
         self.assertEqual(budget.room(0), 100)
 
     def test_metrics(self) -> None:
-        """Who counts for an app is told by its client."""
+        """The client of an app counts in the app's metrics."""
         self.world.result(self.world.dispatcher.stop(1.0))
         counts: dict[str, Counter[str]] = {}
         self.world.start(metrics=lambda app: Counting(counts.setdefault(app, Counter())))
@@ -739,7 +739,7 @@ class FaultTests(DispatcherCase):
 
 
 class StopTests(DispatcherCase):
-    """The end."""
+    """How it stops."""
 
     options = {"delay": 2.0, "concurrency": 10}  # noqa: RUF012
 
@@ -759,7 +759,7 @@ class StopTests(DispatcherCase):
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 
     def test_deadline(self) -> None:
-        """What is not answered by the deadline stays leased, and is sent by the next dispatcher."""
+        """What is not answered by the deadline stays leased; the next dispatcher sends it."""
         self.world.simulator.delay = 20.0
         ids = self.world.accept(10)
         self.world.advance(1.0)
@@ -776,7 +776,7 @@ class StopTests(DispatcherCase):
         self.assertEqual(set(self.world.received()), set(ids))
 
     def test_full_disk(self) -> None:
-        """A disk that stays full does not hold up the end."""
+        """A disk that stays full does not delay the stop."""
         self.world.simulator.delay = 0.0
         self.world.queue.full = True
         self.world.accept(10)
@@ -785,7 +785,7 @@ class StopTests(DispatcherCase):
         self.assertLess(self.world.clock.seconds() - START, 5.0)
 
     def test_nothing(self) -> None:
-        """Without anything under way it is over at once; it can be stopped before it was ever needed."""
+        """With nothing under way it stops at once, even before it was ever woken."""
         self.assertIsNone(self.successResultOf(self.world.dispatcher.stop(10.0)))
         self.world.start()
         self.world.dispatcher.wake("chess")
@@ -795,10 +795,10 @@ class StopTests(DispatcherCase):
 
 @pytest.mark.loopback
 class LoopbackTests(TestCase):
-    """The true thing: threads, sockets and the clock on the wall."""
+    """Real threads, sockets and clocks."""
 
     async def test_all(self) -> None:
-        """What was accepted arrives and is settled, while more is accepted; a dispatcher that stops leaves nothing."""
+        """Notifications arrive and are settled while more are accepted; stopping leaves nothing."""
         simulator = Simulator(reactor, authority=AUTHORITY, dead=[DEAD])
         port = reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")  # type: ignore[attr-defined]
         self.addCleanup(port.stopListening)

@@ -42,12 +42,12 @@ def rejection(each: Leased, status: int, reason: str, **fields: Any) -> Rejectio
 
 
 def unsent(each: Leased, error: Exception) -> Unsent:
-    """Do not ask for one."""
+    """Leave one unsent."""
     return Unsent(each, each.token, error, NOTIFICATION)
 
 
 def uncertain(each: Leased, error: Exception) -> Uncertain:
-    """Have no answer for one."""
+    """Leave one without an answer."""
     return Uncertain(each, each.token, error, NOTIFICATION)
 
 
@@ -67,10 +67,10 @@ def settlement(each: Leased, outcome: Any, most: int = 5) -> Settlement:
 
 
 class SettlementTests(SynchronousTestCase):
-    """What the queue is told of one notification."""
+    """What becomes of one notification."""
 
     def test_accepted(self) -> None:
-        """What has no outcome of its own was accepted."""
+        """A notification without an outcome was accepted."""
         first, second, third = leased(1), leased(2), leased(3)
         found = settle([first, second, third], rejection(second, 400, "BadTopic"))
         self.assertEqual(
@@ -84,12 +84,12 @@ class SettlementTests(SynchronousTestCase):
         self.assertEqual(settle([first]).settlements, [Settlement(1, State.ACCEPTED, 200)])
 
     def test_others(self) -> None:
-        """A batch that is of fewer says nothing of the rest: nothing is taken for accepted."""
+        """A batch of another size raises: what is missing must not count as accepted."""
         batch = Batch(1, [], lambda again: Deferred())
         self.assertRaises(ValueError, Attempt(NOW, DATE, RETRIES, 5).settle, [leased(1), leased(2)], batch)
 
     def test_unique_id(self) -> None:
-        """What Apple gave those that it accepted is kept."""
+        """The ids that Apple gave accepted notifications are kept."""
         first, second = leased(1), leased(2)
         batch = Batch(2, [], lambda again: Deferred(), {second: "X"})
         self.assertEqual(
@@ -98,7 +98,7 @@ class SettlementTests(SynchronousTestCase):
         )
 
     def test_dead_token(self) -> None:
-        """A dead token comes with its time, and is known as one."""
+        """A dead token has the time of its death."""
         each = leased()
         died = datetime.fromtimestamp(DATE - 60, timezone.utc)
         found = settlement(each, rejection(each, 410, "Unregistered", timestamp=died))
@@ -106,12 +106,12 @@ class SettlementTests(SynchronousTestCase):
         self.assertTrue(found.dead)
 
     def test_unheard_of(self) -> None:
-        """A reason that nobody has heard of is passed on."""
+        """An unknown reason is passed on."""
         each = leased()
         self.assertEqual(settlement(each, rejection(each, 418, "Teapot")), Settlement(1, State.REJECTED, 418, "Teapot"))
 
     def test_later(self) -> None:
-        """Each attempt that is to be repeated is put off for twice as long as the one before."""
+        """Each pause is twice the one before."""
         for attempts, delay in (0, 2.0), (1, 4.0), (3, 16.0):
             each = leased(attempts=attempts)
             for status, reason in (503, "ServiceUnavailable"), (429, "TooManyRequests"), (500, "Whatever"):
@@ -121,21 +121,21 @@ class SettlementTests(SynchronousTestCase):
                 )
 
     def test_retry_after(self) -> None:
-        """The daemon's own word counts where it is for longer."""
+        """A longer pause that Apple asks for counts."""
         each = leased()
         for said, delay in (1.0, 2.0), (60.0, 60.0), (1e9, MAX_RETRY_AFTER):
             found = settlement(each, rejection(each, 503, "ServiceUnavailable", retry_after=said))
             self.assertEqual(found.due, NOW + delay)
 
     def test_credential(self) -> None:
-        """What was answered with the credential's fault is counted, and goes to the back of the queue."""
+        """A rejection that blames the credential counts; the notification goes to the back of the queue."""
         each = leased()
         for reason in "InvalidProviderToken", "ExpiredProviderToken", "BadCertificateEnvironment":
             found = settlement(each, rejection(each, 403, reason))
             self.assertEqual(found, Settlement(1, State.WAITING, 403, reason, due=NOW + 2.0))
 
     def test_given_up(self) -> None:
-        """The last attempt makes a dead letter, with what was said last."""
+        """After the last attempt a notification is dead, with the last reason."""
         each = leased(attempts=4)
         found = settlement(each, rejection(each, 503, "ServiceUnavailable"))
         self.assertEqual(found, Settlement(1, State.DEAD, 503, "ServiceUnavailable"))
@@ -143,7 +143,7 @@ class SettlementTests(SynchronousTestCase):
         self.assertEqual(found, Settlement(1, State.DEAD, 0, "ConnectionLost"))
 
     def test_expires(self) -> None:
-        """What would be over by the time of the next attempt is not tried again; 0 is no time."""
+        """A notification that expires before the next attempt is not tried again; 0 does not mean a time."""
         for seconds, state in (1, State.EXPIRED), (2, State.EXPIRED), (3, State.WAITING):
             each = leased(expiration=str(int(DATE) + seconds))
             self.assertEqual(settlement(each, rejection(each, 503, "ServiceUnavailable")).state, state)
@@ -151,19 +151,19 @@ class SettlementTests(SynchronousTestCase):
         self.assertEqual(settlement(each, rejection(each, 503, "ServiceUnavailable")).state, State.WAITING)
 
     def test_own_fault(self) -> None:
-        """What no request can carry is refused, in our own words."""
+        """A notification that no request can carry is rejected, with the name of our exception."""
         each = leased()
         found = settlement(each, unsent(each, InvalidNotification("too long")))
         self.assertEqual(found, Settlement(1, State.REJECTED, 0, "InvalidNotification"))
 
     def test_no_connection(self) -> None:
-        """What was not asked for want of a connection was not tried."""
+        """Without a connection the attempt does not count."""
         each = leased(attempts=4)
         for error in ConnectFailed("down"), CredentialRefused("no"), ClientClosed("closed"), AnswerTimeout("silent"):
             self.assertEqual(settlement(each, unsent(each, error)), Settlement(1, State.WAITING))
 
     def test_uncertain(self) -> None:
-        """What may have been sent is sent again."""
+        """A notification that may have been sent is sent again."""
         each = leased()
         for outcome in uncertain(each, ConnectionLost("gone")), unsent(each, StreamRefused("no")):
             self.assertEqual(
@@ -173,17 +173,17 @@ class SettlementTests(SynchronousTestCase):
 
 
 class TroubleTests(SynchronousTestCase):
-    """What is learnt of the daemon and the credential."""
+    """What a batch tells about the gateway and the credential."""
 
     def test_works(self) -> None:
-        """One answer about a notification says that they work."""
+        """One answer about a notification shows that they work."""
         first, second = leased(1), leased(2)
         for outcome in rejection(first, 400, "BadTopic"), rejection(first, 429, "TooManyRequests"):
             found = settle([first, second], outcome, unsent(second, CredentialRefused("no")))
             self.assertEqual((found.works, found.trouble), (True, None))
 
     def test_trips(self) -> None:
-        """A refused credential and a false server trip the app."""
+        """A refused credential and an unverified server trip the circuit."""
         first, second = leased(1), leased(2)
         for outcome in (
             rejection(first, 403, "InvalidProviderToken"),
@@ -195,7 +195,7 @@ class TroubleTests(SynchronousTestCase):
             self.assertEqual((found.works, found.trouble.trips), (False, True))
 
     def test_pauses(self) -> None:
-        """A daemon that is down, silent or in trouble does not."""
+        """A gateway that is down, silent or in trouble does not."""
         each = leased()
         for outcome in (
             rejection(each, 503, "ServiceUnavailable"),
@@ -208,7 +208,7 @@ class TroubleTests(SynchronousTestCase):
             self.assertTrue(found.trouble.reason)
 
     def test_closed(self) -> None:
-        """That we closed the client ourselves says nothing."""
+        """A client that we closed ourselves tells nothing."""
         each = leased()
         found = settle([each], unsent(each, ClientClosed("closed")))
         self.assertEqual((found.works, found.trouble), (False, None))
@@ -218,7 +218,7 @@ class RetriesTests(SynchronousTestCase):
     """How long to wait."""
 
     def test_bounds(self) -> None:
-        """Never longer than the longest, and shortened by chance by no more than the jitter."""
+        """Pauses have a maximum, and chance shortens them by the jitter at most."""
         shortened = Retries(first=2.0, longest=900.0, jitter=0.5, random=lambda: 1.0)
         self.assertEqual([RETRIES.delay(n) for n in (0, 1, 8, 9, 100)], [2.0, 4.0, 512.0, 900.0, 900.0])
         self.assertEqual([shortened.delay(n) for n in (0, 9)], [1.0, 450.0])

@@ -25,28 +25,28 @@ def outcome(number: int) -> Outcome:
 
 
 class OutcomesTests(SynchronousTestCase):
-    """Those who wait."""
+    """Callers who wait."""
 
     def setUp(self) -> None:
-        """Nobody waits."""
+        """Start without waiting callers."""
         self.world = DispatchWorld()
         self.world.start()
         self.addCleanup(self.world.close)
         self.outcomes = self.world.outcomes
 
     def wait(self, *numbers: int, timeout: float = 10.0, **options: Any) -> list[Mapping[int, Outcome]]:
-        """Wait; the list has the result once there is one."""
+        """Wait; returns a list that gets the result."""
         results: list[Mapping[int, Outcome]] = []
         self.outcomes.wait(numbers, timeout, **options).addCallback(results.append)
         return results
 
     def accept(self) -> int:
-        """Have a notification; returns its number."""
+        """Accept a notification; returns its number."""
         [apns_id] = self.world.accept()
         return self.world.outcome(apns_id).number
 
     def test_told(self) -> None:
-        """The result is there when the last outcome is, for each who waits; one told twice is the same."""
+        """Each wait ends with its last outcome; an outcome that is told twice counts once."""
         both, one = self.wait(A, B, fresh=True), self.wait(A, fresh=True)
         self.outcomes.tell([outcome(A), outcome(C), outcome(A)])
         self.assertEqual((both, one), ([], [{A: outcome(A)}]))
@@ -55,7 +55,7 @@ class OutcomesTests(SynchronousTestCase):
         self.assertEqual(len(self.outcomes), 0)
 
     def test_timeout(self) -> None:
-        """When the time is over there is what there is."""
+        """After the timeout the result has the outcomes known by then."""
         results = self.wait(A, B, timeout=5.0, fresh=True)
         self.outcomes.tell([outcome(B)])
         self.world.advance(4.9)
@@ -65,11 +65,11 @@ class OutcomesTests(SynchronousTestCase):
         self.assertEqual(len(self.outcomes), 0)
 
     def test_nothing(self) -> None:
-        """Who waits for nothing has it at once."""
+        """A wait for nothing ends at once."""
         self.assertEqual(self.wait(), [{}])
 
     def test_settled_before(self) -> None:
-        """What was settled before is found in the queue, and the rest is told."""
+        """Outcomes from before are found in the queue; the others are told."""
         first = self.accept()
         self.world.drain()
         results = self.wait(first, NONE)
@@ -79,7 +79,7 @@ class OutcomesTests(SynchronousTestCase):
         self.assertEqual([set(each) for each in results], [{first, NONE}])
 
     def test_dispatched(self) -> None:
-        """What is under way is told when it is settled, as the queue has it."""
+        """A notification that is under way is told when it is settled, with what the queue has."""
         good = self.accept()
         results = self.wait(good)
         self.world.drain()
@@ -90,7 +90,7 @@ class OutcomesTests(SynchronousTestCase):
         self.assertEqual({good: attrs.evolve(found[good], settled_at=stored.settled_at)}, {good: stored})
 
     def test_cancelled(self) -> None:
-        """Who is not interested any more is forgotten."""
+        """A cancelled wait is forgotten."""
         waiting: Deferred[Mapping[int, Outcome]] = self.outcomes.wait([A], 10.0, fresh=True)
         waiting.cancel()
         self.failureResultOf(waiting, CancelledError)
@@ -98,7 +98,7 @@ class OutcomesTests(SynchronousTestCase):
         self.outcomes.tell([outcome(A)])
 
     def test_capacity(self) -> None:
-        """Where there is no room, only what is stored is found, and at once."""
+        """Without room only stored outcomes are found, at once."""
         first = self.accept()
         self.world.drain()
         self.outcomes = OutcomeWaiters(self.world.clock, self.world.queue, capacity=2)
@@ -109,14 +109,14 @@ class OutcomesTests(SynchronousTestCase):
         self.assertEqual(self.wait(C, fresh=True), [{}])
 
     def test_stop(self) -> None:
-        """At the end all are told what there is."""
+        """When it stops all waits end with the outcomes known by then."""
         results = self.wait(A, B, fresh=True)
         self.outcomes.tell([outcome(B)])
         self.outcomes.stop()
         self.assertEqual(results, [{B: outcome(B)}])
 
     def test_queue_stopped(self) -> None:
-        """A queue that cannot be asked leaves them waiting."""
+        """If the queue cannot be asked the wait goes on."""
         self.world.result(self.world.queue.stop())
         results = self.wait(NONE, timeout=1.0)
         self.world.advance(0.5)

@@ -40,10 +40,10 @@ PORT = 8080
 
 class Receiver(Resource):
     """
-    The other program.
+    The program that receives the tokens.
 
-    :ivar posts: what came: the time, the header fields, the tokens, the body.
-    :ivar answer: the status it answers with; ``None`` for no answer.
+    :ivar posts: the requests: the time, the header fields, the tokens, the body.
+    :ivar answer: the status of answers; ``None`` for no answer.
     """
 
     isLeaf = True
@@ -70,21 +70,21 @@ class Receiver(Resource):
             request.setHeader(b"location", self.location)
         return b"" if self.answer == 204 else b"x" * 100_000
 
-    def told(self) -> list[int]:
+    def cursors(self) -> list[int]:
         """The cursors that came, in order."""
         return [each["cursor"] for _, _, tokens, _ in self.posts for each in tokens]
 
 
 class SignatureTests(SynchronousTestCase):
-    """How it is signed."""
+    """The signature of a request."""
 
     def test_signature(self) -> None:
-        """It is over the time, a full stop and the body."""
+        """It covers the time, a full stop and the body."""
         expected = hmac.new(SECRET, b"1700000000.{}", hashlib.sha256).hexdigest()
         self.assertEqual(sign(SECRET, 1_700_000_000, b"{}"), f"v1={expected}")
 
     def test_secrets(self) -> None:
-        """Neither the secret nor the address is in what is printed."""
+        """The representation shows neither the secret nor the URL."""
         text = repr(WebhookConfig("crm", "https://example.com/hook?key=hush", lambda: SECRET))
         self.assertNotIn("horse", text)
         self.assertNotIn("hush", text)
@@ -95,7 +95,7 @@ class TLSTests(TestCase):
     """HTTPS, over loopback."""
 
     async def post(self, agent: IAgent | None = None) -> tuple[Receiver, WebhookState]:
-        """Tell one token to a receiver whose certificate only we trust; returns it, and how the webhook fares."""
+        """Send one token to a receiver whose certificate only the test trusts; returns it, and the webhook's state."""
         receiver = Receiver(time.time)
         factory = TLSMemoryBIOFactory(AUTHORITY.server_options(()), False, Site(receiver))
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")  # type: ignore[attr-defined]
@@ -112,32 +112,32 @@ class TLSTests(TestCase):
         webhook = Webhook(reactor, log, hook, agent)
         webhook.start()
         end = time.monotonic() + 30
-        while not (webhook.state.told or webhook.state.reason) and time.monotonic() < end:
+        while not (webhook.state.sent or webhook.state.reason) and time.monotonic() < end:
             await deferLater(reactor, 0.02)  # type: ignore[arg-type]
         webhook.stop()
         return receiver, webhook.state
 
     async def test_trusted(self) -> None:
-        """A receiver that shows a certificate that is trusted is told."""
+        """A receiver with a trusted certificate gets tokens."""
         receiver, state = await self.post(http_agent(reactor, given_trust(AUTHORITY.ca_pem), 10.0))
-        self.assertEqual((state.told, receiver.told()), (1, [1]))
+        self.assertEqual((state.sent, receiver.cursors()), (1, [1]))
 
     async def test_not_trusted(self) -> None:
-        """One that does not, is not; the log has no line for each attempt."""
+        """A receiver without one gets nothing; the log has no line for each attempt."""
         events: list[LogEvent] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
         receiver, state = await self.post()
         self.assertEqual([event for event in events if event["log_namespace"].startswith("twisted.web.client")], [])
-        self.assertEqual((state.told, receiver.posts), (0, []))
+        self.assertEqual((state.sent, receiver.posts), (0, []))
         self.assertTrue(state.reason)
 
 
 class WebhookTests(SynchronousTestCase):
-    """Dead tokens, told over HTTP."""
+    """Dead tokens, sent over HTTP."""
 
     def setUp(self) -> None:
-        """A receiver that listens, and a log with nothing in it."""
+        """Start a receiver, with an empty feedback log."""
         self.world = DispatchWorld()
         self.world.start()
         self.addCleanup(self.world.close)
@@ -146,19 +146,19 @@ class WebhookTests(SynchronousTestCase):
         self.webhook = self.make()
 
     def make(self, **fields: Any) -> Webhook:
-        """Make a webhook of the receiver."""
+        """Make a webhook for the receiver."""
         hook = attrs.evolve(WebhookConfig("crm", f"http://127.0.0.1:{PORT}/hook?key=hush", lambda: SECRET), **fields)
         webhook = Webhook(self.world.clock, self.world.log, hook, random=lambda: 0.0)
         self.addCleanup(webhook.stop)
         return webhook
 
     def note(self, count: int = 1, app: str = "chess", first: int = 0) -> None:
-        """Note dead tokens."""
+        """Put dead tokens into the feedback log."""
         dead = [(app, token(first + n), "Unregistered", START - 60) for n in range(count)]
         self.world.result(self.world.database.write(lambda connection: feedback.note(connection, dead, START)))
 
     def test_post(self) -> None:
-        """A token is told with all that is known of it, and signed."""
+        """A token is sent with all that is known about it, and signed."""
         self.note()
         self.webhook.start()
         self.world.advance(0.1)
@@ -176,10 +176,10 @@ class WebhookTests(SynchronousTestCase):
         timestamp = int(fields["txapns-timestamp"])
         self.assertIn(timestamp - int(START), (0, 1))
         self.assertEqual(fields["txapns-signature"], sign(SECRET, timestamp, body))
-        self.assertEqual(self.webhook.state, WebhookState("crm", told=1))
+        self.assertEqual(self.webhook.state, WebhookState("crm", sent=1))
 
     def test_woken(self) -> None:
-        """What the dispatcher notes is told when it says so, once."""
+        """What the dispatcher puts into the log is sent when the webhook is woken, once."""
         self.webhook.start()
         self.world.accept(tokens=[token(1), DEAD])
         self.world.drain()
@@ -187,10 +187,10 @@ class WebhookTests(SynchronousTestCase):
         self.world.advance(1.0)
         self.webhook.wake("chess")
         self.world.advance(1.0)
-        self.assertEqual(self.receiver.told(), [1])
+        self.assertEqual(self.receiver.cursors(), [1])
 
     def test_secret(self) -> None:
-        """A secret that cannot be read is told of at once, and keeps it back until it can be."""
+        """A secret that cannot be read is reported at once; nothing is sent until it can be read."""
         path = Path(self.mktemp())
         webhook = self.make(secret=partial(read_secret, path))
         webhook.start()
@@ -201,10 +201,10 @@ class WebhookTests(SynchronousTestCase):
         self.assertEqual((webhook.state.reason, self.receiver.posts), (f"{path} is empty", []))
         path.write_bytes(SECRET + b"\n")
         self.world.clock.pump([60.0] * 30)
-        self.assertEqual((webhook.state, self.receiver.told()), (WebhookState("crm", told=1), [1]))
+        self.assertEqual((webhook.state, self.receiver.cursors()), (WebhookState("crm", sent=1), [1]))
 
     def test_damaged(self) -> None:
-        """A row of the log that makes no sense does not keep the others from being told."""
+        """An invalid row in the feedback log does not stop the others."""
         self.note(6)
         changes = (
             "app = x'ff'",
@@ -221,10 +221,11 @@ class WebhookTests(SynchronousTestCase):
         self.world.result(self.world.database.write(damage))
         self.webhook.start()
         self.world.advance(1.0)
-        self.assertEqual((self.receiver.told(), self.webhook.state), ([1, 2, 3, 4, 5, 6], WebhookState("crm", told=6)))
+        self.assertEqual(self.receiver.cursors(), [1, 2, 3, 4, 5, 6])
+        self.assertEqual(self.webhook.state, WebhookState("crm", sent=6))
 
     def test_backlog(self) -> None:
-        """What is still to be told is counted, of its own apps alone, as long as the database can be read."""
+        """Tokens not yet sent are counted, of the webhook's own apps only, while the database can be read."""
         self.note(3)
         self.note(2, "go", 10)
         some = self.make(name="some", apps=("go", "news"))
@@ -236,16 +237,16 @@ class WebhookTests(SynchronousTestCase):
         self.failureResultOf(some.backlog(), Unavailable)
 
     def test_batches(self) -> None:
-        """Many are told in several posts, in order, and no more is told than there is."""
+        """Many tokens are sent in several requests, in order, each once."""
         self.webhook = self.make(batch=10)
         self.note(25)
         self.webhook.start()
         self.world.advance(1.0)
         self.assertEqual([len(tokens) for _, _, tokens, _ in self.receiver.posts], [10, 10, 5])
-        self.assertEqual(self.receiver.told(), list(range(1, 26)))
+        self.assertEqual(self.receiver.cursors(), list(range(1, 26)))
 
     def test_apps(self) -> None:
-        """One for some apps is told of these only."""
+        """A webhook for some apps sends their tokens only."""
         self.webhook = self.make(apps=("chess", "go"))
         self.note(2, "chess")
         self.note(2, "shogi")
@@ -254,10 +255,10 @@ class WebhookTests(SynchronousTestCase):
         self.world.advance(1.0)
         self.webhook.wake("shogi")
         self.world.advance(1.0)
-        self.assertEqual(self.receiver.told(), [1, 2, 5, 6])
+        self.assertEqual(self.receiver.cursors(), [1, 2, 5, 6])
 
     def test_again(self) -> None:
-        """What is not answered with yes is told again, after growing pauses, also if something new comes meanwhile."""
+        """Tokens that are not confirmed are sent again after growing pauses, even if there are new ones."""
         self.receiver.answer = 500
         self.note()
         self.webhook.start()
@@ -272,11 +273,11 @@ class WebhookTests(SynchronousTestCase):
         self.receiver.answer = 200
         self.note(1, first=1)
         self.world.advance(40.0)
-        self.assertEqual(self.receiver.told(), [1, 1, 1, 1, 1, 1, 2])
-        self.assertEqual(self.webhook.state, WebhookState("crm", told=2))
+        self.assertEqual(self.receiver.cursors(), [1, 1, 1, 1, 1, 1, 2])
+        self.assertEqual(self.webhook.state, WebhookState("crm", sent=2))
 
     def test_restart(self) -> None:
-        """What was told is not told again after a restart, and what was not is."""
+        """After a restart only tokens that were not confirmed are sent again."""
         self.note(3)
         self.webhook.start()
         self.world.advance(1.0)
@@ -289,7 +290,7 @@ class WebhookTests(SynchronousTestCase):
         self.webhook = self.make()
         self.webhook.start()
         self.world.advance(1.0)
-        self.assertEqual(self.receiver.told(), [1, 2, 3, 4, 5, 4, 5])
+        self.assertEqual(self.receiver.cursors(), [1, 2, 3, 4, 5, 4, 5])
 
     def test_redirect(self) -> None:
         """A redirect is not followed."""
@@ -301,7 +302,7 @@ class WebhookTests(SynchronousTestCase):
         self.assertIn("redirects are not followed", self.webhook.state.reason)
 
     def test_silent(self) -> None:
-        """A receiver that does not answer is given up after the timeout, and tried again."""
+        """A request without an answer fails after the timeout, and is sent again."""
         self.receiver.answer = None
         self.note()
         self.webhook.start()
@@ -309,10 +310,10 @@ class WebhookTests(SynchronousTestCase):
         self.assertEqual(self.webhook.state.reason, "the receiver did not answer within 10 s")
         self.receiver.answer = 200
         self.world.advance(2.0)
-        self.assertEqual(self.webhook.state.told, 1)
+        self.assertEqual(self.webhook.state.sent, 1)
 
     def test_unreachable(self) -> None:
-        """So is one that is not there; the address stands nowhere."""
+        """So is one to a receiver that cannot be reached; the URL appears nowhere."""
         events: list[Any] = []
         globalLogPublisher.addObserver(events.append)
         self.addCleanup(globalLogPublisher.removeObserver, events.append)
@@ -326,7 +327,7 @@ class WebhookTests(SynchronousTestCase):
         self.assertNotIn("hush", str(warnings) + repr(self.webhook.state))
 
     def test_gave_up(self) -> None:
-        """After a long time without success it is not tried any more, until the next start."""
+        """After a long time without success the webhook gives up until the next start."""
         self.receiver.answer = 500
         self.webhook = self.make(give_up=3_600.0)
         self.note()
@@ -339,7 +340,7 @@ class WebhookTests(SynchronousTestCase):
         self.assertEqual(len(self.receiver.posts), count)
 
     def test_clock_set(self) -> None:
-        """What is told is dated by the clock on the wall; for how long it could not be told is not."""
+        """Timestamps come from the wall clock; how long the webhook has failed does not."""
         self.receiver.answer = 500
         self.webhook = self.make(give_up=3_600.0)
         self.note()
@@ -352,12 +353,12 @@ class WebhookTests(SynchronousTestCase):
             self.assertGreater(len(self.receiver.posts), count)
         self.receiver.answer = 200
         self.world.advance(1_000.0)
-        self.assertEqual(self.webhook.state, WebhookState("crm", told=1))
+        self.assertEqual(self.webhook.state, WebhookState("crm", sent=1))
         timestamp = int(self.receiver.posts[-1][1]["txapns-timestamp"])
         self.assertLess(abs(self.world.simulator.wall.now() - timestamp), 1_001)
 
     def test_stop(self) -> None:
-        """It can be stopped while it waits for an answer or for its time, and then does nothing more."""
+        """It can be stopped while it waits for an answer or for a pause, and does nothing after that."""
         self.receiver.answer = None
         self.note()
         self.webhook.start()

@@ -249,7 +249,7 @@ def _webhook_row(webhook: WebhookOverview) -> list[Cell]:
     if state.gave_up:
         text, kind = f"Given up until the next start: {state.reason}", "bad"
     backlog = "unknown" if webhook.backlog is None else _number(webhook.backlog)
-    return [Cell(state.name), Cell(text, kind), Cell(backlog), Cell(_number(state.told))]
+    return [Cell(state.name), Cell(text, kind), Cell(backlog), Cell(_number(state.sent))]
 
 
 def _minutes(steps: Iterable[tuple[float, Counts]]) -> list[list[Cell]]:

@@ -89,14 +89,14 @@ class WebhookState:
     The state of a webhook.
 
     :ivar name: its name.
-    :ivar told: how many tokens were sent and confirmed since the start.
+    :ivar sent: how many tokens were sent and confirmed since the start.
     :ivar failing_since: since when nothing is confirmed, by the reactor's clock; ``None`` if it works.
     :ivar reason: why, for a person.
     :ivar gave_up: whether it has given up until the next start.
     """
 
     name: str
-    told: int = 0
+    sent: int = 0
     failing_since: float | None = None
     reason: str = ""
     gave_up: bool = False
@@ -254,7 +254,7 @@ class Webhook:
     def _succeeded(self, count: int) -> None:
         if self._state.failing_since is not None:
             _log.info("Webhook {name} works again", name=self._hook.name)
-        self._state = WebhookState(self._hook.name, self._state.told + count)
+        self._state = WebhookState(self._hook.name, self._state.sent + count)
         self._pauses.reset()
 
     def _failed(self, failure: Failure) -> None:
