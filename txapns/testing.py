@@ -105,7 +105,7 @@ class MemoryReactor(MemoryReactorClock):
     """
 
     def __init__(self) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
+        MemoryReactorClock.__init__(self)
         self.servers: dict[int, IProtocolFactory] = {}
         self.attempts = 0
         self.wall = MemoryWallClock(self)

@@ -16,6 +16,7 @@ from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
+from txapns._network.transports import transport_of
 from txapns.reasons import Status, status_name
 from txapns.simulator.devices import Devices
 from txapns.wire.frames import MalformedFrame, NotificationParser, ReceivedNotification, encode_error
@@ -79,8 +80,7 @@ class EnhancedNotificationServer(Protocol):
     def connectionMade(self) -> None:
         """The error packet leaves at once."""
         self._devices.connections += 1
-        assert self.transport is not None
-        self.transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
+        transport_of(self).setTcpNoDelay(True)
 
     def dataReceived(self, data: bytes) -> None:
         """Take notifications until the first fault."""
@@ -135,15 +135,14 @@ class EnhancedNotificationServer(Protocol):
     def half_close(self) -> None:
         """Take nothing more; close what we write, TLS and TCP, and go on reading."""
         self.discard()
-        assert self.transport is not None
-        self.transport.loseConnection()
-        self.transport.transport.loseWriteConnection()  # type: ignore[attr-defined]
+        transport = transport_of(self)
+        transport.loseConnection()
+        transport.transport.loseWriteConnection()
 
     def stall(self) -> None:
         """Take nothing more, and read nothing more."""
         self.discard()
-        assert self.transport is not None
-        self.transport.pauseProducing()  # type: ignore[attr-defined]
+        transport_of(self).pauseProducing()
 
     def discard(self) -> None:
         """Take nothing more, and do not say so."""
@@ -152,8 +151,7 @@ class EnhancedNotificationServer(Protocol):
     def abort(self) -> None:
         """Cut the connection without a word."""
         self.discard()
-        assert self.transport is not None
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+        transport_of(self).abortConnection()
 
     def answer(self, notification: ReceivedNotification, status: int) -> bytes:
         """

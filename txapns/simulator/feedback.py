@@ -15,6 +15,7 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txapns._network.transports import transport_of
 from txapns.simulator.devices import Devices
 from txapns.wire import feedback
 
@@ -50,9 +51,8 @@ class FeedbackServer(Protocol):
 
     def handshakeCompleted(self) -> None:
         """List what was not listed before, as fast as the provider reads."""
-        assert self.transport is not None
         self._unlisted = self._devices.unlisted()
-        self.transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        transport_of(self).registerProducer(self, True)
         self.resumeProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -116,8 +116,7 @@ class FeedbackServer(Protocol):
     def abort(self) -> None:
         """Cut the connection: what is on its way may be lost."""
         self._over = True
-        assert self.transport is not None
-        self.transport.transport.abortConnection()  # type: ignore[attr-defined]  # TCP's, below TLS
+        transport_of(self).transport.abortConnection()  # TCP's, below TLS
 
     def _schedule(self, pieces: list[bytes], end: Callable[[], None]) -> None:
         self._over = True
@@ -133,11 +132,11 @@ class FeedbackServer(Protocol):
             end()
 
     def _close(self) -> None:
-        assert self.transport is not None
-        self.transport.unregisterProducer()  # type: ignore[attr-defined]
-        self.transport.loseConnection()
+        transport = transport_of(self)
+        transport.unregisterProducer()
+        transport.loseConnection()
 
     def _drop(self) -> None:
-        assert self.transport is not None
-        self.transport.unregisterProducer()  # type: ignore[attr-defined]
-        self.transport.transport.loseConnection()  # type: ignore[attr-defined]  # TCP's, below TLS
+        transport = transport_of(self)
+        transport.unregisterProducer()
+        transport.transport.loseConnection()  # TCP's, below TLS

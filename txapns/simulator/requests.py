@@ -10,10 +10,12 @@ import math
 import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from typing import cast
 
 import attrs
 from cryptography.x509 import Certificate as X509Certificate
 from cryptography.x509 import ObjectIdentifier
+from OpenSSL.crypto import X509
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -22,6 +24,7 @@ from zope.interface import implementer
 from txapns._credentials.bearer import BearerToken
 from txapns._credentials.choice import inspect_certificate
 from txapns._network.clocks import wall_clock
+from txapns._network.transports import transport_of
 from txapns.errors import WireError
 from txapns.simulator.authority import Authority, SigningKey
 from txapns.simulator.devices import Devices
@@ -157,8 +160,7 @@ class RequestServer(Protocol, ABC):
     def connectionMade(self) -> None:
         """Answers leave at once."""
         self._devices.connections += 1
-        assert self.transport is not None
-        self.transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
+        transport_of(self).setTcpNoDelay(True)
 
     def handshakeCompleted(self) -> None:
         """
@@ -167,9 +169,8 @@ class RequestServer(Protocol, ABC):
         Whether HTTP/2 was spoken of in the handshake does not matter: Apple's servers take it in any case, and some
         clients rely on that. What is not HTTP/2 is found out by its first octets.
         """
-        transport = self.transport
-        assert transport is not None
-        peer = transport.getPeerCertificate()  # type: ignore[attr-defined]
+        transport = transport_of(self)
+        peer = cast("X509 | None", transport.getPeerCertificate())
         self._certificate = None if peer is None else peer.to_cryptography()
         self.requests = RequestReceiver(
             1 if self._certificate is None else self._concurrency,
@@ -182,7 +183,7 @@ class RequestServer(Protocol, ABC):
             self._listed = any(each.oid == _TOPICS for each in self._certificate.extensions)
             if self._environment not in environments:
                 self.requests.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')
-        transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        transport.registerProducer(self, True)
         self.write()
 
     def dataReceived(self, data: bytes) -> None:
@@ -192,8 +193,7 @@ class RequestServer(Protocol, ABC):
         try:
             requests = self.requests.receive(data)
         except WireError:
-            assert self.transport is not None
-            self.transport.abortConnection()  # type: ignore[attr-defined]
+            transport_of(self).abortConnection()
             return
         if requests and self._delay:
             self._answer_later(requests)
@@ -232,15 +232,14 @@ class RequestServer(Protocol, ABC):
 
     def close(self) -> None:
         """Close the connection without a word, once what was written has left."""
-        assert self.transport is not None
-        self.transport.unregisterProducer()  # type: ignore[attr-defined]  # or the transport would wait for it
-        self.transport.loseConnection()
+        transport = transport_of(self)
+        transport.unregisterProducer()  # or the transport would wait for it
+        transport.loseConnection()
 
     def abort(self) -> None:
         """Cut the connection without a word."""
-        assert self.transport is not None
         self._lost = True
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+        transport_of(self).abortConnection()
 
     def stall(self) -> None:
         """Deal with nothing that comes from now on, and leave the connection open."""

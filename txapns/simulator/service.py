@@ -24,11 +24,14 @@ from binascii import unhexlify
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
+from typing import cast
 
 import attrs
 from twisted.application.service import Service
+from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.interfaces import IListeningPort, IReactorTCP, IReactorTime
+from twisted.internet.protocol import ServerFactory
 from twisted.internet.task import deferLater
 from twisted.logger import Logger
 from twisted.protocols.tls import TLSMemoryBIOFactory
@@ -213,12 +216,12 @@ class SimulatorService(Service):
         :raises CannotListenError: a port is taken.
         :raises OSError: the state directory cannot be written.
         """
-        super().startService()  # type: ignore[no-untyped-call]
+        Service.startService(self)
         try:
             for protocol, number in self._numbers.items():
                 factory = self.simulator.tls_factory(protocol, tls12=self._tls12, tickets=self._tickets)
                 factory.noisy = False  # the log gets a line for all of them
-                port = self._reactor.listenTCP(number, factory, interface=HOST)  # type: ignore[arg-type]
+                port = self._reactor.listenTCP(number, cast(ServerFactory, factory), interface=HOST)
                 self._ports[protocol] = port
                 self._factories.append(factory)
             self._write_state()
@@ -233,7 +236,7 @@ class SimulatorService(Service):
 
         :returns: a ``Deferred`` that fires when all are gone.
         """
-        super().stopService()  # type: ignore[no-untyped-call]
+        Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
 
     def description(self) -> dict[str, object]:
@@ -244,7 +247,7 @@ class SimulatorService(Service):
         """
         authority = self.simulator.authority
         return {
-            **{protocol: port.getHost().port for protocol, port in self._ports.items()},  # type: ignore[attr-defined]
+            **{protocol: cast(IPv4Address, port.getHost()).port for protocol, port in self._ports.items()},
             "topic": self.simulator.topic,
             "key_id": authority.key_id,
             "team_id": authority.team_id,

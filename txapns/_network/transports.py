@@ -1,0 +1,29 @@
+"""
+The transport of a protocol over TLS, with the methods that Twisted's ``Protocol.transport`` does not declare.
+"""
+
+from __future__ import annotations
+
+from typing import cast
+
+from twisted.internet.interfaces import IConsumer, IPushProducer, ISSLTransport, ITCPTransport
+from twisted.internet.protocol import Protocol
+from zope.interface import Attribute
+
+__all__ = ["ITLSTransport", "transport_of"]
+
+
+class ITLSTransport(ISSLTransport, IConsumer, IPushProducer):
+    """What ``TLSMemoryBIOProtocol`` is to the protocol that it wraps."""
+
+    transport: ITCPTransport = Attribute("The TCP transport below.")
+
+
+def transport_of(protocol: Protocol) -> ITLSTransport:
+    """
+    Find the transport of a protocol that is connected over TLS.
+
+    :param protocol: the protocol.
+    """
+    assert protocol.transport is not None
+    return cast(ITLSTransport, protocol.transport)
