@@ -14,9 +14,8 @@ from cryptography.fernet import Fernet
 from tests.command.case import AUTHORITY, CommandCase
 from tests.command.processes import TIMEOUT, TXAPNS, environment
 from txapns.credentials import Certificate, ProviderToken
-from txapns.daemon.apps import Apps
 from txapns.daemon.secrets.master_key import VARIABLE
-from txapns.daemon.store.sqlite.polling import INTERVAL
+from txapns.daemon.store.polling import INTERVAL
 from txapns.daemon.values import Limits
 
 __all__ = ["AppsTests", "TerminalTests"]
@@ -28,7 +27,7 @@ class AppsTests(CommandCase):
     def setUp(self) -> None:
         """Let the daemon watch its apps."""
         super().setUp()
-        self.apps = Apps(self.world.clock, self.world.configuration, self.world.database, self.world.secrets)
+        self.apps = self.world.apps()
         self.world.result(self.apps.start())
 
     def test_certificate(self) -> None:

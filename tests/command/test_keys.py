@@ -7,8 +7,7 @@ from datetime import datetime, timezone
 
 from tests.command.case import CommandCase
 from txapns.daemon.errors import NotAuthenticated
-from txapns.daemon.keys import Keys
-from txapns.daemon.store.sqlite.polling import INTERVAL
+from txapns.daemon.store.polling import INTERVAL
 
 __all__ = ["KeysTests"]
 
@@ -21,7 +20,7 @@ class KeysTests(CommandCase):
         super().setUp()
         self.config("[apps.mine]\ncertificate = 'a.pem'")
         self.txapns("apps", "add", "a", "--certificate", self.pem)
-        self.keys = Keys(self.world.clock, self.world.database)
+        self.keys = self.world.keys()
         self.world.result(self.keys.start())
 
     def add(self, *arguments: str) -> str:

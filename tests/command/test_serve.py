@@ -94,7 +94,7 @@ class CheckTests(CommandCase):
             ('certificate = "a.pem"\ntopic = "a\\u0007b"', "topic has"),
             (f"{key}gateway = 'binary:host=localhost:port=1'", "the binary protocol authenticates by certificate"),
             (f"{key}topic = 't'\npassphrase_file = 'none'", "none: No such file or directory"),
-            (key.replace("'T'", "'T T'"), "team_id is empty, or has spaces"),
+            (key.replace("'T'", "'T T'"), "team_id is empty, or has characters"),
         ):
             (fault,) = self.faults(f"[apps.a]\n{section}")
             self.assertTrue(fault.startswith("apps.a: "), fault)
@@ -105,7 +105,7 @@ class CheckTests(CommandCase):
         sandbox = AUTHORITY.client_pem(environments=["sandbox"])
         self.world.write("s.pem", sandbox)
         (fault,) = self.faults("[apps.a]\ncertificate = 's.pem'")
-        self.assertEqual(fault, "apps.a: the daemon is production, and the certificate is for sandbox")
+        self.assertEqual(fault, "apps.a: the gateway is production, and the certificate is for sandbox")
         self.assertEqual(self.faults("[apps.a]\ncertificate = 's.pem'\ngateway = 'sandbox'"), [])
 
     def test_rows(self) -> None:

@@ -15,6 +15,7 @@ from twisted.python import log
 from txapns.daemon.config import Configuration
 from txapns.daemon.keys import add_key
 from txapns.daemon.service import DaemonService
+from txapns.daemon.store.sqlite.api_keys import KeyTable
 from txapns.simulator import Authority, Simulator
 
 __all__ = ["GONE", "main"]
@@ -49,7 +50,7 @@ async def serve(directory: Path, faces: str) -> None:
     gateway.startService()
     addresses = await gateway.ready
     key = await gateway.database.write(
-        lambda connection: add_key(connection, "reader", send=None, feedback=None, now=reactor.seconds())
+        lambda connection: add_key(KeyTable(connection), "reader", send=None, feedback=None, now=reactor.seconds())
     )
     await gateway.keys.refresh()
     reactor.addSystemEventTrigger("before", "shutdown", gateway.stopService)

@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred
 
 from tests.daemon.fakes import Keys, Waiting
 from txapns._network.clocks import wall_clock
-from txapns.daemon.apps import Apps, AppSettings
+from txapns.daemon.apps import Apps
 from txapns.daemon.config import AppLimitsSection, Configuration
 from txapns.daemon.faces.native.notifications import Native
 from txapns.daemon.identifiers import Identifiers
@@ -26,6 +26,8 @@ from txapns.daemon.intake import Intake
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.serving.http import HTTPServer
+from txapns.daemon.store.apps import AppSettings
+from txapns.daemon.store.sqlite.apps import SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
@@ -52,7 +54,7 @@ async def serve(directory: Path, dead: str | None) -> None:
     configuration = Configuration.from_text("", directory)
     secrets = Secrets(configuration.secrets.master_key_file, {})
     secrets.create()
-    apps = Apps(reactor, configuration, database, secrets)
+    apps = Apps(reactor, configuration, SQLiteAppStore(database), secrets, database.worker)
     for each in (database, log, queue, apps):
         await each.start()
     certificate = read_certificate(Authority().client_pem("com.example.chess"), None, datetime.now(timezone.utc))

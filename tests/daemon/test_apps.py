@@ -20,22 +20,15 @@ from zope.interface.verify import verifyObject
 import txapns.daemon.apps
 from tests.daemon.world import world_of
 from txapns.credentials import Certificate, Credential, ProviderToken
-from txapns.daemon.apps import (
-    Apps,
-    AppSettings,
-    add_app,
-    expiry,
-    list_apps,
-    rekey_apps,
-    remove_app,
-    rotate_app,
-)
+from txapns.daemon.apps import Apps, expiry
 from txapns.daemon.config import AppLimitsSection
-from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, SecretError, Unavailable, UnknownApp
+from txapns.daemon.errors import AppExists, Unavailable, UnknownApp
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.secrets.credentials import decrypt
+from txapns.daemon.store.apps import AppSettings, add_app, rekey_apps, remove_app
+from txapns.daemon.store.polling import INTERVAL
+from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.polling import INTERVAL
 from txapns.daemon.values import Limits
 from txapns.errors import CredentialError
 from txapns.simulator import Authority
@@ -44,7 +37,6 @@ __all__ = [
     "AppsTests",
     "ExpiryTests",
     "FileTests",
-    "StoredTests",
     "ThreadTests",
 ]
 
@@ -67,119 +59,6 @@ def signing_key(key_id: str = "KEY") -> ProviderToken:
     return ProviderToken.from_p8(AUTHORITY.p8, key_id, "TEAM")
 
 
-def secret_lines(pem: str) -> list[str]:
-    """Give the lines of a PEM that nobody may see."""
-    return pem.partition("PRIVATE KEY-----\n")[2].partition("\n-----END")[0].splitlines()
-
-
-class StoredTests(SynchronousTestCase):
-    """Apps in the database, for any process."""
-
-    def setUp(self) -> None:
-        """Make a database."""
-        self.world = world_of(self)
-
-    def add(
-        self,
-        name: str,
-        settings: AppSettings | None = None,
-        credential: Credential | None = None,
-        replace: bool = False,
-    ) -> None:
-        """Add an app."""
-        settings, credential = settings or AppSettings(), credential or signing_key()
-        with self.world.visiting() as connection:
-            add_app(connection, self.world.secrets, name, settings, credential, now=present(), replace=replace)
-
-    def test_listed(self) -> None:
-        """They are listed by name, without the master key."""
-        settings = AppSettings(gateway="sandbox", topic="t", callers=("ab" * 32,), limits=AppLimitsSection(queue=5))
-        credential = certificate()
-        self.add("b", settings, credential)
-        self.add("a")
-        self.world.configuration.secrets.master_key_file.unlink()
-        with self.world.visiting() as connection:
-            first, second = list_apps(connection)
-        self.assertEqual((first.name, first.kind, first.expires), ("a", "key", None))
-        self.assertEqual((second.name, second.settings, second.kind), ("b", settings, "certificate"))
-        self.assertEqual(second.fingerprint, credential.fingerprint)
-        self.assertEqual(second.expires, credential.expires.timestamp())
-
-    def test_encrypted(self) -> None:
-        """No line of a private key is in the database's files."""
-        credential = certificate()
-        self.add("a", credential=credential)
-        files = b"".join(path.read_bytes() for path in self.world.directory.glob("apns.db*"))
-        self.assertIn(b"production", files)
-        for line in secret_lines(credential.to_pem()):
-            self.assertNotIn(line.encode(), files)
-
-    def test_refused(self) -> None:
-        """A name that cannot be one, a gateway that is none, and a second app of the same name are refused."""
-        self.add("a")
-        self.assertRaises(Malformed, self.add, "a/b")
-        self.assertRaises(Malformed, self.add, "b", AppSettings(gateway="prod"))
-        self.assertRaises(AppExists, self.add, "a")
-        self.add("a", AppSettings(topic="t"), replace=True)
-        with self.world.visiting() as connection:
-            self.assertEqual([app.settings.topic for app in list_apps(connection)], ["t"])
-
-    def test_without_a_master_key(self) -> None:
-        """Without a master key nothing is stored."""
-        self.world.configuration.secrets.master_key_file.unlink()
-        self.assertRaises(ConfigurationError, self.add, "a")
-        with self.world.visiting() as connection:
-            self.assertEqual(list_apps(connection), [])
-
-    def test_rotated(self) -> None:
-        """Another credential leaves the rest as it was."""
-        self.add("a", AppSettings(topic="t"))
-        with self.world.visiting() as connection:
-            rotate_app(connection, self.world.secrets, "a", certificate(), now=present())
-            (app,) = list_apps(connection)
-        self.assertEqual((app.kind, app.settings.topic), ("certificate", "t"))
-        with self.assertRaises(UnknownApp), self.world.visiting() as connection:
-            rotate_app(connection, self.world.secrets, "b", certificate(), now=present())
-
-    def test_removed(self) -> None:
-        """What is removed is gone."""
-        self.add("a")
-        with self.world.visiting() as connection:
-            remove_app(connection, "a")
-            self.assertEqual(list_apps(connection), [])
-            self.assertRaises(UnknownApp, remove_app, connection, "a")
-
-    def test_rekeyed(self) -> None:
-        """With another master key the old one opens nothing any more."""
-        self.add("a")
-        self.add("b", credential=certificate())
-        old = self.world.secrets.master_key()
-        with self.world.secrets.rekeying() as key, self.world.visiting() as connection:
-            self.assertEqual(rekey_apps(connection, key), 2)
-        with self.world.visiting() as connection:
-            for name, encrypted in connection.execute("SELECT name, encrypted FROM app").fetchall():
-                decrypt(encrypted, name, self.world.secrets.master_key(), present())
-                self.assertRaises(SecretError, decrypt, encrypted, name, old, present())
-
-    def test_rekeying_fails(self) -> None:
-        """Where one cannot be opened, all stay as they are, and can be opened as before."""
-        self.add("a")
-        self.add("b")
-        with self.world.visiting() as connection:
-            connection.execute(
-                "UPDATE app SET encrypted = (SELECT encrypted FROM app WHERE name = 'a') WHERE name = 'b'"
-            )
-        with (
-            self.assertRaisesRegex(SecretError, "stored for b is that of a"),
-            self.world.secrets.rekeying() as key,
-            self.world.visiting() as connection,
-        ):
-            rekey_apps(connection, key)
-        with self.world.visiting() as connection:
-            ((encrypted,),) = connection.execute("SELECT encrypted FROM app WHERE name = 'a'").fetchall()
-        decrypt(encrypted, "a", self.world.secrets.master_key(), present())
-
-
 class AppsTests(SynchronousTestCase):
     """What the daemon knows of the apps in the database."""
 
@@ -193,7 +72,7 @@ class AppsTests(SynchronousTestCase):
 
     def start(self) -> Apps:
         """Start another."""
-        apps = Apps(self.world.clock, self.world.configuration, self.world.database, self.world.secrets)
+        apps = self.world.apps()
         self.world.result(apps.start())
         return apps
 
@@ -201,7 +80,7 @@ class AppsTests(SynchronousTestCase):
         """Add an app, or replace it, as another process does."""
         with self.world.visiting() as connection:
             add_app(
-                connection,
+                AppTable(connection),
                 self.world.secrets,
                 name,
                 settings or AppSettings(),
@@ -235,7 +114,7 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual((self.told, self.apps.names()), ([["a", "b"]], ["a", "b"]))
         self.assertEqual(self.apps.get("a").credential, signing_key("OTHER"))
         with self.world.visiting() as connection:
-            remove_app(connection, "a")
+            remove_app(AppTable(connection), "a")
         self.world.clock.pump([INTERVAL] * 3)
         self.assertEqual((self.told[1:], self.apps.names()), ([["a"]], ["b"]))
         self.assertEqual(self.apps.revision, revision + 2)
@@ -256,7 +135,7 @@ class AppsTests(SynchronousTestCase):
     def test_rekeyed(self) -> None:
         """A new master key is no change of the apps, and what is added with it is opened."""
         with self.world.secrets.rekeying() as key, self.world.visiting() as connection:
-            rekey_apps(connection, key)
+            rekey_apps(AppTable(connection), key)
         self.world.clock.advance(INTERVAL)
         self.assertEqual((self.told, self.apps.problems()), ([], {}))
         self.add("b")
@@ -376,7 +255,7 @@ class AppsTests(SynchronousTestCase):
             self.add("bad")
             with self.world.visiting() as connection:
                 connection.execute(f"UPDATE app SET {change} WHERE name = 'bad'")
-                list_apps(connection)
+                AppTable(connection).listed()
             other = f"other{number}"
             self.add(other)
             self.world.clock.advance(INTERVAL)
@@ -449,7 +328,7 @@ class ThreadTests(TestCase):
         world = world_of(self)
         database = Database(world.directory / "other.db", reactor)
         await database.start()
-        apps = Apps(reactor, world.configuration, database, world.secrets)
+        apps = Apps(reactor, world.configuration, SQLiteAppStore(database), world.secrets, database.worker)
         await apps.start()
         goes_on = threading.Event()
         reading = apps.read(lambda: goes_on.wait(60))
@@ -474,7 +353,7 @@ class FileTests(SynchronousTestCase):
     def start(self, text: str = "[apps.a]\ncertificate = 'a.pem'") -> Apps:
         """Start with a configuration."""
         self.world.configure(text)
-        apps = Apps(self.world.clock, self.world.configuration, self.world.database, self.world.secrets)
+        apps = self.world.apps()
         self.world.result(apps.start())
         return apps
 
@@ -563,7 +442,7 @@ class FileTests(SynchronousTestCase):
     def test_before_the_database(self) -> None:
         """An app of the same name in the database does not count, and cannot be made."""
         with self.world.visiting() as connection:
-            add_app(connection, self.world.secrets, "a", AppSettings(topic="t"), signing_key(), now=present())
+            add_app(AppTable(connection), self.world.secrets, "a", AppSettings(topic="t"), signing_key(), now=present())
         apps = self.start()
         self.assertEqual((apps.get("a").source, apps.names()), ("file", ["a"]))
         for refused in (apps.put("a", AppSettings(), signing_key()), apps.remove("a")):
@@ -584,7 +463,7 @@ class ExpiryTests(SynchronousTestCase):
 
     def start(self) -> Apps:
         """Start another."""
-        apps = Apps(self.world.clock, self.world.configuration, self.world.database, self.world.secrets)
+        apps = self.world.apps()
         self.world.result(apps.start())
         return apps
 

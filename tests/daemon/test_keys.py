@@ -15,8 +15,10 @@ from zope.interface.verify import verifyObject
 from tests.daemon.world import world_of
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.keys import Keys, add_key, list_keys, remove_key
-from txapns.daemon.store.sqlite.polling import INTERVAL
+from txapns.daemon.keys import add_key, remove_key
+from txapns.daemon.store.keys import IKeyStore, IKeyTable
+from txapns.daemon.store.polling import INTERVAL
+from txapns.daemon.store.sqlite.api_keys import KeyTable, SQLiteKeyStore
 from txapns.daemon.values import Caller
 
 __all__ = ["KeysTests", "StoredKeysTests"]
@@ -32,12 +34,18 @@ class StoredKeysTests(SynchronousTestCase):
     def add(self, label: str, **more: Any) -> str:
         """Make a key."""
         with self.world.visiting() as connection:
-            return add_key(connection, label, now=1e9, **more)
+            return add_key(KeyTable(connection), label, now=1e9, **more)
 
     def labels(self) -> list[str]:
         """List them."""
         with self.world.visiting() as connection:
-            return [stored.label for stored in list_keys(connection)]
+            return [stored.label for stored in KeyTable(connection).listed()]
+
+    def test_interfaces(self) -> None:
+        """The store and its table have what the daemon needs."""
+        verifyObject(IKeyStore, SQLiteKeyStore(self.world.database))
+        with self.world.visiting() as connection:
+            verifyObject(IKeyTable, KeyTable(connection))
 
     def test_form(self) -> None:
         """It tells what it is for, its id, and 256 random bits."""
@@ -51,7 +59,7 @@ class StoredKeysTests(SynchronousTestCase):
         key = self.add("web", send=["b", "a"], feedback=None, manage=True)
         self.add("all", send=None)
         with self.world.visiting() as connection:
-            other, stored = list_keys(connection)
+            other, stored = KeyTable(connection).listed()
         self.assertEqual(stored.caller, Caller(key.split("_")[1], frozenset("ab"), None, True))
         self.assertEqual((stored.label, stored.created_at), ("web", 1e9))
         self.assertEqual((other.caller.send, other.caller.feedback, other.caller.manage), (None, frozenset(), False))
@@ -59,7 +67,8 @@ class StoredKeysTests(SynchronousTestCase):
     def test_hashed(self) -> None:
         """The database has its SHA-256, and nowhere the key or its secret."""
         key = self.add("a")
-        self.assertEqual(self.world.result(self.world.database.read(list_keys))[0].digest, self.digest(key))
+        (stored,) = self.world.result(SQLiteKeyStore(self.world.database).read(KeyTable.listed))
+        self.assertEqual(stored.digest, self.digest(key))
         files = [path.read_bytes() for path in self.world.directory.iterdir()]
         self.assertFalse([content for content in files if key.split("_")[2].encode() in content])
 
@@ -81,13 +90,13 @@ class StoredKeysTests(SynchronousTestCase):
         first = self.add("a")
         self.add("b")
         with self.world.visiting() as connection:
-            remove_key(connection, first.split("_")[1])
+            remove_key(KeyTable(connection), first.split("_")[1])
         self.assertEqual(self.labels(), ["b"])
         with self.world.visiting() as connection:
-            remove_key(connection, "b")
+            remove_key(KeyTable(connection), "b")
         self.assertEqual(self.labels(), [])
         with self.assertRaisesRegex(Malformed, "^there is no key of this id or label$"), self.world.visiting() as again:
-            remove_key(again, first)
+            remove_key(KeyTable(again), first)
 
 
 class KeysTests(SynchronousTestCase):
@@ -97,9 +106,9 @@ class KeysTests(SynchronousTestCase):
         """Have two."""
         self.world = world_of(self)
         with self.world.visiting() as connection:
-            self.first = add_key(connection, "first", send=["a"], now=1)
-            self.second = add_key(connection, "second", send=None, feedback=None, now=2)
-        self.keys = Keys(self.world.clock, self.world.database)
+            self.first = add_key(KeyTable(connection), "first", send=["a"], now=1)
+            self.second = add_key(KeyTable(connection), "second", send=None, feedback=None, now=2)
+        self.keys = self.world.keys()
         self.world.result(self.keys.start())
 
     def test_interface(self) -> None:
@@ -137,8 +146,8 @@ class KeysTests(SynchronousTestCase):
     def test_changes(self) -> None:
         """What another process adds and removes is known within the interval."""
         with self.world.visiting() as connection:
-            third = add_key(connection, "third", now=3)
-            remove_key(connection, "first")
+            third = add_key(KeyTable(connection), "third", now=3)
+            remove_key(KeyTable(connection), "first")
         self.assertRaises(NotAuthenticated, self.keys.check, third)
         self.world.clock.advance(INTERVAL)
         self.keys.check(third)
@@ -154,7 +163,7 @@ class KeysTests(SynchronousTestCase):
     def test_refreshed(self) -> None:
         """Who has changed something need not wait."""
         with self.world.visiting() as connection:
-            third = add_key(connection, "third", now=3)
+            third = add_key(KeyTable(connection), "third", now=3)
         self.world.result(self.keys.refresh())
         self.keys.check(third)
 
@@ -172,11 +181,11 @@ class KeysTests(SynchronousTestCase):
             )
         ):
             with self.world.visiting() as connection:
-                bad = add_key(connection, "bad", send=None, now=1)
+                bad = add_key(KeyTable(connection), "bad", send=None, now=1)
                 connection.execute(f"UPDATE api_key SET {change} WHERE label = 'bad'")
-                other = add_key(connection, f"other{number}", now=1)
-                remove_key(connection, "first") if number == 0 else None
-                (told,) = [key.problem for key in list_keys(connection) if key.problem]
+                other = add_key(KeyTable(connection), f"other{number}", now=1)
+                remove_key(KeyTable(connection), "first") if number == 0 else None
+                (told,) = [key.problem for key in KeyTable(connection).listed() if key.problem]
             with capturedLogs() as events:
                 self.world.clock.advance(INTERVAL)
             self.assertEqual([event["problem"] for event in events], [told], change)
@@ -197,7 +206,7 @@ class KeysTests(SynchronousTestCase):
         self.keys.check(self.first)
         with self.world.visiting() as connection:
             connection.execute("ALTER TABLE gone RENAME TO api_key")
-            remove_key(connection, "first")
+            remove_key(KeyTable(connection), "first")
         self.world.clock.advance(INTERVAL)
         self.assertRaises(NotAuthenticated, self.keys.check, self.first)
 
@@ -217,5 +226,5 @@ class KeysTests(SynchronousTestCase):
     def test_repr(self) -> None:
         """No representation shows a digest."""
         with self.world.visiting() as connection:
-            shown = repr(list_keys(connection))
+            shown = repr(KeyTable(connection).listed())
         self.assertNotIn(repr(hashlib.sha256(self.first.encode()).digest())[2:10], shown)

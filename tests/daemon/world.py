@@ -13,9 +13,12 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon import apps, keys
+from txapns.daemon.apps import Apps
 from txapns.daemon.config import Configuration
+from txapns.daemon.keys import Keys
 from txapns.daemon.secrets.master_key import Secrets
+from txapns.daemon.store.sqlite.api_keys import KeyTable, SQLiteKeyStore
+from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.file import visiting
 from txapns.daemon.store.sqlite.workers import InlineWorker
@@ -62,7 +65,16 @@ class World:
 
     def visiting(self) -> AbstractContextManager[sqlite3.Connection]:
         """Do something to the database as another process does."""
-        return visiting(self.database.path, apps.PART, keys.PART)
+        return visiting(self.database.path, AppTable.schema, KeyTable.schema)
+
+    def apps(self) -> Apps:
+        """Make a registry of its apps."""
+        store = SQLiteAppStore(self.database)
+        return Apps(self.clock, self.configuration, store, self.secrets, self.database.worker)
+
+    def keys(self) -> Keys:
+        """Make a registry of its keys."""
+        return Keys(self.clock, SQLiteKeyStore(self.database))
 
     def result(self, deferred: Deferred[T]) -> T:
         """Let time pass until there is a result; what is raised is raised."""

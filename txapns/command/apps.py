@@ -26,11 +26,11 @@ from txapns.command.options import (
 from txapns.command.streams import Group, InputFile, echo
 from txapns.command.tables import print_rows
 from txapns.credentials import Certificate, Credential
-from txapns.daemon import apps as stored_apps
-from txapns.daemon.apps import AppSettings
+from txapns.daemon.apps import app_of, expiry, row_app, section_app
 from txapns.daemon.config import FINGERPRINT, AppLimitsSection, plain_fingerprint
 from txapns.daemon.errors import AppExists, Malformed, in_words
 from txapns.daemon.secrets.credentials import read_certificate
+from txapns.daemon.store.apps import AppRow, AppSettings, StoredApp, add_app, rekey_apps, remove_app, rotate_app
 from txapns.errors import APNSError
 
 __all__ = ["apps"]
@@ -96,12 +96,12 @@ def _add_app(
     )
     read = partial(read_certificate, now=now(), gateway=gateway, topic=topic)
     made = credential.read(read, prompt=True)
-    stored_apps.app_of(name, settings, made, installation.configuration, "database")  # raises if it cannot send
+    app_of(name, settings, made, installation.configuration, "database")  # raises if it cannot send
     secrets = installation.secrets
     if secrets.create():
         echo(f"made a master key in {secrets.where}; keep a copy, apart from those of the database")
-    with installation.visiting() as connection:
-        stored_apps.add_app(connection, secrets, name, settings, made, now=now())
+    with installation.visiting() as tables:
+        add_app(tables.apps, secrets, name, settings, made, now=now())
     echo(f"added {name}: {_description(made)}")
 
 
@@ -118,8 +118,8 @@ def _rotate_app(name: str, config: Path, credential: CredentialOptions) -> None:
     installation = Installation.from_file(config)
     _check_not_configured(installation, name)
     made = credential.read(partial(read_certificate, now=now()), prompt=True)
-    with installation.visiting() as connection:
-        stored_apps.rotate_app(connection, installation.secrets, name, made, now=now())
+    with installation.visiting() as tables:
+        rotate_app(tables.apps, installation.secrets, name, made, now=now())
     echo(f"rotated {name}: {_description(made)}")
 
 
@@ -130,8 +130,8 @@ def _remove_app(name: str, config: Path) -> None:
     """Remove an app and its credential from the database. Its notifications stay in the queue."""
     installation = Installation.from_file(config)
     _check_not_configured(installation, name)
-    with installation.visiting() as connection:
-        stored_apps.remove_app(connection, name)
+    with installation.visiting() as tables:
+        remove_app(tables.apps, name)
     echo(f"removed {name}")
 
 
@@ -143,9 +143,9 @@ def _list_apps(config: Path, as_json: bool) -> None:
     installation = Installation.from_file(config)
     rows = [_section_row(installation, name) for name in installation.configuration.apps]
     if installation.database.exists():
-        with installation.visiting() as connection:
-            problems = _problems(installation, stored_apps.app_rows(connection))
-            rows += [_stored_row(app, problems) for app in stored_apps.list_apps(connection)]
+        with installation.visiting() as tables:
+            problems = _problems(installation, tables.apps.rows())
+            rows += [_stored_row(app, problems) for app in tables.apps.listed()]
     print_rows(sorted(rows, key=lambda row: str(row["name"])), as_json)
 
 
@@ -159,8 +159,8 @@ def _rekey_apps(config: Path) -> None:
     """
     installation = Installation.from_file(config)
     secrets = installation.secrets
-    with secrets.rekeying() as key, installation.visiting() as connection:
-        count = stored_apps.rekey_apps(connection, key)
+    with secrets.rekeying() as key, installation.visiting() as tables:
+        count = rekey_apps(tables.apps, key)
     echo(f"encrypted {count} credentials with a new master key; keep a copy of {secrets.where}")
 
 
@@ -187,15 +187,15 @@ def _section_row(installation: Installation, name: str) -> dict[str, Any]:
     section = installation.configuration.apps[name]
     kind = "key" if section.certificate is None else "certificate"
     try:
-        app = stored_apps.section_app(name, section, installation.configuration, now())
+        app = section_app(name, section, installation.configuration, now())
     except Exception as error:
         return _row(name, "file", kind, None, section.topic, section.gateway, problem=in_words(error))
-    expires = stored_apps.expiry(app)
+    expires = expiry(app)
     seconds = None if expires is None else expires.timestamp()
     return _row(name, "file", kind, seconds, section.topic, section.gateway, app.credential.fingerprint)
 
 
-def _problems(installation: Installation, rows: Sequence[tuple[str, bytes, bytes]]) -> dict[str, str]:
+def _problems(installation: Installation, rows: Sequence[AppRow]) -> dict[str, str]:
     """Find out which apps in the database cannot be used, if the master key can be read."""
     problems: dict[str, str] = {}
     try:
@@ -204,13 +204,13 @@ def _problems(installation: Installation, rows: Sequence[tuple[str, bytes, bytes
         return problems  # listing apps does not need it
     for row in rows:
         try:
-            stored_apps.row_app(*row, installation.secrets, installation.configuration, now())
+            row_app(row, installation.secrets, installation.configuration, now())
         except Exception as error:
-            problems[row[0]] = in_words(error)
+            problems[row.name] = in_words(error)
     return problems
 
 
-def _stored_row(app: stored_apps.StoredApp, problems: Mapping[str, str]) -> dict[str, Any]:
+def _stored_row(app: StoredApp, problems: Mapping[str, str]) -> dict[str, Any]:
     settings, problem = app.settings, app.problem or problems.get(app.name)
     return _row(app.name, "database", app.kind, app.expires, settings.topic, settings.gateway, app.fingerprint, problem)
 

@@ -5,18 +5,15 @@ A daemon's installation, as commands work on it: its configuration, its secrets 
 from __future__ import annotations
 
 import os
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import datetime, timezone
 from pathlib import Path
 
 import attrs
 
-from txapns.daemon import apps, keys
 from txapns.daemon.config import Configuration
 from txapns.daemon.secrets.master_key import Secrets
-from txapns.daemon.store.sqlite.file import visiting
+from txapns.daemon.store.sqlite.visit import Tables, visiting_tables
 
 __all__ = ["Installation", "iso_time", "now"]
 
@@ -49,11 +46,9 @@ class Installation:
         """Where the database is."""
         return self.configuration.database.path
 
-    @contextmanager
-    def visiting(self) -> Iterator[sqlite3.Connection]:
+    def visiting(self) -> AbstractContextManager[Tables]:
         """Open the database, also while the daemon has it."""
-        with visiting(self.database, apps.PART, keys.PART) as connection:
-            yield connection
+        return visiting_tables(self.database)
 
 
 def now() -> datetime:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,9 @@ from txapns.command.installation import Installation, iso_time, now
 from txapns.command.options import config_option, json_option
 from txapns.command.streams import Group, echo
 from txapns.command.tables import print_rows
-from txapns.daemon import apps as stored_apps
-from txapns.daemon import keys as stored_keys
 from txapns.daemon.errors import Malformed
+from txapns.daemon.keys import add_key, remove_key
+from txapns.daemon.store.keys import StoredKey
 
 __all__ = ["keys"]
 
@@ -55,14 +56,14 @@ def _add_key(label: str, config: Path, names: tuple[str, ...], all_apps: bool, p
     elif bool(names) == all_apps:
         raise click.UsageError("Give either --app or --all-apps.")
     installation = Installation.from_file(config)
-    with installation.visiting() as connection:
-        known = {app.name for app in stored_apps.list_apps(connection)} | set(installation.configuration.apps)
+    with installation.visiting() as tables:
+        known = {app.name for app in tables.apps.listed()} | set(installation.configuration.apps)
         for name in names:
             if name not in known:
                 raise Malformed(f"there is no app {name!r}")
         allowed = None if all_apps else names
-        key = stored_keys.add_key(
-            connection,
+        key = add_key(
+            tables.keys,
             label,
             send=allowed if "send" in permissions else (),
             feedback=allowed if "feedback" in permissions else (),
@@ -80,10 +81,10 @@ def _add_key(label: str, config: Path, names: tuple[str, ...], all_apps: bool, p
 def _list_keys(config: Path, as_json: bool) -> None:
     """List the keys: what they allow, not the keys themselves."""
     installation = Installation.from_file(config)
-    stored: list[stored_keys.StoredKey] = []
+    stored: Sequence[StoredKey] = []
     if installation.database.exists():
-        with installation.visiting() as connection:
-            stored = stored_keys.list_keys(connection)
+        with installation.visiting() as tables:
+            stored = tables.keys.listed()
     print_rows([_row(key) for key in stored], as_json)
 
 
@@ -92,12 +93,12 @@ def _list_keys(config: Path, as_json: bool) -> None:
 @config_option
 def _remove_key(key: str, config: Path) -> None:
     """Remove a key. The daemon refuses it within a second or so."""
-    with Installation.from_file(config).visiting() as connection:
-        stored_keys.remove_key(connection, key)
+    with Installation.from_file(config).visiting() as tables:
+        remove_key(tables.keys, key)
     echo(f"removed {key}")
 
 
-def _row(key: stored_keys.StoredKey) -> dict[str, Any]:
+def _row(key: StoredKey) -> dict[str, Any]:
     return {
         "id": key.caller.name,
         "label": key.label,

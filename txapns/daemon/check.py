@@ -1,9 +1,9 @@
 """
-What can be known to be wrong before the daemon starts and is not in the configuration's text: the files it names, and
-what is in the database.
+Mistakes that can be found before the daemon starts but are not in the configuration's text: in the files it names, and
+in the store.
 
-Everything is made here as it is made to send, up to the connections to Apple. So what passes fails for others' reasons
-only: the network's, or Apple's.
+Everything is made here as it is made for sending, except the connections to Apple. After that, only the network and
+Apple can prevent sending.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from datetime import datetime
 from functools import partial
 
 from txapns.credentials import Certificate
-from txapns.daemon import apps, keys
-from txapns.daemon.apps import app_rows, row_app, section_app
+from txapns.daemon.apps import row_app, section_app
 from txapns.daemon.config import Configuration
 from txapns.daemon.errors import in_words
-from txapns.daemon.keys import list_keys
 from txapns.daemon.secrets.credentials import server_certificate
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.webhook import read_secret
-from txapns.daemon.store.sqlite.file import visiting
+from txapns.daemon.store.sqlite.visit import visiting_tables
 from txapns.daemon.values import App
 
 __all__ = ["check_files"]
@@ -29,7 +27,7 @@ __all__ = ["check_files"]
 
 def check_files(configuration: Configuration, environment: Mapping[str, str], now: datetime) -> Iterator[str]:
     """
-    Look into all files that a configuration names, and at who else could.
+    Check all files that a configuration names, and who else can read them.
 
     :param configuration: the configuration.
     :param environment: the environment, which may hold the master key.
@@ -55,7 +53,6 @@ def check_files(configuration: Configuration, environment: Mapping[str, str], no
 
 
 def _faults(where: str, make: Callable[[], object]) -> Iterator[str]:
-    """Find out whether something can be made."""
     try:
         make()
     except Exception as error:
@@ -68,11 +65,11 @@ def _app_faults(where: str, make: Callable[[], App]) -> Iterator[str]:
     except Exception as error:
         yield f"{where}: {in_words(error)}"
     else:
-        yield from (f"{where}: {fault}" for fault in _refusals(app))
+        yield from (f"{where}: {fault}" for fault in _mismatches(app))
 
 
-def _refusals(app: App) -> Iterator[str]:
-    """Find out what Apple would refuse of all that an app sends, by what the certificate says of itself."""
+def _mismatches(app: App) -> Iterator[str]:
+    """Find what Apple would reject of everything that an app sends, judging by its certificate."""
     certificate, host = app.credential, app.gateway.host
     if not isinstance(certificate, Certificate):
         return
@@ -81,23 +78,24 @@ def _refusals(app: App) -> Iterator[str]:
         yield f"the topic is {app.topic}, and the certificate is for {', '.join(topics)}"
     environment = "sandbox" if "sandbox" in host or "development" in host else "production"
     if host.endswith(".push.apple.com") and environments and environment not in environments:
-        yield f"the daemon is {environment}, and the certificate is for {', '.join(sorted(environments))}"
+        yield f"the gateway is {environment}, and the certificate is for {', '.join(sorted(environments))}"
 
 
 def _database_faults(configuration: Configuration, secrets: Secrets, now: datetime) -> Iterator[str]:
     path = configuration.database.path
     if not path.exists():
-        return  # it will be made
+        return  # the daemon will create it
     try:
-        with visiting(path, apps.PART, keys.PART) as connection:
-            rows, stored_keys = app_rows(connection), list_keys(connection)
+        with visiting_tables(path) as tables:
+            rows, keys = tables.apps.rows(), tables.keys.listed()
     except Exception as error:
         yield f"database.path: {in_words(error)}"
         return
-    for key in stored_keys:
+    for key in keys:
         if key.problem:
             yield f"the key {key.label} in the database: {key.problem}"
     unusable = list(_faults("secrets.master_key_file", secrets.master_key)) if rows else []
     yield from unusable
     for row in [] if unusable else rows:
-        yield from _app_faults(f"the app {row[0]} in the database", partial(row_app, *row, secrets, configuration, now))
+        make = partial(row_app, row, secrets, configuration, now)
+        yield from _app_faults(f"the app {row.name} in the database", make)

@@ -22,6 +22,7 @@ from txapns.daemon.config import Configuration
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.keys import add_key, remove_key
 from txapns.daemon.service import DaemonService
+from txapns.daemon.store.sqlite.api_keys import KeyTable
 from txapns.simulator.servers import Simulator
 from txapns.simulator.service import SimulatorService
 
@@ -141,9 +142,10 @@ async def _key(gateway: DaemonService, path: Path, now: float) -> str:
         return known
 
     def make(connection: sqlite3.Connection) -> str:
+        table = KeyTable(connection)
         with suppress(Malformed):
-            remove_key(connection, _APP)  # whose file is lost
-        return add_key(connection, _APP, send=[_APP], feedback=[_APP], manage=True, now=now)
+            remove_key(table, _APP)  # whose file is lost
+        return add_key(table, _APP, send=[_APP], feedback=[_APP], manage=True, now=now)
 
     key = await gateway.database.write(make)
     await gateway.keys.refresh()

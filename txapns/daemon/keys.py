@@ -1,29 +1,24 @@
 """
-The keys that callers show: ``txapns_<id>_<secret>``.
+The keys that callers present: ``txapns_<id>_<secret>``.
 
 ::
 
     txapns_3f9a01c7_6d1f…0be4
            └─ id ─┘ └ secret: 256 random bits in hexadecimal
 
-The id is no secret: logs and lists show it. Of the whole the database has only the SHA-256, which is enough for what
-nobody can guess, so a key is shown once, when it is made. What callers show is compared in constant time, and so it is
-where the id is not known at all.
+The id is not secret: logs and lists show it. The store has only the SHA-256 of the whole key, which is enough for what
+cannot be guessed, so a key is shown once, when it is made. Keys are compared in constant time, even if the id is
+unknown.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import re
 import secrets
-import sqlite3
 from collections.abc import Iterable
-from typing import Literal, TypeAlias
 
-import attrs
-import msgspec
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
@@ -32,66 +27,20 @@ from zope.interface import implementer
 from txapns.daemon.config import NAME
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.polling import ChangePoller, Instant, changes, counted
-from txapns.daemon.store.sqlite.schema import Schema, lenient
+from txapns.daemon.store.keys import IKeyStore, IKeyTable, StoredKey
+from txapns.daemon.store.polling import ChangePoller
 from txapns.daemon.values import Caller
 
-__all__ = ["PART", "Keys", "StoredKey", "add_key", "list_keys", "remove_key"]
-
-#: Their table in the database.
-PART = Schema(
-    "keys",
-    (
-        ";\n".join(
-            (
-                """
-                CREATE TABLE api_key (
-                    id TEXT PRIMARY KEY,
-                    label TEXT NOT NULL UNIQUE,
-                    digest BLOB NOT NULL,        -- SHA-256
-                    send TEXT,                   -- JSON list of apps; NULL for all
-                    feedback TEXT,               -- likewise
-                    manage INTEGER NOT NULL,
-                    created_at REAL NOT NULL
-                )
-                """,
-                *counted("api_key"),
-            )
-        ),
-    ),
-)
-
-_KEY = re.compile(r"txapns_([0-9a-f]{8})_[0-9a-f]{64}")
-_NOBODY = bytes(32)
-
-
-_Rest: TypeAlias = tuple[str | None, str | None, Literal[0, 1], Instant, bytes]
+__all__ = ["Keys", "add_key", "remove_key"]
 
 _log = Logger()
 
-
-@attrs.frozen
-class StoredKey:
-    """
-    A key as far as the database knows it.
-
-    :ivar caller: whom it tells, by its id, and what that allows.
-    :ivar label: what the operator calls it.
-    :ivar created_at: when it was made, in UNIX seconds.
-    :ivar digest: the SHA-256 of the key.
-    :ivar problem: why the rest cannot be read, in which case it allows nothing; empty if it can.
-    """
-
-    caller: Caller
-    label: str
-    created_at: float
-    digest: bytes = attrs.field(repr=False)
-    problem: str = ""
+_KEY = re.compile(r"txapns_([0-9a-f]{8})_[0-9a-f]{64}")
+_UNKNOWN = bytes(32)
 
 
 def add_key(
-    connection: sqlite3.Connection,
+    table: IKeyTable,
     label: str,
     *,
     send: Iterable[str] | None = (),
@@ -102,108 +51,77 @@ def add_key(
     """
     Make a key.
 
-    :param connection: to the database, in a transaction.
-    :param label: what to call it; there must be no other of that label.
-    :param send: the names of the apps that it may send to; ``None`` for all.
+    :param table: the keys.
+    :param label: the operator's name for it, which must be unique.
+    :param send: the names of the apps it may send to; ``None`` for all.
     :param feedback: the names of the apps whose outcomes and dead tokens it may read; ``None`` for all.
-    :param manage: whether it may look after the apps and their queues.
+    :param manage: whether it may manage the apps and their queues.
     :param now: UNIX seconds.
     :returns: the key. It cannot be shown again.
-    :raises Malformed: the label cannot be one, or there is one already.
+    :raises Malformed: the label is not valid, or there is a key with this label already.
     """
     if not NAME.fullmatch(label):
         raise Malformed("a key's label has 1 to 100 letters, digits, dots, hyphens and underscores")
     identifier = secrets.token_hex(4)
     key = f"txapns_{identifier}_{secrets.token_hex(32)}"
-    row = identifier, label, _digest(key), _listed(send), _listed(feedback), manage, now
-    try:
-        connection.execute("INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?)", row)
-    except sqlite3.IntegrityError:
-        raise Malformed(f"there is a key called {label} already") from None
+    table.add(StoredKey(Caller(identifier, _set(send), _set(feedback), manage), label, now, _digest(key)))
     return key
 
 
-def list_keys(connection: sqlite3.Connection) -> list[StoredKey]:
+def remove_key(table: IKeyTable, key: str) -> None:
     """
-    List the keys, by label.
+    Remove a key. Callers that present it are refused within about a second.
 
-    :param connection: to the database.
-    """
-    with lenient(connection):
-        rows = connection.execute(
-            "SELECT CAST(id AS TEXT), CAST(label AS TEXT), send, feedback, manage, created_at, digest"
-            " FROM api_key ORDER BY label"
-        ).fetchall()
-    return [_stored(*row) for row in rows]
-
-
-def _stored(identifier: object, label: object, *rest: object) -> StoredKey:
-    try:
-        send, feedback, manage, created_at, digest = msgspec.convert(rest, _Rest)
-        caller = Caller(str(identifier), _names(send), _names(feedback), bool(manage))
-        return StoredKey(caller, str(label), created_at, digest)
-    except msgspec.MsgspecError as error:
-        nobody = Caller(str(identifier), frozenset(), frozenset(), False)
-        return StoredKey(nobody, str(label), 0.0, b"", f"its row in the database cannot be read: {error}")
-
-
-def remove_key(connection: sqlite3.Connection, key: str) -> None:
-    """
-    Forget a key. Whoever shows it is turned away within a second or so.
-
-    :param connection: to the database, in a transaction.
+    :param table: the keys.
     :param key: its id or its label.
     :raises Malformed: there is no such key.
     """
-    # A label could be the id of another key: the id comes first.
-    for column in ("id", "label"):
-        if connection.execute(f"DELETE FROM api_key WHERE {column} = ?", (key,)).rowcount:  # noqa: S608 - one of these two
-            return
-    raise Malformed("there is no key of this id or label")
+    if not table.remove(key):
+        raise Malformed("there is no key of this id or label")
 
 
 @implementer(IKeys)
 class Keys:
     """
-    The keys in the database, in memory and never older than a second or so.
+    The keys in memory, at most about a second old.
 
-    :param clock: tells when to look for changes.
-    :param database: the database, open.
+    :param clock: schedules the polls for changes.
+    :param store: the keys in the daemon's store.
     """
 
-    def __init__(self, clock: IReactorTime, database: Database) -> None:
-        self._database = database
+    def __init__(self, clock: IReactorTime, store: IKeyStore) -> None:
+        self._store = store
         self._keys: dict[str, StoredKey] = {}
         self._changes = -1
-        self._watch = ChangePoller(clock, database, self._look, self._found)
+        self._poller = ChangePoller(clock, lambda: store.read(self._read), self._found)
 
     def start(self) -> Deferred[None]:
         """
-        Make the table if need be, read them, and watch them.
+        Create the table if necessary, read the keys, and poll for changes.
 
-        :raises DaemonError: the database cannot be used.
+        :raises DaemonError: the store cannot be used.
         """
-        return self._database.prepare(PART).addCallback(lambda _: self._watch.start())
+        return self._store.start().addCallback(lambda _: self._poller.start())
 
     def stop(self) -> Deferred[None]:
-        """ChangePoller no more."""
-        return self._watch.stop()
+        """Stop polling."""
+        return self._poller.stop()
 
     def refresh(self) -> Deferred[None]:
-        """Read them at once, if they have changed."""
-        return self._watch.look()
+        """Poll now."""
+        return self._poller.poll()
 
     def check(self, key: str) -> Caller:
         """See :meth:`IKeys.check`."""
         match = _KEY.fullmatch(key)
         stored = self._keys.get(match[1]) if match else None
-        if hmac.compare_digest(_digest(key), stored.digest if stored else _NOBODY) and stored:
+        if hmac.compare_digest(_digest(key), stored.digest if stored else _UNKNOWN) and stored:
             return stored.caller
         raise NotAuthenticated("the key is not known")
 
-    def _look(self, connection: sqlite3.Connection) -> tuple[int, list[StoredKey] | None]:
-        number = changes(connection, "api_key")
-        return number, None if number == self._changes else list_keys(connection)
+    def _read(self, table: IKeyTable) -> tuple[int, list[StoredKey] | None]:
+        number = table.changes()
+        return number, None if number == self._changes else list(table.listed())
 
     def _found(self, found: tuple[int, list[StoredKey] | None]) -> None:
         number, keys = found
@@ -219,9 +137,5 @@ def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
 
 
-def _listed(names: Iterable[str] | None) -> str | None:
-    return None if names is None else json.dumps(sorted(set(names)))
-
-
-def _names(listed: str | None) -> frozenset[str] | None:
-    return None if listed is None else msgspec.json.decode(listed, type=frozenset[str])
+def _set(names: Iterable[str] | None) -> frozenset[str] | None:
+    return None if names is None else frozenset(names)

@@ -40,6 +40,8 @@ from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig, read_secret
 from txapns.daemon.store.retention import Retention
+from txapns.daemon.store.sqlite.api_keys import SQLiteKeyStore
+from txapns.daemon.store.sqlite.apps import SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
@@ -80,8 +82,8 @@ class DaemonService(Service):
         self.queue = SQLiteQueue(self.database, configuration.retries.longest)
         self.feedback = SQLiteFeedbackLog(self.database)
         secrets = Secrets(configuration.secrets.master_key_file, environment)
-        self.apps = Apps(clock, configuration, self.database, secrets)
-        self.keys = Keys(clock, self.database)
+        self.apps = Apps(clock, configuration, SQLiteAppStore(self.database), secrets, self.database.worker)
+        self.keys = Keys(clock, SQLiteKeyStore(self.database))
         self.outcomes = OutcomeWaiters(clock, self.queue)
         self.webhooks = [
             Webhook(reactor, self.feedback, _webhook(name, section)) for name, section in configuration.webhook.items()

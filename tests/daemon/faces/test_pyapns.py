@@ -21,7 +21,7 @@ from tests.daemon.fakes import Connection, Keys, Response, Waiting, key_of
 from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
 from txapns.credentials import Certificate
-from txapns.daemon.apps import Apps, AppSettings, add_app
+from txapns.daemon.apps import Apps
 from txapns.daemon.config import PyapnsSection
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.faces.pyapns import READER, Pyapns
@@ -30,6 +30,8 @@ from txapns.daemon.intake import Intake
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import HTTPServer, IApplication
+from txapns.daemon.store.apps import AppSettings, add_app
+from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Caller, Draft, Leased, Settlement, State
@@ -69,7 +71,13 @@ class PyapnsCase(SynchronousTestCase):
 
     def start(self) -> None:
         """Start what a restart starts anew."""
-        self.apps = Apps(self.clock, self.world.configuration, self.world.database, self.world.secrets)
+        self.apps = Apps(
+            self.clock,
+            self.world.configuration,
+            SQLiteAppStore(self.world.database),
+            self.world.secrets,
+            self.world.database.worker,
+        )
         self.result(self.apps.start())
         self.addCleanup(lambda apps: self.result(apps.stop()), self.apps)
         identifiers = Identifiers(wall_clock(self.clock))
@@ -151,7 +159,7 @@ class ProvisionTests(PyapnsCase):
         settings = AppSettings(gateway="http2:host=localhost:port=2197", topic="com.example.x", push_type="voip")
         credential = read_certificate(CHESS.encode(), None, self.face._now())
         with self.world.visiting() as database:
-            add_app(database, self.world.secrets, "chess", settings, credential, now=self.face._now())
+            add_app(AppTable(database), self.world.secrets, "chess", settings, credential, now=self.face._now())
         self.clock.advance(2)
         self.provision(OTHER)
         app = self.apps.get("chess")
@@ -278,7 +286,15 @@ class NotifyTests(PyapnsCase):
         with self.world.visiting() as database:
             settings = AppSettings(gateway="sandbox", push_type="voip")
             credential = read_certificate(CHESS.encode(), None, self.face._now())
-            add_app(database, self.world.secrets, "chess", settings, credential, now=self.face._now(), replace=True)
+            add_app(
+                AppTable(database),
+                self.world.secrets,
+                "chess",
+                settings,
+                credential,
+                now=self.face._now(),
+                replace=True,
+            )
         self.clock.advance(2)
         self.call("notify", "chess", ANN, PAYLOAD)
         [leased] = self.lease()

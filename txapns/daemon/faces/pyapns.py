@@ -44,7 +44,6 @@ from zope.interface import implementer
 from txapns import payload as payloads
 from txapns._network.clocks import IWallClock
 from txapns.credentials import Credential
-from txapns.daemon.apps import AppSettings
 from txapns.daemon.config import PyapnsSection
 from txapns.daemon.errors import (
     AppQueueFull,
@@ -63,6 +62,7 @@ from txapns.daemon.secrets.master_key import read_private
 from txapns.daemon.secrets.opening import opened
 from txapns.daemon.serving.authorization import ANYBODY, basic_password
 from txapns.daemon.serving.http import Answer, IApplication, Request
+from txapns.daemon.store.apps import AppSettings
 from txapns.daemon.values import App, Draft, FeedbackEntry
 from txapns.errors import APNSError, CredentialError, InvalidPayload
 

@@ -17,11 +17,12 @@ from tests.daemon.fakes import Connection, Keys, Response, Waiting
 from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
 from txapns.credentials import ProviderToken
-from txapns.daemon.apps import Apps, AppSettings, add_app, expiry, list_apps
+from txapns.daemon.apps import Apps, AppSettings, add_app, expiry
 from txapns.daemon.faces.native.notifications import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.serving.http import HTTPServer
+from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Caller, Limits
@@ -52,7 +53,7 @@ class ProvisioningCase(SynchronousTestCase):
         self.world.write("old.pem", AUTHORITY.client_pem("com.example.old"))
         database, clock = self.world.database, self.world.clock
         self.addCleanup(lambda: self.world.result(database.stop()))
-        self.apps = Apps(clock, self.world.configuration, database, self.world.secrets)
+        self.apps = Apps(clock, self.world.configuration, SQLiteAppStore(database), self.world.secrets, database.worker)
         self.log, self.queue = SQLiteFeedbackLog(database), SQLiteQueue(database)
         for each in (self.log, self.queue, self.apps):
             self.world.result(each.start())
@@ -80,7 +81,7 @@ class ProvisioningCase(SynchronousTestCase):
     def stored(self) -> list[str]:
         """Name the apps in the database."""
         with self.world.visiting() as connection:
-            return [each.name for each in list_apps(connection)]
+            return [each.name for each in AppTable(connection).listed()]
 
 
 class ListTests(ProvisioningCase):
@@ -113,7 +114,7 @@ class ListTests(ProvisioningCase):
         self.put()
         with self.world.visiting() as connection:
             credential = ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM")
-            add_app(connection, self.world.secrets, "bad", AppSettings(), credential, now=self.apps.now())
+            add_app(AppTable(connection), self.world.secrets, "bad", AppSettings(), credential, now=self.apps.now())
             connection.execute("UPDATE app SET encrypted = x'00'")
         self.world.clock.advance(1.0)
         bad, chess, _ = self.ask("GET").json["apps"]

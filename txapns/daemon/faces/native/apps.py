@@ -29,7 +29,7 @@ from twisted.python.failure import Failure
 
 from txapns._network.trust import trust_pem
 from txapns.credentials import Credential, ProviderToken
-from txapns.daemon.apps import Apps, AppSettings, expiry
+from txapns.daemon.apps import Apps, expiry
 from txapns.daemon.config import FINGERPRINT, AppLimitsSection
 from txapns.daemon.errors import ConfigurationError, Malformed, NotAllowed, RequestRefused, SecretError, Unavailable
 from txapns.daemon.faces.native.json_api import (
@@ -48,6 +48,7 @@ from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.opening import opened
 from txapns.daemon.serving.http import Answer, Request
+from txapns.daemon.store.apps import AppSettings
 from txapns.daemon.values import Caller
 from txapns.errors import CredentialError, InvalidGateway, WrongPassphrase
 from txapns.gateway import Gateway

@@ -1,0 +1,256 @@
+"""
+Apps in the store.
+
+An app's credential is encrypted with the master key; the rest of it can be read. The functions here are for the daemon,
+which calls them through an :class:`IAppStore`, and for the commands, which work on the database while the daemon runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Literal, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from zope.interface import Interface
+
+from txapns.credentials import Certificate, Credential
+from txapns.daemon.config import NAME, AppDescription
+from txapns.daemon.errors import AppExists, Malformed, UnknownApp
+from txapns.daemon.secrets.credentials import encrypt, reencrypt
+from txapns.daemon.secrets.master_key import MasterKey, Secrets
+from txapns.errors import InvalidGateway
+from txapns.gateway import Gateway
+
+__all__ = [
+    "NAME_RULE",
+    "AppRow",
+    "AppSettings",
+    "EncryptedCredential",
+    "IAppStore",
+    "IAppTable",
+    "StoredApp",
+    "add_app",
+    "rekey_apps",
+    "remove_app",
+    "rotate_app",
+]
+
+_T = TypeVar("_T")
+
+#: What is wrong with a name that is not allowed.
+NAME_RULE = "the name of an app has 1 to 100 letters, digits, dots, hyphens and underscores"
+
+
+class AppSettings(AppDescription, frozen=True, kw_only=True):
+    """
+    What the store keeps of an app besides its credential.
+
+    :ivar trust_root: PEM of the authorities to trust at the gateway; ``None`` for the platform's.
+    """
+
+    trust_root: str | None = None
+
+
+@attrs.frozen
+class EncryptedCredential:
+    """
+    A credential as it is stored.
+
+    :ivar encrypted: the credential, encrypted with the master key.
+    :ivar kind: ``"certificate"`` or ``"key"``.
+    :ivar fingerprint: the credential's.
+    :ivar expires: when the certificate expires, in UNIX seconds; ``None`` for a key.
+    """
+
+    encrypted: bytes = attrs.field(repr=False)
+    kind: Literal["certificate", "key"]
+    fingerprint: str
+    expires: float | None
+
+    @classmethod
+    def of(cls, credential: Credential, app: str, key: MasterKey) -> EncryptedCredential:
+        """
+        Encrypt a credential.
+
+        :param credential: the credential.
+        :param app: the name of the app it is for.
+        :param key: the master key.
+        """
+        expires = credential.expires.timestamp() if isinstance(credential, Certificate) else None
+        kind: Literal["certificate", "key"] = "key" if expires is None else "certificate"
+        return cls(encrypt(credential, app, key), kind, credential.fingerprint, expires)
+
+
+@attrs.frozen
+class StoredApp:
+    """
+    What can be read of a stored app without the master key.
+
+    :ivar name: its name.
+    :ivar settings: its settings.
+    :ivar kind: ``"certificate"`` or ``"key"``.
+    :ivar fingerprint: the credential's.
+    :ivar expires: when its certificate expires, in UNIX seconds; ``None`` for a key.
+    :ivar created_at: when it was added.
+    :ivar changed_at: when its credential was last changed.
+    :ivar problem: why the rest cannot be read; empty if it can.
+    """
+
+    name: str
+    settings: AppSettings
+    kind: str
+    fingerprint: str
+    expires: float | None
+    created_at: float
+    changed_at: float
+    problem: str = ""
+
+
+@attrs.frozen
+class AppRow:
+    """
+    What an app is made from.
+
+    :ivar name: its name.
+    :ivar settings: :class:`AppSettings`, in JSON.
+    :ivar encrypted: the encrypted credential.
+    """
+
+    name: str
+    settings: bytes
+    encrypted: bytes = attrs.field(repr=False)
+
+
+class IAppTable(Interface):
+    """The apps, within one transaction."""
+
+    def changes() -> int:
+        """Return a number that grows with each change of the apps."""
+
+    def rows() -> Sequence[AppRow]:
+        """Read what the apps are made from, by name."""
+
+    def listed() -> Sequence[StoredApp]:
+        """Read the apps without their credentials, by name."""
+
+    def created_at(name: str) -> float | None:
+        """Tell when an app was added; ``None`` if there is no app of this name."""
+
+    def put(
+        name: str, settings: AppSettings, credential: EncryptedCredential, created_at: float, changed_at: float
+    ) -> None:
+        """Write an app, in place of the one of this name if there is one."""
+
+    def set_credential(name: str, credential: EncryptedCredential, changed_at: float) -> bool:
+        """Replace an app's credential; tell whether there is an app of this name."""
+
+    def reencrypt(function: Callable[[bytes, str], bytes]) -> int:
+        """Replace every encrypted credential by what a function of it and the app's name returns; return the count."""
+
+    def remove(name: str) -> bool:
+        """Delete an app; tell whether there was one of this name."""
+
+
+class IAppStore(Interface):
+    """The apps in the daemon's store."""
+
+    def start() -> Deferred[None]:
+        """
+        Create the table if necessary.
+
+        :raises DatabaseError: the store cannot be used.
+        """
+
+    def read(function: Callable[[IAppTable], _T]) -> Deferred[_T]:
+        """Call a function in a thread, with the table to read from."""
+
+    def write(function: Callable[[IAppTable], _T]) -> Deferred[_T]:
+        """Call a function in a thread, in a transaction. The ``Deferred`` fires when it is on the disk."""
+
+
+def add_app(
+    table: IAppTable,
+    secrets: Secrets,
+    name: str,
+    settings: AppSettings,
+    credential: Credential,
+    *,
+    now: datetime,
+    replace: bool = False,
+) -> bool:
+    """
+    Add an app.
+
+    :param table: the apps.
+    :param secrets: where the master key is.
+    :param name: its name.
+    :param settings: its settings.
+    :param credential: its credential.
+    :param now: the time.
+    :param replace: whether to replace an app of the same name.
+    :returns: whether one was replaced.
+    :raises Malformed: the name or the gateway is not valid.
+    :raises AppExists: there is an app of this name, and it must not be replaced.
+    :raises DaemonError: the master key cannot be used.
+    """
+    if not NAME.fullmatch(name):
+        raise Malformed(NAME_RULE)
+    try:
+        Gateway.parse(settings.gateway)
+    except InvalidGateway as error:
+        raise Malformed(str(error)) from None
+    created_at = table.created_at(name)
+    if created_at is not None and not replace:
+        raise AppExists(f"there is an app {name} already")
+    # The master key is read in the transaction: while it is being changed, it is either the old one or the new one.
+    encrypted = EncryptedCredential.of(credential, name, secrets.master_key())
+    changed_at = now.timestamp()
+    table.put(name, settings, encrypted, changed_at if created_at is None else created_at, changed_at)
+    return created_at is not None
+
+
+def rotate_app(table: IAppTable, secrets: Secrets, name: str, credential: Credential, *, now: datetime) -> None:
+    """
+    Give an app another credential.
+
+    :param table: the apps.
+    :param secrets: where the master key is.
+    :param name: the app's name.
+    :param credential: the credential.
+    :param now: the time.
+    :raises UnknownApp: it is not in the store.
+    :raises DaemonError: the master key cannot be used.
+    """
+    encrypted = EncryptedCredential.of(credential, name, secrets.master_key())
+    if not table.set_credential(name, encrypted, now.timestamp()):
+        raise _unknown(name)
+
+
+def remove_app(table: IAppTable, name: str) -> None:
+    """
+    Remove an app and its credential. Its notifications stay in the queue.
+
+    :param table: the apps.
+    :param name: the app's name.
+    :raises UnknownApp: it is not in the store.
+    """
+    if not table.remove(name):
+        raise _unknown(name)
+
+
+def rekey_apps(table: IAppTable, key: MasterKey) -> int:
+    """
+    Encrypt all credentials again.
+
+    :param table: the apps.
+    :param key: the master key, which decrypts the credentials and encrypts from now on.
+    :returns: how many there are.
+    :raises SecretError: it does not decrypt one of them; the message names the app.
+    """
+    return table.reencrypt(lambda encrypted, name: reencrypt(encrypted, name, key))
+
+
+def _unknown(name: str) -> UnknownApp:
+    return UnknownApp(f"there is no app {name} in the database")

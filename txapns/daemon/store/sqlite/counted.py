@@ -1,0 +1,89 @@
+"""Tables that count their changes by triggers, so that a reader sees with one row whether there is anything new."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from typing import Annotated, ClassVar, Generic, TypeAlias, TypeVar
+
+from msgspec import Meta
+from twisted.internet.defer import Deferred
+
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.schema import Schema
+
+__all__ = ["CountedStore", "CountedTable", "Instant", "counted"]
+
+#: A time in a row, in UNIX seconds of the first ten thousand years.
+Instant: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_799)]
+
+_R = TypeVar("_R")
+_T = TypeVar("_T", bound="CountedTable")
+
+
+def counted(name: str, table: str, create: str) -> Schema:
+    """
+    Make the schema of a table that counts its changes.
+
+    :param name: the schema's name.
+    :param table: the table's name.
+    :param create: SQL that creates it.
+    """
+    statements = [
+        create,
+        f"CREATE TABLE {table}_changes (number INTEGER NOT NULL)",
+        f"INSERT INTO {table}_changes VALUES (0)",  # noqa: S608 - a name of our own
+        *(
+            f"CREATE TRIGGER {table}_{event} AFTER {event} ON {table} "  # noqa: S608 - a name of our own
+            f"BEGIN UPDATE {table}_changes SET number = number + 1; END"
+            for event in ("insert", "update", "delete")
+        ),
+    ]
+    return Schema(name, (";\n".join(statements),))
+
+
+class CountedTable:
+    """
+    A table that counts its changes.
+
+    :param connection: to the database, in a transaction where something is written.
+
+    :cvar schema: how to create it.
+    :cvar table: its name.
+    """
+
+    schema: ClassVar[Schema]
+    table: ClassVar[str]
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def changes(self) -> int:
+        """Return how often it has changed."""
+        (number,) = self._connection.execute(f"SELECT number FROM {self.table}_changes").fetchone()  # noqa: S608 - ours
+        return int(number)
+
+
+class CountedStore(Generic[_T]):
+    """
+    Such a table in the daemon's database.
+
+    :param database: the database, open.
+    :param kind: the table's class.
+    """
+
+    def __init__(self, database: Database, kind: type[_T]) -> None:
+        self._database = database
+        self._kind = kind
+
+    def start(self) -> Deferred[None]:
+        """Create the table if necessary."""
+        return self._database.prepare(self._kind.schema)
+
+    def read(self, function: Callable[[_T], _R]) -> Deferred[_R]:
+        """Call a function in the reader's thread."""
+        return self._database.read(lambda connection: function(self._kind(connection)))
+
+    def write(self, function: Callable[[_T], _R]) -> Deferred[_R]:
+        """Call a function in the writer's thread, in a transaction."""
+        return self._database.write(lambda connection: function(self._kind(connection)), 1)

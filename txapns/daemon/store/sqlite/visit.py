@@ -1,0 +1,43 @@
+"""The apps and keys, for other processes than the daemon's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import attrs
+
+from txapns.daemon.store.apps import IAppTable
+from txapns.daemon.store.keys import IKeyTable
+from txapns.daemon.store.sqlite.api_keys import KeyTable
+from txapns.daemon.store.sqlite.apps import AppTable
+from txapns.daemon.store.sqlite.file import visiting
+
+__all__ = ["Tables", "visiting_tables"]
+
+
+@attrs.frozen
+class Tables:
+    """
+    What other processes read and change, within one transaction.
+
+    :ivar apps: the apps.
+    :ivar keys: the keys.
+    """
+
+    apps: IAppTable
+    keys: IKeyTable
+
+
+@contextmanager
+def visiting_tables(path: Path) -> Iterator[Tables]:
+    """
+    Run one transaction, whether or not the daemon has the database open.
+
+    :param path: the database's file.
+    :returns: a context with the tables. The transaction is committed at its end, or rolled back if the context raises.
+    :raises DatabaseError: the database cannot be used.
+    """
+    with visiting(path, AppTable.schema, KeyTable.schema) as connection:
+        yield Tables(AppTable(connection), KeyTable(connection))
