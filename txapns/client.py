@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, DeferredList, fail
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
+from txapns._network.alarm import Alarm
 from txapns._network.clocks import timers
 from txapns._network.proxy import Proxy, read_proxy
 from txapns._session.batch import MeasuredSending, MeasuredSingleSending, Sending, SingleSending
@@ -365,7 +366,7 @@ class Session:
         self._clients: dict[Hashable, APNSClient] = {}
         self._closing: set[APNSClient] = set()
         self._closed = False
-        self._sweeping: IDelayedCall | None = None
+        self._sweeping = Alarm(self._reactor, self._sweep)
 
     def client(
         self,
@@ -404,26 +405,24 @@ class Session:
 
         :returns: a ``Deferred`` that fires when all are closed.
         """
-        if self._sweeping is not None:
-            self._sweeping.cancel()
-            self._sweeping = None
+        self._sweeping.cancel()
         self._closed = True
         clients, self._clients = self._clients, {}
         self._closing.update(clients.values())
         return DeferredList([client.close() for client in self._closing]).addCallback(lambda _: None)
 
     def _schedule(self) -> None:
-        if self._sweeping is None and self._clients and self._idle_timeout is not None:
-            self._sweeping = self._reactor.callLater(self._idle_timeout, self._sweep, self._idle_timeout)
+        if self._clients and self._idle_timeout is not None:
+            self._sweeping.set(self._idle_timeout)
 
     def _forget(self, closed: None, client: APNSClient) -> None:
         self._closing.discard(client)
 
-    def _sweep(self, idle_timeout: float) -> None:
-        self._sweeping = None
+    def _sweep(self) -> None:
+        assert self._idle_timeout is not None
         now = self._reactor.seconds()
         for key, client in list(self._clients.items()):
-            if now - client.last_used >= idle_timeout:
+            if now - client.last_used >= self._idle_timeout:
                 del self._clients[key]
                 self._closing.add(client)
                 client.close().addCallback(self._forget, client)

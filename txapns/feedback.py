@@ -31,6 +31,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns._network import tls
+from txapns._network.alarm import Alarm
 from txapns._network.clocks import timers
 from txapns._network.endpoints import explain_attempt
 from txapns.credentials import Credential
@@ -187,7 +188,7 @@ class _Reading:
         self._enough = enough
         self._attempt: Deferred[None] | None = None
         self._protocol: FeedbackProtocol | None = None
-        self._waking: IDelayedCall | None = None
+        self._waking = Alarm(clock, self._wake)
         self._waiting: Deferred[None] | None = None
 
     def start(self, gateway: Gateway, endpoint: IStreamClientEndpoint, credential: Credential, timeout: float) -> None:
@@ -241,12 +242,10 @@ class _Reading:
         if len(self._found) >= self._enough and not self._protocol.paused:
             self._protocol.pause()
             # Not now: there may be more in what the transport has read, and whoever is woken may end the connection.
-            self._waking = self._clock.callLater(0, self._wake)
+            self._waking.set(0)
 
     def _wake(self) -> None:
-        if self._waking is not None and self._waking.active():
-            self._waking.cancel()
-        self._waking = None
+        self._waking.cancel()
         waiting, self._waiting = self._waiting, None
         if waiting is not None:
             waiting.callback(None)

@@ -12,8 +12,9 @@ from collections import deque
 from collections.abc import Sequence
 
 import attrs
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 
+from txapns._network.alarm import Alarm
 from txapns._network.clocks import wall_clock
 from txapns.daemon.operations.metrics import Totals
 from txapns.daemon.values import Leased, Settlement, State
@@ -83,20 +84,18 @@ class History:
         self._recent: deque[tuple[float, Totals]] = deque(maxlen=_RECENT + 1)
         self._rejections: deque[RejectedNotification] = deque(maxlen=KEPT)
         self._begun = (0.0, attrs.evolve(totals))
-        self._timer: IDelayedCall | None = None
+        self._alarm = Alarm(clock, self._tick)
 
     def start(self) -> None:
         """Start counting."""
         now = self._clock.seconds()
         self._begun = self._round(now), attrs.evolve(self._totals)
         self._recent.append((now, attrs.evolve(self._totals)))
-        self._timer = self._clock.callLater(_TICK, self._tick)
+        self._alarm.set(_TICK)
 
     def stop(self) -> None:
         """Stop counting."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        self._alarm.cancel()
 
     def steps(self) -> list[tuple[float, Counts]]:
         """
@@ -138,7 +137,7 @@ class History:
 
     def _tick(self) -> None:
         now = self._clock.seconds()
-        self._timer = self._clock.callLater(_TICK, self._tick)
+        self._alarm.set(_TICK)
         self._recent.append((now, attrs.evolve(self._totals)))
         began, before = self._begun
         if now - began >= STEP * SPAN:  # the process was suspended

@@ -11,11 +11,12 @@ from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IDelayedCall, IPushProducer, IReactorTime
+from twisted.internet.interfaces import IPushProducer, IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txapns._network.alarm import Alarm
 from txapns.daemon.serving.http import Request
 
 __all__ = ["Subscribers"]
@@ -90,7 +91,7 @@ class Subscribers:
         self._find = find
         self._limit = limit
         self._subscribers: dict[_Subscriber, None] = {}
-        self._timer: IDelayedCall | None = None
+        self._alarm = Alarm(clock, self._tick)
         self._finding = False
         self._last_write = 0.0
 
@@ -114,8 +115,7 @@ class Subscribers:
         request.notifyFinish().addBoth(lambda _: self._remove(subscriber))
         subscriber.begin()
         self._update()
-        if self._timer is None:
-            self._timer = self._clock.callLater(_INTERVAL, self._tick)
+        self._alarm.set(_INTERVAL)
 
     def stop(self) -> None:
         """End all responses."""
@@ -124,12 +124,11 @@ class Subscribers:
 
     def _remove(self, subscriber: _Subscriber) -> None:
         self._subscribers.pop(subscriber, None)
-        if not self._subscribers and self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        if not self._subscribers:
+            self._alarm.cancel()
 
     def _tick(self) -> None:
-        self._timer = self._clock.callLater(_INTERVAL, self._tick)
+        self._alarm.set(_INTERVAL)
         now = self._clock.seconds()
         for subscriber in list(self._subscribers):
             if subscriber.blocked is not None and now - subscriber.blocked >= _PATIENCE:

@@ -45,7 +45,6 @@ from OpenSSL import SSL
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
-    IDelayedCall,
     IHandshakeListener,
     IOpenSSLServerConnectionCreator,
     IProtocol,
@@ -63,6 +62,8 @@ from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
+from txapns._network.alarm import Alarm
+from txapns._waiters import Waiters
 from txapns.daemon.serving.descriptors import are_left
 from txapns.daemon.serving.tls import fingerprint
 
@@ -473,8 +474,8 @@ class ServerConnections(Factory):
         self._unauthenticated: dict[ServerConnection, None] = {}  # in the order in which they came
         self._authenticated: dict[ServerConnection, None] = {}
         self._origins: dict[str, dict[ServerConnection, None]] = {}
-        self._sweep: IDelayedCall | None = None
-        self._closed: list[Deferred[None]] = []
+        self._sweep = Alarm(clock, self._look)
+        self._closed: Waiters[None] = Waiters()
         self._lines = (-1, 0)
 
     @property
@@ -536,8 +537,7 @@ class ServerConnections(Factory):
         self.drain()
         if not self.count:
             return succeed(None)
-        closed: Deferred[None] = Deferred()
-        self._closed.append(closed)
+        closed = self._closed.wait()
         cut = self.clock.callLater(grace, self._cut)
 
         def done(result: None) -> None:
@@ -576,8 +576,7 @@ class ServerConnections(Factory):
                 next(iter(self._unauthenticated))
             )  # there is one: those who are known do not have all the places
         self.place(connection)
-        if self._sweep is None:
-            self._sweep = self.clock.callLater(_SWEEP, self._look)
+        self._sweep.set(_SWEEP)
         return True
 
     def mark_authenticated(self, connection: ServerConnection) -> None:
@@ -632,15 +631,11 @@ class ServerConnections(Factory):
         self._displace(connection)
         if self.count:
             return
-        if self._sweep is not None:
-            self._sweep.cancel()
-            self._sweep = None
-        closed, self._closed = self._closed, []
-        for each in closed:
-            each.callback(None)
+        self._sweep.cancel()
+        self._closed.fire(None)
 
     def _look(self) -> None:
-        self._sweep = self.clock.callLater(_SWEEP, self._look)
+        self._sweep.set(_SWEEP)
         now = self.clock.seconds()
         for connection in self._all():
             connection.fence(connection.look, now)

@@ -32,9 +32,11 @@ from typing import Any, TypeVar
 
 import attrs
 from twisted.internet.defer import Deferred, fail, succeed
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
+from txapns._network.alarm import Alarm
+from txapns._waiters import Waiters
 from txapns.daemon.errors import DatabaseError, Unavailable
 from txapns.daemon.store.sqlite.file import APPLICATION, DAMAGED, LOCKED, RETRY_DISK, DatabaseFile, trouble
 from txapns.daemon.store.sqlite.health import Health
@@ -104,8 +106,8 @@ class Database:
         self._jobs: list[_Job] = []
         self._waiting = 0  # bytes, including those being written
         self._busy = False
-        self._soon: IDelayedCall | None = None
-        self._idle: list[Deferred[None]] = []
+        self._soon = Alarm(clock, self._flush)
+        self._idle: Waiters[None] = Waiters()
 
     @property
     def trouble(self) -> str:
@@ -251,8 +253,7 @@ class Database:
 
         :returns: a ``Deferred`` that fires when nothing is waiting.
         """
-        idle: Deferred[None] = Deferred()
-        self._idle.append(idle)
+        idle = self._idle.wait()
         self._flush()
         return idle
 
@@ -287,15 +288,13 @@ class Database:
             return fail(_closed())
         self._waiting += job.size
         self._jobs.append(job)
-        if not self._busy and self._soon is None:
-            self._soon = self.clock.callLater(self._gather, self._flush)
+        if not self._busy:
+            self._soon.set(self._gather)
         return job.done
 
     def _flush(self) -> None:
         """Hand the gathered writes to the writer; while it is busy, :meth:`_done` does so later."""
-        if self._soon is not None and self._soon.active():
-            self._soon.cancel()
-        self._soon = None
+        self._soon.cancel()
         if self._busy:
             return
         jobs, self._jobs = _first_of(self._jobs)
@@ -303,9 +302,7 @@ class Database:
             self._busy = True
             self._writer.run(lambda: self._work(jobs)).addBoth(self._done, jobs)
             return
-        idle, self._idle = self._idle, []
-        for each in idle:
-            each.callback(None)
+        self._idle.fire(None)
 
     def _done(self, result: str | Failure, jobs: list[_Job]) -> None:
         if isinstance(result, Failure):  # it is unknown how far the work got
@@ -326,7 +323,7 @@ class Database:
         if self._idle:
             self._flush()
         elif self._jobs:
-            self._soon = self.clock.callLater(0, self._flush)
+            self._soon.set(0)
 
     def _explained(self, failure: Failure) -> Failure:
         """Translate SQLite's exception, and remember damage."""
