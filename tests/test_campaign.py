@@ -37,7 +37,7 @@ class Stingy(RandomFaults):
     def __call__(self, server: RequestServer, request: Request, response: Response) -> Response | None:
         """Give them back now, or a little later."""
         if not self._simulator.window_updates:
-            delay = self._chance.choice([0.0, 0.0, 0.02])
+            delay = self._random.choice([0.0, 0.0, 0.02])
             self._simulator.reactor.callLater(delay, self._give_back, server, request)
         return super().__call__(server, request, response)
 

@@ -1,5 +1,5 @@
 """
-APNs in memory, for the tests of programs that use this package: no sockets, no waiting, nothing mocked.
+APNs in memory, for tests of programs that use txapns: no sockets, no waiting, no mocks.
 
 ::
 
@@ -9,10 +9,9 @@ APNs in memory, for the tests of programs that use this package: no sockets, no 
     batch = simulator.result(sending)
     assert list(batch.failed) == [0]
 
-Everything is the true thing but the network and the time: the client resolves the host name, connects, shakes hands
-over TLS with a certificate of a throw-away authority, and speaks HTTP/2, or the binary protocol, with the simulated
-servers. Bytes move when :meth:`MemorySimulator.flush` is called, and time passes when :meth:`MemorySimulator.advance`
-says so.
+Everything is real except the network and the time: the client resolves the host name, connects, performs a TLS
+handshake with certificates of a throw-away authority, and speaks HTTP/2 or the binary protocol with the simulated
+servers. Call :meth:`MemorySimulator.flush` to move bytes, and :meth:`MemorySimulator.advance` to let time pass.
 """
 
 from __future__ import annotations
@@ -47,7 +46,7 @@ _PORTS = {"http2": 2197, "binary": 2195, "feedback": 2196, "channels": 2198}
 
 @implementer(IConnector)
 class _Connector:
-    """What a factory is given as its connector, for an attempt that takes one turn of the clock."""
+    """The connector of an attempt, which takes one turn of the clock."""
 
     attempt: IDelayedCall
 
@@ -55,17 +54,17 @@ class _Connector:
         self._destination = destination
 
     def getDestination(self) -> IAddress:
-        """Tell where it connects."""
+        """Return the address."""
         return self._destination
 
     def connect(self) -> None:
-        """Only the reactor connects."""
+        """Do nothing: only the reactor connects."""
 
     def disconnect(self) -> None:
-        """The protocol's transport does that."""
+        """Do nothing: the protocol's transport disconnects."""
 
     def stopConnecting(self) -> None:
-        """Drop the attempt."""
+        """Cancel the attempt."""
         if self.attempt.active():
             self.attempt.cancel()
 
@@ -73,7 +72,7 @@ class _Connector:
 @implementer(IWallClock)
 class MemoryWallClock:
     """
-    A wall clock that goes as a reactor's time does, until it is set.
+    A wall clock that follows a reactor's time, until it is set.
 
     :param reactor: the reactor, or a ``Clock``.
     """
@@ -83,25 +82,25 @@ class MemoryWallClock:
         self._ahead = 0.0
 
     def now(self) -> float:
-        """Tell what time it is, in UNIX seconds."""
+        """Return the time, in UNIX seconds."""
         return self._reactor.seconds() + self._ahead
 
     def step(self, seconds: float) -> None:
         """
-        Set the clock, as people and NTP do. No time passes by that.
+        Set the clock, as people and NTP do. No time passes.
 
-        :param seconds: by how much; below 0 to set it back.
+        :param seconds: by how much; negative to set it back.
         """
         self._ahead += seconds
 
 
 class MemoryReactor(MemoryReactorClock):
     """
-    A reactor whose clock is turned by hand, and whose TCP connections lead to servers in the same process.
+    A reactor whose time is advanced by hand, and whose TCP connections lead to servers in the same process.
 
-    :ivar wall: its wall clock.
+    :ivar wall: the wall clock.
     :ivar servers: the servers, by port. A connection to any other port is refused.
-    :ivar attempts: how many connections were tried.
+    :ivar attempts: how many connections were attempted.
     """
 
     def __init__(self) -> None:
@@ -112,7 +111,7 @@ class MemoryReactor(MemoryReactorClock):
         self._pumps: list[IOPump] = []
 
     def __conform__(self, interface: object) -> MemoryWallClock | None:
-        """Tell what its wall clock is."""
+        """Return the wall clock."""
         return self.wall if interface is IWallClock else None
 
     def connectTCP(
@@ -121,11 +120,11 @@ class MemoryReactor(MemoryReactorClock):
         """
         Connect to one of the servers, in the next turn of the clock.
 
-        :param host: an address, which does not matter.
-        :param port: whose server.
+        :param host: an address; it is ignored.
+        :param port: the server's port.
         :param factory: the client's factory.
-        :param timeout: not used: a connection takes no time.
-        :param bindAddress: not used.
+        :param timeout: ignored: connecting takes no time.
+        :param bindAddress: ignored.
         :returns: a connector.
         """
         self.attempts += 1
@@ -150,7 +149,7 @@ class MemoryReactor(MemoryReactorClock):
         client.makeConnection(near)
 
     def flush(self) -> None:
-        """Carry bytes back and forth, and make the calls that are due, until nothing happens any more."""
+        """Move bytes in both directions, and make the calls that are due, until nothing more happens."""
         moved = True
         while moved:
             super().advance(0)
@@ -162,9 +161,9 @@ class MemoryReactor(MemoryReactorClock):
 
     def advance(self, amount: float) -> None:
         """
-        Let time pass. Each call is made at its own time, and what it sends arrives before the next.
+        Let time pass. Each call is made at its time, and what it sends arrives before the next call.
 
-        :param amount: how long, in seconds.
+        :param amount: how many seconds.
         """
         end = self.seconds() + amount
         self.flush()
@@ -184,14 +183,14 @@ class MemorySimulator(Simulator):
     The simulator, in memory.
 
     :param dead: the device tokens that are dead, in hexadecimal or raw.
-    :param authority: who makes the certificates and keys; left out, a new one.
-    :param topic: the app's bundle id.
-    :param delay: how long an answer takes, in seconds.
+    :param authority: makes the certificates and keys; left out, a new one.
+    :param topic: the app's bundle ID.
+    :param delay: how long a response takes, in seconds.
     :param concurrency: how many requests may be under way on a connection at once.
 
-    :ivar reactor: the reactor to give to clients.
-    :ivar wall: the wall clock of clients and servers, a :class:`MemoryWallClock`. It tells the reactor's time until it
-        is set with ``step``.
+    :ivar reactor: the reactor for clients.
+    :ivar wall: the wall clock of clients and servers, a :class:`MemoryWallClock`. It follows the reactor's time until
+        it is set with ``step``.
     """
 
     def __init__(
@@ -249,8 +248,8 @@ class MemorySimulator(Simulator):
         """
         Make a client of the simulator.
 
-        :param gateway: ``"http2"``, ``"binary"``, or what :meth:`gateway` made.
-        :param credential: what to authenticate with; left out, a certificate.
+        :param gateway: ``"http2"``, ``"binary"``, or a result of :meth:`gateway`.
+        :param credential: a certificate or provider token; left out, a certificate.
         :param options: further arguments for :class:`~txapns.APNSClient`.
         :returns: the client.
         """
@@ -260,25 +259,25 @@ class MemorySimulator(Simulator):
         return APNSClient(self.reactor, credential or self.certificate(), gateway, **options)
 
     def flush(self) -> None:
-        """Carry bytes back and forth until nothing happens any more."""
+        """Move bytes in both directions until nothing more happens."""
         self.reactor.flush()
 
     def advance(self, seconds: float) -> None:
         """
         Let time pass.
 
-        :param seconds: how long.
+        :param seconds: how many seconds.
         """
         self.reactor.advance(seconds)
 
     def result(self, deferred: Deferred[T], within: float = 60.0) -> T:
         """
-        Carry bytes, and let as much time pass as it takes, until a ``Deferred`` fires.
+        Move bytes, and let time pass, until a ``Deferred`` fires.
 
         :param deferred: the ``Deferred``.
         :param within: how much time may pass, in seconds.
         :returns: its result.
-        :raises Exception: what it failed with; ``AssertionError`` if it did not fire.
+        :raises Exception: the error it failed with; ``AssertionError`` if it did not fire.
         """
         results: list[T | Failure] = []
         deferred.addBoth(results.append)

@@ -1,12 +1,12 @@
 """
-A certificate authority for one run of a program: Apple's part in credentials, without Apple.
+A certificate authority for one run of a program: it takes Apple's part in credentials.
 
 It makes what a developer otherwise downloads (client certificates with Apple's marks in them, a ``.p8`` signing key)
-and what Apple's servers have (a server certificate, the decision whom to trust). All of it lives in memory, and the
+and what Apple's servers have (a server certificate, the decision whom to trust). Everything is in memory, and the
 authority's own key never leaves it.
 
-Apple's marks are written here from their description and not with the code that reads them, so that a mistake in one
-does not hide in the other.
+Apple's marks are written here from their description, and not with the code that reads them, so that a mistake in one
+is not hidden by the other.
 """
 
 from __future__ import annotations
@@ -67,13 +67,13 @@ class _Issuer:
 @attrs.frozen(kw_only=True)
 class SigningKey:
     """
-    A key for provider tokens, and what it is good for.
+    A key for provider tokens, and what it is valid for.
 
     :ivar key_id: its identifier.
     :ivar team_id: the identifier of its team.
-    :ivar p8: the key as Apple hands it out, PKCS#8 in PEM.
-    :ivar public_key: what the tokens signed with it are verified with.
-    :ivar topics: the topics it is for, with those that continue them after a dot; ``None`` for all of the team's.
+    :ivar p8: the key as Apple issues it, PKCS#8 in PEM.
+    :ivar public_key: verifies the tokens signed with it.
+    :ivar topics: the topics it is for, and those that continue them after a dot; ``None`` for all of the team's.
     :ivar environment: ``"production"`` or ``"sandbox"``; ``None`` for both, as Apple's older keys are.
     """
 
@@ -89,16 +89,16 @@ class SigningKey:
 @attrs.frozen
 class ServerContextFactory:
     """
-    What makes the TLS connections of a server, for ``listenSSL`` or ``TLSMemoryBIOFactory``.
+    Makes the TLS connections of a server, for ``listenSSL`` or ``TLSMemoryBIOFactory``.
 
-    :ivar context: the OpenSSL context they have in common.
+    :ivar context: the OpenSSL context they share.
     """
 
     context: SSL.Context
 
     def getContext(self) -> SSL.Context:
         """
-        Give the context.
+        Return the context.
 
         :returns: always the same one.
         """
@@ -116,14 +116,14 @@ class ServerContextFactory:
 
 class Authority:
     """
-    A throw-away certificate authority, the intermediate authority below it, and the signing keys of teams.
+    A throw-away certificate authority, an intermediate authority below it, and the signing keys of teams.
 
-    :ivar ca_pem: the certificate of the authority: what a client takes as ``trust_root``.
-    :ivar p8: the first signing key as Apple hands it out, PKCS#8 in PEM. It is for all topics of the team, in both
+    :ivar ca_pem: the certificate of the authority, for a client's ``trust_root``.
+    :ivar p8: the first signing key as Apple issues it, PKCS#8 in PEM. It is for all topics of the team, in both
         environments.
-    :ivar public_key: what the tokens signed with it are verified with.
+    :ivar public_key: verifies the tokens signed with it.
     :ivar key_id: the identifier of that key.
-    :ivar team_id: the identifier of its team, whose the simulated app is.
+    :ivar team_id: the identifier of its team, which owns the simulated app.
     :ivar keys: all signing keys, by identifier.
     """
 
@@ -151,9 +151,9 @@ class Authority:
 
         :param topics: the topics it is for; left out, all of the team's.
         :param environment: the environment it is for; left out, both.
-        :param team_id: its team; left out, that of the first key. The simulated app is no other team's.
-        :param key_id: its identifier; left out, one that no other has.
-        :returns: the key, which is in ``keys``.
+        :param team_id: its team; left out, that of the first key. No other team owns the simulated app.
+        :param key_id: its identifier; left out, a new one.
+        :returns: the key, which is also in ``keys``.
         """
         private = ec.generate_private_key(ec.SECP256R1())
         key = SigningKey(
@@ -179,7 +179,7 @@ class Authority:
 
         :param names: the host names it is for.
         :param addresses: the IP addresses it is for.
-        :param expired: whether its last day is over.
+        :param expired: whether it has expired.
         :returns: certificate and private key in PEM.
         """
         key = ec.generate_private_key(ec.SECP256R1())
@@ -204,18 +204,18 @@ class Authority:
         Make the context factory of a server, which asks clients for a certificate of this authority.
 
         :param alpn: the protocols it speaks, the preferred one first.
-        :param tls12: whether TLS 1.2 is the newest version it speaks.
-        :param tickets: whether it gives out session tickets; without them, TLS 1.2 is the newest version, too.
-        :param require_certificate: whether a client without a certificate is turned away.
-        :param certificate: what :meth:`server_certificate` gave; left out, one for localhost is made.
-        :returns: what ``listenSSL`` or ``TLSMemoryBIOFactory`` take.
+        :param tls12: whether to speak nothing newer than TLS 1.2.
+        :param tickets: whether to issue session tickets; without them, nothing newer than TLS 1.2 is spoken.
+        :param require_certificate: whether to refuse clients without a certificate.
+        :param certificate: the result of :meth:`server_certificate`; left out, one for localhost is made.
+        :returns: the context factory, for ``listenSSL`` or ``TLSMemoryBIOFactory``.
         """
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_min_proto_version(SSL.TLS1_2_VERSION)
         if tls12 or not tickets:
-            # In TLS 1.3 OP_NO_TICKET changes what the tickets hold, and pyOpenSSL has no way to set their number to 0.
+            # In TLS 1.3 OP_NO_TICKET changes what the tickets hold, and pyOpenSSL cannot set their number to 0.
             context.set_max_proto_version(SSL.TLS1_2_VERSION)
-        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # tickets are the one way to resume a session
+        context.set_session_cache_mode(SSL.SESS_CACHE_OFF)  # sessions are resumed only by tickets
         if not tickets:
             context.set_options(SSL.OP_NO_TICKET)
         pem = certificate or self.server_certificate()
@@ -232,7 +232,7 @@ class Authority:
         assert store is not None
         store.add_cert(crypto.X509.from_cryptography(self._root.certificate))
         context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if required else 0))
-        # OpenSSL resumes no session with a client's certificate unless it knows whose sessions they are.
+        # OpenSSL resumes sessions with a client's certificate only if they have an identifier of the server.
         context.set_session_id(b"txapns")
 
     def client_pem(
@@ -251,11 +251,11 @@ class Authority:
 
         :param topic: the bundle identifier of its app.
         :param key_type: the kind of its key, ``"ec"`` or ``"rsa"``.
-        :param environments: the environments that take it, of ``"sandbox"`` and ``"production"``.
-        :param topics: the topics of a certificate for several, which names them; left out, it is not one of these.
-        :param expired: whether its last day is over.
-        :param intermediate: whether an intermediate authority issued it, whose certificate is then added.
-        :param passphrase: encrypts the private key; left out, it is in clear.
+        :param environments: the environments it is valid in, of ``"sandbox"`` and ``"production"``.
+        :param topics: the topics that it lists, if it is for several; left out, it lists none.
+        :param expired: whether it has expired.
+        :param intermediate: whether the intermediate authority issues it; then its certificate is added.
+        :param passphrase: encrypts the private key; left out, it is not encrypted.
         :returns: certificate, intermediate certificate if any, and private key in PEM.
         """
         key = _client_key(key_type)
@@ -278,10 +278,10 @@ class Authority:
         Make a provider's certificate as macOS exports it.
 
         :param topic: the bundle identifier of its app.
-        :param passphrase: encrypts the file; None leaves it in clear.
+        :param passphrase: encrypts the file; ``None`` leaves it unencrypted.
         :param key_type: the kind of its key, ``"ec"`` or ``"rsa"``.
-        :param old: whether it is encrypted as RFC 7292 has it, with SHA-1 and triple DES, which is all that programs
-            of the years of the binary protocol know.
+        :param old: whether to encrypt it as in RFC 7292, with SHA-1 and triple DES, which is all that programs from
+            the time of the binary protocol support.
         :returns: the content of a ``.p12`` file.
         """
         key = _client_key(key_type)
@@ -320,7 +320,7 @@ def _sign(
     *,
     expired: bool = False,
 ) -> x509.Certificate:
-    # It begins in the past for clocks that are behind; the whole is less than the 398 days which strict clients allow.
+    # It begins in the past for clocks that are slow. The whole is less than the 398 days that strict clients allow.
     today = datetime.now(timezone.utc)
     begins, ends = today - timedelta(days=30), today + timedelta(days=-1 if expired else 365)
     builder = (
@@ -331,7 +331,7 @@ def _sign(
         .serial_number(x509.random_serial_number())
         .not_valid_before(begins)
         .not_valid_after(ends)
-        # Strict verifiers, as Python's since 3.13, want both key identifiers (RFC 5280, section 4.2.1).
+        # Strict verifiers, such as Python's since 3.13, require both key identifiers (RFC 5280, section 4.2.1).
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
@@ -347,7 +347,7 @@ def _name(common_name: str) -> x509.Name:
 
 
 def _client_name(topic: str) -> x509.Name:
-    common_name = f"Apple Push Services: {topic}"[:64]  # the most that X.520 allows
+    common_name = f"Apple Push Services: {topic}"[:64]  # the maximum in X.520
     return x509.Name([x509.NameAttribute(NameOID.USER_ID, topic), x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
 
 
@@ -372,7 +372,7 @@ def _marks(environments: Sequence[str], topics: Sequence[str] | None) -> list[x5
 
 
 def _topic_list(topics: Sequence[str]) -> bytes:
-    """Apple's list of topics: each a string, followed by a sequence of the kinds of push it is for."""
+    """Encode Apple's list of topics: each is a string, followed by a sequence of the kinds of push it is for."""
     elements = [_utf8(topic) + _element(0x30, _utf8(_kind(topic))) for topic in topics]
     return _element(0x30, b"".join(elements))
 
@@ -387,7 +387,7 @@ def _utf8(text: str) -> bytes:
 
 
 def _element(tag: int, content: bytes) -> bytes:
-    """One element of DER; a length of 128 or more is preceded by the number of its own bytes (X.690, section 8.1.3)."""
+    """Encode an element of DER. The number of its own bytes precedes a length over 127 (X.690, section 8.1.3)."""
     length = len(content)
     if length < 0x80:
         return bytes([tag, length]) + content

@@ -1,10 +1,10 @@
 """
-The enhanced binary protocol, from Apple's side: silence for what is accepted, one error packet for the first fault.
+The enhanced binary protocol, from Apple's side: silence for what is accepted, one error packet at the first fault.
 
-After the error nothing that follows is looked at, and the connection is closed. It is closed only after the provider
-did, or after a short while: a server that closes with unread input makes its system reset the connection, and the reset
-can overtake the six octets of the answer. Where there is no answer (a notification of command 0 has no identifier to
-name) it is closed at once.
+After an error everything that follows is ignored, and the connection is closed. It is closed only after the provider
+has closed it, or after a short time: if a server closes with unread input, its system resets the connection, and the
+reset can overtake the six bytes of the error packet. Without an error packet (a notification of command 0 has no
+identifier that it could name) the connection is closed at once.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from txapns.wire.frames import MalformedFrame, NotificationParser, ReceivedNotif
 
 __all__ = ["EnhancedNotificationServer"]
 
-#: The longest payload since 2014, and the longest before, which Apple's papers still give for commands 0 and 1.
+#: The longest payload since 2014, and the longest before. Apple's documents still give that for commands 0 and 1.
 MAX_PAYLOAD, MAX_LEGACY_PAYLOAD = 2_048, 256
-#: Octets in a device token.
+#: Bytes in a device token.
 TOKEN_LENGTH = 32
-#: All that the two lengths of commands 0 and 1 can announce, in octets. So the parser finds nothing of theirs too long:
-#: it is refused here, as the token or payload it is, and for command 0 without a packet.
+#: The largest size that the two lengths of commands 0 and 1 can announce, in bytes. So the parser never finds these too
+#: long: the token or payload is rejected here, and for command 0 without an error packet.
 MAX_FRAME = 2 * 0xFFFF
 #: How long to wait for the provider to close after an error, in seconds.
 LINGER = 1.0
-#: How long the provider may take to answer the close, before the connection is cut, in seconds.
+#: How long the provider may take to close its side before the connection is aborted, in seconds.
 CLOSE_TIMEOUT = 5.0
-#: How long after each other the pieces of an answer are written, in seconds.
+#: The time between the pieces of an error packet, in seconds.
 PAUSE = 0.01
 
-#: A fault to play: given the notification and its status (``None`` for accepted) it returns the status to record and to
-#: answer, or ``False`` for "as if it had not come". If it ends the connection, its own way is the answer.
+#: A fault to inject: given the notification and its status (``None`` for accepted) it returns the status to record and
+#: send, or ``False`` to ignore the notification. If it ends the connection itself, no error packet follows.
 Fault = Callable[["EnhancedNotificationServer", ReceivedNotification, "int | None"], "int | bool | None"]
 
 
@@ -47,13 +47,13 @@ class EnhancedNotificationServer(Protocol):
     One connection of a provider.
 
     :param clock: the reactor, or a ``Clock``.
-    :param devices: the devices and the record.
-    :param delay: how long an error packet takes, in seconds.
+    :param devices: the devices, and the record of what was received.
+    :param delay: the time until an error packet is sent, in seconds.
     :param fault: what to do wrong; see :data:`Fault`.
-    :param strict_legacy_payload: whether commands 0 and 1 take payloads of 256 octets at the most.
-    :param environment: ``"production"`` or ``"sandbox"``: whose device tokens are good here.
+    :param strict_legacy_payload: whether commands 0 and 1 accept at most 256 bytes of payload.
+    :param environment: ``"production"`` or ``"sandbox"``: which device tokens are valid here.
 
-    :ivar accepted: the identifier of the last notification that was accepted; ``None`` if it had none, or before it.
+    :ivar accepted: the identifier of the last accepted notification; ``None`` if it had none, or if there was none.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class EnhancedNotificationServer(Protocol):
         self._later: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        """The error packet leaves at once."""
+        """Send the error packet at once."""
         self._devices.connections += 1
         transport_of(self).setTcpNoDelay(True)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take notifications until the first fault."""
+        """Accept notifications until the first fault."""
         if self._over:
             return
         try:
@@ -97,7 +97,7 @@ class EnhancedNotificationServer(Protocol):
             self._take(received)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Nothing is owed any more."""
+        """Cancel what was to be sent."""
         self._over = True
         if self._later is not None:
             self._later.cancel()
@@ -105,7 +105,7 @@ class EnhancedNotificationServer(Protocol):
 
     def refuse(self, status: int, identifier: int) -> None:
         """
-        Send the error packet and take nothing more.
+        Send the error packet, and ignore everything that follows.
 
         :param status: the status.
         :param identifier: the notification's identifier, as it was sent.
@@ -114,56 +114,56 @@ class EnhancedNotificationServer(Protocol):
 
     def finish(self, *pieces: bytes, after: float = 0.0) -> None:
         """
-        Take nothing more; send these, in separate writes, and close.
+        Ignore everything that follows; send these pieces in separate writes, and close.
 
-        :param pieces: what to send; with nothing, the close is all.
-        :param after: how much longer than other answers this one takes, in seconds.
+        :param pieces: what to send; empty to close at once.
+        :param after: how much later than other error packets this one is sent, in seconds.
         """
         self.discard()
         self._later = self._clock.callLater(self._delay + after, self._send, [piece for piece in pieces if piece])
 
-    def reset(self, octets: bytes) -> None:
+    def reset(self, data: bytes) -> None:
         """
-        Take nothing more; send this, and cut the connection as soon as it has left, without having read what came
-        meanwhile.
+        Ignore everything that follows; send this, and abort the connection as soon as it has been sent, without reading
+        what has arrived meanwhile.
 
-        :param octets: what to send.
+        :param data: what to send.
         """
         self.discard()
-        self._later = self._clock.callLater(self._delay, self._reset, octets)
+        self._later = self._clock.callLater(self._delay, self._reset, data)
 
     def half_close(self) -> None:
-        """Take nothing more; close what we write, TLS and TCP, and go on reading."""
+        """Ignore everything that follows; close the direction to the provider, TLS and TCP, and continue reading."""
         self.discard()
         transport = transport_of(self)
         transport.loseConnection()
         transport.transport.loseWriteConnection()
 
     def stall(self) -> None:
-        """Take nothing more, and read nothing more."""
+        """Stop reading."""
         self.discard()
         transport_of(self).pauseProducing()
 
     def discard(self) -> None:
-        """Take nothing more, and do not say so."""
+        """Ignore everything that follows."""
         self._over = True
 
     def abort(self) -> None:
-        """Cut the connection without a word."""
+        """Abort the connection."""
         self.discard()
         transport_of(self).abortConnection()
 
     def answer(self, notification: ReceivedNotification, status: int) -> bytes:
         """
-        Find what Apple's servers said to a notification that they refused.
+        Find the error packet that Apple's servers sent for a notification.
 
         :param notification: the notification.
         :param status: the status.
-        :returns: the error packet; nothing for command 0, which has no identifier to name.
+        :returns: the error packet; empty for command 0, which has no identifier.
         """
         if notification.command == 0:
             return b""
-        # Apple's servers named 0 when the token was missing.
+        # Apple's servers sent the identifier 0 if the token was missing.
         missing = status == Status.MISSING_DEVICE_TOKEN
         return encode_error(status, 0 if missing else notification.identifier or 0)
 
@@ -182,18 +182,18 @@ class EnhancedNotificationServer(Protocol):
     def _close(self) -> None:
         assert self.transport is not None
         self.transport.loseConnection()
-        self._later = self._clock.callLater(CLOSE_TIMEOUT, self._cut, 0)
+        self._later = self._clock.callLater(CLOSE_TIMEOUT, self._abort_after, 0)
 
-    def _reset(self, octets: bytes) -> None:
+    def _reset(self, data: bytes) -> None:
         self.stall()
         assert self.transport is not None
-        self.transport.write(octets)
-        # TLS takes one turn of the reactor to hand it to TCP, and TCP one to hand it to the system.
-        self._cut(2)
+        self.transport.write(data)
+        # TLS takes a turn of the reactor to pass it to TCP, and TCP takes one to pass it to the system.
+        self._abort_after(2)
 
-    def _cut(self, turns: int) -> None:
+    def _abort_after(self, turns: int) -> None:
         if turns > 0:
-            self._later = self._clock.callLater(0, self._cut, turns - 1)
+            self._later = self._clock.callLater(0, self._abort_after, turns - 1)
         else:
             self._later = None
             self.abort()
@@ -225,10 +225,10 @@ class EnhancedNotificationServer(Protocol):
 
     def status_for(self, notification: ReceivedNotification) -> int | None:
         """
-        Find the status of a notification, looking at the token first.
+        Find the status of a notification. The token is checked first.
 
         :param notification: the notification.
-        :returns: the status; ``None`` where it is accepted.
+        :returns: the status; ``None`` if it is accepted.
         """
         if not notification.token:
             return Status.MISSING_DEVICE_TOKEN
@@ -239,7 +239,7 @@ class EnhancedNotificationServer(Protocol):
         if len(notification.payload) > (MAX_PAYLOAD if notification.command == 2 else self._max_legacy_payload):
             return Status.INVALID_PAYLOAD_SIZE
         try:
-            content = json.loads(notification.payload.decode())  # which would take UTF-16 as well, if given octets
+            content = json.loads(notification.payload.decode())  # json.loads would also accept UTF-16 if given bytes
         except (ValueError, RecursionError):
             content = None
         if not isinstance(content, dict) or notification.priority not in (None, 5, 10):
@@ -252,6 +252,6 @@ class EnhancedNotificationServer(Protocol):
 
 
 def _silent(content: dict[str, object]) -> bool:
-    """Whether there is nothing to show or to hear; Apple wants such a notification to have priority 5."""
+    """Whether there is nothing to show or to play; Apple requires priority 5 for such a notification."""
     aps = content.get("aps")
     return isinstance(aps, dict) and "content-available" in aps and not aps.keys() & {"alert", "badge", "sound"}

@@ -1,9 +1,9 @@
 """
 Broadcasts and the channels they go to, from Apple's side.
 
-A broadcast comes to the server of the provider API, whose part of the work is done by :func:`respond_to_broadcast`;
-channels are managed by a server of their own, :class:`ChannelServer`. What is looked at by both, and what a provider
-sends, is told in :mod:`txapns.simulator.requests` and :mod:`txapns.channels`. The first fault is the answer.
+A broadcast comes to the server of the provider API, which checks it with :func:`respond_to_broadcast`; channels are
+managed by a server of their own, :class:`ChannelServer`. For what both check, see :mod:`txapns.simulator.requests`; for
+what a provider sends, see :mod:`txapns.channels`. The first fault determines the response.
 """
 
 from __future__ import annotations
@@ -20,23 +20,23 @@ from txapns.wire.requests import Request
 
 __all__ = ["BROADCASTS", "ChannelRegistry", "ChannelServer", "respond_to_broadcast"]
 
-#: What the path of a broadcast begins with; the app's bundle id follows.
+#: What the path of a broadcast begins with; the app's bundle ID follows.
 BROADCASTS = "/4/broadcasts/apps/"
 #: How many channels an app may have.
 MAX_CHANNELS = 10_000
-#: How long the identifier of a channel may be; Apple says no more than that it can be too long.
+#: How long the identifier of a channel may be; Apple says only that it can be too long.
 MAX_IDENTIFIER = 128
 _PUSH_TYPE = "LiveActivity"
 _POLICY_KEY, _PUSH_TYPE_KEY = "message-storage-policy", "push-type"
 _METHODS = ("POST", "GET", "DELETE")
-# Python's own decoder has become stricter with its versions.
+# Python's own decoder has become stricter from version to version.
 _BASE64 = re.compile("(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _PATH = re.compile(r"/1/apps/([^/]+)/(channels|all-channels)")
 
 
 class ChannelRegistry:
     """
-    The channels there are.
+    The existing channels.
 
     :ivar enabled: whether broadcasts are enabled for the apps.
     :ivar limit: how many channels an app may have.
@@ -51,8 +51,8 @@ class ChannelRegistry:
         """
         Make a channel.
 
-        :param app: the app's bundle id.
-        :param policy: 0 for one that stores nothing, 1 for one that stores the latest.
+        :param app: the app's bundle ID.
+        :param policy: 0 to store nothing, 1 to store the latest broadcast.
         :returns: its identifier.
         """
         channel_id = b64encode(secrets.token_bytes(16)).decode()
@@ -61,9 +61,9 @@ class ChannelRegistry:
 
     def policy(self, app: str, channel_id: str) -> int | None:
         """
-        Look for a channel.
+        Find a channel's policy.
 
-        :param app: the app's bundle id.
+        :param app: the app's bundle ID.
         :param channel_id: its identifier.
         :returns: its policy; ``None`` if there is no such channel.
         """
@@ -73,7 +73,7 @@ class ChannelRegistry:
         """
         Delete a channel.
 
-        :param app: the app's bundle id.
+        :param app: the app's bundle ID.
         :param channel_id: its identifier.
         """
         del self._policies[app][channel_id]
@@ -82,37 +82,37 @@ class ChannelRegistry:
         """
         List the channels of an app.
 
-        :param app: its bundle id.
+        :param app: its bundle ID.
         :returns: their identifiers, the oldest first.
         """
         return list(self._policies.get(app, ()))
 
 
 def respond_to_broadcast(
-    request: Request, headers: dict[str, str], cover: Callable[[str], Response | None], channels: ChannelRegistry
+    request: Request, headers: dict[str, str], check_app: Callable[[str], Response | None], channels: ChannelRegistry
 ) -> Response | None:
     """
-    Look at a broadcast whose form and credentials are good.
+    Check a broadcast whose form and credentials are valid.
 
     :param request: the request.
     :param headers: its header fields.
-    :param cover: looks whether the credentials are for an app.
-    :param channels: the channels there are.
-    :returns: the answer, where there is a fault.
+    :param check_app: checks whether the credentials are for an app.
+    :param channels: the existing channels.
+    :returns: the response if there is a fault; otherwise ``None``.
     """
     app = headers[":path"].removeprefix(BROADCASTS)
     policy = channels.policy(app, headers.get("apns-channel-id", ""))
     return (
-        _look_for_channel(headers)
-        or _look_at_fields(headers, policy)
-        or cover(app)
+        _check_channel_id(headers)
+        or _check_fields(headers, policy)
+        or check_app(app)
         or (None if channels.enabled else Response(400, "FeatureNotEnabled"))
         or (Response(400, "ChannelNotRegistered") if policy is None else None)
-        or _look_at_payload(request.body)
+        or _check_payload(request.body)
     )
 
 
-def _look_for_channel(headers: dict[str, str]) -> Response | None:
+def _check_channel_id(headers: dict[str, str]) -> Response | None:
     channel_id = headers.get("apns-channel-id")
     if not channel_id:
         return Response(400, "MissingChannelId")
@@ -120,7 +120,7 @@ def _look_for_channel(headers: dict[str, str]) -> Response | None:
     return None if known else Response(400, "BadChannelId")
 
 
-def _look_at_fields(headers: dict[str, str], policy: int | None) -> Response | None:
+def _check_fields(headers: dict[str, str], policy: int | None) -> Response | None:
     push_type = headers.get("apns-push-type")
     if push_type is None:
         return Response(400, "MissingPushType")
@@ -132,7 +132,7 @@ def _look_at_fields(headers: dict[str, str], policy: int | None) -> Response | N
     return None if headers.get("apns-priority") in ("1", "5", "10") else Response(400, "BadPriority")
 
 
-def _look_at_payload(body: bytes) -> Response | None:
+def _check_payload(body: bytes) -> Response | None:
     if not body:
         return Response(400, "PayloadEmpty")
     if len(body) > MAX_BODY:
@@ -142,7 +142,7 @@ def _look_at_payload(body: bytes) -> Response | None:
 
 def _object(body: bytes) -> dict[str, Any] | None:
     try:
-        content = json.loads(body.decode())  # which would take UTF-16 as well, if given octets
+        content = json.loads(body.decode())  # json.loads would also accept UTF-16 if given bytes
     except (ValueError, RecursionError):
         return None
     return content if isinstance(content, dict) else None
@@ -152,7 +152,7 @@ class ChannelServer(RequestServer):
     """
     One connection of a provider that manages its channels.
 
-    :param channels: the channels there are.
+    :param channels: the existing channels.
     :param options: as for :class:`~txapns.simulator.requests.RequestServer`.
     """
 
@@ -162,11 +162,11 @@ class ChannelServer(RequestServer):
 
     def response_to(self, request: Request, headers: dict[str, str]) -> Response:
         """
-        Find the answer to a request, and do what it asks for.
+        Find the response to a request, and do what it asks for.
 
         :param request: the request.
         :param headers: its header fields.
-        :returns: the answer.
+        :returns: the response.
         """
         method = headers.get(":method", "")
         match = _PATH.fullmatch(headers.get(":path", ""))
@@ -179,11 +179,11 @@ class ChannelServer(RequestServer):
         }
         operation = operations.get((method, what))
         fault = (
-            self.form(request, headers)
+            self.check_form(request, headers)
             or (None if method in _METHODS else Response(405, "MethodNotAllowed"))
             or (Response(404, "BadPath") if operation is None else None)
-            or self.credentials(request, headers)
-            or self.cover(app)
+            or self.check_credentials(request, headers)
+            or self.check_app(app)
             or (None if self._channels.enabled else Response(400, "FeatureNotEnabled"))
         )
         if fault is not None:
@@ -207,7 +207,7 @@ class ChannelServer(RequestServer):
         return Response(201, fields=((b"apns-channel-id", self._channels.make(app, policy).encode()),))
 
     def _find(self, app: str, headers: dict[str, str]) -> Response | None:
-        fault = _look_for_channel(headers)
+        fault = _check_channel_id(headers)
         if fault is None and self._channels.policy(app, headers["apns-channel-id"]) is None:
             fault = Response(400, "ChannelNotRegistered")
         return fault

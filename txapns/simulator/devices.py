@@ -1,5 +1,5 @@
 """
-What the simulated servers know of devices, and what they were sent.
+What the simulated servers know about devices, and what they received.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ __all__ = ["Devices", "Reception"]
 @attrs.frozen
 class Reception:
     """
-    One notification as a server received it, and what it said.
+    A notification as a server received it, and the outcome.
 
     :ivar protocol: ``"http2"`` or ``"binary"``; ``"broadcast"`` for a broadcast over HTTP/2.
-    :ivar token: the device token's octets; what stands in a malformed path is not one, and a broadcast has none.
+    :ivar token: the device token; the text of the path if that is malformed, and empty for a broadcast.
     :ivar payload: the payload.
-    :ivar headers: the header fields of a request, repeated ones once; over the binary protocol ``identifier``,
-        ``expiration`` and ``priority``, where they were sent.
-    :ivar reason: why it was rejected; ``None`` where it was accepted.
+    :ivar headers: the header fields of a request, repeated ones once; for the binary protocol ``identifier``,
+        ``expiration`` and ``priority``, if they were sent.
+    :ivar reason: why it was rejected; ``None`` if it was accepted.
     """
 
     protocol: str
@@ -36,15 +36,15 @@ class Reception:
 
 class Devices:
     """
-    The devices of one app, and the record of what came for them.
+    The devices of one app, and the record of what was received for them.
 
-    Every token is taken for a device's, in either environment, but for those that are dead.
+    Every token is valid in either environment, except those that are dead.
 
-    :param dead: the tokens whose device is gone.
-    :param since: since when, in UNIX seconds.
-    :param keep: whether to remember each notification; without it they are only counted.
+    :param dead: the tokens whose devices are gone.
+    :param since: since when they are gone, in UNIX seconds.
+    :param keep: whether to keep each notification; otherwise they are only counted.
 
-    :ivar environments: the tokens that are known in one environment only, ``"production"`` or ``"sandbox"``.
+    :ivar environments: the tokens that are valid in one environment only, ``"production"`` or ``"sandbox"``.
     :ivar listed: the tokens that the feedback service has listed.
     """
 
@@ -60,20 +60,19 @@ class Devices:
 
     def known(self, token: bytes, environment: str) -> bool:
         """
-        Tell whether a token is one of an environment.
+        Whether a token is valid in an environment.
 
         :param token: the device token.
         :param environment: ``"production"`` or ``"sandbox"``.
-        :returns: whether it is not known to be one of the other.
+        :returns: whether it is not known to belong to the other environment.
         """
         return self.environments.get(token, environment) == environment
 
     def unlisted(self) -> Iterator[tuple[bytes, float]]:
         """
-        Find what the feedback service has to list. It adds to ``listed`` what it wrote.
+        Find what the feedback service has to list. The service adds to ``listed`` what it wrote.
 
-        :returns: the dead tokens that are not in ``listed``, when it is their turn, with the time since when they are
-            dead.
+        :returns: the dead tokens that are not in ``listed`` when they are reached, each with the time when it died.
         """
         for token, since in list(self.dead.items()):
             if token not in self.listed:
@@ -87,7 +86,7 @@ class Devices:
         :param token: the device token.
         :param payload: the payload.
         :param headers: what else came with it.
-        :param reason: why it was rejected; ``None`` where it was accepted.
+        :param reason: why it was rejected; ``None`` if it was accepted.
         """
         if reason is None:
             self.accepted += 1
@@ -98,7 +97,7 @@ class Devices:
 
     def counters(self) -> dict[str, int | dict[str, int]]:
         """
-        Count what came.
+        Count what was received.
 
         :returns: ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``.
         """

@@ -1,15 +1,15 @@
 """
 What the binary server does wrong on demand, by name.
 
-Real servers did all of these at some time, or the network did it for them; here a client can be tried against each.
-From Python a fault is set, from the shell it is named (``txapns simulate --fault split``)::
+Real servers, or the network, have done all of these at some time; here a client can be tested against each. In Python a
+fault is assigned, in the shell it is named (``txapns simulate --fault split``)::
 
     simulator.binary_fault = faults.split
 
-A fault waits for the first notification on a connection that the server would refuse: one for a dead token, as a rule,
-or a barrier. Until then the server does right. Each of the docstrings says what the server does, and what a correct
-client makes of it, where *unconfirmed* is all that the client wrote and has no proof of. For most clients that is all
-they wrote on the connection.
+A fault waits for the first notification on a connection that the server would reject: usually one for a dead token, or
+a barrier. Until then the server behaves correctly. Each docstring says what the server does, and how a correct client
+interprets it. *Unconfirmed* notifications are those that the client wrote and has no proof of. For most clients these
+are all that they wrote on the connection.
 """
 
 from __future__ import annotations
@@ -41,185 +41,185 @@ __all__ = [
 
 #: A status that Apple never assigned.
 UNASSIGNED = 77
-#: How much later than any settle time an answer comes, in seconds.
+#: How much later than any settle time an error packet is sent, in seconds.
 LATE = 10.0
-#: What is changed in an identifier to make it one that no client has given out yet.
+#: Changes an identifier to one that no client has used yet.
 UNUSED = 2**31
 
-#: What the server does in place of refusing a notification. It may return another status, or ``False`` for none.
-_Refusal = Callable[[EnhancedNotificationServer, ReceivedNotification, int], "int | bool | None"]
+#: What the server does instead of rejecting a notification. It may return another status, or ``False`` for none.
+_Instead = Callable[[EnhancedNotificationServer, ReceivedNotification, int], "int | bool | None"]
 
 
-def _in_place_of(refusal: _Refusal) -> Fault:
-    """Make a fault of what the server does in place of refusing."""
+def _instead(act: _Instead) -> Fault:
+    """Make a fault of what the server does instead of rejecting."""
 
-    @wraps(refusal)
+    @wraps(act)
     def fault(
         server: EnhancedNotificationServer, notification: ReceivedNotification, status: int | None
     ) -> int | bool | None:
         if status is None:
             return None
-        record = refusal(server, notification, status)
+        record = act(server, notification, status)
         return status if record is None else record
 
     return fault
 
 
-@_in_place_of
+@_instead
 def silent_close(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
     Close without an error packet.
 
-    What is unconfirmed may have been accepted or not: a client must not count it as either.
+    Unconfirmed notifications may have been accepted or not: a client must not count them as either.
     """
     server.finish()
 
 
-@_in_place_of
+@_instead
 def vanish(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
-    Reset the connection without an error packet, as a server does that crashes.
+    Reset the connection without an error packet, like a server that crashes.
 
-    It is to be understood like :func:`silent_close`.
+    Interpret it like :func:`silent_close`.
     """
     server.abort()
 
 
-@_in_place_of
+@_instead
 def half_close(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
-    Close one direction without an error packet, and read on for as long as the client writes.
+    Close one direction without an error packet, and read for as long as the client writes.
 
-    Whoever only writes never gets an error. A correct client takes the end of what it can read for the end of all, and
-    understands it like :func:`silent_close`.
+    A client that only writes never gets an error. A correct client takes the end of its input for the end of the
+    connection, and interprets it like :func:`silent_close`.
     """
     server.half_close()
 
 
-@_in_place_of
+@_instead
 def split(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
-    Send the error packet in two writes of three octets each.
+    Send the error packet in two writes of three bytes each.
 
-    It is one packet, as if it had come in one.
+    It is one packet, as if it had arrived at once.
     """
     packet = server.answer(notification, status)
     server.finish(packet[:3], packet[3:])
 
 
-@_in_place_of
+@_instead
 def byte_by_byte(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
     Send the error packet in six writes.
 
-    It is one packet, as if it had come in one.
+    It is one packet, as if it had arrived at once.
     """
     packet = server.answer(notification, status)
     server.finish(*(packet[position : position + 1] for position in range(len(packet))))
 
 
-@_in_place_of
+@_instead
 def reset(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
-    Send the error packet and reset the connection at once, with what the client wrote meanwhile unread.
+    Send the error packet and reset the connection at once, without reading what the client wrote meanwhile.
 
-    The packet is there to be read, and counts. Who writes before reading gets an error and may never see it: then it is
-    :func:`vanish`.
+    The packet can be read, and it counts. A client that writes before it reads gets an error and may never see the
+    packet: then it looks like :func:`vanish`.
     """
     server.reset(server.answer(notification, status))
 
 
-@_in_place_of
+@_instead
 def truncated(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
     Send half of the error packet, and close.
 
-    Half a packet names nobody: it is to be understood like :func:`silent_close`.
+    Half a packet names no notification: interpret it like :func:`silent_close`.
     """
     server.finish(server.answer(notification, status)[:3])
 
 
-@_in_place_of
+@_instead
 def late(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
-    Send the error packet ten seconds later, and discard what comes until then.
+    Send the error packet ten seconds later, and discard everything received until then.
 
-    A client that takes two seconds of silence for acceptance was wrong by then. It must not blame another notification,
-    and has to send again what it wrote since then. One that asks for proof waits.
+    A client that takes two seconds of silence for acceptance is wrong by then. It must not blame another notification,
+    and must resend what it wrote after the one named. A client that asks for proof waits.
     """
     server.finish(server.answer(notification, status), after=LATE)
 
 
-@_in_place_of
+@_instead
 def wrong_identifier(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
     Name a notification that was never sent.
 
-    Something was refused, and nobody knows what: what is unconfirmed is to be understood as with :func:`silent_close`.
+    Something was rejected, and it is unknown what: interpret it like :func:`silent_close`.
     """
     server.refuse(status, (notification.identifier or 0) ^ UNUSED)
 
 
-@_in_place_of
+@_instead
 def zero_identifier(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
-    Name 0, which is Apple's way to say that the server does not know which it was.
+    Name 0, by which Apple's servers said that they did not know which notification it was.
 
-    It is to be understood like :func:`wrong_identifier`; but a barrier has no token, and Apple's servers named 0 where
-    there was none (status 2).
+    Interpret it like :func:`wrong_identifier`. But a barrier has no token, and Apple's servers named 0 if there was
+    none (status 2).
     """
     server.refuse(status, 0)
 
 
-@_in_place_of
+@_instead
 def unknown_status(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> int:
     """
-    Give a status that Apple never assigned, 77.
+    Send a status that Apple never assigned, 77.
 
-    The notification was refused for a reason that nobody knows: that is no cause to call its token bad, to fail, or to
-    send it again for ever. What follows it was discarded, as after any other.
+    The notification was rejected for an unknown reason: a client must not call its token invalid, fail, or resend it
+    for ever. What follows it was discarded, as after any other status.
     """
     return UNASSIGNED
 
 
-@_in_place_of
+@_instead
 def shutdown(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> int | bool:
     """
     Go down for maintenance (status 10), naming the last notification accepted.
 
-    The one named has *not* failed; all that follows it has to be sent again. There the refusal comes as it should: a
-    server that has accepted nothing yet does not shut down.
+    The one named has *not* failed; everything after it must be resent. A server that has accepted nothing yet does not
+    shut down: it rejects the notification as usual.
     """
     if server.accepted is None:
-        return status  # as it should be
+        return status
     server.refuse(Status.SHUTDOWN, server.accepted)
     return False
 
 
-@_in_place_of
+@_instead
 def mute(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
-    Discard it and all that follows, and neither say so nor close.
+    Discard the notification and everything that follows, and neither report it nor close.
 
-    It looks like acceptance, and who trusts in silence will count it as such. Only a barrier that is never answered
-    shows that something is wrong: then all that is unconfirmed is in doubt.
+    It looks like acceptance, and a client that trusts silence counts it as such. Only a barrier that is never answered
+    shows that something is wrong: then all unconfirmed notifications are uncertain.
     """
     server.discard()
 
 
-@_in_place_of
+@_instead
 def stall(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
     """
-    Stop reading, say nothing, and leave the connection open.
+    Stop reading, send nothing, and leave the connection open.
 
-    What is written fills the buffers of both systems, then it cannot be written any more. A correct client has a
-    deadline for that, and is in doubt about what was not acknowledged; what the server's system took looks like
-    acceptance, as with :func:`mute`.
+    What the client writes fills the buffers of both systems; then it cannot write any more. A correct client has a
+    deadline for that, and counts what TCP did not acknowledge as uncertain. What the server's system received looks
+    like acceptance, as with :func:`mute`.
     """
     server.stall()
 
 
-#: All of them, by their names at the command line.
+#: All faults, by their names on the command line.
 FAULTS: dict[str, Fault] = {
     fault.__name__.replace("_", "-"): fault
     for fault in (

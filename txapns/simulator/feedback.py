@@ -1,8 +1,8 @@
 """
-The feedback service, from Apple's side: on connection it lists the dead tokens, then closes.
+The feedback service, from Apple's side: it lists the dead tokens to each connection, then closes.
 
 Reading is destructive: a token that was written to a connection is not listed again, whether it arrived or not. One
-that was not written, because the provider reads slowly and then leaves, is.
+that was not written, because the provider read slowly and then left, is listed again.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from txapns.wire import feedback
 
 __all__ = ["FeedbackServer"]
 
-#: How many tuples go into one write.
+#: How many tuples are written at once.
 CHUNK = 500
-#: How long there is between the writes of a fault, in seconds; less, and TLS makes one of them.
+#: The time between the writes of a fault, in seconds; with less, TLS joins them.
 PAUSE = 0.01
 
-#: A fault to play: given the next tuple's octets before they are written, and none at the end of the list, it may do
-#: something to the connection instead.
+#: A fault to inject: given the bytes of the next tuple before they are written (empty at the end of the list), it may
+#: do something to the connection instead.
 Fault = Callable[["FeedbackServer", bytes], None]
 
 
@@ -50,13 +50,13 @@ class FeedbackServer(Protocol):
         self._later: IDelayedCall | None = None
 
     def handshakeCompleted(self) -> None:
-        """List what was not listed before, as fast as the provider reads."""
+        """List the tokens that were not listed before, as fast as the provider reads."""
         self._unlisted = self._devices.unlisted()
         transport_of(self).registerProducer(self, True)
         self.resumeProducing()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """There is nobody to list anything to."""
+        """Stop listing."""
         self._over = True
         if self._later is not None:
             self._later.cancel()
@@ -65,37 +65,37 @@ class FeedbackServer(Protocol):
     # IPushProducer
 
     def pauseProducing(self) -> None:
-        """The transport has enough."""
+        """Pause: the transport's buffer is full."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """The transport takes more."""
+        """Continue."""
         self._paused = False
         while not (self._paused or self._over):
             self._write_some()
 
     def stopProducing(self) -> None:
-        """The transport is going away; ``connectionLost`` follows."""
+        """Do nothing: ``connectionLost`` follows."""
 
     def _write_some(self) -> None:
         assert self.transport is not None
         entries = list(islice(self._unlisted, CHUNK if self._fault is None else 1))
-        octets = b"".join(feedback.encode(int(since), token) for token, since in entries)
+        data = b"".join(feedback.encode(int(since), token) for token, since in entries)
         if self._fault is not None:
-            self._fault(self, octets)
+            self._fault(self, data)
             if self._over:
                 return
-        self.transport.write(octets)
+        self.transport.write(data)
         self._devices.listed.update(token for token, _ in entries)
         if not entries:
             self._over = True
             self._close()
 
-    # What a fault can do. Each ends the list, and what was not written by then is listed to the next connection.
+    # A fault can do these. Each ends the list; what was not written by then is listed to the next connection.
 
     def finish(self, *pieces: bytes) -> None:
         """
-        Send these, in separate writes, and close.
+        Send these pieces in separate writes, and close.
 
         :param pieces: what to send.
         """
@@ -103,18 +103,18 @@ class FeedbackServer(Protocol):
 
     def drop(self, *pieces: bytes) -> None:
         """
-        Send these, in separate writes, and close without TLS's goodbye, as many servers do.
+        Send these pieces in separate writes, and close without TLS's close_notify, as many servers do.
 
         :param pieces: what to send.
         """
         self._schedule(list(pieces), self._drop)
 
     def stall(self) -> None:
-        """Say nothing more, and leave the connection open."""
+        """Send nothing more, and leave the connection open."""
         self._over = True
 
     def abort(self) -> None:
-        """Cut the connection: what is on its way may be lost."""
+        """Abort the connection: what has not arrived may be lost."""
         self._over = True
         transport_of(self).transport.abortConnection()  # TCP's, below TLS
 

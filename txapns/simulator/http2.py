@@ -1,9 +1,9 @@
 """
 The provider API, from Apple's side.
 
-Apple documents the answers, not in which order it looks for them, but for the credentials coming before the token. The
+Apple documents the responses, but not the order of the checks, except that the credentials come before the token. The
 order here is: the request's form, credentials, topic, the other header fields, the device, the payload. The first
-fault is the answer.
+fault determines the response.
 """
 
 from __future__ import annotations
@@ -25,13 +25,13 @@ __all__ = ["ProviderAPIServer"]
 
 #: The longest payload, and that of a VoIP notification.
 MAX_PAYLOAD, MAX_VOIP_PAYLOAD = 4_096, 5_120
-#: Octets in a device token. It was 32 always, and more has been announced and seen.
+#: Bytes in a device token. It has always been 32; longer ones have been announced and seen.
 TOKEN_LENGTHS = range(32, 101)
 _PUSH_TYPES = {"alert", "background", "mdm", *SUFFIXES}
 _TOPIC = re.compile(r"[A-Za-z0-9._-]+")
 _PATH = "/3/device/"
 
-_Look = Callable[[Request, dict[str, str]], "Response | None"]
+_Check = Callable[[Request, dict[str, str]], "Response | None"]
 
 
 class ProviderAPIServer(RequestServer):
@@ -48,7 +48,7 @@ class ProviderAPIServer(RequestServer):
 
     def id_field(self, path: str) -> str:
         """
-        Tell which header field identifies a request, and its answer.
+        Name the header field that identifies a request and its response.
 
         :param path: the request's path.
         :returns: the field's name, which is another for broadcasts.
@@ -57,23 +57,23 @@ class ProviderAPIServer(RequestServer):
 
     def respond(self, request: Request, headers: dict[str, str], response: Response) -> None:
         """
-        Answer one request, and record it.
+        Respond to a request, and record it.
 
         :param request: the request.
         :param headers: its header fields.
-        :param response: the answer.
+        :param response: the response.
         """
         broadcast = headers.get(":path", "").startswith(BROADCASTS)
-        if response.well and self._environment == "sandbox" and not broadcast:
+        if response.is_success and self._environment == "sandbox" and not broadcast:
             unique = (b"apns-unique-id", str(uuid.uuid4()).encode())
             response = attrs.evolve(response, fields=(*response.fields, unique))
         super().respond(request, headers, response)
-        # Nobody says no without a word, but a proxy.
-        self._note(request, headers, None if response.well else response.reason)
+        # Only a proxy rejects without a reason.
+        self._note(request, headers, None if response.is_success else response.reason)
 
     def take(self, request: Request) -> None:
         """
-        Record a notification as taken, and tell nobody.
+        Record a notification as accepted, without a response.
 
         :param request: the request.
         """
@@ -87,21 +87,21 @@ class ProviderAPIServer(RequestServer):
             text = path.removeprefix(_PATH)
             self._devices.note("http2", _device(text) or text.encode(), request.body, headers, reason)
 
-    # What is looked at, in this order.
+    # The checks, in this order.
 
     def response_to(self, request: Request, headers: dict[str, str]) -> Response:
         """
-        Find the answer to a request.
+        Find the response to a request.
 
         :param request: the request.
         :param headers: its header fields.
-        :returns: the answer.
+        :returns: the response.
         """
         if headers.get(":path", "").startswith(BROADCASTS):
-            further: tuple[_Look, ...] = (self._broadcast,)
+            further: tuple[_Check, ...] = (self._broadcast,)
         else:
             further = self._allowed, self._push_type, self._fields, self._device, self._payload
-        for look in (self.form, self._target, self.credentials, *further):
+        for look in (self.check_form, self._target, self.check_credentials, *further):
             response = look(request, headers)
             if response is not None:
                 return response
@@ -115,7 +115,7 @@ class ProviderAPIServer(RequestServer):
         return None
 
     def _broadcast(self, request: Request, headers: dict[str, str]) -> Response | None:
-        return respond_to_broadcast(request, headers, self.cover, self._channels)
+        return respond_to_broadcast(request, headers, self.check_app, self._channels)
 
     def _allowed(self, request: Request, headers: dict[str, str]) -> Response | None:
         topic = headers.get("apns-topic")
@@ -163,7 +163,7 @@ class ProviderAPIServer(RequestServer):
         if len(request.body) > longest:
             return Response(413, "PayloadTooLarge")
         try:
-            content = json.loads(request.body.decode())  # which would take UTF-16 as well, if given octets
+            content = json.loads(request.body.decode())  # json.loads would also accept UTF-16 if given bytes
         except (ValueError, RecursionError):
             content = None
         return None if isinstance(content, dict) else Response(400, "PayloadEmpty")

@@ -1,6 +1,6 @@
 """
-What Apple's two HTTP/2 servers, that of the provider API and that which manages channels, have in common: how a
-connection begins and ends, and who may ask.
+What Apple's two HTTP/2 servers have in common, the provider API and the one that manages channels: how a connection
+begins and ends, and which credentials they accept.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ __all__ = ["ACCEPTED", "SUFFIXES", "Fault", "RequestServer", "Response", "fields
 
 #: Apple's mark in a certificate that lists its topics.
 _TOPICS = ObjectIdentifier("1.2.840.113635.100.6.3.6")
-#: A provider token is good for an hour.
+#: How long a provider token is valid, in seconds.
 TOKEN_LIFE = 3_600
-#: It may be replaced on a connection once in this time, in seconds.
+#: How often it may be replaced on a connection: once in this many seconds.
 TOKEN_CHANGE = 1_200
-#: The suffix that a push type adds to the app's bundle id; an unknown type has none.
+#: The suffix that a push type adds to the app's bundle ID; an unknown type has none.
 SUFFIXES = {
     "location": ".location-query",
     "voip": ".voip",
@@ -49,20 +49,20 @@ SUFFIXES = {
     "widgets": ".push-type.widgets",
     "controls": ".push-type.controls",
 }
-#: The longest body there may be: a VoIP notification's, and a broadcast's.
+#: The longest body allowed: a VoIP notification's, and a broadcast's.
 MAX_BODY = 5_120
 
 
 @attrs.frozen
 class Response:
     """
-    An answer.
+    A response.
 
     :ivar status: the HTTP status.
-    :ivar reason: Apple's word; ``""`` with a status that says yes, or from somebody else than Apple.
+    :ivar reason: Apple's reason; ``""`` with success, or in a response that is not Apple's.
     :ivar timestamp: with 410, since when the token is dead, in UNIX seconds.
     :ivar fields: further header fields.
-    :ivar content: what was asked for: the body of an answer that says yes.
+    :ivar content: the body of a successful response.
     """
 
     status: int
@@ -72,13 +72,13 @@ class Response:
     content: bytes = b""
 
     @property
-    def well(self) -> bool:
-        """Whether it says yes."""
+    def is_success(self) -> bool:
+        """Whether the status is one of success."""
         return 200 <= self.status <= 299
 
     def body(self) -> bytes:
-        """The answer's body."""
-        if self.well:
+        """The body."""
+        if self.is_success:
             return self.content
         if not self.reason:
             return b""
@@ -88,19 +88,19 @@ class Response:
         return json.dumps(content).encode()
 
 
-#: The answer to what has no fault.
+#: The response to a notification without faults.
 ACCEPTED = Response(200)
 
-#: A fault to play: it may answer otherwise, or do something to the connection and return ``None`` for no answer.
+#: A fault to inject: it may return another response, or do something to the connection and return ``None`` for none.
 Fault = Callable[["RequestServer", Request, Response], "Response | None"]
 
 
 def fields_of(request: Request) -> dict[str, str]:
     """
-    Give a request's header fields as text.
+    Return a request's header fields as text.
 
     :param request: the request.
-    :returns: the fields by name; of repeated ones the last.
+    :returns: the fields by name; if one is repeated, its last value.
     """
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
 
@@ -111,13 +111,13 @@ class RequestServer(Protocol, ABC):
     One connection of a provider.
 
     :param clock: the reactor, or a ``Clock``.
-    :param authority: who made the signing keys.
-    :param devices: the devices and the record.
-    :param topic: the app's bundle id, and, with a suffix, its other topics.
+    :param authority: the authority that made the signing keys.
+    :param devices: the devices, and the record of what was received.
+    :param topic: the app's bundle ID; with a suffix it is another topic of the app.
     :param concurrency: how many streams are allowed once the credentials are known to be good.
-    :param delay: how long an answer takes, in seconds.
+    :param delay: how long a response takes, in seconds.
     :param fault: what to do wrong; see :data:`Fault`.
-    :param window_updates: whether received octets are given back to the provider's window at once.
+    :param window_updates: whether received bytes are given back to the provider's window at once.
     :param environment: ``"production"`` or ``"sandbox"``: which certificates, signing keys and devices are good here.
     """
 
@@ -146,28 +146,28 @@ class RequestServer(Protocol, ABC):
         self._environment = environment
         self._certificate: X509Certificate | None = None
         self._topics: tuple[str, ...] = (topic,)
-        self._listed = False  # whether the certificate lists its topics, so that each request has to name one
+        self._listed = False  # whether the certificate lists its topics, so that each request must name one
         self._lost = False
         self._paused = False
         self._stalled = False
         self._delayed: set[IDelayedCall] = set()
-        # The provider token in use, its key, when it was issued, and when it last took another's place.
+        # The provider token in use, its key, when it was issued, and when it last replaced another.
         self._bearer: str | None = None
         self._key: SigningKey | None = None
         self._issued = 0.0
         self._replaced = -math.inf
 
     def connectionMade(self) -> None:
-        """Answers leave at once."""
+        """Send responses at once."""
         self._devices.connections += 1
         transport_of(self).setTcpNoDelay(True)
 
     def handshakeCompleted(self) -> None:
         """
-        Announce the limit: a single stream, where a provider token has to be seen first.
+        Announce the limit of streams: one until a provider token was accepted, if there is no certificate.
 
-        Whether HTTP/2 was spoken of in the handshake does not matter: Apple's servers take it in any case, and some
-        clients rely on that. What is not HTTP/2 is found out by its first octets.
+        ALPN is not required: Apple's servers accept HTTP/2 in any case, and some clients rely on that. Other protocols
+        are recognized by their first bytes.
         """
         transport = transport_of(self)
         peer = cast("X509 | None", transport.getPeerCertificate())
@@ -187,7 +187,7 @@ class RequestServer(Protocol, ABC):
         self.write()
 
     def dataReceived(self, data: bytes) -> None:
-        """Answer what is whole."""
+        """Respond to complete requests."""
         if self._stalled:
             return
         try:
@@ -201,18 +201,18 @@ class RequestServer(Protocol, ABC):
             self._answer(requests)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Late answers have nowhere to go."""
+        """Cancel late responses."""
         self._lost = True
         for call in self._delayed:
             call.cancel()
         self._delayed.clear()
 
     def pauseProducing(self) -> None:
-        """The provider reads nothing: what it makes us answer is not to pile up here."""
+        """Stop writing: the provider does not read, and responses must not pile up in the transport."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """It reads again."""
+        """Write again."""
         self._paused = False
         self.write()
 
@@ -220,7 +220,7 @@ class RequestServer(Protocol, ABC):
         """``connectionLost`` follows."""
 
     def write(self) -> None:
-        """Send what is to be sent; to be called after doing something to ``requests``."""
+        """Send what is pending; call this after changing ``requests``."""
         if self._paused or self._lost:
             return
         assert self.transport is not None
@@ -231,18 +231,18 @@ class RequestServer(Protocol, ABC):
             self.close()
 
     def close(self) -> None:
-        """Close the connection without a word, once what was written has left."""
+        """Close the connection when everything written has been sent."""
         transport = transport_of(self)
         transport.unregisterProducer()  # or the transport would wait for it
         transport.loseConnection()
 
     def abort(self) -> None:
-        """Cut the connection without a word."""
+        """Abort the connection."""
         self._lost = True
         transport_of(self).abortConnection()
 
     def stall(self) -> None:
-        """Deal with nothing that comes from now on, and leave the connection open."""
+        """Ignore everything received from now on, and leave the connection open."""
         self._stalled = True
 
     def _answer_later(self, requests: list[Request]) -> None:
@@ -266,11 +266,11 @@ class RequestServer(Protocol, ABC):
                 self.respond(request, headers, response)
         self.write()
 
-    # What the servers differ in.
+    # The servers differ in these.
 
     def id_field(self, path: str) -> str:
         """
-        Tell which header field identifies a request, and its answer.
+        Name the header field that identifies a request and its response.
 
         :param path: the request's path.
         :returns: the field's name.
@@ -280,20 +280,20 @@ class RequestServer(Protocol, ABC):
     @abstractmethod
     def response_to(self, request: Request, headers: dict[str, str]) -> Response:
         """
-        Find the answer to a request.
+        Find the response to a request.
 
         :param request: the request.
         :param headers: its header fields.
-        :returns: the answer.
+        :returns: the response.
         """
 
     def respond(self, request: Request, headers: dict[str, str], response: Response) -> None:
         """
-        Answer one request.
+        Respond to a request.
 
         :param request: the request.
         :param headers: its header fields.
-        :param response: the answer.
+        :param response: the response.
         """
         name = self.id_field(headers.get(":path", ""))
         given = headers.get(name, "")
@@ -306,20 +306,20 @@ class RequestServer(Protocol, ABC):
 
     def take(self, request: Request) -> None:
         """
-        Do what a request asks for, and tell nobody: what a fault does in the place of an answer.
+        Do what a request asks for, without a response. A fault may do this instead of responding.
 
         :param request: the request.
         """
 
-    # What is looked at everywhere.
+    # All servers check these.
 
-    def form(self, request: Request, headers: dict[str, str]) -> Response | None:
+    def check_form(self, request: Request, headers: dict[str, str]) -> Response | None:
         """
-        Look at the form of a request.
+        Check the form of a request.
 
         :param request: the request.
         :param headers: its header fields.
-        :returns: the answer, where there is a fault.
+        :returns: the response if there is a fault; otherwise ``None``.
         """
         if len(headers) != len(request.headers):
             return Response(400, "DuplicateHeaders")
@@ -328,13 +328,13 @@ class RequestServer(Protocol, ABC):
             return Response(400, "BadMessageId")
         return None
 
-    def credentials(self, request: Request, headers: dict[str, str]) -> Response | None:
+    def check_credentials(self, request: Request, headers: dict[str, str]) -> Response | None:
         """
-        Look whether a request comes with credentials that are good.
+        Check the credentials of a request.
 
         :param request: the request.
         :param headers: its header fields.
-        :returns: the answer, where they are not.
+        :returns: the response if they are not valid; otherwise ``None``.
         """
         if self._certificate is not None:
             return None
@@ -342,16 +342,16 @@ class RequestServer(Protocol, ABC):
         if scheme.lower() != "bearer" or not bearer:
             return Response(403, "MissingProviderToken")
         if bearer != self._bearer:
-            return self._look_at(bearer)
+            return self._check_token(bearer)
         return Response(403, "ExpiredProviderToken") if self._is_expired(self._issued) else None
 
-    def _look_at(self, bearer: str) -> Response | None:
-        """Look at a provider token that is not the one in use."""
+    def _check_token(self, bearer: str) -> Response | None:
+        """Check a provider token that is not the one in use."""
         token = BearerToken.parse(bearer)
         key = None if token is None else self._authority.keys.get(token.key_id)
         if token is None or key is None or token.team_id != key.team_id or not token.is_signed_by(key.public_key):
             return Response(403, "InvalidProviderToken")
-        # Apple's table has BadEnvironmentKeyIdInToken; this is what its servers are seen to say.
+        # Apple's table has BadEnvironmentKeyIdInToken; this is what its servers have been seen to send.
         if key.environment not in (None, self._environment):
             return Response(403, "BadEnvironmentKeyInToken")
         # The first key decides for the connection.
@@ -360,13 +360,13 @@ class RequestServer(Protocol, ABC):
             return Response(403, "UnrelatedKeyIdInToken" if first.team_id == key.team_id else "InvalidProviderToken")
         if self._is_expired(token.issued_at):
             return Response(403, "ExpiredProviderToken")
-        return self._take_up(bearer, key, token.issued_at)
+        return self._adopt(bearer, key, token.issued_at)
 
     def _is_expired(self, issued: float) -> bool:
         return issued < self._wall.now() - TOKEN_LIFE
 
-    def _take_up(self, bearer: str, key: SigningKey, issued: float) -> Response | None:
-        """The first good provider token opens the limit; another may take its place, but not again and again."""
+    def _adopt(self, bearer: str, key: SigningKey, issued: float) -> Response | None:
+        """Raise the limit of streams with the first valid token. Another may replace it, but not too often."""
         now = self._clock.seconds()
         if self._bearer is None:
             self.requests.limit(self._concurrency)
@@ -379,10 +379,10 @@ class RequestServer(Protocol, ABC):
 
     def serves(self, topic: str) -> bool:
         """
-        Tell whether the credentials are for a topic.
+        Whether the credentials are for a topic.
 
         :param topic: the topic.
-        :returns: whether the certificate names it, or whether it, or one that it continues, is the key's.
+        :returns: whether the certificate names the topic, or the key is for it or for one that it continues.
         """
         if self._certificate is not None:
             return topic in self._topics
@@ -392,12 +392,12 @@ class RequestServer(Protocol, ABC):
         scopes = self._topics if key.topics is None else key.topics
         return _continues(topic, self._topics) and _continues(topic, scopes)
 
-    def cover(self, app: str) -> Response | None:
+    def check_app(self, app: str) -> Response | None:
         """
-        Look whether the credentials are for an app, and whether that is the name of an app at all.
+        Check whether the credentials are for an app, and whether the path names an app and not another topic.
 
-        :param app: the bundle id in the path of a request about channels.
-        :returns: the answer, where there is a fault.
+        :param app: the bundle ID in the path of a request about channels.
+        :returns: the response if there is a fault; otherwise ``None``.
         """
         suffix = next((each for each in SUFFIXES.values() if app.endswith(each)), "")
         if not self.serves(app.removesuffix(suffix)):

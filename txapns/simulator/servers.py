@@ -1,5 +1,5 @@
 """
-The four servers together, with what they share: the devices, the authority, and how they behave.
+The four servers together, with what they share: the devices, the authority, and their settings.
 """
 
 from __future__ import annotations
@@ -24,24 +24,23 @@ class Simulator:
     APNs without Apple.
 
     :param clock: the reactor, or a ``Clock``.
-    :param authority: who makes the certificates and keys; left out, a new one.
-    :param topic: the app's bundle id.
-    :param dead: the tokens whose device is gone: 410 Unregistered, or status 8, and listed by the feedback service.
-    :param delay: how long an answer takes, in seconds.
-    :param concurrency: MAX_CONCURRENT_STREAMS once the credentials are known to be good.
-    :param keep: whether to remember each notification, in ``devices.received``; without it they are only counted.
+    :param authority: makes the certificates and keys; left out, a new one.
+    :param topic: the app's bundle ID.
+    :param dead: the tokens whose devices are gone: 410 Unregistered, or status 8, and listed by the feedback service.
+    :param delay: how long a response takes, in seconds.
+    :param concurrency: MAX_CONCURRENT_STREAMS once the credentials are accepted.
+    :param keep: whether to keep each notification in ``devices.received``; otherwise they are only counted.
 
     :ivar devices: the devices, and the record of what was received.
-    :ivar channels: the broadcast channels; with ``enabled`` and ``limit`` they can be made to be refused.
-    :ivar http2_fault: what the server of the provider API does wrong on connections made from now on.
-    :ivar channels_fault: what the server that manages channels does wrong on connections made from now on.
-    :ivar binary_fault: what the binary server does wrong on connections made from now on.
-    :ivar feedback_fault: what the feedback service does wrong on connections made from now on.
-    :ivar strict_legacy_payload: whether the binary server takes payloads of 256 octets at the most in commands 0 and 1.
-    :ivar window_updates: whether the HTTP/2 server gives octets back to the provider's window at once.
-    :ivar environment: ``"production"`` or ``"sandbox"``: which certificates, signing keys and device tokens are good.
-    :ivar sessions: the server's protocol objects, in the order in which their connections were made; kept only with
-        ``keep``.
+    :ivar channels: the broadcast channels; their ``enabled`` and ``limit`` can be changed to have requests rejected.
+    :ivar http2_fault: what the server of the provider API does wrong on new connections.
+    :ivar channels_fault: what the server that manages channels does wrong on new connections.
+    :ivar binary_fault: what the binary server does wrong on new connections.
+    :ivar feedback_fault: what the feedback service does wrong on new connections.
+    :ivar strict_legacy_payload: whether the binary server accepts at most 256 bytes of payload in commands 0 and 1.
+    :ivar window_updates: whether the HTTP/2 server gives received bytes back to the provider's window at once.
+    :ivar environment: ``"production"`` or ``"sandbox"``: which certificates, signing keys and device tokens are valid.
+    :ivar sessions: the servers' protocol objects, in the order of their connections; kept only with ``keep``.
     """
 
     def __init__(
@@ -74,7 +73,7 @@ class Simulator:
 
     def counters(self) -> dict[str, int | dict[str, int]]:
         """
-        Count what came.
+        Count what was received.
 
         :returns: ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``.
         """
@@ -85,8 +84,8 @@ class Simulator:
         Make a server.
 
         :param protocol: ``"http2"``, ``"binary"``, ``"feedback"`` or ``"channels"``.
-        :param tls12: whether TLS 1.2 is the newest version it speaks.
-        :param tickets: whether it gives out session tickets; without them, TLS 1.2 is the newest version, too.
+        :param tls12: whether to speak nothing newer than TLS 1.2.
+        :param tickets: whether to issue session tickets; without them, nothing newer than TLS 1.2 is spoken.
         :returns: a factory for an endpoint's ``listen``, with TLS.
         """
         builders: dict[str, Callable[[], Protocol]] = {
@@ -142,7 +141,7 @@ class Simulator:
 
 
 class _Server(Factory):
-    """Builds the protocols of one server, and remembers them if asked to."""
+    """Builds the protocols of one server, and keeps them if asked to."""
 
     noisy = False
 

@@ -1,18 +1,19 @@
 """
-The simulator as a service of one process: ports on loopback, and a directory that tells others all they need.
+The simulator as a service of one process: ports on loopback, and a directory with all that other programs need.
 
-The state directory holds what a provider of the simulated app would have from Apple::
+The state directory holds what a provider of the simulated app would get from Apple::
 
     ca.pem           the certificate authority to trust
     client.pem       a client certificate and its key
     client.p12       another, as macOS exports it; the passphrase is "txapns"
-    client-rsa.pem   one with an RSA key, for clients that know no other
-    client-rsa.p12   another with one, encrypted as old programs want it; the passphrase is "txapns"
+    client-rsa.pem   one with an RSA key, for clients that support only RSA
+    client-rsa.p12   another, encrypted for old programs; the passphrase is "txapns"
     AuthKey.p8       a signing key for provider tokens
     simulator.json   the ports, the topic, the key's and the team's identifier, and the names of these files
 
-``simulator.json`` is written last, and each file appears whole or not at all: who waits for it finds everything there.
-The credentials are new with each start, and worthless elsewhere; still, only their owner can read them.
+``simulator.json`` is written last, and each file appears whole or not at all: a program that waits for it
+finds all the others there. The credentials are new with each start, and worthless elsewhere; still, only their owner
+can read them.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from binascii import unhexlify
 from collections.abc import Iterable
 from pathlib import Path
 from random import Random
-from typing import cast
+from typing import Any, cast
 
 import attrs
 from twisted.application.service import Service
@@ -45,7 +46,7 @@ __all__ = ["FLAGS", "HOST", "NUMBERS", "Number", "SimulatorService", "read_dead"
 
 _log = Logger()
 
-#: The only address it listens at: it believes whatever it is told, so it is not for others to reach.
+#: The only address it listens at: it accepts everything, so other machines must not reach it.
 HOST = "127.0.0.1"
 _DESCRIPTION = "simulator.json"
 
@@ -56,9 +57,9 @@ class Number:
     An option whose value is a whole number.
 
     :ivar name: its name, without the dashes.
-    :ivar default: its value where it is not given.
-    :ivar least: the smallest there may be.
-    :ivar most: the largest.
+    :ivar default: its value if it is not given.
+    :ivar least: the smallest value.
+    :ivar most: the largest value.
     :ivar help: what it means.
     """
 
@@ -69,21 +70,21 @@ class Number:
     help: str
 
 
-#: What ``txapns simulate`` and ``twist apns-simulator`` let one choose, but for files and the topic.
+#: The numeric options of ``txapns simulate`` and ``twist apns-simulator``.
 NUMBERS = (
     Number("http2", 0, 0, 65_535, "The port of the HTTP/2 provider API; 0 picks one."),
     Number("binary", 0, 0, 65_535, "The port of the enhanced binary protocol; 0 picks one."),
     Number("feedback", 0, 0, 65_535, "The port of the feedback service; 0 picks one."),
     Number("channels", 0, 0, 65_535, "The port of the server that manages broadcast channels; 0 picks one."),
-    Number("delay-ms", 0, 0, 3_600_000, "How long an answer takes, in milliseconds."),
-    Number("max-concurrent-streams", 1_000, 1, 2**31 - 1, "How many requests a connection may have under way."),
-    Number("random-faults", 0, 0, 100, "With how many of a hundred HTTP/2 requests something goes wrong, by chance."),
+    Number("delay-ms", 0, 0, 3_600_000, "How long a response takes, in milliseconds."),
+    Number("max-concurrent-streams", 1_000, 1, 2**31 - 1, "How many requests may be under way on a connection."),
+    Number("random-faults", 0, 0, 100, "Of a hundred HTTP/2 requests, how many go wrong, at random."),
 )
-#: Their options without a value, and what these mean.
+#: Their options without a value, and the help texts.
 FLAGS = {
-    "strict-legacy-payload": "Take 256 octets of payload at the most in commands 0 and 1 of the binary protocol.",
-    "tls12": "Speak TLS 1.2 at the most.",
-    "no-tickets": "Give out no TLS session tickets, which takes TLS 1.2.",
+    "strict-legacy-payload": "Accept at most 256 bytes of payload in commands 0 and 1 of the binary protocol.",
+    "tls12": "Speak nothing newer than TLS 1.2.",
+    "no-tickets": "Issue no TLS session tickets, and speak nothing newer than TLS 1.2.",
 }
 
 
@@ -114,14 +115,14 @@ class SimulatorService(Service):
     A simulator that listens on loopback while the service runs.
 
     :param reactor: the reactor.
-    :param simulator: what answers.
-    :param state: the state directory; it is made, for its owner alone, if it does not exist.
+    :param simulator: the simulated servers.
+    :param state: the state directory; if it does not exist, it is made, for its owner alone.
     :param http2: the port of the HTTP/2 provider API; for this and the following 0 picks a free one.
     :param binary: the port of the enhanced binary protocol.
     :param feedback: the port of the feedback service.
     :param channels: the port of the server that manages broadcast channels.
-    :param tls12: whether TLS 1.2 is the newest version it speaks.
-    :param tickets: whether it gives out TLS session tickets.
+    :param tls12: whether to speak nothing newer than TLS 1.2.
+    :param tickets: whether to issue TLS session tickets.
     """
 
     name = "apns-simulator"
@@ -154,10 +155,6 @@ class SimulatorService(Service):
         reactor: IReactorTCP,
         *,
         state: str | os.PathLike[str],
-        http2: int,
-        binary: int,
-        feedback: int,
-        channels: int,
         dead: Iterable[bytes] | None,
         topic: str,
         delay_ms: int,
@@ -165,8 +162,8 @@ class SimulatorService(Service):
         random_faults: int,
         fault: str | None,
         strict_legacy_payload: bool,
-        tls12: bool,
         no_tickets: bool,
+        **options: Any,
     ) -> SimulatorService:
         """
         Make the service from the options that ``txapns simulate`` and ``twist apns-simulator`` have in common.
@@ -174,15 +171,16 @@ class SimulatorService(Service):
         It may run for long, so it counts notifications and keeps none.
 
         :param reactor: the reactor.
-        :param state: as for the class, like the ports and ``tls12``.
+        :param state: as for the class.
         :param dead: as for :class:`~txapns.simulator.Simulator`, like ``topic``; ``None`` for none.
-        :param delay_ms: how long an answer takes, in milliseconds.
-        :param max_concurrent_streams: how many requests a connection may have under way.
+        :param delay_ms: how long a response takes, in milliseconds.
+        :param max_concurrent_streams: how many requests may be under way on a connection.
         :param random_faults: the rate of :class:`~txapns.simulator.random_faults.RandomFaults`, in percent.
         :param fault: what the binary server does wrong, of :data:`~txapns.simulator.faults.FAULTS`; ``None`` for
             nothing.
         :param strict_legacy_payload: as for the simulator.
-        :param no_tickets: whether it gives out no TLS session tickets.
+        :param no_tickets: whether to issue no TLS session tickets.
+        :param options: the ports and ``tls12``, as for the class.
         :returns: the service.
         """
         simulator = Simulator(
@@ -197,17 +195,7 @@ class SimulatorService(Service):
             simulator.http2_fault = RandomFaults(Random(), random_faults / 100)  # noqa: S311  # not to be secret
         simulator.binary_fault = None if fault is None else FAULTS[fault]
         simulator.strict_legacy_payload = strict_legacy_payload
-        return cls(
-            reactor,
-            simulator,
-            state,
-            http2=http2,
-            binary=binary,
-            feedback=feedback,
-            channels=channels,
-            tls12=tls12,
-            tickets=not no_tickets,
-        )
+        return cls(reactor, simulator, state, tickets=not no_tickets, **options)
 
     def startService(self) -> None:
         """
@@ -220,7 +208,7 @@ class SimulatorService(Service):
         try:
             for protocol, number in self._numbers.items():
                 factory = self.simulator.tls_factory(protocol, tls12=self._tls12, tickets=self._tickets)
-                factory.noisy = False  # the log gets a line for all of them
+                factory.noisy = False  # one line in the log stands for all of them
                 port = self._reactor.listenTCP(number, cast(ServerFactory, factory), interface=HOST)
                 self._ports[protocol] = port
                 self._factories.append(factory)
@@ -232,16 +220,16 @@ class SimulatorService(Service):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop listening and cut the connections that are left.
+        Stop listening, and abort the connections that are left.
 
-        :returns: a ``Deferred`` that fires when all are gone.
+        :returns: a ``Deferred`` that fires when all are closed.
         """
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
 
     def description(self) -> dict[str, object]:
         """
-        Tell what is in ``simulator.json``.
+        Return the content of ``simulator.json``.
 
         :returns: the ports by protocol, the topic, the identifiers of key and team, and the names of the files.
         """
@@ -267,14 +255,14 @@ class SimulatorService(Service):
         for factory in factories:
             for connection in list(factory.protocols):
                 connection.abortConnection()
-        # An aborted connection tells its protocol in the reactor's next turn.
+        # An aborted connection reports to its protocol in the reactor's next turn.
         await deferLater(IReactorTime(self._reactor), 0)
         _log.info("the simulator stopped: {counters}", counters=self.simulator.counters())
 
     def _write_state(self) -> None:
         authority, topic = self.simulator.authority, self.simulator.topic
         self._state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        # That of an earlier run would tell of ports where nobody listens.
+        # That of an earlier run names ports at which nothing listens.
         (self._state / _DESCRIPTION).unlink(missing_ok=True)
         self._write("ca.pem", authority.ca_pem)
         self._write("client.pem", authority.client_pem(topic))
@@ -285,7 +273,7 @@ class SimulatorService(Service):
         self._write(_DESCRIPTION, json.dumps(self.description(), indent=2).encode() + b"\n")
 
     def _write(self, name: str, content: bytes) -> None:
-        """Put a file in its place at once, readable by its owner alone whatever was there before."""
+        """Replace a file atomically. Only its owner can read it, whatever was there before."""
         descriptor, temporary = tempfile.mkstemp(prefix=f".{name}.", dir=self._state)  # has mode 0600
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)

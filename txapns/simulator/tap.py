@@ -19,7 +19,7 @@ __all__ = ["Options", "makeService"]
 
 
 def _reader(number: Number) -> Callable[[str], int]:
-    """Make what reads an option's number."""
+    """Make a function that reads an option's number."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and number.least <= int(text) <= number.most):
@@ -44,14 +44,14 @@ class Options(usage.Options):
     optFlags: ClassVar = [[name, None, words] for name, words in FLAGS.items()]
     optParameters: ClassVar = [
         *([number.name, None, number.default, number.help, _reader(number)] for number in NUMBERS),
-        ["state", None, None, "The directory to write credentials and ports into. Required."],
+        ["state", None, None, "The directory to write credentials and ports to. Required."],
         ["dead", None, None, "A file of tokens whose devices are gone, one hexadecimal token a line.", read_dead],
-        ["topic", None, "com.example.app", "The app's bundle id."],
+        ["topic", None, "com.example.app", "The app's bundle ID."],
         ["fault", None, None, f"What the binary server does wrong: {', '.join(FAULTS)}.", _fault],
     ]
 
     def postOptions(self) -> None:
-        """Demand what has no default."""
+        """Check the option that has no default."""
         if not self["state"]:
             raise usage.UsageError("--state DIR is required")
 
