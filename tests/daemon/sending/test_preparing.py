@@ -1,0 +1,61 @@
+"""Tests for :mod:`txapns.daemon.sending.preparing`."""
+
+from __future__ import annotations
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns.daemon.sending.preparing import prepare
+from txapns.daemon.values import Content, Leased, Settlement, State
+
+__all__ = ["PrepareTests"]
+
+DATE = 1_700_000_000.0
+
+
+def leased(number: int, content: Content) -> Leased:
+    """Make a notification with a content."""
+    apns_id = f"00000000-0000-4000-8000-{number:012}"
+    return Leased(number, content, bytes([number]) * 32, apns_id, 0, DATE, DATE)
+
+
+class PrepareTests(SynchronousTestCase):
+    """What is sent, and what is settled without being sent."""
+
+    def test_triples(self) -> None:
+        """Devices share the notification of a content, and each has its own id and token."""
+        content = Content("chess", b'{"aps":{}}', {"apns-topic": "com.example.app", "apns-priority": "5"})
+        sent = [leased(number, content) for number in (1, 2)]
+        prepared = prepare(sent, "com.example.other", DATE)
+        self.assertEqual((prepared.ready, prepared.settlements, len(prepared.notifications)), (sent, [], 1))
+        found = [
+            (each, notification.apns_id, notification.topic, notification.priority, token)
+            for each, notification, token in prepared.triples()
+        ]
+        self.assertEqual(found, [(each, each.apns_id, "com.example.app", 5, each.token) for each in sent])
+
+    def test_topic(self) -> None:
+        """Without a topic of its own content gets the app's."""
+        prepared = prepare([leased(1, Content("chess", b'{"aps":{}}', {}))], "com.example.app", DATE)
+        [(_, notification, _)] = prepared.triples()
+        self.assertEqual(notification.topic, "com.example.app")
+
+    def test_settled(self) -> None:
+        """What has expired or is invalid is settled; the others are ready."""
+        good, payload = Content("chess", b'{"aps":{}}', {}), b'{"aps":{}}'
+        contents = [
+            Content("chess", b"[]", {}),
+            good,
+            Content("chess", payload, {"apns-expiration": str(int(DATE))}),
+            Content("chess", payload, {"apns-priority": "high"}),
+            Content("chess", payload, {"apns-expiration": str(int(DATE) + 1)}),
+        ]
+        prepared = prepare([leased(number, content) for number, content in enumerate(contents)], None, DATE)
+        self.assertEqual([each.number for each in prepared.ready], [1, 4])
+        self.assertEqual(
+            prepared.settlements,
+            [
+                Settlement(0, State.REJECTED, 0, "InvalidPayload"),
+                Settlement(2, State.EXPIRED, 0, ""),
+                Settlement(3, State.REJECTED, 0, "ValueError"),
+            ],
+        )
