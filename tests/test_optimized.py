@@ -24,6 +24,7 @@ TESTS = [
         "wire/test_unconfirmed",
         "daemon/faces/test_callers",
         "daemon/test_keys",
+        "daemon/faces/native/test_face",
         "daemon/faces/native/test_notifications",
         "daemon/sending/test_settling",
     )

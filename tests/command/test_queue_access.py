@@ -20,7 +20,7 @@ from txapns._network.clocks import wall_clock
 from txapns.command.queue_access import IQueueAccess, RemoteQueue, StoredQueue, address, agent
 from txapns.daemon.config import NativeSection, TLSSection
 from txapns.daemon.errors import ConfigurationError, NotAnswered
-from txapns.daemon.faces.native.notifications import Native
+from txapns.daemon.faces.native.face import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.serving.http import HTTPServer
@@ -118,7 +118,7 @@ class RemoteTests(TestCase):
     async def test_refused(self) -> None:
         """What the daemon says is passed on."""
         self.assertIn("401: a key is required", await self.failed(self.remote(None)))
-        self.assertIn("403: the key is not for", await self.failed(self.remote("all")))
+        self.assertIn("403: the key does not allow managing", await self.failed(self.remote("all")))
         self.assertIn("404: there is no such app", await self.failed(self.remote(), "chest"))
 
     async def test_not_there(self) -> None:

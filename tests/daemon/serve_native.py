@@ -20,7 +20,7 @@ from tests.daemon.fakes import Keys, Waiting
 from txapns._network.clocks import wall_clock
 from txapns.daemon.apps import Apps
 from txapns.daemon.config import AppLimitsSection, Configuration
-from txapns.daemon.faces.native.notifications import Native
+from txapns.daemon.faces.native.face import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.secrets.credentials import read_certificate

@@ -20,6 +20,7 @@ Every exception of the daemon, in one tree, which is a branch of :class:`~txapns
         ├── AppExists              409: there is an app by this name already
         ├── KeyConflict            409: the idempotency key was used for another request
         ├── TooLarge               413: more than the limits allow
+        ├── UnsupportedMediaType   415: the body is not of the type that is expected
         ├── AppQueueFull              429: as much as the app's limit allows is waiting already
         └── Unavailable            503: it cannot be stored now
 
@@ -51,6 +52,7 @@ __all__ = [
     "TooLarge",
     "Unavailable",
     "UnknownApp",
+    "UnsupportedMediaType",
     "in_words",
 ]
 
@@ -161,6 +163,12 @@ class TooLarge(RequestRefused):
     """The request has more in it than the limits allow, which the message names. Divide it."""
 
     status = 413
+
+
+class UnsupportedMediaType(RequestRefused):
+    """The body is not of the type that is expected. Name that in the Content-Type, and send it."""
+
+    status = 415
 
 
 class AppQueueFull(RequestRefused):

@@ -26,7 +26,7 @@ from txapns.daemon.config import (
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.faces.apple import Apple
 from txapns.daemon.faces.binary import Binary
-from txapns.daemon.faces.native.notifications import Native
+from txapns.daemon.faces.native.face import Native
 from txapns.daemon.faces.pyapns import Pyapns
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, IQueue
 from txapns.daemon.operations.admin import LIMITS as ADMIN_LIMITS

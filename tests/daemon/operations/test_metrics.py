@@ -17,7 +17,7 @@ from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import DEAD, token
 from tests.daemon.fakes import Connection, Keys
 from txapns.daemon.errors import AppQueueFull, UnknownApp
-from txapns.daemon.faces.native.notifications import Native
+from txapns.daemon.faces.native.face import Native
 from txapns.daemon.interfaces import IIntake
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.serving.http import HTTPServer, IApplication

@@ -30,7 +30,7 @@ from txapns._network.clocks import wall_clock
 from txapns.daemon.config import AppleSection, BinarySection, PyapnsSection
 from txapns.daemon.faces.apple import Apple
 from txapns.daemon.faces.binary import Binary
-from txapns.daemon.faces.native.notifications import Native
+from txapns.daemon.faces.native.face import Native
 from txapns.daemon.faces.pyapns import Pyapns
 from txapns.daemon.serving.http import HTTPServer
 from txapns.simulator import Simulator

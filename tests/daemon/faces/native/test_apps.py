@@ -18,7 +18,7 @@ from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
 from txapns.credentials import ProviderToken
 from txapns.daemon.apps import Apps, AppSettings, add_app, expiry
-from txapns.daemon.faces.native.notifications import Native
+from txapns.daemon.faces.native.face import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.serving.http import HTTPServer
@@ -344,7 +344,7 @@ class FaultTests(ProvisioningCase):
         for line in (*secrets_of(PEM), *secrets_of(encrypted), *secrets_of(KEY["key"])):
             self.assertNotIn(line, said)
         self.assertNotIn(f"{PASSPHRASE}.", said)
-        self.assertIn("operator gave the app chess another credential", said)
+        self.assertIn("operator replaced the credential of the app chess", said)
 
 
 class PermissionTests(ProvisioningCase):

@@ -6,7 +6,7 @@ import json
 
 from tests.daemon.faces.native.test_notifications import ANN, BOB, NativeCase
 from tests.daemon.fakes import Keys, Response
-from txapns.daemon.faces.native.notifications import Native
+from txapns.daemon.faces.native.face import Native
 from txapns.daemon.values import Caller, Settlement, State
 
 __all__ = ["QueueTests"]

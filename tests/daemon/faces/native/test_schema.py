@@ -1,5 +1,5 @@
 """
-Tests that :mod:`txapns.daemon.faces.native.notifications` does what its OpenAPI document says, made from the document.
+Tests that :mod:`txapns.daemon.faces.native.face` does what its OpenAPI document says, made from the document.
 """
 
 from __future__ import annotations

@@ -1,22 +1,23 @@
 """
-The part of the native face that is for programs that look after apps.
+The apps in the database, for programs that manage them.
 
 ::
 
-    GET    /v1/apps                       list them: no credential, but what is known of it
-    PUT    /v1/apps/<app>                 add an app to the database, or replace the one there
-    DELETE /v1/apps/<app>                 remove one
-    POST   /v1/apps/<app>/credential      give one another credential, and leave the rest
+    GET    /v1/apps                       list the apps, with what is known of their credentials
+    PUT    /v1/apps/<app>                 add an app, or replace it
+    DELETE /v1/apps/<app>                 remove an app
+    POST   /v1/apps/<app>/credential      replace an app's credential, and nothing else
 
-All of it needs a key that may manage, and is refused where no keys are asked for, whoever can reach that: with an app
-goes what is waiting for it. What is answered is on the disk, and the daemon already works by it.
+Every request needs a key that allows ``manage``. Where no keys are required, all are refused: without its app, a
+notification that waits cannot be sent. When a change is answered, it is on the disk and in effect.
 
-The bodies have private keys and passphrases in them. They are neither logged nor repeated in an answer; what is wrong
-with one is told by its name.
+The bodies contain private keys and passphrases. They are never logged nor repeated in an answer; an error names the
+field that is wrong.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Literal
@@ -32,18 +33,8 @@ from txapns.credentials import Credential, ProviderToken
 from txapns.daemon.apps import Apps, expiry
 from txapns.daemon.config import FINGERPRINT, AppLimitsSection
 from txapns.daemon.errors import ConfigurationError, Malformed, NotAllowed, RequestRefused, SecretError, Unavailable
-from txapns.daemon.faces.native.json_api import (
-    decoded,
-    encode,
-    is_json,
-    json_body,
-    must_manage,
-    no_json,
-    operation,
-    parameters,
-    refused,
-    refused_later,
-)
+from txapns.daemon.faces.native.json_api import encode, json_body, must_manage, parameters
+from txapns.daemon.faces.native.openapi import Operation, Schema
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.opening import opened
@@ -53,18 +44,18 @@ from txapns.daemon.values import Caller
 from txapns.errors import CredentialError, InvalidGateway, WrongPassphrase
 from txapns.gateway import Gateway
 
-__all__ = ["BODIES", "ONE_CREDENTIAL", "Provisioning", "paths"]
+__all__ = ["EXTRAS", "OPERATIONS", "Provisioning"]
 
 _log = Logger()
 
-# The most characters of a PEM or of PKCS#12 in base64; a certificate with its chain has a tenth of it.
+# The most characters of PEM, or of PKCS#12 in base64: ten times as long as a certificate with its chain.
 _MAX_PEM = 65_536
-_AGAIN = 60.0  # seconds in which an operator may have mended something
+_RETRY_AFTER = 60.0  # seconds in which an operator may have repaired something
 
-# In Python the end of a pattern may be before a last line feed.
+# In Python, "$" also matches before a final line feed.
 _Visible = Annotated[str, Meta(pattern="^[!-~]+$(?!\\n)", max_length=MAX_HEADER)]
 _Fingerprint = Annotated[str, Meta(pattern=f"^{FINGERPRINT.pattern}$(?!\\n)")]
-# To JSON 10.0 is as whole a number as 10.
+# A float, because 10.0 is a whole number in JSON, too.
 _Count = Annotated[float, Meta(ge=1, le=10**9, multiple_of=1)]
 
 
@@ -87,12 +78,14 @@ class _Credential(Struct, forbid_unknown_fields=True):
         return "<_Credential>"  # what shows its fields shows secrets
 
 
-#: What the structure cannot say.
-ONE_CREDENTIAL = {
-    "oneOf": [
-        {"required": ["certificate"], "properties": {"key": False, "key_id": False, "team_id": False}},
-        {"required": ["key", "key_id", "team_id"], "properties": {"certificate": False}},
-    ]
+#: What the types of the structures cannot express.
+EXTRAS: Mapping[type, Schema] = {
+    _Credential: {
+        "oneOf": [
+            {"required": ["certificate"], "properties": {"key": False, "key_id": False, "team_id": False}},
+            {"required": ["key", "key_id", "team_id"], "properties": {"certificate": False}},
+        ]
+    }
 }
 
 
@@ -146,48 +139,30 @@ class _Apps(Struct):
     apps: list[_Known]
 
 
-#: What :func:`paths` speaks of.
-BODIES = (_Apps, _Known, _App, _Credential)
-
 _app = msgspec.json.Decoder(_App)
 _rotation = msgspec.json.Decoder(_Credential)
 
 
 class Provisioning:
     """
-    Answers who looks after apps.
+    The operations of the apps.
 
-    :param apps: the apps; ``None`` where nobody may.
+    :param apps: the apps; ``None`` if they cannot be changed here.
     """
 
     def __init__(self, apps: Apps | None) -> None:
         self._apps = apps
 
     def read(self, request: Request, caller: Caller) -> Answer:
-        """
-        List the apps.
-
-        :param request: the request.
-        :param caller: who asks.
-        :raises RequestRefused: why not.
-        """
+        """List the apps."""
         apps = self._checked(request, caller)
         names = {*apps.names(), *apps.problems()}
         return Answer(200, encode(_Apps([_known(apps, name) for name in sorted(names)])))
 
-    def put(self, request: Request, caller: Caller, app: str) -> Answer | Deferred[Answer]:
-        """
-        Add an app, or replace it.
-
-        :param request: the request.
-        :param caller: who asks.
-        :param app: the app's name.
-        :raises RequestRefused: why not.
-        """
+    def put(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
+        """Add an app, or replace it."""
         apps = self._checked(request, caller)
-        if not is_json(request):
-            return no_json()
-        asked = decoded(_app, request.body)
+        asked = json_body(_app, request)
         settings = _settings(asked)
 
         def read() -> Credential:
@@ -201,52 +176,43 @@ class Provisioning:
             _log.info("{caller} put the app {app}", caller=caller.name, app=app)
             return Answer(200 if replaced else 201, encode(_known(apps, app)))
 
-        return apps.read(read).addCallback(partial(apps.put, app, settings)).addCallbacks(put, _refused)
+        return apps.read(read).addCallback(partial(apps.put, app, settings)).addCallbacks(put, _master_key_failed)
 
-    def rotate(self, request: Request, caller: Caller, app: str) -> Answer | Deferred[Answer]:
-        """
-        Give an app another credential.
-
-        :param request: the request.
-        :param caller: who asks.
-        :param app: the app's name.
-        :raises RequestRefused: why not.
-        """
+    def rotate(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
+        """Replace an app's credential."""
         apps = self._checked(request, caller)
-        if not is_json(request):
-            return no_json()
-        asked = decoded(_rotation, request.body)
+        asked = json_body(_rotation, request)
 
         def rotated(_: None) -> Answer:
-            _log.info("{caller} gave the app {app} another credential", caller=caller.name, app=app)
+            _log.info("{caller} replaced the credential of the app {app}", caller=caller.name, app=app)
             return Answer(200, encode(_known(apps, app)))
 
         reading = apps.read(lambda: _credential(asked, apps.now()))
-        return reading.addCallback(partial(apps.rotate, app)).addCallbacks(rotated, _refused)
+        return reading.addCallback(partial(apps.rotate, app)).addCallbacks(rotated, _master_key_failed)
 
     def remove(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
-        """
-        Remove an app.
-
-        :param request: the request.
-        :param caller: who asks.
-        :param app: the app's name.
-        :raises RequestRefused: why not.
-        """
+        """Remove an app."""
 
         def removed(_: None) -> Answer:
             _log.info("{caller} removed the app {app}", caller=caller.name, app=app)
             return Answer(204)
 
-        return self._checked(request, caller).remove(app).addCallbacks(removed, _refused)
+        return self._checked(request, caller).remove(app).addCallback(removed)
 
     def _checked(self, request: Request, caller: Caller) -> Apps:
-        """Refuse who may not, before anything of the body is looked at."""
+        """Check the caller before anything of the body is read."""
         must_manage(caller)
         if self._apps is None:
-            raise NotAllowed("apps can be looked after only where keys are asked for")
+            raise NotAllowed("apps can be managed only where keys are required")
         parameters(request)
         return self._apps
+
+
+def _master_key_failed(reason: Failure) -> Failure:
+    """Tell the caller, who is an operator here, what is otherwise only in the log."""
+    if reason.check(ConfigurationError, SecretError):
+        raise Unavailable(f"the master key cannot be used: {reason.getErrorMessage()}", _RETRY_AFTER)
+    return reason
 
 
 # Reading requests.
@@ -267,7 +233,7 @@ def _settings(asked: _App) -> AppSettings:
 def _credential(
     given: _Credential, now: datetime, where: str = "", *, gateway: str | None = None, topic: str | None = None
 ) -> Credential:
-    """Read a credential, or say which part of it is wrong."""
+    """Read a credential; an error names the field that is wrong."""
     passphrase = None if given.passphrase is UNSET else given.passphrase.encode()
     identifiers = given.key_id, given.team_id
     field = "certificate" if given.key is UNSET else "key"
@@ -283,14 +249,14 @@ def _credential(
     except CredentialError as error:
         raise Malformed(str(error), path=where + field) from None
     except Exception:
-        # A stranger's file may bring out what no reader of credentials was ready for.
+        # A malformed file may raise what the readers of credentials do not expect.
         _log.failure("a credential that a caller sent could not be read")
         raise Malformed("it cannot be read", path=where + field) from None
-    raise Malformed("there has to be either a certificate, or a key with key_id and team_id", path=where.rstrip("."))
+    raise Malformed("give either a certificate, or a key with key_id and team_id", path=where.rstrip("."))
 
 
 def _check_gateway(settings: AppSettings, credential: Credential) -> None:
-    """Refuse what no connection could ever be made with; later on only the log would say so."""
+    """Refuse settings with which no connection can be made: later, only the log would show it."""
     path = "trust_root"
     try:
         if settings.trust_root is not None:
@@ -323,46 +289,46 @@ def _known(apps: Apps, name: str) -> _Known:
     )
 
 
-def _refused(reason: Failure) -> Answer:
-    """Say what is for the operator, who is the caller here."""
-    if reason.check(ConfigurationError, SecretError):
-        return refused(Unavailable(f"the master key cannot be used: {reason.getErrorMessage()}", _AGAIN))
-    return refused_later(reason)
+_CHANGE_ERRORS = (400, 401, 403, 404, 409, 413, 415, 503)
 
-
-def paths(app: dict[str, object]) -> dict[str, object]:
-    """
-    Describe it.
-
-    :param app: the description of the parameter that names the app.
-    :returns: the paths for the OpenAPI document.
-    """
-    errors = (400, 401, 403, 404, 409, 413, 415, 503)
-    remove = operation("remove_app", "Remove an app from the database.", {}, (400, 401, 403, 404, 409, 503))
-    remove["responses"]["204"] = {"description": "It is gone. What waits for it stays in the queue."}  # type: ignore[index]
-    return {
-        "/v1/apps": {
-            "get": operation("apps", "List the apps.", {200: ("All.", "Apps")}, (400, 401, 403)),
-        },
-        "/v1/apps/{app}/credential": {
-            "parameters": [app],
-            "post": operation(
-                "rotate",
-                "Give an app in the database another credential.",
-                {200: ("It is in use.", "Known")},
-                errors,
-                requestBody={"required": True, **json_body("Credential")},
-            ),
-        },
-        "/v1/apps/{app}": {
-            "parameters": [app],
-            "put": operation(
-                "put_app",
-                "Add an app to the database, or replace the one there.",
-                {200: ("It is replaced.", "Known"), 201: ("It is added.", "Known")},
-                errors,
-                requestBody={"required": True, **json_body("App")},
-            ),
-            "delete": remove,
-        },
-    }
+#: What :class:`Provisioning` answers.
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/v1/apps",
+        Provisioning.read,
+        "apps",
+        "List the apps.",
+        {200: ("All.", (_Apps,))},
+        (400, 401, 403),
+    ),
+    Operation(
+        "POST",
+        "/v1/apps/{app}/credential",
+        Provisioning.rotate,
+        "rotate",
+        "Give an app in the database another credential.",
+        {200: ("It is in use.", (_Known,))},
+        _CHANGE_ERRORS,
+        body=_Credential,
+    ),
+    Operation(
+        "PUT",
+        "/v1/apps/{app}",
+        Provisioning.put,
+        "put_app",
+        "Add an app to the database, or replace the one there.",
+        {200: ("It is replaced.", (_Known,)), 201: ("It is added.", (_Known,))},
+        _CHANGE_ERRORS,
+        body=_App,
+    ),
+    Operation(
+        "DELETE",
+        "/v1/apps/{app}",
+        Provisioning.remove,
+        "remove_app",
+        "Remove an app from the database.",
+        {204: ("It is gone. What waits for it stays in the queue.", ())},
+        (400, 401, 403, 404, 409, 503),
+    ),
+)

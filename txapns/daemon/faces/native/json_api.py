@@ -1,8 +1,8 @@
 """
-JSON over HTTP/1.1: how requests are read, how answers are written, and how both are described.
+JSON over HTTP/1.1: how requests are read and answers are written.
 
-An error is ``{"error": {"code": …, "message": …, "path": …}}``, where the path is there if a part of the request is to
-blame. The code is the name of the refusal, or of what HTTP itself has words for.
+An error is ``{"error": {"code": …, "message": …, "path": …}}``. The code is the name of the exception that refused the
+request, or of the HTTP status. The path is there if one part of the request is to blame.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from txapns.daemon.errors import (
     TooLarge,
     Unavailable,
     UnknownApp,
+    UnsupportedMediaType,
 )
 from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, State
@@ -43,18 +44,12 @@ __all__ = [
     "decoded",
     "encode",
     "fault",
-    "is_json",
     "json_body",
     "must_manage",
-    "no_json",
-    "operation",
     "page",
-    "paging",
-    "parameter",
     "parameters",
     "refused",
     "refused_later",
-    "response",
 ]
 
 _S = TypeVar("_S", bound=Struct)
@@ -67,10 +62,11 @@ _REFUSALS = (
     AppExists,
     KeyConflict,
     TooLarge,
+    UnsupportedMediaType,
     AppQueueFull,
     Unavailable,
 )
-# What HTTP itself has words for.
+# The errors of HTTP itself.
 _FAULTS = {
     400: "malformed",
     403: "not_allowed",
@@ -85,7 +81,7 @@ _FAULTS = {
 
 
 def _code(kind: type[RequestRefused]) -> str:
-    """Turn a name as ``AppQueueFull`` into a code as ``app_queue_full``."""
+    """Turn ``AppQueueFull`` into ``app_queue_full``."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
 
 
@@ -95,9 +91,9 @@ CODES = frozenset({(_code(kind), kind.status) for kind in _REFUSALS} | {(code, n
 #: How the states of notifications are written.
 STATES: Mapping[State, Any] = {state: state.name.lower() for state in State}
 
-#: The most entries in one answer, and the greatest cursor. Where nothing is asked for, there are as many as ``_PAGE``.
+#: The largest number of entries in one answer, and the greatest cursor.
 MAX_PAGE, MAX_CURSOR = 10_000, 2**63 - 1
-_PAGE = 1_000
+_DEFAULT_PAGE = 1_000
 
 #: A time in an answer.
 Seconds = Annotated[float, Meta(description="UNIX seconds.")]
@@ -107,7 +103,7 @@ encode = msgspec.json.Encoder().encode
 
 
 class _Error(Struct, omit_defaults=True):
-    """What is wrong."""
+    """What is wrong with a request."""
 
     code: str
     message: str
@@ -115,7 +111,7 @@ class _Error(Struct, omit_defaults=True):
 
 
 class ErrorBody(Struct):
-    """The body of every answer that is an error."""
+    """The body of every error."""
 
     error: _Error
 
@@ -125,32 +121,22 @@ class ErrorBody(Struct):
 
 def must_manage(caller: Caller) -> None:
     """
-    Turn away who may not look after the daemon.
+    Refuse a caller who may not manage the daemon.
 
-    :param caller: who asks.
-    :raises NotAllowed: it may not.
+    :param caller: the caller.
+    :raises NotAllowed: its key does not allow ``manage``.
     """
     if not caller.manage:
-        raise NotAllowed("the key is not for looking after the daemon")
-
-
-def is_json(request: Request) -> bool:
-    """
-    Tell whether a request says that its body is JSON.
-
-    :param request: the request.
-    """
-    kind = request.single(b"Content-Type") or b""
-    return kind.partition(b";")[0].strip().lower() == b"application/json"
+        raise NotAllowed("the key does not allow managing the daemon")
 
 
 def parameters(request: Request, *known: str) -> dict[str, str]:
     """
-    Read the part of the address after the question mark.
+    Read the query of a request.
 
     :param request: the request.
-    :param known: the names that may be there.
-    :raises Malformed: there is another one, or one twice.
+    :param known: the parameters that it may have.
+    :raises Malformed: it has another one, or one twice.
     """
     query = request.uri.partition(b"?")[2]
     if not query:
@@ -159,24 +145,24 @@ def parameters(request: Request, *known: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, strict_parsing=True, max_num_fields=10)
     except ValueError:
-        raise Malformed("what follows the question mark cannot be read") from None
+        raise Malformed("the query cannot be read") from None
     for name, value in pairs:
         if name not in known or name in found:
             allowed = " and ".join(known) or "none"
-            raise Malformed(f"there is a parameter that is not known, or one twice; allowed: {allowed}")
+            raise Malformed(f"a query parameter is unknown or repeated; allowed: {allowed}")
         found[name] = value
     return found
 
 
 def page(given: Mapping[str, str]) -> tuple[int, int]:
     """
-    Read which part of a list is asked for.
+    Read which page of a list is asked for.
 
-    :param given: the parameters.
-    :returns: after which cursor, and how many.
-    :raises Malformed: one of them is no number, or too large.
+    :param given: the query's parameters.
+    :returns: the cursor after which it begins, and the number of entries.
+    :raises Malformed: one of them is not a number, or is out of range.
     """
-    return _whole(given, "after", 0, 0, MAX_CURSOR), _whole(given, "limit", _PAGE, 1, MAX_PAGE)
+    return _whole(given, "after", 0, 0, MAX_CURSOR), _whole(given, "limit", _DEFAULT_PAGE, 1, MAX_PAGE)
 
 
 def _whole(given: Mapping[str, str], name: str, default: int, least: int, most: int) -> int:
@@ -185,17 +171,32 @@ def _whole(given: Mapping[str, str], name: str, default: int, least: int, most: 
         return default
     number = int(text) if re.fullmatch(r"[0-9]{1,19}", text) else -1
     if not least <= number <= most:
-        raise Malformed(f"{name} has to be a whole number from {least} to {most}", path=name)
+        raise Malformed(f"{name} must be a whole number from {least} to {most}", path=name)
     return number
+
+
+def json_body(decoder: msgspec.json.Decoder[_S], request: Request) -> _S:
+    """
+    Read the body of a request.
+
+    :param decoder: the decoder for its structure.
+    :param request: the request.
+    :raises UnsupportedMediaType: its content type is not JSON.
+    :raises Malformed: it is not of that structure; the message says where.
+    """
+    kind = request.single(b"Content-Type") or b""
+    if kind.partition(b";")[0].strip().lower() != b"application/json":
+        raise UnsupportedMediaType("the body must be JSON, and the Content-Type application/json")
+    return decoded(decoder, request.body)
 
 
 def decoded(decoder: msgspec.json.Decoder[_S], body: bytes) -> _S:
     """
-    Read a body.
+    Decode JSON.
 
-    :param decoder: knows what it should be.
-    :param body: the body.
-    :raises Malformed: it is something else; the message says where.
+    :param decoder: the decoder for its structure.
+    :param body: the JSON.
+    :raises Malformed: it is not of that structure; the message says where.
     """
     try:
         return decoder.decode(body)
@@ -209,7 +210,7 @@ def decoded(decoder: msgspec.json.Decoder[_S], body: bytes) -> _S:
     except msgspec.DecodeError as error:
         half = half_character(body)
         if half is not None:  # which is JSON by its grammar
-            fault = "half of a surrogate pair, which UTF-8 cannot express: a text was cut in the middle of a character"
+            fault = "half of a surrogate pair, which UTF-8 cannot encode: a text was cut in the middle of a character"
             raise Malformed(f"{half}: {fault}", path=half) from None
         raise Malformed(f"the body is not JSON: {error}") from None
 
@@ -223,24 +224,19 @@ def _error(status: int, code: str, message: str, path: str = "", headers: Sequen
 
 def fault(status: int, message: str) -> Answer:
     """
-    Write an error that HTTP itself has words for.
+    Write an error of HTTP itself.
 
     :param status: the status.
-    :param message: why.
+    :param message: what is wrong.
     """
     return _error(status, _FAULTS[status], message)
 
 
-def no_json() -> Answer:
-    """Refuse what does not say that it is JSON; see :func:`is_json`."""
-    return fault(415, "the body has to be application/json, and its Content-Type to say so")
-
-
 def refused(refusal: RequestRefused) -> Answer:
     """
-    Write a refusal.
+    Write the answer to a request that is refused.
 
-    :param refusal: the refusal.
+    :param refusal: why it is refused.
     """
     headers = []
     if refusal.retry_after is not None:
@@ -252,9 +248,9 @@ def refused(refusal: RequestRefused) -> Answer:
 
 def refused_later(reason: Failure) -> Answer:
     """
-    Write a refusal that came through a ``Deferred``.
+    Do the same as an errback.
 
-    :param reason: the refusal; any other failure is passed on.
+    :param reason: why the request is refused; any other failure is passed on.
     """
     refusal = reason.value
     if not isinstance(refusal, RequestRefused):
@@ -262,9 +258,7 @@ def refused_later(reason: Failure) -> Answer:
     return refused(refusal)
 
 
-# The description.
-
-#: What each status of an error says.
+#: What each status of an error means.
 ERRORS = {
     400: "The request cannot be understood.",
     401: "Nobody has this key.",
@@ -276,65 +270,3 @@ ERRORS = {
     429: "The app's queue is full. Nothing was accepted.",
     503: "It cannot be done now. Nothing was done.",
 }
-_PATIENT = {429, 503}
-
-
-def json_body(name: str) -> dict[str, object]:
-    """
-    Describe a body.
-
-    :param name: the name of its structure.
-    """
-    return {"content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{name}"}}}}
-
-
-def response(description: str, body: str) -> dict[str, object]:
-    """
-    Describe an answer.
-
-    :param description: what it says.
-    :param body: the name of its body's structure.
-    """
-    return {"description": description, **json_body(body)}
-
-
-def parameter(name: str, where: str, description: str, **schema: object) -> dict[str, object]:
-    """
-    Describe a parameter.
-
-    :param name: its name.
-    :param where: ``path``, ``query`` or ``header``.
-    :param description: what it is.
-    :param schema: what it can be.
-    """
-    return {"name": name, "in": where, "required": where == "path", "description": description, "schema": schema}
-
-
-def paging() -> list[dict[str, object]]:
-    """Describe the parameters that :func:`page` reads."""
-    after = "The cursor of the last one read."
-    return [
-        parameter("after", "query", after, type="integer", minimum=0, maximum=MAX_CURSOR),
-        parameter("limit", "query", "How many at the most.", type="integer", minimum=1, maximum=MAX_PAGE),
-    ]
-
-
-def operation(
-    name: str, summary: str, answers: Mapping[int, tuple[str, str]], errors: Sequence[int], **more: object
-) -> dict[str, object]:
-    """
-    Describe what can be asked for.
-
-    :param name: its name.
-    :param summary: what it does.
-    :param answers: for each status, what the answer says, and the name of its body's structure.
-    :param errors: the statuses of the errors there can be.
-    :param more: what else the document has about it.
-    """
-    responses = {str(status): response(*answer) for status, answer in answers.items()}
-    for status in errors:
-        responses[str(status)] = response(ERRORS[status], "ErrorBody")
-        if status in _PATIENT:
-            schema = {"schema": {"type": "integer"}, "description": "When to try again, in seconds."}
-            responses[str(status)]["headers"] = {"Retry-After": schema}
-    return {"operationId": name, "summary": summary, "responses": responses, **more}

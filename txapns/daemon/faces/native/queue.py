@@ -1,14 +1,14 @@
 """
-The part of the native face that is for operators: what waits, what was given up, and what to do about it.
+The queue, for operators: what waits, what was given up, and what can be done about it.
 
 ::
 
     GET  /v1/apps/<app>/queue?state=&after=&limit=     list notifications; the tokens are shortened
-    POST /v1/apps/<app>/queue/retry                    have dead letters tried again
+    POST /v1/apps/<app>/queue/retry                    make dead letters due again
     POST /v1/apps/<app>/queue/purge                    delete notifications
 
-All of it needs a key that may manage. An app that was removed still has a queue, so each that was ever seen can be
-named.
+Every request needs a key that allows ``manage``. An app that was removed still has a queue, so the name of any app
+that ever had one is accepted.
 """
 
 from __future__ import annotations
@@ -25,33 +25,27 @@ from txapns.daemon.faces.native.json_api import (
     MAX_PAGE,
     STATES,
     Seconds,
-    decoded,
     encode,
-    is_json,
     json_body,
     must_manage,
-    no_json,
-    operation,
     page,
-    paging,
-    parameter,
     parameters,
-    refused_later,
 )
+from txapns.daemon.faces.native.openapi import PAGING, Operation, parameter
 from txapns.daemon.interfaces import IApps, IQueue
 from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, Depth, Entry, State
 from txapns.errors import redact
 
-__all__ = ["BODIES", "DEAD", "LISTED", "Queue", "Queued", "paths", "queued"]
+__all__ = ["DEAD", "LISTED", "OPERATIONS", "Queue", "Queued", "queued"]
 
-#: The states of what can be listed and purged: all but what Apple accepted, which is nobody's trouble.
+#: The states in which notifications can be listed and purged: all but those that Apple accepted.
 LISTED = {STATES[state]: state for state in (State.DEAD, State.WAITING, State.REJECTED, State.EXPIRED)}
-#: The state that is meant where none is named.
+#: The default state.
 DEAD = STATES[State.DEAD]
 
 _Listed = Literal["dead", "waiting", "rejected", "expired"]
-# To JSON 10.0 is as whole a number as 10.
+# A float, because 10.0 is a whole number in JSON, too.
 _Limit = Annotated[
     float,
     Meta(
@@ -64,7 +58,7 @@ _Limit = Annotated[
 
 
 class Queued(Struct, omit_defaults=True):
-    """A notification as it stands in the queue."""
+    """A notification in the queue."""
 
     cursor: int
     id: Annotated[str, Meta(description="Its apns-id.")]
@@ -104,16 +98,13 @@ class _Count(Struct):
     count: int
 
 
-#: What :func:`paths` speaks of.
-BODIES = (_Queue, _Retry, _Purge, _Count)
-
 _retry = msgspec.json.Decoder(_Retry)
 _purge = msgspec.json.Decoder(_Purge)
 
 
 def queued(entry: Entry) -> Queued:
     """
-    Write a notification of the queue.
+    Describe a notification in the queue.
 
     :param entry: the notification.
     """
@@ -134,11 +125,11 @@ def queued(entry: Entry) -> Queued:
 
 class Queue:
     """
-    Answers what operators ask.
+    The operations of the queue.
 
     :param queue: the queue.
     :param apps: the apps.
-    :param wake: called with an app's name when there is something to be sent again.
+    :param wake: called with an app's name when notifications of the app are due again.
     """
 
     def __init__(self, queue: IQueue, apps: IApps, wake: Callable[[str], None]) -> None:
@@ -147,80 +138,48 @@ class Queue:
         self._wake = wake
 
     def read(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
-        """
-        List notifications.
-
-        :param request: the request.
-        :param caller: who asks.
-        :param app: the app's name.
-        :raises RequestRefused: why not.
-        """
+        """List notifications."""
         must_manage(caller)
         given = parameters(request, "state", "after", "limit")
         cursor, limit = page(given)
         state = LISTED.get(given.get("state", DEAD))
         if state is None:
-            raise Malformed(f"state has to be one of {', '.join(LISTED)}", path="state")
+            raise Malformed(f"state must be one of {', '.join(LISTED)}", path="state")
 
         def answer(entries: list[Entry]) -> Answer:
             last = entries[-1].outcome.number if entries else cursor
             return Answer(200, encode(_Queue([queued(entry) for entry in entries], last)))
 
-        known = self._known(app)
-        return known.addCallback(lambda _: self._queue.listed(app, state, limit, cursor)).addCallbacks(
-            answer, refused_later
+        return (
+            self._existing(app).addCallback(lambda _: self._queue.listed(app, state, limit, cursor)).addCallback(answer)
         )
 
     def retry(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
-        """
-        Have dead letters tried again.
-
-        :param request: the request.
-        :param caller: who asks.
-        :param app: the app's name.
-        :raises RequestRefused: why not.
-        """
+        """Make dead letters due again."""
         must_manage(caller)
         parameters(request)
-        if not is_json(request):
-            return succeed(no_json())
-        limit = int(decoded(_retry, request.body).limit)
+        limit = int(json_body(_retry, request).limit)
 
         def retried(count: int) -> Answer:
             self._wake(app)
             return _counted(count)
 
-        return (
-            self._known(app).addCallback(lambda _: self._queue.retry(app, limit)).addCallbacks(retried, refused_later)
-        )
+        return self._existing(app).addCallback(lambda _: self._queue.retry(app, limit)).addCallback(retried)
 
     def purge(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
-        """
-        Delete notifications; of those that wait, none that is under way.
-
-        :param request: the request.
-        :param caller: who asks.
-        :param app: the app's name.
-        :raises RequestRefused: why not.
-        """
+        """Delete notifications that are not being sent right now."""
         must_manage(caller)
         parameters(request)
-        if not is_json(request):
-            return succeed(no_json())
-        asked = decoded(_purge, request.body)
-        limit = int(asked.limit)
-        return (
-            self._known(app)
-            .addCallback(lambda _: self._queue.purge(app, LISTED[asked.state], limit))
-            .addCallbacks(_counted, refused_later)
-        )
+        asked = json_body(_purge, request)
+        state, limit = LISTED[asked.state], int(asked.limit)
+        return self._existing(app).addCallback(lambda _: self._queue.purge(app, state, limit)).addCallback(_counted)
 
-    def _known(self, app: str) -> Deferred[None]:
-        """Refuse what was never the name of an app: it would only seem to have nothing in its queue."""
+    def _existing(self, app: str) -> Deferred[None]:
+        """Refuse a name that no app ever had: otherwise its queue would only look empty."""
         try:
             self._apps.get(app)
         except Unavailable:
-            return succeed(None)  # its credential is of no use; its queue is there
+            return succeed(None)  # its credential cannot be used; its queue is there
         except UnknownApp as unknown:
             refusal = unknown
         else:
@@ -237,44 +196,39 @@ def _counted(count: int) -> Answer:
     return Answer(200, encode(_Count(count)))
 
 
-def paths(app: dict[str, object]) -> dict[str, object]:
-    """
-    Describe it.
+_STATE = parameter("state", "query", "In which state they are.", type="string", enum=[*LISTED], default=DEAD)
+_ERRORS = (400, 401, 403, 404, 413, 415, 503)
 
-    :param app: the description of the parameter that names the app.
-    :returns: the paths for the OpenAPI document.
-    """
-    state = parameter("state", "query", "In which state they are.", type="string", enum=[*LISTED], default=DEAD)
-    errors = (400, 401, 403, 404, 413, 415, 503)
-    return {
-        "/v1/apps/{app}/queue": {
-            "parameters": [app],
-            "get": operation(
-                "queue",
-                "List what was given up, or waits.",
-                {200: ("Those after the cursor.", "Queue")},
-                (400, 401, 403, 404, 503),
-                parameters=[state, *paging()],
-            ),
-        },
-        "/v1/apps/{app}/queue/retry": {
-            "parameters": [app],
-            "post": operation(
-                "retry",
-                "Have what was given up tried again.",
-                {200: ("So many are due now.", "Count")},
-                errors,
-                requestBody={"required": True, **json_body("Retry")},
-            ),
-        },
-        "/v1/apps/{app}/queue/purge": {
-            "parameters": [app],
-            "post": operation(
-                "purge",
-                "Delete notifications, waiting ones too, but for those under way.",
-                {200: ("So many are deleted.", "Count")},
-                errors,
-                requestBody={"required": True, **json_body("Purge")},
-            ),
-        },
-    }
+#: What :class:`Queue` answers.
+OPERATIONS = (
+    Operation(
+        "GET",
+        "/v1/apps/{app}/queue",
+        Queue.read,
+        "queue",
+        "List what was given up, or waits.",
+        {200: ("Those after the cursor.", (_Queue,))},
+        (400, 401, 403, 404, 503),
+        parameters=(_STATE, *PAGING),
+    ),
+    Operation(
+        "POST",
+        "/v1/apps/{app}/queue/retry",
+        Queue.retry,
+        "retry",
+        "Have what was given up tried again.",
+        {200: ("So many are due now.", (_Count,))},
+        _ERRORS,
+        body=_Retry,
+    ),
+    Operation(
+        "POST",
+        "/v1/apps/{app}/queue/purge",
+        Queue.purge,
+        "purge",
+        "Delete notifications, waiting ones too, but for those under way.",
+        {200: ("So many are deleted.", (_Count,))},
+        _ERRORS,
+        body=_Purge,
+    ),
+)

@@ -1,0 +1,176 @@
+"""
+The native face: JSON over HTTP/1.1.
+
+The modules beside this one implement its operations: :mod:`~txapns.daemon.faces.native.notifications`,
+:mod:`~txapns.daemon.faces.native.queue` and :mod:`~txapns.daemon.faces.native.apps`. This one authenticates callers,
+routes requests by the tables of those modules, and serves the OpenAPI document of all of them at ``/v1/openapi.json``.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from urllib.parse import unquote
+
+import attrs
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from txapns.daemon.apps import Apps
+from txapns.daemon.errors import NotAuthenticated, RequestRefused
+from txapns.daemon.faces.native import apps as apps_operations
+from txapns.daemon.faces.native import notifications
+from txapns.daemon.faces.native import queue as queue_operations
+from txapns.daemon.faces.native.json_api import fault, refused, refused_later
+from txapns.daemon.faces.native.openapi import Operation, document, parameter
+from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IQueue
+from txapns.daemon.serving.authorization import ANYBODY, bearer_token
+from txapns.daemon.serving.http import Answer, IApplication, Request
+from txapns.daemon.values import Caller
+
+__all__ = ["Native", "openapi"]
+
+_SEGMENTS = {"app": parameter("app", "path", "The app's name.", type="string", minLength=1), "id": notifications.ID}
+
+
+@attrs.frozen
+class _Route:
+    """
+    One resource.
+
+    :ivar pattern: its path; each group is an argument.
+    :ivar answers: what answers each method. ``OPTIONS``, and ``HEAD`` where there is ``GET``, are answered as well.
+    """
+
+    pattern: re.Pattern[bytes]
+    answers: dict[bytes, Callable[..., Answer | Deferred[Answer]]]
+
+    @property
+    def allowed(self) -> bytes:
+        """The methods, as in the header field ``Allow``."""
+        return b", ".join([*self.answers, *([b"HEAD"] if b"GET" in self.answers else []), b"OPTIONS"])
+
+
+def _routes(tables: Mapping[object, Sequence[Operation]]) -> list[_Route]:
+    """Make the routes to the operations, given for each object those that it implements."""
+    routes: dict[str, _Route] = {}
+    for implementation, operations in tables.items():
+        for operation in operations:
+            pattern = re.sub(r"\\{\w+\\}", "([^/]+)", re.escape(operation.path))
+            route = routes.setdefault(operation.path, _Route(re.compile(pattern.encode()), {}))
+            route.answers[operation.method.encode()] = partial(operation.answer, implementation)
+    return list(routes.values())
+
+
+def _ignore(app: str) -> None:
+    """Do nothing."""
+
+
+@implementer(IApplication)
+class Native:
+    """
+    Answers the requests of the native face.
+
+    :param intake: accepts notifications.
+    :param queue: the queue.
+    :param feedback: the dead tokens.
+    :param apps: the apps.
+    :param keys: the keys that callers show; ``None`` if none are required, which allows all but changing apps.
+    :param patience: how long a caller can wait for outcomes, in seconds.
+    :param wake: called with an app's name when notifications of the app are due again.
+    :param stored: the same apps, if callers may change them.
+    """
+
+    def __init__(
+        self,
+        intake: IIntake,
+        queue: IQueue,
+        feedback: IFeedbackLog,
+        apps: IApps,
+        keys: IKeys | None,
+        patience: float = 30.0,
+        wake: Callable[[str], None] = _ignore,
+        stored: Apps | None = None,
+    ) -> None:
+        self._keys = keys
+        self._openapi = openapi()
+        self._routes = _routes(
+            {
+                notifications.Notifications(intake, queue, feedback, apps, patience): notifications.OPERATIONS,
+                queue_operations.Queue(queue, apps, wake): queue_operations.OPERATIONS,
+                apps_operations.Provisioning(None if keys is None else stored): apps_operations.OPERATIONS,
+                self: _OPERATIONS,
+            }
+        )
+
+    def begun(self, request: Request) -> Answer | None:
+        """Authenticate the caller."""
+        if self._keys is None:
+            request.context = ANYBODY
+            return None
+        key = bearer_token(request.authorization)
+        try:
+            if key is None:
+                raise NotAuthenticated("a key is required: Authorization: Bearer txapns_…")
+            request.context = self._keys.check(key)
+        except RequestRefused as refusal:
+            return refused(refusal)
+        request.mark_authenticated()
+        return None
+
+    def received(self, request: Request) -> Answer | Deferred[Answer]:
+        """Route the request to its operation."""
+        request.mark_authenticated()
+        for route in self._routes:
+            match = route.pattern.fullmatch(request.path)
+            if match is not None:
+                return self._routed(route, request, match.groups())
+        return self.fault(404, "there is nothing at this path")
+
+    def _routed(self, route: _Route, request: Request, segments: Sequence[bytes]) -> Answer | Deferred[Answer]:
+        if request.method == b"OPTIONS":
+            return Answer(204, headers=[(b"Allow", route.allowed)])
+        known = route.answers.get(b"GET" if request.method == b"HEAD" else request.method)
+        if known is None:
+            answer = self.fault(405, f"allowed here: {route.allowed.decode()}")
+            return attrs.evolve(answer, headers=[(b"Allow", route.allowed)])
+        try:
+            result = known(request, request.context, *[_unquoted(each) for each in segments])
+        except RequestRefused as refusal:
+            return refused(refusal)
+        return result if isinstance(result, Answer) else result.addErrback(refused_later)
+
+    def fault(self, status: int, message: str) -> Answer:
+        """See :meth:`IApplication.fault`."""
+        return fault(status, message)
+
+    def describe(self, request: Request, caller: Caller) -> Answer:
+        """Serve the OpenAPI document."""
+        return Answer(200, self._openapi)
+
+
+_OPERATIONS = (
+    Operation(
+        "GET",
+        "/v1/openapi.json",
+        Native.describe,
+        "describe",
+        "This document.",
+        {200: ("It.", (dict,))},
+        (401,),
+    ),
+)
+
+
+def _unquoted(segment: bytes) -> str:
+    return unquote(segment.decode("latin-1"), errors="replace")
+
+
+def openapi() -> bytes:
+    """Make the OpenAPI document of the face, in JSON."""
+    return document(
+        [*notifications.OPERATIONS, *queue_operations.OPERATIONS, *apps_operations.OPERATIONS, *_OPERATIONS],
+        _SEGMENTS,
+        {**notifications.EXTRAS, **apps_operations.EXTRAS},
+    )
