@@ -25,7 +25,7 @@ from twisted.web.http_headers import Headers
 from tests.processes import interruptible
 from txapns.simulator import Simulator
 
-__all__ = ["Gateway", "configuration", "listen"]
+__all__ = ["DaemonProcess", "configuration", "listen"]
 
 #: How long a start or a stop may take before the test gives up, in seconds.
 PATIENCE = 60
@@ -40,7 +40,7 @@ def configuration(
     directory: Path, simulator: Simulator, port: int, more: str = "", callers: Sequence[str] = ()
 ) -> Path:
     """
-    Write the configuration of a gateway to a simulator, with the credentials.
+    Write the configuration of a daemon that sends to a simulator, and the credentials.
 
     :param more: further tables.
     :param callers: the fingerprints of certificates whose owners may send.
@@ -94,7 +94,7 @@ class _Collector(Protocol):
             self.body.errback(reason)
 
 
-class Gateway:
+class DaemonProcess:
     """
     A daemon in a process of its own.
 
@@ -112,7 +112,7 @@ class Gateway:
         self._pool = HTTPConnectionPool(reactor, persistent=True)
         self._pool.retryAutomatically = False
         self._agent = Agent(reactor, connectTimeout=5, pool=self._pool)
-        self.log = config.with_name("gateway.log")
+        self.log = config.with_name("daemon.log")
 
     async def start(self) -> dict[str, list[str]]:
         """Start it, and wait until it listens; returns the addresses."""

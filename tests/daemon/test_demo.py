@@ -26,7 +26,7 @@ LOCAL = "tcp:port=0:interface=127.0.0.1"
 
 @pytest.mark.loopback
 class DemonstrationTests(TestCase):
-    """A simulator and a gateway, on loopback."""
+    """A simulator and a daemon, on loopback."""
 
     async def start(self, directory: str = "apns-demo", native: str = LOCAL) -> Demonstration:
         """Start it."""
@@ -90,7 +90,7 @@ class DemonstrationTests(TestCase):
         file.write_text("nonsense")
         third = await self.start()
         self.assertNotEqual(third.key, first.key)
-        self.assertEqual(third.gateway.keys.check(third.key).send, {"demo"})
+        self.assertEqual(third.daemon.keys.check(third.key).send, {"demo"})
 
     async def test_no_secrets_in_text(self) -> None:
         """The key does not stand in what is printed, and so not in anybody's recording of it."""

@@ -1,4 +1,4 @@
-"""Callers give one apns-id to all that they send, to a gateway in a process of its own: each is told of its own."""
+"""Callers give one apns-id to all that they send, to a daemon in a process of its own: each is told of its own."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.trial.unittest import TestCase
 
-from tests.daemon.daemon_process import Gateway, configuration, listen
-from txapns import APNSClient, Notification, ProviderToken
-from txapns import Gateway as ApplesGateway
+from tests.daemon.daemon_process import DaemonProcess, configuration, listen
+from txapns import APNSClient, Gateway, Notification, ProviderToken
 from txapns.simulator import Authority, Simulator
 
 __all__ = ["NativeTests", "RelayTests"]
@@ -49,13 +48,13 @@ class IdentityCase(TestCase):
         self.simulator = Simulator(reactor, authority=AUTHORITY, dead=dead)
         port = listen(self.simulator)
         self.addCleanup(port.stopListening)
-        self.gateway = Gateway(configuration(directory, self.simulator, port.getHost().port, FACE))
-        await self.gateway.start()
+        self.daemon = DaemonProcess(configuration(directory, self.simulator, port.getHost().port, FACE))
+        await self.daemon.start()
 
     async def tearDown(self) -> None:
         """End it; and the simulator's connections."""
-        if self.gateway.running:
-            await self.gateway.end(signal.SIGKILL)
+        if self.daemon.running:
+            await self.daemon.end(signal.SIGKILL)
         for session in self.simulator.sessions:
             if session.transport is not None and session.transport.connected:
                 session.transport.abortConnection()
@@ -71,8 +70,8 @@ class RelayTests(IdentityCase):
     def client(self) -> APNSClient:
         """Make a client of the daemon's, with the app's own key."""
         credential = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
-        port = self.gateway.port("intake.apple")
-        gateway = ApplesGateway.http2("127.0.0.1", port, trust_root=AUTHORITY.ca_pem)
+        port = self.daemon.port("intake.apple")
+        gateway = Gateway.http2("127.0.0.1", port, trust_root=AUTHORITY.ca_pem)
         return APNSClient(reactor, credential, gateway, topic=self.simulator.topic)
 
     async def test_campaign(self) -> None:
@@ -110,7 +109,7 @@ class NativeTests(IdentityCase):
         fields = {"apns-id": ID, "apns-push-type": "alert"}
         notifications = [{"tokens": [token(n)], "payload": {"aps": {"badge": 1}}, "headers": fields} for n in numbers]
         body = {"notifications": notifications, "wait": True}
-        status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", body, headers)
+        status, answer = await self.daemon.ask("POST", "/v1/apps/chess/notifications", body, headers)
         self.assertEqual(status, 200, answer)
         found: dict[str, Any] = answer
         return found
@@ -125,7 +124,7 @@ class NativeTests(IdentityCase):
         answers = await gatherResults([Deferred.fromCoroutine(self.wait(*group)) for group in groups])
         for group, answer in zip(groups, answers, strict=True):
             self.assertEqual(self.statuses(answer), [200 if number % 10 else 410 for number in group])
-        status, latest = await self.gateway.ask("GET", f"/v1/notifications/{ID}")
+        status, latest = await self.daemon.ask("GET", f"/v1/notifications/{ID}")
         self.assertEqual((status, latest["id"]), (200, ID))
 
     async def test_repeated_at_once(self) -> None:
@@ -143,8 +142,8 @@ class NativeTests(IdentityCase):
         first = await self.wait(10, 11, headers=key)
         await self.wait(12, 20)
         again = [await self.wait(10, 11, headers=key)]
-        self.assertEqual(await self.gateway.end(), 0)
-        await self.gateway.start()
+        self.assertEqual(await self.daemon.end(), 0)
+        await self.daemon.start()
         await self.wait(21, 30)
         again.append(await self.wait(10, 11, headers=key))
         self.assertEqual([self.statuses(answer) for answer in [first, *again]], [[410, 200]] * 3)

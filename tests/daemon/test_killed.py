@@ -22,9 +22,8 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 from twisted.web.client import RequestNotSent, ResponseFailed, ResponseNeverReceived
 
-from tests.daemon.daemon_process import Gateway, configuration, listen
-from txapns import APNSClient, Batch, Certificate, Notification, ProviderToken
-from txapns import Gateway as ApplesGateway
+from tests.daemon.daemon_process import DaemonProcess, configuration, listen
+from txapns import APNSClient, Batch, Certificate, Gateway, Notification, ProviderToken
 from txapns.simulator import Authority, Simulator
 
 __all__ = ["AppleKillTests", "BinaryKillTests", "NativeKillTests", "PyapnsKillTests"]
@@ -32,7 +31,7 @@ __all__ = ["AppleKillTests", "BinaryKillTests", "NativeKillTests", "PyapnsKillTe
 AUTHORITY = Authority()
 CERTIFICATE = Certificate.from_pem(AUTHORITY.client_pem())
 HELLO = Notification(alert="Hi", push_type="alert")
-#: What an HTTP client sees of a gateway that is killed, or not there.
+#: What an HTTP client sees of a daemon that is killed, or not there.
 GONE = (ConnectError, ConnectionDone, ConnectionLost, RequestNotSent, ResponseFailed, ResponseNeverReceived, OSError)
 FACES = """
 [intake.apple]
@@ -52,7 +51,7 @@ keys = false
 
 
 class KillCase(TestCase):
-    """Requests go to a gateway that is killed five times meanwhile."""
+    """Requests go to a daemon that is killed five times meanwhile."""
 
     timeout = 300
     #: How many requests of how many tokens, how many at a time, and how often the daemon is killed.
@@ -68,8 +67,8 @@ class KillCase(TestCase):
         port = listen(self.simulator)
         self.addCleanup(port.stopListening)
         callers = [CERTIFICATE.fingerprint]
-        self.gateway = Gateway(configuration(directory, self.simulator, port.getHost().port, FACES, callers))
-        await self.gateway.start()
+        self.daemon = DaemonProcess(configuration(directory, self.simulator, port.getHost().port, FACES, callers))
+        await self.daemon.start()
         self.accepted: dict[str, str | None] = {}
         self.again = 0
         self.back: Deferred[None] = Deferred()
@@ -77,8 +76,8 @@ class KillCase(TestCase):
 
     async def tearDown(self) -> None:
         """End it, if it is still there; and the simulator's connections."""
-        if self.gateway.running:
-            await self.gateway.end(signal.SIGKILL)
+        if self.daemon.running:
+            await self.daemon.end(signal.SIGKILL)
         for session in self.simulator.sessions:
             if session.transport is not None and session.transport.connected:
                 session.transport.abortConnection()
@@ -114,8 +113,8 @@ class KillCase(TestCase):
         while len(self.accepted) < enough:
             await deferLater(reactor, 0.005)
         self.back = Deferred()
-        await self.gateway.end(signal.SIGKILL)
-        await self.gateway.start()
+        await self.daemon.end(signal.SIGKILL)
+        await self.daemon.start()
         self.back.callback(None)
 
     async def lose_nothing(self) -> None:
@@ -143,7 +142,7 @@ class KillCase(TestCase):
             if apns_id is not None:
                 self.assertEqual(set(ids[token]), {apns_id})
         self.assertLessEqual(sum(len(set(found)) - 1 for found in ids.values()), self.again)
-        self.assertEqual(await self.gateway.end(), 0)
+        self.assertEqual(await self.daemon.end(), 0)
 
 
 @pytest.mark.loopback
@@ -156,7 +155,7 @@ class NativeKillTests(KillCase):
         body = {"notifications": [{"tokens": tokens, "payload": {"aps": {"alert": "Hi"}}}]}
         key = {"Idempotency-Key": f"request-{number}"}
         try:
-            status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", body, key)
+            status, answer = await self.daemon.ask("POST", "/v1/apps/chess/notifications", body, key)
         except GONE:
             return {}
         self.assertEqual(status, 202, answer)
@@ -197,7 +196,7 @@ class AppleKillTests(ClientKillCase):
     def client(self) -> APNSClient:
         """Make a client with the app's own key."""
         token = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
-        gateway = ApplesGateway.http2("127.0.0.1", self.gateway.port("intake.apple"), trust_root=AUTHORITY.ca_pem)
+        gateway = Gateway.http2("127.0.0.1", self.daemon.port("intake.apple"), trust_root=AUTHORITY.ca_pem)
         return APNSClient(reactor, token, gateway, topic=self.simulator.topic, timeout=2.0)
 
     def identify(self, token: str) -> str | None:
@@ -216,8 +215,8 @@ class BinaryKillTests(ClientKillCase):
 
     def client(self) -> APNSClient:
         """Make a client with a certificate that the daemon knows."""
-        port = self.gateway.port("intake.binary")
-        gateway = ApplesGateway.binary("127.0.0.1", port, trust_root=AUTHORITY.ca_pem, barrier=True)
+        port = self.daemon.port("intake.binary")
+        gateway = Gateway.binary("127.0.0.1", port, trust_root=AUTHORITY.ca_pem, barrier=True)
         return APNSClient(reactor, CERTIFICATE, gateway, timeout=2.0)
 
     async def test_nothing_lost(self) -> None:
@@ -232,7 +231,7 @@ class PyapnsKillTests(KillCase):
 
     async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
         """Call notify; what was not answered is there perhaps, and is handed over again."""
-        address = f"http://127.0.0.1:{self.gateway.port('intake.pyapns')}/"
+        address = f"http://127.0.0.1:{self.daemon.port('intake.pyapns')}/"
 
         def notify() -> None:
             with xmlrpc.client.ServerProxy(address, allow_none=True) as server:

@@ -23,7 +23,7 @@ from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import TestCase
 
-from tests.daemon.daemon_process import Gateway, configuration, listen
+from tests.daemon.daemon_process import DaemonProcess, configuration, listen
 from tests.processes import started
 from txapns.simulator import Authority, ProviderAPIServer, Response, Simulator
 from txapns.wire.requests import Request
@@ -43,8 +43,8 @@ AUTHORITY = Authority()
 DEAD = "dd" * 32
 
 
-class GatewayCase(TestCase):
-    """A simulator in this process, and a gateway to it."""
+class DaemonCase(TestCase):
+    """A simulator in this process, and a daemon that sends to it."""
 
     timeout = 300
 
@@ -56,12 +56,12 @@ class GatewayCase(TestCase):
         self.port = listen(self.simulator)
         self.addCleanup(self.port.stopListening)
         self.config = configuration(self.directory, self.simulator, self.port.getHost().port)
-        self.gateway = Gateway(self.config)
+        self.daemon = DaemonProcess(self.config)
 
     async def tearDown(self) -> None:
         """End it, if it is still there; and the simulator's connections."""
-        if self.gateway.running:
-            await self.gateway.end(signal.SIGKILL)
+        if self.daemon.running:
+            await self.daemon.end(signal.SIGKILL)
         self.hang_up()
         await deferLater(reactor, 0.05)
 
@@ -91,26 +91,26 @@ def submission(*tokens: str, **more: object) -> dict[str, object]:
 
 @pytest.mark.loopback
 @pytest.mark.slow
-class LifeTests(GatewayCase):
+class LifeTests(DaemonCase):
     """A life in good order."""
 
     async def test_life(self) -> None:
         """It takes, sends, tells, remembers over a restart, and ends with status 0."""
-        await self.gateway.start()
+        await self.daemon.start()
         posted = submission("aa" * 32, DEAD, wait=True)
-        status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", posted)
+        status, answer = await self.daemon.ask("POST", "/v1/apps/chess/notifications", posted)
         self.assertEqual(status, 200)
         [notification] = answer["notifications"]
         self.assertEqual([each["state"] for each in notification["outcomes"]], ["accepted", "rejected"])
         self.assertEqual(notification["outcomes"][1]["reason"], "Unregistered")
-        self.assertEqual(await self.gateway.end(), 0)
-        await self.gateway.start()
-        status, answer = await self.gateway.ask("GET", f"/v1/notifications/{notification['ids'][0]}")
+        self.assertEqual(await self.daemon.end(), 0)
+        await self.daemon.start()
+        status, answer = await self.daemon.ask("GET", f"/v1/notifications/{notification['ids'][0]}")
         self.assertEqual((status, answer["state"]), (200, "accepted"))
-        status, answer = await self.gateway.ask("GET", "/v1/apps/chess/feedback")
+        status, answer = await self.daemon.ask("GET", "/v1/apps/chess/feedback")
         self.assertEqual([each["token"] for each in answer["tokens"]], [DEAD])
-        self.assertEqual(await self.gateway.end(signal.SIGINT), 0)
-        log = self.gateway.log.read_text()
+        self.assertEqual(await self.daemon.end(signal.SIGINT), 0)
+        log = self.daemon.log.read_text()
         self.assertNotIn("Traceback", log)
         self.assertNotIn(DEAD, log)
         self.assertTrue(all("message" in json.loads(line) for line in log.splitlines()))
@@ -118,11 +118,11 @@ class LifeTests(GatewayCase):
     async def test_watched(self) -> None:
         """Whoever looks after it is told how it fares; while it is stopped it is alive, but not ready."""
         self.simulator.delay = 2.0
-        await self.gateway.start()
+        await self.daemon.start()
         self.assertEqual(await self.look("/readyz"), (200, {"ready": True, "reasons": []}))
-        await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission("aa" * 32))
+        await self.daemon.ask("POST", "/v1/apps/chess/notifications", submission("aa" * 32))
         await deferLater(reactor, 0.3)
-        ending = Deferred.fromCoroutine(self.gateway.end())
+        ending = Deferred.fromCoroutine(self.daemon.end())
         await deferLater(reactor, 0.3)
         ready = {"ready": False, "reasons": ["the daemon is shutting down"]}
         self.assertEqual(await self.look("/readyz"), (503, ready))
@@ -131,37 +131,37 @@ class LifeTests(GatewayCase):
 
     async def look(self, path: str) -> tuple[int, object]:
         """Ask the admin endpoint."""
-        return await self.gateway.ask("GET", path, listener="admin")
+        return await self.daemon.ask("GET", path, listener="admin")
 
     async def test_stopped_while_apple_is_slow(self) -> None:
         """What is under way at the end is answered, and nothing is sent a second time after the next start."""
         self.simulator.delay = 1.0
-        await self.gateway.start()
+        await self.daemon.start()
         tokens = [f"{number:064x}" for number in range(500)]
-        status, _ = await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*tokens))
+        status, _ = await self.daemon.ask("POST", "/v1/apps/chess/notifications", submission(*tokens))
         self.assertEqual(status, 202)
         await deferLater(reactor, 0.5)
-        self.assertEqual(await self.gateway.end(), 0)
+        self.assertEqual(await self.daemon.end(), 0)
         received = Counter(reception.token.hex() for reception in self.simulator.devices.received)
-        await self.gateway.start()
+        await self.daemon.start()
         while len(received) < 500:
             await deferLater(reactor, 0.1)
             received = Counter(reception.token.hex() for reception in self.simulator.devices.received)
-        self.assertEqual(await self.gateway.end(), 0)
+        self.assertEqual(await self.daemon.end(), 0)
         self.assertEqual(set(received.values()), {1})
 
     async def test_signals_again(self) -> None:
         """Told to end again and again, as by a supervisor and by its process group, it ends in good order once."""
         self.simulator.delay = 1.0
         for number in (signal.SIGTERM, signal.SIGINT):
-            await self.gateway.start()
-            status, _ = await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission("aa" * 32))
+            await self.daemon.start()
+            status, _ = await self.daemon.ask("POST", "/v1/apps/chess/notifications", submission("aa" * 32))
             self.assertEqual(status, 202)
             for _ in range(5):
-                os.kill(self.gateway.pid, number)
+                os.kill(self.daemon.pid, number)
                 await deferLater(reactor, 0.05)
-            self.assertEqual(await self.gateway.end(number), 0)
-            levels = [json.loads(line)["level"] for line in self.gateway.log.read_text().splitlines()]
+            self.assertEqual(await self.daemon.end(number), 0)
+            levels = [json.loads(line)["level"] for line in self.daemon.log.read_text().splitlines()]
             self.assertNotIn("critical", levels)
 
     async def test_signals_at_the_start(self) -> None:
@@ -180,7 +180,7 @@ class LifeTests(GatewayCase):
 
 @pytest.mark.loopback
 @pytest.mark.slow
-class StartTests(GatewayCase):
+class StartTests(DaemonCase):
     """What keeps it from starting is told in a sentence, with status 2."""
 
     async def refused(self, *arguments: str) -> str:
@@ -200,15 +200,15 @@ class StartTests(GatewayCase):
         self.assertIn("in use", said)
 
     async def test_database_in_use(self) -> None:
-        """Another gateway has the database."""
-        await self.gateway.start()
+        """Another daemon has the database."""
+        await self.daemon.start()
         said = await self.refused()
         self.assertIn("apns.db", said)
 
     async def test_database_exposed(self) -> None:
         """Others can read the database."""
-        await self.gateway.start()
-        await self.gateway.end()
+        await self.daemon.start()
+        await self.daemon.end()
         (self.directory / "apns.db").chmod(0o644)
         self.assertIn("apns.db", await self.refused())
 
@@ -238,34 +238,34 @@ class StartTests(GatewayCase):
 
 @pytest.mark.loopback
 @pytest.mark.slow
-class PageTests(GatewayCase):
+class PageTests(DaemonCase):
     """Web pages that want in by somebody's browser."""
 
     async def test_pages(self) -> None:
         """Where no keys are asked for, requests for foreign hosts and from others' pages are refused."""
-        text = self.config.read_text().replace("keys = false", 'keys = false\nhosts = ["gateway.example"]')
+        text = self.config.read_text().replace("keys = false", 'keys = false\nhosts = ["daemon.example"]')
         self.config.write_text(text)
-        await self.gateway.start()
+        await self.daemon.start()
         for listener, path, hosts in (
-            ("admin", "/readyz", {"localhost": 200, "evil.example": 421, "gateway.example": 421}),
-            ("intake.native", "/v1/openapi.json", {"localhost": 200, "evil.example": 421, "gateway.example": 200}),
+            ("admin", "/readyz", {"localhost": 200, "evil.example": 421, "daemon.example": 421}),
+            ("intake.native", "/v1/openapi.json", {"localhost": 200, "evil.example": 421, "daemon.example": 200}),
         ):
             for host, expected in hosts.items():
-                status, _ = await self.gateway.ask("GET", path, headers={"Host": host}, listener=listener)
+                status, _ = await self.daemon.ask("GET", path, headers={"Host": host}, listener=listener)
                 self.assertEqual(status, expected, (listener, host))
             fields = {"Origin": "https://evil.example"}
-            status, _ = await self.gateway.ask("GET", path, headers=fields, listener=listener)
+            status, _ = await self.daemon.ask("GET", path, headers=fields, listener=listener)
             self.assertEqual(status, 403)
-        self.assertEqual(await self.gateway.end(), 0)
+        self.assertEqual(await self.daemon.end(), 0)
 
 
-class TroubleTests(GatewayCase):
+class TroubleTests(DaemonCase):
     """A disk, or somebody else, that keeps it from storing anything."""
 
     async def post(self, number: int) -> int:
         """Post a hundred notifications; returns the status."""
         tokens = [f"{100 * number + place:064x}" for place in range(100)]
-        status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*tokens))
+        status, answer = await self.daemon.ask("POST", "/v1/apps/chess/notifications", submission(*tokens))
         if status == 503:
             self.assertEqual(answer["error"]["code"], "unavailable")
         else:
@@ -282,10 +282,10 @@ class TroubleTests(GatewayCase):
         while len({each.token for each in self.simulator.devices.received}) < len(self.accepted):
             await deferLater(reactor, 0.1)
         self.assertEqual({each.token.hex() for each in self.simulator.devices.received}, self.accepted)
-        self.assertEqual(await self.gateway.end(), 0)
+        self.assertEqual(await self.daemon.end(), 0)
         with closing(sqlite3.connect(self.directory / "apns.db")) as database:
             self.assertEqual(database.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
-        self.assertNotIn("Traceback", self.gateway.log.read_text())
+        self.assertNotIn("Traceback", self.daemon.log.read_text())
 
     def setUp(self) -> None:
         """Nothing is accepted yet."""
@@ -294,20 +294,20 @@ class TroubleTests(GatewayCase):
 
     async def test_disk_full(self) -> None:
         """Where nothing more can be written it says 503, and goes on when there is room again."""
-        await self.gateway.start()
+        await self.daemon.start()
         self.assertEqual(await self.post(0), 202)
         size = max(path.stat().st_size for path in self.directory.glob("apns.db*"))
         no_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.prlimit(self.gateway.pid, resource.RLIMIT_FSIZE, (size + 65_536, no_limit[1]))
+        resource.prlimit(self.daemon.pid, resource.RLIMIT_FSIZE, (size + 65_536, no_limit[1]))
         number = 1
         while await self.post(number) == 202:
             number += 1
-        resource.prlimit(self.gateway.pid, resource.RLIMIT_FSIZE, no_limit)
+        resource.prlimit(self.daemon.pid, resource.RLIMIT_FSIZE, no_limit)
         await self.check(number + 1)
 
     async def test_locked(self) -> None:
         """Where another program has the database locked it says 503, and goes on when it is free."""
-        await self.gateway.start()
+        await self.daemon.start()
         self.assertEqual(await self.post(0), 202)
         await deferLater(reactor, 0.5)
         with closing(sqlite3.connect(self.directory / "apns.db", isolation_level=None)) as other:
@@ -319,14 +319,14 @@ class TroubleTests(GatewayCase):
 
 @pytest.mark.loopback
 @pytest.mark.slow
-class DescriptorTests(GatewayCase):
+class DescriptorTests(DaemonCase):
     """A process that may have hardly more file descriptors than it needs itself."""
 
     def setUp(self) -> None:
         """Allow it no more than 128."""
         super().setUp()
         few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 128))"
-        self.gateway = Gateway(self.config, ["-c", f"{few}; from txapns.command.main import main; main()"])
+        self.daemon = DaemonProcess(self.config, ["-c", f"{few}; from txapns.command.main import main; main()"])
 
     async def test_flood(self) -> None:
         """
@@ -334,24 +334,24 @@ class DescriptorTests(GatewayCase):
 
         It says at the start that it takes fewer connections than are configured.
         """
-        await self.gateway.start()
-        self.assertIn("128", self.gateway.log.read_text())
-        self.assertIn("LimitNOFILE", self.gateway.log.read_text())
-        address = ("127.0.0.1", self.gateway.port("intake.native"))
+        await self.daemon.start()
+        self.assertIn("128", self.daemon.log.read_text())
+        self.assertIn("LimitNOFILE", self.daemon.log.read_text())
+        address = ("127.0.0.1", self.daemon.port("intake.native"))
         for number in range(3):
             with ExitStack() as stack:
                 for _ in range(200):
                     silent = stack.enter_context(socket.create_connection(address, 5))
                     silent.sendall(b"POST /v1/apps/chess/notifications HTTP/1.1\r\n")
-                self.assertEqual((await self.gateway.ask("GET", "/healthz", listener="admin"))[0], 200)
+                self.assertEqual((await self.daemon.ask("GET", "/healthz", listener="admin"))[0], 200)
                 body = submission(f"{number:064x}")
-                self.assertEqual((await self.gateway.ask("POST", "/v1/apps/chess/notifications", body))[0], 202)
-        self.assertEqual(await self.gateway.end(), 0)
-        self.assertNotIn("Traceback", self.gateway.log.read_text())
+                self.assertEqual((await self.daemon.ask("POST", "/v1/apps/chess/notifications", body))[0], 202)
+        self.assertEqual(await self.daemon.end(), 0)
+        self.assertNotIn("Traceback", self.daemon.log.read_text())
 
 
-class StoreTests(GatewayCase):
-    """A database that somebody takes away, replaces or damages, or that another gateway wants to have."""
+class StoreTests(DaemonCase):
+    """A database that somebody takes away, replaces or damages, or that another daemon wants to have."""
 
     @property
     def database(self) -> Path:
@@ -361,12 +361,12 @@ class StoreTests(GatewayCase):
     async def post(self, number: int) -> tuple[int, str]:
         """Post a hundred notifications; returns the status, and why they were refused."""
         tokens = [f"{100 * number + place:064x}" for place in range(100)]
-        status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*tokens))
+        status, answer = await self.daemon.ask("POST", "/v1/apps/chess/notifications", submission(*tokens))
         return status, answer["error"]["message"] if status == 503 else ""
 
     async def ready(self) -> tuple[int, str]:
         """Ask whether it is ready; returns the status, and why not."""
-        status, answer = await self.gateway.ask("GET", "/readyz", listener="admin")
+        status, answer = await self.daemon.ask("GET", "/readyz", listener="admin")
         return status, "; ".join(answer["reasons"])
 
     async def refused(self, number: int, words: str) -> None:
@@ -377,8 +377,8 @@ class StoreTests(GatewayCase):
         status, why = await self.ready()
         self.assertEqual(status, 503)
         self.assertIn(words, why)
-        self.assertIn(words, await self.gateway.read("/"))
-        self.assertIn(words, self.gateway.log.read_text())
+        self.assertIn(words, await self.daemon.read("/"))
+        self.assertIn(words, self.daemon.log.read_text())
 
     async def taken(self, number: int) -> None:
         """What comes is taken and arrives; it is ready."""
@@ -394,7 +394,7 @@ class StoreTests(GatewayCase):
 
     async def test_removed(self) -> None:
         """Nothing is taken while a file of it is away; what was taken before is sent; put back, all is well."""
-        await self.gateway.start()
+        await self.daemon.start()
         await self.taken(0)
         self.simulator.delay = 1.0
         self.assertEqual(await self.post(1), (202, ""))
@@ -405,32 +405,32 @@ class StoreTests(GatewayCase):
         await self.arrived(1)
         self.simulator.delay = 0.0
         await self.taken(3)
-        self.assertEqual(await self.gateway.end(), 0)
-        self.assertNotIn("Traceback", self.gateway.log.read_text())
+        self.assertEqual(await self.daemon.end(), 0)
+        self.assertNotIn("Traceback", self.daemon.log.read_text())
 
     async def test_replaced(self) -> None:
         """Another file in its place is not written to; after the next start it is the database."""
-        await self.gateway.start()
+        await self.daemon.start()
         await self.taken(0)
-        await self.gateway.end()
+        await self.daemon.end()
         copy = self.database.read_bytes()
-        await self.gateway.start()
+        await self.daemon.start()
         await self.taken(1)
         away = self.database.rename(self.directory / "away")
         self.database.touch(0o600)
         self.database.write_bytes(copy)
         await self.refused(2, "apns.db was replaced")
         self.assertEqual(self.database.read_bytes(), copy)
-        await self.gateway.end(signal.SIGKILL)
+        await self.daemon.end(signal.SIGKILL)
         for suffix in ("-wal", "-shm"):
             Path(f"{self.database}{suffix}").unlink()
         away.unlink()
-        await self.gateway.start()
+        await self.daemon.start()
         await self.taken(3)
 
     async def test_damaged(self) -> None:
         """Damage is found when it is done, and at each start, and told until there is another file."""
-        await self.gateway.start()
+        await self.daemon.start()
         for number in range(5):
             await self.taken(number)
         with closing(sqlite3.connect(self.database)) as other:
@@ -444,17 +444,17 @@ class StoreTests(GatewayCase):
             while await self.ready() == (200, ""):  # what was tried last is good for a second or two
                 self.assertLess(monotonic() - began, 10)
             await self.refused(5, "the database is damaged")
-            await self.gateway.end(number)
-            await self.gateway.start()
-        await self.gateway.end()
+            await self.daemon.end(number)
+            await self.daemon.start()
+        await self.daemon.end()
         for path in self.directory.glob("apns.db*"):
             path.unlink()
-        await self.gateway.start()
+        await self.daemon.start()
         await self.taken(6)
 
     async def test_lock_removed(self) -> None:
-        """Without the file that is locked beside it, another gateway is kept off all the same, and commands go on."""
-        await self.gateway.start()
+        """Without the file that is locked beside it, another daemon is kept off all the same, and commands go on."""
+        await self.daemon.start()
         (self.directory / "apns.db.lock").unlink()
         for _ in range(2):
             status, _, said = await self.command("serve")
@@ -465,8 +465,8 @@ class StoreTests(GatewayCase):
         _, _, said = await self.command("queue", "list", "chess")
         self.assertIn("give --url", said)  # the queue is the running daemon's, whose port the system chose
         await self.taken(0)
-        await self.gateway.end(signal.SIGKILL)
-        await self.gateway.start()
+        await self.daemon.end(signal.SIGKILL)
+        await self.daemon.start()
         await self.taken(1)
 
 
@@ -491,13 +491,13 @@ main()
 
 @pytest.mark.loopback
 @pytest.mark.slow
-class ClockTests(GatewayCase):
+class ClockTests(DaemonCase):
     """Its clock is an hour ahead, and is set right, and wrong again, while there is much to do."""
 
     def setUp(self) -> None:
         """Apple refuses each tenth notification the first time."""
         super().setUp()
-        self.gateway = Gateway(self.config, ["-c", LATER])
+        self.daemon = DaemonProcess(self.config, ["-c", LATER])
         self.headers: dict[str, str] = {}
         self.number = 0
         refused: set[bytes] = set()
@@ -519,7 +519,7 @@ class ClockTests(GatewayCase):
     async def post(self) -> int:
         """Post some notifications, and wait until Apple has accepted them; returns the status."""
         posted = submission(*self.tokens(20), wait=True)
-        status, answer = await self.gateway.ask("POST", "/v1/apps/chess/notifications", posted, self.headers)
+        status, answer = await self.daemon.ask("POST", "/v1/apps/chess/notifications", posted, self.headers)
         if status == 200:
             [notification] = answer["notifications"]
             self.assertEqual({each["state"] for each in notification["outcomes"]}, {"accepted"})
@@ -540,14 +540,14 @@ class ClockTests(GatewayCase):
 
     async def test_under_load(self) -> None:
         """No notification waits for longer, neither for its first attempt nor for the next."""
-        await self.gateway.start()
+        await self.daemon.start()
         before = await self.load(1.0)
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
             loading = Deferred.fromCoroutine(self.load(1.0))
             await deferLater(reactor, 0.5)
-            os.kill(self.gateway.pid, number)
+            os.kill(self.daemon.pid, number)
             self.assertLess(await loading, before + 60)  # and not an hour
-        self.assertEqual(await self.gateway.end(), 0)
+        self.assertEqual(await self.daemon.end(), 0)
         self.assertEqual(len({each.token for each in self.simulator.devices.received}), self.number)
 
     async def test_key_removed(self) -> None:
@@ -556,9 +556,9 @@ class ClockTests(GatewayCase):
         self.config.write_text(self.config.read_text().replace("keys = false", "keys = true"))
         key = await self.told("keys", "add", "ours", "--all-apps")
         self.headers["Authorization"] = f"Bearer {key}"
-        await self.gateway.start()
+        await self.daemon.start()
         self.assertEqual(await self.post(), 200)
-        os.kill(self.gateway.pid, signal.SIGUSR1)
+        os.kill(self.daemon.pid, signal.SIGUSR1)
         self.assertEqual(await self.post(), 200)
         await self.told("keys", "remove", "ours")
         began = monotonic()
@@ -568,21 +568,21 @@ class ClockTests(GatewayCase):
     async def test_restart(self) -> None:
         """What was accepted an hour later than it is now is sent after a restart, tried before or not."""
         self.simulator.http2_fault = lambda server, request, response: Response(503, "ServiceUnavailable")
-        await self.gateway.start()
-        await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*self.tokens(20)))
+        await self.daemon.start()
+        await self.daemon.ask("POST", "/v1/apps/chess/notifications", submission(*self.tokens(20)))
         await deferLater(reactor, 0.5)
         number = self.port.getHost().port
         await self.port.stopListening()
         self.hang_up()
-        await self.gateway.ask("POST", "/v1/apps/chess/notifications", submission(*self.tokens(20)))
+        await self.daemon.ask("POST", "/v1/apps/chess/notifications", submission(*self.tokens(20)))
         await deferLater(reactor, 0.5)
-        await self.gateway.end(signal.SIGKILL)
+        await self.daemon.end(signal.SIGKILL)
         self.simulator.http2_fault = None
         factory = self.simulator.tls_factory("http2")
         again = reactor.listenTCP(number, factory, interface="127.0.0.1")
         self.addCleanup(again.stopListening)
-        self.gateway = Gateway(self.config)
-        await self.gateway.start()
+        self.daemon = DaemonProcess(self.config)
+        await self.daemon.start()
         began = monotonic()
         while len({each.token for each in self.simulator.devices.received}) < 40:
             self.assertLess(monotonic() - began, 60)
@@ -591,25 +591,25 @@ class ClockTests(GatewayCase):
 
 @pytest.mark.loopback
 @pytest.mark.slow
-class SecretTests(GatewayCase):
+class SecretTests(DaemonCase):
     """Whatever it writes, there is no secret in it."""
 
     async def test_nothing_told(self) -> None:
         """No key, provider token, passphrase or device token is in a log, on a page or among the metrics."""
         self.config.write_text(self.config.read_text().replace("keys = false", "keys = true"))
         key = await self.told("keys", "add", "ours", "--app", "chess")
-        await self.gateway.start()
+        await self.daemon.start()
         bearer = {"Authorization": f"Bearer {key}"}
         posted = submission("aa" * 32, DEAD, wait=True)
-        self.assertEqual((await self.gateway.ask("POST", "/v1/apps/chess/notifications", posted, bearer))[0], 200)
+        self.assertEqual((await self.daemon.ask("POST", "/v1/apps/chess/notifications", posted, bearer))[0], 200)
         guess = {"Authorization": f"Bearer {key[:-1]}{'0' if key[-1] != '0' else '1'}"}
-        self.assertEqual((await self.gateway.ask("POST", "/v1/apps/chess/notifications", posted, guess))[0], 401)
-        self.assertEqual((await self.gateway.ask("POST", "/v1/apps/go/notifications", posted, bearer))[0], 403)
+        self.assertEqual((await self.daemon.ask("POST", "/v1/apps/chess/notifications", posted, guess))[0], 401)
+        self.assertEqual((await self.daemon.ask("POST", "/v1/apps/go/notifications", posted, bearer))[0], 403)
         wrong = submission("aa" * 32 + "zz")
-        self.assertEqual((await self.gateway.ask("POST", "/v1/apps/chess/notifications", wrong, bearer))[0], 400)
-        told = [await self.gateway.read(path) for path in ("/", "/metrics", "/readyz")]
-        self.assertEqual(await self.gateway.end(), 0)
-        told.append(self.gateway.log.read_text())
+        self.assertEqual((await self.daemon.ask("POST", "/v1/apps/chess/notifications", wrong, bearer))[0], 400)
+        told = [await self.daemon.read(path) for path in ("/", "/metrics", "/readyz")]
+        self.assertEqual(await self.daemon.end(), 0)
+        told.append(self.daemon.log.read_text())
         p8 = AUTHORITY.p8.decode().splitlines()[1]
         for secret in (key, key.rpartition("_")[2][:16], "eyJ", p8, "PRIVATE KEY", "aa" * 32, DEAD):
             for text in told:
@@ -627,22 +627,22 @@ class SecretTests(GatewayCase):
             for arguments in (("operator", "--may", "manage"), ("ours", "--all-apps"))
         ]
         operator, ours = ({"Authorization": f"Bearer {key}"} for key in keys)
-        await self.gateway.start()
+        await self.daemon.start()
         pem = AUTHORITY.client_pem(self.simulator.topic, passphrase=b"correct horse").decode()
         app = {
             "gateway": f"http2:host=127.0.0.1:port={self.port.getHost().port}",
             "trust_root": AUTHORITY.ca_pem.decode(),
             "credential": {"certificate": pem, "passphrase": "correct horse"},
         }
-        status, _ = await self.gateway.ask("PUT", "/v1/apps/go", app, ours)
+        status, _ = await self.daemon.ask("PUT", "/v1/apps/go", app, ours)
         self.assertEqual(status, 403)
-        status, put = await self.gateway.ask("PUT", "/v1/apps/go", app, operator)
+        status, put = await self.daemon.ask("PUT", "/v1/apps/go", app, operator)
         self.assertEqual((status, put["credential"]), (201, "certificate"))
         posted = submission("aa" * 32, wait=True)
-        status, answer = await self.gateway.ask("POST", "/v1/apps/go/notifications", posted, ours)
+        status, answer = await self.daemon.ask("POST", "/v1/apps/go/notifications", posted, ours)
         self.assertEqual((status, answer["notifications"][0]["outcomes"][0]["state"]), (200, "accepted"))
-        self.assertEqual(await self.gateway.end(), 0)
+        self.assertEqual(await self.daemon.end(), 0)
         stored = b"".join(path.read_bytes() for path in self.directory.glob("apns.db*")).decode("latin-1")
-        for told in (self.gateway.log.read_text(), json.dumps(put), stored):
+        for told in (self.daemon.log.read_text(), json.dumps(put), stored):
             for secret in ("correct horse", "PRIVATE KEY", pem.splitlines()[1]):
                 self.assertNotIn(secret, told)

@@ -1,4 +1,4 @@
-"""The status page of the gateway in headless Chromium."""
+"""The status page of the daemon in headless Chromium."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ __all__ = ["BrowserTests"]
 TAB, SPACE, ENTER = "\ue004", " ", "\ue007"
 
 
-class Gateway:
+class Daemon:
     """
-    A gateway in a process of its own that has something to do: ``tests/daemon/serve_admin.py``.
+    A busy daemon in a process of its own: ``tests/daemon/serve_admin.py``.
 
     :param port: where its admin endpoint is; left out, anywhere.
     :param options: more options.
@@ -39,7 +39,7 @@ class Gateway:
         assert self._process.stdout is not None
         self.url = self._process.stdout.readline().strip()
         watch.cancel()
-        assert self.url, "the gateway does not start"
+        assert self.url, "the daemon does not start"
 
     @property
     def port(self) -> int:
@@ -64,26 +64,26 @@ class Gateway:
 class BrowserTests(TestCase):
     """What an operator sees and does."""
 
-    gateway: Gateway
+    daemon: Daemon
 
     @classmethod
     def setUpClass(cls) -> None:
-        """There is a gateway."""
+        """There is a daemon."""
         if CHROMIUM is None or DRIVER is None:
             raise SkipTest("there is no chromium and chromedriver")
-        cls.gateway = Gateway()
+        cls.daemon = Daemon()
 
     @classmethod
     def tearDownClass(cls) -> None:
         """It ends."""
-        cls.gateway.stop()
+        cls.daemon.stop()
 
     @contextmanager
     def browsing(self, width: int = 1280, *, javascript: bool = True) -> Iterator[Browser]:
         """Look at the page; afterwards the console has nothing to say: no error, nothing that the policy forbids."""
         browser = Browser(width, javascript=javascript)
         try:
-            browser.open(self.gateway.url)
+            browser.open(self.daemon.url)
             if javascript:
                 self.live(browser)
             yield browser
@@ -112,10 +112,10 @@ class BrowserTests(TestCase):
         """What goes wrong is said at the top, in the title and where screen readers look for it, without a click."""
         with self.browsing() as browser:
             self.assertNotIn("Not ready", browser.text("[role=status]"))
-            self.gateway.tell("trouble")
+            self.daemon.tell("trouble")
             browser.until(lambda: "the disk is full" in browser.text("[role=status]"))
             self.assertIn("Not ready", browser.run("return document.title"))
-            self.gateway.tell("well")
+            self.daemon.tell("well")
             browser.until(lambda: "Not ready" not in browser.text("[role=status]"))
             self.assertNotIn("Not ready", browser.run("return document.title"))
 
@@ -163,8 +163,8 @@ class BrowserTests(TestCase):
             self.assertEqual(browser.text("#link"), "paused")
             self.assertEqual(browser.run("return document.activeElement.getAttribute('aria-pressed')"), "true")
             time = browser.text("#time")
-            self.gateway.tell("trouble")
-            self.gateway.tell("well")
+            self.daemon.tell("trouble")
+            self.daemon.tell("well")
             browser.run("return new Promise((done) => setTimeout(done, 3000))")
             self.assertEqual(browser.text("#time"), time)
             browser.press(ENTER)
@@ -197,29 +197,29 @@ class BrowserTests(TestCase):
 
     def test_key(self) -> None:
         """Where a key is asked for, one entered as a password is good for the page and all that belongs to it."""
-        gateway = Gateway(0, "--keys")
+        daemon = Daemon(0, "--keys")
         browser = Browser()
         try:
-            browser.open(gateway.url.replace("//", f"//any:{key_of('cleaner')}@"))
+            browser.open(daemon.url.replace("//", f"//any:{key_of('cleaner')}@"))
             self.live(browser)
             self.assertEqual(browser.run("return document.styleSheets.length"), 1)
             self.assertEqual(browser.complaints(), [])
         finally:
             browser.close()
-            gateway.stop()
+            daemon.stop()
 
     def test_connected_again(self) -> None:
-        """When the gateway is gone the page says so, and goes on by itself when it is back."""
-        gateway = Gateway()
+        """When the daemon is gone the page says so, and goes on by itself when it is back."""
+        daemon = Daemon()
         browser = Browser()
         try:
-            browser.open(gateway.url)
+            browser.open(daemon.url)
             self.live(browser)
-            port = gateway.port
-            gateway.stop()
+            port = daemon.port
+            daemon.stop()
             browser.until(lambda: browser.text("#link") == "disconnected; reconnecting")
-            gateway = Gateway(port)
+            daemon = Daemon(port)
             browser.until(lambda: browser.text("#link") == "live")
         finally:
             browser.close()
-            gateway.stop()
+            daemon.stop()

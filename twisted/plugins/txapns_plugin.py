@@ -1,7 +1,7 @@
 """
 How ``twist`` and ``twistd`` find the daemon and the simulator.
 
-Twisted imports this file whenever it lists its plugins, so it names the modules and imports nothing of them.
+Twisted imports this file whenever it lists its plugins, so it only names the modules and does not import them.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ __all__ = ["apns", "apns_simulator"]
 apns = ServiceMaker(
     name="APNs daemon",
     module="txapns.daemon.tap",
-    description="A durable daemon to Apple's push servers for other programs.",
+    description="A durable push daemon: it stores notifications of other programs and sends them to Apple.",
     tapname="apns",
 )
 
 apns_simulator = ServiceMaker(
     name="APNs simulator",
     module="txapns.simulator.tap",
-    description="Apple's push servers on loopback, for tests and for a developer's desk.",
+    description="Apple's push servers simulated on loopback, for tests and development.",
     tapname="apns-simulator",
 )

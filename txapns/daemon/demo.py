@@ -1,8 +1,8 @@
 """
-A daemon to try: Apple's servers simulated, and a gateway to them with an app and a key, in one process.
+A daemon to try: simulated Apple servers, and a daemon that sends to them with an app and a key, in one process.
 
-All of it is in one directory, which stays: what waits in the queue at the end goes out after the next start, and the
-key is the same. The configuration is written anew with each start, since the simulator's credentials are.
+Everything is in one directory, which is kept: notifications still waiting at the end are sent after the next start, and
+the key stays the same. The configuration is rewritten at each start, because the simulator makes new credentials.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ __all__ = ["ALIVE", "DEAD", "Demonstration"]
 #: A token whose device has the app, and one whose device is gone.
 ALIVE, DEAD = "aa" * 32, "dd" * 32
 
-_KEY = "key"  # the file that holds it, and what it is called in the database is the app's name
+_KEY = "key"  # the key's file; its name in the database is that of the app
 _APP = "demo"
 
 _CONFIGURATION = """\
-# A daemon to try. "txapns serve --demo" writes this file anew with each start, so changes do not last: copy what you
-# want to keep. Apple is the simulator in the same process.
+# A daemon to try. "txapns serve --demo" rewrites this file at each start, so changes do not last: copy what you want
+# to keep. The gateway is the simulator in the same process.
 
 [intake.native]
 listen = "{native}"
@@ -57,13 +57,13 @@ _TEXT = """\
 The daemon listens at {url}. Apple's servers are simulated: nothing leaves this machine.
 There is an app called demo, and a key for it in {directory}/key.
 Watch it in a browser: {admin}/
-Stop it with Ctrl-C. What it accepted and remembers stays in {directory}.
+Stop it with Ctrl-C. Its data stays in {directory}.
 
 Try it from another terminal, in the same directory. First, the key:
 
   KEY=$(cat {directory}/key)
 
-Send a notification to two devices, one of which is gone, and wait for what becomes of it:
+Send a notification to two devices, one of which is gone, and wait for the outcomes:
 
   curl -s {url}/v1/apps/demo/notifications \\
     -H "Authorization: Bearer $KEY" -H "Content-Type: application/json" -d '
@@ -83,17 +83,17 @@ An app of your own, and Apple's own servers: see docs/daemon.rst.
 @attrs.frozen
 class Demonstration:
     """
-    A simulator and a gateway, running.
+    A running simulator and a running daemon.
 
     :ivar simulator: the simulator.
-    :ivar gateway: the daemon.
+    :ivar daemon: the daemon.
     :ivar text: what to try, for a person.
-    :ivar key: a key for the daemon.
+    :ivar key: an API key of the daemon.
     :ivar addresses: where the daemon listens.
     """
 
     simulator: SimulatorService
-    gateway: DaemonService
+    daemon: DaemonService
     text: str
     key: str = attrs.field(repr=False)
     addresses: dict[str, list[str]]
@@ -104,7 +104,7 @@ class Demonstration:
         Start both.
 
         :param reactor: the reactor.
-        :param directory: where everything is kept; made if need be.
+        :param directory: where to keep everything; created if it does not exist.
         :param native: the endpoint of the HTTP API.
         :param admin: the endpoint of health, metrics and the status page.
         :returns: both, running.
@@ -115,40 +115,40 @@ class Demonstration:
         simulator.startService()
         path = directory / "apns.toml"
         path.write_text(_CONFIGURATION.format(native=native, admin=admin, **simulator.description()))
-        gateway = DaemonService(reactor, Configuration.from_file(path), {}, lambda error: gateway.ready.errback(error))
-        gateway.startService()
+        daemon = DaemonService(reactor, Configuration.from_file(path), {}, lambda error: daemon.ready.errback(error))
+        daemon.startService()
         try:
-            addresses = await gateway.ready
-            key = await _key(gateway, directory / _KEY, wall_clock(reactor).now())
+            addresses = await daemon.ready
+            key = await _key(daemon, directory / _KEY, wall_clock(reactor).now())
         except BaseException:
-            await gateway.stopService()
+            await daemon.stopService()
             await simulator.stopService()
             raise
         url, page = (f"http://{addresses[name][0]}" for name in ("intake.native", "admin"))
         text = _TEXT.format(url=url, admin=page, directory=shlex.quote(str(directory)), ALIVE=ALIVE, DEAD=DEAD)
-        return cls(simulator, gateway, text, key, addresses)
+        return cls(simulator, daemon, text, key, addresses)
 
     async def stop(self) -> None:
         """Stop both, the daemon first."""
-        await self.gateway.stopService()
+        await self.daemon.stopService()
         await self.simulator.stopService()
 
 
-async def _key(gateway: DaemonService, path: Path, now: float) -> str:
-    """Find the key of the last time, or make one and keep it, for its owner alone."""
+async def _key(daemon: DaemonService, path: Path, now: float) -> str:
+    """Return the key of the last run, or make one, in a file that only its owner can read."""
     with suppress(OSError, ValueError, NotAuthenticated):
         known = path.read_text(encoding="ascii").strip()
-        gateway.keys.check(known)
+        daemon.keys.check(known)
         return known
 
     def make(connection: sqlite3.Connection) -> str:
         table = KeyTable(connection)
         with suppress(Malformed):
-            remove_key(table, _APP)  # whose file is lost
+            remove_key(table, _APP)  # its file was lost
         return add_key(table, _APP, send=[_APP], feedback=[_APP], manage=True, now=now)
 
-    key = await gateway.database.write(make)
-    await gateway.keys.refresh()
+    key = await daemon.database.write(make)
+    await daemon.keys.refresh()
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
         file.write(f"{key}\n")

@@ -1,5 +1,5 @@
 """
-All that listens: the faces of the configuration, each at its endpoints.
+The faces of the configuration and the admin endpoint, each listening at its endpoints.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from txapns.daemon.config import (
     BinarySection,
     Configuration,
     HTTPSection,
+    NativeSection,
     PyapnsSection,
     TLSSection,
 )
@@ -42,23 +43,23 @@ from txapns.daemon.serving.tls import certified_names, tls_options
 
 __all__ = ["FaceDependencies", "Listeners"]
 
-_TWICE = 2  # a connection to Apple is replaced while the old one ends
-_LEAST = 4  # connections that each listener takes, however few descriptors there are
+_PER_APP = 2  # connections for each one to Apple: it is replaced while the old one drains
+_MIN_CLIENTS = 4  # connections that each listener accepts, however few file descriptors there are
 
 
 @attrs.frozen
 class FaceDependencies:
     """
-    What the faces need of the daemon.
+    The parts of the daemon that faces use.
 
-    :ivar intake: where notifications go.
-    :ivar queue: knows what became of them.
-    :ivar feedback: the dead tokens.
+    :ivar intake: accepts notifications.
+    :ivar queue: knows their outcomes.
+    :ivar feedback: the log of dead tokens.
     :ivar apps: the apps.
-    :ivar keys: who may call.
-    :ivar wake: called with an app's name when something is to be sent for it again.
-    :ivar metrics: counts what comes in.
-    :ivar admin: answers those who look after the daemon.
+    :ivar keys: the API keys.
+    :ivar wake: called with an app's name when the app has something to send again.
+    :ivar metrics: counts requests.
+    :ivar admin: the application behind the admin endpoint.
     """
 
     intake: IIntake
@@ -73,21 +74,21 @@ class FaceDependencies:
 
 class Listeners:
     """
-    All that listens.
+    All listeners of the daemon.
 
     :param reactor: the reactor.
-    :param configuration: which faces there are, and where.
-    :param others: what they need.
-    :param now: the time, for the certificates that are shown.
+    :param configuration: the faces and their endpoints.
+    :param parts: the parts of the daemon that the faces use.
+    :param now: the time, to check the server certificates.
     :raises APNSError: a certificate cannot be used; the message names its file.
     """
 
-    def __init__(self, reactor: Any, configuration: Configuration, others: FaceDependencies, now: datetime) -> None:
+    def __init__(self, reactor: Any, configuration: Configuration, parts: FaceDependencies, now: datetime) -> None:
         self._reactor = reactor
         self._clock = IReactorTime(reactor)
-        self._others = others
+        self._parts = parts
         self._now = now
-        limits = configuration.limits
+        limits, faces = configuration.limits, configuration.intake
         self._limits = ConnectionLimits(
             body=limits.body,
             clients=limits.clients,
@@ -99,55 +100,55 @@ class Listeners:
         )
         self._listeners: list[Listener] = []
         self._servers: list[HTTPServer | Apple | Binary] = []
-        self._factories: list[ServerConnections] = []
-        self._make(configuration)
-
-    def _make(self, configuration: Configuration) -> None:
-        intake, others = configuration.intake, self._others
-        native = Native(
-            others.metrics.intake("native", others.intake),
-            others.queue,
-            others.feedback,
-            others.apps,
-            others.keys if intake.native.keys else None,
-            intake.native.wait,
-            others.wake,
-            others.apps,
-        )
-        self._serve("intake.native", intake.native, others.metrics.application("native", native), self._limits)
-        if intake.pyapns is not None:
-            self._make_pyapns(intake.pyapns)
-        if intake.apple is not None:
-            self._make_apple(intake.apple)
-        if intake.binary is not None:
-            self._make_binary(intake.binary)
+        self._connections: list[ServerConnections] = []
+        self._make_native(faces.native)
+        if faces.pyapns is not None:
+            self._make_pyapns(faces.pyapns)
+        if faces.apple is not None:
+            self._make_apple(faces.apple)
+        if faces.binary is not None:
+            self._make_binary(faces.binary)
         admin_limits = attrs.evolve(ADMIN_LIMITS, unread=self._limits.unread, unfinished=self._limits.unfinished)
-        self._admin = self._serve("admin", configuration.admin, others.admin, admin_limits, guarded=True)
+        self._admin = self._serve("admin", configuration.admin, parts.admin, admin_limits, guarded=True)
+
+    def _make_native(self, section: NativeSection) -> None:
+        parts = self._parts
+        native = Native(
+            parts.metrics.intake("native", parts.intake),
+            parts.queue,
+            parts.feedback,
+            parts.apps,
+            parts.keys if section.keys else None,
+            section.wait,
+            parts.wake,
+            parts.apps,
+        )
+        self._serve("intake.native", section, parts.metrics.application("native", native), self._limits)
 
     def _make_pyapns(self, section: PyapnsSection) -> None:
-        others = self._others
-        intake = others.metrics.intake("pyapns", others.intake, refusals=True)
-        keys = others.keys if section.keys else None
-        pyapns = Pyapns(wall_clock(self._reactor), intake, others.apps, keys, others.feedback, section)
-        self._serve("intake.pyapns", section, others.metrics.application("pyapns", pyapns), self._limits, guarded=True)
+        parts = self._parts
+        intake = parts.metrics.intake("pyapns", parts.intake, refusals=True)
+        keys = parts.keys if section.keys else None
+        pyapns = Pyapns(wall_clock(self._reactor), intake, parts.apps, keys, parts.feedback, section)
+        self._serve("intake.pyapns", section, parts.metrics.application("pyapns", pyapns), self._limits, guarded=True)
 
     def _make_apple(self, section: AppleSection) -> None:
-        others = self._others
-        intake = others.metrics.intake("apple", others.intake, refusals=True)
-        apple = Apple(self._clock, intake, others.apps, others.keys, others.feedback, section, self._limits)
+        parts = self._parts
+        intake = parts.metrics.intake("apple", parts.intake, refusals=True)
+        apple = Apple(self._clock, intake, parts.apps, parts.keys, parts.feedback, section, self._limits)
         self._servers.append(apple)
-        self._factories.append(apple.server)
-        self._listen("intake.apple", section.listen, apple.factory(self._shown(section.tls)))
+        self._connections.append(apple.server)
+        self._listen("intake.apple", section.listen, apple.factory(self._certificate(section.tls)))
 
     def _make_binary(self, section: BinarySection) -> None:
-        others = self._others
-        intake = others.metrics.intake("binary", others.intake, refusals=True)
-        binary = Binary(self._clock, intake, others.apps, others.feedback, section, self._limits)
+        parts = self._parts
+        intake = parts.metrics.intake("binary", parts.intake, refusals=True)
+        binary = Binary(self._clock, intake, parts.apps, parts.feedback, section, self._limits)
         self._servers.append(binary)
-        self._factories += [binary.notifications, binary.dead]
-        shown = self._shown(section.tls)
-        self._listen("intake.binary", section.listen, binary.factory(shown))
-        self._listen("intake.binary.feedback", section.feedback, binary.feedback_factory(shown))
+        self._connections += [binary.notifications, binary.dead]
+        certificate = self._certificate(section.tls)
+        self._listen("intake.binary", section.listen, binary.factory(certificate))
+        self._listen("intake.binary.feedback", section.feedback, binary.feedback_factory(certificate))
 
     def _serve(
         self,
@@ -159,25 +160,25 @@ class Listeners:
         guarded: bool = False,
     ) -> HTTPServer:
         """
-        Have an application answer HTTP/1.1 at the endpoints of a section; returns the server.
+        Serve an application by HTTP/1.1 at the endpoints of a section; returns the server.
 
-        Web pages are kept out where no keys are asked for; with ``guarded`` in any case.
+        Requests from web pages are refused unless keys are asked for; with ``guarded`` in any case.
         """
-        shown = self._shown(section.tls)
-        names = () if shown is None else certified_names(shown)
+        certificate = self._certificate(section.tls)
+        names = () if certificate is None else certified_names(certificate)
         hosts = Hosts([*section.hosts, *names]) if guarded or not section.keys else None
         server = HTTPServer(self._clock, application, limits, key, hosts)
         self._servers.append(server)
         if section.listen:
-            self._factories.append(server)
-        encrypted = shown and server.encrypted(tls_options(shown, server.acceptableProtocols()))
+            self._connections.append(server)
+        encrypted = certificate and server.encrypted(tls_options(certificate, server.acceptableProtocols()))
         self._listen(key, section.listen, encrypted or server)
         return server
 
     def _listen(self, key: str, endpoints: Sequence[str], factory: IProtocolFactory) -> None:
         self._listeners.append(Listener(self._reactor, key, endpoints, factory))
 
-    def _shown(self, section: TLSSection | None) -> Certificate | None:
+    def _certificate(self, section: TLSSection | None) -> Certificate | None:
         return None if section is None else server_certificate(section, self._now)
 
     async def start(self) -> dict[str, list[str]]:
@@ -185,39 +186,39 @@ class Listeners:
         Listen.
 
         :returns: the addresses, by the keys of the configuration.
-        :raises ConfigurationError: an address cannot be had.
+        :raises ConfigurationError: an endpoint cannot listen.
         """
-        self._fit()
+        self._fit_descriptors()
         for listener in self._listeners:
             await listener.start()
         return {listener.key: listener.addresses for listener in self._listeners}
 
-    def _fit(self) -> None:
-        """Take fewer connections than the configuration allows, where there are too few file descriptors."""
-        clients = sum(factory.limits.clients for factory in self._factories)
-        part = share(clients, _TWICE * sum(map(self._connections, self._others.apps.names())))
+    def _fit_descriptors(self) -> None:
+        """Accept fewer connections than the configuration allows if there are too few file descriptors."""
+        clients = sum(each.limits.clients for each in self._connections)
+        part = share(clients, _PER_APP * sum(map(self._connections_to_apple, self._parts.apps.names())))
         if part < 1:
-            for factory in self._factories:
-                limits = factory.limits
-                clients, unauthenticated = (
-                    max(_LEAST, int(part * most)) for most in (limits.clients, limits.unauthenticated)
+            for each in self._connections:
+                limits = each.limits
+                each.limits = attrs.evolve(
+                    limits,
+                    clients=max(_MIN_CLIENTS, int(part * limits.clients)),
+                    unauthenticated=max(_MIN_CLIENTS, int(part * limits.unauthenticated)),
                 )
-                factory.limits = attrs.evolve(limits, clients=clients, unauthenticated=unauthenticated)
 
-    def _connections(self, app: str) -> int:
-        """Tell how many connections to Apple an app may have."""
+    def _connections_to_apple(self, app: str) -> int:
         try:
-            return self._others.apps.get(app).limits.connections
+            return self._parts.apps.get(app).limits.connections
         except RequestRefused:
-            return 1  # it may be mended while the daemon runs
+            return 1  # it may become usable while the daemon runs
 
     def refuse(self) -> None:
-        """Tell who asks for something new to come again later. What was asked for before is still answered."""
+        """Refuse new requests, with a hint to come back later. Earlier requests still get their answers."""
         for server in self._servers:
-            if server is not self._admin:  # who asks whether the daemon is ready is still to be told that it is not
+            if server is not self._admin:  # which still has to answer that the daemon is not ready
                 server.drain()
 
     async def close(self) -> None:
-        """Listen no more, and close all connections."""
+        """Stop listening and close all connections."""
         await DeferredList([listener.stop() for listener in self._listeners], consumeErrors=True)
         await gatherResults([server.close() for server in self._servers])

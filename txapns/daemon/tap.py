@@ -1,5 +1,5 @@
 """
-What ``twistd apns`` and ``twist apns`` run: the option, and the service made from the configuration.
+The plugin behind ``twistd apns`` and ``twist apns``: its option, and the service made from the configuration.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _log = Logger()
 
 
 class Options(usage.Options):
-    """The options of ``twistd apns``. ``txapns check-config`` looks at the configuration without starting anything."""
+    """The options of ``twistd apns``. ``txapns check-config`` checks the configuration without starting anything."""
 
     longdesc = "The push daemon: other programs hand it notifications, it stores them and sends them to Apple."
 
@@ -36,7 +36,7 @@ def makeService(options: Options) -> IService:
     Make the daemon's service.
 
     :param options: the parsed options.
-    :returns: the service. Where it cannot start it says why in the log, and stops the reactor.
+    :returns: the service. If it cannot start, it logs why and stops the reactor.
     :raises UsageError: the configuration, or a file that it names, cannot be used.
     """
     from twisted.internet import reactor
@@ -49,8 +49,8 @@ def makeService(options: Options) -> IService:
 
     try:
         configuration = Configuration.from_file(options["config"])
-        gateway = DaemonService(steady(reactor), configuration, os.environ, broken)
+        daemon = DaemonService(steady(reactor), configuration, os.environ, broken)
     except APNSError as error:
         raise usage.UsageError(str(error)) from None
-    gateway.ready.addCallback(lambda _: calm_collector())
-    return gateway
+    daemon.ready.addCallback(lambda _: calm_collector())
+    return daemon

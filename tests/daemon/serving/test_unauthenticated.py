@@ -23,7 +23,7 @@ from twisted.logger import capturedLogs
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.daemon.daemon_process import Gateway, configuration, listen
+from tests.daemon.daemon_process import DaemonProcess, configuration, listen
 from tests.daemon.faces_world import FacesWorld
 from tests.daemon.fakes import Connection, key_of
 from txapns._network.clocks import wall_clock
@@ -193,20 +193,20 @@ class FloodTests(TestCase):
         more = (
             "[intake.apple]\nlisten = 'tcp:port=0:interface=127.0.0.1'\n[limits]\nclients = 40\nunauthenticated = 20\n"
         )
-        gateway = Gateway(configuration(directory, simulator, port.getHost().port, more))
-        await gateway.start()
-        floods = [Flood(gateway.port(listener), octets, 50) for listener, octets in halves.items()]
+        daemon = DaemonProcess(configuration(directory, simulator, port.getHost().port, more))
+        await daemon.start()
+        floods = [Flood(daemon.port(listener), octets, 50) for listener, octets in halves.items()]
         try:
             while min(flood.count for flood in floods) < 100:
                 body = {"notifications": [{"tokens": ["ab" * 32], "payload": {"aps": {"alert": "Hello"}}}]}
-                status, _ = await gateway.ask("POST", "/v1/apps/chess/notifications", body)
+                status, _ = await daemon.ask("POST", "/v1/apps/chess/notifications", body)
                 self.assertEqual(status, 202)
-                self.assertEqual(await gateway.ask("GET", "/healthz", listener="admin"), (200, {"alive": True}))
+                self.assertEqual(await daemon.ask("GET", "/healthz", listener="admin"), (200, {"alive": True}))
         finally:
             for flood in floods:
                 await flood.stop()
-            await gateway.end()
-        self.assertNotIn("Traceback", gateway.log.read_text())
+            await daemon.end()
+        self.assertNotIn("Traceback", daemon.log.read_text())
 
     def test_half(self) -> Deferred[None]:
         """Requests that are sent by halves keep nobody out."""

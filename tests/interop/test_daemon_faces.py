@@ -1,4 +1,4 @@
-"""Old and foreign clients, unmodified, through the gateway to the simulator, all on loopback."""
+"""Old and foreign clients, unmodified, through the daemon to the simulator, all on loopback."""
 
 from __future__ import annotations
 
@@ -19,8 +19,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 
 from tests.interop.programs import Program, command
 from tests.interop.test_http2_clients import DEAD, IDENTIFIERS, ClientTests
-from txapns import APNSClient, Certificate, Notification
-from txapns import Gateway as ApplesGateway
+from txapns import APNSClient, Certificate, Gateway, Notification
 from txapns.daemon.config import Configuration
 from txapns.daemon.service import DaemonService
 from txapns.simulator import Simulator
@@ -36,9 +35,9 @@ PAYLOAD = {"aps": {"alert": ALERT, "badge": 3, "sound": "default"}}
 NOTIFICATION = {"alert": ALERT, "badge": 3, "sound": "default", "expiration": EXPIRATION, "priority": 10}
 
 
-class Gateway:
+class Daemon:
     """
-    A gateway in this process.
+    A daemon in this process.
 
     :param directory: where it keeps everything; it is made.
     :param simulator: whose credentials it has.
@@ -95,8 +94,8 @@ class Gateway:
         return str((self.directory / name).absolute())
 
 
-async def served(simulator: Simulator, faces: str, directory: Path, cleanup: Any) -> Gateway:
-    """Have the simulator's server of the provider API listen, and a gateway before it."""
+async def served(simulator: Simulator, faces: str, directory: Path, cleanup: Any) -> Daemon:
+    """Have the simulator's server of the provider API listen, and a daemon before it."""
     factory = simulator.tls_factory("http2")
     factory.noisy = False
     port = reactor.listenTCP(0, factory, interface=HOST)
@@ -109,10 +108,10 @@ async def served(simulator: Simulator, faces: str, directory: Path, cleanup: Any
             await deferLater(reactor, 0.01)
 
     cleanup(stop)
-    gateway = Gateway(directory, simulator, port.getHost().port, faces)
-    cleanup(gateway.service.stopService)
-    await gateway.start()
-    return gateway
+    daemon = Daemon(directory, simulator, port.getHost().port, faces)
+    cleanup(daemon.service.stopService)
+    await daemon.start()
+    return daemon
 
 
 class AppleFaceTests(ClientTests):
@@ -128,17 +127,17 @@ class AppleFaceTests(ClientTests):
             listen = "tcp:port=0:interface={HOST}"
             tls.certificate = "server.pem"
         """
-        self.gateway = await served(self.simulator, faces, Path(self.mktemp()), self.addCleanup)
+        self.daemon = await served(self.simulator, faces, Path(self.mktemp()), self.addCleanup)
 
     def about(self) -> dict[str, object]:
-        """Tell where the gateway is."""
+        """Tell where the daemon is."""
         authority = self.simulator.authority
         return {
             "host": HOST,
-            "http2": self.gateway.addresses["intake.apple"],
-            "ca": self.gateway.path("ca.pem"),
-            "certificate": self.gateway.path("client.pem"),
-            "p8": self.gateway.path("AuthKey.p8"),
+            "http2": self.daemon.addresses["intake.apple"],
+            "ca": self.daemon.path("ca.pem"),
+            "certificate": self.daemon.path("client.pem"),
+            "p8": self.daemon.path("AuthKey.p8"),
             "key_id": authority.key_id,
             "team_id": authority.team_id,
         }
@@ -147,7 +146,7 @@ class AppleFaceTests(ClientTests):
         """The client is told what Apple said, and Apple got what it sent."""
         said = await self.send(mode)
         self.check_said(said)
-        self.check_received(bearer=True)  # the gateway's own
+        self.check_received(bearer=True)  # the daemon's own
         return said
 
     def check_expiration(self, expiration: int) -> None:
@@ -215,7 +214,7 @@ class BinaryFaceTests(TestCase):
             feedback = "tcp:port=0:interface={HOST}"
             tls.certificate = "server.pem"
         """
-        self.gateway = await served(self.simulator, faces, Path(self.mktemp()), self.addCleanup)
+        self.daemon = await served(self.simulator, faces, Path(self.mktemp()), self.addCleanup)
 
     async def run_driver(self, **request: Any) -> dict[str, Any]:
         """Run the driver; returns what it printed. It sends until the simulator has all."""
@@ -223,11 +222,11 @@ class BinaryFaceTests(TestCase):
         self.addCleanup(driver.stop)
         about = {
             "host": HOST,
-            "binary": self.gateway.addresses["intake.binary"],
-            "feedback": self.gateway.addresses["intake.binary.feedback"],
-            "ca": self.gateway.path("ca.pem"),
-            "certificate": self.gateway.path("client.pem"),
-            "pkcs12": self.gateway.path("client.p12"),
+            "binary": self.daemon.addresses["intake.binary"],
+            "feedback": self.daemon.addresses["intake.binary.feedback"],
+            "ca": self.daemon.path("ca.pem"),
+            "certificate": self.daemon.path("client.pem"),
+            "pkcs12": self.daemon.path("client.p12"),
             "passphrase": "txapns",
         }
         driver.transport.write(json.dumps({**about, **self.wishes, **request}).encode() + b"\n")
@@ -304,7 +303,7 @@ class ApnsClerkFaceTests(BinaryFaceTests):
 
 @pytest.mark.loopback
 class StopTests(TestCase):
-    """The gateway is stopped while our own client is sending through it."""
+    """The daemon is stopped while our own client is sending through it."""
 
     timeout = 60
 
@@ -312,17 +311,17 @@ class StopTests(TestCase):
         """What is under way to Apple is answered before the connection is closed."""
         simulator = Simulator(reactor, delay=0.5)
         faces = f'[intake.apple]\nlisten = "tcp:port=0:interface={HOST}"\ntls.certificate = "server.pem"'
-        gateway = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
-        address = ApplesGateway.http2(HOST, gateway.addresses["intake.apple"], trust_root=gateway.files["ca.pem"])
-        client = APNSClient(reactor, Certificate.from_pem(gateway.files["client.pem"]), address, topic=simulator.topic)
+        daemon = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
+        address = Gateway.http2(HOST, daemon.addresses["intake.apple"], trust_root=daemon.files["ca.pem"])
+        client = APNSClient(reactor, Certificate.from_pem(daemon.files["client.pem"]), address, topic=simulator.topic)
         self.addCleanup(client.close)
         tokens = [f"{number:064x}" for number in range(200)]
         await client.send(Notification(alert="First"), tokens[:1])  # with a provider token the first one goes alone
         sending = client.send(Notification(alert="Hello"), tokens)
-        while sum(state.in_flight for state in gateway.service.dispatcher.states()) < len(tokens):
+        while sum(state.in_flight for state in daemon.service.dispatcher.states()) < len(tokens):
             await deferLater(reactor, 0.01)
         self.assertFalse(sending.called)
-        await gateway.service.stopService()
+        await daemon.service.stopService()
         batch = await sending
         self.assertEqual((batch.accepted, len(simulator.devices.received)), (200, 201))
 
@@ -335,24 +334,22 @@ class StopTests(TestCase):
             feedback = "tcp:port=0:interface={HOST}"
             tls.certificate = "server.pem"
         """
-        gateway = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
-        ports = gateway.addresses
-        address = ApplesGateway.binary(
-            HOST, ports["intake.binary"], trust_root=gateway.files["ca.pem"], settle_time=0.3
-        )
-        client = APNSClient(reactor, Certificate.from_pem(gateway.files["client.pem"]), address, timeout=2.0)
+        daemon = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
+        ports = daemon.addresses
+        address = Gateway.binary(HOST, ports["intake.binary"], trust_root=daemon.files["ca.pem"], settle_time=0.3)
+        client = APNSClient(reactor, Certificate.from_pem(daemon.files["client.pem"]), address, timeout=2.0)
         self.addCleanup(client.close)
         tokens = [f"{number:064x}" for number in range(5_000)]
         sending = client.send(Notification(alert="Hello"), tokens, deadline=5.0)
-        while not gateway.service.queue.depth("chess"):
+        while not daemon.service.queue.depth("chess"):
             await deferLater(reactor, 0.001)
-        await gateway.service.stopService()
+        await daemon.service.stopService()
         batch = await sending
         left = {each.token for each in [*batch.unsent.values(), *batch.uncertain.values()]}
         accepted = set(tokens) - left
         self.assertGreater(len(accepted), 0)
         self.assertGreater(len(batch.unsent), 0)
-        with contextlib.closing(sqlite3.connect(gateway.path("apns.db"))) as database:
+        with contextlib.closing(sqlite3.connect(daemon.path("apns.db"))) as database:
             stored = {token.hex() for (token,) in database.execute("SELECT token FROM queue_delivery")}
         self.assertLessEqual(accepted, stored)
         self.assertFalse({each.token for each in batch.unsent.values()} & stored)
@@ -369,8 +366,8 @@ class PyapnsFaceTests(TestCase):
         simulator = Simulator(reactor)
         simulator.devices.dead = {bytes.fromhex(token): float(since) for token, since in GONE.items()}
         faces = f'[intake.pyapns]\nlisten = "tcp:port=0:interface={HOST}"\nkeys = false'
-        gateway = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
-        uri = f"http://{HOST}:{gateway.addresses['intake.pyapns']}/"
+        daemon = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
+        uri = f"http://{HOST}:{daemon.addresses['intake.pyapns']}/"
 
         def call(method: str, *arguments: Any) -> Deferred[Any]:
             def work() -> Any:
