@@ -1,8 +1,8 @@
 """
-One notification on its way to one device: the value that goes down to a connection and is settled there.
+One notification on its way to one device.
 
-A :class:`Delivery` is made when a connection has room for it and dropped when its outcome is known, so there are
-never more of them than are under way. Whoever holds one ends it by exactly one of four calls on its ``outcomes``.
+A :class:`Delivery` is made when a connection has room for it and dropped when its outcome is known, so there are never
+more of them than are in flight. It is settled by exactly one of the four calls on its ``outcomes``.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ __all__ = ["Delivery", "DeliveryListener", "RequestTemplate"]
 
 class RequestTemplate(Protocol):
     """
-    What goes out, the same for every device: a notification, as a rule. The sessions of the provider API need no more
-    of it than this, so that a broadcast, or a question about channels, can travel by the same way.
+    What is sent, and is the same for every device: a notification, as a rule. The provider API needs no more of it
+    than this, so a broadcast, or a request about channels, can travel the same way.
     """
 
     @property
@@ -31,32 +31,32 @@ class RequestTemplate(Protocol):
 
     @property
     def path(self) -> bytes:
-        """The request's path, but for the device token that follows it."""
+        """The request's path, without the device token that follows it."""
 
     @property
     def body(self) -> bytes:
         """The request's body; empty for none."""
 
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Give the header fields."""
+        """Return the header fields."""
 
 
 class DeliveryListener(Interface):
     """
-    Whoever learns what became of a delivery. Each delivery is settled by one call, once.
+    Receives the outcomes of deliveries. Each delivery is settled by one call, once.
 
-    These must not raise: many are told in one go, and those after would never learn.
+    These methods must not raise: many deliveries are settled in one go, and those after would not be.
     """
 
-    ended = Attribute("Why nothing more is to be sent for it: an ``APNSError``, or ``None`` while there is no reason.")
+    ended = Attribute("Why nothing more should be sent for it: an ``APNSError``; ``None`` while it is wanted.")
 
     def accepted(delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
         """
-        APNs took it.
+        APNs accepted it.
 
         :param delivery: the delivery.
         :param headers: the answer's header fields; empty over the binary protocol.
-        :param body: the answer's body: what was asked for, where that was it. It may be cut off.
+        :param body: the answer's body, for requests that ask for one. It may be truncated.
         """
 
     def rejected(delivery: Delivery, rejection: Rejection) -> None:
@@ -69,7 +69,7 @@ class DeliveryListener(Interface):
 
     def unsent(delivery: Delivery, error: Exception) -> None:
         """
-        APNs did not process it, for certain.
+        APNs provably did not process it.
 
         :param delivery: the delivery.
         :param error: why.
@@ -77,7 +77,7 @@ class DeliveryListener(Interface):
 
     def uncertain(delivery: Delivery, error: Exception) -> None:
         """
-        It went out, and no answer will come.
+        It was sent, and no answer will come.
 
         :param delivery: the delivery.
         :param error: why.
@@ -89,15 +89,14 @@ class Delivery:
     """
     One notification for one device.
 
-    :ivar outcomes: who is told the outcome.
+    :ivar outcomes: receives the outcome.
     :ivar identifier: the caller's identifier.
     :ivar token: the device token as the caller gave it.
-    :ivar device: the device token's octets; none for what is for no device.
-    :ivar notification: what to send: a :class:`~txapns.Notification`, but for what is sent to, or asked of, a channel.
-    :ivar refusals: how often a peer has refused it unprocessed.
-    :ivar postponements: how often it was put off, since APNs asked for patience.
-    :ivar taken_at: when it was first handed to a connection, by the reactor's clock; -1 where
-        nobody measures it.
+    :ivar device: the device token's bytes; empty for a request that is not for a device.
+    :ivar notification: what to send: a :class:`~txapns.Notification`, or a request to or about a channel.
+    :ivar refusals: how often a server has returned it unprocessed.
+    :ivar postponements: how often it was rejected and sent again later.
+    :ivar taken_at: when it was first handed to a connection, by the reactor's clock; -1 unless that is measured.
     """
 
     outcomes: DeliveryListener = attrs.field(repr=False)

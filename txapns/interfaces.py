@@ -1,14 +1,15 @@
 """
-The seams of the package: who may be put in whose place.
+The seams of the package.
 
 Calls go down and values come up::
 
-    client ──► pool ──► connection ──► session (a protocol) ──► wire
-       ▲                    ▲               │
-       │                    └─ IProtocolListener: ready, proved, room, returned, rejected, draining, lost
-       └───────────────────── DeliveryListener: accepted, rejected, unsent, uncertain
+    client ──► batch ──► pool ──► connection ──► protocol ──► wire
+                 ▲         ▲        │    ▲          │ │
+                 │         │        │    └──────────┘ │  IProtocolListener: ready, proved, room, returned, rejected …
+                 │         └────────┘                 │  IConnectionEvents: changed, trouble, returned, rejected
+                 └────────────────────────────────────┘  DeliveryListener: accepted, rejected, unsent, uncertain
 
-The last is in :mod:`txapns.delivery`, since whoever is told the outcome is half of what a delivery is.
+``DeliveryListener`` is in :mod:`txapns.delivery`, since each delivery holds the listener that receives its outcome.
 """
 
 from __future__ import annotations
@@ -25,64 +26,68 @@ __all__ = ["IConnectionEvents", "IGatewayProtocol", "IMetrics", "IProtocolListen
 
 class IGatewayProtocol(Interface):
     """
-    One connection to a gateway while it lasts: the protocol object of either protocol.
+    The protocol object of one connection to a gateway, for either protocol.
 
-    It takes deliveries while it has room, settles each on its ``outcomes`` or hands it back to its
-    :class:`IProtocolListener`, and is not used again once it is draining.
+    It takes deliveries while it has room. It settles each on its ``outcomes``, or hands it to its
+    :class:`IProtocolListener` unsettled. Once it is draining, it is not used again.
     """
 
     in_flight = Attribute("How many deliveries it has taken and neither settled nor handed back: an ``int``.")
-    answered = Attribute("How often it has done what it is for: an ``int``.")
-    proved = Attribute("Whether it has done so at least once: a ``bool``.")
+    answered = Attribute("How many notifications it knows to be accepted or rejected: an ``int``.")
+    proved = Attribute("Whether there was at least one of these, so that the connection is known to work: a ``bool``.")
 
     def room() -> tuple[int, int]:
         """
-        Tell what it would take now.
+        Tell how much it would take now.
 
-        :returns: how many deliveries, and how many octets of payload; nothing unless both are positive.
+        :returns: how many deliveries, and how many bytes of payload; nothing unless both are positive.
         """
 
     def deliver(deliveries: list[Delivery]) -> None:
         """
         Send these, in order.
 
-        :param deliveries: at most as many as there is room for.
+        :param deliveries: no more than there is room for.
         """
 
     def flush() -> None:
-        """Nothing more is waiting: do what it takes to learn the outcome of what is under way."""
+        """Nothing more is waiting: do what is needed to learn the outcome of what is in flight."""
 
     def close() -> None:
-        """Take nothing more, let what is under way be answered, then close. It ends within the timeout."""
+        """Take nothing more, wait for the answers to what is in flight, then close. This ends within the timeout."""
 
     def abort(error: APNSError) -> None:
         """
         End the connection at once.
 
-        :param error: why, for what was under way.
+        :param error: why; the reason reported for what is in flight.
         """
 
 
 class IProtocolListener(Interface):
-    """What a session tells whoever opened it. The session names itself, since a draining one may outlive its turn."""
+    """
+    Receives what happens to a protocol.
 
-    def protocol_ready(session: IGatewayProtocol) -> None:
-        """It can be used: the handshake is over, and the peer has spoken where the protocol has it speak first."""
+    Each call names the protocol, since one that drains exists beside its successor.
+    """
 
-    def protocol_proved(session: IGatewayProtocol) -> None:
-        """It did what it is for, so the delays between attempts begin anew."""
+    def protocol_ready(protocol: IGatewayProtocol) -> None:
+        """It can be used: the handshake is over, and the server has spoken if it has to speak first."""
 
-    def protocol_room(session: IGatewayProtocol) -> None:
+    def protocol_proved(protocol: IGatewayProtocol) -> None:
+        """A notification was accepted or rejected, so the connection works, and the reconnection delays start over."""
+
+    def protocol_room(protocol: IGatewayProtocol) -> None:
         """It may have room again."""
 
-    def protocol_returned(session: IGatewayProtocol, deliveries: list[Delivery]) -> None:
+    def protocol_returned(protocol: IGatewayProtocol, deliveries: list[Delivery]) -> None:
         """
-        These were provably not processed and are to be sent elsewhere, in this order.
+        These were provably not processed. Send them over another connection, in this order.
 
         :param deliveries: the deliveries, none of them settled.
         """
 
-    def protocol_rejected(session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+    def protocol_rejected(protocol: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
         """
         APNs rejected this one. The listener sends it again later, or reports it on the delivery's ``outcomes``.
 
@@ -90,23 +95,23 @@ class IProtocolListener(Interface):
         :param rejection: what APNs said.
         """
 
-    def protocol_draining(session: IGatewayProtocol, error: APNSError | None) -> None:
+    def protocol_draining(protocol: IGatewayProtocol, error: APNSError | None) -> None:
         """
-        It takes nothing more; what is under way may still be answered.
+        It takes nothing more; what is in flight may still be answered.
 
-        :param error: what the peer said; ``None`` where it is our own wish.
+        :param error: what the server said; ``None`` if we wished it.
         """
 
-    def protocol_lost(session: IGatewayProtocol, error: APNSError | None) -> None:
+    def protocol_lost(protocol: IGatewayProtocol, error: APNSError | None) -> None:
         """
-        It is over, and all it had taken is settled or handed back.
+        It has ended, and all it had taken is settled or handed back.
 
         :param error: why; ``None`` for an orderly end.
         """
 
 
 class IConnectionEvents(Interface):
-    """What a connection tells the pool."""
+    """Receives what happens to a connection: the pool."""
 
     def connection_changed() -> None:
         """A connection may have room, or may be opened, where it could not before."""
@@ -116,12 +121,12 @@ class IConnectionEvents(Interface):
         A connection could not be made, or ended with an error.
 
         :param error: what happened.
-        :param hopeless: whether another connection would fare no better, so that what waits had better be told.
+        :param hopeless: whether another connection would fail in the same way, so that what waits should be given up.
         """
 
     def deliveries_returned(deliveries: list[Delivery]) -> None:
         """
-        These were provably not processed and go to another connection, before anything else.
+        These were provably not processed. Send them over another connection, before anything else.
 
         :param deliveries: the deliveries, in order.
         """
@@ -141,13 +146,13 @@ class IWork(Interface):
     available = Attribute("Whether there may be something to take now: a ``bool``.")
     exhausted = Attribute("Whether there will never be anything to take again: a ``bool``.")
 
-    def take(count: int, octets: int) -> list[Delivery]:
+    def take(count: int, size: int) -> list[Delivery]:
         """
-        Hand over the next deliveries, in order.
+        Return the next deliveries, in order.
 
-        :param count: how many at the most.
-        :param octets: until how many octets of payload; the last may go beyond.
-        :returns: the deliveries; fewer, or none, where there are no more for now.
+        :param count: how many, or fewer.
+        :param size: stop at this many bytes of payload; the last delivery may exceed it.
+        :returns: the deliveries; fewer, or none, if there are no more for now.
         """
 
     def give_up(error: APNSError) -> Deferred[None]:
@@ -161,10 +166,10 @@ class IWork(Interface):
 
 class IMetrics(Interface):
     """
-    Who counts what one client sends. What is a state and no event, ``client.status()`` tells.
+    Counts what one client sends. For states rather than events, ask ``client.status()``.
 
-    The methods are called for each notification, so they are to be quick. What they raise is logged, and does no other
-    harm. A client that was given none does not spend anything on it.
+    The methods are called for each notification, so they should be fast. An exception that they raise is logged and
+    does no other harm. A client without metrics spends no time on them.
     """
 
     def sent(count: int) -> None:
@@ -176,31 +181,31 @@ class IMetrics(Interface):
 
     def accepted(seconds: float) -> None:
         """
-        APNs accepted one.
+        APNs accepted a notification.
 
-        :param seconds: how long that took, from when it was handed to a connection. Over the binary protocol this is
-            the settle time at least.
+        :param seconds: the time since it was handed to a connection. Over the binary protocol this is the settle time
+            or more.
         """
 
     def rejected(status: int, reason: str, seconds: float) -> None:
         """
-        APNs refused one, for good.
+        APNs rejected a notification, and it is not sent again.
 
         :param status: the HTTP status or the status byte.
-        :param reason: Apple's word for it, which may be one that nobody has heard of.
-        :param seconds: how long that took, the time between repetitions included.
+        :param reason: Apple's reason, which may be one that is not documented.
+        :param seconds: the time since it was first handed to a connection, retries included.
         """
 
     def retried(reason: str) -> None:
         """
-        One is sent again later.
+        APNs rejected a notification, and it is sent again later.
 
-        :param reason: Apple's word for why.
+        :param reason: Apple's reason.
         """
 
     def unanswered(uncertain: bool) -> None:
         """
-        One that was handed to a connection ended without an answer.
+        A notification that was handed to a connection ended without an answer.
 
-        :param uncertain: whether it may have been processed; if not, it was provably not.
+        :param uncertain: whether it may have been processed; if not, it provably was not.
         """

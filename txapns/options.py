@@ -1,5 +1,5 @@
 """
-How a client behaves, where there is a choice.
+The options of a client.
 """
 
 from __future__ import annotations
@@ -14,21 +14,21 @@ __all__ = ["ClientOptions", "Options"]
 
 class ClientOptions(TypedDict, total=False):
     """
-    The keywords of :class:`~txapns.APNSClient` that are about its connections and its patience.
+    The keywords of :class:`~txapns.APNSClient` for connections, timeouts and retries.
 
-    :ivar timeout: how long connecting, each answer, and waiting without any progress may take, in seconds; 30 unless
-        given.
-    :ivar idle_timeout: after how many seconds without a notification a connection is closed, to be opened again when
-        needed; ``None`` for never; 600 unless given.
-    :ivar ping_interval: after how many seconds without a word from an HTTP/2 server it is asked for a sign of life;
-        ``None`` for never; 60 unless given.
-    :ivar min_connections: how many connections are opened at once and kept, even without work; 0 unless given.
-    :ivar max_connections: how many connections there may be; 1 unless given. Another is opened, one at a time, when
-        those there are take no more for the moment. With several, notifications do not arrive in the order in which
+    :ivar timeout: the limit, in seconds, for connecting, for each answer, and for waiting without any progress; 30 by
+        default.
+    :ivar idle_timeout: a connection is closed after this many seconds without a notification, and opened again when
+        needed; ``None`` for never; 600 by default.
+    :ivar ping_interval: after this many seconds of silence from an HTTP/2 server, a PING is sent; ``None`` for never;
+        60 by default.
+    :ivar min_connections: how many connections are opened at once and kept, even without work; 0 by default.
+    :ivar max_connections: how many connections there may be; 1 by default. Another one is opened, one at a time, when
+        the existing ones have no room for the moment. With several, notifications do not arrive in the order in which
         they were given.
-    :ivar retries: how often a notification is sent again, with a growing delay, after an answer that asks for patience:
-        429 ``TooManyRequests``, 500, 503, and the status 1 or 255 of the binary protocol; 3 unless given.
-    :ivar max_queued: how many single notifications may wait to be sent; 10,000 unless given.
+    :ivar retries: how often a notification is sent again, with a growing delay, after an answer that asks to wait: 429
+        ``TooManyRequests``, 500, 503, and the status 1 or 255 of the binary protocol; 3 by default.
+    :ivar max_queued: how many single notifications may wait to be sent; 10,000 by default.
     """
 
     timeout: float
@@ -43,9 +43,9 @@ class ClientOptions(TypedDict, total=False):
 @attrs.frozen(kw_only=True)
 class Options:
     """
-    The same, checked and complete.
+    The same options, validated, with their defaults.
 
-    :raises ValueError: one is out of its range.
+    :raises ValueError: an option is out of range.
     """
 
     timeout: float = 30.0
@@ -57,13 +57,12 @@ class Options:
     max_queued: int = 10_000
 
     def __attrs_post_init__(self) -> None:
-        """Check them."""
         for name in ("timeout", "idle_timeout", "ping_interval"):
             seconds = getattr(self, name)
             if seconds is None and name != "timeout":
                 continue
             if not isinstance(seconds, (int, float)) or not 0 < seconds < math.inf:
-                raise ValueError(f"{name} is a positive number of seconds, not {seconds!r}")
+                raise ValueError(f"{name} must be a positive number of seconds, not {seconds!r}")
         self._check_whole("min_connections", 0)
         self._check_whole("max_connections", max(1, self.min_connections))
         self._check_whole("retries", 0)
@@ -72,4 +71,4 @@ class Options:
     def _check_whole(self, name: str, least: int) -> None:
         number = getattr(self, name)
         if not isinstance(number, int) or number < least:
-            raise ValueError(f"{name} is a whole number, here {least} at the least, not {number!r}")
+            raise ValueError(f"{name} must be an integer of at least {least}, not {number!r}")

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns._session.binary`: one session, on a transport that keeps what is written."""
+"""Tests for :mod:`txapns._session.binary`: one protocol, on a transport that keeps what is written."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class Transport(StringTransport):
 
 @implementer(IProtocolListener, DeliveryListener)
 class Record:
-    """Remembers what a session told, and what it settled, in order."""
+    """Records what a protocol reports and settles, in order."""
 
     ended = None
 
@@ -71,42 +71,42 @@ class Record:
         self.errors: list[Exception] = []
         self.trouble: list[Exception | None] = []
 
-    def protocol_ready(self, session: IGatewayProtocol) -> None:
+    def protocol_ready(self, protocol: IGatewayProtocol) -> None:
         """It can be used."""
         self.events.append("ready")
 
-    def protocol_proved(self, session: IGatewayProtocol) -> None:
-        """It did what it is for."""
+    def protocol_proved(self, protocol: IGatewayProtocol) -> None:
+        """It proved itself."""
         self.events.append("proved")
 
-    def protocol_room(self, session: IGatewayProtocol) -> None:
+    def protocol_room(self, protocol: IGatewayProtocol) -> None:
         """It may have room again."""
         self.events.append("room")
 
-    def protocol_returned(self, session: IGatewayProtocol, deliveries: list[Delivery]) -> None:
-        """These go elsewhere."""
+    def protocol_returned(self, protocol: IGatewayProtocol, deliveries: list[Delivery]) -> None:
+        """The server did not process these."""
         self.outcomes.extend(("returned", delivery.identifier) for delivery in deliveries)
 
-    def protocol_rejected(self, session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+    def protocol_rejected(self, protocol: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
         """It is not sent again."""
         delivery.outcomes.rejected(delivery, rejection)
 
-    def protocol_draining(self, session: IGatewayProtocol, error: Exception | None) -> None:
+    def protocol_draining(self, protocol: IGatewayProtocol, error: Exception | None) -> None:
         """It takes nothing more."""
         self.events.append("draining")
         self.trouble.append(error)
 
-    def protocol_lost(self, session: IGatewayProtocol, error: Exception | None) -> None:
+    def protocol_lost(self, protocol: IGatewayProtocol, error: Exception | None) -> None:
         """It is over."""
         self.events.append("lost")
         self.trouble.append(error)
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
-        """APNs took it."""
+        """APNs accepted it."""
         self.outcomes.append(("accepted", delivery.identifier))
 
     def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
-        """APNs refused it."""
+        """APNs rejected it."""
         self.outcomes.append((f"{rejection.status} {rejection.reason}", delivery.identifier))
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
@@ -115,13 +115,13 @@ class Record:
         self.errors.append(error)
 
     def uncertain(self, delivery: Delivery, error: Exception) -> None:
-        """Nobody can tell."""
+        """The outcome is unknown."""
         self.outcomes.append(("uncertain", delivery.identifier))
         self.errors.append(error)
 
 
-class SessionCase(SynchronousTestCase):
-    """A session, ready, on a transport."""
+class ProtocolCase(SynchronousTestCase):
+    """A protocol, ready, on a transport."""
 
     barrier = False
 
@@ -133,18 +133,18 @@ class SessionCase(SynchronousTestCase):
         self.open()
 
     def open(self, allowance: Allowance | None = None, command: int = 2) -> None:
-        """Make a session, with a settle time of 2 s and a timeout of 30 s."""
-        self.session = EnhancedNotificationProtocol(
+        """Make a protocol, with a settle time of 2 s and a timeout of 30 s."""
+        self.protocol = EnhancedNotificationProtocol(
             self.record, self.clock, settle_time=2.0, barrier=self.barrier, command=command, allowance=allowance
         )
         self.transport = Transport()
-        self.session.makeConnection(self.transport)
-        self.session.handshakeCompleted()
+        self.protocol.makeConnection(self.transport)
+        self.protocol.handshakeCompleted()
 
     def deliver(self, *identifiers: int, notification: Notification = ALERT, refusals: int = 0) -> None:
         """Send one notification to the devices with these numbers."""
         tokens = [identifier.to_bytes(32, "big") for identifier in identifiers]
-        self.session.deliver(
+        self.protocol.deliver(
             [
                 Delivery(self.record, identifier, token, token, notification, refusals)
                 for identifier, token in zip(identifiers, tokens, strict=True)
@@ -153,7 +153,7 @@ class SessionCase(SynchronousTestCase):
 
     def lose(self, reason: Exception | None = None) -> None:
         """The connection ends."""
-        self.session.connectionLost(Failure(reason or ConnectionDone()))
+        self.protocol.connectionLost(Failure(reason or ConnectionDone()))
 
     def expect(self, *outcomes: tuple[str, object]) -> None:
         """Compare the outcomes since the last time."""
@@ -161,7 +161,7 @@ class SessionCase(SynchronousTestCase):
         self.assertEqual(found, list(outcomes))
 
 
-class CommandTests(SessionCase):
+class CommandTests(ProtocolCase):
     """Sessions that write the older commands."""
 
     def test_enhanced(self) -> None:
@@ -183,7 +183,7 @@ class CommandTests(SessionCase):
         """An error packet sorts what was written with command 1 as it does with command 2."""
         self.open(command=1)
         self.deliver(1, 2, 3)
-        self.session.dataReceived(encode_error(8, 2))
+        self.protocol.dataReceived(encode_error(8, 2))
         self.expect(("accepted", 1), ("8 InvalidToken", 2), ("returned", 3))
 
     def test_simple(self) -> None:
@@ -210,7 +210,7 @@ class CommandTests(SessionCase):
         for identifier in (0, 1, 2):
             self.open(command=0)
             self.deliver(1, 2)
-            self.session.dataReceived(encode_error(8, identifier))
+            self.protocol.dataReceived(encode_error(8, identifier))
             self.expect(("uncertain", 1), ("uncertain", 2))
 
     def test_barrier(self) -> None:
@@ -220,19 +220,19 @@ class CommandTests(SessionCase):
             for status, identifier in ((2, 3), (2, 0), (5, 3)):
                 self.open(command=command)
                 self.deliver(1, 2)
-                self.session.flush()
+                self.protocol.flush()
                 last = self.transport.received[-1]
                 self.assertEqual((last.command, last.identifier, last.token), (expected, 3, b""))
-                self.session.dataReceived(encode_error(status, identifier))
+                self.protocol.dataReceived(encode_error(status, identifier))
                 self.expect(("accepted", 1), ("accepted", 2))
 
 
 @pytest.mark.loopback
-class AcknowledgementTests(SessionCase):
+class AcknowledgementTests(ProtocolCase):
     """What the peer's system has not acknowledged, on a connection of real TCP."""
 
     def setUp(self) -> None:
-        """The session's transport says it wrote to a socket that already has more in it than the peer will read."""
+        """The protocol's transport says it wrote to a socket that already has more in it than the peer will read."""
         super().setUp()
         listener = socket.create_server(("127.0.0.1", 0))
         self.addCleanup(listener.close)
@@ -296,77 +296,77 @@ class AcknowledgementTests(SessionCase):
         self.expect()
 
 
-class StandAloneTests(SessionCase):
-    """A session used without a pool behind it."""
+class StandAloneTests(ProtocolCase):
+    """A protocol used without a pool behind it."""
 
     def setUp(self) -> None:
-        """Nobody listens to the session but for what it settles."""
+        """Only what it settles is recorded."""
         super().setUp()
-        self.session = EnhancedNotificationProtocol(ProtocolListener(), self.clock)
+        self.protocol = EnhancedNotificationProtocol(ProtocolListener(), self.clock)
         self.transport = Transport()
-        self.session.makeConnection(self.transport)
+        self.protocol.makeConnection(self.transport)
 
     def test_listener(self) -> None:
-        """The listener is what a session tells."""
+        """The listener is what a protocol tells."""
         verifyObject(IProtocolListener, ProtocolListener())
 
     def test_outcomes(self) -> None:
         """Each notification has one outcome under its identifier; what the server discarded is unsent."""
-        self.session.handshakeCompleted()
-        self.session.send(ALERT, {"ann": "aa" * 32, "bob": "bb" * 32, "cleo": "cc" * 32}, self.record)
+        self.protocol.handshakeCompleted()
+        self.protocol.send(ALERT, {"ann": "aa" * 32, "bob": "bb" * 32, "cleo": "cc" * 32}, self.record)
         self.assertEqual(len(self.transport.writes), 1)
-        self.session.dataReceived(encode_error(8, 2))
+        self.protocol.dataReceived(encode_error(8, 2))
         self.expect(("accepted", "ann"), ("8 InvalidToken", "bob"), ("unsent", "cleo"))
         self.assertIsInstance(self.record.errors[0], errors.StreamRefused)
 
     def test_positions(self) -> None:
         """Without identifiers the positions are the identifiers, and raw tokens do as well."""
-        self.session.handshakeCompleted()
-        self.session.send(ALERT, ["aa" * 32, bytes(32)], self.record)
+        self.protocol.handshakeCompleted()
+        self.protocol.send(ALERT, ["aa" * 32, bytes(32)], self.record)
         self.clock.advance(2)
         self.expect(("accepted", 0), ("accepted", 1))
 
     def test_bad_token(self) -> None:
         """A token that is none is the caller's mistake, and nothing is written."""
-        self.session.handshakeCompleted()
+        self.protocol.handshakeCompleted()
         with self.assertRaises(errors.InvalidToken):
-            self.session.send(ALERT, ["aa" * 32, "zz"], self.record)
+            self.protocol.send(ALERT, ["aa" * 32, "zz"], self.record)
         self.assertEqual(self.transport.writes, [])
 
     def test_no_iterable(self) -> None:
         """A single token, and an async iterable, are the caller's mistakes."""
-        self.session.handshakeCompleted()
+        self.protocol.handshakeCompleted()
 
         async def tokens() -> AsyncIterator[str]:
             yield "aa" * 32
 
         for mistake in ("aa" * 32, tokens(), 5):
             with self.assertRaises(TypeError):
-                self.session.send(ALERT, mistake, self.record)  # type: ignore[arg-type]
+                self.protocol.send(ALERT, mistake, self.record)  # type: ignore[arg-type]
 
     def test_takes_nothing(self) -> None:
         """Before the handshake and after the end it takes nothing, and says so."""
         with self.assertRaises(errors.ConnectionLost):
-            self.session.send(ALERT, ["aa" * 32], self.record)
-        self.session.handshakeCompleted()
-        self.session.close()
+            self.protocol.send(ALERT, ["aa" * 32], self.record)
+        self.protocol.handshakeCompleted()
+        self.protocol.close()
         with self.assertRaises(errors.ConnectionLost):
-            self.session.send(ALERT, ["aa" * 32], self.record)
+            self.protocol.send(ALERT, ["aa" * 32], self.record)
         self.expect()
 
 
-class WriteTests(SessionCase):
-    """What a session writes."""
+class WriteTests(ProtocolCase):
+    """What a protocol writes."""
 
     def test_interfaces(self) -> None:
-        """It is a protocol, a session, a producer, and wants to hear of the handshake; the record is what it needs."""
+        """It has the interfaces of a protocol, a producer and a handshake listener, and the record its listener."""
         for interface in (IProtocol, IGatewayProtocol, IPushProducer, IHandshakeListener):
-            verifyObject(interface, self.session)
+            verifyObject(interface, self.protocol)
         for interface in (IProtocolListener, DeliveryListener):
             verifyObject(interface, self.record)
 
     def test_ready(self) -> None:
-        """The session is ready with the handshake, since the server says nothing."""
+        """The protocol is ready with the handshake, since the server says nothing."""
         self.assertEqual(self.record.events, ["ready"])
         self.assertEqual(self.transport.writes, [])
 
@@ -414,15 +414,15 @@ class WriteTests(SessionCase):
         self.expect(("accepted", 1), ("accepted", 3))
 
     def test_close_from_an_outcome(self) -> None:
-        """Whoever hears that one cannot be written may close the session; the others of the same write still go out."""
-        record, session = self.record, self.session
+        """A listener may close the protocol when a delivery cannot be written; the others of that write still leave."""
+        record, protocol = self.record, self.protocol
 
         class Closing(Record):
             def unsent(self, delivery: Delivery, error: Exception) -> None:
-                session.close()
+                protocol.close()
 
         wrong = Delivery(Closing(), 1, bytes(32), bytes(32), Notification(alert="Hi", expiration=2**32))
-        session.deliver([wrong, Delivery(record, 2, bytes(32), bytes(32), ALERT)])
+        protocol.deliver([wrong, Delivery(record, 2, bytes(32), bytes(32), ALERT)])
         self.assertEqual(len(self.transport.received), 1)
         self.assertFalse(self.transport.disconnecting)
         self.clock.advance(2)
@@ -430,7 +430,7 @@ class WriteTests(SessionCase):
         self.assertTrue(self.transport.disconnecting)
 
 
-class SettleTests(SessionCase):
+class SettleTests(ProtocolCase):
     """What counts as accepted because nothing was heard."""
 
     def test_settle_time(self) -> None:
@@ -438,10 +438,10 @@ class SettleTests(SessionCase):
         self.deliver(1, 2)
         self.clock.advance(1.9)
         self.expect()
-        self.assertEqual(self.session.in_flight, 2)
+        self.assertEqual(self.protocol.in_flight, 2)
         self.clock.advance(0.1)
         self.expect(("accepted", 1), ("accepted", 2))
-        self.assertEqual(self.session.in_flight, 0)
+        self.assertEqual(self.protocol.in_flight, 0)
 
     def test_each_write_by_itself(self) -> None:
         """Each write has its own two seconds, and one timer serves all."""
@@ -456,7 +456,7 @@ class SettleTests(SessionCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_proof(self) -> None:
-        """The first that settles proves the session; then there is room."""
+        """The first that settles proves the protocol; then there is room."""
         self.deliver(1)
         self.clock.advance(2)
         self.deliver(2)
@@ -467,10 +467,10 @@ class SettleTests(SessionCase):
         """While the transport's buffers are full nothing settles, and the settle time starts when they are empty."""
         self.deliver(1)
         self.clock.advance(1)
-        self.session.pauseProducing()
+        self.protocol.pauseProducing()
         self.clock.advance(20)
         self.expect()
-        self.session.resumeProducing()
+        self.protocol.resumeProducing()
         self.clock.advance(1.9)
         self.expect()
         self.clock.advance(0.1)
@@ -479,9 +479,9 @@ class SettleTests(SessionCase):
     def test_short_pause(self) -> None:
         """A pause that ends before the settle time would have ended starts it anew."""
         self.deliver(1)
-        self.session.pauseProducing()
+        self.protocol.pauseProducing()
         self.clock.advance(1.5)
-        self.session.resumeProducing()
+        self.protocol.resumeProducing()
         self.clock.advance(1)
         self.expect()
         self.clock.advance(1)
@@ -490,13 +490,13 @@ class SettleTests(SessionCase):
     def test_pause_of_what_follows(self) -> None:
         """A pause says nothing of what had left before the one before it."""
         self.deliver(1)
-        self.session.pauseProducing()
-        self.session.resumeProducing()
+        self.protocol.pauseProducing()
+        self.protocol.resumeProducing()
         self.clock.advance(1)
         self.deliver(2)
-        self.session.pauseProducing()
+        self.protocol.pauseProducing()
         self.clock.advance(0.5)
-        self.session.resumeProducing()
+        self.protocol.resumeProducing()
         self.clock.advance(0.5)
         self.expect(("accepted", 1))
         self.clock.advance(1.4)
@@ -508,15 +508,15 @@ class SettleTests(SessionCase):
         """When the settle time is over, what came meanwhile is read before anything counts as accepted."""
         self.deliver(1, 2)
         self.clock.rightNow += 2  # the process was busy: nothing was read, and no call made
-        self.clock.callLater(0, self.session.dataReceived, encode_error(8, 1))
+        self.clock.callLater(0, self.protocol.dataReceived, encode_error(8, 1))
         self.clock.advance(0)
         self.expect(("8 InvalidToken", 1), ("returned", 2))
 
     def test_part_of_a_packet(self) -> None:
         """While an error packet has come in part nothing settles or is taken, and the rest of it has a deadline."""
         self.deliver(1, 2)
-        self.session.dataReceived(encode_error(8, 1)[:3])
-        self.assertEqual(self.session.room(), (0, 0))
+        self.protocol.dataReceived(encode_error(8, 1)[:3])
+        self.assertEqual(self.protocol.room(), (0, 0))
         self.clock.advance(29.9)
         self.expect()
         self.assertFalse(self.transport.disconnecting)
@@ -530,9 +530,9 @@ class SettleTests(SessionCase):
     def test_rest_of_a_packet(self) -> None:
         """Where the rest comes in time it is one packet, however late."""
         self.deliver(1, 2, 3)
-        self.session.dataReceived(encode_error(8, 2)[:5])
+        self.protocol.dataReceived(encode_error(8, 2)[:5])
         self.clock.advance(29)
-        self.session.dataReceived(encode_error(8, 2)[5:])
+        self.protocol.dataReceived(encode_error(8, 2)[5:])
         self.expect(("accepted", 1), ("8 InvalidToken", 2), ("returned", 3))
 
     def test_busy_process(self) -> None:
@@ -546,18 +546,18 @@ class SettleTests(SessionCase):
         self.expect(("accepted", 1))
 
     def test_no_room_while_paused(self) -> None:
-        """A paused session takes nothing, and tells when it does again."""
-        self.assertGreater(min(self.session.room()), 0)
-        self.session.pauseProducing()
-        self.assertEqual(self.session.room(), (0, 0))
-        self.session.resumeProducing()
+        """A paused protocol takes nothing, and tells when it does again."""
+        self.assertGreater(min(self.protocol.room()), 0)
+        self.protocol.pauseProducing()
+        self.assertEqual(self.protocol.room(), (0, 0))
+        self.protocol.resumeProducing()
         self.assertEqual(self.record.events, ["ready", "room"])
-        self.assertGreater(min(self.session.room()), 0)
+        self.assertGreater(min(self.protocol.room()), 0)
 
     def test_stalled_reader(self) -> None:
         """A server that does not read for the timeout is left, and what it was sent is uncertain."""
         self.deliver(1, 2)
-        self.session.pauseProducing()
+        self.protocol.pauseProducing()
         self.clock.advance(29.9)
         self.assertFalse(self.transport.disconnecting)
         self.clock.advance(0.1)
@@ -571,19 +571,19 @@ class SettleTests(SessionCase):
     def test_reader_goes_on(self) -> None:
         """A server that reads on in time is not left."""
         self.deliver(1)
-        self.session.pauseProducing()
+        self.protocol.pauseProducing()
         self.clock.advance(29)
-        self.session.resumeProducing()
+        self.protocol.resumeProducing()
         self.clock.advance(2)
         self.expect(("accepted", 1))
         self.clock.advance(27)
         self.assertFalse(self.transport.disconnecting)
 
     def test_close(self) -> None:
-        """A closing session takes nothing more, and closes when all is settled."""
+        """A closing protocol takes nothing more, and closes when all is settled."""
         self.deliver(1)
-        self.session.close()
-        self.assertEqual(self.session.room(), (0, 0))
+        self.protocol.close()
+        self.assertEqual(self.protocol.room(), (0, 0))
         self.assertFalse(self.transport.disconnecting)
         self.clock.advance(2)
         self.expect(("accepted", 1))
@@ -595,11 +595,11 @@ class SettleTests(SessionCase):
     def test_flush(self) -> None:
         """Without a barrier there is nothing to flush."""
         self.deliver(1)
-        self.session.flush()
+        self.protocol.flush()
         self.assertEqual(len(self.transport.received), 1)
 
 
-class BarrierTests(SessionCase):
+class BarrierTests(ProtocolCase):
     """What is proved by a notification that has to be refused."""
 
     barrier = True
@@ -613,22 +613,22 @@ class BarrierTests(SessionCase):
     def test_written_last(self) -> None:
         """When nothing more is waiting the barrier is written, once, and nothing is taken after it."""
         self.deliver(1, 2)
-        self.session.flush()
-        self.session.flush()
+        self.protocol.flush()
+        self.protocol.flush()
         self.assertEqual(self.transport.writes[1:], [encode_barrier(3)])
-        self.assertEqual(self.session.room(), (0, 0))
+        self.assertEqual(self.protocol.room(), (0, 0))
         self.assertEqual(self.record.events, ["ready"])
 
     def test_nothing_to_prove(self) -> None:
         """Without anything unconfirmed there is no barrier, so an idle connection lives on."""
-        self.session.flush()
+        self.protocol.flush()
         self.assertEqual(self.transport.writes, [])
 
     def test_refusal_proves_the_rest(self) -> None:
         """The barrier's refusal proves that all before it were accepted, and ends the connection without trouble."""
         self.deliver(1, 2)
-        self.session.flush()
-        self.session.dataReceived(encode_error(2, 3))
+        self.protocol.flush()
+        self.protocol.dataReceived(encode_error(2, 3))
         self.expect(("accepted", 1), ("accepted", 2))
         self.assertIn("proved", self.record.events)
         self.lose()
@@ -638,21 +638,21 @@ class BarrierTests(SessionCase):
     def test_identifier_zero(self) -> None:
         """Apple answered an empty token with status 2 and identifier 0, which names the barrier."""
         self.deliver(1, 2)
-        self.session.flush()
-        self.session.dataReceived(encode_error(2, 0))
+        self.protocol.flush()
+        self.protocol.dataReceived(encode_error(2, 0))
         self.expect(("accepted", 1), ("accepted", 2))
 
     def test_identifier_zero_without_barrier(self) -> None:
         """The same answer before the barrier was written names nothing."""
         self.deliver(1)
-        self.session.dataReceived(encode_error(2, 0))
+        self.protocol.dataReceived(encode_error(2, 0))
         self.expect(("uncertain", 1))
 
     def test_refused_before_the_barrier(self) -> None:
         """Where another is refused, what follows is handed back, and the barrier is forgotten."""
         self.deliver(1, 2, 3)
-        self.session.flush()
-        self.session.dataReceived(encode_error(8, 2))
+        self.protocol.flush()
+        self.protocol.dataReceived(encode_error(8, 2))
         self.expect(("accepted", 1), ("8 InvalidToken", 2), ("returned", 3))
         self.lose()
         self.expect()
@@ -660,7 +660,7 @@ class BarrierTests(SessionCase):
     def test_never_answered(self) -> None:
         """Where the barrier is not answered within the timeout, what it was to prove is uncertain."""
         self.deliver(1)
-        self.session.flush()
+        self.protocol.flush()
         self.clock.advance(30)
         self.assertTrue(self.transport.disconnecting)
         self.lose()
@@ -670,11 +670,11 @@ class BarrierTests(SessionCase):
     def test_paused(self) -> None:
         """The barrier's answer has its full timeout once the transport's buffers are empty."""
         self.deliver(1)
-        self.session.pauseProducing()
+        self.protocol.pauseProducing()
         self.clock.advance(1)
-        self.session.flush()
+        self.protocol.flush()
         self.clock.advance(28)
-        self.session.resumeProducing()
+        self.protocol.resumeProducing()
         self.clock.advance(29)
         self.assertFalse(self.transport.disconnecting)
         self.clock.advance(1)
@@ -689,14 +689,14 @@ class BarrierTests(SessionCase):
         self.assertEqual(self.transport.writes[1:], [encode_barrier(4)])
 
 
-class ErrorPacketTests(SessionCase):
+class ErrorPacketTests(ProtocolCase):
     """The server's one and last word."""
 
     def test_refused(self) -> None:
         """Before the refused one all were accepted, after it all go elsewhere, and the connection is cut."""
         self.deliver(1, 2)
         self.deliver(3, 4)
-        self.session.dataReceived(encode_error(8, 2))
+        self.protocol.dataReceived(encode_error(8, 2))
         self.expect(("accepted", 1), ("8 InvalidToken", 2), ("returned", 3), ("returned", 4))
         self.assertEqual(self.record.events, ["ready", "proved", "draining"])
         self.assertEqual(self.record.trouble, [None])
@@ -712,35 +712,35 @@ class ErrorPacketTests(SessionCase):
         self.setUp()
         self.deliver(1, 2)
         packet = encode_error(8, 1)
-        self.session.dataReceived(packet[:cut])
+        self.protocol.dataReceived(packet[:cut])
         self.expect()
-        self.session.dataReceived(packet[cut:])
+        self.protocol.dataReceived(packet[cut:])
         self.expect(("8 InvalidToken", 1), ("returned", 2))
 
     def test_nothing_after_it(self) -> None:
         """What follows the packet, and further packets, say nothing."""
         self.deliver(1, 2)
-        self.session.dataReceived(encode_error(8, 1) + encode_error(8, 2))
-        self.session.dataReceived(encode_error(8, 2))
+        self.protocol.dataReceived(encode_error(8, 1) + encode_error(8, 2))
+        self.protocol.dataReceived(encode_error(8, 2))
         self.expect(("8 InvalidToken", 1), ("returned", 2))
 
     def test_no_room_after_it(self) -> None:
         """Nothing is written after the packet, even if an outcome makes somebody ask for room."""
         rooms: list[tuple[int, int]] = []
-        session = self.session
+        protocol = self.protocol
 
         class Asking(Record):
             def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
-                rooms.append(session.room())
+                rooms.append(protocol.room())
 
-        session.deliver([Delivery(Asking(), number, bytes(32), bytes(32), ALERT) for number in range(2)])
-        session.dataReceived(encode_error(8, 2))
+        protocol.deliver([Delivery(Asking(), number, bytes(32), bytes(32), ALERT) for number in range(2)])
+        protocol.dataReceived(encode_error(8, 2))
         self.assertEqual(rooms, [(0, 0)])
 
     def test_shutdown(self) -> None:
         """Status 10 names the last one accepted."""
         self.deliver(1, 2, 3)
-        self.session.dataReceived(encode_error(10, 2))
+        self.protocol.dataReceived(encode_error(10, 2))
         self.expect(("accepted", 1), ("accepted", 2), ("returned", 3))
 
     def test_shutdown_when_all_is_settled(self) -> None:
@@ -749,7 +749,7 @@ class ErrorPacketTests(SessionCase):
         self.clock.advance(2)
         self.expect(("accepted", 1))
         with capturedLogs() as events:
-            self.session.dataReceived(encode_error(10, 1))
+            self.protocol.dataReceived(encode_error(10, 1))
         self.lose()
         self.assertEqual(self.record.trouble, [None, None])
         self.assertEqual(events, [])
@@ -757,13 +757,13 @@ class ErrorPacketTests(SessionCase):
     def test_unknown_status(self) -> None:
         """A status nobody assigned passes through as itself."""
         self.deliver(1)
-        self.session.dataReceived(encode_error(77, 1))
+        self.protocol.dataReceived(encode_error(77, 1))
         self.expect(("77 Status77", 1))
 
     def test_identifier_zero(self) -> None:
-        """When the server does not know which one it was, nobody does; the session proved nothing."""
+        """When the server does not know which one it was, nobody does; the protocol proved nothing."""
         self.deliver(1, 2)
-        self.session.dataReceived(encode_error(7, 0))
+        self.protocol.dataReceived(encode_error(7, 0))
         self.expect(("uncertain", 1), ("uncertain", 2))
         self.assertNotIn("proved", self.record.events)
         self.assertIsInstance(self.record.trouble[0], errors.RemoteError)
@@ -772,12 +772,12 @@ class ErrorPacketTests(SessionCase):
     def test_never_issued(self) -> None:
         """An identifier that was never given out says no more."""
         self.deliver(1, 2)
-        self.session.dataReceived(encode_error(8, 3))
+        self.protocol.dataReceived(encode_error(8, 3))
         self.expect(("uncertain", 1), ("uncertain", 2))
 
     def test_idle(self) -> None:
-        """A server that complains of nothing in particular, to a session that sent nothing, gives it no proof."""
-        self.session.dataReceived(encode_error(10, 0))
+        """A server that complains of nothing in particular, to a protocol that sent nothing, gives it no proof."""
+        self.protocol.dataReceived(encode_error(10, 0))
         self.assertNotIn("proved", self.record.events)
         self.assertIsInstance(self.record.trouble[0], errors.RemoteError)
 
@@ -788,7 +788,7 @@ class ErrorPacketTests(SessionCase):
         self.expect(("accepted", 1), ("accepted", 2))
         self.deliver(3, 4)
         with capturedLogs() as events:
-            self.session.dataReceived(encode_error(8, 2))
+            self.protocol.dataReceived(encode_error(8, 2))
         self.expect(("returned", 3), ("returned", 4))
         (event,) = events
         self.assertEqual(event["log_level"], LogLevel.warn)
@@ -797,14 +797,14 @@ class ErrorPacketTests(SessionCase):
     def test_late_again_and_again(self) -> None:
         """What is handed back without anything settled is not handed back for ever."""
         self.deliver(1, refusals=MAX_REFUSALS)
-        self.session.dataReceived(encode_error(10, 1))
+        self.protocol.dataReceived(encode_error(10, 1))
         self.expect(("accepted", 1))
         self.open()
         self.deliver(2)
         self.clock.advance(2)
         self.expect(("accepted", 2))
         self.deliver(3, refusals=MAX_REFUSALS)
-        self.session.dataReceived(encode_error(8, 1))
+        self.protocol.dataReceived(encode_error(8, 1))
         self.expect(("unsent", 3))
         self.assertIsInstance(self.record.errors[0], errors.StreamRefused)
 
@@ -813,7 +813,7 @@ class ErrorPacketTests(SessionCase):
         for status, name in ((3, "MissingTopic"), (6, "InvalidTopicSize")):
             self.setUp()
             self.deliver(1, 2, 3)
-            self.session.dataReceived(encode_error(status, 2))
+            self.protocol.dataReceived(encode_error(status, 2))
             self.expect(("accepted", 1), (f"{status} {name}", 2), ("unsent", 3))
             self.assertNotIn("proved", self.record.events)
             self.lose()
@@ -825,7 +825,7 @@ class ErrorPacketTests(SessionCase):
     def test_nothing_settles_after_it(self) -> None:
         """Once the server has spoken time proves nothing, even if the connection takes its time to end."""
         self.deliver(1, 2)
-        self.session.dataReceived(encode_error(7, 0))
+        self.protocol.dataReceived(encode_error(7, 0))
         self.clock.advance(10)
         self.expect(("uncertain", 1), ("uncertain", 2))
         self.assertNotIn("proved", self.record.events)
@@ -833,14 +833,14 @@ class ErrorPacketTests(SessionCase):
     def test_no_packet(self) -> None:
         """Bytes that are no error packet end the connection; what was sent is uncertain."""
         self.deliver(1)
-        self.session.dataReceived(b"HTTP/1.1 400")
+        self.protocol.dataReceived(b"HTTP/1.1 400")
         self.assertTrue(self.transport.disconnecting)
         self.lose()
         self.expect(("uncertain", 1))
         self.assertIsInstance(self.record.trouble[-1], errors.WireError)
 
 
-class EndTests(SessionCase):
+class EndTests(ProtocolCase):
     """Connections that end without an error packet."""
 
     def test_unanswered(self) -> None:
@@ -863,7 +863,7 @@ class EndTests(SessionCase):
     def test_truncated(self) -> None:
         """A packet that was cut short says nothing, but is told of."""
         self.deliver(1)
-        self.session.dataReceived(encode_error(8, 1)[:5])
+        self.protocol.dataReceived(encode_error(8, 1)[:5])
         self.lose()
         self.expect(("uncertain", 1))
         self.assertIn("within an error packet", str(self.record.errors[0]))
@@ -872,39 +872,39 @@ class EndTests(SessionCase):
         """Whoever aborts says why."""
         self.deliver(1)
         error = errors.ConnectionLost("the client has no patience")
-        self.session.abort(error)
+        self.protocol.abort(error)
         self.lose()
         self.expect(("uncertain", 1))
         self.assertEqual((self.record.errors, self.record.trouble), ([error], [error]))
 
 
-class AllowanceTests(SessionCase):
+class AllowanceTests(ProtocolCase):
     """How many may be unconfirmed."""
 
     def test_room(self) -> None:
-        """A session takes as many as may be unconfirmed, and again when some are."""
+        """A protocol takes as many as may be unconfirmed, and again when some are."""
         self.open(Allowance(5))
-        self.assertEqual(self.session.room()[0], 5)
+        self.assertEqual(self.protocol.room()[0], 5)
         self.deliver(1, 2, 3)
-        self.assertEqual(self.session.room()[0], 2)
+        self.assertEqual(self.protocol.room()[0], 2)
         self.clock.advance(2)
-        self.assertEqual(self.session.room()[0], 8)
+        self.assertEqual(self.protocol.room()[0], 8)
 
     def test_narrowed_by_an_error(self) -> None:
-        """After an error packet the next session takes fewer: half-way to what this one had accepted, fourfold."""
+        """After an error packet the next protocol takes fewer: half-way to what this one had accepted, fourfold."""
         allowance = Allowance(10_000)
         self.open(allowance)
         self.deliver(*range(1_000))
-        self.session.dataReceived(encode_error(8, 501))
+        self.protocol.dataReceived(encode_error(8, 501))
         self.assertEqual(allowance, Allowance((10_000 + 4 * 500) // 2))
 
     def test_narrowed_by_a_late_error(self) -> None:
-        """A late error packet narrows it, too, by all that the session had accepted."""
+        """A late error packet narrows it, too, by all that the protocol had accepted."""
         allowance = Allowance(10_000)
         self.open(allowance)
         self.deliver(*range(100))
         self.clock.advance(2)
-        self.session.dataReceived(encode_error(8, 100))
+        self.protocol.dataReceived(encode_error(8, 100))
         self.assertEqual(allowance, Allowance((10_100 + 4 * 100) // 2))
 
     def test_shutdown_narrows_nothing(self) -> None:
@@ -912,7 +912,7 @@ class AllowanceTests(SessionCase):
         allowance = Allowance(1_000)
         self.open(allowance)
         self.deliver(*range(100))
-        self.session.dataReceived(encode_error(10, 40))
+        self.protocol.dataReceived(encode_error(10, 40))
         self.assertEqual(allowance, Allowance(1_040))
 
     @given(st.integers(binary.LEAST, binary.WINDOW), st.integers(0, 10**9))

@@ -257,7 +257,7 @@ class CredentialTests(BinaryCase):
             self.assertEqual(self.simulator.devices.connections, 1)
 
     def test_topic_statuses_answer_the_barrier(self) -> None:
-        """The same with a barrier, where the session drains already."""
+        """The same with a barrier, where the protocol drains already."""
         self.connect(barrier=True)
         self.simulator.binary_fault = at(3, self.refuse(3))
         batch = self.send(some(10))

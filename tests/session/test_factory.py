@@ -31,36 +31,36 @@ AUTHORITY = Authority()
 
 @implementer(IProtocolListener)
 class Events:
-    """Remembers the names of what a session told."""
+    """Records the names of what a protocol reports."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def protocol_ready(self, session: IGatewayProtocol) -> None:
+    def protocol_ready(self, protocol: IGatewayProtocol) -> None:
         """It can be used."""
         self.told.append("ready")
 
-    def protocol_proved(self, session: IGatewayProtocol) -> None:
-        """It did what it is for."""
+    def protocol_proved(self, protocol: IGatewayProtocol) -> None:
+        """It proved itself."""
         self.told.append("proved")
 
-    def protocol_room(self, session: IGatewayProtocol) -> None:
+    def protocol_room(self, protocol: IGatewayProtocol) -> None:
         """It may have room again."""
         self.told.append("room")
 
-    def protocol_returned(self, session: IGatewayProtocol, deliveries: Sequence[Delivery]) -> None:
-        """These go elsewhere."""
+    def protocol_returned(self, protocol: IGatewayProtocol, deliveries: Sequence[Delivery]) -> None:
+        """The server did not process these."""
         self.told.append("returned")
 
-    def protocol_rejected(self, session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+    def protocol_rejected(self, protocol: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
         """It is not sent again."""
         delivery.outcomes.rejected(delivery, rejection)
 
-    def protocol_draining(self, session: IGatewayProtocol, error: APNSError | None) -> None:
+    def protocol_draining(self, protocol: IGatewayProtocol, error: APNSError | None) -> None:
         """It takes nothing more."""
         self.told.append("draining")
 
-    def protocol_lost(self, session: IGatewayProtocol, error: APNSError | None) -> None:
+    def protocol_lost(self, protocol: IGatewayProtocol, error: APNSError | None) -> None:
         """It is over."""
         self.told.append("lost")
 
@@ -108,14 +108,14 @@ class BuildTests(FactoryCase):
     """What it builds."""
 
     def test_interfaces(self) -> None:
-        """The factory, its sessions and who hears of them provide what they say."""
+        """The factory, its protocols and their listener provide their interfaces."""
         verifyObject(IProtocolFactory, self.factory)
         verifyObject(IProtocolListener, self.events)
         self.assertIsInstance(self.factory, ReconnectingClientFactory)
-        for protocol in ("binary", "http2"):
-            session = self.factory_for(self.simulator.gateway(protocol)).buildProtocol(None)
+        for kind in ("binary", "http2"):
+            protocol = self.factory_for(self.simulator.gateway(kind)).buildProtocol(None)
             for interface in (IGatewayProtocol, IPushProducer, IHandshakeListener):
-                verifyObject(interface, session)
+                verifyObject(interface, protocol)
 
     def test_protocol(self) -> None:
         """The gateway decides which protocol is spoken."""
@@ -169,7 +169,7 @@ class ConnectorTests(FactoryCase):
         self.assertEqual(self.connector.connected, 3)
 
     def test_reset_delay(self) -> None:
-        """After a session proved itself the next delay is the first again."""
+        """After a protocol proved itself the next delay is the first again."""
         for _ in range(4):
             self.lose()
             self.reactor.advance(60)
@@ -187,7 +187,7 @@ class ConnectorTests(FactoryCase):
         self.assertEqual((self.connector.connected, self.connector.stopped), (0, 1))
 
     def test_late_reset_after_stop(self) -> None:
-        """A session that proves itself after ``stopTrying`` does not make the factory try again."""
+        """A protocol that proves itself after ``stopTrying`` does not make the factory try again."""
         self.factory.stopTrying()
         self.factory.resetDelay()
         self.lose()
@@ -195,7 +195,7 @@ class ConnectorTests(FactoryCase):
         self.assertEqual(self.connector.connected, 0)
 
     def test_reset_before_stop(self) -> None:
-        """A session that proves itself while the next attempt waits does not keep ``stopTrying`` from stopping it."""
+        """A protocol that proves itself while the next attempt waits does not keep ``stopTrying`` from stopping it."""
         self.lose()
         self.factory.resetDelay()
         self.factory.stopTrying()
@@ -215,7 +215,7 @@ class ConnectSSLTests(FactoryCase):
         self.assertEqual((factory, used), (self.factory, context))
 
     def test_endpoint(self) -> None:
-        """Through the gateway's endpoint the session becomes ready, and is told of its end."""
+        """Through the gateway's endpoint the protocol becomes ready, and is told of its end."""
         endpoint = self.simulator.gateway("binary").endpoint(self.reactor, self.simulator.certificate())
         endpoint.connect(self.factory)
         self.simulator.flush()

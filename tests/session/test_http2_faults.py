@@ -253,7 +253,7 @@ class LifespanTests(FaultCase):
         self.fault(play)
 
     def test_no_pause(self) -> None:
-        """Each session is followed at once, nothing is lost or sent twice, and soon nothing is sent in vain."""
+        """Each protocol is followed at once, nothing is lost or sent twice, and soon nothing is sent in vain."""
         for most, count in ((1_000, 20_000), (300, 3_000), (100, 1_000)):
             self.end_after(most)
             self.assertEqual(self.send(some(count)).accepted, count)
@@ -275,7 +275,7 @@ class LifespanTests(FaultCase):
         self.assertLess(self.reactor.seconds(), 1.0)
 
     def test_before_the_answers(self) -> None:
-        """Where the end is announced before anything is answered, the next session follows when the answers came."""
+        """Where the end is announced before anything is answered, the next protocol follows when the answers came."""
         self.end_after(500, delay=0.05)
         self.assertEqual(self.send(some(2_000)).accepted, 2_000)
         self.assertLess(self.reactor.seconds(), 0.5)
@@ -298,7 +298,7 @@ class LifespanTests(FaultCase):
         self.assertEqual(self.simulator.devices.connections, before)
 
     def test_idle_before(self) -> None:
-        """A session that becomes idle before its end is closed in good order, and the next knows what it knew."""
+        """A protocol that becomes idle before its end is closed in good order, and the next knows what it knew."""
         self.end_after(100)
         self.connect(idle_timeout=5.0)
         for start in range(0, 600, 60):
@@ -307,7 +307,7 @@ class LifespanTests(FaultCase):
         self.assertEqual(self.simulator.devices.connections, 10)
 
     def test_error(self) -> None:
-        """An end that is announced with an error is a failure: the next session waits."""
+        """An end that is announced with an error is a failure: the next protocol waits."""
         self.end_after(1_000, CALM)
         times = self.attempts()
         self.assertEqual(self.send(some(3_000)).accepted, 3_000)
@@ -981,7 +981,7 @@ class Babbling(Protocol):
 
 
 class StartTests(FaultCase):
-    """Servers that do not let a session begin."""
+    """Servers that do not let a protocol begin."""
 
     def test_other_protocol(self) -> None:
         """A server that does not choose HTTP/2 is told as such."""
@@ -1051,7 +1051,7 @@ class StartTests(FaultCase):
         self.assertEqual(self.simulator.result(sending, 61).accepted, 10)
 
     def test_what_resets_the_delay(self) -> None:
-        """A session that proved itself resets the delay, though it breaks off; one that did not, does not."""
+        """A protocol that proved itself resets the delay, though it breaks off; one that did not, does not."""
         dropping = True
 
         def play(

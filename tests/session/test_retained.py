@@ -85,13 +85,13 @@ class RetainedTests(SynchronousTestCase):
         self.assertEqual(len(retained), 0)
 
     @given(written, st.integers(0, 40), st.sampled_from([8, Status.SHUTDOWN]), st.integers(0, 40))
-    def test_refused(self, written: list[Delivery | None], settled: int, status: int, identifier: int) -> None:
+    def test_rejected(self, written: list[Delivery | None], settled: int, status: int, identifier: int) -> None:
         """An error packet sorts them alike."""
         retained, window = self.fill(written)
         self.expect(retained.settle_through(settled), window.settle_through(settled))
-        found, expected = retained.refuse(status, identifier), window.refuse(status, identifier)
+        found, expected = retained.apply(status, identifier), window.apply(status, identifier)
         self.expect(found.accepted, expected.accepted)
-        self.expect([] if found.refused is None else [found.refused], [expected.refused])
+        self.expect([] if found.rejected is None else [found.rejected], [expected.rejected])
         self.expect(found.resend, expected.resend)
         self.expect(found.uncertain, expected.uncertain)
         self.assertEqual((found.late, len(retained)), (expected.late, 0))

@@ -46,8 +46,8 @@ window = Unconfirmed()
 written = b"".join(encode_framed(window.push(token), token, b"{}", 0, 10) for token in (b"a", b"b", b"c"))
 received = NotificationParser().receive(written)
 packet = ErrorParser().receive(encode_error(8, received[1].identifier))
-response = window.refuse(packet.status, packet.identifier)
-gone = FeedbackParser().receive(encode(1700000000, response.refused))
+response = window.apply(packet.status, packet.identifier)
+gone = FeedbackParser().receive(encode(1700000000, response.rejected))
 print(response.accepted, gone[0].token, response.resend)
 """
 

@@ -12,8 +12,8 @@ from txapns.wire.unconfirmed import ErrorResult, Unconfirmed
 LAST = 2**32 - 1
 
 
-def window(items: str, first_identifier: int = 1) -> Unconfirmed[str]:
-    """Build a window that retains each character of a text."""
+def retaining(items: str, first_identifier: int = 1) -> Unconfirmed[str]:
+    """Make one that retains each character of a text."""
     made: Unconfirmed[str] = Unconfirmed(first_identifier)
     for item in items:
         made.push(item)
@@ -30,7 +30,7 @@ class IdentifierTests(SynchronousTestCase):
 
     def test_next(self) -> None:
         """The next identifier can be known before it is given out."""
-        made = window("ab")
+        made = retaining("ab")
         self.assertEqual(made.next_identifier, 3)
         self.assertEqual(made.push("c"), 3)
 
@@ -41,12 +41,12 @@ class IdentifierTests(SynchronousTestCase):
 
     def test_not_reset(self) -> None:
         """Settling does not give an identifier out again."""
-        made = window("ab")
+        made = retaining("ab")
         made.settle_through(2)
         self.assertEqual(made.push("c"), 3)
 
     def test_all(self) -> None:
-        """The public names are the window and its verdict."""
+        """The public names are the window and its result."""
         self.assertEqual(unconfirmed.__all__, ["ErrorResult", "Unconfirmed"])
 
 
@@ -55,20 +55,20 @@ class SettleTests(SynchronousTestCase):
 
     def test_through(self) -> None:
         """Everything up to and including the identifier is returned in order, and the rest is retained."""
-        made = window("abcd")
+        made = retaining("abcd")
         self.assertEqual(made.settle_through(3), ["a", "b", "c"])
         self.assertEqual(len(made), 1)
         self.assertEqual(made.settle_through(4), ["d"])
 
     def test_through_the_wrap(self) -> None:
         """Items on both sides of the wrap settle in the order they were written."""
-        made = window("abcd", LAST - 1)
+        made = retaining("abcd", LAST - 1)
         self.assertEqual(made.settle_through(1), ["a", "b", "c"])
         self.assertEqual(made.abandon(), ["d"])
 
     def test_again(self) -> None:
         """Settling through an item that is settled already does nothing."""
-        made = window("abc")
+        made = retaining("abc")
         made.settle_through(2)
         self.assertEqual(made.settle_through(2), [])
         self.assertEqual(made.settle_through(1), [])
@@ -76,7 +76,7 @@ class SettleTests(SynchronousTestCase):
 
     def test_never_given_out(self) -> None:
         """Settling through an identifier that was never given out does nothing."""
-        made = window("abc")
+        made = retaining("abc")
         for identifier in (0, 4, LAST):
             self.assertEqual(made.settle_through(identifier), [])
         self.assertEqual(len(made), 3)
@@ -87,7 +87,7 @@ class AbandonTests(SynchronousTestCase):
 
     def test_abandon(self) -> None:
         """Everything retained is returned in order, and the window is empty."""
-        made = window("abcd")
+        made = retaining("abcd")
         made.settle_through(1)
         self.assertEqual(made.abandon(), ["b", "c", "d"])
         self.assertEqual(len(made), 0)
@@ -96,76 +96,78 @@ class AbandonTests(SynchronousTestCase):
 class RefuseTests(SynchronousTestCase):
     """The server sent an error packet."""
 
-    def test_refused(self) -> None:
-        """What was before the refused item was accepted, and what was after it was discarded."""
-        self.assertEqual(window("abcde").refuse(8, 3), ErrorResult(accepted=["a", "b"], refused="c", resend=["d", "e"]))
+    def test_rejected(self) -> None:
+        """What was before the rejected item was accepted, and what was after it was discarded."""
+        self.assertEqual(
+            retaining("abcde").apply(8, 3), ErrorResult(accepted=["a", "b"], rejected="c", resend=["d", "e"])
+        )
 
     def test_first_and_last(self) -> None:
-        """The oldest and the newest item can be refused as well as those between them."""
-        self.assertEqual(window("abc").refuse(8, 1), ErrorResult(refused="a", resend=["b", "c"]))
-        self.assertEqual(window("abc").refuse(8, 3), ErrorResult(accepted=["a", "b"], refused="c"))
+        """The oldest and the newest item can be rejected as well as those between them."""
+        self.assertEqual(retaining("abc").apply(8, 1), ErrorResult(rejected="a", resend=["b", "c"]))
+        self.assertEqual(retaining("abc").apply(8, 3), ErrorResult(accepted=["a", "b"], rejected="c"))
 
     def test_unknown_status(self) -> None:
-        """A status nobody assigned refuses the item that it names, like any other."""
-        self.assertEqual(window("abc").refuse(77, 2), ErrorResult(accepted=["a"], refused="b", resend=["c"]))
+        """A status that is not documented rejects the item that it names, like any other."""
+        self.assertEqual(retaining("abc").apply(77, 2), ErrorResult(accepted=["a"], rejected="b", resend=["c"]))
 
     def test_shutdown(self) -> None:
-        """Status 10 names the last item accepted: nothing was refused."""
-        self.assertEqual(window("abc").refuse(10, 2), ErrorResult(accepted=["a", "b"], resend=["c"]))
-        self.assertEqual(window("abc").refuse(10, 3), ErrorResult(accepted=["a", "b", "c"]))
+        """Status 10 names the last item accepted; nothing was rejected."""
+        self.assertEqual(retaining("abc").apply(10, 2), ErrorResult(accepted=["a", "b"], resend=["c"]))
+        self.assertEqual(retaining("abc").apply(10, 3), ErrorResult(accepted=["a", "b", "c"]))
 
     def test_no_error(self) -> None:
         """Status 0 cannot be a refusal, so it is read like a shutdown."""
-        self.assertEqual(window("abc").refuse(0, 2), ErrorResult(accepted=["a", "b"], resend=["c"]))
+        self.assertEqual(retaining("abc").apply(0, 2), ErrorResult(accepted=["a", "b"], resend=["c"]))
 
     def test_across_the_wrap(self) -> None:
         """Items on both sides of the wrap are sorted in the order they were written."""
-        for identifier, verdict in (
-            (LAST, ErrorResult(accepted=["a"], refused="b", resend=["c", "d"])),
-            (1, ErrorResult(accepted=["a", "b"], refused="c", resend=["d"])),
+        for identifier, result in (
+            (LAST, ErrorResult(accepted=["a"], rejected="b", resend=["c", "d"])),
+            (1, ErrorResult(accepted=["a", "b"], rejected="c", resend=["d"])),
         ):
-            self.assertEqual(window("abcd", LAST - 1).refuse(8, identifier), verdict)
+            self.assertEqual(retaining("abcd", LAST - 1).apply(8, identifier), result)
 
     def test_late(self) -> None:
-        """If the refused item was settled already, all that is retained was discarded."""
-        made = window("abcd")
+        """If the rejected item was settled already, all that is retained was discarded."""
+        made = retaining("abcd")
         made.settle_through(2)
-        self.assertEqual(made.refuse(8, 2), ErrorResult(resend=["c", "d"], late=True))
+        self.assertEqual(made.apply(8, 2), ErrorResult(resend=["c", "d"], late=True))
 
     def test_late_across_the_wrap(self) -> None:
         """An item settled before the wrap is still known as one of this connection's after it."""
-        made = window("abcd", LAST - 1)
+        made = retaining("abcd", LAST - 1)
         made.settle_through(1)
-        self.assertEqual(made.refuse(8, LAST), ErrorResult(resend=["d"], late=True))
+        self.assertEqual(made.apply(8, LAST), ErrorResult(resend=["d"], late=True))
 
     def test_shutdown_at_the_last_settled(self) -> None:
         """If the last item settled is the last one accepted, all was settled rightly and nothing is late."""
-        made = window("abcd")
+        made = retaining("abcd")
         made.settle_through(2)
-        self.assertEqual(made.refuse(10, 2), ErrorResult(resend=["c", "d"]))
+        self.assertEqual(made.apply(10, 2), ErrorResult(resend=["c", "d"]))
 
     def test_shutdown_before_the_last_settled(self) -> None:
         """If an earlier one is the last accepted, something settled was discarded after all."""
-        made = window("abcd")
+        made = retaining("abcd")
         made.settle_through(2)
-        self.assertEqual(made.refuse(10, 1), ErrorResult(resend=["c", "d"], late=True))
+        self.assertEqual(made.apply(10, 1), ErrorResult(resend=["c", "d"], late=True))
 
     def test_uncertain(self) -> None:
         """Identifier 0, or one never given out on this connection, says nothing about any item."""
         for identifier in (0, 4, 17, LAST):
-            self.assertEqual(window("abc").refuse(8, identifier), ErrorResult(uncertain=["a", "b", "c"]))
+            self.assertEqual(retaining("abc").apply(8, identifier), ErrorResult(uncertain=["a", "b", "c"]))
 
     def test_uncertain_before_the_wrap(self) -> None:
         """Neither 0 nor what lies before the first identifier is taken for one given out, where the counter wraps."""
         for identifier in (0, LAST - 2, 3):
             self.assertEqual(
-                window("abcd", LAST - 1).refuse(8, identifier), ErrorResult(uncertain=["a", "b", "c", "d"])
+                retaining("abcd", LAST - 1).apply(8, identifier), ErrorResult(uncertain=["a", "b", "c", "d"])
             )
 
     def test_emptied(self) -> None:
         """An error packet ends the connection: nothing is retained after it."""
-        made = window("abc")
-        made.refuse(8, 2)
+        made = retaining("abc")
+        made.apply(8, 2)
         self.assertEqual(len(made), 0)
         self.assertEqual(made.abandon(), [])
 
@@ -217,11 +219,11 @@ class WindowMachine(RuleBasedStateMachine):
         assert self.window.abandon() == self.forget(len(self.retained))
 
     @rule(data=st.data(), status=st.sampled_from([0, 1, 8, 10, 77, 128, 255]))
-    def refuse(self, data: st.DataObject, status: int) -> None:
+    def apply(self, data: st.DataObject, status: int) -> None:
         """An error packet sorts the items by where its identifier is."""
         identifier = data.draw(self.identifiers())
         expected = self.expected_verdict(status in (0, 10), identifier)
-        assert self.window.refuse(status, identifier) == expected
+        assert self.window.apply(status, identifier) == expected
         self.forget(len(self.retained))
 
     def expected_verdict(self, names_accepted: bool, identifier: int) -> ErrorResult[object]:
@@ -232,16 +234,16 @@ class WindowMachine(RuleBasedStateMachine):
             return ErrorResult(resend=[item for _, item in order], late=bool(wrongly_settled))
         if identifier not in self.retained:
             return ErrorResult(uncertain=[item for _, item in order])
-        verdict: ErrorResult[object] = ErrorResult(refused=None if names_accepted else self.retained[identifier])
-        place = verdict.accepted
+        result: ErrorResult[object] = ErrorResult(rejected=None if names_accepted else self.retained[identifier])
+        place = result.accepted
         for number, item in order:
             if number != identifier:
                 place.append(item)
                 continue
             if names_accepted:
                 place.append(item)
-            place = verdict.resend
-        return verdict
+            place = result.resend
+        return result
 
     @invariant()
     def same_length_and_next(self) -> None:

@@ -1,28 +1,29 @@
 """
-The enhanced binary protocol's session: notifications out, at most one error packet in.
+The enhanced binary protocol: notifications out, at most one error packet in.
 
-Success is silent in this protocol. What was written is kept, in order, until one of these is known:
+Success is silent in this protocol. What was written is kept, in order, until one of these happens:
 
-*An error packet.* Everything before the notification that it names was accepted, that one was refused, everything
-after it was discarded by the server and is handed back to be sent on another connection. Status 10 (shutdown) names
-the last one *accepted*.
+*An error packet.* Everything before the notification that it names was accepted, that one was rejected, and everything
+after it was discarded by the server and is returned to be sent over another connection. Status 10 (shutdown) names the
+last one *accepted*.
 
 *Settle time.* No error packet came for ``settle_time`` seconds after a notification had left: it counts as accepted.
-Apple answers within a round trip, so two seconds are generous; but an answer that comes later still is too late to be
-told, and the notification it names was counted as accepted. Two things do not count as time that passed in silence:
-what the peer's system has not acknowledged (see :mod:`txapns._network.tcp`), be it dead, unreachable, or not reading;
-and time in which this process did not come to read. What is not acknowledged within ``timeout`` ends the connection.
+Apple answers within a round trip, so two seconds are generous. An answer that comes even later cannot be reported, and
+the notification that it names was counted as accepted. Two things do not count as silence: the time in which the
+peer's system has not acknowledged what was written (see :mod:`txapns._network.tcp`), because it is dead, unreachable or
+not reading; and the time in which this process was too busy to read. What is not acknowledged within ``timeout`` ends
+the connection.
 
-*A barrier.* With ``barrier=True`` nothing is taken for granted: when no more is waiting, or the window is full, a
-deliberately invalid notification (with an empty token) is sent last. Its rejection proves that all before it were
-accepted. It costs the connection, since the server closes after every error.
+*A barrier.* With ``barrier=True`` nothing is accepted by silence: when no more is waiting, or as many as allowed are
+unconfirmed, a deliberately invalid notification (with an empty token) is sent last. Its rejection proves that all
+before it were accepted. It costs the connection, since the server closes after every error.
 
-*The end.* A connection that closes without an error packet leaves everything kept *uncertain*.
+*The end.* A connection that closes without an error packet leaves everything that is kept *uncertain*.
 
-Command 0 has no identifiers. So an error packet names nothing there but the barrier, and a server refuses by a bare
-close: the end, as above.
+Command 0 has no identifiers. So an error packet can name nothing but the barrier there, and a server rejects by simply
+closing: the end, as above.
 
-What the server discarded has to be sent again, so much is kept on a connection only while errors are rare: see
+What the server discarded has to be sent again, so much is kept on one connection only while errors are rare: see
 :class:`Allowance`.
 
 Source: Apple's archived "Binary Provider API" and "Legacy Notification Format"; technical note TN2265.
@@ -39,6 +40,7 @@ from twisted.logger import Logger
 
 from txapns import reasons
 from txapns._network.tcp import read_last, unacknowledged
+from txapns._network.transports import transport_of
 from txapns._session.protocol import GatewayProtocol
 from txapns._session.retained import CompactUnconfirmed
 from txapns._session.tokens import Tokens, device_of, settled, triples_of
@@ -64,16 +66,16 @@ __all__ = ["Allowance", "EnhancedNotificationProtocol"]
 
 _log = Logger()
 
-#: How many notifications may be unconfirmed on one connection at the most, and at the least. Each takes some 200
-#: octets of memory; but to come near the most, a server has to read a quarter of a million in a second.
+#: The bounds for how many notifications may be unconfirmed on one connection. Each takes some 200 bytes of memory; but
+#: only a server that reads a quarter of a million in a second gets near the upper bound.
 WINDOW = 500_000
 LEAST = 100
-#: How many times the number accepted before an error the allowance aims at: the next error may be that far.
+#: The allowance aims at this many times the number accepted before an error: the next error may be that far away.
 REACH = 4
-#: How many octets of payload are taken at once: about what fills the transport's buffers.
+#: How many bytes of payload are taken at once: about as many as fill the transport's buffers.
 TAKE = 65_536
-#: A notification without an expiration is stored as long as the provider API stores one, in seconds (30 days);
-#: the binary protocol has no way to leave it open.
+#: A notification without an expiration is stored as long as the provider API would store it, in seconds (30 days); the
+#: binary protocol requires one.
 STORED = 30 * 24 * 3600
 
 
@@ -82,10 +84,10 @@ class Allowance:
     """
     How many notifications may be unconfirmed on a connection, as learned from the connections before it.
 
-    Each dead token costs what was written after it, since the server discards that. Were the allowance always large, a
-    batch with many dead tokens would be written again nearly whole for each of them. Were it always small, a batch
-    without any would wait for the settle time again and again. So after an error it moves half-way to some multiple
-    of what the connection had accepted, and what settles without an error widens it by as much.
+    Each dead token costs what was written after it, since the server discards that. If the allowance were always large,
+    a batch with many dead tokens would be written again almost completely for each of them. If it were always small, a
+    batch without any would wait for the settle time again and again. So an error moves it halfway to a multiple of
+    what the connection had accepted, and each notification that settles without an error widens it by one.
 
     :ivar size: how many.
     """
@@ -94,7 +96,7 @@ class Allowance:
 
     def widen(self, settled: int) -> None:
         """
-        Some were accepted, and no error came.
+        Notifications were accepted, and no error came.
 
         :param settled: how many.
         """
@@ -104,28 +106,27 @@ class Allowance:
         """
         An error packet came.
 
-        :param accepted: how many the connection had accepted before.
+        :param accepted: how many the server had accepted before on this connection.
         """
         self.size = min(max((self.size + REACH * accepted) // 2, LEAST), WINDOW)
 
 
 class EnhancedNotificationProtocol(GatewayProtocol):
     """
-    A session of the enhanced binary protocol.
+    The enhanced binary protocol.
 
     :class:`~txapns.APNSClient` uses it, and it can be used by itself: make it with a
-    :class:`~txapns._session.protocol.ProtocolListener`, connect it with :meth:`Gateway.endpoint
-        <txapns.Gateway.endpoint>`, and
-    call :meth:`send` when the listener is told that it is ready.
+    :class:`~txapns.ProtocolListener`, connect it with :meth:`Gateway.endpoint <txapns.Gateway.endpoint>`, and call
+    :meth:`send` once ``protocol_ready`` is called on the listener.
 
-    :param events: who is told how the session fares.
+    :param events: receives what happens to the protocol.
     :param clock: the reactor, or a ``Clock``.
     :param credential: the certificate shown in the handshake, to name its dates if the server refuses it.
     :param timeout: how long a stalled write or the answer to the barrier may take, in seconds.
     :param settle_time: how long after it has left a notification counts as accepted, in seconds.
     :param barrier: confirm by a barrier instead.
     :param command: the format of notifications: 0, 1 or 2.
-    :param allowance: how many may be unconfirmed, which successive sessions share; left out, the most.
+    :param allowance: how many may be unconfirmed; successive connections share it. By default as many as possible.
     """
 
     def __init__(
@@ -146,13 +147,13 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._command = command
         self._allowance = allowance or Allowance()
         self._accepted = 0
-        self._window = CompactUnconfirmed()
+        self._unconfirmed = CompactUnconfirmed()
         self._parser = ErrorParser()
-        # Each write that is not settled, oldest first: when it was made, its last identifier, and how many octets had
-        # been written with it.
+        # Each write that is not settled, oldest first: when it was made, its last identifier, and how many bytes had
+        # been written in total, including it.
         self._writes: deque[tuple[float, int, int]] = deque()
         self._written = 0
-        # How many of these have left our own buffers, as far as that is known.
+        # How many of these bytes have left our own buffers, as far as we know.
         self._flushed = 0
         self._not_before = 0.0
         self._settling: IDelayedCall | None = None
@@ -163,41 +164,41 @@ class EnhancedNotificationProtocol(GatewayProtocol):
     @property
     def in_flight(self) -> int:
         """How many notifications are not confirmed."""
-        return len(self._window)
+        return len(self._unconfirmed)
 
     @property
     def _awaits_answer(self) -> bool:
-        """Whether there is an error packet to come, the barrier's or the rest of one."""
+        """Whether an error packet has to come: the answer to the barrier, or the rest of one."""
         return self._barrier_identifier is not None or self._parser.pending > 0
 
     def started(self) -> None:
-        """There is no greeting: the session is ready at once."""
+        """There is no greeting: the protocol is ready at once."""
         self.become_ready()
 
     def room(self) -> tuple[int, int]:
-        """How many notifications it would take now, and how many octets of payloads in one write."""
+        """How many notifications it would take now, and how many bytes of payload in one write."""
         if self._paused or self._draining or not self._ready or self._awaits_answer:
             return 0, 0
-        return self._allowance.size - len(self._window), TAKE
+        return self._allowance.size - len(self._unconfirmed), TAKE
 
     def send(self, notification: Notification, tokens: Tokens, outcomes: DeliveryListener) -> None:
         """
-        Send one notification to some devices, in one write.
+        Send one notification to several devices, in one write.
 
-        This is for programs that use the protocol by itself. It may be called when there is no :meth:`room`: what the
-        transport does not take waits in its buffers.
+        This is for programs that use the protocol by itself. It may be called while :meth:`room` is zero: what does not
+        leave at once waits in the transport's buffers.
 
         :param notification: what to send.
         :param tokens: an iterable of device tokens (``str`` is hexadecimal, ``bytes`` is raw), or of pairs of an
-            identifier and a token, or a mapping of identifiers to tokens. Without identifiers the position is it.
-        :param outcomes: who is told the outcome of each, under its identifier, by one call.
-        :raises InvalidToken: one of the tokens cannot stand in a notification. Nothing was written.
+            identifier and a token, or a mapping of identifiers to tokens. The default identifier is the position.
+        :param outcomes: receives the outcome of each, by one call.
+        :raises InvalidToken: one of the tokens cannot be sent. Nothing was written.
         :raises ConnectionLost: the connection is not ready yet, or takes nothing more. Nothing was written.
-        :raises TypeError: the tokens are no iterable, or an asynchronous one. Nothing was written.
+        :raises TypeError: the tokens are not iterable, or an async iterable. Nothing was written.
         """
         triples = triples_of(notification, tokens)
         if isinstance(triples, AsyncIterable):
-            raise TypeError("send() writes at once, so it takes no async iterable; APNSClient does")
+            raise TypeError("send() writes at once, so it cannot take an async iterable; APNSClient.send() can")
         deliveries = [
             Delivery(outcomes, identifier, settled(token), device_of(token), notification)
             for identifier, notification, token in triples
@@ -210,33 +211,33 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         """
         Write a frame for each, all in one write.
 
-        :param deliveries: at most as many as there is room for.
+        :param deliveries: no more than there is room for.
         """
-        window = self._window
+        unconfirmed = self._unconfirmed
         identifier = 0
-        octets: list[bytes] = []
+        encoded: list[bytes] = []
         impossible: list[tuple[Delivery, InvalidNotification]] = []
         current: RequestTemplate | None = None
         for delivery in deliveries:
             try:
                 if delivery.notification is not current:
                     encode, current = self._encoder(delivery.notification), delivery.notification
-                octets.append(encode(window.next_identifier, delivery.device))
+                encoded.append(encode(unconfirmed.next_identifier, delivery.device))
             except InvalidNotification as error:
                 impossible.append((delivery, error))
             else:
-                identifier = window.push(delivery)
-        if octets:
-            self._write(b"".join(octets), identifier)
-        # Only now, since whoever is told may close the client, and with it this session.
+                identifier = unconfirmed.push(delivery)
+        if encoded:
+            self._write(b"".join(encoded), identifier)
+        # Only now: the listener may close the client, and with it this connection.
         for delivery, reason in impossible:
             delivery.outcomes.unsent(delivery, reason)
-        if len(window) >= self._allowance.size:
+        if len(unconfirmed) >= self._allowance.size:
             self.flush()
 
     def _encoder(self, notification: RequestTemplate) -> Callable[[int, bytes], bytes]:
-        """Prepare a function of identifier and token that encodes a notification for a device."""
-        assert isinstance(notification, Notification)  # all else is for the provider API
+        """Return a function of identifier and token that encodes a notification for one device."""
+        assert isinstance(notification, Notification)  # the others are for the provider API
         body, expiration = notification.body, notification.expiration
         if expiration is None:
             expiration = int(self._wall.now()) + STORED
@@ -247,15 +248,15 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         return lambda identifier, device: frames.encode_simple(device, body)
 
     def flush(self) -> None:
-        """Nothing more is waiting: with ``barrier``, ask for the proof now."""
-        if not self._barrier or not self._ready or not self._window or self._barrier_identifier is not None:
+        """Nothing more is waiting: with ``barrier``, send it now."""
+        if not self._barrier or not self._ready or not self._unconfirmed or self._barrier_identifier is not None:
             return
-        self._barrier_identifier = self._window.push_barrier()
+        self._barrier_identifier = self._unconfirmed.push_barrier()
         self._write(frames.encode_barrier(self._barrier_identifier, self._command), self._barrier_identifier)
         self._await_answer()
 
     def received(self, data: bytes) -> None:
-        """The error packet, or a part of it. What follows it says nothing."""
+        """Process the error packet, or a part of it. What follows it is ignored."""
         if self._answered:
             return
         try:
@@ -271,11 +272,11 @@ class EnhancedNotificationProtocol(GatewayProtocol):
             self._await_answer()
 
     def stopProducing(self) -> None:
-        """Writing failed. The error packet that says why may have come."""
+        """Writing failed. The error packet that says why may have arrived."""
         self.fenced(read_last, self.transport)
 
     def resumed(self) -> None:
-        """The transport's buffers are empty: what was in them has left only now."""
+        """The transport's buffers are empty: what was in them left only now."""
         self._disarm()
         if self._awaits_answer:
             self._await_answer()
@@ -290,27 +291,28 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._schedule()
 
     def ended(self, error: APNSError) -> list[Delivery]:
-        """Without an error packet everything unconfirmed is in doubt, but for a refused handshake."""
+        """Without an error packet everything unconfirmed is uncertain, unless the handshake was refused."""
         self._disarm()
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
-        left = self._window.abandon()
+        left = self._unconfirmed.abandon()
         if isinstance(error, CredentialRefused) and not self.proved:
             return left  # the handshake failed, so the server read none of it
         if self._command == 0 and isinstance(error, ConnectionLost):
-            error = ConnectionLost(f"{error}; over command 0 that is how a server refuses, and it names nothing")
+            error = ConnectionLost(
+                f"{error}; with command 0 a server rejects a notification in this way, without naming it"
+            )
         if self._parser.pending:
             error = ConnectionLost(f"the connection ended within an error packet: {error}")
         for delivery in left:
             delivery.outcomes.uncertain(delivery, error)
         return []
 
-    def _write(self, octets: bytes, identifier: int) -> None:
-        self._written += len(octets)
+    def _write(self, data: bytes, identifier: int) -> None:
+        self._written += len(data)
         self._writes.append((self._clock.seconds(), identifier, self._written))
-        assert self.transport is not None
-        self.transport.write(octets)
+        transport_of(self).write(data)
         self._schedule()
 
     # The settle time.
@@ -325,14 +327,14 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         return max(self._writes[0][0] + self._settle_time, self._not_before)
 
     def _read_first(self, due: float) -> None:
-        """An error packet may have come while this process was busy: the reactor reads before the next call."""
+        """Let the reactor read first: an error packet may have arrived while this process was busy."""
         now = self._clock.seconds()
-        if now - due > self._settle_time / 2:  # so busy that what was written may only be leaving now
+        if now - due > self._settle_time / 2:  # so busy that the data may only be leaving now
             self._not_before = now + self._settle_time
         self._settling = self.later(0, self._settle)
 
     def _settle(self) -> None:
-        """Whatever left long enough ago counts as accepted."""
+        """What left long enough ago counts as accepted."""
         self._settling = None
         if self._paused or self._answered or self._parser.pending:
             return
@@ -344,7 +346,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
                 self._wait_longer(now, written)
                 break
             self._writes.popleft()
-            settled = self._window.settle_through(identifier)
+            settled = self._unconfirmed.settle_through(identifier)
             self._allowance.widen(len(settled))
             self.prove(len(settled))
             self._accept(settled)
@@ -353,7 +355,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self.close_if_drained()
 
     def _wait_longer(self, now: float, written: float) -> None:
-        """What should have settled is not even acknowledged."""
+        """Wait longer for what is not even acknowledged."""
         self._not_before = now + self._settle_time
         if now - written > self._timeout:
             self.abort(AnswerTimeout(f"the gateway has not acknowledged what was written {now - written:.0f} s ago"))
@@ -363,7 +365,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         for delivery in deliveries:
             delivery.outcomes.accepted(delivery, ())
 
-    # The deadline of the barrier, and of an error packet that has come in part.
+    # The deadline for the answer to the barrier, and for the rest of an error packet.
 
     def _await_answer(self) -> None:
         if self._deadline is None:
@@ -389,45 +391,44 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         if self._command == 0 and identifier != self._barrier_identifier:
             identifier = 0  # no notification had one
         if self._barrier_identifier is not None and identifier == 0 and status == reasons.Status.MISSING_DEVICE_TOKEN:
-            # Apple answered an empty token with identifier 0. Only the barrier has one.
+            # Apple answers an empty token with identifier 0. Only the barrier has one.
             identifier = self._barrier_identifier
-        verdict = self._window.refuse(status, identifier)
-        refusal: CredentialRefused | None = None
+        result = self._unconfirmed.apply(status, identifier)
+        refused: CredentialRefused | None = None
         unknown = RemoteError(
             f"the gateway reported {name} for a notification it did not name (identifier {identifier})"
         )
         if reasons.action(status, name) is reasons.Action.CREDENTIAL:
-            refusal = CredentialRefused(reasons.text(status, name), name)
-            self.abort(refusal)
+            refused = CredentialRefused(reasons.text(status, name), name)
+            self.abort(refused)
         else:
-            if verdict.accepted or verdict.refused is not None:
-                self.prove(len(verdict.accepted) or 1)
-            self.drain(None if self.proved and not verdict.uncertain else unknown)
-            assert self.transport is not None
-            self.transport.abortConnection()  # type: ignore[attr-defined]
-        self._accept(verdict.accepted)
-        rejected = verdict.refused
+            if result.accepted or result.rejected is not None:
+                self.prove(len(result.accepted) or 1)
+            self.drain(None if self.proved and not result.uncertain else unknown)
+            transport_of(self).abortConnection()
+        self._accept(result.accepted)
+        rejected = result.rejected
         if rejected is not None:
             rejection = Rejection(rejected.identifier, rejected.token, status, name)
             self._events.protocol_rejected(self, rejected, rejection)
-        for delivery in verdict.uncertain:
+        for delivery in result.uncertain:
             delivery.outcomes.uncertain(delivery, unknown)
-        self._learn(packet, verdict)
-        self._redirect(verdict, refusal)
+        self._learn(packet, result)
+        self._return(result, refused)
 
-    def _redirect(self, verdict: ErrorResult[Delivery], refusal: CredentialRefused | None) -> None:
-        """Have what was discarded sent over another connection, unless it would be refused there as well."""
-        if refusal is not None:
-            for delivery in verdict.resend:
-                delivery.outcomes.unsent(delivery, refusal)
-        elif verdict.accepted or verdict.refused is not None:
-            self._events.protocol_returned(self, verdict.resend)
+    def _return(self, result: ErrorResult[Delivery], refused: CredentialRefused | None) -> None:
+        """Return what was discarded to the pool, unless another connection would be refused as well."""
+        if refused is not None:
+            for delivery in result.resend:
+                delivery.outcomes.unsent(delivery, refused)
+        elif result.accepted or result.rejected is not None:
+            self._events.protocol_returned(self, result.resend)
         else:
-            self.hand_back(verdict.resend)  # nothing was settled, so this may not go on for ever
+            self.hand_back(result.resend)  # nothing was settled, so the attempts are counted
 
-    def _learn(self, packet: ErrorPacket, verdict: ErrorResult[Delivery]) -> None:
-        """Fit the allowance to how often errors come, and tell if the settle time was too short for this one."""
-        if verdict.late:
+    def _learn(self, packet: ErrorPacket, result: ErrorResult[Delivery]) -> None:
+        """Adapt the allowance to how often errors come, and log if the settle time was too short for this one."""
+        if result.late:
             _log.warn(
                 "{peer}: {status} came for notification {identifier} after it counted as accepted; "
                 "a settle time of {settle_time} s is too short",
@@ -436,7 +437,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
                 identifier=packet.identifier,
                 settle_time=self._settle_time,
             )
-        if verdict.late or verdict.refused is not None:
+        if result.late or result.rejected is not None:
             self._allowance.narrow(self._accepted)
         else:
-            self._allowance.widen(len(verdict.accepted))
+            self._allowance.widen(len(result.accepted))

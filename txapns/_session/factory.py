@@ -1,5 +1,5 @@
 """
-The factory of sessions, and when the next may be tried.
+The factory that makes the protocols, and decides when to connect again.
 """
 
 from __future__ import annotations
@@ -24,24 +24,23 @@ __all__ = ["APNSClientFactory"]
 
 class APNSClientFactory(ReconnectingClientFactory):
     """
-    Builds the sessions of one gateway and credential, and reconnects with back-off.
+    Builds the protocols of one gateway and credential, and reconnects with back-off.
 
-    It differs from its base in what resets the delay: not a connection that was made, but a session that did what it is
-    for. :class:`~txapns._session.connection.Connection` stands in for the connector, so that the sessions are opened
-    through endpoints, where a factory hears nothing of connections that failed or were lost.
+    It differs from its base in what resets the delay: not a connection that was made, but a protocol that proved
+    itself. :class:`~txapns._session.connection.Connection` stands in for the connector, because connections are opened
+    through endpoints, which do not tell a factory about connections that failed or were lost.
 
     :param gateway: where to connect.
     :param credential: what to authenticate with.
-    :param events: who is told how the sessions fare.
+    :param events: receives what happens to the protocols.
     :param clock: the reactor, or a ``Clock``.
     :param timeout: how long an answer may take, in seconds.
     :param backoff: the delays, which several factories may share.
-    :param ping_interval: after how many seconds without a word from an HTTP/2 server it is asked for a sign of life;
-        ``None`` for never.
+    :param ping_interval: after this many seconds of silence from an HTTP/2 server, a PING is sent; ``None`` for never.
     """
 
     noisy = False
-    # The delays are the Backoff's: the base class is to neither lengthen nor vary them.
+    # The delays come from Backoff: the base class must neither lengthen nor vary them.
     factor = 1.0
     jitter = 0.0
 
@@ -68,15 +67,15 @@ class APNSClientFactory(ReconnectingClientFactory):
 
     def buildProtocol(self, addr: IAddress | None) -> GatewayProtocol:
         """
-        Make the session for a new connection.
+        Make the protocol for a new connection.
 
         :param addr: the server's address.
-        :returns: the protocol that the gateway speaks.
+        :returns: a protocol of the kind that the gateway speaks.
         """
         gateway = self._gateway
-        session: GatewayProtocol
+        protocol: GatewayProtocol
         if gateway.protocol == "binary":
-            session = EnhancedNotificationProtocol(
+            protocol = EnhancedNotificationProtocol(
                 self._events,
                 self.clock,
                 self._credential,
@@ -87,7 +86,7 @@ class APNSClientFactory(ReconnectingClientFactory):
                 allowance=self._allowance,
             )
         else:
-            session = ProviderAPIProtocol(
+            protocol = ProviderAPIProtocol(
                 self._events,
                 self.clock,
                 gateway.host,
@@ -96,30 +95,30 @@ class APNSClientFactory(ReconnectingClientFactory):
                 ping_interval=self._ping_interval,
                 lifespan=self._lifespan,
             )
-        session.factory = self
-        return session
+        protocol.factory = self
+        return protocol
 
     def retry(self, connector: IConnector | None = None) -> None:
         """
-        Have the connector connect again, after the next delay.
+        Let the connector connect again after the next delay.
 
-        :param connector: whose ``connect`` to call; left out, the last one's.
+        :param connector: whose ``connect`` to call; by default the last one's.
         """
         if self.continueTrying:
             self.delay = self._backoff.next_delay()
         super().retry(connector)  # type: ignore[no-untyped-call]
 
     def hurry(self) -> None:
-        """What the next attempt waits for is over: it follows at once."""
+        """Make the next attempt at once: the reason to wait is gone."""
         if self._callID is not None:
             self._callID.reset(0)
 
     def resetDelay(self) -> None:
         """
-        A session proved itself.
+        Start over with the shortest delay: a protocol proved itself.
 
-        The base class would also try again after ``stopTrying``, and forget a call it has yet to make; a session that
-        drains may prove itself as late as that.
+        The base class would also try again after ``stopTrying``, and drop a call that is pending; a draining protocol
+        may prove itself as late as that.
         """
         self._backoff.reset()
         self.retries = 0

@@ -1,15 +1,15 @@
 """
-The provider API's session: one HTTP/2 connection to APNs.
+The provider API's protocol: one HTTP/2 connection to APNs.
 
-Whatever a read brings is settled in one go, then the connection's room is offered, and all that goes out as a
-consequence leaves in one write. Nothing is done per notification but what the notification itself needs: the deadline
-for answers is one timer for the whole connection, which every eighth of ``timeout`` marks the latest stream and
-cancels what is older than the oldest mark.
+Everything that one read brings is settled in one go. Then the connection's room is offered, and everything that goes
+out as a consequence leaves in one write. Per notification there is only the work that the notification itself needs:
+the deadline for answers is one timer for the whole connection. Every eighth of ``timeout`` it marks the latest stream
+and cancels the streams that are older than the oldest mark.
 
-A connection on which the server was silent for a minute, whether there was work or not, may be dead without anybody
-having been told. It is asked for a sign of life, a PING, and trusted with nothing until it gave one.
+A connection on which the server was silent for a minute, with or without work, may be dead without either side having
+noticed. A PING is sent, and until something arrives, the connection is given no work.
 
-With a provider token the session keeps to Apple's rules for it: a token is taken up when the connection begins, and a
+With a provider token the protocol follows Apple's rules: it uses the token it has when the connection begins, and a
 newer one no sooner than twenty minutes later.
 """
 
@@ -25,6 +25,7 @@ from twisted.internet.task import LoopingCall
 
 from txapns import reasons
 from txapns._network.endpoints import url_host
+from txapns._network.transports import transport_of
 from txapns._session.lifespan import Lifespan
 from txapns._session.protocol import MAX_REFUSALS, GatewayProtocol
 from txapns.credentials import Credential, ProviderToken
@@ -46,39 +47,39 @@ from txapns.wire.requests import Answer, GoAway, Headers, RequestSender, Round
 
 __all__ = ["ProviderAPIProtocol"]
 
-#: A notification, and what all of its requests have in common: head, path, fields and body, as the wire takes them.
+#: A notification, and what all of its requests share: head, path, fields and body, as the wire takes them.
 _Shared: TypeAlias = "tuple[RequestTemplate | None, Headers, bytes, Headers, bytes]"
 
-#: A connection takes up a newer provider token only after this many seconds with its own.
+#: A connection switches to a newer provider token only after this many seconds with its current one.
 #: Source: "Establishing a token-based connection to APNs" (no more than once every 20 minutes).
 TOKEN_HELD = 20 * 60
-#: How many times within ``timeout`` the age of the requests under way is looked at.
+#: How many times within ``timeout`` the age of the requests in flight is checked.
 LOOKS = 8
 #: How long the answer to a PING may take, in seconds.
 PING_TIMEOUT = 15.0
-#: How many octets of answers are dealt with before what follows from them is written: some hundred answers. Where these
-#: take 50 ms, that is 2 % more over one connection and 8 % over four than writing once for each read of 65,536.
+#: How many bytes of answers are processed before the next requests are written: some hundred answers. With answers that
+#: take 50 ms, this gives 2 % more throughput over one connection, and 8 % over four, than one write per 65,536 bytes.
 SLICE = 8_192
-#: After this many seconds without an acceptance, a connection with a provider token may answer 500 to everything, and
-#: has to be replaced. Seen by users of other libraries, and not documented.
+#: After this many seconds without an accepted notification, a connection with a provider token may answer 500 to
+#: everything, and has to be replaced. Users of other libraries have seen this; it is not documented.
 WEDGED = 3_600.0
-#: How long a connection on which requests were refused, and none accepted, is offered nothing, in seconds.
+#: How long a connection that returned requests unprocessed, and accepted none, is given no work, in seconds.
 HOLD = 1.0
 
 
 class ProviderAPIProtocol(GatewayProtocol):
     """
-    A session of the HTTP/2 provider API.
+    The protocol of the HTTP/2 provider API.
 
-    :param events: who is told how the session fares.
+    :param events: receives what happens to the protocol.
     :param clock: the reactor, or a ``Clock``; its wall clock dates the provider token.
     :param authority: the gateway's host name or address.
-    :param credential: what authenticates the connection: a provider token goes with each request, a certificate was
+    :param credential: what authenticates the connection: a provider token is sent with each request, a certificate was
         shown in the handshake.
     :param timeout: how long an answer may take, in seconds.
-    :param ping_interval: after how many seconds without a word from the server it is asked for one; ``None`` for never.
-        Apple suggests an hour; address translators forget connections much sooner.
-    :param lifespan: after how many requests the server ends a connection, which successive sessions share.
+    :param ping_interval: after this many seconds of silence from the server, a PING is sent; ``None`` for never. Apple
+        suggests an hour; address translators forget connections much sooner.
+    :param lifespan: after how many requests the server ends a connection; successive connections share it.
     """
 
     application_protocol = b"h2"
@@ -99,7 +100,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._ping_interval = ping_interval
         self._token = credential if isinstance(credential, ProviderToken) else None
         single = self._token is not None
-        # A zone says something on this machine alone, and so does not belong there (RFC 6874, section 1).
+        # A zone has a meaning only on this machine, so it does not belong in a request (RFC 6874, section 1).
         name = url_host(authority.partition("%")[0]).encode("idna")
         self._most = self._lifespan.most
         self._requests: RequestSender[Delivery] = RequestSender(name, most=self._most, single=single)
@@ -119,16 +120,16 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     @property
     def in_flight(self) -> int:
-        """How many requests are under way."""
+        """How many requests are in flight."""
         return len(self._requests)
 
     def started(self) -> None:
-        """Send the preface. The session is ready when the server's SETTINGS come."""
+        """Send the preface. The protocol is ready when the server's SETTINGS arrive."""
         self._authorize()
         self._write()
 
     def room(self) -> tuple[int, int]:
-        """How many requests, and how many octets of bodies, the connection would take now."""
+        """How many requests, and how many bytes of bodies, the connection would take now."""
         if self._paused or self._draining or self._ping is not None or self._held is not None:
             return 0, 0
         return self._requests.room()
@@ -137,14 +138,14 @@ class ProviderAPIProtocol(GatewayProtocol):
         """
         Send a request for each.
 
-        :param deliveries: at most as many as there is room for.
+        :param deliveries: no more than there is room for.
         """
         self._authorize()
         send = self._requests.send
-        message, head, path, fields, body = self._shared
+        template, head, path, fields, body = self._shared
         for delivery in deliveries:
-            if delivery.notification is not message:
-                message, head, path, fields, body = self._shared = self._share(delivery.notification)
+            if delivery.notification is not template:
+                template, head, path, fields, body = self._shared = self._share(delivery.notification)
             send(delivery, head, path + hexlify(delivery.device), fields, body)
         if not self._watch.running:
             self._marks.clear()
@@ -155,21 +156,21 @@ class ProviderAPIProtocol(GatewayProtocol):
             if not self._requests.open:
                 self.drain(None)
 
-    def _share(self, message: RequestTemplate) -> _Shared:
-        """Make what all the requests of a notification have in common."""
-        fields = (*self._authorization, *message.headers())
-        return message, self._requests.head(message.method), message.path, fields, message.body
+    def _share(self, template: RequestTemplate) -> _Shared:
+        """Make what all the requests of a notification share."""
+        fields = (*self._authorization, *template.headers())
+        return template, self._requests.head(template.method), template.path, fields, template.body
 
     def received(self, data: bytes) -> None:
-        """Take in what the server says, in slices, so that the next requests leave before all of it is dealt with."""
+        """Process what the server sends, in slices, so that the next requests leave before all of it is processed."""
         for start in range(0, len(data), SLICE):
             if self._error is None:
-                self._take_in(data[start : start + SLICE])
+                self._process(data[start : start + SLICE])
 
-    def _take_in(self, data: bytes) -> None:
+    def _process(self, data: bytes) -> None:
         """Settle what was answered, then offer the room."""
         self._heard = self._clock.seconds()
-        if self._ping is not None:  # whatever it says, it is alive
+        if self._ping is not None:  # whatever it sends, it is alive
             self._ping.cancel()
             self._ping = None
             self._await_silence()
@@ -198,7 +199,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._write()
 
     def ended(self, error: APNSError) -> list[Delivery]:
-        """Whatever left whole is in doubt; what did not, was not processed."""
+        """What was sent completely is uncertain; what was not, was not processed."""
         if self._watch.running:
             self._watch.stop()
         for call in (self._silence, self._ping, self._held):
@@ -212,20 +213,19 @@ class ProviderAPIProtocol(GatewayProtocol):
         return gone.refused
 
     def _write(self) -> None:
-        """Send what is to be sent, and settle what ended by that: requests that turned out not to be sendable."""
+        """Send what is due, and settle the requests that turn out not to be sendable."""
         if self._paused:
-            return  # what the peer makes us answer is not to pile up in the transport; resuming writes it
+            return  # what the server makes us answer must not pile up in the transport; resuming writes it
         data = self._requests.data_to_send()
         if data:
-            assert self.transport is not None
-            self.transport.write(data)
+            transport_of(self).write(data)
         ended = self._requests.take()
         self._settle(ended)
         if ended.unsendable and not self._draining:
             self._events.protocol_room(self)
 
     def _conclude(self) -> None:
-        """Look whether that was the connection's last act."""
+        """Abort, drain or close, if the connection has come to that."""
         if self._requests.closed and (self.in_flight or not self._draining):
             self.abort(WireError("the server does not keep to HTTP/2"))
             return
@@ -236,25 +236,25 @@ class ProviderAPIProtocol(GatewayProtocol):
         self.close_if_drained()
 
     def _await_silence(self) -> None:
-        """See to it that the server is asked for a sign of life when it has been silent for long."""
+        """Send a PING once the server has been silent for long."""
         if self._ping_interval is not None:
             left = max(0.0, self._heard + self._ping_interval - self._clock.seconds())
             self._silence = self.later(left, self._send_ping, self._heard)
 
     def _send_ping(self, heard: float) -> None:
-        """Ask for a sign of life, unless there was one meanwhile, or the connection is about to be closed."""
+        """Send a PING, unless something arrived meanwhile or the connection is closing."""
         self._silence = None
         if self._closing is not None:
             return
         if self._heard > heard:
             self._await_silence()
             return
-        if self._paused:  # it would not leave; and what is not read has a deadline of its own
+        if self._paused:  # it would not leave, and a server that does not read has a deadline already
             self._silence = self.later(self._timeout, self._send_ping, heard)
             return
-        patience = min(PING_TIMEOUT, self._timeout / 2)  # what waits for it has no longer than timeout
-        error = ConnectionLost(f"the gateway did not answer a PING within {patience:g} s")
-        self._ping = self.later(patience, self._unanswered, error)
+        timeout = min(PING_TIMEOUT, self._timeout / 2)  # notifications wait for it, and have no longer than timeout
+        error = ConnectionLost(f"the gateway did not answer a PING within {timeout:g} s")
+        self._ping = self.later(timeout, self._unanswered, error)
         self._requests.ping()
         self._write()
 
@@ -263,7 +263,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self.abort(error)
 
     def _authorize(self) -> None:
-        """Take up the provider token, or a newer one once ours has been held long enough."""
+        """Use the provider token, or a newer one once the current one has been used long enough."""
         if self._token is None:
             return
         now = self._clock.seconds()
@@ -275,7 +275,7 @@ class ProviderAPIProtocol(GatewayProtocol):
                 self._shared = (None, (), b"", (), b"")
 
     def resumed(self) -> None:
-        """What could not be written meanwhile goes first."""
+        """Write first what could not be written meanwhile."""
         self._paused = False
         self._write()
         super().resumed()
@@ -289,14 +289,14 @@ class ProviderAPIProtocol(GatewayProtocol):
             self.prove(len(received.accepted) + len(received.answered))
         elif received.refused and self._requests.open:
             self._hold()
-        # What was not processed waits again before anything else is reported: if the credential turns out to be
-        # refused, that is the end of all that waits.
+        # What was not processed goes back to the pool before anything else is reported: if the credential turns out to
+        # be refused, everything that waits is given up.
         if received.goaway is not None and received.refused and (self.proved or self.in_flight):
-            # The server took others, if only a few: there is an end to it, so it is not held against these.
+            # The server processes some before each GOAWAY, so this ends. It does not count against these.
             self._events.protocol_returned(self, received.refused)
         else:
             self.hand_back(received.refused)
-        self.hand_back([delivery for delivery, answer in received.rejected if self._rejected(delivery, answer)])
+        self.hand_back([delivery for delivery, answer in received.rejected if not self._rejected(delivery, answer)])
         for delivery, code in received.reset:
             error = StreamReset(f"the server dropped the request without an answer (HTTP/2 error {code})")
             delivery.outcomes.uncertain(delivery, error)
@@ -307,31 +307,31 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def _rejected(self, delivery: Delivery, answer: Answer) -> bool:
         """
-        Report a refusal, or find that the connection was refused rather than the notification.
+        Report a rejection, unless it is about the connection rather than the notification.
 
-        :returns: whether to send it again on another connection.
+        :returns: whether it was reported; if not, the notification goes to another connection.
         """
         reason = answer.reason
         action = reasons.action(answer.status, reason)
         elsewhere = (
             action is Action.RECONNECT
-            or reason == Reason.TOO_MANY_PROVIDER_TOKEN_UPDATES  # the same token will do, on another connection
-            # Invalid is also one from the future, signed while our clock was ahead.
+            or reason == Reason.TOO_MANY_PROVIDER_TOKEN_UPDATES  # the same token works on another connection
+            # A token from the future, signed while our clock was ahead, is called invalid as well.
             or ((action is Action.RENEW or reason == Reason.INVALID_PROVIDER_TOKEN) and self._renewed(action))
             or (answer.status == 500 and self._token is not None and self._heard - self._served > WEDGED)
         )
         if elsewhere and delivery.refusals < MAX_REFUSALS:
             self.drain(GatewayShutdown(f"the gateway ends this connection: {reason}"))
-            return True
+            return False
         if action is Action.RENEW or (action is Action.CREDENTIAL and not self.proved):
             self.drain(CredentialRefused(reasons.text(answer.status, reason), reason))
         elif action not in (Action.RETRY, Action.RECONNECT):
             self.prove()
         self._reject(delivery, answer)
-        return False
+        return True
 
     def _settle_given_up(self, gone: Round[Delivery], error: APNSError) -> None:
-        """Report what became of requests that were given up, but for those that were not processed."""
+        """Settle requests that were given up, except for those that were not processed."""
         _accept(gone)
         for delivery, answer in gone.rejected:
             self._reject(delivery, answer)
@@ -354,7 +354,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._events.protocol_rejected(self, delivery, rejection)
 
     def _hold(self) -> None:
-        """A server that does nothing but refuse is given a moment before it is offered the same again."""
+        """Wait a moment before a server that returned everything unprocessed is given the same again."""
         if self._held is None:
             self._held = self.later(HOLD, self._resume)
 
@@ -364,9 +364,9 @@ class ProviderAPIProtocol(GatewayProtocol):
             self._events.protocol_room(self)
 
     def _renewed(self, action: Action) -> bool:
-        """Whether the provider token that was refused gives way to another."""
+        """Whether there is another provider token than the one that was refused."""
         if self._token is None:
-            return False  # whatever the server means, our certificate is all there is
+            return False  # there is only the certificate
         sign = self._token.renew if action is Action.RENEW else self._token.current
         signed = sign(self._wall.now())
         return ((b"authorization", signed.value),) != self._authorization
@@ -381,14 +381,14 @@ class ProviderAPIProtocol(GatewayProtocol):
             self.drain(GatewayShutdown(f"the gateway ends this connection: {said}", goaway.code))
 
     def _look(self) -> None:
-        """Give up what is older than ``timeout``; if nothing at all was answered in that time, drain."""
+        """Give up what is older than ``timeout``; if nothing was answered in that time, drain."""
         self._quiet += 1
         self._marks.append(self._requests.last_stream)
         if len(self._marks) <= LOOKS:
             return
         gone = self._requests.cancel_through(self._marks.popleft())
         if (gone.refused or gone.reset) and self._quiet >= LOOKS:
-            self.drain(AnswerTimeout(f"the gateway has answered nothing for {self._timeout:g} s"))
+            self.drain(AnswerTimeout(f"the gateway answered nothing for {self._timeout:g} s"))
         self._write()
         error = AnswerTimeout(f"no answer came within {self._timeout:g} s")
         self._settle_given_up(gone, error)
@@ -404,7 +404,7 @@ def _accept(received: Round[Delivery]) -> None:
         delivery.outcomes.accepted(delivery, headers)
     for delivery, answer in received.answered:
         if answer.page:
-            said = f"something on the way answered {answer.status} with a web page: {answer.reason}"
+            said = f"a proxy or another server on the way answered {answer.status} with a web page: {answer.reason}"
             delivery.outcomes.uncertain(delivery, WireError(said))
         else:
             delivery.outcomes.accepted(delivery, answer.headers, answer.body)
@@ -414,4 +414,4 @@ def _utc(seconds: float) -> datetime | None:
     try:
         return datetime.fromtimestamp(seconds, timezone.utc)
     except (ValueError, OverflowError, OSError):
-        return None  # a date no calendar has is no date
+        return None  # out of range

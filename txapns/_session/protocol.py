@@ -1,15 +1,15 @@
 """
-What the two protocols have in common: how a session begins, pauses, drains and ends.
+What the two protocols have in common: how they begin, pause, drain and end.
 
-A session is the protocol object of one connection. Its life, which :mod:`txapns._session.connection` follows from
+There is one protocol object for each connection. Its life, which :mod:`txapns._session.connection` follows from
 outside::
 
     TCP connected ─► TLS handshake ─► ready ─► draining ─► lost
                           │              └───────────────────▲
                           └──────────────────────────────────┘
 
-It pauses when the transport does: the transport's buffers full, :meth:`GatewayProtocol.room` is nothing, and whoever
-feeds the session stops pulling notifications from their source. Every end has a deadline.
+It pauses when the transport does: while the transport's buffers are full, :meth:`GatewayProtocol.room` is zero, so the
+pool stops pulling notifications from their source. Every end has a deadline.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from zope.interface import implementer
 from txapns._network import tls
 from txapns._network.clocks import timers, wall_clock
 from txapns._network.tcp import closing
+from txapns._network.transports import transport_of
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
 from txapns.errors import AnswerTimeout, APNSError, ConnectFailed, ConnectionLost, StreamRefused
@@ -39,10 +40,10 @@ __all__ = ["GatewayProtocol", "ProtocolListener"]
 
 _log = Logger()
 
-#: How often a notification is offered again after the peer refused it unprocessed, before it is reported unsent.
+#: How often a notification is sent again after a server returned it unprocessed, before it is reported unsent.
 MAX_REFUSALS = 10
 
-#: How long an orderly close may take before the connection is cut, in seconds.
+#: How long an orderly close may take before the connection is aborted, in seconds.
 CLOSE_TIMEOUT = 5.0
 
 
@@ -52,13 +53,13 @@ class GatewayProtocol(Protocol, ABC):
     The common part of :class:`~txapns._session.http2.ProviderAPIProtocol` and
     :class:`~txapns._session.binary.EnhancedNotificationProtocol`.
 
-    :param events: who is told how the session fares.
+    :param events: receives what happens to the protocol.
     :param clock: the reactor, or a ``Clock``.
     :param timeout: how long an answer may take, in seconds.
     :param credential: what authenticates the connection.
     """
 
-    #: The application protocol that TLS has to agree on; ``None`` for none.
+    #: The application protocol that TLS must negotiate; ``None`` for none.
     application_protocol: bytes | None = None
 
     def __init__(
@@ -80,10 +81,10 @@ class GatewayProtocol(Protocol, ABC):
 
     @property
     def proved(self) -> bool:
-        """Whether it has done what it is for, at least once."""
+        """Whether a notification was accepted or rejected, so that the connection is known to work."""
         return self.answered > 0
 
-    # What the protocols add.
+    # What each protocol adds.
 
     @property
     @abstractmethod
@@ -96,26 +97,26 @@ class GatewayProtocol(Protocol, ABC):
 
     @abstractmethod
     def received(self, data: bytes) -> None:
-        """Take in what the server says."""
+        """Process what the server sends."""
 
     @abstractmethod
     def room(self) -> tuple[int, int]:
-        """How many deliveries, and how many octets of payload, it would take now."""
+        """How many deliveries, and how many bytes of payload, it would take now."""
 
     @abstractmethod
     def deliver(self, deliveries: list[Delivery]) -> None:
         """Send these, in order."""
 
     def flush(self) -> None:
-        """Nothing more is waiting. Most sessions learn their outcomes without being asked."""
+        """Nothing more is waiting. By default there is nothing to do: the outcomes come by themselves."""
 
     def goodbye(self) -> None:
-        """Say the last word before an orderly close, where the protocol has one."""
+        """Write the last message before an orderly close, if the protocol has one."""
 
     @abstractmethod
     def ended(self, error: APNSError) -> list[Delivery]:
         """
-        The connection is gone: settle what was under way.
+        The connection has ended: settle what was in flight.
 
         :param error: why.
         :returns: what was provably not processed.
@@ -124,18 +125,17 @@ class GatewayProtocol(Protocol, ABC):
     # IProtocol and IHandshakeListener
 
     def connectionMade(self) -> None:
-        """Small frames are to leave at once, and a dead peer is to be noticed."""
-        transport = self.transport
-        assert transport is not None
-        transport.setTcpNoDelay(True)  # type: ignore[attr-defined]
-        transport.setTcpKeepAlive(True)  # type: ignore[attr-defined]
-        transport.registerProducer(self, True)  # type: ignore[attr-defined]
+        """Send small frames at once; detect a dead peer."""
+        transport = transport_of(self)
+        transport.setTcpNoDelay(True)
+        transport.setTcpKeepAlive(True)
+        transport.registerProducer(self, True)
 
     def fenced(self, work: Callable[..., None], *arguments: object) -> None:
         """
-        Do what the server, or a timer, makes us do. Whatever that raises is the end of this connection alone.
+        Run what the server or a timer triggers. An exception ends this connection and nothing else.
 
-        :param work: what to do.
+        :param work: the function to call.
         :param arguments: its arguments.
         """
         try:
@@ -144,27 +144,27 @@ class GatewayProtocol(Protocol, ABC):
             place = traceback.extract_tb(error.__traceback__)[-1]
             words = f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
             peer = self.transport and self.transport.getPeer()
-            _log.error("{peer}: the connection was cut after a failure in it: {words}", peer=peer, words=words)
+            _log.error("{peer}: the connection was aborted after an internal error: {words}", peer=peer, words=words)
             if not self._lost:
-                self.abort(ConnectionLost(f"there was a failure in the connection: {words}"))
+                self.abort(ConnectionLost(f"internal error in the connection: {words}"))
 
     def later(self, delay: float, work: Callable[..., None], *arguments: object) -> IDelayedCall:
         """
-        Do something later, fenced.
+        Call a function later, :meth:`fenced`.
 
-        :param delay: after how many seconds.
-        :param work: what to do.
+        :param delay: in seconds.
+        :param work: the function to call.
         :param arguments: its arguments.
-        :returns: the call.
+        :returns: the delayed call.
         """
         return self._clock.callLater(delay, self.fenced, work, *arguments)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take in what the server says."""
+        """Process what the server sends."""
         self.fenced(self.received, data)
 
     def handshakeCompleted(self) -> None:
-        """Begin, if the server agreed to speak our protocol."""
+        """Begin, if the server agreed to our protocol."""
         chosen = getattr(self.transport, "negotiatedProtocol", None)
         if self.application_protocol is not None and chosen != self.application_protocol:
             name = self.application_protocol.decode()
@@ -173,8 +173,8 @@ class GatewayProtocol(Protocol, ABC):
         self.fenced(self.started)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Settle what was under way, hand back what was not processed, and report the end, in this order."""
-        # That an idle connection is closed is what became of it, and no failure.
+        """Settle what was in flight, hand back what was not processed, and report the end, in this order."""
+        # It is not a failure when the server closes an idle connection.
         orderly = not self.in_flight and (self._draining or (self.proved and bool(reason.check(ConnectionDone))))
         error = self._error or self._explain(reason)
         self._ready, self._draining, self._lost = False, True, True
@@ -190,17 +190,17 @@ class GatewayProtocol(Protocol, ABC):
             return ConnectionLost("the server closed the connection without a word")
         error = tls.explain(reason, self._credential)
         if self._ready and isinstance(error, ConnectFailed):
-            # It was made, and used: what was under way may have been processed.
+            # The connection was in use: what was in flight may have been processed.
             return ConnectionLost(f"the connection broke: {error}")
         return error
 
     # IPushProducer
 
     def pauseProducing(self) -> None:
-        """The transport's buffers are full: the server reads more slowly than we write. It has ``timeout`` to go on."""
+        """The transport's buffers are full: the server reads more slowly than we write. It has a deadline."""
         self._paused = True
         if self._unread is None and not self._lost:
-            error = AnswerTimeout(f"the gateway has not read for {self._timeout:g} s")
+            error = AnswerTimeout(f"the gateway read nothing for {self._timeout:g} s")
             self._unread = self.later(self._timeout, self._not_read, error)
 
     def resumeProducing(self) -> None:
@@ -211,7 +211,7 @@ class GatewayProtocol(Protocol, ABC):
         """Go on writing."""
         self._paused = False
         self._stop_waiting()
-        if closing(self.transport):  # the server closed meanwhile, and we would be filling a connection that is no more
+        if closing(self.transport):  # the server closed meanwhile; what we write would be dropped
             self.abort(ConnectionLost("the server closed the connection without a word"))
         elif self._ready:
             self._events.protocol_room(self)
@@ -231,7 +231,7 @@ class GatewayProtocol(Protocol, ABC):
     # IGatewayProtocol
 
     def close(self) -> None:
-        """Take nothing more, let what is under way be answered, then close."""
+        """Take nothing more, wait for the answers to what is in flight, then close."""
         self.drain(None)
         self.flush()
 
@@ -239,26 +239,25 @@ class GatewayProtocol(Protocol, ABC):
         """
         End the connection at once.
 
-        :param error: why, for what was under way.
+        :param error: why; the reason reported for what is in flight.
         """
         if self._error is None:
             self._error = error
         self._ready, self._draining = False, True
-        assert self.transport is not None
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+        transport_of(self).abortConnection()
 
-    # For the protocols.
+    # Shared by the protocols.
 
     def become_ready(self) -> None:
-        """Deliveries may come."""
+        """Report that deliveries may come."""
         self._ready = True
         self._events.protocol_ready(self)
 
     def prove(self, answers: int = 1) -> None:
         """
-        The session did what it is for.
+        Notifications were accepted or rejected.
 
-        :param answers: how often.
+        :param answers: how many.
         """
         first = not self.proved
         self.answered += answers
@@ -267,9 +266,9 @@ class GatewayProtocol(Protocol, ABC):
 
     def drain(self, error: APNSError | None) -> None:
         """
-        Take nothing more, and close as soon as nothing is under way.
+        Take nothing more, and close as soon as nothing is in flight.
 
-        :param error: what the peer said; ``None`` where it is our own wish.
+        :param error: what the server said; ``None`` if we wish it ourselves.
         """
         if not self._draining:
             self._draining = True
@@ -277,30 +276,29 @@ class GatewayProtocol(Protocol, ABC):
         self.close_if_drained()
 
     def close_if_drained(self) -> None:
-        """Close in good order once a draining session has nothing under way."""
+        """Close in an orderly way once a draining protocol has nothing in flight."""
         if self._draining and not self._lost and self._closing is None and not self.in_flight:
-            assert self.transport is not None
             self._closing = self.later(CLOSE_TIMEOUT, self._cut)
             self.goodbye()
-            self.transport.unregisterProducer()  # type: ignore[attr-defined]
-            self.transport.loseConnection()
+            transport = transport_of(self)
+            transport.unregisterProducer()
+            transport.loseConnection()
 
     def _cut(self) -> None:
         self._closing = None
-        assert self.transport is not None
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+        transport_of(self).abortConnection()
 
     def hand_back(self, deliveries: list[Delivery]) -> None:
         """
-        Have these sent elsewhere, unless they were refused too often.
+        Return these to be sent over another connection, unless that has happened too often.
 
-        :param deliveries: what the peer did not process.
+        :param deliveries: what the server did not process.
         """
         again: list[Delivery] = []
         for delivery in deliveries:
             delivery.refusals += 1
             if delivery.refusals > MAX_REFUSALS:
-                error = StreamRefused(f"the gateway refused it unprocessed {delivery.refusals} times")
+                error = StreamRefused(f"the gateway returned it unprocessed {delivery.refusals} times")
                 delivery.outcomes.unsent(delivery, error)
             else:
                 again.append(delivery)
@@ -311,66 +309,66 @@ class GatewayProtocol(Protocol, ABC):
 @implementer(IProtocolListener)
 class ProtocolListener:
     """
-    What a session tells a program that uses it by itself, without a pool behind it.
+    A listener for programs that use a protocol by itself, without a pool behind it.
 
-    Override what is of interest. What the peer did not process, and a pool would send over another connection, is
-    reported unsent.
+    Override what you need. What the server did not process, and a pool would send over another connection, is reported
+    unsent.
     """
 
-    def protocol_ready(self, session: IGatewayProtocol) -> None:
+    def protocol_ready(self, protocol: IGatewayProtocol) -> None:
         """
-        It can be used.
+        The protocol can be used.
 
-        :param session: the protocol object.
-        """
-
-    def protocol_proved(self, session: IGatewayProtocol) -> None:
-        """
-        Something was answered, or settled.
-
-        :param session: the protocol object.
+        :param protocol: the protocol object.
         """
 
-    def protocol_room(self, session: IGatewayProtocol) -> None:
+    def protocol_proved(self, protocol: IGatewayProtocol) -> None:
+        """
+        A notification was accepted or rejected for the first time.
+
+        :param protocol: the protocol object.
+        """
+
+    def protocol_room(self, protocol: IGatewayProtocol) -> None:
         """
         It may have room again.
 
-        :param session: the protocol object.
+        :param protocol: the protocol object.
         """
 
-    def protocol_returned(self, session: IGatewayProtocol, deliveries: list[Delivery]) -> None:
+    def protocol_returned(self, protocol: IGatewayProtocol, deliveries: list[Delivery]) -> None:
         """
-        The peer did not process these.
+        The server did not process these.
 
-        :param session: the protocol object.
+        :param protocol: the protocol object.
         :param deliveries: the deliveries, in order.
         """
         error = StreamRefused("the gateway did not process it; it can be sent again over another connection")
         for delivery in deliveries:
             delivery.outcomes.unsent(delivery, error)
 
-    def protocol_rejected(self, session: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
+    def protocol_rejected(self, protocol: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
         """
-        APNs rejected a notification. It is reported at once, also where it could be sent again later.
+        APNs rejected a notification. It is reported at once, even if it could be sent again later.
 
-        :param session: the protocol object.
+        :param protocol: the protocol object.
         :param delivery: the delivery.
         :param rejection: what APNs said.
         """
         delivery.outcomes.rejected(delivery, rejection)
 
-    def protocol_draining(self, session: IGatewayProtocol, error: APNSError | None) -> None:
+    def protocol_draining(self, protocol: IGatewayProtocol, error: APNSError | None) -> None:
         """
         It takes nothing more.
 
-        :param session: the protocol object.
-        :param error: why; ``None`` where it was our own wish.
+        :param protocol: the protocol object.
+        :param error: why; ``None`` if we wished it ourselves.
         """
 
-    def protocol_lost(self, session: IGatewayProtocol, error: APNSError | None) -> None:
+    def protocol_lost(self, protocol: IGatewayProtocol, error: APNSError | None) -> None:
         """
-        It is over, and each delivery has its outcome.
+        It has ended, and each delivery has its outcome.
 
-        :param session: the protocol object.
+        :param protocol: the protocol object.
         :param error: why; ``None`` for an orderly end.
         """

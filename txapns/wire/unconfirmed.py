@@ -1,29 +1,29 @@
 """
 What was written to one binary connection and is not yet known to be accepted.
 
-The binary protocol is silent about success. The server takes notifications in the order they were written; at the
-first one it refuses it names that one in an error packet, discards everything written after it, and closes. By then
-hundreds more may be under way. So a client must remember, in order, what it wrote, until it knows better::
+The binary protocol is silent about success. The server reads notifications in the order in which they were written. At
+the first one it rejects, it names that one in an error packet, discards everything written after it, and closes. By
+then hundreds more may be in flight. So a client must remember what it wrote, in order, until it knows the outcome::
 
     written:       1   2   3   4   5   6   7
                    └─ settled ─┘   └─ retained ─┘
-    error packet "8, identifier 5":     4 accepted, 5 refused, 6 and 7 to be resent on another connection
+    error packet "8, identifier 5":     4 accepted, 5 rejected, 6 and 7 to be sent again on another connection
 
-There are three ways to know better. *Settling*: enough time went by without an answer, so the caller takes everything
-up to some notification as accepted and the window forgets it. *An answer*: the error packet sorts what is retained
-into accepted, refused and to be resent. *An unanswered close*: nobody can say; what is retained may or may not have
-been delivered.
+There are three ways to learn the outcome. *Settling*: enough time passed without an answer, so the caller takes
+everything up to some notification as accepted, and it is forgotten here. *An answer*: the error packet sorts what is
+retained into accepted, rejected and discarded. *A close without an answer*: the outcome is unknown; what is retained
+may or may not have been delivered.
 
-The answer can also come too late, and name a notification already settled: then some of what was settled was in fact
-refused or discarded, which :attr:`ErrorResult.late` tells. Settle later if it happens.
+The answer can also come too late and name a notification that was already settled. Then some of what was settled was
+in fact rejected or discarded, and :attr:`ErrorResult.late` says so. If that happens, settle later.
 
 On the wire a notification is named by a 32-bit identifier, which counts from 1 for each connection. Apple's servers
-answer with identifier 0 when they do not know which notification was at fault; so 0 is never given out, and the
-counter goes from 2**32-1 back to 1. CompactUnconfirmed notifications have consecutive identifiers, hence finding one is
-arithmetic on the distance to the next identifier, and pushing one is an append.
+answer with identifier 0 when they do not know which notification was at fault; so 0 is never given out, and after
+2**32-1 the counter continues with 1. Retained notifications have consecutive identifiers, so finding one takes only the
+distance to the next identifier, and pushing one is an append.
 
-Source: Apple, *Local and Remote Notification Programming Guide* (archived), appendix "Binary Provider API"; for what
-identifier 0 means, experience of several clients' authors.
+Source: Apple, *Local and Remote Notification Programming Guide* (archived), appendix "Binary Provider API"; for the
+meaning of identifier 0, the experience of several clients' authors.
 """
 
 from __future__ import annotations
@@ -41,26 +41,26 @@ T = TypeVar("T")
 
 _LAST_IDENTIFIER = 0xFFFFFFFF
 
-# These name the last notification that was accepted, the others the one that was refused. Apple says so of 10,
-# shutdown. 0, no error, was never seen in practice: but who has no error to report cannot have refused the
-# notification named.
+# These name the last notification that was accepted; the others name the one that was rejected. Apple documents this
+# for 10, shutdown. 0, no error, was never seen in practice, but a server without an error to report cannot have
+# rejected the notification that it names.
 _NAMES_LAST_ACCEPTED = frozenset({Status.NO_ERROR, Status.SHUTDOWN})
 
 
 @attrs.frozen
 class ErrorResult(Generic[T]):
     """
-    What an error packet says about the notifications that were retained; each is in exactly one of the four places.
+    What an error packet says about the notifications that were retained; each is in exactly one of the first four.
 
-    :ivar accepted: those the server accepted, in order.
-    :ivar refused: the one it refused, or ``None``.
-    :ivar resend: those it provably discarded, in order: a resend duplicates nothing.
-    :ivar uncertain: those nobody can say anything about, in order.
-    :ivar late: whether some notification settled before was in fact refused or discarded.
+    :ivar accepted: those that the server accepted, in order.
+    :ivar rejected: the one that it rejected, or ``None``.
+    :ivar resend: those that it provably discarded, in order: sending them again duplicates nothing.
+    :ivar uncertain: those whose outcome is unknown, in order.
+    :ivar late: whether some notification that was settled before was in fact rejected or discarded.
     """
 
     accepted: list[T] = attrs.field(factory=list)
-    refused: T | None = None
+    rejected: T | None = None
     resend: list[T] = attrs.field(factory=list)
     uncertain: list[T] = attrs.field(factory=list)
     late: bool = False
@@ -70,7 +70,7 @@ class Unconfirmed(Generic[T]):
     """
     What was written to one connection and is not yet known to be accepted, in order.
 
-    The length of a window is the number of items retained. It sets no bound of its own; whoever writes does.
+    Its length is the number of items retained. It has no limit of its own; the protocol that writes sets one.
 
     :param first_identifier: the identifier of the first item, 1 to 2**32-1.
     """
@@ -94,7 +94,7 @@ class Unconfirmed(Generic[T]):
         """
         Retain an item that is about to be written.
 
-        :param item: whatever stands for the notification.
+        :param item: anything that represents the notification.
         :returns: its identifier on this connection, 1 to 2**32-1.
         """
         self._items.append(item)
@@ -107,7 +107,7 @@ class Unconfirmed(Generic[T]):
         Forget everything up to and including one item, as accepted.
 
         :param identifier: the identifier of the last item to settle.
-        :returns: the items, in order; none if the identifier is not retained, or no longer.
+        :returns: the items, in order; none if the identifier is not, or no longer, retained.
         """
         position = self._position(identifier)
         if position is None:
@@ -116,24 +116,24 @@ class Unconfirmed(Generic[T]):
         self._forgotten += len(settled)
         return settled
 
-    def refuse(self, status: int, identifier: int) -> ErrorResult[T]:
+    def apply(self, status: int, identifier: int) -> ErrorResult[T]:
         """
-        Apply an error packet, and forget everything: the connection is over.
+        Apply an error packet and forget everything: the connection has ended.
 
         :param status: the packet's status.
         :param identifier: the packet's identifier.
-        :returns: what became of each item retained.
+        :returns: the outcome of each item that was retained.
         """
         position = self._position(identifier)
         items = self._empty()
         if position is None:
             return ErrorResult(uncertain=items)
-        # Where what was accepted ends; below 0 it ends among the items settled before.
+        # Where the accepted items end; below 0, that is among the items settled before.
         end = position + 1 if status in _NAMES_LAST_ACCEPTED else position
         if position < 0:
             return ErrorResult(resend=items, late=end < 0)
-        refused = items[position] if end == position else None
-        return ErrorResult(accepted=items[:end], refused=refused, resend=items[position + 1 :])
+        rejected = items[position] if end == position else None
+        return ErrorResult(accepted=items[:end], rejected=rejected, resend=items[position + 1 :])
 
     def abandon(self) -> list[T]:
         """
@@ -145,13 +145,13 @@ class Unconfirmed(Generic[T]):
 
     def _position(self, identifier: int) -> int | None:
         """
-        Find an identifier, counted from the oldest item retained.
+        Find the position of an identifier, counted from the oldest item retained.
 
-        :returns: its position; negative if it was given out on this connection and is forgotten; ``None`` if it was
-            never given out.
+        :returns: the position; negative if the identifier was given out and is forgotten; ``None`` if it was never
+            given out.
         """
-        # Without 0 there are 2**32-1 identifiers to a round, and the distance back from the next one is exact however
-        # often the counter has wrapped. 0 itself would look like 2**32-1.
+        # Without 0 a full cycle has 2**32-1 identifiers, and the distance back from the next one is exact however often
+        # the counter has wrapped. 0 itself would look like 2**32-1.
         distance = (self._next - identifier) % _LAST_IDENTIFIER
         if identifier == 0 or not 0 < distance <= self._forgotten + len(self._items):
             return None
