@@ -70,8 +70,8 @@ class CredentialRefusedTests(SynchronousTestCase):
 
     def test_reason(self) -> None:
         """The gateway's reason is a field; str() shows the message alone."""
-        error = errors.CredentialRefused("the gateway refused our certificate", "BadCertificate")
-        self.assertEqual((error.reason, str(error)), ("BadCertificate", "the gateway refused our certificate"))
+        error = errors.CredentialRefused("the gateway rejected our certificate", "BadCertificate")
+        self.assertEqual((error.reason, str(error)), ("BadCertificate", "the gateway rejected our certificate"))
 
     def test_pickle(self) -> None:
         """The reason survives pickling."""

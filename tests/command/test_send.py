@@ -186,10 +186,10 @@ class SendTests(WithSimulator):
         proxy.wait()
         result = self.send(*to_ann, "--proxy", url, "--timeout", "1")
         self.assert_refused(
-            result, 3, "ConnectFailed", "the proxy http://localhost:", "is out of reach: nothing listens"
+            result, 3, "ConnectFailed", "no connection to the proxy http://localhost:", ": nothing listens"
         )
         none = self.send(*to_ann, "--proxy", "socks5://ali:sesame@localhost")
-        self.assert_refused(none, 2, "Error: the URL of a proxy is ")
+        self.assert_refused(none, 2, "Error: the proxy's URL must be ")
         self.assertNotIn("sesame", result.stdout + result.stderr + none.stdout + none.stderr)
 
     def test_stranger(self) -> None:

@@ -56,8 +56,8 @@ WORDS = {
     "tlsv1 alert record overflow": "ask its operator",
     "tlsv13 alert missing extension": "ask its operator",
     "tlsv1 unsupported extension": "ask its operator",
-    "tlsv1 alert user cancelled": "cut the connection",
-    "unexpected eof while reading": "cut the connection",
+    "tlsv1 alert user cancelled": "closed the connection",
+    "unexpected eof while reading": "closed the connection",
     "wrong version number": "does not speak TLS",
     "packet length too long": "does not speak TLS",
     "http request": "does not speak TLS",
@@ -72,47 +72,47 @@ class ChainTests(SynchronousTestCase):
     """What is wrong with a chain of certificates."""
 
     def test_every_number(self) -> None:
-        """Each of OpenSSL's numbers has words of its own, and something to do about it."""
+        """Each of OpenSSL's numbers has its own words and advice."""
         sentences = {code: chain_fault(code) for code in CODES}
         words = [sentence.partition(" (")[0] for sentence in sentences.values()]
         self.assertEqual(len(set(words)), len(CODES))
         for code, sentence in sentences.items():
             self.assertRegex(sentence, rf"^\w.* \(OpenSSL's error {code}\); .")
-            self.assertNotIn("known here", sentence)
+            self.assertNotIn("txapns does not know", sentence)
 
     def test_what_to_do(self) -> None:
-        """The advice fits: give an authority, set the clock, have the certificate renewed."""
-        for code, advice in ((19, "trust_root"), (20, "trust_root"), (10, "clock"), (66, "another certificate")):
+        """The advice fits: give an authority, check the clock, replace the certificate."""
+        for code, advice in ((19, "trust_root"), (20, "trust_root"), (10, "clock"), (66, "replace the certificate")):
             self.assertIn(advice, chain_fault(code).partition("; ")[2])
 
     def test_depth(self) -> None:
-        """That it is another certificate than the server's own is told."""
-        self.assertIn("(OpenSSL's error 10, 2 above the server's own)", chain_fault(10, 2))
+        """The message says that the fault is not in the server's own certificate."""
+        self.assertIn("(OpenSSL's error 10, 2 above the server's own certificate)", chain_fault(10, 2))
 
     @given(st.integers())
     def test_any_number(self, code: int) -> None:
-        """A number that is not known is told as it is."""
+        """An unknown number appears in the message."""
         self.assertIn(f"OpenSSL's error {code}", chain_fault(code))
 
 
 class AlertTests(SynchronousTestCase):
-    """What the peer says."""
+    """Alerts and other reasons."""
 
     def test_credential(self) -> None:
-        """Alerts about our certificate are known in each spelling, and each has its advice; others are none."""
+        """Alerts about our certificate are recognized in each spelling, and each has its advice; others are not."""
         for words, alert in ALERTS.items():
             self.assertEqual(alert_of(words), alert, words)
             if alert:
                 self.assertTrue(credential_advice(alert))
 
     def test_handshake(self) -> None:
-        """What else went wrong has its advice, and what is not known has none."""
+        """Other known reasons have advice; unknown ones have none."""
         for words, advice in WORDS.items():
             self.assertIn(advice, handshake_advice(words), words)
         self.assertEqual(handshake_advice("first; second"), "")
 
     @given(st.text())
     def test_any_words(self, words: str) -> None:
-        """Any words are taken."""
+        """Any words are accepted."""
         alert_of(words)
         handshake_advice(words)

@@ -301,7 +301,10 @@ class ExplainTests(SynchronousTestCase):
     def test_words(self) -> None:
         """Each says where, and what."""
         for error, words in (
-            (neterror.DNSLookupError(), "the host name gateway.example is not known"),
+            (
+                neterror.DNSLookupError(),
+                "the host name gateway.example cannot be resolved; check the name, and this machine's DNS",
+            ),
             (neterror.ConnectionRefusedError(), "nothing listens at gateway.example:443"),
             (neterror.TimeoutError(), "gateway.example:443 did not answer in time"),
             (neterror.ConnectError(string="no route"), "no connection to gateway.example:443: "),

@@ -272,7 +272,7 @@ class ThroughTests(TunnelCase):
         self.proxy.answer = lambda client: client.say(b"HTTP/1.1 403 Forbidden\r\n\r\n")
         client = self.simulator.client("binary", proxy=URL)
         error = self.assertRaises(ConnectFailed, self.simulator.result, client.feedback())
-        self.assertIn("proxy http://proxy.example:3128 gave no connection to 127.0.0.1:2196", str(error))
+        self.assertIn("no connection to 127.0.0.1:2196 through the proxy http://proxy.example:3128", str(error))
 
     def test_long_batch(self) -> None:
         """More than any buffer holds goes through, and comes back."""
@@ -353,7 +353,7 @@ class SecureProxyTests(TunnelCase):
         batch = self.send(proxy=stranger)
         error = batch.unsent[0].error
         self.assertIsInstance(error, PeerNotVerified)
-        self.assertIn("the proxy https://proxy.example:3128 is out of reach", str(error))
+        self.assertIn("no connection to the proxy https://proxy.example:3128", str(error))
         self.assertIn("not for proxy.example", str(error))
         self.assertEqual(self.proxy.requests, [])
 
@@ -380,9 +380,12 @@ class RefusedTests(TunnelCase):
         answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n<html>"
         self.proxy.answer = lambda client: client.say(answer)
         message = self.refused(proxy="http://proxy.example:3128")
-        self.assertIn("gave no connection to 127.0.0.1:2197: it answered HTTP/1.1 407 Proxy Authentication", message)
-        self.assertIn("it wants a user and a password", message)
-        self.assertIn("it does not take this user and password", self.refused())
+        self.assertIn(
+            "127.0.0.1:2197 through the proxy http://proxy.example:3128: it answered HTTP/1.1 407 Proxy Auth",
+            message,
+        )
+        self.assertIn("it requires a user and a password", message)
+        self.assertIn("it does not accept this user and password", self.refused())
 
     def test_schemes(self) -> None:
         """What it takes instead of Basic is named, in whatever form it says so, and the password is not blamed."""
@@ -404,7 +407,7 @@ class RefusedTests(TunnelCase):
             for proxy in (URL, "http://proxy.example:3128"):
                 message = self.refused(proxy=proxy)
                 self.assertIn(words, message)
-                self.assertIn("speaks only Basic", message)
+                self.assertIn("supports only Basic", message)
                 self.assertNotIn("password", message)
 
     def test_basic_among_others(self) -> None:
@@ -419,7 +422,7 @@ class RefusedTests(TunnelCase):
         ):
             answer = b"HTTP/1.1 407 No\r\n" + fields + b"\r\n\r\n"
             self.proxy.answer = lambda client, answer=answer: client.say(answer)  # type: ignore[misc]
-            self.assertIn("does not take this user and password", self.refused())
+            self.assertIn("does not accept this user and password", self.refused())
 
     def test_no_gateway(self) -> None:
         """That it cannot reach the gateway is told in its own words, and no connection to it remains."""
@@ -449,7 +452,7 @@ class RefusedTests(TunnelCase):
             b"HTTP/2 200\r\n",
         ):
             self.proxy.answer = lambda client, garbage=garbage: client.transport.write(garbage)  # type: ignore[misc]
-            self.assertIn("it does not speak HTTP but says", self.refused())
+            self.assertIn("it does not speak HTTP, but sent", self.refused())
             self.assertTrue(self.closed())
 
     def test_endless(self) -> None:
@@ -460,7 +463,7 @@ class RefusedTests(TunnelCase):
             (b"", b"HTTP/1.1 102 Processing\r\n\r\n"),
         ):
             self.proxy.answer = lambda client, answer=beginning + 1_000 * more: client.transport.write(answer)  # type: ignore[misc]
-            self.assertIn("longer than 16384 octets", self.refused())
+            self.assertIn("longer than 16384 bytes", self.refused())
             self.assertTrue(self.closed())
 
     def test_closes(self) -> None:
@@ -472,12 +475,18 @@ class RefusedTests(TunnelCase):
     def test_nobody_there(self) -> None:
         """Where nobody listens it is the proxy that is named."""
         del self.reactor.servers[PORT]
-        self.assertIn("is out of reach: nothing listens at proxy.example:3128", self.refused())
+        self.assertIn(
+            "no connection to the proxy http://proxy.example:3128: nothing listens at proxy.example:3128",
+            self.refused(),
+        )
 
     def test_silence(self) -> None:
         """One that says nothing is left after the timeout, and is asked again later, and nobody waits for it."""
         self.proxy.answer = lambda client: None
-        self.assertIn("gave no connection to 127.0.0.1:2197 within 30 s", self.refused())
+        self.assertIn(
+            "no connection to 127.0.0.1:2197 through the proxy http://proxy.example:3128: no answer within 30 s",
+            self.refused(),
+        )
         self.assertTrue(self.closed())
         self.proxy.answer = None
         batch = self.simulator.result(self.client.send(HELLO, [ALIVE]))
@@ -706,7 +715,7 @@ class EndpointTests(TunnelCase):
         self.simulator.advance(7.4)
         self.assertNoResult(connecting)
         self.simulator.advance(0.2)
-        self.assertIn("localhost:2197 within 7.5 s", str(self.failureResultOf(connecting, ConnectFailed).value))
+        self.assertIn("no answer within 7.5 s", str(self.failureResultOf(connecting, ConnectFailed).value))
         self.assertTrue(self.closed())
 
 
@@ -812,6 +821,6 @@ class TinyproxyTests(LoopbackCase):
 
     async def test_refused(self) -> None:
         """That it wants a password, or another, is told."""
-        for user, words in (("", "it wants a user"), ("ali:nonsense@", "it does not take")):
+        for user, words in (("", "it requires a user"), ("ali:nonsense@", "it does not accept")):
             batch = await self.send(f"http://{user}127.0.0.1:{self.port}", "http2")
             self.assertIn(words, str(batch.unsent[0].error))

@@ -60,7 +60,9 @@ class GivenTests(SynchronousTestCase):
             (bundle, "openssl pkcs7 -print_certs"),
         ):
             error = self.assertRaises(CredentialError, trust_pem, der)
-            self.assertIn(f"trust_root is not PEM but DER, as Windows exports it; {command} -inform der", str(error))
+            self.assertIn(
+                f"trust_root is DER, as Windows exports it, not PEM; convert it with: {command} -inform der", str(error)
+            )
 
     def test_something_else(self) -> None:
         """What is no certificate, or not whole, is refused, and not repeated."""
@@ -109,12 +111,12 @@ class PlatformTests(SynchronousTestCase):
         """Authorities that are not named are not trusted, and the message says who is."""
         said = self.shake_hands("other.pem", "none")
         self.assertIn("localhost is not trusted", said)
-        self.assertIn(f"(trusted are the authorities of {self.directory / 'other.pem'})", said)
+        self.assertIn(f"(trusted authorities: {self.directory / 'other.pem'})", said)
 
     def test_none(self) -> None:
         """Where OpenSSL finds nothing, as on macOS and Windows, certifi's are trusted, and the message says so."""
         said = self.shake_hands("none.pem", "none")
-        self.assertIn(f"(trusted are the authorities of certifi ({certifi.where()}), since the platform's", said)
+        self.assertIn(f"(trusted authorities: certifi ({certifi.where()}), since the platform's", said)
         self.assertEqual(self.shake_hands("none.pem", "none", path=str(self.directory)), "established")
 
     def test_once(self) -> None:

@@ -276,7 +276,7 @@ class CredentialTests(BinaryCase):
         self.assertEqual(len(batch.unsent), 1_000)
         for unsent in batch.unsent.values():
             self.assertIsInstance(unsent.error, errors.CredentialRefused)
-        self.assertIn("refused our certificate", str(batch.unsent[0].error))
+        self.assertIn("rejected our certificate", str(batch.unsent[0].error))
 
     def test_refused_certificate_tls12(self) -> None:
         """In TLS 1.2 it shows within the handshake, with the same outcome."""

@@ -1,9 +1,9 @@
 """
 How long to wait before the next attempt to connect: a delay with a memory.
 
-Opening connections in quick succession looks like an attack to Apple, and gets the address blocked for a while. So
-each failure doubles the delay, from one second to a minute, and only a session that proved itself, or lasted for a
-minute, resets it: a TCP connection alone proves nothing, since a refused certificate shows later.
+To Apple, opening connections in quick succession looks like an attack, and it blocks the address for a while. So each
+failure doubles the delay, from one second to a minute. Only a session that proved itself, or lasted for a minute,
+resets it: a TCP connection alone proves nothing, since a certificate is rejected later.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ class Backoff:
     :ivar initial: the first delay, in seconds.
     :ivar maximum: the longest delay, in seconds.
     :ivar factor: how much longer each delay is than the one before.
-    :ivar jitter: the part of the delay that is left to chance, 0 to 1, so that many clients do not return at once.
-        Chance only shortens a delay.
-    :ivar random: where chance comes from: a number from 0 to 1, 1 excluded.
+    :ivar jitter: the random part of the delay, 0 to 1, so that many clients do not return at once. It only shortens
+        a delay.
+    :ivar random: returns a random number from 0 to 1, excluding 1.
     """
 
     initial: float = 1.0
@@ -39,7 +39,7 @@ class Backoff:
 
     def next_delay(self) -> float:
         """
-        Note one more failure.
+        Count one more failure.
 
         :returns: how long to wait before the next attempt, in seconds.
         """
@@ -49,9 +49,9 @@ class Backoff:
 
     def delay(self, failures: int) -> float:
         """
-        Tell how long to wait, and note nothing.
+        Calculate a delay, without counting a failure.
 
-        :param failures: how many failures there were before this one.
+        :param failures: the number of failures before this one.
         :returns: how long to wait before the next attempt, in seconds.
         """
         delay = self.initial
@@ -63,9 +63,9 @@ class Backoff:
 
     def reset(self, proved: bool = True) -> None:
         """
-        Have the next failure be the first.
+        Start again: the next failure counts as the first.
 
-        :param proved: whether a session proved itself; if not, one only lasted for long.
+        :param proved: whether a session proved itself, rather than only lasting long.
         """
         self._failures = 0
         self._proved = self._proved or proved

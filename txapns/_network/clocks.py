@@ -1,15 +1,16 @@
 """
-Two clocks, which are never taken for each other.
+Two clocks, kept apart by their types.
 
 The *wall clock* (:class:`IWallClock`, read by ``now()``) dates things: when a provider token was signed, when a
 notification expires, since when a device is gone. People and NTP set it, forward and back. The *monotonic clock* (an
-``IReactorTime``, read by ``seconds()``) measures how long things take, and nobody sets it. Nothing has both methods, so
-that a type checker, or else an ``AttributeError``, finds the one taken for the other.
+``IReactorTime``, read by ``seconds()``) measures durations and is never set. Nothing has both methods, so using one
+clock in place of the other is found by a type checker, or raises ``AttributeError``.
 
-A reactor of Twisted measures durations by the wall clock (twisted#2424): when the clock is set back by an hour, each of
-its timers is an hour late. :func:`steady` mends a reactor. But a library's reactor is the program's, and may be as it
-was; so what needs timers here takes :func:`timers` of it. There each timer knows by the monotonic clock when it is due,
-and asking for the time or for a timer finds out whether the wall clock was set; then all that are pending are set anew.
+A Twisted reactor measures durations by the wall clock (twisted#2424): when the clock is set back by an hour, each of
+its timers is an hour late. :func:`steady` corrects a reactor. But a library's reactor belongs to the program, which may
+not have corrected it; so code here that needs timers passes the reactor through :func:`timers`. There each timer knows
+its due time by the monotonic clock. Reading the time, or making a timer, detects that the wall clock was set; then all
+pending timers are set again.
 """
 
 from __future__ import annotations
@@ -29,15 +30,15 @@ __all__ = ["IWallClock", "SteadyReactor", "SystemWallClock", "steady", "timers",
 
 R = TypeVar("R")
 
-#: By how many seconds the wall clock may be set before timers are set anew: they are late by no more.
+#: Timers are set again if the wall clock was set by more than this, in seconds, so they are never later than that.
 STEP = 0.1
 
 
 class IWallClock(Interface):
-    """What dates things. It may be set, forward and back, at any moment."""
+    """The clock that dates things. It may be set forward or back at any moment."""
 
     def now() -> float:
-        """Tell what time it is, in UNIX seconds."""
+        """Return the time in UNIX seconds."""
 
 
 @implementer(IWallClock)
@@ -45,13 +46,13 @@ class SystemWallClock:
     """The wall clock of the operating system."""
 
     def now(self) -> float:
-        """Tell what time it is, in UNIX seconds."""
+        """Return the time in UNIX seconds."""
         return time.time()
 
 
 @implementer(IWallClock)
-class _HandTurned:
-    """A ``Clock`` that a test turns by hand: its time is the date as well."""
+class _ClockTime:
+    """A ``Clock`` that a test advances: its time is also the date."""
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
@@ -65,23 +66,23 @@ def wall_clock(reactor: object) -> IWallClock:
     Find the wall clock that belongs to a reactor.
 
     :param reactor: the reactor, or a ``Clock``.
-    :returns: the reactor itself where it provides :class:`IWallClock`, or the one that it adapts to; for a ``Clock``,
-        its own time; otherwise the operating system's.
+    :returns: the reactor itself if it provides :class:`IWallClock`, or its adapter; for a ``Clock``, its own time;
+        otherwise the operating system's clock.
     """
     own: IWallClock | None = IWallClock(reactor, None)
     if own is not None:
         return own
-    return _HandTurned(reactor) if isinstance(reactor, Clock) else SystemWallClock()
+    return _ClockTime(reactor) if isinstance(reactor, Clock) else SystemWallClock()
 
 
 def steady(reactor: R) -> R:
     """
-    Make the timers of a reactor monotonic, so that no step of the wall clock moves them.
+    Make the timers of a reactor monotonic, so that setting the wall clock does not move them.
 
-    Call it once, before or while the reactor runs. Timers that are set already keep what is left of their delay.
+    Call it once, before or while the reactor runs. Existing timers keep the rest of their delay.
 
-    :param reactor: a reactor of Twisted. Anything else that provides ``IReactorTime`` is returned as it is, and so is a
-        reactor that is steady already.
+    :param reactor: a Twisted reactor. Anything else that provides ``IReactorTime`` is returned as it is, and so is a
+        reactor that is already steady.
     :returns: the same reactor.
     """
     timed: Any = reactor
@@ -98,7 +99,7 @@ def steady(reactor: R) -> R:
 
 @implementer(IDelayedCall)
 class _SteadyCall:
-    """A call of a :class:`SteadyReactor`, made by one of the reactor beneath, which may have to be set anew."""
+    """A call of a :class:`SteadyReactor`: a call of the reactor beneath, set again when the wall clock was set."""
 
     __slots__ = ("_call", "_due", "_function", "_reactor")
 
@@ -113,7 +114,7 @@ class _SteadyCall:
         self._call = self._reactor.beneath.callLater(left, self._elapsed)
 
     def rearm(self) -> None:
-        """The wall clock was set: count what is left of the delay from now."""
+        """Count the rest of the delay from now, since the wall clock was set."""
         self._call.reset(max(0.0, self._due - self._reactor.seconds()))
 
     def _elapsed(self) -> None:
@@ -125,38 +126,38 @@ class _SteadyCall:
             self._function()
 
     def getTime(self) -> float:
-        """When it is due, by the monotonic clock."""
+        """The due time, by the monotonic clock."""
         return self._due
 
     def cancel(self) -> None:
-        """Do not make it."""
+        """Cancel the call."""
         self._call.cancel()
         self._reactor.pending.discard(self)
 
     def delay(self, secondsLater: float) -> None:
-        """Make it so much later."""
+        """Delay the call."""
         self.reset(self._due + secondsLater - self._reactor.seconds())
 
     def reset(self, secondsFromNow: float) -> None:
-        """Make it so much later than now."""
-        due = self._reactor.seconds() + secondsFromNow  # first, for it may set the call anew
+        """Set the due time, counted from now."""
+        due = self._reactor.seconds() + secondsFromNow  # first, since it may set the call again
         self._call.reset(max(0.0, secondsFromNow))
         self._due = due
 
     def active(self) -> bool:
-        """Whether it is still to be made."""
+        """Whether the call is still pending."""
         return bool(self._call.active())
 
 
 class SteadyReactor:
     """
-    A reactor that goes by the wall clock, with monotonic timers in the place of its own. All else is the reactor's.
+    A reactor that runs by the wall clock, with its timers replaced by monotonic ones. Everything else is the reactor's.
 
-    :param beneath: the reactor, which stays as it is.
+    :param beneath: the reactor, which is not changed.
     :param monotonic: the monotonic clock.
 
-    :ivar beneath: the same.
-    :ivar pending: the calls that are to be made.
+    :ivar beneath: the reactor.
+    :ivar pending: the calls that are pending.
     """
 
     def __init__(self, beneath: Any, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -167,7 +168,7 @@ class SteadyReactor:
         directlyProvides(self, providedBy(beneath))
 
     def seconds(self) -> float:
-        """Tell the time by the monotonic clock; if the wall clock was set meanwhile, put the timers right."""
+        """Read the monotonic clock; if the wall clock was set in the meantime, correct the timers."""
         now = self._monotonic()
         ahead = self.beneath.seconds() - now
         if not -STEP < ahead - self._ahead < STEP:
@@ -180,8 +181,8 @@ class SteadyReactor:
         """
         Call something later.
 
-        :param delay: after how many seconds.
-        :param function: what to call.
+        :param delay: the delay in seconds.
+        :param function: the function to call.
         :param args: its arguments.
         :param kw: its keyword arguments.
         :returns: the call.
@@ -190,21 +191,21 @@ class SteadyReactor:
         return call
 
     def __getattr__(self, name: str) -> Any:
-        """All else is the reactor's."""
+        """Everything else is the reactor's."""
         return getattr(self.beneath, name)
 
 
-#: One for each reactor, as long as somebody has it, so that one that finds the wall clock set finds it for all.
+#: One for each reactor, as long as it is referenced, so that detecting that the wall clock was set corrects all timers.
 _steadied: WeakValueDictionary[int, SteadyReactor] = WeakValueDictionary()
 
 
 def timers(reactor: R) -> R:
     """
-    Give a reactor whose timers are monotonic.
+    Return a reactor whose timers are monotonic.
 
     :param reactor: the reactor, or a ``Clock``.
-    :returns: for a reactor of Twisted that goes by the wall clock its :class:`SteadyReactor`, the same for all; for
-        anything else the same.
+    :returns: for a Twisted reactor that runs by the wall clock, its only :class:`SteadyReactor`; anything else is
+        returned as it is.
     """
     if not isinstance(reactor, ReactorBase) or cast(Any, reactor).seconds is time.monotonic:
         return reactor

@@ -1,23 +1,23 @@
 r"""
-To a gateway through an HTTP proxy: the method CONNECT (RFC 9110, section 9.3.6).
+Connecting to a gateway through an HTTP proxy: the method CONNECT (RFC 9110, section 9.3.6).
 
-We ask the proxy for a connection to the gateway, and when it says yes, what follows goes to and fro unchanged; TLS
-begins then, with the gateway, whose name it verifies as ever. The proxy sees host and port, and nothing else. ::
+We ask the proxy for a connection to the gateway. If it accepts, it forwards everything that follows unchanged in both
+directions. Then TLS begins with the gateway, whose name is verified as always. The proxy sees only host and port. ::
 
     C: CONNECT api.push.apple.com:443 HTTP/1.1\r\n
     C: Host: api.push.apple.com:443\r\n
-    C: Proxy-Authorization: Basic dXNlcjpwYXNz\r\n          where there are user and password (RFC 7617)
+    C: Proxy-Authorization: Basic dXNlcjpwYXNz\r\n          if there are user and password (RFC 7617)
     C: \r\n
-    P: HTTP/1.1 200 Connection established\r\n              any 2xx; what else the header says does not matter
+    P: HTTP/1.1 200 Connection established\r\n              any 2xx; the other header fields do not matter
     P: \r\n
     C: 16 03 01 …                                           TLS with the gateway
 
-Answers 1xx announce another answer. Everything else is a no. A line may also end in ``\n`` alone (RFC 9112, section
-2.2). A proxy that does not speak HTTP is left at its first octets, one that does not come to an end after 16 KiB, and
-one that says nothing when the time is over: connecting to it and its answer have one deadline together. Each attempt
-stands for itself, so one that hangs keeps no other waiting.
+A 1xx answer announces another answer. Any other answer is an error. A line may also end in ``\n`` alone (RFC 9112,
+section 2.2). We disconnect from a proxy at its first bytes if it does not speak HTTP, after 16 KiB if its header does
+not end, and at the deadline if it does not answer: connecting and the answer share one deadline. Attempts are
+independent, so one that hangs does not block others.
 
-Once the proxy said yes, the protocol of this module is out of the way: TLS has the TCP connection as its transport, as
+Once the proxy has accepted, the protocol of this module steps aside: TLS uses the TCP connection as its transport, as
 it would without a proxy (or the TLS connection to the proxy, if its URL begins with ``https``).
 """
 
@@ -26,6 +26,7 @@ from __future__ import annotations
 import re
 from base64 import b64encode
 from ipaddress import ip_address, ip_network
+from typing import cast
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies_environment
 
@@ -41,6 +42,7 @@ from twisted.internet.interfaces import (
     IProtocolFactory,
     IReactorTime,
     IStreamClientEndpoint,
+    ITCPTransport,
 )
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -56,10 +58,10 @@ __all__ = ["Proxy", "read_proxy"]
 
 _ENVIRONMENT = "environment"
 
-#: How long the header of the proxy's answer may be, in octets, with all the 1xx before it.
+#: The longest header of a proxy's answer, in bytes, including all 1xx answers before it.
 _LONGEST = 16_384
 
-#: How many of the ways to authenticate are named that a proxy offers.
+#: How many of the proxy's authentication schemes an error message lists.
 _MOST_SCHEMES = 8
 
 _PORTS = {"http": 80, "https": 443}
@@ -67,7 +69,7 @@ _BEGINNING = b"HTTP/1."
 _STATUS_LINE = re.compile(rb"HTTP/1\.[0-9] +([1-9][0-9]{2})(?: .*)?")
 _END = re.compile(rb"\r?\n\r?\n")
 # The challenges of a proxy, in any number of fields, each with any number of schemes and their parameters (RFC 9110,
-# section 11.6.1); tinyproxy asks as a server would. What is quoted has commas of its own.
+# section 11.6.1); tinyproxy sends the field of a server. Quoted strings may contain commas.
 _CHALLENGES = re.compile(rb"^(?:Proxy|WWW)-Authenticate[ \t]*:(.*)$", re.IGNORECASE | re.MULTILINE)
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*"?')
 _SCHEME = re.compile(r"\s*([\w!#$%&'*+.^`|~-]{1,40})(?!\s*=)(?:\s|\Z)", re.ASCII)
@@ -75,25 +77,25 @@ _SCHEME = re.compile(r"\s*([\w!#$%&'*+.^`|~-]{1,40})(?!\s*=)(?:\s|\Z)", re.ASCII
 
 def _user(user: str | None) -> str | None:
     if user is not None and ":" in user:
-        raise InvalidGateway("the user of a proxy cannot have a colon in it")
+        raise InvalidGateway("the user of a proxy cannot contain a colon")
     return user
 
 
 @attrs.frozen
 class Proxy:
     """
-    An HTTP proxy to reach a gateway through. :meth:`parse` reads it from a URL.
+    An HTTP proxy for connections to a gateway. :meth:`parse` reads it from a URL.
 
-    What it shows of itself is without user and password.
+    Its ``str`` and ``repr`` do not show user and password.
 
     :ivar host: its name or address.
     :ivar port: its TCP port.
-    :ivar user: who we are to it; ``None`` if it asks nobody.
-    :ivar password: our password there.
-    :ivar tls: whether to speak TLS with the proxy, too, so that nobody on the way there sees the password.
+    :ivar user: the user name for it; ``None`` for no authentication.
+    :ivar password: the password for it.
+    :ivar tls: whether to use TLS to the proxy as well, which protects the password on the way.
     :ivar trust_root: PEM of the authorities to trust for the proxy's own certificate; ``None`` for the platform's.
-    :ivar no_proxy: which hosts to connect to without it, in the form of the variable ``NO_PROXY``: names (which stand
-        for all names below them, too), addresses and networks, separated by commas, or ``*``.
+    :ivar no_proxy: the hosts to connect to directly, in the form of the variable ``NO_PROXY``: names (which include all
+        names below them), addresses and networks, separated by commas, or ``*``.
     """
 
     host: str = attrs.field(converter=checked_host)
@@ -109,21 +111,21 @@ class Proxy:
         """
         Read a proxy from its URL.
 
-        :param url: ``http://host:port``, or ``http://user:password@host:port`` with everything in user and password
-            percent-encoded that has a meaning in a URL. The port is 80 where none is said. ``https`` is for a proxy
-            that speaks TLS itself; its port is 443 where none is said.
+        :param url: ``http://host:port``, or ``http://user:password@host:port`` with the special characters in user and
+            password percent-encoded. The default port is 80. ``https`` is for a proxy that speaks TLS itself; its
+            default port is 443.
         :returns: the proxy.
-        :raises InvalidGateway: it is not understood. The message does not repeat it, for the password may be in it.
+        :raises InvalidGateway: it is invalid. The message does not show it, since it may contain the password.
         """
         try:
             parts = urlsplit(url if "://" in url else f"http://{url}")
             host, port = parts.hostname, parts.port
         except ValueError:
-            raise InvalidGateway("the proxy's URL has no host, or a port that is none") from None
+            raise InvalidGateway("the proxy's URL has no host, or a port that is not a number up to 65535") from None
         if parts.scheme not in _PORTS or not host:
-            raise InvalidGateway("the URL of a proxy is http://user:password@host:port, or https, and nothing else")
+            raise InvalidGateway("the proxy's URL must be http://user:password@host:port, or the same with https")
         if parts.path.strip("/") or parts.query or parts.fragment:
-            raise InvalidGateway("the proxy's URL goes on after the port; / ? # in a password are %2F %3F %23")
+            raise InvalidGateway("the proxy's URL must end after the port; in a password, write / ? # as %2F %3F %23")
         user = None if parts.username is None else unquote(parts.username)
         port = _PORTS[parts.scheme] if port is None else port
         return cls(host, port, user, unquote(parts.password or ""), parts.scheme == "https")
@@ -131,10 +133,10 @@ class Proxy:
     @classmethod
     def from_environment(cls) -> Proxy | None:
         """
-        Read what the variables ``https_proxy`` and ``no_proxy`` say, in small or capital letters, small ones first.
+        Read the environment variables ``https_proxy`` and ``no_proxy``, lower case before upper case.
 
         :returns: the proxy; ``None`` if there is none.
-        :raises InvalidGateway: the URL is not understood.
+        :raises InvalidGateway: the URL is invalid.
         """
         found = getproxies_environment()
         if not found.get("https"):
@@ -143,11 +145,11 @@ class Proxy:
 
     def is_for(self, host: str, port: int) -> bool:
         """
-        Tell whether a host is to be reached through it.
+        Tell whether to use the proxy for a host.
 
         :param host: the host's name or address.
         :param port: the TCP port.
-        :returns: whether ``no_proxy`` does not name it.
+        :returns: ``False`` if ``no_proxy`` covers the host.
         """
         return not any(_covers(entry.strip().lower(), host.lower(), port) for entry in self.no_proxy.split(","))
 
@@ -156,7 +158,7 @@ class Proxy:
         Make an endpoint that connects through it.
 
         :param reactor: the reactor.
-        :param host: the name or address to ask it for, which it looks up itself.
+        :param host: the name or address of the gateway; the proxy looks it up.
         :param port: the TCP port.
         :param timeout: how long connecting to the proxy and its answer may take, in seconds.
         :returns: the endpoint. It fails with :exc:`~txapns.errors.ConnectFailed`, which names the proxy.
@@ -171,7 +173,7 @@ class Proxy:
 
 
 def _covers(entry: str, host: str, port: int) -> bool:
-    """Whether an entry of ``NO_PROXY`` is for a host."""
+    """Whether an entry of ``NO_PROXY`` covers a host."""
     name = entry.removeprefix("*").removeprefix(".")
     if not name:
         return entry == "*"
@@ -183,12 +185,12 @@ def _covers(entry: str, host: str, port: int) -> bool:
 
 def read_proxy(description: str | Proxy | None) -> Proxy | None:
     """
-    Read what a program may say of a proxy.
+    Read any of the forms in which a program may give a proxy.
 
     :param description: a URL, as for :meth:`Proxy.parse`; ``"environment"``, for :meth:`Proxy.from_environment`; a
         :class:`Proxy`, or ``None``.
-    :returns: the proxy; ``None`` if there is to be none.
-    :raises InvalidGateway: it is not understood.
+    :returns: the proxy, or ``None``.
+    :raises InvalidGateway: it is invalid.
     """
     if description is None or isinstance(description, Proxy):
         return description
@@ -225,7 +227,7 @@ class _TunnelEndpoint:
         """
         Connect.
 
-        :param protocolFactory: builds the protocol once the proxy said yes.
+        :param protocolFactory: builds the protocol once the proxy has accepted.
         :returns: a ``Deferred`` of the protocol. Cancelling it closes the connection to the proxy.
         """
 
@@ -236,11 +238,10 @@ class _TunnelEndpoint:
         def unopened(reason: Failure) -> Failure:
             if reason.check(CancelledError, ConnectingCancelledError):
                 return reason
-            return Failure(_out_of_reach(self._proxy, reason))
+            return Failure(_unreachable(self._proxy, reason))
 
         def late(reason: object, timeout: float) -> Failure:
-            within = f"within {timeout:g} s"
-            return Failure(ConnectFailed(f"the proxy {self._proxy} gave no connection to {self._target} {within}"))
+            return Failure(ConnectFailed(_failed(self._proxy, self._target, f"no answer within {timeout:g} s")))
 
         factory = _TunnelFactory(self._proxy, self._target, self._address, protocolFactory)
         attempt: Deferred[IProtocol] = self._endpoint.connect(factory).addCallbacks(opened, unopened)
@@ -250,7 +251,7 @@ class _TunnelEndpoint:
 @implementer(IProtocolFactory)
 @attrs.frozen
 class _TunnelFactory:
-    """Builds what asks the proxy."""
+    """Builds the protocol that asks the proxy."""
 
     proxy: Proxy
     target: str
@@ -258,25 +259,25 @@ class _TunnelFactory:
     factory: IProtocolFactory
 
     def doStart(self) -> None:
-        """The factory behind the proxy is used."""
+        """See :class:`IProtocolFactory`."""
         self.factory.doStart()
 
     def doStop(self) -> None:
-        """It is not used any more."""
+        """See :class:`IProtocolFactory`."""
         self.factory.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> _Tunnel:
-        """A connection to the proxy was made."""
+        """See :class:`IProtocolFactory`."""
         return _Tunnel(self)
 
 
 class _Tunnel(Protocol):
     """
-    Asks a proxy for a connection, then hands over.
+    Asks a proxy for a connection, then hands it to another protocol.
 
-    :param factory: knows whom to ask for what.
+    :param factory: has the proxy, the target, and the factory of the other protocol.
 
-    :ivar through: fires with the protocol that the connection was handed to.
+    :ivar through: fires with the protocol that received the connection.
     """
 
     def __init__(self, factory: _TunnelFactory) -> None:
@@ -286,7 +287,7 @@ class _Tunnel(Protocol):
         self._protocol: IProtocol | None = None
 
     def connectionMade(self) -> None:
-        """Ask."""
+        """Send the request."""
         proxy, target = self._factory.proxy, self._factory.target
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
         if proxy.user is not None:
@@ -295,7 +296,7 @@ class _Tunnel(Protocol):
         self.transport.write("\r\n".join([*lines, "", ""]).encode("ascii"))
 
     def dataReceived(self, data: bytes) -> None:
-        """Read the answer; after a yes all goes to the protocol behind."""
+        """Read the answer; once the proxy has accepted, pass everything to the other protocol."""
         if self._protocol is not None:
             self._protocol.dataReceived(data)
         elif not self.through.called:
@@ -303,62 +304,62 @@ class _Tunnel(Protocol):
             try:
                 rest = self._read()
                 protocol = None if rest is None else self._build()
-            except Exception:  # the factory's as well
+            except Exception:  # also of the other factory
                 self._fail(Failure())
             else:
                 if rest is not None and protocol is not None:
                     self._hand_over(protocol, rest)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone; while the proxy was asked, that is its answer."""
+        """The connection is gone; if there was no answer yet, the attempt has failed."""
         if self._protocol is not None:
             self._protocol.connectionLost(reason)
         elif self.through.called:
-            pass  # it was given up
+            pass  # the attempt has already failed
         elif reason.check(ConnectionDone):
-            self._fail(Failure(self._refused("it closed the connection without an answer")))
+            self._fail(Failure(self._error("it closed the connection without an answer")))
         else:
-            self._fail(Failure(_out_of_reach(self._factory.proxy, reason)))
+            self._fail(Failure(_unreachable(self._factory.proxy, reason)))
 
     def _read(self) -> bytes | None:
         """
-        Read what there is of the answer.
+        Read the answer, as far as it has arrived.
 
-        :returns: what follows it, if it is a yes; ``None`` while it is not whole.
-        :raises ConnectFailed: it is a no, or no answer.
+        :returns: the bytes after it, if the proxy has accepted; ``None`` while the answer is incomplete.
+        :raises ConnectFailed: the proxy rejected the request, or its answer is not HTTP.
         """
         rest = self._header
         while True:
             line = rest.partition(b"\n")[0].rstrip(b"\r")
             status = _STATUS_LINE.fullmatch(line)
             if status is None and (b"\n" in rest or not _BEGINNING.startswith(rest[: len(_BEGINNING)])):
-                raise self._refused(f"it does not speak HTTP but says {line[:40]!r}")
+                raise self._error(f"it does not speak HTTP, but sent {line[:40]!r}")
             end = _END.search(rest)
             if end is None or status is None:
                 if len(self._header) > _LONGEST:
-                    raise self._refused(f"the header of its answer is longer than {_LONGEST} octets")
+                    raise self._error(f"the header of its answer is longer than {_LONGEST} bytes")
                 return None
             code, header, rest = int(status[1]), rest[: end.start()], rest[end.end() :]
             if code // 100 == 2:
                 return rest
             if code // 100 != 1 or code == 101:
-                raise self._refused(f"it answered {_printable(line)}{self._advice(code, header)}")
+                raise self._error(f"it answered {_printable(line)}{self._advice(code, header)}")
 
     def _advice(self, code: int, header: bytes) -> str:
-        if code not in (401, 407):  # tinyproxy says 401 where user and password are wrong
+        if code not in (401, 407):  # tinyproxy answers 401 if user or password is wrong
             return ""
         schemes = _schemes(header)
         if schemes and "basic" not in map(str.lower, schemes):
             return (
-                f"; it accepts only {' or '.join(schemes)}, and txapns speaks only Basic: have the proxy accept Basic, "
-                "or make an exception for this host"
+                f"; it accepts only {' or '.join(schemes)}, and txapns supports only Basic: enable Basic in the proxy, "
+                "or an exception for this host"
             )
         if self._factory.proxy.user is None:
-            return "; it wants a user and a password"
-        return "; it does not take this user and password"
+            return "; it requires a user and a password"
+        return "; it does not accept this user and password"
 
-    def _refused(self, why: str) -> ConnectFailed:
-        return ConnectFailed(f"the proxy {self._factory.proxy} gave no connection to {self._factory.target}: {why}")
+    def _error(self, why: str) -> ConnectFailed:
+        return ConnectFailed(_failed(self._factory.proxy, self._factory.target, why))
 
     def _build(self) -> IProtocol:
         protocol = self._factory.factory.buildProtocol(self._factory.address)
@@ -384,21 +385,21 @@ class _Tunnel(Protocol):
 
     def _abort(self) -> None:
         assert self.transport is not None
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+        cast(ITCPTransport, self.transport).abortConnection()
 
 
 def _schemes(header: bytes) -> list[str]:
-    """Find the ways to authenticate that a proxy offers, in its words and order."""
-    unfolded = re.sub(rb"\r?\n[ \t]+", b" ", header)  # a field may go on in the next line (RFC 9112, section 5.2)
+    """Find the authentication schemes that a proxy offers, in its spelling and order."""
+    unfolded = re.sub(rb"\r?\n[ \t]+", b" ", header)  # a field may continue in the next line (RFC 9112, section 5.2)
     fields = [_QUOTED.sub('""', field.decode("latin-1")) for field in _CHALLENGES.findall(unfolded)]
     found = (_SCHEME.match(challenge) for challenge in ",".join(fields).split(","))
     return list(dict.fromkeys(each[1] for each in found if each is not None))[:_MOST_SCHEMES]
 
 
 def _ascii_name(host: str) -> str:
-    """A host as the request names it, with nothing in it that could end the line."""
+    """Convert a host to its form in the request, which contains nothing that could end the line."""
     try:
-        return str(ip_address(host.partition("%")[0]))  # the proxy does not know the zones of our network
+        return str(ip_address(host.partition("%")[0]))  # zones have no meaning for the proxy
     except ValueError:
         pass
     try:
@@ -407,11 +408,15 @@ def _ascii_name(host: str) -> str:
         raise InvalidGateway(f"{host!r} is neither a host name nor an address") from None
 
 
-def _out_of_reach(proxy: Proxy, reason: Failure) -> ConnectFailed:
-    """Say that it is the proxy that could not be reached; that it refuses a certificate is not about ours for APNs."""
+def _unreachable(proxy: Proxy, reason: Failure) -> ConnectFailed:
+    """Say that the proxy could not be reached. If it rejects a certificate, that is not ours for APNs."""
     error = explain_attempt(reason, proxy.host, proxy.port)
     kind = PeerNotVerified if isinstance(error, PeerNotVerified) else ConnectFailed
-    return kind(f"the proxy {proxy} is out of reach: {error}")
+    return kind(f"no connection to the proxy {proxy}: {error}")
+
+
+def _failed(proxy: Proxy, target: str, why: str) -> str:
+    return f"no connection to {target} through the proxy {proxy}: {why}"
 
 
 def _printable(line: bytes) -> str:

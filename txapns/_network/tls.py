@@ -1,26 +1,25 @@
 """
-TLS towards the gateways: our identity from memory, their identity verified.
+TLS to the gateways: our certificate from memory, theirs verified.
 
-A plain :class:`twisted.internet.ssl.ClientContextFactory` verifies nothing. The one here is a subclass, so it goes
-wherever Twisted or older programs take a context factory, and it verifies always: that the server's certificate leads
-to a trust root, and that it is for the host asked for. Both checks are made in one callback of the context itself, so
-they hold for :meth:`ClientContextFactory.getContext` too, and whatever goes wrong in them is a refusal. The callback is
-also where the reason is still known; OpenSSL's own error says no more than "certificate verify failed".
+A plain :class:`twisted.internet.ssl.ClientContextFactory` verifies nothing. The one here is a subclass, so Twisted and
+older programs accept it as a context factory, and it always verifies that the server's certificate leads to a trust
+root and that it is for the right host. Both checks are in one callback of the context itself, so they also hold for
+:meth:`ClientContextFactory.getContext`, and any exception in them rejects the certificate. Only the callback knows the
+reason; OpenSSL's own error says just "certificate verify failed".
 
 A pyOpenSSL context must not be changed after its first use: it is built once, with the factory.
 
-Where the last connection is still there, the next one resumes its TLS session (RFC 8446, section 2.2): a server that
-ends each connection after some requests has it followed by another while it drains, and without certificates a
-handshake takes half as long, 0.30 ms of CPU time instead of 0.61. The server that can resume a session is the one that
-was verified, so nothing is given away; but certificates end, so after :data:`RESUMED` connections the next is verified
-anew. A server may offer what it then does not keep to. From the first resumption that came to nothing, none is tried
-again.
+While the last connection still exists, the next one resumes its TLS session (RFC 8446, section 2.2): if a server ends
+each connection after some requests, the next one opens while the last one drains. A handshake without certificates
+takes half the time, 0.30 ms of CPU time instead of 0.61. Only the server that was verified can resume a session, so
+this does not weaken the verification; but certificates expire, so after :data:`RESUMED` connections the next one is
+verified again. Some servers offer to resume and then fail. After the first failed resumption, none is tried again.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any, cast
 from weakref import ref
 
 from OpenSSL import SSL, crypto
@@ -30,7 +29,7 @@ from service_identity.pyopenssl import extract_patterns
 from twisted.internet import ssl
 from twisted.internet.interfaces import IOpenSSLClientConnectionCreator
 from twisted.internet.tcp import Client
-from twisted.protocols.tls import BufferingTLSTransport
+from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOProtocol
 from twisted.python.failure import Failure
 from zope.interface import implementedBy, implementer
 from zope.interface.declarations import Provides
@@ -48,34 +47,31 @@ from txapns.errors import (
     PeerNotVerified,
 )
 
-if TYPE_CHECKING:
-    from twisted.protocols.tls import TLSMemoryBIOProtocol
-
 __all__ = ["ClientContextFactory", "explain", "identity_of", "show"]
 
-#: How many connections in a row may rest on one verification.
+#: How many connections in a row may rely on one verification.
 RESUMED = 100
 
-# Twisted declares for each TLS connection, one by one, the interfaces that its transport provides. zope.interface keeps
-# a declaration only as long as somebody has it; to make these nine anew for each connection took 0.35 ms.
+# For each TLS connection, Twisted declares the interfaces of its transport one by one. zope.interface keeps a
+# declaration only as long as it is referenced; making these nine again for each connection took 0.35 ms.
 _DECLARATIONS = [Provides(BufferingTLSTransport, each) for each in implementedBy(Client)]  # type: ignore[no-untyped-call]
 
 
 @implementer(IOpenSSLClientConnectionCreator)
 class ClientContextFactory(ssl.ClientContextFactory):
     """
-    What makes the TLS connections to one gateway.
+    Makes the TLS connections to one gateway.
 
-    For ``connectSSL``, ``wrapClientTLS`` and ``TLSMemoryBIOFactory``. TLS 1.2 is the oldest version spoken.
+    For ``connectSSL``, ``wrapClientTLS`` and ``TLSMemoryBIOFactory``. The oldest supported version is TLS 1.2.
 
-    :param hostname: the host name or IP address which the server's certificate must be for; a host name is also sent,
+    :param hostname: the host name or IP address that the server's certificate must be for; a host name is also sent,
         as SNI.
-    :param credential: the certificate to show, with its chain; left out, none is shown.
+    :param credential: the certificate to present, with its chain; left out, none is presented.
     :param trust_root: the PEM of one or more certificate authorities to trust; left out, those of the platform, or of
-        ``certifi`` where OpenSSL cannot read these.
+        ``certifi`` if OpenSSL cannot read these.
     :param protocols: the protocols to offer by ALPN, such as ``[b"h2"]``, the preferred one first.
-    :raises InvalidGateway: when the host name is none.
-    :raises CredentialError: when ``trust_root`` cannot be read, or OpenSSL does not take the certificate.
+    :raises InvalidGateway: the host name is invalid.
+    :raises CredentialError: ``trust_root`` cannot be read, or OpenSSL does not accept the certificate.
     """
 
     def __init__(
@@ -86,8 +82,8 @@ class ClientContextFactory(ssl.ClientContextFactory):
         protocols: Sequence[bytes] = (),
     ) -> None:
         self._identity = identity_of(hostname)
-        # The inherited context speaks nothing older than TLS 1.2, and verifies nothing yet.
-        self._context: SSL.Context = super().getContext()  # type: ignore[no-untyped-call]
+        # The inherited context requires TLS 1.2 or newer, and verifies nothing yet.
+        self._context: SSL.Context = cast(Any, super()).getContext()
         # HTTP/2 forbids both (RFC 9113, section 9.2.1), and no gateway needs them.
         self._context.set_options(SSL.OP_NO_COMPRESSION | SSL.OP_NO_RENEGOTIATION)
         if protocols:
@@ -99,13 +95,13 @@ class ClientContextFactory(ssl.ClientContextFactory):
         verify = _verifier(hostname, self._identity, trust.source)
         self._context.set_verify(SSL.VERIFY_PEER | SSL.VERIFY_FAIL_IF_NO_PEER_CERT, verify)
         self._last: ref[SSL.Connection] | None = None
-        self._resuming: SSL.Connection | None = None  # the last one, where it resumes a session
-        self._resumed = 0  # how many did since one was verified
+        self._resuming: SSL.Connection | None = None  # the last one, if it resumes a session
+        self._resumed = 0  # how many resumed one since the last verification
         self._resumes = True
 
     def getContext(self) -> SSL.Context:
         """
-        Give the context of all connections. It verifies the server, host name included, but it cannot send the name.
+        Return the context of all connections. It verifies the server and its host name, but cannot send the name.
 
         :returns: always the same context.
         """
@@ -113,9 +109,9 @@ class ClientContextFactory(ssl.ClientContextFactory):
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
         """
-        Make the OpenSSL side of one connection.
+        Make the OpenSSL object of one connection.
 
-        :param tlsProtocol: the protocol that will drive it.
+        :param tlsProtocol: the protocol that drives it.
         :returns: a connection that sends the host name and verifies the server.
         """
         connection = SSL.Connection(self._context)
@@ -126,7 +122,7 @@ class ClientContextFactory(ssl.ClientContextFactory):
         return connection
 
     def _resume(self, connection: SSL.Connection) -> None:
-        """Have a connection resume the session of the last one, where that is of use."""
+        """Let a connection resume the session of the last one, if possible."""
         last, self._last = None if self._last is None else self._last(), ref(connection)
         if self._resuming is not None and self._resuming.get_finished() is None:
             self._resumes = False
@@ -140,19 +136,20 @@ class ClientContextFactory(ssl.ClientContextFactory):
 
 def explain(reason: Failure | BaseException, credential: Credential | None = None) -> APNSError:
     """
-    Say in a sentence why TLS did not come about, or ended.
+    Explain in a sentence why a TLS connection failed or ended.
 
-    :param reason: what an endpoint or ``connectionLost`` gave.
-    :param credential: what was shown to the server; if it refused that, the sentence has its dates.
-    :returns: :exc:`~txapns.errors.PeerNotVerified` when we did not trust the server,
-        :exc:`~txapns.errors.CredentialRefused` when it did not trust us, otherwise
-        :exc:`~txapns.errors.ConnectFailed` with the words of OpenSSL or Twisted. One of our own errors is given back.
+    :param reason: the failure of an endpoint or ``connectionLost``.
+    :param credential: the credential that was presented; if the server rejected it, the sentence has its last day.
+    :returns: :exc:`~txapns.errors.PeerNotVerified` if we did not trust the server,
+        :exc:`~txapns.errors.CredentialRefused` if it did not trust us, otherwise
+        :exc:`~txapns.errors.ConnectFailed` with the message of OpenSSL or Twisted. Our own errors are returned as they
+        are.
     """
     error = reason.value if isinstance(reason, Failure) else reason
     if isinstance(error, APNSError):
         return error
     if isinstance(error, VerificationError | CertificateError):
-        return _for_another("the host asked for", error)
+        return _for_another("the requested host", error)
     if isinstance(error, SSL.Error):
         return _explain_openssl(_words(error), credential)
     return ConnectFailed(str(error) or type(error).__name__)
@@ -161,9 +158,9 @@ def explain(reason: Failure | BaseException, credential: Credential | None = Non
 def _explain_openssl(words: str, credential: Credential | None) -> APNSError:
     alert = alert_of(words)
     if alert:
-        ours = f"; ours is valid until {credential.expires:%Y-%m-%d}" if isinstance(credential, Certificate) else ""
-        said = f"the server refused our certificate with the alert {alert!r}{ours}; {credential_advice(alert)}"
-        return CredentialRefused(said, alert)
+        ours = f" (valid until {credential.expires:%Y-%m-%d})" if isinstance(credential, Certificate) else ""
+        message = f"the server rejected our certificate{ours} with the alert {alert!r}; {credential_advice(alert)}"
+        return CredentialRefused(message, alert)
     if "certificate verify failed" in words:
         return PeerNotVerified(f"the server's certificate is not trusted: {words}; check trust_root")
     return ConnectFailed(f"TLS failed: {_advised(words)}")
@@ -175,7 +172,7 @@ def _advised(words: str) -> str:
 
 
 def _words(error: SSL.Error) -> str:
-    """OpenSSL's reasons out of its queue of (library, function, reason); a system error has number and text instead."""
+    """OpenSSL's reasons from its queue of (library, function, reason); a system error has a number and text instead."""
     first = error.args[0] if error.args else ()
     if isinstance(first, list | tuple):
         return "; ".join(entry[2] for entry in first) or "OpenSSL gave no reason"
@@ -184,14 +181,14 @@ def _words(error: SSL.Error) -> str:
 
 def identity_of(hostname: str) -> DNS_ID | IPAddress_ID:
     """
-    Find out what a server's certificate has to be for.
+    Parse the host that a server's certificate must be for.
 
     :param hostname: a host name or an IP address.
-    :returns: the one or the other.
+    :returns: one or the other.
     :raises InvalidGateway: it is neither.
     """
     try:
-        return IPAddress_ID(hostname.partition("%")[0])  # no certificate has the zone, which says something here alone
+        return IPAddress_ID(hostname.partition("%")[0])  # the zone has a meaning only on this machine
     except ValueError:
         pass
     try:
@@ -202,11 +199,11 @@ def identity_of(hostname: str) -> DNS_ID | IPAddress_ID:
 
 def show(context: SSL.Context, credential: Certificate) -> None:
     """
-    Have a context show a certificate, with its chain.
+    Let a context present a certificate with its chain.
 
     :param context: the context.
     :param credential: the certificate, of a client or a server.
-    :raises CredentialError: OpenSSL does not take it, for a key that is too short for example.
+    :raises CredentialError: OpenSSL does not accept it, for example because its key is too short.
     """
     try:
         context.use_certificate(credential.certificate)
@@ -214,30 +211,32 @@ def show(context: SSL.Context, credential: Certificate) -> None:
         for issuer in credential.chain:
             context.add_extra_chain_cert(issuer)
     except SSL.Error as error:
-        raise CredentialError(f"OpenSSL does not take {credential!r}: {_advised(_words(error))}") from None
+        raise CredentialError(f"OpenSSL does not accept {credential!r}: {_advised(_words(error))}") from None
 
 
 def _verifier(
     hostname: str, identity: DNS_ID | IPAddress_ID, source: str
 ) -> Callable[[SSL.Connection, crypto.X509, int, int, int], bool]:
-    """Make the callback that OpenSSL asks about each certificate of the chain, the server's own (depth 0) last."""
+    """Make the callback that OpenSSL calls for each certificate of the chain, the server's own (depth 0) last."""
 
     def verify(connection: SSL.Connection, certificate: crypto.X509, code: int, depth: int, ok: int) -> bool:
-        refusal: PeerNotVerified | None = None
+        fault: PeerNotVerified | None = None
         if not ok:
-            fault = f"the certificate of {hostname} is not trusted: {chain_fault(code, depth)}"
-            refusal = PeerNotVerified(f"{fault} (trusted are the authorities of {source})")
+            why = chain_fault(code, depth)
+            fault = PeerNotVerified(
+                f"the certificate of {hostname} is not trusted (trusted authorities: {source}): {why}"
+            )
         elif depth == 0:
             try:
                 verify_service_identity(extract_patterns(certificate), [identity], [])
-            # Whatever goes wrong is a refusal, and no exception may leave a callback of OpenSSL.
+            # Any exception rejects the certificate, and none may leave a callback of OpenSSL.
             except Exception as error:
-                refusal = _for_another(hostname, error)
-        if refusal is None:
+                fault = _for_another(hostname, error)
+        if fault is None:
             return True
-        protocol = connection.get_app_data()  # nothing, for those who use the context alone
+        protocol = connection.get_app_data()  # None, for programs that use only the context
         if protocol is not None:
-            protocol.failVerification(Failure(refusal))
+            protocol.failVerification(Failure(fault))
         return False
 
     return verify

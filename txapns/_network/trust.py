@@ -1,12 +1,12 @@
 """
-Whom to trust: the authorities of the platform, or those that a program gives.
+The certificate authorities to trust: those of the platform, or those that a program gives.
 
-OpenSSL has the platform's authorities in a file or a directory, which the variables ``SSL_CERT_FILE`` and
-``SSL_CERT_DIR`` name, or which is where each distribution puts it. macOS and Windows keep theirs elsewhere, where
-OpenSSL cannot read; then those of Mozilla are trusted, which ``certifi`` brings.
+OpenSSL reads the platform's authorities from a file or a directory, which the variables ``SSL_CERT_FILE`` and
+``SSL_CERT_DIR`` name, or which each distribution puts in its own place. macOS and Windows keep theirs where OpenSSL
+cannot read them; then Mozilla's authorities are trusted, which come with ``certifi``.
 
-They are read once in the process. Left to OpenSSL, each client would read them again and keep a copy of its own: 12 ms
-and 0.9 MB, which is much for a gateway with a thousand apps.
+They are read once per process. With OpenSSL's own defaults, each client would read them again and keep a copy: 12 ms
+and 0.9 MB, which is much for a daemon with a thousand apps.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ from txapns.errors import CredentialError
 
 __all__ = ["Trust", "given_trust", "platform_trust", "trust_pem"]
 
-# Where the distributions have their authorities. The interpreter knows one place; OpenSSL as it comes with
-# cryptography knows none of these.
+# Where the distributions keep their authorities. The interpreter knows one place; the OpenSSL in cryptography's wheels
+# knows none of these.
 _FILES = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Alpine, Arch
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora, Red Hat
@@ -43,15 +43,15 @@ _FILES = (
 )
 _DIRECTORY = "/etc/ssl/certs"
 _CERTIFICATE = re.compile(rb"-----BEGIN CERTIFICATE-----.+?-----END CERTIFICATE-----", re.DOTALL)
-_HASH = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # how OpenSSL finds a certificate in a directory
+_HASH = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # the names by which OpenSSL finds certificates
 
 
 @attrs.frozen
 class Trust:
     """
-    Authorities.
+    Certificate authorities.
 
-    :ivar certificates: theirs.
+    :ivar certificates: their certificates.
     :ivar source: where they come from, for messages.
     """
 
@@ -60,9 +60,9 @@ class Trust:
 
     def install(self, context: SSL.Context) -> None:
         """
-        Have a context trust them, and nobody else.
+        Let a context trust them, and no others.
 
-        :param context: the context, which trusts nobody yet.
+        :param context: a context that has no authorities yet.
         """
         store = context.get_cert_store()
         assert store is not None
@@ -70,7 +70,7 @@ class Trust:
             store.add_cert(certificate)
 
     def root(self) -> object:
-        """Give them as Twisted takes them."""
+        """Convert them to a Twisted trust root."""
         return trustRootFromCertificates(map(Certificate, self.certificates))
 
 
@@ -86,10 +86,10 @@ def given_trust(trust_root: Text) -> Trust:
 
 def trust_pem(trust_root: Text) -> str:
     """
-    Give the authorities that a program gives as PEM.
+    Convert the authorities that a program gives to plain PEM.
 
     :param trust_root: as for :func:`given_trust`.
-    :returns: the PEM, and nothing else that may stand between the certificates.
+    :returns: the certificates alone, without any text between them.
     :raises CredentialError: it is something else.
     """
     return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in _certificates(trust_root))
@@ -101,20 +101,20 @@ def _certificates(trust_root: Text) -> list[x509.Certificate]:
         return shielded(x509.load_pem_x509_certificates, content)
     except ValueError:
         pass
-    if not content.startswith(b"0"):  # which is how a sequence of ASN.1 begins
+    if not content.startswith(b"0"):  # the tag of an ASN.1 sequence
         raise CredentialError("trust_root is not the PEM of one or more certificates")
     command = "pkcs7 -print_certs" if Kind.of(content) is Kind.PKCS7 else "x509"
     raise CredentialError(
-        f"trust_root is not PEM but DER, as Windows exports it; openssl {command} -inform der -in FILE makes PEM of it"
+        f"trust_root is DER, as Windows exports it, not PEM; convert it with: openssl {command} -inform der -in FILE"
     )
 
 
 @cache
 def platform_trust() -> Trust:
     """
-    Trust the platform's authorities, where OpenSSL can read them, and otherwise Mozilla's.
+    Trust the platform's authorities if OpenSSL can read them, otherwise Mozilla's.
 
-    :returns: always the same: they are read the first time.
+    :returns: always the same: they are read once.
     """
     for places in _places():
         found = {place: certificates for place in places if (certificates := _authorities(place))}
@@ -125,7 +125,7 @@ def platform_trust() -> Trust:
 
 
 def _places() -> Iterator[Sequence[Path]]:
-    """Give the places to look in, of which those count that come first and have something."""
+    """List the places to look in, in groups; the first group that has certificates counts."""
     usual = ssl.get_default_verify_paths()
     file = os.environ.get(usual.openssl_cafile_env)
     directories = os.environ.get(usual.openssl_capath_env)
@@ -137,7 +137,7 @@ def _places() -> Iterator[Sequence[Path]]:
 
 
 def _authorities(place: Path) -> list[crypto.X509]:
-    """Read a file or a directory. Of hundreds of authorities one that cannot be read is no reason to trust nobody."""
+    """Read a file or a directory. Skip unreadable certificates, so that one does not disable hundreds of others."""
     try:
         files = [each for each in sorted(place.iterdir()) if _HASH.fullmatch(each.name)] if place.is_dir() else [place]
         texts = [each.read_bytes() for each in files]
