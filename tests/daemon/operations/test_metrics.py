@@ -253,7 +253,7 @@ class DocumentationTests(SynchronousTestCase):
     def test_names(self) -> None:
         """The alerts on the page are about metrics that there are."""
         text = PAGE.read_text(encoding="utf-8")
-        names = set(re.findall(r"\bapns_\w+", text.partition("Alerts worth having")[2]))
+        names = set(re.findall(r"\bapns_\w+", text.partition("Suggested alerts")[2]))
         self.assertEqual({re.sub("_total$", "", name) for name in names} - set(documented()), set())
         self.assertGreater(len(names), 5)
 
