@@ -23,7 +23,7 @@ from twisted.internet.task import LoopingCall, deferLater, react
 from txapns._network.clocks import wall_clock
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.queue import SQLiteQueue
+from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.values import Message, Settlement, State
 
 PAYLOAD = (
@@ -38,8 +38,8 @@ class Bench:
 
     def __init__(self, reactor: object, directory: Path, count: int, size: int) -> None:
         self.clock = reactor
-        self.database = Database(directory / "queue", reactor)
-        self.queue = SQLiteQueue(self.database)
+        self.store = SQLiteStore(Database(directory / "store", reactor))
+        self.queue = self.store.queue
         self.count = count
         self.size = size
         self.identifiers = Identifiers(wall_clock(reactor))
@@ -108,8 +108,7 @@ async def main(reactor: object, directory: Path, count: int) -> None:
         for busy in (False, True):
             with tempfile.TemporaryDirectory(dir=directory) as name:
                 bench = Bench(reactor, Path(name), number, size)
-                await bench.database.start()
-                await bench.queue.start()
+                await bench.store.start()
                 label = f"requests of {size}{', busy' if busy else ''}: "
                 burning = LoopingCall(burn)
                 if busy:
@@ -122,7 +121,7 @@ async def main(reactor: object, directory: Path, count: int) -> None:
                 await measure(label + "all at the same time", number, bench.both, bench.waited)
                 if busy:
                     burning.stop()
-                await bench.database.stop()
+                await bench.store.stop()
 
 
 if __name__ == "__main__":

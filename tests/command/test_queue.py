@@ -9,7 +9,7 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.command.processes import txapns
-from tests.daemon.store.queue_contract import message
+from tests.daemon.store.contract import message
 from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from txapns.daemon.values import Settlement, State
 

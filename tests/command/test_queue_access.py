@@ -15,7 +15,7 @@ from zope.interface.verify import verifyClass
 
 from tests.command.processes import txapns
 from tests.daemon.fakes import Apps, Keys, Waiting, key_of
-from tests.daemon.store.queue_contract import message
+from tests.daemon.store.contract import message
 from txapns._network.clocks import wall_clock
 from txapns.command.queue_access import IQueueAccess, RemoteQueue, StoredQueue, address, agent
 from txapns.daemon.config import NativeSection, TLSSection
@@ -25,8 +25,7 @@ from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteQueue
+from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.values import Caller, Limits, Settlement, State
 
 __all__ = ["AddressTests", "RemoteTests"]
@@ -72,19 +71,17 @@ class RemoteTests(TestCase):
 
     async def setUp(self) -> None:
         """Start as much of one as is needed, with two dead letters, on a socket."""
-        self.database = Database(Path(self.mktemp()), reactor)
-        self.queue = SQLiteQueue(self.database)
-        log = SQLiteFeedbackLog(self.database)
-        for each in (self.database, log, self.queue):
-            await each.start()
-        self.addCleanup(self.database.stop)
+        self.store = SQLiteStore(Database(Path(self.mktemp()), reactor))
+        await self.store.start()
+        self.addCleanup(self.store.stop)
+        queue = self.store.queue
         apps = Apps({"chess": Limits(), "a b/ü": Limits()})
-        intake = Intake(apps, self.queue, Identifiers(wall_clock(reactor)), Waiting(reactor), lambda name: None)
+        intake = Intake(apps, queue, Identifiers(wall_clock(reactor)), Waiting(reactor), lambda name: None)
         keys = Keys(Caller("all", None, None), Caller("operator", manage=True))
-        self.listen(HTTPServer(reactor, Native(intake, self.queue, log, apps, keys)))
-        await self.queue.accept([message(self, 2)])
-        leased = await self.queue.lease("chess", 9, reactor.seconds() + 60)
-        await self.queue.settle([Settlement(each.number, State.DEAD, 503, "Shutdown") for each in leased])
+        self.listen(HTTPServer(reactor, Native(intake, self.store.outcomes, self.store.feedback, apps, keys)))
+        await queue.accept([message(self, 2)])
+        leased = await queue.lease("chess", 9, reactor.seconds() + 60)
+        await queue.settle([Settlement(each.number, State.DEAD, 503, "Shutdown") for each in leased])
 
     clock = reactor
 
@@ -100,7 +97,7 @@ class RemoteTests(TestCase):
 
     async def test_operations(self) -> None:
         """They do what those of the database do, with the same answers."""
-        remote, stored = self.remote(), StoredQueue(self.queue)
+        remote, stored = self.remote(), StoredQueue(self.store.outcomes)
         for limit, after in ((10, 0), (1, 0), (1, 1), (10, 2)):
             answers = [await each.listed("chess", "dead", limit, after) for each in (remote, stored)]
             self.assertEqual(*answers)

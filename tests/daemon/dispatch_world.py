@@ -21,8 +21,11 @@ from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.outcomes import SQLiteOutcomeLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
-from txapns.daemon.store.sqlite.workers import InlineWorker
+from txapns.daemon.store.sqlite.tables import QueueState
+from txapns.daemon.store.sqlite.timeline import Timeline
+from txapns.daemon.store.workers import InlineWorker
 from txapns.daemon.values import App, Leased, Limits, Message, Outcome, Settlement
 from txapns.simulator.authority import Authority
 from txapns.testing import MemorySimulator
@@ -93,8 +96,8 @@ class WatchedQueue(SQLiteQueue):
     :ivar uncertain: for each id, how many attempts had no answer.
     """
 
-    def __init__(self, database: Database) -> None:
-        super().__init__(database)
+    def __init__(self, database: Database, state: QueueState, noted: Callable[[Iterable[str]], None]) -> None:
+        super().__init__(database, state, noted)
         self.full = False
         self.broken: Exception | None = None
         self.refused = 0
@@ -111,6 +114,10 @@ class WatchedQueue(SQLiteQueue):
         if self.broken is not None:
             return fail(self.broken)
         return super().lease(app, count, until).addCallback(remember)
+
+    def reclaim(self) -> Deferred[None]:
+        """Give back all leases, as their ends would."""
+        return self.release(self._leases.numbers())
 
     def settle(self, settlements: Sequence[Settlement]) -> Deferred[None]:
         """Store what came of attempts, if there is room."""
@@ -142,11 +149,14 @@ class DispatchWorld:
         self.apps = DictApps()
         self.noted: list[str] = []
         self.database = Database(Path(self._directory.name) / "db", self.clock, lambda name: InlineWorker(), 0.002)
-        self.queue = WatchedQueue(self.database)
         self.log = SQLiteFeedbackLog(self.database)
+        self.log.subscribe(self.noted.append)
+        state = QueueState(Timeline(self.clock))
+        self.queue = WatchedQueue(self.database, state, self.log.announce)
+        self.outcome_log = SQLiteOutcomeLog(self.database, state)
         for each in (self.database, self.log, self.queue):
             self.result(each.start())
-        self.outcomes = OutcomeWaiters(self.clock, self.queue)
+        self.outcomes = OutcomeWaiters(self.clock, self.outcome_log)
         self.ids = Identifiers(wall_clock(self.clock))
         self.numbers = 0
         self.dispatcher: Dispatcher
@@ -161,7 +171,6 @@ class DispatchWorld:
     def start(self, **options: Any) -> Dispatcher:
         """Start a dispatcher, or another one."""
         options.setdefault("retries", Retries(2.0, 900.0, 0.5, random=lambda: 0.5))
-        options.setdefault("noted", self.noted.append)
         self.dispatcher = Dispatcher(self.clock, self.queue, self.apps, self.outcomes, **options)
         self.result(self.dispatcher.start())
         return self.dispatcher
@@ -231,13 +240,13 @@ class DispatchWorld:
     def drain(self, within: float = 60.0, app: str = "chess") -> None:
         """Let time pass until nothing waits."""
         end = self.clock.seconds() + within
-        while self.queue.depth(app):
-            assert self.clock.seconds() < end, f"{self.queue.depth(app)} still wait: {self.state(app)}"
+        while self.queue.waiting(app).count:
+            assert self.clock.seconds() < end, f"{self.queue.waiting(app).count} still wait: {self.state(app)}"
             self.advance(0.05)
 
     def outcome(self, apns_id: str) -> Outcome:
         """Find the outcome of a notification."""
-        found = self.result(self.queue.outcome(apns_id))
+        found = self.result(self.outcome_log.latest(apns_id))
         assert isinstance(found, Outcome)
         return found
 

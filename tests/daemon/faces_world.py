@@ -11,7 +11,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from tests.daemon.fakes import Keys
-from tests.daemon.store.queue_contract import START
+from tests.daemon.store.contract import START
 from txapns._network.clocks import wall_clock
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.errors import UnknownApp
@@ -21,9 +21,8 @@ from txapns.daemon.interfaces import IApps
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteQueue
-from txapns.daemon.store.sqlite.workers import InlineWorker
+from txapns.daemon.store.sqlite.store import SQLiteStore
+from txapns.daemon.store.workers import InlineWorker
 from txapns.daemon.values import App, Caller, Draft, Leased, Limits, Settlement, State
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
@@ -83,9 +82,9 @@ class FacesWorld:
         self.reactor.rightNow = START
         directory.mkdir(mode=0o700)
         self.database = Database(directory / "apns.db", self.reactor, lambda name: InlineWorker())
-        self.queue, self.log = SQLiteQueue(self.database), SQLiteFeedbackLog(self.database)
-        for each in (self.database, self.log, self.queue):
-            self.result(each.start())
+        store = SQLiteStore(self.database)
+        self.queue, self.outcome_log, self.log = store.queue, store.outcomes, store.feedback
+        self.result(store.start())
         self.certificate = Certificate.from_pem(self.authority.client_pem("com.example.chess"))
         self.provider_token = ProviderToken.from_p8(self.authority.p8, self.authority.key_id, self.authority.team_id)
         self.apps = AppShelf()
@@ -96,7 +95,7 @@ class FacesWorld:
             Caller("chess", frozenset({"chess"}), frozenset({"chess"})),
             Caller("manager", frozenset(), frozenset(), manage=True),
         )
-        self.outcomes = OutcomeWaiters(self.reactor, self.queue)
+        self.outcomes = OutcomeWaiters(self.reactor, self.outcome_log)
         self.woken: list[str] = []
         self.intake = Intake(
             self.apps, self.queue, Identifiers(wall_clock(self.reactor)), self.outcomes, self.woken.append
@@ -133,7 +132,7 @@ class FacesWorld:
     ) -> None:
         """Have Apple say something of a notification."""
         self.result(self.queue.settle([Settlement(leased.number, state, status, reason, since)]))
-        self.outcomes.tell(self.result(self.queue.outcomes([leased.number])))
+        self.outcomes.tell(self.result(self.outcome_log.outcomes([leased.number])))
 
     def kill(self, token: bytes, app: str = "chess", since: float = START - 100) -> None:
         """Have a token in the feedback log."""

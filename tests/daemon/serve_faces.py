@@ -15,7 +15,6 @@ from twisted.python import log
 from txapns.daemon.config import Configuration
 from txapns.daemon.keys import add_key
 from txapns.daemon.service import DaemonService
-from txapns.daemon.store.sqlite.api_keys import KeyTable
 from txapns.simulator import Authority, Simulator
 
 __all__ = ["GONE", "main"]
@@ -49,8 +48,8 @@ async def serve(directory: Path, faces: str) -> None:
     gateway = DaemonService(reactor, Configuration.from_text(text, directory), {}, lambda error: log.err(error))
     gateway.startService()
     addresses = await gateway.ready
-    key = await gateway.database.write(
-        lambda connection: add_key(KeyTable(connection), "reader", send=None, feedback=None, now=reactor.seconds())
+    key = await gateway.store.keys.write(
+        lambda table: add_key(table, "reader", send=None, feedback=None, now=reactor.seconds())
     )
     await gateway.keys.refresh()
     reactor.addSystemEventTrigger("before", "shutdown", gateway.stopService)

@@ -29,33 +29,34 @@ from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.apps import AppSettings
 from txapns.daemon.store.sqlite.apps import SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteQueue
+from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.values import Caller, Settlement, State
 from txapns.simulator import Authority
 
 __all__ = ["main"]
 
 
-async def settle(queue: SQLiteQueue, waiting: Waiting, app: str, dead: str) -> None:
+async def settle(store: SQLiteStore, waiting: Waiting, app: str, dead: str) -> None:
     """Answer all that is due as Apple would."""
-    for each in await queue.lease(app, 1_000, reactor.seconds() + 60):
+    for each in await store.queue.lease(app, 1_000, reactor.seconds() + 60):
         is_dead = each.token.hex() == dead
         state, answer = (State.REJECTED, (410, "Unregistered")) if is_dead else (State.ACCEPTED, (200, ""))
-        await queue.settle([Settlement(each.number, state, *answer, timestamp=each.accepted_at if is_dead else None)])
-        [outcome] = await queue.outcomes([each.number])
+        await store.queue.settle(
+            [Settlement(each.number, state, *answer, timestamp=each.accepted_at if is_dead else None)]
+        )
+        [outcome] = await store.outcomes.outcomes([each.number])
         waiting.tell(outcome)
 
 
 async def serve(directory: Path, dead: str | None) -> None:
     """Start everything."""
     database = Database(directory / "apns.db", reactor)
-    queue, log = SQLiteQueue(database), SQLiteFeedbackLog(database)
+    store = SQLiteStore(database)
     configuration = Configuration.from_text("", directory)
     secrets = Secrets(configuration.secrets.master_key_file, {})
     secrets.create()
     apps = Apps(reactor, configuration, SQLiteAppStore(database), secrets, database.worker)
-    for each in (database, log, queue, apps):
+    for each in (store, apps):
         await each.start()
     certificate = read_certificate(Authority().client_pem("com.example.chess"), None, datetime.now(timezone.utc))
     await apps.put("chess", AppSettings(gateway="sandbox", limits=AppLimitsSection(queue=10_000_000)), certificate)
@@ -63,10 +64,11 @@ async def serve(directory: Path, dead: str | None) -> None:
 
     def wake(app: str) -> None:
         if dead is not None:
-            Deferred.fromCoroutine(settle(queue, waiting, app, dead))
+            Deferred.fromCoroutine(settle(store, waiting, app, dead))
 
-    intake = Intake(apps, queue, Identifiers(wall_clock(reactor)), waiting, wake)
-    native = Native(intake, queue, log, apps, Keys(Caller("all", None, None, manage=True)), 1.0, stored=apps)
+    intake = Intake(apps, store.queue, Identifiers(wall_clock(reactor)), waiting, wake)
+    keys = Keys(Caller("all", None, None, manage=True))
+    native = Native(intake, store.outcomes, store.feedback, apps, keys, 1.0, stored=apps)
     port = reactor.listenTCP(0, HTTPServer(reactor, native), interface="127.0.0.1")
     reactor.addSystemEventTrigger("before", "shutdown", database.stop)
     sys.stdout.write(f"http://127.0.0.1:{port.getHost().port}\n")

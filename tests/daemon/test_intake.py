@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.daemon.fakes import Apps, Waiting
-from tests.daemon.store.queue_contract import result
+from tests.daemon.store.contract import result
 from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import (
@@ -65,7 +65,7 @@ class IntakeCase(SynchronousTestCase):
     def refusal(self, *drafts: Draft, app: str = "chess") -> RequestRefused:
         """Hand in what is refused; nothing of it may be stored."""
         refusal: RequestRefused = self.failureResultOf(self.intake.accept(app, drafts)).value  # type: ignore[assignment]
-        self.assertEqual((self.world.queue.depth(app), self.woken), (0, []))
+        self.assertEqual((self.world.queue.waiting(app).count, self.woken), (0, []))
         self.assertIsInstance(refusal, RequestRefused)
         return refusal
 
@@ -81,7 +81,7 @@ class AcceptTests(IntakeCase):
     def test_stored(self) -> None:
         """Each device gets an id; what is stored is what was handed in, and whoever sends it is woken after that."""
         accepted = self.intake.accept("chess", [self.draft(TOKENS[:2]), self.draft(TOKENS[2:])])
-        self.assertEqual((self.woken, self.world.queue.depth("chess")), ([], 3))
+        self.assertEqual((self.woken, self.world.queue.waiting("chess").count), ([], 3))
         [first, second] = [receipt.apns_ids for receipt in self.result(accepted)]
         self.assertEqual((len(first), len(second), self.woken), (2, 1, ["chess"]))
         leased = self.result(self.world.queue.lease("chess", 10, self.clock.seconds() + 60))
@@ -113,7 +113,7 @@ class AcceptTests(IntakeCase):
         first = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], same))
         second = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], same))
         self.assertEqual(([attrs.evolve(each, earlier=True) for each in first], second), (second, second))
-        self.assertEqual(self.world.queue.depth("chess"), 2)
+        self.assertEqual(self.world.queue.waiting("chess").count, 2)
         other = Idempotency("caller/chess", "key", b"other")
         with self.assertRaises(KeyConflict):
             self.result(self.intake.accept("chess", [self.draft()], other))
@@ -155,7 +155,7 @@ class CheckTests(IntakeCase):
         self.result(accepted)
         refusal = self.failureResultOf(self.intake.accept("chess", [self.draft()]), AppQueueFull).value
         self.assertGreater(refusal.retry_after, 0)  # type: ignore[attr-defined]
-        self.assertEqual(self.world.queue.depth("chess"), 5)
+        self.assertEqual(self.world.queue.waiting("chess").count, 5)
         self.assertRaises(AppQueueFull, self.intake.check, "chess", [self.draft()])
 
     def test_nothing(self) -> None:

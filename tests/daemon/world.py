@@ -21,7 +21,8 @@ from txapns.daemon.store.sqlite.api_keys import KeyTable, SQLiteKeyStore
 from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.file import visiting
-from txapns.daemon.store.sqlite.workers import InlineWorker
+from txapns.daemon.store.sqlite.store import SQLiteStore
+from txapns.daemon.store.workers import InlineWorker
 
 __all__ = ["World", "world_of"]
 
@@ -42,8 +43,9 @@ class World:
         self.clock = Clock()
         self.clock.rightNow = time.time()  # certificates are made for the present
         self.configure(text)
-        self.database = Database(self.configuration.database.path, self.clock, lambda name: InlineWorker())
-        self.result(self.database.start())
+        self.store = SQLiteStore(Database(self.configuration.database.path, self.clock, lambda name: InlineWorker()))
+        self.database = self.store.database
+        self.result(self.store.start())
 
     def close(self) -> None:
         """Close the database."""

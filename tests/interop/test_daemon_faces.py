@@ -341,7 +341,7 @@ class StopTests(TestCase):
         self.addCleanup(client.close)
         tokens = [f"{number:064x}" for number in range(5_000)]
         sending = client.send(Notification(alert="Hello"), tokens, deadline=5.0)
-        while not daemon.service.queue.depth("chess"):
+        while not daemon.service.store.queue.waiting("chess").count:
             await deferLater(reactor, 0.001)
         await daemon.service.stopService()
         batch = await sending

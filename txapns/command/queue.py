@@ -29,8 +29,7 @@ from txapns.daemon.config import Configuration
 from txapns.daemon.errors import DatabaseError, DatabaseInUse
 from txapns.daemon.faces.native.json_api import MAX_PAGE
 from txapns.daemon.faces.native.queue import DEAD, LISTED, Queued
-from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.queue import SQLiteQueue
+from txapns.daemon.store.factory import make_store
 
 __all__ = ["queue"]
 
@@ -65,18 +64,16 @@ class _QueueOptions:
         path = configuration.database.path
         if not path.exists():
             raise DatabaseError(f"there is no database {path} yet")
-        database = Database(path, reactor)
+        store = make_store(reactor, configuration)
         try:
-            await database.start()
+            await store.start()
         except DatabaseInUse:
             yield self._remote(reactor, address(configuration.intake.native))
             return
         try:
-            queue = SQLiteQueue(database, configuration.retries.longest)
-            await queue.start()
-            yield StoredQueue(queue)
+            yield StoredQueue(store.outcomes)
         finally:
-            await database.stop()
+            await store.stop()
 
     def _remote(self, reactor: Any, url: str) -> RemoteQueue:
         key = os.environ.get("TXAPNS_KEY")

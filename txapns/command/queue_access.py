@@ -31,7 +31,7 @@ from txapns.daemon.config import NativeSection
 from txapns.daemon.errors import ConfigurationError, NotAnswered
 from txapns.daemon.faces.native.json_api import ErrorBody
 from txapns.daemon.faces.native.queue import LISTED, Queued, queued
-from txapns.daemon.interfaces import IQueue
+from txapns.daemon.interfaces import IOutcomeLog
 
 __all__ = ["IQueueAccess", "RemoteQueue", "StoredQueue", "address", "agent"]
 
@@ -80,23 +80,23 @@ class StoredQueue:
     """
     The queue in a database that no daemon has open.
 
-    :param queue: the queue in it, started.
+    :param outcomes: its outcome log, started.
     """
 
-    def __init__(self, queue: IQueue) -> None:
-        self._queue = queue
+    def __init__(self, outcomes: IOutcomeLog) -> None:
+        self._outcomes = outcomes
 
     async def listed(self, app: str, state: str, limit: int, after: int) -> list[Queued]:
         """See :meth:`IQueueAccess.listed`."""
-        return [queued(entry) for entry in await self._queue.listed(app, LISTED[state], limit, after)]
+        return [queued(entry) for entry in await self._outcomes.listed(app, LISTED[state], limit, after)]
 
     async def retry(self, app: str, limit: int) -> int:
         """See :meth:`IQueueAccess.retry`."""
-        return await self._queue.retry(app, limit)
+        return await self._outcomes.retry(app, limit)
 
     async def purge(self, app: str, state: str, limit: int) -> int:
         """See :meth:`IQueueAccess.purge`."""
-        return await self._queue.purge(app, LISTED[state], limit)
+        return await self._outcomes.purge(app, LISTED[state], limit)
 
 
 class _Queue(Struct):

@@ -43,7 +43,7 @@ from txapns.daemon.store.apps import (
     rotate_app,
 )
 from txapns.daemon.store.polling import ChangePoller
-from txapns.daemon.store.sqlite.workers import IWorker
+from txapns.daemon.store.workers import IWorker
 from txapns.daemon.values import App
 from txapns.errors import APNSError, CredentialError
 from txapns.gateway import Gateway

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import sqlite3
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from txapns.daemon.config import Configuration
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.keys import add_key, remove_key
 from txapns.daemon.service import DaemonService
-from txapns.daemon.store.sqlite.api_keys import KeyTable
+from txapns.daemon.store.keys import IKeyTable
 from txapns.simulator.servers import Simulator
 from txapns.simulator.service import SimulatorService
 
@@ -141,13 +140,12 @@ async def _key(daemon: DaemonService, path: Path, now: float) -> str:
         daemon.keys.check(known)
         return known
 
-    def make(connection: sqlite3.Connection) -> str:
-        table = KeyTable(connection)
+    def make(table: IKeyTable) -> str:
         with suppress(Malformed):
             remove_key(table, _APP)  # its file was lost
         return add_key(table, _APP, send=[_APP], feedback=[_APP], manage=True, now=now)
 
-    key = await daemon.database.write(make)
+    key = await daemon.store.keys.write(make)
     await daemon.keys.refresh()
     path.unlink(missing_ok=True)
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:

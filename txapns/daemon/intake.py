@@ -92,7 +92,7 @@ class Intake:
         _check_count(count, limits)
         for position, draft in enumerate(drafts):
             _check(draft, f"notifications[{position}]")
-        if self._queue.depth(app) + count > limits.queue:
+        if self._queue.waiting(app).count + count > limits.queue:
             raise AppQueueFull(
                 f"{limits.queue} notifications of the app may wait; with these there would be more", _BUSY
             )

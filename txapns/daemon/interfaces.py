@@ -1,14 +1,16 @@
 """
-The seams of the daemon: who may be put in whose place.
+The seams of the daemon: the interfaces between its parts.
 
 ::
 
     faces ──► IIntake ──► IQueue ◄── dispatcher ──► APNSClient
-       │                    │
-       ├──► IKeys, IApps    └──► IFeedbackLog ◄── faces, webhooks
+      │                     │
+      ├──► IKeys, IApps     │ settle
+      │                     ▼
+      └──► IOutcomeLog, IFeedbackLog ◄── webhooks
 
-Where a method returns a ``Deferred``, what it raises comes through it as a failure, and it fires sooner or later
-whatever happens, at :meth:`IQueue.stop` at the latest.
+A method that returns a ``Deferred`` raises nothing itself: the ``Deferred`` fails. It always fires, at the latest when
+:meth:`~txapns.daemon.store.store.IStore.stop` is called.
 """
 
 from __future__ import annotations
@@ -24,6 +26,7 @@ from txapns.daemon.values import (
     Depth,
     Draft,
     Entry,
+    Estimate,
     FeedbackEntry,
     Idempotency,
     Leased,
@@ -34,63 +37,54 @@ from txapns.daemon.values import (
     State,
 )
 
-__all__ = ["IApps", "IFeedbackLog", "IIntake", "IKeys", "IQueue"]
+__all__ = ["IApps", "IFeedbackLog", "IIntake", "IKeys", "IOutcomeLog", "IQueue"]
 
 
 class IQueue(Interface):
     """
-    What was accepted and is not yet settled, and for some time what became of it. It survives everything but the disk.
+    Accepted notifications that are not settled. They survive everything but the loss of the disk.
 
-    A notification is *accepted* once, *leased* to whoever sends it, and *settled*. A lease has an end: what was not
-    settled by then is free to be leased again, so nothing is stuck, and what is settled later counts all the same.
-    Between the answer of Apple and the settlement a crash makes a second attempt of the same notification, with the
-    same id. That is the only way in which one is sent twice.
+    A notification is *accepted* once, *leased* by whoever sends it, and *settled*. A lease has an end: a notification
+    that was not settled by then can be leased again, so none is ever stuck, and a late settlement still counts. If the
+    process dies between Apple's answer and the settlement, the same notification is sent again, with the same id. This
+    is the only case in which one is sent twice.
 
-    When something is due, and when a lease ends, is told by the reactor's clock: nothing waits longer because somebody
-    sets the clock on the wall. What is dated is dated by that one.
+    Due times and the ends of leases are times of the reactor's clock, so setting the wall clock delays nothing. Dates
+    are times of the wall clock.
 
-    Each has a number. No other ever gets the same, not even when the notification is forgotten.
+    Each notification has a number. No number is used twice, even if its notification is forgotten.
     """
-
-    def start() -> Deferred[None]:
-        """
-        Open it. Leases of a process that is no more are free.
-
-        :raises DatabaseError: it cannot be used; the message says why.
-        """
-
-    def stop() -> Deferred[None]:
-        """Do all that was asked for before, and close. What is asked for later fails with :class:`Unavailable`."""
 
     def accept(messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
         """
-        Store notifications: all, or none. When the ``Deferred`` fires they are on the disk.
+        Store notifications: all or none. When the ``Deferred`` fires, they are on the disk.
 
         :param messages: the notifications.
-        :param idempotency: what makes the request known. One that was accepted before with the same digest is not
-            stored again.
-        :returns: for each message, in order, its receipt; that of the first time, if there was one.
+        :param idempotency: identifies the request. If a request with the same key and digest was accepted before, this
+            one is not stored.
+        :returns: a receipt for each message, in order; if the request repeats an earlier one, its receipts, marked as
+            ``earlier``.
         :raises KeyConflict: the key was used with another digest.
-        :raises Unavailable: they cannot be stored now; nothing was.
+        :raises Unavailable: they cannot be stored now; nothing was stored.
         """
 
     def lease(app: str, count: int, until: float) -> Deferred[list[Leased]]:
         """
-        Lend what is due, the longest due first, and of equals those accepted first.
+        Lease notifications that are due, in the order of their due times, then of their acceptance.
 
         :param app: the app's name.
-        :param count: how many at the most.
+        :param count: the maximum number of notifications.
         :param until: when the lease ends, by the reactor's clock.
-        :returns: notifications that nobody else has a lease of; fewer, or none, where no more are due.
+        :returns: notifications that nobody else has leased; fewer than ``count`` if no more are due.
         """
 
     def settle(settlements: Sequence[Settlement]) -> Deferred[None]:
         """
-        Store what came of attempts, and note dead tokens in the feedback log together with it: all, or nothing.
+        Store the results of attempts, and note dead tokens in the feedback log, in one transaction.
 
-        The first final state of a notification stays; what is settled already, or is not there, is passed over.
+        The first final state of a notification stays: settlements of settled or unknown notifications are ignored.
 
-        :param settlements: the outcomes. The leases end.
+        :param settlements: the results. Their leases end.
         :raises Unavailable: they cannot be stored now. The leases stay; try again.
         """
 
@@ -98,94 +92,105 @@ class IQueue(Interface):
         """
         Give leases back. No attempt is counted.
 
-        :param numbers: the notifications; the ones without a lease are passed over.
+        :param numbers: the notifications; those without a lease are ignored.
         """
 
     def renew(numbers: Iterable[int], until: float) -> Deferred[None]:
         """
-        Keep leases for longer.
+        Move the end of leases.
 
-        :param numbers: the notifications; the ones without a lease are passed over.
+        :param numbers: the notifications; those without a lease are ignored.
         :param until: when they end now.
         """
 
-    def reclaim() -> Deferred[None]:
-        """Give back all leases, of whoever has them. Only for who knows that nobody is sending any more."""
-
-    def outcomes(numbers: Iterable[int]) -> Deferred[list[Outcome]]:
+    def next_due(app: str) -> Deferred[float | None]:
         """
-        Tell what is known of notifications.
+        Tell when the next notification can be leased.
 
-        :param numbers: the notifications.
-        :returns: those that were accepted and are not forgotten.
+        :param app: the app's name.
+        :returns: its due time by the reactor's clock, which may have passed; ``None`` if nothing waits that is not
+            leased.
         """
 
-    def outcome(apns_id: str, apps: Iterable[str] | None = None) -> Deferred[Outcome | None]:
+    def waiting(app: str) -> Estimate:
         """
-        Tell what is known of the latest notification with an id.
+        Estimate at once how many notifications of an app wait, including those under way and those being stored.
 
-        :param apns_id: its id, in lower case.
-        :param apps: the names of the apps among whose notifications to look; ``None`` for all. It makes no difference,
-            nor takes another time, whether other apps have one.
-        :returns: ``None`` where there is none, or it is forgotten.
-        """
-
-    def depth(app: str) -> int:
-        """
-        Tell at once how many notifications of an app wait, those under way and those being stored among them.
+        The store keeps the count. What this process does is in it at once; what others do may be missing for as long
+        as the estimate's age, which is a few seconds at most while the store is healthy.
 
         :param app: the app's name.
         """
 
     def depths() -> Deferred[list[Depth]]:
-        """Tell what waits, for each app that has ever been seen, by name."""
+        """Count what waits, for each app that was ever seen, by name."""
 
-    def next_due(app: str) -> Deferred[float | None]:
+
+class IOutcomeLog(Interface):
+    """What became of notifications, from their acceptance until they are forgotten."""
+
+    def outcomes(numbers: Iterable[int]) -> Deferred[list[Outcome]]:
         """
-        Tell when there will be something to lease.
+        Look up notifications.
+
+        :param numbers: the notifications.
+        :returns: the outcomes of those that were accepted and are not forgotten.
+        """
+
+    def latest(apns_id: str, apps: Iterable[str] | None = None) -> Deferred[Outcome | None]:
+        """
+        Look up the latest notification with an id.
+
+        :param apns_id: its id, in lower case.
+        :param apps: the names of the apps to search; ``None`` for all. Notifications of other apps with the same id
+            change neither the result nor the time that the search takes.
+        :returns: ``None`` if there is none, or it is forgotten.
+        """
+
+    def seen(app: str) -> Deferred[bool]:
+        """
+        Tell whether anything was ever accepted for an app.
 
         :param app: the app's name.
-        :returns: the time by the reactor's clock, which may be over already; ``None`` where nothing waits that is not
-            leased.
         """
 
     def listed(app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
         """
-        List notifications, in the order in which they were accepted.
+        List notifications in the order of their acceptance.
 
         :param app: the app's name; ``None`` for all.
-        :param state: in which state they are.
-        :param limit: how many at the most.
+        :param state: their state.
+        :param limit: the maximum number of notifications.
         :param after: the number of the last one listed before.
         """
 
     def retry(app: str | None, limit: int) -> Deferred[int]:
         """
-        Make dead letters wait anew, due now and with no attempts counted.
+        Put dead letters back into the queue, due now and with no attempts counted.
 
         :param app: the app's name; ``None`` for all.
-        :param limit: how many at the most, those accepted first.
+        :param limit: the maximum number of notifications; those accepted first are chosen.
         :returns: how many there were.
         """
 
     def purge(app: str | None, state: State, limit: int) -> Deferred[int]:
         """
-        Delete notifications, waiting ones too, but for those under way.
+        Delete notifications, including waiting ones that are not under way.
 
         :param app: the app's name; ``None`` for all.
-        :param state: in which state they are.
-        :param limit: how many at the most, those accepted first.
+        :param state: their state.
+        :param limit: the maximum number of notifications; those accepted first are chosen.
         :returns: how many there were.
         """
 
     def prune(before: float, limit: int = 1000) -> Deferred[int]:
         """
-        Forget a few of the notifications, idempotency keys and dead tokens that have been kept long enough.
+        Forget some of the notifications, idempotency keys and dead tokens that were kept long enough.
 
-        To be called until it returns 0, with pauses.
+        Call it until it returns 0, with pauses.
 
-        :param before: what became final before this time is forgotten.
-        :param limit: about how many to look at.
+        :param before: what became final before this date is forgotten.
+        :param limit: about how many notifications to look at.
         :returns: how many notifications were looked at; 0 at the end.
         """
 
@@ -194,15 +199,17 @@ class IFeedbackLog(Interface):
     """
     The dead tokens, in the order in which they became known.
 
-    A token is noted once for each time at which it died. The settlement of the notification that told of it, and the
-    note, are one: there is none without the other.
+    A token is noted once for each time at which it died. A note and the settlement that causes it are stored in one
+    transaction: neither exists without the other.
     """
 
-    def start() -> Deferred[None]:
+    def subscribe(listener: Callable[[str], None]) -> Callable[[], None]:
         """
-        Make it ready to be used.
+        Call a function whenever tokens are noted.
 
-        :raises DatabaseError: it cannot be; the message says why.
+        :param listener: called in the reactor's thread with the name of an app, when new dead tokens of it are on the
+            disk.
+        :returns: a function that ends the subscription.
         """
 
     def after(app: str | None, cursor: int, limit: int) -> Deferred[list[FeedbackEntry]]:
@@ -210,35 +217,35 @@ class IFeedbackLog(Interface):
         Read on from a position that the reader keeps.
 
         :param app: the app's name; ``None`` for all.
-        :param cursor: the cursor of the last one read; 0 to begin.
-        :param limit: how many at the most.
+        :param cursor: the cursor of the last entry read; 0 to begin.
+        :param limit: the maximum number of entries.
         """
 
     def take(app: str | None, reader: str, limit: int) -> Deferred[list[FeedbackEntry]]:
         """
-        Read on from a position that the log keeps. Until it is confirmed, the same come again.
+        Read on from a position that the log keeps. Until they are confirmed, the same entries come again.
 
         :param app: the app's name; ``None`` for all. Each has a position of its own.
-        :param reader: who reads.
-        :param limit: how many at the most.
+        :param reader: the reader's name.
+        :param limit: the maximum number of entries.
         """
 
     def confirm(app: str | None, reader: str, cursor: int) -> Deferred[None]:
         """
-        Move a reader's position on. It never moves back.
+        Move a reader's position forward. It never moves back.
 
         :param app: as for :meth:`take`.
-        :param reader: who reads.
-        :param cursor: the cursor of the last one that need not come again.
-        :raises Unavailable: it cannot be stored now.
+        :param reader: the reader's name.
+        :param cursor: the cursor of the last entry that need not come again.
+        :raises Unavailable: the position cannot be stored now.
         """
 
     def behind(app: str | None, reader: str, most: int) -> Deferred[int]:
         """
-        Count what a reader has not confirmed yet.
+        Count the entries that a reader has not confirmed.
 
         :param app: as for :meth:`take`.
-        :param reader: who reads.
+        :param reader: the reader's name.
         :param most: where counting ends.
         """
 
@@ -248,12 +255,12 @@ class IFeedbackLog(Interface):
 
         :param app: the app's name.
         :param tokens: the tokens.
-        :returns: those that the log has, with what it says of each last. The token may have come to life since.
+        :returns: the latest entry of each token that the log has. The token may have become valid again since.
         """
 
 
 class IApps(Interface):
-    """The apps there are. It changes while the daemon runs."""
+    """The apps. They may change while the daemon runs."""
 
     revision = Attribute("Grows with every change: an ``int``.")
 
@@ -262,63 +269,62 @@ class IApps(Interface):
         Find an app, at once.
 
         :param name: its name.
-        :raises UnknownApp: there is none.
-        :raises Unavailable: there is one, but its credential cannot be used.
+        :raises UnknownApp: there is no such app.
+        :raises Unavailable: its credential cannot be used.
         """
 
     def names() -> list[str]:
-        """List the names of those that :meth:`get` gives, sorted."""
+        """List the names of the apps that :meth:`get` returns, sorted."""
 
     def changed(listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         """
-        Ask to be told of changes.
+        Call a function whenever apps change.
 
-        :param listener: called, in the reactor's thread, with the names of the apps that came, went or are not as they
-            were.
-        :returns: what to call to be told no longer.
+        :param listener: called in the reactor's thread with the names of the apps that were added, removed or changed.
+        :returns: a function that ends the subscription.
         """
 
 
 class IKeys(Interface):
-    """The keys that callers show."""
+    """The API keys that callers present."""
 
     def check(key: str) -> Caller:
         """
-        Find out who the caller is, at once and in a time that says nothing of the keys there are.
+        Identify a caller, at once, and in a time that reveals nothing about the existing keys.
 
-        :param key: what was shown.
-        :raises NotAuthenticated: nobody has this key.
+        :param key: the presented key.
+        :raises NotAuthenticated: there is no such key.
         """
 
 
 class IIntake(Interface):
-    """The one way in, for all faces: limits, ids, and one call of the queue for each request."""
+    """The only way in, for all faces: limits, ids, and one call of the queue per request."""
 
     def check(app: str, drafts: Sequence[Draft]) -> None:
         """
-        Find out, at once, whether notifications would be accepted now.
+        Check at once whether notifications would be accepted now.
 
         :param app: the app's name.
         :param drafts: the notifications.
-        :raises RequestRefused: why not.
+        :raises RequestRefused: they would not.
         """
 
     def accept(app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
         """
-        Accept notifications: all, or none. When the ``Deferred`` fires nothing can lose them any more.
+        Accept notifications: all or none. When the ``Deferred`` fires, they are on the disk.
 
         :param app: the app's name.
         :param drafts: the notifications.
-        :param idempotency: what makes the request known when it comes a second time.
-        :returns: for each draft, in order, its receipt.
-        :raises RequestRefused: why not; nothing was stored.
+        :param idempotency: identifies the request if it is repeated.
+        :returns: a receipt for each draft, in order.
+        :raises RequestRefused: they are not accepted; nothing was stored.
         """
 
     def wait(receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
         """
         Wait until notifications have a final state.
 
-        :param receipts: what :meth:`accept` gave, and at once: when its ``Deferred`` fires.
-        :param timeout: for how many seconds at the most.
-        :returns: the outcomes of those that have one by then, by number.
+        :param receipts: the result of :meth:`accept`. Call this as soon as its ``Deferred`` fires.
+        :param timeout: how many seconds to wait.
+        :returns: the outcomes of those that are settled by then, by number.
         """

@@ -29,7 +29,7 @@ from txapns.daemon.faces.apple import Apple
 from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.faces.pyapns import Pyapns
-from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, IQueue
+from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, IOutcomeLog
 from txapns.daemon.operations.admin import LIMITS as ADMIN_LIMITS
 from txapns.daemon.operations.admin import Admin
 from txapns.daemon.operations.metrics import DaemonMetrics
@@ -53,7 +53,7 @@ class FaceDependencies:
     The parts of the daemon that faces use.
 
     :ivar intake: accepts notifications.
-    :ivar queue: knows their outcomes.
+    :ivar outcomes: the outcome log.
     :ivar feedback: the log of dead tokens.
     :ivar apps: the apps.
     :ivar keys: the API keys.
@@ -63,7 +63,7 @@ class FaceDependencies:
     """
 
     intake: IIntake
-    queue: IQueue
+    outcomes: IOutcomeLog
     feedback: IFeedbackLog
     apps: Apps
     keys: IKeys
@@ -115,7 +115,7 @@ class Listeners:
         parts = self._parts
         native = Native(
             parts.metrics.intake("native", parts.intake),
-            parts.queue,
+            parts.outcomes,
             parts.feedback,
             parts.apps,
             parts.keys if section.keys else None,

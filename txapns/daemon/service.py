@@ -39,12 +39,8 @@ from txapns.daemon.sending.dispatcher import Dispatcher
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig, read_secret
+from txapns.daemon.store.factory import make_store
 from txapns.daemon.store.retention import Retention
-from txapns.daemon.store.sqlite.api_keys import SQLiteKeyStore
-from txapns.daemon.store.sqlite.apps import SQLiteAppStore
-from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Leased, Settlement
 
 __all__ = ["DaemonService"]
@@ -78,23 +74,23 @@ class DaemonService(Service):
         self._broken = broken
         self.ready: Deferred[dict[str, list[str]]] = Deferred()
         clock, wall = IReactorTime(reactor), wall_clock(reactor)
-        self.database = Database(configuration.database.path, clock)
-        self.queue = SQLiteQueue(self.database, configuration.retries.longest)
-        self.feedback = SQLiteFeedbackLog(self.database)
+        self.store = make_store(clock, configuration)
         secrets = Secrets(configuration.secrets.master_key_file, environment)
-        self.apps = Apps(clock, configuration, SQLiteAppStore(self.database), secrets, self.database.worker)
-        self.keys = Keys(clock, SQLiteKeyStore(self.database))
-        self.outcomes = OutcomeWaiters(clock, self.queue)
+        self.apps = Apps(clock, configuration, self.store.apps, secrets, self.store.worker)
+        self.keys = Keys(clock, self.store.keys)
+        self.outcomes = OutcomeWaiters(clock, self.store.outcomes)
         self.webhooks = [
-            Webhook(reactor, self.feedback, _webhook(name, section)) for name, section in configuration.webhook.items()
+            Webhook(reactor, self.store.feedback, _webhook(name, section))
+            for name, section in configuration.webhook.items()
         ]
+        self.store.feedback.subscribe(self._noted)
         self.metrics = DaemonMetrics()
         self._history = History(clock, self.metrics.totals)
         self.dispatcher = self._make_dispatcher(clock)
-        self.intake = Intake(self.apps, self.queue, Identifiers(wall), self.outcomes, self.dispatcher.wake)
+        self.intake = Intake(self.apps, self.store.queue, Identifiers(wall), self.outcomes, self.dispatcher.wake)
         self._health = self._make_health_check(clock)
         self._page = StatusPage(clock, self._health, self._history)
-        self._pruning = Pruning(clock, self.queue, Retention(clock, configuration.database.retention))
+        self._pruning = Pruning(clock, self.store.outcomes, Retention(clock, configuration.database.retention))
         now = datetime.fromtimestamp(wall.now(), timezone.utc)
         self._listeners = Listeners(reactor, configuration, self._face_dependencies(), now)
         self._starting: Deferred[None] | None = None
@@ -104,24 +100,23 @@ class DaemonService(Service):
         retries = self._configuration.retries
         return Dispatcher(
             clock,
-            self.queue,
+            self.store.queue,
             self.apps,
             self.outcomes,
             retries=Retries(retries.first, retries.longest, retries.jitter),
             metrics=self.metrics.client,
             settled=self._settled,
-            noted=self._noted,
         )
 
     def _make_health_check(self, clock: IReactorTime) -> HealthCheck:
         return HealthCheck(
             clock,
-            self.queue,
+            self.store.queue,
             self.apps,
             problems=self.apps.problems,
             states=self.dispatcher.states,
-            trouble=lambda: self.database.trouble,
-            probe=self.database.probe,
+            trouble=lambda: self.store.trouble,
+            probe=self.store.probe,
             webhooks=self.webhooks,
         )
 
@@ -129,8 +124,8 @@ class DaemonService(Service):
         keys = self.keys if self._configuration.admin.keys else None
         return FaceDependencies(
             self.intake,
-            self.queue,
-            self.feedback,
+            self.store.outcomes,
+            self.store.feedback,
             self.apps,
             self.keys,
             self.dispatcher.wake,
@@ -168,10 +163,7 @@ class DaemonService(Service):
         def on_stop(stop: Callable[[], object]) -> None:
             stack.push_async_callback(_stop_part, stop)
 
-        await self.database.start()
-        on_stop(self.database.stop)
-        await self.feedback.start()
-        for part in (self.queue, self.keys, self.apps):
+        for part in (self.store, self.keys, self.apps):
             await part.start()
             on_stop(part.stop)
         on_stop(self._listeners.close)  # not before the dispatcher has stopped and those who wait have their answers
@@ -202,7 +194,7 @@ class DaemonService(Service):
         await self._started.aclose()
         _log.info("the daemon has stopped")
 
-    # Callbacks of the dispatcher.
+    # Callbacks of the dispatcher and the feedback log.
 
     def _settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         self.metrics.settled(app, leased, settlements, now)

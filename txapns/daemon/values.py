@@ -36,6 +36,7 @@ __all__ = [
     "Depth",
     "Draft",
     "Entry",
+    "Estimate",
     "FeedbackEntry",
     "Idempotency",
     "Leased",
@@ -336,6 +337,19 @@ class Entry:
     token: bytes = attrs.field(repr=redact)
     due: float
     outcome: Outcome
+
+
+@attrs.frozen
+class Estimate:
+    """
+    About how many notifications of an app wait.
+
+    :ivar count: how many.
+    :ivar age: how many seconds ago they were counted; 0 in a store that counts each change.
+    """
+
+    count: int
+    age: float
 
 
 @attrs.frozen

@@ -32,8 +32,6 @@ from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.store.apps import AppSettings, add_app
 from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
-from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Caller, Draft, Leased, Settlement, State
 from txapns.simulator import Authority
 
@@ -60,9 +58,7 @@ class PyapnsCase(SynchronousTestCase):
         self.world = world_of(self, self.text())
         self.addCleanup(lambda: self.world.result(self.world.database.stop()))
         self.clock = self.world.clock
-        self.queue, self.log = SQLiteQueue(self.world.database), SQLiteFeedbackLog(self.world.database)
-        for each in (self.log, self.queue):
-            self.result(each.start())
+        self.queue, self.log = self.world.store.queue, self.world.store.feedback
         self.start()
 
     def text(self) -> str:

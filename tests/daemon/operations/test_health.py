@@ -11,7 +11,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import token
 from txapns.daemon.operations.health import AppOverview, HealthCheck, Overview
-from txapns.daemon.values import Depth
+from txapns.daemon.values import Depth, Estimate
 from txapns.simulator import Response
 
 __all__ = ["HealthCheckTests", "ReadinessTests"]
@@ -124,16 +124,16 @@ class HealthCheckTests(SynchronousTestCase):
     def test_fails(self) -> None:
         """A look that fails does so for all who wait for it, and the next one is another."""
 
-        def depth(app: str) -> int:
+        def waiting(app: str) -> Estimate:
             raise ValueError("unlucky")
 
-        working, self.world.queue.depth = self.world.queue.depth, depth  # type: ignore[method-assign]
+        working, self.world.queue.waiting = self.world.queue.waiting, waiting  # type: ignore[method-assign]
         self.world.advance(2.0)
         looks = [self.world.health.overview() for _ in range(3)]
         self.world.advance(0.1)
         for look in looks:
             self.failureResultOf(look, ValueError)
-        self.world.queue.depth = working  # type: ignore[method-assign]
+        self.world.queue.waiting = working  # type: ignore[method-assign]
         self.assertEqual(self.world.result(self.world.health.overview()).faults, [])
 
 

@@ -13,6 +13,7 @@ from zope.interface.verify import verifyObject
 from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import token
 from txapns.daemon.operations.subscribers import _Subscriber
+from txapns.daemon.values import Estimate
 
 __all__ = ["SubscribersTests"]
 
@@ -41,15 +42,15 @@ class SubscribersTests(SynchronousTestCase):
     def test_fails(self) -> None:
         """A health check that fails is logged, and the next event still comes."""
 
-        def depth(app: str) -> int:
+        def waiting(app: str) -> Estimate:
             raise ValueError("unlucky")
 
         connection = self.listen()
         self.events(connection)
-        working, self.world.queue.depth = self.world.queue.depth, depth  # type: ignore[method-assign]
+        working, self.world.queue.waiting = self.world.queue.waiting, waiting  # type: ignore[method-assign]
         self.world.clock.pump([1.0] * 4)
         self.assertEqual((self.events(connection), len(self.flushLoggedErrors(ValueError)) > 0), ([], True))
-        self.world.queue.depth = working  # type: ignore[method-assign]
+        self.world.queue.waiting = working  # type: ignore[method-assign]
         self.world.clock.pump([1.0] * 4)
         self.assertNotEqual(self.events(connection), [])
 

@@ -28,7 +28,7 @@ from txapns.daemon.sending.sender import CHUNK, AppSender
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.queue import SQLiteQueue
+from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.values import App, Limits, Message, Settlement, State
 from txapns.errors import TokensFailed
 from txapns.gateway import Gateway
@@ -283,7 +283,7 @@ class TroubleTests(DispatcherCase):
         found = self.world.outcome(one)
         self.assertEqual((found.state, found.attempts, found.status), (State.DEAD, 3, 429))
         self.assertEqual((self.world.state().dead, self.world.state().retried), (1, 2))
-        self.assertEqual(self.world.result(self.world.queue.retry("chess", 10)), 1)
+        self.assertEqual(self.world.result(self.world.outcome_log.retry("chess", 10)), 1)
         self.world.simulator.http2_fault = None
         self.world.simulator.sessions[-1].close()  # type: ignore[attr-defined]
         self.world.dispatcher.wake("chess")
@@ -394,7 +394,7 @@ class CredentialTests(DispatcherCase):
         before = self.world.clock.attempts
         self.world.advance(3_600.0)
         self.assertIn(self.world.clock.attempts - before, range(3, 7))
-        self.assertEqual(self.world.queue.depth("chess"), 50)
+        self.assertEqual(self.world.queue.waiting("chess").count, 50)
         self.assertLess(sum(self.world.outcome(apns_id).attempts for apns_id in ids), 30)
 
     def test_recovers(self) -> None:
@@ -546,7 +546,7 @@ class ClockTests(SynchronousTestCase):
             if tick == 10:
                 world.clock.servers[2197] = server
             world.advance(0.05)
-            if done and not world.queue.depth("chess"):
+            if done and not world.queue.waiting("chess").count:
                 break
         self.assertEqual({world.outcome(apns_id).state for apns_id in ids}, {State.ACCEPTED})
         world.close()
@@ -683,13 +683,12 @@ class FaultTests(DispatcherCase):
         self.assertEqual(set(self.world.received().values()), {1})
 
     def test_fault_of_a_listener(self) -> None:
-        """An exception in the listener for dead tokens is in the log, and stops nothing."""
-        self.world.result(self.world.dispatcher.stop(1.0))
+        """An exception in a listener for dead tokens is in the log, and stops nothing."""
 
         def noted(app: str) -> None:
             raise ZeroDivisionError(app)
 
-        self.world.start(noted=noted)
+        self.world.log.subscribe(noted)
         ids = self.world.accept(tokens=[DEAD])
         self.world.drain()
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
@@ -712,7 +711,6 @@ class FaultTests(DispatcherCase):
             budget,
             retries,
             120.0,
-            self.world.noted.append,
             lambda app, leased, settlements, now: settled.extend(settlements),
             lambda app: client,
         )
@@ -802,12 +800,11 @@ class LoopbackTests(TestCase):
         simulator = Simulator(reactor, authority=AUTHORITY, dead=[DEAD])
         port = reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")  # type: ignore[attr-defined]
         self.addCleanup(port.stopListening)
-        database = Database(self.mktemp(), reactor)  # type: ignore[arg-type]
-        queue, apps = SQLiteQueue(database), DictApps()
-        await database.start()
-        self.addCleanup(database.stop)
-        await queue.start()
-        outcomes = OutcomeWaiters(reactor, queue)  # type: ignore[arg-type]
+        store, apps = SQLiteStore(Database(self.mktemp(), reactor)), DictApps()  # type: ignore[arg-type]
+        queue = store.queue
+        await store.start()
+        self.addCleanup(store.stop)
+        outcomes = OutcomeWaiters(reactor, store.outcomes)  # type: ignore[arg-type]
         gateway = Gateway.http2("127.0.0.1", port.getHost().port, trust_root=AUTHORITY.ca_pem)
         for name in "chess", "go":
             credential = Certificate.from_pem(AUTHORITY.client_pem("com.example.app"))
@@ -828,4 +825,4 @@ class LoopbackTests(TestCase):
         received = Counter(each.headers["apns-id"] for each in simulator.devices.received)
         self.assertEqual(received, dict.fromkeys([outcome.apns_id for outcome in found], 1))
         await dispatcher.stop(10.0)
-        self.assertEqual([queue.depth(name) for name in apps.names()], [0, 0])
+        self.assertEqual([queue.waiting(name).count for name in apps.names()], [0, 0])

@@ -84,7 +84,7 @@ class OutcomesTests(SynchronousTestCase):
         results = self.wait(good)
         self.world.drain()
         [found] = results
-        [stored] = self.world.result(self.world.queue.outcomes([good]))
+        [stored] = self.world.result(self.world.outcome_log.outcomes([good]))
         assert stored.settled_at is not None
         self.assertAlmostEqual(found[good].settled_at or 0.0, stored.settled_at, 3)
         self.assertEqual({good: attrs.evolve(found[good], settled_at=stored.settled_at)}, {good: stored})
@@ -101,7 +101,7 @@ class OutcomesTests(SynchronousTestCase):
         """Without room only stored outcomes are found, at once."""
         first = self.accept()
         self.world.drain()
-        self.outcomes = OutcomeWaiters(self.world.clock, self.world.queue, capacity=2)
+        self.outcomes = OutcomeWaiters(self.world.clock, self.world.outcome_log, capacity=2)
         waiting, late = self.wait(A, B, fresh=True), self.wait(first, C)
         self.world.advance(0.0)
         self.assertEqual([set(each) for each in late], [{first}])

@@ -292,7 +292,7 @@ class HealthCheck:
             _seconds_since(state.since, now),
             "" if app is None else str(app.gateway),
             None if expires is None else expires.timestamp(),
-            self._queue.depth(name),
+            self._queue.waiting(name).count,
             None if overdue is None else max(0.0, overdue),
             state,
         )

@@ -12,7 +12,7 @@ from twisted.python.failure import Failure
 
 from txapns._network.alarm import Alarm
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.interfaces import IQueue
+from txapns.daemon.interfaces import IOutcomeLog
 from txapns.daemon.store.retention import Retention
 
 __all__ = ["Pruning"]
@@ -28,12 +28,12 @@ class Pruning:
     Deletes old outcomes, as long as the daemon runs.
 
     :param clock: the reactor, or a ``Clock``.
-    :param queue: where they are.
+    :param outcomes: where they are.
     :param retention: decides which are old.
     """
 
-    def __init__(self, clock: IReactorTime, queue: IQueue, retention: Retention) -> None:
-        self._queue = queue
+    def __init__(self, clock: IReactorTime, outcomes: IOutcomeLog, retention: Retention) -> None:
+        self._outcomes = outcomes
         self._retention = retention
         self._alarm = Alarm(clock, self._prune)
         self._running = False
@@ -49,7 +49,7 @@ class Pruning:
         self._alarm.cancel()
 
     def _prune(self) -> None:
-        self._queue.prune(self._retention.begin()).addCallbacks(self._pruned, self._failed)
+        self._outcomes.prune(self._retention.begin()).addCallbacks(self._pruned, self._failed)
 
     def _pruned(self, count: int) -> None:
         if self._running:

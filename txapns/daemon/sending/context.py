@@ -69,7 +69,6 @@ class SenderContext:
     :ivar budget: how many notifications may be under way.
     :ivar retries: when a notification is tried again.
     :ivar lease: how long a lease lasts, in seconds.
-    :ivar noted: called with the app's name when the feedback log has new dead tokens.
     :ivar settled: called when the outcomes of a chunk are stored.
     :ivar connect: makes the client of an app.
     """
@@ -82,6 +81,5 @@ class SenderContext:
     budget: Budget
     retries: Retries
     lease: float
-    noted: Callable[[str], None]
     settled: Settled
     connect: Callable[[App], APNSClient]

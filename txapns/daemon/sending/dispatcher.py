@@ -57,7 +57,6 @@ class Dispatcher:
     :param lease: how long a lease lasts, in seconds.
     :param timeout: how long Apple's answer may take, in seconds.
     :param metrics: called with an app's name; returns what counts for its client. ``None`` to count nothing.
-    :param noted: called with an app's name when the feedback log has new dead tokens.
     :param settled: called when outcomes are stored; see :data:`~txapns.daemon.sending.context.Settled`.
     """
 
@@ -73,7 +72,6 @@ class Dispatcher:
         lease: float = 120.0,
         timeout: float = 30.0,
         metrics: Callable[[str], IMetrics] | None = None,
-        noted: Callable[[str], None] = _ignored,
         settled: Settled = _uncounted,
     ) -> None:
         self._reactor = reactor
@@ -90,7 +88,6 @@ class Dispatcher:
             Budget(most),
             retries,
             lease,
-            noted,
             settled,
             connect,
         )
@@ -135,7 +132,9 @@ class Dispatcher:
     def states(self) -> list[AppState]:
         """Tell what is known of each app that has, or had, something to send, sorted by name."""
         senders = [
-            sender for name, sender in sorted(self._senders.items()) if not sender.unknown or self._queue.depth(name)
+            sender
+            for name, sender in sorted(self._senders.items())
+            if not sender.unknown or self._queue.waiting(name).count
         ]
         return [sender.state() for sender in senders]
 
@@ -175,14 +174,14 @@ class Dispatcher:
         sender = self._senders.get(name)
         if sender is not None:
             sender.changed()
-        elif self._queue.depth(name):
+        elif self._queue.waiting(name).count:
             self.wake(name)
 
     def _renew(self) -> None:
         numbers = [number for sender in self._senders.values() for number in sender.held()]
         if numbers:
             self._queue.renew(numbers, self._reactor.seconds() + self._lease).addErrback(_not_renewed)
-        if numbers or any(self._queue.depth(name) for name in self._senders):
+        if numbers or any(self._queue.waiting(name).count for name in self._senders):
             self._renewing.set(self._lease / RENEWALS)
 
 

@@ -238,7 +238,7 @@ class AppSender:
 
     def _look_ahead(self) -> None:
         """Nothing more is due now. Find out when something will be, unless that is known."""
-        if self._stopping or not self._unsure or self._queue.depth(self.name) <= self._in_flight:
+        if self._stopping or not self._unsure or self._queue.waiting(self.name).count <= self._in_flight:
             return
         self._unsure = False
 
@@ -330,8 +330,6 @@ class AppSender:
         self._advance()
         self._context.settled(self.name, chunk.leased, settlements, now)
         self._context.outcomes.settled(self.name, chunk.leased, settlements, date)
-        if states[State.REJECTED] and any(each.dead for each in settlements):
-            self._context.noted(self.name)
         self._check_idle()
 
     def _end(self, chunk: _Chunk) -> bool:

@@ -2,7 +2,7 @@
 Callers who wait for the outcomes of notifications, and need not ask again and again.
 
 Most callers do not wait. A notification that nobody waits for costs one look-up, and nothing while nobody waits at all.
-Outcomes are told when they are stored, so who asks the queue afterwards gets the same answer, except for the unique id.
+Outcomes are told when they are stored, so who asks the log afterwards gets the same answer, except for the unique id.
 
 Notifications are named by number. An apns-id is the caller's name for a notification, and two callers may use the same.
 """
@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
 
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.interfaces import IQueue
+from txapns.daemon.interfaces import IOutcomeLog
 from txapns.daemon.values import Leased, Outcome, Settlement, State
 
 __all__ = ["OutcomeWaiters"]
@@ -66,13 +66,13 @@ class OutcomeWaiters:
     All callers who wait for outcomes.
 
     :param clock: the reactor, or a ``Clock``.
-    :param queue: has the outcomes that became known before somebody waited for them.
+    :param log: has the outcomes that became known before somebody waited for them.
     :param capacity: how many notifications can be waited for at a time.
     """
 
-    def __init__(self, clock: IReactorTime, queue: IQueue, capacity: int = 100_000) -> None:
+    def __init__(self, clock: IReactorTime, log: IOutcomeLog, capacity: int = 100_000) -> None:
         self._clock = clock
-        self._queue = queue
+        self._log = log
         self._capacity = capacity
         self._waits: dict[int, list[_Wait]] = {}
 
@@ -89,7 +89,7 @@ class OutcomeWaiters:
         :param numbers: the notifications.
         :param timeout: the longest time to wait, in seconds.
         :param fresh: whether the caller has just had them accepted, in this turn of the reactor. They cannot be settled
-            yet, so the queue is not asked.
+            yet, so the log is not asked.
         :returns: a ``Deferred`` of the outcomes that are known by then, by number. It never fails.
         """
         missing = set(numbers)
@@ -113,15 +113,15 @@ class OutcomeWaiters:
         return done
 
     def _look(self, wait: _Wait) -> Deferred[None]:
-        """Ask the queue for outcomes that became known before."""
+        """Ask the log for outcomes that became known before."""
 
         def found(outcomes: Iterable[Outcome]) -> None:
             for outcome in outcomes:
                 if outcome.state is not State.WAITING:
                     wait.learn(outcome)
 
-        # If the queue cannot be asked, the wait goes on until the outcomes are told or the time is over.
-        return self._queue.outcomes(list(wait.missing)).addCallbacks(found, lambda failure: failure.trap(Unavailable))
+        # If the log cannot be asked, the wait goes on until the outcomes are told or the time is over.
+        return self._log.outcomes(list(wait.missing)).addCallbacks(found, lambda failure: failure.trap(Unavailable))
 
     def tell(self, outcomes: Iterable[Outcome]) -> None:
         """

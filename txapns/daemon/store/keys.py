@@ -67,3 +67,6 @@ class IKeyStore(Interface):
 
     def read(function: Callable[[IKeyTable], _T]) -> Deferred[_T]:
         """Call a function in a thread, with the table to read from."""
+
+    def write(function: Callable[[IKeyTable], _T]) -> Deferred[_T]:
+        """Call a function in a thread and a transaction, with the table to change."""

@@ -23,8 +23,6 @@ from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
-from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.values import Caller, Limits
 from txapns.simulator import Authority
 
@@ -54,16 +52,15 @@ class ProvisioningCase(SynchronousTestCase):
         database, clock = self.world.database, self.world.clock
         self.addCleanup(lambda: self.world.result(database.stop()))
         self.apps = Apps(clock, self.world.configuration, SQLiteAppStore(database), self.world.secrets, database.worker)
-        self.log, self.queue = SQLiteFeedbackLog(database), SQLiteQueue(database)
-        for each in (self.log, self.queue, self.apps):
-            self.world.result(each.start())
+        self.world.result(self.apps.start())
         self.connection = self.connect(self.keys)
 
     def connect(self, keys: Keys | None) -> Connection:
         """Connect to a face."""
         waiting = Waiting(self.world.clock)
-        intake = Intake(self.apps, self.queue, Identifiers(wall_clock(self.world.clock)), waiting, lambda name: None)
-        native = Native(intake, self.queue, self.log, self.apps, keys, stored=self.apps)
+        store = self.world.store
+        intake = Intake(self.apps, store.queue, Identifiers(wall_clock(self.world.clock)), waiting, lambda name: None)
+        native = Native(intake, store.outcomes, store.feedback, self.apps, keys, stored=self.apps)
         connection = Connection(HTTPServer(self.world.clock, native), self.world.clock)
         self.addCleanup(connection.lose)
         return connection

@@ -16,7 +16,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.daemon.fakes import Apps, Connection, Keys, Response, Waiting, key_of
-from tests.daemon.store.queue_contract import result
+from tests.daemon.store.contract import result
 from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import Unavailable
@@ -62,7 +62,7 @@ class NativeCase(SynchronousTestCase):
         self.intake = Intake(
             apps, self.world.queue, Identifiers(wall_clock(self.clock)), self.waiting, lambda name: None
         )
-        self.native = Native(self.intake, self.world.queue, self.world.log, apps, self.keys, PATIENCE)
+        self.native = Native(self.intake, self.world.outcome_log, self.world.log, apps, self.keys, PATIENCE)
         self.server = HTTPServer(self.clock, self.native, ConnectionLimits(body=100_000))
         self.connection = Connection(self.server, self.clock)
         self.addCleanup(lambda: self.connection.lose())
@@ -107,7 +107,7 @@ class AcceptTests(NativeCase):
         head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('all')}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         self.connection.write(head.encode() + body)
-        self.assertEqual((self.connection.read(), self.world.queue.depth("chess")), ([], 2))
+        self.assertEqual((self.connection.read(), self.world.queue.waiting("chess").count), ([], 2))
         response = self.connection.answer()
         self.assertEqual((response.status, response.headers["content-type"]), (202, "application/json"))
         [accepted] = response.json["notifications"]
@@ -150,7 +150,7 @@ class AcceptTests(NativeCase):
         self.assertEqual((response.status, response.json), (200, {"valid": True}))
         self.assertEqual(self.post(submission("xx", validate_only=True)).status, 400)
         self.assertEqual(self.post(submission(*[ANN] * 4, validate_only=True)).status, 413)
-        self.assertEqual(self.world.queue.depth("chess"), 0)
+        self.assertEqual(self.world.queue.waiting("chess").count, 0)
 
     def test_half_a_character(self) -> None:
         """A text that was cut in the middle of a character is refused by its path, wherever in the request it is."""
@@ -167,7 +167,7 @@ class AcceptTests(NativeCase):
                 self.assertEqual((response.status, response.json["error"]["path"]), (400, f"notifications[1]{path}"))
                 self.assertIn("half of a surrogate pair", response.json["error"]["message"])
         self.assertEqual(self.post(b'{"\\ud83c":1}').status, 400)
-        self.assertEqual(self.world.queue.depth("chess"), 0)
+        self.assertEqual(self.world.queue.waiting("chess").count, 0)
 
     def test_faults(self) -> None:
         """What is wrong is named, with the path to it; all or nothing is accepted."""
@@ -199,7 +199,7 @@ class AcceptTests(NativeCase):
             response = self.post(json.dumps(body).encode())
             error = response.json["error"]
             self.assertEqual((response.status, error["code"], error.get("path", "")), (400, "malformed", path), body)
-        self.assertEqual(self.world.queue.depth("chess"), 0)
+        self.assertEqual(self.world.queue.waiting("chess").count, 0)
 
     def test_no_json(self) -> None:
         """Bodies that are no JSON, or JSON that is made to hurt."""
@@ -233,7 +233,7 @@ class AcceptTests(NativeCase):
         response = self.post(submission(ANN, BOB))
         self.assertEqual((response.status, response.code), (429, "app_queue_full"))
         self.assertRegex(response.headers["retry-after"], r"^[1-9][0-9]*$")
-        self.assertEqual(self.world.queue.depth("chess"), 4)
+        self.assertEqual(self.world.queue.waiting("chess").count, 4)
 
     def test_cannot_be_stored(self) -> None:
         """Where it cannot be stored the caller is told to come again."""
@@ -256,7 +256,7 @@ class AcceptTests(NativeCase):
         self.assertEqual(len({json.dumps(each.json) for each in [first, *other]}), 3)
         response = self.post(submission(BOB), headers=headers)
         self.assertEqual((response.status, response.code), (409, "key_conflict"))
-        self.assertEqual((self.world.queue.depth("chess"), self.world.queue.depth("news")), (2, 1))
+        self.assertEqual((self.world.queue.waiting("chess").count, self.world.queue.waiting("news").count), (2, 1))
 
     def test_unfit_idempotency(self) -> None:
         """A key that is empty, long or not printable."""
@@ -276,7 +276,7 @@ class AcceptTests(NativeCase):
             self.assertEqual(self.connection.read(), [])
             for each in leased[:known]:
                 self.result(self.world.queue.settle([Settlement(each.number, State.REJECTED, 400, "BadDeviceToken")]))
-                [outcome] = self.result(self.world.queue.outcomes([each.number]))
+                [outcome] = self.result(self.world.outcome_log.outcomes([each.number]))
                 self.waiting.tell(outcome)
             self.clock.advance(PATIENCE)
             [response] = self.connection.read()
@@ -299,7 +299,7 @@ class AcceptTests(NativeCase):
             self.lease(), ((State.REJECTED, 410, "Unregistered"), (State.ACCEPTED, 200)), strict=True
         ):
             self.result(self.world.queue.settle([Settlement(each.number, *answer)]))
-            [outcome] = self.result(self.world.queue.outcomes([each.number]))
+            [outcome] = self.result(self.world.outcome_log.outcomes([each.number]))
             self.waiting.tell(outcome)
         self.clock.advance(PATIENCE)
         [response] = self.connection.read()

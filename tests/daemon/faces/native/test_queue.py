@@ -24,7 +24,7 @@ class QueueTests(NativeCase):
         super().setUp()
         self.woken: list[str] = []
         self.server.application = Native(
-            self.intake, self.world.queue, self.world.log, self.apps, self.keys, wake=self.woken.append
+            self.intake, self.world.outcome_log, self.world.log, self.apps, self.keys, wake=self.woken.append
         )
 
     def give_up(self, *tokens: str, app: str = "chess") -> list[str]:
@@ -84,7 +84,7 @@ class QueueTests(NativeCase):
         self.assertEqual(self.ask("/purge", {"state": "dead", "limit": 1}).json, {"count": 1})
         self.assertEqual(self.ask("/purge", {"state": "dead"}).json, {"count": 1})
         self.assertEqual(self.ask("/purge", {"state": "waiting"}).json, {"count": 1})
-        self.assertEqual((self.world.queue.depth("chess"), self.woken), (1, []))
+        self.assertEqual((self.world.queue.waiting("chess").count, self.woken), (1, []))
 
     def test_unfit(self) -> None:
         """What is misspelt does nothing."""
@@ -125,5 +125,5 @@ class QueueTests(NativeCase):
 
     def test_nothing_asked_for(self) -> None:
         """Where no keys are asked for, everybody may."""
-        self.server.application = Native(self.intake, self.world.queue, self.world.log, self.apps, None)
+        self.server.application = Native(self.intake, self.world.outcome_log, self.world.log, self.apps, None)
         self.assertEqual(self.get(PATH, key=None).status, 200)

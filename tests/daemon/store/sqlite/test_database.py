@@ -23,7 +23,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests import PROJECT
-from tests.daemon.store.queue_contract import START, message, result
+from tests.daemon.store.contract import START, message, result
 from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from tests.processes import started
 from txapns.daemon.errors import (
@@ -36,7 +36,7 @@ from txapns.daemon.errors import (
 )
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema
-from txapns.daemon.store.sqlite.workers import InlineWorker, IWorker, ThreadWorker
+from txapns.daemon.store.workers import InlineWorker, IWorker, ThreadWorker
 from txapns.daemon.values import Settlement, State
 
 __all__ = [
@@ -574,11 +574,13 @@ class NoRoomTests(SynchronousTestCase):
         error = self.assertRaises(Unavailable, self.do, big)
         self.assertEqual((str(error), error.retry_after), ("the disk is full", 10.0))
         self.assertIsNone(self.successResultOf(settling))
-        self.assertEqual((self.world.queue.depth("chess"), self.world.database.trouble), (90, "the disk is full"))
+        self.assertEqual(
+            (self.world.queue.waiting("chess").count, self.world.database.trouble), (90, "the disk is full")
+        )
         self.assertEqual(len(self.do(self.world.queue.lease("chess", 1000, START + 60))), 90)
         self.pages(10_000)
         self.do(self.world.queue.accept([message(self.world, 3000, start=1000)]))
-        self.assertEqual((self.world.queue.depth("chess"), self.world.database.trouble), (3090, ""))
+        self.assertEqual((self.world.queue.waiting("chess").count, self.world.database.trouble), (3090, ""))
         [(check,)] = self.do(self.world.database.read(lambda c: c.execute("PRAGMA integrity_check").fetchall()))
         self.assertEqual(check, "ok")
 
@@ -588,7 +590,7 @@ class NoRoomTests(SynchronousTestCase):
         for _ in range(3):
             self.assertRaises(Unavailable, self.do, self.world.queue.accept([message(self.world, 3000, "news")]))
         self.world.restart()
-        self.assertEqual([self.world.queue.depth(app) for app in ("chess", "news")], [100, 0])
+        self.assertEqual([self.world.queue.waiting(app).count for app in ("chess", "news")], [100, 0])
         self.do(self.world.queue.accept([message(self.world, 3000, "news")]))
         self.assertEqual(len(self.do(self.world.queue.lease("news", 5000, START + 60))), 3000)
 
@@ -602,7 +604,7 @@ class NoRoomTests(SynchronousTestCase):
         self.assertEqual((str(error), error.retry_after), ("the disk is nearly full", 10.0))
         self.assertEqual(self.world.database.trouble, str(error))
         self.do(self.world.queue.settle([Settlement(each.number, State.ACCEPTED, 200) for each in leased]))
-        self.assertEqual((self.world.queue.depth("chess"), self.world.database.trouble), (90, str(error)))
+        self.assertEqual((self.world.queue.waiting("chess").count, self.world.database.trouble), (90, str(error)))
         self.world.options = {}
         self.world.restart()
         self.do(self.world.queue.accept([message(self.world)]))
@@ -688,12 +690,12 @@ class LockedTests(SynchronousTestCase):
         for asked in (world.queue.accept([message(world)]), world.queue.settle(settlements)):
             error = self.assertRaises(Unavailable, result, world.clock, asked)
             self.assertEqual((str(error), error.retry_after), ("another process has the database locked", 2.0))
-        self.assertEqual((world.queue.depth("chess"), world.database.trouble), (2, str(error)))
+        self.assertEqual((world.queue.waiting("chess").count, world.database.trouble), (2, str(error)))
         self.assertEqual(len(result(world.clock, world.queue.lease("chess", 9, START + 60))), 1)
         other.execute("COMMIT")
         result(world.clock, world.queue.settle(settlements))
         result(world.clock, world.queue.accept([message(world)]))
-        self.assertEqual((world.queue.depth("chess"), world.database.trouble), (2, ""))
+        self.assertEqual((world.queue.waiting("chess").count, world.database.trouble), (2, ""))
 
 
 class WorkerTests(SynchronousTestCase):
@@ -758,11 +760,11 @@ import resource, signal, sys
 from pathlib import Path
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
-from tests.daemon.store.queue_contract import message, result
+from tests.daemon.store.contract import message, result
 from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.store.sqlite.queue import SQLiteQueue
+from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.values import Settlement, State
 """
 
@@ -782,13 +784,12 @@ async def settle(world):
 class World:
     def __init__(self, reactor):
         self.clock = reactor
-        self.database = Database(sys.argv[1], reactor)
-        self.queue = SQLiteQueue(self.database)
+        self.store = SQLiteStore(Database(sys.argv[1], reactor))
+        self.queue = self.store.queue
 
 async def main(reactor):
     world = World(reactor)
-    await world.database.start()
-    await world.queue.start()
+    await world.store.start()
     print("ready", flush=True)
     await gatherResults([Deferred.fromCoroutine(each(world)) for each in [accept, settle] * 3])
 
@@ -844,10 +845,12 @@ class SeparateProcessTests(SynchronousTestCase):
         self.addCleanup(world.stop)
         waiting = {each.apns_id for each in result(world.clock, world.queue.lease("chess", 10**6, START + 10**10))}
         for apns_id in settled:
-            self.assertEqual(result(world.clock, world.queue.outcome(apns_id)).state, State.ACCEPTED)
-        lost = {each for each in accepted - waiting - settled if result(world.clock, world.queue.outcome(each)) is None}
+            self.assertEqual(result(world.clock, world.outcome_log.latest(apns_id)).state, State.ACCEPTED)
+        lost = {
+            each for each in accepted - waiting - settled if result(world.clock, world.outcome_log.latest(each)) is None
+        }
         self.assertEqual((lost, waiting & settled), (set(), set()))
-        self.assertEqual(world.queue.depth("chess"), len(waiting))
+        self.assertEqual(world.queue.waiting("chess").count, len(waiting))
         [(found,)] = result(world.clock, world.database.read(lambda c: c.execute("PRAGMA integrity_check").fetchall()))
         self.assertEqual(found, "ok")
 

@@ -1,7 +1,4 @@
-"""
-Tests for :mod:`txapns.daemon.store.sqlite.queue` and :mod:`txapns.daemon.store.sqlite.feedback_log`, beside those in
-``queue_contract``.
-"""
+"""Tests for :mod:`txapns.daemon.store.sqlite.queue` beside its contract, and of the plans of all statements."""
 
 from __future__ import annotations
 
@@ -18,27 +15,16 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import DatedClock
-from tests.daemon.store.queue_contract import (
-    HEADERS,
-    ID,
-    LONGEST,
-    PAYLOAD,
-    START,
-    QueueContract,
-    QueueMachine,
-    message,
-    result,
-)
+from tests.daemon.store.contract import HEADERS, LONGEST, PAYLOAD, START, message, result
+from tests.daemon.store.queue_contract import QueueContract
+from tests.daemon.store.queue_machine import QueueMachine
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
-from txapns.daemon.store.sqlite.queue import _PART, SQLiteQueue
-from txapns.daemon.store.sqlite.schema import Schema
-from txapns.daemon.store.sqlite.workers import InlineWorker
+from txapns.daemon.store.sqlite.store import SQLiteStore
+from txapns.daemon.store.workers import InlineWorker
 from txapns.daemon.values import Idempotency, Message, Settlement, State
 
 __all__ = [
     "DamagedTests",
-    "EarlierVersionTests",
     "ModelTests",
     "NumberTests",
     "PlanTests",
@@ -60,9 +46,9 @@ class SQLiteWorld:
     def start(self) -> None:
         """Open it."""
         self.database = Database(self.path, self.clock, lambda name: InlineWorker(), **self.options)
-        self.queue, self.log = SQLiteQueue(self.database, LONGEST), SQLiteFeedbackLog(self.database)
-        for each in (self.database, self.log, self.queue):
-            result(self.clock, each.start())
+        self.store = SQLiteStore(self.database, LONGEST)
+        self.queue, self.outcome_log, self.log = self.store.queue, self.store.outcomes, self.store.feedback
+        result(self.clock, self.store.start())
 
     def stop(self) -> None:
         """Close it."""
@@ -93,6 +79,10 @@ class WorldCase(SynchronousTestCase):
     def do(self, name: str, *arguments: Any) -> Any:
         """Call a method of the queue, and wait for what comes of it."""
         return result(self.world.clock, getattr(self.world.queue, name)(*arguments))
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Call a method of the outcome log, and wait for the result."""
+        return result(self.world.clock, getattr(self.world.outcome_log, name)(*arguments))
 
 
 class NumberTests(WorldCase):
@@ -133,49 +123,6 @@ class NumberTests(WorldCase):
         self.assertGreater(self.reserved(), receipt.numbers[-1])
 
 
-class EarlierVersionTests(WorldCase):
-    """A database that an earlier version of this program left."""
-
-    def setUp(self) -> None:
-        """Leave one."""
-        clock, path = DatedClock(START), Path(self.mktemp())
-        database = Database(path, clock, lambda name: InlineWorker())
-        for each in (database.start(), database.prepare(Schema("queue", _PART.steps[:1])), database.write(_fill)):
-            result(clock, each)
-        result(clock, database.stop())
-        self.world = SQLiteWorld(path)
-        self.addCleanup(lambda: self.world.stop())
-
-    def test_kept(self) -> None:
-        """What it has is there, and what comes now gets other numbers."""
-        self.assertEqual([self.world.queue.depth(app) for app in ("chess", "a/b")], [1, 3])
-        self.assertEqual(self.do("outcome", ID, ["chess"]).number, 1)
-        self.assertEqual(self.do("outcome", ID).number, 4)
-        [receipt] = self.do("accept", [message(self.world)])
-        self.assertEqual(list(receipt.numbers), [5])
-
-    def test_repeated(self) -> None:
-        """A request that comes again is told of the notifications that it made then, and of none if they are gone."""
-        for key, numbers, there in (("there", [2, 3], [2, 3]), ("gone", [-2, -1], [])):
-            repeated = message(self.world, 2, "a/b")
-            [receipt] = self.do("accept", [repeated], Idempotency("caller/a/b", key, b"digest"))
-            self.assertEqual((list(receipt.numbers), receipt.earlier), (numbers, True))
-            self.assertEqual([each.number for each in self.do("outcomes", receipt.numbers)], there)
-
-
-def _fill(connection: sqlite3.Connection) -> None:
-    """Have two apps with an id in common, and two requests with keys; what one of them made is gone."""
-    shared, other = uuid.UUID(ID).bytes, b"x" * 16
-    connection.execute("INSERT INTO queue_app VALUES (1, 'chess'), (2, 'a/b')")
-    connection.execute("INSERT INTO queue_message VALUES (1, '{}', '{}', 5), (2, '{}', '{}', 7), (4, '{}', '{}', 8)")
-    for row in ((1, 1, 1, shared), (2, 2, 2, shared), (3, 2, 2, other), (4, 4, 2, shared)):
-        columns = "number, message, app, apns_id, token, due"
-        connection.execute(f"INSERT INTO queue_delivery ({columns}) VALUES (?, ?, ?, ?, 'token', 5)", row)
-    for key, ids, noted_at in (("there", shared + other, 7), ("gone", shared + shared, 6)):
-        row = ("caller/a/b", key, b"digest", "[2]", ids, noted_at)
-        connection.execute("INSERT INTO queue_key VALUES (?, ?, ?, ?, ?, ?)", row)
-
-
 class DamagedTests(WorldCase):
     """Rows that cannot be read."""
 
@@ -203,7 +150,7 @@ class DamagedTests(WorldCase):
                 leased = self.do("lease", "chess", 10, self.world.clock.seconds() + 60)
             self.assertEqual([each.number for each in leased], [before, after], value)
             self.assertEqual([event["numbers"] for event in events], [[bad]], value)
-            self.assertEqual(self.world.queue.depth("chess"), 2)
+            self.assertEqual(self.world.queue.waiting("chess").count, 2)
             self.do("settle", [Settlement(each.number, State.ACCEPTED, 200) for each in leased])
 
     def test_entries(self) -> None:
@@ -213,9 +160,9 @@ class DamagedTests(WorldCase):
         self.harm("queue_delivery", "settled_at", "'today'", numbers[0])
         self.harm("queue_delivery", "state", "9", numbers[1])
         self.harm("queue_delivery", "reason", "CAST(x'ff' AS TEXT)", numbers[2])
-        found = self.do("listed", None, State.DEAD, 10)
+        found = self.ask("listed", None, State.DEAD, 10)
         self.assertEqual([entry.outcome.number for entry in found], numbers[2:])
-        self.assertEqual([each.number for each in self.do("outcomes", numbers)], numbers[2:])
+        self.assertEqual([each.number for each in self.ask("outcomes", numbers)], numbers[2:])
 
 
 class PlanTests(WorldCase):
@@ -262,20 +209,21 @@ class PlanTests(WorldCase):
         self.do("depths")
         self.do("next_due", "chess")
         self.do("lease", "chess", 1, START + 60)
-        self.do("outcomes", receipt.numbers)
+        self.ask("outcomes", receipt.numbers)
         for apps in (None, [], ["chess", "news"]):
-            self.do("outcome", accepted.apns_ids[0], apps)
+            self.ask("latest", accepted.apns_ids[0], apps)
+        self.ask("seen", "chess")
         for app in (None, "chess"):
             for state in (State.DEAD, State.WAITING, State.REJECTED, State.EXPIRED):
-                self.do("listed", app, state, 10)
+                self.ask("listed", app, state, 10)
             result(self.world.clock, self.world.log.after(app, 0, 10))
             result(self.world.clock, self.world.log.take(app, "reader", 10))
             result(self.world.clock, self.world.log.behind(app, "reader", 10))
             result(self.world.clock, self.world.log.confirm(app, "reader", 1))
         result(self.world.clock, self.world.log.known("chess", [b"token"]))
-        self.do("retry", "chess", 10)
-        self.do("purge", None, State.REJECTED, 10)
-        self.do("prune", START + 100)
+        self.ask("retry", "chess", 10)
+        self.ask("purge", None, State.REJECTED, 10)
+        self.ask("prune", START + 100)
 
     def test_an_id_of_thousands(self) -> None:
         """To look for an id takes as many steps whether one, thousands or only those of another app have it."""
@@ -298,7 +246,7 @@ class PlanTests(WorldCase):
             return 0
 
         result(self.world.clock, self.world.database.read(lambda connection: connection.set_progress_handler(step, 1)))
-        self.do("outcome", apns_id, ["chess"])
+        self.ask("latest", apns_id, ["chess"])
         result(self.world.clock, self.world.database.read(lambda connection: connection.set_progress_handler(None, 1)))
         return count
 

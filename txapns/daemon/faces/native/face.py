@@ -24,7 +24,7 @@ from txapns.daemon.faces.native import notifications
 from txapns.daemon.faces.native import queue as queue_operations
 from txapns.daemon.faces.native.json_api import fault, refused, refused_later
 from txapns.daemon.faces.native.openapi import Operation, document, parameter
-from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IQueue
+from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IOutcomeLog
 from txapns.daemon.serving.authorization import ANYBODY, bearer_token
 from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import Caller
@@ -73,7 +73,7 @@ class Native:
     Answers the requests of the native face.
 
     :param intake: accepts notifications.
-    :param queue: the queue.
+    :param outcomes: the outcome log.
     :param feedback: the dead tokens.
     :param apps: the apps.
     :param keys: the keys that callers show; ``None`` if none are required, which allows all but changing apps.
@@ -85,7 +85,7 @@ class Native:
     def __init__(
         self,
         intake: IIntake,
-        queue: IQueue,
+        outcomes: IOutcomeLog,
         feedback: IFeedbackLog,
         apps: IApps,
         keys: IKeys | None,
@@ -97,8 +97,8 @@ class Native:
         self._openapi = openapi()
         self._routes = _routes(
             {
-                notifications.Notifications(intake, queue, feedback, apps, patience): notifications.OPERATIONS,
-                queue_operations.Queue(queue, apps, wake): queue_operations.OPERATIONS,
+                notifications.Notifications(intake, outcomes, feedback, apps, patience): notifications.OPERATIONS,
+                queue_operations.Queue(outcomes, apps, wake): queue_operations.OPERATIONS,
                 apps_operations.Provisioning(None if keys is None else stored): apps_operations.OPERATIONS,
                 self: _OPERATIONS,
             }

@@ -26,7 +26,7 @@ from txapns.daemon.errors import Malformed, NotAllowed
 from txapns.daemon.faces.native.json_api import STATES, Seconds, encode, fault, json_body, page, parameters
 from txapns.daemon.faces.native.openapi import PAGING, Operation, Schema, parameter
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
-from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IQueue
+from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IOutcomeLog
 from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, Draft, FeedbackEntry, Idempotency, Outcome, Receipt
 
@@ -161,15 +161,17 @@ class Notifications:
     The operations of notifications.
 
     :param intake: accepts notifications.
-    :param queue: knows their outcomes.
+    :param outcomes: the outcome log.
     :param feedback: the dead tokens.
     :param apps: the apps.
     :param patience: how long a caller can wait for outcomes, in seconds.
     """
 
-    def __init__(self, intake: IIntake, queue: IQueue, feedback: IFeedbackLog, apps: IApps, patience: float) -> None:
+    def __init__(
+        self, intake: IIntake, outcomes: IOutcomeLog, feedback: IFeedbackLog, apps: IApps, patience: float
+    ) -> None:
         self._intake = intake
-        self._queue = queue
+        self._outcomes = outcomes
         self._feedback = feedback
         self._apps = apps
         self._patience = patience
@@ -205,7 +207,7 @@ class Notifications:
         def found(outcome: Outcome | None) -> Answer:
             return _unknown_id() if outcome is None else Answer(200, encode(_outcome(outcome)))
 
-        return self._queue.outcome(apns_id, caller.feedback).addCallback(found)
+        return self._outcomes.latest(apns_id, caller.feedback).addCallback(found)
 
     def feedback(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """List dead tokens."""

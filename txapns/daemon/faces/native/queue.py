@@ -32,9 +32,9 @@ from txapns.daemon.faces.native.json_api import (
     parameters,
 )
 from txapns.daemon.faces.native.openapi import PAGING, Operation, parameter
-from txapns.daemon.interfaces import IApps, IQueue
+from txapns.daemon.interfaces import IApps, IOutcomeLog
 from txapns.daemon.serving.http import Answer, Request
-from txapns.daemon.values import Caller, Depth, Entry, State
+from txapns.daemon.values import Caller, Entry, State
 from txapns.errors import redact
 
 __all__ = ["DEAD", "LISTED", "OPERATIONS", "Queue", "Queued", "queued"]
@@ -127,13 +127,13 @@ class Queue:
     """
     The operations of the queue.
 
-    :param queue: the queue.
+    :param outcomes: the outcome log.
     :param apps: the apps.
     :param wake: called with an app's name when notifications of the app are due again.
     """
 
-    def __init__(self, queue: IQueue, apps: IApps, wake: Callable[[str], None]) -> None:
-        self._queue = queue
+    def __init__(self, outcomes: IOutcomeLog, apps: IApps, wake: Callable[[str], None]) -> None:
+        self._outcomes = outcomes
         self._apps = apps
         self._wake = wake
 
@@ -150,9 +150,8 @@ class Queue:
             last = entries[-1].outcome.number if entries else cursor
             return Answer(200, encode(_Queue([queued(entry) for entry in entries], last)))
 
-        return (
-            self._existing(app).addCallback(lambda _: self._queue.listed(app, state, limit, cursor)).addCallback(answer)
-        )
+        existing = self._existing(app)
+        return existing.addCallback(lambda _: self._outcomes.listed(app, state, limit, cursor)).addCallback(answer)
 
     def retry(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """Make dead letters due again."""
@@ -164,7 +163,7 @@ class Queue:
             self._wake(app)
             return _counted(count)
 
-        return self._existing(app).addCallback(lambda _: self._queue.retry(app, limit)).addCallback(retried)
+        return self._existing(app).addCallback(lambda _: self._outcomes.retry(app, limit)).addCallback(retried)
 
     def purge(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
         """Delete notifications that are not being sent right now."""
@@ -172,7 +171,7 @@ class Queue:
         parameters(request)
         asked = json_body(_purge, request)
         state, limit = LISTED[asked.state], int(asked.limit)
-        return self._existing(app).addCallback(lambda _: self._queue.purge(app, state, limit)).addCallback(_counted)
+        return self._existing(app).addCallback(lambda _: self._outcomes.purge(app, state, limit)).addCallback(_counted)
 
     def _existing(self, app: str) -> Deferred[None]:
         """Refuse a name that no app ever had: otherwise its queue would only look empty."""
@@ -185,11 +184,11 @@ class Queue:
         else:
             return succeed(None)
 
-        def found(depths: list[Depth]) -> None:
-            if app not in {depth.app for depth in depths}:
+        def found(seen: bool) -> None:
+            if not seen:
                 raise refusal
 
-        return self._queue.depths().addCallback(found)
+        return self._outcomes.seen(app).addCallback(found)
 
 
 def _counted(count: int) -> Answer:

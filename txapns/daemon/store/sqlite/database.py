@@ -41,7 +41,7 @@ from txapns.daemon.errors import DatabaseError, Unavailable
 from txapns.daemon.store.sqlite.file import APPLICATION, DAMAGED, LOCKED, RETRY_DISK, DatabaseFile, trouble
 from txapns.daemon.store.sqlite.health import Health
 from txapns.daemon.store.sqlite.schema import Schema, prepare
-from txapns.daemon.store.sqlite.workers import IWorker, ThreadWorker
+from txapns.daemon.store.workers import IWorker, ThreadWorker
 
 __all__ = ["Database"]
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
+from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IFeedbackLog
@@ -14,11 +15,13 @@ from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema, lenient
 from txapns.daemon.values import FeedbackEntry
 
-__all__ = ["PART", "SQLiteFeedbackLog", "forget", "note"]
+__all__ = ["FEEDBACK", "SQLiteFeedbackLog", "forget", "note"]
 
-# AUTOINCREMENT: a cursor is not used again, even where the last rows were forgotten.
-#: The tables of the feedback log. The queue needs them, too: it notes what is dead.
-PART = Schema(
+_log = Logger()
+
+# AUTOINCREMENT: a cursor is not used again, even if the last rows were forgotten.
+#: The tables of the feedback log.
+FEEDBACK = Schema(
     "feedback",
     (
         """
@@ -42,11 +45,11 @@ CREATE TABLE feedback_reader (
     ),
 )
 
-_ALL = ""  # what stands for all apps, since NULL is no key
+_ALL = ""  # stands for all apps, since NULL cannot be a key
 
 _POSITION = "SELECT coalesce(max(cursor), 0) FROM feedback_reader WHERE reader = ? AND app = ?"
 
-# Whatever somebody else may have written there, these are of the types that they are said to be.
+# The casts make sure of the types, whatever another program may have written there.
 _ROWS = """
 SELECT cursor, CAST(app AS TEXT), CAST(token AS BLOB), CAST(reason AS TEXT),
     max(0.0, min(CAST(timestamp AS REAL), 253402300799.0)), max(0.0, min(CAST(noted_at AS REAL), 253402300799.0))
@@ -78,7 +81,7 @@ FROM json_each(?)
 
 
 def _packed(tokens: Sequence[bytes]) -> tuple[bytes, list[tuple[int, int]]]:
-    """Put tokens into one blob, with where each begins, counted from 1 as SQL does, and its length."""
+    """Join tokens into one blob; of each also its position, counted from 1 as SQL does, and its length."""
     places, position = [], 1
     for token in tokens:
         places.append((position, len(token)))
@@ -90,23 +93,23 @@ def note(connection: sqlite3.Connection, dead: Sequence[tuple[str, bytes, str, f
     """
     Add dead tokens to the log, in a transaction of the caller's.
 
-    :param connection: the database, in whose transaction it is done.
-    :param dead: for each the app's name, the token, the reason, and the time since when.
-    :param now: the time.
+    :param connection: the database, in a transaction.
+    :param dead: of each the app's name, the token, the reason, and the time at which it died.
+    :param now: the date.
     """
-    octets, places = _packed([token for _, token, _, _ in dead])
+    blob, places = _packed([token for _, token, _, _ in dead])
     rows = [(*place, app, reason, timestamp) for place, (app, _, reason, timestamp) in zip(places, dead, strict=True)]
-    connection.execute(_NOTE, [octets, now, json.dumps(rows)])
+    connection.execute(_NOTE, [blob, now, json.dumps(rows)])
 
 
 def forget(connection: sqlite3.Connection, before: float, now: float, limit: int) -> None:
     """
     Forget dead tokens, in a transaction of the caller's.
 
-    :param connection: the database, in whose transaction it is done.
-    :param before: those noted before this time.
-    :param now: the time. What has a later date was noted while the clock was ahead, and does not keep the rest.
-    :param limit: how many at the most, the oldest first.
+    :param connection: the database, in a transaction.
+    :param before: tokens noted before this date are forgotten.
+    :param now: the date. A row with a later date was noted while the clock was ahead; it does not hold up the others.
+    :param limit: the maximum number, the oldest first.
     """
     connection.execute(
         "DELETE FROM feedback_token WHERE noted_at < ?"
@@ -125,17 +128,36 @@ class SQLiteFeedbackLog:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._listeners: list[Callable[[str], None]] = []
 
     def start(self) -> Deferred[None]:
-        """Make the tables, where they are missing."""
-        return self._database.prepare(PART)
+        """Create the tables if they are missing."""
+        return self._database.prepare(FEEDBACK)
+
+    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
+        """See :meth:`IFeedbackLog.subscribe`."""
+        self._listeners.append(listener)
+        return lambda: self._listeners.remove(listener)
+
+    def announce(self, apps: Iterable[str]) -> None:
+        """
+        Call the listeners. What one of them raises is logged.
+
+        :param apps: the names of the apps of which tokens were noted.
+        """
+        for app in apps:
+            for listener in list(self._listeners):
+                try:
+                    listener(app)
+                except Exception:
+                    _log.failure("{app}: a listener for dead tokens failed", app=app)
 
     def after(self, app: str | None, cursor: int, limit: int) -> Deferred[list[FeedbackEntry]]:
-        """Read on from a position that the reader keeps."""
+        """See :meth:`IFeedbackLog.after`."""
         return self._database.read(lambda connection: _read(connection, app, cursor, limit))
 
     def take(self, app: str | None, reader: str, limit: int) -> Deferred[list[FeedbackEntry]]:
-        """Read on from a position that the log keeps."""
+        """See :meth:`IFeedbackLog.take`."""
 
         def read(connection: sqlite3.Connection) -> list[FeedbackEntry]:
             [(cursor,)] = connection.execute(_POSITION, [reader, app or _ALL])
@@ -144,7 +166,7 @@ class SQLiteFeedbackLog:
         return self._database.read(read)
 
     def confirm(self, app: str | None, reader: str, cursor: int) -> Deferred[None]:
-        """Move a reader's position on."""
+        """See :meth:`IFeedbackLog.confirm`."""
 
         def move(connection: sqlite3.Connection) -> None:
             connection.execute(
@@ -156,7 +178,7 @@ class SQLiteFeedbackLog:
         return self._database.write(move)
 
     def behind(self, app: str | None, reader: str, most: int) -> Deferred[int]:
-        """Count what a reader has not confirmed yet."""
+        """See :meth:`IFeedbackLog.behind`."""
 
         def count(connection: sqlite3.Connection) -> int:
             [(cursor,)] = connection.execute(_POSITION, [reader, app or _ALL])
@@ -167,10 +189,10 @@ class SQLiteFeedbackLog:
         return self._database.read(count)
 
     def known(self, app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, FeedbackEntry]]:
-        """Look tokens up."""
+        """See :meth:`IFeedbackLog.known`."""
 
-        octets, places = _packed(list(set(tokens)))
-        arguments = [app, octets, json.dumps(places)]
+        blob, places = _packed(list(set(tokens)))
+        arguments = [app, blob, json.dumps(places)]
         return self._database.read(
             lambda connection: {dead.token: dead for dead in _values(connection, _LOOK_UP, arguments)}
         )

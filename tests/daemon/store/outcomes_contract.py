@@ -1,0 +1,153 @@
+"""What every outcome log does."""
+
+from __future__ import annotations
+
+from zope.interface.verify import verifyObject
+
+from tests.daemon.store.contract import ID, PAYLOAD, TOKENS, StoreContract, message
+from txapns.daemon.interfaces import IOutcomeLog
+from txapns.daemon.values import Idempotency, Message, Settlement, State
+
+__all__ = ["OutcomeLogContract"]
+
+
+class OutcomeLogContract(StoreContract):
+    """The tests of an outcome log."""
+
+    def test_interface(self) -> None:
+        """It has all methods of the interface."""
+        verifyObject(IOutcomeLog, self.world.outcome_log)
+
+    def test_outcomes(self) -> None:
+        """The outcome of each is told, and it does not come again."""
+        accepted_at = self.date
+        ids = self.accept(5)
+        leased = self.lease(4)
+        self.world.clock.advance(1)
+        self.do(
+            "settle",
+            [
+                Settlement(leased[0].number, State.ACCEPTED, 200),
+                Settlement(leased[1].number, State.REJECTED, 400, "BadDeviceToken"),
+                Settlement(leased[2].number, State.EXPIRED),
+                Settlement(leased[3].number, State.DEAD, 503, "Shutdown"),
+            ],
+        )
+        found = [self.outcome(each) for each in ids]
+        self.case.assertEqual(
+            [(each.apns_id, each.app, each.state, each.status, each.reason, each.attempts) for each in found],
+            [
+                (ids[0], "chess", State.ACCEPTED, 200, "", 1),
+                (ids[1], "chess", State.REJECTED, 400, "BadDeviceToken", 1),
+                (ids[2], "chess", State.EXPIRED, 0, "", 0),
+                (ids[3], "chess", State.DEAD, 503, "Shutdown", 1),
+                (ids[4], "chess", State.WAITING, 0, "", 0),
+            ],
+        )
+        for each in found:
+            self.case.assertAlmostEqual(each.accepted_at, accepted_at, 1)
+        self.case.assertAlmostEqual(found[0].settled_at or 0.0, accepted_at + 1, 1)
+        self.case.assertIsNone(found[4].settled_at)
+        self.world.clock.advance(1000)
+        self.case.assertEqual([each.apns_id for each in self.lease()], ids[4:])
+        self.case.assertEqual(self.world.queue.waiting("chess").count, 1)
+
+    def test_unknown(self) -> None:
+        """Of what was never accepted nothing is known, also when it is no id at all."""
+        self.case.assertEqual([self.ask("latest", each) for each in (ID, "", "what?")], [None] * 3)
+
+    def test_id_used_twice(self) -> None:
+        """Of those with one id the latest is told of; one of another app than those that are named is none."""
+        for app in ("chess", "chess", "news"):
+            self.do("accept", [Message(app, PAYLOAD, {}, [b"1"], [ID])])
+        self.case.assertEqual(self.outcome(ID).app, "news")
+        found = [self.ask("latest", ID, apps) for apps in ([], ["chess"], ["chess", "news"], ["go"], ["go", "chess"])]
+        self.case.assertEqual([each and each.app for each in found], [None, "chess", "news", None, "chess"])
+        self.settle(self.lease(1), State.ACCEPTED, 200)
+        self.case.assertEqual(self.ask("latest", ID, ["chess"]).state, State.WAITING)
+        self.settle(self.lease(1), State.REJECTED, 400, "BadTopic")
+        self.case.assertEqual(self.ask("latest", ID, ["chess"]).state, State.REJECTED)
+
+    def test_one_id_for_all(self) -> None:
+        """Notifications with one id, of one message, of two and of a later one, are each what became of itself."""
+        groups = [[b"1", b"2"], [b"3"]]
+        receipts = self.do("accept", [Message("chess", PAYLOAD, {}, tokens, [ID] * len(tokens)) for tokens in groups])
+        receipts += self.do("accept", [Message("chess", PAYLOAD, {}, [b"4"], [ID])])
+        numbers = [number for receipt in receipts for number in receipt.numbers]
+        self.case.assertEqual(len(set(numbers)), 4)
+        leased = self.lease()
+        self.case.assertEqual([(each.number, each.token) for each in leased], list(zip(numbers, TOKENS, strict=True)))
+        states = [State.REJECTED, State.ACCEPTED, State.DEAD, State.EXPIRED]
+        self.do("settle", [Settlement(number, state) for number, state in zip(numbers, states, strict=True)])
+        found = {each.number: (each.state, each.apns_id) for each in self.ask("outcomes", [*numbers, 10**6])}
+        self.case.assertEqual(found, {n: (state, ID) for n, state in zip(numbers, states, strict=True)})
+
+    def test_listed(self) -> None:
+        """Notifications are listed by state, in pages, for one app or all."""
+        ids = self.accept(3, "chess") + self.accept(2, "news")
+        for app in ("chess", "news"):
+            self.settle(self.lease(2, app), State.DEAD, 500, "InternalServerError")
+        found = self.ask("listed", None, State.DEAD, 3)
+        self.case.assertEqual([each.outcome.apns_id for each in found], [ids[0], ids[1], ids[3]])
+        self.case.assertEqual(found[0].token, (0).to_bytes(32, "big"))
+        rest = self.ask("listed", None, State.DEAD, 3, found[-1].outcome.number)
+        self.case.assertEqual([each.outcome for each in rest], [self.outcome(ids[4])])
+        self.case.assertEqual(len(self.ask("listed", "news", State.DEAD, 10)), 2)
+        self.case.assertEqual(
+            [each.outcome.apns_id for each in self.ask("listed", "chess", State.WAITING, 9)], ids[2:3]
+        )
+
+    def test_retried(self) -> None:
+        """Dead letters, and only they, can be tried again, as if they had just been accepted."""
+        ids = self.accept(3)
+        leased = self.lease()
+        self.settle(leased[:2], State.DEAD)
+        self.settle(leased[2:], State.REJECTED, 400, "BadTopic")
+        self.case.assertEqual(self.ask("retry", "news", 10), 0)
+        self.case.assertEqual((self.ask("retry", None, 1), self.world.queue.waiting("chess").count), (1, 1))
+        self.case.assertEqual([(each.apns_id, each.attempts) for each in self.lease()], [(ids[0], 0)])
+        self.case.assertEqual(self.ask("retry", "chess", 10), 1)
+        self.case.assertEqual([each.apns_id for each in self.lease()], ids[1:2])
+        self.case.assertIsNone(self.outcome(ids[1]).settled_at)
+
+    def test_purged(self) -> None:
+        """Notifications can be deleted by state, but for those that are under way."""
+        ids = self.accept(4, "chess") + self.accept(1, "news")
+        self.lease(1)
+        self.case.assertEqual(self.ask("purge", "chess", State.WAITING, 2), 2)
+        self.case.assertEqual([self.ask("latest", each) is None for each in ids], [False, True, True, False, False])
+        self.case.assertEqual(self.ask("purge", None, State.WAITING, 100), 2)
+        self.case.assertEqual([self.world.queue.waiting(app).count for app in ("chess", "news")], [1, 0])
+        self.world.clock.advance(100)
+        self.case.assertEqual([each.apns_id for each in self.lease()], ids[:1])
+        self.case.assertEqual(self.ask("purge", None, State.DEAD, 100), 0)
+
+    def test_pruned(self) -> None:
+        """What has been final for long enough is forgotten, in steps, with the keys; what waits is not."""
+        key = Idempotency("caller", "key", b"digest")
+        old = self.do("accept", [message(self.world, 5)], key)[0].apns_ids
+        self.settle(self.lease(4), State.ACCEPTED, 200)
+        self.world.clock.advance(100)
+        recent = self.accept(2)
+        self.settle(self.lease(), State.ACCEPTED, 200)
+        steps = 0
+        while self.ask("prune", self.date - 50, 2):
+            steps += 1
+        self.case.assertLess(steps, 10)
+        kept = [each for each in old + recent if self.ask("latest", each) is not None]
+        self.case.assertEqual(kept, old[4:] + recent)  # the fifth waited all the time, and was settled just now
+        self.case.assertFalse(self.do("accept", [message(self.world, 1)], key)[0].earlier)
+        self.world.clock.advance(1000)
+        while self.ask("prune", self.date - 50, 2):
+            pass
+        self.case.assertEqual([self.ask("latest", each) for each in old + recent], [None] * 7)
+        [left] = self.lease()
+        self.case.assertEqual((left.content.payload, left.token), (PAYLOAD, (0).to_bytes(32, "big")))
+
+    def test_seen(self) -> None:
+        """An app is known once something was accepted for it, after a restart and after everything was deleted."""
+        self.accept(1)
+        self.ask("purge", None, State.WAITING, 10)
+        for _ in range(2):
+            self.case.assertEqual([self.ask("seen", app) for app in ("chess", "news")], [True, False])
+            self.world.restart()

@@ -1,0 +1,250 @@
+"""The queue and the outcome log against a model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from tests.daemon.store.contract import ID, LONGEST, OTHER, World, message, result
+from txapns.daemon.values import Idempotency, Message, Receipt, Settlement, State
+
+__all__ = ["QueueMachine"]
+
+
+@attrs.define
+class _Notification:
+    """What the model knows of a notification."""
+
+    number: int
+    apns_id: str
+    app: str
+    due: float
+    state: State = State.WAITING
+    attempts: int = 0
+    until: float | None = None  # of its lease
+
+
+APPS = st.sampled_from(["chess", "news"])
+COUNTS = st.integers(min_value=1, max_value=5)
+# Whole seconds, so that neither a queue's resolution nor the moment in which something is stored makes a difference.
+SECONDS = st.integers(min_value=1, max_value=20)
+
+
+class QueueMachine(RuleBasedStateMachine):
+    """
+    Uses a queue and its outcome log in any order, and compares them with a simple model.
+
+    A class that derives from it says how to make the store; its ``TestCase`` is the test.
+    """
+
+    def make_world(self) -> World:
+        """Make an empty store, and start it."""
+        raise NotImplementedError
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = self.make_world()
+        self.world.clock.rightNow = 1_000.0
+        self.all: list[_Notification] = []
+        self.numbers = 0
+        self.receipts: dict[str, list[Receipt]] = {}  # of requests with a key
+        self.set = 0  # by how many seconds the clock on the wall was set since the last start
+
+    def teardown(self) -> None:
+        """Stop it."""
+        self.world.stop()
+
+    def do(self, name: str, *arguments: Any) -> Any:
+        """Call a method of the queue, and turn the clock back to where it was."""
+        now = self.world.clock.seconds()
+        found = result(self.world.clock, getattr(self.world.queue, name)(*arguments))
+        self.world.clock.rightNow = now
+        return found
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Call a method of the outcome log in the same way."""
+        now = self.world.clock.seconds()
+        found = result(self.world.clock, getattr(self.world.outcome_log, name)(*arguments))
+        self.world.clock.rightNow = now
+        return found
+
+    @property
+    def now(self) -> float:
+        """The time."""
+        return float(self.world.clock.seconds())
+
+    def free(self, app: str | None = None) -> list[_Notification]:
+        """What could be leased but for the time at which it is due, in order."""
+        found = [
+            each
+            for each in self.all
+            if each.state is State.WAITING
+            and app in (None, each.app)
+            and (each.until is None or each.until <= self.now)
+        ]
+        return sorted(found, key=lambda each: (each.due, each.number))
+
+    def by_number(self, numbers: Sequence[int]) -> list[_Notification]:
+        """Find those of these numbers."""
+        known = {each.number: each for each in self.all}
+        return [known[number] for number in numbers]
+
+    def some(self, data: st.DataObject) -> list[int]:
+        """Choose some of all."""
+        numbers = [each.number for each in self.all]
+        return data.draw(st.lists(st.sampled_from(numbers), unique=True)) if numbers else []
+
+    @rule(app=APPS, count=COUNTS, chosen=st.none() | st.sampled_from([ID, OTHER]))
+    def accept(self, app: str, count: int, chosen: str | None) -> None:
+        """Accept a message, for whose devices the caller chose one id or none."""
+        sent = message(self.world, count, app)
+        if chosen is not None:
+            sent = attrs.evolve(sent, apns_ids=[chosen] * count)
+        [receipt] = self.do("accept", [sent])
+        self.note(receipt, sent)
+
+    @rule(app=APPS, count=COUNTS, key=st.sampled_from(["a", "b"]))
+    def accept_once(self, app: str, count: int, key: str) -> None:
+        """Accept a request with a key; one that came before is told what it got then, whatever became of it."""
+        sent = [message(self.world, count, app), message(self.world, 1, app)]
+        receipts = self.do("accept", sent, Idempotency("caller", key, b"digest"))
+        if key in self.receipts:
+            assert receipts == self.receipts[key]
+            return
+        self.receipts[key] = [attrs.evolve(each, earlier=True) for each in receipts]
+        for receipt, each in zip(receipts, sent, strict=True):
+            self.note(receipt, each)
+
+    def note(self, receipt: Receipt, sent: Message) -> None:
+        """Take note of what was accepted: each has a number that grows."""
+        assert receipt == Receipt(receipt.numbers, list(sent.apns_ids))
+        for number, apns_id in zip(receipt.numbers, sent.apns_ids, strict=True):
+            assert number > self.numbers
+            self.numbers = number
+            self.all.append(_Notification(number, apns_id, sent.app, self.now))
+
+    @rule(app=APPS, count=COUNTS, seconds=SECONDS)
+    def lease(self, app: str, count: int, seconds: int) -> None:
+        """Exactly what the model says is leased, in its order."""
+        due = [each for each in self.free(app) if each.due <= self.now][:count]
+        leased = self.do("lease", app, count, self.now + seconds)
+        assert [(each.number, each.apns_id, each.attempts) for each in leased] == [
+            (each.number, each.apns_id, each.attempts) for each in due
+        ]
+        for each in due:
+            each.until = self.now + seconds
+
+    @rule(data=st.data(), state=st.sampled_from([state for state in State if state is not State.WAITING]))
+    def settle(self, data: st.DataObject, state: State) -> None:
+        """Settle some, whether they are leased or not."""
+        numbers = self.some(data)
+        self.do("settle", [Settlement(number, state, 200 if state is State.ACCEPTED else 400) for number in numbers])
+        for each in self.by_number(numbers):
+            if each.state is State.WAITING:
+                each.state = state
+                each.attempts += state is not State.EXPIRED
+            each.until = None
+
+    @rule(data=st.data(), seconds=st.integers(min_value=0, max_value=20))
+    def put_back(self, data: st.DataObject, seconds: int) -> None:
+        """Have another attempt made of some, now or later."""
+        numbers = self.some(data)
+        due = self.now + seconds
+        self.do("settle", [Settlement(number, State.WAITING, 503, due=due) for number in numbers])
+        for each in self.by_number(numbers):
+            if each.state is State.WAITING:
+                each.due, each.until = due, None
+                each.attempts += 1
+
+    @rule(data=st.data(), counted=st.booleans())
+    def release(self, data: st.DataObject, counted: bool) -> None:
+        """Give leases back, in one of the two ways."""
+        numbers = self.some(data)
+        if counted:
+            self.do("settle", [Settlement(number, State.WAITING) for number in numbers])
+        else:
+            self.do("release", numbers)
+        for each in self.by_number(numbers):
+            each.until = None
+
+    @rule(data=st.data(), seconds=SECONDS)
+    def renew(self, data: st.DataObject, seconds: int) -> None:
+        """Let some leases end later, or earlier."""
+        numbers = self.some(data)
+        self.do("renew", numbers, self.now + seconds)
+        for each in self.by_number(numbers):
+            if each.until is not None and each.until > self.now:
+                each.until = self.now + seconds
+
+    @rule(count=COUNTS, app=st.none() | APPS)
+    def retry(self, count: int, app: str | None) -> None:
+        """Try dead letters again."""
+        dead = [each for each in self.all if each.state is State.DEAD and app in (None, each.app)][:count]
+        assert self.ask("retry", app, count) == len(dead)
+        for each in dead:
+            each.state, each.due, each.attempts, each.until = State.WAITING, self.now, 0, None
+
+    @rule(count=COUNTS, app=st.none() | APPS, state=st.sampled_from(State))
+    def purge(self, count: int, app: str | None, state: State) -> None:
+        """Delete some."""
+        chosen = self.free(app) if state is State.WAITING else [each for each in self.all if each.state is state]
+        chosen = [each for each in sorted(chosen, key=lambda each: each.number) if app in (None, each.app)][:count]
+        assert self.ask("purge", app, state, count) == len(chosen)
+        gone = {each.number for each in chosen}
+        self.all = [each for each in self.all if each.number not in gone]
+
+    @rule(seconds=SECONDS)
+    def wait(self, seconds: int) -> None:
+        """Let time pass."""
+        self.world.clock.rightNow += seconds
+
+    @rule(seconds=st.integers(min_value=-100, max_value=100))
+    def clock_set(self, seconds: int) -> None:
+        """Set the clock on the wall, which changes nothing before the next start."""
+        self.world.clock.ahead += seconds
+        self.set += seconds
+
+    @rule()
+    def restart(self) -> None:
+        """Begin again from what is stored. It takes a second, and what is bounded is so at some moment in that."""
+        now = self.now
+        self.world.restart()
+        self.world.clock.rightNow = now + 1
+        for each in self.all:
+            bound = now + 0.5 + (LONGEST if each.attempts else 0)
+            each.due, each.until = min(each.due - self.set, bound), None
+        self.set = 0
+
+    @rule(app=APPS)
+    def next_due(self, app: str) -> None:
+        """It is told when there is something to lease."""
+        free = self.free(app)
+        found = self.do("next_due", app)
+        assert abs(found - free[0].due) < 1 if free else found is None
+
+    @precondition(lambda self: self.all)
+    @rule(data=st.data())
+    def outcome(self, data: st.DataObject) -> None:
+        """What is told of one is what became of it."""
+        each = data.draw(st.sampled_from(self.all))
+        [found] = self.ask("outcomes", [each.number])
+        assert (found.apns_id, found.app, found.state) == (each.apns_id, each.app, each.state)
+        assert found.attempts == each.attempts
+
+    @rule(apps=st.none() | st.lists(APPS, unique=True), chosen=st.sampled_from([ID, OTHER]))
+    def latest(self, apps: list[str] | None, chosen: str) -> None:
+        """Of those with one id, the latest is told of."""
+        known = [each for each in self.all if each.apns_id == chosen and (apps is None or each.app in apps)]
+        found = self.ask("latest", chosen, apps)
+        assert (found and found.number) == (max(each.number for each in known) if known else None)
+
+    @invariant()
+    def depths_agree(self) -> None:
+        """As many wait as in the model."""
+        for app in ("chess", "news"):
+            waiting = [each for each in self.all if each.app == app and each.state is State.WAITING]
+            assert self.world.queue.waiting(app).count == len(waiting)

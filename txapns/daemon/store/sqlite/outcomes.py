@@ -1,0 +1,300 @@
+"""The outcome log in SQLite: a view of the queue's tables, and what operators do there."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import attrs
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from txapns._network.clocks import wall_clock
+from txapns.daemon.interfaces import IOutcomeLog
+from txapns.daemon.store.sqlite import feedback_log
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.queue import stopped
+from txapns.daemon.store.sqlite.schema import lenient
+from txapns.daemon.store.sqlite.tables import QueueState, array, uuid_text
+from txapns.daemon.store.sqlite.timeline import milliseconds
+from txapns.daemon.values import Entry, Outcome, State
+
+__all__ = ["SQLiteOutcomeLog"]
+
+_R = TypeVar("_R")
+
+_OUTCOMES = """
+SELECT
+    queue_delivery.number, token, due, lower(hex(apns_id)), name, state, status, reason, timestamp, attempts,
+    accepted_at, settled_at
+FROM queue_delivery
+JOIN queue_app ON queue_app.id = queue_delivery.app
+JOIN queue_message ON queue_message.number = queue_delivery.message
+"""
+
+_THESE = "WHERE queue_delivery.number IN (SELECT value FROM json_each(?))"
+
+# One look into the index for each app in question; the notifications of other apps are not touched.
+_LATEST = """
+SELECT max((SELECT max(number) FROM queue_delivery WHERE apns_id = ? AND app = queue_app.id)) FROM queue_app
+WHERE ? IS NULL OR name IN (SELECT value FROM json_each(?))
+"""
+
+_LIST = """
+WHERE state = ? AND +queue_delivery.number > ? AND coalesce(name = ?, TRUE) ORDER BY +queue_delivery.number LIMIT ?
+"""
+
+_CHOOSE = """
+SELECT json_group_array(number) FROM (
+    SELECT number FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
+    WHERE state = ? AND coalesce(name = ?, TRUE) AND number NOT IN (SELECT value FROM json_each(?))
+    ORDER BY +queue_delivery.number LIMIT ?
+)
+"""
+
+_COUNT = """
+SELECT name, count(*) FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
+WHERE number IN (SELECT value FROM json_each(?)) GROUP BY app
+"""
+
+_RETRY = """
+UPDATE queue_delivery SET state = 0, due = ?, attempts = 0, settled_at = NULL
+WHERE number IN (SELECT value FROM json_each(?))
+"""
+
+_WINDOW = """
+SELECT max(queue_delivery.number), min(message), count(*) FROM queue_delivery WHERE number IN (
+    SELECT number FROM queue_delivery WHERE number > ? ORDER BY number LIMIT ?
+)
+"""
+
+_FORGET = "DELETE FROM queue_delivery WHERE number > ? AND number <= ? AND state > 0 AND settled_at < ?"
+
+# The deliveries of a message follow its number, so the first delivery from that number on tells whether any is left.
+_FORGET_MESSAGES = """
+DELETE FROM queue_message WHERE number >= ? AND number <= ? AND number IS NOT (
+    SELECT message FROM queue_delivery WHERE queue_delivery.number >= queue_message.number
+    ORDER BY queue_delivery.number LIMIT 1
+)
+"""
+
+_MESSAGES_OF = """
+SELECT json_group_array(DISTINCT message) FROM queue_delivery WHERE number IN (SELECT value FROM json_each(?))
+"""
+
+_FORGET_THESE_MESSAGES = _FORGET_MESSAGES.replace(
+    "number >= ? AND number <= ?", "number IN (SELECT value FROM json_each(?))"
+)
+
+_FORGET_KEYS = """
+DELETE FROM queue_key WHERE rowid IN (SELECT rowid FROM queue_key WHERE noted_at < ? ORDER BY noted_at LIMIT ?)
+"""
+
+
+@attrs.define(eq=False)
+class _Choice:
+    """One request of an operator."""
+
+    app: str | None
+    state: State
+    limit: int
+    now: float
+    apps: list[str] = attrs.Factory(list)  # the apps of the chosen notifications
+
+
+@implementer(IOutcomeLog)
+class SQLiteOutcomeLog:
+    """
+    The outcome log in SQLite.
+
+    :param database: the database, started.
+    :param state: what it shares with the queue, which starts and stops both.
+    """
+
+    def __init__(self, database: Database, state: QueueState) -> None:
+        self._database = database
+        self._state = state
+        self._clock = database.clock
+        self._wall = wall_clock(database.clock)
+        self._pruned = 0  # the number up to which the present round of pruning has come
+
+    # Looking.
+
+    def outcomes(self, numbers: Iterable[int]) -> Deferred[list[Outcome]]:
+        """See :meth:`IOutcomeLog.outcomes`."""
+        wanted = array(list(numbers))
+        return self._read(lambda connection: _found(connection, wanted))
+
+    def latest(self, apns_id: str, apps: Iterable[str] | None = None) -> Deferred[Outcome | None]:
+        """See :meth:`IOutcomeLog.latest`."""
+        try:
+            wanted = bytes.fromhex(apns_id.replace("-", ""))
+        except ValueError:
+            wanted = b""  # no notification has it
+        names = None if apps is None else array(sorted(apps))
+
+        def look(connection: sqlite3.Connection) -> Outcome | None:
+            [(number,)] = connection.execute(_LATEST, [wanted, names, names])
+            return next(iter(_found(connection, array([number]))), None)
+
+        return self._read(look)
+
+    def seen(self, app: str) -> Deferred[bool]:
+        """See :meth:`IOutcomeLog.seen`."""
+        return self._read(
+            lambda connection: bool(connection.execute("SELECT 1 FROM queue_app WHERE name = ?", [app]).fetchall())
+        )
+
+    def listed(self, app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
+        """See :meth:`IOutcomeLog.listed`."""
+        statement = _OUTCOMES + _of_state(_LIST, state)
+        lead = self._state.timeline.date() - self._state.timeline.now()  # due times are shown as dates
+        return self._read(lambda connection: _entries(connection, statement, [after, app, limit], lead))
+
+    # Changing.
+
+    def retry(self, app: str | None, limit: int) -> Deferred[int]:
+        """See :meth:`IOutcomeLog.retry`."""
+
+        def retried(counts: Mapping[str, int]) -> int:
+            self._state.waiting.update(counts)
+            return sum(counts.values())
+
+        return self._choose(self._retry, _Choice(app, State.DEAD, limit, self._clock.seconds()), retried)
+
+    def _retry(self, connection: sqlite3.Connection, choices: list[_Choice]) -> list[Mapping[str, int]]:
+        results: list[Mapping[str, int]] = []
+        for choice in choices:
+            chosen, counts = self._chosen(connection, choice)
+            connection.execute(_RETRY, [self._state.timeline.due(choice.now), chosen])
+            results.append(counts)
+        return results
+
+    def purge(self, app: str | None, state: State, limit: int) -> Deferred[int]:
+        """See :meth:`IOutcomeLog.purge`."""
+
+        def purged(counts: Mapping[str, int]) -> int:
+            if state is State.WAITING:
+                self._state.waiting.subtract(counts)
+            return sum(counts.values())
+
+        return self._choose(self._purge, _Choice(app, state, limit, self._clock.seconds()), purged)
+
+    def _purge(self, connection: sqlite3.Connection, choices: list[_Choice]) -> list[Mapping[str, int]]:
+        results: list[Mapping[str, int]] = []
+        for choice in choices:
+            chosen, counts = self._chosen(connection, choice)
+            [(messages,)] = connection.execute(_MESSAGES_OF, [chosen])
+            connection.execute("DELETE FROM queue_delivery WHERE number IN (SELECT value FROM json_each(?))", [chosen])
+            connection.execute(_FORGET_THESE_MESSAGES, [messages])
+            results.append(counts)
+        return results
+
+    def _choose(
+        self,
+        function: Callable[[sqlite3.Connection, list[_Choice]], list[Mapping[str, int]]],
+        choice: _Choice,
+        done: Callable[[Mapping[str, int]], int],
+    ) -> Deferred[int]:
+        if not self._state.running:
+            return stopped()
+
+        def appear(choices: list[_Choice]) -> None:
+            for each in choices:
+                for app in each.apps:
+                    self._state.leases.appear(app, self._state.timeline.due(each.now), 1)
+
+        return self._database.write_together(function, choice, 0, appear).addCallback(done)
+
+    def _chosen(self, connection: sqlite3.Connection, choice: _Choice) -> tuple[str, dict[str, int]]:
+        leases = self._state.leases
+        leases.expire(choice.now)
+        arguments = [choice.app, array(leases.numbers()), choice.limit]
+        [(chosen,)] = connection.execute(_of_state(_CHOOSE, choice.state), arguments)
+        counts = dict(connection.execute(_COUNT, [chosen]))
+        choice.apps = list(counts)
+        return chosen, counts
+
+    def prune(self, before: float, limit: int = 1000) -> Deferred[int]:
+        """See :meth:`IOutcomeLog.prune`."""
+        if not self._state.running:
+            return stopped()
+        position, now = self._pruned, self._wall.now()
+
+        def pruned(result: tuple[int, int]) -> int:
+            self._pruned, count = result
+            return count
+
+        return self._database.write(lambda connection: _prune(connection, position, before, now, limit)).addCallback(
+            pruned
+        )
+
+    def _read(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
+        return self._database.read(function) if self._state.running else stopped()
+
+
+def _found(connection: sqlite3.Connection, numbers: str) -> list[Outcome]:
+    """Read the outcomes of notifications, whose numbers are a JSON array."""
+    return [entry.outcome for entry in _entries(connection, _OUTCOMES + _THESE, [numbers])]
+
+
+def _prune(connection: sqlite3.Connection, position: int, before: float, now: float, limit: int) -> tuple[int, int]:
+    """
+    Look at the next few deliveries, and forget the old ones.
+
+    :param position: the number of the delivery last looked at.
+    :param now: the date. A row with a later date was accepted while the clock was ahead, and does not count as young.
+    :returns: the new position, and how many deliveries were looked at; 0 and 0 at the end, where the young ones begin.
+    """
+    time = milliseconds(before)
+    feedback_log.forget(connection, before, now, limit)
+    connection.execute(_FORGET_KEYS, [time, limit])
+    [(last, first, count)] = connection.execute(_WINDOW, [position, limit])
+    young = "SELECT 1 FROM queue_message WHERE number = ? AND accepted_at BETWEEN ? AND ?"
+    if not count or connection.execute(young, [first, time, milliseconds(now)]).fetchone():
+        return 0, 0
+    connection.execute(_FORGET, [position, last, time])
+    connection.execute(_FORGET_MESSAGES, [first, last])
+    return last, count
+
+
+def _of_state(statement: str, state: State) -> str:
+    """
+    Write the state into the statement itself, so that SQLite reads that state in its index and not the whole table.
+
+    It uses a partial index only if the statement repeats the index's condition word for word. In the index of waiting
+    notifications the numbers are out of order; the plus keeps SQLite from reading the table in their order instead.
+    """
+    if state is State.WAITING:
+        return statement.replace("state = ?", "state = 0")
+    condition = f"state = {state:d}" if state is State.ACCEPTED else f"state > 1 AND state = {state:d}"
+    return statement.replace("state = ?", condition).replace("+", "")
+
+
+def _entries(connection: sqlite3.Connection, statement: str, arguments: Sequence[object], lead: int = 0) -> list[Entry]:
+    """Read notifications, leaving out damaged rows."""
+    entries = []
+    with lenient(connection):
+        for row in connection.execute(statement, arguments):
+            with suppress(TypeError, ValueError):
+                entries.append(_entry(row, lead))
+    return entries
+
+
+def _entry(row: tuple[Any, ...], lead: int = 0) -> Entry:
+    number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at = row
+    outcome = Outcome(
+        number,
+        uuid_text(apns_id),
+        app,
+        State(state),
+        status,
+        reason,
+        None if timestamp is None else timestamp / 1000,
+        attempts,
+        accepted_at / 1000,
+        None if settled_at is None else settled_at / 1000,
+    )
+    return Entry(token, (due + lead) / 1000, outcome)

@@ -1,0 +1,84 @@
+"""The store in SQLite: one database, and everything that the daemon keeps in it."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from txapns.daemon.interfaces import IFeedbackLog, IOutcomeLog, IQueue
+from txapns.daemon.store.apps import IAppStore
+from txapns.daemon.store.keys import IKeyStore
+from txapns.daemon.store.sqlite.api_keys import SQLiteKeyStore
+from txapns.daemon.store.sqlite.apps import SQLiteAppStore
+from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.outcomes import SQLiteOutcomeLog
+from txapns.daemon.store.sqlite.queue import SQLiteQueue
+from txapns.daemon.store.sqlite.tables import QueueState
+from txapns.daemon.store.sqlite.timeline import Timeline
+from txapns.daemon.store.store import IStore
+from txapns.daemon.store.workers import IWorker
+
+__all__ = ["SQLiteStore"]
+
+
+@implementer(IStore)
+class SQLiteStore:
+    """
+    The store in SQLite.
+
+    :param database: the database, not started.
+    :param longest: for how many seconds a retry may be delayed over a restart.
+
+    :ivar database: the database.
+    :ivar queue: the queue.
+    :ivar outcomes: the outcome log.
+    :ivar feedback: the feedback log.
+    :ivar apps: the apps.
+    :ivar keys: the API keys.
+    """
+
+    queue: IQueue
+    outcomes: IOutcomeLog
+    feedback: IFeedbackLog
+    apps: IAppStore
+    keys: IKeyStore
+
+    def __init__(self, database: Database, longest: float = 900.0) -> None:
+        self.database = database
+        state = QueueState(Timeline(database.clock))
+        self.feedback = self._feedback = SQLiteFeedbackLog(database)
+        self.queue = self._queue = SQLiteQueue(database, state, self._feedback.announce, longest)
+        self.outcomes = SQLiteOutcomeLog(database, state)
+        self.apps = SQLiteAppStore(database)
+        self.keys = SQLiteKeyStore(database)
+
+    @property
+    def trouble(self) -> str:
+        """See :attr:`IStore.trouble`."""
+        return self.database.trouble
+
+    def worker(self, name: str) -> IWorker:
+        """See :meth:`IStore.worker`."""
+        return self.database.worker(name)
+
+    def probe(self) -> Deferred[str]:
+        """See :meth:`IStore.probe`."""
+        return self.database.probe()
+
+    def start(self) -> Deferred[None]:
+        """See :meth:`IStore.start`."""
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        await self.database.start()
+        try:
+            await self._feedback.start()
+            await self._queue.start()
+        except BaseException:
+            await self.database.stop()
+            raise
+
+    def stop(self) -> Deferred[None]:
+        """See :meth:`IStore.stop`."""
+        return self._queue.stop().addCallback(lambda _: self.database.stop())

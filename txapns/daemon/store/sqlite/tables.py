@@ -1,0 +1,114 @@
+"""
+The tables of the queue, and how their rows are written and read.
+
+A message is stored once, with one delivery for each of its devices. The deliveries of a request have consecutive
+numbers, and a message has the number of its first delivery. ``queue_next`` holds the end of the numbers that may be in
+use, so that no number is given twice, even if its notification is forgotten.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import attrs
+import msgspec
+
+from txapns.daemon.store.sqlite.leases import Leases
+from txapns.daemon.store.sqlite.schema import Schema
+from txapns.daemon.store.sqlite.timeline import Timeline
+
+__all__ = ["LONGEST_RUN", "QUEUE", "QueueState", "array", "uuid_text"]
+
+#: How many deliveries one run of tokens with equal lengths can have; longer runs are divided.
+LONGEST_RUN = 1000
+
+# The index of the queue holds only what waits, and that of the failures only what failed: most rows leave the first and
+# never enter the second. With the series, one statement makes many rows from one run.
+#: The tables of the queue.
+QUEUE = Schema(
+    "queue",
+    (
+        """
+CREATE TABLE queue_app (
+    id INTEGER PRIMARY KEY,
+    name TEXT NOT NULL UNIQUE
+);
+CREATE TABLE queue_message (
+    number INTEGER PRIMARY KEY,
+    headers TEXT NOT NULL,
+    payload BLOB NOT NULL,
+    accepted_at INTEGER NOT NULL
+);
+CREATE TABLE queue_delivery (
+    number INTEGER PRIMARY KEY,
+    message INTEGER NOT NULL,
+    app INTEGER NOT NULL,
+    token BLOB NOT NULL,
+    apns_id BLOB NOT NULL,
+    due INTEGER NOT NULL,
+    state INTEGER NOT NULL DEFAULT 0,
+    attempts INTEGER NOT NULL DEFAULT 0,
+    status INTEGER NOT NULL DEFAULT 0,
+    reason TEXT NOT NULL DEFAULT '',
+    timestamp INTEGER,
+    settled_at INTEGER
+);
+CREATE INDEX queue_delivery_waiting ON queue_delivery (app, due, number) WHERE state = 0;
+CREATE INDEX queue_delivery_failed ON queue_delivery (state, number) WHERE state > 1;
+CREATE INDEX queue_delivery_id ON queue_delivery (apns_id, app);
+CREATE TABLE queue_key (
+    owner TEXT NOT NULL,
+    key TEXT NOT NULL,
+    digest BLOB NOT NULL,
+    counts TEXT NOT NULL,
+    apns_ids BLOB NOT NULL,
+    noted_at INTEGER NOT NULL,
+    first INTEGER NOT NULL,
+    PRIMARY KEY (owner, key)
+);
+CREATE INDEX queue_key_noted_at ON queue_key (noted_at);
+CREATE TABLE queue_next (number INTEGER NOT NULL);
+INSERT INTO queue_next VALUES (1);
+CREATE TABLE queue_series (n INTEGER PRIMARY KEY);
+WITH RECURSIVE series(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM series WHERE n < 999)
+INSERT INTO queue_series SELECT n FROM series
+""",
+    ),
+)
+
+
+@attrs.define(eq=False)
+class QueueState:
+    """
+    What the queue and the outcome log hold in memory.
+
+    :ivar timeline: the queue's time.
+    :ivar leases: the leases. They belong to the writer's thread.
+    :ivar apps: the ids of apps, by name. They belong to the writer's thread.
+    :ivar waiting: how many notifications wait, by app's name.
+    :ivar running: whether requests are taken.
+    """
+
+    timeline: Timeline
+    leases: Leases = attrs.Factory(Leases)
+    apps: dict[str, int] = attrs.Factory(dict)
+    waiting: Counter[str] = attrs.Factory(Counter)
+    running: bool = False
+
+
+def array(value: object) -> str:
+    """
+    Write values as a JSON array, the form in which statements take many of them at once.
+
+    :param value: a list or tuple.
+    """
+    return msgspec.json.encode(value).decode()
+
+
+def uuid_text(digits: str) -> str:
+    """
+    Write a UUID in its canonical form.
+
+    :param digits: its 32 hexadecimal digits.
+    """
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -1,0 +1,97 @@
+"""
+The queue's time: when a notification is due, and when it was accepted.
+
+The wall clock dates what is accepted and settled. When something is *due* is not a date: if it were, a clock set back
+by an hour would delay everything just accepted by that hour. So due times lie on a timeline of their own, which begins
+at the wall clock's time at each start and moves with the reactor's clock. Steps of the wall clock between two runs of
+the process are handled at the start: what was never tried is due at once, and nothing is delayed by more than the
+longest retry.
+
+All stored times are whole milliseconds.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from operator import itemgetter
+
+from twisted.internet.interfaces import IReactorTime
+
+from txapns._network.clocks import wall_clock
+
+__all__ = ["Timeline", "milliseconds"]
+
+_STEP = 1000  # milliseconds; the two clocks drift apart by less than this unless somebody sets one
+
+
+def milliseconds(seconds: float) -> int:
+    """
+    Convert seconds to milliseconds.
+
+    :param seconds: the seconds. They are rounded, not cut, so that a time read from the database is stored as itself.
+    """
+    return round(seconds * 1000)
+
+
+class Timeline:
+    """
+    A timeline, which :meth:`begin` starts.
+
+    :param clock: the reactor, or a ``Clock``.
+    """
+
+    def __init__(self, clock: IReactorTime) -> None:
+        self._clock = clock
+        self._wall = wall_clock(clock)
+        self._epoch = 0.0  # the timeline's time when the reactor's clock was at 0
+        # By how many milliseconds the wall clock was ahead of the timeline, from which message on.
+        self._leads: list[tuple[int, int]] = [(0, 0)]
+
+    def begin(self) -> None:
+        """Begin at the wall clock's time."""
+        self._epoch = self._wall.now() - self._clock.seconds()
+
+    def due(self, seconds: float) -> int:
+        """
+        Place a time on the timeline.
+
+        :param seconds: the time by the reactor's clock.
+        """
+        return milliseconds(self._epoch + seconds)
+
+    def seconds(self, due: int) -> float:
+        """
+        Tell a time by the reactor's clock.
+
+        :param due: its place on the timeline.
+        """
+        return due / 1000 - self._epoch
+
+    def now(self) -> int:
+        """Tell the present place on the timeline."""
+        return self.due(self._clock.seconds())
+
+    def date(self) -> int:
+        """Tell the date, in milliseconds since the UNIX epoch."""
+        return milliseconds(self._wall.now())
+
+    def accepted(self, message: int, date: int, due: int) -> None:
+        """
+        Remember how dates and due times relate.
+
+        :param message: the number of the first message to which this applies.
+        :param date: the date when it was accepted.
+        :param due: the place on the timeline at the same moment.
+        """
+        if abs(date - due - self._leads[-1][1]) > _STEP:
+            self._leads.append((message, date - due))
+
+    def accepted_since(self, message: int, date: float) -> float:
+        """
+        Tell when a message was accepted, by the reactor's clock.
+
+        :param message: its number.
+        :param date: the date when it was accepted.
+        """
+        _, lead = self._leads[bisect_right(self._leads, message, key=itemgetter(0)) - 1]
+        return date - lead / 1000 - self._epoch

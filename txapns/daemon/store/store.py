@@ -1,0 +1,52 @@
+"""The seam between the daemon and its database."""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from zope.interface import Attribute, Interface
+
+from txapns.daemon.interfaces import IFeedbackLog, IOutcomeLog, IQueue
+from txapns.daemon.store.apps import IAppStore
+from txapns.daemon.store.keys import IKeyStore
+from txapns.daemon.store.workers import IWorker
+
+__all__ = ["IStore"]
+
+
+class IStore(Interface):
+    """
+    Everything that the daemon keeps, in one database.
+
+    Each of its attributes has one duty. They are ready between :meth:`start` and :meth:`stop`.
+    """
+
+    queue: IQueue = Attribute("Accepted notifications that are not settled.")
+    outcomes: IOutcomeLog = Attribute("What became of notifications.")
+    feedback: IFeedbackLog = Attribute("The dead tokens.")
+    apps: IAppStore = Attribute("The apps that commands and callers add.")
+    keys: IKeyStore = Attribute("The API keys.")
+    trouble: str = Attribute("Why nothing new can be stored now, as text for an operator; empty if it can.")
+
+    def start() -> Deferred[None]:
+        """
+        Open the store.
+
+        :raises DatabaseError: it cannot be used. Nothing is left open.
+        """
+
+    def stop() -> Deferred[None]:
+        """Finish the work submitted so far, and close the store. Later requests fail with :class:`Unavailable`."""
+
+    def worker(name: str) -> IWorker:
+        """
+        Make a worker for other slow work.
+
+        :param name: its name.
+        """
+
+    def probe() -> Deferred[str]:
+        """
+        Try a small write to see whether new data can be stored now.
+
+        :returns: a ``Deferred`` of what ``trouble`` says after it.
+        """
