@@ -19,7 +19,7 @@ from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.sending.waiting import OutcomeWaiters
-from txapns.daemon.serving.connections import ConnectionLimits
+from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.store.workers import InlineWorker

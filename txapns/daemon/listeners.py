@@ -34,10 +34,11 @@ from txapns.daemon.operations.admin import LIMITS as ADMIN_LIMITS
 from txapns.daemon.operations.admin import Admin
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.secrets.credentials import server_certificate
-from txapns.daemon.serving.connections import ConnectionLimits, MemoryBudget, ServerConnections
+from txapns.daemon.serving.connections import ServerConnections
 from txapns.daemon.serving.descriptors import share
 from txapns.daemon.serving.endpoints import Listener
 from txapns.daemon.serving.http import HTTPServer, IApplication
+from txapns.daemon.serving.limits import ConnectionLimits, MemoryBudget
 from txapns.daemon.serving.target import Hosts
 from txapns.daemon.serving.tls import certified_names, tls_options
 

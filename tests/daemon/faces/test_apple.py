@@ -35,7 +35,7 @@ from txapns import APNSClient, Gateway, Notification, ProviderToken
 from txapns.credentials import Certificate
 from txapns.daemon.config import AppleSection
 from txapns.daemon.faces.apple import CONCURRENCY, MAX_BODY, Apple
-from txapns.daemon.serving.connections import MemoryBudget
+from txapns.daemon.serving.limits import MemoryBudget
 from txapns.daemon.values import Limits, Outcome, State
 from txapns.simulator import Authority
 

@@ -28,8 +28,8 @@ from txapns.daemon.faces.pyapns import READER, Pyapns
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.secrets.credentials import read_certificate
-from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import HTTPServer, IApplication
+from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.store.apps import AppSettings, add_app
 from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.values import Caller, Draft, Leased, Settlement, State

@@ -21,8 +21,9 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.daemon.fakes import Connection, DatedClock, Response
-from txapns.daemon.serving.connections import LINGER, ConnectionLimits, MemoryBudget
+from txapns.daemon.serving.connections import LINGER
 from txapns.daemon.serving.http import Answer, HTTPServer, IApplication, Request
+from txapns.daemon.serving.limits import ConnectionLimits, MemoryBudget
 from txapns.daemon.serving.target import Hosts
 from txapns.simulator import Authority
 

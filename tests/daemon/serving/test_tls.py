@@ -23,7 +23,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from txapns.credentials import Certificate
-from txapns.daemon.serving.connections import ConnectionLimits, FaceProtocol, ServerConnections
+from txapns.daemon.serving.connections import FaceProtocol, ServerConnections
+from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.serving.tls import ServerTLS, certified_names
 from txapns.simulator import Authority
 

@@ -54,7 +54,8 @@ from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
 from txapns.daemon.serving.authorization import bearer_token
 from txapns.daemon.serving.coding import ACCEPTED, Malformed, TooLong, Unknown, decoder_of
-from txapns.daemon.serving.connections import LINGER, ConnectionLimits, FaceProtocol, ServerConnections
+from txapns.daemon.serving.connections import LINGER, FaceProtocol, ServerConnections
+from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.serving.tls import ServerTLS
 from txapns.daemon.values import Draft, FeedbackEntry, Outcome, Receipt, State
 from txapns.errors import WireError

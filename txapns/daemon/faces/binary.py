@@ -40,7 +40,8 @@ from txapns.daemon.errors import RequestRefused
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
 from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake
-from txapns.daemon.serving.connections import LINGER, ConnectionLimits, FaceProtocol, ServerConnections
+from txapns.daemon.serving.connections import LINGER, FaceProtocol, ServerConnections
+from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.serving.tls import ServerTLS
 from txapns.daemon.values import App, Draft, FeedbackEntry
 from txapns.errors import InvalidPayload

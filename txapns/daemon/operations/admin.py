@@ -30,8 +30,8 @@ from txapns.daemon.operations.health import HealthCheck, Readiness
 from txapns.daemon.operations.metrics import CONTENT_TYPE, DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.serving.authorization import basic_password, bearer_token
-from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import Answer, IApplication, Request
+from txapns.daemon.serving.limits import ConnectionLimits
 
 __all__ = ["LIMITS", "Admin"]
 

@@ -1,47 +1,46 @@
 """
-The guarded connection, the same under all faces: how many there may be, how long each may take, how much it may leave
-unread, and that what goes wrong on one ends that one alone.
+The guarded connection under all faces. It limits how many connections there are, how long each may take and how much
+each may leave unread; and a failure of one ends that one alone.
 
 ::
 
-    TCP ◄──► ServerConnection ◄──► TLS, if any ◄──► FaceProtocol, which the face makes
+    TCP ◄──► ServerConnection ◄──► TLS, if any ◄──► FaceProtocol, made by the face
                 │
-              ServerConnections, of all connections to a face
+              ServerConnections, one for each face
                 │
-              MemoryBudget, of all faces
+              MemoryBudget, for all faces
 
-*Room.* Callers are *strangers* until they have shown a credential; then they are *known*. Where there are as many
-connections as may be, one has to go for the new one: the stranger that came first, however far its request has come.
-Those who are known have nine places of ten, so whoever comes anew always finds one for a moment. Where they are more,
-the one among them goes that has done nothing for the longest; and where none is idle, whoever has shown a credential
-last is served, but keeps a stranger's place. So no known caller is cut whose request is being answered.
+*Number.* A caller is *unauthenticated* until it has shown a credential. When the face is full, a new connection takes
+the place of the oldest unauthenticated one, however far that one's request has come. Authenticated callers can take
+nine places of ten, so a new caller always finds a place for a moment. When those are taken, the authenticated
+connection that has been idle the longest is closed for another; when none is idle, the caller that authenticated last
+is served but keeps its unauthenticated place. So no authenticated caller is cut while its request is being answered.
 
-Of one address (of IPv6, one network of 64 bits) there are only so many strangers at a time; where there are more, the
-first of these has to go. Those who are known do not count, so a reverse proxy may have as many connections as it needs.
-UNIX sockets have no addresses.
+One address (for IPv6, one network of 64 bits) can have only so many unauthenticated connections; a further one replaces
+the oldest of them. Authenticated ones do not count, so a reverse proxy can have as many as it needs. UNIX sockets have
+no addresses.
 
-*Time.* There is no timer for a connection: once in a second all are looked at. A connection that is closed by us is
-closed in one direction first, and what still comes is thrown away for a moment. Otherwise the last answer could be lost
-on its way (RFC 9112, section 9.6).
+*Time.* No connection has a timer of its own: a sweep looks at all of them once a second. When we close a connection, we
+close our direction first, and discard what still arrives for a moment. Otherwise the last answer could be lost on its
+way (RFC 9112, section 9.6).
 
-*What is held.* A peer that does not read makes us hold the answers; one that does not end its request makes us hold
-what there is of it. Both are bounded for all peers together; of the requests those count that show no credential.
-Beyond the bound the peers go for which something has been held for the longest, strangers first.
+*Memory.* A peer that does not read makes us hold answers; a peer that does not finish its request makes us hold the
+part that has arrived. Each kind has one budget for all peers together; only requests without a credential count towards
+the second. Over budget, the connections that have held memory the longest are cut, unauthenticated ones first.
 
-*The fence.* Whatever exception comes out of a handshake, of what was received, of a callback or a look at the time, is
-one line in the log and the end of that connection. There are only so many lines in a second.
+*The fence.* An exception from a handshake, from received data, from a callback or from the sweep is logged as one line
+and ends that connection. The number of lines in a second is limited.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
-import attrs
 from OpenSSL import SSL
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import (
     IAddress,
@@ -56,110 +55,36 @@ from twisted.internet.interfaces import (
 )
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.ssl import CertificateOptions
-from twisted.logger import Logger
-from twisted.protocols.policies import ProtocolWrapper
+from twisted.protocols.policies import ProtocolWrapper, WrappingFactory
 from twisted.protocols.tls import BufferingTLSTransport, TLSMemoryBIOFactory
 from twisted.python.failure import Failure
 from zope.interface import directlyProvides, implementer, providedBy
 
 from txapns._network.alarm import Alarm
+from txapns._network.endpoints import url_host
 from txapns._waiters import Waiters
 from txapns.daemon.serving.descriptors import are_left
+from txapns.daemon.serving.failures import FailureLog, described, openssl_reasons
+from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.serving.tls import fingerprint
 
-__all__ = [
-    "LINGER",
-    "ConnectionLimits",
-    "FaceProtocol",
-    "MemoryBudget",
-    "ServerConnection",
-    "ServerConnections",
-    "described",
-]
+__all__ = ["LINGER", "FaceProtocol", "ServerConnection", "ServerConnections"]
 
-#: For how many seconds more is read and thrown away after the last word on a connection.
+#: How many seconds we go on reading, and discard what is read, after we have closed a connection.
 LINGER = 3.0
 
-_SWEEP = 1.0  # seconds between two looks at the connections
-_LINES = 10  # lines in the log in a second, of each face
-_LONG = 300  # characters of an exception in such a line
-_FULL = 65_536  # octets that a transport has taken when it wants no more for now
-_FRESH = 10  # one of so many places is for those who come anew
-
-_log = Logger()
-
-
-class MemoryBudget:
-    """
-    What is held in memory for peers, on all connections together.
-
-    :param most: how many octets that may be.
-    """
-
-    def __init__(self, most: int = 67_108_864) -> None:
-        self._most = most
-        self._sum = 0
-        self._held: dict[ServerConnection, int] = {}
-
-    def add(self, connection: ServerConnection, octets: int) -> None:
-        """
-        Count what is held for a peer; where it is too much, cut the one for which something is held for the longest.
-
-        :param connection: the peer's.
-        :param octets: how many there are more.
-        """
-        if connection.over:
-            return
-        self._held[connection] = self._held.get(connection, 0) + octets
-        self._sum += octets
-        while self._sum > self._most and self._held:
-            worst = next((each for each in self._held if not each.authenticated), next(iter(self._held)))
-            self.forget(worst)
-            worst.cut()
-
-    def forget(self, connection: ServerConnection) -> None:
-        """
-        Count nothing any more for a peer: nothing is held for it, or it is gone.
-
-        :param connection: the peer's.
-        """
-        self._sum -= self._held.pop(connection, 0)
-
-
-@attrs.frozen
-class ConnectionLimits:
-    """
-    What a caller may have of us.
-
-    :ivar body: the longest body of a request, in octets.
-    :ivar head: the longest head of a request, in octets.
-    :ivar clients: how many connections there may be at a time.
-    :ivar unauthenticated: how many of them may come from one address without having shown a credential.
-    :ivar idle: after how many seconds without a request a connection is closed.
-    :ivar request: how many seconds a request may take to arrive.
-    :ivar unread: counts what is written and not read; faces that have the same one count together.
-    :ivar unfinished: counts what there is of requests that are not whole and show no credential, likewise.
-    :ivar last: whether it may have the last file descriptors.
-    """
-
-    body: int = 4_194_304
-    head: int = 16_384
-    clients: int = 1_000
-    unauthenticated: int = 250
-    idle: float = 60.0
-    request: float = 30.0
-    unread: MemoryBudget = attrs.Factory(MemoryBudget)
-    unfinished: MemoryBudget = attrs.Factory(MemoryBudget)
-    last: bool = False
+_SWEEP = 1.0  # seconds between two sweeps
+_FULL = 65_536  # bytes that a transport holds when it pauses its producer
+_NEW = 10  # one place of this many is kept for new callers
 
 
 @implementer(IHandshakeListener)
 class FaceProtocol(Protocol, ABC):
     """
-    What a face makes of a connection.
+    The protocol that a face speaks on a connection.
 
     :ivar connection: the connection.
-    :ivar fingerprint: that of the certificate which the peer showed; ``None`` where it showed none.
+    :ivar fingerprint: that of the certificate that the peer showed; ``None`` if it showed none.
     """
 
     connection: ServerConnection
@@ -170,35 +95,35 @@ class FaceProtocol(Protocol, ABC):
         self.fingerprint: str | None = None
 
     def handshakeCompleted(self) -> None:
-        """See who it is."""
+        """Note the peer's certificate, and begin."""
         shown = self.transport.getPeerCertificate()
         if shown is not None:
             self.fingerprint = fingerprint(shown)
         self.connection.begin()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is gone."""
+        """Tell the face; or, if the handshake failed, the log."""
         super().connectionLost(reason)
         if self.connection.ready:
             self.gone(self.connection.ended or reason)
         elif reason.check(SSL.Error):
-            self.connection.report(f"the TLS handshake failed: {_words(reason)}")
+            self.connection.report(f"the TLS handshake failed: {openssl_reasons(reason)}")
 
-    # What the faces differ in.
+    # Each face implements these.
 
     @property
     @abstractmethod
     def busy(self) -> bool:
-        """Whether an answer is under way that we owe the peer."""
+        """Whether the peer waits for an answer."""
 
     def begun(self) -> None:
         """The connection can be used."""
 
     def gone(self, reason: Failure) -> None:
         """
-        It cannot any more.
+        The connection is lost.
 
-        :param reason: how TCP ended. Many programs close it without TLS's goodbye.
+        :param reason: how TCP ended. Many programs close it without closing TLS first.
         """
 
     @abstractmethod
@@ -211,25 +136,25 @@ class FaceProtocol(Protocol, ABC):
 
     @abstractmethod
     def finish(self) -> None:
-        """Take nothing more, finish what is under way, and close."""
+        """Accept nothing more, finish what is under way, and close."""
 
 
 class ServerConnection(ProtocolWrapper):
     """
     One connection.
 
-    :param server: to which it belongs.
-    :param protocol: what the face makes of it.
-    :param wrapped: the protocol, or TLS above which it is.
-    :param address: where the peer is.
+    :param server: the connections that it belongs to.
+    :param protocol: the face's protocol.
+    :param wrapped: the same protocol, or the TLS transport above which it is.
+    :param address: the peer's address.
 
-    :ivar encrypted: whether it is over TLS.
-    :ivar authenticated: whether the peer has shown a credential, and has a place among those who have.
-    :ivar ready: whether it can be used: the handshake is over.
-    :ivar active: when the peer last did something that counts.
-    :ivar paused: since when the peer has read nothing of what was written; ``None`` where it reads.
-    :ivar closing: since when it is closed by us; ``None`` while it is open.
-    :ivar over: whether it is cut or gone.
+    :ivar encrypted: whether the connection is over TLS.
+    :ivar authenticated: whether the peer has shown a credential, and has a place among the authenticated callers.
+    :ivar ready: whether the handshake is complete.
+    :ivar active: when the peer last was active.
+    :ivar paused: when the peer stopped reading; ``None`` while it reads.
+    :ivar closing: when we began to close the connection; ``None`` before.
+    :ivar over: whether the connection is cut or lost.
     :ivar ended: how TCP ended; ``None`` before.
     """
 
@@ -238,7 +163,7 @@ class ServerConnection(ProtocolWrapper):
     def __init__(
         self, server: ServerConnections, protocol: FaceProtocol, wrapped: IProtocol, address: IAddress | None
     ) -> None:
-        super().__init__(server, wrapped)  # type: ignore[arg-type]  # a server is no factory of Twisted's that wraps
+        super().__init__(cast("WrappingFactory[ServerConnection]", server), wrapped)  # of which it uses nothing
         self.server = server
         self.protocol: Any = protocol
         self.wrappedProtocol: Any = wrapped
@@ -249,19 +174,19 @@ class ServerConnection(ProtocolWrapper):
         self.paused: float | None = None
         self.closing: float | None = None
         self.ended: Failure | None = None
-        self._address = address
-        self._thrown_away = 0
+        self._address: object = address
+        self._discarded = 0
         protocol.connection = self
 
-    # A protocol's.
+    # IProtocol
 
     def makeConnection(self, transport: Any) -> None:
-        """Count it, or turn it away."""
+        """Count the connection, or refuse it."""
         if not self.server.admit(self):
             self.transport, self.over = transport, True
             transport.abortConnection()
             return
-        if hasattr(transport, "setTcpNoDelay"):  # a UNIX socket has nothing of the kind
+        if hasattr(transport, "setTcpNoDelay"):  # UNIX sockets do not have it
             transport.setTcpNoDelay(True)
             transport.setTcpKeepAlive(True)
         directlyProvides(self, providedBy(transport))
@@ -271,35 +196,35 @@ class ServerConnection(ProtocolWrapper):
             self.fence(self.begin)
 
     def dataReceived(self, data: bytes) -> None:
-        """Read, or throw away."""
-        if self.over or (self.closing is not None and self._is_enough(data)):
+        """Pass data on, or discard it."""
+        if self.over or (self.closing is not None and self._is_discarded(data)):
             return
         try:
             self.wrappedProtocol.dataReceived(data)
         except Exception:
             self.failed(Failure())
 
-    def _is_enough(self, data: bytes) -> bool:
-        """Whether nobody need see what comes after the last word: TLS may, which waits for the peer's goodbye."""
-        self._thrown_away += len(data)
-        if self._thrown_away > self.server.limits.body:
+    def _is_discarded(self, data: bytes) -> bool:
+        """Whether data that arrives after the close is discarded. TLS needs it, to see the peer close."""
+        self._discarded += len(data)
+        if self._discarded > self.server.limits.body:
             self.cut()
         return self.over or not self.encrypted
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is gone."""
+        """Forget the connection."""
         self.over, self.ended = True, reason
         self.server.leave(self)
         if self.connected:
             self.connected = False
             self.fence(self.wrappedProtocol.connectionLost, reason)
-        self.protocol = None  # which knows this one
+        self.protocol = None  # breaks the reference cycle
         self.wrappedProtocol = None
 
-    # A transport's.
+    # ITransport and IConsumer
 
     def write(self, data: bytes) -> None:
-        """Write, and note what is not read."""
+        """Write, and count what the peer does not read."""
         if self.over:
             return
         self.transport.write(data)
@@ -307,11 +232,11 @@ class ServerConnection(ProtocolWrapper):
             self.server.limits.unread.add(self, len(data))
 
     def writeSequence(self, data: Any) -> None:
-        """Write all in one piece."""
+        """Write all at once."""
         self.write(b"".join(data))
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """Have a producer; what goes wrong there is fenced, too."""
+        """Register a producer whose calls are fenced, too."""
         self.transport.registerProducer(_Producer(self, producer), streaming)
 
     # For the protocol.
@@ -324,33 +249,33 @@ class ServerConnection(ProtocolWrapper):
             self.protocol.begun()
 
     def mark_authenticated(self) -> None:
-        """The peer has shown a credential, or, where none is asked for, a whole request."""
+        """Note that the peer has shown a credential or, where none is required, has sent a whole request."""
         if not self.authenticated and not self.over and self.closing is None:
             self.server.mark_authenticated(self)
 
     def end(self) -> None:
-        """Close, and give the peer a moment to read what was said last."""
-        if self._is_to_close():
+        """Close, and give the peer a moment to read the last answer."""
+        if self._begin_to_close():
             transport: Any = self.transport
             if ITCPTransport.providedBy(self.transport) and not self.encrypted:
                 transport.loseWriteConnection()
                 transport.resumeProducing()
             else:
-                self.protocol.transport.loseConnection()  # TLS says goodbye, and reads on until the peer has done so
+                self.protocol.transport.loseConnection()  # TLS closes, and reads on until the peer does
 
     def hang_up(self) -> None:
-        """Close as soon as what was written has left, and read nothing more."""
-        if self._is_to_close():
+        """Close as soon as what was written has been sent, and read nothing more."""
+        if self._begin_to_close():
             self.protocol.transport.loseConnection()
             self.transport.loseConnection()
 
-    def _is_to_close(self) -> bool:
+    def _begin_to_close(self) -> bool:
         if self.over or self.closing is not None:
             return False
         self.closing = self.server.clock.seconds()
         self.authenticated = False
         self.server.place(self)
-        self.protocol.transport.unregisterProducer()  # or the transport would wait for it
+        self.protocol.transport.unregisterProducer()  # otherwise the transport would wait for it
         return True
 
     def cut(self) -> None:
@@ -361,7 +286,7 @@ class ServerConnection(ProtocolWrapper):
 
     def failed(self, reason: Failure) -> None:
         """
-        Say in the log what went wrong, and cut the connection: the last errback of whatever is done for it.
+        Log what went wrong, and cut the connection. It is the last errback of every ``Deferred`` of the connection.
 
         :param reason: what went wrong.
         """
@@ -370,10 +295,10 @@ class ServerConnection(ProtocolWrapper):
 
     def fence(self, call: Callable[..., object], *arguments: object) -> None:
         """
-        Do something for this connection that may go wrong.
+        Call something; an exception ends this connection alone.
 
         :param call: what to call.
-        :param arguments: with what.
+        :param arguments: its arguments.
         """
         try:
             call(*arguments)
@@ -382,22 +307,21 @@ class ServerConnection(ProtocolWrapper):
 
     def report(self, what: str) -> None:
         """
-        Say something about this connection in the log.
+        Log what went wrong on this connection.
 
-        :param what: what.
+        :param what: what went wrong.
         """
-        self.server.report(str(self), what)
+        self.server.failures.add(str(self), what)
 
     def __str__(self) -> str:
-        """Say who the peer is."""
-        host: str | None = getattr(self._address, "host", None)
-        if host is None:
+        """The peer's address."""
+        if not isinstance(self._address, (IPv4Address, IPv6Address)):
             return "a UNIX socket"
-        return f"[{host}]:{self._address.port}" if ":" in host else f"{host}:{self._address.port}"  # type: ignore[union-attr]
+        return f"{url_host(self._address.host)}:{self._address.port}"
 
     # For the server.
 
-    def look(self, now: float) -> None:
+    def check(self, now: float) -> None:
         """
         End what takes too long.
 
@@ -419,14 +343,14 @@ class ServerConnection(ProtocolWrapper):
 
 @implementer(IPushProducer, IPullProducer)
 class _Producer:
-    """A protocol's, or TLS's, as the transport sees it."""
+    """The producer of a protocol, or of TLS, as the transport sees it."""
 
     def __init__(self, connection: ServerConnection, producer: Any) -> None:
         self._connection = connection
         self._producer = producer
 
     def pauseProducing(self) -> None:
-        """The peer does not read."""
+        """The peer has stopped reading."""
         connection = self._connection
         if connection.paused is None:
             connection.paused = connection.server.clock.seconds()
@@ -434,14 +358,14 @@ class _Producer:
         connection.fence(self._producer.pauseProducing)
 
     def resumeProducing(self) -> None:
-        """It has read all."""
+        """The peer has read everything."""
         connection = self._connection
         connection.paused = None
         connection.server.limits.unread.forget(connection)
         connection.fence(self._producer.resumeProducing)
 
     def stopProducing(self) -> None:
-        """It is gone."""
+        """The connection is lost."""
         self._connection.fence(self._producer.stopProducing)
 
 
@@ -450,11 +374,12 @@ class ServerConnections(Factory):
     All connections to a face.
 
     :param clock: the reactor, or a ``Clock``.
-    :param build: makes a protocol.
-    :param limits: what a caller may have.
-    :param face: what the face is called in the log.
+    :param build: makes a protocol for each.
+    :param limits: their limits.
+    :param face: the name of the face in the log.
 
-    :ivar draining: whether everybody is sent away.
+    :ivar draining: whether callers are sent away.
+    :ivar failures: logs their failures.
     """
 
     noisy = False
@@ -470,24 +395,23 @@ class ServerConnections(Factory):
         self.limits = limits
         self.draining = False
         self._build = build
-        self._face = face
-        self._unauthenticated: dict[ServerConnection, None] = {}  # in the order in which they came
+        self.failures = FailureLog(clock, face)
+        self._unauthenticated: dict[ServerConnection, None] = {}  # the oldest first
         self._authenticated: dict[ServerConnection, None] = {}
         self._origins: dict[str, dict[ServerConnection, None]] = {}
-        self._sweep = Alarm(clock, self._look)
+        self._sweep = Alarm(clock, self._check)
         self._closed: Waiters[None] = Waiters()
-        self._lines = (-1, 0)
 
     @property
     def count(self) -> int:
-        """How many there are."""
+        """The number of connections."""
         return len(self._unauthenticated) + len(self._authenticated)
 
     def encrypted(self, tls: IOpenSSLServerConnectionCreator | CertificateOptions) -> IProtocolFactory:
         """
-        Make a factory for an endpoint whose connections are over TLS.
+        Make a factory for an endpoint with TLS.
 
-        :param tls: what makes the TLS connections.
+        :param tls: makes the TLS connections.
         """
         return _Encrypted(self, tls)
 
@@ -500,10 +424,10 @@ class ServerConnections(Factory):
 
     def build_encrypted(self, over: TLSMemoryBIOFactory, addr: IAddress | None) -> ServerConnection | None:
         """
-        Make a connection over TLS, likewise.
+        Do the same over TLS.
 
-        :param over: makes the TLS.
-        :param addr: where the peer is.
+        :param over: makes the TLS transport.
+        :param addr: the peer's address.
         """
         if self._is_short():
             return None
@@ -511,7 +435,7 @@ class ServerConnections(Factory):
         return ServerConnection(self, protocol, BufferingTLSTransport(over, protocol), addr)
 
     def _is_short(self) -> bool:
-        """Whether there is no descriptor left. A stranger has to go then, so that whoever comes next finds one."""
+        """Whether no descriptor is left. Then the oldest unauthenticated connection goes, for the next caller."""
         if self.limits.last or are_left():
             return False
         if self._unauthenticated:
@@ -519,7 +443,7 @@ class ServerConnections(Factory):
         return True
 
     def drain(self) -> None:
-        """Take nothing more; each connection finishes what is under way, and closes."""
+        """Accept nothing more; each connection finishes what is under way, and closes."""
         self.draining = True
         for connection in self._all():
             if connection.ready:
@@ -532,7 +456,7 @@ class ServerConnections(Factory):
         Close all connections.
 
         :param grace: how long what is under way may take, in seconds.
-        :returns: a ``Deferred`` that fires when none is left.
+        :returns: a ``Deferred`` that fires when all are closed.
         """
         self.drain()
         if not self.count:
@@ -556,15 +480,15 @@ class ServerConnections(Factory):
     # For the connections.
 
     def admits(self) -> bool:
-        """Whether anybody new is let in."""
+        """Whether new connections are accepted."""
         return not self.draining
 
     def admit(self, connection: ServerConnection) -> bool:
         """
-        Count a connection; where there are too many, another one has to go for it.
+        Count a new connection; if there are too many, drop another one.
 
         :param connection: the connection.
-        :returns: whether anybody is let in.
+        :returns: whether it is accepted.
         """
         if not self.admits():
             return False
@@ -572,20 +496,18 @@ class ServerConnections(Factory):
         if len(alike) >= self.limits.unauthenticated:
             self._drop(next(iter(alike)))
         if self.count >= self.limits.clients:
-            self._drop(
-                next(iter(self._unauthenticated))
-            )  # there is one: those who are known do not have all the places
+            self._drop(next(iter(self._unauthenticated)))  # there is one: the authenticated ones cannot fill all places
         self.place(connection)
         self._sweep.set(_SWEEP)
         return True
 
     def mark_authenticated(self, connection: ServerConnection) -> None:
         """
-        Count a connection among those of known callers, if there is room among them, or somebody there is idle.
+        Count a connection among the authenticated ones, if there is room for it, or another one is idle.
 
         :param connection: the connection.
         """
-        if len(self._authenticated) >= self.limits.clients - max(1, self.limits.clients // _FRESH):
+        if len(self._authenticated) >= self.limits.clients - max(1, self.limits.clients // _NEW):
             idle = [each for each in self._authenticated if not each.protocol.busy or each.paused is not None]
             if not idle:
                 return
@@ -599,7 +521,7 @@ class ServerConnections(Factory):
 
     def place(self, connection: ServerConnection) -> None:
         """
-        Note whether a connection is a stranger's or a known caller's.
+        Put a connection among the authenticated or the unauthenticated ones.
 
         :param connection: the connection.
         """
@@ -634,45 +556,28 @@ class ServerConnections(Factory):
         self._sweep.cancel()
         self._closed.fire(None)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._sweep.set(_SWEEP)
         now = self.clock.seconds()
         for connection in self._all():
-            connection.fence(connection.look, now)
-
-    def report(self, peer: str, what: str) -> None:
-        """
-        Say in the log what happened to a connection, unless much has been said already in this second.
-
-        :param peer: whose it was.
-        :param what: what happened.
-        """
-        second = int(self.clock.seconds())
-        since, lines = self._lines
-        if since != second:
-            if lines > _LINES:
-                _log.warn("{face}: {count} more connections failed", face=self._face, count=lines - _LINES)
-            lines = 0
-        self._lines = second, lines + 1
-        if lines < _LINES:
-            _log.warn("{face}: the connection of {peer} failed: {what}", face=self._face, peer=peer, what=what)
+            connection.fence(connection.check, now)
 
 
 class _Encrypted(Factory):
-    """Builds the connections to a face that are over TLS."""
+    """Builds the connections over TLS."""
 
     noisy = False
 
     def __init__(self, server: ServerConnections, tls: IOpenSSLServerConnectionCreator | CertificateOptions) -> None:
-        self._guard = server
+        self._server = server
         self._over = TLSMemoryBIOFactory(tls, False, server, server.clock)
 
     def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:
-        return self._guard.build_encrypted(self._over, addr)
+        return self._server.build_encrypted(self._over, addr)
 
 
 def _origin(address: IAddress | None) -> str:
-    """Tell whose strangers are counted together: those of an address, or of a network of IPv6; nothing for others."""
+    """Name the address, or the network of IPv6, whose connections are counted together; empty for a UNIX socket."""
     host: str = getattr(address, "host", None) or ""
     if ":" not in host:
         return host
@@ -680,22 +585,3 @@ def _origin(address: IAddress | None) -> str:
     if found.ipv4_mapped is not None:
         return str(found.ipv4_mapped)
     return str(ipaddress.IPv6Network((found.packed, 64), strict=False))
-
-
-def described(reason: Failure) -> str:
-    """
-    Say in a line what went wrong, and where in our own code.
-
-    :param reason: what went wrong.
-    """
-    frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(reason.getTracebackObject())]
-    ours = [each for each in frames if "/txapns/" in each[0].co_filename.replace("\\", "/")] or frames
-    where = "".join(f" (line {line} of {code.co_filename}, {code.co_name})" for code, line in ours[-1:])
-    return f"{type(reason.value).__name__}: {reason.getErrorMessage()[:_LONG]}{where}".replace("\n", " ")
-
-
-def _words(reason: Failure) -> str:
-    """Say what OpenSSL says."""
-    arguments = getattr(reason.value, "args", ())
-    causes = arguments[0] if arguments and isinstance(arguments[0], list) else []
-    return "; ".join(str(cause[-1]) for cause in causes) or "the peer has gone"

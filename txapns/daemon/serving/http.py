@@ -30,7 +30,9 @@ from zope.interface import Interface
 
 from txapns._network.clocks import wall_clock
 from txapns.daemon.serving.coding import ACCEPTED, Decoder, Malformed, TooLong, Unknown, decoder_of
-from txapns.daemon.serving.connections import ConnectionLimits, FaceProtocol, ServerConnections, described
+from txapns.daemon.serving.connections import FaceProtocol, ServerConnections
+from txapns.daemon.serving.failures import described
+from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.serving.target import BadHead, CrossSite, ForeignHost, Hosts, asked_host, split_target
 
 __all__ = ["JSON", "Answer", "HTTPServer", "IApplication", "Request"]

@@ -24,8 +24,8 @@ from txapns.daemon.faces.native.face import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.serving.connections import ConnectionLimits
 from txapns.daemon.serving.http import HTTPServer, IApplication
+from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.values import Caller, Leased, Limits, Settlement, State
 
 __all__ = ["AcceptTests", "FeedbackTests", "OutcomeTests", "SubmissionTests"]
