@@ -139,7 +139,7 @@ class AppsTests(CommandCase):
         for command in (["check-config"], ["serve", "--check-config"]):
             self.assertEqual(self.txapns(*command), f"{self.world.directory / 'apns.toml'} can be used\n")
         self.world.write(path.name, old)
-        self.assertIn("the master key does not open it", self.refused("check-config"))
+        self.assertIn("the master key does not decrypt it", self.refused("check-config"))
 
     def test_rekeyed_in_the_environment(self) -> None:
         """The key may be in the environment, where two are needed for a change."""

@@ -52,7 +52,7 @@ class CheckTests(CommandCase):
                 "apps.a.certificate = 'open.pem'\napps.b.certificate = 'none'"
             ),
             [
-                f"apps.a: open.pem holds a secret, and others than its owner have access (mode 0644); chmod {chmod} it",
+                f"apps.a: open.pem holds a secret, and other users have access (mode 0644); chmod {chmod} it",
                 "apps.b: none: No such file or directory",
                 "intake.apple.tls: none: No such file or directory",
                 "webhook.v.secret_file: none: No such file or directory",
@@ -87,12 +87,12 @@ class CheckTests(CommandCase):
         self.world.write("a.p8", AUTHORITY.p8)
         key = "key = 'a.p8'\nkey_id = 'K'\nteam_id = 'T'\n"
         for section, words in (
-            ("certificate = 'a.pem'\ntrust_root = 'company.cer'", "company.cer: trust_root is not PEM but DER"),
+            ("certificate = 'a.pem'\ntrust_root = 'company.cer'", "company.cer: trust_root is DER"),
             ("certificate = 'a.pem'\ntrust_root = 'none'", "trust_root: none: No such file or directory"),
-            ("certificate = 'a.pem'\ntrust_root = 'a.p8'", "a.p8: trust_root is not the PEM of"),
+            ("certificate = 'a.pem'\ntrust_root = 'a.p8'", "a.p8: trust_root is"),
             ("certificate = 'a.pem'\ntopic = 'com.example.other'", "the topic is com.example.other, and the certif"),
             ('certificate = "a.pem"\ntopic = "a\\u0007b"', "topic has"),
-            (f"{key}gateway = 'binary:host=localhost:port=1'", "the binary protocol authenticates by certificate"),
+            (f"{key}gateway = 'binary:host=localhost:port=1'", "the binary protocol does not support provider tokens"),
             (f"{key}topic = 't'\npassphrase_file = 'none'", "none: No such file or directory"),
             (key.replace("'T'", "'T T'"), "team_id is empty, or has characters"),
         ):
@@ -118,7 +118,7 @@ class CheckTests(CommandCase):
             connection.execute("UPDATE api_key SET send = 'all'")
         key, app = self.faults("")
         self.assertRegex(key, "^the key web in the database: its row in the database cannot be read")
-        self.assertRegex(app, "^the app b in the database: the master key does not open it")
+        self.assertRegex(app, "^the app b in the database: the master key does not decrypt it")
         b, c = self.rows("apps", "list")
         self.assertIn("cannot be read", b["problem"])
         self.assertEqual((c["name"], c["problem"]), ("c", None))

@@ -200,7 +200,7 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(events, [])  # it was said at the start
         self.assertEqual(list(apps.problems()), ["a"])
         self.assertEqual((apps.names(), self.apps.names()), ([], ["a"]))
-        self.assertIn("the master key does not open it", apps.problems()["a"])
+        self.assertIn("the master key does not decrypt it", apps.problems()["a"])
         self.assertRaises(Unavailable, apps.get, "a")
         self.world.write(path.name, right)
         self.world.clock.advance(INTERVAL)
@@ -433,7 +433,7 @@ class FileTests(SynchronousTestCase):
     def test_trust_root(self) -> None:
         """Authorities in another form are named as such, and the app is refused before anything is accepted for it."""
         der = x509.load_pem_x509_certificate(AUTHORITY.ca_pem).public_bytes(Encoding.DER)
-        for content, words in ((der, "not PEM but DER"), (b"", "not the PEM of"), (der[:50], "not PEM but DER")):
+        for content, words in ((der, "DER, as Windows"), (b"", "not the PEM of"), (der[:50], "DER, as Windows")):
             self.world.write("ca.cer", content)
             apps = self.start("[apps.a]\ncertificate = 'a.pem'\ntrust_root = 'ca.cer'")
             self.assertRegex(apps.problems()["a"], f"ca.cer: trust_root is {words}")

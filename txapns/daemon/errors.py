@@ -1,31 +1,31 @@
 """
-Every exception of the daemon, in one tree, which is a branch of :class:`~txapns.errors.APNSError`.
+The daemon's exceptions. Their root is an :class:`~txapns.errors.APNSError`.
 
 ::
 
     DaemonError
     ├── ConfigurationError         the configuration cannot be used
-    ├── SecretError                the master key cannot be used, or does not open what it should
+    ├── SecretError                the master key cannot be used, or does not decrypt what is stored
     ├── DatabaseError              the database cannot be used
     │   ├── DatabaseInUse          another process has it open
-    │   ├── DatabaseExposed        others than its owner can read the file
+    │   ├── DatabaseExposed        other users can read the file
     │   ├── DatabaseCorrupt        the file is damaged, or not the daemon's database
     │   └── DatabaseVersion        a newer version of the daemon wrote it
-    ├── NotAnswered                a command could not do its work with the running daemon
-    └── RequestRefused             what a caller is told instead of being accepted: nothing was stored
+    ├── NotAnswered                a command got no answer from the running daemon, or a refusal
+    └── RequestRefused             the daemon refuses a request, and stored nothing of it
         ├── Malformed              400: the request cannot be understood
-        ├── NotAuthenticated       401: nobody knows who the caller is
+        ├── NotAuthenticated       401: the caller is unknown
         ├── NotAllowed             403: the caller may not do this
-        ├── UnknownApp             404: there is no such app
-        ├── AppExists              409: there is an app by this name already
+        ├── UnknownApp             404: the app does not exist
+        ├── AppExists              409: the app exists already
         ├── KeyConflict            409: the idempotency key was used for another request
-        ├── TooLarge               413: more than the limits allow
-        ├── UnsupportedMediaType   415: the body is not of the type that is expected
-        ├── AppQueueFull              429: as much as the app's limit allows is waiting already
-        └── Unavailable            503: it cannot be stored now
+        ├── TooLarge               413: the request exceeds a limit
+        ├── UnsupportedMediaType   415: the body is not of the expected type
+        ├── AppQueueFull           429: the app's queue is full
+        └── Unavailable            503: the request cannot be served now
 
-A :class:`RequestRefused` is for the caller and says what the caller has to do. The others are for the operator.
-Messages name files, apps and limits; never a key, a passphrase or a whole device token.
+A :class:`RequestRefused` is for the caller and says what to do. The others are for the operator. Messages name files,
+apps and limits, but never a key, a passphrase or a whole device token.
 """
 
 from __future__ import annotations
@@ -62,53 +62,53 @@ class DaemonError(APNSError):
 
 
 class ConfigurationError(DaemonError, ValueError):
-    """The configuration cannot be used. The message names the key, what was found and what is allowed: mend that."""
+    """The configuration cannot be used. The message names the key, what was found and what is allowed."""
 
 
 class SecretError(DaemonError):
-    """The master key is no key, or not the one that it was encrypted with. Restore the key from where its copy is."""
+    """The master key is invalid, or not the one that a credential was encrypted with. Restore it from its copy."""
 
 
 class DatabaseError(DaemonError):
-    """The database cannot be used. The message says which file and why; nothing in the file was changed."""
+    """The database cannot be used. The message says which file and why. Nothing in the file was changed."""
 
 
 class DatabaseInUse(DatabaseError):
-    """Another process has the database open, probably another gateway. Stop that one first, or give this its own."""
+    """Another process has the database open, probably another daemon. Stop that one, or use another file."""
 
 
 class DatabaseExposed(DatabaseError):
-    """Others than the owner can read or write the database's file, which has device tokens in it: ``chmod 600`` it."""
+    """Other users can read or write the database's file, which contains device tokens. ``chmod 600`` it."""
 
 
 class DatabaseCorrupt(DatabaseError):
     """
-    The file is damaged, or is something else than the daemon's database.
+    The file is damaged, or not a database of the daemon.
 
-    Keep the file (and the ones beside it that end in ``-wal`` and ``-shm``), check the disk, and try
-    ``sqlite3 FILE .recover``; or move all three away and start with an empty one: what waited is lost then.
+    Keep the file and its neighbours that end in ``-wal`` and ``-shm``, check the disk, and try
+    ``sqlite3 FILE .recover``. Or move all three away and start with an empty database: then the queue is lost.
     """
 
 
 class DatabaseVersion(DatabaseError):
-    """A newer version of the daemon wrote the database. Run that version, or restore the copy made before it."""
+    """A newer version of the daemon wrote the database. Run that version, or restore a copy from before the upgrade."""
 
 
 class NotAnswered(DaemonError):
     """
-    A command could not do its work with the running daemon, which cannot be reached, or refused it.
+    The running daemon cannot be reached, or refused what a command asked for.
 
-    The message says which. Give the address of its HTTP API with ``--url``, and a key that may manage.
+    The message says which. Give the address of the HTTP API with ``--url``, and a key that may manage.
     """
 
 
 class RequestRefused(DaemonError):
     """
-    What a caller is told instead of being accepted. Nothing of the request was stored.
+    The daemon refuses a request. Nothing of it was stored.
 
-    :cvar status: the HTTP status that says the same.
-    :ivar retry_after: after how many seconds the same request may be tried again; ``None`` where that is no use.
-    :ivar path: which part of the request it is about, such as ``notifications[3].tokens[7]``; nothing for all of it.
+    :cvar status: the HTTP status.
+    :ivar retry_after: after how many seconds to try the same request again; ``None`` if that does not help.
+    :ivar path: the part of the request it is about, such as ``notifications[3].tokens[7]``; empty for all of it.
     """
 
     status = 400
@@ -119,70 +119,70 @@ class RequestRefused(DaemonError):
         self.path = path
 
     def __str__(self) -> str:
-        """The message alone."""
+        """Return the message alone."""
         return str(self.args[0])
 
 
 class Malformed(RequestRefused, ValueError):
-    """The request cannot be understood; the message says where. Mend it."""
+    """The request cannot be understood. The message says which part of it; correct that."""
 
     status = 400
 
 
 class NotAuthenticated(RequestRefused):
-    """The request has no key, or one that nobody knows. Give a key made by ``txapns keys add``."""
+    """The request has no key, or an unknown one. Use a key made by ``txapns keys add``."""
 
     status = 401
 
 
 class NotAllowed(RequestRefused):
-    """The caller is known and may not do this, for example because the key is for another app."""
+    """The caller is known but may not do this, for example because the key is for another app."""
 
     status = 403
 
 
 class UnknownApp(RequestRefused, LookupError):
-    """There is no app by this name. Look at ``txapns apps list``."""
+    """There is no app of this name. See ``txapns apps list``."""
 
     status = 404
 
 
 class AppExists(RequestRefused):
-    """There is an app by this name already. Choose another name, or change the one there is."""
+    """There is an app of this name already. Choose another name, or change the existing app."""
 
     status = 409
 
 
 class KeyConflict(RequestRefused):
-    """The idempotency key was used before, for another request. Choose a new key for each new request."""
+    """The idempotency key was used for another request. Use a new key for each new request."""
 
     status = 409
 
 
 class TooLarge(RequestRefused):
-    """The request has more in it than the limits allow, which the message names. Divide it."""
+    """The request exceeds the limit that the message names. Split it."""
 
     status = 413
 
 
 class UnsupportedMediaType(RequestRefused):
-    """The body is not of the type that is expected. Name that in the Content-Type, and send it."""
+    """The body is not of the expected type. Send that, and name it in the Content-Type."""
 
     status = 415
 
 
 class AppQueueFull(RequestRefused):
-    """As many notifications of the app are waiting as its limit allows. Try again after ``retry_after`` seconds."""
+    """The app's queue is full. Try again after ``retry_after`` seconds."""
 
     status = 429
 
 
 class Unavailable(RequestRefused):
     """
-    It cannot be stored now. Try again after ``retry_after`` seconds.
+    The request cannot be served now. Try again after ``retry_after`` seconds.
 
-    The message says why. Where it is a full disk, make room; where another process holds the database, end it (a
-    backup has to use ``sqlite3 FILE .backup``); nothing else has to be done, and the daemon need not be restarted.
+    The message says why. If the disk is full, make room. If another process has locked the database, end it (for a
+    backup, use ``sqlite3 FILE .backup``). The daemon need not be restarted.
     """
 
     status = 503

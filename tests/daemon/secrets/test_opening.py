@@ -61,5 +61,5 @@ class OpenedTests(SynchronousTestCase):
         for program in ("raise SystemExit(1)", "import time; time.sleep(60)"):
             self.patch(txapns.daemon.secrets.opening, "_COMMAND", program)
             self.patch(txapns.daemon.secrets.opening, "PATIENCE", 0.5)
-            with self.assertRaisesRegex(CredentialError, "takes too long to open"):
+            with self.assertRaisesRegex(CredentialError, "takes too long to decrypt"):
                 opened(AUTHORITY.client_pkcs12(), b"txapns")

@@ -1,20 +1,20 @@
 """
 Files that only their owner may read, and the master key, which is one of them.
 
-The private keys in the database are encrypted with the *master key* (Fernet: AES-128-CBC with HMAC-SHA256), so that the
-database and its copies are of no use without it. It comes from the environment variable ``TXAPNS_MASTER_KEY`` or from a
-file; keep a copy of it, but not where copies of the database are kept.
+The private keys in the database are encrypted with the *master key* (Fernet: AES-128-CBC with HMAC-SHA256), so the
+database and its copies are useless without it. The key is in the environment variable ``TXAPNS_MASTER_KEY`` or in a
+file. Keep a copy of it, but not together with copies of the database.
 
-Both may hold several keys, separated by white space: the first encrypts, all of them decrypt. That is how a key is
+Both may hold several keys, separated by white space: the first encrypts, all of them decrypt. This is how the key is
 changed while the daemon runs (:meth:`Secrets.rekeying`)::
 
-    before          old          all is encrypted with old
-    begin           new old      whoever reads the file now can open what is there, and what comes
+    before          old          everything is encrypted with old
+    begin           new old      from here on, readers of the file can decrypt with both
     re-encrypt      new old      in one transaction of the database
     end             new
 
-If it is interrupted anywhere, everything can still be opened. The file is read each time a key is needed, which is when
-an app comes or changes; nothing has to be told.
+Wherever this is interrupted, everything can still be decrypted. The file is read each time a key is needed, which is
+when an app is added or changed, so nothing has to be notified of a new key.
 """
 
 from __future__ import annotations
@@ -44,17 +44,17 @@ Stamp: TypeAlias = tuple[int, int, int, int, int]
 
 def read_private(path: Path) -> bytes:
     """
-    Read a file that holds a secret, after a look at who else could.
+    Read a file that holds a secret, after checking who else can.
 
-    It has to belong to us or to root, and nobody else may read or write it; but the group may read a file of root, as
-    systemd and Kubernetes hand secrets to a service.
+    It must belong to us or to root, and no other user may read or write it. The group may read a file of root's, since
+    systemd and Kubernetes pass secrets to services that way.
 
     :param path: the file.
     :returns: its content.
     :raises ConfigurationError: it cannot be read, or others can; the message names the file.
     """
     try:
-        # Opened first and looked at then: what is checked is what is read. A pipe nobody writes to must not block.
+        # Open the file first, then check it: what is checked is what is read. A pipe without a writer must not block.
         with _opened(path, os.O_RDONLY | os.O_NONBLOCK) as descriptor:
             fault = _exposure(os.fstat(descriptor))
             if fault:
@@ -67,10 +67,10 @@ def read_private(path: Path) -> bytes:
 
 def stamp(path: Path) -> Stamp | None:
     """
-    Tell the state of a file, which is another when it was changed or replaced, without reading it.
+    Tell the state of a file, which differs once it is changed or replaced, without reading it.
 
     :param path: the file.
-    :returns: ``None`` where it cannot be found.
+    :returns: ``None`` if it cannot be found.
     """
     try:
         status = path.stat()
@@ -88,18 +88,19 @@ def _exposure(status: os.stat_result) -> str | None:
     if status.st_uid not in (0, os.geteuid()) and os.geteuid() != 0:
         return "belongs to another user, who could change it"
     if mode & 0o077 & ~allowed:
-        return f"holds a secret, and others than its owner have access (mode {mode:04o}); chmod {allowed:o} it"
+        return f"holds a secret, and other users have access (mode {mode:04o}); chmod {allowed:o} it"
     return None
 
 
 def write_private(path: Path, content: bytes, *, replace: bool = False) -> None:
     """
-    Write a file that holds a secret: for its owner alone, on the disk when this returns, and whole or not at all.
+    Write a file that holds a secret: readable by its owner only, on the disk when this returns, and complete or not at
+    all.
 
     :param path: the file.
     :param content: what to write.
     :param replace: whether there may be one already; the new one gets its owner and mode.
-    :raises FileExistsError: there is one, and it is not to be replaced.
+    :raises FileExistsError: there is one, and it must not be replaced.
     :raises OSError: it cannot be written.
     """
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)  # has mode 0600
@@ -134,7 +135,7 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
 
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
-    """Be the only one to change the master key in a directory; it ends with the process, however that ends."""
+    """Lock the master key in a directory against changes by other processes. The lock ends with the process."""
     with _opened(path, os.O_RDONLY | os.O_DIRECTORY) as directory:
         fcntl.flock(directory, fcntl.LOCK_EX)
         yield
@@ -144,8 +145,8 @@ class MasterKey:
     """
     What private keys in the database are encrypted with.
 
-    :param keys: keys of Fernet; the first encrypts, and all decrypt.
-    :raises SecretError: there is none, or one is not a key.
+    :param keys: Fernet keys; the first encrypts, and all decrypt.
+    :raises SecretError: there are no keys, or one is invalid.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -153,7 +154,7 @@ class MasterKey:
             self._fernet = MultiFernet([Fernet(key) for key in keys])
         except ValueError:
             raise SecretError(
-                "the master key is not 32 octets in URL-safe base64, or several such separated by white space"
+                "the master key is not 32 bytes in URL-safe base64, or several of these separated by white space"
             ) from None
         self._count = len(keys)
 
@@ -172,22 +173,22 @@ class MasterKey:
 
     def decrypt(self, encrypted: bytes) -> bytes:
         """
-        Decrypt with whichever key fits.
+        Decrypt with the key that it was encrypted with.
 
-        :param encrypted: what :meth:`encrypt` gave.
-        :raises SecretError: none does.
+        :param encrypted: what :meth:`encrypt` returned.
+        :raises SecretError: it was encrypted with another key.
         """
         try:
             return self._fernet.decrypt(encrypted)
         except InvalidToken:
-            raise SecretError("the master key does not open it: it was encrypted with another") from None
+            raise SecretError("the master key does not decrypt it: it was encrypted with another") from None
 
     def rotate(self, encrypted: bytes) -> bytes:
         """
-        Encrypt anew with the first key what was encrypted with any.
+        Encrypt again, with the first key.
 
-        :param encrypted: what :meth:`encrypt` gave.
-        :raises SecretError: no key opens it.
+        :param encrypted: what :meth:`encrypt` returned.
+        :raises SecretError: it was encrypted with another key.
         """
         return self.encrypt(self.decrypt(encrypted))
 
@@ -200,7 +201,7 @@ class Secrets:
     Where the master key is.
 
     :param path: the file that holds it.
-    :param environment: the environment, in which :data:`VARIABLE` comes before the file.
+    :param environment: the environment, whose :data:`VARIABLE` overrides the file.
     """
 
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
@@ -216,18 +217,18 @@ class Secrets:
         """
         Read the master key.
 
-        :raises ConfigurationError: there is none, or it cannot be read, or others can read it.
-        :raises SecretError: it is no key.
+        :raises ConfigurationError: it is missing, cannot be read, or can be read by other users.
+        :raises SecretError: it is invalid.
         """
         return self._key_of(self._keys())
 
     def stamp(self) -> Stamp | None:
-        """Tell the state of the file that it is read from, which is none where it is in the environment."""
+        """Tell the state of the file that it is read from; ``None`` if it is in the environment."""
         return None if VARIABLE in self._environment else stamp(self._path)
 
     def create(self) -> bool:
         """
-        Make a master key if there is none.
+        Make a master key if there is none yet.
 
         :returns: whether one was made.
         :raises OSError: the file cannot be written.
@@ -243,13 +244,13 @@ class Secrets:
     @contextmanager
     def rekeying(self) -> Iterator[MasterKey]:
         """
-        Change the master key around the re-encryption of everything.
+        Change the master key. The body of the context encrypts everything again, and must commit before it ends.
 
-        The body must have committed when it ends. Where the key comes from the environment, that has to hold the new
-        and the old one already, and is for the operator to change.
+        If the key is in the environment, the operator changes it there: the variable must already hold the new and the
+        old key.
 
         :returns: a context with the key to re-encrypt with.
-        :raises ConfigurationError: the environment has one key only, or the file cannot be read.
+        :raises ConfigurationError: the environment has only one key, or the file cannot be read.
         :raises OSError: the file cannot be written.
         """
         if VARIABLE in self._environment:
@@ -258,9 +259,9 @@ class Secrets:
                 raise ConfigurationError(f"put the new key before the old one in {VARIABLE}, with a space between")
             yield self._key_of(keys)
             return
-        with _locked(self._path.parent):  # the last step of one would throw away the key of another
+        with _locked(self._path.parent):  # otherwise the last step of one would discard the key of another
             keys = self._keys()
-            self._key_of(keys)  # what is no key now must not get into the new file
+            self._key_of(keys)  # an invalid key must not get into the new file
             keys = [Fernet.generate_key(), *keys]
             self._write(keys, replace=True)
             yield self._key_of(keys)

@@ -1,8 +1,8 @@
 """
-Encrypted credentials of strangers, opened in a process of their own.
+Encrypted credentials from callers, decrypted in a process of their own.
 
-Opening one is made to take long: it may be a second, during which the interpreter's lock is held, so that no thread
-gets on. What is known to be quick, as is all that is not encrypted, is opened where it is read.
+Decryption is slow by design. It may take a second, and holds the interpreter's lock, so no other thread makes progress.
+What is known to be quick, which includes everything that is not encrypted, is read in place.
 """
 
 from __future__ import annotations
@@ -19,21 +19,21 @@ from txapns.errors import CredentialError
 
 __all__ = ["main", "opened"]
 
-#: The longest that opening one may take, in seconds. The work is bounded, so it is a busy machine that needs so much.
+#: The longest that decryption may take, in seconds. The work is bounded, so only a busy machine needs this long.
 PATIENCE = 60.0
 
 _COMMAND = "from txapns.daemon.secrets.opening import main; main()"
 
 
 class _Question(msgspec.Struct):
-    """What the process is asked."""
+    """The process's input."""
 
     data: bytes
     passphrase: bytes | None
 
 
 class _Answer(msgspec.Struct):
-    """The keys and certificates in PEM, or the name of an error and what it says."""
+    """The process's output: keys and certificates in PEM, or the name of an error and its message."""
 
     pem: str = ""
     error: str = ""
@@ -42,12 +42,12 @@ class _Answer(msgspec.Struct):
 
 def opened(data: bytes, passphrase: bytes | None) -> bytes:
     """
-    Give a credential in a form that is read quickly. This may take long, so call it in a thread.
+    Decrypt a credential, unless reading it is quick. This may take long, so call it in a thread.
 
     :param data: the credential.
-    :param passphrase: opens it.
-    :returns: the same, or its PEM with nothing encrypted.
-    :raises CredentialError: it cannot be opened.
+    :param passphrase: decrypts it.
+    :returns: the same data, or PEM that is not encrypted.
+    :raises CredentialError: it cannot be decrypted.
     """
     if quick(data):
         return data
@@ -59,10 +59,10 @@ def opened(data: bytes, passphrase: bytes | None) -> bytes:
             stderr=subprocess.DEVNULL,
             timeout=PATIENCE,
             check=True,
-            start_new_session=True,  # a signal from the terminal is for the daemon, which waits for this to end
+            start_new_session=True,  # a signal from the terminal is for the daemon, which waits for this process
         )
     except (OSError, subprocess.SubprocessError):
-        raise CredentialError("it takes too long to open, or cannot be opened") from None
+        raise CredentialError("it takes too long to decrypt, or cannot be decrypted") from None
     answer = msgspec.json.decode(done.stdout, type=_Answer)
     if answer.error:
         raise getattr(errors, answer.error)(answer.message)
@@ -70,7 +70,7 @@ def opened(data: bytes, passphrase: bytes | None) -> bytes:
 
 
 def main() -> None:
-    """Answer one question, from standard input to standard output."""
+    """Read one question from standard input, and write the answer to standard output."""
     question = msgspec.json.decode(sys.stdin.buffer.read(), type=_Question)
     try:
         answer = _Answer(_pem(question))

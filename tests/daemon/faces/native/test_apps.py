@@ -115,7 +115,7 @@ class ListTests(ProvisioningCase):
             connection.execute("UPDATE app SET encrypted = x'00'")
         self.world.clock.advance(1.0)
         bad, chess, _ = self.ask("GET").json["apps"]
-        problem = "the master key does not open it: it was encrypted with another"
+        problem = "the master key does not decrypt it: it was encrypted with another"
         self.assertEqual(bad, {"name": "bad", "source": "database", "problem": problem})
         self.assertEqual((chess["credential"], chess["problem"]), ("key", problem))
 
@@ -313,7 +313,7 @@ class FaultTests(ProvisioningCase):
         self.assertEqual((response.status, response.code, self.stored()), (503, "unavailable", []))
         self.assertIn("master.key", response.json["error"]["message"])
         self.world.write("master.key", b"nonsense")
-        self.assertIn("32 octets", self.put().json["error"]["message"])
+        self.assertIn("32 bytes", self.put().json["error"]["message"])
 
     def test_secrets(self) -> None:
         """Nothing secret is in any answer or in the log, whether it was taken or refused."""
