@@ -1,6 +1,5 @@
 """
-Headless Chromium, by the WebDriver protocol (W3C) that ``chromedriver`` speaks: JSON over HTTP, for which the standard
-library is enough.
+Headless Chromium, controlled by the WebDriver protocol (W3C): JSON over HTTP, for which the standard library is enough.
 """
 
 from __future__ import annotations
@@ -64,7 +63,7 @@ class Browser:
             self._address = f"http://127.0.0.1:{self._port()}"
             session = self._ask("POST", "/session", {"capabilities": {"alwaysMatch": wanted}})
             self._address += f"/session/{session['sessionId']}"
-            # Not the window but the page is to be so wide: windows have a least width.
+            # Set the width of the page, not of the window, which has a minimum.
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
             self._devtools("Emulation.setDeviceMetricsOverride", **size)
         except BaseException:
@@ -72,7 +71,7 @@ class Browser:
             raise
 
     def close(self) -> None:
-        """End it."""
+        """Stop the browser."""
         try:
             if "/session/" in self._address:
                 self._ask("DELETE", "")
@@ -84,7 +83,7 @@ class Browser:
             self._clean_up()
 
     def _clean_up(self) -> None:
-        """Remove the profile and the temporary files in it; for a moment after its end the browser writes more."""
+        """Remove the profile with its temporary files; for a moment after its end the browser still writes some."""
         self._profile.cleanup()
         end = time.monotonic() + _PATIENCE
         while Path(self._profile.name).exists() and time.monotonic() < end:
@@ -92,19 +91,19 @@ class Browser:
             shutil.rmtree(self._profile.name, ignore_errors=True)
 
     def prefer_dark(self) -> None:
-        """Have dark pages from now on."""
+        """Prefer dark mode from now on."""
         self._devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
 
     def open(self, url: str) -> None:
-        """Go somewhere."""
+        """Open a page."""
         self._ask("POST", "/url", {"url": url})
 
     def run(self, script: str) -> Any:
-        """Run a script, which returns something."""
+        """Run a script and return its result."""
         return self._ask("POST", "/execute/sync", {"script": script, "args": []})
 
     def text(self, selector: str) -> str:
-        """Read what stands somewhere."""
+        """Read the text of an element."""
         return str(self.run(f"return document.querySelector({json.dumps(selector)}).textContent"))
 
     def press(self, key: str) -> None:
@@ -113,7 +112,7 @@ class Browser:
         self._ask("POST", "/actions", {"actions": [{"type": "key", "id": "keyboard", "actions": strokes}]})
 
     def complaints(self) -> list[str]:
-        """Read what the browser's console says that is worse than a remark; each is told once."""
+        """Read the console's new warnings and errors."""
         entries = self._ask("POST", "/se/log", {"type": "browser"})
         return [entry["message"] for entry in entries if entry["level"] in ("SEVERE", "WARNING")]
 
@@ -123,11 +122,11 @@ class Browser:
         path.write_bytes(base64.b64decode(found["data"]))
 
     def until(self, look: Callable[[], _T]) -> _T:
-        """Look again and again, until there is something."""
+        """Poll until there is a result."""
         end = time.monotonic() + _PATIENCE
         while not (found := look()):
             if time.monotonic() > end:
-                raise AssertionError("nothing came of it")
+                raise AssertionError("the condition did not come true")
             time.sleep(0.05)
         return found
 

@@ -47,16 +47,16 @@ class Daemon:
         return int(self.url.rpartition(":")[2])
 
     def tell(self, word: str) -> None:
-        """Have something happen."""
+        """Make something happen."""
         assert self._process.stdin is not None
         self._process.stdin.write(f"{word}\n")
         self._process.stdin.flush()
 
     def stop(self) -> None:
-        """End it."""
+        """Stop it."""
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            pipe.close()  # it ends when there is nobody who tells it anything
+            pipe.close()  # it ends when its standard input does
         self._process.wait(30)
 
 
@@ -68,19 +68,19 @@ class BrowserTests(TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        """There is a daemon."""
+        """Start a daemon."""
         if CHROMIUM is None or DRIVER is None:
             raise SkipTest("there is no chromium and chromedriver")
         cls.daemon = Daemon()
 
     @classmethod
     def tearDownClass(cls) -> None:
-        """It ends."""
+        """Stop it."""
         cls.daemon.stop()
 
     @contextmanager
     def browsing(self, width: int = 1280, *, javascript: bool = True) -> Iterator[Browser]:
-        """Look at the page; afterwards the console has nothing to say: no error, nothing that the policy forbids."""
+        """Open the page; afterwards the console has no errors and no violations of the policy."""
         browser = Browser(width, javascript=javascript)
         try:
             browser.open(self.daemon.url)
@@ -96,7 +96,7 @@ class BrowserTests(TestCase):
         browser.until(lambda: browser.text("#link") == "live" and browser.run("return !!document.querySelector('svg')"))
 
     def test_live(self) -> None:
-        """It changes by itself, is drawn, and never loaded anew."""
+        """The page updates itself, draws the charts, and is never reloaded."""
         with self.browsing() as browser:
             browser.run("window.mark = 1")
             first = {name: browser.text(name) for name in ("#time", "#apps tr:first-child td:nth-child(7)")}
@@ -109,7 +109,7 @@ class BrowserTests(TestCase):
             self.assertEqual(browser.run("return window.mark"), 1)
 
     def test_told(self) -> None:
-        """What goes wrong is said at the top, in the title and where screen readers look for it, without a click."""
+        """Problems appear at the top, in the title and for screen readers, without a click."""
         with self.browsing() as browser:
             self.assertNotIn("Not ready", browser.text("[role=status]"))
             self.daemon.tell("trouble")
@@ -120,7 +120,7 @@ class BrowserTests(TestCase):
             self.assertNotIn("Not ready", browser.run("return document.title"))
 
     def test_same_with_and_without_script(self) -> None:
-        """The script makes the same of an event as the server made of the page: elements, classes and roles."""
+        """The script makes the same elements, classes and roles as the server."""
         outline = """
             const walk = (each) => [each.localName, each.className, each.getAttribute("role"), each.dataset.label,
                                     [...each.children].map(walk)];
@@ -133,7 +133,7 @@ class BrowserTests(TestCase):
             self.assertEqual(live.run(head), plain.run(head))
 
     def test_without_script(self) -> None:
-        """Without JavaScript all is there as well, as text and tables, and nothing that needs it."""
+        """Without JavaScript everything is shown as text and tables, and nothing that needs scripts."""
         with self.browsing(javascript=False) as browser:
             self.assertIn("weather.beta", browser.text("#apps"))
             self.assertIn("not live", browser.text("#link"))
@@ -143,7 +143,7 @@ class BrowserTests(TestCase):
                 self.assertEqual(browser.run(hidden.format(selector)), "none")
 
     def test_keyboard(self) -> None:
-        """The keyboard reaches all that can be used, in the order of the page, and one sees where one is."""
+        """The keyboard reaches all controls in the order of the page, with a visible focus."""
         with self.browsing() as browser:
             reached = []
             for _ in range(6):
@@ -155,7 +155,7 @@ class BrowserTests(TestCase):
             self.assertEqual(reached, expected)
 
     def test_operated(self) -> None:
-        """The table is opened, and the page stopped and set going, by keys alone."""
+        """The keyboard opens the table, and pauses and resumes the page."""
         with self.browsing() as browser:
             for _ in range(2):
                 browser.press(TAB)
@@ -174,7 +174,7 @@ class BrowserTests(TestCase):
             self.assertTrue(browser.run("return document.querySelector('details').open"))
 
     def test_widths(self) -> None:
-        """Nothing is scrolled sideways, and nothing sticks out, however narrow the screen is."""
+        """Nothing overflows sideways, however narrow the screen."""
         out = """
             return [...document.querySelectorAll("main *, header *, footer *")].filter((each) => {
                 const box = each.getBoundingClientRect();
@@ -188,7 +188,7 @@ class BrowserTests(TestCase):
                 self.assertEqual(browser.run(out), [], width)
 
     def test_dark(self) -> None:
-        """Who likes it dark has it dark."""
+        """The page follows the preference for dark mode."""
         with self.browsing() as browser:
             background = "return getComputedStyle(document.body).backgroundColor"
             light = browser.run(background)
@@ -196,7 +196,7 @@ class BrowserTests(TestCase):
             browser.until(lambda: browser.run(background) != light)
 
     def test_key(self) -> None:
-        """Where a key is asked for, one entered as a password is good for the page and all that belongs to it."""
+        """A key entered as a password is valid for the page and everything it loads."""
         daemon = Daemon(0, "--keys")
         browser = Browser()
         try:
@@ -209,7 +209,7 @@ class BrowserTests(TestCase):
             daemon.stop()
 
     def test_connected_again(self) -> None:
-        """When the daemon is gone the page says so, and goes on by itself when it is back."""
+        """The page says when the daemon is gone, and reconnects when it is back."""
         daemon = Daemon()
         browser = Browser()
         try:

@@ -135,7 +135,7 @@ class DaemonService(Service):
 
     def startService(self) -> None:
         """Start; ``ready`` fires or ``broken`` is called when that is over."""
-        super().startService()  # type: ignore[no-untyped-call]
+        Service.startService(self)
         self._starting = Deferred.fromCoroutine(self._start())
         self._starting.addErrback(self._start_failed)
 
@@ -145,7 +145,7 @@ class DaemonService(Service):
 
         :returns: a ``Deferred`` that fires when everything is stored and closed.
         """
-        super().stopService()  # type: ignore[no-untyped-call]
+        Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
 
     # Starting and stopping.

@@ -18,29 +18,29 @@ PATHS = ("/", "/status.css", "/status.js", "/icon.svg", "/metrics", "/readyz", "
 
 
 class AdminTests(SynchronousTestCase):
-    """What anybody on this machine can ask."""
+    """The endpoint without keys."""
 
     def setUp(self) -> None:
-        """There is a gateway with one app."""
+        """There is a daemon with one app."""
         self.world = AdminWorld(most=2)
         self.addCleanup(self.world.close)
 
     def ask(self, method: str, path: str) -> Response:
-        """Ask."""
+        """Send a request."""
         return self.world.connect().request(method, path, key=None)
 
     def test_interface(self) -> None:
-        """It is what a server serves."""
+        """It is an application that a server can serve."""
         verifyObject(IApplication, self.world.admin)
 
     def test_kinds(self) -> None:
-        """Each answer says what it is."""
+        """Each answer has a content type."""
         kinds = [self.ask("GET", path).headers["content-type"].partition(";")[0] for path in PATHS]
         text = ["text/html", "text/css", "text/javascript", "image/svg+xml", "text/plain"]
         self.assertEqual(kinds, [*text, "application/json", "application/json"])
 
     def test_security(self) -> None:
-        """Every answer, also one that says no, tells browsers to fetch, run, frame and keep nothing."""
+        """Every answer, an error too, forbids browsers to fetch, run, frame or store anything else."""
         for method, path in (*(("GET", path) for path in PATHS), ("GET", "/nothing"), ("POST", "/metrics")):
             headers = self.ask(method, path).headers
             self.assertIn("default-src 'none'", headers["content-security-policy"])
@@ -50,7 +50,7 @@ class AdminTests(SynchronousTestCase):
             self.assertEqual(headers["cross-origin-resource-policy"], "same-origin")
 
     def test_events_security(self) -> None:
-        """So does the stream of events."""
+        """So does the event stream."""
         connection = self.world.connect()
         connection.write(b"GET /events HTTP/1.1\r\nHost: daemon\r\n\r\n")
         head = connection.transport.value().partition(b"\r\n\r\n")[0].lower()
@@ -58,7 +58,7 @@ class AdminTests(SynchronousTestCase):
         self.assertIn(b"cache-control: no-store", head)
 
     def test_methods(self) -> None:
-        """Nothing can be changed: all but GET and HEAD is refused. HEAD has no body."""
+        """The endpoint is read-only: methods other than GET and HEAD are refused. HEAD has no body."""
         for method in ("POST", "PUT", "DELETE", "OPTIONS"):
             answer = self.ask(method, "/")
             self.assertEqual((answer.status, answer.headers["allow"]), (405, "GET, HEAD"))
@@ -69,7 +69,7 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(self.ask("GET", "/../secrets").status, 404)
 
     def test_ready(self) -> None:
-        """It is ready, or not and why."""
+        """``/readyz`` says whether the daemon is ready, and if not, why."""
         answer = self.ask("GET", "/readyz")
         self.assertEqual((answer.status, answer.json), (200, {"ready": True, "reasons": []}))
         self.world.health.stopping = True
@@ -79,7 +79,7 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(self.ask("GET", "/healthz").status, 200)
 
     def test_one_app(self) -> None:
-        """What is wrong with one app is told, and no reason to call the daemon not ready."""
+        """A problem of one app is reported, but the daemon stays ready."""
         self.world.problems["go"] = "go.pem: No such file or directory"
         self.world.advance(2.0)
         answer = self.ask("GET", "/readyz")
@@ -88,20 +88,20 @@ class AdminTests(SynchronousTestCase):
         self.assertEqual(reason, "app go cannot be used: go.pem: No such file or directory")
 
     def test_not_writable(self) -> None:
-        """It is not where the database cannot be written to."""
+        """The daemon is not ready if the database cannot be written to."""
         self.world.result(self.world.database.stop())
         answer = self.ask("GET", "/readyz")
         self.assertEqual(answer.status, 503)
         self.assertIn("notifications cannot be stored", answer.json["reasons"][0])
 
     def test_metrics(self) -> None:
-        """Prometheus gets its own format."""
+        """Metrics are in Prometheus' format."""
         answer = self.ask("GET", "/metrics")
         self.assertIn("version=0.0.4", answer.headers["content-type"])
         self.assertIn(b'apns_daemon_queue{app="chess"} 0.0', answer.body)
 
     def test_full(self) -> None:
-        """Only so many can look at the page at a time; there is room again when one goes."""
+        """The number of event streams is limited; when one ends there is room again."""
         connections = [self.world.connect() for _ in range(2)]
         for each in connections:
             each.write(b"GET /events HTTP/1.1\r\nHost: daemon\r\n\r\n")
@@ -114,10 +114,10 @@ class AdminTests(SynchronousTestCase):
 
 
 class KeysTests(SynchronousTestCase):
-    """Where a key is asked for."""
+    """The endpoint with keys."""
 
     def setUp(self) -> None:
-        """There are four who have one."""
+        """There are three callers with keys."""
         keys = Keys(
             Caller("cleaner", frozenset(), None),
             Caller("boss", frozenset(), frozenset(), manage=True),
@@ -127,29 +127,29 @@ class KeysTests(SynchronousTestCase):
         self.addCleanup(self.world.close)
 
     def ask(self, path: str, authorization: str | None = None) -> Response:
-        """Ask."""
+        """Send a request."""
         headers = None if authorization is None else {"Authorization": authorization}
         return self.world.connect().request("GET", path, key=None, headers=headers)
 
     def test_bearer(self) -> None:
-        """Who may read what becomes of all apps' notifications, or may change the apps, may look."""
+        """Keys that may read the outcomes of all apps, or manage apps, are accepted."""
         found = [self.ask("/metrics", f"Bearer {key_of(name)}").status for name in ("cleaner", "boss", "web", "nobody")]
         self.assertEqual(found, [200, 200, 403, 401])
 
     def test_basic(self) -> None:
-        """A browser asks for a password, which is the key."""
+        """A browser sends the key as a password."""
         answer = self.ask("/")
         self.assertEqual((answer.status, answer.headers["www-authenticate"].split()[0]), (401, "Basic"))
         password = base64.b64encode(f"any:{key_of('cleaner')}".encode()).decode()
         self.assertEqual(self.ask("/", f"Basic {password}").status, 200)
 
     def test_nonsense(self) -> None:
-        """What is no key lets nobody in."""
+        """Anything else in ``Authorization`` is refused."""
         for value in ("", "Bearer", "Bearer ", "Basic", "Basic !", "Basic YQ==", "Digest abc", key_of("cleaner")):
             self.assertEqual(self.ask("/metrics", value).status, 401, value)
 
     def test_everything(self) -> None:
-        """Nothing but the two that are asked often is told without one, and these without the reasons."""
+        """Without a key only ``/healthz`` and ``/readyz`` answer, and give no reasons."""
         for path in ("/", "/events", "/metrics", "/status.css", "/status.js", "/icon.svg"):
             self.assertEqual(self.ask(path).status, 401, path)
         self.assertEqual((self.ask("/healthz").status, self.ask("/readyz").json), (200, {"ready": True}))

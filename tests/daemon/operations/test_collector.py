@@ -1,4 +1,4 @@
-"""Tests of what is done about the collector of garbage."""
+"""Tests for :mod:`txapns.daemon.operations.collector`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["CollectorTests"]
 
 
 class CollectorTests(SynchronousTestCase):
-    """What is done to the process."""
+    """The garbage collector of this process."""
 
     def setUp(self) -> None:
-        """Let the collector be as it was, in the end."""
+        """Restore the collector afterwards."""
         self.addCleanup(gc.set_threshold, *gc.get_threshold())
         self.addCleanup(gc.unfreeze)
 
     def test_calm(self) -> None:
-        """It looks less often, and not at what there is; but it does look at what comes after."""
+        """It runs less often and ignores existing objects, but still collects later ones."""
         calm_collector()
         self.assertEqual(gc.get_threshold()[0], YOUNG)
         self.assertGreater(gc.get_freeze_count(), 1_000)

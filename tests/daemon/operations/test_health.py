@@ -18,26 +18,26 @@ __all__ = ["HealthCheckTests", "ReadinessTests"]
 
 
 class HealthCheckTests(SynchronousTestCase):
-    """A look around."""
+    """The daemon's health."""
 
     def setUp(self) -> None:
-        """There is a gateway with one app."""
+        """There is a daemon with one app."""
         self.world = AdminWorld()
         self.addCleanup(self.world.close)
 
     def look(self) -> Overview:
-        """Look, and not at what was seen before."""
+        """Check the health now."""
         self.world.advance(2.0)
         found = self.world.result(self.world.health.overview())
         assert isinstance(found, Overview)
         return found
 
     def app(self, name: str = "chess") -> AppOverview:
-        """Look at an app."""
+        """Return the health of an app."""
         return next(app for app in self.look().apps if app.name == name)
 
     def test_working(self) -> None:
-        """An app that nothing is wrong with is working, whether or not it has ever sent anything."""
+        """An app without problems is working, whether or not it has sent anything."""
         app = self.app()
         self.assertEqual((app.condition, app.reason, app.waiting, app.oldest), ("working", "", 0, None))
         self.assertIn("port=2197", app.gateway)
@@ -46,7 +46,7 @@ class HealthCheckTests(SynchronousTestCase):
         self.assertEqual((self.app().condition, self.app().state.accepted), ("working", 1))
 
     def test_tripped(self) -> None:
-        """One whose credential is refused is tripped, with the reason and since when."""
+        """An app whose credential is refused is tripped, with the reason and since when."""
         self.world.simulator.http2_fault = lambda server, request, response: Response(403, "BadCertificateEnvironment")
         self.world.take([token(1)])
         self.world.advance(5.0)
@@ -58,7 +58,7 @@ class HealthCheckTests(SynchronousTestCase):
         self.assertEqual(self.look().faults, ["no app can be used"])
 
     def test_open(self) -> None:
-        """The circuit of one whose gateway cannot be reached opens; its notifications are still accepted."""
+        """The circuit of an app whose gateway cannot be reached is open; its notifications are still accepted."""
         self.world.clock.servers.clear()
         self.world.take([token(1)])
         for _ in range(60):
@@ -67,7 +67,7 @@ class HealthCheckTests(SynchronousTestCase):
         self.assertEqual(self.look().faults, [])
 
     def test_problems(self) -> None:
-        """One that cannot be used is told with the reason; one that works as it was before still works."""
+        """An app that cannot be used is listed with the reason; one that keeps its old settings works."""
         self.world.problems.update(chess="the new certificate is none", news="there is no certificate")
         overview = self.look()
         found = [(app.name, app.condition, app.reason) for app in overview.apps]
@@ -78,7 +78,7 @@ class HealthCheckTests(SynchronousTestCase):
         self.assertEqual((found, overview.faults), (expected, []))
 
     def test_gone(self) -> None:
-        """One that was removed is told as long as something waits for it."""
+        """A removed app is listed as long as it has notifications waiting."""
         self.world.simulator.http2_fault = lambda server, request, response: None
         self.world.take([token(1)])
         self.world.apps.remove("chess")
@@ -87,12 +87,12 @@ class HealthCheckTests(SynchronousTestCase):
         )
 
     def test_nothing(self) -> None:
-        """Without an app there is nothing to be done."""
+        """Without apps the daemon is not ready."""
         self.world.apps.remove("chess")
         self.assertEqual(self.look().faults, ["there are no apps"])
 
     def test_database_cannot_be_read(self) -> None:
-        """Then all is told that is known without it."""
+        """If the database cannot be read, everything else is still reported."""
         self.world.take([token(1)])
         self.world.result(self.world.database.stop())
         app = self.app()
@@ -100,7 +100,7 @@ class HealthCheckTests(SynchronousTestCase):
         self.assertIsNone(self.look().webhooks[0].backlog)
 
     def test_shared(self) -> None:
-        """However many ask at the same time, or soon after each other, there is one look."""
+        """All who ask at the same time, or soon after each other, share one check."""
         asked: list[Deferred[list[Depth]]] = []
 
         def depths() -> Deferred[list[Depth]]:
@@ -122,7 +122,7 @@ class HealthCheckTests(SynchronousTestCase):
         self.assertEqual(len(asked), 2)
 
     def test_fails(self) -> None:
-        """A look that fails does so for all who wait for it, and the next one is another."""
+        """A check that fails does so for all who wait for it; the next one is made again."""
 
         def waiting(app: str) -> Estimate:
             raise ValueError("unlucky")
@@ -138,17 +138,17 @@ class HealthCheckTests(SynchronousTestCase):
 
 
 class ReadinessTests(SynchronousTestCase):
-    """Whether it can do its work."""
+    """Whether the daemon is ready."""
 
     def setUp(self) -> None:
-        """There is a gateway whose database does as it is told."""
+        """There is a daemon whose probe of the database the test controls."""
         self.world = AdminWorld()
         self.addCleanup(self.world.close)
         self.probes = 0
         self.answer: Any = ""
 
     def health(self, trouble: Callable[[], str] = str) -> HealthCheck:
-        """Make a health check of its own."""
+        """Make a health check with that probe."""
 
         def probe() -> Deferred[str]:
             self.probes += 1
@@ -165,7 +165,7 @@ class ReadinessTests(SynchronousTestCase):
         )
 
     def test_ready(self) -> None:
-        """It is ready; that something can be stored is tried, but not more than once in a second."""
+        """The daemon is ready; the database is probed, at most once a second."""
         health = self.health()
         for _ in range(3):
             readiness = self.world.result(health.readiness())
@@ -176,14 +176,14 @@ class ReadinessTests(SynchronousTestCase):
         self.assertEqual(self.probes, 2)
 
     def test_trouble(self) -> None:
-        """It is not where nothing can be stored."""
+        """The daemon is not ready if the probe fails."""
         self.answer = "the disk is full"
         self.assertEqual(
             self.world.result(self.health().readiness()).faults, ("notifications cannot be stored: the disk is full",)
         )
 
     def test_trouble_known(self) -> None:
-        """It is not from the moment at which somebody could store nothing, whatever was found by trying before."""
+        """It is not ready as soon as a write fails, whatever the last probe found."""
         trouble: list[str] = []
         health = self.health(lambda: "".join(trouble))
         self.assertTrue(self.world.result(health.readiness()).ready)
@@ -192,14 +192,14 @@ class ReadinessTests(SynchronousTestCase):
         self.assertEqual(faults, ("notifications cannot be stored: apns.db was removed",))
 
     def test_fault(self) -> None:
-        """It is not where it cannot even be tried, which is logged."""
+        """It is not ready if the probe raises, which is logged."""
         self.answer = ValueError("oh")
         faults = self.world.result(self.health().readiness()).faults
         self.assertEqual(faults, ("notifications cannot be stored: the database does not answer",))
         self.assertEqual(len(self.flushLoggedErrors(ValueError)), 1)
 
     def test_stopping(self) -> None:
-        """It is not from the moment it is told to end, whatever was seen before."""
+        """It is not ready as soon as it is stopping, whatever the last check found."""
         health = self.health()
         self.world.result(health.readiness())
         health.stopping = True

@@ -15,7 +15,7 @@ START = 1_700_000_000.0
 
 
 class HistoryTests(SynchronousTestCase):
-    """The last quarter of an hour."""
+    """The last 15 minutes."""
 
     def setUp(self) -> None:
         """Nothing has happened yet."""
@@ -26,24 +26,24 @@ class HistoryTests(SynchronousTestCase):
         self.addCleanup(self.history.stop)
 
     def pass_time(self, seconds: int, each: int = 0) -> None:
-        """Let time pass, in which some notifications are received every second."""
+        """Let time pass while some notifications are received every second."""
         for _ in range(seconds):
             self.totals.received += each
             self.clock.advance(1.0)
 
     def test_nothing(self) -> None:
-        """At first there is nothing to tell."""
+        """At first the history is empty."""
         self.assertEqual((self.history.steps(), self.history.rates(), self.history.rejections()), ([], Counts(), []))
 
     def test_steps(self) -> None:
-        """What happened is told for each ten seconds, once these are over."""
+        """Each step of ten seconds is listed once it is over."""
         self.pass_time(STEP, 5)
         self.pass_time(STEP, 7)
         self.pass_time(STEP // 2, 9)
         self.assertEqual(self.history.steps(), [(START, Counts(received=50)), (START + STEP, Counts(received=70))])
 
     def test_rates(self) -> None:
-        """The present rate is that of the last ten seconds, and soon there."""
+        """The current rate is that of the last ten seconds, and available early."""
         self.pass_time(4, 3)
         self.assertEqual(self.history.rates(), Counts(received=3))
         self.pass_time(100, 8)
@@ -52,13 +52,13 @@ class HistoryTests(SynchronousTestCase):
         self.assertEqual(self.history.rates(), Counts())
 
     def test_bounded(self) -> None:
-        """However long it runs, a quarter of an hour is kept."""
+        """Only 15 minutes are kept."""
         self.pass_time(3 * STEP * SPAN, 1)
         steps = self.history.steps()
         self.assertEqual((len(steps), steps[-1][0] - steps[0][0]), (SPAN, (SPAN - 1) * STEP))
 
     def test_late(self) -> None:
-        """Where the process had no time for some steps, they are there, and nothing was counted in them."""
+        """Steps that the process was too busy to count are listed as empty."""
         self.pass_time(STEP, 1)
         self.totals.received += 60
         self.clock.rightNow += 35
@@ -68,7 +68,7 @@ class HistoryTests(SynchronousTestCase):
         self.assertEqual(sum(counts.received for _, counts in self.history.steps()), 70)
 
     def test_clock_set(self) -> None:
-        """Setting the clock changes no count; the dates are those of the clock as it is set now."""
+        """Setting the clock changes no count; dates follow the clock as it is set now."""
         for step in (3_600, -7_200, 86_407):
             self.clock.ahead += step
             self.pass_time(STEP, 2)
@@ -77,7 +77,7 @@ class HistoryTests(SynchronousTestCase):
         self.assertEqual([self.clock.now() - began for began, _ in self.history.steps()], [3 * STEP, 2 * STEP, STEP])
 
     def test_standstill(self) -> None:
-        """Where the process stood still for longer than is kept, nothing is made up for the time between."""
+        """If the process was suspended for longer than the history, no steps are invented for that time."""
         self.pass_time(STEP, 1)
         self.clock.rightNow += 86_400
         self.pass_time(2 * STEP, 1)
@@ -85,7 +85,7 @@ class HistoryTests(SynchronousTestCase):
         self.assertTrue(all(counts.received <= STEP for _, counts in self.history.steps()))
 
     def test_rejections(self) -> None:
-        """The last rejections are kept, the latest first, and the tokens are shortened."""
+        """The latest rejections are kept, newest first, with shortened tokens."""
         leased = [Leased(n, Content("chess", b"{}", {}), bytes([n]) * 32, "", 0, START, 0.0) for n in range(100)]
         rejected = [Settlement(each.number, State.REJECTED, 410, "Unregistered") for each in leased[1:]]
         self.history.settled("chess", leased, [Settlement(0, State.ACCEPTED, 200), *rejected])

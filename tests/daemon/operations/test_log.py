@@ -23,15 +23,15 @@ MASTER = "Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9vYmFyYmF6Zm9vYmE="
 
 
 class Terminal(io.StringIO):
-    """Where a person reads."""
+    """A terminal."""
 
     def isatty(self) -> bool:
-        """It is one."""
+        """It is a terminal."""
         return True
 
 
 class LogTests(SynchronousTestCase):
-    """What stands in the log."""
+    """What the log contains."""
 
     def begin(self, stream: io.StringIO) -> Logger:
         """Log to a stream."""
@@ -44,11 +44,11 @@ class LogTests(SynchronousTestCase):
         return [json.loads(line) for line in stream.getvalue().splitlines()]
 
     def test_interface(self) -> None:
-        """It is what takes events."""
+        """It is a log observer."""
         verifyObject(ILogObserver, observer(io.StringIO()))
 
     def test_json(self) -> None:
-        """Where a program reads, an event is a line of JSON with the fields that are known, and no other."""
+        """Without a terminal an event is a line of JSON with the known fields and no others."""
         stream = io.StringIO()
         log = self.begin(stream)
         log.error("{app} is tripped: {reason}", app="chess", reason="the key\nis gone", secret="hush", count=3)
@@ -65,7 +65,7 @@ class LogTests(SynchronousTestCase):
         self.assertEqual(line, expected)
 
     def test_values(self) -> None:
-        """A field that is no number and no text is only in the message."""
+        """A field that is neither a number nor text is only in the message."""
         stream = io.StringIO()
         self.begin(stream).info("{name} {status} {left}", name=["a"], status=2.5, left=True)
         [line] = self.lines(stream)
@@ -74,7 +74,7 @@ class LogTests(SynchronousTestCase):
         self.assertEqual(list(FIELDS), sorted(FIELDS))
 
     def test_failure(self) -> None:
-        """A failure has its traceback, in one line of the log, and no secret in that."""
+        """A failure is one line with its traceback, without secrets."""
         stream = io.StringIO()
         try:
             raise ValueError(f"no such key: {KEY}")
@@ -86,20 +86,20 @@ class LogTests(SynchronousTestCase):
         self.assertNotIn("6d6d", line["exception"])
 
     def test_unformattable(self) -> None:
-        """An event that cannot be formatted is no reason not to log it."""
+        """An event that cannot be formatted is logged nevertheless."""
         stream = io.StringIO()
         self.begin(stream).info("{nothing}")
         self.assertEqual(len(self.lines(stream)), 1)
 
     def test_print(self) -> None:
-        """What others log in the old way is there, too."""
+        """Events of the legacy logging system are logged, too."""
         stream = io.StringIO()
         observer(stream)({"log_format": "{text}", "text": "Hello", "log_time": 0.0})
         [line] = self.lines(stream)
         self.assertEqual((line["message"], line["level"], line["time"]), ("Hello", "info", "1970-01-01T00:00:00.000Z"))
 
     def test_text(self) -> None:
-        """Where a person reads, it is text."""
+        """On a terminal an event is text."""
         stream = Terminal()
         self.begin(stream).warn("{app} waits for {token}", app="chess", token=TOKEN)
         self.assertRegex(
@@ -109,10 +109,10 @@ class LogTests(SynchronousTestCase):
 
 
 class ScrubTests(SynchronousTestCase):
-    """What is nobody's business."""
+    """Secrets in the log."""
 
     def test_secrets(self) -> None:
-        """Whatever looks like a secret is taken out, and a device token is shortened."""
+        """Whatever looks like a secret is removed, and device tokens are shortened."""
         pem = Authority().client_pem().decode()
         for secret, found in (
             (KEY, "txapns_3f9a01c7_…"),
@@ -131,7 +131,7 @@ class ScrubTests(SynchronousTestCase):
         self.assertNotIn("PRIVATE", scrub(pem[: pem.rindex("-----END")]))
 
     def test_others(self) -> None:
-        """What has to be read stays."""
+        """Other text is left as it is."""
         for text in (
             "chess is tripped: The certificate is for the other environment.",
             "018bcfe5-6800-7000-8a3c-5d6e7f809112 was accepted",

@@ -24,14 +24,14 @@ from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.values import Caller, Content, Leased, Limits, Settlement, State
 from txapns.simulator import Response
 
-__all__ = ["CostTests", "DocumentationTests", "FaceTests", "GatewayMetricsTests"]
+__all__ = ["CostTests", "DaemonMetricsTests", "DocumentationTests", "FaceTests"]
 
 PAGE = PROJECT / "docs/daemon-operations.rst"
 BODY = b'{"notifications": [{"tokens": ["aa11", "bb22"], "payload": {}}]}'
 
 
 def found(text: bytes) -> dict[tuple[str, ...], float]:
-    """Read what Prometheus is told: the value for each name and the values of its labels, by the labels' names."""
+    """Parse Prometheus' format: the value for each name with its label values, in the order of the labels' names."""
     return {
         (
             sample.name.removeprefix("apns_daemon_"),
@@ -42,21 +42,21 @@ def found(text: bytes) -> dict[tuple[str, ...], float]:
     }
 
 
-class GatewayMetricsTests(SynchronousTestCase):
-    """What Prometheus is told of a gateway at work."""
+class DaemonMetricsTests(SynchronousTestCase):
+    """The metrics of a working daemon."""
 
     def setUp(self) -> None:
-        """There is a gateway."""
+        """There is a daemon."""
         self.world = AdminWorld(delay=0.03)
         self.addCleanup(self.world.close)
 
     def look(self) -> dict[tuple[str, ...], float]:
-        """Ask as Prometheus does."""
+        """Read the metrics."""
         self.world.advance(2.0)
         return found(self.world.metrics.render(self.world.result(self.world.health.overview())))
 
     def test_outcomes(self) -> None:
-        """Each notification is counted by what became of it, with how long that took since it was accepted."""
+        """Each notification is counted by its outcome, with the time since it was accepted."""
         responses = [Response(429, "TooManyRequests"), Response(418, "Teapot" * 9)]
         self.world.simulator.http2_fault = lambda server, request, response: responses.pop(0) if responses else response
         self.world.take([token(n) for n in range(10)] + [DEAD])
@@ -75,7 +75,7 @@ class GatewayMetricsTests(SynchronousTestCase):
         self.assertEqual(values["apns_notifications_sent_total", "chess"], 12)
 
     def test_unanswered(self) -> None:
-        """What was over before it could be sent took no time to be answered."""
+        """A notification that expired unsent has no answer time."""
         self.world.accept(expiration="5")
         self.world.drain()
         values = self.look()
@@ -83,7 +83,7 @@ class GatewayMetricsTests(SynchronousTestCase):
         self.assertEqual(values["answer_seconds_count", "chess"], 0)
 
     def test_states(self) -> None:
-        """What is a state is told as it is."""
+        """Gauges show the current state."""
         self.world.simulator.http2_fault = lambda server, request, response: Response(403, "BadCertificateEnvironment")
         self.world.take([token(1), token(2)])
         self.world.advance(5.0)
@@ -100,7 +100,7 @@ class GatewayMetricsTests(SynchronousTestCase):
         self.assertEqual(self.look()["ready",], 1)
 
     def test_oldest(self) -> None:
-        """The age of the queue is that of the first that is due; where nothing waits there is none."""
+        """The age of the queue is that of its oldest notification; an empty queue has none."""
         self.assertNotIn(("queue_oldest_seconds", "chess"), self.look())
         self.world.simulator.http2_fault = lambda server, request, response: None
         self.world.take([token(1)])
@@ -108,7 +108,7 @@ class GatewayMetricsTests(SynchronousTestCase):
         self.assertAlmostEqual(self.look()["queue_oldest_seconds", "chess"], 10, 0)
 
     def test_webhook(self) -> None:
-        """So are the webhooks."""
+        """Webhooks have gauges, too."""
         values = self.look()
         self.assertEqual((values["webhook_backlog", "crm"], values["webhook_failing_seconds", "crm"]), (0, 0))
         self.world.take([DEAD])
@@ -120,13 +120,13 @@ class GatewayMetricsTests(SynchronousTestCase):
         self.assertTrue(40 < values["webhook_failing_seconds", "crm"] < 62)
 
     def test_process(self) -> None:
-        """The process and the version are told, too."""
+        """The process and the version are included."""
         values = self.look()
         self.assertIn(("process_resident_memory_bytes",), values)
         self.assertTrue([name for name in values if name[0] == "apns_daemon_info" or name[0] == "info"])
 
     def test_secrets(self) -> None:
-        """Neither tokens nor addresses are in it, and however many reasons a peer makes up, they are one."""
+        """There are no tokens or addresses in it, and all reasons that a peer makes up count as one."""
         reasons = iter(range(1000))
         self.world.simulator.http2_fault = lambda server, request, response: Response(418, f"Made{next(reasons)}")
         self.world.take([token(n << 200) for n in range(50)])
@@ -140,10 +140,10 @@ class GatewayMetricsTests(SynchronousTestCase):
 
 
 class FaceTests(SynchronousTestCase):
-    """What comes in, and what is refused."""
+    """What faces receive and refuse."""
 
     def setUp(self) -> None:
-        """There is a native face whose intake says no when it is told to."""
+        """There is a native face with counted intake and answers."""
         self.world = AdminWorld()
         self.addCleanup(self.world.close)
         self.metrics = self.world.metrics
@@ -154,17 +154,17 @@ class FaceTests(SynchronousTestCase):
         self.caller = Connection(HTTPServer(self.world.clock, self.application), self.world.clock)
 
     def refused(self) -> Mapping[tuple[str, ...], float]:
-        """Tell how often there was which status."""
+        """Return how often each status was refused."""
         values = found(self.metrics.render(self.world.result(self.world.health.overview())))
         return {name[1:]: value for name, value in values.items() if name[0] == "refused_total"}
 
     def test_interfaces(self) -> None:
-        """What counts is what it stands for."""
+        """The wrappers provide the interfaces of what they wrap."""
         verifyObject(IApplication, self.application)
         verifyObject(IIntake, self.world.intake)
 
     def test_accepted(self) -> None:
-        """What is accepted is counted once, by face and app, and not again if it comes again; nothing is refused."""
+        """An accepted request is counted once, by face and app; a repeated one is not counted again."""
         for _ in range(2):
             key = {"Idempotency-Key": "7"}
             said = self.caller.request("POST", "/v1/apps/chess/notifications", BODY, headers=key)
@@ -174,7 +174,7 @@ class FaceTests(SynchronousTestCase):
         self.assertEqual(self.refused(), {})
 
     def test_refused(self) -> None:
-        """Whatever refuses, and wherever, the answer is counted once by its status."""
+        """Wherever a request is refused, it is counted once, by its status."""
         self.caller.request("POST", "/v1/apps/nobody/notifications", BODY)
         self.caller.request("POST", "/v1/apps/chess/notifications", b"no JSON")
         self.caller.request("GET", "/nothing")
@@ -187,18 +187,18 @@ class FaceTests(SynchronousTestCase):
         self.assertEqual(self.refused(), statuses)
 
     def test_other_faces(self) -> None:
-        """Faces without HTTP say themselves what they refuse."""
+        """Faces without HTTP count their refusals themselves."""
         self.metrics.refused("binary", 429)
         self.assertEqual(self.refused(), {("binary", "429"): 1})
 
     def test_other_faces_intake(self) -> None:
-        """Of those without HTTP the intake's refusals are counted where they are made."""
+        """For faces without HTTP the intake's refusals are counted."""
         intake = self.metrics.intake("binary", self.world.intake, refusals=True)
         self.failureResultOf(intake.accept("nobody", []), UnknownApp)
         self.assertEqual(self.refused(), {("binary", "404"): 1})
 
     def test_passed_on(self) -> None:
-        """What the intake says is passed on as it is."""
+        """The intake's results and errors are passed on unchanged."""
         self.world.add_app("tiny", limits=Limits(queue=1))
         self.world.simulator.http2_fault = lambda server, request, response: None
         self.world.take([token(1)], "tiny")
@@ -209,10 +209,10 @@ class FaceTests(SynchronousTestCase):
 
 
 class CostTests(SynchronousTestCase):
-    """A chunk costs so many calls, and not each notification in it."""
+    """The cost is per chunk, not per notification."""
 
     def test_settled(self) -> None:
-        """Five hundred at once are as good as five hundred times one."""
+        """One chunk of five hundred counts the same as five hundred chunks of one."""
         content = Content("chess", b"{}", {})
         leased = [Leased(n, content, token(n), "", 0, 0.0, 100.0 + n // 100) for n in range(500)]
         settlements = [Settlement(each.number, State.ACCEPTED, 200) for each in leased]
@@ -229,7 +229,7 @@ class DocumentationTests(SynchronousTestCase):
     """``docs/daemon-operations.rst``."""
 
     def test_table(self) -> None:
-        """Its table has each metric there is, with its labels, and no other."""
+        """Its table has exactly the metrics that exist, with their labels."""
         world = AdminWorld()
         self.addCleanup(world.close)
         faults: list[Any] = [Response(429, "TooManyRequests"), None]
@@ -251,7 +251,7 @@ class DocumentationTests(SynchronousTestCase):
         self.assertEqual(documented(), actual)
 
     def test_names(self) -> None:
-        """The alerts on the page are about metrics that there are."""
+        """The alerts on the page are about existing metrics."""
         text = PAGE.read_text(encoding="utf-8")
         names = set(re.findall(r"\bapns_\w+", text.partition("Suggested alerts")[2]))
         self.assertEqual({re.sub("_total$", "", name) for name in names} - set(documented()), set())
@@ -259,7 +259,7 @@ class DocumentationTests(SynchronousTestCase):
 
 
 def documented() -> dict[str, set[str]]:
-    """Read the table: for each metric, without what its kind adds to the name, its labels."""
+    """Read the table: the labels of each metric, whose name is without the suffix of its type."""
     table = next(publish_doctree(PAGE.read_text(encoding="utf-8")).findall(nodes.table))
     rows = [[entry.astext() for entry in row.findall(nodes.entry)] for row in table.findall(nodes.row)][1:]
     return {re.sub("_total$", "", name): set(re.findall(r"\w+", labels)) for name, labels, _ in rows}

@@ -54,14 +54,14 @@ class PageTests(SynchronousTestCase):
         self.addCleanup(self.world.close)
 
     def page(self) -> str:
-        """Get it."""
+        """Fetch the page."""
         self.world.advance(2.0)
         text = self.world.result(self.world.status.html())
         assert isinstance(text, bytes)
         return text.decode()
 
     def test_structure(self) -> None:
-        """It has landmarks, one main heading, and a caption for each table, and says what language it is in."""
+        """It has landmarks, one main heading, a caption for each table, and a language."""
         page = self.page()
         self.assertTrue(page.startswith("<!DOCTYPE html>\n<html"))
         outline = Outline(page)
@@ -72,7 +72,7 @@ class PageTests(SynchronousTestCase):
         self.assertIn('role="status"', page)
 
     def test_nothing_inline(self) -> None:
-        """No script, style or handler stands in it, and nothing comes from elsewhere."""
+        """There are no inline scripts, styles or handlers, and nothing comes from elsewhere."""
         outline = Outline(self.page())
         self.assertNotIn("style", outline.tags)
         self.assertEqual([name for name in outline.attributes if name == "style" or name.startswith("on")], [])
@@ -81,7 +81,7 @@ class PageTests(SynchronousTestCase):
         self.assertEqual(outline.leads, leads)
 
     def test_without_script(self) -> None:
-        """All that is known stands in it from the beginning."""
+        """The page is complete without JavaScript."""
         self.world.take([token(1), DEAD])
         self.world.drain()
         text = Outline(self.page()).text
@@ -89,14 +89,14 @@ class PageTests(SynchronousTestCase):
             self.assertIn(word, text)
 
     def test_empty(self) -> None:
-        """A table with nothing in it says so."""
+        """An empty table says so."""
         self.world.apps.remove("chess")
         text = Outline(self.page()).text
         self.assertIn(TABLES["apps"][2], text)
         self.assertIn(TABLES["rejections"][2], text)
 
     def test_escaped(self) -> None:
-        """What Apple or an operator writes is text, whatever it looks like."""
+        """Text from Apple or an operator is escaped."""
         self.world.problems["<script>alert(1)</script>"] = "<b>bold</b>"
         page = self.page()
         self.assertNotIn("<b>", page)
@@ -104,7 +104,7 @@ class PageTests(SynchronousTestCase):
         self.assertIn("<b>bold</b>", Outline(page).text)
 
     def test_secrets(self) -> None:
-        """Neither whole tokens nor the addresses of webhooks are in it, nor in the events."""
+        """Neither the page nor the events have whole tokens or the addresses of webhooks."""
         self.world.take([DEAD])
         self.world.drain()
         for text in (self.page(), self.world.result(self.world.status.json()).decode()):
@@ -114,17 +114,17 @@ class PageTests(SynchronousTestCase):
 
 
 def luminance(colour: str) -> float:
-    """Tell how bright a colour is (WCAG 2.2, relative luminance)."""
+    """Compute the relative luminance of a colour (WCAG 2.2)."""
     channels = [int(colour[n : n + 2], 16) / 255 for n in (1, 3, 5)]
     red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in channels)
     return 0.2126 * red + 0.7152 * green + 0.0722 * blue
 
 
 class ColourTests(SynchronousTestCase):
-    """The colours of the style."""
+    """The style's colours."""
 
     def test_contrast(self) -> None:
-        """Text can be read on what is behind it, in the light and in the dark: 4.5 to 1 or better."""
+        """Text has a contrast of 4.5 to 1 or better, in light and dark mode."""
         style = (STATIC / "status.css").read_text()
         palettes = re.findall(r":root \{(.*?)\}", style, re.DOTALL)
         self.assertEqual(len(palettes), 2)
