@@ -1,17 +1,17 @@
 """
 What a notification costs over the binary protocol: ``python benchmarks/binary.py [notifications] [rounds]``.
 
-A server in a process of its own reads and does nothing else. Over one connection each, through TLS on loopback, it is
-sent the same octets in turn, to tokens in a list, by
+A server in a process of its own reads and does nothing else. In turn, each over one connection with TLS on loopback,
+these senders send the same bytes to it, for tokens in a list:
 
-- ``client.send``, results and all;
-- Twisted alone: a producer that writes them, ready-made, to a TLS transport. This is the floor: what a client written
-  with Twisted cannot go below;
+- ``client.send``, including the results;
+- Twisted alone: a producer that writes the prepared bytes to a TLS transport. This is the floor for any client written
+  with Twisted;
 - pushjack and apns-clerk, which block, each in a process of its own: ``peers/``. ``make interop`` installs them.
 
 The CPU time is that of the sending process, user and system. Medians of the rounds are printed, with the range; rates
-are without the time in which a sender waits for an answer at the end, and nothing happens. The server speaks TLS 1.2,
-since pushjack cannot do with the tickets of TLS 1.3.
+exclude the time in which a sender only waits for an error packet at the end. The server speaks TLS 1.2, because
+pushjack cannot handle the tickets of TLS 1.3.
 """
 
 from __future__ import annotations
@@ -41,12 +41,12 @@ from txapns.simulator import Authority
 from txapns.wire.frames import encode_framed
 
 TOPIC = "com.example.app"
-PAYLOAD = {"aps": {"alert": "x" * 100}}  # 120 octets
+PAYLOAD = {"aps": {"alert": "x" * 100}}  # 120 bytes
 EXPIRATION = 1_700_000_000
 NOTIFICATION = Notification(payload=PAYLOAD, expiration=EXPIRATION, priority=10)
-#: How many octets Twisted alone is given at a time.
+#: How many bytes Twisted alone writes at a time.
 CHUNK = 2**16
-#: The names of the other clients, as they are imported, and where they are installed.
+#: The module names of the other clients, and where they are installed.
 PEERS = ("pushjack", "apns_clerk")
 ENVIRONMENT = Path(__file__).parent.parent / ".venv/interop"
 
@@ -71,14 +71,14 @@ async def serve(state: Path) -> None:
 @implementer(IPushProducer)
 class Writer(Protocol):
     """
-    Writes ready-made octets as fast as the transport takes them, and closes.
+    Writes prepared bytes as fast as the transport accepts them, and closes.
 
-    :param octets: what to write.
+    :param data: what to write.
     """
 
-    def __init__(self, octets: bytes) -> None:
+    def __init__(self, data: bytes) -> None:
         self.done: Deferred[None] = Deferred()
-        self._chunks: Iterator[bytes] = (octets[start : start + CHUNK] for start in range(0, len(octets), CHUNK))
+        self._chunks: Iterator[bytes] = (data[start : start + CHUNK] for start in range(0, len(data), CHUNK))
         self._paused = False
 
     def connectionMade(self) -> None:
@@ -87,11 +87,11 @@ class Writer(Protocol):
         self.resumeProducing()
 
     def pauseProducing(self) -> None:
-        """Its buffers are full."""
+        """Pause: the buffers are full."""
         self._paused = True
 
     def resumeProducing(self) -> None:
-        """Its buffers are empty."""
+        """Continue: the buffers are empty."""
         self._paused = False
         while not self._paused:
             chunk = next(self._chunks, None)
@@ -103,15 +103,15 @@ class Writer(Protocol):
                 self.transport.write(chunk)
 
     def stopProducing(self) -> None:
-        """The connection is gone."""
+        """Do nothing: the connection is closed."""
 
     def connectionLost(self, reason: object) -> None:
-        """All of it was read."""
+        """Everything was read."""
         self.done.callback(None)
 
 
 async def measure(count: int, send: Callable[[], Awaitable[None]], quiet: float = 0.0) -> tuple[float, float]:
-    """Send so many; returns the rate, without the quiet time at the end, and the CPU time of each in µs."""
+    """Send notifications; returns the rate, without the quiet time at the end, and the CPU time of each in µs."""
     before, started = os.times(), time.perf_counter()
     await send()
     took, after = time.perf_counter() - started - quiet, os.times()
@@ -120,7 +120,7 @@ async def measure(count: int, send: Callable[[], Awaitable[None]], quiet: float 
 
 
 async def run_peer(name: str, state: Path, port: int, count: int) -> tuple[float, float]:
-    """Let another client send so many; returns the same as ``measure``."""
+    """Let another client send; returns the same as ``measure``."""
     script = Path(__file__).parent / f"peers/{name}_peer.py"
     arguments = ["-W", "ignore", str(script), str(port), str(state), str(count), str(EXPIRATION)]
     printed, errors, status = await getProcessOutputAndValue(
@@ -133,11 +133,11 @@ async def run_peer(name: str, state: Path, port: int, count: int) -> tuple[float
 
 
 async def compare(state: Path, port: int, count: int, rounds: int) -> None:
-    """Let the senders take turns, and print what it took."""
+    """Let the senders take turns, and print the results."""
     gateway = Gateway.binary("localhost", port, trust_root=(state / "ca.pem").read_bytes())
     certificate = Certificate.from_file(state / "client.pem")
     tokens = [f"{number:064x}" for number in range(count)]
-    octets = b"".join(
+    data = b"".join(
         encode_framed(number + 1, number.to_bytes(32, "big"), NOTIFICATION.body, EXPIRATION, 10)
         for number in range(count)
     )
@@ -150,14 +150,14 @@ async def compare(state: Path, port: int, count: int, rounds: int) -> None:
         await client.close()
 
     async def twisted() -> None:
-        writer = Writer(octets)
+        writer = Writer(data)
         await gateway.endpoint(reactor, certificate).connect(Factory.forProtocol(lambda: writer))
         await writer.done
 
     senders = {"client.send": (ours, gateway.settle_time), "Twisted alone": (twisted, 0.0)}
     peers = [name for name in PEERS if list(ENVIRONMENT.glob(f"lib/python*/site-packages/{name}"))]
     if missing := [name for name in PEERS if name not in peers]:
-        print(f"without {' and '.join(missing)}: make interop installs them, pushjack for Python 3.11 at the newest")
+        print(f"without {' and '.join(missing)}: make interop installs them, pushjack up to Python 3.11")
     found: dict[str, list[tuple[float, float]]] = {name: [] for name in (*senders, *peers)}
     for _ in range(rounds):
         for name, (send, quiet) in senders.items():

@@ -1,21 +1,21 @@
 """
-How many notifications a second the daemon takes from end to end, and how soon: ``python benchmarks/daemon.py``.
+The daemon's throughput and latency from end to end: ``python benchmarks/daemon.py``.
 
 Four processes on one machine: a caller that posts prepared requests to the HTTP API (``peers/daemon_caller.py``), the
-gateway as an operator starts it (``txapns serve``, with keys, its database in a directory on the disk), the server of
-``benchmarks/http2.py``, and this one, which looks on. A notification counts when its outcome is committed.
+daemon as an operator starts it (``txapns serve``, with keys, its database in a directory on the disk), the server of
+``benchmarks/http2.py``, and this one, which measures. A notification counts when its outcome is committed.
 
-- batches: requests of 100 tokens, as fast as they are taken;
-- half: the same at half the rate that is wanted, for the time from acceptance to Apple's answer;
+- batches: requests of 100 tokens, as fast as they are accepted;
+- half: the same at half the target rate, for the time from acceptance to Apple's response;
 - single: requests of one token at concurrency 64;
-- memory: a million in batches, with the daemon's memory as it goes (only with ``--memory``).
+- memory: a million in batches, with the daemon's memory over time (only with ``--memory``).
 
-Each has a gateway with an empty database, which has sent a few before it is measured. Before them ``APNSClient.send``
-sends to the same server, which is the limit: it stores nothing and reads no HTTP.
+Each load has a daemon with an empty database, which has sent a few notifications before it is measured. First
+``APNSClient.send`` sends to the same server. This is the limit: it stores nothing and reads no HTTP.
 
-CPU times are for each notification; those of the daemon are given for all of its threads together, for that of the
-reactor, and for that which writes the database. Nobody but the caller's requests is waited for: where they come faster
-than notifications go, the queue grows, and is emptied before the time is taken.
+CPU times are per notification. Those of the daemon are given for all of its threads together, for the reactor's thread,
+and for the thread that writes the database. The caller waits only for the responses to its requests: if they come
+faster than notifications are sent, the queue grows, and it is emptied before the time is taken.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ from pathlib import Path
 import attrs
 from http2 import ENVIRONMENT, HERE, KEY_ID, PEERS, SCENARIOS, TEAM_ID, TOPIC, Server, serving
 
-#: Requests that are sent before it is measured.
+#: Requests that are sent before the measurement.
 WARM_UP = 50
-#: How often this process looks on, in seconds.
+#: How often this process looks at the daemon, in seconds.
 LOOK = 0.1
-#: How long the last outcome may take after the last request, in seconds.
+#: How long after the last request the last outcome may be settled, in seconds.
 PATIENCE = 300
-#: What is wanted: notifications a second, requests of one token a second, ms from acceptance to answer, MB of growth.
+#: The goals: notifications a second, requests of one token a second, ms from acceptance to response, MB of growth.
 RATE, SINGLE_RATE, LATENCY, GROWTH = 10_000, 2_000, 100, 20
-#: Memory is told every so many.
+#: Memory is reported after each of these many notifications.
 STEP = 100_000
 
 
@@ -54,11 +54,11 @@ class Load:
     """
     What is posted.
 
-    :ivar says: it, in words.
+    :ivar says: a description.
     :ivar tokens: how many tokens a request has.
     :ivar connections: over how many connections.
-    :ivar share: how many notifications, as a part of ``--count``.
-    :ivar rate: how many requests a second; 0 for as many as are answered.
+    :ivar share: the number of notifications, as a fraction of ``--count``.
+    :ivar rate: how many requests a second; 0 for as many as possible.
     """
 
     says: str
@@ -95,16 +95,16 @@ topic = "{topic}"
 @attrs.frozen
 class Figures:
     """
-    What came of a load. Times are in ms, CPU times in µs for each notification.
+    The results of a load. Times are in ms, CPU times in µs per notification.
 
     :ivar count: how many notifications there were.
-    :ivar rate: how many a second, from the first acceptance to the last outcome.
-    :ivar requests: how many requests a second were answered.
-    :ivar stored: how long these answers took: median and 99 of 100.
-    :ivar answered: how long Apple's answer took from the acceptance: likewise.
-    :ivar cpu: by what used it.
-    :ivar memory: the daemon's memory in MB when so many thousands were done.
-    :ivar others: how many cores everybody else on the machine used meanwhile.
+    :ivar rate: notifications a second, from the first acceptance to the last outcome.
+    :ivar requests: requests a second.
+    :ivar stored: the time until the response to a request: median and 99th percentile.
+    :ivar answered: the time from acceptance to Apple's response, likewise.
+    :ivar cpu: CPU time by process or thread.
+    :ivar memory: the daemon's memory in MB, by thousands of notifications.
+    :ivar others: how many cores other processes on the machine used meanwhile.
     :ivar lost: how many were not accepted by the server.
     """
 
@@ -120,29 +120,29 @@ class Figures:
 
 
 def cpu_times(process: int) -> list[float]:
-    """Tell how many seconds each thread of a process has run, the first one first."""
+    """Return the CPU seconds of each thread of a process, the first thread first."""
     tasks = sorted(Path(f"/proc/{process}/task").iterdir(), key=lambda task: int(task.name))
     return [int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks]
 
 
 def all_cpu_time() -> float:
-    """Tell how many seconds the cores have worked for anybody."""
+    """Return the CPU seconds of all processes."""
     user, nice, system, _, _, *rest = map(int, Path("/proc/stat").read_text().split("\n")[0].split()[1:8])
     return (user + nice + system + sum(rest)) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(process: int) -> float:
-    """Tell how much memory a process has, in MB."""
+    """Return the memory of a process in MB."""
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1]) / 1024
 
 
-class Gateway:
+class Daemon:
     """
     A daemon in a process of its own.
 
     :param server: the server that it sends to.
     :param process: the process.
-    :param address: where it listens.
+    :param address: the address of its HTTP API.
     :param key: a key for it.
     :param database: its database.
     """
@@ -156,27 +156,27 @@ class Gateway:
         self._memory: list[tuple[float, float]] = []
 
     def close(self) -> None:
-        """Look at its database no more."""
+        """Close its database."""
         self._database.close()
 
     def measure(self, load: Load, count: int) -> Figures:
-        """Post so many notifications, and find out what came of them."""
+        """Post notifications, and measure what becomes of them."""
         self.call(load, WARM_UP)
         self._memory.clear()
         [(first,)] = self._database.execute("SELECT max(number) FROM queue_delivery")
         before, served = cpu_times(self.process), sum(cpu_times(self.server.process))
         started, everybody, us = time.perf_counter(), all_cpu_time(), time.process_time()
-        told = self.call(load, count // load.tokens)
+        figures = self.call(load, count // load.tokens)
         took, everybody, us = time.perf_counter() - started, all_cpu_time() - everybody, time.process_time() - us
         threads = [after - earlier for after, earlier in zip(cpu_times(self.process), before, strict=True)]
         spent = {
-            "gateway": sum(threads),
+            "daemon": sum(threads),
             "reactor": threads[0],
             "writer": max(threads[1:]),
             "server": sum(cpu_times(self.server.process)) - served,
-            "caller": told["cpu"] / 1e6 * count / load.tokens,
+            "caller": figures["cpu"] / 1e6 * count / load.tokens,
         }
-        others = everybody - us - sum(spent[name] for name in ("gateway", "server", "caller"))
+        others = everybody - us - sum(spent[name] for name in ("daemon", "server", "caller"))
         rows = self._database.execute(
             """
             SELECT settled_at, accepted_at, state FROM queue_delivery
@@ -189,8 +189,8 @@ class Gateway:
         return Figures(
             len(rows),
             len(rows) / seconds,
-            told["rate"],
-            (told["p50"], told["p99"]),
+            figures["rate"],
+            (figures["p50"], figures["p99"]),
             (waits[len(waits) // 2], waits[len(waits) * 99 // 100]),
             {name: each / len(rows) * 1e6 for name, each in spent.items()},
             self._memory_at([settled / 1e3 for settled, _, _ in rows]),
@@ -199,7 +199,7 @@ class Gateway:
         )
 
     def call(self, load: Load, requests: int) -> dict[str, float]:
-        """Post so many requests, and wait until all is settled; returns what the caller tells."""
+        """Post requests, and wait until all notifications are settled; returns the caller's figures."""
         host, _, port = self._address.rpartition(":")
         task = attrs.asdict(load) | {
             "host": host,
@@ -215,13 +215,13 @@ class Gateway:
                 self._look()
             if caller.returncode != 0:
                 raise SystemExit(f"the caller ended with {caller.returncode}")
-            told = json.load(caller.stdout)
+            figures = json.load(caller.stdout)
         until = time.monotonic() + PATIENCE
         while self._database.execute("SELECT 1 FROM queue_delivery WHERE state = 0 LIMIT 1").fetchone():
             self._look()
             if time.monotonic() > until:
                 raise SystemExit("some notifications are not settled")
-        return told
+        return figures
 
     def _look(self) -> None:
         self._memory.append((time.time(), memory(self.process)))
@@ -236,8 +236,8 @@ class Gateway:
 
 
 @contextmanager
-def running(server: Server, directory: Path | None) -> Iterator[Gateway]:
-    """Start a gateway, and end it."""
+def running(server: Server, directory: Path | None) -> Iterator[Daemon]:
+    """Run a daemon."""
     with tempfile.TemporaryDirectory(dir=directory) as name:
         home = Path(name)
         config = home / "apns.toml"
@@ -259,21 +259,21 @@ def running(server: Server, directory: Path | None) -> Iterator[Gateway]:
                 if not line:
                     raise SystemExit((home / "log").read_text())
                 [address] = json.loads(line)["addresses"]["intake.native"]
-                with closing(Gateway(server, process.pid, address, key, home / "apns.db")) as gateway:
-                    yield gateway
+                with closing(Daemon(server, process.pid, address, key, home / "apns.db")) as daemon:
+                    yield daemon
             finally:
                 process.terminate()
 
 
 def show(says: str, found: Figures) -> None:
-    """Print what came of one load."""
+    """Print the results of a load."""
     cpu = ", ".join(f"{name} {each:.1f}" for name, each in found.cpu.items())
     steps = ", ".join(f"{each:.1f} at {step},000" for step, each in found.memory.items())
     print(
         f"\n{says}: {found.count:,} sent" + (f", {found.lost} LOST" if found.lost else ""),
         f"{found.rate:,.0f} notifications/s, {found.requests:,.0f} requests/s",
         f"stored after {found.stored[0]:.0f} ms, p99 {found.stored[1]:.0f}; "
-        f"answered by Apple after {found.answered[0]:.0f} ms, p99 {found.answered[1]:.0f}",
+        f"response from Apple after {found.answered[0]:.0f} ms, p99 {found.answered[1]:.0f}",
         f"CPU µs: {cpu}; others used {found.others:.1f} cores" + (f"\n  MB: {steps}" if steps else ""),
         sep="\n  ",
         flush=True,
@@ -281,13 +281,13 @@ def show(says: str, found: Figures) -> None:
 
 
 def goals(results: dict[str, Figures]) -> Iterator[tuple[str, float, bool]]:
-    """What is wanted, what there is, and whether that is enough."""
+    """Yield each goal, the figure, and whether it is reached."""
     if "batches" in results:
         rate = results["batches"].rate
         yield f"notifications/s in requests of 100: at least {RATE:,}", rate, rate >= RATE
     if "half" in results:
         wait = results["half"].answered[1]
-        yield f"ms from acceptance to answer at half that rate, p99: less than {LATENCY}", wait, wait < LATENCY
+        yield f"ms from acceptance to response at half that rate, p99: less than {LATENCY}", wait, wait < LATENCY
     if "single" in results:
         rate = results["single"].rate
         yield f"requests of one token/s: at least {SINGLE_RATE:,}", rate, rate >= SINGLE_RATE
@@ -306,15 +306,17 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0].strip())
     loads = "; ".join(f"{name}: {load.says}" for name, load in LOADS.items())
     parser.add_argument("--load", nargs="*", choices=LOADS, default=list(LOADS), help=loads)
-    parser.add_argument("--count", type=int, default=200_000, help="how many notifications in batches; others: fewer")
-    parser.add_argument("--memory", action="store_true", help="also a million, and the memory they take")
-    parser.add_argument("--directory", type=Path, default=ENVIRONMENT, help="where databases are made, on a disk")
+    parser.add_argument(
+        "--count", type=int, default=200_000, help="how many notifications in batches; fewer in other loads"
+    )
+    parser.add_argument("--memory", action="store_true", help="also send a million, and measure the memory")
+    parser.add_argument("--directory", type=Path, default=ENVIRONMENT, help="where to make the databases, on a disk")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Measure, and tell."""
+    """Measure, and print the results."""
     given = arguments()
     results = {}
     with serving(SCENARIOS["plain"]) as server:
@@ -324,12 +326,12 @@ def main() -> None:
         if given.memory:
             loads["memory"] = (MEMORY, 1_000_000)
         for name, (load, count) in loads.items():
-            with running(server, given.directory) as gateway:
-                results[name] = gateway.measure(load, count)
+            with running(server, given.directory) as daemon:
+                results[name] = daemon.measure(load, count)
             show(load.says, results[name])
     print()
-    for wanted, there_is, held in goals(results):
-        print(f"{wanted}: {there_is:,.0f}{'' if held else ', NOT REACHED'}")
+    for goal, figure, reached in goals(results):
+        print(f"{goal}: {figure:,.0f}{'' if reached else ', NOT REACHED'}")
     if given.json:
         machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
         value = {"machine": machine, "bare": bare, "results": results}

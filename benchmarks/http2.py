@@ -1,18 +1,18 @@
 """
-What a notification costs over HTTP/2, beside other clients: ``python benchmarks/http2.py [--help]``.
+What a notification costs over HTTP/2, compared with other clients: ``python benchmarks/http2.py [--help]``.
 
-A server in a process of its own, written in C for this (``server/server.c``), answers and looks at nothing, so that it
-is not what the senders wait for. Each sender is a process of its own as well, ours as any other, and they take turns:
+A server in a process of its own, written in C for this (``server/server.c``), responds without checking anything, so
+that it is not the bottleneck. Each sender, ours too, is a process of its own, and they take turns:
 
 - txapns: ``client.send(notification, generator of tokens)``, with a provider token, results and all;
-- h2load, of nghttp2 and in C: the limit. It sends the same header fields, and makes nothing of the answers;
-- aioapns, aapns (Python), @parse/node-apn and apns2 (node), those that ``make peers`` has installed.
+- h2load, of nghttp2 and in C: the limit. It sends the same header fields, and ignores the responses;
+- aioapns, aapns (Python), @parse/node-apn and apns2 (node), as far as ``make peers`` has installed them.
 
-Before it measures, a sender sends a tenth as many, so that its connections are open and node has compiled what it runs;
-its start is not measured either. h2load's is: its few milliseconds are in the figures. A slower peer sends fewer.
+Before the measurement a sender sends a tenth as many, so that its connections are open and node has compiled the code.
+The start of the process is not measured, except h2load's, which takes a few milliseconds. A slower peer sends fewer.
 
-The rate is over the time from the first token to the last answer; the CPU time is that of the sending process, user and
-system; the memory is the peak of the process's whole life (Linux). Medians are printed, with the range.
+The rate is over the time from the first token to the last response; the CPU time is that of the sending process, user
+and system; the memory is the peak of the process's whole life (Linux). Medians are printed, with the range.
 """
 
 from __future__ import annotations
@@ -45,27 +45,27 @@ ENVIRONMENT = HERE.parent / ".venv/bench"
 TOPIC, KEY_ID, TEAM_ID = "com.example.app", "ABCDE12345", "TEAM123456"
 #: The MAX_CONCURRENT_STREAMS that the server announces: Apple's.
 STREAMS = 1_000
-#: The connection window of HTTP/2 and Apple, in octets.
+#: The connection window of HTTP/2 and Apple, in bytes.
 WINDOW = 65_535
-#: How many a sender sends at least.
+#: The minimum that a sender sends.
 LEAST = 500
-#: How often the peak of a sender's memory is looked at, in seconds.
+#: How often the peak of a sender's memory is read, in seconds.
 LOOK = 0.02
 
 
 @attrs.frozen
 class Scenario:
     """
-    What is sent, and how the server answers.
+    What is sent, and how the server responds.
 
-    :ivar says: what it is, in words.
-    :ivar payload: how long the payload is, in octets.
-    :ivar connections: how many connections there may be.
-    :ivar delay: how long an answer takes, in ms.
-    :ivar hold: whether the server gives the window back with the answer only.
-    :ivar dead_every: every how many tokens one is dead; 0 for none.
+    :ivar says: a description.
+    :ivar payload: the length of the payload in bytes.
+    :ivar connections: the maximum of connections.
+    :ivar delay: how long a response takes, in ms.
+    :ivar hold: whether the server gives the window back only with the response.
+    :ivar dead_every: one of so many tokens is dead; 0 for none.
     :ivar most: after how many requests the server ends a connection by GOAWAY; 0 for never.
-    :ivar share: how many to send, as a part of ``--count``.
+    :ivar share: how many to send, as a fraction of ``--count``.
     """
 
     says: str
@@ -79,30 +79,30 @@ class Scenario:
 
     @property
     def blind(self) -> int:
-        """How many a client that does not look at the window can have under way on a connection."""
-        # The server gives back no less than half the window at a time, unless it does so with each answer.
+        """How many requests a client that ignores the window can have under way on a connection."""
+        # The server gives back at least half the window at a time, unless it does so with each response.
         return min(STREAMS, (WINDOW if self.hold else WINDOW // 2) // (self.payload + 2))  # there may be spaces in JSON
 
     @property
     def limit(self) -> float | None:
-        """How many a second the server lets through."""
+        """How many a second the server allows."""
         under_way = min(STREAMS, WINDOW / self.payload) if self.hold else STREAMS
         return under_way * self.connections / self.delay * 1_000 if self.delay else None
 
 
 SCENARIOS = {
-    "plain": Scenario("118 octets, 1 connection, no delay"),
-    "delay": Scenario("118 octets, 1 connection, answers after 50 ms", delay=50, share=0.5),
-    "delay4": Scenario("118 octets, 4 connections, answers after 50 ms", connections=4, delay=50),
+    "plain": Scenario("118 bytes, 1 connection, no delay"),
+    "delay": Scenario("118 bytes, 1 connection, responses after 50 ms", delay=50, share=0.5),
+    "delay4": Scenario("118 bytes, 4 connections, responses after 50 ms", connections=4, delay=50),
     "window": Scenario(
-        "4,080 octets, 1 connection, answers after 20 ms, which give the window back",
+        "4,080 bytes, 1 connection, responses after 20 ms, which give the window back",
         payload=4_080,
         delay=20,
         hold=True,
         share=0.015,
     ),
-    "goaway": Scenario("118 octets, 1 connection, no delay, GOAWAY after every 1,000 requests", most=1_000),
-    "dead": Scenario("118 octets, 1 connection, no delay, every 10th token dead", dead_every=10),
+    "goaway": Scenario("118 bytes, 1 connection, no delay, GOAWAY after every 1,000 requests", most=1_000),
+    "dead": Scenario("118 bytes, 1 connection, no delay, every 10th token dead", dead_every=10),
 }
 
 
@@ -123,7 +123,7 @@ class Server:
     process: int
 
     def task(self, count: int, warm_up: int) -> dict[str, object]:
-        """Say what a sender needs to know: see ``peers/task.py``."""
+        """Return what a sender needs to know: see ``peers/task.py``."""
         return {
             "port": self.port,
             "ca": str(self.state / "ca.pem"),
@@ -143,11 +143,11 @@ class Server:
 
     @property
     def alert(self) -> str:
-        """A text that makes the payload as long as it is to be."""
+        """A text that gives the payload its length."""
         return "x" * (self.scenario.payload - len('{"aps":{"alert":""}}'))
 
     def accepted(self, count: int) -> int:
-        """How many of so many the server accepts."""
+        """Return how many of ``count`` the server accepts."""
         every = self.scenario.dead_every
         return count - (-(-count // every) if every else 0)
 
@@ -155,10 +155,10 @@ class Server:
 @attrs.frozen
 class Figures:
     """
-    What sending took.
+    The results of sending.
 
     :ivar count: how many were sent.
-    :ivar rate: how many a second.
+    :ivar rate: notifications a second.
     :ivar cpu: CPU time of each, in µs.
     :ivar peak: the peak of memory, in MB.
     :ivar lost: how many were not accepted that should have been.
@@ -176,8 +176,8 @@ class Peer:
     """
     A sender.
 
-    :ivar run: sends so many to a server.
-    :ivar share: how many, as a part of what we send: the slower the fewer.
+    :ivar run: sends a number of notifications to a server.
+    :ivar share: how many, as a fraction of what we send: fewer for a slow peer.
     :ivar missing: whether it is not installed.
     """
 
@@ -191,7 +191,7 @@ def run_process(command: list[str], environment: dict[str, str] | None = None) -
     peak, before = 0, resource.getrusage(resource.RUSAGE_CHILDREN)
     with tempfile.TemporaryFile("w+") as printed:
         with subprocess.Popen(command, stdout=printed, env={**os.environ, **(environment or {})}) as process:
-            # Not ru_maxrss: on Linux that begins with the peak of the process that started it, which is this one.
+            # Not ru_maxrss: on Linux it begins with the peak of the parent, which is this process.
             status = Path(f"/proc/{process.pid}/status")
             while process.poll() is None:
                 found = re.search(r"VmHWM:\s+(\d+)", status.read_text())
@@ -206,7 +206,7 @@ def run_process(command: list[str], environment: dict[str, str] | None = None) -
 
 
 def run_script(command: list[str], server: Server, count: int) -> Figures:
-    """Run one of ``peers/``."""
+    """Run a script of ``peers/``."""
     task = json.dumps(server.task(count, count // 10))
     node_path = {"NODE_PATH": str(ENVIRONMENT / "node/node_modules")}
     printed, _, peak = run_process([*command, task], node_path)
@@ -235,13 +235,13 @@ def run_h2load(server: Server, count: int) -> Figures:
 
 
 def python_peer(name: str, share: float) -> Peer:
-    """One with an environment of its own."""
+    """Make a peer with an environment of its own."""
     command = [str(ENVIRONMENT / name / "bin/python"), str(HERE / f"peers/{name}_peer.py")]
     return Peer(partial(run_script, command), share, lambda: not (ENVIRONMENT / name / "installed").exists())
 
 
 def node_peer(name: str, share: float) -> Peer:
-    """One of those in the environment for node."""
+    """Make a peer in the environment for node."""
     command = ["node", str(HERE / f"peers/{name}_peer.js")]
     return Peer(partial(run_script, command), share, lambda: not (ENVIRONMENT / "node/installed").exists())
 
@@ -258,7 +258,7 @@ PEERS = {
 
 
 def build_server() -> Path:
-    """Compile the server, if that was not done before."""
+    """Compile the server if necessary."""
     source, program = HERE / "server/server.c", ENVIRONMENT / "server"
     if program.exists() and program.stat().st_mtime > source.stat().st_mtime:
         return program
@@ -273,7 +273,7 @@ def build_server() -> Path:
 
 @contextmanager
 def serving(scenario: Scenario) -> Iterator[Server]:
-    """Start the server, and end it."""
+    """Run the server."""
     program, authority = build_server(), Authority()
     with tempfile.TemporaryDirectory() as directory:
         state = Path(directory)
@@ -305,19 +305,19 @@ def compare(scenario: Scenario, names: list[str], count: int, rounds: int) -> Fo
 
 
 def median(figures: list[Figures], what: str) -> float:
-    """The middle one of the rounds."""
+    """Return the median of the rounds."""
     return statistics.median(getattr(one, what) for one in figures)
 
 
 def spread(figures: list[Figures], what: str, form: str) -> str:
-    """The middle one, with the range."""
+    """Write the median, with the range."""
     values = [getattr(one, what) for one in figures]
     return f"{median(figures, what):{form}} ({min(values):{form}} to {max(values):{form}})"
 
 
 def show(scenario: Scenario, found: Found) -> None:
-    """Print what one scenario took."""
-    limit = f"; the server lets {scenario.limit:,.0f}/s through" if scenario.limit else ""
+    """Print the results of a scenario."""
+    limit = f"; the server allows {scenario.limit:,.0f}/s" if scenario.limit else ""
     print(f"\n{scenario.says}{limit}")
     for name, figures in found.items():
         lost = sum(one.lost for one in figures)
@@ -328,44 +328,44 @@ def show(scenario: Scenario, found: Found) -> None:
 
 
 def ratio(above: list[Figures], below: list[Figures], what: str) -> float:
-    """How many times as much one took as the other, in the same round."""
+    """Return the median ratio of two senders, round by round."""
     pairs = zip(above, below, strict=True)
     return statistics.median(getattr(one, what) / getattr(other, what) for one, other in pairs)
 
 
 def goals(results: dict[str, Found], memory: list[Figures]) -> Iterator[tuple[str, float, bool]]:
-    """What is wanted, what there is, and whether that is enough."""
+    """Yield each goal, the figure, and whether it is reached."""
     plain = results.get("plain", {})
     ours = plain.get("txapns", [])
     if ours and "h2load" in plain:
         cpu, rate = ratio(ours, plain["h2load"], "cpu"), ratio(ours, plain["h2load"], "rate")
-        yield "CPU time each, in h2load's: at most 3.5", cpu, cpu <= 3.5
-        yield "rate, in h2load's: at least 0.4", rate, rate >= 0.4
+        yield "CPU time each, as a multiple of h2load's: at most 3.5", cpu, cpu <= 3.5
+        yield "rate, as a multiple of h2load's: at least 0.4", rate, rate >= 0.4
     if ours and "aioapns" in plain:
         rate = ratio(ours, plain["aioapns"], "rate")
-        yield "rate, in aioapns's: at least 20", rate, rate >= 20
+        yield "rate, as a multiple of aioapns's: at least 20", rate, rate >= 20
     for name in ("delay", "delay4"):
         if "txapns" in results.get(name, {}):
             part = median(results[name]["txapns"], "rate") / SCENARIOS[name].limit
-            yield f"rate, of what the streams allow, {name}: at least 0.9", part, part >= 0.9
+            yield f"rate, as a fraction of what the streams allow, {name}: at least 0.9", part, part >= 0.9
     if ours and "txapns" in results.get("goaway", {}):
         rate = ratio(results["goaway"]["txapns"], ours, "rate")
-        yield "rate with a GOAWAY after every 1,000, of that without: at least 0.8", rate, rate >= 0.8
+        yield "rate with a GOAWAY after every 1,000, as a fraction of that without: at least 0.8", rate, rate >= 0.8
     if memory:
         short, long = memory
         growth = long.peak - short.peak
-        wanted = f"MB that {long.count:,} tokens take above the {short.peak:.0f} of {short.count:,}: at most 20"
-        yield wanted, growth, growth <= 20
+        goal = f"MB that {long.count:,} tokens take above the {short.peak:.0f} of {short.count:,}: at most 20"
+        yield goal, growth, growth <= 20
 
 
 def measure_memory() -> list[Figures]:
-    """Find the peak for a short and a long batch."""
+    """Measure the peak for a short and a long batch."""
     with serving(SCENARIOS["plain"]) as server:
         return [PEERS["txapns"].run(server, count) for count in (10_000, 1_000_000)]
 
 
 def plot(results: dict[str, Found], path: Path) -> None:
-    """Draw rate, CPU time and memory of each, a row for each scenario."""
+    """Plot rate, CPU time and memory of each sender, a row for each scenario."""
     from matplotlib import pyplot
     from matplotlib.ticker import NullFormatter
 
@@ -392,15 +392,19 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--scenario", nargs="+", choices=SCENARIOS, default=list(SCENARIOS), help=scenarios)
     parser.add_argument("--peers", nargs="*", choices=PEERS, default=list(PEERS), help="the senders")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--count", type=int, default=200_000, help="how many we send; the others and delays: fewer")
-    parser.add_argument("--memory", action="store_true", help="also the peak for 10,000 and for 1,000,000 tokens")
+    parser.add_argument(
+        "--count", type=int, default=200_000, help="how many we send; slower peers and scenarios send fewer"
+    )
+    parser.add_argument(
+        "--memory", action="store_true", help="also measure the peak for 10,000 and for 1,000,000 tokens"
+    )
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    parser.add_argument("--plot", type=Path, help="draw them into this file; needs the extra bench")
+    parser.add_argument("--plot", type=Path, help="plot them to this file; needs the extra bench")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Compare, and tell."""
+    """Compare, and print the results."""
     given = arguments()
     names = [name for name in given.peers if not PEERS[name].missing()]
     if missing := [name for name in given.peers if name not in names]:
@@ -411,8 +415,8 @@ def main() -> None:
         show(SCENARIOS[name], results[name])
     memory = measure_memory() if given.memory else []
     print()
-    for wanted, there_is, held in goals(results, memory):
-        print(f"{wanted}: {there_is:.2f}{'' if held else ', NOT REACHED'}")
+    for goal, figure, reached in goals(results, memory):
+        print(f"{goal}: {figure:.2f}{'' if reached else ', NOT REACHED'}")
     if given.json:
         machine = {"python": platform.python_version(), "system": platform.platform(), "cores": os.cpu_count()}
         value = {"machine": machine, "results": results, "memory": memory}

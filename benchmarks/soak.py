@@ -1,11 +1,11 @@
 """
 Whether memory stays flat while things go wrong: ``python benchmarks/soak.py [notifications] [batches] [percent]``.
 
-The simulator, in a process of its own, plays its random_faults with that many in a hundred requests: it refuses them,
-drops them, answers with 429, 500 or 503, forgets them, changes its limits and its window, says GOAWAY, speaks nonsense,
-or cuts the connection. Each batch has to account for every one of its notifications, and nothing may be left of it:
-after each the memory of this process is printed, and the objects that there are still of the kinds a notification
-needs.
+The simulator, in a process of its own, injects random faults into this percentage of the requests: it refuses them,
+resets them, responds with 429, 500 or 503, never responds, changes its limits and its window, sends GOAWAY, sends
+garbage, or aborts the connection. Each batch must account for every one of its notifications, and must leave nothing
+behind: after each batch the memory of this process is printed, and how many objects are left of the kinds that a
+notification needs.
 """
 
 from __future__ import annotations
@@ -26,25 +26,25 @@ from twisted.internet.task import deferLater, react
 from txapns import APNSClient, Batch, Gateway, Notification, ProviderToken
 from txapns.delivery import Delivery
 
-PAYLOAD = {"aps": {"alert": "x" * 98}}  # 118 octets
+PAYLOAD = {"aps": {"alert": "x" * 98}}  # 118 bytes
 #: How much more memory the second half of the batches may take than the first, in MB.
 GROWTH = 8.0
 
 
 def resident() -> float:
-    """How much memory this process has, in MB."""
+    """Return the memory of this process in MB."""
     return int(Path("/proc/self/status").read_text().partition("VmRSS:")[2].split()[0]) / 1024
 
 
 def left() -> dict[str, int]:
-    """Which objects there are still, that there is one of for each notification, batch or connection."""
+    """Count the objects left of the kinds that a notification, a batch or a connection needs."""
     gc.collect()
     kinds = Counter(type(found) for found in gc.get_objects())
     return {kind.__name__: kinds[kind] for kind in (Delivery, Batch, ngh2.Connection)}
 
 
 async def send(client: APNSClient, first: int, size: int) -> Counter[str]:
-    """Send one batch; returns how many came to which end."""
+    """Send a batch; returns the number of each outcome."""
     tokens = (f"{number:064x}" for number in range(first, first + size))
     batch = await client.send(Notification(payload=PAYLOAD), tokens)
     if batch.total != size:
@@ -53,7 +53,7 @@ async def send(client: APNSClient, first: int, size: int) -> Counter[str]:
 
 
 async def soak(reactor: object, state: Path, count: int, batches: int) -> None:
-    """Send so many in so many batches, and print what there is after each."""
+    """Send batches, and print what is left after each."""
     about = json.loads((state / "simulator.json").read_text())
     token = ProviderToken.from_file(state / "AuthKey.p8", about["key_id"], about["team_id"])
     gateway = Gateway.http2("localhost", about["http2"], trust_root=(state / "ca.pem").read_bytes())
@@ -65,7 +65,7 @@ async def soak(reactor: object, state: Path, count: int, batches: int) -> None:
     for number in range(batches):
         ends = await send(client, number * size, size)
         total += ends
-        await deferLater(reactor, 0)  # or what told of the batch's end would still have its last deliveries in hand
+        await deferLater(reactor, 0)  # the caller of the batch's Deferred still holds its last deliveries
         sizes.append(resident())
         print(f"{(number + 1) * size:10,}  {sizes[-1]:6.1f} MB  {dict(ends)}  left: {left()}", flush=True)
     took = time.perf_counter() - started

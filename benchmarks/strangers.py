@@ -1,18 +1,18 @@
 """
-What strangers cost: ``python benchmarks/strangers.py``.
+What attackers without a key cost: ``python benchmarks/strangers.py``.
 
-A daemon as an operator starts it (``txapns serve``, with keys); somebody who attacks it, in another process, without a
-key; and this one, which meanwhile asks with a key and looks at ``/healthz``, each time over a new connection, as those
-do whom an attack could keep out.
+Three processes: a daemon as an operator starts it (``txapns serve``, with keys); an attacker without a key; and this
+one, which meanwhile sends requests with a key and asks for ``/healthz``, each time over a new connection, because an
+attack could keep new connections out.
 
-- half: 200 half-sent requests a second at an HTTP/1.1 face, some broken off in the head and some in the body, and the
-  connections left open; one face after the other;
-- unread: 1,000 connections to it, from eight addresses, each with as many requests in a row as it takes, and nothing
-  read of the answers; those that are cut come again after five seconds;
+- half: 200 incomplete requests a second at an HTTP/1.1 face, some without a complete head and some without a complete
+  body, and the connections stay open; one face after the other;
+- unread: 1,000 connections to a face, from eight addresses, each with as many requests in a row as it accepts, and none
+  of the responses is read; connections that the daemon aborts are made again after five seconds;
 - settings: 30 connections to the Apple-compatible face, which begin 900 streams each and change INITIAL_WINDOW_SIZE as
-  often as they can, and come again a second after they are cut.
+  often as they can; they are made again a second after they were aborted.
 
-Everything is on the loopback interface. ``--seconds`` is for how long each attack goes on.
+Everything is on the loopback interface. ``--seconds`` is the duration of each attack.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ import ngh2
 
 from txapns.simulator import Authority
 
-#: Half-sent requests a second; connections that read nothing; connections that change settings, and their streams.
+#: Incomplete requests a second; connections that read nothing; connections that change settings, and their streams.
 RATE, UNREAD, CHANGERS, STREAMS = 200, 1_000, 30, 900
-#: How often somebody with a key asks, and ``/healthz`` is asked for, in a second; how many seconds an answer may take.
+#: Requests a second with a key, and for ``/healthz``; how many seconds a response may take.
 ASKED, PATIENCE = 20, 5.0
-#: What is wanted: the share of requests with a key that are served, and MB of memory at the most.
+#: The goals: the fraction of requests with a key that are served, and the maximum of memory in MB.
 SERVED, MEMORY = 0.99, 250
 
 HALVES = (
@@ -74,10 +74,10 @@ topic = "com.example.chess"
 @attrs.define
 class Asked:
     """
-    What came of asking again and again.
+    The results of repeated requests.
 
-    :ivar took: how long each answer took, in seconds.
-    :ivar failed: how often there was none, or not the right one.
+    :ivar took: how long each response took, in seconds.
+    :ivar failed: how often there was none, or a wrong one.
     """
 
     took: list[float] = attrs.Factory(list)
@@ -85,11 +85,11 @@ class Asked:
 
     @property
     def served(self) -> float:
-        """The share that was served."""
+        """The fraction that was served."""
         return len(self.took) / max(1, len(self.took) + self.failed)
 
     def __str__(self) -> str:
-        """Say it in a few words."""
+        """Summarize the results."""
         took = sorted(self.took) or [float("nan")]
         median, slow = took[len(took) // 2] * 1e3, took[len(took) * 99 // 100] * 1e3
         count = len(self.took) + self.failed
@@ -97,13 +97,13 @@ class Asked:
 
 
 def memory(process: int) -> float:
-    """Tell how much memory a process has, in MB."""
+    """Return the memory of a process in MB."""
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1]) / 1024
 
 
 @contextmanager
-def gateway() -> Iterator[tuple[int, dict[str, int], str]]:
-    """Have a gateway; gives its process, its ports by the keys of the configuration, and a key."""
+def daemon() -> Iterator[tuple[int, dict[str, int], str]]:
+    """Run a daemon; yields its process, its ports by the keys of the configuration, and an API key."""
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         (directory / "AuthKey.p8").touch(mode=0o600)
@@ -128,21 +128,21 @@ def gateway() -> Iterator[tuple[int, dict[str, int], str]]:
             print("\n".join([f"log: {len(lines)} lines, {len(faults)} with tracebacks", *faults[:1]]))
 
 
-# Who attacks, in a process of its own.
+# The attacker, in a process of its own.
 
 
-async def held(port: int, octets: bytes) -> None:
-    """Send something, and do nothing more until the daemon closes."""
+async def held(port: int, data: bytes) -> None:
+    """Send some bytes, and wait until the daemon closes."""
     with suppress(OSError):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         with suppress(OSError):
-            writer.write(octets)
+            writer.write(data)
             await reader.read()
         writer.transport.abort()
 
 
 async def half(port: int) -> None:
-    """Send requests by halves."""
+    """Send incomplete requests."""
     tasks = set()
     begun = time.monotonic()
     for count in range(10**9):
@@ -153,7 +153,7 @@ async def half(port: int) -> None:
 
 
 async def greedy(port: int, number: int) -> None:
-    """Ask without end, and read nothing; come from one of eight addresses."""
+    """Send requests without end from one of eight addresses, and read nothing."""
     request = b"GET /healthz HTTP/1.1\r\nHost: h\r\n\r\n"
     while True:
         with suppress(OSError):
@@ -169,7 +169,7 @@ async def greedy(port: int, number: int) -> None:
 
 
 async def unread(port: int) -> None:
-    """Have many who read nothing."""
+    """Run many connections that read nothing."""
     await asyncio.gather(*[greedy(port, number) for number in range(UNREAD)])
 
 
@@ -193,7 +193,7 @@ async def changer(port: int) -> None:
 
 
 async def settings(port: int) -> None:
-    """Have several who change settings."""
+    """Run several connections that change settings."""
 
     async def again() -> None:
         while True:
@@ -209,27 +209,27 @@ def attack(kind: Callable[[int], Awaitable[None]], port: int) -> None:
     asyncio.run(kind(port))
 
 
-# Who asks meanwhile.
+# The requests meanwhile.
 
 
-async def ask(port: int, octets: bytes) -> bool:
-    """Ask over a new connection; returns whether there was the right answer."""
+async def ask(port: int, data: bytes) -> bool:
+    """Send a request over a new connection; returns whether the response is right."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     try:
-        writer.write(octets)
+        writer.write(data)
         return (await reader.readline()).split()[1:2] in ([b"200"], [b"202"])
     finally:
         writer.transport.abort()
 
 
-async def ask_again(port: int, octets: bytes, seconds: float) -> Asked:
-    """Ask again and again, at a rate that does not depend on the answers."""
+async def ask_again(port: int, data: bytes, seconds: float) -> Asked:
+    """Send requests at a rate that does not depend on the responses."""
     asked = Asked()
 
     async def once() -> None:
         begun = time.monotonic()
         try:
-            served = await asyncio.wait_for(ask(port, octets), PATIENCE)
+            served = await asyncio.wait_for(ask(port, data), PATIENCE)
         except (OSError, asyncio.TimeoutError):
             served = False
         if served:
@@ -246,7 +246,7 @@ async def ask_again(port: int, octets: bytes, seconds: float) -> Asked:
 
 
 async def watch(process: int, seconds: float) -> float:
-    """Look at the memory of a process; returns the most, in MB."""
+    """Watch the memory of a process; returns the peak in MB."""
     most = 0.0
     for _ in range(int(seconds * 10)):
         most = max(most, memory(process))
@@ -261,7 +261,7 @@ def post(path: str, kind: str, authorization: str, body: bytes) -> bytes:
 
 
 def requests(key: str) -> dict[str, bytes]:
-    """Give a request with a key for each face of HTTP/1.1."""
+    """Return a request with a key for each face of HTTP/1.1."""
     basic = base64.b64encode(f"any:{key}".encode()).decode()
     call = xmlrpc.client.dumps(("chess",), "feedback").encode()
     return {
@@ -272,8 +272,8 @@ def requests(key: str) -> dict[str, bytes]:
 
 
 def run(kind: Any, face: str, seconds: float) -> bool:
-    """Attack one face of a gateway of its own; returns whether all was as it is wanted."""
-    with gateway() as (process, ports, key):
+    """Attack a face of a new daemon; returns whether the goals are reached."""
+    with daemon() as (process, ports, key):
         attacker = multiprocessing.Process(target=attack, args=(kind, ports[face]), daemon=True)
         attacker.start()
         served = face if face in requests(key) else "intake.native"
@@ -290,21 +290,21 @@ def run(kind: Any, face: str, seconds: float) -> bool:
         attacker.kill()
         attacker.join()
         print(f"{kind.__name__}, {face}:")
-        print(f"  with a key  {keyed}\n  /healthz    {healthy}\n  memory      {most:.0f} MB at the most", flush=True)
+        print(f"  with a key  {keyed}\n  /healthz    {healthy}\n  memory      {most:.0f} MB at most", flush=True)
     return most < MEMORY and (kind is unread or (keyed.served >= SERVED and not healthy.failed))
 
 
 def main() -> None:
-    """Attack, and say what came of it."""
+    """Attack, and print the results."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long each attack goes on")
+    parser.add_argument("--seconds", type=float, default=60.0, help="the duration of each attack")
     parser.add_argument("--only", choices=("half", "unread", "settings"), help="only one kind of attack")
     given = parser.parse_args()
     print(f"Python {platform.python_version()}, {given.seconds:g} s each")
     faces = ("intake.native", "intake.pyapns", "admin")
     plan = [(half, face) for face in faces] + [(unread, face) for face in faces] + [(settings, "intake.apple")]
     well = [run(kind, face, given.seconds) for kind, face in plan if given.only in (None, kind.__name__)]
-    sys.exit(0 if all(well) else "not all is as it is wanted")
+    sys.exit(0 if all(well) else "not all goals are reached")
 
 
 if __name__ == "__main__":

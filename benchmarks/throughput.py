@@ -1,9 +1,9 @@
 """
-How fast a batch goes, and what it costs: ``python benchmarks/throughput.py [notifications] [rounds]``.
+The throughput of a batch, and its CPU time: ``python benchmarks/throughput.py [notifications] [rounds]``.
 
 The simulator runs in a process of its own and validates everything, so it is the bottleneck, and the rate says more
-about it than about the client. The client's own cost is the CPU time of this process, user and system, per
-notification, results and TLS included. The protocols take turns; medians are printed, with the range.
+about it than about the client. The client's cost is the CPU time of this process, user and system, per notification,
+including results and TLS. The protocols take turns; medians are printed, with the range.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from twisted.internet.task import react
 
 from txapns import APNSClient, Certificate, Gateway, Notification, ProviderToken
 
-PAYLOAD = {"aps": {"alert": "x" * 98}}  # 118 octets
+PAYLOAD = {"aps": {"alert": "x" * 98}}  # 118 bytes
 
 
 async def measure(client: APNSClient, count: int, quiet: float) -> tuple[float, float]:
-    """Send so many; returns the rate, without the quiet time at the end, and the CPU time of each in µs."""
+    """Send notifications; returns the rate, without the quiet time at the end, and the CPU time of each in µs."""
     before, started = os.times(), time.perf_counter()
     batch = await client.send(Notification(payload=PAYLOAD), (f"{number:064x}" for number in range(count)))
     took, after = time.perf_counter() - started - quiet, os.times()
@@ -37,7 +37,7 @@ async def measure(client: APNSClient, count: int, quiet: float) -> tuple[float, 
 
 
 async def main(reactor: object, state: Path, count: int, rounds: int) -> None:
-    """Send over both protocols in turn, and print what it took."""
+    """Send over both protocols in turn, and print the results."""
     about = json.loads((state / "simulator.json").read_text())
     trust_root = (state / "ca.pem").read_bytes()
     token = ProviderToken.from_file(state / "AuthKey.p8", about["key_id"], about["team_id"])

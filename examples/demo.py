@@ -1,11 +1,11 @@
 """
-Send five thousand notifications to the simulator over HTTP/2, then over the binary protocol, and check what failed.
+Send 5,000 notifications to the simulator over HTTP/2, then over the binary protocol, and check which fail.
 
-``make demo`` runs it. A few of the device tokens are dead, a few too short, and a few no hexadecimal: each must come
-back with its reason, and no other may. The exit status tells whether it was so.
+``make demo`` runs it. A few of the device tokens are dead, a few too short, and a few not hexadecimal: exactly these
+must fail, each with its reason. The exit status is 0 if they do.
 
-Everything is on this machine: ``txapns simulate`` runs as a process of its own and hands its credentials over in files.
-They are read into memory, as they would be from a database, and never passed on as files.
+Everything is on this machine: ``txapns simulate`` runs as a process of its own and writes its credentials to files.
+They are read into memory, as they would be from a database, and not passed on as files.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ DEAD = frozenset({700, 2_500, 4_999})
 SHORT = frozenset({0, 1_234})
 GARBLED = frozenset({99, 3_000})
 
-#: The longest that each step may take, in seconds.
+#: How long each step may take, in seconds.
 DEADLINE = 60.0
 #: How long the simulator has to end before it is killed, in seconds.
 PATIENCE = 10.0
@@ -52,13 +52,13 @@ def token(number: int) -> str:
 
 
 def expected(dead: str, short: str) -> dict[Hashable, tuple[str, str]]:
-    """Tell which identifiers must fail, how, and why."""
+    """Return which identifiers must fail, how, and why."""
     outcomes = {DEAD: ("failed", dead), SHORT: ("failed", short), GARBLED: ("unsent", "InvalidToken")}
     return {number: outcome for numbers, outcome in outcomes.items() for number in numbers}
 
 
 def found(batch: Batch) -> dict[Hashable, tuple[str, str]]:
-    """Tell which identifiers failed, how, and why."""
+    """Return which identifiers failed, how, and why."""
     return {
         **{identifier: ("failed", failed.reason) for identifier, failed in batch.failed.items()},
         **{identifier: ("unsent", type(left.error).__name__) for identifier, left in batch.unsent.items()},
@@ -67,7 +67,7 @@ def found(batch: Batch) -> dict[Hashable, tuple[str, str]]:
 
 
 class Simulator(ProcessProtocol):
-    """``txapns simulate`` as a child process: two lines of JSON, and an end."""
+    """``txapns simulate`` as a child process, which writes two lines of JSON."""
 
     def __init__(self) -> None:
         self.ready: Deferred[dict[str, Any]] = Deferred()
@@ -81,7 +81,7 @@ class Simulator(ProcessProtocol):
             self.ready.callback(json.loads(self._output.splitlines()[0]))
 
     def errReceived(self, data: bytes) -> None:
-        """It complains."""
+        """Show its errors."""
         sys.stderr.write(data.decode())
 
     def processEnded(self, reason: Failure) -> None:
@@ -91,7 +91,7 @@ class Simulator(ProcessProtocol):
         self.ended.callback(json.loads(self._output.splitlines()[-1]) if self._output else {})
 
     def stop(self, reactor: Any) -> None:
-        """Ask it to end, and make it end if it does not."""
+        """Terminate it; kill it if it does not end."""
         assert self.transport is not None
         if not self.ended.called:
             self.transport.signalProcess("TERM")
@@ -101,14 +101,14 @@ class Simulator(ProcessProtocol):
 
 @asynccontextmanager
 async def simulator(reactor: Any, state: Path) -> AsyncIterator[dict[str, Any]]:
-    """Run the simulator; it is ended whatever happens, and shows what it counted."""
+    """Run the simulator, and show its counters at the end."""
     dead = state / "dead"
     dead.write_text("\n".join(map(token, sorted(DEAD))))
     command = [sys.executable, "-m", "txapns", "simulate", "--http2", "0", "--binary", "0", "--feedback", "0"]
     command += ["--state", str(state), "--dead", str(dead)]
     child = Simulator()
     reactor.spawnProcess(child, sys.executable, command, env=None)
-    reactor.addSystemEventTrigger("before", "shutdown", child.stop, reactor)  # an interrupted demo leaves none behind
+    reactor.addSystemEventTrigger("before", "shutdown", child.stop, reactor)  # also if the demo is interrupted
     try:
         yield await child.ready.addTimeout(DEADLINE, reactor)
     finally:
@@ -118,7 +118,7 @@ async def simulator(reactor: Any, state: Path) -> AsyncIterator[dict[str, Any]]:
 
 @contextmanager
 def progress_bar(client: APNSClient, label: str) -> Iterator[Iterator[str]]:
-    """Give the tokens, and on a terminal show how far they have come."""
+    """Yield the tokens, and show the progress on a terminal."""
     given = 0
 
     def tokens() -> Iterator[str]:
@@ -140,14 +140,14 @@ def show(label: str, batch: Batch, seconds: float) -> None:
     """Print a table of what failed, and the rate."""
     table = Table("identifier", "outcome", "reason", title=f"{label}: not accepted", title_justify="left")
     for identifier, (outcome, reason) in sorted(found(batch).items()):
-        # What APNs was never asked about has no word of Apple's, but our own error.
+        # What was not sent has no reason of Apple's, but our own error.
         table.add_row(str(identifier), outcome, str(batch.unsent[identifier].error) if outcome == "unsent" else reason)
     console.print(table)
     console.print(f"{batch.accepted} of {batch.total} accepted in {seconds:.2f} s: {batch.total / seconds:.0f}/s\n")
 
 
 async def send(client: APNSClient, label: str, expectation: dict[Hashable, tuple[str, str]]) -> bool:
-    """Send the batch and show its outcome; tells whether it is the right one."""
+    """Send the batch and show its outcome; returns whether it is as expected."""
     with progress_bar(client, label) as tokens:
         began = time.monotonic()
         batch = await client.send(Notification(alert="Hello"), tokens, deadline=DEADLINE)
@@ -161,7 +161,7 @@ async def send(client: APNSClient, label: str, expectation: dict[Hashable, tuple
 
 
 async def demonstrate(reactor: Any, state: Path) -> bool:
-    """Send over both protocols; tells whether exactly what should fail did."""
+    """Send over both protocols; returns whether exactly the expected identifiers failed."""
     async with simulator(reactor, state) as description:
         trust_root = (state / description["ca"]).read_bytes()
 
@@ -172,23 +172,23 @@ async def demonstrate(reactor: Any, state: Path) -> bool:
         http2 = await send(client, "HTTP/2", expected("Unregistered", "BadDeviceToken"))
 
         certificate = Certificate.from_pkcs12((state / description["pkcs12"]).read_bytes(), "txapns")
-        # The binary protocol is silent about what it accepts. The barrier is an answer, so the rate is a true one.
+        # The binary protocol is silent about what it accepts. The barrier gets a response, so the rate is correct.
         gateway = Gateway.binary("localhost", description["binary"], trust_root=trust_root, barrier=True)
         client = APNSClient(reactor, certificate, gateway)
         binary = await send(client, "binary", expected("InvalidToken", "InvalidTokenSize"))
     return http2 and binary
 
 
-async def main(reactor: Any, verdict: list[bool]) -> None:
+async def main(reactor: Any, correct: list[bool]) -> None:
     """Run the demonstration."""
-    console.print(f"Starting the simulator; {COUNT} notifications follow over either protocol.\n")
+    console.print(f"Starting the simulator; {COUNT} notifications follow over each protocol.\n")
     with tempfile.TemporaryDirectory(prefix="txapns-demo-") as state:
-        verdict.append(await demonstrate(reactor, Path(state)))
-    console.print("Exactly the expected identifiers failed." if verdict[0] else "That is not what was expected!")
+        correct.append(await demonstrate(reactor, Path(state)))
+    console.print("Exactly the expected identifiers failed." if correct[0] else "That is not what was expected!")
 
 
 if __name__ == "__main__":
-    verdict: list[bool] = []
-    with suppress(SystemExit):  # its status is 0, too, when a signal ended it
-        react(main, [verdict])
-    sys.exit(verdict != [True])
+    correct: list[bool] = []
+    with suppress(SystemExit):  # its status is also 0 if a signal ended it
+        react(main, [correct])
+    sys.exit(correct != [True])

@@ -1,8 +1,8 @@
 """
-Serve many apps whose credentials are rows of a database.
+Send for many apps whose credentials are rows of a database.
 
-Run it beside ``txapns simulate --state simulator``. A real program has its table already; this one fills it with what
-the simulator wrote: one app with a certificate, one with a provider token.
+Run it while ``txapns simulate --state simulator`` runs. A real program has its table already; this one fills it with
+what the simulator wrote: one app with a certificate, one with a provider token.
 """
 
 import json
@@ -19,7 +19,7 @@ TABLE = "CREATE TABLE app (name TEXT PRIMARY KEY, topic TEXT, certificate TEXT, 
 
 
 def fill(database, known):
-    """Put in two apps."""
+    """Add two apps."""
     certificate, key = ((STATE / known[name]).read_text() for name in ("certificate", "key"))
     database.execute(TABLE)
     database.execute("INSERT INTO app (name, topic, certificate) VALUES ('chess', ?, ?)", (known["topic"], certificate))
@@ -30,14 +30,14 @@ def fill(database, known):
 
 
 def credential_of(row):
-    """Read a credential out of its row, without a file in between."""
+    """Read a credential from its row, without a file."""
     if row["certificate"] is not None:
         return Certificate.from_pem(row["certificate"])
     return ProviderToken.from_p8(row["key"], row["key_id"], row["team_id"])
 
 
 async def push(session, gateway, database, app, notification, tokens):
-    """Send for one app. The row is read each time; the connection is opened once."""
+    """Send for an app. The row is read each time; the connection is opened once."""
     row = database.execute("SELECT * FROM app WHERE name = ?", (app,)).fetchone()
     client = session.client(credential_of(row), gateway, topic=row["topic"])
     batch = await client.send(notification, tokens)

@@ -1,4 +1,4 @@
-"""Send a batch to the simulator and tell what failed."""
+"""Send a batch to the simulator, and print what failed."""
 
 import json
 from pathlib import Path
@@ -11,7 +11,7 @@ STATE = Path("simulator")
 
 
 async def main(reactor):
-    """Send it."""
+    """Send the batch."""
     ports = json.loads((STATE / "simulator.json").read_text())
     trust_root = (STATE / "ca.pem").read_text()
     gateway = Gateway.http2("localhost", ports["http2"], trust_root=trust_root)  # or "production", or "sandbox"

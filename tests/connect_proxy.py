@@ -1,7 +1,7 @@
 """
-A proxy that knows CONNECT and nothing else, for the tests: in memory, or, run as a program, on loopback.
+A proxy for CONNECT requests only, for tests: in memory or, run as a program, on loopback.
 
-As a program it listens on a free port, which it prints, until its standard input ends.
+As a program it prints the free port at which it listens, and runs until its standard input ends.
 """
 
 from __future__ import annotations
@@ -31,30 +31,30 @@ class _Side(protocol.Protocol):
         self.other.transport.write(data)
 
     def connectionLost(self, reason: Failure = protocol.connectionDone) -> None:
-        """Pass that on, too."""
+        """Close the other side, too."""
         self.lost = True
         if self.other is not None and self.other.transport is not None:
             self.other.transport.loseConnection()
 
     def join(self, other: _Side) -> None:
-        """Be one tunnel from now on, in which nobody is read faster than the other side takes it."""
+        """Join two sides into a tunnel, each read no faster than the other can write."""
         self.other, other.other = other, self
         for one, another in ((self, other), (other, self)):
             one.transport.registerProducer(another.transport, True)
 
 
 class _Client(_Side):
-    """The connection of who asks."""
+    """The client's connection."""
 
     factory: ConnectProxy
     header = b""
 
     def connectionMade(self) -> None:
-        """Count it."""
+        """Record it."""
         self.factory.clients.append(self)
 
     def dataReceived(self, data: bytes) -> None:
-        """Read the request, or pass on what comes after it."""
+        """Read the request, or pass on what follows it."""
         self.factory.seen += data
         if self.other is not None:
             super().dataReceived(data)
@@ -68,7 +68,7 @@ class _Client(_Side):
                 self.factory.answer(self)
 
     def connect(self, answer: bytes = OK) -> None:
-        """Make the connection that was asked for, and say so."""
+        """Make the connection that was asked for, and respond."""
         target = self.header.split()[1].decode()
         host, _, port = target.rpartition(":")
         endpoint = HostnameEndpoint(self.factory.reactor, host.strip("[]"), int(port))
@@ -93,12 +93,12 @@ class ConnectProxy(protocol.Factory):
     """
     The proxy.
 
-    :param reactor: what connects.
+    :param reactor: the reactor.
 
-    :ivar answer: what to do about a request, called with the connection; ``None`` to connect.
+    :ivar answer: called with the connection of a request, to respond to it; ``None`` to connect.
     :ivar requests: the headers of all requests.
-    :ivar clients: all who connected.
-    :ivar seen: everything that came from them.
+    :ivar clients: all connections of clients.
+    :ivar seen: everything received from them.
     """
 
     protocol = _Client

@@ -1,9 +1,9 @@
 """
 A server of the provider API, whose HTTP/2 is python-hyper's ``h2``.
 
-It shares no line with txapns, which it is there to test, nor does its HTTP/2 with the library that txapns and its
-simulator have in common: whatever these got wrong alike shows here. That the client keeps to the limits it was told is
-for ``h2`` to see: a stream or an octet too many is an error, and ends the connection.
+It shares no code with txapns, which it tests, and its HTTP/2 shares none with the library that txapns and its simulator
+use: a mistake that both of these make shows here. ``h2`` checks that the client keeps to the announced limits: a stream
+or a byte too many is an error, and ends the connection.
 
 What the server does to a connection is in its script, which is plain data.
 """
@@ -34,8 +34,8 @@ class Entry:
     """
     A request.
 
-    :ivar held: the octets that the connection's window is short of for its sake.
-    :ivar reason: why it was rejected; ``None`` where it was accepted.
+    :ivar held: the bytes of the connection's window that it occupies.
+    :ivar reason: why it was rejected; ``None`` if it was accepted.
     """
 
     headers: dict[str, str]
@@ -45,7 +45,7 @@ class Entry:
 
     @property
     def token(self) -> str:
-        """The device token, as it stands in the path."""
+        """The device token in the path."""
         return self.headers[":path"].removeprefix("/3/device/")
 
 
@@ -55,12 +55,12 @@ class Script:
     What to do with a connection. Requests are counted from 1.
 
     :ivar concurrency: the first MAX_CONCURRENT_STREAMS.
-    :ivar limits: those that follow: at which request it becomes which.
-    :ivar window: INITIAL_WINDOW_SIZE: the octets of a body that may come before the server has asked for more.
-    :ivar delay: how long answers take, in seconds. Those that are due together leave in an order left to chance.
-    :ivar refused: the requests that are dropped with REFUSED_STREAM.
-    :ivar goaway: at which request GOAWAY is said; ``None`` for never.
-    :ivar beyond: how many of the requests before that one are not processed any more.
+    :ivar limits: later ones, by the number of the request at which they are announced.
+    :ivar window: INITIAL_WINDOW_SIZE: the bytes of a body that the client may send before the server asks for more.
+    :ivar delay: how long responses take, in seconds. Those that are due together are sent in random order.
+    :ivar refused: the requests that are reset with REFUSED_STREAM.
+    :ivar goaway: the request at which GOAWAY is sent; ``None`` for never.
+    :ivar beyond: how many of the requests before that one are not processed.
     """
 
     concurrency: int = 1_000
@@ -76,8 +76,8 @@ class Session(Protocol):
     """
     One connection.
 
-    :ivar most: how many requests were under way at once, at the most, under each of the limits that the client knew.
-    :ivar error: which rule the client broke, if it did.
+    :ivar most: the maximum of requests under way at once, by the limit that the client knew.
+    :ivar error: the rule that the client broke, if any.
     :ivar lost: whether the connection is over.
     """
 
@@ -98,16 +98,16 @@ class Session(Protocol):
         self._h2.local_settings = Settings(client=False, initial_values=limits)
 
     def connectionMade(self) -> None:
-        """Tell the first limits."""
+        """Announce the first limits."""
         self._h2.initiate_connection()
         self._write()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Answers have nowhere to go."""
+        """Send no more responses."""
         self.lost = True
 
     def dataReceived(self, data: bytes) -> None:
-        """Take requests in, and answer the whole ones in a while."""
+        """Receive requests, and respond to the complete ones after the delay."""
         try:
             events = self._h2.receive_data(data)
         except ProtocolError as error:
@@ -121,7 +121,7 @@ class Session(Protocol):
         self._write()
 
     def _take(self, event: Event) -> int | None:
-        """Take an event in; returns the stream of a request that is whole now."""
+        """Process an event; returns the stream of a request that is complete now."""
         if isinstance(event, RequestReceived):
             self._begun(event.stream_id, dict(event.headers))
         elif isinstance(event, DataReceived):
@@ -144,24 +144,24 @@ class Session(Protocol):
             self._go_away(stream)
 
     def _more(self, event: DataReceived) -> None:
-        """Ask for more of a body. What the end of it took of the connection's window is held until the answer."""
-        octets = event.flow_controlled_length
+        """Ask for more of a body. The bytes of its last frame are given back to the window with the response."""
+        size = event.flow_controlled_length
         entry = self._open.get(event.stream_id)
         if entry is not None:
             entry.payload += event.data
         if entry is not None and event.stream_ended is not None:
-            entry.held = octets
+            entry.held = size
             return
-        self._give_back(octets)
-        if octets and entry is not None:
-            self._h2.increment_flow_control_window(octets, event.stream_id)
+        self._give_back(size)
+        if size and entry is not None:
+            self._h2.increment_flow_control_window(size, event.stream_id)
 
-    def _give_back(self, octets: int) -> None:
-        if octets:
-            self._h2.increment_flow_control_window(octets)
+    def _give_back(self, size: int) -> None:
+        if size:
+            self._h2.increment_flow_control_window(size)
 
     def _go_away(self, stream: int) -> None:
-        """Say GOAWAY, but for ``h2``, which would take that for the end of everything."""
+        """Send GOAWAY without ``h2``, which would take it for the end of the connection."""
         self._last = max(stream - 2 * self._script.beyond, self._processed)
         self._write()
         self.transport.write(GoAwayFrame(0, self._last, additional_data=b'{"reason":"Shutdown"}').serialize())
@@ -177,7 +177,7 @@ class Session(Protocol):
                 self._processed = max(self._processed, stream)
                 self._server.record.append(entry)
                 self._give_back(entry.held)
-                self._respond(stream, *self._server.respond(entry))
+                self._respond(stream, *self._server.response_to(entry))
         self._write()
 
     def _respond(self, stream: int, status: int, content: dict[str, object] | None) -> None:
@@ -194,13 +194,12 @@ class H2Server(Factory):
     The server, without its TLS.
 
     :param clock: the reactor, or a ``Clock``.
-    :param scripts: for each connection, in the order in which they are made, what to do with it; the last one holds for
-        those that follow as well.
+    :param scripts: what to do with each connection, in order; the last one also holds for later ones.
     :param dead: the tokens that are dead, and since when, in milliseconds.
-    :param seed: what chance starts from.
+    :param seed: the seed of randomness.
 
     :ivar record: the requests that were processed, in order.
-    :ivar sessions: the connections, in the order in which they were made.
+    :ivar sessions: the connections, in order.
     """
 
     noisy = False
@@ -221,13 +220,13 @@ class H2Server(Factory):
         self._dead = dead or {}
 
     def buildProtocol(self, addr: IAddress | None) -> Session:
-        """Take a connection."""
+        """Accept a connection."""
         session = Session(self, self._scripts[min(len(self.sessions), len(self._scripts) - 1)])
         self.sessions.append(session)
         return session
 
-    def respond(self, entry: Entry) -> tuple[int, dict[str, object] | None]:
-        """Find the answer to a request, as Apple would."""
+    def response_to(self, entry: Entry) -> tuple[int, dict[str, object] | None]:
+        """Find the response to a request, as Apple would."""
         if len(entry.token) != 64:
             entry.reason = "BadDeviceToken"
             return 400, {"reason": entry.reason}
@@ -237,5 +236,5 @@ class H2Server(Factory):
         return 200, None
 
     def answers(self) -> Iterable[tuple[bytes, str | None]]:
-        """Tell what it did with each token."""
+        """Return what it did with each token."""
         return [(bytes.fromhex(entry.token), entry.reason) for entry in self.record]

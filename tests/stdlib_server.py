@@ -1,8 +1,8 @@
 """
-A server of the binary protocol and of the feedback service, out of the standard library alone.
+A server of the binary protocol and of the feedback service, made of the standard library alone.
 
-It shares no line with txapns, which it is there to test: whatever the client and the simulator got wrong alike shows
-here. It runs in threads, listens on loopback, and treats each connection as its script says, which is plain data.
+It shares no code with txapns, which it tests: a mistake that both the client and the simulator make shows here. It runs
+in threads, listens on loopback, and treats each connection as its script says, which is plain data.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 __all__ = ["ENDS", "Entry", "Script", "StdlibServer", "feedback"]
 
-#: The longest that anything waits, in seconds.
+#: How long anything waits at most, in seconds.
 DEADLINE = 30.0
 TOKEN, PAYLOAD, IDENTIFIER, EXPIRATION, PRIORITY = 1, 2, 3, 4, 5
 
@@ -30,8 +30,8 @@ class Entry:
     """
     A notification as it was read.
 
-    :ivar connection: on which connection, counted from 0.
-    :ivar status: the status it was refused with, told or not; ``None`` where it was accepted.
+    :ivar connection: the number of the connection, counted from 0.
+    :ivar status: the status it was refused with, whether that was sent or not; ``None`` if it was accepted.
     """
 
     connection: int
@@ -47,46 +47,46 @@ class Entry:
 @dataclass(frozen=True)
 class Script:
     """
-    What to do with a connection. Until then, and without one, the server does as Apple's did.
+    What to do with a connection. Before that, and without a script, the server behaves like Apple's.
 
-    :ivar at: at which notification, counted from 1; 0 for as soon as TLS is set up, ``None`` for never.
-    :ivar status: the status in the error packet; ``None`` for no packet. For command 0 there is none in any case.
-    :ivar identifier: what the packet names; ``None`` for the notification.
-    :ivar octets: what to send after the packet, or without one.
+    :ivar at: the notification at which to do it, counted from 1; 0 for after the TLS handshake, ``None`` for never.
+    :ivar status: the status in the error packet; ``None`` for no packet. For command 0 there is never one.
+    :ivar identifier: the identifier in the packet; ``None`` for the notification's.
+    :ivar data: what to send after the packet, or without one.
     :ivar length: how much to send of all this; ``None`` for all.
-    :ivar cuts: where to cut what is sent; each piece is a write, and a TLS record, of its own.
-    :ivar told: whether each of these writes, or the end where there is none, waits for :meth:`StdlibServer.go`.
-    :ivar accept: whether the notification is accepted, as it always is with status 10 and where the server goes on.
+    :ivar cuts: where to split what is sent; each piece is a write, and a TLS record, of its own.
+    :ivar waits: whether each of these writes, or the end if there is none, waits for :meth:`StdlibServer.go`.
+    :ivar accept: whether the notification is accepted, as it always is with status 10, and if the server continues.
     :ivar end: what follows, one of :data:`ENDS`.
     """
 
     at: int | None = None
     status: int | None = None
     identifier: int | None = None
-    octets: bytes = b""
+    data: bytes = b""
     length: int | None = None
     cuts: tuple[int, ...] = ()
-    told: bool = False
+    waits: bool = False
     accept: bool = False
     end: str = "close"
 
-    def respond(self) -> int | None:
-        """Tell with which status the notification is refused."""
+    def outcome(self) -> int | None:
+        """Return the status with which the notification is refused."""
         accepted = self.accept or self.status == 10 or self.end == "go on"
         return None if accepted else self.status or 8
 
     def pieces(self, entry: Entry | None) -> list[bytes]:
-        """Tell what is sent."""
-        octets = b""
+        """Return what is sent."""
+        data = b""
         if self.status is not None and (entry is None or entry.command != 0):
             found = 0 if entry is None else entry.identifier
-            octets = struct.pack(">BBI", 8, self.status, found if self.identifier is None else self.identifier)
-        octets = (octets + self.octets)[: self.length]
-        return [octets[start:end] for start, end in pairwise([0, *self.cuts, len(octets)]) if start < end]
+            data = struct.pack(">BBI", 8, self.status, found if self.identifier is None else self.identifier)
+        data = (data + self.data)[: self.length]
+        return [data[start:end] for start, end in pairwise([0, *self.cuts, len(data)]) if start < end]
 
 
 def feedback(entries: Iterable[tuple[int, bytes]]) -> bytes:
-    """Write a list of the feedback service: for each the time and the token."""
+    """Encode a list of the feedback service: pairs of time and token."""
     return b"".join(struct.pack(">IH", time, len(token)) + token for time, token in entries)
 
 
@@ -94,13 +94,13 @@ def feedback(entries: Iterable[tuple[int, bytes]]) -> bytes:
 
 
 def read(buffer: bytes, start: int) -> tuple[int, dict[int, bytes], int] | None:
-    """Read the notification that begins there: its command, its fields as items, and its end, if it is whole."""
+    """Read the notification that begins there: its command, its fields as items, and its end, if it is complete."""
     if start == len(buffer):
         return None
     command = buffer[start]
     if command == 2:
         return _read_framed(buffer, start)
-    assert command in (0, 1), f"no command: {command}"
+    assert command in (0, 1), f"unknown command: {command}"
     items = {}
     position = start + 1
     if command == 1:
@@ -126,7 +126,7 @@ def _read_framed(buffer: bytes, start: int) -> tuple[int, dict[int, bytes], int]
     items: dict[int, bytes] = {}
     while position < end:
         item, length = struct.unpack_from(">BH", buffer, position)
-        assert item in (TOKEN, PAYLOAD, IDENTIFIER, EXPIRATION, PRIORITY), f"no item: {item}"
+        assert item in (TOKEN, PAYLOAD, IDENTIFIER, EXPIRATION, PRIORITY), f"unknown item: {item}"
         assert item not in items, f"item {item} twice"
         position += 3 + length
         items[item] = buffer[position - length : position]
@@ -134,8 +134,8 @@ def _read_framed(buffer: bytes, start: int) -> tuple[int, dict[int, bytes], int]
     return 2, items, end
 
 
-def _number(octets: bytes | None) -> int | None:
-    return None if octets is None else int.from_bytes(octets, "big")
+def _number(data: bytes | None) -> int | None:
+    return None if data is None else int.from_bytes(data, "big")
 
 
 # Ending connections.
@@ -144,30 +144,30 @@ def _number(octets: bytes | None) -> int | None:
 def close_notify(peer: ssl.SSLSocket) -> None:
     """Send TLS's closing alert, and nothing else."""
     peer.setblocking(False)
-    with suppress(ssl.SSLError):  # it wants the other's alert, and that is not what comes next
+    with suppress(ssl.SSLError):  # it expects the peer's alert, but other data comes next
         peer.unwrap()
     peer.settimeout(DEADLINE)
 
 
 def finish(peer: ssl.SSLSocket) -> None:
-    """End what we write on the TCP connection, by a FIN; the TLS socket's own method would forget about TLS."""
+    """Send a FIN on the TCP connection. The TLS socket's own method would end TLS as well."""
     socket.socket.shutdown(peer, socket.SHUT_WR)
 
 
 def reset(peer: ssl.SSLSocket) -> None:
-    """Reset the TCP connection, with what came meanwhile unread."""
+    """Reset the TCP connection, without reading what has arrived meanwhile."""
     peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
     peer.close()
 
 
 def drain(peer: ssl.SSLSocket) -> None:
-    """Read all that comes, to its end, and discard it; TLS, which may be over, does not matter."""
+    """Read to the end, below TLS, which may be over, and discard everything."""
     while socket.socket.recv(peer, 65_536):
         pass
 
 
-#: How a connection may end. After all but a reset the server reads on and discards it, unless it stalls, or goes on as
-#: if nothing had been.
+#: How a connection may end. After all but a reset the server reads and discards the rest, unless it stalls or goes on
+#: normally.
 ENDS: dict[str, tuple[Callable[[ssl.SSLSocket], None], ...]] = {
     "close": (close_notify, finish),
     "fin": (finish,),
@@ -184,15 +184,15 @@ class StdlibServer:
     The server.
 
     :param directory: where ``ca.pem`` and ``server.pem`` are.
-    :param scripts: for each connection, in the order in which they are made, what to do with it.
-    :param dead: the tokens that it refuses with status 8.
-    :param tls12: whether TLS 1.2 is the newest version it speaks.
-    :param tickets: whether it gives out session tickets.
-    :param receive_buffer: the size of the system's buffer for what is not read yet; ``None`` for the system's choice.
+    :param scripts: what to do with each connection, in order.
+    :param dead: the tokens to refuse with status 8.
+    :param tls12: whether to speak nothing newer than TLS 1.2.
+    :param tickets: whether to issue session tickets.
+    :param receive_buffer: the size of the system's receive buffer; ``None`` for the system's choice.
 
-    :ivar port: where it listens.
-    :ivar connections: how many were made.
-    :ivar record: what it looked at, in order.
+    :ivar port: the port it listens at.
+    :ivar connections: the number of connections made.
+    :ivar record: the notifications it read, in order.
     """
 
     def __init__(
@@ -209,7 +209,7 @@ class StdlibServer:
         self.record: list[Entry] = []
         self._scripts = scripts
         self._dead = frozenset(dead)
-        self._reached, self._told, self._done = (threading.Semaphore(0) for _ in range(3))
+        self._reached, self._going, self._done = (threading.Semaphore(0) for _ in range(3))
         self._closed = threading.Event()
         self._context = _context(directory, tls12, tickets)
         self._listening = socket.socket()
@@ -222,20 +222,20 @@ class StdlibServer:
         self._threads[0].start()
 
     def reached(self) -> None:
-        """Wait until a script comes to where it has to be told to go on; for a thread of its own."""
+        """Wait until a script waits for :meth:`go`. Call it in a thread of its own."""
         assert self._reached.acquire(timeout=DEADLINE), "it was not reached in time"
 
     def go(self) -> None:
-        """Tell it, and wait until it has done what it does: all that it sends is in the client's system by then."""
-        self._told.release()
+        """Let it continue, and wait until it is done: the client's system has received all that was sent by then."""
+        self._going.release()
         assert self._done.acquire(timeout=DEADLINE), "it was not done in time"
 
     def close(self) -> None:
-        """Stop listening, and wait until all that clients wrote before they closed is read; for a thread of its own."""
+        """Stop listening, and wait until all that clients wrote is read. Call it in a thread of its own."""
         if self._closed.is_set():
             return
         self._closed.set()
-        self._listening.shutdown(socket.SHUT_RDWR)  # which wakes the thread, as closing would not
+        self._listening.shutdown(socket.SHUT_RDWR)  # wakes the thread, unlike close()
         self._threads[0].join(DEADLINE)
         self._listening.close()
         for thread in self._threads:
@@ -265,16 +265,16 @@ class StdlibServer:
             return
         for count, entry in enumerate(_entries(peer, connection), 1):
             scripted = count == script.at
-            status = script.respond() if scripted else self._judge(entry)
+            status = script.outcome() if scripted else self._status_of(entry)
             self.record.append(replace(entry, status=status))
             if scripted and not self._play(script, peer, entry):
                 return
             if not scripted and status is not None:
-                # Apple's servers named 0 where there was no token.
+                # Apple's servers sent the identifier 0 if there was no token.
                 self._play(Script(status=status, identifier=None if entry.token else 0), peer, entry)
                 return
 
-    def _judge(self, entry: Entry) -> int | None:
+    def _status_of(self, entry: Entry) -> int | None:
         if not entry.token:
             return 2
         if len(entry.token) != 32:
@@ -282,18 +282,18 @@ class StdlibServer:
         return 8 if entry.token in self._dead else None
 
     def _play(self, script: Script, peer: ssl.SSLSocket, entry: Entry | None) -> bool:
-        """Do what is in a script; tell whether the connection goes on."""
+        """Play a script; returns whether the connection continues."""
         turns = [[partial(peer.sendall, piece)] for piece in script.pieces(entry)] or [[]]
         turns[-1] += [partial(end, peer) for end in ENDS[script.end]]
         for turn in turns:
-            if script.told:
+            if script.waits:
                 self._reached.release()
-                assert self._told.acquire(timeout=DEADLINE), "it was not told in time"
+                assert self._going.acquire(timeout=DEADLINE), "go() was not called in time"
             try:
-                for deed in turn:
-                    deed()
+                for act in turn:
+                    act()
             finally:
-                if script.told:
+                if script.waits:
                     self._done.release()
         if script.end == "stall":
             self._closed.wait(DEADLINE)
@@ -318,8 +318,8 @@ def _context(directory: Path, tls12: bool, tickets: bool) -> ssl.SSLContext:
 def _entries(peer: ssl.SSLSocket, connection: int) -> Iterator[Entry]:
     """Read notifications until the client closes."""
     buffer = b""
-    while octets := peer.recv(4_096):
-        buffer += octets
+    while data := peer.recv(4_096):
+        buffer += data
         start = 0
         while (found := read(buffer, start)) is not None:
             command, items, start = found

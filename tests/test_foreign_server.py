@@ -55,18 +55,18 @@ MODES = [(barrier, command) for barrier in (False, True) for command in COMMANDS
 
 
 def some(count: int, start: int = 0) -> dict[int, str]:
-    """Give that many identifiers a token each."""
+    """Make that many tokens with identifiers."""
     return {number: f"{number + 1:064x}" for number in range(start, start + count)}
 
 
 @pytest.mark.loopback
 class ForeignCase(TestCase):
-    """A client, and a server out of the standard library."""
+    """A client, and a server made of the standard library."""
 
     timeout = 60
 
     def setUp(self) -> None:
-        """The server finds its certificates in files."""
+        """Write the server's certificates."""
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
         (self.directory / "ca.pem").write_bytes(AUTHORITY.ca_pem)
@@ -86,7 +86,7 @@ class ForeignCase(TestCase):
         settle_time: float = NEVER,
         **options: object,
     ) -> APNSClient:
-        """Make a client of it."""
+        """Make a client of the server."""
         port, trust_root = (server or self.server).port, AUTHORITY.ca_pem
         gateway = Gateway.binary(
             "127.0.0.1",
@@ -102,13 +102,13 @@ class ForeignCase(TestCase):
         return self.client
 
     def answers(self, server: StdlibServer | None = None) -> Iterator[tuple[bytes, str | None]]:
-        """Tell what the server did with each token; a barrier has none."""
+        """Return what the server did with each token; a barrier has none."""
         for entry in (server or self.server).record:
             if entry.token:
                 yield entry.token, None if entry.status is None else status_name(entry.status)
 
     def taken(self) -> list[int]:
-        """Tell whose notifications the server accepted, in its order."""
+        """Return the tokens that the server accepted, in its order."""
         return [int.from_bytes(token, "big") - 1 for token, reason in self.answers() if reason is None]
 
     def check(self, batch: Batch, tokens: Mapping[int, str], server: StdlibServer | None = None) -> Batch:
@@ -116,17 +116,17 @@ class ForeignCase(TestCase):
         check_answers(self, batch, tokens, self.answers(server))
         return batch
 
-    async def send(self, *scripts: Script, count: int = COUNT, told: int = 0, **options: object) -> Batch:
+    async def send(self, *scripts: Script, count: int = COUNT, waits: int = 0, **options: object) -> Batch:
         """
         Send a batch to a server that follows scripts.
 
-        Where it has to be told, this process is busy while the server does what it does: so all that comes of it, to
-        the last packet, is in the system's hands before the client gets to read or to write.
+        If the scripts wait for :meth:`StdlibServer.go`, this process is busy while the server acts: so the system has
+        received everything, to the last packet, before the client can read or write.
         """
         self.serve(*scripts)
         tokens = some(count)
         sending = self.connect(**options).send(ALERT, tokens)
-        for _ in range(told):
+        for _ in range(waits):
             await deferToThread(self.server.reached)
             self.server.go()
         return await self.over(sending, tokens)
@@ -140,10 +140,10 @@ class ForeignCase(TestCase):
 
 
 class AcceptTests(ForeignCase):
-    """Servers that take everything."""
+    """Servers that accept everything."""
 
     async def test_accepted(self) -> None:
-        """Everything is taken once, in order, over one connection, with a settle time and with a barrier."""
+        """Everything is accepted once, in order, over one connection, with a settle time and with a barrier."""
         for barrier, command in MODES:
             batch = await self.send(command=command, barrier=barrier, settle_time=SOON)
             self.assertEqual(batch.accepted, COUNT)
@@ -175,7 +175,7 @@ class AcceptTests(ForeignCase):
             self.assertEqual((batch.accepted, self.taken()), (10_000, list(range(10_000))))
 
     async def test_dead_tokens(self) -> None:
-        """Each dead token costs a connection, and what follows it is sent again."""
+        """Each dead token costs a connection, and what follows it is resent."""
         tokens = some(200)
         dead = [0, 1, 7, 100, 198, 199]
         for command in (1, 2):
@@ -185,7 +185,7 @@ class AcceptTests(ForeignCase):
             self.assertEqual(self.taken(), [number for number in tokens if number not in dead])
 
     async def test_several_connections(self) -> None:
-        """With several connections everything is taken once as well."""
+        """With several connections everything is accepted once, too."""
         tokens = some(10_000)
         self.serve(receive_buffer=8_192)
         batch = await self.over(self.connect(barrier=True, max_connections=3).send(ALERT, tokens), tokens)
@@ -195,116 +195,116 @@ class AcceptTests(ForeignCase):
 class ToldTests(ForeignCase):
     """Servers that name what they refuse."""
 
-    async def told(self, script: Script, *, count: int = COUNT, told: int = 0) -> None:
-        """One failed, the others arrive; without an identifier to name it by, all are in doubt."""
+    async def named(self, script: Script, *, count: int = COUNT, waits: int = 0) -> None:
+        """One failed, the others arrive; without an identifier to name it, all are uncertain."""
         # Where nothing else would confirm what goes over the second connection, that ends with status 10.
         scripts = {True: [script], False: [script, Script(count - script.at, status=10)]}
         failed = {} if script.status == 10 else {script.at - 1: script.status}
         for barrier, command in MODES:
             if command > 0:
                 batch = await self.send(
-                    *scripts[barrier], command=command, barrier=barrier, count=count, told=told, retries=0
+                    *scripts[barrier], command=command, barrier=barrier, count=count, waits=waits, retries=0
                 )
                 self.assertEqual({number: rejection.status for number, rejection in batch.failed.items()}, failed)
                 self.assertEqual(batch.accepted, count - len(failed))
                 self.assertEqual(self.taken(), [number for number in range(count) if number not in failed])
 
     async def test_ends(self) -> None:
-        """However the connection ends, or does not, the packet before that counts."""
+        """The packet counts however the connection ends, or if it does not."""
         for end in ("close", "fin", "notify", "discard", "stall"):
-            await self.told(Script(HERE, 8, end=end))
+            await self.named(Script(HERE, 8, end=end))
 
     async def test_reset(self) -> None:
-        """It counts as well where the connection was reset before the client came to read it."""
-        await self.told(Script(HERE, 8, told=True, end="reset"), told=1)
+        """It also counts if the connection was reset before the client read the packet."""
+        await self.named(Script(HERE, 8, waits=True, end="reset"), waits=1)
 
     async def test_reset_while_writing(self) -> None:
-        """And where the client has much more to write."""
-        await self.told(Script(100, 8, told=True, end="reset"), told=1, count=5_000)
+        """It counts if the client has much more to write."""
+        await self.named(Script(100, 8, waits=True, end="reset"), waits=1, count=5_000)
 
     async def test_reset_at_any_time(self) -> None:
-        """And where the client happens to write just when the reset comes."""
+        """It counts if the client writes just when the reset arrives."""
         for _ in range(10):
             batch = await self.send(Script(100, 8, end="reset"), count=5_000, barrier=True)
             self.assertEqual((batch.accepted, list(batch.failed)), (4_999, [99]))
 
     async def test_while_writing(self) -> None:
-        """A server that answers only when it likes, and reads nothing until then, is understood the same."""
+        """A server that answers late, and reads nothing until then, is understood the same."""
         for end in ("close", "fin", "notify"):
-            await self.told(Script(100, 8, told=True, end=end), told=1, count=5_000)
+            await self.named(Script(100, 8, waits=True, end=end), waits=1, count=5_000)
 
     async def test_pieces(self) -> None:
-        """A packet that comes in pieces, at once or one by one, is one packet."""
+        """A packet that arrives in pieces, at once or one by one, is one packet."""
         for cuts in ((3,), (1,), (5,), (1, 2, 3, 4, 5)):
-            await self.told(Script(HERE, 8, cuts=cuts))
-            await self.told(Script(HERE, 8, cuts=cuts, told=True, end="reset"), told=len(cuts) + 1)
+            await self.named(Script(HERE, 8, cuts=cuts))
+            await self.named(Script(HERE, 8, cuts=cuts, waits=True, end="reset"), waits=len(cuts) + 1)
 
     async def test_statuses(self) -> None:
         """Whatever the status, known or not, one failed with it and the others arrive."""
         for status in (1, 2, 4, 5, 7, 8, 9, 77, 128, 255):
-            await self.told(Script(HERE, status))
+            await self.named(Script(HERE, status))
 
     async def test_places(self) -> None:
         """The first may be refused, and the last."""
-        await self.told(Script(1, 8))
-        await self.told(Script(COUNT, 8))
+        await self.named(Script(1, 8))
+        await self.named(Script(COUNT, 8))
 
     async def test_shutdown(self) -> None:
-        """Status 10 names one that was accepted; it is not sent again."""
-        await self.told(Script(HERE, 10))
-        await self.told(Script(100, 10, told=True, end="reset"), told=1, count=5_000)
+        """Status 10 names a notification that was accepted; it is not resent."""
+        await self.named(Script(HERE, 10))
+        await self.named(Script(100, 10, waits=True, end="reset"), waits=1, count=5_000)
 
     async def test_more_follows(self) -> None:
-        """What follows the packet says nothing."""
-        await self.told(Script(HERE, 8, octets=b"\x08\x08\x00\x00\x00\x01" * 2))
+        """What follows the packet is ignored."""
+        await self.named(Script(HERE, 8, data=b"\x08\x08\x00\x00\x00\x01" * 2))
 
 
 class NotToldTests(ForeignCase):
-    """Servers that end a connection and name nobody."""
+    """Servers that end a connection and name no notification."""
 
-    async def not_told(self, script: Script, commands: Iterable[int] = COMMANDS) -> None:
-        """All are in doubt, and the server took those before."""
+    async def not_named(self, script: Script, commands: Iterable[int] = COMMANDS) -> None:
+        """All are uncertain, and the server accepted those before."""
         for barrier, command in MODES:
             if command in commands:
                 batch = await self.send(script, command=command, barrier=barrier)
                 self.assertEqual((batch.accepted, len(batch.uncertain)), (0, COUNT))
-                taken = script.at if script.respond() is None else script.at - 1
+                taken = script.at if script.outcome() is None else script.at - 1
                 self.assertEqual(self.taken(), list(range(taken)))
 
     async def test_no_packet(self) -> None:
         """The connection just ends."""
         for end in ("close", "fin", "notify", "reset"):
-            await self.not_told(Script(HERE, end=end))
+            await self.not_named(Script(HERE, end=end))
 
     async def test_at_once(self) -> None:
         """It ends before the server has read anything."""
         for end in ("close", "fin", "notify", "reset"):
-            await self.not_told(Script(0, end=end))
+            await self.not_named(Script(0, end=end))
 
     async def test_command_0(self) -> None:
         """What has no identifier cannot be named."""
-        await self.not_told(Script(HERE, 8), commands=[0])
+        await self.not_named(Script(HERE, 8), commands=[0])
 
     async def test_truncated(self) -> None:
-        """A part of a packet names nobody, however it breaks off."""
+        """A part of a packet names nothing, however it ends."""
         for length in range(1, 6):
             for end in ("close", "fin", "notify", "reset"):
-                await self.not_told(Script(HERE, 8, length=length, end=end))
+                await self.not_named(Script(HERE, 8, length=length, end=end))
 
     async def test_garbage(self) -> None:
-        """What is no packet names nobody."""
-        for octets in (b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(6), b"\x02"):
+        """Data that is not a packet names nothing."""
+        for data in (b"HTTP/1.1 400 Bad Request\r\n\r\n", bytes(6), b"\x02"):
             for end in ("close", "reset", "discard", "stall"):
-                await self.not_told(Script(HERE, octets=octets, end=end))
+                await self.not_named(Script(HERE, data=data, end=end))
 
     async def test_unnamed(self) -> None:
-        """A packet that names 0, or one that was never sent, names nobody."""
+        """A packet that names 0, or one that was never sent, names nothing."""
         for identifier in (0, 999, 2**32 - 1):
             for status in (7, 10):
-                await self.not_told(Script(HERE, status, identifier), commands=[1, 2])
+                await self.not_named(Script(HERE, status, identifier), commands=[1, 2])
 
     async def test_retry(self) -> None:
-        """Whoever accepts duplicates sends those in doubt again, and the server has some twice then."""
+        """With duplicates allowed, the uncertain ones are resent, and the server gets some twice."""
         self.serve(Script(HERE, end="reset"))
         batch = await self.connect(barrier=True).send(ALERT, some(COUNT))
         again = await batch.retry(uncertain=True)
@@ -317,11 +317,11 @@ class StallTests(ForeignCase):
     """Servers that do not read, for a while or for ever."""
 
     def stalled(self, script: Script) -> None:
-        """Start a server whose system holds little of what it does not read."""
+        """Start a server with a small receive buffer."""
         self.serve(script, receive_buffer=8_192)
 
     async def test_never_reads(self) -> None:
-        """More than all buffers hold: within the timeout what left is in doubt, and what did not is unsent."""
+        """More than all buffers hold: after the timeout what was sent is uncertain, and the rest is unsent."""
         tokens = some(30_000)
         self.stalled(Script(1, end="stall"))
         batch = await self.over(self.connect(settle_time=SOON, timeout=1.0).send(ALERT, tokens), tokens)
@@ -331,7 +331,7 @@ class StallTests(ForeignCase):
         self.assertIsInstance(batch.uncertain[0].error, errors.AnswerTimeout)
 
     async def test_never_reads_little(self) -> None:
-        """What our own system holds has not arrived anywhere: it does not settle."""
+        """What our own system still holds has not arrived: it does not settle."""
         tokens = some(1_000)
         for barrier in (False, True):
             self.stalled(Script(1, end="stall"))
@@ -341,10 +341,10 @@ class StallTests(ForeignCase):
             self.assertIsInstance(batch.uncertain[0].error, errors.AnswerTimeout)
 
     async def test_reads_later(self) -> None:
-        """A server that reads on loses nothing, and nothing settles until it does."""
+        """If the server reads again, nothing is lost, and nothing settles before."""
         tokens = some(10_000)
         for barrier in (False, True):
-            self.stalled(Script(1, told=True, end="go on"))
+            self.stalled(Script(1, waits=True, end="go on"))
             sending = self.connect(barrier=barrier, settle_time=SOON).send(ALERT, tokens)
             await deferToThread(self.server.reached)
             await deferLater(reactor, 2 * SOON)
@@ -361,7 +361,7 @@ class StallTests(ForeignCase):
         """
         count = 5_000
         for end, barrier in (("notify", False), ("close", False), ("close", True)):
-            self.stalled(Script(1, told=True, end=end))
+            self.stalled(Script(1, waits=True, end=end))
             pulled: list[int] = []
             sending = self.connect(barrier=barrier, settle_time=SOON).send(LONG, self.watched(some(count), pulled))
             await deferToThread(self.server.reached)
@@ -373,7 +373,7 @@ class StallTests(ForeignCase):
             self.assertEqual(self.server.connections, 2)
 
     def watched(self, tokens: Mapping[int, str], pulled: list[int]) -> Iterator[tuple[int, str]]:
-        """Give tokens one by one, and note those that were taken."""
+        """Yield tokens one by one, and record those that were taken."""
         for pair in tokens.items():
             pulled.append(pair[0])
             yield pair
@@ -388,13 +388,13 @@ class StallTests(ForeignCase):
 
 
 class LateTests(ForeignCase):
-    """Servers that speak when all is settled."""
+    """Servers that speak after everything has settled."""
 
     async def test_late(self) -> None:
-        """What comes too late blames nobody else; what was written since is sent again, once."""
+        """A late packet blames no other notification; what was written since is resent, once."""
         before, after = some(COUNT), some(COUNT, start=COUNT)
         for command in (1, 2):
-            self.serve(Script(HERE, 8, told=True))
+            self.serve(Script(HERE, 8, waits=True))
             client = self.connect(command=command, settle_time=SOON)
             self.assertEqual((await client.send(ALERT, before)).accepted, COUNT)
             with capturedLogs() as events:
@@ -406,19 +406,19 @@ class LateTests(ForeignCase):
             self.assertEqual([event["identifier"] for event in events if "settle_time" in event], [HERE])
 
     async def test_ends_while_idle(self) -> None:
-        """A connection that ended while nobody used it costs no notification, once that is known."""
+        """A connection that ended while it was idle costs no notification, once that is known."""
         for end in ("close", "reset"):
             await self.idle(end, known=True)
 
     async def test_ends_unnoticed(self) -> None:
-        """What is written to a connection that has ended already is in doubt: nobody can tell that it was not read."""
+        """What is written to a connection that has already ended is uncertain: it may have been read."""
         for end in ("close", "fin", "notify", "reset"):
             await self.idle(end, known=False)
 
     async def idle(self, end: str, *, known: bool) -> None:
         """Send a batch, have the server end the connection, and send another, before or after the end was read."""
         before, after = some(COUNT), some(COUNT, start=COUNT)
-        self.serve(Script(COUNT, accept=True, told=True, end=end))
+        self.serve(Script(COUNT, accept=True, waits=True, end=end))
         client = self.connect(settle_time=SOON)
         self.assertEqual((await client.send(ALERT, before)).accepted, COUNT)
         self.server.go()
@@ -429,19 +429,19 @@ class LateTests(ForeignCase):
 
 
 class CampaignTests(ForeignCase):
-    """Chance as an adversary."""
+    """Random scripts."""
 
     async def test_seeds(self) -> None:
-        """Whatever the server does, each token has the one outcome that the server's record confirms."""
+        """Whatever the server does, each token has one outcome, which the server's record confirms."""
         await gatherResults([Deferred.fromCoroutine(self.campaign(Random(seed))) for seed in range(40)])
 
     def script(self, random: Random) -> Script:
-        """Make a script at random: most have a packet that names what is refused."""
+        """Make a random script: most have a packet that names the refused notification."""
         cuts = tuple(sorted(random.sample(range(1, 6), random.randrange(4))))
         end = random.choice(("close", "fin", "notify", "reset"))
         script = Script(random.randrange(1, 60), random.choice((1, 7, 8, 10, 77, 128, 255)), cuts=cuts, end=end)
         if random.random() < 0.3:
-            changes = ({"status": None}, {"length": 4}, {"identifier": 0}, {"at": 0}, {"octets": b"?", "status": None})
+            changes = ({"status": None}, {"length": 4}, {"identifier": 0}, {"at": 0}, {"data": b"?", "status": None})
             script = replace(script, **random.choice(changes))
         return script
 
@@ -473,11 +473,11 @@ class FeedbackTests(ForeignCase):
 
     #: Two tuples: when, and who.
     LISTED = ((1_700_000_000, bytes(range(32))), (1_700_003_600, bytes(range(100))))
-    OCTETS = feedback(LISTED)
+    LIST = feedback(LISTED)
     DEAD = tuple((token.hex(), datetime.fromtimestamp(time, timezone.utc)) for time, token in LISTED)
 
     async def read(self, *scripts: Script, count: int = 1) -> list[object]:
-        """Read the list, as often as is asked for."""
+        """Read the list, several times if asked to."""
         self.serve(*scripts)
         client = self.connect()
         found = [await client.feedback() for _ in range(count)]
@@ -487,8 +487,8 @@ class FeedbackTests(ForeignCase):
     async def test_list(self) -> None:
         """The list is read to its end, however it is cut, and however the connection ends."""
         for end in ("close", "fin", "notify"):
-            for cuts in ((), (1,), (5, 6, 7, 38, 39, 50), tuple(range(1, len(self.OCTETS)))):
-                found = await self.read(Script(0, octets=self.OCTETS, cuts=cuts, end=end))
+            for cuts in ((), (1,), (5, 6, 7, 38, 39, 50), tuple(range(1, len(self.LIST)))):
+                found = await self.read(Script(0, data=self.LIST, cuts=cuts, end=end))
                 self.assertEqual(found, [list(self.DEAD)])
 
     async def test_empty(self) -> None:
@@ -499,13 +499,13 @@ class FeedbackTests(ForeignCase):
     async def test_again(self) -> None:
         """Each reading is a connection, and lists what that one listed."""
         one, other = (feedback([entry]) for entry in self.LISTED)
-        found = await self.read(Script(0, octets=one), Script(0, octets=other), Script(0), count=3)
+        found = await self.read(Script(0, data=one), Script(0, data=other), Script(0), count=3)
         self.assertEqual(found, [[self.DEAD[0]], [self.DEAD[1]], []])
 
     async def test_truncated(self) -> None:
-        """Where the list breaks off, the tuples before that count."""
+        """If the list breaks off, the tuples before that count."""
         for end in ("close", "fin", "notify", "reset"):
-            self.serve(Script(0, octets=self.OCTETS, length=50, told=True, end=end))
+            self.serve(Script(0, data=self.LIST, length=50, waits=True, end=end))
             reading = self.connect().feedback()
             await deferToThread(self.server.reached)
             self.server.go()
@@ -515,7 +515,7 @@ class FeedbackTests(ForeignCase):
     async def test_iterate(self) -> None:
         """A long list can be read one by one."""
         entries = [(number, number.to_bytes(32, "big")) for number in range(10_000)]
-        self.serve(Script(0, octets=feedback(entries)))
+        self.serve(Script(0, data=feedback(entries)))
         client = self.connect()
         found = [token async for token, _ in client.iterate_feedback()]
         self.assertEqual(found, [token.hex() for _, token in entries])

@@ -1,4 +1,4 @@
-"""The client against a server whose HTTP/2 is not ours: each outcome is held against that server's own record."""
+"""The client against a server whose HTTP/2 is not ours: each outcome is compared with the server's own record."""
 
 from __future__ import annotations
 
@@ -71,17 +71,17 @@ class H2Case(TestCase):
 
 
 class BatchTests(H2Case):
-    """Nothing goes wrong but for dead and bad tokens."""
+    """Nothing goes wrong except dead and bad tokens."""
 
     def test_dead_tokens(self) -> None:
-        """Of 1,000 tokens those that are dead are named, each with its time."""
+        """Of 1,000 tokens the dead ones are named, each with its time."""
         for bearer in (False, True):
             self.serve()
             self.check_exact(self.send(bearer=bearer))
             self.assertEqual(len(self.server.sessions), 1)
 
     def test_bad_token(self) -> None:
-        """A token that the server does not take is named with its reason."""
+        """A token that the server rejects is named with the reason."""
         self.serve()
         batch = self.send(tokens={"short": "ab" * 20, "whole": "ab" * 32})
         self.assertEqual(batch.accepted, 1)
@@ -109,14 +109,14 @@ class GoAwayTests(H2Case):
     """The server leaves in the middle of a batch."""
 
     def test_mid_batch(self) -> None:
-        """What the server will not process goes over another connection, and nothing else does."""
+        """What the server does not process goes over another connection, and nothing else does."""
         for beyond in (0, 1, 100, 299):
             self.serve(Script(goaway=300, beyond=beyond, concurrency=400), Script())
             self.check_exact(self.send())
             self.assertEqual(len(self.server.sessions), 2)
 
     def test_again_and_again(self) -> None:
-        """A server that leaves after every hundredth request gets the whole batch nevertheless, once."""
+        """A server that leaves after every hundredth request still gets the whole batch, once."""
         self.serve(Script(goaway=120, beyond=20))
         self.check_exact(self.send(bearer=True))
         self.assertEqual(len(self.server.sessions), 10)
@@ -126,7 +126,7 @@ class RefusalTests(H2Case):
     """The server refuses requests unprocessed."""
 
     def test_refused(self) -> None:
-        """What is refused is sent again, and nothing else is."""
+        """What is refused is resent, and nothing else is."""
         refused = frozenset(range(2, COUNT, 3))
         self.serve(Script(refused=refused))
         self.check_exact(self.send())
@@ -137,13 +137,13 @@ class LimitTests(H2Case):
     """The server's limits."""
 
     def test_settings(self) -> None:
-        """The limit of requests under way is kept to, and made use of, when it falls and when it rises again."""
+        """The limit of requests under way is kept and used fully, when it falls and when it rises again."""
         self.serve(Script(concurrency=100, limits={300: 1, 500: 200}))
         self.check_exact(self.send())
         self.assertEqual(self.server.sessions[0].most, {100: 100, 1: 1, 200: 200})
 
     def test_provider_token(self) -> None:
-        """A single request goes first where the server wants to see a provider token."""
+        """A single request goes first if the server wants to see a provider token."""
         self.serve(Script(concurrency=1, limits={1: 1_000, 500: 1, 600: 1_000}, delay=0.02))
         self.check_exact(self.send(bearer=True))
         most = self.server.sessions[0].most
@@ -151,7 +151,7 @@ class LimitTests(H2Case):
         self.assertGreater(most[1_000], 300)
 
     def test_small_window(self) -> None:
-        """A payload that is longer than the window goes out as the server asks for it."""
+        """A payload that is longer than the window is sent as the server asks for it."""
         for window, notification in ((1_000, LONG), (10, SHORT)):
             self.serve(Script(window=window))
             self.check_exact(self.send(notification))
@@ -164,10 +164,10 @@ class LimitTests(H2Case):
 
 
 class CampaignTests(H2Case):
-    """Chance as an adversary."""
+    """Random scripts."""
 
     def script(self, random: Random) -> Script:
-        """Make a script at random."""
+        """Make a random script."""
         limits = {random.randrange(1, 100): random.choice((1, 10, 1_000)) for _ in range(random.randrange(4))}
         goaway = random.choice((None, random.randrange(1, 150)))
         return Script(
@@ -181,7 +181,7 @@ class CampaignTests(H2Case):
         )
 
     def test_seeds(self) -> None:
-        """Whatever the server does, short of breaking off, each token is processed exactly once."""
+        """Whatever the server does, except aborting, each token is processed exactly once."""
         for seed in range(20):
             with self.subTest(seed=seed):
                 random = Random(seed)

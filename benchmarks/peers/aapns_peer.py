@@ -1,4 +1,4 @@
-"""Send with aapns, for ``benchmarks/http2.py``; see there. It knows certificates only, no provider tokens."""
+"""Send with aapns, for ``benchmarks/http2.py``; see there. It supports only certificates, not provider tokens."""
 
 import asyncio
 
@@ -12,7 +12,7 @@ NOTIFICATION = Notification(Alert(TASK.alert))
 
 
 async def main():
-    """Send as many at once as the window allows: the more streams it has, the longer it looks for a free one."""
+    """Send as many at once as the window allows: with more streams it searches longer for a free one."""
     server = Server(TASK.certificate, "localhost", TASK.port, ca_file=TASK.ca, pool_size=TASK.connections)
     client = await server.create_client()
 

@@ -9,7 +9,7 @@ from aioapns import APNs, NotificationRequest, PushType
 from aioapns.connection import APNsProductionClientProtocol
 from task import TASK, measure, send_each
 
-# It logs each refusal and each attempt; without a level that costs it the formatting of each.
+# It logs each rejection and each attempt; without a level it would format each message.
 logging.getLogger("aioapns").setLevel(logging.CRITICAL)
 APNsProductionClientProtocol.APNS_SERVER = "localhost"
 APNsProductionClientProtocol.APNS_PORT = TASK.port
@@ -17,7 +17,7 @@ MESSAGE = {"aps": {"alert": TASK.alert}}
 
 
 async def main():
-    """Send as many at once as the window allows, since it does not wait for that."""
+    """Send as many at once as the window allows, because it does not wait for the window."""
     context = ssl.create_default_context(cafile=TASK.ca)
     context.set_alpn_protocols(["h2"])
     client = APNs(

@@ -12,7 +12,7 @@ const client = new ApnsClient({
   signingKey: fs.readFileSync(TASK.p8, 'utf8'),
   defaultTopic: TASK.topic,
 });
-// It has no option for port, trust, or streams: this is its own pool but for these. Its own allows 100 streams.
+// It has no option for port, trust, or streams: this is its own pool with these changed. Its own allows 100 streams.
 client.client = new Pool(`https://localhost:${TASK.port}`, {
   connections: TASK.connections,
   pipelining: TASK.streams,

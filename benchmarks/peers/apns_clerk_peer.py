@@ -10,15 +10,15 @@ from apns_clerk import APNs, Message, Session
 from apns_clerk.backends import stdio
 from OpenSSL import SSL, crypto
 
-#: How long it waits for an answer after the last notification, in seconds.
+#: How long it waits for an error packet after the last notification, in seconds.
 QUIET = 1
 
 
 class Certificate(stdio.Certificate):
-    """One with a context of today: the library's own asks for TLS 1.0."""
+    """A connection with a modern context: the library's own asks for TLS 1.0."""
 
     def load_context(self, cert_file=None, **others):
-        """Make the context, and give the certificate, too."""
+        """Make the context, with the certificate."""
         context = SSL.Context(SSL.TLS_CLIENT_METHOD)
         context.use_certificate_file(cert_file)
         context.use_privatekey_file(cert_file)

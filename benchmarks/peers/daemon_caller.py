@@ -1,9 +1,9 @@
 """
-Call a gateway for ``benchmarks/daemon.py``, which wants most of the machine for the gateway.
+Call a daemon for ``benchmarks/daemon.py``, with as little CPU time as possible.
 
-The one request is written beforehand and sent again and again, over connections that are kept, each of which waits for
-its answer. With a rate, requests have their times, and how long one took counts from then: where the gateway is slow
-the others are late, and that is its fault as well.
+One request is prepared and sent again and again over persistent connections, each of which waits for its response. With
+a rate, each request has its time, from which its latency counts: if the daemon is slow, later requests are late, and
+that counts as the daemon's latency as well.
 """
 
 import json
@@ -14,7 +14,7 @@ import time
 from collections import deque
 from types import SimpleNamespace
 
-#: The one argument: see ``Gateway.call`` in ``benchmarks/daemon.py``.
+#: The one argument: see ``Daemon.call`` in ``benchmarks/daemon.py``.
 TASK = SimpleNamespace(**json.loads(sys.argv[1]))
 
 
@@ -39,7 +39,7 @@ def request():
 
 
 class Connection:
-    """One connection, and what has come of an answer."""
+    """A connection, and what was received of a response."""
 
     def __init__(self):
         self.socket = socket.create_connection((TASK.host, TASK.port))
@@ -48,16 +48,16 @@ class Connection:
         self.received = b""
 
     def answered(self):
-        """Read; returns whether the answer is whole."""
+        """Read; returns whether the response is complete."""
         piece = self.socket.recv(65_536)
         if not piece:
-            raise SystemExit("the gateway closed a connection")
+            raise SystemExit("the daemon closed a connection")
         self.received += piece
         head, found, body = self.received.partition(b"\r\n\r\n")
         if not found or len(body) < int(head.partition(b"\r\nContent-Length: ")[2].partition(b"\r\n")[0]):
             return False
         if not head.startswith(b"HTTP/1.1 202 "):
-            raise SystemExit(f"the gateway answered {self.received[:300]!r}")
+            raise SystemExit(f"the daemon responded {self.received[:300]!r}")
         self.received = b""
         return True
 
@@ -66,7 +66,7 @@ class Caller:
     """All connections."""
 
     def __init__(self):
-        self.octets = request()
+        self.request = request()
         self.poll = select.epoll()
         self.connections = {}
         for _ in range(TASK.connections):
@@ -78,7 +78,7 @@ class Caller:
         self.took = []
 
     def run(self):
-        """Send all requests; returns when the last is answered."""
+        """Send all requests; returns after the last response."""
         self.started = time.perf_counter()
         while len(self.took) < TASK.requests:
             timeout = self.ask()
@@ -89,7 +89,7 @@ class Caller:
                     self.free.append(connection)
 
     def ask(self):
-        """Send what it is time for; returns in how many seconds there is more, -1 for after an answer."""
+        """Send the requests that are due; returns the seconds until the next, or -1 to wait for a response."""
         while self.free and self.asked < TASK.requests:
             now = time.perf_counter()
             due = self.started + self.asked / TASK.rate if TASK.rate else now
@@ -97,7 +97,7 @@ class Caller:
                 return due - now
             connection = self.free.popleft()
             connection.due = due
-            connection.socket.sendall(self.octets)
+            connection.socket.sendall(self.request)
             self.asked += 1
         return -1
 

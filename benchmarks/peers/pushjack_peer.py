@@ -7,12 +7,12 @@ import time
 
 import pushjack
 
-#: How long it waits for an answer after the last notification, in seconds.
+#: How long it waits for an error packet after the last notification, in seconds.
 QUIET = 1
 
 
 class Client(pushjack.APNSClient):
-    """The client at our address."""
+    """The client, connected to our server."""
 
     host = "127.0.0.1"
     port = int(sys.argv[1])

@@ -1,9 +1,9 @@
-// What a sender written for node is asked by benchmarks/http2.py, and how it tells what it took.
+// The task that benchmarks/http2.py gives to a sender written for node, and how the sender reports.
 'use strict';
 
 const TASK = JSON.parse(process.argv[2]);
 
-// Generate so many tokens; the server takes those that begin with dd for dead.
+// Generate tokens; for the server those that begin with dd are dead.
 function* tokens(count) {
   for (let number = 0; number < count; number++) {
     const dead = TASK.dead_every && number % TASK.dead_every === 0;
@@ -11,7 +11,7 @@ function* tokens(count) {
   }
 }
 
-// Have so many sent, so many at once, by sendOne(token), which tells if it was accepted.
+// Send with several workers by sendOne(token), which returns whether the notification was accepted.
 async function sendEach(sendOne, count) {
   const left = tokens(count);
   let accepted = 0;
@@ -24,7 +24,7 @@ async function sendEach(sendOne, count) {
   return accepted;
 }
 
-// Send, print what it took, and leave.
+// Send, print the results, and exit.
 async function measure(sendOne) {
   await sendEach(sendOne, TASK.warm_up);
   const before = process.cpuUsage();

@@ -1,4 +1,4 @@
-"""What a sender written in Python is asked by ``benchmarks/http2.py``, and how it tells what it took."""
+"""The task that ``benchmarks/http2.py`` gives to a sender written in Python, and how the sender reports."""
 
 import asyncio
 import json
@@ -12,14 +12,14 @@ TASK = SimpleNamespace(**json.loads(sys.argv[1]))
 
 
 def tokens(count):
-    """Generate so many tokens; the server takes those that begin with ``dd`` for dead."""
+    """Generate tokens; for the server those that begin with ``dd`` are dead."""
     for number in range(count):
         dead = TASK.dead_every and number % TASK.dead_every == 0
         yield f"{'dd' if dead else '00'}{number:062x}"
 
 
 async def measure(send):
-    """Have so many sent by ``send(count)``, which returns how many were accepted; print what it took."""
+    """Measure ``send(count)``, which returns how many were accepted, and print the results."""
     if TASK.warm_up:
         await send(TASK.warm_up)
     before, started = os.times(), time.perf_counter()
@@ -30,7 +30,7 @@ async def measure(send):
 
 
 async def send_each(send_one, count, workers):
-    """For clients that send one at a time: so many at once by ``send_one(token)``, which tells if it was accepted."""
+    """Send with several workers by ``send_one(token)``, which returns whether the notification was accepted."""
     left, accepted = tokens(count), 0
 
     async def work():

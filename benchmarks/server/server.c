@@ -1,17 +1,17 @@
 /*
- * The provider API's server of benchmarks/http2.py: as fast as libnghttp2 and OpenSSL are, in one thread.
+ * The provider API's server for benchmarks/http2.py: as fast as libnghttp2 and OpenSSL are, in one thread.
  *
  *     server PORT CERTIFICATE KEY STREAMS DELAY HOLD MOST
  *
- * It listens on 127.0.0.1 (port 0 picks one), prints the port, and answers until it is ended. CERTIFICATE and KEY are
- * PEM files; STREAMS is the MAX_CONCURRENT_STREAMS that it announces; DELAY is how long an answer takes, in ms. A token
- * that begins with "dd" is answered 410, any other 200, with the request's apns-id or one of its own; nothing else is
- * looked at. The connection's window is HTTP/2's 65,535 octets. They are given back as they are read, or, where HOLD is 1, when
- * the request they belong to is answered. A connection is ended by GOAWAY after MOST requests, as nginx does after 1,000;
- * 0 is never.
+ * It listens on 127.0.0.1 (port 0 picks one), prints the port, and runs until it is terminated. CERTIFICATE and KEY are
+ * PEM files; STREAMS is the MAX_CONCURRENT_STREAMS that it announces; DELAY is how long a response takes, in ms. The
+ * response is 410 for a token that begins with "dd", otherwise 200, with the request's apns-id or a new one; nothing else
+ * is checked. The connection's window is HTTP/2's 65,535 bytes. They are given back as they are read or, if HOLD is 1,
+ * with the response to their request. A connection is ended by GOAWAY after MOST requests, as nginx does after 1,000; 0
+ * is never.
  *
- * All answers of a connection take equally long, so those that are due stand at the head of a queue, and there is one
- * sleep until the first of them.
+ * All responses of a connection take equally long, so those that are due are at the head of a queue, and the server sleeps
+ * until the first of them.
  */
 
 #define _GNU_SOURCE
@@ -49,7 +49,7 @@ struct connection {
     nghttp2_session *session;
     struct request *queue; /* a ring */
     size_t size, first, waiting;
-    uint32_t owed; /* octets to give back to its window */
+    uint32_t owed; /* bytes to give back to its window */
     uint64_t taken; /* requests */
     int ended; /* nothing more is written, and what still comes is dropped */
     uint8_t out[BUFFER];
@@ -73,7 +73,7 @@ static int64_t now(void) {
     return time.tv_sec * 1000000000LL + time.tv_nsec;
 }
 
-/* Answers. */
+/* Responses. */
 
 static ssize_t read_body(nghttp2_session *session, int32_t stream, uint8_t *buffer, size_t length, uint32_t *flags,
                          nghttp2_data_source *source, void *data) {
@@ -108,7 +108,7 @@ static void postpone(struct connection *connection, struct request *request) {
     connection->queue[(connection->first + connection->waiting++) % connection->size] = *request;
 }
 
-/* Gives what is due; returns when the next answer is, or 0 if there is none. */
+/* Submits the responses that are due; returns when the next one is due, or 0 if there is none. */
 static int64_t answer_due(struct connection *connection, int64_t time) {
     while (connection->waiting) {
         struct request *next = &connection->queue[connection->first];
@@ -121,7 +121,7 @@ static int64_t answer_due(struct connection *connection, int64_t time) {
     return 0;
 }
 
-/* Requests. libnghttp2 keeps one with its stream until it is whole. */
+/* Requests. libnghttp2 keeps each with its stream until it is complete. */
 
 static int on_begin(nghttp2_session *session, const nghttp2_frame *frame, void *data) {
     (void)data;
@@ -208,13 +208,13 @@ static int write_out(struct connection *connection) {
                 return 0;
             if (length == 0)
                 break;
-            memcpy(connection->out + connection->out_length, frame, length); /* a frame has 16 KB at the most */
+            memcpy(connection->out + connection->out_length, frame, length); /* a frame has at most 16 KB */
             connection->out_length += length;
         }
         if (connection->out_length == 0) {
             watch(connection, EPOLLIN);
             if (!nghttp2_session_want_read(connection->session) && !connection->ended) {
-                connection->ended = 1; /* not closed: that would reset it, and the last answers might be lost */
+                connection->ended = 1; /* not closed: that would reset it, and the last responses might be lost */
                 SSL_shutdown(connection->ssl);
                 shutdown(connection->fd, SHUT_WR);
             }
@@ -233,7 +233,7 @@ static int write_out(struct connection *connection) {
     return 1;
 }
 
-/* Reads all there is, but for so many times; returns whether the connection is still good. */
+/* Reads all there is, a limited number of times; returns whether the connection is still good. */
 static int read_in(struct connection *connection) {
     static uint8_t buffer[RECORD];
     for (int times = 0; times < 16 || SSL_pending(connection->ssl); times++) {
@@ -285,7 +285,7 @@ static void accept_one(int listener, SSL_CTX *tls, uint32_t streams) {
     watch(connection, EPOLLIN);
 }
 
-/* Gives the answers that are due and writes them; returns how long to sleep, in ns, or -1 for until something comes. */
+/* Writes the responses that are due; returns how long to sleep, in ns, or -1 for until something arrives. */
 static int64_t answer_all(void) {
     int64_t next = 0, time = now();
     for (int index = 0; index < CONNECTIONS; index++) {
@@ -353,7 +353,7 @@ int main(int count, char **arguments) {
         int64_t sleep = answer_all();
         struct timespec timeout = {sleep / 1000000000, sleep % 1000000000};
         int ready = epoll_pwait2(poller, events, CONNECTIONS, sleep < 0 ? NULL : &timeout, NULL);
-        ERR_clear_error(); /* one that was forgotten may have left some */
+        ERR_clear_error(); /* a closed connection may have left some */
         for (int index = 0; index < ready; index++) {
             struct connection *connection = events[index].data.ptr;
             if (!connection)
