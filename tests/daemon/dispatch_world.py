@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from twisted.internet.defer import Deferred, fail
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
 from txapns._network.clocks import wall_clock
@@ -26,11 +27,13 @@ from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.store.sqlite.tables import QueueState
 from txapns.daemon.store.sqlite.timeline import Timeline
 from txapns.daemon.store.workers import InlineWorker
-from txapns.daemon.values import App, Leased, Limits, Message, Outcome, Settlement
+from txapns.daemon.values import App, Leased, Limits, Message, Outcome, Settlement, State
 from txapns.simulator.authority import Authority
+from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.testing import MemorySimulator
+from txapns.wire.requests import Request
 
-__all__ = ["AUTHORITY", "DEAD", "START", "DictApps", "DispatchWorld", "WatchedQueue", "token"]
+__all__ = ["AUTHORITY", "DEAD", "START", "DictApps", "DispatchWorld", "DispatcherCase", "WatchedQueue", "token"]
 
 START = 1_700_000_000.0
 AUTHORITY = Authority()
@@ -258,3 +261,28 @@ class DispatchWorld:
         """How often each id came to the simulator, and was accepted or rejected."""
         receptions = self.simulator.devices.received
         return Counter([each.headers["apns-id"] for each in receptions if (each.reason is None) is accepted])
+
+
+class DispatcherCase(SynchronousTestCase):
+    """A started dispatcher, with one app and nothing to send."""
+
+    options: dict[str, Any] = {}  # noqa: RUF012  # read only
+    started: dict[str, Any] = {}  # noqa: RUF012
+
+    def setUp(self) -> None:
+        """Start it."""
+        self.world = DispatchWorld(**self.options)
+        self.world.start(**self.started)
+        self.addCleanup(self.world.close)
+
+    def states(self, ids: list[str]) -> list[State]:
+        """The states of notifications."""
+        return [self.world.outcome(apns_id).state for apns_id in ids]
+
+    def answer(self, reply: Callable[[Request], Response | None]) -> None:
+        """Answer requests from the next connection on; ``None`` is the usual answer."""
+
+        def fault(server: ProviderAPIServer, request: Request, response: Response) -> Response:
+            return reply(request) or response
+
+        self.world.simulator.http2_fault = fault

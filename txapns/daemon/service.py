@@ -83,7 +83,6 @@ class DaemonService(Service):
             Webhook(reactor, self.store.feedback, _webhook(name, section))
             for name, section in configuration.webhook.items()
         ]
-        self.store.feedback.subscribe(self._noted)
         self.metrics = DaemonMetrics()
         self._history = History(clock, self.metrics.totals)
         self.dispatcher = self._make_dispatcher(clock)
@@ -194,15 +193,11 @@ class DaemonService(Service):
         await self._started.aclose()
         _log.info("the daemon has stopped")
 
-    # Callbacks of the dispatcher and the feedback log.
+    # A callback of the dispatcher.
 
     def _settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         self.metrics.settled(app, leased, settlements, now)
         self._history.settled(app, leased, settlements)
-
-    def _noted(self, app: str) -> None:
-        for webhook in self.webhooks:
-            webhook.wake(app)
 
 
 def _webhook(name: str, section: WebhookSection) -> WebhookConfig:

@@ -179,13 +179,18 @@ class WebhookTests(SynchronousTestCase):
         self.assertEqual(self.webhook.state, WebhookState("crm", sent=1))
 
     def test_woken(self) -> None:
-        """What the dispatcher puts into the log is sent when the webhook is woken, once."""
+        """What comes into the log is sent at once, and once, until the webhook stops."""
         self.webhook.start()
         self.world.accept(tokens=[token(1), DEAD])
         self.world.drain()
+        self.world.advance(1.0)
+        self.assertEqual(self.receiver.cursors(), [1])
         self.webhook.wake("chess")
         self.world.advance(1.0)
-        self.webhook.wake("chess")
+        self.assertEqual(self.receiver.cursors(), [1])
+        self.webhook.stop()
+        self.note()
+        self.world.log.announce(["chess"])
         self.world.advance(1.0)
         self.assertEqual(self.receiver.cursors(), [1])
 

@@ -36,10 +36,6 @@ _log = Logger()
 RENEWALS = 3
 
 
-def _ignored(app: str) -> None:
-    """Do nothing with the news of dead tokens."""
-
-
 def _uncounted(app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
     """Do nothing with what was settled."""
 

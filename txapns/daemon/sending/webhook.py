@@ -168,6 +168,7 @@ class Webhook:
         self._running: Deferred[None] | None = None
         self._again = False
         self._stopped = True
+        self._unsubscribe: Callable[[], None] | None = None
         self._state = WebhookState(hook.name)
 
     @property
@@ -190,8 +191,9 @@ class Webhook:
         return gatherResults(counts, consumeErrors=True).addErrback(_first).addCallback(sum)
 
     def start(self) -> None:
-        """Begin to send, at first what was not confirmed before."""
+        """Begin to send, at first what was not confirmed before, then what comes into the feedback log."""
         self._stopped = False
+        self._unsubscribe = self._log.subscribe(self.wake)
         self.wake()
 
     def wake(self, app: str | None = None) -> None:
@@ -211,6 +213,9 @@ class Webhook:
         """Stop sending. A request that is under way is cancelled, and sent again after the next start."""
         self._stopped = True
         self._retry.cancel()
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
         if self._running is not None:
             self._running.cancel()
 
