@@ -1,5 +1,5 @@
 """
-The ids of notifications: UUIDs of version 7 (RFC 9562, section 5.7), which grow with time.
+The ids of notifications: UUIDs of version 7 (RFC 9562, section 5.7), which increase with time.
 
 ::
 
@@ -9,8 +9,8 @@ The ids of notifications: UUIDs of version 7 (RFC 9562, section 5.7), which grow
                    │ └ 12 bits that count within the millisecond
                    └ version 7
 
-The milliseconds are UNIX time. What grows is added at the end of an index and not anywhere in its middle, which makes
-an index of millions cheap. The random bits keep the ids of different processes apart, and make them hard to guess.
+The milliseconds are UNIX time. Increasing ids are added at the end of an index and not in its middle, which makes an
+index of millions cheap. The random bits keep the ids of different processes apart, and make them hard to guess.
 """
 
 from __future__ import annotations
@@ -24,17 +24,15 @@ from txapns._network.clocks import IWallClock
 __all__ = ["Identifiers"]
 
 _COUNTED = 12  # bits
-_RANDOM, _VARIANT = b"\x3f" + b"\xff" * 7, b"\x80" + b"\0" * 7  # what is taken of 64 random bits, and what is put in
+_RANDOM, _VARIANT = b"\x3f" + b"\xff" * 7, b"\x80" + b"\0" * 7  # the bits kept of 64 random ones, and those set
 
 
 class Identifiers:
     """
-    A source of ids. Each is greater than all it gave before, even where the clock steps back.
-
-    It may be used by several threads.
+    Makes ids. Each is greater than all before it, even if the clock steps back. It is thread-safe.
 
     :param wall: tells the date.
-    :param random: gives so many random octets.
+    :param random: returns a given number of random bytes.
     """
 
     def __init__(self, wall: IWallClock, random: Callable[[int], bytes] = os.urandom) -> None:
@@ -48,7 +46,7 @@ class Identifiers:
         Make new ids.
 
         :param count: how many.
-        :returns: the ids, in lower case, growing.
+        :returns: the ids, in lower case, in increasing order.
         """
         with self._lock:
             first = max(self._next, int(self._wall.now() * 1000) << _COUNTED)
@@ -57,9 +55,9 @@ class Identifiers:
 
 
 def _format(first: int, random: bytes) -> list[str]:
-    """Put ids together from the 60 bits of the first and 64 random ones for each, of which the variant replaces two."""
+    """Compose ids from the 60 bits of the first and 64 random bits for each, of which the variant replaces two."""
     count = len(random) // 8
-    # All variants at once: it is done for every notification there is.
+    # All variants at once: this runs for every notification.
     variants = int.from_bytes(random, "big") & int.from_bytes(_RANDOM * count, "big")
     variants |= int.from_bytes(_VARIANT * count, "big")
     digits = variants.to_bytes(8 * count, "big").hex()

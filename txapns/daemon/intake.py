@@ -1,9 +1,9 @@
 """
-The one way in. All faces hand in notifications here, so that all of them keep the same limits.
+The only way in. All faces submit notifications here, so that all of them keep the same limits.
 
-A request is looked at whole before anything of it is stored: it is accepted, or refused with the first fault that was
-found. What Apple can refuse is not a fault; only what could not be sent to Apple at all is, and what is so large that
-nobody can mean it. So a refusal comes before acceptance always, and after it never.
+A whole request is checked before anything of it is stored: it is accepted, or refused with the first fault found. What
+Apple may reject is not a fault; a fault is what could not be sent to Apple at all, or is absurdly large. So a request
+is refused before it is accepted, never afterwards.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ from txapns.errors import InvalidPayload
 
 __all__ = ["MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting"]
 
-#: The longest payload, header field and device token that are taken, in octets. Apple takes far less: 5,120, 64 and
-#: 100. It is Apple who refuses what lies between, so that what Apple allows next year works today.
+#: The longest payload, header field and device token that are accepted, in bytes. Apple accepts far less: 5,120, 64 and
+#: 100. What lies between, Apple rejects, so that what Apple allows next year works today.
 MAX_PAYLOAD, MAX_HEADER, MAX_TOKEN = 65_536, 1_024, 512
 
 _FIELDS = frozenset({"apns-topic", "apns-push-type", "apns-priority", "apns-expiration", "apns-collapse-id"})
 _NUMBERS = frozenset({"apns-priority", "apns-expiration"})
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
-# As in txapns.notification: what would break the connection to Apple for all that is on it.
-_UNFIT = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|\A | \Z")
+# As in txapns.notification: these would break the connection to Apple for all notifications on it.
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|\A | \Z")
 
-_BUSY = 5.0  # seconds until a caller may try again who found the queue full
-_STOPPING = 10.0  # seconds in which a restart should be over
+_BUSY = 5.0  # in how many seconds a caller may retry when the queue is full
+_STOPPING = 10.0  # in how many seconds a restart should be over
 
 
 class Waiting(Protocol):
-    """Whoever knows first what became of notifications, and tells those who wait for it."""
+    """Passes outcomes to the callers that wait for them."""
 
     def wait(self, numbers: Sequence[int], timeout: float, *, fresh: bool) -> Deferred[Mapping[int, Outcome]]:
         """
-        Wait until notifications have a final state; it never fails.
+        Wait until notifications have a final state. This never fails.
 
         :param numbers: the notifications.
-        :param timeout: for how many seconds at the most.
+        :param timeout: how many seconds to wait.
         :param fresh: whether they were accepted just now, so that none of them can have an outcome yet.
         """
 
@@ -55,13 +55,13 @@ class Waiting(Protocol):
 @implementer(IIntake)
 class Intake:
     """
-    Checks what comes, gives it ids and stores it.
+    Checks notifications, assigns ids and stores them.
 
     :param apps: the apps.
-    :param queue: where to store it.
-    :param identifiers: where new ids come from.
-    :param waiting: who knows what becomes of it.
-    :param wake: called with an app's name when something new is stored for it.
+    :param queue: where to store them.
+    :param identifiers: makes the ids.
+    :param waiting: passes on their outcomes.
+    :param wake: called with an app's name when new notifications are stored for it.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Intake:
         self._stopping = False
 
     def stop(self) -> None:
-        """Accept no more. What is being stored still will be."""
+        """Refuse new requests. Those being stored are finished."""
         self._stopping = True
 
     def check(self, app: str, drafts: Sequence[Draft]) -> None:
@@ -94,7 +94,7 @@ class Intake:
             _check(draft, f"notifications[{position}]")
         if self._queue.waiting(app).count + count > limits.queue:
             raise AppQueueFull(
-                f"{limits.queue} notifications of the app may wait; with these there would be more", _BUSY
+                f"the app's queue may hold {limits.queue} notifications; with these there would be more", _BUSY
             )
 
     def accept(
@@ -131,17 +131,17 @@ class Intake:
 
 def _check_count(count: int, limits: Limits) -> None:
     if not count:
-        raise Malformed("there is no device token in the request", path="notifications")
+        raise Malformed("the request has no device tokens", path="notifications")
     most = min(limits.tokens, limits.queue)
     if count > most:
         raise TooLarge(f"the request has {count} device tokens; {most} are allowed", path="notifications")
 
 
 def _check(draft: Draft, path: str) -> None:
-    """Find what cannot be sent to Apple, or cannot be meant."""
+    """Refuse what cannot be sent to Apple, or is absurdly large."""
     if len(draft.payload) > MAX_PAYLOAD:
         path = f"{path}.payload"
-        raise TooLarge(f"{path}: {len(draft.payload)} octets; {MAX_PAYLOAD} are allowed", path=path)
+        raise TooLarge(f"{path}: {len(draft.payload)} bytes; {MAX_PAYLOAD} are allowed", path=path)
     try:
         payloads.decode(draft.payload)
     except InvalidPayload as error:
@@ -149,7 +149,7 @@ def _check(draft: Draft, path: str) -> None:
     for name, value in draft.headers.items():
         _check_field(name, value, f"{path}.headers")
     if not draft.tokens:
-        raise _malformed(f"{path}.tokens", "there is no device token")
+        raise _malformed(f"{path}.tokens", "there are no device tokens")
     if not all(draft.tokens) or max(map(len, draft.tokens)) > MAX_TOKEN:
         _check_lengths(draft.tokens, f"{path}.tokens")
     if draft.apns_ids:
@@ -159,14 +159,14 @@ def _check(draft: Draft, path: str) -> None:
 def _check_field(name: str, value: str, path: str) -> None:
     if name not in _FIELDS:
         known = ", ".join(sorted(_FIELDS))
-        raise _malformed(path, f"there is one that notifications do not have, {name[:40]!a}; allowed are {known}")
+        raise _malformed(path, f"unknown header field {name[:40]!a}; allowed are {known}")
     path = f"{path}.{name}"
     if len(value) > MAX_HEADER:
         raise _malformed(path, f"it has {len(value)} characters; {MAX_HEADER} are allowed")
-    if _UNFIT.search(value):
+    if _FORBIDDEN.search(value):
         raise _malformed(path, "it has a control character, a space at an end or half of a surrogate pair")
     if name in _NUMBERS and not _NUMBER.fullmatch(value):
-        raise _malformed(path, "it is no whole number")
+        raise _malformed(path, "it is not a whole number")
 
 
 def _check_lengths(tokens: Sequence[bytes], path: str) -> None:
@@ -174,7 +174,7 @@ def _check_lengths(tokens: Sequence[bytes], path: str) -> None:
         if not token:
             raise _malformed(f"{path}[{position}]", "the device token is empty")
         if len(token) > MAX_TOKEN:
-            raise _malformed(f"{path}[{position}]", f"a device token of {len(token)} octets; {MAX_TOKEN} are allowed")
+            raise _malformed(f"{path}[{position}]", f"the device token has {len(token)} bytes; {MAX_TOKEN} are allowed")
 
 
 def _check_ids(draft: Draft, path: str) -> None:
@@ -182,7 +182,7 @@ def _check_ids(draft: Draft, path: str) -> None:
         raise _malformed(path, f"{len(draft.apns_ids)} ids with {len(draft.tokens)} device tokens; each has its own")
     for each in draft.apns_ids:
         if not _is_uuid(each):
-            raise _malformed(path, "an id is a UUID of the form 8-4-4-4-12")
+            raise _malformed(path, "an id must be a UUID of the form 8-4-4-4-12")
 
 
 def _is_uuid(text: str) -> bool:

@@ -7,13 +7,13 @@ The values that cross the seams of the daemon, in the order in which a notificat
          ◄─────────── Receipt ────────────┘ ◄─Settlement─┘
                      Outcome, Entry, Depth ◄┘ └► FeedbackEntry (feedback log)
 
-A notification for one device is known by its *number*, which the queue gives it and never gives again. Its apns-id is
-what callers and Apple call it. Callers may choose one as they like, twice or a thousand times, so nothing is looked
-for by it but what a caller asks about by it.
+A notification for one device is identified by its *number*, which the queue assigns and never uses again. Its apns-id
+is the id that callers and Apple use. Callers may choose one freely, and use it twice or a thousand times, so the daemon
+searches by it only to answer a caller's question.
 
-Times are UNIX seconds. Device tokens are octets. Header fields have Apple's names and are text: ``apns-topic``,
-``apns-push-type``, ``apns-priority``, ``apns-expiration`` (in UNIX seconds) and ``apns-collapse-id``, and of these only
-the ones present; ``apns-id`` is not among them, since each device has its own.
+Times are UNIX seconds. Device tokens are bytes. Header fields have Apple's names and are text: ``apns-topic``,
+``apns-push-type``, ``apns-priority``, ``apns-expiration`` (in UNIX seconds) and ``apns-collapse-id``, but only
+those that are present; ``apns-id`` is not among them, since each device has its own.
 """
 
 from __future__ import annotations
@@ -58,13 +58,13 @@ def _size(found: Sequence[object] | bytes) -> str:
 @attrs.frozen
 class Limits:
     """
-    What is allowed for one app.
+    The limits of one app.
 
     :ivar queue: how many notifications may wait.
     :ivar tokens: how many device tokens one request may have.
-    :ivar in_flight: how many notifications may be under way to Apple at a time.
-    :ivar connections: how many connections there may be.
-    :ivar attempts: after how many failed attempts a notification is given up.
+    :ivar in_flight: how many notifications may be in flight to Apple at a time.
+    :ivar connections: how many connections to Apple may be open.
+    :ivar attempts: after how many failed attempts a notification becomes a dead letter.
     """
 
     queue: int = 1_000_000
@@ -79,15 +79,15 @@ class App:
     """
     An app that notifications are sent to.
 
-    :ivar name: what callers name it by.
+    :ivar name: its name.
     :ivar gateway: where to send.
-    :ivar credential: what authenticates us there.
-    :ivar topic: the topic of notifications that name none; ``None`` for that of the credential.
-    :ivar push_type: the push type where the way in knows none; ``None`` for what the payload tells.
-    :ivar callers: the fingerprints (SHA-256) of client certificates whose owners may send for it; that of its own
-        certificate need not be among them.
-    :ivar limits: what is allowed.
-    :ivar source: where it is kept.
+    :ivar credential: authenticates the daemon there.
+    :ivar topic: the topic of notifications without one; ``None`` for that of the credential.
+    :ivar push_type: the push type of notifications from faces that know none; ``None`` to infer it from the payload.
+    :ivar callers: the SHA-256 fingerprints of client certificates whose owners may send for it. The app's own
+        certificate need not be listed.
+    :ivar limits: its limits.
+    :ivar source: where it is defined.
     """
 
     name: str
@@ -103,12 +103,12 @@ class App:
 @attrs.frozen
 class Caller:
     """
-    Whoever holds a key, and what that allows.
+    A holder of an API key, and what the key allows.
 
-    :ivar name: the key's id, which is no secret.
-    :ivar send: the names of the apps that it may send to; ``None`` for all.
-    :ivar feedback: the names of the apps whose outcomes and dead tokens it may read; ``None`` for all.
-    :ivar manage: whether it may look after the apps and their queues.
+    :ivar name: the key's id, which is not secret.
+    :ivar send: the names of the apps to which it may send; ``None`` for all.
+    :ivar feedback: the names of the apps of which it may read outcomes and dead tokens; ``None`` for all.
+    :ivar manage: whether it may manage apps and their queues.
     """
 
     name: str
@@ -136,12 +136,12 @@ class Caller:
 @attrs.frozen
 class Draft:
     """
-    A notification as a caller hands it in: one payload for one device or more.
+    A notification as a caller submits it: one payload for one or more devices.
 
     :ivar payload: JSON, as it goes to Apple.
     :ivar headers: its header fields.
     :ivar tokens: the devices.
-    :ivar apns_ids: the ids that the caller chose, as many as there are tokens; empty where the daemon chooses.
+    :ivar apns_ids: the ids that the caller chose, one for each token; empty if the daemon chooses.
     """
 
     payload: bytes = attrs.field(repr=_size)
@@ -153,14 +153,14 @@ class Draft:
 @attrs.frozen
 class Message:
     """
-    A notification as it is stored: one payload for one device or more.
+    A notification as it is stored: one payload for one or more devices.
 
     :ivar app: the app's name.
     :ivar payload: JSON, as it goes to Apple.
     :ivar headers: its header fields.
     :ivar tokens: the devices.
-    :ivar apns_ids: the id for each of them, in their order: UUIDs in lower case. The id is chosen once, is the same in
-        all attempts, and is how the notification is known from outside. Two may have the same.
+    :ivar apns_ids: the id for each device, in order: UUIDs in lower case. An id is chosen once and is the same in all
+        attempts. Callers and Apple know the notification by it. Two notifications may have the same.
     """
 
     app: str
@@ -170,7 +170,7 @@ class Message:
     apns_ids: Sequence[str] = attrs.field(repr=_size)
 
     def __attrs_post_init__(self) -> None:
-        """Each device has an id, and each id a device."""
+        """Check that there is one id for each device."""
         if len(self.tokens) != len(self.apns_ids):
             raise ValueError(f"{len(self.tokens)} tokens with {len(self.apns_ids)} ids")
 
@@ -178,11 +178,11 @@ class Message:
 @attrs.frozen
 class Receipt:
     """
-    What the queue says of a message that it has stored.
+    The queue's answer for a stored message.
 
     :ivar numbers: the number of each device's notification, in the order of the devices.
-    :ivar apns_ids: its id, likewise.
-    :ivar earlier: whether an earlier request with the same idempotency key had it stored, so that there may be outcomes
+    :ivar apns_ids: the id of each, in the same order.
+    :ivar earlier: whether the request repeats an earlier one with the same idempotency key. There may be outcomes
         already.
     """
 
@@ -194,11 +194,11 @@ class Receipt:
 @attrs.frozen
 class Idempotency:
     """
-    What makes the second of two equal requests known as such.
+    Identifies a request, so that a repetition is recognized.
 
-    :ivar owner: whose key it is: the keys of different callers have nothing to do with each other.
-    :ivar key: the key, which the caller chose for the request.
-    :ivar digest: a digest of the request, by which it is found out when a key is used for another.
+    :ivar owner: whose key it is: each caller has its own keys.
+    :ivar key: the key that the caller chose for the request.
+    :ivar digest: a digest of the request; it reveals a key that is used for a different request.
     """
 
     owner: str
@@ -209,7 +209,7 @@ class Idempotency:
 @attrs.frozen(eq=False)
 class Content:
     """
-    What the deliveries of one message share. For those leased together it is one object.
+    What the deliveries of one message share. Deliveries that are leased together share the object.
 
     :ivar app: the app's name.
     :ivar payload: JSON, as it goes to Apple.
@@ -223,9 +223,9 @@ class Content:
     @property
     def expires(self) -> float | None:
         """
-        When it is of no use any more; ``None`` for never.
+        When the notification expires; ``None`` for never.
 
-        An ``apns-expiration`` of 0 is no time long ago: it asks Apple not to store the notification.
+        An ``apns-expiration`` of 0 is not a time: it asks Apple not to store the notification.
         """
         value = self.headers.get("apns-expiration", "0")
         return float(value) if value.isdecimal() and int(value) else None
@@ -234,15 +234,15 @@ class Content:
 @attrs.frozen(eq=False)
 class Leased:
     """
-    One notification for one device, lent to whoever sends it.
+    One notification for one device, leased for an attempt.
 
-    :ivar number: what the queue knows it by.
+    :ivar number: its number.
     :ivar content: what to send.
     :ivar token: the device.
     :ivar apns_id: its id.
-    :ivar attempts: how many attempts there were before.
+    :ivar attempts: how many attempts were made before.
     :ivar accepted_at: when it was accepted.
-    :ivar since: the same by the reactor's clock, to measure from.
+    :ivar since: the same by the reactor's clock, for measuring durations.
     """
 
     number: int
@@ -257,26 +257,26 @@ class Leased:
 class State(enum.IntEnum):
     """What became of a notification."""
 
-    WAITING = 0  #: it is to be sent, perhaps for the second time, or is under way
-    ACCEPTED = 1  #: Apple took it
-    REJECTED = 2  #: Apple refused it for good
-    EXPIRED = 3  #: its time was over before it could be sent
-    DEAD = 4  #: given up after too many attempts; it can be listed, and tried again
+    WAITING = 0  #: it waits for an attempt, the first or another, or is in flight
+    ACCEPTED = 1  #: Apple accepted it
+    REJECTED = 2  #: Apple rejected it for good
+    EXPIRED = 3  #: it expired before it could be sent
+    DEAD = 4  #: a dead letter: too many attempts failed; it can be listed, and retried
 
 
 @attrs.frozen
 class Settlement:
     """
-    What came of one attempt.
+    The result of one attempt.
 
-    :ivar number: which notification.
-    :ivar state: what became of it. ``WAITING`` is for another attempt: with ``due`` this one counts; without, the lease
-        is given back as if there had been none.
-    :ivar status: the HTTP status that Apple answered with; 0 for no answer.
-    :ivar reason: Apple's reason, or what kept us from asking.
-    :ivar timestamp: since when the token is dead, where Apple said so.
+    :ivar number: the notification's number.
+    :ivar state: its new state. ``WAITING`` asks for another attempt: with ``due`` this one counts; without, the lease
+        is given back and no attempt is counted.
+    :ivar status: the HTTP status of Apple's answer; 0 for no answer.
+    :ivar reason: Apple's reason, or why there was no answer.
+    :ivar timestamp: since when the token is dead, if Apple said so.
     :ivar due: when to try again, by the reactor's clock.
-    :ivar unique_id: Apple's ``apns-unique-id``, which it gives in the sandbox alone. It is not stored.
+    :ivar unique_id: Apple's ``apns-unique-id``, which only the sandbox returns. It is not stored.
     """
 
     number: int
@@ -296,19 +296,19 @@ class Settlement:
 @attrs.frozen
 class Outcome:
     """
-    What is known of one notification.
+    What became of one notification.
 
-    :ivar number: what the queue knows it by.
+    :ivar number: its number.
     :ivar apns_id: its id.
     :ivar app: the app's name.
-    :ivar state: what became of it.
-    :ivar status: the HTTP status of the last answer; 0 for none.
-    :ivar reason: Apple's last reason, or what kept us from asking.
-    :ivar timestamp: since when the token is dead, where Apple said so.
-    :ivar attempts: how many attempts there were.
+    :ivar state: its state.
+    :ivar status: the HTTP status of the last answer; 0 if there was none.
+    :ivar reason: Apple's last reason, or why there was no answer.
+    :ivar timestamp: since when the token is dead, if Apple said so.
+    :ivar attempts: how many attempts were made.
     :ivar accepted_at: when it was accepted.
-    :ivar settled_at: when its state became final; ``None`` while it is waiting.
-    :ivar unique_id: Apple's ``apns-unique-id``, known to those who wait for the outcome and to nobody later.
+    :ivar settled_at: when its state became final; ``None`` while it waits.
+    :ivar unique_id: Apple's ``apns-unique-id``. Only callers that wait for the outcome get it: it is not stored.
     """
 
     number: int
@@ -327,11 +327,11 @@ class Outcome:
 @attrs.frozen
 class Entry:
     """
-    One notification as an operator sees it in the queue.
+    One notification in an operator's list.
 
     :ivar token: the device.
-    :ivar due: when it is, or was, to be tried next.
-    :ivar outcome: all else.
+    :ivar due: when the next attempt is, or was, due.
+    :ivar outcome: everything else.
     """
 
     token: bytes = attrs.field(repr=redact)
@@ -355,12 +355,12 @@ class Estimate:
 @attrs.frozen
 class Depth:
     """
-    How much of an app's waits.
+    How much waits for an app.
 
     :ivar app: the app's name.
-    :ivar waiting: how many notifications wait, those under way among them.
-    :ivar leased: how many of these are under way.
-    :ivar oldest: since when, by the reactor's clock, the first in the queue is due, which may lie ahead; ``None`` where
+    :ivar waiting: how many notifications wait, including those in flight.
+    :ivar leased: how many of them are in flight.
+    :ivar oldest: when the first in the queue is due, by the reactor's clock; it may be in the future. ``None`` if
         nothing waits.
     """
 
@@ -375,12 +375,12 @@ class FeedbackEntry:
     """
     A device token that Apple says is no longer in use.
 
-    :ivar cursor: its position in the feedback log; it only grows.
+    :ivar cursor: its position in the feedback log. Positions only grow.
     :ivar app: the app's name.
     :ivar token: the device.
     :ivar reason: Apple's reason: ``Unregistered`` or ``ExpiredToken``.
-    :ivar timestamp: since when, by Apple's word; where there is none, when we learnt of it.
-    :ivar noted_at: when we learnt of it.
+    :ivar timestamp: since when, if Apple said so; otherwise the same as ``noted_at``.
+    :ivar noted_at: when it was noted.
     """
 
     cursor: int

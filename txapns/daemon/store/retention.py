@@ -1,10 +1,11 @@
 """
-From which date on what was settled is kept.
+The date before which outcomes are forgotten.
 
-How long it is kept is a duration, but what is stored are dates, and somebody may set the clock that they come from. Set
-forward by a week, it would make all that was settled today look a week old. So the clock on the wall is compared with
-the reactor's, which nobody sets: of the leads that the one has had over the other while things were kept, the smallest
-counts. Nothing is forgotten too soon then; after a step something is kept for longer, but not for ever.
+How long they are kept is a duration, but dates are stored, and somebody may set the clock from which they come. If it
+were set forward by a week, everything settled today would look a week old. So the wall clock is compared with the
+reactor's clock, which cannot be set: the smallest lead of the one over the other, during the time for which outcomes
+are kept, counts. So nothing is forgotten too early. After a step of the clock, outcomes are kept longer, but not for
+ever.
 """
 
 from __future__ import annotations
@@ -21,21 +22,25 @@ __all__ = ["Retention"]
 
 class Retention:
     """
-    For how long something is kept.
+    How long outcomes are kept.
 
     :param clock: the reactor, or a ``Clock``.
-    :param seconds: for how long.
+    :param seconds: how long, in seconds.
     """
 
     def __init__(self, clock: IReactorTime, seconds: float) -> None:
         self._clock = clock
         self._wall = wall_clock(clock)
         self._seconds = seconds
-        # The leads that may become the smallest, each with when it was last seen: both grow.
+        # The leads that may become the smallest, each with the time when it was last seen: both increase.
         self._leads: deque[tuple[float, int]] = deque()
 
     def begin(self) -> float:
-        """Tell the date before which all has been kept for long enough. It has to be asked for now and again."""
+        """
+        Return the date before which outcomes are old enough to be forgotten.
+
+        Call it from time to time, since it tracks the clock.
+        """
         now = self._clock.seconds()
         lead = math.floor(self._wall.now() - now)
         while self._leads and self._leads[-1][1] >= lead:

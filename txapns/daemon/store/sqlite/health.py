@@ -1,17 +1,18 @@
 """
-Whether the store can take what is new, and keep it.
+Whether the store can accept new data, and keep it.
 
-Those who accept a notification and those who answer "are you ready?" ask the same object, so that they never differ.
-It knows four things:
+Acceptance of notifications and the readiness check ask the same object, so that they always agree. It checks four
+things:
 
-- whether the files that are open are those that the paths name. SQLite goes on with a file that was removed or replaced
-  as if nothing had been, and everything is lost with the process;
-- whether the database is damaged. Some of it may still be read and written, so one success says nothing: damage stays
-  until the next start, which looks through all of it, as is done when somebody else has written to the file;
-- what came of the last transaction;
-- how much room there is on the disk.
+- whether the open files are those that the paths name. If a file was removed or replaced, SQLite goes on without
+  noticing, and everything written since is lost with the process;
+- whether the database is damaged. Parts of a damaged database can still be read and written, so a success proves
+  nothing: the damage stands until the next start, which checks the whole file. The file is also checked when another
+  program has written to it;
+- the result of the last transaction;
+- how much room is left on the disk.
 
-To look costs a few system calls. It is done for each group of notifications, just before it is committed.
+A check costs a few system calls. There is one for each group of notifications, just before it is committed.
 """
 
 from __future__ import annotations
@@ -27,8 +28,8 @@ __all__ = ["Health"]
 
 _log = Logger()
 
-_REMEDY = "what was accepted before is still sent; put the file back, or start the daemon again"
-_RETRY = 10.0  # in how many seconds it is worth another try
+_REMEDY = "accepted notifications are still sent; put the file back, or restart the daemon"
+_RETRY = 10.0  # in how many seconds to retry
 
 
 class Health:
@@ -36,7 +37,7 @@ class Health:
     The health of a database in a file.
 
     :param path: the file.
-    :param reserve: nothing new is taken when the disk has less room than so many octets.
+    :param reserve: with fewer free bytes than this on the disk, new data is refused.
     """
 
     def __init__(self, path: Path, reserve: int) -> None:
@@ -50,24 +51,24 @@ class Health:
 
     @property
     def lost(self) -> bool:
-        """Whether a file was not where it should be when it was last looked for."""
+        """Whether a file was missing or replaced at the last check."""
         return bool(self._loss)
 
     @property
     def refusal(self) -> str:
-        """Why nothing new may be stored, as far as that is known without trying; empty if it may."""
+        """Why new data is refused, as far as known without trying to store it; empty if it is not."""
         return self._damage or self._loss or self._scarcity
 
     @property
     def trouble(self) -> str:
-        """Why nothing new can be stored, for a person; empty if it can."""
+        """Why nothing new can be stored, as text for an operator; empty if it can."""
         return self.refusal or self._failure
 
     def opened(self, damaged: bool) -> None:
         """
-        The files were opened just now; what was before counts no more.
+        Begin again: the files were just opened.
 
-        :param damaged: whether they turned out to be damaged.
+        :param damaged: whether they are damaged.
         """
         paths = [Path(f"{self._path}{suffix}") for suffix in ("", "-wal", "-shm")]
         self._files = {path: _identity(path) for path in paths if path.exists()}
@@ -77,20 +78,20 @@ class Health:
         self.look()
 
     def closed(self) -> None:
-        """The files are closed; where they are does not matter any more."""
+        """Stop checking the files: they are closed."""
         self._files = {}
 
     def damaged(self) -> None:
-        """The database turned out to be damaged."""
-        self._damage = "the database is damaged: put a copy in its place, or move it away, and start the daemon again"
+        """Remember that the database is damaged."""
+        self._damage = "the database is damaged: replace it with a backup, or move it away, and restart the daemon"
 
     def concluded(self, failure: str, new: bool, now: float) -> None:
         """
-        A transaction is over.
+        Take note of the end of a transaction.
 
-        :param failure: why it could not be done; empty if it could.
-        :param new: whether something new was in it. Where that fails, smaller writes may still succeed, so the failure
-            counts for a while.
+        :param failure: why it failed; empty if it did not.
+        :param new: whether it had new data. If it fails then, smaller writes may still succeed, so this failure stands
+            for some time.
         :param now: the time.
         """
         if failure or new or now >= self._failed_until:
@@ -99,7 +100,7 @@ class Health:
             self._failed_until = now + _RETRY
 
     def look(self) -> None:
-        """Find out what can be found out without trying. This may be called in any thread."""
+        """Check the files and the disk. This may be called in any thread."""
         self._loss = self._lost()
         try:
             disk = os.statvfs(self._directory)
@@ -109,7 +110,7 @@ class Health:
             self._scarcity = "the disk is nearly full" if disk.f_bavail * disk.f_frsize < self._reserve else ""
 
     def _lost(self) -> str:
-        """Say which of the files is not where it was; what was accepted before is in the one that is open."""
+        """Report a file that is not in its place. Accepted notifications are in the one that is open."""
         for path, identity in self._files.items():
             try:
                 found = _identity(path)
@@ -123,15 +124,15 @@ class Health:
 
     def check(self) -> None:
         """
-        Refuse what is new if it could not be kept, as was found when it was last looked.
+        Refuse new data if it could not be kept, by the last check.
 
-        :raises Unavailable: it could not.
+        :raises Unavailable: it could not be kept.
         """
         if self.refusal:
             raise Unavailable(self.refusal, _RETRY)
 
     def tell(self) -> None:
-        """Log trouble when it begins and when it is over, and not between."""
+        """Log the beginning and the end of trouble."""
         trouble = self.trouble
         if trouble and trouble != self._told:
             _log.error("Nothing can be stored in {path}: {trouble}", path=str(self._path), trouble=trouble)

@@ -1,13 +1,13 @@
 """
-Who has which notification, and where in the queue the next is found: the part of it that is not on the disk.
+The leases, and where in the queue to look for the next notification.
 
-The queue of an app is ordered by ``due``, then by number. What was leased lies at its front, where it stays until it is
-settled, so it is remembered up to where the queue was leased, the *mark*, and looked for from there on. When a
-notification before the mark becomes free (a lease ended or was given back) the mark moves back
-to it, and what is still leased after it is passed over.
+The queue of an app is ordered by due time, then by number. Leased notifications stay at its front until they are
+settled, so the *mark* remembers how far the queue was leased, and the search begins there. When a notification before
+the mark becomes free, because its lease ended or was given back, the mark moves back to it, and those still leased
+after it are skipped.
 
-Since one process has the database, leases need not be on the disk: they end with the process, and nothing is left that
-could be stuck. To lease costs no write, and is possible with a full disk.
+One process has the database, so leases need not be on the disk: they end with the process, and no notification can stay
+leased for ever. Leasing needs no write, and works even with a full disk.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 __all__ = ["Leases", "Mark"]
 
-#: A place in the queue: when it is due, in milliseconds, and the number.
+#: A place in the queue: the due time in milliseconds, and the number.
 Mark = tuple[int, int]
 
 _START: Mark = (-(2**62), 0)
@@ -31,31 +31,31 @@ class _Lease(NamedTuple):
 
 
 class Leases:
-    """The leases, of all apps."""
+    """The leases of all apps."""
 
     def __init__(self) -> None:
         self._leases: dict[int, _Lease] = {}
         self._marks: dict[str, Mark] = {}
         self._furthest: dict[str, Mark] = {}
-        self._soonest = math.inf  # no lease ends before
+        self._soonest = math.inf  # no lease ends before this time
 
     def __contains__(self, number: object) -> bool:
         return number in self._leases
 
     def counts(self) -> dict[str, int]:
-        """Tell how many there are, by app."""
+        """Count the leases, by app."""
         found: dict[str, int] = {}
         for lease in self._leases.values():
             found[lease.app] = found.get(lease.app, 0) + 1
         return found
 
     def numbers(self) -> list[int]:
-        """List all that is leased."""
+        """List the leased notifications."""
         return list(self._leases)
 
     def mark(self, app: str) -> Mark:
         """
-        Tell where to look for what is free: after this place.
+        Tell after which place to look for free notifications.
 
         :param app: the app's name.
         """
@@ -63,7 +63,7 @@ class Leases:
 
     def passed_over(self, app: str) -> list[int]:
         """
-        List what is leased and may lie after the mark.
+        List the leased notifications that may lie after the mark.
 
         :param app: the app's name.
         """
@@ -76,7 +76,7 @@ class Leases:
         Lease notifications.
 
         :param app: the app's name.
-        :param places: where they were found after the mark, in order; there was nothing free between.
+        :param places: their places after the mark, in order, with nothing free between them.
         :param until: when the lease ends.
         """
         if places:
@@ -87,28 +87,28 @@ class Leases:
 
     def appear(self, app: str, due: int, number: int) -> None:
         """
-        There is a notification that may lie before the mark.
+        Take account of a free notification that may lie before the mark.
 
         :param app: the app's name.
-        :param due: when it is due.
+        :param due: its due time.
         :param number: its number.
         """
         self._marks[app] = min(self.mark(app), (due, number - 1))
 
     def drop(self, number: int) -> None:
         """
-        End a lease of what is not in the queue any more, or not where it was.
+        End the lease of a notification that left the queue, or its place there.
 
-        :param number: the notification.
+        :param number: its number.
         """
         self._leases.pop(number, None)
 
     def put_back(self, number: int, due: int) -> None:
         """
-        End the lease of what is in the queue at another place now.
+        End the lease of a notification that moved to another place in the queue.
 
-        :param number: the notification.
-        :param due: when it is due now.
+        :param number: its number.
+        :param due: its new due time.
         """
         lease = self._leases.pop(number, None)
         if lease is not None:
@@ -116,9 +116,9 @@ class Leases:
 
     def free(self, numbers: Iterable[int]) -> None:
         """
-        End leases of what is to be leased again.
+        End leases, so that the notifications can be leased again.
 
-        :param numbers: the notifications.
+        :param numbers: their numbers.
         """
         for number in numbers:
             lease = self._leases.pop(number, None)
@@ -127,10 +127,10 @@ class Leases:
 
     def renew(self, numbers: Iterable[int], until: float) -> None:
         """
-        Let leases end at another time.
+        Move the end of leases.
 
-        :param numbers: the notifications.
-        :param until: the time.
+        :param numbers: the numbers of the notifications.
+        :param until: the new end.
         """
         for number in numbers:
             lease = self._leases.get(number)
@@ -140,7 +140,7 @@ class Leases:
 
     def expire(self, now: float) -> None:
         """
-        End the leases whose time is over.
+        End the leases that have run out.
 
         :param now: the time.
         """
