@@ -271,7 +271,7 @@ class APNSClient:
         self.touch()
         if self._closed is None:
             self._closed = Deferred()
-            error = ClientClosed("the client was closed before it was asked")
+            error = ClientClosed("the client was closed before it was sent")
             closing = DeferredList([self._pool.close(error), self.channels.close(error), self._feedback.close()])
             closing.addCallback(lambda _: None).chainDeferred(self._closed)
         waiting: Deferred[None] = Deferred()

@@ -83,12 +83,12 @@ class PoolTests(SynchronousTestCase):
         self.simulator.advance(6)
         error = self.successResultOf(sending).unsent[0].error
         self.assertIsInstance(error, DeadlinePassed)
-        self.assertIn("before it was asked: ", str(error))
+        self.assertIn("before it was sent: ", str(error))
         self.assertIn("127.0.0.1:2197", str(error))
         self.simulator.reactor.servers[2197] = server
         self.simulator.http2_fault = lambda server, request, response: None
         batch = self.simulator.result(self.client.send(HELLO, ["aa" * 32] * 10, deadline=20))
-        self.assertEqual(str(batch.unsent[9].error), "the batch's deadline of 20 s came before it was asked")
+        self.assertEqual(str(batch.unsent[9].error), "the batch's deadline of 20 s passed before it was sent")
 
     def test_refused_credential_ends_all_that_waits(self) -> None:
         """When the provider token is refused, the one that was asked failed, and nothing else is tried."""

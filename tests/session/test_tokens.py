@@ -21,10 +21,10 @@ BUFFERS: list[Callable[[Any], Any]] = [bytes, bytearray, memoryview]
 
 
 class DeviceTests(SynchronousTestCase):
-    """The octets of one token."""
+    """The bytes of one token."""
 
     def test_octets(self) -> None:
-        """Text is hexadecimal, and octets are raw, in whatever buffer they come."""
+        """Text is hexadecimal, and bytes are raw, in whatever buffer they come."""
         self.assertEqual([device_of(buffer(bytes(range(32)))) for buffer in BUFFERS], [bytes(range(32))] * 3)
         self.assertEqual([device_of(HEX), device_of(HEX.upper())], [bytes.fromhex(HEX)] * 2)
 
@@ -43,7 +43,7 @@ class DeviceTests(SynchronousTestCase):
         for shape in shapes:
             for buffer in BUFFERS:
                 error = self.assertRaises(InvalidToken, device_of, buffer(shape))
-                self.assertIn(f"of {len(shape)} octets", str(error))
+                self.assertIn(f"of {len(shape)} bytes", str(error))
                 self.assertIn("token.decode()", str(error))
                 self.assertNotIn("ab12", str(error))
 
@@ -53,14 +53,14 @@ class DeviceTests(SynchronousTestCase):
             self.assertEqual(device_of(token), token)
 
     def test_other_types(self) -> None:
-        """What is neither text nor octets is refused by its type."""
+        """What is neither text nor bytes is refused by its type."""
         for other in (None, 17, [1, 2], object):
             self.assertIn(type(other).__name__, str(self.assertRaises(InvalidToken, device_of, other)))
 
     @given(st.text() | st.binary())
     @example(HEX.encode())
     def test_anything(self, token: str | bytes) -> None:
-        """Any text and any octets are a token or refused as one, and only text changes its form."""
+        """Any text and any bytes are a token or refused as one, and only text changes its form."""
         try:
             self.assertEqual(device_of(token), bytes.fromhex(token) if isinstance(token, str) else token)
         except InvalidToken as error:
@@ -71,7 +71,7 @@ class BatchTests(SynchronousTestCase):
     """Tokens on their way through a client."""
 
     def test_buffers(self) -> None:
-        """Tokens in buffers are sent, and their outcomes show octets that nobody can change, so a batch pickles."""
+        """Tokens in buffers are sent, and their outcomes show bytes that nobody can change, so a batch pickles."""
         token = bytes(range(32))
         simulator = MemorySimulator(dead=[token])
         batch = simulator.result(simulator.client().send(HELLO, [buffer(token) for buffer in BUFFERS]))
@@ -93,7 +93,7 @@ class BatchTests(SynchronousTestCase):
         self.assertIn("token.decode()", str(batch.unsent[0].error))
 
     def test_no_pair(self) -> None:
-        """Two octets are a token and no pair, and octets alone are no iterable of tokens."""
+        """Two bytes are a token and no pair, and bytes alone are no iterable of tokens."""
         for buffer in BUFFERS:
             self.assertEqual(next(iter(triples_of(HELLO, [buffer(b"ab")])))[0], 0)  # type: ignore[call-overload]
             self.assertRaises(TypeError, triples_of, HELLO, buffer(bytes(32)))

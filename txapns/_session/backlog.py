@@ -1,13 +1,13 @@
 """
 What waits to be sent by one client.
 
-There are three kinds of it:
+There are three kinds:
 
-- *deliveries*, which go out first, in order: those of ``send_one``, and before them what came back unprocessed;
-- *works*, the batches: they are asked for deliveries only when a connection has room, and take turns;
-- *postponed* deliveries, which APNs answered with a request for patience (429 or 5xx, or the status 1 or 255 of the
-  binary protocol). Each waits for its time, longer with each answer, and then joins the deliveries at the end. Where
-  very many are postponed nothing more is taken from the batches, so that their number is bounded, too.
+- *deliveries* go out first, in order: those of ``send_one``, and before them what came back unprocessed;
+- *works*, the batches, are asked for deliveries only when a connection has room, and take turns;
+- *postponed* deliveries were rejected with an answer that asks to wait (429 or 5xx, or the status 1 or 255 of the
+  binary protocol). Each waits for its time, longer with each rejection, and then joins the deliveries at the end.
+  While very many are postponed, nothing more is taken from the batches, so that their number is bounded as well.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from txapns.result import Rejection
 
 __all__ = ["MAX_POSTPONED", "Backlog"]
 
-#: With as many postponed, batches are asked for nothing.
+#: With this many postponed, nothing is taken from batches.
 MAX_POSTPONED = 1_000
-#: Who asks for more patience than this, in seconds, is not sent the notification again: no call is to take for ever.
+#: If APNs asks to wait for longer than this, in seconds, the rejection is final: no call should take forever.
 MAX_PATIENCE = 60.0
 
 
@@ -56,11 +56,11 @@ class Backlog:
         self._retries = retries
         self._due = due
         self._rejected = rejected
-        # In the order in which they go out. One can be taken out of the middle: cancelling ten thousand that wait must
-        # not take ten thousand times ten thousand steps.
+        # In the order in which they go out. A dictionary, since any of them may be removed: cancelling ten thousand
+        # must not search all of them ten thousand times.
         self._deliveries: OrderedDict[Delivery, None] = OrderedDict()
         self._works: deque[IWork] = deque()
-        # What a delivery was answered, and when its time comes; in the heap there may be some that are gone.
+        # The rejection of each postponed delivery, and a heap of their times; the heap may contain removed ones.
         self._postponed: dict[Delivery, Rejection] = {}
         self._times: list[tuple[float, int, Delivery]] = []
         self._numbers = count()
@@ -68,7 +68,7 @@ class Backlog:
         self._timer: IDelayedCall | None = None
 
     def __len__(self) -> int:
-        """How many deliveries wait, postponed ones included; what batches have yet to pull does not count."""
+        """How many deliveries wait, including postponed ones, without what batches have yet to pull."""
         return len(self._deliveries) + len(self._postponed)
 
     def __bool__(self) -> bool:
@@ -88,7 +88,7 @@ class Backlog:
 
     def append(self, delivery: Delivery) -> None:
         """
-        Add a single delivery, after those that wait already.
+        Add a single delivery after those that wait already.
 
         :param delivery: the delivery.
         """
@@ -96,7 +96,7 @@ class Backlog:
 
     def put_back(self, delivery: Delivery) -> None:
         """
-        Put a delivery before all others: it was not processed.
+        Put a delivery that was not processed before all others.
 
         :param delivery: the delivery.
         """
@@ -105,7 +105,7 @@ class Backlog:
 
     def add(self, work: IWork) -> None:
         """
-        Add a batch, after those there are.
+        Add a batch after the others.
 
         :param work: where to take deliveries from.
         """
@@ -132,32 +132,32 @@ class Backlog:
 
     # Out.
 
-    def take(self, most: int, octets: int) -> list[Delivery]:
+    def take(self, count: int, size: int) -> list[Delivery]:
         """
         Take what goes out next.
 
-        :param most: how many at the most.
-        :param octets: until how many octets of payload; the last may go beyond.
+        :param count: how many, or fewer.
+        :param size: stop at this many bytes of payload; the last delivery may exceed it.
         :returns: the deliveries.
         """
         taken: list[Delivery] = []
-        while self._deliveries and len(taken) < most and octets > 0:
+        while self._deliveries and len(taken) < count and size > 0:
             delivery, _ = self._deliveries.popitem(last=False)
             ended = delivery.outcomes.ended
             if ended is None:
-                octets -= len(delivery.notification.body)
+                size -= len(delivery.notification.body)
                 taken.append(delivery)
             else:  # cancelled after it had come back
                 delivery.outcomes.unsent(delivery, ended)
         for _ in range(len(self._works) if self._accessible else 0):
-            # Taking may complete a batch, and whoever is told may close the client, so that nothing is left.
-            if len(taken) >= most or octets <= 0 or not self._works:
+            # Taking may complete a batch, and the caller may then close the client, so that no batch is left.
+            if len(taken) >= count or size <= 0 or not self._works:
                 break
             work = self._works[0]
-            more = work.take(most - len(taken), octets)
+            more = work.take(count - len(taken), size)
             taken.extend(more)
             if len(self._works) > 1:
-                octets -= sum(len(delivery.notification.body) for delivery in more)
+                size -= sum(len(delivery.notification.body) for delivery in more)
             if self._works and self._works[0] is work:
                 self._works.rotate(-1)
                 if work.exhausted:
@@ -168,7 +168,7 @@ class Backlog:
         """
         Drop a single delivery, if it waits.
 
-        :param delivery: the delivery, which is nobody's any more.
+        :param delivery: the delivery, whose outcome nobody waits for.
         :returns: whether it waited.
         """
         waiting = len(self)
@@ -179,7 +179,7 @@ class Backlog:
 
     def withdraw(self, sending: object, error: APNSError) -> None:
         """
-        Take nothing more from a batch, and report what still waits of it.
+        Take nothing more from a batch, and report what still waits from it.
 
         :param sending: the batch.
         :param error: why.
@@ -190,7 +190,7 @@ class Backlog:
 
     def give_up(self, error: APNSError) -> Deferred[list[None]]:
         """
-        Report everything: as rejected what APNs rejected before, the rest as unsent.
+        Report everything: postponed deliveries as rejected, the rest as unsent.
 
         :param error: why.
         :returns: a ``Deferred`` that fires when all the batches have ended.
@@ -216,7 +216,7 @@ class Backlog:
     # Time.
 
     def _schedule(self) -> None:
-        """Have one timer, for the first of the postponed."""
+        """Set the one timer to the time of the first postponed delivery."""
         while self._times and self._times[0][2] not in self._postponed:
             heapq.heappop(self._times)
         first = self._times[0][0] if self._times else None

@@ -2,17 +2,16 @@
 Identifiers in, one ``Deferred`` out.
 
 A :class:`Sending` stands between the caller's iterable and the pool. It is asked for deliveries only when a connection
-has room for them, pulls just as many tokens, and keeps nothing of what was accepted but the count; so a cursor over ten
-million rows costs the memory of what is under way and of what failed.
+has room for them, pulls only that many tokens, and keeps nothing of what was accepted but the count. So a cursor over
+ten million rows takes only the memory for what is in flight and for what failed.
 
-Hot path: per notification there is one :class:`~txapns.delivery.Delivery`, and one call when it is settled. Where
-somebody counts, :class:`MeasuredSending` and :class:`MeasuredSingleSending` take the places of the plain ones, which
-know nothing of it.
+Hot path: per notification there is one :class:`~txapns.delivery.Delivery`, and one call when it is settled. With
+metrics, :class:`MeasuredSending` and :class:`MeasuredSingleSending` replace the plain classes, so that these spend no
+time on counting.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Iterator, Sequence
 from itertools import chain
 from typing import Generic, TypeVar
@@ -23,6 +22,7 @@ from zope.interface import implementer
 
 from txapns._session.pool import Pool
 from txapns._session.tokens import Pending, ReadAhead, Token, Triple, device_of, settled
+from txapns._waiters import Waiters
 from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import APNSError, DeadlinePassed, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
 from txapns.interfaces import IWork
@@ -33,23 +33,49 @@ __all__ = ["MeasuredSending", "MeasuredSingleSending", "Sending", "Single", "Sin
 
 T = TypeVar("T")
 
-#: How many tokens are reported unsent at a time, when a batch is given up with many to go.
+#: How many tokens are reported unsent at a time when a batch is given up.
 DRAIN = 1_000
 
-# The header fields of an answer that accepts, but for the sandbox's: ``:status`` and ``apns-id``.
+# The number of header fields of an answer that accepts, ``:status`` and ``apns-id``; the sandbox adds another.
 _USUAL = 2
 
 
-@implementer(DeliveryListener, IWork)
-class Sending:
+@implementer(DeliveryListener)
+class _Listener:
     """
-    One batch under way.
+    Sends through a pool, and receives the outcomes.
+
+    :param pool: where to send.
+    """
+
+    def __init__(self, pool: Pool) -> None:
+        self.ended: APNSError | None = None
+        self._pool = pool
+        self._done = False
+
+    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
+        """APNs accepted it."""
+
+    def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
+        """APNs rejected it."""
+
+    def unsent(self, delivery: Delivery, error: Exception) -> None:
+        """APNs did not process it."""
+
+    def uncertain(self, delivery: Delivery, error: Exception) -> None:
+        """The outcome is unknown."""
+
+
+@implementer(IWork)
+class Sending(_Listener):
+    """
+    One batch that is being sent.
 
     :param clock: the reactor, or a ``Clock``.
     :param pool: where to send it.
     :param triples: identifier, notification and token of each.
-    :param resend: how ``Batch.retry`` sends again.
-    :param deadline: after how many seconds no more are asked; ``None`` for never.
+    :param resend: what ``Batch.retry`` calls.
+    :param deadline: after this many seconds the rest is not sent any more; ``None`` for never.
     """
 
     def __init__(
@@ -60,8 +86,8 @@ class Sending:
         resend: Callable[[list[Unsent | Uncertain]], Deferred[Batch]],
         deadline: float | None = None,
     ) -> None:
+        super().__init__(pool)
         self._clock = clock
-        self._pool = pool
         self._resend = resend
         self._ahead: ReadAhead[Triple] | None = None
         if isinstance(triples, AsyncIterable):
@@ -74,10 +100,8 @@ class Sending:
         self._accepted = 0
         self._others: list[Rejection | Unsent | Uncertain] = []
         self._unique_ids: dict[Hashable, str] = {}
-        self.ended: APNSError | None = None
         self._token_error: Exception | None = None
-        self._done = False
-        self._waiting: list[Deferred[None]] = []
+        self._waiters: Waiters[None] = Waiters()
         self._result: Deferred[Batch] = Deferred(lambda _: self._cancel())
         self._timers: list[IDelayedCall] = []
         if deadline is not None:
@@ -85,7 +109,7 @@ class Sending:
 
     def start(self) -> Deferred[Batch]:
         """
-        Begin.
+        Start sending.
 
         :returns: a ``Deferred`` of the batch.
         """
@@ -98,12 +122,12 @@ class Sending:
         return self._result
 
     def _peek(self) -> None:
-        """Look whether there is anything at all: a batch of nothing is to open no connection."""
+        """Check for a first token: an empty batch must not open a connection."""
         try:
             self._triples = chain([next(self._triples)], self._triples)
         except StopIteration:
             self.exhausted = True
-        except Exception as error:  # the caller's own, to be told to the caller
+        except Exception as error:  # raised by the caller's iterable, so reported to the caller
             self._token_error = error
             self.exhausted = True
         self._check_done()
@@ -115,23 +139,23 @@ class Sending:
         """Whether there may be something to take now."""
         return not self.exhausted and (self._ahead is None or self._ahead.available)
 
-    def take(self, count: int, octets: int) -> list[Delivery]:
+    def take(self, count: int, size: int) -> list[Delivery]:
         """
         Pull the next tokens.
 
-        :param count: how many at the most.
-        :param octets: until how many octets of payload; the last may go beyond.
-        :returns: a delivery for each token that can be sent at all; the others are unsent.
+        :param count: how many, or fewer.
+        :param size: stop at this many bytes of payload; the last may exceed it.
+        :returns: a delivery for each token that can be sent; the others are unsent.
         """
         taken: list[Delivery] = []
         triples = self._triples
         try:
-            while octets > 0 and count > 0:
+            while size > 0 and count > 0:
                 count -= 1
                 identifier, notification, token = next(triples)
                 if self._done:
                     break  # the iterable itself cancelled the batch
-                hash(identifier)  # no outcome could be reported under one that has none
+                hash(identifier)  # outcomes are reported under it
                 if not isinstance(token, (str, bytes)):
                     token = settled(token)
                 try:
@@ -139,13 +163,13 @@ class Sending:
                 except InvalidToken as error:
                     self._others.append(Unsent(identifier, token, error, notification))
                     continue
-                octets -= len(notification.body)
+                size -= len(notification.body)
                 taken.append(Delivery(self, identifier, token, device, notification))
         except Pending:
             pass
         except StopIteration:
             self.exhausted = True
-        except Exception as error:  # the caller's own, to be told to the caller
+        except Exception as error:  # raised by the caller's iterable, so reported to the caller
             self._token_error = error
             self.exhausted = True
         self._outstanding += len(taken)
@@ -154,33 +178,26 @@ class Sending:
 
     def give_up(self, error: APNSError) -> Deferred[None]:
         """
-        Report what is not yet taken as unsent, a part at a time, since it may be long.
+        Report what is not yet taken as unsent, in parts, since it may be long.
 
         :param error: why.
         :returns: a ``Deferred`` that fires when the batch has ended.
         """
         if self.ended is None and not self._done:
             self.ended = error
-            # Not now: whoever gives up may be the iterable itself, in the middle of yielding.
+            # Not now: the iterable itself may be the caller, in the middle of yielding.
             self._timers.append(self._clock.callLater(0, self._drain))
             if self._ahead is not None:
                 self._timers.append(self._clock.callLater(self._pool.options.timeout, self._leave))
-        ended: Deferred[None] = Deferred()
-        self._waiting.append(ended)
+        ended = self._waiters.wait()
         if self._done:
-            self._tell()
+            self._waiters.fire(None)
         return ended
-
-    def _tell(self) -> None:
-        """Tell those who wait for the batch's end."""
-        waiting, self._waiting = self._waiting, []
-        for ended in waiting:
-            ended.callback(None)
 
     # DeliveryListener
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
-        """APNs took it."""
+        """APNs accepted it."""
         if len(headers) > _USUAL:
             self._note(delivery, headers)
         self._accepted += 1
@@ -202,7 +219,7 @@ class Sending:
         self._settled(Unsent(delivery.identifier, delivery.token, error, _notification(delivery)))
 
     def uncertain(self, delivery: Delivery, error: Exception) -> None:
-        """Nobody can tell."""
+        """The outcome is unknown."""
         self._settled(Uncertain(delivery.identifier, delivery.token, error, _notification(delivery)))
 
     def _settled(self, outcome: Rejection | Unsent | Uncertain) -> None:
@@ -225,10 +242,10 @@ class Sending:
             failed = TokensFailed(f"the iterable of tokens raised {what}", batch)
             failed.__cause__ = self._token_error
             self._result.errback(failed)
-        self._tell()
+        self._waiters.fire(None)
 
     def _arrived(self) -> None:
-        """The async iterable has something."""
+        """The async iterable has an item."""
         if self.exhausted:
             return
         if self.ended is None:
@@ -237,7 +254,7 @@ class Sending:
             self._drain()
 
     def _drain(self) -> None:
-        """Pull what is left, only to report it unsent."""
+        """Pull what is left, and report it as unsent."""
         if self.exhausted or self.ended is None:
             return
         for delivery in self.take(DRAIN, 2**63):
@@ -247,7 +264,7 @@ class Sending:
             self._timers = [*active, self._clock.callLater(0, self._drain)]
 
     def _leave(self) -> None:
-        """An async iterable has not come to its end in time: the rest of the tokens will never be known."""
+        """An async iterable did not end in time: its remaining tokens will never be known."""
         assert self._ahead is not None
         self._token_error = TimeoutError(
             f"it did not end within {self._pool.options.timeout:g} s after the batch was given up"
@@ -264,19 +281,19 @@ class Sending:
         self._timers.clear()
 
     def _expire(self, deadline: float) -> None:
-        error = DeadlinePassed(f"the batch's deadline of {deadline:g} s came before it was asked{self._pool.trouble}")
+        error = DeadlinePassed(f"the batch's deadline of {deadline:g} s passed before it was sent{self._pool.trouble}")
         self.give_up(error)
         self._pool.withdraw(self, error)
 
     def _cancel(self) -> None:
-        """Stop feeding, and drop what waits; what is under way is settled with nobody to tell."""
+        """Take nothing more, and drop what waits; the outcomes of what is in flight are not reported."""
         self.ended = LocalError("the batch was cancelled")
         self._done = self.exhausted = True
         self._cancel_timers()
         if self._ahead is not None:
             self._ahead.close()
         self._pool.withdraw(self, self.ended)
-        self._tell()
+        self._waiters.fire(None)
 
 
 def _notification(delivery: Delivery) -> Notification:
@@ -284,55 +301,44 @@ def _notification(delivery: Delivery) -> Notification:
     return delivery.notification
 
 
-@implementer(DeliveryListener)
-class Single(Generic[T], ABC):
+class Single(_Listener, Generic[T]):
     """
-    One request under way, on its own.
+    One request on its own.
 
     :param pool: where to send it.
     """
 
     def __init__(self, pool: Pool) -> None:
-        self.ended: APNSError | None = None
-        self._pool = pool
+        super().__init__(pool)
         self._result: Deferred[T] = Deferred(lambda _: self._cancel())
-        self._done = False
 
     def submit(self, delivery: Delivery) -> Deferred[T]:
         """
-        Begin.
+        Start sending.
 
-        :param delivery: what to send, of which this learns the outcome.
-        :returns: a ``Deferred`` of what APNs said.
-        :raises QueueFull: as many wait as may.
+        :param delivery: what to send, whose outcome this object receives.
+        :returns: a ``Deferred`` of the outcome.
+        :raises QueueFull: too many are waiting.
         """
         self._delivery = delivery
         self._pool.submit(delivery)
         return self._result
-
-    @abstractmethod
-    def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
-        """APNs took it."""
-
-    @abstractmethod
-    def rejected(self, delivery: Delivery, rejection: Rejection) -> None:
-        """APNs rejected it."""
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
         self.fail(error)
 
     def uncertain(self, delivery: Delivery, error: Exception) -> None:
-        """Nobody can tell."""
+        """The outcome is unknown."""
         unknown = OutcomeUnknown(str(error))
         unknown.__cause__ = error
         self.fail(unknown)
 
     def settle(self, outcome: T) -> None:
         """
-        End well.
+        Fire the ``Deferred`` with an outcome.
 
-        :param outcome: what the ``Deferred`` is to give.
+        :param outcome: the outcome.
         """
         if not self._done:
             self._done = True
@@ -340,9 +346,9 @@ class Single(Generic[T], ABC):
 
     def fail(self, error: Exception) -> None:
         """
-        End without an outcome.
+        Fail the ``Deferred``.
 
-        :param error: what the ``Deferred`` is to raise.
+        :param error: why.
         """
         if not self._done:
             self._done = True
@@ -356,25 +362,25 @@ class Single(Generic[T], ABC):
 
 class SingleSending(Single["Accepted | Rejection"]):
     """
-    One notification under way, to a device or to a channel.
+    One notification to a device or to a channel.
 
     :param pool: where to send it.
     """
 
     def start(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
         """
-        Begin.
+        Start sending.
 
         :param notification: what to send.
-        :param token: to which device.
-        :returns: a ``Deferred`` of what APNs said.
-        :raises InvalidToken: the token cannot stand in a request.
-        :raises QueueFull: as many wait as may.
+        :param token: the device token.
+        :returns: a ``Deferred`` of the outcome.
+        :raises InvalidToken: the token cannot be sent.
+        :raises QueueFull: too many are waiting.
         """
         return self.submit(Delivery(self, 0, settled(token), device_of(token), notification))
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
-        """APNs took it."""
+        """APNs accepted it."""
         texts = {name: value.decode("utf-8", "replace") for name, value in headers}
         apns_id = texts.get(b"apns-id", texts.get(b"apns-request-id"))
         self.settle(Accepted(delivery.identifier, delivery.token, apns_id, texts.get(b"apns-unique-id")))
@@ -384,26 +390,24 @@ class SingleSending(Single["Accepted | Rejection"]):
         self.settle(rejection)
 
 
-class _Measured:
+class _Measured(_Listener):
     """Counts the outcomes, except for rejections, which the pool counts: it decides which of them are final."""
 
-    _pool: Pool
-
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
-        """APNs took it."""
+        """APNs accepted it."""
         assert self._pool.metrics is not None
         self._pool.metrics.accepted(self._pool.clock.seconds() - delivery.taken_at)
-        super().accepted(delivery, headers, body)  # type: ignore[misc]  # of the class that this is mixed into
+        super().accepted(delivery, headers, body)
 
     def unsent(self, delivery: Delivery, error: Exception) -> None:
         """APNs did not process it."""
         self._unanswered(delivery, uncertain=False)
-        super().unsent(delivery, error)  # type: ignore[misc]
+        super().unsent(delivery, error)
 
     def uncertain(self, delivery: Delivery, error: Exception) -> None:
-        """Nobody can tell."""
+        """The outcome is unknown."""
         self._unanswered(delivery, uncertain=True)
-        super().uncertain(delivery, error)  # type: ignore[misc]
+        super().uncertain(delivery, error)
 
     def _unanswered(self, delivery: Delivery, uncertain: bool) -> None:
         assert self._pool.metrics is not None
@@ -412,8 +416,8 @@ class _Measured:
 
 
 class MeasuredSending(_Measured, Sending):
-    """A batch under way, counted."""
+    """A batch, counted."""
 
 
 class MeasuredSingleSending(_Measured, SingleSending):
-    """One notification under way, counted."""
+    """One notification, counted."""

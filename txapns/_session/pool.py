@@ -2,23 +2,23 @@
 The work of one client, and the connections that take it.
 
 The pool pulls. Whenever a connection may have room (it became ready, answers came, its buffers emptied) the pool takes
-as many deliveries as fit out of the :class:`~txapns._session.backlog.Backlog` and hands them down, so nothing is asked
-of the caller's iterables before there is room for it. What came back unprocessed goes first; batches take turns.
+as many deliveries as fit out of the :class:`~txapns._session.backlog.Backlog` and hands them to the connection, so
+nothing is pulled from the caller's iterables before there is room for it. What came back unprocessed goes first;
+batches take turns.
 
-The connections are filled one after the other, so where one is enough the others are idle, and close. Another is opened
-when work waits and none has room for it, for want of streams or of window: one at a time, and where the last attempt of
-one failed, no other is tried before its time has come. So however many there may be, a gateway that is in trouble sees
-the attempts of one.
+Connections are filled one after the other: while one is enough, the others are idle, and close. Another one is opened
+when work waits and no connection has room for it, for lack of streams or of flow-control window. They are opened one at
+a time, and after an attempt has failed, no other connection is tried before the delay is over. So however many
+connections are allowed, a gateway in trouble sees the attempts of one.
 
-Work that waits has a deadline, too: when nothing at all could be handed to a connection for ``timeout`` seconds,
-everything waiting is reported unsent; but not before a connection was tried at least once, which the back-off may put
-off by a minute. When the gateway refuses the credential, is not who it should be, or takes notifications and answers
+Work that waits has a deadline as well: when nothing at all could be handed to a connection for ``timeout`` seconds,
+everything that waits is reported unsent; but not before a connection was tried at least once, which the back-off may
+delay by a minute. When the gateway refuses the credential, is not who it should be, or takes notifications and answers
 none of them, that happens at once.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
 from types import SimpleNamespace
@@ -32,9 +32,10 @@ from zope.interface import implementer
 from txapns._network.backoff import Backoff
 from txapns._session.backlog import Backlog
 from txapns._session.connection import Connection
+from txapns._session.waiting import Admission, Patience
 from txapns.credentials import Credential
 from txapns.delivery import Delivery
-from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed, QueueFull
+from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed
 from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, IMetrics, IWork
 from txapns.options import Options
@@ -48,19 +49,19 @@ _log = Logger()
 @implementer(IConnectionEvents)
 class Pool:
     """
-    What waits to be sent to one gateway with one credential, and the connections it goes to.
+    What waits to be sent to one gateway with one credential, and the connections that take it.
 
     :param reactor: the reactor.
     :param gateway: where to send.
     :param credential: what to authenticate with.
-    :param options: how many connections there may be, and how patient it is.
-    :param metrics: who counts; ``None`` for nobody.
-    :raises CredentialError: the gateway's protocol has no use for this credential.
+    :param options: the limits and timeouts.
+    :param metrics: counts what is sent, or ``None``.
+    :raises CredentialError: the gateway's protocol cannot use this credential.
 
     :ivar options: the same.
-    :ivar metrics: the same, but whatever it raises ends in the log.
+    :ivar metrics: the same, but exceptions from it are only logged.
     :ivar clock: the reactor.
-    :ivar last_error: the last trouble with a connection; ``None`` if there was none.
+    :ivar last_error: the last error of a connection; ``None`` if there was none.
     """
 
     def __init__(
@@ -79,7 +80,7 @@ class Pool:
         self._backlog = Backlog(reactor, options.retries, self.feed, self._reject)
         endpoint, backoff = gateway.endpoint(reactor, credential, options.timeout), Backoff()
         self._connect = partial(Connection, reactor, gateway, endpoint, credential, self, options, backoff)
-        # Those that stay, even without work. Where no connection is closed for being idle, the first is kept as well.
+        # How many connections stay open without work. If idle ones are never closed, that goes for the first as well.
         self._lasting = options.min_connections or int(options.idle_timeout is None)
         self._connections: list[Connection] = []
         self._add_connection()
@@ -87,12 +88,9 @@ class Pool:
         self._feeding = False
         self._again = False
         self._soon: IDelayedCall | None = None
-        self._progress = 0.0
-        self._tried = False
-        self._patience: IDelayedCall | None = None
-        self._until_ready: OrderedDict[Deferred[None], None] = OrderedDict()  # any may be cancelled, as in the backlog
-        self._telling = False
-        self._refused = False
+        self._admission = Admission(options.max_queued, self._backlog.__len__)
+        self._patience = Patience(reactor, options.timeout, self._may_wait_longer, self._lose_patience)
+        self._hopeless = False
         if options.min_connections:
             self._soon = reactor.callLater(0, self._feed_soon)
 
@@ -107,22 +105,22 @@ class Pool:
 
     @property
     def trouble(self) -> str:
-        """What keeps notifications from being sent, for the end of a sentence; ``""`` where that is not known."""
+        """Why notifications are not sent, to end a sentence with; ``""`` if that is not known."""
         return "" if self.last_error is None or "ready" in self.states else f": {self.last_error}"
 
     @property
     def in_flight(self) -> int:
-        """How many deliveries are with a connection."""
+        """How many deliveries are in flight."""
         return sum(connection.in_flight for connection in self._connections)
 
     @property
     def queued(self) -> int:
-        """How many deliveries wait; what batches have not pulled from their iterables does not count."""
+        """How many deliveries wait, without what batches have not pulled from their iterables."""
         return len(self._backlog)
 
     @property
     def busy(self) -> bool:
-        """Whether something is under way, waits, or may come from a batch."""
+        """Whether something is in flight, waits, or may come from a batch."""
         return bool(self._backlog or self.in_flight)
 
     def submit(self, delivery: Delivery) -> None:
@@ -130,21 +128,15 @@ class Pool:
         Send a single delivery, after those that wait already.
 
         :param delivery: the delivery.
-        :raises QueueFull: as many wait as may.
+        :raises QueueFull: too many are waiting.
         """
         if self._closed:
-            delivery.outcomes.unsent(delivery, ClientClosed("the client was closed before it was asked"))
+            delivery.outcomes.unsent(delivery, ClientClosed("the client was closed before it was sent"))
             return
-        if self._full:
-            most = self.options.max_queued
-            raise QueueFull(f"{most} notifications wait to be sent already; wait for client.when_ready()")
-        self._refused = False
+        self._admission.check()
+        self._hopeless = False
         self._backlog.append(delivery)
         self.feed()
-
-    @property
-    def _full(self) -> bool:
-        return len(self._backlog) >= self.options.max_queued
 
     def when_ready(self) -> Deferred[None]:
         """
@@ -152,26 +144,13 @@ class Pool:
 
         :returns: a ``Deferred`` that fires when there is room, or the pool is closed.
         """
-        ready: Deferred[None] = Deferred(self._until_ready.pop)
-        self._until_ready[ready] = None
-        self._tell_ready()
-        return ready
-
-    def _tell_ready(self) -> None:
-        """One after the other, since each may fill the place there is."""
-        if self._telling:
-            return  # one of them sends: the loop below will see to the next
-        self._telling = True
-        while self._until_ready and (self._closed or not self._full):
-            ready, _ = self._until_ready.popitem(last=False)
-            ready.callback(None)
-        self._telling = False
+        return self._admission.when_ready()
 
     def take_back(self, delivery: Delivery) -> None:
         """
-        Do not send a single delivery, if it is not sent yet.
+        Do not send a single delivery, if it has not been sent yet.
 
-        :param delivery: the delivery, which is nobody's any more.
+        :param delivery: the delivery, whose outcome nobody waits for.
         """
         if self._backlog.remove(delivery) and self.metrics is not None and delivery.taken_at >= 0:
             self.metrics.unanswered(False)
@@ -179,20 +158,20 @@ class Pool:
 
     def add(self, work: IWork) -> None:
         """
-        Send what a batch has to offer.
+        Send the deliveries of a batch.
 
         :param work: where to take deliveries from.
         """
         if self._closed:
-            work.give_up(ClientClosed("the client was closed before it was asked"))
+            work.give_up(ClientClosed("the client was closed before it was sent"))
         else:
-            self._refused = False
+            self._hopeless = False
             self._backlog.add(work)
             self.feed()
 
     def withdraw(self, sending: object, error: APNSError) -> None:
         """
-        Take nothing more from a batch, and report what still waits of it.
+        Take nothing more from a batch, and report what still waits from it.
 
         :param sending: the batch.
         :param error: why.
@@ -213,12 +192,12 @@ class Pool:
 
     def close(self, error: APNSError) -> Deferred[None]:
         """
-        Give up what waits, let what is under way be answered, and close.
+        Give up what waits, wait for the answers to what is in flight, and close.
 
-        :param error: what to tell of what waits.
+        :param error: the reason reported for what waits.
         :returns: a ``Deferred`` that fires when the connections are closed and all the batches have ended.
         """
-        self._closed = True
+        self._closed = self._admission.closed = True
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
@@ -227,13 +206,13 @@ class Pool:
         return ended.addCallback(lambda _: gone).addCallback(lambda _: None)
 
     def feed(self) -> None:
-        """Hand to the connections what they have room for, and open another where there is need."""
+        """Hand the connections what they have room for, and open another one if needed."""
         self._again = True
         if self._soon is not None:
             self._soon.cancel()
             self._soon = None
         if self._feeding:
-            return  # an outcome made somebody send more: the loop below will see to it
+            return  # a listener sends more: the loop below continues
         self._feeding = True
         try:
             while self._again:
@@ -252,29 +231,29 @@ class Pool:
             if self._soon is None:
                 self._open_another()
             return
-        if not self._refused and sum(connection.active for connection in self._connections) < self._lasting:
+        if not self._hopeless and sum(connection.active for connection in self._connections) < self._lasting:
             self._open_another()
         for connection in self._connections:
             connection.flush()
 
     def _fill(self, connection: Connection) -> None:
-        """Hand to a connection as much as it has room for."""
+        """Hand a connection as much as it has room for."""
         while True:
             count, octets = connection.room()
             if count <= 0 or octets <= 0:
                 return
             deliveries = self._backlog.take(count, octets)
             if not deliveries:
-                if self._backlog.available and self._soon is None:  # malformed tokens only, and there may be very many
+                if self._backlog.available and self._soon is None:  # only malformed tokens, of which there may be many
                     self._soon = self.clock.callLater(0, self._feed_soon)
                 return
-            now = self._progress = self.clock.seconds()
+            now = self._patience.progress = self.clock.seconds()
             if self.metrics is not None:
                 self._count(self.metrics, deliveries, now)
             connection.deliver(deliveries)
 
     def _count(self, metrics: IMetrics, deliveries: list[Delivery], now: float) -> None:
-        """Tell how many of these go to a connection for the first time."""
+        """Count those that go to a connection for the first time."""
         fresh = [delivery for delivery in deliveries if delivery.taken_at < 0]
         for delivery in fresh:
             delivery.taken_at = now
@@ -282,13 +261,13 @@ class Pool:
             metrics.sent(len(fresh))
 
     def _open_another(self) -> None:
-        """There is work for which no connection has room, or there are fewer connections than there have to be."""
+        """No connection has room for work that waits, or there are fewer connections than required: open one."""
         states = self.states
         if "connecting" in states or "starting" in states:
             return
         waiting = "waiting" in states
         for connection in self._connections:
-            # After a failure the one that failed tries again, when its time has come, and no other.
+            # After a failure, the connection that failed tries again once its delay is over, and no other.
             if connection.state == "idle" and (connection.rested or not waiting):
                 connection.open()
                 return
@@ -306,17 +285,17 @@ class Pool:
         self.feed()
 
     def connection_trouble(self, error: APNSError, hopeless: bool) -> None:
-        """Remember what happened; where it would happen again, do not risk the rest of the work for it."""
+        """Remember the error; if another connection would fail in the same way, give up what waits."""
         self.last_error = error
-        self._tried = True
+        self._patience.tried = True
         if isinstance(error, AnswerTimeout) and "ready" in self.states:
-            hopeless = False  # this one answers nobody, another may
+            hopeless = False  # this one does not answer, another may
         if hopeless:
-            self._refused = True  # so none is kept open either, until there is work again
+            self._hopeless = True  # so that none is kept open either, until there is work again
             self.give_up(error)
 
     def deliveries_returned(self, deliveries: list[Delivery]) -> None:
-        """They go first, in their order, but for those that nobody wants sent any more."""
+        """They go first, in their order, except for those that are not wanted any more."""
         stopped = ClientClosed("the client was closed before it was processed") if self._closed else None
         for delivery in reversed(deliveries):
             error = stopped or delivery.outcomes.ended
@@ -343,42 +322,29 @@ class Pool:
     # The deadline for what waits.
 
     def _watch(self) -> None:
-        if self._until_ready:
-            self._tell_ready()
-        waiting = self._backlog.available
-        if self._patience is None and waiting:
-            self._progress = self.clock.seconds()
-            self._tried = False
-            self._patience = self.clock.callLater(self.options.timeout, self._lose_patience)
-        elif self._patience is not None and not waiting:
-            self._patience.cancel()
-            self._patience = None
+        self._admission.admit()
+        self._patience.watch(self._backlog.available)
+
+    def _may_wait_longer(self) -> bool:
+        # What is in flight has deadlines of its own, and makes room when they are over. During a back-off, a connection
+        # is tried first.
+        return bool(self.in_flight) or ("waiting" in self.states and not self._patience.tried)
 
     def _lose_patience(self) -> None:
-        self._patience = None
-        timeout = self.options.timeout
-        left = self._progress + timeout - self.clock.seconds()
-        if left <= 0 and self.in_flight:
-            left = timeout  # what is under way has deadlines of its own, and makes room when they are over
-        elif left <= 0 and "waiting" in self.states and not self._tried:
-            left = timeout
-        if left > 0:
-            self._patience = self.clock.callLater(left, self._lose_patience)
-        else:
-            said = self.trouble or f" (connections: {', '.join(self.states)})"
-            self.give_up(ConnectFailed(f"{self._gateway} took nothing for {timeout:g} s{said}"))
+        said = self.trouble or f" (connections: {', '.join(self.states)})"
+        self.give_up(ConnectFailed(f"{self._gateway} took nothing for {self.options.timeout:g} s{said}"))
 
 
 def _guarded(metrics: IMetrics) -> IMetrics:
-    """Make a listener that raises nothing: no notification is to be lost for being counted."""
+    """Wrap metrics so that they raise nothing: counting must not cost a notification."""
 
     def guard(method: Callable[..., None]) -> Callable[..., None]:
-        def told(*arguments: Any) -> None:
+        def guarded(*arguments: Any) -> None:
             try:
                 method(*arguments)
             except Exception:
-                _log.failure("what counts notifications failed")
+                _log.failure("the metrics of notifications failed")
 
-        return told
+        return guarded
 
     return cast(IMetrics, SimpleNamespace(**{name: guard(getattr(metrics, name)) for name in IMetrics.names()}))

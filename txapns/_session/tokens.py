@@ -1,8 +1,8 @@
 """
-What a program may give as tokens, made into one stream of triples: identifier, notification, token.
+The device tokens that a program passes, as one stream of triples: identifier, notification, token.
 
-Tokens come as a list, pairs, a mapping, a generator over a cursor, an async iterable. All of it is read lazily, one
-entry at a time; an async iterable is read ahead by at most :data:`READ_AHEAD` entries, by one coroutine.
+Tokens come as a list, pairs, a mapping, a generator over a cursor, or an async iterable. All of these are read lazily,
+one entry at a time; one coroutine reads an async iterable ahead, by no more than :data:`READ_AHEAD` entries.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from binascii import unhexlify
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Generic, TypeVar
+from typing import Generic, TypeVar, cast
 
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
@@ -24,7 +24,7 @@ __all__ = ["Pending", "ReadAhead", "Token", "Tokens", "Triple", "changed", "devi
 
 T = TypeVar("T")
 
-#: A device token: hexadecimal text, or raw octets.
+#: A device token: hexadecimal text, or raw bytes.
 Token = str | bytes | bytearray | memoryview
 #: One token, or a pair of the caller's identifier and a token.
 Entry = Token | tuple[Hashable, Token]
@@ -36,26 +36,27 @@ Triple = tuple[Hashable, Notification, Token]
 #: How many tokens of an async iterable are kept ready.
 READ_AHEAD = 1_000
 
-# What databases and caches give for raw octets.
-_OCTETS = (bytes, bytearray, memoryview)
+# The types that databases and caches return for raw bytes.
+_BYTES = (bytes, bytearray, memoryview)
 
-# The hexadecimal text of a token, as a cache gives it, or a file opened as binary: in quotes, after 0x, in UTF-16. Sent
-# raw it would be another token of twice the length. Fewer digits may be a raw token that somebody made up.
+# The hexadecimal text of a token, as a cache or a file opened in binary mode returns it: in quotes, after 0x, in
+# UTF-16. Sent as raw bytes, it would be another token of twice the length. Fewer digits may be a raw token made up for
+# a test.
 _SHORTEST_TEXT = 64
 _TEXT = re.compile(rb"(?:[0-9A-Fa-f][\s<>:\0-]*){%d}" % _SHORTEST_TEXT)
 
 
 class Pending(Exception):
-    """An async iterable has yielded nothing more yet."""
+    """An async iterable has not yielded its next item yet."""
 
 
 def device_of(token: object) -> bytes:
     """
-    Find the octets of a device token.
+    Return the bytes of a device token.
 
-    :param token: hexadecimal text or raw octets.
-    :returns: the octets.
-    :raises InvalidToken: it is neither, or octets that are themselves hexadecimal text.
+    :param token: hexadecimal text or raw bytes.
+    :returns: the bytes.
+    :raises InvalidToken: it is neither, or its bytes are themselves hexadecimal text.
     """
     if isinstance(token, str):
         try:
@@ -64,15 +65,15 @@ def device_of(token: object) -> bytes:
             odd = token.isascii() and token.isalnum() and len(token) % 2
             fault = "an odd number of digits" if odd else "something other than hexadecimal digits"
             raise InvalidToken(f"a device token of {len(token)} characters has {fault}") from None
-    elif isinstance(token, _OCTETS):
+    elif isinstance(token, _BYTES):
         device = bytes(token)  # of bytes, the same
         if len(device) >= _SHORTEST_TEXT and _TEXT.search(device):
             raise InvalidToken(
-                f"a device token of {len(device)} octets is hexadecimal text, but bytes have to be the raw token: give "
+                f"a device token of {len(device)} bytes is hexadecimal text, but bytes must be the raw token: pass "
                 "token.decode(), or token.hex() if this is the raw token"
             )
     else:
-        raise InvalidToken(f"a device token is hexadecimal text or raw bytes, not {type(token).__name__}")
+        raise InvalidToken(f"a device token must be hexadecimal text or raw bytes, not {type(token).__name__}")
     if not device:
         raise InvalidToken("the device token is empty")
     return device
@@ -80,30 +81,30 @@ def device_of(token: object) -> bytes:
 
 def settled(token: Token) -> str | bytes:
     """
-    Make of a token what nobody can change afterwards, for the outcomes to show.
+    Copy a token that the caller could change afterwards, since the outcomes contain it.
 
     :param token: the token as it was given.
-    :returns: the same; a copy of octets that are kept in a buffer.
+    :returns: the same token, or a copy if it is a buffer.
     """
     return bytes(token) if isinstance(token, (bytearray, memoryview)) else token
 
 
 def _pair(entry: object, position: int) -> tuple[Hashable, Token]:
-    """Take a sequence of two (a tuple, a database row) for identifier and token, anything else for a token."""
-    if isinstance(entry, Sequence) and not isinstance(entry, (str, *_OCTETS)) and len(entry) == 2:
+    """Take a sequence of two (a tuple, a database row) as identifier and token, anything else as a token."""
+    if isinstance(entry, Sequence) and not isinstance(entry, (str, *_BYTES)) and len(entry) == 2:
         return entry[0], entry[1]
-    return position, entry  # type: ignore[return-value]  # if it is no token, device_of() says so
+    return position, cast(Token, entry)  # if it is not a token, device_of() raises
 
 
 @asynccontextmanager
 async def _reading(items: AsyncIterable[T]) -> AsyncIterator[AsyncIterator[T]]:
-    """Iterate, and close the iterator at the end, so that a generator gives back what it holds."""
+    """Iterate, and close the iterator at the end, so that a generator releases its resources."""
     iterator = aiter(items)
     try:
         yield iterator
     finally:
         close = getattr(iterator, "aclose", None)
-        # One that is being torn down from the inside, by the collector of garbage, cannot be closed as well.
+        # A generator that the garbage collector is closing at this moment cannot be closed again.
         if close is not None and not getattr(iterator, "ag_running", False):
             await close()
 
@@ -114,10 +115,10 @@ def triples_of(notification: Notification, tokens: Tokens) -> Iterable[Triple] |
 
     :param notification: the notification.
     :param tokens: tokens, pairs, or a mapping.
-    :returns: triples; asynchronous if the tokens are.
+    :returns: triples, as an async iterable if the tokens are one.
     :raises TypeError: a single token was given.
     """
-    if isinstance(tokens, (str, *_OCTETS)):
+    if isinstance(tokens, (str, *_BYTES)):
         raise TypeError("send() takes an iterable of tokens; send_one() takes a single one")
     if isinstance(tokens, AsyncIterable):
         return _triples_of_async(notification, tokens)
@@ -148,9 +149,9 @@ def changed(
     """
     Change the notification in each triple.
 
-    :param change: what to do to each.
+    :param change: returns the notification to send instead.
     :param triples: identifier, notification and token of each.
-    :returns: triples; asynchronous if the others are.
+    :returns: triples, as an async iterable if the others are one.
     """
     if isinstance(triples, AsyncIterable):
         return _changed_async(change, triples)
@@ -167,10 +168,10 @@ async def _changed_async(
 
 class ReadAhead(Generic[T]):
     """
-    An iterator over an async iterable: it raises :exc:`Pending` where it would have to wait.
+    An iterator over an async iterable, which raises :exc:`Pending` when it would have to wait.
 
     :param items: the async iterable.
-    :param arrived: called when there is something after there was nothing, or the end.
+    :param arrived: called when the first item arrives after there were none, and at the end.
     """
 
     def __init__(self, items: AsyncIterable[T], arrived: Callable[[], None]) -> None:
@@ -185,17 +186,17 @@ class ReadAhead(Generic[T]):
 
     @property
     def available(self) -> bool:
-        """Whether ``next`` would not have to wait."""
+        """Whether ``next`` does not have to wait."""
         return bool(self._ready) or self._ended
 
     def start(self) -> None:
-        """Begin to read."""
+        """Start reading."""
         self._reading = Deferred.fromCoroutine(self._read())
         self._reading.addErrback(_cancelled)
 
     def close(self) -> None:
-        """Read no more."""
-        self._closed = True  # which is all that can be done where it is the iterable itself that has us close
+        """Stop reading."""
+        self._closed = True  # all that is possible when the iterable itself closes the client
         if self._reading is not None:
             self._reading.cancel()
 
@@ -213,9 +214,9 @@ class ReadAhead(Generic[T]):
                         await self._room
         except (GeneratorExit, KeyboardInterrupt, SystemExit):
             raise
-        except Exception as error:  # the caller's own, to be told to the caller
+        except Exception as error:  # raised by the caller's iterable, so reported to the caller
             self._error = error
-        except BaseException as error:  # so is this: asyncio's CancelledError is no Exception
+        except BaseException as error:  # also asyncio's CancelledError, which is not an Exception
             self._error = RuntimeError(type(error).__name__)
             self._error.__cause__ = error
         self._ended = True
