@@ -1,4 +1,4 @@
-"""A daemon as its operator sees it: a dispatcher in memory with all that watches it, and the admin endpoint."""
+"""The operator's view of a daemon in memory: a dispatcher, its health and metrics, and the admin endpoint."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ __all__ = ["AdminWorld", "SilentAgent"]
 
 
 class SilentAgent:
-    """Asks, and gets no answer."""
+    """An HTTP client that never gets an answer."""
 
     def request(self, method: bytes, uri: bytes, headers: Headers | None = None, body: Any = None) -> Deferred[Any]:
-        """Ask."""
+        """Send a request."""
         return Deferred()
 
 
 class AdminWorld(DispatchWorld):
     """
-    All of it. Time passes when it is said to.
+    A daemon whose time the test advances.
 
-    :param keys: the keys that callers of the admin endpoint show.
-    :param now: the time; left out, some time in the past.
-    :param most: how many may look at the page.
+    :param keys: the keys of the admin endpoint; by default it asks for none.
+    :param now: the time; by default some time in the past.
+    :param limit: how many browsers may keep the status page open.
 
-    :ivar problems: what is wrong with which app.
-    :ivar intake: where notifications come in.
+    :ivar problems: the problems of apps, by their names.
+    :ivar intake: accepts notifications.
     :ivar server: the admin endpoint.
     """
 
-    def __init__(self, keys: IKeys | None = None, now: float | None = None, most: int = 32, **options: Any) -> None:
+    def __init__(self, keys: IKeys | None = None, now: float | None = None, limit: int = 32, **options: Any) -> None:
         super().__init__(**options)
         if now is not None:
             self.clock.rightNow = now
@@ -66,7 +66,7 @@ class AdminWorld(DispatchWorld):
             probe=self.database.probe,
             webhooks=[self.webhook],
         )
-        self.status = StatusPage(self.clock, self.health, self.history, most)
+        self.status = StatusPage(self.clock, self.health, self.history, limit)
         self.admin = Admin(self.health, self.metrics, self.status, keys)
         self.server = HTTPServer(self.clock, self.admin, attrs.evolve(LIMITS, clients=100))
         intake = Intake(self.apps, self.queue, self.ids, self.outcomes, self.dispatcher.wake)
@@ -78,16 +78,16 @@ class AdminWorld(DispatchWorld):
         self.history.settled(app, leased, settlements)
 
     def take(self, tokens: Sequence[bytes], app: str = "chess") -> None:
-        """Have a caller hand in a notification, by the intake."""
+        """Accept a notification from a caller."""
         headers = {"apns-topic": self.simulator.topic, "apns-push-type": "alert"}
         self.result(self.intake.accept(app, [Draft(b'{"aps":{"alert":"Hello"}}', headers, tokens)]))
 
     def connect(self) -> Connection:
-        """Make a connection to the admin endpoint."""
+        """Connect to the admin endpoint."""
         return Connection(self.server, self.clock)
 
     def close(self) -> None:
-        """Stop all."""
+        """Stop everything."""
         self.history.stop()
         self.webhook.stop()
         self.status.subscribers.stop()

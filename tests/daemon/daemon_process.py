@@ -1,5 +1,5 @@
 """
-A daemon in a process of its own, for tests that start it, ask it over sockets, and kill it.
+A daemon in a process of its own, for tests that start it, send it requests, and kill it.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ PATIENCE = 60
 
 
 def listen(simulator: Simulator) -> Any:
-    """Have a simulator's HTTP/2 server listen in this process; returns the port."""
+    """Listen with a simulator's HTTP/2 server in this process; returns the port."""
     return reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")
 
 
@@ -43,7 +43,7 @@ def configuration(
     Write the configuration of a daemon that sends to a simulator, and the credentials.
 
     :param more: further tables.
-    :param callers: the fingerprints of certificates whose owners may send.
+    :param callers: the fingerprints of client certificates that may send.
     :returns: the file.
     """
     authority = simulator.authority
@@ -83,11 +83,11 @@ class _Collector(Protocol):
         self._pieces: list[bytes] = []
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep it."""
+        """Keep the data."""
         self._pieces.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """That was all, or the connection broke off."""
+        """The body is complete, or the connection broke."""
         if reason.check(ResponseDone):
             self.body.callback(b"".join(self._pieces))
         else:
@@ -99,9 +99,9 @@ class DaemonProcess:
     A daemon in a process of its own.
 
     :param config: its configuration.
-    :param program: what Python is to run as ``txapns``.
+    :param program: Python's arguments that run ``txapns``.
 
-    :ivar log: what it wrote to standard error, in all its lives.
+    :ivar log: its standard error, of all runs.
     """
 
     def __init__(self, config: Path, program: Sequence[str] = ("-m", "txapns")) -> None:
@@ -148,13 +148,13 @@ class DaemonProcess:
         try:
             return await deferToThread(process.wait, PATIENCE)
         finally:
-            process.kill()  # it has ended long since, unless something is wrong
+            process.kill()  # it has already ended, unless something is wrong
             process.stdout.close()
             await self._pool.closeCachedConnections()
 
     @property
     def pid(self) -> int:
-        """The number of its process."""
+        """Its process id."""
         assert self._process is not None
         return self._process.pid
 
@@ -167,7 +167,7 @@ class DaemonProcess:
         return (await collector.body).decode()
 
     def port(self, key: str) -> int:
-        """Tell at which port it listens, by the key of the configuration."""
+        """Return the port of a listener, by the key of the configuration."""
         return int(self._addresses[key][0].rpartition(":")[2])
 
     @property
@@ -183,7 +183,7 @@ class DaemonProcess:
         headers: Mapping[str, str] | None = None,
         listener: str = "intake.native",
     ) -> tuple[int, Any]:
-        """Ask the HTTP API, or another listener; returns status and body."""
+        """Send a request to the HTTP API, or to another listener; returns status and body."""
         from io import BytesIO
 
         [address] = self._addresses[listener]

@@ -1,10 +1,9 @@
 """
-The admin endpoint on loopback, of a gateway in memory that has something to do: a process for tests and for looking.
+The admin endpoint of a busy daemon in memory, on loopback: a process for tests and for a look at the page.
 
-Apple is the simulator, the clock is turned by hand as fast as the real one goes, and a quarter of an hour has passed
-before it begins. It prints its address when it listens. What it reads from its standard input makes something happen:
-``trip`` has the credential of an app refused, ``trouble`` and ``well`` say whether the database can be written to, and
-``end`` ends it.
+The gateway is the simulator. The clock is advanced as fast as real time passes, after a quarter of an hour at once. The
+process prints its address when it listens, and reads commands from its standard input: ``trip`` makes the gateway
+refuse the credential of an app, ``trouble`` and ``well`` make the database fail and recover, ``end`` ends it.
 """
 
 from __future__ import annotations
@@ -38,15 +37,15 @@ APPS = {
     "news": 20.2,
     "weather.beta": 5.5,
     "notes": 0.4,
-}  # and in how many days their certificates expire
+}  # in how many days their certificates expire
 
 
 class Scene:
     """
-    What goes on.
+    What happens in the daemon.
 
     :param now: when it begins.
-    :param keys: whether the admin endpoint asks for a key, which is then that of ``cleaner``.
+    :param keys: whether the admin endpoint asks for a key, that of ``cleaner``.
     """
 
     def __init__(self, now: float, keys: bool) -> None:
@@ -77,7 +76,7 @@ class Scene:
         return Response(400, "BadDeviceToken") if chance < 0.03 else response
 
     def second(self) -> None:
-        """A second's work."""
+        """Send what is due in one second."""
         self._seconds += 1
         many = 14 + 9 * math.sin(self._seconds / 70) + self._random.randrange(5)
         for name, share in (("chess", 1.0), ("news", 0.4), ("weather.beta", 0.2)):
@@ -88,8 +87,8 @@ class Scene:
                 self.world.accept(app=name, tokens=tokens, collapse_id=name)
                 self.world.metrics.received("native", name, len(tokens))
 
-    def told(self, word: str) -> None:
-        """Have something happen."""
+    def obey(self, word: str) -> None:
+        """Carry out a command."""
         if word == "trip":
             self.tripped.add("weather.beta")
         elif word == "trouble":
@@ -107,20 +106,20 @@ class _Words(LineReceiver):
         self._scene = scene
 
     def lineReceived(self, line: bytes) -> None:
-        """Do it."""
-        self._scene.told(line.decode())
+        """Carry out a command."""
+        self._scene.obey(line.decode())
 
     def connectionLost(self, reason: object = None) -> None:
-        """Nobody is there any more."""
+        """The parent process is gone."""
         if reactor.running:
             reactor.stop()
 
 
 def main() -> None:
-    """Serve until the end."""
+    """Serve until told to end."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--port", type=int, default=0)
-    parser.add_argument("--seconds", type=int, default=QUARTER, help="how much has passed before it begins")
+    parser.add_argument("--seconds", type=int, default=QUARTER, help="how much time has passed at the start")
     parser.add_argument("--keys", action="store_true", help="ask for a key")
     options = parser.parse_args()
     scene = Scene(time.time() - options.seconds, options.keys)

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.demo`: a new user does what it says."""
+"""Tests for :mod:`txapns.daemon.demo`: a new user follows its instructions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class DemonstrationTests(TestCase):
 
     @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
     async def test_text(self) -> None:
-        """What it says can be pasted into a shell, also with a strange directory, and does what it says."""
+        """Its instructions can be pasted into a shell, even with a strange directory name, and work."""
         demonstration = await self.start("a demo; exit 1")
         lines = [line for line in demonstration.text.splitlines() if line.startswith("  ")]
         self.assertLessEqual(max(map(len, demonstration.text.splitlines())), 120)
@@ -59,7 +59,7 @@ class DemonstrationTests(TestCase):
         self.assertIn(ALIVE, demonstration.text)
 
     async def test_command(self) -> None:
-        """The command prints that and nothing else, neither at the start nor at the end."""
+        """The command prints the instructions and nothing else."""
         command = [sys.executable, "-m", "txapns", "serve", "--demo", "--port", "0"]
         process = started(self, command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0)
         assert process.stdout is not None
@@ -71,7 +71,7 @@ class DemonstrationTests(TestCase):
         self.assertTrue(rest.endswith(b"see docs/daemon.rst.\n\n"), rest)
 
     async def test_page(self) -> None:
-        """The status page is where it says."""
+        """The status page is at the printed address."""
         demonstration = await self.start()
         [line] = [line for line in demonstration.text.splitlines() if "browser" in line]
         done = await deferToThread(urlopen, line.rpartition(" ")[2], timeout=30)
@@ -79,7 +79,7 @@ class DemonstrationTests(TestCase):
             self.assertIn(b"<html", await deferToThread(done.read, 100))
 
     async def test_again(self) -> None:
-        """The next time the key is the same, and is made anew if its file is lost; only its owner can read it."""
+        """The next run uses the same key, or a new one if its file is lost; only its owner can read it."""
         first = await self.start()
         file = Path("apns-demo/key")
         self.assertEqual((file.read_text(), file.stat().st_mode & 0o777), (f"{first.key}\n", 0o600))
@@ -93,12 +93,12 @@ class DemonstrationTests(TestCase):
         self.assertEqual(third.daemon.keys.check(third.key).send, {"demo"})
 
     async def test_no_secrets_in_text(self) -> None:
-        """The key does not stand in what is printed, and so not in anybody's recording of it."""
+        """The printed text does not contain the key, so a recording of the terminal does not either."""
         demonstration = await self.start()
         self.assertNotIn(demonstration.key, demonstration.text + repr(demonstration))
 
     async def test_address_in_use(self) -> None:
-        """Where it cannot listen it says so, and leaves nothing running."""
+        """If it cannot listen it says so, and leaves nothing running."""
         first = await self.start()
         port = first.addresses["intake.native"][0].rpartition(":")[2]
         with self.assertRaises(ConfigurationError) as raised:

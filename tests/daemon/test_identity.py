@@ -1,4 +1,4 @@
-"""Callers give one apns-id to all that they send, to a daemon in a process of its own: each is told of its own."""
+"""Callers send everything under one apns-id, to a daemon in a process of its own: each gets its own outcomes."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class IdentityCase(TestCase):
         await self.daemon.start()
 
     async def tearDown(self) -> None:
-        """End it; and the simulator's connections."""
+        """Stop it, and the simulator's connections."""
         if self.daemon.running:
             await self.daemon.end(signal.SIGKILL)
         for session in self.simulator.sessions:
@@ -68,14 +68,14 @@ class RelayTests(IdentityCase):
     notification = Notification(alert="Hi", push_type="alert", apns_id=ID)
 
     def client(self) -> APNSClient:
-        """Make a client of the daemon's, with the app's own key."""
+        """Make a client of the daemon, with the app's own key."""
         credential = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
         port = self.daemon.port("intake.apple")
         gateway = Gateway.http2("127.0.0.1", port, trust_root=AUTHORITY.ca_pem)
         return APNSClient(reactor, credential, gateway, topic=self.simulator.topic)
 
     async def test_campaign(self) -> None:
-        """A thousand devices over four connections: exactly the callers of those that are dead are told so."""
+        """A thousand devices over four connections: only the callers of dead devices get a 410."""
         clients = [self.client() for _ in range(4)]
         parts = [{number: token(number) for number in range(part, 1_000, 4)} for part in range(4)]
         batches = await gatherResults(
@@ -91,7 +91,7 @@ class RelayTests(IdentityCase):
         self.assertEqual({each.headers["apns-id"] for each in received}, {ID})
 
     async def test_unique_id(self) -> None:
-        """What Apple's sandbox calls a notification is told to its caller."""
+        """The caller gets the unique id that Apple's sandbox assigns."""
         self.simulator.environment = "sandbox"
         client = self.client()
         batch = await client.send(self.notification, [token(1), token(10), token(2)])
@@ -115,11 +115,11 @@ class NativeTests(IdentityCase):
         return found
 
     def statuses(self, answer: Mapping[str, Any]) -> list[int]:
-        """Tell Apple's statuses, in the order of the request."""
+        """Return Apple's statuses, in the order of the request."""
         return [each["outcomes"][0]["status"] for each in answer["notifications"]]
 
     async def test_requests(self) -> None:
-        """Requests at the same time, and notifications of one request, are told each its own."""
+        """Requests at the same time, and notifications of one request, get their own outcomes."""
         groups = [range(start, start + 10) for start in range(0, 200, 10)]
         answers = await gatherResults([Deferred.fromCoroutine(self.wait(*group)) for group in groups])
         for group, answer in zip(groups, answers, strict=True):
@@ -128,7 +128,7 @@ class NativeTests(IdentityCase):
         self.assertEqual((status, latest["id"]), (200, ID))
 
     async def test_repeated_at_once(self) -> None:
-        """A request that comes again while the first is under way is told the same, and sends nothing."""
+        """A request repeated while the first is in flight gets the same outcomes, and sends nothing."""
         self.simulator.delay = 0.5
         key = {"Idempotency-Key": "order 8"}
         asked = [self.wait(10, 11, headers=key), self.wait(20, 21), self.wait(10, 11, headers=key), self.wait(22, 30)]
@@ -137,7 +137,7 @@ class NativeTests(IdentityCase):
         self.assertEqual(len(self.simulator.devices.received), 6)
 
     async def test_repeated(self) -> None:
-        """A request that comes again with its key is told of what the first one sent, after a restart as well."""
+        """A request repeated with its key gets the outcomes of the first, even after a restart."""
         key = {"Idempotency-Key": "order 7"}
         first = await self.wait(10, 11, headers=key)
         await self.wait(12, 20)

@@ -1,4 +1,4 @@
-"""The daemon is killed again and again while it is sent to, by each of its faces: nothing that it took is lost."""
+"""The daemon is killed again and again while each of its faces is in use: nothing that it accepted is lost."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ __all__ = ["AppleKillTests", "BinaryKillTests", "NativeKillTests", "PyapnsKillTe
 AUTHORITY = Authority()
 CERTIFICATE = Certificate.from_pem(AUTHORITY.client_pem())
 HELLO = Notification(alert="Hi", push_type="alert")
-#: What an HTTP client sees of a daemon that is killed, or not there.
+#: The errors of an HTTP client whose daemon is killed or not running.
 GONE = (ConnectError, ConnectionDone, ConnectionLost, RequestNotSent, ResponseFailed, ResponseNeverReceived, OSError)
 FACES = """
 [intake.apple]
@@ -51,12 +51,12 @@ keys = false
 
 
 class KillCase(TestCase):
-    """Requests go to a daemon that is killed five times meanwhile."""
+    """Requests to a daemon that is killed five times meanwhile."""
 
     timeout = 300
-    #: How many requests of how many tokens, how many at a time, and how often the daemon is killed.
+    #: How many requests, of how many tokens, how many at a time, and how often the daemon is killed.
     requests, size, together, kills = 200, 100, 4, 5
-    #: How many notifications may be under way to Apple at a time: so many may be sent twice for each kill.
+    #: How many notifications may be in flight at a time: as many may be sent twice for each kill.
     in_flight = 2_000
 
     async def setUp(self) -> None:
@@ -75,7 +75,7 @@ class KillCase(TestCase):
         self.back.callback(None)
 
     async def tearDown(self) -> None:
-        """End it, if it is still there; and the simulator's connections."""
+        """Kill it if it still runs, and abort the simulator's connections."""
         if self.daemon.running:
             await self.daemon.end(signal.SIGKILL)
         for session in self.simulator.sessions:
@@ -86,15 +86,15 @@ class KillCase(TestCase):
     @abstractmethod
     async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
         """
-        Hand over what is left of one request.
+        Send the rest of one request.
 
         :param number: the request's number.
         :param tokens: the tokens that are not known to be accepted.
-        :returns: those that are now, each with its id; ``None`` where the face tells none.
+        :returns: those that are now, each with its id; ``None`` if the face returns none.
         """
 
     async def hand_over(self, numbers: Iterator[int]) -> None:
-        """Hand over one request after the other, each until all of it is accepted."""
+        """Send one request after the other, each until all of it is accepted."""
         for number in numbers:
             left = [f"{number * self.size + place:064x}" for place in range(self.size)]
             while left:
@@ -108,7 +108,7 @@ class KillCase(TestCase):
                     await deferLater(reactor, 0.02)
 
     async def kill(self, chance: Random) -> None:
-        """Wait until so many more are accepted, by chance; kill the daemon, and start it again."""
+        """Wait until a random number more are accepted; kill the daemon, and start it again."""
         enough = len(self.accepted) + chance.randint(0, self.requests * self.size // (self.kills + 2))
         while len(self.accepted) < enough:
             await deferLater(reactor, 0.005)
@@ -118,7 +118,7 @@ class KillCase(TestCase):
         self.back.callback(None)
 
     async def lose_nothing(self) -> None:
-        """Each notification that was accepted arrives, under one id; twice at the most what was under way."""
+        """Each accepted notification arrives, under one id; only those in flight may arrive twice."""
         numbers = iter(range(self.requests))
         posting = gatherResults(
             [Deferred.fromCoroutine(self.hand_over(numbers)) for _ in range(self.together)], consumeErrors=True
@@ -135,7 +135,7 @@ class KillCase(TestCase):
             for reception in self.simulator.devices.received:
                 ids[reception.token.hex()].append(reception.headers["apns-id"])
         twice = sum(len(found) - 1 for found in ids.values())
-        told = f"{twice} of {len(ids)} arrived twice, {self.again} were handed over twice"
+        told = f"{twice} of {len(ids)} arrived twice, {self.again} were sent twice"
         sys.stdout.write(f"{type(self).__name__}: {told}\n")
         self.assertLessEqual(twice, self.kills * self.in_flight + self.again, "more than can have been under way")
         for token, apns_id in self.accepted.items():
@@ -151,7 +151,7 @@ class NativeKillTests(KillCase):
     """The HTTP API."""
 
     async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
-        """Post it; what was not answered is posted again under the same key."""
+        """Post it; an unanswered request is posted again under the same key."""
         body = {"notifications": [{"tokens": tokens, "payload": {"aps": {"alert": "Hi"}}}]}
         key = {"Idempotency-Key": f"request-{number}"}
         try:
@@ -162,22 +162,22 @@ class NativeKillTests(KillCase):
         return dict(zip(tokens, answer["notifications"][0]["ids"], strict=True))
 
     async def test_nothing_lost(self) -> None:
-        """What was answered 202 arrives, under the id that was told."""
+        """What was answered 202 arrives, under the id in the answer."""
         await self.lose_nothing()
 
 
 class ClientKillCase(KillCase):
-    """Faces that are sent to by a client of our own."""
+    """Faces used by our own client."""
 
     @abstractmethod
     def client(self) -> APNSClient:
-        """Make a client of the daemon that there is now."""
+        """Make a client of the running daemon."""
 
     def identify(self, token: str) -> str | None:
-        """Choose the id of a notification; ``None`` where it has none."""
+        """Choose the id of a notification; ``None`` if it has none."""
 
     async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
-        """Send a batch; what is in doubt is sent again, and may be there twice."""
+        """Send a batch; what is uncertain is sent again, and may arrive twice."""
         client = self.client()
         ids = {token: self.identify(token) for token in tokens}
         notifications = {token: HELLO if each is None else HELLO.with_apns_id(each) for token, each in ids.items()}
@@ -191,7 +191,7 @@ class ClientKillCase(KillCase):
 @pytest.mark.loopback
 @pytest.mark.slow
 class AppleKillTests(ClientKillCase):
-    """HTTP/2, as Apple serves it; answered when a notification is on the disk."""
+    """HTTP/2, as Apple serves it; answered when a notification is on disk."""
 
     def client(self) -> APNSClient:
         """Make a client with the app's own key."""
@@ -200,7 +200,7 @@ class AppleKillTests(ClientKillCase):
         return APNSClient(reactor, token, gateway, topic=self.simulator.topic, timeout=2.0)
 
     def identify(self, token: str) -> str | None:
-        """The same each time."""
+        """Choose the same id each time."""
         return str(uuid.uuid5(uuid.NAMESPACE_OID, token))
 
     async def test_nothing_lost(self) -> None:
@@ -230,7 +230,7 @@ class PyapnsKillTests(KillCase):
     """XML-RPC."""
 
     async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
-        """Call notify; what was not answered is there perhaps, and is handed over again."""
+        """Call notify; an unanswered call may have been accepted, and is made again."""
         address = f"http://127.0.0.1:{self.daemon.port('intake.pyapns')}/"
 
         def notify() -> None:

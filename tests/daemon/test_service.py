@@ -59,43 +59,43 @@ class DaemonCase(TestCase):
         self.daemon = DaemonProcess(self.config)
 
     async def tearDown(self) -> None:
-        """End it, if it is still there; and the simulator's connections."""
+        """Kill it if it still runs, and abort the simulator's connections."""
         if self.daemon.running:
             await self.daemon.end(signal.SIGKILL)
         self.hang_up()
         await deferLater(reactor, 0.05)
 
     def hang_up(self) -> None:
-        """Have the simulator break its connections off."""
+        """Abort the simulator's connections."""
         for session in self.simulator.sessions:
             if session.transport is not None and session.transport.connected:
                 session.transport.abortConnection()
 
     async def command(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command; returns its status, and what it wrote."""
+        """Run a command; returns its status and output."""
         command = [sys.executable, "-m", "txapns", *arguments, "--config", str(self.config)]
         done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
         return done.returncode, done.stdout, done.stderr
 
     async def told(self, *arguments: str) -> str:
-        """Run a command that has to succeed; returns what it printed."""
+        """Run a command that must succeed; returns what it printed."""
         status, printed, said = await self.command(*arguments)
         self.assertEqual(status, 0, said)
         return printed.strip()
 
 
 def submission(*tokens: str, **more: object) -> dict[str, object]:
-    """What is posted for some tokens."""
+    """Make the body of a request."""
     return {"notifications": [{"tokens": list(tokens), "payload": {"aps": {"alert": "Hi"}}}], **more}
 
 
 @pytest.mark.loopback
 @pytest.mark.slow
 class LifeTests(DaemonCase):
-    """A life in good order."""
+    """Starting, working and stopping."""
 
     async def test_life(self) -> None:
-        """It takes, sends, tells, remembers over a restart, and ends with status 0."""
+        """It accepts, sends, reports, remembers across a restart, and exits with status 0."""
         await self.daemon.start()
         posted = submission("aa" * 32, DEAD, wait=True)
         status, answer = await self.daemon.ask("POST", "/v1/apps/chess/notifications", posted)
@@ -116,7 +116,7 @@ class LifeTests(DaemonCase):
         self.assertTrue(all("message" in json.loads(line) for line in log.splitlines()))
 
     async def test_watched(self) -> None:
-        """Whoever looks after it is told how it fares; while it is stopped it is alive, but not ready."""
+        """The admin endpoint reports its health; while it stops it is alive, but not ready."""
         self.simulator.delay = 2.0
         await self.daemon.start()
         self.assertEqual(await self.look("/readyz"), (200, {"ready": True, "reasons": []}))
@@ -130,11 +130,11 @@ class LifeTests(DaemonCase):
         self.assertEqual(await ending, 0)
 
     async def look(self, path: str) -> tuple[int, object]:
-        """Ask the admin endpoint."""
+        """Send a request to the admin endpoint."""
         return await self.daemon.ask("GET", path, listener="admin")
 
     async def test_stopped_while_apple_is_slow(self) -> None:
-        """What is under way at the end is answered, and nothing is sent a second time after the next start."""
+        """Notifications in flight when it stops are answered; nothing is sent twice after the next start."""
         self.simulator.delay = 1.0
         await self.daemon.start()
         tokens = [f"{number:064x}" for number in range(500)]
@@ -151,7 +151,7 @@ class LifeTests(DaemonCase):
         self.assertEqual(set(received.values()), {1})
 
     async def test_signals_again(self) -> None:
-        """Told to end again and again, as by a supervisor and by its process group, it ends in good order once."""
+        """Signals sent again and again, as by a supervisor and its process group, stop it in order, once."""
         self.simulator.delay = 1.0
         for number in (signal.SIGTERM, signal.SIGINT):
             await self.daemon.start()
@@ -165,7 +165,7 @@ class LifeTests(DaemonCase):
             self.assertNotIn("critical", levels)
 
     async def test_signals_at_the_start(self) -> None:
-        """Told so while it starts, it ends in good order as well."""
+        """A signal while it starts stops it in order, too."""
         command = [sys.executable, "-m", "txapns", "serve", "--config", str(self.config)]
         process = started(self, command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         while not (self.directory / "apns.db").exists() and process.poll() is None:
@@ -181,7 +181,7 @@ class LifeTests(DaemonCase):
 @pytest.mark.loopback
 @pytest.mark.slow
 class StartTests(DaemonCase):
-    """What keeps it from starting is told in a sentence, with status 2."""
+    """What keeps it from starting is reported in a sentence, with status 2."""
 
     async def refused(self, *arguments: str) -> str:
         """Try to start it; returns what it said."""
@@ -192,7 +192,7 @@ class StartTests(DaemonCase):
         return done.stderr
 
     async def test_address_in_use(self) -> None:
-        """Somebody else listens there."""
+        """Another program listens at the address."""
         text = self.config.read_text()
         self.config.write_text(text.replace("port=0", f"port={self.port.getHost().port}", 1))
         said = await self.refused()
@@ -200,7 +200,7 @@ class StartTests(DaemonCase):
         self.assertIn("in use", said)
 
     async def test_database_in_use(self) -> None:
-        """Another daemon has the database."""
+        """Another daemon uses the database."""
         await self.daemon.start()
         said = await self.refused()
         self.assertIn("apns.db", said)
@@ -213,14 +213,14 @@ class StartTests(DaemonCase):
         self.assertIn("apns.db", await self.refused())
 
     async def test_configuration(self) -> None:
-        """The configuration has a mistake, or is not there."""
+        """The configuration has a mistake or is missing."""
         self.config.write_text("[limits]\nbody = '4k'\n")
         self.assertIn('limits.body: found "4k"', await self.refused())
         self.config.unlink()
         self.assertIn("apns.toml", await self.refused())
 
     async def test_twist(self) -> None:
-        """It runs as a plugin of Twisted's as well."""
+        """It also runs as a plugin of Twisted."""
         command = [sys.executable, "-m", "twisted", "apns", "--config", str(self.config)]
         log = self.directory / "twist.log"
         with log.open("w") as file:
@@ -239,10 +239,10 @@ class StartTests(DaemonCase):
 @pytest.mark.loopback
 @pytest.mark.slow
 class PageTests(DaemonCase):
-    """Web pages that want in by somebody's browser."""
+    """Requests that a browser makes for web pages."""
 
     async def test_pages(self) -> None:
-        """Where no keys are asked for, requests for foreign hosts and from others' pages are refused."""
+        """Without keys, requests for other hosts and from other sites' pages are refused."""
         text = self.config.read_text().replace("keys = false", 'keys = false\nhosts = ["daemon.example"]')
         self.config.write_text(text)
         await self.daemon.start()
@@ -260,7 +260,7 @@ class PageTests(DaemonCase):
 
 
 class TroubleTests(DaemonCase):
-    """A disk, or somebody else, that keeps it from storing anything."""
+    """The disk, or another program, keeps it from storing anything."""
 
     async def post(self, number: int) -> int:
         """Post a hundred notifications; returns the status."""
@@ -274,7 +274,7 @@ class TroubleTests(DaemonCase):
         return status
 
     async def check(self, first: int) -> None:
-        """It recovers by itself; all that was accepted arrives, and the database is sound."""
+        """It recovers; everything accepted arrives, and the database is intact."""
         number = first
         while await self.post(number) != 202:
             number += 1
@@ -293,7 +293,7 @@ class TroubleTests(DaemonCase):
         self.accepted: set[str] = set()
 
     async def test_disk_full(self) -> None:
-        """Where nothing more can be written it says 503, and goes on when there is room again."""
+        """If the disk is full it answers 503, and continues when there is room again."""
         await self.daemon.start()
         self.assertEqual(await self.post(0), 202)
         size = max(path.stat().st_size for path in self.directory.glob("apns.db*"))
@@ -306,7 +306,7 @@ class TroubleTests(DaemonCase):
         await self.check(number + 1)
 
     async def test_locked(self) -> None:
-        """Where another program has the database locked it says 503, and goes on when it is free."""
+        """If another program locks the database it answers 503, and continues when it is unlocked."""
         await self.daemon.start()
         self.assertEqual(await self.post(0), 202)
         await deferLater(reactor, 0.5)
@@ -320,7 +320,7 @@ class TroubleTests(DaemonCase):
 @pytest.mark.loopback
 @pytest.mark.slow
 class DescriptorTests(DaemonCase):
-    """A process that may have hardly more file descriptors than it needs itself."""
+    """A process with few file descriptors."""
 
     def setUp(self) -> None:
         """Allow it no more than 128."""
@@ -330,9 +330,9 @@ class DescriptorTests(DaemonCase):
 
     async def test_flood(self) -> None:
         """
-        Whoever connects and says nothing keeps nobody from asking for its health, nor from sending.
+        Silent connections keep no one from checking its health or from sending.
 
-        It says at the start that it takes fewer connections than are configured.
+        It logs at the start that it accepts fewer connections than configured.
         """
         await self.daemon.start()
         self.assertIn("128", self.daemon.log.read_text())
@@ -351,7 +351,7 @@ class DescriptorTests(DaemonCase):
 
 
 class StoreTests(DaemonCase):
-    """A database that somebody takes away, replaces or damages, or that another daemon wants to have."""
+    """A database that is removed, replaced or damaged, or used by another daemon."""
 
     @property
     def database(self) -> Path:
@@ -365,12 +365,12 @@ class StoreTests(DaemonCase):
         return status, answer["error"]["message"] if status == 503 else ""
 
     async def ready(self) -> tuple[int, str]:
-        """Ask whether it is ready; returns the status, and why not."""
+        """Check readiness; returns the status and the reasons."""
         status, answer = await self.daemon.ask("GET", "/readyz", listener="admin")
         return status, "; ".join(answer["reasons"])
 
     async def refused(self, number: int, words: str) -> None:
-        """Nothing is taken, and it says that it is not ready, with the reason, on the page and in the log as well."""
+        """Nothing is accepted, and the reason is in the answer, at ``/readyz``, on the page and in the log."""
         status, why = await self.post(number)
         self.assertEqual(status, 503)
         self.assertIn(words, why)
@@ -381,7 +381,7 @@ class StoreTests(DaemonCase):
         self.assertIn(words, self.daemon.log.read_text())
 
     async def taken(self, number: int) -> None:
-        """What comes is taken and arrives; it is ready."""
+        """Requests are accepted and arrive; it is ready."""
         self.assertEqual(await self.post(number), (202, ""))
         self.assertEqual(await self.ready(), (200, ""))
         await self.arrived(number)
@@ -393,7 +393,7 @@ class StoreTests(DaemonCase):
             await deferLater(reactor, 0.05)
 
     async def test_removed(self) -> None:
-        """Nothing is taken while a file of it is away; what was taken before is sent; put back, all is well."""
+        """While a file is missing nothing is accepted, but what was accepted is sent; once it is back, all is well."""
         await self.daemon.start()
         await self.taken(0)
         self.simulator.delay = 1.0
@@ -409,7 +409,7 @@ class StoreTests(DaemonCase):
         self.assertNotIn("Traceback", self.daemon.log.read_text())
 
     async def test_replaced(self) -> None:
-        """Another file in its place is not written to; after the next start it is the database."""
+        """Another file in its place is not written to; after the next start that is the database."""
         await self.daemon.start()
         await self.taken(0)
         await self.daemon.end()
@@ -429,7 +429,7 @@ class StoreTests(DaemonCase):
         await self.taken(3)
 
     async def test_damaged(self) -> None:
-        """Damage is found when it is done, and at each start, and told until there is another file."""
+        """Damage is detected when it happens and at each start, and reported until there is another file."""
         await self.daemon.start()
         for number in range(5):
             await self.taken(number)
@@ -453,7 +453,7 @@ class StoreTests(DaemonCase):
         await self.taken(6)
 
     async def test_lock_removed(self) -> None:
-        """Without the file that is locked beside it, another daemon is kept off all the same, and commands go on."""
+        """Even without the lock file another daemon does not start, and commands work."""
         await self.daemon.start()
         (self.directory / "apns.db.lock").unlink()
         for _ in range(2):
@@ -470,7 +470,7 @@ class StoreTests(DaemonCase):
         await self.taken(1)
 
 
-# A process for which it is an hour later than it is, until a signal sets its clock right, and another a day ahead.
+# A process whose clock is an hour ahead, until a signal corrects it, or another sets it a day ahead.
 LATER = """
 import signal, sys, time
 
@@ -492,10 +492,10 @@ main()
 @pytest.mark.loopback
 @pytest.mark.slow
 class ClockTests(DaemonCase):
-    """Its clock is an hour ahead, and is set right, and wrong again, while there is much to do."""
+    """Its clock is an hour ahead, and is corrected and set wrong again under load."""
 
     def setUp(self) -> None:
-        """Apple refuses each tenth notification the first time."""
+        """Apple rejects each tenth notification the first time."""
         super().setUp()
         self.daemon = DaemonProcess(self.config, ["-c", LATER])
         self.headers: dict[str, str] = {}
@@ -526,7 +526,7 @@ class ClockTests(DaemonCase):
         return status
 
     async def load(self, seconds: float) -> float:
-        """Post for some time, at four places at once; returns how long the slowest took, in seconds."""
+        """Post for some time, four requests at once; returns how long the slowest took, in seconds."""
         waits: list[float] = []
 
         async def caller(end: float) -> None:
@@ -539,7 +539,7 @@ class ClockTests(DaemonCase):
         return max(waits)
 
     async def test_under_load(self) -> None:
-        """No notification waits for longer, neither for its first attempt nor for the next."""
+        """No notification waits longer, neither for its first attempt nor for the next."""
         await self.daemon.start()
         before = await self.load(1.0)
         for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
@@ -551,7 +551,7 @@ class ClockTests(DaemonCase):
         self.assertEqual(len({each.token for each in self.simulator.devices.received}), self.number)
 
     async def test_key_removed(self) -> None:
-        """A key that is removed is good for no longer than a moment."""
+        """A removed key is refused within moments."""
         self.simulator.http2_fault = None
         self.config.write_text(self.config.read_text().replace("keys = false", "keys = true"))
         key = await self.told("keys", "add", "ours", "--all-apps")
@@ -566,7 +566,7 @@ class ClockTests(DaemonCase):
             self.assertLess(monotonic() - began, 60)
 
     async def test_restart(self) -> None:
-        """What was accepted an hour later than it is now is sent after a restart, tried before or not."""
+        """What was accepted with a date an hour ahead is sent after a restart, tried before or not."""
         self.simulator.http2_fault = lambda server, request, response: Response(503, "ServiceUnavailable")
         await self.daemon.start()
         await self.daemon.ask("POST", "/v1/apps/chess/notifications", submission(*self.tokens(20)))
@@ -592,10 +592,10 @@ class ClockTests(DaemonCase):
 @pytest.mark.loopback
 @pytest.mark.slow
 class SecretTests(DaemonCase):
-    """Whatever it writes, there is no secret in it."""
+    """Nothing that it writes contains secrets."""
 
     async def test_nothing_told(self) -> None:
-        """No key, provider token, passphrase or device token is in a log, on a page or among the metrics."""
+        """No key, provider token, passphrase or device token is in the log, on a page or in the metrics."""
         self.config.write_text(self.config.read_text().replace("keys = false", "keys = true"))
         key = await self.told("keys", "add", "ours", "--app", "chess")
         await self.daemon.start()
@@ -616,7 +616,7 @@ class SecretTests(DaemonCase):
                 self.assertNotIn(secret, text)
 
     async def test_provisioned(self) -> None:
-        """An app that comes over the HTTP API can be sent to at once, and what came with it is told nobody."""
+        """An app added over the HTTP API works at once, and its credential is never shown."""
         text = self.config.read_text()
         self.config.write_text(text.replace("keys = false", "keys = true"))
         master = self.directory / "master.key"

@@ -39,10 +39,10 @@ class Daemon:
     """
     A daemon in this process.
 
-    :param directory: where it keeps everything; it is made.
-    :param simulator: whose credentials it has.
+    :param directory: where it keeps everything; it is created.
+    :param simulator: issues its credentials.
     :param port: where the simulator listens.
-    :param faces: the ways in, as in the configuration.
+    :param faces: the configuration of its faces.
     """
 
     def __init__(self, directory: Path, simulator: Simulator, port: int, faces: str) -> None:
@@ -90,12 +90,12 @@ class Daemon:
         self.addresses = {key: int(found[0].rpartition(":")[2]) for key, found in addresses.items() if found}
 
     def path(self, name: str) -> str:
-        """Tell where a file is."""
+        """Return the path of a file."""
         return str((self.directory / name).absolute())
 
 
 async def served(simulator: Simulator, faces: str, directory: Path, cleanup: Any) -> Daemon:
-    """Have the simulator's server of the provider API listen, and a daemon before it."""
+    """Listen with the simulator's provider API, and start a daemon that sends to it."""
     factory = simulator.tls_factory("http2")
     factory.noisy = False
     port = reactor.listenTCP(0, factory, interface=HOST)
@@ -118,7 +118,7 @@ class AppleFaceTests(ClientTests):
     """What the tests of clients of the provider API have in common."""
 
     async def setUp(self) -> None:
-        """Start everything, where the client is installed."""
+        """Start everything, if the client is installed."""
         self.command = command(self.driver)
         self.simulator = Simulator(reactor, topic="com.example.app")
         self.simulator.devices.dead = {bytes.fromhex(token): float(since) for token, since in DEAD.items()}
@@ -130,7 +130,7 @@ class AppleFaceTests(ClientTests):
         self.daemon = await served(self.simulator, faces, Path(self.mktemp()), self.addCleanup)
 
     def about(self) -> dict[str, object]:
-        """Tell where the daemon is."""
+        """Return the daemon's addresses."""
         authority = self.simulator.authority
         return {
             "host": HOST,
@@ -143,14 +143,14 @@ class AppleFaceTests(ClientTests):
         }
 
     async def check(self, mode: str) -> dict[str, Any]:
-        """The client is told what Apple said, and Apple got what it sent."""
+        """The client gets Apple's answers, and Apple got what it sent."""
         said = await self.send(mode)
         self.check_said(said)
         self.check_received(bearer=True)  # the daemon's own
         return said
 
     def check_expiration(self, expiration: int) -> None:
-        """One is there."""
+        """Check that there is one."""
         self.assertGreater(expiration, 1_700_000_000)
 
 
@@ -161,14 +161,14 @@ class AioapnsFaceTests(AppleFaceTests):
     driver = "drive_aioapns.py"
 
     async def test_provider_token(self) -> None:
-        """It is known by its provider token; its ids go to Apple."""
+        """It authenticates by its provider token; its ids go to Apple."""
         said = await self.check("token")
         self.assertEqual(dict(said["identifiers"]), IDENTIFIERS)
         for reception in self.simulator.devices.received:
             self.assertEqual(reception.headers["apns-id"], IDENTIFIERS[reception.token.hex()])
 
     async def test_certificate(self) -> None:
-        """It is known by its certificate."""
+        """It authenticates by its certificate."""
         await self.check("certificate")
 
 
@@ -179,11 +179,11 @@ class NodeApnFaceTests(AppleFaceTests):
     driver = "drive_node_apn.js"
 
     async def test_provider_token(self) -> None:
-        """It is known by its provider token."""
+        """It authenticates by its provider token."""
         await self.check("token")
 
     async def test_certificate(self) -> None:
-        """It is known by its certificate."""
+        """It authenticates by its certificate."""
         await self.check("certificate")
 
 
@@ -202,7 +202,7 @@ class BinaryFaceTests(TestCase):
     wishes: ClassVar[dict[str, str]] = {}
 
     async def setUp(self) -> None:
-        """Start everything, where the client is installed."""
+        """Start everything, if the client is installed."""
         if self.old_python and sys.version_info >= (3, 12):
             raise SkipTest("needs Python 3.11 or older: make PYTHON=python3.11 interop, after make clean")
         self.command = command(self.driver)
@@ -217,7 +217,7 @@ class BinaryFaceTests(TestCase):
         self.daemon = await served(self.simulator, faces, Path(self.mktemp()), self.addCleanup)
 
     async def run_driver(self, **request: Any) -> dict[str, Any]:
-        """Run the driver; returns what it printed. It sends until the simulator has all."""
+        """Run the driver; returns what it printed. It sends until the simulator has everything."""
         driver = Program(reactor, self.command)
         self.addCleanup(driver.stop)
         about = {
@@ -240,7 +240,7 @@ class BinaryFaceTests(TestCase):
         return json.loads(driver.printed)
 
     async def check(self, **wishes: str) -> None:
-        """All are sent, and nothing is refused; what Apple refuses comes from the feedback service, once."""
+        """Everything is sent and nothing refused; what Apple rejects comes from the feedback service, once."""
         said = await self.run_driver(task="send", tokens=TOKENS, **NOTIFICATION, **wishes)
         self.assertEqual(said, {"refused": []})
         received = self.simulator.devices.received
@@ -308,7 +308,7 @@ class StopTests(TestCase):
     timeout = 60
 
     async def test_relay(self) -> None:
-        """What is under way to Apple is answered before the connection is closed."""
+        """Notifications in flight are answered before the connection closes."""
         simulator = Simulator(reactor, delay=0.5)
         faces = f'[intake.apple]\nlisten = "tcp:port=0:interface={HOST}"\ntls.certificate = "server.pem"'
         daemon = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
@@ -326,7 +326,7 @@ class StopTests(TestCase):
         self.assertEqual((batch.accepted, len(simulator.devices.received)), (200, 201))
 
     async def test_binary(self) -> None:
-        """What was sent before is stored, and the client knows what was not."""
+        """What was sent before is stored, and the client knows the rest."""
         simulator = Simulator(reactor)
         faces = f"""
             [intake.binary]
@@ -362,7 +362,7 @@ class PyapnsFaceTests(TestCase):
     timeout = 60
 
     async def test_all(self) -> None:
-        """It provisions, sends, and is told once of what died."""
+        """It provisions, sends, and gets each dead token once."""
         simulator = Simulator(reactor)
         simulator.devices.dead = {bytes.fromhex(token): float(since) for token, since in GONE.items()}
         faces = f'[intake.pyapns]\nlisten = "tcp:port=0:interface={HOST}"\nkeys = false'

@@ -22,7 +22,7 @@ class AdminTests(SynchronousTestCase):
 
     def setUp(self) -> None:
         """There is a daemon with one app."""
-        self.world = AdminWorld(most=2)
+        self.world = AdminWorld(limit=2)
         self.addCleanup(self.world.close)
 
     def ask(self, method: str, path: str) -> Response:
