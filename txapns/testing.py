@@ -54,7 +54,6 @@ class _Connector:
         self._destination = destination
 
     def getDestination(self) -> IAddress:
-        """Return the address."""
         return self._destination
 
     def connect(self) -> None:
@@ -227,19 +226,11 @@ class MemorySimulator(Simulator):
         return Gateway.binary(_HOST, _PORTS["binary"], trust_root=self.authority.ca_pem, **options)
 
     def certificate(self) -> Certificate:
-        """
-        Make a client certificate for the app.
-
-        :returns: the certificate.
-        """
+        """Make a client certificate for the app."""
         return Certificate.from_pem(self.authority.client_pem(self.topic))
 
     def provider_token(self) -> ProviderToken:
-        """
-        Make a provider token.
-
-        :returns: the provider token.
-        """
+        """Make a provider token."""
         return ProviderToken.from_p8(self.authority.p8, self.authority.key_id, self.authority.team_id)
 
     def client(
@@ -263,11 +254,7 @@ class MemorySimulator(Simulator):
         self.reactor.flush()
 
     def advance(self, seconds: float) -> None:
-        """
-        Let time pass.
-
-        :param seconds: how many seconds.
-        """
+        """Let time pass, in seconds."""
         self.reactor.advance(seconds)
 
     def result(self, deferred: Deferred[T], within: float = 60.0) -> T:

@@ -1,6 +1,4 @@
-"""
-A daemon's installation, as commands work on it: its configuration, its secrets and its database.
-"""
+"""A daemon's installation, as commands work on it: its configuration, its secrets and its database."""
 
 from __future__ import annotations
 
@@ -57,9 +55,5 @@ def now() -> datetime:
 
 
 def iso_time(seconds: float) -> str:
-    """
-    Write a time for a list.
-
-    :param seconds: UNIX seconds.
-    """
+    """Write a time in UNIX seconds for a list."""
     return datetime.fromtimestamp(seconds, timezone.utc).isoformat(timespec="seconds")

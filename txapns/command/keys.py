@@ -1,6 +1,4 @@
-"""
-``txapns keys``: the keys that callers show to the daemon.
-"""
+"""``txapns keys``: the keys that callers show to the daemon."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-Options that several commands have in common.
-"""
+"""Options that several commands have in common."""
 
 from __future__ import annotations
 
@@ -42,11 +40,7 @@ gateway_option = click.option(
 
 
 def json_option(text: str = "Write JSON lines.") -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """
-    Make the option ``--json``, which a command gets as ``as_json``.
-
-    :param text: its help text.
-    """
+    """Make the option ``--json``, which a command gets as ``as_json``."""
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
@@ -109,11 +103,7 @@ class CredentialOptions:
 
 
 def credential_options(command: Callable[..., None]) -> Callable[..., None]:
-    """
-    Give a command the options that name a credential, as one argument ``credential``.
-
-    :param command: the command's function.
-    """
+    """Give a command the options that name a credential, as one argument ``credential``."""
     options = (
         click.option(
             "--certificate",
@@ -140,14 +130,7 @@ def gather(
     options: tuple[Callable[[Callable[..., None]], Callable[..., None]], ...],
     command: Callable[..., None],
 ) -> Callable[..., None]:
-    """
-    Give a command some options as one argument.
-
-    :param kind: a class of ``attrs`` whose fields are the options.
-    :param name: the argument's name.
-    :param options: the options, in the order of the help text.
-    :param command: the command's function.
-    """
+    """Give a command options as one argument ``name``: an object of ``kind``, an ``attrs`` class of their values."""
     fields = [field.name for field in attrs.fields(kind)]
 
     @functools.wraps(command)

@@ -46,33 +46,13 @@ class IQueueAccess(Interface):
     """A daemon's queue."""
 
     def listed(app: str, state: str, limit: int, after: int) -> Awaitable[list[Queued]]:
-        """
-        List notifications.
-
-        :param app: the app's name.
-        :param state: the state they are in.
-        :param limit: how many at most.
-        :param after: the cursor of the last one listed before.
-        """
+        """List at most ``limit`` notifications of an app in a state, after that with the cursor ``after``."""
 
     def retry(app: str, limit: int) -> Awaitable[int]:
-        """
-        Try dead letters again.
-
-        :param app: the app's name.
-        :param limit: how many at most.
-        :returns: how many there were.
-        """
+        """Try at most ``limit`` dead letters again; returns how many there were."""
 
     def purge(app: str, state: str, limit: int) -> Awaitable[int]:
-        """
-        Delete notifications.
-
-        :param app: the app's name.
-        :param state: the state they are in.
-        :param limit: how many at most.
-        :returns: how many there were.
-        """
+        """Delete at most ``limit`` notifications in a state; returns how many there were."""
 
 
 @implementer(IQueueAccess)
@@ -119,11 +99,9 @@ class _Body(Protocol):
         self._pieces: list[bytes] = []
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep it."""
         self._pieces.append(data)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The answer is complete, or the connection was lost."""
         if self.complete.called:
             return
         if reason.check(ResponseDone):
@@ -203,7 +181,6 @@ class _Socket:
         self._path = path
 
     def endpointForURI(self, uri: URI) -> UNIXClientEndpoint:
-        """Return the socket's endpoint."""
         return UNIXClientEndpoint(self._reactor, self._path)
 
 

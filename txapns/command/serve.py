@@ -1,6 +1,4 @@
-"""
-``txapns serve`` and ``txapns check-config``: run the daemon, and check its configuration.
-"""
+"""``txapns serve`` and ``txapns check-config``: run the daemon, and check its configuration."""
 
 from __future__ import annotations
 

@@ -1,6 +1,4 @@
-"""
-``txapns simulate``: Apple's servers on this machine.
-"""
+"""``txapns simulate``: Apple's servers on this machine."""
 
 from __future__ import annotations
 

@@ -73,11 +73,7 @@ def writing() -> Iterator[None]:
 
 
 def echo(text: str) -> None:
-    """
-    Write a line to standard output.
-
-    :param text: the line.
-    """
+    """Write a line to standard output."""
     with writing():
         click.echo(text)
 
@@ -97,11 +93,7 @@ class InputFile(click.File):
 
 
 def name_of(file: IO[bytes]) -> str:
-    """
-    Name a file in a message.
-
-    :param file: a file that was opened by :class:`InputFile`.
-    """
+    """Return the name of a file that :class:`InputFile` opened, for a message."""
     name = getattr(file, "name", "<stdin>")
     return "standard input" if name == "<stdin>" else str(name)
 

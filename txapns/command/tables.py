@@ -1,6 +1,4 @@
-"""
-How commands write lists: a table on a terminal, columns elsewhere, or JSON lines for a program.
-"""
+"""How commands write lists: a table on a terminal, columns elsewhere, or JSON lines for a program."""
 
 from __future__ import annotations
 
@@ -23,21 +21,12 @@ def on_terminal() -> bool:
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """
-    Write an object as a line of JSON.
-
-    :param value: the object.
-    """
+    """Write an object as a line of JSON."""
     echo(json.dumps(value))
 
 
 def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
-    """
-    Write a list.
-
-    :param rows: the values by column, the same columns in each row.
-    :param as_json: whether to write JSON lines.
-    """
+    """Write a list, whose rows have the same columns, for a person or as JSON lines."""
     if as_json:
         for row in rows:
             print_json(row)
@@ -50,12 +39,7 @@ def print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """
-    Draw a table on a terminal.
-
-    :param columns: the names of the columns.
-    :param rows: the cells.
-    """
+    """Draw a table on a terminal."""
     table = Table(*columns)
     for row in rows:
         table.add_row(*map(Text, row))
@@ -64,11 +48,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def printable(text: str) -> str:
-    """
-    Replace what could move the cursor or end the line: the text may be from a server or a file.
-
-    :param text: the text.
-    """
+    """Replace what could move the cursor or end the line: the text may be from a server or a file."""
     return "".join(character if character.isprintable() else "�" for character in text)
 
 

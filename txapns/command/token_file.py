@@ -1,6 +1,4 @@
-"""
-A file of device tokens, read as the tokens are sent.
-"""
+"""A file of device tokens, read as the tokens are sent."""
 
 from __future__ import annotations
 

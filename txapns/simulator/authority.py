@@ -97,20 +97,11 @@ class ServerContextFactory:
     context: SSL.Context
 
     def getContext(self) -> SSL.Context:
-        """
-        Return the context.
-
-        :returns: always the same one.
-        """
+        """Return the context, always the same one."""
         return self.context
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """
-        Make the OpenSSL side of one connection.
-
-        :param tlsProtocol: the protocol that will drive it.
-        :returns: the connection.
-        """
+        """Make the OpenSSL side of a connection."""
         return SSL.Connection(self.context)
 
 

@@ -104,12 +104,7 @@ class EnhancedNotificationServer(Protocol):
             self._later = None
 
     def refuse(self, status: int, identifier: int) -> None:
-        """
-        Send the error packet, and ignore everything that follows.
-
-        :param status: the status.
-        :param identifier: the notification's identifier, as it was sent.
-        """
+        """Send the error packet, and ignore everything that follows."""
         self.finish(encode_error(status, identifier))
 
     def finish(self, *pieces: bytes, after: float = 0.0) -> None:
@@ -126,8 +121,6 @@ class EnhancedNotificationServer(Protocol):
         """
         Ignore everything that follows; send this, and abort the connection as soon as it has been sent, without reading
         what has arrived meanwhile.
-
-        :param data: what to send.
         """
         self.discard()
         self._later = self._clock.callLater(self._delay, self._reset, data)
@@ -154,13 +147,7 @@ class EnhancedNotificationServer(Protocol):
         transport_of(self).abortConnection()
 
     def answer(self, notification: ReceivedNotification, status: int) -> bytes:
-        """
-        Find the error packet that Apple's servers sent for a notification.
-
-        :param notification: the notification.
-        :param status: the status.
-        :returns: the error packet; empty for command 0, which has no identifier.
-        """
+        """Make the error packet that Apple's servers sent: an empty one for command 0, which has no identifier."""
         if notification.command == 0:
             return b""
         # Apple's servers sent the identifier 0 if the token was missing.
@@ -224,12 +211,7 @@ class EnhancedNotificationServer(Protocol):
         self._devices.note("binary", notification.token, notification.payload, headers, reason)
 
     def status_for(self, notification: ReceivedNotification) -> int | None:
-        """
-        Find the status of a notification. The token is checked first.
-
-        :param notification: the notification.
-        :returns: the status; ``None`` if it is accepted.
-        """
+        """Find the status of a notification, ``None`` if it is accepted. The token is checked first."""
         if not notification.token:
             return Status.MISSING_DEVICE_TOKEN
         if len(notification.token) != TOKEN_LENGTH:

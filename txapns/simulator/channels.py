@@ -48,58 +48,28 @@ class ChannelRegistry:
         self._policies: dict[str, dict[str, int]] = {}
 
     def make(self, app: str, policy: int) -> str:
-        """
-        Make a channel.
-
-        :param app: the app's bundle ID.
-        :param policy: 0 to store nothing, 1 to store the latest broadcast.
-        :returns: its identifier.
-        """
+        """Make a channel; policy 0 stores nothing, 1 the latest broadcast. Returns its identifier."""
         channel_id = b64encode(secrets.token_bytes(16)).decode()
         self._policies.setdefault(app, {})[channel_id] = policy
         return channel_id
 
     def policy(self, app: str, channel_id: str) -> int | None:
-        """
-        Find a channel's policy.
-
-        :param app: the app's bundle ID.
-        :param channel_id: its identifier.
-        :returns: its policy; ``None`` if there is no such channel.
-        """
+        """Find a channel's policy; returns ``None`` if there is no such channel."""
         return self._policies.get(app, {}).get(channel_id)
 
     def delete(self, app: str, channel_id: str) -> None:
-        """
-        Delete a channel.
-
-        :param app: the app's bundle ID.
-        :param channel_id: its identifier.
-        """
+        """Delete a channel."""
         del self._policies[app][channel_id]
 
     def of(self, app: str) -> list[str]:
-        """
-        List the channels of an app.
-
-        :param app: its bundle ID.
-        :returns: their identifiers, the oldest first.
-        """
+        """Return the identifiers of an app's channels, the oldest first."""
         return list(self._policies.get(app, ()))
 
 
 def respond_to_broadcast(
     request: Request, headers: dict[str, str], check_app: Callable[[str], Response | None], channels: ChannelRegistry
 ) -> Response | None:
-    """
-    Check a broadcast whose form and credentials are valid.
-
-    :param request: the request.
-    :param headers: its header fields.
-    :param check_app: checks whether the credentials are for an app.
-    :param channels: the existing channels.
-    :returns: the response if there is a fault; otherwise ``None``.
-    """
+    """Check a broadcast whose form and credentials are valid; returns a response if there is a fault."""
     app = headers[":path"].removeprefix(BROADCASTS)
     policy = channels.policy(app, headers.get("apns-channel-id", ""))
     return (
@@ -161,13 +131,7 @@ class ChannelServer(RequestServer):
         self._channels = channels
 
     def response_to(self, request: Request, headers: dict[str, str]) -> Response:
-        """
-        Find the response to a request, and do what it asks for.
-
-        :param request: the request.
-        :param headers: its header fields.
-        :returns: the response.
-        """
+        """Find the response to a request, and do what it asks for."""
         method = headers.get(":method", "")
         match = _PATH.fullmatch(headers.get(":path", ""))
         app, what = match.groups() if match else ("", "")

@@ -1,6 +1,4 @@
-"""
-What the simulated servers know about devices, and what they received.
-"""
+"""What the simulated servers know about devices, and what they received."""
 
 from __future__ import annotations
 
@@ -59,35 +57,20 @@ class Devices:
         self.listed: set[bytes] = set()
 
     def known(self, token: bytes, environment: str) -> bool:
-        """
-        Whether a token is valid in an environment.
-
-        :param token: the device token.
-        :param environment: ``"production"`` or ``"sandbox"``.
-        :returns: whether it is not known to belong to the other environment.
-        """
+        """Whether a token is not known to belong to another environment."""
         return self.environments.get(token, environment) == environment
 
     def unlisted(self) -> Iterator[tuple[bytes, float]]:
         """
-        Find what the feedback service has to list. The service adds to ``listed`` what it wrote.
-
-        :returns: the dead tokens that are not in ``listed`` when they are reached, each with the time when it died.
+        Yield the dead tokens, each with the time when it died, that are not in ``listed`` when they are reached. The
+        feedback service adds to ``listed`` what it wrote.
         """
         for token, since in list(self.dead.items()):
             if token not in self.listed:
                 yield token, since
 
     def note(self, protocol: str, token: bytes, payload: bytes, headers: Mapping[str, str], reason: str | None) -> None:
-        """
-        Record a notification.
-
-        :param protocol: ``"http2"``, ``"binary"`` or ``"broadcast"``.
-        :param token: the device token.
-        :param payload: the payload.
-        :param headers: what else came with it.
-        :param reason: why it was rejected; ``None`` if it was accepted.
-        """
+        """Record a notification; for the arguments see :class:`Reception`."""
         if reason is None:
             self.accepted += 1
         else:
@@ -96,11 +79,7 @@ class Devices:
             self.received.append(Reception(protocol, token, payload, headers, reason))
 
     def counters(self) -> dict[str, int | dict[str, int]]:
-        """
-        Count what was received.
-
-        :returns: ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``.
-        """
+        """Return the counters ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``."""
         return {
             "received": self.accepted + sum(self.rejected.values()),
             "accepted": self.accepted,

@@ -94,19 +94,11 @@ class FeedbackServer(Protocol):
     # A fault can do these. Each ends the list; what was not written by then is listed to the next connection.
 
     def finish(self, *pieces: bytes) -> None:
-        """
-        Send these pieces in separate writes, and close.
-
-        :param pieces: what to send.
-        """
+        """Send these pieces in separate writes, and close."""
         self._schedule(list(pieces), self._close)
 
     def drop(self, *pieces: bytes) -> None:
-        """
-        Send these pieces in separate writes, and close without TLS's close_notify, as many servers do.
-
-        :param pieces: what to send.
-        """
+        """Send these pieces in separate writes, and close without TLS's close_notify, as many servers do."""
         self._schedule(list(pieces), self._drop)
 
     def stall(self) -> None:

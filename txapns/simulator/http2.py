@@ -47,22 +47,11 @@ class ProviderAPIServer(RequestServer):
         self._channels = channels or ChannelRegistry()
 
     def id_field(self, path: str) -> str:
-        """
-        Name the header field that identifies a request and its response.
-
-        :param path: the request's path.
-        :returns: the field's name, which is another for broadcasts.
-        """
+        """Name the header field that identifies a request and its response: broadcasts have another."""
         return super().id_field(path) if path.startswith(BROADCASTS) else "apns-id"
 
     def respond(self, request: Request, headers: dict[str, str], response: Response) -> None:
-        """
-        Respond to a request, and record it.
-
-        :param request: the request.
-        :param headers: its header fields.
-        :param response: the response.
-        """
+        """Respond to a request, and record it."""
         broadcast = headers.get(":path", "").startswith(BROADCASTS)
         if response.is_success and self._environment == "sandbox" and not broadcast:
             unique = (b"apns-unique-id", str(uuid.uuid4()).encode())
@@ -72,11 +61,7 @@ class ProviderAPIServer(RequestServer):
         self._note(request, headers, None if response.is_success else response.reason)
 
     def take(self, request: Request) -> None:
-        """
-        Record a notification as accepted, without a response.
-
-        :param request: the request.
-        """
+        """Record a notification as accepted, without a response."""
         self._note(request, fields_of(request), None)
 
     def _note(self, request: Request, headers: dict[str, str], reason: str | None) -> None:
@@ -90,13 +75,7 @@ class ProviderAPIServer(RequestServer):
     # The checks, in this order.
 
     def response_to(self, request: Request, headers: dict[str, str]) -> Response:
-        """
-        Find the response to a request.
-
-        :param request: the request.
-        :param headers: its header fields.
-        :returns: the response.
-        """
+        """Find the response to a request."""
         if headers.get(":path", "").startswith(BROADCASTS):
             further: tuple[_Check, ...] = (self._broadcast,)
         else:

@@ -96,12 +96,7 @@ Fault = Callable[["RequestServer", Request, Response], "Response | None"]
 
 
 def fields_of(request: Request) -> dict[str, str]:
-    """
-    Return a request's header fields as text.
-
-    :param request: the request.
-    :returns: the fields by name; if one is repeated, its last value.
-    """
+    """Return a request's header fields as text, by name; if one is repeated, its last value."""
     return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
 
 
@@ -269,32 +264,15 @@ class RequestServer(Protocol, ABC):
     # The servers differ in these.
 
     def id_field(self, path: str) -> str:
-        """
-        Name the header field that identifies a request and its response.
-
-        :param path: the request's path.
-        :returns: the field's name.
-        """
+        """Name the header field that identifies a request and its response."""
         return "apns-request-id"
 
     @abstractmethod
     def response_to(self, request: Request, headers: dict[str, str]) -> Response:
-        """
-        Find the response to a request.
-
-        :param request: the request.
-        :param headers: its header fields.
-        :returns: the response.
-        """
+        """Find the response to a request."""
 
     def respond(self, request: Request, headers: dict[str, str], response: Response) -> None:
-        """
-        Respond to a request.
-
-        :param request: the request.
-        :param headers: its header fields.
-        :param response: the response.
-        """
+        """Respond to a request."""
         name = self.id_field(headers.get(":path", ""))
         given = headers.get(name, "")
         answer = [(b":status", b"%d" % response.status)]
@@ -305,22 +283,12 @@ class RequestServer(Protocol, ABC):
         self.requests.respond(request.stream, [*answer, *response.fields], body)
 
     def take(self, request: Request) -> None:
-        """
-        Do what a request asks for, without a response. A fault may do this instead of responding.
-
-        :param request: the request.
-        """
+        """Do what a request asks for, without a response. A fault may do this instead of responding."""
 
     # All servers check these.
 
     def check_form(self, request: Request, headers: dict[str, str]) -> Response | None:
-        """
-        Check the form of a request.
-
-        :param request: the request.
-        :param headers: its header fields.
-        :returns: the response if there is a fault; otherwise ``None``.
-        """
+        """Check the form of a request; returns a response if there is a fault."""
         if len(headers) != len(request.headers):
             return Response(400, "DuplicateHeaders")
         name = self.id_field(headers.get(":path", ""))
@@ -329,13 +297,7 @@ class RequestServer(Protocol, ABC):
         return None
 
     def check_credentials(self, request: Request, headers: dict[str, str]) -> Response | None:
-        """
-        Check the credentials of a request.
-
-        :param request: the request.
-        :param headers: its header fields.
-        :returns: the response if they are not valid; otherwise ``None``.
-        """
+        """Check the credentials of a request; returns a response if they are not valid."""
         if self._certificate is not None:
             return None
         scheme, _, bearer = headers.get("authorization", "").partition(" ")
@@ -378,12 +340,7 @@ class RequestServer(Protocol, ABC):
         return None
 
     def serves(self, topic: str) -> bool:
-        """
-        Whether the credentials are for a topic.
-
-        :param topic: the topic.
-        :returns: whether the certificate names the topic, or the key is for it or for one that it continues.
-        """
+        """Whether the certificate names a topic, or the key is for it or for one that it continues."""
         if self._certificate is not None:
             return topic in self._topics
         key = self._key
@@ -394,10 +351,8 @@ class RequestServer(Protocol, ABC):
 
     def check_app(self, app: str) -> Response | None:
         """
-        Check whether the credentials are for an app, and whether the path names an app and not another topic.
-
-        :param app: the bundle ID in the path of a request about channels.
-        :returns: the response if there is a fault; otherwise ``None``.
+        Check whether the credentials are for the app in the path of a request about channels, and whether it is an app
+        and not another topic; returns a response if there is a fault.
         """
         suffix = next((each for each in SUFFIXES.values() if app.endswith(each)), "")
         if not self.serves(app.removesuffix(suffix)):

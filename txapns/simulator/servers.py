@@ -1,6 +1,4 @@
-"""
-The four servers together, with what they share: the devices, the authority, and their settings.
-"""
+"""The four servers together, with what they share: the devices, the authority, and their settings."""
 
 from __future__ import annotations
 
@@ -72,11 +70,7 @@ class Simulator:
         self._keep = keep
 
     def counters(self) -> dict[str, int | dict[str, int]]:
-        """
-        Count what was received.
-
-        :returns: ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``.
-        """
+        """Return the counters ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``."""
         return self.devices.counters()
 
     def tls_factory(self, protocol: str, *, tls12: bool = False, tickets: bool = True) -> TLSMemoryBIOFactory:

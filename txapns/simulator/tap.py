@@ -1,6 +1,4 @@
-"""
-What ``twist apns-simulator`` runs: its options, and the service made from them.
-"""
+"""What ``twist apns-simulator`` runs: its options, and the service made from them."""
 
 from __future__ import annotations
 
@@ -57,12 +55,7 @@ class Options(usage.Options):
 
 
 def makeService(options: Options) -> IService:
-    """
-    Make the simulator's service.
-
-    :param options: the parsed options.
-    :returns: the service.
-    """
+    """Make the simulator's service."""
     from twisted.internet import reactor
 
     stop_once(reactor)
