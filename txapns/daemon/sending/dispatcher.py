@@ -7,7 +7,7 @@ anything is under way its leases are renewed, by one timer for all apps.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
@@ -25,7 +25,7 @@ from txapns.daemon.sending.context import AppState, SenderContext, Settled
 from txapns.daemon.sending.sender import AppSender
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
-from txapns.daemon.values import App, Depth, Leased, Settlement
+from txapns.daemon.values import App, Depth
 from txapns.interfaces import IMetrics
 
 __all__ = ["Dispatcher"]
@@ -34,10 +34,6 @@ _log = Logger()
 
 #: How often a lease is renewed in the time that it lasts.
 RENEWALS = 3
-
-
-def _uncounted(app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
-    """Do nothing with what was settled."""
 
 
 class Dispatcher:
@@ -68,27 +64,17 @@ class Dispatcher:
         lease: float = 120.0,
         timeout: float = 30.0,
         metrics: Callable[[str], IMetrics] | None = None,
-        settled: Settled = _uncounted,
+        settled: Settled = lambda app, leased, settlements, now: None,
     ) -> None:
         self._reactor = reactor
         self._queue = queue
         self._apps = apps
         self._lease = lease
         connect = partial(_connect, reactor, timeout, metrics)
-        self._context = SenderContext(
-            reactor,
-            wall_clock(reactor),
-            queue,
-            apps,
-            outcomes,
-            Budget(most),
-            retries,
-            lease,
-            settled,
-            connect,
-        )
+        wall, budget = wall_clock(reactor), Budget(most)
+        self._context = SenderContext(reactor, wall, queue, apps, outcomes, budget, retries, lease, settled, connect)
         self._senders: dict[str, AppSender] = {}
-        self._forget = _nothing
+        self._unsubscribe: Callable[[], None] | None = None
         self._renewing = Alarm(reactor, self._renew)
         self._running = False
 
@@ -102,7 +88,7 @@ class Dispatcher:
 
         def found(depths: list[Depth]) -> None:
             self._running = True
-            self._forget = self._apps.changed(self._changed)
+            self._unsubscribe = self._apps.changed(self._changed)
             for depth in depths:
                 if depth.waiting:
                     self.wake(depth.app)
@@ -127,12 +113,8 @@ class Dispatcher:
 
     def states(self) -> list[AppState]:
         """Tell what is known of each app that has, or had, something to send, sorted by name."""
-        senders = [
-            sender
-            for name, sender in sorted(self._senders.items())
-            if not sender.unknown or self._queue.waiting(name).count
-        ]
-        return [sender.state() for sender in senders]
+        senders = sorted(self._senders.items())
+        return [sender.state() for name, sender in senders if not sender.unknown or self._queue.waiting(name).count]
 
     def stop(self, deadline: float) -> Deferred[None]:
         """
@@ -143,8 +125,9 @@ class Dispatcher:
         :returns: a ``Deferred`` that fires when that is done.
         """
         self._running = False
-        self._forget()
-        self._forget = _nothing
+        if self._unsubscribe is not None:
+            self._unsubscribe()
+            self._unsubscribe = None
         senders = list(self._senders.values())
         late = self._reactor.callLater(deadline, self._abandon, senders)
         # Leases are renewed until then, so that nobody else sends what is under way.
@@ -211,7 +194,3 @@ def _not_renewed(failure: Failure) -> None:
     """Leave it to the next renewal, which comes before the leases end."""
     if failure.check(Unavailable) is None:
         _log.failure("Leases cannot be renewed", failure)
-
-
-def _nothing() -> None:
-    """Stop listening to nothing."""

@@ -56,11 +56,8 @@ def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepare
     if not settled:
         return Prepared(leased, [], notifications)
     ready = [each for each in leased if each.content in notifications]
-    settlements = [
-        Settlement(each.number, settled[each.content][0], 0, settled[each.content][1])
-        for each in leased
-        if each.content in settled
-    ]
+    others = [(each.number, *settled[each.content]) for each in leased if each.content in settled]
+    settlements = [Settlement(number, state, 0, reason) for number, state, reason in others]
     return Prepared(ready, settlements, notifications)
 
 

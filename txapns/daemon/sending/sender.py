@@ -109,7 +109,7 @@ class AppSender:
             return
         app = self._app
         assert app is not None
-        if before is None or old is None or _connected_otherwise(before, app):
+        if before is None or old is None or _client_key(before) != _client_key(app):
             self._client = None
             if old is not None:
                 self._connected()
@@ -119,9 +119,6 @@ class AppSender:
 
     def state(self) -> AppState:
         """Tell what is known of the app."""
-        counts = {
-            field: self._counts[field] for field in ("sent", "accepted", "rejected", "retried", "expired", "dead")
-        }
         return AppState(
             self.name,
             self._breaker.tripped,
@@ -129,7 +126,7 @@ class AppSender:
             self._breaker.since,
             self._in_flight,
             () if self._client is None else self._client.status().connections,
-            **counts,
+            **self._counts,
         )
 
     @property
@@ -405,22 +402,12 @@ class AppSender:
         self._check_idle()
 
 
-_COUNTED = {
-    State.ACCEPTED: "accepted",
-    State.REJECTED: "rejected",
-    State.EXPIRED: "expired",
-    State.DEAD: "dead",
-}
+_COUNTED = {State.ACCEPTED: "accepted", State.REJECTED: "rejected", State.EXPIRED: "expired", State.DEAD: "dead"}
 
 
-def _connected_otherwise(before: App, after: App) -> bool:
-    """Whether an app needs another client than before."""
-    return (before.gateway, before.credential.fingerprint, before.topic, before.limits.connections) != (
-        after.gateway,
-        after.credential.fingerprint,
-        after.topic,
-        after.limits.connections,
-    )
+def _client_key(app: App) -> tuple[object, ...]:
+    """If this changes, an app needs another client."""
+    return app.gateway, app.credential.fingerprint, app.topic, app.limits.connections
 
 
 def _retry_after(failure: Failure) -> float:

@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred, FirstError, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -187,8 +187,10 @@ class Webhook:
         :returns: a ``Deferred`` of their number, with at most :data:`COUNTED` for each app.
         :raises Unavailable: the database cannot be read now.
         """
-        counts = [self._log.behind(app, self._reader, COUNTED) for app in self._hook.apps or (None,)]
-        return gatherResults(counts, consumeErrors=True).addErrback(_first).addCallback(sum)
+        return Deferred.fromCoroutine(self._count())
+
+    async def _count(self) -> int:
+        return sum([await self._log.behind(app, self._reader, COUNTED) for app in self._hook.apps or (None,)])
 
     def start(self) -> None:
         """Begin to send, at first what was not confirmed before, then what comes into the feedback log."""
@@ -281,11 +283,6 @@ class Webhook:
         self._running = None
         if self._again:
             self.wake()
-
-
-def _first(failure: Failure) -> Failure:
-    """Unwrap the failure that ``gatherResults`` wrapped."""
-    return failure.value.subFailure if isinstance(failure.value, FirstError) else failure
 
 
 def _too_late(result: object, timeout: float) -> Failure:
