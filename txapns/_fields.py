@@ -13,14 +13,14 @@ from typing import Any, TypedDict
 from txapns import payload as payloads
 from txapns.errors import InvalidNotification
 
-__all__ = ["FieldKeywords", "checked_integer", "checked_seconds", "checked_text"]
+__all__ = ["FORBIDDEN", "FieldKeywords", "checked_integer", "checked_seconds", "checked_text"]
 
 # The clock that resolves a time "from now"; a separate name for tests to patch.
 _now = time.time
 
-# RFC 9113, section 8.2.1: a value with one of these makes the request malformed, and many peers then close the
-# connection, with everyone's notifications on it. Surrogates have no encoding in UTF-8.
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|\A | \Z")
+#: RFC 9113, section 8.2.1: a value with one of these makes the request malformed, and many peers then close the
+#: connection, with everyone's notifications on it. Surrogates have no encoding in UTF-8.
+FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|\A | \Z")
 
 
 class FieldKeywords(TypedDict, total=False):
@@ -45,7 +45,7 @@ def checked_text(field: str, value: object) -> str | None:
     if value.isprintable() and value.strip(" ") == value:
         return str(value)
     value = payloads.joined(value)
-    if _FORBIDDEN.search(value):
+    if FORBIDDEN.search(value):
         raise InvalidNotification(
             f"{field} has a control character, a space at either end or half of a surrogate pair, "
             "which header fields cannot have"

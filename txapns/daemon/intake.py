@@ -17,13 +17,14 @@ from twisted.internet.defer import Deferred, fail
 from zope.interface import implementer
 
 from txapns import payload as payloads
+from txapns._fields import FORBIDDEN
 from txapns.daemon.errors import AppQueueFull, Malformed, TooLarge, Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps, IIntake, IQueue
 from txapns.daemon.values import Draft, Idempotency, Limits, Message, Outcome, Receipt
 from txapns.errors import InvalidPayload
 
-__all__ = ["MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting"]
+__all__ = ["MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting", "header_fault"]
 
 #: The longest payload, header field and device token that are accepted, in bytes. Apple accepts far less: 5,120, 64 and
 #: 100. What lies between, Apple rejects, so that what Apple allows next year works today.
@@ -32,8 +33,6 @@ MAX_PAYLOAD, MAX_HEADER, MAX_TOKEN = 65_536, 1_024, 512
 _FIELDS = frozenset({"apns-topic", "apns-push-type", "apns-priority", "apns-expiration", "apns-collapse-id"})
 _NUMBERS = frozenset({"apns-priority", "apns-expiration"})
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
-# As in txapns.notification: these would break the connection to Apple for all notifications on it.
-_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]|\A | \Z")
 
 _BUSY = 5.0  # in how many seconds a caller may retry when the queue is full
 _STOPPING = 10.0  # in how many seconds a restart should be over
@@ -156,17 +155,30 @@ def _check(draft: Draft, path: str) -> None:
         _check_ids(draft, f"{path}.headers.apns-id")
 
 
+def header_fault(name: str, value: str) -> str | None:
+    """
+    Say what is wrong with a header field of a notification.
+
+    :param name: one of the fields that notifications have.
+    :param value: its value.
+    :returns: the fault; ``None`` if there is none.
+    """
+    if len(value) > MAX_HEADER:
+        return f"it has {len(value)} characters; {MAX_HEADER} are allowed"
+    if FORBIDDEN.search(value):
+        return "it has a control character, a space at either end or half of a surrogate pair"
+    if name in _NUMBERS and not _NUMBER.fullmatch(value):
+        return "it is not a whole number"
+    return None
+
+
 def _check_field(name: str, value: str, path: str) -> None:
     if name not in _FIELDS:
         known = ", ".join(sorted(_FIELDS))
         raise _malformed(path, f"unknown header field {name[:40]!a}; allowed are {known}")
-    path = f"{path}.{name}"
-    if len(value) > MAX_HEADER:
-        raise _malformed(path, f"it has {len(value)} characters; {MAX_HEADER} are allowed")
-    if _FORBIDDEN.search(value):
-        raise _malformed(path, "it has a control character, a space at an end or half of a surrogate pair")
-    if name in _NUMBERS and not _NUMBER.fullmatch(value):
-        raise _malformed(path, "it is not a whole number")
+    fault = header_fault(name, value)
+    if fault is not None:
+        raise _malformed(f"{path}.{name}", fault)
 
 
 def _check_lengths(tokens: Sequence[bytes], path: str) -> None:

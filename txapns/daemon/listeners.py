@@ -25,7 +25,7 @@ from txapns.daemon.config import (
     TLSSection,
 )
 from txapns.daemon.errors import RequestRefused
-from txapns.daemon.faces.apple import Apple
+from txapns.daemon.faces.apple.face import Apple
 from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.faces.pyapns import Pyapns

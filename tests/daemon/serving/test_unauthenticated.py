@@ -28,7 +28,7 @@ from tests.daemon.faces_world import FacesWorld
 from tests.daemon.fakes import Connection, key_of
 from txapns._network.clocks import wall_clock
 from txapns.daemon.config import AppleSection, BinarySection, PyapnsSection
-from txapns.daemon.faces.apple import Apple
+from txapns.daemon.faces.apple.face import Apple
 from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.faces.pyapns import Pyapns

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.faces.apple`."""
+"""Tests for the face in :mod:`txapns.daemon.faces.apple`, as a client sees it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,9 @@ from tests.daemon.fakes import key_of
 from txapns import APNSClient, Gateway, Notification, ProviderToken
 from txapns.credentials import Certificate
 from txapns.daemon.config import AppleSection
-from txapns.daemon.faces.apple import CONCURRENCY, MAX_BODY, Apple
+from txapns.daemon.faces.apple.connection import CONCURRENCY
+from txapns.daemon.faces.apple.face import Apple
+from txapns.daemon.faces.apple.requests import MAX_BODY
 from txapns.daemon.serving.limits import MemoryBudget
 from txapns.daemon.values import Limits, Outcome, State
 from txapns.simulator import Authority

@@ -1,0 +1,397 @@
+"""
+HTTP/2 on one connection of the Apple face.
+
+Apple lets a connection without a client certificate send one request at a time until it has been authenticated. Some
+clients never notice that the limit is lifted, and send one after the other for ever; so here the limit is the full one
+from the beginning. A request that is not authenticated is answered as soon as its header fields are there, and its
+stream ends a moment later, so unauthenticated callers hold no streams; after some such requests they are sent away.
+Bytes are given back to the peer's window when the notification is stored, so one connection makes us hold at most
+64 KiB. The number of frames in a second is limited for everybody, and so is the number of SETTINGS.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import inf
+
+import attrs
+from twisted.internet.interfaces import IReactorTime
+from twisted.python.failure import Failure
+
+from txapns._network.clocks import IWallClock
+from txapns.daemon.config import AppleSection
+from txapns.daemon.errors import RequestRefused, Unavailable
+from txapns.daemon.faces.apple.authentication import Authentication, app_of
+from txapns.daemon.faces.apple.requests import (
+    MAX_BODY,
+    Submission,
+    apns_id_of,
+    authorization_of,
+    draft_of,
+    fields_of,
+    headers_of,
+)
+from txapns.daemon.faces.apple.responses import (
+    ACCEPTED_RESPONSE,
+    TIMEOUT_RESPONSE,
+    ErrorResponse,
+    NotAuthenticatedResponse,
+    Response,
+    response_to_failure,
+    response_to_outcomes,
+)
+from txapns.daemon.faces.callers import Callers
+from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
+from txapns.daemon.serving.connections import LINGER, FaceProtocol
+from txapns.daemon.values import FeedbackEntry, Receipt
+from txapns.errors import WireError
+from txapns.wire.requests import (
+    ENHANCE_YOUR_CALM,
+    PROTOCOL_ERROR,
+    REFUSED_STREAM,
+    FrameBudget,
+    Request,
+    RequestReceiver,
+)
+
+__all__ = ["CONCURRENCY", "AppleConnection", "AppleContext"]
+
+#: The largest number of concurrent requests on a connection.
+CONCURRENCY = 1_000
+
+_REFUSALS = 20  # unauthenticated requests in a row, until the connection is closed
+# How many frames a client may send at once, and how many in a second: several times what any client is known to send.
+# Some clients send hundreds of requests before they read anything, so an unauthenticated one may begin like that.
+_FRAMES, _UNAUTHENTICATED_FRAMES, _SETTINGS = (50_000, 50_000), (2_000, 100), (20, 5)
+
+_HELP = b"""This address speaks HTTP/2, as Apple's servers do.
+With curl, give --http2, or --http2-prior-knowledge where there is no TLS.
+The daemon's own API, JSON over HTTP/1.1, is at the addresses in [intake.native] of its configuration.
+"""
+_HTTP1 = b"""HTTP/1.1 505 HTTP Version Not Supported\r
+Connection: close\r
+Content-Type: text/plain; charset=utf-8\r
+Content-Length: %d\r
+\r
+%b""" % (len(_HELP), _HELP)
+
+
+@attrs.frozen
+class AppleContext:
+    """
+    What the connections share.
+
+    :ivar clock: the reactor, or a ``Clock``.
+    :ivar wall: the wall clock.
+    :ivar intake: accepts notifications.
+    :ivar callers: knows the credentials and topics of the apps.
+    :ivar keys: the daemon's keys.
+    :ivar feedback: the dead tokens.
+    :ivar options: the face's section of the configuration.
+    """
+
+    clock: IReactorTime
+    wall: IWallClock
+    intake: IIntake
+    callers: Callers
+    keys: IKeys
+    feedback: IFeedbackLog
+    options: AppleSection
+
+
+class AppleConnection(FaceProtocol):
+    """
+    One connection.
+
+    :param context: what the connections share.
+    """
+
+    def __init__(self, context: AppleContext) -> None:
+        super().__init__()
+        self.requests: RequestReceiver
+        self._authentication: Authentication
+        self._context = context
+        self._budget = FrameBudget()
+        self._refusals = 0
+        self._dismissed: tuple[bytes, Response] | None = None
+        self._under_way = self._held = 0
+        self._stuck: float | None = None
+        self._unfinished: dict[int, float] = {}
+        self._unwanted: list[int] = []
+        self._closing = False
+        self._http2 = False
+
+    # FaceProtocol
+
+    @property
+    def busy(self) -> bool:
+        """Whether there are requests to be answered."""
+        return self._under_way > 0
+
+    def begun(self) -> None:
+        """Announce the limit, but only to a client of HTTP/2: one of HTTP/1.1 would take it for its answer."""
+        if self.fingerprint is not None:
+            self.connection.mark_authenticated()
+        context = self._context
+        self._authentication = Authentication(context.callers, context.keys, context.wall, self.fingerprint)
+        self.requests = RequestReceiver(CONCURRENCY, max_body=MAX_BODY, window_updates=False, early=True)
+        self.transport.registerProducer(self, True)
+        self._http2 = self.connection.encrypted and self.transport.negotiatedProtocol == b"h2"
+        self._write()
+
+    def gone(self, reason: Failure) -> None:
+        """Nothing to do: what is being stored is stored all the same."""
+
+    def check(self, now: float) -> None:
+        """End what takes too long."""
+        self._check_streams(now)
+        self._stuck = (self._stuck or now) if self.requests.unsent else None
+        if self._stuck is not None and now - self._stuck >= self.connection.server.limits.request:
+            self._give_up("it gave no window for answers")
+        elif not self._under_way and now - self.connection.active >= self._patience():
+            if self._closing:
+                self.connection.cut()  # the peer has been told to close
+            else:
+                self.finish()
+        self._write()
+
+    def _check_streams(self, now: float) -> None:
+        # Clients whose requests were answered before they were complete have had a moment to read the answer, and need
+        # not send the rest (RFC 9113, section 8.1).
+        for stream in self._unwanted:
+            self.requests.reset(stream, 0)
+        self._unwanted.clear()
+        self._unfinished = {stream: self._unfinished.get(stream, now) for stream in self.requests.unfinished}
+        for stream, since in self._unfinished.items():
+            if now - since >= self.connection.server.limits.request:
+                self.requests.respond(stream, TIMEOUT_RESPONSE.fields(), TIMEOUT_RESPONSE.body())
+                self._unwanted.append(stream)
+                self._unfinished[stream] = inf  # it stays unfinished until the peer ends it; one answer is enough
+
+    def _patience(self) -> float:
+        """How long the connection may be idle, in seconds."""
+        if self._closing:
+            return LINGER
+        return self._context.options.idle if self.connection.authenticated else self.connection.server.limits.idle
+
+    def finish(self) -> None:
+        """Accept no new requests, and close when the last one is answered."""
+        if self._closing:
+            return
+        self._closing = True
+        self.connection.active = self._context.clock.seconds()
+        self.requests.goaway()
+        self._write()
+
+    # IProtocol and IPushProducer
+
+    def dataReceived(self, data: bytes) -> None:
+        """Take the requests that are complete."""
+        if self.connection.closing is not None:
+            return
+        now = self._context.clock.seconds()
+        frames = _FRAMES if self.connection.authenticated else _UNAUTHENTICATED_FRAMES
+        if not self._budget.spend(data, now, frames, _SETTINGS):
+            self._give_up("it sent more frames than it may", ENHANCE_YOUR_CALM)
+            return
+        try:
+            requests = self.requests.receive(data, self._screen)
+        except WireError as error:
+            if self.requests.http1:
+                self._refuse_http1()
+            else:
+                self._give_up(str(error))
+            return
+        self._http2 = self._http2 or self.requests.begun
+        if requests:
+            self.connection.active = now
+            self._take(requests)
+        if not self._context.options.keys:
+            self._hold()
+        self._write()  # before the GOAWAY: a client that has read that may not look for the reason any more
+        if self._dismissed is not None:
+            self.finish()
+
+    def _hold(self) -> None:
+        """Count the unfinished requests: no credential was shown for them."""
+        unfinished, before, self._held = self.connection.server.limits.unfinished, self._held, self.requests.held
+        if self._held:
+            unfinished.add(self.connection, self._held - before)
+        elif before:
+            unfinished.forget(self.connection)
+
+    def _give_up(self, reason: str, code: int = PROTOCOL_ERROR) -> None:
+        """Tell the log and the peer why the connection ends, and read nothing more."""
+        self.connection.report(reason)
+        self.requests.goaway(code)
+        if self._http2:
+            self.transport.write(self.requests.data_to_send())
+        self.connection.hang_up()
+
+    def _refuse_http1(self) -> None:
+        """Tell a client of HTTP/1.1 what this address is; the rest of its request is discarded for a moment."""
+        self._http2, self._closing = False, True
+        self.connection.report("it asked in HTTP/1.1, and was told that this face is for HTTP/2")
+        self.transport.write(_HTTP1)
+        self.connection.end()
+
+    def pauseProducing(self) -> None:
+        """The peer does not read: read nothing from it, so that no answers accumulate here."""
+        self.transport.pauseProducing()
+
+    def resumeProducing(self) -> None:
+        """The peer reads again."""
+        self.transport.resumeProducing()
+        self._write()
+
+    def stopProducing(self) -> None:
+        """``connectionLost`` follows."""
+
+    def _write(self) -> None:
+        connection = self.connection
+        if connection.paused is not None or connection.over or connection.closing is not None or not self._http2:
+            return
+        data = self.requests.data_to_send()
+        if data:
+            self.transport.write(data)
+        if self.requests.closed and self._closing:
+            connection.end()
+        elif self.requests.closed:
+            self._give_up("the client broke the rules of HTTP/2")
+
+    # Requests: first the caller of each is authenticated, at its header fields; then the rest, in Apple's order.
+
+    def _screen(self, head: Request) -> bool:
+        """
+        Answer a request that is not authenticated, and end its stream, so that unauthenticated callers hold none.
+
+        After some of them the connection is dismissed. Until it closes, a request with the same credential gets the
+        same answer; one with another credential is not looked at, and may be sent elsewhere. Until the connection is
+        dismissed, a client has a moment to end its requests by itself: curl reads no answer whose stream is reset
+        while it sends.
+        """
+        shown = authorization_of(head)
+        at_once = self._dismissed is not None
+        if self._dismissed is None:
+            try:
+                if self._context.options.keys:
+                    self._authenticate(shown.decode("latin-1"))
+                return True
+            except NotAuthenticatedResponse as refusal:
+                response = refusal.response
+            self._refusals += 1
+            if self._refusals >= _REFUSALS:
+                self._dismissed = shown, response
+        elif self._dismissed[0] == shown:
+            response = self._dismissed[1]
+        else:
+            self.requests.reset(head.stream, REFUSED_STREAM)
+            return False
+        self.requests.refuse(head.stream, response.fields(apns_id_of(head)), response.body(), at_once=at_once)
+        if not at_once:
+            self._unwanted.append(head.stream)
+        return False
+
+    def _authenticate(self, authorization: str) -> frozenset[str] | None:
+        """Find the names of the apps that the caller may send for; ``None`` for all."""
+        names = self._authentication.apps(authorization) if self._context.options.keys else None
+        self._refusals = 0
+        self.connection.mark_authenticated()
+        return names
+
+    def _checked(self, request: Request, apns_id: str | None) -> Submission:
+        fields = fields_of(request)
+        if "origin" in fields and not self._context.options.keys:
+            raise ErrorResponse(403, "Forbidden")  # a web page sent it, by a browser
+        names = self._authenticate(fields.get("authorization", ""))
+        headers = headers_of(fields)
+        app = app_of(self._context.callers, fields, names)
+        return Submission(request, apns_id, app, draft_of(request, fields, headers, apns_id))
+
+    def _take(self, requests: Sequence[Request]) -> None:
+        submissions: dict[str, list[Submission]] = {}
+        for request in requests:
+            apns_id = apns_id_of(request)
+            try:
+                submission = self._checked(request, apns_id)
+            except ErrorResponse as error:
+                self._respond(request, apns_id, error.response)
+                self._give_back(request)
+            else:
+                submissions.setdefault(submission.app, []).append(submission)
+        for app, group in submissions.items():
+            self._under_way += len(group)
+            if self._context.options.mode == "queue":
+                tokens = [token for each in group for token in each.draft.tokens]
+                looked = self._context.feedback.known(app, tokens)
+                looked.addErrback(_none_dead).addCallback(self._store, group).addErrback(self.connection.failed)
+            else:
+                self._store({}, group)
+
+    def _store(self, dead: Mapping[bytes, FeedbackEntry], group: Sequence[Submission]) -> None:
+        """Store together what arrived together: one commit and one check for all of it."""
+        alive = []
+        for each in group:
+            known = dead.get(each.draft.tokens[0])
+            if known is None:
+                alive.append(each)
+            else:
+                self._give_back(each.request)
+                self._done(Response(410, known.reason, known.timestamp), each)
+        if alive:
+            self._accept(alive)
+        self._write()
+
+    def _accept(self, group: Sequence[Submission]) -> None:
+        accepted = self._context.intake.accept(group[0].app, [each.draft for each in group])
+        accepted.addCallbacks(self._stored, self._not_stored, callbackArgs=(group,), errbackArgs=(group,))
+        accepted.addErrback(self.connection.failed)
+
+    def _stored(self, receipts: list[Receipt], group: Sequence[Submission]) -> None:
+        context = self._context
+        relayed = context.options.mode == "relay" and not self.connection.over
+        for each, receipt in zip(group, receipts, strict=True):
+            self._give_back(each.request)  # its bytes are no longer held here
+            [apns_id] = receipt.apns_ids
+            if relayed:
+                waited = context.intake.wait([receipt], context.options.wait).addCallback(response_to_outcomes)
+                waited.addCallback(self._relay, each, apns_id).addErrback(self.connection.failed)
+            else:
+                self._done(ACCEPTED_RESPONSE, each, apns_id)
+        self._write()
+
+    def _not_stored(self, reason: Failure, group: Sequence[Submission]) -> None:
+        """None of the group was stored. Try them one by one, so that each gets its own answer."""
+        if len(group) > 1 and reason.check(RequestRefused) and not reason.check(Unavailable):
+            for each in group:
+                self._accept([each])
+            return
+        response = response_to_failure(reason)
+        for each in group:
+            self._give_back(each.request)
+            self._done(response, each)
+        self._write()
+
+    def _give_back(self, request: Request) -> None:
+        self.requests.acknowledge(request.stream, len(request.body))
+
+    def _relay(self, response: Response, submission: Submission, apns_id: str) -> None:
+        self._done(response, submission, apns_id)
+        self._write()
+
+    def _done(self, response: Response, submission: Submission, apns_id: str | None = None) -> None:
+        self._under_way -= 1
+        self.connection.active = self._context.clock.seconds()
+        if not self.connection.over:
+            self._respond(submission.request, apns_id or submission.apns_id, response)
+
+    def _respond(self, request: Request, apns_id: str | None, response: Response) -> None:
+        self.requests.respond(request.stream, response.fields(apns_id), response.body())
+        if len(request.body) > MAX_BODY:
+            self._unwanted.append(request.stream)
+
+
+def _none_dead(reason: Failure) -> Mapping[bytes, FeedbackEntry]:
+    """Take no token for dead if the feedback log cannot be read."""
+    reason.trap(RequestRefused)
+    return {}

@@ -1,0 +1,76 @@
+"""
+The connections of the Apple face.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+
+from txapns._network.clocks import wall_clock
+from txapns.credentials import Certificate
+from txapns.daemon.config import AppleSection
+from txapns.daemon.faces.apple.connection import AppleConnection, AppleContext
+from txapns.daemon.faces.callers import Callers
+from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
+from txapns.daemon.serving.connections import LINGER, ServerConnections
+from txapns.daemon.serving.limits import ConnectionLimits
+from txapns.daemon.serving.tls import ServerTLS
+
+__all__ = ["Apple"]
+
+
+class Apple:
+    """
+    The face.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param intake: accepts notifications.
+    :param apps: the apps.
+    :param keys: the daemon's keys.
+    :param feedback: the dead tokens.
+    :param options: its section of the configuration.
+    :param limits: the limits of its connections.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        intake: IIntake,
+        apps: IApps,
+        keys: IKeys,
+        feedback: IFeedbackLog,
+        options: AppleSection,
+        limits: ConnectionLimits,
+    ) -> None:
+        self.callers = Callers(apps)
+        self._keys = options.keys
+        context = AppleContext(clock, wall_clock(clock), intake, self.callers, keys, feedback, options)
+        self.server = ServerConnections(clock, lambda: AppleConnection(context), limits, "intake.apple")
+
+    def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
+        """
+        Make a factory for an endpoint.
+
+        :param certificate: its certificate; without one, it speaks HTTP/2 in plain text.
+        """
+        if certificate is None:
+            return self.server
+        known = self._known if self._keys else lambda fingerprint: True
+        return self.server.encrypted(ServerTLS(certificate, known, required=False, protocols=[b"h2"]))
+
+    def drain(self) -> None:
+        """Accept no more requests (GOAWAY); each connection answers those that are under way, and closes."""
+        self.server.drain()
+
+    def close(self, grace: float = LINGER) -> Deferred[None]:
+        """
+        Close all connections.
+
+        :param grace: how long what is under way may take, in seconds.
+        :returns: a ``Deferred`` that fires when all are closed.
+        """
+        return self.server.close(grace)
+
+    def _known(self, fingerprint: str) -> bool:
+        return bool(self.callers.by_certificate(fingerprint))

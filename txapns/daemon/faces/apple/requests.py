@@ -1,0 +1,157 @@
+"""
+Requests of the Apple face, read and checked in Apple's order.
+"""
+
+from __future__ import annotations
+
+import re
+from binascii import unhexlify
+from collections.abc import Mapping
+
+import attrs
+
+from txapns.daemon.faces.apple.responses import ErrorResponse
+from txapns.daemon.intake import MAX_TOKEN, header_fault
+from txapns.daemon.serving.coding import Malformed, TooLong, Unknown, decoder_of
+from txapns.daemon.values import Draft
+from txapns.wire.requests import Request
+
+__all__ = ["MAX_BODY", "Submission", "apns_id_of", "authorization_of", "draft_of", "fields_of", "headers_of"]
+
+#: The longest body that is read. Apple rejects what is longer than its own 4,096 bytes and not longer than this.
+MAX_BODY = 16_384
+
+_PATH = "/3/device/"
+_UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+
+# The header fields of a notification, with Apple's reason for an invalid one.
+_FIELDS = {
+    "apns-topic": "BadTopic",
+    "apns-push-type": "InvalidPushType",
+    "apns-priority": "BadPriority",
+    "apns-expiration": "BadExpirationDate",
+    "apns-collapse-id": "BadCollapseId",
+}
+
+
+@attrs.frozen
+class Submission:
+    """
+    A request that can be accepted.
+
+    :ivar request: the request.
+    :ivar apns_id: the id that the caller chose for the notification; ``None`` if the daemon chooses one.
+    :ivar app: the name of the app.
+    :ivar draft: the notification.
+    """
+
+    request: Request
+    apns_id: str | None
+    app: str
+    draft: Draft
+
+
+def apns_id_of(request: Request) -> str | None:
+    """
+    Find the id that the caller chose for the notification.
+
+    :param request: the request.
+    :returns: the id; ``None`` if there is no valid one.
+    """
+    given = next((value for name, value in request.headers if name == b"apns-id"), b"").decode("latin-1")
+    return given.lower() if _UUID.fullmatch(given) else None
+
+
+def authorization_of(request: Request) -> bytes:
+    """
+    Find the ``authorization`` header field.
+
+    :param request: the request.
+    :returns: its value; empty if there is none.
+    """
+    return next((value for name, value in request.headers if name == b"authorization"), b"")
+
+
+def fields_of(request: Request) -> dict[str, str]:
+    """
+    Read the header fields, and check those that do not depend on the caller.
+
+    :param request: the request.
+    :raises ErrorResponse: one is repeated or invalid, or the request is not for a device.
+    """
+    fields: dict[str, str] = {}
+    for name, value in request.headers:
+        text = name.decode("latin-1")
+        if text in fields and text != "cookie":
+            raise ErrorResponse(400, "DuplicateHeaders")
+        try:
+            fields[text] = value.decode()
+        except UnicodeDecodeError:
+            if text in _FIELDS:
+                raise ErrorResponse(400, _FIELDS[text]) from None
+    if "apns-id" in fields and not _UUID.fullmatch(fields["apns-id"]):
+        raise ErrorResponse(400, "BadMessageId")
+    if fields[":method"] != "POST":
+        raise ErrorResponse(405, "MethodNotAllowed")
+    if not fields.setdefault(":path", "").startswith(_PATH):
+        raise ErrorResponse(404, "BadPath")
+    return fields
+
+
+def headers_of(fields: Mapping[str, str]) -> dict[str, str]:
+    """
+    Find the header fields of the notification.
+
+    :param fields: the request's.
+    :raises ErrorResponse: one is invalid.
+    """
+    headers = {name: fields[name] for name in _FIELDS if name in fields}
+    for name, value in headers.items():
+        if header_fault(name, value) is not None:
+            raise ErrorResponse(400, _FIELDS[name])
+    return headers
+
+
+def draft_of(request: Request, fields: Mapping[str, str], headers: Mapping[str, str], apns_id: str | None) -> Draft:
+    """
+    Read the device token and the payload.
+
+    :param request: the request.
+    :param fields: its header fields.
+    :param headers: those of the notification.
+    :param apns_id: the id that the caller chose.
+    :returns: the notification.
+    :raises ErrorResponse: the token or the body is invalid.
+    """
+    token = _token(fields[":path"].removeprefix(_PATH))
+    if not request.body:
+        raise ErrorResponse(400, "PayloadEmpty")
+    if len(request.body) > MAX_BODY:
+        raise ErrorResponse(413, "PayloadTooLarge")
+    payload = _decompressed(request.body, fields.get("content-encoding", ""))
+    return Draft(payload, headers, [token], () if apns_id is None else (apns_id,))
+
+
+def _token(text: str) -> bytes:
+    if not text:
+        raise ErrorResponse(400, "MissingDeviceToken")
+    try:
+        token = unhexlify(text)
+    except ValueError:
+        token = b""
+    if not 0 < len(token) <= MAX_TOKEN:
+        raise ErrorResponse(400, "BadDeviceToken")
+    return token
+
+
+def _decompressed(body: bytes, coding: str) -> bytes:
+    """Decompress a payload, which Apple's servers might not accept compressed."""
+    try:
+        decoder = decoder_of([coding.encode()], MAX_BODY)
+        return body if decoder is None else decoder.whole(body)
+    except Unknown:
+        raise ErrorResponse(415, "UnsupportedMediaType") from None
+    except TooLong:
+        raise ErrorResponse(413, "PayloadTooLarge") from None
+    except Malformed:
+        raise ErrorResponse(400, "PayloadEmpty") from None

@@ -1,0 +1,144 @@
+"""
+The answers of the Apple face, in Apple's words.
+"""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Mapping
+
+import attrs
+from twisted.logger import Logger
+from twisted.python.failure import Failure
+
+from txapns.daemon.errors import AppQueueFull, RequestRefused, TooLarge, Unavailable, UnknownApp
+from txapns.daemon.serving.coding import ACCEPTED
+from txapns.daemon.values import Outcome, State
+
+__all__ = [
+    "ACCEPTED_RESPONSE",
+    "TIMEOUT_RESPONSE",
+    "ErrorResponse",
+    "NotAuthenticatedResponse",
+    "Response",
+    "response_to_failure",
+    "response_to_outcomes",
+]
+
+_RETRY_AFTER = 5  # seconds, if Apple has not answered in time
+
+_log = Logger()
+
+
+@attrs.frozen
+class Response:
+    """
+    An answer.
+
+    :ivar status: the HTTP status.
+    :ivar reason: Apple's reason.
+    :ivar timestamp: with 410, since when the token is dead, in UNIX seconds.
+    :ivar retry_after: after how many seconds to try again.
+    :ivar unique_id: Apple's own id for the notification, in the sandbox.
+    """
+
+    status: int
+    reason: str = ""
+    timestamp: float | None = None
+    retry_after: float | None = None
+    unique_id: str = ""
+
+    def body(self) -> bytes:
+        """Encode the body."""
+        if not self.reason:
+            return b""
+        content: dict[str, object] = {"reason": self.reason}
+        if self.timestamp is not None:
+            content["timestamp"] = int(self.timestamp * 1_000)
+        return json.dumps(content).encode()
+
+    def fields(self, apns_id: str | None = None) -> list[tuple[bytes, bytes]]:
+        """
+        Encode the header fields, in order.
+
+        :param apns_id: the notification's id; ``None`` for a new one.
+        """
+        fields = [(b":status", b"%d" % self.status), (b"apns-id", (apns_id or str(uuid.uuid4())).encode())]
+        if self.reason:
+            fields.append((b"content-type", b"application/json"))
+        if self.status == 415:
+            fields.append((b"accept-encoding", ACCEPTED))
+        if self.retry_after is not None:
+            fields.append((b"retry-after", b"%d" % max(1, round(self.retry_after))))
+        if self.unique_id:
+            fields.append((b"apns-unique-id", self.unique_id.encode()))
+        return fields
+
+
+#: The answer to a notification that is accepted.
+ACCEPTED_RESPONSE = Response(200)
+#: The answer to a request that did not arrive in time.
+TIMEOUT_RESPONSE = Response(400, "IdleTimeout")
+
+_NO_ANSWER_YET = Response(503, "ServiceUnavailable", retry_after=_RETRY_AFTER)
+_INTERNAL_ERROR = Response(500, "InternalServerError")
+
+
+class ErrorResponse(Exception):
+    """
+    The daemon refuses a request before it accepts the notification.
+
+    :ivar response: the answer.
+    """
+
+    def __init__(self, status: int, reason: str) -> None:
+        super().__init__(status, reason)
+        self.response = Response(status, reason)
+
+
+class NotAuthenticatedResponse(ErrorResponse):
+    """The daemon refuses a request because of the credential that it shows, or because it shows none."""
+
+
+def response_to_failure(reason: Failure) -> Response:
+    """
+    Choose the answer to a notification that could not be accepted.
+
+    :param reason: why not.
+    """
+    error = reason.value
+    if isinstance(error, AppQueueFull):
+        return Response(429, "TooManyRequests", retry_after=error.retry_after)
+    if isinstance(error, Unavailable):
+        return Response(503, "ServiceUnavailable", retry_after=error.retry_after)
+    if isinstance(error, TooLarge):
+        return Response(413, "PayloadTooLarge")
+    if isinstance(error, UnknownApp):
+        return Response(400, "TopicDisallowed")  # the app was removed a moment ago
+    if isinstance(error, RequestRefused):
+        return Response(400, "PayloadEmpty")  # everything else was checked before: the payload is not a JSON object
+    _log.failure("A request could not be answered", reason)
+    return _INTERNAL_ERROR
+
+
+def response_to_outcomes(found: Mapping[int, Outcome]) -> Response:
+    """
+    Choose the answer after waiting for the outcome of one notification.
+
+    :param found: the outcome, by the notification's number; empty if Apple has not answered in time.
+    """
+    return next(map(_response_to, found.values()), _NO_ANSWER_YET)
+
+
+def _response_to(outcome: Outcome) -> Response:
+    """Give Apple's answer; without one, the nearest answer that Apple has."""
+    if outcome.state is State.ACCEPTED:
+        return Response(200, unique_id=outcome.unique_id)
+    if outcome.status >= 400 and outcome.reason:
+        return Response(outcome.status, outcome.reason, outcome.timestamp)
+    if outcome.state is State.EXPIRED:
+        return Response(400, "BadExpirationDate")
+    if outcome.state is State.REJECTED:
+        return Response(400, "PayloadEmpty")  # it could not be sent at all
+    return _NO_ANSWER_YET
