@@ -60,10 +60,10 @@ def signing_key(key_id: str = "KEY") -> ProviderToken:
 
 
 class AppsTests(SynchronousTestCase):
-    """What the daemon knows of the apps in the database."""
+    """Apps in the database."""
 
     def setUp(self) -> None:
-        """Have an app, and ask to be told of changes."""
+        """Add an app, and listen for changes."""
         self.world = world_of(self)
         self.add("a", AppSettings(topic="t", push_type="alert", limits=AppLimitsSection(queue=5)))
         self.apps = self.start()
@@ -71,7 +71,7 @@ class AppsTests(SynchronousTestCase):
         self.silence = self.apps.changed(lambda names: self.told.append(sorted(names)))
 
     def start(self) -> Apps:
-        """Start another."""
+        """Start another registry."""
         apps = self.world.apps()
         self.world.result(apps.start())
         return apps
@@ -90,7 +90,7 @@ class AppsTests(SynchronousTestCase):
             )
 
     def test_interface(self) -> None:
-        """It is what the others need."""
+        """The registry provides its interface."""
         verifyObject(IApps, self.apps)
 
     def test_app(self) -> None:
@@ -102,11 +102,11 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(self.apps.names(), ["a"])
 
     def test_unknown(self) -> None:
-        """There is no other."""
+        """An unknown name raises UnknownApp."""
         self.assertRaises(UnknownApp, self.apps.get, "b")
 
     def test_changes(self) -> None:
-        """What another process adds, changes and removes is known within the interval, and told once."""
+        """Changes by another process are seen within the interval, and reported once."""
         revision = self.apps.revision
         self.add("b")
         self.add("a", credential=signing_key("OTHER"))
@@ -120,20 +120,20 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(self.apps.revision, revision + 2)
 
     def test_unchanged(self) -> None:
-        """As long as nothing changes, one row is read, and nobody told."""
+        """While nothing changes, each poll reads one row, and listeners are not called."""
         statements: list[str] = []
         self.world.result(self.world.database.read(lambda connection: connection.set_trace_callback(statements.append)))
         self.world.clock.pump([INTERVAL] * 3)
         self.assertEqual((statements, self.told), (["SELECT number FROM app_changes"] * 3, []))
 
     def test_the_same_again(self) -> None:
-        """Who stores what is there already changes nothing."""
+        """Storing an app again unchanged is not a change."""
         self.add("a", AppSettings(topic="t", push_type="alert", limits=AppLimitsSection(queue=5)))
         self.world.clock.advance(INTERVAL)
         self.assertEqual(self.told, [])
 
     def test_rekeyed(self) -> None:
-        """A new master key is no change of the apps, and what is added with it is opened."""
+        """A new master key is not a change of the apps, and apps added with it can be used."""
         with self.world.secrets.rekeying() as key, self.world.visiting() as connection:
             rekey_apps(AppTable(connection), key)
         self.world.clock.advance(INTERVAL)
@@ -143,14 +143,14 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(self.apps.names(), ["a", "b"])
 
     def test_no_longer_told(self) -> None:
-        """Who does not want to be told any more is not."""
+        """A listener that was removed is not called."""
         self.silence()
         self.add("b")
         self.world.clock.advance(INTERVAL)
         self.assertEqual(self.told, [])
 
     def test_listener_fails(self) -> None:
-        """A listener that fails does not keep the others from being told."""
+        """A listener that fails does not keep the others from being called."""
         self.silence()
         self.apps.changed(lambda names: 1 / 0)  # type: ignore[arg-type, return-value]
         self.apps.changed(lambda names: self.told.append(sorted(names)))
@@ -160,7 +160,7 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
 
     def test_put(self) -> None:
-        """What the daemon itself stores is known when it is on the disk."""
+        """An app that the daemon stores is in use once it is on the disk."""
         self.world.result(self.apps.put("b", AppSettings(topic="u"), certificate()))
         self.assertEqual((self.apps.get("b").topic, self.told), ("u", [["b"]]))
         self.world.result(self.apps.put("b", AppSettings(topic="v"), certificate()))
@@ -171,7 +171,7 @@ class AppsTests(SynchronousTestCase):
             self.world.result(self.apps.remove("b"))
 
     def test_rotate(self) -> None:
-        """It gives one another credential, and leaves the rest."""
+        """Rotation replaces the credential and nothing else."""
         self.world.result(self.apps.put("b", AppSettings(topic="u"), certificate()))
         before = self.apps.get("b").credential
         self.world.result(self.apps.rotate("b", certificate()))
@@ -182,9 +182,9 @@ class AppsTests(SynchronousTestCase):
 
     def test_other_master_key(self) -> None:
         """
-        What the master key does not open leaves an app that is known as it was, and one that is not unavailable.
+        If the master key does not decrypt an app, a known one stays as it was, and an unknown one is unavailable.
 
-        It is logged once, and over when the right key is back.
+        That is logged once, and ends when the right key is back.
         """
         path = self.world.configuration.secrets.master_key_file
         right = path.read_bytes()
@@ -207,7 +207,7 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual((apps.names(), apps.problems()), (["a"], {}))
 
     def test_problem_is_logged(self) -> None:
-        """Why an app cannot be used is logged, and no key with it."""
+        """The log says why an app cannot be used, without any key."""
         self.add("b", credential=certificate())
         with self.world.visiting() as connection:
             connection.execute(
@@ -222,7 +222,7 @@ class AppsTests(SynchronousTestCase):
         self.assertNotIn("PRIVATE", repr(events))
 
     def test_damaged(self) -> None:
-        """A row that makes no sense is a problem of its own app only."""
+        """An invalid row affects only its own app."""
         self.add("b")
         with self.world.visiting() as connection:
             connection.execute("UPDATE app SET settings = ? WHERE name = 'a'", [b'{"topic": 3}'])
@@ -231,7 +231,7 @@ class AppsTests(SynchronousTestCase):
         self.assertIn("$.topic", apps.problems()["a"])
 
     def test_damaged_in_any_way(self) -> None:
-        """Whatever is in a row, it is unusable and says why, the others are served, and changes of them are seen."""
+        """Whatever a damaged row contains, its app has a problem, and the other apps and their changes are served."""
         for number, change in enumerate(
             (
                 "name = CAST(x'6fff' AS TEXT)",
@@ -272,7 +272,7 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(self.apps.problems(), {})
 
     def test_fault_of_our_own(self) -> None:
-        """Even what nobody was ready for is one app's; the log has the whole of it, once, and the page its kind."""
+        """An unexpected error affects one app. The log has it once, in full, and the status page its type."""
 
         def odd(encrypted: bytes, app: str, *more: Any) -> Credential:
             if app == "b":
@@ -289,7 +289,7 @@ class AppsTests(SynchronousTestCase):
         self.assertRaises(Unavailable, self.apps.get, "b")
 
     def test_tried_again(self) -> None:
-        """What cannot be used is tried again now and then, not with each look: it may take long to find out."""
+        """An app that cannot be used is tried again at long intervals, not with each poll: it may take long."""
         tried: list[str] = []
 
         def refuse(encrypted: bytes, app: str, *more: Any) -> Credential:
@@ -304,7 +304,7 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(tried, ["b", "b"])
 
     def test_read(self) -> None:
-        """So many credentials are read after each other; who comes then is told to come again."""
+        """Credentials are read one after the other; if too many wait, the next is refused for a while."""
         self.assertEqual(self.world.result(self.apps.read(lambda: 5)), 5)
         with self.assertRaises(ZeroDivisionError):
             self.world.result(self.apps.read(lambda: 1 // 0))
@@ -313,7 +313,7 @@ class AppsTests(SynchronousTestCase):
         self.assertEqual(refused.value.retry_after, 5)
 
     def test_stopped(self) -> None:
-        """After its end it does nothing more."""
+        """After it is stopped, no timer is left."""
         self.world.result(self.apps.read(lambda: None))
         self.world.result(self.apps.stop())
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
@@ -321,10 +321,10 @@ class AppsTests(SynchronousTestCase):
 
 @pytest.mark.loopback
 class ThreadTests(TestCase):
-    """Where credentials of callers are read."""
+    """Where credentials from callers are read."""
 
     async def test_thread(self) -> None:
-        """It is a thread of its own: the reactor goes on, and so do those who read and write in the database."""
+        """They are read in a thread of their own, so the reactor and the database go on."""
         world = world_of(self)
         database = Database(world.directory / "other.db", reactor)
         await database.start()
@@ -341,10 +341,10 @@ class ThreadTests(TestCase):
 
 
 class FileTests(SynchronousTestCase):
-    """What the daemon knows of the apps in the configuration."""
+    """Apps in the configuration."""
 
     def setUp(self) -> None:
-        """Have one with a certificate."""
+        """Write a certificate."""
         self.world = world_of(self)
         self.pem = AUTHORITY.client_pem()
         self.world.write("a.pem", self.pem)
@@ -358,7 +358,7 @@ class FileTests(SynchronousTestCase):
         return apps
 
     def replace(self, content: bytes) -> None:
-        """Put another certificate in the place of the one there."""
+        """Replace the certificate."""
         self.world.write("new.pem", content).replace(self.world.directory / "a.pem")
 
     def test_app(self) -> None:
@@ -377,14 +377,14 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(app.credential, ProviderToken.from_p8(AUTHORITY.p8, "K", "T"))
 
     def test_passphrase(self) -> None:
-        """The first line of another file opens it."""
+        """The first line of the passphrase file decrypts it."""
         self.world.write("a.p12", AUTHORITY.client_pkcs12())
         self.world.write("words", b"txapns\nmore\n")
         apps = self.start("[apps.a]\ncertificate = 'a.p12'\npassphrase_file = 'words'")
         self.assertIsInstance(apps.get("a").credential, Certificate)
 
     def test_renewed(self) -> None:
-        """A certificate that is replaced is taken up within the interval."""
+        """A new certificate is in use within the interval."""
         apps = self.start()
         told: list[frozenset[str]] = []
         apps.changed(told.append)
@@ -394,7 +394,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual((apps.get("a").credential, told), (Certificate.from_pem(pem), [frozenset("a")]))
 
     def test_half_written(self) -> None:
-        """While a file cannot be used the app stays as it was; it is said once, and over when the file is whole."""
+        """While a file cannot be used the app stays as it was, which is logged once, until the file is complete."""
         apps = self.start()
         path = self.world.directory / "a.pem"
         with capturedLogs() as events:
@@ -412,7 +412,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(apps.problems(), {})
 
     def test_exposed(self) -> None:
-        """A key that others can read is not used, and the app is refused until that is mended."""
+        """A key that other users can read is not used, and the app is refused until its mode is corrected."""
         path = self.world.directory / "a.pem"
         path.chmod(0o644)
         apps = self.start()
@@ -425,13 +425,13 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(apps.names(), ["a"])
 
     def test_one_does_not_stop_others(self) -> None:
-        """One that cannot be used is no reason not to use the others."""
+        """An app that cannot be used does not affect the others."""
         text = "[apps.a]\ncertificate = 'a.pem'\n[apps.b]\ncertificate = 'none.pem'\n[apps.c]\ncertificate = 'a.pem'\n"
         apps = self.start(text + "trust_root = 'none.pem'")
         self.assertEqual((apps.names(), sorted(apps.problems())), (["a"], ["b", "c"]))
 
     def test_trust_root(self) -> None:
-        """Authorities in another form are named as such, and the app is refused before anything is accepted for it."""
+        """Authorities in another form are reported, and the app is refused before anything is accepted for it."""
         der = x509.load_pem_x509_certificate(AUTHORITY.ca_pem).public_bytes(Encoding.DER)
         for content, words in ((der, "DER, as Windows"), (b"", "not the PEM of"), (der[:50], "DER, as Windows")):
             self.world.write("ca.cer", content)
@@ -440,7 +440,7 @@ class FileTests(SynchronousTestCase):
             self.assertRaises(Unavailable, apps.get, "a")
 
     def test_before_the_database(self) -> None:
-        """An app of the same name in the database does not count, and cannot be made."""
+        """It takes precedence over one of the same name in the database, which cannot be changed."""
         with self.world.visiting() as connection:
             add_app(AppTable(connection), self.world.secrets, "a", AppSettings(topic="t"), signing_key(), now=present())
         apps = self.start()
@@ -453,7 +453,7 @@ class ExpiryTests(SynchronousTestCase):
     """Certificates that expire."""
 
     def setUp(self) -> None:
-        """Have one that lasts for a year."""
+        """Start with one that lasts for a year."""
         self.world = world_of(self, "[apps.a]\ncertificate = 'a.pem'")
         self.world.write("a.pem", AUTHORITY.client_pem())
         self.apps = self.start()
@@ -462,13 +462,13 @@ class ExpiryTests(SynchronousTestCase):
         self.expires = expires
 
     def start(self) -> Apps:
-        """Start another."""
+        """Start another registry."""
         apps = self.world.apps()
         self.world.result(apps.start())
         return apps
 
     def warned(self, days: float) -> list[str]:
-        """Let time pass until so many days are left; gives what was logged."""
+        """Let time pass until a number of days are left; return what was logged."""
         then = self.expires - timedelta(days=days)
         with capturedLogs() as events:
             self.world.clock.advance(then.timestamp() - self.world.clock.seconds())
@@ -476,7 +476,7 @@ class ExpiryTests(SynchronousTestCase):
         return [formatEvent(event) for event in events]
 
     def test_warnings(self) -> None:
-        """It is told 30 days before, 7 days, one day, and when it is over: each once."""
+        """The log warns 30 days, 7 days and one day before, and when it has expired, once each."""
         on = f"{self.expires:%Y-%m-%d %H:%M} UTC"
         for days, said in (
             (31, []),
@@ -492,11 +492,11 @@ class ExpiryTests(SynchronousTestCase):
             self.assertEqual(self.warned(days), said, days)
 
     def test_late(self) -> None:
-        """Of several that are due at once, only the last is told."""
+        """Of several warnings that are due at once, only the last is logged."""
         self.assertEqual(len(self.warned(0.5)), 1)
 
     def test_at_the_start(self) -> None:
-        """A daemon that starts late tells at once."""
+        """A daemon that starts late warns at once."""
         self.world.result(self.apps.stop())
         self.assertEqual(self.warned(5), [])
         with capturedLogs() as events:
@@ -506,7 +506,7 @@ class ExpiryTests(SynchronousTestCase):
         self.assertIn("within 7 days", said[0])
 
     def test_renewed(self) -> None:
-        """With another certificate it begins anew."""
+        """A new certificate gets warnings of its own."""
         self.warned(5)
         self.world.write("a.pem", AUTHORITY.client_pem())
         os.utime(self.world.directory / "a.pem", (1, 1))

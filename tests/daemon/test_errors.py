@@ -13,7 +13,7 @@ __all__ = ["InWordsTests", "RefusalTests", "TreeTests"]
 
 
 def drawn_tree() -> dict[str, tuple[str, int | None]]:
-    """Read the tree in the module's docstring: for each exception its parent's name, and the status where one is."""
+    """Read the tree in the module's docstring: each exception's parent, and its status if it has one."""
     parents: dict[str, tuple[str, int | None]] = {}
     path: list[str] = []
     for line in (errors.__doc__ or "").splitlines():
@@ -41,17 +41,17 @@ class TreeTests(SynchronousTestCase):
         self.assertEqual(drawn_tree(), found)
 
     def test_each_has_a_docstring_of_its_own(self) -> None:
-        """Each exception says what happened and what to do, in words of its own."""
+        """Each exception has a docstring of its own, with what happened and what to do."""
         docstrings = [getattr(errors, name).__doc__ for name in EXCEPTIONS]
         self.assertNotIn(None, docstrings)
         self.assertEqual(len(set(docstrings)), len(docstrings))
 
 
 class RefusalTests(SynchronousTestCase):
-    """What a caller is told."""
+    """Refused requests."""
 
     def test_message(self) -> None:
-        """The message is shown without the delay, which is a field and survives pickling."""
+        """The message is shown without the delay, which is an attribute and survives pickling."""
         error = pickle.loads(pickle.dumps(errors.Unavailable("the disk is full", 5.0)))
         self.assertEqual((str(error), error.retry_after, error.status), ("the disk is full", 5.0, 503))
         self.assertIsNone(errors.Malformed("no token").retry_after)

@@ -37,7 +37,7 @@ class StoredKeysTests(SynchronousTestCase):
             return add_key(KeyTable(connection), label, now=1e9, **more)
 
     def labels(self) -> list[str]:
-        """List them."""
+        """List the labels."""
         with self.world.visiting() as connection:
             return [stored.label for stored in KeyTable(connection).listed()]
 
@@ -48,14 +48,14 @@ class StoredKeysTests(SynchronousTestCase):
             verifyObject(IKeyTable, KeyTable(connection))
 
     def test_form(self) -> None:
-        """It tells what it is for, its id, and 256 random bits."""
+        """A key consists of a prefix, its id, and 256 random bits."""
         first, second = self.add("a"), self.add("b")
         for key in (first, second):
             self.assertTrue(re.fullmatch("txapns_[0-9a-f]{8}_[0-9a-f]{64}", key))
         self.assertNotEqual(first.split("_")[1:], second.split("_")[1:])
 
     def test_listed(self) -> None:
-        """What is listed is what it allows, by label; it can be told by its id."""
+        """Keys are listed by label, with their ids and what they allow."""
         key = self.add("web", send=["b", "a"], feedback=None, manage=True)
         self.add("all", send=None)
         with self.world.visiting() as connection:
@@ -65,7 +65,7 @@ class StoredKeysTests(SynchronousTestCase):
         self.assertEqual((other.caller.send, other.caller.feedback, other.caller.manage), (None, frozenset(), False))
 
     def test_hashed(self) -> None:
-        """The database has its SHA-256, and nowhere the key or its secret."""
+        """The database has a key's SHA-256, but nowhere the key or its secret."""
         key = self.add("a")
         (stored,) = self.world.result(SQLiteKeyStore(self.world.database).read(KeyTable.listed))
         self.assertEqual(stored.digest, self.digest(key))
@@ -73,11 +73,11 @@ class StoredKeysTests(SynchronousTestCase):
         self.assertFalse([content for content in files if key.split("_")[2].encode() in content])
 
     def digest(self, key: str) -> bytes:
-        """Compute what is stored of a key."""
+        """Compute a key's digest."""
         return hashlib.sha256(key.encode()).digest()
 
     def test_label(self) -> None:
-        """A label is one of a kind, and fit for a log."""
+        """A label is unique, and can be shown in a log."""
         self.add("a")
         with self.assertRaisesRegex(Malformed, "called a already"):
             self.add("a")
@@ -86,7 +86,7 @@ class StoredKeysTests(SynchronousTestCase):
         self.assertEqual(self.labels(), ["a"])
 
     def test_removed(self) -> None:
-        """It is removed by its id or its label; what is not there is told as such, and not repeated."""
+        """A key is removed by its id or its label; an unknown one is an error that does not repeat it."""
         first = self.add("a")
         self.add("b")
         with self.world.visiting() as connection:
@@ -100,10 +100,10 @@ class StoredKeysTests(SynchronousTestCase):
 
 
 class KeysTests(SynchronousTestCase):
-    """What the daemon knows of them."""
+    """Keys in the daemon's memory."""
 
     def setUp(self) -> None:
-        """Have two."""
+        """Add two keys."""
         self.world = world_of(self)
         with self.world.visiting() as connection:
             self.first = add_key(KeyTable(connection), "first", send=["a"], now=1)
@@ -112,17 +112,17 @@ class KeysTests(SynchronousTestCase):
         self.world.result(self.keys.start())
 
     def test_interface(self) -> None:
-        """It is what faces need."""
+        """The registry provides its interface."""
         verifyObject(IKeys, self.keys)
 
     def test_known(self) -> None:
-        """Who shows a key is known."""
+        """A key identifies its caller."""
         caller = self.keys.check(self.first)
         self.assertEqual((caller.name, caller.may_send("a"), caller.may_send("b")), (self.first[7:15], True, False))
         self.assertTrue(self.keys.check(self.second).may_read("b"))
 
     def test_unknown(self) -> None:
-        """Everything else is turned away with the same words."""
+        """Everything else is refused with the same message."""
         swapped = self.first[:16] + self.second[16:]
         made_up = "txapns_00000000_" + "0" * 64
         texts = ["", "txapns", self.first[:-1], self.first + "0", self.first.upper(), swapped, made_up, "\udcff", "\0"]
@@ -130,7 +130,7 @@ class KeysTests(SynchronousTestCase):
         self.assertEqual(said, {"the key is not known"})
 
     def test_compared_in_constant_time(self) -> None:
-        """Whatever is shown, digests are compared, and as a whole: for an id nobody has, too."""
+        """Digests are compared, completely, whatever the key and even if its id is unknown."""
         compared = []
 
         def compare(left: bytes, right: bytes) -> bool:
@@ -144,7 +144,7 @@ class KeysTests(SynchronousTestCase):
         self.assertEqual(compared, [(32, 32)] * 4)
 
     def test_changes(self) -> None:
-        """What another process adds and removes is known within the interval."""
+        """Changes by another process are seen within the interval."""
         with self.world.visiting() as connection:
             third = add_key(KeyTable(connection), "third", now=3)
             remove_key(KeyTable(connection), "first")
@@ -154,21 +154,21 @@ class KeysTests(SynchronousTestCase):
         self.assertRaises(NotAuthenticated, self.keys.check, self.first)
 
     def test_unchanged(self) -> None:
-        """As long as nothing changes, the keys are not read again."""
+        """While nothing changes, the keys are not read again."""
         statements: list[str] = []
         self.world.result(self.world.database.read(lambda connection: connection.set_trace_callback(statements.append)))
         self.world.clock.pump([INTERVAL] * 3)
         self.assertEqual(statements, ["SELECT number FROM api_key_changes"] * 3)
 
     def test_refreshed(self) -> None:
-        """Who has changed something need not wait."""
+        """A refresh shows changes at once."""
         with self.world.visiting() as connection:
             third = add_key(KeyTable(connection), "third", now=3)
         self.world.result(self.keys.refresh())
         self.keys.check(third)
 
     def test_damaged(self) -> None:
-        """A row that makes no sense allows nothing and is told of; the others go on, and changes of them are seen."""
+        """An invalid row allows nothing and is logged; the other keys and their changes are served."""
         for number, change in enumerate(
             (
                 "send = 'null'",
@@ -196,7 +196,7 @@ class KeysTests(SynchronousTestCase):
                 connection.execute("DELETE FROM api_key WHERE label NOT LIKE 'other%'")
 
     def test_trouble(self) -> None:
-        """While the database cannot be read the keys stay; it is logged once; then all goes on."""
+        """While the table cannot be read the keys stay, and that is logged once; afterwards changes are seen again."""
         with self.world.visiting() as connection:
             connection.execute("ALTER TABLE api_key RENAME TO gone")
             connection.execute("UPDATE api_key_changes SET number = 100")
@@ -211,7 +211,7 @@ class KeysTests(SynchronousTestCase):
         self.assertRaises(NotAuthenticated, self.keys.check, self.first)
 
     def test_unavailable(self) -> None:
-        """A database that cannot be read for a while is told of once, however long it lasts."""
+        """A database that cannot be read is logged once, however long that lasts."""
         self.world.result(self.world.database.stop())
         with capturedLogs() as events:
             self.world.clock.pump([INTERVAL] * 3)
@@ -219,7 +219,7 @@ class KeysTests(SynchronousTestCase):
         self.keys.check(self.first)
 
     def test_stopped(self) -> None:
-        """After its end it does nothing more."""
+        """After it is stopped, no timer is left."""
         self.world.result(self.keys.stop())
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
 

@@ -1,4 +1,4 @@
-"""What the tests of apps and keys have in common: a gateway's database in a directory of its own, without threads."""
+"""What the tests of apps and keys have in common: a daemon's database in a directory of its own, without threads."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class World:
     """
     A directory with a database, open.
 
-    :param directory: is made, for its owner alone.
+    :param directory: is created, readable by its owner only.
     :param text: the configuration.
     """
 
@@ -52,13 +52,13 @@ class World:
         self.result(self.database.stop())
 
     def configure(self, text: str) -> None:
-        """Have another configuration."""
+        """Replace the configuration."""
         self.configuration = Configuration.from_text(text, self.directory)
         self.secrets = Secrets(self.configuration.secrets.master_key_file, {})
         self.secrets.create()
 
     def write(self, name: str, content: bytes) -> Path:
-        """Write a file, for its owner alone."""
+        """Write a file that only its owner can read."""
         path = self.directory / name
         path.unlink(missing_ok=True)
         path.touch(0o600)
@@ -66,7 +66,7 @@ class World:
         return path
 
     def visiting(self) -> AbstractContextManager[sqlite3.Connection]:
-        """Do something to the database as another process does."""
+        """Open the database as another process does."""
         return visiting(self.database.path, AppTable.schema, KeyTable.schema)
 
     def apps(self) -> Apps:
@@ -79,7 +79,7 @@ class World:
         return Keys(self.clock, SQLiteKeyStore(self.database))
 
     def result(self, deferred: Deferred[T]) -> T:
-        """Let time pass until there is a result; what is raised is raised."""
+        """Let time pass until there is a result, and return or raise it."""
         found: list[T | Failure] = []
         deferred.addBoth(found.append)
         if not found:
@@ -91,7 +91,7 @@ class World:
 
 
 def world_of(test: SynchronousTestCase, text: str = "") -> World:
-    """Make one in a directory of the test's, at the end of which it is closed."""
+    """Make one in the test's directory; it is closed when the test ends."""
     world = World(Path(test.mktemp()), text)
     test.addCleanup(world.close)
     return world

@@ -68,7 +68,6 @@ def expiry(app: App) -> datetime | None:
     """
     Tell when an app's certificate expires.
 
-    :param app: the app.
     :returns: the time, UTC; ``None`` for a signing key, which does not expire.
     """
     return app.credential.expires if isinstance(app.credential, Certificate) else None
@@ -112,10 +111,6 @@ def section_app(name: str, section: AppSection, configuration: Configuration, no
     """
     Make an app of the configuration.
 
-    :param name: its name.
-    :param section: its section.
-    :param configuration: has the limits of all apps.
-    :param now: the time.
     :raises APNSError: it cannot be used.
     """
     try:
@@ -133,10 +128,6 @@ def row_app(row: AppRow, secrets: Secrets, configuration: Configuration, now: da
     """
     Make an app of the store.
 
-    :param row: the app as it is stored.
-    :param secrets: where the master key is.
-    :param configuration: has the limits of all apps.
-    :param now: the time.
     :raises APNSError: it cannot be used.
     """
     credential = decrypt(row.encrypted, row.name, secrets.master_key(), now)
@@ -268,11 +259,7 @@ class Apps:
         return {name: known.problem for name, known in self._state.apps.items() if known.problem}
 
     def source(self, name: str) -> Literal["file", "database"]:
-        """
-        Tell where an app is kept, whether it can be used or not.
-
-        :param name: its name.
-        """
+        """Tell where an app is kept, whether it can be used or not."""
         return "file" if name in self._configuration.apps else "database"
 
     def now(self) -> datetime:
@@ -303,9 +290,6 @@ class Apps:
         """
         Add an app to the store, or replace the one of this name.
 
-        :param name: its name.
-        :param settings: its settings.
-        :param credential: its credential.
         :returns: a ``Deferred`` that fires when the app is on the disk and in use, with whether one was replaced.
         :raises AppExists: the configuration has an app of this name.
         :raises Malformed: the name or the gateway is not valid.
@@ -320,8 +304,6 @@ class Apps:
         """
         Give an app in the store another credential.
 
-        :param name: its name.
-        :param credential: the credential.
         :returns: a ``Deferred`` that fires when the credential is on the disk and in use.
         :raises UnknownApp: the app is not in the store.
         :raises AppExists: the app is in the configuration.
@@ -333,7 +315,6 @@ class Apps:
         """
         Remove an app from the store.
 
-        :param name: its name.
         :returns: a ``Deferred`` that fires when it is gone.
         :raises UnknownApp: the app is not in the store.
         :raises AppExists: the app is in the configuration.

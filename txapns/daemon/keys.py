@@ -70,10 +70,8 @@ def add_key(
 
 def remove_key(table: IKeyTable, key: str) -> None:
     """
-    Remove a key. Callers that present it are refused within about a second.
+    Remove a key, given its id or its label. Callers that present it are refused within about a second.
 
-    :param table: the keys.
-    :param key: its id or its label.
     :raises Malformed: there is no such key.
     """
     if not table.remove(key):

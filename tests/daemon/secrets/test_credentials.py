@@ -45,7 +45,7 @@ class ReadTests(SynchronousTestCase):
         self.assertEqual(read_certificate(p12, b"txapns", present()), Certificate.from_pkcs12(p12, "txapns"))
 
     def test_several(self) -> None:
-        """Of several certificates in one file the one for the app's gateway and topic is taken."""
+        """Of several certificates in one file, the one for the app's gateway and topic is taken."""
         both = [AUTHORITY.client_pem(environments=[each]) for each in ("production", "sandbox")]
         both.append(AUTHORITY.client_pem("com.example.other", environments=["sandbox"]))
         data = b"".join(both)
@@ -101,21 +101,21 @@ class EncryptedTests(SynchronousTestCase):
 
 
 class ServerCertificateTests(SynchronousTestCase):
-    """What listeners show of themselves."""
+    """The certificates of listeners."""
 
     def setUp(self) -> None:
-        """Have a directory."""
+        """Make a directory."""
         self.world = world_of(self)
 
     def read(self, text: str) -> Certificate:
-        """Read what a configuration names."""
+        """Read the certificate that a configuration names."""
         self.world.configure(f"intake.native.tls = {text}")
         tls = self.world.configuration.intake.native.tls
         assert tls is not None
         return server_certificate(tls, present())
 
     def test_one_file_or_two(self) -> None:
-        """Certificate and key may be in one file, or in two, of which only that with the key need be private."""
+        """Certificate and key may be in one file or in two; only the key's must be private."""
         pem = AUTHORITY.server_certificate()
         middle = pem.index(b"-----BEGIN PRIVATE")
         self.world.write("both.pem", pem)
@@ -125,7 +125,7 @@ class ServerCertificateTests(SynchronousTestCase):
         self.assertEqual(one, two)
 
     def test_refused(self) -> None:
-        """What is missing, does not fit, is expired or can be read by others is told with the file's name."""
+        """A file that is missing, mismatched, expired or readable by other users is reported by its name."""
         pem = AUTHORITY.server_certificate()
         self.world.write("a.pem", pem[: pem.index(b"-----BEGIN PRIVATE")])
         other = AUTHORITY.server_certificate()
@@ -138,7 +138,7 @@ class ServerCertificateTests(SynchronousTestCase):
             ("{certificate = 'none.pem', key = 'a.pem'}", ConfigurationError, "none.pem: No such file"),
             ("{certificate = 'open.pem'}", ConfigurationError, "open.pem holds a secret"),
             ("{certificate = 'a.pem', key = 'key.pem'}", CredentialError, "a.pem: "),
-            ("{certificate = 'weak.pem'}", CredentialError, "weak.pem: OpenSSL does not take .*RSA with 2,048 bits"),
+            ("{certificate = 'weak.pem'}", CredentialError, "weak.pem: OpenSSL does not accept .*2,048 bits"),
             ("{certificate = 'old.pem'}", CertificateExpired, "old.pem: the certificate 'txapns simulator' is valid"),
         ):
             with self.assertRaisesRegex(kind, words):

@@ -25,13 +25,13 @@ class FilesTests(SynchronousTestCase):
         write_private(self.path, b"hunter2")
 
     def test_written(self) -> None:
-        """It is its owner's alone, and nothing else is left in the directory."""
+        """It is readable by its owner only, and no temporary file is left."""
         self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
         self.assertEqual(read_private(self.path), b"hunter2")
         self.assertEqual(list(self.path.parent.iterdir()), [self.path])
 
     def test_modes(self) -> None:
-        """Others may not read or write it; the group of root's may read."""
+        """No other user may read or write it, but the group may read a file of root's."""
         root = self.path.stat().st_uid == 0
         for mode in (0o600, 0o400, *((0o640, 0o440) if root else ())):
             self.path.chmod(mode)
@@ -44,7 +44,7 @@ class FilesTests(SynchronousTestCase):
             self.assertNotIn("hunter2", str(error))
 
     def test_links(self) -> None:
-        """A link counts as what it leads to."""
+        """A symbolic link is checked by its target."""
         link = Path(self.mktemp())
         link.symlink_to(self.path.absolute())
         self.assertEqual(read_private(link), b"hunter2")
@@ -53,7 +53,7 @@ class FilesTests(SynchronousTestCase):
         self.assertEqual(self.path.read_bytes(), b"other")
 
     def test_no_file(self) -> None:
-        """What is not there, or is a directory or a pipe, is told as such at once."""
+        """A missing file, a directory and a pipe are reported as such, without blocking."""
         pipe = Path(self.mktemp())
         os.mkfifo(pipe, 0o600)
         for path in (pipe, Path("/")):
@@ -62,7 +62,7 @@ class FilesTests(SynchronousTestCase):
             read_private(Path("none"))
 
     def test_not_replaced(self) -> None:
-        """What is there is replaced only if that is meant, and keeps its mode."""
+        """An existing file is replaced only on request, and keeps its mode."""
         self.assertRaises(FileExistsError, write_private, self.path, b"other")
         self.assertEqual(read_private(self.path), b"hunter2")
         self.path.chmod(0o400)
@@ -75,32 +75,32 @@ class MasterKeyTests(SynchronousTestCase):
     """The master key itself."""
 
     def test_round_trip(self) -> None:
-        """What it encrypts, it decrypts; and nothing can be seen of it."""
+        """It decrypts what it encrypted, and the ciphertext does not contain the secret."""
         key = MasterKey([OLD])
         self.assertNotIn(b"secret", key.encrypt(b"secret"))
         self.assertEqual(key.decrypt(key.encrypt(b"secret")), b"secret")
 
     def test_several(self) -> None:
-        """The first encrypts, all decrypt."""
+        """The first key encrypts, all decrypt."""
         both = MasterKey([NEW, OLD])
         self.assertEqual(both.decrypt(MasterKey([OLD]).encrypt(b"a")), b"a")
         self.assertEqual(MasterKey([NEW]).decrypt(both.encrypt(b"b")), b"b")
         self.assertEqual(both.count, 2)
 
     def test_another(self) -> None:
-        """Another key does not open it, nor is what was tampered with opened."""
+        """Another key does not decrypt it, and a changed ciphertext is not decrypted."""
         encrypted = MasterKey([OLD]).encrypt(b"a")
         self.assertRaises(SecretError, MasterKey([NEW]).decrypt, encrypted)
         self.assertRaises(SecretError, MasterKey([OLD]).decrypt, encrypted[:-4] + b"AAA=")
 
     def test_no_key(self) -> None:
-        """What is no key is refused, and not repeated."""
+        """An invalid key is refused, and not repeated."""
         for keys in ([], [b"secret"], [OLD, b"secret"], [b"\xff"]):
             error = self.assertRaises(SecretError, MasterKey, keys)
             self.assertNotIn("secret", f"{error} {error.__cause__}")
 
     def test_repr(self) -> None:
-        """Its representation shows nothing of it."""
+        """Its representation does not show it."""
         self.assertEqual(repr(MasterKey([OLD])), "<MasterKey of 1>")
 
 
@@ -108,11 +108,11 @@ class SecretsTests(SynchronousTestCase):
     """Where the master key is."""
 
     def setUp(self) -> None:
-        """Name a file that is not there."""
+        """Name a file that does not exist."""
         self.path = Path(self.mktemp())
 
     def test_created(self) -> None:
-        """One is made where there is none, and only there."""
+        """A key is made only if there is none."""
         secrets = Secrets(self.path, {})
         self.assertTrue(secrets.create())
         before = self.path.read_bytes()
@@ -121,19 +121,19 @@ class SecretsTests(SynchronousTestCase):
         self.assertEqual(secrets.master_key().count, 1)
 
     def test_environment(self) -> None:
-        """The environment comes first; then no file is made."""
+        """The environment overrides the file, and then no file is made."""
         secrets = Secrets(self.path, {VARIABLE: f"{NEW.decode()} {OLD.decode()}\n"})
         self.assertFalse(secrets.create())
         self.assertEqual(secrets.master_key().decrypt(MasterKey([OLD]).encrypt(b"a")), b"a")
         self.assertFalse(self.path.exists())
 
     def test_missing(self) -> None:
-        """Where there is none, the file is named."""
+        """If it is missing, the message names the file."""
         with self.assertRaisesRegex(ConfigurationError, str(self.path)):
             Secrets(self.path, {}).master_key()
 
     def test_exposed(self) -> None:
-        """What others can read is not used."""
+        """A file that other users can read is not used."""
         secrets = Secrets(self.path, {})
         secrets.create()
         self.path.chmod(0o644)
@@ -141,7 +141,7 @@ class SecretsTests(SynchronousTestCase):
             secrets.master_key()
 
     def test_no_key(self) -> None:
-        """Where something else is there, its place is told, and not what it is."""
+        """The message about an invalid key says where it is, not what it is."""
         write_private(self.path, b"hunter2")
         error = self.assertRaises(SecretError, Secrets(self.path, {}).master_key)
         self.assertIn(str(self.path), str(error))
@@ -150,7 +150,7 @@ class SecretsTests(SynchronousTestCase):
         self.assertNotIn("hunter2", f"{error} {other}")
 
     def test_repr(self) -> None:
-        """Its representation tells where, not what."""
+        """Its representation says where the key is, not what it is."""
         self.assertEqual(repr(Secrets(self.path, {})), f"<Secrets in {self.path}>")
         self.assertNotIn(OLD.decode(), repr(Secrets(self.path, {VARIABLE: OLD.decode()})))
 
@@ -159,14 +159,14 @@ class RekeyingTests(SynchronousTestCase):
     """A change of the master key."""
 
     def setUp(self) -> None:
-        """Have a key in a file, and something encrypted."""
+        """Make a key in a file, and encrypt something."""
         self.path = Path(self.mktemp())
         write_private(self.path, OLD + b"\n")
         self.secrets = Secrets(self.path, {})
         self.encrypted = self.secrets.master_key().encrypt(b"a")
 
     def test_done(self) -> None:
-        """Meanwhile the file opens the old and the new, then the new alone."""
+        """During the change the file decrypts old and new, afterwards only new."""
         with self.secrets.rekeying() as key:
             anew = key.rotate(self.encrypted)
             for each in (self.encrypted, anew):
@@ -176,7 +176,7 @@ class RekeyingTests(SynchronousTestCase):
         self.assertEqual(self.path.stat().st_mode & 0o777, 0o600)
 
     def test_interrupted(self) -> None:
-        """If it fails on the way, the file opens all there may be; the next time goes to its end."""
+        """If it is interrupted, the file decrypts everything, and the next attempt completes it."""
         with self.assertRaises(ZeroDivisionError), self.secrets.rekeying() as key:
             anew = key.rotate(self.encrypted)
             raise ZeroDivisionError
@@ -188,7 +188,7 @@ class RekeyingTests(SynchronousTestCase):
         self.assertEqual(self.secrets.master_key().decrypt(last), b"a")
 
     def test_environment(self) -> None:
-        """In the environment the operator puts the new key before the old one, or is told to."""
+        """In the environment the operator puts the new key before the old one; a message says so."""
         one = Secrets(self.path, {VARIABLE: OLD.decode()})
         with self.assertRaisesRegex(ConfigurationError, f"before the old one in {VARIABLE}"), one.rekeying():
             self.fail("there is no new key")
@@ -197,7 +197,7 @@ class RekeyingTests(SynchronousTestCase):
         self.assertEqual(self.path.read_bytes(), OLD + b"\n")
 
     def test_no_key(self) -> None:
-        """A file with something else in it is left as it is."""
+        """A file that contains something else is left as it is."""
         write_private(self.path, b"something else", replace=True)
         with self.assertRaises(SecretError), self.secrets.rekeying():
             self.fail("this cannot be changed")

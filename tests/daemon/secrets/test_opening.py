@@ -22,16 +22,16 @@ AUTHORITY = Authority()
 
 @pytest.mark.loopback
 class OpenedTests(SynchronousTestCase):
-    """What is encrypted, and what is not."""
+    """Decryption in a process of its own."""
 
     def test_quick(self) -> None:
-        """What is read quickly is left as it is, and no process is started."""
+        """What can be read quickly is left as it is, and no process is started."""
         self.patch(txapns.daemon.secrets.opening, "_COMMAND", "raise SystemExit(1)")
         for data in (AUTHORITY.client_pem(), AUTHORITY.p8):
             self.assertEqual(opened(data, None), data)
 
     def test_opened(self) -> None:
-        """PKCS#12 is opened, and needs no passphrase then; certificate, key and chain are the same."""
+        """PKCS#12 is decrypted to PEM with the same certificate, key and chain."""
         data = AUTHORITY.client_pkcs12()
         found = opened(data, b"txapns")
         self.assertEqual(Certificate.from_pem(found), Certificate.from_pkcs12(data, "txapns"))
@@ -39,7 +39,7 @@ class OpenedTests(SynchronousTestCase):
 
     @pytest.mark.skipif(shutil.which("openssl") is None, reason="openssl is not installed")
     def test_slow_key(self) -> None:
-        """So is a signing key whose passphrase takes long."""
+        """A signing key with a slow passphrase is decrypted."""
         key = ProviderToken.from_p8(AUTHORITY.p8, "K", "T").private_key
         clear = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         command = ["openssl", "pkcs8", "-topk8", "-iter", "300000", "-passout", "pass:x"]
@@ -49,7 +49,7 @@ class OpenedTests(SynchronousTestCase):
         self.assertEqual(ProviderToken.from_p8(found, "K", "T"), ProviderToken.from_p8(AUTHORITY.p8, "K", "T"))
 
     def test_refused(self) -> None:
-        """What cannot be opened is refused in the same words as everywhere."""
+        """What cannot be decrypted is refused with the usual message."""
         data = AUTHORITY.client_pkcs12()
         for passphrase in (None, b"wrong"):
             expected = self.assertRaises(WrongPassphrase, Certificate.from_pkcs12, data, passphrase)
@@ -57,7 +57,7 @@ class OpenedTests(SynchronousTestCase):
             self.assertEqual(str(error), str(expected))
 
     def test_process_fails(self) -> None:
-        """Where the process breaks off, or does not come to an end, that is said."""
+        """A process that fails or does not end is an error."""
         for program in ("raise SystemExit(1)", "import time; time.sleep(60)"):
             self.patch(txapns.daemon.secrets.opening, "_COMMAND", program)
             self.patch(txapns.daemon.secrets.opening, "PATIENCE", 0.5)

@@ -55,7 +55,6 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
         """
         Read and check a file.
 
-        :param path: the file.
         :returns: the configuration.
         :raises ConfigurationError: it cannot be read, or has mistakes; the message has a line for each.
         """
@@ -117,7 +116,6 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
         """
         Work out the limits of an app.
 
-        :param own: the app's own limits.
         :returns: these, and for the rest the limits of all apps.
         """
         limits = self.limits

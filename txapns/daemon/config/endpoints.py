@@ -31,8 +31,6 @@ def is_local(endpoint: str) -> bool:
     Tell whether an endpoint is certainly for this machine alone.
 
     It errs on the side of ``False``. An invalid endpoint is unreachable.
-
-    :param endpoint: the endpoint.
     """
     if _is_socket(endpoint) or not is_endpoint(endpoint):
         return True

@@ -43,13 +43,7 @@ class _Decrypted(msgspec.Struct, frozen=True):
 
 
 def encrypt(credential: Credential, app: str, key: MasterKey) -> bytes:
-    """
-    Encrypt a credential.
-
-    :param credential: the credential.
-    :param app: the name of the app it is for.
-    :param key: the master key.
-    """
+    """Encrypt an app's credential, together with the app's name."""
     if isinstance(credential, Certificate):
         plain = _Decrypted(app, credential.to_pem(), None, None)
     else:

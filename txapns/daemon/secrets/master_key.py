@@ -49,7 +49,6 @@ def read_private(path: Path) -> bytes:
     It must belong to us or to root, and no other user may read or write it. The group may read a file of root's, since
     systemd and Kubernetes pass secrets to services that way.
 
-    :param path: the file.
     :returns: its content.
     :raises ConfigurationError: it cannot be read, or others can; the message names the file.
     """
@@ -69,7 +68,6 @@ def stamp(path: Path) -> Stamp | None:
     """
     Tell the state of a file, which differs once it is changed or replaced, without reading it.
 
-    :param path: the file.
     :returns: ``None`` if it cannot be found.
     """
     try:
@@ -164,11 +162,7 @@ class MasterKey:
         return self._count
 
     def encrypt(self, plain: bytes) -> bytes:
-        """
-        Encrypt with the first key.
-
-        :param plain: the secret.
-        """
+        """Encrypt with the first key."""
         return self._fernet.encrypt(plain)
 
     def decrypt(self, encrypted: bytes) -> bytes:

@@ -71,13 +71,7 @@ class EncryptedCredential:
 
     @classmethod
     def of(cls, credential: Credential, app: str, key: MasterKey) -> EncryptedCredential:
-        """
-        Encrypt a credential.
-
-        :param credential: the credential.
-        :param app: the name of the app it is for.
-        :param key: the master key.
-        """
+        """Encrypt an app's credential."""
         expires = credential.expires.timestamp() if isinstance(credential, Certificate) else None
         kind: Literal["certificate", "key"] = "key" if expires is None else "certificate"
         return cls(encrypt(credential, app, key), kind, credential.fingerprint, expires)
@@ -215,11 +209,6 @@ def rotate_app(table: IAppTable, secrets: Secrets, name: str, credential: Creden
     """
     Give an app another credential.
 
-    :param table: the apps.
-    :param secrets: where the master key is.
-    :param name: the app's name.
-    :param credential: the credential.
-    :param now: the time.
     :raises UnknownApp: it is not in the store.
     :raises DaemonError: the master key cannot be used.
     """
@@ -232,8 +221,6 @@ def remove_app(table: IAppTable, name: str) -> None:
     """
     Remove an app and its credential. Its notifications stay in the queue.
 
-    :param table: the apps.
-    :param name: the app's name.
     :raises UnknownApp: it is not in the store.
     """
     if not table.remove(name):

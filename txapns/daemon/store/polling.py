@@ -39,7 +39,7 @@ class ChangePoller(Generic[_T]):
     def __init__(self, clock: IReactorTime, read: Callable[[], Deferred[_T]], found: Callable[[_T], None]) -> None:
         self._read = read
         self._found = found
-        self._complaint = ""
+        self._complaint: str | None = None
         self._loop = LoopingCall(self._poll_again)
         self._loop.clock = clock
         self._ended: Deferred[None] = succeed(None)
@@ -73,7 +73,7 @@ class ChangePoller(Generic[_T]):
         return self.poll().addCallbacks(self._succeeded, self._failed)
 
     def _succeeded(self, _: None) -> None:
-        self._complaint = ""
+        self._complaint = None
 
     def _failed(self, failure: Failure) -> None:
         """Log it once, and go on with what was found before."""

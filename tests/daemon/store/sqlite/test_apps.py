@@ -45,12 +45,12 @@ def signing_key(key_id: str = "KEY") -> ProviderToken:
 
 
 def secret_lines(pem: str) -> list[str]:
-    """Give the lines of a PEM that nobody may see."""
+    """Return the secret lines of a PEM."""
     return pem.partition("PRIVATE KEY-----\n")[2].partition("\n-----END")[0].splitlines()
 
 
 class StoredTests(SynchronousTestCase):
-    """Apps in the database, for any process."""
+    """Apps in the database."""
 
     def setUp(self) -> None:
         """Make a database."""
@@ -77,7 +77,7 @@ class StoredTests(SynchronousTestCase):
             verifyObject(IAppTable, AppTable(connection))
 
     def test_listed(self) -> None:
-        """They are listed by name, without the master key."""
+        """Apps are listed by name, without the master key."""
         settings = AppSettings(gateway="sandbox", topic="t", callers=("ab" * 32,), limits=AppLimitsSection(queue=5))
         credential = certificate()
         self.add("b", settings, credential)
@@ -100,7 +100,7 @@ class StoredTests(SynchronousTestCase):
             self.assertNotIn(line.encode(), files)
 
     def test_refused(self) -> None:
-        """A name that cannot be one, a gateway that is none, and a second app of the same name are refused."""
+        """An invalid name, an invalid gateway and a second app of the same name are refused."""
         self.add("a")
         self.assertRaises(Malformed, self.add, "a/b")
         self.assertRaises(Malformed, self.add, "b", AppSettings(gateway="prod"))
@@ -117,7 +117,7 @@ class StoredTests(SynchronousTestCase):
             self.assertEqual(AppTable(connection).listed(), [])
 
     def test_rotated(self) -> None:
-        """Another credential leaves the rest as it was."""
+        """Rotation replaces the credential and nothing else."""
         self.add("a", AppSettings(topic="t"))
         with self.world.visiting() as connection:
             rotate_app(AppTable(connection), self.world.secrets, "a", certificate(), now=present())
@@ -135,7 +135,7 @@ class StoredTests(SynchronousTestCase):
             self.assertRaises(UnknownApp, remove_app, AppTable(connection), "a")
 
     def test_rekeyed(self) -> None:
-        """With another master key the old one opens nothing any more."""
+        """After a change of the master key the old one decrypts nothing."""
         self.add("a")
         self.add("b", credential=certificate())
         old = self.world.secrets.master_key()
@@ -147,7 +147,7 @@ class StoredTests(SynchronousTestCase):
                 self.assertRaises(SecretError, decrypt, encrypted, name, old, present())
 
     def test_rekeying_fails(self) -> None:
-        """Where one cannot be opened, all stay as they are, and can be opened as before."""
+        """If one credential cannot be decrypted, none is changed, and all can be used as before."""
         self.add("a")
         self.add("b")
         with self.world.visiting() as connection:

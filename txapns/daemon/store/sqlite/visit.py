@@ -35,7 +35,6 @@ def visiting_tables(path: Path) -> Iterator[Tables]:
     """
     Run one transaction, whether or not the daemon has the database open.
 
-    :param path: the database's file.
     :returns: a context with the tables. The transaction is committed at its end, or rolled back if the context raises.
     :raises DatabaseError: the database cannot be used.
     """
