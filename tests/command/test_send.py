@@ -231,7 +231,7 @@ class SendTests(WithSimulator):
         junk = self.file("junk")
         for options, sentence in (
             (("--gateway", "nowhere"), "'nowhere' is not a gateway"),
-            (("--key", junk), f"Error: {junk}: the text holds no PEM"),
+            (("--key", junk), f"Error: {junk}: the text contains no PEM"),
             (("--team-id", "no team"), "AuthKey.p8: team_id"),
             (("--barrier",), "--barrier is for a gateway of the binary protocol"),
             (("--topic", "a\nb"), "Error: topic has a control character"),
@@ -240,7 +240,7 @@ class SendTests(WithSimulator):
         self.assertIn("Error: ", refused(*send, "--payload", self.file("{]")))
         certificate = "--certificate", junk
         said = refused("send", "--tokens", junk, *self.gateway("http2"), *certificate, "--alert", "Hello")
-        self.assertIn(f"Error: {junk}: the text holds no PEM, and is not DER, PKCS#12", said)
+        self.assertIn(f"Error: {junk}: the text contains no PEM, and is not DER, PKCS#12", said)
 
     def test_unusable_by_gateway(self) -> None:
         """What cannot be used with this gateway is told before it is connected to."""

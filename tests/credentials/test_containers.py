@@ -27,7 +27,7 @@ from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.credentials.test_der import element, in_ber
-from txapns._credentials.containers import MAX_TEXT, Contents, octets, quick, read, recognizes, shielded
+from txapns._credentials.containers import MAX_TEXT, Contents, as_bytes, quick, read, recognizes, shielded
 from txapns.errors import CredentialError, UnsupportedKey, WrongPassphrase
 from txapns.simulator.authority import Authority
 
@@ -325,13 +325,13 @@ class FaultTests(SynchronousTestCase):
         """What is neither text nor bytes is named by its type."""
         for value, words in (
             (None, "the text is None, not text or bytes"),
-            (5, "of the type int"),
-            ([KEY], "of the type list"),
-            (Path("AuthKey.p8"), r"of the type PosixPath, not text or bytes; from_file\(\)"),
+            (5, "of type int"),
+            ([KEY], "of type list"),
+            (Path("AuthKey.p8"), r"of type PosixPath, not text or bytes; from_file\(\)"),
         ):
             with self.assertRaisesRegex(CredentialError, words.replace("PosixPath", type(Path()).__name__)):
                 read(value)
-        with self.assertRaisesRegex(CredentialError, "the passphrase is of the type int"):
+        with self.assertRaisesRegex(CredentialError, "the passphrase is of type int"):
             read(KEY, passphrase=5)
         view = memoryview(KEY.encode())
         view.release()
@@ -343,9 +343,9 @@ class FaultTests(SynchronousTestCase):
         for text, words in (
             ('{"type": "service_account"}', "JSON"),
             ("<html>", "HTML"),
-            ("/run/secrets/AuthKey.p8", "the name of a file, which from_file() reads"),
-            ("AuthKey_ABC123DEFG.p8", "the name of a file"),
-            ("C:\\keys\\push.p12", "the name of a file"),
+            ("/run/secrets/AuthKey.p8", "a file name, and from_file() reads files"),
+            ("AuthKey_ABC123DEFG.p8", "a file name"),
+            ("C:\\keys\\push.p12", "a file name"),
             ("s3cret", "passphrase=…"),
             (b"\x30\x82", "and is not DER"),
             ("a" * (MAX_TEXT + 1), "more than any credential"),
@@ -360,13 +360,13 @@ class FaultTests(SynchronousTestCase):
         request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
         openssh = key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption())
         for text, words in (
-            (openssh, "OpenSSH's own form; ssh-keygen"),
+            (openssh, "OpenSSH's own format; convert it with: ssh-keygen"),
             (spki, "only a public key"),
             (request.public_bytes(Encoding.PEM), "only a request for a certificate"),
             (CERTIFICATE.public_bytes(Encoding.DER), "only a certificate"),
             (spki + CERTIFICATE.public_bytes(Encoding.PEM), "only a public key and a certificate"),
             (b"-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaA==\n-----END OPENSSH PRIVATE KEY-----", "unknown kind"),
-            (b"", "it is empty"),
+            (b"", "the text is empty"),
         ):
             self.assertIn(words, self.said(text))
 
@@ -376,13 +376,13 @@ class FaultTests(SynchronousTestCase):
         for text, words in (
             (KEY[:-30], "its -----END line is missing"),
             (KEY[5:].lstrip("BEGIN"), "its -----BEGIN line is missing"),
-            (KEY.replace(KEY.splitlines()[2], ""), "octets are there"),
+            (KEY.replace(KEY.splitlines()[2], ""), "is incomplete: it has "),
             (KEY.replace(KEY.splitlines()[1], ""), "damaged, or of an unknown kind"),
             ("-----BEGIN PRIVATE KEY-----\nMIGHA\n-----END PRIVATE KEY-----", "it is not base64"),
-            (key[:-1], f"the private key is not whole: {len(key) - 1} of its {len(key)} octets"),
-            (b"\x30\xff" + b"\xff" * 127 + key[3:], "the private key is not whole"),
-            (b"\x30\x90" + b"\x7f" * 16 + key[3:], "the private key is not whole"),
-            (data[:-5], f"the PKCS#12 file is not whole: {len(data) - 5} of its {len(data)} octets"),
+            (key[:-1], f"the private key is incomplete: it has {len(key) - 1} of its {len(key)} bytes"),
+            (b"\x30\xff" + b"\xff" * 127 + key[3:], "the private key is incomplete"),
+            (b"\x30\x90" + b"\x7f" * 16 + key[3:], "the private key is incomplete"),
+            (data[:-5], f"the PKCS#12 file is incomplete: it has {len(data) - 5} of its {len(data)} bytes"),
         ):
             self.assertIn(words, self.said(text))
 
@@ -483,14 +483,14 @@ class BoundTests(SynchronousTestCase):
 
     def test_many(self) -> None:
         """Neither are there many keys, nor many iterations for all of them together."""
-        self.assertIn("too large, or too many", str(read(KEY * 40).faults[0]))
+        self.assertIn("too large or too many", str(read(KEY * 40).faults[0]))
         self.assertEqual(len(read(KEY * 40).keys), 32)
-        self.assertIn("all together", str(read(SCRYPT * 31, passphrase="y").faults[-1]))
+        self.assertIn("keys together", str(read(SCRYPT * 31, passphrase="y").faults[-1]))
 
     def test_large(self) -> None:
         """Nor are they large."""
         [fault] = read(element(0x30, b"\x02\x01\x03", element(0x30, bytes(1 << 17)))).faults
-        self.assertIn("too large, or too many", str(fault))
+        self.assertIn("too large or too many", str(fault))
 
     def test_deep(self) -> None:
         """What is nested without end is refused."""
@@ -516,9 +516,9 @@ class BoundTests(SynchronousTestCase):
         for text in ("", "AuthKey.p8", "/run/secrets/apns/AuthKey_ABC123DEFG.p8", "/" + "directory/" * 20 + "key"):
             self.assertFalse(recognizes(text))
 
-    def test_octets(self) -> None:
+    def test_as_bytes(self) -> None:
         """Text is UTF-8, halves of surrogates included."""
-        self.assertEqual([octets(text, "it") for text in ("\u00fc", "\ud800")], [b"\xc3\xbc", b"\xed\xa0\x80"])
+        self.assertEqual([as_bytes(text, "it") for text in ("\u00fc", "\ud800")], [b"\xc3\xbc", b"\xed\xa0\x80"])
 
 
 class MutationTests(SynchronousTestCase):

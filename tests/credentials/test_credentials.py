@@ -194,14 +194,14 @@ class FromPEMTests(SynchronousTestCase):
             (self.certificate, "no private key"),
             (self.key, "no certificate"),
             (b"", "no private key"),
-            (b"\x30\x82", "the text holds no PEM"),
+            (b"\x30\x82", "the text contains no PEM"),
         ):
             with self.assertRaisesRegex(CredentialError, missing):
                 Certificate.from_pem(text)
 
     def test_passphrase_in_the_wrong_place(self) -> None:
         """A passphrase taken for one of the texts is told, and not shown."""
-        with self.assertRaisesRegex(CredentialError, "text 2 holds no PEM, .*passphrase=") as caught:
+        with self.assertRaisesRegex(CredentialError, "text 2 contains no PEM, .*passphrase=") as caught:
             Certificate.from_pem(self.certificate + self.key, "s3cret")
         self.assertNotIn("s3cret", str(caught.exception))
 
@@ -209,9 +209,9 @@ class FromPEMTests(SynchronousTestCase):
         """A key with a part cut out is refused."""
         with self.assertRaisesRegex(CredentialError, "private key cannot be read"):
             Certificate.from_pem(self.certificate, self.key.replace(self.key.splitlines()[1], b""))
-        with self.assertRaisesRegex(CredentialError, "private key is not whole: 96 of its 138 octets"):
+        with self.assertRaisesRegex(CredentialError, "private key is incomplete: it has 96 of its 138 bytes"):
             Certificate.from_pem(self.certificate, self.key.replace(self.key.splitlines()[3], b""))
-        with self.assertRaisesRegex(CredentialError, "private key is not whole: its -----END line is missing"):
+        with self.assertRaisesRegex(CredentialError, "private key is incomplete: its -----END line is missing"):
             Certificate.from_pem(self.certificate, self.key[:-40])
 
     def test_unsupported_keys(self) -> None:

@@ -1,13 +1,13 @@
 """
-Provider tokens, as their receivers read them: the simulator, and the gateway in Apple's place.
+Provider tokens, as a server reads them: the simulator, and the daemon in Apple's place.
 
-A provider token is a JSON web token (RFC 7519): three parts in base64url, with dots between them::
+A provider token is a JSON web token (RFC 7519): three parts in base64url, separated by dots::
 
     {"alg": "ES256", "kid": <key id>} . {"iss": <team id>, "iat": <UNIX seconds>} . <signature>
 
-A signature of ES256 is the two numbers r and s of 32 octets each (RFC 7518, section 3.4). Some clients, pushy among
-them, write the two as ASN.1 in DER instead, as cryptographic libraries put them out, and Apple's servers take that.
-So does this. Of the claims only the two above count.
+An ES256 signature is the two numbers r and s, of 32 bytes each (RFC 7518, section 3.4). Some clients, such as pushy,
+write both in ASN.1 DER instead, as cryptographic libraries return them; Apple's servers accept that, and so does this
+module. Only the two claims above count.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 
 __all__ = ["BearerToken"]
 
-_SIZE = 32  # octets of r, and of s
-_LATEST = 253_402_300_800  # the year 10000: what is no number, or not finite, is not below it either
+_SIZE = 32  # bytes of r, and of s
+_LATEST = 253_402_300_800  # the year 10000; NaN and infinity are not below it either
 
 
 @attrs.frozen
 class BearerToken:
     """
-    What a provider token says. Nothing of it is certain before :meth:`is_signed_by`.
+    The claims of a provider token. Do not trust them before :meth:`is_signed_by`.
 
-    :ivar key_id: the identifier of the key that it claims to be signed with.
-    :ivar team_id: the identifier of the team whose it claims to be.
-    :ivar issued_at: when it claims to have been signed, in UNIX seconds.
+    :ivar key_id: the claimed identifier of the signing key.
+    :ivar team_id: the claimed identifier of the team.
+    :ivar issued_at: the claimed time of signing, in UNIX seconds.
     """
 
     key_id: str
@@ -47,10 +47,10 @@ class BearerToken:
     @classmethod
     def parse(cls, text: str) -> BearerToken | None:
         """
-        Read one.
+        Read a provider token.
 
         :param text: the JSON web token.
-        :returns: what it says; ``None`` where it cannot be a provider token.
+        :returns: its claims; ``None`` if it cannot be a provider token.
         """
         try:
             parts = jwt.api_jws.decode_complete(text, options={"verify_signature": False})
@@ -66,9 +66,9 @@ class BearerToken:
 
     def is_signed_by(self, key: ec.EllipticCurvePublicKey) -> bool:
         """
-        Tell whether it was signed with a key.
+        Verify the signature.
 
-        :param key: the public half of the key.
+        :param key: the public key.
         """
         signature = self._signature
         if len(signature) == 2 * _SIZE:
@@ -82,6 +82,6 @@ class BearerToken:
 
 
 def _time(value: Any) -> float | None:
-    """Take a finite number of seconds; ``True`` is a number to Python, but not to JSON."""
+    """Accept a finite number of seconds; ``True`` is a number in Python, but not in JSON."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return float(value) if number and 0 <= value < _LATEST else None

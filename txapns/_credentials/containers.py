@@ -1,21 +1,21 @@
 """
-Keys and certificates, out of whatever they are wrapped in.
+Reading keys and certificates, whatever they are wrapped in.
 
-They are written down in a few forms: certificates as X.509, private keys as PKCS#8, encrypted or not, or as OpenSSL's
-older ones (PKCS#1, SEC 1), both together as PKCS#12. All of these are DER; all but PKCS#12 mostly come as PEM, which is
+There are a few forms: certificates are X.509, private keys are PKCS#8, encrypted or not, or OpenSSL's older forms
+(PKCS#1, SEC 1), and PKCS#12 has both together. All of these are DER; all but PKCS#12 usually come as PEM, which is
 base64 between two lines::
 
     -----BEGIN PRIVATE KEY-----
     MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQg…
     -----END PRIVATE KEY-----
 
-On their way through environment variables, forms, databases and editors they get a second wrapping: line ends lost or
-written out, quotes, indentation, UTF-16, base64 or hexadecimal digits of the whole. :func:`read` looks through all of
-that, and goes by the content and not by what the label says. It is the one reader of credentials in this project.
+Environment variables, forms, databases and editors add a second wrapping: line ends lost or escaped, quotes,
+indentation, UTF-16, base64 or hexadecimal digits of the whole. :func:`read` unwraps all of that, and trusts the content
+rather than the label. It is the only reader of credentials in this project.
 
-What comes from strangers is bounded: in size, in the number of keys, and in the work of the functions that make keys of
-passphrases, which is found out before any of it is done. ``cryptography`` holds the interpreter's lock while it works,
-so a thread keeps nobody from waiting; what is not :func:`quick` is for another process.
+Input from strangers is bounded: in size, in the number of keys, and in the work of key derivation, which is calculated
+before any of it is done. ``cryptography`` holds the interpreter's lock while it works, so a thread would not help; what
+is not :func:`quick` belongs in another process.
 """
 
 from __future__ import annotations
@@ -37,34 +37,34 @@ from txapns._credentials import der
 from txapns._credentials.der import Kind
 from txapns.errors import CredentialError, UnsupportedKey, WrongPassphrase
 
-__all__ = ["MAX_TEXT", "Contents", "Text", "octets", "public_der", "quick", "read", "recognizes", "shielded"]
+__all__ = ["MAX_TEXT", "Contents", "Text", "as_bytes", "public_der", "quick", "read", "recognizes", "shielded"]
 
 _Parameters = ParamSpec("_Parameters")
 _Result = TypeVar("_Result")
 
 Text: TypeAlias = str | bytes | bytearray | memoryview
-"""What credentials and passphrases may be given as."""
+"""The types of credentials and passphrases."""
 
-#: The longest text there may be, in octets, and the longest key or PKCS#12 file in it.
+#: The longest text allowed, in bytes, and the longest key or PKCS#12 file in it.
 MAX_TEXT, _MAX_SECRET = 1 << 18, 1 << 17
-#: How many private keys there may be.
+#: How many private keys are allowed.
 _MAX_KEYS = 32
-#: How often the functions that make keys of passphrases may be repeated: one of them, and all. OpenSSL writes 2,048.
+#: How many iterations of key derivation are allowed: for one key, and in total. OpenSSL uses 2,048.
 _MAX_ITERATIONS, _MAX_WORK = 1_000_000, 4_000_000
-#: How many repetitions are a matter of milliseconds.
+#: How many iterations take only milliseconds.
 _QUICK = 100_000
-#: How many wrappings are looked through.
+#: How many wrappings are removed.
 _MAX_WRAPPINGS = 4
 
 _MARKER = re.compile(rb"--\s{0,8}(BEGIN|END)\s{0,8}([A-Z0-9 ]{0,60}[A-Z0-9])\s{0,8}--(?:-{0,3})")
-# OpenSSL's older encrypted form. The line ends may be lost, but each cipher has a length for its initialization vector.
-# (Those that are of no known cipher cannot be decrypted anyhow.)
+# OpenSSL's older encrypted form. The line ends may be lost, but each cipher fixes the length of its initialization
+# vector. (An unknown cipher cannot be decrypted anyway.)
 _ENCRYPTED = re.compile(
     rb"Proc-Type:\s{0,8}4,\s{0,8}ENCRYPTED[^A-Z]{0,80}DEK-Info:\s{0,8}"
     rb"(AES-[0-9]{3}-CBC,\s{0,8}[0-9A-Fa-f]{32}|DES-(?:EDE3-)?CBC,\s{0,8}[0-9A-Fa-f]{16}"
     rb"|[A-Z0-9-]{1,24},\s{0,8}[0-9A-Fa-f]{16,32})"
 )
-# Where PEM ends and DER begins, in a file that was put together of both.
+# Where PEM ends and DER begins, in a file that concatenates both.
 _DER_BEHIND = re.compile(rb"--\r?\n?(?=\x30[\x81-\x84])")
 _ESCAPE = re.compile(rb"\\+(?:u00([0-9A-Fa-f]{2})|[nrt])?|%([0-9A-Fa-f]{2})")
 _DATA_URI = re.compile(rb"^[\s\"']{0,8}data:[^,]{0,80};base64,")
@@ -80,12 +80,12 @@ _FILE_NAME = re.compile(rb"[^\r\n]{0,300}(?:/[^\r\n]{0,300}|\.(?:p8|pem|p12|pfx|
 @attrs.frozen
 class Contents:
     """
-    What was found.
+    The keys and certificates that were found.
 
     :ivar keys: the private keys.
     :ivar certificates: the certificates.
-    :ivar faults: what is wrong with that which cannot be used: keys, then certificates.
-    :ivar others: what else there is, in words.
+    :ivar faults: why the rest cannot be used: keys, then certificates.
+    :ivar others: what else was found, in words.
     """
 
     keys: tuple[PrivateKeyTypes, ...] = attrs.field(repr=False)
@@ -95,17 +95,19 @@ class Contents:
 
     def missing(self, what: str) -> CredentialError:
         """
-        Say that something was not found.
+        Make the error for a missing part.
 
-        :param what: what was looked for.
-        :returns: the error; if something could not be used, that is what is wrong.
+        :param what: the missing part.
+        :returns: the error; if a part could not be used, the error that says why.
         """
         if self.faults:
             return self.faults[0]
         found = list(self.others)
         found += ["a private key"] if self.keys else []
         found += ["a certificate"] if self.certificates else []
-        return CredentialError(f"there is no {what}" + (f", only {' and '.join(found)}" if found else ": it is empty"))
+        return CredentialError(
+            f"there is no {what}" + (f", only {' and '.join(found)}" if found else ": the text is empty")
+        )
 
 
 def read(*texts: object, passphrase: object = None) -> Contents:
@@ -114,11 +116,11 @@ def read(*texts: object, passphrase: object = None) -> Contents:
 
     :param texts: text or bytes: PEM, DER, PKCS#12, or base64 or hexadecimal digits of one of these. Blank ones are
         skipped.
-    :param passphrase: text or bytes; opens what is encrypted. What is not is read without.
+    :param passphrase: text or bytes; decrypts what is encrypted.
     :returns: what was found, and what is wrong with the rest.
-    :raises CredentialError: when a text is something else, or larger than any credential.
+    :raises CredentialError: a text is something else, or larger than any credential.
     """
-    reader = _Reader(b"" if passphrase is None else octets(passphrase, "the passphrase"))
+    reader = _Reader(b"" if passphrase is None else as_bytes(passphrase, "the passphrase"))
     for blob in _blobs(texts):
         reader.take(blob)
     return reader.contents()
@@ -126,12 +128,11 @@ def read(*texts: object, passphrase: object = None) -> Contents:
 
 def quick(*texts: object) -> bool:
     """
-    Tell whether reading takes milliseconds only, whatever the texts hold.
+    Tell whether reading takes only milliseconds, so that it may block.
 
-    What is in PKCS#12 is known only once it is decrypted, so that is never known to be quick.
+    The content of PKCS#12 is known only after decryption, so that never counts as quick.
 
     :param texts: as for :func:`read`.
-    :returns: whether it can be done where others wait.
     :raises CredentialError: as :func:`read` does.
     """
     blobs = list(_blobs(texts))
@@ -141,10 +142,9 @@ def quick(*texts: object) -> bool:
 
 def recognizes(text: str) -> bool:
     """
-    Tell whether a text is one that credentials can be read from.
+    Tell whether a text contains a credential, complete or not.
 
     :param text: the text.
-    :returns: whether there is something in it, whole or not.
     """
     try:
         return any(True for _ in _blobs([text]))
@@ -152,12 +152,12 @@ def recognizes(text: str) -> bool:
         return False
 
 
-def octets(value: object, name: str) -> bytes:
+def as_bytes(value: object, name: str) -> bytes:
     """
-    Give text or bytes as bytes.
+    Convert text or bytes to bytes.
 
     :param value: the value.
-    :param name: what it is called in the message.
+    :param name: its name in the message.
     :raises CredentialError: it is something else.
     """
     if isinstance(value, bytes | bytearray | memoryview):
@@ -172,7 +172,7 @@ def octets(value: object, name: str) -> bytes:
 
 
 def _a(value: object) -> str:
-    return "None" if value is None else f"of the type {type(value).__name__}"
+    return "None" if value is None else f"of type {type(value).__name__}"
 
 
 # From texts to blobs: one key, certificate or PKCS#12 file each.
@@ -181,11 +181,11 @@ def _a(value: object) -> str:
 @attrs.frozen(repr=False)
 class _Blob:
     """
-    DER, or what cannot be understood in its place.
+    One element of DER, or something unreadable in its place.
 
     :ivar kind: what it is.
     :ivar content: the DER; if ``encryption`` is given, it is encrypted as a whole.
-    :ivar label: what stands in its PEM.
+    :ivar label: the label of its PEM.
     :ivar encryption: the value of ``DEK-Info``.
     :ivar fault: what is wrong with it.
     """
@@ -200,14 +200,14 @@ class _Blob:
 def _blobs(texts: Sequence[object]) -> Iterator[_Blob]:
     for number, text in enumerate(texts, 1):
         name = f"text {number}" if len(texts) > 1 else "the text"
-        data = _latin(text) or octets(text, name)
+        data = _latin(text) or as_bytes(text, name)
         if len(data) > MAX_TEXT:
-            raise CredentialError(f"{name} has {len(data)} octets, more than any credential")
+            raise CredentialError(f"{name} has {len(data)} bytes, more than any credential")
         yield from _unwrap(data, name, _MAX_WRAPPINGS)
 
 
 def _latin(text: object) -> bytes | None:
-    """The octets of a text, if each of its characters stands for one, as with binary data in a column for text."""
+    """The bytes of a text whose characters each stand for one byte, such as binary data in a text column."""
     try:
         return text.encode("latin-1") if isinstance(text, str) else None
     except UnicodeEncodeError:
@@ -237,7 +237,7 @@ def _unwrap(data: bytes, name: str, wrappings: int) -> Iterator[_Blob]:
 
 
 def _narrow(data: bytes) -> bytes:
-    """Make one octet of each character of UTF-16, and drop a byte order mark. Outside of ASCII nothing counts."""
+    """Convert UTF-16 to one byte per character, and drop a byte order mark. Only ASCII matters."""
     for encoding, mark, zeros in (("utf-16-le", b"\xff\xfe", data[1::2]), ("utf-16-be", b"\xfe\xff", data[::2])):
         if data.startswith(mark) or (len(data) > 2 and not zeros.strip(b"\0")):
             return data.decode(encoding, "replace").encode("ascii", "ignore")
@@ -245,7 +245,7 @@ def _narrow(data: bytes) -> bytes:
 
 
 def _unescaped(escape: re.Match[bytes]) -> bytes:
-    r"""What an escape stands for: ``\u002b`` or ``%2B`` an octet, ``\n`` a line end, a backslash nothing."""
+    r"""Decode an escape: ``\u002b`` or ``%2B`` is a byte, ``\n`` a line end, a backslash nothing."""
     code = escape[1] or escape[2]
     if code:
         return bytes.fromhex(code.decode("ascii"))
@@ -253,7 +253,7 @@ def _unescaped(escape: re.Match[bytes]) -> bytes:
 
 
 def _decoded(data: bytes) -> bytes | None:
-    """Decode hexadecimal digits or base64, if credentials can come of it."""
+    """Decode hexadecimal digits or base64, if the text looks like either."""
     packed = re.sub(rb"[\s\"']+", b"", _DATA_URI.sub(b"", data))
     hexadecimal = _HEXADECIMAL.fullmatch(packed)
     if hexadecimal:
@@ -272,17 +272,17 @@ def _base64(text: bytes) -> bytes | None:
 
 
 def _impression(data: bytes) -> str:
-    """What a text looks like that holds nothing of use. The text itself may be a secret and is not shown."""
+    """Describe a text that contains no credential. The text itself may be a secret and is not shown."""
     data = data.strip()
     if data[:1] in (b"{", b"[", b"<"):
-        return "is JSON, XML or HTML with no PEM in it"
+        return "is JSON, XML or HTML without PEM"
     if _FILE_NAME.fullmatch(data):
-        return "holds no PEM; it looks like the name of a file, which from_file() reads"
-    return "holds no PEM, and is not DER, PKCS#12 or base64 of these either. A passphrase goes in as passphrase=…"
+        return "contains no PEM; it looks like a file name, and from_file() reads files"
+    return "contains no PEM, and is not DER, PKCS#12 or base64 of these; a passphrase is given as passphrase=…"
 
 
 def _pem_blobs(text: bytes) -> Iterator[_Blob]:
-    """Find what is between a BEGIN and an END; where one of them is missing, that is a fault."""
+    """Find what is between a BEGIN and an END; it is a fault if one of them is missing."""
     begun: re.Match[bytes] | None = None
     for marker in _MARKER.finditer(text):
         if marker[1] == b"BEGIN":
@@ -300,18 +300,16 @@ def _pem_blobs(text: bytes) -> Iterator[_Blob]:
 
 def _cut(marker: re.Match[bytes], missing: str) -> _Blob:
     label = marker[2].decode("ascii")
-    return _Blob(Kind.OTHER, b"", label, fault=f"is not whole: its -----{missing} line is missing")
+    return _Blob(Kind.OTHER, b"", label, fault=f"is incomplete: its -----{missing} line is missing")
 
 
 def _pem_blob(label: str, body: bytes) -> _Blob:
     encrypted = _ENCRYPTED.search(body)
     content = _base64(_NOT_BASE64.sub(b"", body[encrypted.end() :] if encrypted else body))
     if content is None:
-        return _Blob(
-            Kind.OTHER, b"", label, fault="cannot be read: it is not base64, so some of it is missing or added"
-        )
+        return _Blob(Kind.OTHER, b"", label, fault="cannot be read: it is not base64, so something is missing or added")
     if content.startswith(_OPENSSH):
-        fault = "is in OpenSSH's own form; ssh-keygen -p -m PKCS8 -f FILE gives it the usual one"
+        fault = "is in OpenSSH's own format; convert it with: ssh-keygen -p -m PKCS8 -f FILE"
         return _Blob(Kind.OTHER, b"", label, fault=fault)
     if encrypted:
         method = re.sub(rb"\s", b"", encrypted[1])
@@ -324,13 +322,13 @@ def _pem_blob(label: str, body: bytes) -> _Blob:
 
 def _der_blob(kind: Kind, content: bytes, length: int, label: str = "") -> _Blob:
     if len(content) < length:
-        fault = f"is not whole: {len(content)} of its {length} octets are there"
+        fault = f"is incomplete: it has {len(content)} of its {length} bytes"
         return _Blob(Kind.OTHER, content, label or kind.value, fault=fault)
     return _Blob(kind, content[:length], label)
 
 
 def _work(blob: _Blob) -> int:
-    """How much there is to do for the blob's passphrase; an error where that is too much."""
+    """The number of iterations to decrypt a blob; an error if that is too many."""
     try:
         found = der.iterations(blob.content)
     except ValueError:
@@ -338,7 +336,7 @@ def _work(blob: _Blob) -> int:
     if max(found, default=0) > _MAX_ITERATIONS or sum(found) > _MAX_WORK:
         raise CredentialError(
             f"it takes {max(found):,} iterations to decrypt {blob.kind.value}, more than the {_MAX_ITERATIONS:,} "
-            "allowed; export it anew with fewer"
+            "allowed; export it again with fewer"
         )
     return sum(found)
 
@@ -347,7 +345,7 @@ def _work(blob: _Blob) -> int:
 
 
 class _Reader:
-    """Takes blobs one after the other."""
+    """Reads blobs one after the other."""
 
     def __init__(self, passphrase: bytes) -> None:
         self._passphrase = passphrase
@@ -360,7 +358,7 @@ class _Reader:
         self._worked = 0
 
     def contents(self) -> Contents:
-        """Give what was found."""
+        """Return what was found."""
         faults = (*self._key_faults, *self._certificate_faults)
         return Contents(tuple(self._keys), tuple(self._certificates), faults, tuple(dict.fromkeys(self._others)))
 
@@ -386,7 +384,7 @@ class _Reader:
         for part in ("private key", "certificate", "PKCS#12 file"):
             if part.lower().replace(" ", "") in label and "request" not in label:
                 raise CredentialError(f"the {part} {blob.fault}")
-        if not label.endswith("parameters"):  # those of an elliptic curve, which its key repeats
+        if not label.endswith("parameters"):  # those of an elliptic curve, which its key has as well
             self._others.append(f"a PEM block called {blob.label}")
 
     def _take_pkcs12(self, blob: _Blob) -> None:
@@ -395,14 +393,14 @@ class _Reader:
         self._certificates += entries
         if bag.key is not None:
             self._keys.append(bag.key)
-        # OpenSSL gives the first key alone. An export of several identities has them side by side.
+        # OpenSSL returns only the first key. An export of several identities has several.
         keys = list(_key_bags(blob.content))
         for key in keys if len(keys) > 1 else ():
             self.take(_Blob(Kind.of(key), key))
 
     def _open(self, blob: _Blob) -> pkcs12.PKCS12KeyAndCertificates:
         self._work(blob)
-        # A file that needs no passphrase is opened with any, as a key is. OpenSSL's binding cannot do with NUL.
+        # A file without a passphrase is opened with any, as a key is. OpenSSL's binding does not accept NUL.
         for word in {self._passphrase: None, b"": None}:
             try:
                 if b"\0" not in word:
@@ -411,7 +409,7 @@ class _Reader:
                 raise UnsupportedKey("the PKCS#12 file is encrypted in a way that is not supported") from None
             except ValueError as error:
                 if "password" not in str(error):
-                    raise CredentialError("the PKCS#12 file holds a key or certificate that cannot be read") from None
+                    raise CredentialError("the PKCS#12 file has a key or certificate that cannot be read") from None
         fault = "the passphrase does not open" if self._passphrase else "no passphrase was given for"
         raise WrongPassphrase(f"{fault} the PKCS#12 file, or it is damaged")
 
@@ -430,18 +428,18 @@ class _Reader:
                 raise WrongPassphrase("the passphrase does not open the private key, or the key is damaged") from None
             raise CredentialError("the private key cannot be read: it is damaged, or of an unknown kind") from None
         if isinstance(key, rsa.RSAPrivateKey) and not _is_sound(key.private_numbers()):
-            raise CredentialError("the private key is damaged: its numbers do not belong together")
+            raise CredentialError("the private key is damaged: its numbers do not match")
         return key
 
     def _work(self, blob: _Blob) -> None:
-        """See to it that a key, or PKCS#12, is not too much to read, nor all of them together."""
+        """Check that a key or PKCS#12 file is not too much work, and neither are all of them together."""
         self._secrets += 1
         if len(blob.content) > _MAX_SECRET or self._secrets > _MAX_KEYS:
-            raise CredentialError("the private keys are too large, or too many, for a credential")
+            raise CredentialError("the private keys are too large or too many for a credential")
         if not blob.encryption:
             self._worked += _work(blob)
         if self._worked > _MAX_WORK:
-            raise CredentialError("the private keys, all together, take too many iterations to decrypt")
+            raise CredentialError("the private keys together take too many iterations to decrypt")
 
 
 def _certificates(blob: _Blob) -> list[x509.Certificate]:
@@ -455,12 +453,12 @@ def _certificates(blob: _Blob) -> list[x509.Certificate]:
 
 def _plain(blob: _Blob, passphrase: bytes) -> PrivateKeyTypes:
     word = passphrase if blob.kind is Kind.ENCRYPTED_KEY else None
-    # To prove that the numbers of an RSA key are prime takes seconds, and nobody is harmed by those that are not.
+    # Proving that the numbers of an RSA key are prime takes seconds, and numbers that are not do no harm.
     return shielded(serialization.load_der_private_key, blob.content, word, unsafe_skip_rsa_key_validation=True)
 
 
 def _decrypted(blob: _Blob, passphrase: bytes) -> PrivateKeyTypes:
-    """Open OpenSSL's older encrypted form, of which only its own PEM can be read."""
+    """Decrypt OpenSSL's older encrypted form, which can only be read from its own PEM."""
     body = b"Proc-Type: 4,ENCRYPTED\nDEK-Info: %s\n\n%s" % (blob.encryption, binascii.b2a_base64(blob.content))
     failed = ValueError()
     for label in dict.fromkeys((blob.label.encode("ascii"), b"EC PRIVATE KEY", b"RSA PRIVATE KEY")):
@@ -473,7 +471,7 @@ def _decrypted(blob: _Blob, passphrase: bytes) -> PrivateKeyTypes:
 
 
 def _is_sound(numbers: rsa.RSAPrivateNumbers) -> bool:
-    """Whether an RSA key's numbers belong together (RFC 8017, section 3.2), so that arithmetic with them is safe."""
+    """Whether an RSA key's numbers match (RFC 8017, section 3.2), so that arithmetic with them is safe."""
     p, q, public = numbers.p, numbers.q, numbers.public_numbers
     return (
         p % 2 == q % 2 == 1
@@ -487,14 +485,14 @@ def _is_sound(numbers: rsa.RSAPrivateNumbers) -> bool:
 
 
 def _key_bags(content: bytes) -> Iterator[bytes]:
-    """Find the private keys that lie in the open in PKCS#12, or are encrypted by themselves."""
+    """Find the private keys in PKCS#12 that are not encrypted, or encrypted individually."""
     for siblings in der.walk(content):
         if len(siblings) > 1 and siblings[0] in _KEY_BAGS:
             yield siblings[1][1]
 
 
 def _utf8(word: bytes) -> bytes:
-    """A passphrase for PKCS#12, where it is text: if it is not UTF-8, Latin-1, as OpenSSL has it."""
+    """A passphrase as text for PKCS#12: UTF-8, otherwise Latin-1, as in OpenSSL."""
     try:
         word.decode()
     except UnicodeDecodeError:
@@ -511,14 +509,14 @@ def shielded(
     call: Callable[_Parameters, _Result], *arguments: _Parameters.args, **options: _Parameters.kwargs
 ) -> _Result:
     """
-    Call into ``cryptography``, which for odd input raises whatever it comes upon, Rust's panics among it.
+    Call into ``cryptography``, which may raise anything for odd input, even Rust's panics.
 
-    :param call: what to call.
-    :param arguments: with what.
-    :param options: and with these keywords.
-    :returns: what the call returned.
-    :raises UnsupportedAlgorithm: as it is.
-    :raises ValueError: in place of anything else, without the exception it came from, which may show its input.
+    :param call: the function.
+    :param arguments: its arguments.
+    :param options: its keyword arguments.
+    :returns: its result.
+    :raises UnsupportedAlgorithm: unchanged.
+    :raises ValueError: instead of any other exception, without a cause, since that may show the input.
     """
     try:
         return call(*arguments, **options)

@@ -1,14 +1,14 @@
 """
-DER, as far as one has to look into it before a library does what it says.
+As much of DER as we must inspect before a library reads it.
 
 An element is a tag, a length and a content; the content of a *constructed* one is elements again (X.690, section 8.1)::
 
-    30 0d                            SEQUENCE of 13 octets
+    30 0d                            SEQUENCE of 13 bytes
        04 08 d9e63cb9db8be732           OCTET STRING
        02 01 03                         INTEGER
 
-Files from strangers may be in BER, which OpenSSL reads as well: there a length may be left open (``80``, up to
-``00 00``), and a string may be cut into pieces.
+Files from strangers may be in BER, which OpenSSL reads as well: there a length may be indefinite (``80``, up to
+``00 00``), and a string may be split into pieces.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ INTEGER, BIT_STRING, OCTET_STRING, OID, UTF8_STRING, SEQUENCE = 0x02, 0x03, 0x04
 _CONSTRUCTED = 0x20
 _OPEN = 0x80
 _END = b"\0\0"
-#: How deep elements may lie in one another; a PKCS#12 file has about 20 levels.
+#: How deeply elements may be nested; a PKCS#12 file has about 20 levels.
 _DEPTH = 40
-#: What larger numbers are taken for, which may have any number of digits.
+#: The upper limit to which larger numbers are cut; a number may have any number of digits.
 _MOST = 1 << 63
 
 
 class Kind(Enum):
-    """What an element is, by its outer structure."""
+    """The kind of an element, by its outer structure."""
 
     CERTIFICATE = "a certificate"
     PRIVATE_KEY = "a private key"
@@ -44,10 +44,9 @@ class Kind(Enum):
     @classmethod
     def of(cls, der: bytes) -> Kind:
         """
-        Tell what an element is.
+        Find the kind of an element.
 
         :param der: the element; its end may be missing.
-        :returns: its kind.
         """
         outer = next(elements(der), None)
         if outer is None or outer[0] != SEQUENCE:
@@ -67,7 +66,7 @@ class Kind(Enum):
 
     @classmethod
     def _numbered(cls, children: list[tuple[int, bytes]], tags: list[int]) -> Kind:
-        """What begins with the number of its version, or, as RSA's public key alone, with another number."""
+        """The kinds that begin with a version number or, for a bare RSA public key, another number."""
         if children[0][1] == b"\3" and tags[1:2] == [SEQUENCE]:
             return cls.PKCS12
         if tags[1:3] == [SEQUENCE, OCTET_STRING] or tags[1:2] == [OCTET_STRING] or tags[:6] == [INTEGER] * 6:
@@ -76,7 +75,7 @@ class Kind(Enum):
 
     @classmethod
     def _signed(cls, inner: list[int]) -> Kind:
-        """What consists of something, an algorithm, and a signature over the first with the second."""
+        """The kinds that consist of a content, an algorithm, and a signature of that content."""
         if inner[:1] == [0xA0] or inner[:6] == [INTEGER] + [SEQUENCE] * 5:
             return cls.CERTIFICATE
         return cls.REQUEST if inner == [INTEGER, SEQUENCE, SEQUENCE, 0xA0] else cls.OTHER
@@ -84,10 +83,10 @@ class Kind(Enum):
 
 def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
     """
-    Walk over elements that follow one another.
+    Iterate over consecutive elements.
 
     :param data: the elements.
-    :returns: tag and content of each; one that is cut off gives what is left of it.
+    :returns: tag and content of each; for a truncated one, as much as there is.
     """
     offset = 0
     while offset + 2 <= len(data):
@@ -98,24 +97,24 @@ def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 def extent(data: bytes) -> int:
     """
-    Tell how long an element is.
+    Find the length of an element.
 
     :param data: begins with the element; its end may be missing.
-    :returns: the number of its octets, with tag and length.
+    :returns: the length in bytes, tag and length included.
     """
     return _extent(data, 0)[2] if len(data) >= 2 else 2
 
 
 def iterations(der: bytes) -> list[int]:
     """
-    Find how often the functions that make keys of passphrases are to be repeated, without running one.
+    Find the iteration counts of key derivation, without running it.
 
-    In PKCS#12, in encrypted keys and in what they have in common (PBES1, PBES2, PBMAC1), the number always follows the
-    salt: an INTEGER after an OCTET STRING (RFC 7292, section 4 and appendix C; RFC 8018, appendix A). With scrypt two
-    more follow, block size and parallelism, and their product is the work (RFC 7914, section 7).
+    In PKCS#12, in encrypted keys and in the schemes that they share (PBES1, PBES2, PBMAC1), the count always follows
+    the salt: an INTEGER after an OCTET STRING (RFC 7292, section 4 and appendix C; RFC 8018, appendix A). With scrypt
+    two more follow, block size and parallelism, and the product of the three is the work (RFC 7914, section 7).
 
     :param der: PKCS#12, or an encrypted key.
-    :returns: the numbers.
+    :returns: the counts.
     :raises ValueError: the elements are nested too deeply.
     """
     return [
@@ -129,11 +128,11 @@ def iterations(der: bytes) -> list[int]:
 
 def walk(data: bytes, depth: int = 0) -> Iterator[list[tuple[int, bytes]]]:
     """
-    Walk over all elements, also over those in octet strings.
+    Walk over all nested elements, including those in octet strings.
 
     :param data: the elements.
-    :param depth: how deep they lie.
-    :returns: tag and content of those that lie in the same element, again and again.
+    :param depth: how deeply they are nested.
+    :returns: lists with tag and content of the elements that share a parent.
     :raises ValueError: they are nested too deeply.
     """
     if depth > _DEPTH:
@@ -142,15 +141,15 @@ def walk(data: bytes, depth: int = 0) -> Iterator[list[tuple[int, bytes]]]:
     yield siblings
     for tag, content in siblings:
         if tag & ~_CONSTRUCTED == OCTET_STRING:
-            octets = _joined(tag, content, depth)
-            if octets[:1] == b"\x30" and extent(octets) == len(octets):
-                yield from walk(octets, depth + 1)
+            string = _joined(tag, content, depth)
+            if string[:1] == b"\x30" and extent(string) == len(string):
+                yield from walk(string, depth + 1)
         elif tag & _CONSTRUCTED:
             yield from walk(content, depth + 1)
 
 
 def _joined(tag: int, content: bytes, depth: int) -> bytes:
-    """Put together the pieces of an octet string."""
+    """Join the pieces of an octet string."""
     if not tag & _CONSTRUCTED:
         return content
     if depth > _DEPTH:
@@ -159,14 +158,14 @@ def _joined(tag: int, content: bytes, depth: int) -> bytes:
 
 
 def _work(following: list[tuple[int, bytes]]) -> Iterator[int]:
-    """What the numbers after an octet string come to, if there are any."""
+    """The work that the numbers after an octet string mean, if there are any."""
     numbers = [min(int.from_bytes(content, "big"), _MOST) for tag, content in following if tag == INTEGER]
     if following and following[0][0] == INTEGER:
         yield numbers[0] * numbers[1] * numbers[2] if len(numbers) == 3 else numbers[0]
 
 
 def _extent(data: bytes, offset: int, depth: int = 0) -> tuple[int, int, int]:
-    """Where the content of an element begins and ends, and where the next element begins."""
+    """The beginning and end of an element's content, and the beginning of the next element."""
     length = data[offset + 1]
     begin = offset + 2
     if length == _OPEN:

@@ -25,7 +25,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from OpenSSL import SSL, crypto
 from twisted.internet.ssl import Certificate, trustRootFromCertificates
 
-from txapns._credentials.containers import Text, octets, shielded
+from txapns._credentials.containers import Text, as_bytes, shielded
 from txapns._credentials.der import Kind
 from txapns._texts import utf8
 from txapns.errors import CredentialError
@@ -96,7 +96,7 @@ def trust_pem(trust_root: Text) -> str:
 
 
 def _certificates(trust_root: Text) -> list[x509.Certificate]:
-    content = utf8(octets(trust_root, "trust_root"))
+    content = utf8(as_bytes(trust_root, "trust_root"))
     try:
         return shielded(x509.load_pem_x509_certificates, content)
     except ValueError:

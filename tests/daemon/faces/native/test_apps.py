@@ -230,7 +230,7 @@ class FaultTests(ProvisioningCase):
             ({"certificate": p12, "passphrase": "wrong"}, "passphrase", "does not open the PKCS#12"),
             ({"certificate": mixed}, "certificate", "belongs to none"),
             ({"certificate": expired}, "certificate", "is valid from"),
-            ({"certificate": "no/such/file.pem"}, "certificate", "holds no PEM"),
+            ({"certificate": "no/such/file.pem"}, "certificate", "contains no PEM"),
             ({"certificate": "bm9uc2Vuc2U="}, "certificate", "is not DER, PKCS#12"),
             ({"certificate": "x" * 70_000}, "certificate", "length"),
             ({**KEY, "key": "nonsense"}, "key", ""),
