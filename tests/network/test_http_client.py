@@ -2,29 +2,16 @@
 
 from __future__ import annotations
 
-from twisted.internet.interfaces import IConsumer
-from twisted.internet.testing import MemoryReactorClock, StringTransport
+from twisted.internet.testing import MemoryReactorClock
 from twisted.trial.unittest import SynchronousTestCase
 from twisted.web.error import SchemeNotSupported
-from twisted.web.iweb import IAgent, IBodyProducer
+from twisted.web.iweb import IAgent
 from zope.interface.verify import verifyObject
 
-from txapns._network.http_client import Body, http_agent
+from txapns._network.http_client import http_agent
 from txapns._network.trust import platform_trust
 
-__all__ = ["AgentTests", "BodyTests"]
-
-
-class BodyTests(SynchronousTestCase):
-    """A body in memory."""
-
-    def test_written(self) -> None:
-        """It is written at once, with its length known before."""
-        body, transport = Body(b"hello"), StringTransport()
-        verifyObject(IBodyProducer, body)
-        self.assertEqual(body.length, 5)
-        self.assertIsNone(self.successResultOf(body.startProducing(IConsumer(transport))))
-        self.assertEqual(transport.value(), b"hello")
+__all__ = ["AgentTests"]
 
 
 class AgentTests(SynchronousTestCase):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from twisted.internet.defer import Deferred, succeed
+from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
-from twisted.internet.interfaces import IConsumer, IProtocol, IProtocolFactory, IStreamClientEndpoint
+from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
 from twisted.internet.protocol import Factory
 from twisted.web.client import URI, Agent, BrowserLikePolicyForHTTPS
 from twisted.web.error import SchemeNotSupported
-from twisted.web.iweb import IAgent, IAgentEndpointFactory, IBodyProducer
+from twisted.web.iweb import IAgent, IAgentEndpointFactory
 from zope.interface import implementer
 
 from txapns._network.trust import Trust
 
-__all__ = ["Body", "http_agent"]
+__all__ = ["http_agent"]
 
 
 def http_agent(reactor: Any, trust: Trust, timeout: float) -> IAgent:
@@ -28,35 +28,6 @@ def http_agent(reactor: Any, trust: Trust, timeout: float) -> IAgent:
     """
     agent: IAgent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, trust, timeout))
     return agent
-
-
-@implementer(IBodyProducer)
-class Body:
-    """
-    The body of a request, in memory.
-
-    Twisted's ``FileBodyProducer`` writes a body piece by piece and needs the global reactor for it.
-
-    :param body: the body.
-    """
-
-    def __init__(self, body: bytes) -> None:
-        self.length = len(body)
-        self._body = body
-
-    def startProducing(self, consumer: IConsumer) -> Deferred[None]:
-        """Write all of it."""
-        consumer.write(self._body)
-        return succeed(None)
-
-    def pauseProducing(self) -> None:
-        """Do nothing: everything is written already."""
-
-    def resumeProducing(self) -> None:
-        """Do nothing: everything is written already."""
-
-    def stopProducing(self) -> None:
-        """Do nothing: everything is written already."""
 
 
 @implementer(IAgentEndpointFactory)

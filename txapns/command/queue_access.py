@@ -9,6 +9,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Awaitable
+from io import BytesIO
 from typing import Any, TypeVar
 from urllib.parse import quote
 
@@ -20,12 +21,12 @@ from twisted.internet.endpoints import UNIXClientEndpoint
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
-from twisted.web.client import URI, Agent, ResponseDone
+from twisted.web.client import URI, Agent, FileBodyProducer, ResponseDone
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IAgentEndpointFactory, IResponse
 from zope.interface import Interface, implementer
 
-from txapns._network.http_client import Body, http_agent
+from txapns._network.http_client import http_agent
 from txapns._network.trust import given_trust, platform_trust
 from txapns.daemon.config import NativeSection
 from txapns.daemon.errors import ConfigurationError, NotAnswered
@@ -144,7 +145,7 @@ class RemoteQueue:
 
     async def _ask(self, kind: type[_S], method: bytes, app: str, path: str, question: object = None) -> _S:
         url = f"{self._url}/v1/apps/{quote(app, safe='')}/{path}"
-        producer = None if question is None else Body(msgspec.json.encode(question))
+        producer = None if question is None else FileBodyProducer(BytesIO(msgspec.json.encode(question)))
         try:
             asking: Deferred[IResponse] = self._agent.request(method, url.encode(), Headers(self._headers), producer)
             response = await asking.addTimeout(_TIMEOUT, self._reactor)

@@ -27,22 +27,25 @@ import hmac
 import json
 import random
 from collections.abc import Callable, Sequence
+from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.protocol import Protocol
+from twisted.internet.task import Cooperator
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from twisted.web.client import ResponseFailed
+from twisted.web.client import FileBodyProducer, ResponseFailed
 from twisted.web.http_headers import Headers
 from twisted.web.iweb import IAgent, IResponse
 
 from txapns._network.alarm import Alarm
 from txapns._network.backoff import Backoff
 from txapns._network.clocks import wall_clock
-from txapns._network.http_client import Body, http_agent
+from txapns._network.http_client import http_agent
 from txapns._network.trust import platform_trust
 from txapns._texts import first_line
 from txapns.daemon.errors import ConfigurationError, DaemonError
@@ -163,6 +166,7 @@ class Webhook:
         self._log = log
         self._hook = hook
         self._agent = agent or http_agent(reactor, platform_trust(), hook.timeout)
+        self._cooperator = Cooperator(scheduler=partial(reactor.callLater, 0))  # the default is the global reactor's
         self._pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random=random)
         self._retry = Alarm(reactor, self.wake)
         self._running: Deferred[None] | None = None
@@ -250,7 +254,8 @@ class Webhook:
                 "Txapns-Signature": [sign(secret, timestamp, body)],
             }
         )
-        posting: Deferred[IResponse] = self._agent.request(b"POST", self._hook.url.encode(), headers, Body(body))
+        producer = FileBodyProducer(BytesIO(body), self._cooperator)
+        posting: Deferred[IResponse] = self._agent.request(b"POST", self._hook.url.encode(), headers, producer)
         response = await posting.addTimeout(self._hook.timeout, self._reactor, _too_late)
         response.deliverBody(_Discarded())
         if 300 <= response.code < 400:
