@@ -75,7 +75,7 @@ ALERT: dict[str, object] = {
 
 # What begins with a byte order mark, and the words for it; and those for half of a surrogate pair.
 MARKED = "\ufeff{}", b"\xef\xbb\xbf{}"
-MARK = "; it begins with a byte order mark, or is UTF-16, and has to be UTF-8 without a mark"
+MARK = "; it begins with a byte order mark, or is UTF-16, and must be UTF-8 without a mark"
 HALF = (
     "the payload has half of a surrogate pair at {}, which UTF-8 cannot express: "
     "a text was cut in the middle of a character"
@@ -157,14 +157,14 @@ class ApsTests(SynchronousTestCase):
         """An aps in extra that is not a mapping is refused by its type."""
         self.assertEqual(
             refusal(lambda extra: aps(extra=extra), {"aps": "secret"}),
-            "extra has an aps that is not a mapping but str; it would replace aps",
+            "the aps in extra must be a mapping, not str; it would replace aps",
         )
 
     def test_key_twice(self) -> None:
         """A key given by keyword and in extra is refused by its name."""
         self.assertEqual(
             refusal(lambda extra: aps(badge=1, sound="a", extra=extra), {"aps": {"sound": "secret", "badge": 2}}),
-            "given by keyword and again in the aps of extra: badge, sound",
+            "given both by keyword and in the aps of extra: badge, sound",
         )
 
 
@@ -228,10 +228,10 @@ class RefusalTests(SynchronousTestCase):
             ("{}".encode("utf-16"), f"the payload is not UTF-8: invalid start byte at byte 0{MARK}"),
             (
                 {"a": datetime.now(timezone.utc)},
-                "the payload cannot be written as JSON: it holds a value of the type datetime",
+                "the payload cannot be written as JSON: it holds a value of type datetime",
             ),
-            ({"a": b"secret"}, "the payload cannot be written as JSON: it holds a value of the type bytes"),
-            ({"a": {"secret"}}, "the payload cannot be written as JSON: it holds a value of the type set"),
+            ({"a": b"secret"}, "the payload cannot be written as JSON: it holds a value of type bytes"),
+            ({"a": {"secret"}}, "the payload cannot be written as JSON: it holds a value of type set"),
         ]
         self.assertEqual([(value, refusal(encode, value)) for value, _ in cases], cases)
 
@@ -303,7 +303,7 @@ class SurrogateTests(SynchronousTestCase):
             ({"aps": {"alert": "\ud83c\\udf55"}}, "aps.alert"),
             ({"a\nb": ["\ud83c"]}, "'a\\nb'[0]"),
             ({"a": {"\ud83c": 1}}, "a"),
-            ({"\ud83c": 1}, "its top"),
+            ({"\ud83c": 1}, "the top level"),
         ]
         for document, path in documents:
             text, escaped = json.dumps(document, ensure_ascii=False), json.dumps(document)

@@ -7,12 +7,12 @@ keys beside it are the app's own::
     {"aps":{"alert":{"title":"Chess","body":"Your move"},"badge":3},"game":"4711"}
 
 :func:`aps` builds such a dictionary from keywords whose names are the keys of Apple's table with ``-`` written as
-``_``. :func:`encode` makes the bytes: compact, and in UTF-8 rather than in ``\\u`` escapes, because the gateways count
-bytes. Lengths and values are not checked: whether a payload is too long, or a key unknown, is the gateway's to say.
+``_``. :func:`encode` makes the bytes: compact, and in UTF-8 rather than ``\\u`` escapes, because the gateways count
+bytes. Lengths and values are not checked: the gateway decides whether a payload is too long or a key unknown.
 
-A character beyond U+FFFF may come as two, the halves of a surrogate pair of UTF-16; it is sent as the one that it is. A
-half alone is no character: some program cut a text in the middle of one. JSON's grammar lets it stand as an escape, but
-UTF-8 has no bytes for it, and what a device makes of it is anybody's guess; so it is refused, by the path to it.
+A character beyond U+FFFF may come as the two halves of a UTF-16 surrogate pair; it is sent as one character. Half a
+pair is not a character: some program cut a text in the middle of one. JSON's grammar allows it as an escape, but UTF-8
+has no bytes for it, and devices may show anything; so it is an error, and the message has the path to it.
 
 Sources: Apple, "Generating a remote notification" (the table of keys), "Starting and updating Live Activities with
 ActivityKit push notifications", "Updating widgets with WidgetKit push notifications", and for ``ptt-push-type`` its
@@ -40,18 +40,18 @@ class Keywords(TypedDict, total=False):
     The keywords of :func:`aps` and so of :class:`~txapns.Notification`: Apple's keys with ``-`` written as ``_``.
 
     :ivar alert: the text, or a mapping with the keys ``title``, ``subtitle``, ``body``, ``launch-image``, their
-        ``…loc-key`` and ``…loc-args``; passed as it is.
+        ``…loc-key`` and ``…loc-args``; sent as it is.
     :ivar badge: the number on the app's icon; 0 removes it.
     :ivar sound: a file in the app, ``"default"``, or for a critical alert a mapping with ``critical``, ``name`` and
         ``volume``.
-    :ivar thread_id: what groups notifications with each other.
-    :ivar category: the registered category, which decides the actions offered.
+    :ivar thread_id: groups notifications with the same value.
+    :ivar category: the registered category, which determines the actions offered.
     :ivar content_available: wake the app in the background.
     :ivar mutable_content: let the app's service extension change the notification before it is shown.
     :ivar target_content_id: the window to bring forward.
     :ivar interruption_level: ``"passive"``, ``"active"``, ``"time-sensitive"`` or ``"critical"``.
     :ivar relevance_score: from 0 to 1, for the summary; any number for a Live Activity.
-    :ivar filter_criteria: what a Focus filter compares.
+    :ivar filter_criteria: the value that a Focus filter compares.
     :ivar stale_date: when a Live Activity is out of date, in UNIX seconds.
     :ivar content_state: a Live Activity's new state.
     :ivar timestamp: when a Live Activity's state was current, in UNIX seconds; older ones are ignored.
@@ -63,8 +63,8 @@ class Keywords(TypedDict, total=False):
     :ivar input_push_channel: the channel that updates the started Live Activity.
     :ivar content_changed: reload widgets or controls.
     :ivar url_args: the values for the placeholders of a Safari website push.
-    :ivar ptt_push_type: ``"service-update"`` where a Push to Talk notification is about the channel, not a speaker.
-    :ivar extra: the app's own keys, beside ``aps``. A mapping under its key ``aps`` adds keys to ``aps`` which have no
+    :ivar ptt_push_type: ``"service-update"`` if a Push to Talk notification is about the channel, not a speaker.
+    :ivar extra: the app's own keys, beside ``aps``. A mapping under its key ``aps`` adds keys to ``aps`` that have no
         keyword here.
     """
 
@@ -94,13 +94,13 @@ class Keywords(TypedDict, total=False):
     extra: Mapping[str, object] | None
 
 
-# Each keyword with its key, in the order in which they are sent, so that equal keywords make equal bytes.
+# Each keyword with its key, in sending order, so that equal keywords make equal bytes.
 _KEYS = {name: name.replace("_", "-") for name in Keywords.__annotations__ if name != "extra"}
 
-# What is sent for a keyword that is true: Apple wants a number for some and a boolean for others.
+# The value sent for a true keyword: Apple requires a number for some and a boolean for others.
 _FLAGS = {"content_available": 1, "mutable_content": 1, "input_push_token": 1, "content_changed": True}
 
-# A half without the other: in a text, and as an escape in JSON, where no backslash is escaped itself.
+# Half a surrogate pair: in a text, and as an escape in JSON whose escaped backslashes have been removed.
 _HALF = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
 _ESCAPED_HALF = re.compile(
     rb"\\u[Dd][89ABab][0-9A-Fa-f]{2}(?!\\u[Dd][C-Fc-f])|(?<!\\u[Dd][89ABab][0-9A-Fa-f]{2})\\u[Dd][C-Fc-f]"
@@ -115,8 +115,8 @@ def aps(**keywords: Unpack[Keywords]) -> dict[str, object]:
 
     :param keywords: those of :class:`Keywords`.
     :returns: the payload, ready for :func:`encode`.
-    :raises InvalidPayload: if ``extra`` holds an ``aps`` that is not a mapping, or gives a key for a second time.
-    :raises TypeError: if there is no such keyword.
+    :raises InvalidPayload: ``extra`` holds an ``aps`` that is not a mapping, or repeats a key.
+    :raises TypeError: a keyword is unknown.
     """
     values: dict[str, object] = {**keywords}
     for name in values:
@@ -130,21 +130,21 @@ def aps(**keywords: Unpack[Keywords]) -> dict[str, object]:
     own = dict(keywords.get("extra") or {})
     added = own.pop("aps", {})
     if not isinstance(added, Mapping):
-        raise InvalidPayload(f"extra has an aps that is not a mapping but {type(added).__name__}; it would replace aps")
+        raise InvalidPayload(f"the aps in extra must be a mapping, not {type(added).__name__}; it would replace aps")
     twice = sorted(known.keys() & added.keys())
     if twice:
-        raise InvalidPayload(f"given by keyword and again in the aps of extra: {', '.join(twice)}")
+        raise InvalidPayload(f"given both by keyword and in the aps of extra: {', '.join(twice)}")
     return {"aps": {**known, **added}, **own}
 
 
 def encode(payload: Mapping[str, object] | str | bytes | bytearray | memoryview) -> bytes:
     """
-    Make the bytes that travel.
+    Encode a payload.
 
-    :param payload: a mapping; or the JSON itself, which is checked to be an object and passed through unchanged.
+    :param payload: a mapping; or JSON, which is checked to be an object and passed through unchanged.
     :returns: the JSON object in UTF-8.
-    :raises InvalidPayload: if it is not a JSON object or holds what JSON cannot. The message tells where in the text,
-        or which type, never the content.
+    :raises InvalidPayload: it is not a JSON object, or holds values that JSON cannot express. The message has the
+        position or the type, never the content.
     """
     if isinstance(payload, Mapping):
         return _utf8(_json(payload))
@@ -164,7 +164,7 @@ def decode(body: bytes) -> dict[str, object]:
 
     :param body: a JSON object in UTF-8.
     :returns: the object.
-    :raises InvalidPayload: if it is anything else. The message tells where in the text, never the content.
+    :raises InvalidPayload: it is anything else. The message has the position, never the content.
     """
     try:
         document = _decoder.decode(body.decode())
@@ -183,21 +183,21 @@ def decode(body: bytes) -> dict[str, object]:
 
 def joined(text: str) -> str:
     """
-    Make the characters of a text whole that stand in it as two, the halves of surrogate pairs.
+    Join the surrogate pairs in a text into characters.
 
     :param text: the text.
-    :returns: the text with those characters; a half alone stays as it is.
+    :returns: the text with those characters; half a pair stays as it is.
     """
     return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "surrogatepass")
 
 
 def half_character(document: str | bytes) -> str | None:
     """
-    Find the first half of a surrogate pair in JSON that has no other.
+    Find half a surrogate pair in JSON.
 
-    :param document: JSON of any kind, as a payload or a request that has some in it.
-    :returns: the path to the text that it is in, such as ``"aps.alert.title"``, or to the object with the key that it
-        is in; ``None`` where there is none, or no JSON.
+    :param document: any JSON, such as a payload or a request that contains payloads.
+    :returns: the path to the text with the first one, such as ``"aps.alert.title"``, or to the object if it is in a
+        key; ``None`` if there is none, or if the document is not JSON.
     """
     try:
         return next(_halves(_reader.decode(document if isinstance(document, str) else document.decode()), ""), None)
@@ -206,7 +206,7 @@ def half_character(document: str | bytes) -> str | None:
 
 
 def _json(payload: Mapping[str, object]) -> str:
-    """Write a mapping as JSON, or say why it cannot be written."""
+    """Write a mapping as JSON, or raise an error that says why not."""
     try:
         return _encoder.encode(payload)
     except RecursionError:
@@ -216,7 +216,7 @@ def _json(payload: Mapping[str, object]) -> str:
 
 
 def _utf8(text: str) -> bytes:
-    """Encode JSON text, without showing it if it cannot be encoded, as the exception of :meth:`str.encode` does."""
+    """Encode JSON text. An error does not show the text, as the exception of :meth:`str.encode` would."""
     try:
         return text.encode()
     except UnicodeEncodeError:
@@ -228,8 +228,8 @@ def _utf8(text: str) -> bytes:
 
 
 def _whole(body: bytes) -> bytes:
-    """Make characters whole of which each half was encoded by itself, as Java and some databases do (CESU-8)."""
-    if b"\xed" not in body:  # with which each half begins
+    """Join characters whose halves were encoded separately, as Java and some databases do (CESU-8)."""
+    if b"\xed" not in body:  # the first byte of each half
         return body
     try:
         return _utf8(body.decode("utf-8", "surrogatepass"))
@@ -245,18 +245,18 @@ def _half_refused(where: str) -> InvalidPayload:
 
 
 class _Object(list[tuple[str, object]]):
-    """A JSON object as it is read to be searched, with all that a key which is there twice has."""
+    """A JSON object as a list of its members, with repeated keys."""
 
 
 def _halves(value: object, path: str) -> Iterator[str]:
-    """Give the path of each text that has half of a surrogate pair."""
+    """Yield the path of each text that has half of a surrogate pair."""
     if isinstance(value, str):
         if _HALF.search(value) is not None:
             yield path
     elif isinstance(value, _Object):
         for key, inner in value:
             if _HALF.search(key) is not None:
-                yield path or "its top"
+                yield path or "the top level"
             name = key[:_LONGEST_KEY] if key.isprintable() else ascii(key[:_LONGEST_KEY])
             yield from _halves(inner, f"{path}.{name}" if path else name)
     elif isinstance(value, list):
@@ -265,21 +265,21 @@ def _halves(value: object, path: str) -> Iterator[str]:
 
 
 def _mark(body: bytes) -> str:
-    """Say what keeps a text from being read that can be read on a screen."""
+    """Explain why a text that looks right on a screen cannot be read."""
     if encoding_of(body) == "utf-8":
         return ""
-    return "; it begins with a byte order mark, or is UTF-16, and has to be UTF-8 without a mark"
+    return "; it begins with a byte order mark, or is UTF-16, and must be UTF-8 without a mark"
 
 
 def _plain(value: object) -> object:
-    """Let any mapping pass for a dictionary, as :mod:`json` knows only the latter."""
+    """Convert any mapping to a dictionary, since :mod:`json` accepts only dictionaries."""
     if isinstance(value, Mapping):
         return dict(value)
-    raise TypeError(f"it holds a value of the type {type(value).__name__}")
+    raise TypeError(f"it holds a value of type {type(value).__name__}")
 
 
 def _refuse_constant(name: str) -> NoReturn:
-    """Refuse ``NaN`` and the infinities, which :mod:`json` reads though they are not JSON."""
+    """Refuse ``NaN`` and the infinities, which :mod:`json` reads although they are not JSON."""
     raise ValueError(f"{name} is not a number in JSON")
 
 

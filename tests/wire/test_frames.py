@@ -379,7 +379,7 @@ class NotificationParserTests(SynchronousTestCase):
 
     def test_empty_frame(self) -> None:
         """A frame without a byte is a fault."""
-        self.assertFault(frame(), "a frame of no bytes")
+        self.assertFault(frame(), "an empty frame")
 
     def test_unknown_item(self) -> None:
         """An item of unknown number is a fault, attributed if the identifier was read before it."""
@@ -395,9 +395,9 @@ class NotificationParserTests(SynchronousTestCase):
 
     def test_wrong_length(self) -> None:
         """Identifier and expiration have four bytes and priority one, or else it is a fault."""
-        self.assertFault(frame(b"\x03\x00\x03abc"), "item 3 of 3 bytes, where 4 are right")
-        self.assertFault(frame(b"\x04\x00\x05abcde"), "item 4 of 5 bytes, where 4 are right")
-        self.assertFault(frame(IDENTIFIER_ITEM, b"\x05\x00\x00"), "item 5 of 0 bytes, where 1 are right", IDENTIFIER)
+        self.assertFault(frame(b"\x03\x00\x03abc"), "item 3 has 3 bytes instead of 4")
+        self.assertFault(frame(b"\x04\x00\x05abcde"), "item 4 has 5 bytes instead of 4")
+        self.assertFault(frame(IDENTIFIER_ITEM, b"\x05\x00\x00"), "item 5 has 0 bytes instead of 1", IDENTIFIER)
 
     def test_item_past_the_end(self) -> None:
         """An item that is longer than what is left of its frame is a fault, even if more bytes follow the frame."""
@@ -424,7 +424,7 @@ class NotificationParserTests(SynchronousTestCase):
 
     def test_bound(self) -> None:
         """A message may be as long as the bound and no longer; a longer one is a fault as soon as it is announced."""
-        message = "a message of 11 bytes, where 10 are the most"
+        message = "a message of 11 bytes, where at most 10 are allowed"
         for allowed, refused, identifier in (
             (encode_simple(b"token", b"12345"), bytes.fromhex("00 00 0b"), 0),
             (encode_simple(b"token", b"12345"), encode_simple(b"token", b"123456")[:-6], 0),

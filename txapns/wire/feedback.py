@@ -1,12 +1,12 @@
 """
 The feedback service of the binary protocol: which devices no longer have the app.
 
-The server writes as soon as a connection is made, one tuple per device, and closes; the provider writes nothing. A
-tuple is a time, the length of a token, and the token, its integers unsigned and big-endian. There is no frame around
-them, no count and no mark at the end: the list ends where the stream ends, and an empty list is a bare close. A tuple
-cut short by the close is lost, but those before it count.
+Once a connection is made, the server writes one tuple per device and closes; the provider writes nothing. A tuple is a
+time, the length of a token, and the token; its integers are unsigned and big-endian. There is no frame, no count and no
+end mark: the list ends where the stream ends, and an empty list is a bare close. A tuple truncated by the close is
+lost, but those before it count.
 
-The time, UNIX seconds in UTC, is when the service found the app gone: a token registered again after it is good. (The
+The time, in UNIX seconds, is when the service found the app gone; a token registered again after that is valid. (The
 field ``timestamp`` of the HTTP/2 API says the same in *milliseconds*.) Reading clears the list at the server.
 
 One device, found without the app at 1700000000 (2023-11-14 22:13:20 UTC); a test reads the bytes from here::
@@ -54,7 +54,7 @@ def encode(timestamp: int, token: bytes) -> bytes:
     :param timestamp: UNIX seconds, 0 to 2**32-1.
     :param token: the device token, raw.
     :returns: the tuple's bytes.
-    :raises InvalidNotification: if the timestamp or the token is too large for its field.
+    :raises InvalidNotification: the timestamp or the token is too large for its field.
     """
     try:
         return _HEAD.pack(timestamp, len(token)) + token
@@ -68,8 +68,8 @@ class FeedbackParser:
     """
     The provider's side of the stream: bytes in, tuples out.
 
-    Any bytes at all are some tuples, so there is nothing to refuse. It holds one incomplete tuple at most, that is
-    less than 64 KiB and six bytes, and one read.
+    Any bytes are valid tuples, so it never fails. It holds at most one incomplete tuple, which is less than 64 KiB and
+    six bytes, and one read.
     """
 
     def __init__(self) -> None:
@@ -77,7 +77,7 @@ class FeedbackParser:
 
     @property
     def pending(self) -> int:
-        """How many bytes of an incomplete tuple there are: if not 0 at the end of the stream, one was cut off."""
+        """The size of an incomplete tuple in bytes; if not 0 at the end of the stream, that tuple was truncated."""
         return len(self._buffer)
 
     def receive(self, data: bytes) -> list[FeedbackTuple]:

@@ -1,16 +1,16 @@
 """
 The binary provider protocol, byte by byte: notifications in commands 0, 1 and 2, and the error packet.
 
-A session is raw TLS and then a plain stream of bytes. The provider writes notifications back to back; the server
-writes nothing while it accepts them. At the first one it refuses it writes a single error packet, discards all that
+A session is TLS with a plain stream of bytes inside. The provider writes notifications back to back; the server writes
+nothing while it accepts them. At the first one it rejects, it writes a single error packet, discards everything that
 follows, and closes. Every integer is unsigned and big-endian. A message may be split anywhere, and several may come in
 one read, so both parsers here take any piece of the stream and hold back what is incomplete.
 
 The examples share a token of 32 bytes (``00 11 22 … ff``, twice), the payload ``{"aps":{"alert":"Hi"}}`` of 22 bytes,
 the identifier 1 and the expiration 1700000000 (2023-11-14 22:13:20 UTC). A test reads them from here.
 
-Command 0, *simple*: token and payload, each behind its length. It carries no identifier, so a refusal of it is a bare
-close::
+Command 0, *simple*: token and payload, each after its length. It carries no identifier, so the server rejects it by a
+bare close::
 
     00                        command
     00 20                     token length
@@ -23,8 +23,8 @@ close::
     22 61 6c 65 72 74 22 3a
     22 48 69 22 7d 7d
 
-Command 1, *enhanced*: the same with an identifier, which an error packet echoes, and the second after which the
-notification is worthless (0: try once, do not store)::
+Command 1, *enhanced*: the same with an identifier, which an error packet echoes, and the time after which the
+notification is useless (0: try once, do not store)::
 
     01                        command
     00 00 00 01               identifier
@@ -41,7 +41,7 @@ notification is worthless (0: try once, do not store)::
 
 Command 2, *framed*: one notification as a series of items, in any order, each with a number, a length and its data.
 Items 3, 4 and 5 can be left out. The frame length counts what follows it. The identifier comes first here, so that a
-server that stumbles over what follows can still name it::
+server that fails on a later item can still name it::
 
     02                        command
     00 00 00 4e               frame length
@@ -58,15 +58,15 @@ server that stumbles over what follows can still name it::
     04 00 04 65 53 f1 00      item 4, expiration
     05 00 01 0a               item 5, priority 10
 
-Command 8, *error*, from the server: always six bytes, at most one per connection. This one refuses the token (status
+Command 8, *error*, from the server: always six bytes, at most one per connection. This one rejects the token (status
 8) of identifier 1::
 
     08                        command
     08                        status
     00 00 00 01               identifier
 
-A *barrier* is a notification made to be refused: its token is empty. The server handles notifications in order, so
-the refusal of the barrier proves that everything before it was accepted. This one has the identifier ``ff ff ff fe``::
+A *barrier* is a deliberately invalid notification: its token is empty. The server handles notifications in order, so
+rejecting the barrier proves that it accepted everything before. This one has the identifier ``ff ff ff fe``::
 
     02                        command
     00 00 00 0f               frame length
@@ -109,7 +109,7 @@ ERROR_LENGTH = 6
 """The length of an error packet in bytes."""
 
 BARRIER_PAYLOAD = b"{}"
-"""The payload of a barrier: the least that is JSON."""
+"""The payload of a barrier: the shortest JSON object."""
 
 _SIMPLE, _ENHANCED, _FRAMED, _ERROR = 0, 1, 2, 8
 _TOKEN, _PAYLOAD, _IDENTIFIER, _EXPIRATION, _PRIORITY = 1, 2, 3, 4, 5
@@ -143,7 +143,7 @@ _LARGEST = {
 
 
 def _misfit(fields: dict[str, object]) -> InvalidNotification:
-    """Say which field ``struct`` refused, since its own message names none."""
+    """Name the field that ``struct`` rejected, since its own message does not."""
     name, value = next(
         (name, value)
         for name, value in fields.items()
@@ -159,7 +159,7 @@ def encode_simple(token: bytes, payload: bytes) -> bytes:
     :param token: the device token, raw.
     :param payload: the payload, JSON in UTF-8.
     :returns: the message.
-    :raises InvalidNotification: if token or payload is longer than 65,535 bytes.
+    :raises InvalidNotification: token or payload is longer than 65,535 bytes.
     """
     try:
         return b"".join((_SIMPLE_HEAD.pack(_SIMPLE, len(token)), token, _LENGTH.pack(len(payload)), payload))
@@ -171,12 +171,12 @@ def encode_enhanced(identifier: int, expiration: int, token: bytes, payload: byt
     """
     Encode a notification as command 1.
 
-    :param identifier: what an error packet will name it by, 0 to 2**32-1.
-    :param expiration: UNIX seconds after which it is worthless; 0 means try once and do not store.
+    :param identifier: the identifier for an error packet, 0 to 2**32-1.
+    :param expiration: UNIX seconds after which it is useless; 0 means try once and do not store.
     :param token: the device token, raw.
     :param payload: the payload, JSON in UTF-8.
     :returns: the message.
-    :raises InvalidNotification: if a value is too large for its field.
+    :raises InvalidNotification: a value is too large for its field.
     """
     try:
         head = _ENHANCED_HEAD.pack(_ENHANCED, identifier, expiration, len(token))
@@ -194,15 +194,15 @@ def encode_enhanced(identifier: int, expiration: int, token: bytes, payload: byt
 
 def frame_encoder(payload: bytes, expiration: int | None, priority: int | None) -> Callable[[int, bytes], bytes]:
     """
-    Prepare to encode one notification as command 2 for many devices: what these have in common is encoded once.
+    Prepare to encode one notification as command 2 for many devices: the parts that they share are encoded once.
 
     :param payload: the payload, JSON in UTF-8.
-    :param expiration: UNIX seconds after which it is worthless; 0 means try once and do not store; ``None`` leaves
-        the item out, and Apple does not say what that means.
+    :param expiration: UNIX seconds after which it is useless; 0 means try once and do not store; ``None`` leaves the
+        item out, and Apple does not say what that means.
     :param priority: 10 or 5; ``None`` leaves the item out, which means 10.
-    :returns: a function of an identifier, 0 to 2**32-1, and a raw device token, that returns the message; it raises
+    :returns: a function of an identifier, 0 to 2**32-1, and a raw device token that returns the message; it raises
         ``InvalidNotification`` if one of them is too large for its field.
-    :raises InvalidNotification: if a value is too large for its field.
+    :raises InvalidNotification: a value is too large for its field.
     """
     try:
         common = _ITEM_HEAD.pack(_PAYLOAD, len(payload)) + payload
@@ -214,7 +214,7 @@ def frame_encoder(payload: bytes, expiration: int | None, priority: int | None) 
         numbers = {"payload length": len(payload), "expiration": expiration, "priority": priority}
         raise _misfit({name: number for name, number in numbers.items() if number is not None}) from None
     start = _FRAME_START.pack
-    # Ten bytes are the item identifier and the head of the item token.
+    # The identifier item and the head of the token item have ten bytes.
     without_token = 10 + len(common)
 
     def encode(identifier: int, token: bytes) -> bytes:
@@ -232,33 +232,33 @@ def encode_framed(identifier: int, token: bytes, payload: bytes, expiration: int
     """
     Encode a notification as command 2.
 
-    :param identifier: what an error packet will name it by, 0 to 2**32-1.
+    :param identifier: the identifier for an error packet, 0 to 2**32-1.
     :param token: the device token, raw.
     :param payload: as for :func:`frame_encoder`, like ``expiration`` and ``priority``.
     :returns: the message.
-    :raises InvalidNotification: if a value is too large for its field.
+    :raises InvalidNotification: a value is too large for its field.
     """
     return frame_encoder(payload, expiration, priority)(identifier, token)
 
 
 def encode_barrier(identifier: int, command: int = 2) -> bytes:
     """
-    Encode the notification that is made to be refused.
+    Encode a deliberately invalid notification.
 
-    The server answers an empty token with status 2. Apple's own servers were seen to give identifier 0 with it instead
+    The server answers an empty token with status 2. Apple's servers have been seen to give identifier 0 with it instead
     of this one, so an answer with either counts.
 
-    :param identifier: what the refusal should name it by, 0 to 2**32-1.
-    :param command: the command of the notifications before it. Command 0 has no identifier to be refused by, so after
-        such, too, the barrier is of command 1.
+    :param identifier: the identifier for the error packet, 0 to 2**32-1.
+    :param command: the command of the notifications before it. Command 0 has no identifier, so after it, too, the
+        barrier uses command 1.
     :returns: the message.
-    :raises InvalidNotification: if the identifier is too large for its field.
+    :raises InvalidNotification: the identifier is too large for its field.
     """
     if command != _FRAMED:
         return encode_enhanced(identifier, 0, b"", BARRIER_PAYLOAD)
     size = len(BARRIER_PAYLOAD)
     try:
-        # Thirteen bytes are the whole identifier item and the heads of the other two.
+        # The identifier item and the heads of the other two have thirteen bytes.
         head = _BARRIER_HEAD.pack(_FRAMED, 13 + size, _IDENTIFIER, 4, identifier, _TOKEN, 0, _PAYLOAD, size)
     except struct.error:
         raise _misfit({"identifier": identifier}) from None
@@ -272,7 +272,7 @@ def encode_error(status: int, identifier: int) -> bytes:
     :param status: why the connection ends, 0 to 255.
     :param identifier: the notification it names, or 0 if the server does not know it.
     :returns: the six bytes.
-    :raises InvalidNotification: if a value is too large for its field.
+    :raises InvalidNotification: a value is too large for its field.
     """
     try:
         return _ERROR_PACKET.pack(_ERROR, status, identifier)
@@ -283,10 +283,10 @@ def encode_error(status: int, identifier: int) -> bytes:
 @attrs.frozen
 class ErrorPacket:
     """
-    The server's last word on a connection.
+    The server's error packet, which ends a connection.
 
-    :ivar status: why, as the byte that came; unassigned ones pass through.
-    :ivar identifier: the notification it names: with status 10 the last one accepted, otherwise the one refused; 0 if
+    :ivar status: the reason, as the byte that came; unassigned values pass through.
+    :ivar identifier: the notification it names: with status 10 the last one accepted, otherwise the one rejected; 0 if
         the server does not know.
     """
 
@@ -298,7 +298,7 @@ class ErrorParser:
     """
     The client's side of the stream: bytes in, at most one :class:`ErrorPacket` out.
 
-    Nothing may follow the packet, so whatever does is ignored, and never held.
+    Nothing may follow the packet. Further bytes are ignored, and never held.
     """
 
     def __init__(self) -> None:
@@ -307,7 +307,7 @@ class ErrorParser:
 
     @property
     def pending(self) -> int:
-        """How many bytes of an incomplete packet there are: if not 0 at the end of the stream, it was cut off."""
+        """The size of an incomplete packet in bytes; if not 0 at the end of the stream, the packet was truncated."""
         return len(self._buffer)
 
     def receive(self, data: bytes) -> ErrorPacket | None:
@@ -316,16 +316,16 @@ class ErrorParser:
 
         :param data: any number of bytes.
         :returns: the packet, with the bytes that complete it, else ``None``.
-        :raises WireError: if the stream begins with anything else than an error packet; what follows is ignored.
+        :raises WireError: the stream begins with anything but an error packet; the rest is ignored.
         """
         if self._over:
             return None
         buffer = self._buffer + data[: ERROR_LENGTH - len(self._buffer)]
-        refused = bool(buffer) and buffer[0] != _ERROR
-        self._over = refused or len(buffer) == ERROR_LENGTH
+        invalid = bool(buffer) and buffer[0] != _ERROR
+        self._over = invalid or len(buffer) == ERROR_LENGTH
         self._buffer = b"" if self._over else buffer
-        if refused:
-            raise WireError(f"the server sent byte {buffer[0]:#04x} where only an error packet (0x08) can stand")
+        if invalid:
+            raise WireError(f"the server sent byte {buffer[0]:#04x} where only an error packet (0x08) is allowed")
         if not self._over:
             return None
         _, status, identifier = _ERROR_PACKET.unpack(buffer)
@@ -333,14 +333,14 @@ class ErrorParser:
 
 
 def _size(payload: bytes) -> str:
-    """Show a payload in a ``repr`` by its length only, since payloads can hold secrets."""
+    """Show only the length of a payload in a ``repr``, since payloads may hold private content."""
     return f"<{len(payload)} bytes>"
 
 
 @attrs.frozen
 class ReceivedNotification:
     """
-    A notification as it came over the wire, its structure checked and nothing else.
+    A notification as received. Only its structure has been checked.
 
     :ivar command: 0, 1 or 2.
     :ivar token: the device token, raw; empty if the item was missing.
@@ -360,11 +360,11 @@ class ReceivedNotification:
 
 class MalformedFrame(WireError):
     """
-    The provider sent bytes that are no notification. Answer with the status and the identifier, then close.
+    The provider sent a malformed notification. Answer with the status and the identifier, then close.
 
     :ivar status: 128, protocol error, for the error packet.
-    :ivar identifier: the identifier of the notification at fault if it was read before the fault, else 0.
-    :ivar received: the notifications completed before the fault by the same call.
+    :ivar identifier: the identifier of the malformed notification if it was read before the fault, else 0.
+    :ivar received: the notifications that the same call completed before the fault.
     """
 
     status = Status.PROTOCOL_ERROR
@@ -383,13 +383,14 @@ class NotificationParser:
     """
     The server's side of the stream: bytes in, notifications out.
 
-    It judges the structure only: an empty token, a payload that is too large or not JSON are for the server to refuse.
-    After the first fault the protocol knows no way back into step, so all further bytes are ignored.
+    It checks only the structure; rejecting an empty token, or a payload that is too large or not JSON, is up to the
+    server. The protocol has no way to resynchronize after a fault, so all further bytes are ignored.
 
-    A peer could announce a message of 4 GiB and feed it slowly; so one that announces more than ``max_frame`` bytes is
-    a fault at once, and no more than that, and one read, is ever held.
+    A peer could announce a message of 4 GiB and send it slowly. So announcing more than ``max_frame`` bytes is a fault
+    at once, and no more than that, and one read, is ever held.
 
-    :param max_frame: the most bytes in a frame of command 2, or in token and payload together of commands 0 and 1.
+    :param max_frame: the maximum size in bytes of a frame of command 2, or of token and payload together in commands 0
+        and 1.
     """
 
     def __init__(self, max_frame: int = 65_536) -> None:
@@ -399,7 +400,7 @@ class NotificationParser:
 
     @property
     def pending(self) -> int:
-        """How many bytes of a notification are there that is not whole yet."""
+        """The size of an incomplete notification in bytes."""
         return len(self._buffer)
 
     def receive(self, data: bytes) -> list[ReceivedNotification]:
@@ -408,7 +409,7 @@ class NotificationParser:
 
         :param data: any number of bytes.
         :returns: the notifications they complete, in order; none after a fault.
-        :raises MalformedFrame: at the first fault, with the notifications completed before it.
+        :raises MalformedFrame: at the first fault; it has the notifications completed before.
         """
         received: list[ReceivedNotification] = []
         if self._over:
@@ -440,8 +441,8 @@ class NotificationParser:
             return self._read_simple(start)
         raise MalformedFrame(f"unknown command {command}")
 
-    # Each of these returns None while what it reads is incomplete; the next read begins again at the command, which is
-    # cheap, since nothing is copied before the message is whole.
+    # Each of these returns None while the message is incomplete; the next read starts again at the command, which is
+    # cheap, since nothing is copied before the message is complete.
 
     def _read_simple(self, start: int) -> tuple[ReceivedNotification, int] | None:
         fields = self._read_token_and_payload(start + 1, identifier=0)
@@ -484,7 +485,7 @@ class NotificationParser:
             return None
         _, frame_length = _FRAME_HEAD.unpack_from(self._buffer, start)
         if frame_length == 0:
-            raise MalformedFrame("a frame of no bytes")
+            raise MalformedFrame("an empty frame")
         self._check_size(frame_length, identifier=0)
         end = frame_start + frame_length
         if len(self._buffer) < end:
@@ -502,11 +503,11 @@ class NotificationParser:
 
     def _check_size(self, size: int, identifier: int) -> None:
         if size > self._max_frame:
-            raise MalformedFrame(f"a message of {size} bytes, where {self._max_frame} are the most", identifier)
+            raise MalformedFrame(f"a message of {size} bytes, where at most {self._max_frame} are allowed", identifier)
 
 
 def _split_items(frame: bytes) -> dict[int, bytes]:
-    """Split a whole frame into the data of its items, by their numbers."""
+    """Split a complete frame into the data of its items, by number."""
     items: dict[int, bytes] = {}
     position = 0
     while position < len(frame):
@@ -522,13 +523,13 @@ def _split_items(frame: bytes) -> dict[int, bytes]:
 
 
 def _item_fault(item: int, length: int, items: dict[int, bytes]) -> str:
-    """Say what is wrong with an item, given those before it."""
+    """Describe the fault of an item, given those before it."""
     if item not in _ITEM_LENGTHS:
         return f"unknown item {item}"
     if item in items:
         return f"item {item} twice in one frame"
     if length not in _ITEM_LENGTHS[item]:
-        return f"item {item} of {length} bytes, where {_ITEM_LENGTHS[item].start} are right"
+        return f"item {item} has {length} bytes instead of {_ITEM_LENGTHS[item].start}"
     return f"item {item} runs past the end of its frame"
 
 
