@@ -5,7 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import DatedClock
-from txapns.daemon.operations.history import KEPT, SPAN, STEP, Counts, History
+from txapns.daemon.operations.history import KEPT, SPAN, STEP, History
 from txapns.daemon.operations.metrics import Totals
 from txapns.daemon.values import Content, Leased, Settlement, State
 
@@ -33,23 +33,23 @@ class HistoryTests(SynchronousTestCase):
 
     def test_nothing(self) -> None:
         """At first the history is empty."""
-        self.assertEqual((self.history.steps(), self.history.rates(), self.history.rejections()), ([], Counts(), []))
+        self.assertEqual((self.history.steps(), self.history.rates(), self.history.rejections()), ([], Totals(), []))
 
     def test_steps(self) -> None:
         """Each step of ten seconds is listed once it is over."""
         self.pass_time(STEP, 5)
         self.pass_time(STEP, 7)
         self.pass_time(STEP // 2, 9)
-        self.assertEqual(self.history.steps(), [(START, Counts(received=50)), (START + STEP, Counts(received=70))])
+        self.assertEqual(self.history.steps(), [(START, Totals(received=50)), (START + STEP, Totals(received=70))])
 
     def test_rates(self) -> None:
         """The current rate is that of the last ten seconds, and available early."""
         self.pass_time(4, 3)
-        self.assertEqual(self.history.rates(), Counts(received=3))
+        self.assertEqual(self.history.rates(), Totals(received=3))
         self.pass_time(100, 8)
-        self.assertEqual(self.history.rates(), Counts(received=8))
+        self.assertEqual(self.history.rates(), Totals(received=8))
         self.pass_time(12)
-        self.assertEqual(self.history.rates(), Counts())
+        self.assertEqual(self.history.rates(), Totals())
 
     def test_bounded(self) -> None:
         """Only 15 minutes are kept."""
@@ -72,8 +72,8 @@ class HistoryTests(SynchronousTestCase):
         for step in (3_600, -7_200, 86_407):
             self.clock.ahead += step
             self.pass_time(STEP, 2)
-            self.assertEqual(self.history.rates(), Counts(received=2))
-        self.assertEqual([counts for _, counts in self.history.steps()], [Counts(received=2 * STEP)] * 3)
+            self.assertEqual(self.history.rates(), Totals(received=2))
+        self.assertEqual([counts for _, counts in self.history.steps()], [Totals(received=2 * STEP)] * 3)
         self.assertEqual([self.clock.now() - began for began, _ in self.history.steps()], [3 * STEP, 2 * STEP, STEP])
 
     def test_standstill(self) -> None:

@@ -20,7 +20,7 @@ from txapns.daemon.operations.metrics import Totals
 from txapns.daemon.values import Leased, Settlement, State
 from txapns.errors import redact
 
-__all__ = ["KEPT", "SPAN", "STEP", "Counts", "History", "RejectedNotification"]
+__all__ = ["KEPT", "SPAN", "STEP", "History", "RejectedNotification"]
 
 #: The length of a step in seconds, and how many steps are kept.
 STEP, SPAN = 10, 90
@@ -30,23 +30,6 @@ KEPT = 12
 _TICK = 2.0
 _REJECTED = State.REJECTED
 _RECENT = 5  # ticks over which the current rate is measured
-
-
-@attrs.frozen
-class Counts:
-    """
-    The notifications of some period; see :class:`~txapns.daemon.operations.metrics.Totals`.
-
-    :ivar received: received from callers.
-    :ivar accepted: accepted by Apple.
-    :ivar failed: rejected by Apple, expired or given up.
-    :ivar retried: attempts after which another follows.
-    """
-
-    received: float = 0
-    accepted: float = 0
-    failed: float = 0
-    retried: float = 0
 
 
 @attrs.frozen
@@ -80,7 +63,7 @@ class History:
         self._clock = clock
         self._wall = wall_clock(clock)
         self._totals = totals
-        self._steps: deque[tuple[float, Counts]] = deque(maxlen=SPAN)
+        self._steps: deque[tuple[float, Totals]] = deque(maxlen=SPAN)
         self._recent: deque[tuple[float, Totals]] = deque(maxlen=_RECENT + 1)
         self._rejections: deque[RejectedNotification] = deque(maxlen=KEPT)
         self._begun = (0.0, attrs.evolve(totals))
@@ -97,7 +80,7 @@ class History:
         """Stop counting."""
         self._alarm.cancel()
 
-    def steps(self) -> list[tuple[float, Counts]]:
+    def steps(self) -> list[tuple[float, Totals]]:
         """
         Return for each finished step when it began and what it counted, oldest first.
 
@@ -110,10 +93,10 @@ class History:
         """Return the latest rejections, newest first."""
         return list(self._rejections)
 
-    def rates(self) -> Counts:
+    def rates(self) -> Totals:
         """Return the current rates per second."""
         if len(self._recent) < 2:
-            return Counts()
+            return Totals()
         (before, first), (now, last) = self._recent[0], self._recent[-1]
         return _difference(first, last, max(now - before, 0.001))
 
@@ -146,7 +129,7 @@ class History:
             counts = _difference(before, self._totals, 1)
             self._steps.append((began, counts))
             for number in range(1, int((now - began) // STEP)):
-                self._steps.append((began + number * STEP, Counts()))
+                self._steps.append((began + number * STEP, Totals()))
             self._begun = now - (now - began) % STEP, attrs.evolve(self._totals)
 
     def _round(self, now: float) -> float:
@@ -154,10 +137,6 @@ class History:
         return now - self._wall.now() % STEP
 
 
-def _difference(before: Totals, after: Totals, divisor: float) -> Counts:
-    return Counts(
-        (after.received - before.received) / divisor,
-        (after.accepted - before.accepted) / divisor,
-        (after.failed - before.failed) / divisor,
-        (after.retried - before.retried) / divisor,
-    )
+def _difference(before: Totals, after: Totals, divisor: float) -> Totals:
+    pairs = zip(attrs.astuple(before), attrs.astuple(after), strict=True)
+    return Totals(*[(new - old) / divisor for old, new in pairs])

@@ -11,7 +11,7 @@ reasons become labels; all others count as ``other``. ``docs/daemon-operations.r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import attrs
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -23,7 +23,7 @@ from zope.interface import implementer
 import txapns
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.interfaces import IIntake
-from txapns.daemon.operations.health import Overview
+from txapns.daemon.operations.health import AppOverview, Overview
 from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import Draft, Idempotency, Leased, Outcome, Receipt, Settlement, State
 from txapns.errors import APNSError
@@ -44,6 +44,12 @@ _TOTALS = {
     "refused": ("Requests refused.", ("face", "status")),
     "outcomes": ("Notifications by their outcome.", ("app", "state", "reason")),
     "retries": ("Attempts after which another follows.", ("app", "reason")),
+}
+_APP_GAUGES: Mapping[str, tuple[str, Callable[[AppOverview], float | None]]] = {
+    "queue": ("Notifications waiting, those in flight included.", lambda app: app.waiting),
+    "queue_oldest_seconds": ("How long the oldest of them has been due.", lambda app: app.oldest),
+    "in_flight": ("Notifications in flight.", lambda app: app.state.in_flight),
+    "certificate_expiry_timestamp_seconds": ("When the app's certificate expires.", lambda app: app.expires),
 }
 _OTHER = "other"
 _CONDITIONS = ("working", "open", "tripped", "unusable")
@@ -68,7 +74,7 @@ def _reason_label(reason: str) -> str:
 @attrs.define
 class Totals:
     """
-    The notifications since the start.
+    Numbers of notifications: all since the start, those of some time, or those per second.
 
     :ivar received: received from callers.
     :ivar accepted: accepted by Apple.
@@ -76,10 +82,10 @@ class Totals:
     :ivar retried: attempts after which another follows.
     """
 
-    received: int = 0
-    accepted: int = 0
-    failed: int = 0
-    retried: int = 0
+    received: float = 0
+    accepted: float = 0
+    failed: float = 0
+    retried: float = 0
 
 
 class DaemonMetrics:
@@ -89,7 +95,7 @@ class DaemonMetrics:
     :param registry: where to register them; by default a registry of their own.
 
     :ivar registry: that registry.
-    :ivar totals: the sums over all apps.
+    :ivar totals: the notifications since the start, over all apps.
     """
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
@@ -229,38 +235,14 @@ def _gauge(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[S
 
 
 def _app_gauges(overview: Overview) -> Iterator[Metric]:
-    apps, label = overview.apps, ["app"]
-    yield _gauge(
-        "queue",
-        "Notifications waiting, those in flight included.",
-        label,
-        (([each.name], each.waiting) for each in apps),
-    )
-    yield _gauge(
-        "queue_oldest_seconds",
-        "How long the oldest of them has been due.",
-        label,
-        (([each.name], each.oldest) for each in apps),
-    )
-    yield _gauge("in_flight", "Notifications in flight.", label, (([each.name], each.state.in_flight) for each in apps))
-    yield _gauge(
-        "connections",
-        "Connections to Apple.",
-        ["app", "state"],
-        (([each.name, state], n) for each in apps for state, n in Counter(each.state.connections).items()),
-    )
-    yield _gauge(
-        "app_condition",
-        "1 for the app's current condition, 0 for the others.",
-        ["app", "condition"],
-        (([each.name, condition], each.condition == condition) for each in apps for condition in _CONDITIONS),
-    )
-    yield _gauge(
-        "certificate_expiry_timestamp_seconds",
-        "When the app's certificate expires.",
-        label,
-        (([each.name], each.expires) for each in apps),
-    )
+    apps = overview.apps
+    for name, (text, value) in _APP_GAUGES.items():
+        yield _gauge(name, text, ["app"], (([each.name], value(each)) for each in apps))
+    counts = (([each.name, state], n) for each in apps for state, n in Counter(each.state.connections).items())
+    yield _gauge("connections", "Connections to Apple.", ["app", "state"], counts)
+    current = (([each.name, condition], each.condition == condition) for each in apps for condition in _CONDITIONS)
+    text = "1 for the app's current condition, 0 for the others."
+    yield _gauge("app_condition", text, ["app", "condition"], current)
 
 
 def _daemon_gauges(overview: Overview) -> Iterator[Metric]:

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib.resources import files
-from typing import Any
 
 import msgspec
 from twisted.internet.defer import Deferred
@@ -26,7 +25,7 @@ import txapns
 from txapns.daemon.operations.health import HealthCheck
 from txapns.daemon.operations.history import History
 from txapns.daemon.operations.subscribers import Subscribers
-from txapns.daemon.operations.view import TABLES, Cell, View, view_of
+from txapns.daemon.operations.view import TABLES, Cell, Rate, View, view_of
 
 __all__ = ["StatusPage"]
 
@@ -72,7 +71,7 @@ def _to_html(view: View) -> Deferred[bytes]:
 
 
 class _Page(Element):
-    """The template ``static/status.xml`` with a view in it; each renderer fills one place."""
+    """The template ``static/status.xml``, whose slots are filled with a view."""
 
     loader = XMLString((_STATIC / "status.xml").read_bytes())
 
@@ -81,81 +80,43 @@ class _Page(Element):
         self._view = view
 
     @renderer
-    def word(self, request: IRequest | None, tag: Tag) -> Any:
-        return self._view.state.text
-
-    @renderer
-    def time(self, request: IRequest | None, tag: Tag) -> Any:
-        return self._view.time
-
-    @renderer
-    def up(self, request: IRequest | None, tag: Tag) -> Any:
-        return self._view.up
-
-    @renderer
-    def version(self, request: IRequest | None, tag: Tag) -> Any:
-        return f"txapns {txapns.__version__}"
-
-    @renderer
-    def state(self, request: IRequest | None, tag: Tag) -> Any:
-        state = self._view.state
-        return tags.div(
-            tags.strong(state.text), tags.ul([tags.li(fault) for fault in state.faults]), class_=f"state {state.kind}"
+    def page(self, request: IRequest | None, tag: Tag) -> Tag:
+        """Fill the slots."""
+        view, state = self._view, self._view.state
+        faults = tags.ul([tags.li(fault) for fault in state.faults])
+        return tag.fillSlots(
+            word=state.text,
+            time=view.time,
+            up=view.up,
+            version=f"txapns {txapns.__version__}",
+            state=tags.div(tags.strong(state.text), faults, class_=f"state {state.kind}"),
+            figures=[tags.div(tags.dt(each.label), tags.dd(each.text, class_=each.kind)) for each in view.figures],
+            charts=[_chart(rate) for rate in view.rates],
+            **{name: _table(name, rows) for name, rows in view.tables.items()},
         )
 
-    @renderer
-    def figures(self, request: IRequest | None, tag: Tag) -> Any:
-        return [tags.div(tags.dt(each.label), tags.dd(each.text, class_=each.kind)) for each in self._view.figures]
 
-    @renderer
-    def charts(self, request: IRequest | None, tag: Tag) -> Any:
-        """The script draws them above the line with their ends."""
-        return [
-            tags.div(
-                tags.h3(rate.label),
-                tags.p(tags.span(rate.now, class_="value"), tags.small("/s"), class_="now"),
-                tags.p(tags.span("15 min ago"), tags.span("now"), class_="ends", hidden="hidden"),
-                tags.p(rate.summary, class_="summary muted"),
-                class_="chart",
-            )
-            for rate in self._view.rates
-        ]
+def _chart(rate: Rate) -> Tag:
+    """Make the text of a chart; the script draws it above the line with the ends."""
+    return tags.div(
+        tags.h3(rate.label),
+        tags.p(tags.span(rate.now, class_="value"), tags.small("/s"), class_="now"),
+        tags.p(tags.span("15 min ago"), tags.span("now"), class_="ends", hidden="hidden"),
+        tags.p(rate.summary, class_="summary muted"),
+        class_="chart",
+    )
 
-    @renderer
-    def apps(self, request: IRequest | None, tag: Tag) -> Any:
-        return self._table("apps")
 
-    @renderer
-    def rejections(self, request: IRequest | None, tag: Tag) -> Any:
-        return self._table("rejections")
-
-    @renderer
-    def webhooks(self, request: IRequest | None, tag: Tag) -> Any:
-        return self._table("webhooks")
-
-    @renderer
-    def minutes(self, request: IRequest | None, tag: Tag) -> Any:
-        return self._table("minutes")
-
-    def _table(self, name: str) -> Tag:
-        columns, caption, empty = TABLES[name]
-        heads = [(column.rstrip("#"), "number" if column.endswith("#") else "") for column in columns]
-        # On a small screen the style turns all of it into blocks, and browsers no longer see a table: hence the roles.
-        rows = [_row(row, heads) for row in self._view.tables[name]]
-        nothing = tags.tr(tags.td(empty, class_="empty", colspan=str(len(heads)), role="cell"), role="row")
-        titles = [tags.th(label, scope="col", class_=kind, role="columnheader") for label, kind in heads]
-        body = tags.tbody(rows or nothing, role="rowgroup", id=name)
-        body.attributes["data-empty"] = empty
-        return tags.div(
-            tags.table(
-                tags.caption(caption),
-                tags.thead(tags.tr(titles, role="row"), role="rowgroup"),
-                body,
-                role="table",
-                class_=name,
-            ),
-            class_="table",
-        )
+def _table(name: str, rows: Sequence[Sequence[Cell]]) -> Tag:
+    # On a small screen the style turns all of it into blocks, and browsers no longer see a table: hence the roles.
+    columns, caption, empty = TABLES[name]
+    heads = [(column.rstrip("#"), "number" if column.endswith("#") else "") for column in columns]
+    titles = [tags.th(label, scope="col", class_=kind, role="columnheader") for label, kind in heads]
+    nothing = tags.tr(tags.td(empty, class_="empty", colspan=str(len(heads)), role="cell"), role="row")
+    body = tags.tbody([_row(row, heads) for row in rows] or nothing, role="rowgroup", id=name)
+    body.attributes["data-empty"] = empty
+    head = tags.thead(tags.tr(titles, role="row"), role="rowgroup")
+    return tags.div(tags.table(tags.caption(caption), head, body, role="table", class_=name), class_="table")
 
 
 def _row(cells: Sequence[Cell], heads: Sequence[tuple[str, str]]) -> Tag:

@@ -15,7 +15,8 @@ import attrs
 
 from txapns.daemon.apps import WARNINGS
 from txapns.daemon.operations.health import AppOverview, Overview, WebhookOverview
-from txapns.daemon.operations.history import SPAN, STEP, Counts, History
+from txapns.daemon.operations.history import SPAN, STEP, History
+from txapns.daemon.operations.metrics import Totals
 
 __all__ = ["TABLES", "Cell", "Figure", "Headline", "Rate", "View", "view_of"]
 
@@ -252,7 +253,7 @@ def _webhook_row(webhook: WebhookOverview) -> list[Cell]:
     return [Cell(state.name), Cell(text, kind), Cell(backlog), Cell(_number(state.sent))]
 
 
-def _minutes(steps: Iterable[tuple[float, Counts]]) -> list[list[Cell]]:
+def _minutes(steps: Iterable[tuple[float, Totals]]) -> list[list[Cell]]:
     minutes: dict[float, list[float]] = {}
     for began, counts in steps:
         numbers = minutes.setdefault(began - began % _MINUTE, [0.0] * len(_RATES))
