@@ -3,100 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import hmac
-import re
-from typing import Any
 
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests.daemon.world import world_of
-from txapns.daemon.errors import Malformed, NotAuthenticated
+from txapns.daemon.errors import NotAuthenticated
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.keys import add_key, remove_key
-from txapns.daemon.store.keys import IKeyStore, IKeyTable
 from txapns.daemon.store.polling import INTERVAL
-from txapns.daemon.store.sqlite.api_keys import KeyTable, SQLiteKeyStore
-from txapns.daemon.values import Caller
+from txapns.daemon.store.sqlite.api_keys import KeyTable
 
-__all__ = ["KeysTests", "StoredKeysTests"]
-
-
-class StoredKeysTests(SynchronousTestCase):
-    """Keys in the database."""
-
-    def setUp(self) -> None:
-        """Make a database."""
-        self.world = world_of(self)
-
-    def add(self, label: str, **more: Any) -> str:
-        """Make a key."""
-        with self.world.visiting() as connection:
-            return add_key(KeyTable(connection), label, now=1e9, **more)
-
-    def labels(self) -> list[str]:
-        """List the labels."""
-        with self.world.visiting() as connection:
-            return [stored.label for stored in KeyTable(connection).listed()]
-
-    def test_interfaces(self) -> None:
-        """The store and its table have what the daemon needs."""
-        verifyObject(IKeyStore, SQLiteKeyStore(self.world.database))
-        with self.world.visiting() as connection:
-            verifyObject(IKeyTable, KeyTable(connection))
-
-    def test_form(self) -> None:
-        """A key consists of a prefix, its id, and 256 random bits."""
-        first, second = self.add("a"), self.add("b")
-        for key in (first, second):
-            self.assertTrue(re.fullmatch("txapns_[0-9a-f]{8}_[0-9a-f]{64}", key))
-        self.assertNotEqual(first.split("_")[1:], second.split("_")[1:])
-
-    def test_listed(self) -> None:
-        """Keys are listed by label, with their ids and what they allow."""
-        key = self.add("web", send=["b", "a"], feedback=None, manage=True)
-        self.add("all", send=None)
-        with self.world.visiting() as connection:
-            other, stored = KeyTable(connection).listed()
-        self.assertEqual(stored.caller, Caller(key.split("_")[1], frozenset("ab"), None, True))
-        self.assertEqual((stored.label, stored.created_at), ("web", 1e9))
-        self.assertEqual((other.caller.send, other.caller.feedback, other.caller.manage), (None, frozenset(), False))
-
-    def test_hashed(self) -> None:
-        """The database has a key's SHA-256, but nowhere the key or its secret."""
-        key = self.add("a")
-        (stored,) = self.world.result(SQLiteKeyStore(self.world.database).read(KeyTable.listed))
-        self.assertEqual(stored.digest, self.digest(key))
-        files = [path.read_bytes() for path in self.world.directory.iterdir()]
-        self.assertFalse([content for content in files if key.split("_")[2].encode() in content])
-
-    def digest(self, key: str) -> bytes:
-        """Compute a key's digest."""
-        return hashlib.sha256(key.encode()).digest()
-
-    def test_label(self) -> None:
-        """A label is unique, and can be shown in a log."""
-        self.add("a")
-        with self.assertRaisesRegex(Malformed, "called a already"):
-            self.add("a")
-        for label in ("", "a b", "é", "-a", "a" * 101):
-            self.assertRaises(Malformed, self.add, label)
-        self.assertEqual(self.labels(), ["a"])
-
-    def test_removed(self) -> None:
-        """A key is removed by its id or its label; an unknown one is an error that does not repeat it."""
-        first = self.add("a")
-        self.add("b")
-        with self.world.visiting() as connection:
-            remove_key(KeyTable(connection), first.split("_")[1])
-        self.assertEqual(self.labels(), ["b"])
-        with self.world.visiting() as connection:
-            remove_key(KeyTable(connection), "b")
-        self.assertEqual(self.labels(), [])
-        with self.assertRaisesRegex(Malformed, "^there is no key of this id or label$"), self.world.visiting() as again:
-            remove_key(KeyTable(again), first)
+__all__ = ["KeysTests"]
 
 
 class KeysTests(SynchronousTestCase):
@@ -222,9 +142,3 @@ class KeysTests(SynchronousTestCase):
         """After it is stopped, no timer is left."""
         self.world.result(self.keys.stop())
         self.assertEqual(self.world.clock.getDelayedCalls(), [])
-
-    def test_repr(self) -> None:
-        """No representation shows a digest."""
-        with self.world.visiting() as connection:
-            shown = repr(KeyTable(connection).listed())
-        self.assertNotIn(repr(hashlib.sha256(self.first.encode()).digest())[2:10], shown)
