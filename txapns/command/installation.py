@@ -11,7 +11,8 @@ import attrs
 
 from txapns.daemon.config import Configuration
 from txapns.daemon.secrets.master_key import Secrets
-from txapns.daemon.store.sqlite.visit import Tables, visiting_tables
+from txapns.daemon.store.factory import visiting_tables
+from txapns.daemon.store.store import Tables
 
 __all__ = ["Installation", "iso_time", "now"]
 
@@ -46,7 +47,7 @@ class Installation:
 
     def visiting(self) -> AbstractContextManager[Tables]:
         """Open the database, also while the daemon has it."""
-        return visiting_tables(self.database)
+        return visiting_tables(self.configuration)
 
 
 def now() -> datetime:

@@ -19,7 +19,7 @@ from txapns.daemon.errors import in_words
 from txapns.daemon.secrets.credentials import server_certificate
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.webhook import read_secret
-from txapns.daemon.store.sqlite.visit import visiting_tables
+from txapns.daemon.store.factory import visiting_tables
 from txapns.daemon.values import App
 
 __all__ = ["check_files"]
@@ -86,7 +86,7 @@ def _database_faults(configuration: Configuration, secrets: Secrets, now: dateti
     if not path.exists():
         return  # the daemon will create it
     try:
-        with visiting_tables(path) as tables:
+        with visiting_tables(configuration) as tables:
             rows, keys = tables.apps.rows(), tables.keys.listed()
     except Exception as error:
         yield f"database.path: {in_words(error)}"

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager
+
 from twisted.internet.interfaces import IReactorTime
 
 from txapns.daemon.config import Configuration
+from txapns.daemon.store.sqlite import visit
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
+from txapns.daemon.store.store import IStore, Tables
 
-__all__ = ["make_store"]
+__all__ = ["make_store", "visiting_tables"]
 
 
-def make_store(clock: IReactorTime, configuration: Configuration) -> SQLiteStore:
+def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
     """
     Make the store of a daemon.
 
@@ -20,3 +24,14 @@ def make_store(clock: IReactorTime, configuration: Configuration) -> SQLiteStore
     :returns: the store, not started.
     """
     return SQLiteStore(Database(configuration.database.path, clock), configuration.retries.longest)
+
+
+def visiting_tables(configuration: Configuration) -> AbstractContextManager[Tables]:
+    """
+    Run one transaction from any process, whether or not the daemon has the store open.
+
+    :param configuration: the configuration, of which ``database`` says where the store is.
+    :returns: a context with the tables. The transaction is committed at its end, or rolled back if the context raises.
+    :raises DatabaseError: the store cannot be used.
+    """
+    return visit.visiting_tables(configuration.database.path)

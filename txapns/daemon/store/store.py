@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from txapns.daemon.interfaces import IFeedbackLog, IOutcomeLog, IQueue
-from txapns.daemon.store.apps import IAppStore
-from txapns.daemon.store.keys import IKeyStore
+from txapns.daemon.store.apps import IAppStore, IAppTable
+from txapns.daemon.store.keys import IKeyStore, IKeyTable
 from txapns.daemon.store.workers import IWorker
 
-__all__ = ["IStore"]
+__all__ = ["IStore", "Tables"]
 
 
 class IStore(Interface):
@@ -50,3 +51,16 @@ class IStore(Interface):
 
         :returns: a ``Deferred`` of what ``trouble`` says after it.
         """
+
+
+@attrs.frozen
+class Tables:
+    """
+    What processes other than the daemon's read and change in a store, within one transaction.
+
+    :ivar apps: the apps.
+    :ivar keys: the API keys.
+    """
+
+    apps: IAppTable
+    keys: IKeyTable

@@ -33,9 +33,9 @@ WHERE state = 0 AND number IN (SELECT value FROM json_each(?))
 
 _SETTLE = """
 UPDATE queue_delivery SET
-    state = told.state, status = told.status, reason = told.reason, timestamp = told.timestamp,
-    settled_at = told.settled_at, due = coalesce(told.due, queue_delivery.due),
-    attempts = queue_delivery.attempts + told.attempts
+    state = chosen.state, status = chosen.status, reason = chosen.reason, timestamp = chosen.timestamp,
+    settled_at = chosen.settled_at, due = coalesce(chosen.due, queue_delivery.due),
+    attempts = queue_delivery.attempts + chosen.attempts
 FROM (
     SELECT
         json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS state,
@@ -43,8 +43,8 @@ FROM (
         json_extract(value, '$[4]') AS timestamp, json_extract(value, '$[5]') AS settled_at,
         json_extract(value, '$[6]') AS due, json_extract(value, '$[7]') AS attempts
     FROM json_each(?)
-) AS told
-WHERE queue_delivery.number = told.number AND queue_delivery.state = 0
+) AS chosen
+WHERE queue_delivery.number = chosen.number AND queue_delivery.state = 0
 """
 
 
@@ -77,13 +77,13 @@ def conclude(connection: sqlite3.Connection, reports: Iterable[Report], timeline
     :param reports: the requests.
     :param timeline: the queue's time.
     """
-    told = _merged(reports)
-    final = array([number for number, (each, _) in told.items() if each.state is not State.WAITING])
+    chosen = _merged(reports)
+    final = array([number for number, (each, _) in chosen.items() if each.state is not State.WAITING])
     counts = dict(connection.execute(_COUNT_WAITING, [final]))
-    noted = _note_dead(connection, [(each, now) for each, now in told.values() if each.dead])
+    noted = _note_dead(connection, [(each, now) for each, now in chosen.values() if each.dead])
     accepted: dict[int, list[int]] = {}
     rows = []
-    for number, (each, now) in told.items():
+    for number, (each, now) in chosen.items():
         if each.state is State.ACCEPTED and each.status == 200 and not each.reason:
             accepted.setdefault(now, []).append(number)
         else:
@@ -97,26 +97,26 @@ def conclude(connection: sqlite3.Connection, reports: Iterable[Report], timeline
 
 def _merged(reports: Iterable[Report]) -> dict[int, tuple[Settlement, int]]:
     """Choose one settlement for each notification: the first that is final, if there is one."""
-    told: dict[int, tuple[Settlement, int]] = {}
+    chosen: dict[int, tuple[Settlement, int]] = {}
     for report in reports:
         for settlement in report.settlements:
             if settlement.state is State.WAITING and settlement.due is None:
                 continue
-            before = told.get(settlement.number)
+            before = chosen.get(settlement.number)
             if before is None or before[0].state is State.WAITING:
-                told[settlement.number] = (settlement, report.date)
-    return told
+                chosen[settlement.number] = (settlement, report.date)
+    return chosen
 
 
 def _note_dead(connection: sqlite3.Connection, dead: list[tuple[Settlement, int]]) -> frozenset[str]:
     """Note dead tokens in the feedback log, unless their notifications are settled already; returns the apps."""
     if not dead:
         return frozenset()
-    told = {settlement.number: (settlement, now / 1000) for settlement, now in dead}
-    [(found,)] = connection.execute(_FIND_DEAD, [array(list(told))])
+    chosen = {settlement.number: (settlement, now / 1000) for settlement, now in dead}
+    [(found,)] = connection.execute(_FIND_DEAD, [array(list(chosen))])
     tokens = []
     for number, app, token in msgspec.json.decode(found):
-        settlement, now = told[number]
+        settlement, now = chosen[number]
         timestamp = now if settlement.timestamp is None else settlement.timestamp
         tokens.append((app, bytes.fromhex(token), settlement.reason, timestamp))
     feedback_log.note(connection, tokens, dead[0][1] / 1000)

@@ -1,4 +1,4 @@
-"""The apps and keys, for other processes than the daemon's."""
+"""The apps and keys, for processes other than the daemon's."""
 
 from __future__ import annotations
 
@@ -6,28 +6,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import attrs
-
-from txapns.daemon.store.apps import IAppTable
-from txapns.daemon.store.keys import IKeyTable
 from txapns.daemon.store.sqlite.api_keys import KeyTable
 from txapns.daemon.store.sqlite.apps import AppTable
 from txapns.daemon.store.sqlite.file import visiting
+from txapns.daemon.store.store import Tables
 
-__all__ = ["Tables", "visiting_tables"]
-
-
-@attrs.frozen
-class Tables:
-    """
-    What other processes read and change, within one transaction.
-
-    :ivar apps: the apps.
-    :ivar keys: the keys.
-    """
-
-    apps: IAppTable
-    keys: IKeyTable
+__all__ = ["visiting_tables"]
 
 
 @contextmanager
