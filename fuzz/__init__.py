@@ -1,9 +1,9 @@
 """
-What strangers can feed us, one module for each parser.
+Fuzzing of everything that reads untrusted input, one module per parser.
 
-Each has a function ``check(data)``, which hands octets to the parser and raises where something comes out that must
-not, and ``SEEDS``, octets to begin with. ``make fuzz`` looks for octets that make a check raise, with libFuzzer under
-Atheris; what it found is kept in ``corpus/``, and each run of the tests hands it to the check again.
+Each has a function ``check(data)``, which passes bytes to the parser and raises if the result is wrong, and ``SEEDS``,
+bytes to start with. ``make fuzz`` searches for bytes that make a check raise, with libFuzzer under Atheris. Its
+findings are kept in ``corpus/``, and each run of the tests checks them again.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Protocol, cast
 
 __all__ = ["CORPUS", "NAMES", "Harness", "load", "pieces", "whole_and_split"]
 
-#: What was found, in a folder for each harness.
+#: The findings, in one folder per harness.
 CORPUS = Path(__file__).parent / "corpus"
 #: The names of the harnesses.
 NAMES = sorted(each.name for each in pkgutil.iter_modules(__path__) if not each.name.startswith("_"))
@@ -29,16 +29,16 @@ class Harness(Protocol):
 
     def check(self, data: bytes) -> None:
         """
-        Hand octets to the parser.
+        Pass bytes to the parser.
 
-        :param data: the octets.
-        :raises Exception: the parser did what it must not.
+        :param data: the bytes.
+        :raises Exception: the parser behaved wrongly.
         """
 
 
 def load(name: str) -> Harness:
     """
-    Find a harness.
+    Import a harness.
 
     :param name: its name.
     """
@@ -47,10 +47,10 @@ def load(name: str) -> Harness:
 
 def pieces(data: bytes) -> Iterable[bytes]:
     """
-    Split octets as a network might.
+    Split bytes as a network might.
 
-    :param data: the octets.
-    :returns: pieces of one octet, two, three … up to seven, and so on anew.
+    :param data: the bytes.
+    :returns: pieces of one byte, two, three … up to seven, then one again.
     """
     start = 0
     size = 1
@@ -62,10 +62,10 @@ def pieces(data: bytes) -> Iterable[bytes]:
 
 def whole_and_split(data: bytes, read: Callable[[Iterable[bytes]], Any]) -> None:
     """
-    See that a parser makes the same of a stream however it is split.
+    Check that a parser gives the same result however a stream is split.
 
     :param data: the stream.
-    :param read: hands pieces to a new parser and tells all that came of them, its error included.
+    :param read: passes pieces to a new parser and returns all results, including an error.
     """
     whole, split = read([data]), read(pieces(data))
     assert whole == split, (whole, split)

@@ -1,8 +1,8 @@
 """
-Look for octets that make a check raise: ``python -m fuzz [--seconds N] [NAME …]``.
+Search for bytes that make a check raise: ``python -m fuzz [--seconds N] [NAME …]``.
 
-Each harness has a process of its own. What it has learnt is kept in ``.fuzz/`` and is where the next run begins; what
-made a check raise is written into ``fuzz/corpus/``, with the traceback on the terminal.
+Each harness runs in its own process. Its progress is kept in ``.fuzz/``, where the next run continues. Input that makes
+a check raise is written to ``fuzz/corpus/``, and the traceback to the terminal.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ import fuzz
 __all__ = ["main"]
 
 _LEARNT = Path(".fuzz")
-#: The largest input, in octets: that of a request's body is bounded elsewhere, and is not where faults are.
+#: The largest input, in bytes. Larger request bodies are bounded elsewhere, and faults do not depend on them.
 _LONGEST = 8_192
 
 
 def main() -> int:
-    """Run the harnesses; the exit status is 1 where a check raised."""
+    """Run the harnesses; the exit status is 1 if a check raised."""
     parser = argparse.ArgumentParser(prog="python -m fuzz", description=__doc__)
-    parser.add_argument("--seconds", type=int, default=60, help="for how long, each")
+    parser.add_argument("--seconds", type=int, default=60, help="duration of each harness")
     parser.add_argument("--one", metavar="NAME", help=argparse.SUPPRESS)
     parser.add_argument("names", metavar="NAME", nargs="*", help=", ".join(fuzz.NAMES))
     given = parser.parse_args()
@@ -33,7 +33,7 @@ def main() -> int:
         return 0
     unknown = set(given.names) - set(fuzz.NAMES)
     if unknown:
-        parser.error(f"there is no {', '.join(sorted(unknown))}")
+        parser.error(f"unknown harness: {', '.join(sorted(unknown))}")
     failed = []
     for name in given.names or fuzz.NAMES:
         command = [sys.executable, "-m", "fuzz", "--seconds", str(given.seconds), "--one", name]
@@ -44,7 +44,7 @@ def main() -> int:
             print(done.stdout, done.stderr[-10_000:], flush=True)
             failed.append(name)
     if failed:
-        print(f"what made a check raise is in {fuzz.CORPUS}: {', '.join(failed)}")
+        print(f"the input that made a check raise is in {fuzz.CORPUS}: {', '.join(failed)}")
     return bool(failed)
 
 

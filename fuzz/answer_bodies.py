@@ -1,4 +1,4 @@
-"""Apple's answers, or what a middlebox says in their place."""
+"""Apple's answers, or those of a middlebox."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SEEDS = [
 
 
 def check(data: bytes) -> None:
-    """See that a reason is text, and that times are finite and ahead."""
+    """Check that a reason is text, and that times are finite and in the future."""
     answer = Answer(503, [(b":status", b"503"), (b"retry-after", data)], data)
     assert isinstance(reason_of(data), str)
     assert isinstance(answer.reason, str)

@@ -1,4 +1,4 @@
-"""Provider tokens, as whoever receives them reads them."""
+"""Provider tokens, as a server reads them."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEDS = [_SIGNED.encode(), b"e30.e30.", b"eyJhbGciOiJFUzI1NiJ9.eyJpYXQiOk5hTn0.A
 
 
 def check(data: bytes) -> None:
-    """See that times are finite, and that nothing but the token that was signed is found to be signed."""
+    """Check that times are finite, and that only the signed token verifies."""
     text = data.decode("utf-8", "surrogateescape")
     token = BearerToken.parse(text)
     if token is not None:

@@ -1,4 +1,4 @@
-"""Certificates with their keys, however they are wrapped, as rows of databases and strangers hold them."""
+"""Certificates with their keys, however they are wrapped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEDS = [_PEM, _PKCS12, base64.b64encode(_PKCS12), _PEM.replace(b"\n", b"\\n"), 
 
 
 def check(data: bytes) -> None:
-    """See that what cannot be read is a ``CredentialError``, and nothing else."""
+    """Check that unreadable input raises ``CredentialError``, and nothing else."""
     for read in (Certificate.from_pem, Certificate.from_pkcs12):
         for passphrase in (None, "txapns"):
             with suppress(CredentialError):

@@ -1,4 +1,4 @@
-"""The gateway's configuration."""
+"""The daemon's configuration."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SEEDS = [
 
 
 def check(data: bytes) -> None:
-    """See that what is no configuration is a ``ConfigurationError``, and nothing else."""
+    """Check that an invalid configuration raises ``ConfigurationError``, and nothing else."""
     with suppress(ConfigurationError):
         configuration = Configuration.from_text(data.decode("utf-8", "surrogateescape"), Path("/nowhere"))
         list(configuration.faults())

@@ -1,4 +1,4 @@
-"""Device tokens as programs give them."""
+"""Device tokens, as programs give them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SEEDS = [b"aa" * 32, b"\xaa" * 32, b"<aaaaaaaa bbbbbbbb>", "é".encode(), b"\xed
 
 
 def check(data: bytes) -> None:
-    """See that text is read as hexadecimal, and that nothing but ``InvalidToken`` is raised."""
+    """Check that text is read as hexadecimal, and that only ``InvalidToken`` is raised."""
     with suppress(InvalidToken):
         assert isinstance(device_of(data), bytes)
     text = data.decode("utf-8", "surrogatepass") if _is_text(data) else data.decode("latin-1")

@@ -26,5 +26,5 @@ def _read(stream: Iterable[bytes]) -> ErrorPacket | str | None:
 
 
 def check(data: bytes) -> None:
-    """See that it is the same packet, or the same fault, however it is split."""
+    """Check that the packet or the fault is the same however it is split."""
     whole_and_split(data, _read)

@@ -19,7 +19,7 @@ def _read(stream: Iterable[bytes]) -> list[object]:
 
 
 def check(data: bytes) -> None:
-    """See that they are the same however they are split, and that all octets are accounted for."""
+    """Check that the tuples are the same however they are split, and that no bytes are lost."""
     whole_and_split(data, _read)
     *tuples, pending = _read([data])
     assert sum(6 + len(each.token) for each in tuples) + pending == len(data)

@@ -1,4 +1,4 @@
-"""Gateways and proxies in words."""
+"""Gateways and proxies, as text."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEEDS = [
 
 
 def check(data: bytes) -> None:
-    """See that a gateway reads back as itself, and that what is none is an ``InvalidGateway``."""
+    """Check that a gateway's text reads back as the same gateway, and that invalid text raises ``InvalidGateway``."""
     text = data.decode("utf-8", "surrogateescape")
     with suppress(InvalidGateway):
         gateway = Gateway.parse(text)

@@ -12,7 +12,7 @@ _REQUESTS = 5
 
 
 def _connected() -> tuple[RequestSender[int], RequestReceiver]:
-    """Make a client with requests under way, and the server that has them."""
+    """Make a client with requests under way, and their server."""
     client: RequestSender[int] = RequestSender(b"localhost")
     server = RequestReceiver(100, max_body=4_096)
     client.receive(server.data_to_send())
@@ -24,7 +24,7 @@ def _connected() -> tuple[RequestSender[int], RequestReceiver]:
 
 
 def _answers() -> bytes:
-    """Make what the server says."""
+    """Make a server's answers."""
     _, server = _connected()
     server.respond(1, [(b":status", b"200"), (b"apns-id", b"a")])
     server.respond(3, [(b":status", b"410")], b'{"reason":"Unregistered","timestamp":1700000000000}')
@@ -42,7 +42,7 @@ def _named(received: Round[int]) -> list[int]:
 
 
 def check(data: bytes) -> None:
-    """See that each request has one outcome, and that nothing but a ``WireError`` is raised."""
+    """Check that each request has one outcome, and that only ``WireError`` is raised."""
     client, _ = _connected()
     ended: list[int] = []
     try:

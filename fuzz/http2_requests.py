@@ -48,9 +48,9 @@ def _read(stream: Iterable[bytes]) -> dict[int, object]:
 
 
 def check(data: bytes) -> None:
-    """See that nothing but a ``WireError`` is raised, and that a request is the same however it is split."""
-    # Which there are may differ. Of what comes in one read with octets that are not HTTP/2, nothing is taken, and no
-    # request that is reset in the same read; after a GOAWAY it is over as soon as no request is under way.
+    """Check that only ``WireError`` is raised, and that a request is the same however it is split."""
+    # The sets of requests may differ: a read that contains invalid HTTP/2 yields nothing, and no read yields a request
+    # that it also resets; after a GOAWAY the connection ends as soon as no request is under way.
     whole, split = _read([data]), _read(pieces(data))
     both = whole.keys() & split.keys()
     assert {each: whole[each] for each in both} == {each: split[each] for each in both}, (whole, split)

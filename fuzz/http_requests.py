@@ -27,10 +27,10 @@ _BODY = 1_024
 
 @implementer(IApplication)
 class _Application:
-    """Answers how long the body is."""
+    """Answers with the length of the body."""
 
     def begun(self, request: Request) -> Answer | None:
-        """Refuse none."""
+        """Accept every request."""
         return None
 
     def received(self, request: Request) -> Answer:
@@ -39,12 +39,12 @@ class _Application:
         return Answer(200, str(len(request.body)).encode())
 
     def fault(self, status: int, message: str) -> Answer:
-        """Refuse."""
+        """Make an error response."""
         return Answer(status, message.encode())
 
 
 def check(data: bytes) -> None:
-    """See that what is written is answers of HTTP/1.1, that the connection ends, and that nothing is in the log."""
+    """Check that only HTTP/1.1 answers are written, that the connection ends, and that nothing is logged."""
     events: list[LogEvent] = []
     clock = Clock()
     connection = HTTPServer(

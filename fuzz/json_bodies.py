@@ -16,11 +16,11 @@ SEEDS = [
 
 
 def check(data: bytes) -> None:
-    """See that it is notifications, or refused as malformed in words that can be written."""
+    """Check that the body is accepted, or refused with a message that can be encoded."""
     try:
         submission = decoded(_submission, data)
         drafts = [_draft(each, position) for position, each in enumerate(submission.notifications)]
-    except Malformed as refusal:
-        assert str(refusal).encode()
+    except Malformed as error:
+        assert str(error).encode()
     else:
         assert all(isinstance(value, str) for draft in drafts for value in draft.headers.values())

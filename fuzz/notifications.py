@@ -39,5 +39,5 @@ def _read(stream: Iterable[bytes]) -> list[object]:
 
 
 def check(data: bytes) -> None:
-    """See that the notifications and the fault are the same however they are split, and what is held is bounded."""
+    """Check that notifications and fault are the same however they are split, and that memory is bounded."""
     whole_and_split(data, _read)

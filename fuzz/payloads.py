@@ -1,4 +1,4 @@
-"""Payloads as programs give them: octets, or what JSON makes of them."""
+"""Payloads, as programs give them: bytes, or decoded JSON."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ SEEDS = [
 
 
 def check(data: bytes) -> None:
-    """See that what is taken goes out as JSON that means the same, and that errors are ours."""
+    """Check that accepted payloads are sent as equivalent JSON, and that only our own errors are raised."""
     with suppress(InvalidPayload):
         json.loads(Notification(payload=data).body)
     try:

@@ -1,4 +1,4 @@
-"""What a proxy answers to CONNECT."""
+"""A proxy's answers to CONNECT."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ _LONGEST = 1_048_576
 
 
 class _Behind(Protocol):
-    """What is spoken through the tunnel."""
+    """The protocol behind the tunnel."""
 
     def __init__(self) -> None:
         self.read = b""
 
     def dataReceived(self, data: bytes) -> None:
-        """Remember it."""
+        """Keep the bytes."""
         self.read += data
 
 
@@ -52,11 +52,11 @@ def _read(stream: Iterable[bytes]) -> list[object]:
     [result] = ended
     if isinstance(result, Failure):
         assert isinstance(result.value, ConnectFailed), result
-        return [ConnectFailed]  # in which words depends on how much of the answer was there
+        return [ConnectFailed]  # the message depends on how much of the answer had arrived
     assert isinstance(result, _Behind)
     return [result.read]
 
 
 def check(data: bytes) -> None:
-    """See that it is the same answer however it is split, and that a refusal is a ``ConnectFailed``."""
+    """Check that the result is the same however the answer is split, and that a failure is a ``ConnectFailed``."""
     whole_and_split(data, _read)

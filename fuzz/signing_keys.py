@@ -1,4 +1,4 @@
-"""Signing keys (``.p8``), as they get into files and environment variables."""
+"""Signing keys (``.p8``), as found in files and environment variables."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEDS = [_P8, base64.b64encode(_P8), _P8.replace(b"\n", b"\\n"), b'"' + _P8 + b'
 
 
 def check(data: bytes) -> None:
-    """See that what cannot be read is a ``CredentialError``, and nothing else."""
+    """Check that unreadable input raises ``CredentialError``, and nothing else."""
     for key in (data, data.decode("utf-8", "surrogateescape")):
         for passphrase in (None, "txapns"):
             with suppress(CredentialError):

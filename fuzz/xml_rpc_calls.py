@@ -1,4 +1,4 @@
-"""Calls of XML-RPC, as programs written for pyapns make them."""
+"""XML-RPC calls, as made by programs written for pyapns."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SEEDS = [
 
 
 def check(data: bytes) -> None:
-    """See that it is a call, or a fault, and nothing else."""
+    """Check that the result is a call or a fault, and nothing else."""
     with suppress(xmlrpc.client.Fault):
         name, arguments = _call_of(data)
         assert isinstance(name, str)
