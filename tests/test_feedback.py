@@ -62,23 +62,23 @@ def some(count: int, start: int = 0) -> list[DeadToken]:
 
 
 def encoded(dead: list[DeadToken]) -> bytes:
-    """The octets of a list."""
+    """The bytes of a list."""
     return b"".join(encode(int(since.timestamp()), bytes.fromhex(token)) for token, since in dead)
 
 
-def cut(octets: bytes, *places: int) -> list[bytes]:
+def cut(data: bytes, *places: int) -> list[bytes]:
     """Cut at these places."""
-    return [octets[start:end] for start, end in pairwise([0, *places, len(octets)])]
+    return [data[start:end] for start, end in pairwise([0, *places, len(data)])]
 
 
 def after(count: int, deed: Callable[[FeedbackServer, bytes], object]) -> Fault:
     """Do something instead of writing the next tuple, or closing, when so many were written to a connection."""
     written: dict[FeedbackServer, int] = {}
 
-    def fault(server: FeedbackServer, octets: bytes) -> None:
+    def fault(server: FeedbackServer, data: bytes) -> None:
         written[server] = written.get(server, -1) + 1
         if written[server] == count:
-            deed(server, octets)
+            deed(server, data)
 
     return fault
 
@@ -173,16 +173,16 @@ class ListTests(FeedbackCase):
     def test_split_anywhere(self) -> None:
         """Two tuples that come in two pieces are two tuples, wherever they are cut."""
         dead = some(2)
-        octets = encoded(dead)
-        for place in range(1, len(octets)):
-            self.simulator.feedback_fault = lambda server, _, place=place: server.finish(*cut(octets, place))
+        data = encoded(dead)
+        for place in range(1, len(data)):
+            self.simulator.feedback_fault = lambda server, _, place=place: server.finish(*cut(data, place))
             self.assertEqual(self.read(), dead)
 
     def test_octet_by_octet(self) -> None:
         """So they are when each octet comes by itself."""
         dead = some(2)
-        octets = encoded(dead)
-        self.simulator.feedback_fault = lambda server, _: server.finish(*cut(octets, *range(1, len(octets))))
+        data = encoded(dead)
+        self.simulator.feedback_fault = lambda server, _: server.finish(*cut(data, *range(1, len(data))))
         self.assertEqual(self.read(), dead)
 
     def test_turns(self) -> None:
@@ -190,7 +190,7 @@ class ListTests(FeedbackCase):
         dead = self.kill(some(4))
         servers: list[FeedbackServer] = []
 
-        def stop_half_way(server: FeedbackServer, octets: bytes) -> None:
+        def stop_half_way(server: FeedbackServer, data: bytes) -> None:
             servers.append(server)
             if len(servers) == 2:
                 server.pauseProducing()
@@ -230,7 +230,7 @@ class BrokenTests(FeedbackCase):
     def test_truncated(self) -> None:
         """A tuple cut short is no tuple, and those before it count."""
         for place in (1, 6, 37):
-            self.breaks(2, lambda server, octets, place=place: server.finish(octets[:place]), "within a tuple")
+            self.breaks(2, lambda server, data, place=place: server.finish(data[:place]), "within a tuple")
 
     def test_no_goodbye(self) -> None:
         """After some tokens, an end without TLS's goodbye may not be the end of the list."""
@@ -240,7 +240,7 @@ class BrokenTests(FeedbackCase):
     def test_cut_connection(self) -> None:
         """A connection that is cut is no end of the list."""
 
-        def cut_later(server: FeedbackServer, octets: bytes) -> None:
+        def cut_later(server: FeedbackServer, data: bytes) -> None:
             server.stall()
             self.simulator.reactor.callLater(0.1, server.abort)
 
@@ -259,7 +259,7 @@ class BrokenTests(FeedbackCase):
         """A server that always says something in time may take long in all, but for ten times as long."""
         dead = self.kill(some(5))
 
-        def dawdle(server: FeedbackServer, octets: bytes) -> None:
+        def dawdle(server: FeedbackServer, data: bytes) -> None:
             server.pauseProducing()
             self.simulator.reactor.callLater(29, server.resumeProducing)
 
@@ -374,7 +374,7 @@ class FailedTests(FeedbackCase):
         self.simulator.feedback_fault = lambda server, _: server.finish(encoded(some(1))[:-1])
         error = self.fails()
         self.assertIsInstance(error, ConnectionLost)
-        self.assertEqual(str(error), "the list broke off within a tuple, after 37 octets of it")
+        self.assertEqual(str(error), "the list broke off within a tuple, after 37 bytes of it")
 
     def test_http2(self) -> None:
         """An HTTP/2 gateway has no feedback service, and the error says what to use instead."""
@@ -580,11 +580,11 @@ class IterateTests(FeedbackCase):
     def test_broken(self) -> None:
         """All that was read is yielded, and then the reason why there is no more is raised."""
         dead = self.kill(some(3))
-        self.simulator.feedback_fault = after(2, lambda server, octets: server.finish(octets[:10]))
+        self.simulator.feedback_fault = after(2, lambda server, data: server.finish(data[:10]))
         found: list[DeadToken] = []
         reading = collect(self.client, found)
         error = self.assertRaises(ConnectionLost, self.simulator.result, reading)
-        self.assertIn("after 10 octets", str(error))
+        self.assertIn("after 10 bytes", str(error))
         self.assertEqual(found, dead[:2])
         self.simulator.feedback_fault = None
         self.assertEqual(self.read(), dead[2:])
@@ -729,8 +729,8 @@ class FeedbackProtocolTests(SynchronousTestCase):
         """However the stream is cut, the pairs are the same, and the connection's end is the list's."""
         self.setUp()
         dead = some(count)
-        octets = encoded(dead)
-        for piece in cut(octets, *sorted(place for place in places if place < len(octets))):
+        data = encoded(dead)
+        for piece in cut(data, *sorted(place for place in places if place < len(data))):
             self.protocol.dataReceived(piece)
         self.protocol.connectionLost(Failure(ConnectionDone()))
         self.assertEqual((self.found, self.errors), (dead, [None]))
@@ -776,16 +776,16 @@ class CampaignTests(FeedbackCase):
         """Do what is right, mostly. Whatever else is done, a tuple is written whole or listed again."""
         rate = random.choice((0.0, 0.01, 0.1))
         deeds: list[Callable[[FeedbackServer, bytes], object]] = [
-            lambda server, octets: server.finish(octets[: random.randrange(len(octets) or 1)]),
-            lambda server, octets: server.drop(octets[: random.randrange(len(octets) or 1)]),
+            lambda server, data: server.finish(data[: random.randrange(len(data) or 1)]),
+            lambda server, data: server.drop(data[: random.randrange(len(data) or 1)]),
             lambda server, _: self.simulator.reactor.callLater(random.random(), server.abort),
             lambda server, _: server.stall(),
         ]
 
-        def fault(server: FeedbackServer, octets: bytes) -> None:
+        def fault(server: FeedbackServer, data: bytes) -> None:
             if random.random() < rate:
                 server.stall()
-                random.choice(deeds)(server, octets)
+                random.choice(deeds)(server, data)
             elif random.random() < 0.05:
                 server.pauseProducing()
                 self.simulator.reactor.callLater(random.random() * 5, server.resumeProducing)
@@ -867,7 +867,7 @@ class LoopbackTests(TestCase):
         dead = some(3)
         simulator, client = self.start(dead)
 
-        def reset(server: FeedbackServer, octets: bytes) -> None:
+        def reset(server: FeedbackServer, data: bytes) -> None:
             server.stall()
             reactor.callLater(0.1, server.abort)
 
@@ -897,7 +897,7 @@ class LoopbackTests(TestCase):
         self.assertGreaterEqual(gap, listed)
 
 
-#: How many tokens there are, and how much memory they may take on their way, in octets; one takes 250.
+#: How many tokens there are, and how much memory they may take on their way, in bytes; one takes 250.
 MANY, MEMORY = 100_000, 2 * 2**20
 
 PROGRAM = """

@@ -1,7 +1,7 @@
 """
 Broadcast channels: one request reaches all devices whose Live Activity listens to a channel (iOS 18).
 
-A broadcast goes to the same server as notifications do, a channel's identifier in the place of a token::
+A broadcast goes to the same server as notifications, with a channel's identifier in place of a token::
 
     :method          POST                                     :status          200
     :path            /4/broadcasts/apps/com.example.app       apns-request-id  8a6f…
@@ -13,7 +13,7 @@ A broadcast goes to the same server as notifications do, a channel's identifier 
 
     {"aps": {"event": "update", …}}
 
-Channels themselves are another server's, which speaks the same protocol on a port of its own::
+Another server manages the channels. It speaks the same protocol, on a port of its own::
 
     create  POST    /1/apps/<bundle id>/channels              201  apns-channel-id: <the new channel's>
             {"message-storage-policy": 1, "push-type": "LiveActivity"}
@@ -23,8 +23,9 @@ Channels themselves are another server's, which speaks the same protocol on a po
             apns-channel-id: <identifier>
     list    GET     /1/apps/<bundle id>/all-channels          200  {"channels": ["<identifier>", …]}
 
-Both travel as a notification does: a :class:`ChannelRequest` in a :class:`~txapns.delivery.Delivery` to no device,
-through the pool and its connections. The management server has a pool of its own, made when it is first needed.
+Both kinds of requests travel like a notification: a :class:`ChannelRequest` in a :class:`~txapns.delivery.Delivery`
+without a device, through a pool and its connections. The management server has a pool of its own, made when it is first
+needed.
 
 Source: "Sending broadcast push notification requests to APNs" and "Sending channel management requests to APNs".
 """
@@ -55,16 +56,16 @@ __all__ = ["Channel", "ChannelRequest", "Channels", "StoragePolicy", "broadcast_
 
 T = TypeVar("T")
 
-#: How the push type is spelt where channels are managed. In a broadcast it is in lower case.
+#: The spelling of the push type in requests to the management server. In a broadcast it is in lower case.
 LIVE_ACTIVITY = "LiveActivity"
 
 
 class StoragePolicy(enum.IntEnum):
-    """What a channel keeps for devices that cannot be reached. It is chosen for good when the channel is made."""
+    """What a channel stores for devices that cannot be reached. It cannot be changed after the channel is made."""
 
-    #: Nothing: broadcasts are tried once, and there may be more of them. Their expiration has to be 0.
+    #: Nothing: each broadcast is tried once, and the rate may be higher. The expiration must be 0.
     NO_MESSAGE_STORED = 0
-    #: The latest broadcast, until it expires, eight hours at the most.
+    #: The latest broadcast, until it expires, up to eight hours.
     MOST_RECENT_MESSAGE_STORED = 1
 
 
@@ -73,9 +74,9 @@ class Channel:
     """
     A broadcast channel.
 
-    :ivar channel_id: its identifier, base64 that Apple chose. It is good in one environment, and never given again.
-    :ivar storage_policy: what it keeps, a :class:`StoragePolicy` or another number.
-    :ivar push_type: ``"LiveActivity"``, the only one there is.
+    :ivar channel_id: its identifier, base64 chosen by Apple. It is valid in one environment, and never reused.
+    :ivar storage_policy: what it stores, a :class:`StoragePolicy` or another number.
+    :ivar push_type: ``"LiveActivity"``, the only one that exists.
     """
 
     channel_id: str
@@ -86,7 +87,7 @@ class Channel:
 @attrs.frozen
 class ChannelRequest:
     """
-    What is sent to, or asked about, a channel; a :class:`~txapns.delivery.RequestTemplate`.
+    A request to or about a channel; a :class:`~txapns.delivery.RequestTemplate`.
 
     :ivar method: the request's method.
     :ivar path: its path.
@@ -100,7 +101,7 @@ class ChannelRequest:
     body: bytes = attrs.field(default=b"", repr=lambda body: f"<{len(body)} bytes>")
 
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
-        """Give the header fields."""
+        """Return the header fields."""
         return self.fields
 
 
@@ -110,11 +111,11 @@ def broadcast_request(notification: Notification, channel_id: str, bundle_id: st
 
     :param notification: what to send.
     :param channel_id: the channel's identifier.
-    :param bundle_id: the app's bundle id, for a notification whose topic does not tell it.
+    :param bundle_id: the app's bundle id, for a notification without a topic.
     :returns: the request.
-    :raises InvalidChannel: the identifier or the bundle id is missing, or cannot stand in a request.
+    :raises InvalidChannel: the identifier or the bundle id is missing or cannot be sent.
     """
-    # Apple lets none of these three be left out.
+    # Apple requires all of these three.
     push_type = PushType.LIVEACTIVITY if notification.push_type is None else notification.push_type
     priority = Priority.IMMEDIATE if notification.priority is None else notification.priority
     expiration = notification.expiration or 0
@@ -134,22 +135,22 @@ class Channels:
     """
     The channels of a client's app: ``client.channels``.
 
-    There is no batch here that could hold a refusal as one of its outcomes, and who asked for a channel has none when
-    Apple refuses; so a refusal is an exception, :exc:`~txapns.errors.RequestRejected`. Nothing is asked again by
-    itself, but for what the server provably did not process, and where it was the connection that it refused
+    There is no batch here in which a rejection could be one of the outcomes, and without Apple's answer there is no
+    channel to return; so a rejection is an exception, :exc:`~txapns.errors.RequestRejected`. Requests are not repeated,
+    except for those that the server provably did not process, and those that it rejected because of the connection
     (``Shutdown``). Each call returns a ``Deferred`` that may also fail with
 
-    - :exc:`~txapns.errors.OutcomeUnknown`: it went out and no answer came. To read, list or delete again does no harm;
-      a channel that may have been created is in the list.
-    - :exc:`~txapns.errors.WireError`: the answer is not what was asked for;
+    - :exc:`~txapns.errors.OutcomeUnknown`: it was sent and no answer came. It is safe to read, list or delete again; if
+      a channel was created, it is in the list.
+    - :exc:`~txapns.errors.WireError`: the answer is malformed;
     - :exc:`~txapns.errors.InvalidGateway`: the gateway has no server that manages channels;
-    - :exc:`~txapns.errors.InvalidChannel`: an identifier is missing, or cannot stand in a request;
-    - another :exc:`~txapns.errors.APNSError`: the server was not asked.
+    - :exc:`~txapns.errors.InvalidChannel`: an identifier is missing or cannot be sent;
+    - another :exc:`~txapns.errors.APNSError`: the request was not processed.
 
     :param gateway: the client's gateway.
-    :param bundle_id: the app's bundle id, where a call gives none.
+    :param bundle_id: the default for the app's bundle id.
     :param make_pool: makes the pool for the management server.
-    :param touch: is called, with anything, whenever the client counts as used.
+    :param touch: called, with anything, whenever the client is used.
     """
 
     def __init__(
@@ -177,20 +178,20 @@ class Channels:
         Make a channel. An app may have 10,000 in each environment.
 
         :param storage_policy: a :class:`StoragePolicy`, or another number.
-        :param push_type: what will be sent to it. Apple knows no other.
-        :param bundle_id: the app's bundle id, without any suffix; left out, the client's.
+        :param push_type: what will be sent to it. Apple supports no other.
+        :param bundle_id: the app's bundle id, without any suffix; by default the client's.
         :returns: a ``Deferred`` of the channel.
-        :raises InvalidNotification: (through the ``Deferred``) the policy is not a whole number.
+        :raises InvalidNotification: (through the ``Deferred``) the policy is not an integer.
         """
         try:
             policy = operator.index(storage_policy)
         except TypeError:
-            return fail(InvalidNotification(f"a storage policy is a whole number, not {storage_policy!r}"))
+            return fail(InvalidNotification(f"a storage policy must be an integer, not {storage_policy!r}"))
 
         def made(headers: Mapping[bytes, bytes], body: bytes) -> Channel:
             channel_id = headers.get(b"apns-channel-id", b"").decode("utf-8", "replace")
             if not channel_id:
-                raise WireError("the server made a channel, and does not say which")
+                raise WireError("the server created a channel, but its answer does not name it")
             return Channel(channel_id, policy, str(push_type))
 
         content = json.dumps({"message-storage-policy": policy, "push-type": str(push_type)}).encode()
@@ -198,10 +199,10 @@ class Channels:
 
     def read(self, channel_id: str, *, bundle_id: str | None = None) -> Deferred[Channel]:
         """
-        Find out about a channel.
+        Read a channel's properties.
 
         :param channel_id: its identifier.
-        :param bundle_id: the app's bundle id, without any suffix; left out, the client's.
+        :param bundle_id: the app's bundle id, without any suffix; by default the client's.
         :returns: a ``Deferred`` of the channel.
         """
 
@@ -209,26 +210,26 @@ class Channels:
             document = _document(body)
             policy, push_type = document.get("message-storage-policy"), document.get("push-type")
             if not isinstance(policy, int) or not isinstance(push_type, str):
-                raise WireError("the answer does not tell the channel's policy and push type")
+                raise WireError("the answer lacks the channel's policy or push type")
             return Channel(channel_id, policy, push_type)
 
         return self._ask(found, b"GET", b"channels", bundle_id, channel_id)
 
     def delete(self, channel_id: str, *, bundle_id: str | None = None) -> Deferred[None]:
         """
-        Delete a channel, for good. What it stores may still be delivered.
+        Delete a channel permanently. What it stores may still be delivered.
 
         :param channel_id: its identifier.
-        :param bundle_id: the app's bundle id, without any suffix; left out, the client's.
+        :param bundle_id: the app's bundle id, without any suffix; by default the client's.
         :returns: a ``Deferred`` that fires when it is deleted.
         """
         return self._ask(lambda headers, body: None, b"DELETE", b"channels", bundle_id, channel_id)
 
     def list(self, *, bundle_id: str | None = None) -> Deferred[list[str]]:
         """
-        Find all channels of the app.
+        List the channels of the app.
 
-        :param bundle_id: the app's bundle id, without any suffix; left out, the client's.
+        :param bundle_id: the app's bundle id, without any suffix; by default the client's.
         :returns: a ``Deferred`` of their identifiers, in the server's order.
         """
 
@@ -242,14 +243,14 @@ class Channels:
 
     @property
     def busy(self) -> bool:
-        """Whether something is asked, or about to be."""
+        """Whether a request is in flight or waits."""
         return self._pool is not None and self._pool.busy
 
     def close(self, error: APNSError) -> Deferred[None]:
         """
-        Ask nothing more, let what is asked be answered, and close.
+        Send nothing more, wait for the answers to what is in flight, and close.
 
-        :param error: what to tell of what waits.
+        :param error: the reason reported for what waits.
         :returns: a ``Deferred`` that fires when the connection is closed.
         """
         self._closed = True
@@ -279,10 +280,10 @@ class Channels:
 
 class _Asking(Single[T]):
     """
-    A question to the management server.
+    A request to the management server.
 
     :param pool: the pool of that server.
-    :param read: makes of the header fields and the body of its answer what was asked for, or raises ``WireError``.
+    :param read: returns the result from the answer's header fields and body, or raises ``WireError``.
     """
 
     def __init__(self, pool: Pool, read: Callable[[Mapping[bytes, bytes], bytes], T]) -> None:
@@ -290,11 +291,11 @@ class _Asking(Single[T]):
         self._read = read
 
     def ask(self, request: ChannelRequest) -> Deferred[T]:
-        """Begin."""
+        """Send the request."""
         return self.submit(Delivery(self, None, "", b"", request))
 
     def accepted(self, delivery: Delivery, headers: Sequence[tuple[bytes, bytes]], body: bytes = b"") -> None:
-        """It did so."""
+        """The server answered it."""
         try:
             outcome = self._read(dict(headers), body)
         except WireError as error:
@@ -310,24 +311,24 @@ class _Asking(Single[T]):
 
 
 def _app(bundle_id: str | None) -> bytes:
-    """Write a bundle id as it stands in a path; from a topic for Live Activities its suffix is taken away."""
+    """Encode a bundle id for a path, without the suffix that a topic for Live Activities has."""
     if not bundle_id or not isinstance(bundle_id, str):
-        raise InvalidChannel("nothing tells the app's bundle id; give it, or give the client a topic")
+        raise InvalidChannel("the app's bundle id is not known; pass bundle_id, or give the client a topic")
     try:
         return quote(bundle_id.removesuffix(PushType.LIVEACTIVITY.suffix), safe="").encode("ascii")
     except UnicodeEncodeError:
-        raise InvalidChannel("the bundle id has half of a surrogate pair; no path can") from None
+        raise InvalidChannel("the bundle id contains half of a surrogate pair, which no path can") from None
 
 
 def _channel(channel_id: object) -> tuple[bytes, bytes]:
-    """Make the header field that names a channel. Whether it is base64 is for the server to say."""
+    """Return the header field that names a channel. The server checks whether it is base64."""
     if not isinstance(channel_id, str) or not re.fullmatch(r"[!-~]+", channel_id):
-        raise InvalidChannel("a channel's identifier is a text of printable ASCII characters, without spaces")
+        raise InvalidChannel("a channel's identifier must be a text of printable ASCII characters without spaces")
     return b"apns-channel-id", channel_id.encode("ascii")
 
 
 def _document(body: bytes) -> dict[str, Any]:
-    """Read the JSON object that was asked for."""
+    """Read the JSON object in an answer."""
     try:
         document = json.loads(body)
     except (ValueError, RecursionError):

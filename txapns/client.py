@@ -1,5 +1,5 @@
 """
-What a program uses: an :class:`APNSClient` for each app, or a :class:`Session` that keeps one for each credential.
+The clients: an :class:`APNSClient` for one app, and a :class:`Session` that keeps a client for each credential.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: After how many seconds without use the connection for managing channels is closed, where others never are.
+#: The connection for managing channels is closed after this many seconds without use, even if others never are.
 CHANNELS_IDLE = 600.0
 
 
 @attrs.frozen
 class ClientStatus:
     """
-    How a client fares at one moment.
+    The status of a client at one moment.
 
     :ivar gateway: where it sends.
-    :ivar connections: where each connection is in its life: ``"idle"``, ``"connecting"``, ``"starting"``, ``"ready"``,
-        ``"waiting"`` (for its time to try again) or ``"stopped"``. There is at least one, and another for each that
-        was ever needed beside it.
-    :ivar in_flight: how many notifications have neither been answered nor given up.
-    :ivar queued: how many notifications wait for a connection, or for their time to be sent again, besides what batches
+    :ivar connections: the state of each connection: ``"idle"``, ``"connecting"``, ``"starting"``, ``"ready"``,
+        ``"waiting"`` (to try again after a delay) or ``"stopped"``. There is at least one, and another for each that
+        was ever needed in addition.
+    :ivar in_flight: how many notifications were sent and have no outcome yet.
+    :ivar queued: how many notifications wait for a connection, or to be sent again later, without those that batches
         have not pulled yet.
-    :ivar last_error: the last trouble with a connection; ``None`` if there was none.
+    :ivar last_error: the last error of a connection; ``None`` if there was none.
     """
 
     gateway: str
@@ -65,22 +65,22 @@ class ClientStatus:
 
 class APNSClient:
     """
-    Sends notifications of one app to one gateway, over connections that it opens when there is something to send,
-    keeps, replaces when they fail, and closes when they were idle for long.
+    Sends the notifications of one app to one gateway. It opens connections when there is something to send, keeps them,
+    replaces them when they fail, and closes them when they have been idle for long.
 
     :param reactor: the reactor.
     :param credential: a :class:`~txapns.Certificate` or a :class:`~txapns.ProviderToken`.
     :param gateway: ``"production"``, ``"sandbox"``, a :class:`~txapns.Gateway`, or text that describes one.
-    :param topic: the topic of notifications that name none, usually the app's bundle id. Left out, it is that of a
-        certificate that has several.
-    :param metrics: who counts what is sent and what becomes of it; ``None`` for nobody.
-    :param proxy: an HTTP proxy to go through: ``http://user:password@host:port``, ``"environment"`` for what the
-        variables ``HTTPS_PROXY`` and ``NO_PROXY`` say now, or a :class:`~txapns.Proxy`. Left out, the gateway's own.
+    :param topic: the topic for notifications without one, usually the app's bundle id. By default it is the first topic
+        of a certificate that has several.
+    :param metrics: counts what is sent and the outcomes; ``None`` for no metrics.
+    :param proxy: an HTTP proxy to go through: ``http://user:password@host:port``, ``"environment"`` for the
+        current values of ``HTTPS_PROXY`` and ``NO_PROXY``, or a :class:`~txapns.Proxy`. By default, the gateway's own.
     :param options: the keywords of :class:`ClientOptions`.
-    :raises InvalidGateway: the gateway or the proxy is not understood.
-    :raises InvalidNotification: the topic cannot stand in a request.
-    :raises ValueError: a keyword's value is out of its range.
-    :raises CredentialError: the gateway's protocol has no use for this credential.
+    :raises InvalidGateway: the gateway or the proxy is not valid.
+    :raises InvalidNotification: the topic cannot be sent.
+    :raises ValueError: an option is out of range.
+    :raises CredentialError: the gateway's protocol cannot use this credential.
 
     :ivar channels: the app's broadcast channels, a :class:`~txapns.Channels`.
     """
@@ -97,7 +97,9 @@ class APNSClient:
         **options: Unpack[ClientOptions],
     ) -> None:
         if not isinstance(credential, (Certificate, ProviderToken)):
-            raise CredentialError(f"a credential is a Certificate or a ProviderToken, not {type(credential).__name__}")
+            raise CredentialError(
+                f"a credential must be a Certificate or a ProviderToken, not {type(credential).__name__}"
+            )
         self.gateway = Gateway.parse(gateway, proxy=proxy)
         self.credential = credential
         reactor = self._reactor = timers(reactor)
@@ -119,14 +121,14 @@ class APNSClient:
 
         :param notification: what to send.
         :param tokens: an iterable or async iterable of device tokens (``str`` is hexadecimal, ``bytes`` is raw), or of
-            pairs of an identifier and a token, or a mapping of identifiers to tokens. It is pulled as fast as APNs
-            takes them, so it may be long. Without identifiers the position (0, 1, 2 …) is the identifier.
-        :param deadline: after how many seconds no more are asked, and the rest is reported unsent.
-        :returns: a ``Deferred`` of the :class:`~txapns.Batch`. Cancelling it stops the feeding and drops what waits.
+            pairs of an identifier and a token, or a mapping of identifiers to tokens. It is read as fast as APNs
+            accepts them, so it may be long. The default identifier is the position (0, 1, 2 …).
+        :param deadline: after this many seconds the rest is not sent any more, but reported as unsent.
+        :returns: a ``Deferred`` of the :class:`~txapns.Batch`. Cancelling it stops the batch and drops what waits.
         :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
-        :raises TypeError: (through the ``Deferred``) an argument is of the wrong kind.
-        :raises ValueError: (through the ``Deferred``) the deadline is no number of seconds from now.
+        :raises TypeError: (through the ``Deferred``) an argument has the wrong type.
+        :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
             return self._send(triples_of(self._with_topic(notification), tokens), deadline)
@@ -137,15 +139,15 @@ class APNSClient:
         self, triples: Iterable[Triple] | AsyncIterable[Triple], *, deadline: float | None = None
     ) -> Deferred[Batch]:
         """
-        Send to each device a notification of its own.
+        Send each device its own notification.
 
         :param triples: an iterable or async iterable of ``(identifier, Notification, token)``.
-        :param deadline: after how many seconds no more are asked, and the rest is reported unsent.
+        :param deadline: after this many seconds the rest is not sent any more, but reported as unsent.
         :returns: a ``Deferred`` of the :class:`~txapns.Batch`.
         :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
-        :raises TypeError: (through the ``Deferred``) this is no iterable.
-        :raises ValueError: (through the ``Deferred``) the deadline is no number of seconds from now.
+        :raises TypeError: (through the ``Deferred``) an argument has the wrong type.
+        :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
             return self._send(changed(self._with_topic, triples), deadline)
@@ -158,12 +160,12 @@ class APNSClient:
 
         :param notification: what to send.
         :param token: the device token, hexadecimal text or raw bytes.
-        :returns: a ``Deferred`` of what APNs said.
-        :raises InvalidToken: (through the ``Deferred``) the token cannot stand in a request.
-        :raises QueueFull: (through the ``Deferred``) ``max_queued`` notifications wait already.
-        :raises OutcomeUnknown: (through the ``Deferred``) it went out and no answer came: it may have been delivered.
-        :raises APNSError: (through the ``Deferred``) any other: APNs was not asked, so it can be sent again safely.
-        :raises TypeError: (through the ``Deferred``) an argument is of the wrong kind.
+        :returns: a ``Deferred`` of the outcome.
+        :raises InvalidToken: (through the ``Deferred``) the token cannot be sent.
+        :raises QueueFull: (through the ``Deferred``) ``max_queued`` notifications are waiting already.
+        :raises OutcomeUnknown: (through the ``Deferred``) it was sent and no answer came: it may have been delivered.
+        :raises APNSError: (through the ``Deferred``) any other: it was not processed, so it can be sent again safely.
+        :raises TypeError: (through the ``Deferred``) an argument has the wrong type.
         """
         closed = self._refuse_if_closed()
         if closed is not None:
@@ -175,32 +177,32 @@ class APNSClient:
 
     def when_ready(self) -> Deferred[None]:
         """
-        Wait until :meth:`send_one` would be taken: fewer than ``max_queued`` notifications wait.
+        Wait until :meth:`send_one` can take a notification: until fewer than ``max_queued`` wait.
 
-        :returns: a ``Deferred`` that fires when there is room, or the client is closed. Those who wait take turns.
+        :returns: a ``Deferred`` that fires when there is room, or the client is closed. Callers take turns.
         """
         self.touch()
         return self._pool.when_ready()
 
     def broadcast(self, notification: Notification, channel_id: str) -> Deferred[Accepted | Rejection]:
         """
-        Send one notification to a channel: an update or the end of a Live Activity, of 5,120 octets at the most.
+        Send one notification to a channel: an update or the end of a Live Activity, of up to 5,120 bytes.
 
-        Of the notification's fields, Apple requires three here, so these have values where it has none: push type
-        ``"liveactivity"``, priority 10, and expiration 0, which is a single attempt and the only one that a channel
-        takes that stores nothing. Its ``apns_id`` goes along as ``apns-request-id``; its collapse id does not.
+        Apple requires three header fields here, so they have defaults: push type ``"liveactivity"``, priority 10, and
+        expiration 0, which means a single attempt, and is the only value for a channel that stores nothing. The
+        notification's ``apns_id`` is sent as ``apns-request-id``; its collapse id is not sent.
 
         :param notification: what to send. Its topic, without the suffix for Live Activities, is the app's bundle id;
-            where it has none, it is the client's, or that of the certificate.
+            the default is the client's topic, or that of the certificate.
         :param channel_id: the channel's identifier.
-        :returns: a ``Deferred`` of what APNs said, with ``channel_id`` as the identifier, no token, and the
+        :returns: a ``Deferred`` of the outcome, with ``channel_id`` as the identifier, no token, and the
             ``apns-request-id`` of the answer as ``apns_id``.
-        :raises InvalidChannel: (through the ``Deferred``) the channel or the app cannot be named in a request.
+        :raises InvalidChannel: (through the ``Deferred``) the channel or the bundle id is missing or cannot be sent.
         :raises InvalidGateway: (through the ``Deferred``) the gateway's protocol has no broadcasts.
-        :raises QueueFull: (through the ``Deferred``) ``max_queued`` notifications wait already.
-        :raises OutcomeUnknown: (through the ``Deferred``) it went out and no answer came: it may have been sent.
-        :raises APNSError: (through the ``Deferred``) any other: APNs was not asked, so it can be sent again safely.
-        :raises TypeError: (through the ``Deferred``) this is not a notification.
+        :raises QueueFull: (through the ``Deferred``) ``max_queued`` notifications are waiting already.
+        :raises OutcomeUnknown: (through the ``Deferred``) it was sent and no answer came: it may have been delivered.
+        :raises APNSError: (through the ``Deferred``) any other: it was not processed, so it can be sent again safely.
+        :raises TypeError: (through the ``Deferred``) ``notification`` is not a :class:`~txapns.Notification`.
         """
         closed = self._refuse_if_closed()
         if closed is not None:
@@ -216,16 +218,16 @@ class APNSClient:
 
     def feedback(self) -> Deferred[list[DeadToken]]:
         """
-        Read from the feedback service whose device no longer has the app. Only the binary protocol has one.
+        Read the dead tokens from the feedback service. Only the binary protocol has one.
 
-        The service forgets what it listed, so store the list before anything else is done with it, and let nobody
-        else read it. Ask about once a day. Calls take turns. What was read by one that was cancelled comes first from
-        the next of the same client; what was still on its way is lost. A list of more than 500,000 tokens, or one that
-        takes more than ten times ``timeout``, is not read to its end: :meth:`iterate_feedback` is for such.
+        The service forgets what it has listed, so store the list before you do anything else with it, and have only one
+        reader. Ask about once a day. Calls take turns. What a cancelled call had read comes first from the next call of
+        the same client; what was still in flight is lost. A list of more than 500,000 tokens, or one that takes more
+        than ten times ``timeout``, is not read to its end; use :meth:`iterate_feedback` for such lists.
 
         :returns: a ``Deferred`` of a list of pairs: the token in lower-case hexadecimal, and when the service found
-            the app gone, in UTC. Keep a token that registered again after that. If the list broke off, that is logged
-            and these are what came before.
+            the app gone, in UTC. Keep a token that registered again after that. If the list broke off, this is logged,
+            and the pairs are those that came before.
         :raises InvalidGateway: (through the ``Deferred``) the gateway has no feedback service.
         :raises ConnectFailed: (through the ``Deferred``) no connection could be made.
         :raises CredentialRefused: (through the ``Deferred``) the service does not accept the certificate.
@@ -239,30 +241,30 @@ class APNSClient:
 
     def iterate_feedback(self) -> AsyncGenerator[DeadToken, None]:
         """
-        Read the same, one token after the other, for lists that are too long to be held in memory.
+        Read the same list one token after the other, for lists that are too long for memory.
 
-        The service is read as fast as the tokens are consumed. Whoever leaves the loop early closes the connection:
-        what was read and not yet handed over comes first from the next call, what was still on its way is lost.
+        The service is read as fast as the tokens are consumed. Leaving the loop early closes the connection: what was
+        read and not yet yielded comes first from the next call; what was still in flight is lost.
 
-        :returns: an asynchronous iterator over the same pairs. It raises the same exceptions, but only after all that
-            was read, and also where the list broke off.
+        :returns: an asynchronous iterator over the same pairs. It raises the same exceptions, but only after
+            everything that was read, and also if the list broke off.
         """
         self.touch()
         return self._feedback.iterate()
 
     def status(self) -> ClientStatus:
         """
-        Tell how the client fares. What is asked about channels, and the connection for it, are not counted.
+        Return the client's status, without requests about channels and their connection.
 
-        :returns: a value that holds no secret.
+        :returns: a value without secrets.
         """
-        self._reactor.seconds()  # whoever asks again and again, and be it a monitor, has the timers put right
+        self._reactor.seconds()  # corrects timers after the clock stood still, so polling the status does that, too
         pool = self._pool
         return ClientStatus(str(self.gateway), pool.states, pool.in_flight, pool.queued, pool.last_error)
 
     def close(self) -> Deferred[None]:
         """
-        Report what waits as unsent, let what is under way be answered, end a reading of the feedback service, and
+        Report what waits as unsent, wait for the answers to what is in flight, stop reading the feedback service, and
         close.
 
         :returns: a ``Deferred`` that fires when the connections are closed and every batch has ended, within
@@ -280,15 +282,15 @@ class APNSClient:
 
     @property
     def last_used(self) -> float:
-        """When it last had work, by the reactor's clock; now, while it has."""
+        """When it last had work, by the reactor's clock; the current time while it has."""
         busy = self._pool.busy or self.channels.busy or self._feedback.busy
         return self._reactor.seconds() if busy else self._used
 
     def touch(self, result: T = None) -> T:  # type: ignore[assignment]
         """
-        Count as used now.
+        Mark as used now.
 
-        :param result: anything, so that this may be a callback.
+        :param result: anything, so that this can be a callback.
         :returns: the same.
         """
         self._used = self._reactor.seconds()
@@ -301,7 +303,7 @@ class APNSClient:
         if closed is not None:
             return fail(closed)
         if deadline is not None and not 0 <= deadline < math.inf:
-            return fail(ValueError("a deadline is a number of seconds from now, not below 0"))
+            return fail(ValueError("the deadline is not a non-negative number of seconds"))
         kind = Sending if self._pool.metrics is None else MeasuredSending
         return kind(self._reactor, self._pool, triples, self._resend, deadline).start().addBoth(self.touch)
 
@@ -337,23 +339,22 @@ class APNSClient:
 
 def _checked(notification: Notification) -> Notification:
     if not isinstance(notification, Notification):
-        raise TypeError(f"this takes a Notification, not {type(notification).__name__}")
+        raise TypeError(f"expected a Notification, not {type(notification).__name__}")
     return notification
 
 
 class Session:
     """
-    The clients of a program that serves many apps, whose credentials come from a database when they are needed.
+    The clients of a program that serves many apps and loads their credentials when they are needed.
 
-    Ask it for the client each time: an equal credential gets the same client, so its connection is shared, however
-    often the credential was loaded anew. Clients that nobody asked for or used for ``idle_timeout`` are closed and
+    Ask it for the client each time: an equal credential gets the same client, so the connections are shared, however
+    often the credential is loaded. Clients that have not been asked for or used for ``idle_timeout`` are closed and
     forgotten.
 
     :param reactor: the reactor.
     :param proxy: as for :class:`APNSClient`.
-    :param options: the keywords of :class:`ClientOptions`. Clients without use for ``idle_timeout`` are closed;
-        ``None`` for never.
-    :raises InvalidGateway: the proxy is not understood.
+    :param options: the keywords of :class:`ClientOptions`. With ``idle_timeout=None`` clients are never closed.
+    :raises InvalidGateway: the proxy is not valid.
     """
 
     def __init__(
@@ -377,16 +378,16 @@ class Session:
         metrics: IMetrics | None = None,
     ) -> APNSClient:
         """
-        Find the client for a credential.
+        Return the client for a credential.
 
         :param credential: a certificate or provider token; compared by fingerprint.
         :param gateway: as for :class:`APNSClient`.
         :param topic: as for :class:`APNSClient`.
-        :param metrics: as for :class:`APNSClient`, if the client is not there yet.
+        :param metrics: as for :class:`APNSClient`, if the client does not exist yet.
         :returns: the one client for credential, gateway and topic.
         :raises ClientClosed: the session is closed.
-        :raises InvalidGateway: the gateway is not understood.
-        :raises CredentialError: the gateway's protocol has no use for this credential.
+        :raises InvalidGateway: the gateway is not valid.
+        :raises CredentialError: the gateway's protocol cannot use this credential.
         """
         if self._closed:
             raise ClientClosed("the session is closed")

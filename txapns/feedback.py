@@ -1,17 +1,17 @@
 """
-The feedback service of the binary protocol: whose device no longer has the app.
+The feedback service of the binary protocol: which devices no longer have the app.
 
-The server lists the dead tokens to whoever connects, closes, and forgets what it listed. So there is never more than
-one connection, a list is read once, and what was read is kept until it is handed over:
+The server lists the dead tokens to whoever connects, closes, and forgets what it has listed. So there is never more
+than one connection, a list is read once, and what was read is kept until it is handed over:
 
-- *Read* are the tuples that have arrived and are whole. They wait in one queue of the client's :class:`FeedbackReader`.
-- *Handed over* are those that an iteration has yielded, or that were in a list that a ``Deferred`` fired with.
+- *Read* are the tuples that have arrived completely. They wait in the queue of the client's :class:`FeedbackReader`.
+- *Handed over* are those that an iteration has yielded, or that were in the list of a ``Deferred``.
 - Whatever ends a reading in between (the server, the network, ``cancel``, a consumer that leaves, ``close``), what was
   read and not handed over comes first from the next call.
 
-A list has no mark at its end but the end of the connection. With TLS's closing alert it is complete. Without, it may
-be: many old servers close the bare TCP connection. So where not an octet came, a connection that just ends counts as
-an empty list, and where some did, the end is told as a broken one.
+The end of the connection is the only mark at the end of a list. With TLS's closing alert the list is complete. Without
+it may be: many old servers close the bare TCP connection. So if no byte came, a connection that just ends counts as an
+empty list; if some did, its end counts as broken off.
 
 Source: Apple, *Local and Remote Notification Programming Guide* (archived), appendix "Binary Provider API".
 """
@@ -34,6 +34,7 @@ from txapns._network import tls
 from txapns._network.alarm import Alarm
 from txapns._network.clocks import timers
 from txapns._network.endpoints import explain_attempt
+from txapns._network.transports import transport_of
 from txapns.credentials import Credential
 from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed, ConnectionLost, LocalError
 from txapns.gateway import Gateway
@@ -46,9 +47,9 @@ DeadToken = tuple[str, datetime]
 
 _log = Logger()
 
-#: How many dead tokens a list in memory may have: some 125 MB.
+#: How many dead tokens a list in memory may have: about 125 MB.
 MOST = 500_000
-#: How many times ``timeout`` it may take to read it, though something always comes in time.
+#: Reading the list may take this many times ``timeout``, even if the server is never silent for that long.
 PATIENCE = 10
 
 
@@ -59,11 +60,11 @@ class FeedbackProtocol(Protocol):
 
     :param clock: the reactor, or a ``Clock``.
     :param received: called with the dead tokens, a few at a time, as they arrive.
-    :param ended: called once, when the connection is gone: with what went wrong, or ``None`` if nothing did.
+    :param ended: called once when the connection has ended: with the error, or ``None`` if there was none.
     :param credential: what authenticates the connection.
-    :param timeout: for how long the server may be silent, in seconds.
+    :param timeout: how long the server may be silent, in seconds.
 
-    :ivar paused: whether it does not read for the time being.
+    :ivar paused: whether it does not read at the moment.
     """
 
     def __init__(
@@ -87,16 +88,16 @@ class FeedbackProtocol(Protocol):
         self._silence: IDelayedCall | None = None
 
     def connectionMade(self) -> None:
-        """The handshake comes first."""
+        """Wait for the handshake."""
         self._wait()
 
     def handshakeCompleted(self) -> None:
-        """The list follows."""
+        """Wait for the list."""
         self._secure = True
         self._wait()
 
     def dataReceived(self, data: bytes) -> None:
-        """Hand on the tuples that are whole."""
+        """Pass on the tuples that are complete."""
         self._empty = False
         self._wait()
         tuples = self._parser.receive(data)
@@ -104,40 +105,37 @@ class FeedbackProtocol(Protocol):
             self._received([(each.token.hex(), _utc(each.timestamp)) for each in tuples])
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Tell how it ended."""
+        """Report how it ended."""
         self._stop_waiting()
-        self._ended(self._judge(reason))
+        self._ended(self._explain(reason))
 
     def pause(self) -> None:
-        """Read no more for the time being; the server's silence is not held against it meanwhile."""
+        """Stop reading for now; meanwhile the server's silence does not count."""
         self.paused = True
         self._stop_waiting()
-        assert self.transport is not None
-        self.transport.pauseProducing()  # type: ignore[attr-defined]
+        transport_of(self).pauseProducing()
 
     def resume(self) -> None:
-        """Read on."""
+        """Read again."""
         self.paused = False
         self._wait()
-        assert self.transport is not None
-        self.transport.resumeProducing()  # type: ignore[attr-defined]
+        transport_of(self).resumeProducing()
 
     def abort(self, error: APNSError) -> None:
         """
         End the connection at once.
 
-        :param error: what to tell as the reason.
+        :param error: why.
         """
         self._error = error
-        assert self.transport is not None
-        self.transport.abortConnection()  # type: ignore[attr-defined]
+        transport_of(self).abortConnection()
 
-    def _judge(self, reason: Failure) -> APNSError | None:
-        """What went wrong, if anything did."""
+    def _explain(self, reason: Failure) -> APNSError | None:
+        """Return the error, if there was one."""
         if self._error is not None:
             return self._error
         if self._parser.pending:
-            return ConnectionLost(f"the list broke off within a tuple, after {self._parser.pending} octets of it")
+            return ConnectionLost(f"the list broke off within a tuple, after {self._parser.pending} bytes of it")
         if not self._secure:
             return tls.explain(reason, self._credential)
         if reason.check(neterror.ConnectionDone) or (self._empty and reason.check(neterror.ConnectionLost)):
@@ -145,7 +143,7 @@ class FeedbackProtocol(Protocol):
         error = tls.explain(reason, self._credential)
         return ConnectionLost(f"the list broke off: {error}") if isinstance(error, ConnectFailed) else error
 
-    # The server's silence.
+    # The deadline for the server's silence.
 
     def _wait(self) -> None:
         self._stop_waiting()
@@ -158,7 +156,7 @@ class FeedbackProtocol(Protocol):
             self._silence = None
 
     def _read_first(self) -> None:
-        """It may be this process that was busy for so long. The reactor reads before it makes the next call."""
+        """Let the reactor read first: it may be this process that was busy for so long."""
         self._silence = self._clock.callLater(0, self._give_up)
 
     def _give_up(self) -> None:
@@ -171,12 +169,12 @@ class _Reading:
     One reading of the list: the attempt to connect, the connection, its end.
 
     :param clock: the reactor, or a ``Clock``.
-    :param found: where to put what is read.
-    :param enough: how many there may be of these, before it reads on only when :meth:`more` asks for it.
+    :param found: the queue for what is read.
+    :param enough: with this many in the queue, it reads on only when :meth:`more` is called.
 
-    :ivar over: whether there is no connection any more, and none will be.
-    :ivar gone: fires when it is over, after whoever waited for :meth:`more`.
-    :ivar error: what went wrong, once it is over; ``None`` if nothing did.
+    :ivar over: whether it has ended, so that there is no connection and will be none.
+    :ivar gone: fires when it has ended, after what :meth:`more` returned.
+    :ivar error: the error, once it has ended; ``None`` if there was none.
     """
 
     def __init__(self, clock: IReactorTime, found: deque[DeadToken], enough: int) -> None:
@@ -208,14 +206,14 @@ class _Reading:
         self._attempt = endpoint.connect(factory).addCallbacks(connected, failed)
 
     def more(self) -> Deferred[None]:
-        """Read on; the ``Deferred`` fires when enough was read, or it is over."""
+        """Read on; the ``Deferred`` fires when enough was read, or the reading has ended."""
         if self._protocol is not None and self._protocol.paused:
             self._protocol.resume()
         self._waiting = Deferred()
         return self._waiting
 
     def stop(self, error: APNSError) -> None:
-        """Close the connection, or drop the attempt, unless it is over."""
+        """Close the connection or cancel the attempt, unless the reading has ended."""
         if self.over:
             return
         if self._protocol is not None:
@@ -225,12 +223,12 @@ class _Reading:
             self._attempt.cancel()
 
     def leave(self) -> None:
-        """Nobody waits for more; close the connection."""
+        """Close the connection, since the consumer has left."""
         self._waiting = None
-        self.stop(LocalError("nobody reads on"))
+        self.stop(LocalError("the reading was left"))
 
     def end(self, error: APNSError | None) -> None:
-        """It is over."""
+        """The reading has ended."""
         self.over = True
         self.error = self.error or error
         self._wake()
@@ -241,7 +239,7 @@ class _Reading:
         assert self._protocol is not None
         if len(self._found) >= self._enough and not self._protocol.paused:
             self._protocol.pause()
-            # Not now: there may be more in what the transport has read, and whoever is woken may end the connection.
+            # Not now: the transport may have read more, and the consumer may end the connection.
             self._waking.set(0)
 
     def _wake(self) -> None:
@@ -253,13 +251,13 @@ class _Reading:
 
 class FeedbackReader:
     """
-    What a client has of the feedback service: one connection at a time, and a queue of what was read and not yet
-    handed over.
+    A client's reader of the feedback service: one connection at a time, and a queue of what was read and not yet handed
+    over.
 
     :param reactor: the reactor.
-    :param gateway: whose feedback service.
+    :param gateway: the gateway whose feedback service to read.
     :param credential: the certificate to present.
-    :param timeout: how long connecting may take, and for how long the server may be silent, in seconds.
+    :param timeout: how long connecting may take, and how long the server may be silent, in seconds.
     """
 
     def __init__(self, reactor: IReactorTime, gateway: Gateway, credential: Credential, timeout: float) -> None:
@@ -274,12 +272,12 @@ class FeedbackReader:
 
     @property
     def busy(self) -> bool:
-        """Whether somebody reads."""
+        """Whether there is a reading."""
         return self._turn.locked
 
     async def read(self) -> list[DeadToken]:
         """
-        Read the whole list, within the bounds.
+        Read the whole list, up to the limits of size and time.
 
         :returns: what was kept, and what the service lists.
         :raises APNSError: it could not be read, and there is nothing to return.
@@ -313,7 +311,7 @@ class FeedbackReader:
         Read the list as fast as it is consumed.
 
         :returns: an iterator over what was kept, and what the service lists.
-        :raises APNSError: it could not be read, or not to its end; but only after all that was read.
+        :raises APNSError: it could not be read to its end; raised after everything that was read.
         """
         reading = await self._begin(1)
         try:
@@ -330,7 +328,7 @@ class FeedbackReader:
 
     def close(self) -> Deferred[None]:
         """
-        End the reading under way, and begin no other. What was read can still be had.
+        End the current reading, and start no other. What was read is still handed over by the next call.
 
         :returns: a ``Deferred`` that fires when there is no connection any more.
         """
@@ -362,9 +360,9 @@ class FeedbackReader:
 
     def _leave(self, reading: _Reading) -> None:
         """
-        Let the next have its turn, once the connection is gone.
+        Let the next reading start once the connection has ended.
 
-        Nothing in here waits: a generator that is thrown away has no time to.
+        Nothing here waits, since a generator that is being discarded cannot.
         """
         reading.leave()
         reading.gone.addCallback(lambda _: self._turn.release())

@@ -26,16 +26,15 @@ _DAY = 86_400.0
 
 class FeedbackPoller(TimerService):
     """
-    A service that reads the feedback service now and then, once a day unless told otherwise, and hands over what was
-    listed.
+    A service that reads the feedback service at regular intervals, once a day by default, and passes on what it lists.
 
-    When reading or the callback fails, that is logged, and the next time it is tried again. A callback that failed is
-    given the same tokens again then, before new ones, so it may see some twice.
+    When reading or the callback fails, this is logged, and tried again at the next interval. A callback that failed is
+    called with the same tokens again, before new ones, so it may see some twice.
 
     :param client: a client of a binary gateway; not one that a :class:`~txapns.Session` closes when it is idle.
-    :param callback: is called with a list of ``(token, datetime)`` whenever there are some; it may return a
-        ``Deferred`` or a coroutine.
-    :param interval: the time from one reading to the next, in seconds.
+    :param callback: called with a list of ``(token, datetime)`` whenever there are some; it may return a ``Deferred``
+        or a coroutine.
+    :param interval: the time between readings, in seconds.
     :param clock: the reactor, or a ``Clock``.
     :raises ValueError: the interval is not a positive number.
     """
@@ -49,7 +48,7 @@ class FeedbackPoller(TimerService):
         clock: IReactorTime,
     ) -> None:
         if not 0 < interval < math.inf:
-            raise ValueError("the interval is a positive number of seconds")
+            raise ValueError("the interval must be a positive number of seconds")
         super().__init__(interval, self._poll)  # type: ignore[no-untyped-call]
         self.clock = timers(clock)
         self._client = client
@@ -59,9 +58,9 @@ class FeedbackPoller(TimerService):
 
     def stopService(self) -> Deferred[None]:
         """
-        Stop. A reading under way is given up, and the client keeps what it read; a callback under way is waited for.
+        Stop. A current reading is cancelled, and the client keeps what was read; a running callback is waited for.
 
-        :returns: a ``Deferred`` that fires when nothing is under way any more.
+        :returns: a ``Deferred`` that fires when both have ended.
         """
         if self._reading is not None:
             self._reading.cancel()

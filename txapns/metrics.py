@@ -1,5 +1,5 @@
 """
-What clients send, for Prometheus. It takes the extra ``metrics``: ``pip install 'txapns[metrics]'``.
+Metrics of clients, for Prometheus. They require the extra ``metrics``: ``pip install 'txapns[metrics]'``.
 
 ::
 
@@ -7,19 +7,18 @@ What clients send, for Prometheus. It takes the extra ``metrics``: ``pip install
     client = APNSClient(reactor, credential, metrics=metrics.listener("shop"))
     metrics.watch("shop", client)
 
-Counting a notification is a few additions: what Prometheus' library needs is made of them when Prometheus asks, and so
-is what is a state (connections, what is under way, how long a certificate is valid). The names, each with the label
-``client``:
+Counting a notification takes a few additions. The objects that Prometheus' library needs are made from the counters
+when Prometheus asks, and so are the gauges. The names, each with the label ``client``:
 
 =======================================================  ===========================================================
 ``apns_notifications_sent_total``                        handed to a connection
 ``apns_notifications_accepted_total``                    accepted
-``apns_notifications_rejected_total``                    refused for good, by ``status`` and ``reason``
+``apns_notifications_rejected_total``                    rejected, by ``status`` and ``reason``
 ``apns_notifications_retried_total``                     sent again later, by ``reason``
 ``apns_notifications_unanswered_total``                  ended without an answer, by ``outcome``
-``apns_notification_seconds``                            how long the answers took: a histogram
+``apns_notification_seconds``                            the time until the answer: a histogram
 ``apns_connections``                                     by ``state``
-``apns_notifications_in_flight``                         under way
+``apns_notifications_in_flight``                         in flight
 ``apns_notifications_queued``                            waiting
 ``apns_certificate_expiry_timestamp_seconds``            when the certificate expires, in UNIX seconds
 =======================================================  ===========================================================
@@ -45,7 +44,7 @@ __all__ = ["BUCKETS", "ClientListener", "ClientMetrics", "Durations", "histogram
 
 #: The bounds of the histogram, in seconds.
 BUCKETS = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
-#: Whatever else a gateway may answer is counted under one name: the peer is not to decide how many there are.
+#: Undocumented reasons are counted under one name, so that a server cannot create any number of time series.
 OTHER = "other"
 _REASONS = frozenset({*(reason.value for reason in Reason), *(status_name(status) for status in Status)})
 
@@ -56,9 +55,9 @@ def _listed(reason: str) -> str:
 
 class Durations:
     """
-    How often something took how long: one label's part of a histogram.
+    Durations, counted in buckets: one label's part of a histogram.
 
-    :param bounds: the upper bounds of its buckets, in seconds, growing.
+    :param bounds: the upper bounds of the buckets, in seconds, in ascending order.
     """
 
     def __init__(self, bounds: Sequence[float]) -> None:
@@ -68,7 +67,7 @@ class Durations:
 
     def add(self, seconds: float, count: int = 1) -> None:
         """
-        Count some.
+        Count durations.
 
         :param seconds: how long each took.
         :param count: how many.
@@ -77,7 +76,7 @@ class Durations:
         self._sum += seconds * count
 
     def buckets(self) -> tuple[list[tuple[str, float]], float]:
-        """Give the buckets as Prometheus wants them, and the sum."""
+        """Return the buckets in Prometheus' format, and the sum."""
         bounds = [*map(str, self._bounds), "+Inf"]
         return list(zip(bounds, accumulate(self._counts), strict=True)), self._sum
 
@@ -87,7 +86,7 @@ def histogram(name: str, text: str, label: str, found: Iterable[tuple[str, Durat
     Make a histogram for Prometheus.
 
     :param name: its name.
-    :param text: what it is about.
+    :param text: its description.
     :param label: the name of its label.
     :param found: the durations for each value of the label.
     """
@@ -107,10 +106,10 @@ def totals(
     """
     Make counters for Prometheus.
 
-    :param prefix: what their names begin with.
-    :param kinds: the rest of each name, with what it is about and its labels.
-    :param counted: values of the labels that all have, and what was counted for them by name and further labels.
-    :param labels: the names of the labels that all have.
+    :param prefix: the prefix of their names.
+    :param kinds: the rest of each name, with its description and its own labels.
+    :param counted: values of the common labels, and the counts for them by name and own labels.
+    :param labels: the names of the common labels.
     """
     families = {
         name: CounterMetricFamily(prefix + name, text, labels=[*labels, *own]) for name, (text, own) in kinds.items()
@@ -126,9 +125,9 @@ class ClientListener:
     """
     Counts what one client sends; :meth:`ClientMetrics.listener` makes it.
 
-    :ivar counts: how many for each metric and its labels, but for those that were accepted.
+    :ivar counts: the counts by metric and labels, except for accepted notifications.
     :ivar taken: how many were accepted.
-    :ivar seconds: how long the answers took.
+    :ivar seconds: the times until the answers.
     """
 
     def __init__(self) -> None:
@@ -155,10 +154,10 @@ class ClientListener:
 
     def rejected(self, status: int, reason: str, seconds: float) -> None:
         """
-        APNs refused one, for good.
+        APNs rejected one.
 
         :param status: the HTTP status or the status byte.
-        :param reason: Apple's word for it.
+        :param reason: Apple's reason.
         :param seconds: how long that took.
         """
         self.counts["rejected", str(status), _listed(reason)] += 1
@@ -168,7 +167,7 @@ class ClientListener:
         """
         One is sent again later.
 
-        :param reason: Apple's word for why.
+        :param reason: Apple's reason.
         """
         self.counts["retried", _listed(reason)] += 1
 
@@ -184,7 +183,7 @@ class ClientListener:
 _TOTALS = {
     "sent": ("Notifications handed to a connection.", ()),
     "accepted": ("Notifications that APNs accepted.", ()),
-    "rejected": ("Notifications that APNs refused for good.", ("status", "reason")),
+    "rejected": ("Notifications that APNs rejected.", ("status", "reason")),
     "retried": ("Notifications that are sent again later.", ("reason",)),
     "unanswered": ("Notifications that ended without an answer.", ("outcome",)),
 }
@@ -194,8 +193,7 @@ class ClientMetrics:
     """
     The metrics of all clients of a program.
 
-    :param registry: where they are registered; left out, where Prometheus' library has all others; ``None`` for
-        nowhere.
+    :param registry: where to register them; by default the registry of Prometheus' library; ``None`` for none.
     """
 
     def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:
@@ -206,42 +204,42 @@ class ClientMetrics:
 
     def listener(self, name: str) -> ClientListener:
         """
-        Find or make who counts for a client.
+        Return the listener that counts for a client.
 
-        :param name: what the client is called in the metrics, such as the app. Clients of one name count together.
-        :returns: what to give to the client as ``metrics``.
+        :param name: the client's name in the metrics, such as the app. Clients with the same name are counted together.
+        :returns: the ``metrics`` argument for the client.
         """
         return self._listeners.setdefault(name, ClientListener())
 
     def watch(self, name: str, client: APNSClient) -> None:
         """
-        Tell from now on how a client fares.
+        Include a client's status in the metrics.
 
-        :param name: what it is called; another client of this name is watched no longer.
+        :param name: its name; it replaces another client with this name.
         :param client: the client.
         """
         self._clients[name] = client
 
     def forget(self, name: str) -> None:
         """
-        Tell no longer how a client fares. Its counters stay.
+        Exclude a client's status from the metrics. Its counters stay.
 
-        :param name: what it is called.
+        :param name: its name.
         """
         self._clients.pop(name, None)
 
     def collect(self) -> Iterator[Metric]:
         """
-        Give all metrics; Prometheus' library calls this from whichever thread it likes.
+        Return all metrics. Prometheus' library may call this from any thread.
 
-        :returns: the counters, the histogram, and how the clients fare.
+        :returns: the counters, the histogram, and the clients' status.
         """
         yield from self.totals()
         yield from self._states()
 
     def totals(self) -> Iterator[Metric]:
         """
-        Give what was counted.
+        Return what was counted.
 
         :returns: the counters and the histogram.
         """
@@ -249,12 +247,12 @@ class ClientMetrics:
         counted = [((client,), {**listener.counts, ("accepted",): listener.taken}) for client, listener in listeners]
         yield from totals("apns_notifications_", _TOTALS, counted, "client")
         durations = [(client, listener.seconds) for client, listener in listeners]
-        yield histogram("apns_notification_seconds", "How long an answer took.", "client", durations)
+        yield histogram("apns_notification_seconds", "The time until the answer.", "client", durations)
 
     def _states(self) -> Iterator[Metric]:
         connections = GaugeMetricFamily("apns_connections", "Connections.", labels=["client", "state"])
-        in_flight = GaugeMetricFamily("apns_notifications_in_flight", "Under way.", labels=["client"])
-        queued = GaugeMetricFamily("apns_notifications_queued", "Waiting.", labels=["client"])
+        in_flight = GaugeMetricFamily("apns_notifications_in_flight", "Notifications in flight.", labels=["client"])
+        queued = GaugeMetricFamily("apns_notifications_queued", "Notifications that wait.", labels=["client"])
         expiry = GaugeMetricFamily(
             "apns_certificate_expiry_timestamp_seconds", "When the certificate expires.", labels=["client"]
         )

@@ -1,13 +1,13 @@
 """
-What became of a notification: exactly one of four outcomes, and the batch that sorts them.
+The outcomes: each notification has exactly one of four, and a batch sorts them.
 
 ==============  =======================================================  =================================
 outcome         meaning                                                  then
 ==============  =======================================================  =================================
 *accepted*      APNs took it (which is not yet delivery)                 nothing
-*failed*        APNs refused it: a :class:`Rejection`                    mend or delete; never resend as is
-*unsent*        APNs was never asked, or provably did not process it     resend safely
-*uncertain*     it left, and the connection died without an answer       a resend may show it twice
+*failed*        APNs rejected it: a :class:`Rejection`                   fix or delete; never resend as is
+*unsent*        it was not sent, or APNs provably did not process it     resend safely
+*uncertain*     it was sent, and no answer came                          a resend may show it twice
 ==============  =======================================================  =================================
 """
 
@@ -53,15 +53,15 @@ class Accepted:
 @attrs.frozen
 class Rejection:
     """
-    APNs refused one notification. Sent again unchanged it would be refused again, unless :attr:`action` says retry.
+    APNs rejected one notification. Sent again unchanged, it would be rejected again, unless :attr:`action` says retry.
 
     :ivar identifier: the caller's own.
     :ivar token: the device token, as the caller gave it; ``""`` for a broadcast, whose identifier is its channel's.
     :ivar status: the HTTP status (400 and up), or the status byte of the binary protocol.
-    :ivar reason: Apple's word for it, such as ``"BadDeviceToken"``; unknown ones are passed on as they came.
+    :ivar reason: Apple's reason, such as ``"BadDeviceToken"``; unknown ones are passed on as they came.
     :ivar timestamp: with 410, since when the token is known to be dead (UTC); otherwise ``None``.
     :ivar apns_id: the notification's id at Apple; ``None`` over the binary protocol.
-    :ivar retry_after: after how many seconds it may be sent again, where the gateway told. Apple documents no such
+    :ivar retry_after: after how many seconds it may be sent again, if the server said so. Apple does not document this
         field.
     """
 
@@ -75,7 +75,7 @@ class Rejection:
 
     @property
     def action(self) -> reasons.Action:
-        """What a sender does about it."""
+        """What a sender should do about it."""
         return reasons.action(self.status, self.reason)
 
     @property
@@ -87,12 +87,12 @@ class Rejection:
 @attrs.frozen
 class Unsent:
     """
-    APNs was never asked about this notification, or provably did not process it. It is safe to resend.
+    This notification was not sent, or APNs provably did not process it. It is safe to resend.
 
     :ivar identifier: the caller's own.
     :ivar token: the device token, as the caller gave it.
-    :ivar error: why it was not asked; a :class:`~txapns.errors.LocalError` has to be mended first.
-    :ivar notification: what was to be sent.
+    :ivar error: why it was not sent; fix a :class:`~txapns.errors.LocalError` before you resend.
+    :ivar notification: what should have been sent.
     """
 
     identifier: Hashable
@@ -104,7 +104,7 @@ class Unsent:
 @attrs.frozen
 class Uncertain:
     """
-    This notification went out and no answer came: it may have been delivered, and a resend may duplicate it.
+    This notification was sent and no answer came: it may have been delivered, and a resend may duplicate it.
 
     :ivar identifier: the caller's own.
     :ivar token: the device token, as the caller gave it.
@@ -124,9 +124,9 @@ class Batch:
     The outcome of a whole batch.
 
     :ivar accepted: how many notifications APNs accepted.
-    :ivar outcomes: what became of all the others, in the order in which it became known. Here, and in all that is
-        counted or listed below, two notifications under one identifier are two; the mappings show the later.
-    :ivar unique_ids: ``apns-unique-id`` of those that were accepted, by identifier; sandbox only.
+    :ivar outcomes: the outcomes of all the others, in the order in which they became known. Two notifications with the
+        same identifier count as two here and in everything below, except that the mappings show only the later one.
+    :ivar unique_ids: the ``apns-unique-id`` of accepted notifications, by identifier; sandbox only.
     """
 
     accepted: int
@@ -139,17 +139,17 @@ class Batch:
 
     @failed.default
     def _failed(self) -> Mapping[Hashable, Rejection]:
-        """What APNs refused, by identifier."""
+        """What APNs rejected, by identifier."""
         return {outcome.identifier: outcome for outcome in self.outcomes if isinstance(outcome, Rejection)}
 
     @unsent.default
     def _unsent(self) -> Mapping[Hashable, Unsent]:
-        """What APNs was never asked about, by identifier."""
+        """What was not processed, by identifier."""
         return {outcome.identifier: outcome for outcome in self.outcomes if isinstance(outcome, Unsent)}
 
     @uncertain.default
     def _uncertain(self) -> Mapping[Hashable, Uncertain]:
-        """What nobody can tell, by identifier."""
+        """What has no known outcome, by identifier."""
         return {outcome.identifier: outcome for outcome in self.outcomes if isinstance(outcome, Uncertain)}
 
     @property
@@ -163,16 +163,16 @@ class Batch:
         The tokens to delete from the database, each with the time since when it is dead.
 
         Only ``Unregistered`` and ``ExpiredToken`` say so. Keep a token that registered again after that time. The
-        time is ``None`` where APNs gave none.
+        time is ``None`` if APNs gave none.
         """
         rejections = [outcome for outcome in self.outcomes if isinstance(outcome, Rejection)]
         return [(rejection.token, rejection.timestamp) for rejection in rejections if rejection.dead]
 
     def retry(self, uncertain: bool = False) -> Deferred[Batch]:
         """
-        Send again what is unsent, with the same client, notifications and identifiers.
+        Send what is unsent again, with the same client, notifications and identifiers.
 
-        :param uncertain: send again what is uncertain, too, and accept that some may be shown twice.
+        :param uncertain: also send what is uncertain again, and accept that some may be shown twice.
         :returns: a ``Deferred`` of the new batch.
         """
         kinds = (Unsent, Uncertain) if uncertain else (Unsent,)
