@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.daemon import errors
 
-__all__ = ["InWordsTests", "RefusalTests", "TreeTests"]
+__all__ = ["InWordsTests", "RequestRefusedTests", "TreeTests"]
 
 
 def drawn_tree() -> dict[str, tuple[str, int | None]]:
@@ -47,7 +47,7 @@ class TreeTests(SynchronousTestCase):
         self.assertEqual(len(set(docstrings)), len(docstrings))
 
 
-class RefusalTests(SynchronousTestCase):
+class RequestRefusedTests(SynchronousTestCase):
     """Refused requests."""
 
     def test_message(self) -> None:

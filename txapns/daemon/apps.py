@@ -163,6 +163,9 @@ class _Known:
         return not self.problem or (self.master_key == master_key and now < self.again)
 
 
+_MISSING = _Known(None, None)
+
+
 @attrs.frozen
 class _Found:
     """
@@ -370,10 +373,12 @@ class Apps:
     def _found(self, found: _Found) -> None:
         before, self._state = self._state.apps, found
         for name, known in found.apps.items():
-            if known.problem and known.problem != _problem(before.get(name)):
+            if known.problem and known.problem != before.get(name, _MISSING).problem:
                 _log_problem(name, known)
         names = before.keys() | found.apps.keys()
-        differing = frozenset(name for name in names if _app(before.get(name)) != _app(found.apps.get(name)))
+        differing = frozenset(
+            name for name in names if before.get(name, _MISSING).app != found.apps.get(name, _MISSING).app
+        )
         if differing:
             self._notify(differing)
         self._warn()
@@ -420,14 +425,6 @@ def _warn_of(name: str, expires: datetime, days: int) -> None:
     else:
         left = "1 day" if days == 1 else f"{days} days"
         _log.warn("the certificate of the app {app} expires within {left}, on {expires} UTC", left=left, **facts)
-
-
-def _app(known: _Known | None) -> App | None:
-    return None if known is None else known.app
-
-
-def _problem(known: _Known | None) -> str:
-    return "" if known is None else known.problem
 
 
 def _origin(section: AppSection) -> tuple[Stamp | None, ...]:
