@@ -94,7 +94,7 @@ class Delivery:
     :ivar token: the device token as the caller gave it.
     :ivar device: the device token's bytes; empty for a request that is not for a device.
     :ivar notification: what to send: a :class:`~txapns.Notification`, or a request to or about a channel.
-    :ivar refusals: how often a server has returned it unprocessed.
+    :ivar returns: how often a server has returned it unprocessed.
     :ivar postponements: how often it was rejected and sent again later.
     :ivar taken_at: when it was first handed to a connection, by the reactor's clock; -1 unless that is measured.
     """
@@ -104,6 +104,6 @@ class Delivery:
     token: str | bytes = attrs.field(repr=redact)
     device: bytes = attrs.field(repr=redact)
     notification: RequestTemplate
-    refusals: int = 0
+    returns: int = 0
     postponements: int = 0
     taken_at: float = attrs.field(default=-1.0, repr=False)

@@ -24,7 +24,7 @@ from txapns import errors
 from txapns._network import tcp
 from txapns._session import binary
 from txapns._session.binary import Allowance, EnhancedNotificationProtocol
-from txapns._session.protocol import MAX_REFUSALS, ProtocolListener
+from txapns._session.protocol import MAX_RETURNS, ProtocolListener
 from txapns.delivery import Delivery, DeliveryListener
 from txapns.interfaces import IGatewayProtocol, IProtocolListener
 from txapns.notification import Notification
@@ -141,12 +141,12 @@ class ProtocolCase(SynchronousTestCase):
         self.protocol.makeConnection(self.transport)
         self.protocol.handshakeCompleted()
 
-    def deliver(self, *identifiers: int, notification: Notification = ALERT, refusals: int = 0) -> None:
+    def deliver(self, *identifiers: int, notification: Notification = ALERT, returns: int = 0) -> None:
         """Send one notification to the devices with these numbers."""
         tokens = [identifier.to_bytes(32, "big") for identifier in identifiers]
         self.protocol.deliver(
             [
-                Delivery(self.record, identifier, token, token, notification, refusals)
+                Delivery(self.record, identifier, token, token, notification, returns)
                 for identifier, token in zip(identifiers, tokens, strict=True)
             ]
         )
@@ -796,14 +796,14 @@ class ErrorPacketTests(ProtocolCase):
 
     def test_late_again_and_again(self) -> None:
         """What is handed back without anything settled is not handed back for ever."""
-        self.deliver(1, refusals=MAX_REFUSALS)
+        self.deliver(1, returns=MAX_RETURNS)
         self.protocol.dataReceived(encode_error(10, 1))
         self.expect(("accepted", 1))
         self.open()
         self.deliver(2)
         self.clock.advance(2)
         self.expect(("accepted", 2))
-        self.deliver(3, refusals=MAX_REFUSALS)
+        self.deliver(3, returns=MAX_RETURNS)
         self.protocol.dataReceived(encode_error(8, 1))
         self.expect(("unsent", 3))
         self.assertIsInstance(self.record.errors[0], errors.StreamRefused)

@@ -19,7 +19,7 @@ from zope.interface.verify import verifyObject
 from txapns import errors
 from txapns._session import http2
 from txapns._session.http2 import LOOKS, TOKEN_HELD, ProviderAPIProtocol
-from txapns._session.protocol import CLOSE_TIMEOUT, MAX_REFUSALS
+from txapns._session.protocol import CLOSE_TIMEOUT, MAX_RETURNS
 from txapns.credentials import MAXIMUM_AGE, ProviderToken
 from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import APNSError
@@ -441,13 +441,13 @@ class DeliveringTests(ProtocolCase):
         self.deliver("a", "b")
         self.server.reset(1, REFUSED)
         self.carry()
-        self.assertEqual([(each.identifier, each.refusals) for each in self.events.returned], [("a", 1)])
+        self.assertEqual([(each.identifier, each.returns) for each in self.events.returned], [("a", 1)])
         self.assertEqual(self.outcomes.ended, {})
 
     def test_refused_too_often(self) -> None:
         """It is not handed back for ever."""
         delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT)
-        for _ in range(MAX_REFUSALS + 1):
+        for _ in range(MAX_RETURNS + 1):
             self.protocol.deliver([delivery])
             self.carry()
             self.server.reset(self.received[-1].stream, REFUSED)
@@ -455,7 +455,7 @@ class DeliveringTests(ProtocolCase):
         outcome, error = self.outcomes.ended["a"]
         self.assertEqual(outcome, "unsent")
         self.assertIsInstance(error, errors.StreamRefused)
-        self.assertEqual(len(self.events.returned), MAX_REFUSALS)
+        self.assertEqual(len(self.events.returned), MAX_RETURNS)
 
     def test_unsendable(self) -> None:
         """A notification that HTTP/2 cannot carry is unsent at once, and in nobody's way."""
@@ -805,7 +805,7 @@ class EndTests(ProtocolCase):
 
     def test_elsewhere_too_often(self) -> None:
         """After some connections the refusal is the answer."""
-        delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT, refusals=MAX_REFUSALS)
+        delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT, returns=MAX_RETURNS)
         self.protocol.deliver([delivery])
         self.carry()
         self.refuse(1, status=503, reason="Shutdown")

@@ -27,13 +27,13 @@ NOTIFICATIONS = [Notification(alert="Hi"), Notification(alert="Hi")]
 TOKENS = ["AA" * 32, "bb" * 32, bytes(32)]
 
 deliveries = st.builds(
-    lambda outcomes, identifier, token, notification, refusals: Delivery(
+    lambda outcomes, identifier, token, notification, returns: Delivery(
         outcomes,
         identifier,
         token,
         token if isinstance(token, bytes) else bytes.fromhex(token),
         notification,
-        refusals,
+        returns,
     ),
     st.sampled_from(OUTCOMES),
     st.integers(0, 3),
@@ -53,7 +53,7 @@ def fields(delivery: Delivery) -> tuple[object, ...]:
         delivery.token,
         delivery.device,
         id(delivery.notification),
-        delivery.refusals,
+        delivery.returns,
     )
 
 

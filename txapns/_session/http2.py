@@ -27,7 +27,7 @@ from txapns import reasons
 from txapns._network.endpoints import url_host
 from txapns._network.transports import transport_of
 from txapns._session.lifespan import Lifespan
-from txapns._session.protocol import MAX_REFUSALS, GatewayProtocol
+from txapns._session.protocol import MAX_RETURNS, GatewayProtocol
 from txapns.credentials import Credential, ProviderToken
 from txapns.delivery import Delivery, RequestTemplate
 from txapns.errors import (
@@ -320,7 +320,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             or ((action is Action.RENEW or reason == Reason.INVALID_PROVIDER_TOKEN) and self._renewed(action))
             or (answer.status == 500 and self._token is not None and self._heard - self._served > WEDGED)
         )
-        if elsewhere and delivery.refusals < MAX_REFUSALS:
+        if elsewhere and delivery.returns < MAX_RETURNS:
             self.drain(GatewayShutdown(f"the gateway ends this connection: {reason}"))
             return False
         if action is Action.RENEW or (action is Action.CREDENTIAL and not self.proved):

@@ -41,7 +41,7 @@ __all__ = ["GatewayProtocol", "ProtocolListener"]
 _log = Logger()
 
 #: How often a notification is sent again after a server returned it unprocessed, before it is reported unsent.
-MAX_REFUSALS = 10
+MAX_RETURNS = 10
 
 #: How long an orderly close may take before the connection is aborted, in seconds.
 CLOSE_TIMEOUT = 5.0
@@ -296,9 +296,9 @@ class GatewayProtocol(Protocol, ABC):
         """
         again: list[Delivery] = []
         for delivery in deliveries:
-            delivery.refusals += 1
-            if delivery.refusals > MAX_REFUSALS:
-                error = StreamRefused(f"the gateway returned it unprocessed {delivery.refusals} times")
+            delivery.returns += 1
+            if delivery.returns > MAX_RETURNS:
+                error = StreamRefused(f"the gateway returned it unprocessed {delivery.returns} times")
                 delivery.outcomes.unsent(delivery, error)
             else:
                 again.append(delivery)

@@ -28,7 +28,7 @@ class _Run:
 
     outcomes: DeliveryListener
     notification: RequestTemplate
-    refusals: int
+    returns: int
     postponements: int
     taken_at: float
     identifiers: deque[Hashable] = attrs.field(factory=deque)
@@ -66,14 +66,14 @@ class CompactUnconfirmed:
             run is None
             or run.outcomes is not delivery.outcomes
             or run.notification is not delivery.notification
-            or run.refusals != delivery.refusals
+            or run.returns != delivery.returns
             or run.postponements != delivery.postponements
             or run.taken_at != delivery.taken_at
         ):
             run = _Run(
                 delivery.outcomes,
                 delivery.notification,
-                delivery.refusals,
+                delivery.returns,
                 delivery.postponements,
                 delivery.taken_at,
             )
@@ -138,7 +138,7 @@ class CompactUnconfirmed:
                     token,
                     device_of(token),
                     run.notification,
-                    run.refusals,
+                    run.returns,
                     run.postponements,
                     run.taken_at,
                 )
