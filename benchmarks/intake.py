@@ -1,12 +1,12 @@
 """
-What a request to the daemon's native face costs, and how many a second it takes.
+What a request to the daemon's HTTP API costs, and how many a second it accepts.
 
     python benchmarks/intake.py [--seconds 5] [--directory DIR]
 
-First the parts, in memory and in one thread: HTTP alone, HTTP with the key, with the JSON as well, with all checks and
-the ids. Then a process on loopback with its SQLite database in a temporary directory, called by this one over
-connections that are kept: requests of one token at concurrency 64, and of 100 tokens at concurrency 8. Nothing is sent
-from there: it is the way in alone. Costs are processor time, on loopback that of the process that serves.
+First the parts, in memory and in one thread: HTTP alone, then with the key, with JSON, and with all checks and ids.
+Then a process on loopback, with its SQLite database in a temporary directory, called over persistent connections:
+requests with one token at concurrency 64, and with 100 tokens at concurrency 8. Nothing is sent to Apple. Costs are CPU
+time; on loopback, that of the serving process.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ from txapns.daemon.faces.native.face import Native  # noqa: E402
 from txapns.daemon.identifiers import Identifiers  # noqa: E402
 from txapns.daemon.intake import Intake  # noqa: E402
 from txapns.daemon.serving.http import Answer, HTTPServer  # noqa: E402
-from txapns.daemon.values import Caller, Limits, Receipt  # noqa: E402
+from txapns.daemon.values import Caller, Estimate, Limits, Receipt  # noqa: E402
 
 ROUNDS = 3_000
 
@@ -86,29 +86,29 @@ class Constant(Native):
 
 
 class Nothing:
-    """An intake and a queue that take all and store nothing."""
+    """An intake and a queue that accept everything and store nothing."""
 
     def accept(self, things: Any, *others: Any) -> Deferred[list[Receipt]]:
-        """Take it."""
+        """Accept it."""
         if isinstance(things, str):
             groups = [["018bcfe5-6800-7000-8a3c-5d6e7f809112" for _ in draft.tokens] for draft in others[0]]
         else:
             groups = [list(message.apns_ids) for message in things]
         return succeed([Receipt(range(len(ids)), ids) for ids in groups])
 
-    def depth(self, app: str) -> int:
-        """There is never anything."""
-        return 0
+    def waiting(self, app: str) -> Estimate:
+        """Nothing ever waits."""
+        return Estimate(0, 0.0)
 
 
-def measure(server: HTTPServer, octets: bytes) -> float:
-    """Send requests in memory; returns the microseconds for each."""
+def measure(server: HTTPServer, data: bytes) -> float:
+    """Send requests in memory, and return the microseconds for each."""
     transport = StringTransport()
     channel = server.buildProtocol(None)
     channel.makeConnection(transport)
     begun = time.process_time()
     for _ in range(ROUNDS):
-        channel.dataReceived(octets)
+        channel.dataReceived(data)
         transport.clear()
     spent = time.process_time() - begun
     channel.connectionLost(None)
@@ -128,9 +128,9 @@ def parts() -> None:
         "and checks and ids": Native(intake, None, None, apps, keys),  # type: ignore[arg-type]
     }
     for tokens in (1, 100):
-        octets = request_of(tokens)
+        data = request_of(tokens)
         for name, application in steps.items():
-            spent = min(measure(HTTPServer(clock, application), octets) for _ in range(3))
+            spent = min(measure(HTTPServer(clock, application), data) for _ in range(3))
             print(f"{tokens:>4} tokens  {name:<20} {spent:>8.1f} µs a request")
 
 
@@ -141,12 +141,12 @@ class Asking(Protocol):
     """
     A connection that asks again and again.
 
-    :param octets: the request.
+    :param data: the request.
     :param latencies: where to put how long each answer took.
     """
 
-    def __init__(self, octets: bytes, latencies: list[float]) -> None:
-        self._octets = octets
+    def __init__(self, data: bytes, latencies: list[float]) -> None:
+        self._data = data
         self._latencies = latencies
         self._buffer = b""
         self._asked = 0.0
@@ -158,7 +158,7 @@ class Asking(Protocol):
 
     def _ask(self) -> None:
         self._asked = time.perf_counter()
-        self.transport.write(self._octets)  # type: ignore[union-attr]
+        self.transport.write(self._data)  # type: ignore[union-attr]
 
     def dataReceived(self, data: bytes) -> None:
         """Look for the end of an answer."""

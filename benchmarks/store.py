@@ -3,9 +3,9 @@ How many notifications a second the daemon's queue accepts, leases and settles, 
 
     python benchmarks/store.py [notifications] [directory]
 
-Each line is one run on an empty database: how requests come, what is done, notifications a second, CPU time of the
-whole process for each (its threads together, as one core has it), and how long a request waited to be stored. What is
-"busy" has a reactor's thread that does something else half of the time, 4 ms at a stretch, as a gateway's has.
+Each line is one run on an empty database: the size of the requests, the operation, notifications a second, the CPU time
+of the whole process for each (all threads together), and how long a request waited to be stored. In a "busy" run the
+reactor's thread does other work half of the time, 4 ms at a stretch, as a daemon's does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ CONCURRENCY = 64
 
 
 class Bench:
-    """A queue in a file of its own, and what is done with it."""
+    """A store in a file of its own, and the operations on it."""
 
     def __init__(self, reactor: object, directory: Path, count: int, size: int) -> None:
         self.clock = reactor
@@ -47,7 +47,7 @@ class Bench:
         self.waited: list[float] = []
 
     async def accept_some(self) -> None:
-        """Make one request after the other, as one caller does."""
+        """Make requests one after the other, as one caller does."""
         while self.left > 0:
             self.left -= 1
             tokens, started = [os.urandom(32) for _ in range(self.size)], time.perf_counter()
@@ -56,11 +56,11 @@ class Bench:
             self.waited.append(time.perf_counter() - started)
 
     async def accept(self) -> None:
-        """Have many callers make requests at the same time."""
+        """Make requests as many callers do at the same time."""
         await gatherResults([Deferred.fromCoroutine(self.accept_some()) for _ in range(CONCURRENCY)])
 
     async def send_some(self, sent: list[int]) -> None:
-        """Lease and settle until everything is."""
+        """Lease and settle until everything is settled."""
         while sent[0] < self.count:
             leased = await self.queue.lease("chess", 250, self.clock.seconds() + 60)
             if leased:
@@ -70,7 +70,7 @@ class Bench:
                 await deferLater(self.clock, 0.005)
 
     async def send(self) -> None:
-        """Have several do so, as a dispatcher has several batches under way: 4,000 notifications at the most."""
+        """Do so several times at once, as a dispatcher with up to 4,000 notifications in flight does."""
         sent = [0]
         await gatherResults([Deferred.fromCoroutine(self.send_some(sent)) for _ in range(16)])
 
@@ -80,7 +80,7 @@ class Bench:
 
 
 async def measure(label: str, count: int, work: Callable[[], Awaitable[None]], waited: list[float]) -> None:
-    """Run it and print what it took."""
+    """Run an operation, and print its costs."""
     waited.clear()
     before, started = os.times(), time.perf_counter()
     await work()
@@ -96,7 +96,7 @@ async def measure(label: str, count: int, work: Callable[[], Awaitable[None]], w
 
 
 def burn() -> None:
-    """Be busy."""
+    """Keep the thread busy."""
     until = time.perf_counter() + 0.004
     while time.perf_counter() < until:
         pass

@@ -1,4 +1,4 @@
-"""Small stand-ins for parts of the daemon, which tests of other parts need, and a caller of its HTTP faces."""
+"""Small fakes of parts of the daemon for tests of other parts, and a client of its HTTP faces."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ __all__ = ["Apps", "Connection", "DatedClock", "Keys", "Response", "Waiting", "k
 @implementer(IWallClock)
 class DatedClock(Clock):
     """
-    A clock for tests, which measures, and which can be set without that, as people and NTP set clocks on walls.
+    A clock for tests that also has a wall clock, which can be set as people and NTP set one.
 
-    :param date: the date when it begins.
+    :param date: the date at the start.
 
-    :ivar ahead: by how many seconds the date is ahead of what is measured.
+    :ivar ahead: by how many seconds the wall clock is ahead of the other.
     """
 
     def __init__(self, date: float = 1_700_000_000.0) -> None:
@@ -40,7 +40,7 @@ class DatedClock(Clock):
         self.ahead = date - self.seconds()
 
     def now(self) -> float:
-        """Tell the date."""
+        """Return the date."""
         return self.seconds() + self.ahead
 
 
@@ -49,7 +49,7 @@ class Apps:
     """
     Some apps.
 
-    :param limits: for each app's name what is allowed.
+    :param limits: the limits of each app, by name.
     """
 
     revision = 0
@@ -73,16 +73,16 @@ class Apps:
         return sorted(self._apps)
 
     def remove(self, name: str) -> None:
-        """Have one no longer."""
+        """Remove an app."""
         del self._apps[name]
 
     def changed(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
-        """See :meth:`IApps.changed`; nothing ever does."""
+        """See :meth:`IApps.changed`; they never change."""
         return lambda: None
 
 
 def key_of(name: str) -> str:
-    """Tell the key of a caller."""
+    """Return the key of a caller."""
     return f"txapns_{name}_secret"
 
 
@@ -91,7 +91,7 @@ class Keys:
     """
     Some keys; see :func:`key_of`.
 
-    :param callers: who has one.
+    :param callers: the callers with a key.
     """
 
     def __init__(self, *callers: Caller) -> None:
@@ -106,11 +106,11 @@ class Keys:
 
 class Waiting:
     """
-    Those who wait.
+    Outcomes for callers that wait.
 
-    :param clock: ends their waiting.
+    :param clock: ends the waits.
 
-    :ivar asked: the numbers that were waited for, and whether they were fresh.
+    :ivar asked: the numbers of each wait, and whether they were fresh.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -119,7 +119,7 @@ class Waiting:
         self._found: dict[int, Outcome] = {}
 
     def wait(self, numbers: Sequence[int], timeout: float, *, fresh: bool) -> Deferred[Mapping[int, Outcome]]:
-        """Wait until the time is over."""
+        """Wait until the timeout."""
         self.asked.append((list(numbers), fresh))
         done: Deferred[Mapping[int, Outcome]] = Deferred()
         self._clock.callLater(timeout, lambda: done.callback({k: v for k, v in self._found.items() if k in numbers}))
@@ -132,7 +132,7 @@ class Waiting:
 
 @attrs.frozen
 class Response:
-    """An answer as a caller sees it."""
+    """A response as a caller sees it."""
 
     status: int
     headers: Mapping[str, str]
@@ -169,18 +169,18 @@ class Connection:
         return self.transport.disconnecting
 
     def write(self, data: bytes) -> None:
-        """Send octets."""
+        """Send bytes."""
         self.channel.dataReceived(data)
 
     def lose(self) -> None:
-        """Be gone."""
+        """Lose the connection."""
         from twisted.internet.error import ConnectionDone
         from twisted.python.failure import Failure
 
         self.channel.connectionLost(Failure(ConnectionDone()))
 
     def read(self) -> list[Response]:
-        """Read all answers that have come."""
+        """Read all responses received so far."""
         data = self.transport.value()
         self.transport.clear()
         found = []
@@ -201,7 +201,7 @@ class Connection:
         key: str | None = "all",
         headers: Mapping[str, str] | None = None,
     ) -> Response:
-        """Ask, and read the answer, for which a little time may pass."""
+        """Send a request and read its response, for which a little time may pass."""
         fields = {"Host": "gateway", **({} if key is None else {"Authorization": f"Bearer {key_of(key)}"})}
         if body is not None:
             fields.update({"Content-Type": "application/json", "Content-Length": str(len(body))})
@@ -212,7 +212,7 @@ class Connection:
         return self.answer()
 
     def answer(self) -> Response:
-        """Let a little time pass until there is an answer."""
+        """Let a little time pass until there is a response."""
         for _ in range(20):
             if self.transport.value():
                 break

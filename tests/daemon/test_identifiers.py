@@ -15,13 +15,13 @@ from txapns.daemon.identifiers import Identifiers
 
 __all__ = ["IdentifiersTests"]
 
-# Until the year 10889, when the 48 bits are over.
+# Until the year 10889, when the 48 bits overflow.
 TIMES = st.integers(min_value=0, max_value=2**48 - 10**6).map(lambda milliseconds: milliseconds / 1000)
 
 
 @implementer(IWallClock)
 class _Stopped:
-    """A clock on the wall that shows the same date until it is set."""
+    """A wall clock that shows the same date until it is set."""
 
     def __init__(self, date: float = 1_700_000_000.0) -> None:
         self.date = date
@@ -36,7 +36,7 @@ class IdentifiersTests(SynchronousTestCase):
 
     @given(TIMES, st.integers(min_value=0, max_value=50), st.randoms(use_true_random=False))
     def test_format(self, now: float, count: int, random: object) -> None:
-        """They are UUIDs of version 7 in the canonical form, with the time in their first 48 bits."""
+        """Ids are UUIDs of version 7 in canonical form, with the time in their first 48 bits."""
         found = Identifiers(_Stopped(now), random.randbytes).take(count)  # type: ignore[attr-defined]
         self.assertEqual(len(found), count)
         for text in found:
@@ -46,7 +46,7 @@ class IdentifiersTests(SynchronousTestCase):
 
     @given(st.lists(st.tuples(TIMES, st.integers(min_value=0, max_value=5000)), max_size=5))
     def test_growing(self, steps: list[tuple[float, int]]) -> None:
-        """Each is greater than all before, whatever the clock does, and however many there are in a millisecond."""
+        """Each id is greater than all before, whatever the clock does, however many there are in a millisecond."""
         clock = _Stopped()
         source = Identifiers(clock)
         found = []
@@ -55,13 +55,13 @@ class IdentifiersTests(SynchronousTestCase):
         self.assertEqual(found, sorted(set(found)))
 
     def test_random(self) -> None:
-        """Two sources give different ids in the same millisecond: all but version and variant is used."""
+        """Two sources make different ids in the same millisecond: all bits but version and variant are used."""
         first, second = (Identifiers(_Stopped()).take(100) for _ in range(2))
         self.assertEqual(set(first) & set(second), set())
         self.assertEqual({text[19] for text in first}, set("89ab"))
 
     def test_drawing(self) -> None:
-        """The id drawn in the module's docstring is what comes of its time and random octets."""
+        """The id in the module's docstring follows from its time and random bytes."""
         random = bytes.fromhex("8a3c5d6e7f809112")
         [text] = Identifiers(_Stopped(), lambda count: random).take(1)
         self.assertEqual(text, "018bcfe5-6800-7000-8a3c-5d6e7f809112")

@@ -40,10 +40,10 @@ TOKENS = [bytes([n]) * 32 for n in range(1, 4)]
 
 
 class IntakeCase(SynchronousTestCase):
-    """An intake with a true queue."""
+    """An intake with a real queue."""
 
     def setUp(self) -> None:
-        """Make one, for an app that may have five waiting and three tokens in a request."""
+        """Make one, for an app with a queue of five and three tokens per request."""
         self.world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(lambda: self.world.stop())
         self.clock = self.world.clock
@@ -63,7 +63,7 @@ class IntakeCase(SynchronousTestCase):
         return Draft(**{"payload": PAYLOAD, "headers": {"apns-topic": "com.example"}, "tokens": tokens, **changes})
 
     def refusal(self, *drafts: Draft, app: str = "chess") -> RequestRefused:
-        """Hand in what is refused; nothing of it may be stored."""
+        """Submit a request that is refused; nothing of it may be stored."""
         refusal: RequestRefused = self.failureResultOf(self.intake.accept(app, drafts)).value  # type: ignore[assignment]
         self.assertEqual((self.world.queue.waiting(app).count, self.woken), (0, []))
         self.assertIsInstance(refusal, RequestRefused)
@@ -71,15 +71,15 @@ class IntakeCase(SynchronousTestCase):
 
 
 class AcceptTests(IntakeCase):
-    """What is accepted."""
+    """Accepted requests."""
 
     def test_interfaces(self) -> None:
-        """It is an intake, and the apps of the tests are apps."""
+        """The intake, and the apps of the tests, have the interfaces."""
         verifyObject(IIntake, self.intake)
         verifyObject(IApps, self.apps)
 
     def test_stored(self) -> None:
-        """Each device gets an id; what is stored is what was handed in, and whoever sends it is woken after that."""
+        """Each device gets an id, the notifications are stored as submitted, and the sender is woken after that."""
         accepted = self.intake.accept("chess", [self.draft(TOKENS[:2]), self.draft(TOKENS[2:])])
         self.assertEqual((self.woken, self.world.queue.waiting("chess").count), ([], 3))
         [first, second] = [receipt.apns_ids for receipt in self.result(accepted)]
@@ -92,7 +92,7 @@ class AcceptTests(IntakeCase):
         self.assertEqual(dict(leased[0].content.headers), {"apns-topic": "com.example"})
 
     def test_own_ids(self) -> None:
-        """The ids of a caller are kept, in lower case, beside those that are chosen here."""
+        """The ids of a caller are kept, in lower case, beside those that the intake chooses."""
         own = str(uuid.uuid4())
         drafts = [self.draft(), self.draft(apns_ids=[own.upper()]), self.draft()]
         [first], [second], [third] = (each.apns_ids for each in self.result(self.intake.accept("chess", drafts)))
@@ -100,7 +100,7 @@ class AcceptTests(IntakeCase):
         self.assertLess(first, third)
 
     def test_one_id_for_two(self) -> None:
-        """An id is what the caller calls a notification: it may stand there twice, and each is one of its own."""
+        """A caller may use an id twice; each makes a notification of its own."""
         own = str(uuid.uuid4())
         drafts = [self.draft(apns_ids=[own]), self.draft([TOKENS[1]], apns_ids=[own.upper()])]
         first, second = self.result(self.intake.accept("chess", drafts))
@@ -108,7 +108,7 @@ class AcceptTests(IntakeCase):
         self.assertNotEqual(list(first.numbers), list(second.numbers))
 
     def test_again(self) -> None:
-        """A request that comes a second time with its key is accepted once; another with that key is refused."""
+        """A repeated request with its key is accepted once; a different one with that key is refused."""
         same = Idempotency("caller/chess", "key", b"digest")
         first = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], same))
         second = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], same))
@@ -119,14 +119,14 @@ class AcceptTests(IntakeCase):
             self.result(self.intake.accept("chess", [self.draft()], other))
 
     def test_cannot_be_stored(self) -> None:
-        """What the queue refuses is refused, and nobody is woken."""
+        """If the queue refuses, the request is refused, and no sender is woken."""
         self.result(self.world.queue.stop())
         with self.assertRaises(Unavailable):
             self.result(self.intake.accept("chess", [self.draft()]))
         self.assertEqual(self.woken, [])
 
     def test_stopped(self) -> None:
-        """After the end nothing is accepted, and callers are told to come again; what was being stored still is."""
+        """After the stop requests are refused with a time to retry; those being stored are finished."""
         accepted = self.intake.accept("chess", [self.draft()])
         self.intake.stop()
         self.assertEqual(len(self.result(accepted)), 1)
@@ -135,21 +135,21 @@ class AcceptTests(IntakeCase):
 
 
 class CheckTests(IntakeCase):
-    """What is refused, before anything is stored."""
+    """Requests that are refused before anything is stored."""
 
     def test_unknown_app(self) -> None:
-        """An app that there is not."""
+        """An unknown app."""
         self.assertIsInstance(self.refusal(self.draft(), app="checkers"), UnknownApp)
 
     def test_too_many_tokens(self) -> None:
-        """More tokens than a request may have, or than could ever wait: no use to try that again."""
+        """More tokens than a request may have, or than the queue can ever hold: a retry is useless."""
         for app, drafts in (("chess", [self.draft(TOKENS), self.draft()]), ("small", [self.draft(TOKENS)])):
             refusal = self.refusal(*drafts, app=app)
             self.assertIsInstance(refusal, TooLarge)
             self.assertIsNone(refusal.retry_after)
 
     def test_queue(self) -> None:
-        """As many as may wait are taken, those being stored among them; one more is refused until some are gone."""
+        """The queue's limit counts notifications being stored; beyond it, requests are refused for now."""
         accepted = self.intake.accept("chess", [self.draft(TOKENS)])
         self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])]))
         self.result(accepted)
@@ -165,7 +165,7 @@ class CheckTests(IntakeCase):
         self.assertEqual((type(refusal), refusal.path), (Malformed, "notifications[1].tokens"))
 
     def test_faults(self) -> None:
-        """What cannot be sent, and what cannot be meant: the path tells which part of which notification it is."""
+        """Faults of notifications: the path names the part of the notification."""
         cases: list[tuple[type[RequestRefused], str, dict[str, Any]]] = [
             (Malformed, "payload", {"payload": b"[]"}),
             (Malformed, "payload", {"payload": b"{"}),
@@ -193,7 +193,7 @@ class CheckTests(IntakeCase):
             self.assertIn(refusal.path, str(refusal))
 
     def test_left_to_apple(self) -> None:
-        """What Apple refuses by its own rules is accepted here."""
+        """What only Apple's rules forbid is accepted."""
         headers = {
             "apns-topic": "",
             "apns-push-type": "telepathy",
@@ -210,7 +210,7 @@ class CheckTests(IntakeCase):
         st.one_of(st.text(max_size=25), st.integers().map(str)),
     )
     def test_what_is_accepted_can_be_sent(self, payload: bytes, topic: str, priority: str) -> None:
-        """Of what passes, a notification can be made."""
+        """From every accepted draft, a notification can be made."""
         draft = Draft(payload, {"apns-topic": topic, "apns-priority": priority}, [b"x"])
         try:
             self.intake.check("chess", [draft])
@@ -223,7 +223,7 @@ class WaitTests(IntakeCase):
     """Waiting for outcomes."""
 
     def test_fresh(self) -> None:
-        """What was accepted just now has no outcome yet; what comes again may have one, which nobody may wait for."""
+        """A new request has no outcomes yet; a repeated one may have some."""
         again = Idempotency("caller/chess", "key", b"digest")
         first = self.result(self.intake.accept("chess", [self.draft(TOKENS[:2])], again))
         self.intake.wait(first, 1.0)

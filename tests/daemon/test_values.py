@@ -12,10 +12,10 @@ TOKEN = bytes(range(32))
 
 
 class ValuesTests(SynchronousTestCase):
-    """The few that do more than to be there."""
+    """The values that have behaviour."""
 
     def test_no_secrets(self) -> None:
-        """Neither payload nor whole tokens are in what they look like."""
+        """Neither payloads nor whole tokens are in a repr."""
         message = Message("chess", b'{"aps":{}}', {}, [TOKEN], ["id"])
         leased = Leased(1, Content("chess", b'{"aps":{}}', {}), TOKEN, "id", 0, 0.0, 0.0)
         for value in (message, leased, FeedbackEntry(1, "chess", TOKEN, "Unregistered", 0.0, 0.0)):
@@ -28,7 +28,7 @@ class ValuesTests(SynchronousTestCase):
         self.assertRaises(ValueError, Message, "chess", b"{}", {}, [TOKEN], [])
 
     def test_expires(self) -> None:
-        """Only a time is one: 0, which is for Apple, and what is no number are passed on and mean nothing here."""
+        """Only a time is an expiration: 0, and what is not a number, are passed on to Apple unread."""
         found = [
             Content("chess", b"{}", {"apns-expiration": value}).expires
             for value in ("1700000000", "0", "00", "-1", "x")
@@ -37,13 +37,13 @@ class ValuesTests(SynchronousTestCase):
         self.assertIsNone(Content("chess", b"{}", {}).expires)
 
     def test_dead(self) -> None:
-        """A token is dead when Apple refused it with one of two reasons."""
+        """A token is dead if Apple rejected it with one of two reasons."""
         cases = [(State.REJECTED, "Unregistered"), (State.REJECTED, "ExpiredToken"), (State.REJECTED, "BadDeviceToken")]
         found = [Settlement(1, state, 410, reason).dead for state, reason in [*cases, (State.DEAD, "Unregistered")]]
         self.assertEqual(found, [True, True, False, False])
 
     def test_permissions(self) -> None:
-        """A caller may do what it was allowed, with the apps that it was allowed; without a list, with all."""
+        """A caller may do what its key allows, for the listed apps or, without a list, for all."""
         caller = Caller("7", frozenset({"chess"}), None)
         found = [
             caller.may_send("chess"),

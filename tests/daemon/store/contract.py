@@ -60,7 +60,7 @@ class World(Protocol):
 
 
 def result(clock: Clock, deferred: Deferred[Any]) -> Any:
-    """Let a little time pass until there is a result; returns or raises it."""
+    """Let a little time pass until there is a result, and return or raise it."""
     found: list[Any] = []
     deferred.addBoth(found.append)
     for _ in range(5):
@@ -73,7 +73,7 @@ def result(clock: Clock, deferred: Deferred[Any]) -> Any:
 
 
 def message(world: World, count: int = 1, app: str = "chess", start: int = 0) -> Message:
-    """Make a message for so many devices."""
+    """Make a message for some devices."""
     tokens = [(start + n).to_bytes(32, "big") for n in range(count)]
     return Message(app, PAYLOAD, HEADERS, tokens, Identifiers(wall_clock(world.clock)).take(count))
 
@@ -106,7 +106,7 @@ class StoreContract:
         return result(self.world.clock, getattr(self.world.log, name)(*arguments))
 
     def accept(self, count: int = 1, app: str = "chess", start: int = 0) -> list[str]:
-        """Accept one message; returns its ids."""
+        """Accept one message, and return its ids."""
         [receipt] = self.do("accept", [message(self.world, count, app, start)])
         return list(receipt.apns_ids)
 
@@ -115,27 +115,27 @@ class StoreContract:
         return list(self.do("lease", app, count, self.now + seconds))
 
     def outcome(self, apns_id: str) -> Outcome:
-        """Find what is known of a notification."""
+        """Look up the latest notification with an id."""
         found = self.ask("latest", apns_id)
         assert isinstance(found, Outcome)
         return found
 
     def settle(self, leased: Sequence[Leased], state: State, *arguments: Any) -> None:
-        """Settle all these alike."""
+        """Settle all of these in the same way."""
         self.do("settle", [Settlement(each.number, state, *arguments) for each in leased])
 
     @property
     def case(self) -> SynchronousTestCase:
-        """This, as the test case that it is."""
+        """The test case itself."""
         assert isinstance(self, SynchronousTestCase)
         return self
 
     @property
     def now(self) -> float:
-        """The time, by the clock that measures."""
+        """The time, by the reactor's clock."""
         return float(self.world.clock.seconds())
 
     @property
     def date(self) -> float:
-        """The time, by the clock on the wall."""
+        """The date, by the wall clock."""
         return self.world.clock.now()

@@ -19,12 +19,12 @@ class FeedbackLogContract(StoreContract):
         verifyObject(IFeedbackLog, self.world.log)
 
     def die(self, tokens: int = 1, app: str = "chess", start: int = 0, timestamp: float | None = 5.0) -> None:
-        """Learn that tokens are dead."""
+        """Settle notifications whose tokens are dead."""
         self.accept(tokens, app, start)
         self.settle(self.lease(app=app), State.REJECTED, 410, "Unregistered", timestamp)
 
     def test_dead_tokens(self) -> None:
-        """Each dead token is noted, with the app, reason and time, and told to whoever reads on from where it was."""
+        """Each dead token is noted with app, reason and time, and a reader goes on from its position."""
         self.die(2)
         self.die(1, "news", 7, None)
         found = self.read("after", None, 0, 10)
@@ -39,7 +39,7 @@ class FeedbackLogContract(StoreContract):
         self.case.assertEqual(self.read("after", "news", 0, 10), found[2:])
 
     def test_other_refusals(self) -> None:
-        """Only what Apple says of the device is noted."""
+        """Other rejections are not noted."""
         self.accept(1)
         self.settle(self.lease(), State.REJECTED, 400, "BadDeviceToken")
         self.case.assertEqual(self.read("after", None, 0, 10), [])
@@ -51,7 +51,7 @@ class FeedbackLogContract(StoreContract):
         self.case.assertEqual([each.timestamp for each in self.read("after", None, 0, 10)], [5.0, 6.0])
 
     def test_readers(self) -> None:
-        """The log keeps the position of each reader for each app; until it is confirmed the same comes again."""
+        """The log keeps each reader's position for each app; until it is confirmed, the same entries come again."""
         self.die(3)
         self.die(1, "news")
         first = self.read("take", "chess", "webhook", 2)
@@ -64,7 +64,7 @@ class FeedbackLogContract(StoreContract):
         self.case.assertEqual(len(self.read("take", "chess", "pyapns", 9)), 3)
 
     def test_behind(self) -> None:
-        """What a reader has not confirmed can be counted, up to some number."""
+        """The entries that a reader has not confirmed can be counted, up to a limit."""
         self.die(3)
         self.die(1, "news")
         self.read("confirm", "chess", "webhook", self.read("take", "chess", "webhook", 1)[0].cursor)
@@ -73,7 +73,7 @@ class FeedbackLogContract(StoreContract):
         self.case.assertEqual([self.read("behind", app, "webhook", 1) for app in ("chess", None)], [1, 1])
 
     def test_known(self) -> None:
-        """Tokens can be looked up; the last time counts."""
+        """Tokens can be looked up; the latest entry counts."""
         self.die(2)
         self.die(1, timestamp=6.0)
         tokens = [n.to_bytes(32, "big") for n in range(3)]
@@ -82,7 +82,7 @@ class FeedbackLogContract(StoreContract):
         self.case.assertEqual([self.read("known", "news", tokens), self.read("known", "chess", [])], [{}, {}])
 
     def test_forgotten(self) -> None:
-        """Dead tokens are forgotten, too, and their cursors are not used again."""
+        """Dead tokens are forgotten, and their cursors are not used again."""
         self.die(3)
         last = self.read("after", None, 0, 10)[-1].cursor
         self.world.clock.advance(100)
@@ -94,7 +94,7 @@ class FeedbackLogContract(StoreContract):
         self.case.assertGreater(dead.cursor, last)
 
     def test_forgotten_after_clock_set(self) -> None:
-        """What was dated a year ahead, while the clock was wrong, does not keep what came after it."""
+        """Entries dated a year ahead, while the clock was wrong, do not hold up later ones."""
         self.world.clock.ahead += 31_536_000.0
         ahead = self.accept(5)
         self.settle(self.lease(), State.REJECTED, 410, "Unregistered", 5.0)
@@ -111,7 +111,7 @@ class FeedbackLogContract(StoreContract):
         self.case.assertEqual([each.token[-1] for each in self.read("after", None, 0, 99)], list(range(5)))
 
     def test_subscribed(self) -> None:
-        """A listener learns of which app tokens were noted, once they are; after it left, it learns nothing."""
+        """A listener is called with the app once tokens are noted, and not after it has left."""
         noted: list[tuple[str, int]] = []
 
         def listener(app: str) -> None:
@@ -127,7 +127,7 @@ class FeedbackLogContract(StoreContract):
         self.case.assertEqual(noted, [("chess", 2)])
 
     def test_listener_raises(self) -> None:
-        """A listener that raises is logged, and disturbs neither the others nor the settlement."""
+        """An exception in a listener is logged, and affects neither the others nor the settlement."""
         noted: list[str] = []
 
         def raises(app: str) -> None:

@@ -19,7 +19,7 @@ class OutcomeLogContract(StoreContract):
         verifyObject(IOutcomeLog, self.world.outcome_log)
 
     def test_outcomes(self) -> None:
-        """The outcome of each is told, and it does not come again."""
+        """Each outcome is recorded, and a settled notification is not leased again."""
         accepted_at = self.date
         ids = self.accept(5)
         leased = self.lease(4)
@@ -53,11 +53,11 @@ class OutcomeLogContract(StoreContract):
         self.case.assertEqual(self.world.queue.waiting("chess").count, 1)
 
     def test_unknown(self) -> None:
-        """Of what was never accepted nothing is known, also when it is no id at all."""
+        """Nothing is known of an id that was never accepted, or is not an id at all."""
         self.case.assertEqual([self.ask("latest", each) for each in (ID, "", "what?")], [None] * 3)
 
     def test_id_used_twice(self) -> None:
-        """Of those with one id the latest is told of; one of another app than those that are named is none."""
+        """The latest of those with the same id is found, among the named apps only."""
         for app in ("chess", "chess", "news"):
             self.do("accept", [Message(app, PAYLOAD, {}, [b"1"], [ID])])
         self.case.assertEqual(self.outcome(ID).app, "news")
@@ -69,7 +69,7 @@ class OutcomeLogContract(StoreContract):
         self.case.assertEqual(self.ask("latest", ID, ["chess"]).state, State.REJECTED)
 
     def test_one_id_for_all(self) -> None:
-        """Notifications with one id, of one message, of two and of a later one, are each what became of itself."""
+        """Notifications with the same id, in one message or several, have outcomes of their own."""
         groups = [[b"1", b"2"], [b"3"]]
         receipts = self.do("accept", [Message("chess", PAYLOAD, {}, tokens, [ID] * len(tokens)) for tokens in groups])
         receipts += self.do("accept", [Message("chess", PAYLOAD, {}, [b"4"], [ID])])
@@ -98,7 +98,7 @@ class OutcomeLogContract(StoreContract):
         )
 
     def test_retried(self) -> None:
-        """Dead letters, and only they, can be tried again, as if they had just been accepted."""
+        """Dead letters, and only they, can be retried, as if they had just been accepted."""
         ids = self.accept(3)
         leased = self.lease()
         self.settle(leased[:2], State.DEAD)
@@ -111,7 +111,7 @@ class OutcomeLogContract(StoreContract):
         self.case.assertIsNone(self.outcome(ids[1]).settled_at)
 
     def test_purged(self) -> None:
-        """Notifications can be deleted by state, but for those that are under way."""
+        """Notifications can be deleted by state, except leased ones."""
         ids = self.accept(4, "chess") + self.accept(1, "news")
         self.lease(1)
         self.case.assertEqual(self.ask("purge", "chess", State.WAITING, 2), 2)
@@ -123,7 +123,7 @@ class OutcomeLogContract(StoreContract):
         self.case.assertEqual(self.ask("purge", None, State.DEAD, 100), 0)
 
     def test_pruned(self) -> None:
-        """What has been final for long enough is forgotten, in steps, with the keys; what waits is not."""
+        """Old outcomes and keys are forgotten, in steps; waiting notifications are not."""
         key = Idempotency("caller", "key", b"digest")
         old = self.do("accept", [message(self.world, 5)], key)[0].apns_ids
         self.settle(self.lease(4), State.ACCEPTED, 200)
@@ -145,7 +145,7 @@ class OutcomeLogContract(StoreContract):
         self.case.assertEqual((left.content.payload, left.token), (PAYLOAD, (0).to_bytes(32, "big")))
 
     def test_seen(self) -> None:
-        """An app is known once something was accepted for it, after a restart and after everything was deleted."""
+        """An app was seen once something was accepted for it, even after a restart and if everything was deleted."""
         self.accept(1)
         self.ask("purge", None, State.WAITING, 10)
         for _ in range(2):

@@ -23,7 +23,7 @@ class QueueContract(StoreContract):
         verifyObject(IQueue, self.world.queue)
 
     def test_accepted_and_leased(self) -> None:
-        """What was accepted comes out as it was, in order, with its ids, and with one content for one message."""
+        """Accepted notifications are leased unchanged, in order, with their ids; those of a message share a content."""
         first, second = message(self.world, 3), Message("chess", b'{"n":2}', {}, [b"\xff" * 100, b"\x00"], [ID, OTHER])
         accepted_at = self.date
         receipts = self.do("accept", [first, second])
@@ -42,7 +42,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual((contents[4].payload, contents[4].headers), (b'{"n":2}', {}))
 
     def test_many(self) -> None:
-        """A message may be for thousands of devices with tokens of different lengths."""
+        """A message can be for thousands of devices, with tokens of different lengths."""
         tokens = [bytes([n % 251]) * (32 if n % 1700 else 64) for n in range(5_000)]
         ids = Identifiers(wall_clock(self.world.clock)).take(5_000)
         self.do("accept", [Message("chess", PAYLOAD, HEADERS, tokens, ids)])
@@ -51,7 +51,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual([each.apns_id for each in leased], ids)
 
     def test_nothing_to_accept(self) -> None:
-        """No message, and a message for nobody, are no harm, and have no ids."""
+        """Accepting no message, or a message without devices, is harmless and returns no ids."""
         nobody = Message("chess", PAYLOAD, HEADERS, [], [])
         self.case.assertEqual(self.do("accept", []), [])
         receipts = self.do("accept", [nobody, message(self.world), nobody])
@@ -59,7 +59,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual(len(self.lease()), 1)
 
     def test_no_uuid(self) -> None:
-        """An id that is none is refused with its message, and the queue goes on."""
+        """An invalid id is refused with its message, and the queue goes on."""
         for wrong in ("x", "0" * 36, ID + "0"):
             with self.case.assertRaises(ValueError):
                 self.do("accept", [Message("chess", PAYLOAD, HEADERS, [b"1"], [wrong])])
@@ -73,7 +73,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual([len(self.lease(app=app)) for app in ("news", "chess", "none")], [2, 4, 0])
 
     def test_same_request(self) -> None:
-        """A request that comes again is not stored again, and has the numbers and ids of the first time."""
+        """A repeated request is not stored again, and gets the numbers and ids of the first."""
         key = Idempotency("caller", "key", b"digest")
         sent = [message(self.world, 2), message(self.world, 0), message(self.world, 1)]
         first = self.do("accept", sent, key)
@@ -83,7 +83,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual((len(self.lease()), self.world.queue.waiting("chess").count), (3, 3))
 
     def test_same_request_at_once(self) -> None:
-        """So it is when both come at the same time, and after a restart."""
+        """The same holds if both arrive at the same time, and after a restart."""
         key = Idempotency("caller", "key", b"digest")
         both = [self.world.queue.accept([message(self.world, 2)], key) for _ in range(2)]
         first, second = (result(self.world.clock, each) for each in both)
@@ -93,7 +93,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual([each.number for each in self.lease()], list(first[0].numbers))
 
     def test_same_request_purged(self) -> None:
-        """A request that comes again after its notifications were deleted is told of no others, after a restart too."""
+        """A request repeated after its notifications were deleted gets its old numbers, even after a restart."""
         key = Idempotency("caller", "key", b"digest")
         [first] = self.do("accept", [message(self.world, 3)], key)
         self.ask("purge", None, State.WAITING, 10)
@@ -105,7 +105,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual(self.ask("outcomes", again.numbers), [])
 
     def test_other_request(self) -> None:
-        """A key that comes with another request is a conflict, and nothing is stored; other callers have other keys."""
+        """A key with a different request is a conflict, and nothing is stored; each caller has its own keys."""
         self.do("accept", [message(self.world)], Idempotency("caller", "key", b"digest"))
         with self.case.assertRaises(KeyConflict):
             self.do("accept", [message(self.world)], Idempotency("caller", "key", b"other"))
@@ -114,7 +114,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual((len(self.lease()), self.world.queue.waiting("chess").count), (2, 2))
 
     def test_leased_once(self) -> None:
-        """While one has a lease nobody else gets it, also not when both ask at the same time."""
+        """A leased notification is not leased again, even if two ask at the same time."""
         self.accept(10)
         both = [self.world.queue.lease("chess", 6, self.now + 60) for _ in range(2)]
         first, second = (result(self.world.clock, each) for each in both)
@@ -123,7 +123,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual(self.lease(), [])
 
     def test_lease_ends(self) -> None:
-        """When its time is over, the notification is leased again, before what was accepted later."""
+        """When a lease ends, its notification is leased again, before later ones."""
         ids = self.accept(2)
         self.lease(2, seconds=10)
         later = self.accept(1)
@@ -131,7 +131,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual([each.apns_id for each in self.lease()], ids + later)
 
     def test_renewed(self) -> None:
-        """A lease can be made longer, and shorter; what has none gets none by it."""
+        """A lease can be made longer and shorter; a notification without one does not get one."""
         ids = self.accept(2)
         first, second = self.lease(2, seconds=10)
         third = self.accept(1)
@@ -143,7 +143,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual([each.apns_id for each in self.lease()], ids)
 
     def test_released(self) -> None:
-        """What is given back is leased again, in its place, and no attempt is counted."""
+        """A released notification is leased again, in its place, and no attempt is counted."""
         ids = self.accept(4)
         leased = self.lease(3)
         self.do("release", [leased[1].number, leased[0].number, 10**6])
@@ -154,7 +154,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual([(each.apns_id, each.attempts) for each in self.lease()], [(ids[0], 0)])
 
     def test_restart(self) -> None:
-        """After a restart everything that is not settled is there, and free."""
+        """After a restart, everything that is not settled is there, and not leased."""
         ids = self.accept(3)
         leased = self.lease(2)
         self.settle(leased[:1], State.ACCEPTED, 200)
@@ -164,7 +164,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual(self.outcome(ids[0]).state, State.ACCEPTED)
 
     def test_clock_set(self) -> None:
-        """Setting the clock makes nothing wait, ends no lease, and changes the dates of what comes afterwards."""
+        """Setting the wall clock delays nothing and ends no lease; it changes only later dates."""
         for step in (3_600.0, -7_200.0, 86_400.0):
             ids = self.accept(2)
             [put_off] = self.lease(1)
@@ -188,7 +188,7 @@ class QueueContract(StoreContract):
             self.ask("purge", None, State.WAITING, 100)
 
     def test_since(self) -> None:
-        """How long ago something was accepted is told, however the clock was set meanwhile."""
+        """It is known how long ago a notification was accepted, however the clock was set since."""
         accepted: list[float] = []
         for step in (3_600.0, -86_400.0, 0.0):
             accepted.append(self.now)
@@ -199,7 +199,7 @@ class QueueContract(StoreContract):
             self.case.assertAlmostEqual(each.since, since, 1)
 
     def test_restart_after_clock_set(self) -> None:
-        """After a start with another date all that was not tried yet is due at once, and the rest before long."""
+        """After a start with another date, everything never tried is due at once, and the rest soon."""
         for step in (-3_600.0, -1e9, 3_600.0):
             ids = self.accept(2)
             self.settle(self.lease(1), State.WAITING, 503, "Shutdown", None, self.now + 5)
@@ -212,7 +212,7 @@ class QueueContract(StoreContract):
             self.ask("purge", None, State.WAITING, 100)
 
     def test_numbers_are_new(self) -> None:
-        """The number of what was deleted is not given again, after a restart either."""
+        """The number of a deleted notification is not used again, even after a restart."""
         numbers = []
         for _ in range(3):
             [receipt] = self.do("accept", [message(self.world, 2)])
@@ -222,7 +222,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual(len(set(numbers)), 6)
 
     def test_another_attempt(self) -> None:
-        """A notification for another attempt comes when it is due, after what was due before, and counts attempts."""
+        """A retried notification is leased when it is due, after those due before, and its attempts are counted."""
         ids = self.accept(2)
         self.settle(self.lease(1), State.WAITING, 503, "Shutdown", None, self.now + 5)
         later = self.accept(1)
@@ -239,7 +239,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual([each.attempts for each in self.lease()], [2])
 
     def test_first_outcome_stays(self) -> None:
-        """What is settled stays so, and what is not there is passed over, in one call and in several."""
+        """The first final state stays, and unknown notifications are ignored, in one call and in several."""
         ids = self.accept(2)
         leased = self.lease()
         self.do(
@@ -262,7 +262,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual(self.read("after", None, 0, 10), [])
 
     def test_settled_late(self) -> None:
-        """An outcome that comes after the lease ended counts all the same."""
+        """A settlement after the end of the lease still counts."""
         [apns_id] = self.accept()
         leased = self.lease(seconds=1)
         self.world.clock.advance(2)
@@ -270,7 +270,7 @@ class QueueContract(StoreContract):
         self.case.assertEqual((self.lease(), self.outcome(apns_id).state), ([], State.ACCEPTED))
 
     def test_depths(self) -> None:
-        """It is told how much waits, how much of it is under way, and since when the first is due."""
+        """Depths tell how much waits, how much of it is leased, and since when the first is due."""
         start = self.now
         self.accept(3, "chess")
         self.world.clock.advance(5)
@@ -285,14 +285,14 @@ class QueueContract(StoreContract):
         self.case.assertEqual(self.do("depths")[0].leased, 0)
 
     def test_depth_counts_at_once(self) -> None:
-        """What is being stored counts already, so that a limit holds for all who ask at the same time."""
+        """Notifications being stored count already, so that a limit holds for requests at the same time."""
         deferred = self.world.queue.accept([message(self.world, 3)])
         self.case.assertEqual([self.world.queue.waiting(app).count for app in ("chess", "news")], [3, 0])
         result(self.world.clock, deferred)
         self.case.assertEqual(self.world.queue.waiting("chess").count, 3)
 
     def test_next_due(self) -> None:
-        """It is told when there is something to lease; to ask then is not too early."""
+        """The next due time is known, and a lease at that time succeeds."""
         self.case.assertIsNone(self.do("next_due", "chess"))
         self.accept(1)
         self.case.assertLessEqual(self.do("next_due", "chess"), self.now)
@@ -307,7 +307,7 @@ class QueueContract(StoreContract):
         self.case.assertLessEqual(self.do("next_due", "chess"), self.now)
 
     def test_stopped(self) -> None:
-        """What was asked for before the stop is done; what is asked for later is refused."""
+        """Requests before the stop are finished; later ones are refused."""
         [first] = self.accept(1)
         accepting = self.world.queue.accept([message(self.world, 2)])
         reading = self.world.outcome_log.latest(first)

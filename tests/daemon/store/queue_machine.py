@@ -1,4 +1,4 @@
-"""The queue and the outcome log against a model."""
+"""The queue and the outcome log, compared with a model."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ class QueueMachine(RuleBasedStateMachine):
         return float(self.world.clock.seconds())
 
     def free(self, app: str | None = None) -> list[_Notification]:
-        """What could be leased but for the time at which it is due, in order."""
+        """The notifications that are not leased, in the order in which they are due."""
         found = [
             each
             for each in self.all
@@ -89,18 +89,18 @@ class QueueMachine(RuleBasedStateMachine):
         return sorted(found, key=lambda each: (each.due, each.number))
 
     def by_number(self, numbers: Sequence[int]) -> list[_Notification]:
-        """Find those of these numbers."""
+        """Find notifications by number."""
         known = {each.number: each for each in self.all}
         return [known[number] for number in numbers]
 
     def some(self, data: st.DataObject) -> list[int]:
-        """Choose some of all."""
+        """Choose some notifications."""
         numbers = [each.number for each in self.all]
         return data.draw(st.lists(st.sampled_from(numbers), unique=True)) if numbers else []
 
     @rule(app=APPS, count=COUNTS, chosen=st.none() | st.sampled_from([ID, OTHER]))
     def accept(self, app: str, count: int, chosen: str | None) -> None:
-        """Accept a message, for whose devices the caller chose one id or none."""
+        """Accept a message, of which the caller chose one id for all devices, or none."""
         sent = message(self.world, count, app)
         if chosen is not None:
             sent = attrs.evolve(sent, apns_ids=[chosen] * count)
@@ -109,7 +109,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(app=APPS, count=COUNTS, key=st.sampled_from(["a", "b"]))
     def accept_once(self, app: str, count: int, key: str) -> None:
-        """Accept a request with a key; one that came before is told what it got then, whatever became of it."""
+        """Accept a request with a key; a repeated one gets the first receipts, whatever happened since."""
         sent = [message(self.world, count, app), message(self.world, 1, app)]
         receipts = self.do("accept", sent, Idempotency("caller", key, b"digest"))
         if key in self.receipts:
@@ -120,7 +120,7 @@ class QueueMachine(RuleBasedStateMachine):
             self.note(receipt, each)
 
     def note(self, receipt: Receipt, sent: Message) -> None:
-        """Take note of what was accepted: each has a number that grows."""
+        """Add accepted notifications to the model; their numbers increase."""
         assert receipt == Receipt(receipt.numbers, list(sent.apns_ids))
         for number, apns_id in zip(receipt.numbers, sent.apns_ids, strict=True):
             assert number > self.numbers
@@ -129,7 +129,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(app=APPS, count=COUNTS, seconds=SECONDS)
     def lease(self, app: str, count: int, seconds: int) -> None:
-        """Exactly what the model says is leased, in its order."""
+        """Lease exactly what the model says, in its order."""
         due = [each for each in self.free(app) if each.due <= self.now][:count]
         leased = self.do("lease", app, count, self.now + seconds)
         assert [(each.number, each.apns_id, each.attempts) for each in leased] == [
@@ -151,7 +151,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), seconds=st.integers(min_value=0, max_value=20))
     def put_back(self, data: st.DataObject, seconds: int) -> None:
-        """Have another attempt made of some, now or later."""
+        """Put some back for another attempt, now or later."""
         numbers = self.some(data)
         due = self.now + seconds
         self.do("settle", [Settlement(number, State.WAITING, 503, due=due) for number in numbers])
@@ -173,7 +173,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(data=st.data(), seconds=SECONDS)
     def renew(self, data: st.DataObject, seconds: int) -> None:
-        """Let some leases end later, or earlier."""
+        """Move the end of some leases."""
         numbers = self.some(data)
         self.do("renew", numbers, self.now + seconds)
         for each in self.by_number(numbers):
@@ -182,7 +182,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(count=COUNTS, app=st.none() | APPS)
     def retry(self, count: int, app: str | None) -> None:
-        """Try dead letters again."""
+        """Retry dead letters."""
         dead = [each for each in self.all if each.state is State.DEAD and app in (None, each.app)][:count]
         assert self.ask("retry", app, count) == len(dead)
         for each in dead:
@@ -204,13 +204,13 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(min_value=-100, max_value=100))
     def clock_set(self, seconds: int) -> None:
-        """Set the clock on the wall, which changes nothing before the next start."""
+        """Set the wall clock, which changes nothing before the next start."""
         self.world.clock.ahead += seconds
         self.set += seconds
 
     @rule()
     def restart(self) -> None:
-        """Begin again from what is stored. It takes a second, and what is bounded is so at some moment in that."""
+        """Restart from what is stored. It takes a second, at some moment of which due times are bounded."""
         now = self.now
         self.world.restart()
         self.world.clock.rightNow = now + 1
@@ -221,7 +221,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(app=APPS)
     def next_due(self, app: str) -> None:
-        """It is told when there is something to lease."""
+        """The next due time is that of the model."""
         free = self.free(app)
         found = self.do("next_due", app)
         assert abs(found - free[0].due) < 1 if free else found is None
@@ -229,7 +229,7 @@ class QueueMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.all)
     @rule(data=st.data())
     def outcome(self, data: st.DataObject) -> None:
-        """What is told of one is what became of it."""
+        """The outcome of a notification is that of the model."""
         each = data.draw(st.sampled_from(self.all))
         [found] = self.ask("outcomes", [each.number])
         assert (found.apns_id, found.app, found.state) == (each.apns_id, each.app, each.state)
@@ -237,7 +237,7 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(apps=st.none() | st.lists(APPS, unique=True), chosen=st.sampled_from([ID, OTHER]))
     def latest(self, apps: list[str] | None, chosen: str) -> None:
-        """Of those with one id, the latest is told of."""
+        """The latest of those with one id is that of the model."""
         known = [each for each in self.all if each.apns_id == chosen and (apps is None or each.app in apps)]
         found = self.ask("latest", chosen, apps)
         assert (found and found.number) == (max(each.number for each in known) if known else None)

@@ -16,10 +16,10 @@ STEPS = st.lists(st.tuples(st.integers(0, 300), st.integers(-100_000, 100_000)),
 
 
 class RetentionTests(SynchronousTestCase):
-    """Whatever the clock on the wall does, things are kept for their time."""
+    """Whatever the wall clock does, outcomes are kept for their time."""
 
     def test_steady(self) -> None:
-        """Where nobody sets the clock, it is the date less the time."""
+        """While the clock is not set, it is the date minus the duration."""
         clock = DatedClock()
         retention = Retention(clock, KEPT)
         for _ in range(5):
@@ -28,7 +28,7 @@ class RetentionTests(SynchronousTestCase):
 
     @given(STEPS)
     def test_not_too_soon(self, steps: list[tuple[int, int]]) -> None:
-        """Nothing that was dated within the time is given up, by whatever steps the clock was set."""
+        """Nothing is forgotten too early, whatever steps the clock takes."""
         clock = DatedClock()
         retention = Retention(clock, KEPT)
         dated: list[tuple[float, float]] = []
@@ -41,7 +41,7 @@ class RetentionTests(SynchronousTestCase):
             clock.ahead += step
 
     def test_not_for_ever(self) -> None:
-        """Once a step is as long ago as things are kept, it is the date less the time again."""
+        """Once a step is old enough, it is the date minus the duration again."""
         for step in (86_400.0, -86_400.0):
             clock = DatedClock()
             retention = Retention(clock, KEPT)

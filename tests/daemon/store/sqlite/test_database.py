@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.store.sqlite.database`: what goes well, and each way in which a disk can fail."""
+"""Tests for :mod:`txapns.daemon.store.sqlite.database`: normal operation, and each way in which a disk can fail."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ WORDS = Schema("words", ("CREATE TABLE word (word TEXT UNIQUE)",))
 
 @implementer(IWorker)
 class SlowWorker:
-    """Does what it is asked for when the test says so."""
+    """Runs its functions when the test says so."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -67,17 +67,17 @@ class SlowWorker:
         self.stopped = False
 
     def run(self, function: Callable[[], _R]) -> Deferred[_R]:
-        """Do it later."""
+        """Run a function later."""
         deferred: Deferred[_R] = Deferred()
         self.left.append((function, deferred))
         return deferred
 
     def stop(self) -> None:
-        """There is nothing more to do."""
+        """Do nothing."""
         self.stopped = True
 
     def work(self) -> None:
-        """Do all there is to do."""
+        """Run everything that was submitted."""
         while self.left:
             function, deferred = self.left.pop(0)
             try:
@@ -99,7 +99,7 @@ def add(word: str) -> Callable[[sqlite3.Connection], str]:
 
 
 def add_all(connection: sqlite3.Connection, words: Sequence[str]) -> list[str | Exception]:
-    """Add words, one of which nobody likes."""
+    """Add words, of which one fails."""
     connection.executemany("INSERT INTO word VALUES (?)", [(word,) for word in words if word != "nobody"])
     return [LookupError(word) if word == "nobody" else f"{len(words)} {word}" for word in words]
 
@@ -110,7 +110,7 @@ def words(connection: sqlite3.Connection) -> list[str]:
 
 
 class DatabaseTests(SynchronousTestCase):
-    """A database without threads, or with some that stand still."""
+    """A database without threads, or with workers that the test runs."""
 
     def make(self, workers: Callable[[str], IWorker] = lambda name: InlineWorker(), **options: Any) -> Database:
         """Make one."""
@@ -131,7 +131,7 @@ class DatabaseTests(SynchronousTestCase):
         return result(self.clock, deferred)
 
     def transactions(self, database: Database) -> list[str]:
-        """Record when transactions begin and end."""
+        """Record the beginnings and ends of transactions."""
         found: list[str] = []
         database._file.writing.set_trace_callback(
             lambda statement: (
@@ -141,14 +141,14 @@ class DatabaseTests(SynchronousTestCase):
         return found
 
     def test_write_and_read(self) -> None:
-        """What is written can be read by both who read."""
+        """Both ways of reading see what was written."""
         database = self.open()
         self.assertEqual(self.result(database.write(add("hello"))), "HELLO")
         self.assertEqual(self.result(database.read(words)), ["hello"])
         self.assertEqual(self.result(database.between(words)), ["hello"])
 
     def test_gathered(self) -> None:
-        """What comes within a moment is one transaction; a reading between transactions need not wait for it."""
+        """Writes within a moment share a transaction; a read between transactions need not wait for it."""
         database = self.open(gather=0.005)
         found = self.transactions(database)
         reading = database.between(words)
@@ -163,7 +163,7 @@ class DatabaseTests(SynchronousTestCase):
         )
 
     def test_together(self) -> None:
-        """One call of a function is for all items that wait for it; what one of them came to is for it alone."""
+        """One call of a function serves all items that wait for it, and each item has its own result."""
         database = self.open()
         stored: list[list[str]] = []
         names = ["a", "nobody", "b"]
@@ -173,7 +173,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual((self.successResultOf(third), stored), ("3 b", [["a", "b"]]))
 
     def test_one_raises(self) -> None:
-        """The others are stored as if it had not been there, whether they wait for the same function or another."""
+        """A failing write does not affect the others, whether they use the same function or another."""
         database = self.open()
         self.result(database.write(add("there")))
         stored: list[list[str]] = []
@@ -187,7 +187,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual((stored, database.trouble), ([["c"], ["d"]], ""))
 
     def test_reading_that_raises(self) -> None:
-        """Only the one reading fails."""
+        """Only the one read fails."""
         database = self.open()
         wrong = [getattr(database, name)(lambda connection: 1 // 0) for name in ("between", "read")]
         right = database.between(words)
@@ -196,12 +196,12 @@ class DatabaseTests(SynchronousTestCase):
             self.failureResultOf(each, ZeroDivisionError)
 
     def test_readers_only_read(self) -> None:
-        """Who reads in the reader's thread cannot write by mistake."""
+        """A function in the reader's thread cannot write by mistake."""
         database = self.open()
         self.failureResultOf(database.read(add("a")), Unavailable)
 
     def test_in_turn(self) -> None:
-        """While one transaction is under way the next gathers, and nothing fires before it is stored."""
+        """While one transaction is being written the next gathers, and nothing fires before it is stored."""
         workers: dict[str, SlowWorker] = {}
         database = self.make(lambda name: workers.setdefault(name, SlowWorker(name)))
         started = database.start()
@@ -228,7 +228,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual([each.stopped for each in workers.values()], [True, True])
 
     def test_stopped_while_opening(self) -> None:
-        """One that is stopped before it is open is closed as soon as it is, and gives back the lock."""
+        """A database stopped while it opens is closed as soon as it is open, and releases the lock."""
         workers: dict[str, SlowWorker] = {}
         database = self.make(lambda name: workers.setdefault(name, SlowWorker(name)))
         started, stopped = database.start(), database.stop()
@@ -243,7 +243,7 @@ class DatabaseTests(SynchronousTestCase):
         self.result(again.stop())
 
     def test_directory_gone(self) -> None:
-        """Everybody is told, even where there is no directory any more; what must be done is done."""
+        """Everyone learns of it, even if the directory is gone; writes without a size are done."""
         database = self.open()
         other = database.path.parent.rename(Path(self.mktemp()))
         self.addCleanup(other.rename, database.path.parent)
@@ -255,7 +255,7 @@ class DatabaseTests(SynchronousTestCase):
         self.failureResultOf(database.write_together(add_all, "c", 1), Unavailable)
 
     def test_removed(self) -> None:
-        """What is new is refused once the file is gone, what waits already too; what must be done is done."""
+        """Once the file is gone, new data is refused, waiting data too; writes without a size are done."""
         database = self.open()
         together = [database.write_together(add_all, "a", 1), database.write(add("b"))]
         away = database.path.rename(Path(self.mktemp()))
@@ -271,7 +271,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(self.result(database.read(words)), ["b", "d"])
 
     def test_capacity(self) -> None:
-        """What waits is bounded in octets; beyond that it is refused, but for what has to be done."""
+        """Waiting writes are bounded in bytes; beyond that they are refused, except those without a size."""
         database = self.open(capacity=10)
         waiting = [database.write_together(add_all, word, 5) for word in "ab"]
         error = self.failureResultOf(database.write_together(add_all, "c", 1), Unavailable).value
@@ -281,7 +281,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(self.result(database.write_together(add_all, "e", 10)), "1 e")
 
     def test_large(self) -> None:
-        """Very much is divided among transactions, so that what has no size need not wait for all of it."""
+        """A large amount is divided among transactions, so that writes without a size need not wait for all of it."""
         database = self.open()
         found = self.transactions(database)
         large = [database.write_together(add_all, word, 2**20) for word in "abcd"]
@@ -290,7 +290,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(found, ["BEGIN IMMEDIATE", "COMMIT"] * 2)
 
     def test_flush(self) -> None:
-        """Nothing has to gather, and when it is over all of it is done, in as many transactions as that takes."""
+        """A flush writes at once, and ends when everything is written, in as many transactions as it takes."""
         database = self.open()
         large = [database.write_together(add_all, word, 2**21) for word in "abcd"]
         self.successResultOf(database.flush())
@@ -299,7 +299,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(self.result(database.write(add("e"))), "E")
 
     def test_stop(self) -> None:
-        """All that was asked for is done before it closes; nothing is afterwards, and to stop again is no harm."""
+        """Submitted work is finished before it closes, later work is refused, and stopping again is harmless."""
         database = self.open()
         first, reading = database.write(add("a")), database.between(words)
         both = [database.stop(), database.stop()]
@@ -314,7 +314,7 @@ class DatabaseTests(SynchronousTestCase):
         )
 
     def test_cancelled(self) -> None:
-        """Whoever does not wait any longer does no harm; it is stored all the same."""
+        """Cancelling a write is harmless; it is stored all the same."""
         database = self.open()
         cancelled = database.write(add("a"))
         cancelled.cancel()
@@ -323,7 +323,7 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(self.result(database.between(words)), ["a"])
 
     def test_callbacks_that_write(self) -> None:
-        """What is written because something was written, again and again, is no recursion."""
+        """Writes that start further writes do not recurse."""
         database = self.open()
         left = list(range(500))
 
@@ -340,7 +340,7 @@ class PartTests(SynchronousTestCase):
     """Versions of the tables."""
 
     def test_versions(self) -> None:
-        """Each step is done once; a version of the future is refused, and nothing is changed."""
+        """Each step runs once; a later version is refused, and nothing is changed."""
         second = Schema("words", (*WORDS.steps, "ALTER TABLE word ADD length;\nUPDATE word SET length = 5"))
         path, clock = self.mktemp(), Clock()
         for part, columns in ((WORDS, 1), (WORDS, 1), (second, 2), (second, 2)):
@@ -365,7 +365,7 @@ class FileTests(SynchronousTestCase):
     """The file."""
 
     def open(self, path: str) -> Database:
-        """Start a database, or raise what is wrong."""
+        """Start a database, or raise the error."""
         self.clock = Clock()
         database = Database(path, self.clock, lambda name: InlineWorker())
         result(self.clock, database.start())
@@ -373,7 +373,7 @@ class FileTests(SynchronousTestCase):
         return database
 
     def refused(self, path: str, error: type[DatabaseError], words: str) -> None:
-        """It cannot be opened, which is told with the file's name; and to stop it then is no harm."""
+        """The error names the file, and stopping afterwards is harmless."""
         database = Database(path, Clock(), lambda name: InlineWorker(), patience=0.01)
         raised = self.assertRaises(error, result, Clock(), database.start())
         self.assertIn(path, str(raised))
@@ -381,11 +381,11 @@ class FileTests(SynchronousTestCase):
         self.successResultOf(database.stop())
 
     def test_interface(self) -> None:
-        """The worker is one."""
+        """It is a worker."""
         verifyObject(IWorker, InlineWorker())
 
     def test_mode(self) -> None:
-        """Only the owner can read it and what lies beside it, whatever the umask."""
+        """Only the owner can read it and the files beside it, whatever the umask."""
         before = os.umask(0)
         self.addCleanup(os.umask, before)
         database = self.open(self.mktemp())
@@ -395,7 +395,7 @@ class FileTests(SynchronousTestCase):
         self.assertEqual(len(modes), 4, modes)
 
     def test_exposed(self) -> None:
-        """One that others can read is refused, and stays as it is."""
+        """A file that others can read is refused, and left as it is."""
         path = self.mktemp()
         result(Clock(), self.open(path).stop())
         for mode in (0o640, 0o604, 0o620):
@@ -406,7 +406,7 @@ class FileTests(SynchronousTestCase):
         self.open(path)
 
     def test_in_use(self) -> None:
-        """The second to open it is told; when the first is done, it can."""
+        """A second process cannot open it until the first has closed it."""
         path = self.mktemp()
         first = self.open(path)
         self.refused(path, DatabaseInUse, f"in use by another process, number {os.getpid()}")
@@ -414,7 +414,7 @@ class FileTests(SynchronousTestCase):
         self.open(path)
 
     def test_locked_at_start(self) -> None:
-        """So it is when another program holds it, such as a copy being made."""
+        """The same holds while another program has it locked, such as one that copies it."""
         path = self.mktemp()
         Path(path).touch(0o600)
         other = sqlite3.connect(path, isolation_level=None)
@@ -428,7 +428,7 @@ class FileTests(SynchronousTestCase):
         self.assertIn("another process has the database locked", str(error))
 
     def test_no_database(self) -> None:
-        """A file of another kind is refused and stays as it is."""
+        """A file of another kind is refused, and left as it is."""
         for content in (b"no database " * 1000, b"SQLite format 3\0" + b"\xff" * 5000):
             path = Path(self.mktemp())
             path.touch(0o600)
@@ -446,14 +446,14 @@ class FileTests(SynchronousTestCase):
         self.refused(path, DatabaseCorrupt, "another program")
 
     def test_no_file(self) -> None:
-        """A directory that is not there, and one in the file's place, are told."""
+        """A missing directory, and a directory in the file's place, are reported."""
         self.refused("/nowhere/at/all", DatabaseError, "No such file")
         directory = self.mktemp()
         Path(directory).mkdir(0o700)
         self.refused(directory, DatabaseError, "is not a regular file")
 
     def test_damaged(self) -> None:
-        """Damage that shows only later is told in words, and nothing is acknowledged."""
+        """Damage that shows only later is reported, and nothing is acknowledged."""
         path = self.mktemp()
         database = self.open(path)
         result(self.clock, database.prepare(WORDS))
@@ -473,10 +473,10 @@ class FileTests(SynchronousTestCase):
         self.assertIn("damaged", result(self.clock, damaged.probe()))
 
     def test_written_to_by_others(self) -> None:
-        """Where others write to the file while it is open, it is looked through before anything new is stored."""
+        """If another program writes to the open file, it is checked before anything new is stored."""
 
         def checkpoint(path: Path) -> None:
-            """Do what every program may that has it open."""
+            """Do what any program that has it open may do."""
             with closing(sqlite3.connect(path)) as other:
                 other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
@@ -506,7 +506,7 @@ class FileTests(SynchronousTestCase):
                 self.assertEqual(world.database.trouble, "")
 
     def test_cut_beside(self) -> None:
-        """Where what is beside the file was cut, that is seen before anything new is stored."""
+        """If the journal was cut, that is noticed before anything new is stored."""
         world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(world.stop)
         for _ in range(2):
@@ -516,7 +516,7 @@ class FileTests(SynchronousTestCase):
         self.assertIn("damaged", world.database.trouble)
 
     def test_missing_table(self) -> None:
-        """Nor is a database fit from which somebody has taken a table."""
+        """A database without one of its tables is damaged."""
         world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(world.stop)
         result(world.clock, world.queue.accept([message(world)]))
@@ -528,7 +528,7 @@ class FileTests(SynchronousTestCase):
         self.assertIn("damaged", world.database.trouble)
 
     def test_damaged_while_open(self) -> None:
-        """Damage that a reading meets is remembered, though the next transaction goes well."""
+        """Damage met by a read is remembered, even if the next transaction succeeds."""
         path = self.mktemp()
         database = self.open(path)
         self.assertEqual(database.trouble, "")
@@ -544,7 +544,7 @@ class FileTests(SynchronousTestCase):
 
 
 class NoRoomTests(SynchronousTestCase):
-    """A disk that is full: SQLite may use no more pages than it has."""
+    """A full disk: SQLite may use no more pages than it has."""
 
     def setUp(self) -> None:
         """Make a queue with something in it."""
@@ -557,7 +557,7 @@ class NoRoomTests(SynchronousTestCase):
         return result(self.world.clock, deferred)
 
     def pages(self, more: int) -> None:
-        """Let the file grow by so many pages and no further."""
+        """Let the file grow by some pages and no further."""
 
         def limit(connection: sqlite3.Connection) -> None:
             [(count,)] = connection.execute("PRAGMA page_count")
@@ -566,7 +566,7 @@ class NoRoomTests(SynchronousTestCase):
         self.do(self.world.database.between(limit))
 
     def test_full(self) -> None:
-        """What does not fit is refused whole, what fits is done; with room again, everything goes on by itself."""
+        """What does not fit is refused as a whole, what fits is done; with room again, everything goes on."""
         leased = self.do(self.world.queue.lease("chess", 10, START + 60))
         self.pages(0)
         big = self.world.queue.accept([message(self.world, 3000, start=1000)])
@@ -585,7 +585,7 @@ class NoRoomTests(SynchronousTestCase):
         self.assertEqual(check, "ok")
 
     def test_nothing_left_behind(self) -> None:
-        """Of what was refused nothing is there after a restart."""
+        """Nothing of what was refused is there after a restart."""
         self.pages(3)
         for _ in range(3):
             self.assertRaises(Unavailable, self.do, self.world.queue.accept([message(self.world, 3000, "news")]))
@@ -595,7 +595,7 @@ class NoRoomTests(SynchronousTestCase):
         self.assertEqual(len(self.do(self.world.queue.lease("news", 5000, START + 60))), 3000)
 
     def test_nearly_full(self) -> None:
-        """The last room on the disk is kept for the outcomes of what was accepted."""
+        """The last room on the disk is kept for the outcomes of accepted notifications."""
         leased = self.do(self.world.queue.lease("chess", 10, START + 60))
         self.world.options = {"reserve": 2**80}
         self.world.restart()
@@ -612,10 +612,10 @@ class NoRoomTests(SynchronousTestCase):
 
 
 class ProbeTests(SynchronousTestCase):
-    """Whether something new can be stored, found out by trying."""
+    """The probe, which tries a write."""
 
     def test_probe(self) -> None:
-        """It can; while another has the database locked it cannot; afterwards it is known at once that it can again."""
+        """It fails while another process has the database locked, and succeeds at once afterwards."""
         world = SQLiteWorld(Path(self.mktemp()), patience=0.01)
         self.addCleanup(world.stop)
         self.assertEqual(result(world.clock, world.database.probe()), "")
@@ -630,13 +630,13 @@ class ProbeTests(SynchronousTestCase):
         self.assertEqual(world.database.trouble, "")
 
     def test_nearly_full(self) -> None:
-        """A disk that has little room is none to store anything new on, though the probe itself went well."""
+        """A nearly full disk is trouble, although the probe's own write succeeds."""
         world = SQLiteWorld(Path(self.mktemp()), reserve=2**80)
         self.addCleanup(world.stop)
         self.assertEqual(result(world.clock, world.database.probe()), "the disk is nearly full")
 
     def test_stopped(self) -> None:
-        """A database that is closed takes nothing."""
+        """A closed database takes nothing."""
         world = SQLiteWorld(Path(self.mktemp()))
         world.stop()
         self.assertEqual(self.successResultOf(world.database.probe()), "the daemon is shutting down")
@@ -646,7 +646,7 @@ class LoggedTests(SynchronousTestCase):
     """What the operator reads."""
 
     def test_once(self) -> None:
-        """Trouble is logged when it begins and when it is over, however often it is met between."""
+        """Only the beginning and the end of trouble are logged, however often it is met."""
         world = SQLiteWorld(Path(self.mktemp()), patience=0.01)
         self.addCleanup(world.stop)
         other = sqlite3.connect(world.path, isolation_level=None)
@@ -678,7 +678,7 @@ class LockedTests(SynchronousTestCase):
     """Another process that has the database locked."""
 
     def test_locked(self) -> None:
-        """Nothing is stored while it is locked; what is leased stays so; afterwards everything goes on by itself."""
+        """Nothing is stored while it is locked, and leases stay; afterwards everything goes on."""
         world = SQLiteWorld(Path(self.mktemp()), patience=0.01)
         self.addCleanup(world.stop)
         result(world.clock, world.queue.accept([message(world, 2)]))
@@ -702,7 +702,7 @@ class WorkerTests(SynchronousTestCase):
     """A worker that fails."""
 
     def test_worker_lost(self) -> None:
-        """Where nobody can tell what was stored, everybody is told that, and the next is tried."""
+        """If it is unknown what was stored, all writes fail, and the next transaction is tried."""
         clock = Clock()
         workers: dict[str, SlowWorker] = {}
         database = Database(self.mktemp(), clock, lambda name: workers.setdefault(name, SlowWorker(name)))
@@ -729,7 +729,7 @@ class ThreadTests(TestCase):
     """Threads of the reactor."""
 
     def test_threads(self) -> None:
-        """Writes and readings are each in a thread of their own, and results arrive in the reactor's."""
+        """Writes and reads each have a thread, and results arrive in the reactor's."""
         database = Database(self.mktemp(), reactor)  # type: ignore[arg-type]
         verifyObject(IWorker, worker := ThreadWorker(reactor, "one"))
         worker.stop()
@@ -823,7 +823,7 @@ world.stop()
 @pytest.mark.loopback
 @pytest.mark.slow
 class SeparateProcessTests(SynchronousTestCase):
-    """A process of its own has the database."""
+    """A separate process has the database."""
 
     def start(self, path: str, program: str) -> subprocess.Popen[str]:
         """Start one, and wait until it has opened the file."""
@@ -835,7 +835,7 @@ class SeparateProcessTests(SynchronousTestCase):
         return child
 
     def check(self, path: str, printed: list[str]) -> None:
-        """All that was printed is there, and nothing that was settled comes again."""
+        """Check that everything printed is there, and nothing settled is leased again."""
         accepted, settled = set[str](), set[str]()
         for line in printed:
             verb, *ids = line.split()
@@ -855,13 +855,13 @@ class SeparateProcessTests(SynchronousTestCase):
         self.assertEqual(found, "ok")
 
     def test_killed(self) -> None:
-        """Whenever it is killed, what it said was accepted is there, and what it said was settled is settled."""
+        """Whenever it is killed, what it acknowledged as accepted or settled is so."""
         path = self.mktemp()
         printed: list[str] = []
         for lines in (1, 7, 20, 33, 58):
             child = self.start(path, FOREVER)
             assert child.stdout is not None
-            # The pipe is read while the child goes on, so the signal comes anywhere in what it does next.
+            # The child goes on while the pipe is read, so the signal arrives at any point of its work.
             printed += [child.stdout.readline() for _ in range(lines)]
             child.send_signal(signal.SIGKILL)
             rest = child.stdout.read().splitlines(keepends=True)
@@ -871,7 +871,7 @@ class SeparateProcessTests(SynchronousTestCase):
         self.check(path, printed)
 
     def test_disk_full(self) -> None:
-        """When the system lets the files grow no more it refuses, and goes on when it does."""
+        """When the files cannot grow it refuses, and goes on when they can."""
         path = self.mktemp()
         child = self.start(path, LIMITED)
         printed, _ = child.communicate(timeout=60)
@@ -884,7 +884,7 @@ class SeparateProcessTests(SynchronousTestCase):
         self.check(path, [line for line in lines if line.split()[0] in ("accepted", "settled")])
 
     def test_second_daemon(self) -> None:
-        """While it runs no other can open the file, even without the lock beside it; when it was killed, one can."""
+        """While it runs no other can open the file, even without the lock file; after it was killed, one can."""
         path = self.mktemp()
         child = self.start(path, FOREVER)
         for words in (f"in use by another process, number {child.pid}", "its lock file was removed"):

@@ -14,10 +14,10 @@ __all__ = ["HealthTests"]
 
 
 class HealthTests(SynchronousTestCase):
-    """What is known of a store in some files."""
+    """The health of a store in some files."""
 
     def setUp(self) -> None:
-        """There are the files that SQLite has open."""
+        """Create the files that SQLite has open."""
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
         self.paths = [self.directory / f"apns.db{suffix}" for suffix in ("", "-wal", "-shm")]
@@ -27,16 +27,16 @@ class HealthTests(SynchronousTestCase):
         self.health.opened(damaged=False)
 
     def look(self) -> str:
-        """Look; returns what is wrong."""
+        """Check, and return the trouble."""
         self.health.look()
         return self.health.trouble
 
     def test_sound(self) -> None:
-        """All is well."""
+        """Nothing is wrong."""
         self.assertEqual((self.health.check(), self.health.refusal, self.look()), (None, "", ""))
 
     def test_removed(self) -> None:
-        """Each of the files can be removed, which is told with its name; put back, it is good again."""
+        """The removal of any of the files is reported with its name; put back, it is fine again."""
         for path in self.paths:
             away = path.rename(self.directory / "away")
             self.health.look()
@@ -47,7 +47,7 @@ class HealthTests(SynchronousTestCase):
             self.assertEqual(self.look(), "")
 
     def test_replaced(self) -> None:
-        """Another file in its place is none of ours, even with the same content."""
+        """Another file in its place is reported, even with the same content."""
         for path in self.paths:
             away = path.rename(self.directory / "away")
             path.touch()
@@ -56,7 +56,7 @@ class HealthTests(SynchronousTestCase):
             self.assertEqual(self.look(), "")
 
     def test_unreachable(self) -> None:
-        """Where it cannot be told whether a file is there, nothing is taken either."""
+        """If a file cannot be checked, nothing is accepted either."""
         away = self.directory.rename(self.mktemp())
         self.directory.touch()
         self.assertIn("cannot be checked: Not a directory", self.look())
@@ -65,14 +65,14 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual(self.look(), "")
 
     def test_closed(self) -> None:
-        """Once they are closed they may go."""
+        """Once closed, they may be removed."""
         self.health.closed()
         for path in self.paths:
             path.unlink()
         self.assertEqual(self.look(), "")
 
     def test_damaged(self) -> None:
-        """Damage stays until the files are opened anew, whatever goes well meanwhile."""
+        """Damage stands until the files are opened again, whatever succeeds meanwhile."""
         self.health.damaged()
         self.health.concluded("", True, 0.0)
         self.assertIn("the database is damaged", self.look())
@@ -83,27 +83,27 @@ class HealthTests(SynchronousTestCase):
         self.assertEqual(self.look(), "")
 
     def test_transactions(self) -> None:
-        """A transaction that failed is trouble, and no reason not to try the next."""
+        """A failed transaction is trouble, but does not refuse the next."""
         self.health.concluded("the disk is full", False, 5.0)
         self.assertEqual((self.health.check(), self.look()), (None, "the disk is full"))
         self.health.concluded("", False, 5.0)
         self.assertEqual(self.look(), "")
 
     def test_small(self) -> None:
-        """Where something new could not be stored, that an outcome can be says little for a while; another new does."""
+        """After new data failed, a success without any does not end the trouble at once; one with new data does."""
         for now, new, found in ((5.0, False, "the disk is full"), (15.0, False, ""), (5.0, True, "")):
             self.health.concluded("the disk is full", True, 5.0)
             self.health.concluded("", new, now)
             self.assertEqual((self.health.check(), self.look()), (None, found))
 
     def test_room(self) -> None:
-        """Where the disk has less room than is wanted, nothing new is taken."""
+        """With too little room on the disk, new data is refused."""
         health = Health(self.paths[0], 2**80)
         health.opened(damaged=False)
         self.assertEqual(str(self.assertRaises(Unavailable, health.check)), "the disk is nearly full")
 
     def test_told(self) -> None:
-        """The operator is told when trouble begins, when it becomes another, and when it is over."""
+        """The beginning, the change and the end of trouble are logged."""
         seen: list[LogEvent] = []
         globalLogPublisher.addObserver(seen.append)
         self.addCleanup(globalLogPublisher.removeObserver, seen.append)

@@ -13,25 +13,25 @@ class LeasesTests(SynchronousTestCase):
     """Leases of the app ``chess``."""
 
     def setUp(self) -> None:
-        """Three leases, which lie one behind the other at the front of the queue."""
+        """Make three leases at the front of the queue."""
         self.leases = Leases()
         self.start = self.leases.mark("chess")
         self.leases.lend("chess", [(1000, 1), (1000, 2), (2000, 5)], 60.0)
 
     def test_mark(self) -> None:
-        """The next is looked for after the last one leased, where nothing has to be passed over."""
+        """The search begins after the last lease, with nothing to skip."""
         self.assertLess(self.start, (0, 1))
         self.assertEqual((self.leases.mark("chess"), self.leases.passed_over("chess")), ((2000, 5), []))
         self.assertEqual(self.leases.mark("news"), self.start)
 
     def test_nothing_lent(self) -> None:
-        """To lease nothing changes nothing."""
+        """Leasing nothing changes nothing."""
         self.leases.lend("chess", [], 60.0)
         self.leases.lend("news", [], 60.0)
         self.assertEqual((self.leases.mark("chess"), self.leases.counts()), ((2000, 5), {"chess": 3}))
 
     def test_free(self) -> None:
-        """What is free again is found from the mark on, and what is leased behind it is passed over."""
+        """A freed notification moves the mark back, and leased ones after it are skipped."""
         self.leases.free([2, 99])
         self.assertLess(self.leases.mark("chess"), (1000, 2))
         self.assertGreaterEqual(self.leases.mark("chess"), (1000, 1))
@@ -43,13 +43,13 @@ class LeasesTests(SynchronousTestCase):
         self.assertEqual(self.leases.passed_over("chess"), [])
 
     def test_dropped(self) -> None:
-        """What is settled leaves the mark where it is."""
+        """A settlement leaves the mark where it is."""
         self.leases.drop(1)
         self.leases.drop(99)
         self.assertEqual((self.leases.mark("chess"), self.leases.numbers()), ((2000, 5), [2, 5]))
 
     def test_put_back(self) -> None:
-        """What is put back behind the mark will be found there; before the mark, the mark moves."""
+        """A notification put back before the mark moves the mark; one put back after it does not."""
         self.leases.put_back(1, 3000)
         self.assertEqual(self.leases.mark("chess"), (2000, 5))
         self.leases.put_back(2, 500)
@@ -57,7 +57,7 @@ class LeasesTests(SynchronousTestCase):
         self.assertEqual(self.leases.mark("chess"), (500, 1))
 
     def test_expire(self) -> None:
-        """Leases end at their time, also where it was moved."""
+        """Leases end at their time, even if it was moved."""
         self.leases.renew([2], 30.0)
         self.leases.renew([5, 99], 90.0)
         ended = []

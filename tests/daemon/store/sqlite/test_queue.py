@@ -35,7 +35,7 @@ __all__ = [
 
 
 class SQLiteWorld:
-    """A queue in a file, without threads."""
+    """A store in a file, without threads."""
 
     def __init__(self, path: Path, **options: float) -> None:
         self.options = options
@@ -77,7 +77,7 @@ class WorldCase(SynchronousTestCase):
         self.addCleanup(lambda: self.world.stop())
 
     def do(self, name: str, *arguments: Any) -> Any:
-        """Call a method of the queue, and wait for what comes of it."""
+        """Call a method of the queue, and wait for the result."""
         return result(self.world.clock, getattr(self.world.queue, name)(*arguments))
 
     def ask(self, name: str, *arguments: Any) -> Any:
@@ -86,21 +86,21 @@ class WorldCase(SynchronousTestCase):
 
 
 class NumberTests(WorldCase):
-    """Up to where numbers are written down as given."""
+    """How numbers are reserved on the disk."""
 
     def reserved(self) -> int:
-        """Find it on the disk."""
+        """Read the end of the reserved numbers from the disk."""
         with closing(sqlite3.connect(self.world.path)) as connection:
             [(number,)] = connection.execute("SELECT number FROM queue_next")
         return int(number)
 
     def accept(self) -> list[int]:
-        """Accept two; returns their numbers."""
+        """Accept two notifications, and return their numbers."""
         [receipt] = self.do("accept", [message(self.world, 2)])
         return list(receipt.numbers)
 
     def test_ahead(self) -> None:
-        """Many are at a time, and always more than there are."""
+        """Many are reserved at a time, always ahead of those in use."""
         self.accept()
         before = self.reserved()
         self.assertGreater(before, 1_000)
@@ -111,7 +111,7 @@ class NumberTests(WorldCase):
         self.assertGreater(self.reserved(), before)
 
     def test_undone(self) -> None:
-        """Where the transaction that would have written it is undone, the next one does."""
+        """If the transaction that reserves them is rolled back, the next one reserves them."""
 
         def fail(connection: sqlite3.Connection) -> None:
             raise ValueError
@@ -132,7 +132,7 @@ class DamagedTests(WorldCase):
         result(self.world.clock, self.world.database.write(lambda connection: connection.execute(statement)))
 
     def test_lease(self) -> None:
-        """What is damaged is given up, with a line in the log, and what came before and after it is lent."""
+        """A damaged notification is rejected, with a line in the log, and those around it are leased."""
         for table, column, value in (
             ("queue_message", "headers", "'{'"),
             ("queue_message", "headers", "'[1]'"),
@@ -154,7 +154,7 @@ class DamagedTests(WorldCase):
             self.do("settle", [Settlement(each.number, State.ACCEPTED, 200) for each in leased])
 
     def test_entries(self) -> None:
-        """What is damaged is in no list, and keeps no other from being there."""
+        """A damaged notification is not listed, and does not hide the others."""
         numbers = list(self.do("accept", [message(self.world, 4)])[0].numbers)
         self.do("settle", [Settlement(number, State.DEAD) for number in numbers])
         self.harm("queue_delivery", "settled_at", "'today'", numbers[0])
@@ -166,10 +166,10 @@ class DamagedTests(WorldCase):
 
 
 class PlanTests(WorldCase):
-    """How the database finds things when it is full of them."""
+    """The plans of the statements."""
 
     def test_every_query_has_an_index(self) -> None:
-        """Whatever the queue and the feedback log ask, no table of theirs is read from one end to the other for it."""
+        """No statement of the store reads a whole table."""
         seen: list[str] = []
         for way in (self.world.database.between, self.world.database.read):
             result(self.world.clock, way(lambda connection: connection.set_trace_callback(seen.append)))
@@ -180,7 +180,7 @@ class PlanTests(WorldCase):
         self.assertGreater(len(asked), 25)
 
         def plan(connection: sqlite3.Connection) -> list[tuple[str, str]]:
-            # Before 3.11 Python shows statements without what stands for the question marks.
+            # Before 3.11, Python shows statements without the values of the parameters.
             explained = [(sql, f"EXPLAIN QUERY PLAN {sql}", [None] * sql.count("?")) for sql in asked]
             return [(row[3], sql) for sql, explain, values in explained for row in connection.execute(explain, values)]
 
@@ -191,7 +191,7 @@ class PlanTests(WorldCase):
                 )
 
     def live(self) -> None:
-        """Do with the queue all that can be done."""
+        """Use every method."""
         self.do("start")
         accepted = message(self.world, 6)
         [receipt] = self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
@@ -226,7 +226,7 @@ class PlanTests(WorldCase):
         self.ask("prune", START + 100)
 
     def test_an_id_of_thousands(self) -> None:
-        """To look for an id takes as many steps whether one, thousands or only those of another app have it."""
+        """Searching an id takes as many steps whether one, thousands or only another app's notifications have it."""
         none, one, many, foreign = (str(uuid.UUID(int=n)) for n in range(4))
         for app, apns_id, count in (("chess", one, 1), ("chess", many, 5_000), ("news", foreign, 5_000)):
             self.do("accept", [Message(app, PAYLOAD, HEADERS, [b"token"] * count, [apns_id] * count)])
@@ -237,7 +237,7 @@ class PlanTests(WorldCase):
         self.assertLess(steps[many], 200)
 
     def steps(self, apns_id: str) -> int:
-        """Count what SQLite does to find the latest notification of an app with an id."""
+        """Count SQLite's steps to find the latest notification of an app with an id."""
         count = 0
 
         def step() -> int:
@@ -252,7 +252,7 @@ class PlanTests(WorldCase):
 
 
 class TemporaryWorld(SQLiteWorld):
-    """One in memory, as far as there are file systems in memory: hundreds are made, and each syncs many times."""
+    """A store in memory, if there is a file system in memory: hundreds are made, and each syncs many times."""
 
     def __init__(self) -> None:
         memory = Path("/dev/shm")
