@@ -21,7 +21,7 @@ AUTHORITY = Authority()
 
 
 class CommandCase(SynchronousTestCase):
-    """A daemon that is running, as far as there is one, and the command beside it."""
+    """The directory of a daemon, which a test may run, and the command."""
 
     def setUp(self) -> None:
         """Start it."""
@@ -42,13 +42,13 @@ class CommandCase(SynchronousTestCase):
         return invoke(*arguments, input=stdin, env=given)
 
     def txapns(self, *arguments: str | Path, stdin: bytes = b"", **environment: str | None) -> str:
-        """Run the command; gives what it prints."""
+        """Run the command; returns its output."""
         result = self.invoke(*arguments, stdin=stdin, **environment)
         self.assertEqual((result.exit_code, result.stderr), (0, ""), result.output)
         return result.stdout
 
     def refused(self, *arguments: str | Path, stdin: bytes = b"", **environment: str | None) -> str:
-        """Run the command, which does nothing; gives what it says."""
+        """Run the command, which must fail without output; returns its error message."""
         result = self.invoke(*arguments, stdin=stdin, **environment)
         self.assertEqual((result.exit_code, result.stdout), (UNUSABLE, ""), result.output)
         return result.stderr

@@ -28,7 +28,7 @@ ANN, BOB, DEAD, SHORT = "aa" * 32, "bb" * 32, "dd" * 32, "cc" * 20
 
 
 def environment(**more: str) -> dict[str, str]:
-    """What commands find around them: this checkout, and no terminal's features."""
+    """Make the environment of commands: this checkout, and no terminal's features."""
     inherited = {name: value for name, value in os.environ.items() if name not in ("FORCE_COLOR", "TXAPNS_PASSPHRASE")}
     return {**inherited, "PYTHONPATH": str(PROJECT), **more}
 
@@ -42,7 +42,7 @@ def txapns(*arguments: str | Path, stdin: str = "", **more: str) -> subprocess.C
 
 
 def refused(*arguments: str | Path) -> str:
-    """Run the command in this process, where it is refused before it starts the reactor; gives what it says."""
+    """Run the command in this process, where it must fail before it starts the reactor; returns its output."""
     result = invoke(*arguments, env={"TXAPNS_PASSPHRASE": None})
     assert result.exit_code == UNUSABLE, result.output
     return result.output
@@ -59,7 +59,7 @@ class SimulatorProcess:
         self.ready: dict[str, Any] = json.loads(self._process.stdout.readline())
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
-        """End it; gives exit status and counters."""
+        """Stop it; returns the exit status and the counters."""
         self._process.send_signal(by)
         output, _ = self._process.communicate(timeout=TIMEOUT)
         return self._process.returncode, json.loads(output)
@@ -80,23 +80,23 @@ class WithSimulator(SynchronousTestCase):
         return str(path)
 
     def gateway(self, protocol: str) -> tuple[str, ...]:
-        """The options that name the simulator, as whom its authority vouches for."""
+        """Return the options that name the simulator and its authority."""
         where = f"{protocol}:host=127.0.0.1:port={self.simulator.ready[protocol]}"
         return "--gateway", where, "--trust-root", str(self.simulator.state / "ca.pem")
 
     def http2(self) -> tuple[str, ...]:
-        """The options for the provider API, with a provider token."""
+        """Return the options for the provider API, with a provider token."""
         ready = self.simulator.ready
         key = "--key", str(self.simulator.state / "AuthKey.p8"), "--key-id", ready["key_id"]
         return *self.gateway("http2"), *key, "--team-id", ready["team_id"], "--topic", ready["topic"]
 
     def binary(self) -> tuple[str, ...]:
-        """The options for the binary protocol, with a certificate."""
+        """Return the options for the binary protocol, with a certificate."""
         return *self.gateway("binary"), "--certificate", str(self.simulator.state / "client.pem"), "--barrier"
 
 
 def run_without(package: str, *arguments: str) -> tuple[int, str, str]:
-    """Run the command in a process that cannot import a package; gives exit status, standard output and error."""
+    """Run the command in a process that cannot import a package; returns exit status, standard output and error."""
     hidden = f"import sys; sys.modules[{package!r}] = None"
     program = f"{hidden}; from txapns.command.main import main; main({list(arguments)!r})"
     result = subprocess.run(

@@ -44,7 +44,7 @@ class AppsTests(CommandCase):
         self.assertEqual((app.credential, app.gateway.host), (certificate, "api.sandbox.push.apple.com"))
 
     def test_key(self) -> None:
-        """A signing key is added, with all that can be said of an app."""
+        """A signing key is added, with all settings of an app."""
         root = self.world.write("ca.pem", AUTHORITY.ca_pem)
         fingerprint = f"sha256 Fingerprint={'AB:' * 31}AB"
         said = self.txapns(
@@ -72,7 +72,7 @@ class AppsTests(CommandCase):
         self.assertEqual({row["fingerprint"] for row in rows}, {Certificate.from_pkcs12(p12, "txapns").fingerprint})
 
     def test_master_key(self) -> None:
-        """The first to be added makes a master key where there is none, and says so."""
+        """The first app makes a master key if there is none, and the command reports it."""
         path = self.world.configuration.secrets.master_key_file
         path.unlink()
         said = self.txapns("apps", "add", "a", "--certificate", self.pem)
@@ -81,7 +81,7 @@ class AppsTests(CommandCase):
         self.assertNotIn("made", self.txapns("apps", "add", "b", "--certificate", self.pem))
 
     def test_listed(self) -> None:
-        """The list has those of the configuration, and what is wrong with them; nothing but those is in a new place."""
+        """The list includes the apps of the configuration, and what is wrong with them."""
         self.txapns("apps", "add", "b", "--key", self.p8, "--key-id", "K", "--team-id", "T", "--topic", "t")
         self.config("[apps.a]\ncertificate = 'a.pem'\n[apps.c]\ncertificate = 'none.pem'\ngateway = 'sandbox'")
         first, second, third = self.rows("apps", "list")
@@ -96,7 +96,7 @@ class AppsTests(CommandCase):
         self.assertRegex(text[2], "^b     database  key          - +t      production  [0-9a-f]{64}  -$")
 
     def test_nothing_is_made(self) -> None:
-        """To list and to check makes no files."""
+        """Listing and checking make no files."""
         empty = Path(self.mktemp())
         empty.mkdir()
         config = empty / "apns.toml"
@@ -107,7 +107,7 @@ class AppsTests(CommandCase):
         self.assertEqual(list(empty.iterdir()), [config])
 
     def test_rotated(self) -> None:
-        """Another credential is taken up by the running daemon."""
+        """The running daemon uses the new credential."""
         self.txapns("apps", "add", "a", "--certificate", self.pem, "--topic", "t")
         self.assertEqual(
             self.txapns("apps", "rotate", "a", "--key", self.p8, "--key-id", "K", "--team-id", "T"),
@@ -118,7 +118,7 @@ class AppsTests(CommandCase):
         self.assertEqual((app.topic, app.credential), ("t", ProviderToken.from_p8(AUTHORITY.p8, "K", "T")))
 
     def test_removed(self) -> None:
-        """What is removed the running daemon does not know any more."""
+        """The running daemon forgets a removed app."""
         self.txapns("apps", "add", "a", "--certificate", self.pem)
         self.world.clock.advance(INTERVAL)
         self.assertEqual(self.txapns("apps", "remove", "a"), "removed a\n")
@@ -126,7 +126,7 @@ class AppsTests(CommandCase):
         self.assertEqual(self.apps.names(), [])
 
     def test_rekeyed(self) -> None:
-        """A new master key changes nothing for the running daemon, and the old one opens nothing."""
+        """A new master key changes nothing for the running daemon, and the old one decrypts nothing."""
         self.txapns("apps", "add", "a", "--certificate", self.pem)
         self.world.clock.advance(INTERVAL)
         path = self.world.configuration.secrets.master_key_file
@@ -142,7 +142,7 @@ class AppsTests(CommandCase):
         self.assertIn("the master key does not decrypt it", self.refused("check-config"))
 
     def test_rekeyed_in_the_environment(self) -> None:
-        """The key may be in the environment, where two are needed for a change."""
+        """The key may be in the environment; two are needed there for a change."""
         old, new = Fernet.generate_key().decode(), Fernet.generate_key().decode()
         self.txapns("apps", "add", "a", "--certificate", self.pem, **{VARIABLE: old})
         self.assertIn("put the new key before the old one", self.refused("apps", "rekey", **{VARIABLE: old}))
@@ -150,10 +150,10 @@ class AppsTests(CommandCase):
             f"the environment variable {VARIABLE}", self.txapns("apps", "rekey", **{VARIABLE: f"{new} {old}"})
         )
         self.txapns("check-config", **{VARIABLE: new})
-        self.assertIn("does not open", self.refused("check-config", **{VARIABLE: old}))
+        self.assertIn("does not decrypt", self.refused("check-config", **{VARIABLE: old}))
 
     def test_refused(self) -> None:
-        """What cannot be is told in a sentence, without what is secret, and changes nothing."""
+        """An error is reported in a sentence without secrets, and nothing is changed."""
         self.config("[apps.mine]\ncertificate = 'a.pem'")
         self.txapns("apps", "add", "a", "--certificate", self.pem)
         before = self.rows("apps", "list")
@@ -199,7 +199,7 @@ class AppsTests(CommandCase):
         self.assertRegex(self.refused("apps", "rotate", "a", "--certificate", self.pem), "master.key holds a secret")
 
     def test_another_database(self) -> None:
-        """Something else in the place of the database is told as such, and left alone."""
+        """A file that is not a database is reported, and left alone."""
         path = self.world.write("other.db", b"something else, and more of it than a few words" * 100)
         self.config("database.path = 'other.db'")
         before = path.read_bytes()
@@ -208,10 +208,10 @@ class AppsTests(CommandCase):
 
 
 class TerminalTests(CommandCase):
-    """Before a person."""
+    """On a terminal."""
 
     def test_passphrase(self) -> None:
-        """A passphrase that is missing is asked for, and not shown."""
+        """A missing passphrase is asked for, and not shown."""
         path = self.world.write("e.pem", AUTHORITY.client_pem(passphrase=b"hunter2"))
         ours, theirs = pty.openpty()
         self.addCleanup(os.close, ours)

@@ -16,7 +16,7 @@ class KeysTests(CommandCase):
     """``txapns keys``."""
 
     def setUp(self) -> None:
-        """Have apps, and let the daemon watch its keys."""
+        """Add apps, and let the daemon watch its keys."""
         super().setUp()
         self.config("[apps.mine]\ncertificate = 'a.pem'")
         self.txapns("apps", "add", "a", "--certificate", self.pem)
@@ -37,7 +37,7 @@ class KeysTests(CommandCase):
         self.assertNotIn(key.split("_")[2], self.txapns("keys", "list") + self.txapns("keys", "list", "--json"))
 
     def test_permissions(self) -> None:
-        """It may be for all apps, and allow only some."""
+        """A key may be for all apps, and allow only some actions."""
         reader, sender = self.add("r", "--all-apps", "--may", "feedback"), self.add("s", "--app", "a", "--may", "send")
         manager = self.add("m", "--may", "manage")
         self.world.clock.advance(INTERVAL)
@@ -49,7 +49,7 @@ class KeysTests(CommandCase):
         self.assertEqual((caller.send, caller.feedback, caller.manage), (frozenset(), frozenset(), True))
 
     def test_listed(self) -> None:
-        """The list tells what each allows, in JSON or in columns."""
+        """The list shows what each key allows, in JSON or in columns."""
         self.add("web", "--app", "mine", "--app", "a")
         self.add("all", "--all-apps", "--may", "send")
         first, second = self.rows("keys", "list")
@@ -61,7 +61,7 @@ class KeysTests(CommandCase):
         self.assertEqual(lines[1].split()[1:5], ["all", "all", "-", "no"])
 
     def test_removed(self) -> None:
-        """What is removed, by label or by id, the running daemon turns away."""
+        """The running daemon refuses a key that was removed by label or by ID."""
         keys = [self.add("web", "--app", "a"), self.add("other", "--app", "a")]
         self.assertEqual(self.txapns("keys", "remove", "web"), "removed web\n")
         self.txapns("keys", "remove", keys[1].split("_")[1])
@@ -70,7 +70,7 @@ class KeysTests(CommandCase):
             self.assertRaises(NotAuthenticated, self.keys.check, key)
 
     def test_refused(self) -> None:
-        """What cannot be is told in a sentence."""
+        """An error is reported in a sentence."""
         self.add("web", "--app", "a")
         for arguments, words in (
             (("add", "x"), "Give either --app or --all-apps"),

@@ -16,10 +16,10 @@ __all__ = ["MissingTests", "UsageTests"]
 
 
 class UsageTests(SynchronousTestCase):
-    """What is wrong with a command line is told before a file is read or a port opened."""
+    """Errors in the command line are reported before a file is read or a port opened."""
 
     def test_version(self) -> None:
-        """--version tells it."""
+        """``--version`` prints the version."""
         result = txapns("--version")
         self.assertEqual((result.returncode, result.stdout), (0, f"txapns {__version__}\n"))
 
@@ -30,7 +30,7 @@ class UsageTests(SynchronousTestCase):
             self.assertEqual((result.returncode, result.stdout[:6]), (0, "Usage:"))
 
     def test_incomplete(self) -> None:
-        """Options that are missing, or exclude each other, are named."""
+        """Options that are missing, or that exclude each other, are named."""
         here = str(Path(__file__))
         certificate = "--certificate", here
         send = "send", "--tokens", here
@@ -49,7 +49,7 @@ class UsageTests(SynchronousTestCase):
 
 
 class MissingTests(SynchronousTestCase):
-    """The command without packages that only some of it needs."""
+    """The command without packages that only a part of it needs."""
 
     def test_command_line(self) -> None:
         """Without the packages for the command line it says what to install, and nothing else."""

@@ -20,7 +20,7 @@ class QueueTests(SynchronousTestCase):
     """``txapns queue`` while the daemon is not running."""
 
     def setUp(self) -> None:
-        """Have a database with three dead letters and one that waits."""
+        """Make a database with three dead letters and one waiting notification."""
         self.directory = Path(self.mktemp())
         self.directory.mkdir()
         self.config = self.directory / "apns.toml"
@@ -35,13 +35,13 @@ class QueueTests(SynchronousTestCase):
         self.world.stop()
 
     def run_queue(self, *arguments: str, stdin: str = "") -> str:
-        """Run the command; gives what it prints."""
+        """Run the command; returns its output."""
         done = txapns("queue", *arguments, "--config", str(self.config), stdin=stdin)
         self.assertEqual((done.returncode, done.stderr), (0, ""), done)
         return done.stdout
 
     def refused(self, *arguments: str) -> str:
-        """Run the command in vain; gives what it says."""
+        """Run the command, which must fail; returns its error message."""
         done = txapns("queue", *arguments, "--config", str(self.config))
         self.assertEqual((done.returncode, done.stdout), (2, ""), done)
         self.assertNotIn("Traceback", done.stderr)
@@ -52,7 +52,7 @@ class QueueTests(SynchronousTestCase):
         return [json.loads(line) for line in self.run_queue("list", *arguments, "--json").splitlines()]
 
     def test_life(self) -> None:
-        """What was given up is listed, tried again in part, and deleted."""
+        """Dead letters are listed, some retried, and the rest deleted."""
         first, *rest = self.rows("chess")
         self.assertEqual((len(rest), first["state"], first["reason"]), (2, "dead", "no connection"))
         self.assertEqual(self.run_queue("retry", "chess", "--limit", "1"), "waiting again: 1\n")
@@ -65,13 +65,13 @@ class QueueTests(SynchronousTestCase):
         self.assertEqual(self.run_queue("list", "chess"), "")
 
     def test_not_sure(self) -> None:
-        """Whoever says no has deleted nothing."""
+        """After a "no" nothing is deleted."""
         done = txapns("queue", "purge", "chess", "--config", str(self.config), stdin="n\n")
         self.assertEqual(done.returncode, 1)
         self.assertEqual(len(self.rows("chess")), 3)
 
     def test_running(self) -> None:
-        """Where a gateway has the database it is asked instead, at the address of the configuration."""
+        """If a daemon has the database open, it is asked at the address in the configuration."""
         self.world.start()
         self.addCleanup(self.world.stop)
         self.assertIn("the daemon at http://127.0.0.1:1 cannot be asked", self.refused("list", "chess"))
@@ -79,7 +79,7 @@ class QueueTests(SynchronousTestCase):
         self.assertIn("give --url", self.refused("list", "chess"))
 
     def test_nothing_there(self) -> None:
-        """No configuration, or no database yet, which is not made for this."""
+        """There is no configuration, or no database yet, which is not made."""
         self.config.write_text("database.path = 'other.db'")
         self.assertIn("there is no database", self.refused("list", "chess"))
         self.assertFalse((self.directory / "other.db").exists())

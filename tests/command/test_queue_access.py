@@ -35,7 +35,7 @@ class AddressTests(SynchronousTestCase):
     """Where the HTTP API is, by the configuration."""
 
     def test_addresses(self) -> None:
-        """The first address that can be reached in plain text is taken."""
+        """The first address without TLS is used."""
         for listen, url in {
             "tcp:port=8080:interface=127.0.0.1": "http://127.0.0.1:8080",
             "tcp:8080": "http://127.0.0.1:8080",
@@ -51,7 +51,7 @@ class AddressTests(SynchronousTestCase):
         self.assertEqual(address(NativeSection(listen=listen)), "http://127.0.0.1:81")
 
     def test_unknown(self) -> None:
-        """Where there is none, or a name is needed for TLS, it has to be given."""
+        """If there is no such address, ``--url`` is required."""
         for section in (
             NativeSection(listen=()),
             NativeSection(listen=("systemd:domain=INET:index=0",)),
@@ -60,17 +60,17 @@ class AddressTests(SynchronousTestCase):
             self.assertRaises(ConfigurationError, address, section)
 
     def test_interfaces(self) -> None:
-        """Both are queues."""
+        """Both implement the interface."""
         verifyClass(IQueueAccess, RemoteQueue)
         verifyClass(IQueueAccess, StoredQueue)
 
 
 @pytest.mark.loopback
 class RemoteTests(TestCase):
-    """The queue of a gateway that is running."""
+    """The queue of a running daemon."""
 
     async def setUp(self) -> None:
-        """Start as much of one as is needed, with two dead letters, on a socket."""
+        """Start the parts of a daemon that are needed, with two dead letters, on a socket."""
         self.store = SQLiteStore(Database(Path(self.mktemp()), reactor))
         await self.store.start()
         self.addCleanup(self.store.stop)
@@ -96,7 +96,7 @@ class RemoteTests(TestCase):
         return RemoteQueue(reactor, agent(reactor, self.url), self.url, key and key_of(key))
 
     async def test_operations(self) -> None:
-        """They do what those of the database do, with the same answers."""
+        """They have the same results as those on the database."""
         remote, stored = self.remote(), StoredQueue(self.store.outcomes)
         for limit, after in ((10, 0), (1, 0), (1, 1), (10, 2)):
             answers = [await each.listed("chess", "dead", limit, after) for each in (remote, stored)]
@@ -108,18 +108,18 @@ class RemoteTests(TestCase):
         self.assertEqual(await remote.listed("a b/ü", "waiting", 10, 0), [])
 
     async def failed(self, remote: RemoteQueue, app: str = "chess") -> str:
-        """Ask in vain; gives what is said."""
+        """Ask, which must fail; returns the error message."""
         failure = await self.assertFailure(Deferred.fromCoroutine(remote.retry(app, 1)), NotAnswered)
         return str(failure)
 
     async def test_refused(self) -> None:
-        """What the daemon says is passed on."""
+        """The daemon's error message is passed on."""
         self.assertIn("401: a key is required", await self.failed(self.remote(None)))
         self.assertIn("403: the key does not allow managing", await self.failed(self.remote("all")))
         self.assertIn("404: there is no such app", await self.failed(self.remote(), "chest"))
 
     async def test_not_there(self) -> None:
-        """Nobody listens, or somebody else, or who listens hangs up."""
+        """Nothing listens, or something else does, or the connection is closed."""
         self.url = "http://127.0.0.1:1"
         self.assertIn("cannot be asked: Connection was refused", await self.failed(self.remote()))
         for answer, words in (
@@ -137,7 +137,7 @@ class RemoteTests(TestCase):
             self.assertIn(words, await self.failed(self.remote()))
 
     async def test_command(self) -> None:
-        """The command asks the running daemon with the key of a file, and shows no more of a token than it may."""
+        """The command asks the running daemon with a key from a file, and shows only a part of a token."""
         key = Path(self.mktemp())
         key.write_text(f"{key_of('operator')}\n")
         there = ["--url", self.url, "--key-file", str(key)]

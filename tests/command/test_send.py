@@ -47,26 +47,26 @@ class SendTests(WithSimulator):
         return txapns("send", *options, "--alert", "Hello", stdin=stdin, **more)
 
     def assert_refused(self, result: subprocess.CompletedProcess[str], status: int, *sentences: str) -> None:
-        """It exited with this status, and said so in words instead of a traceback."""
+        """Check the exit status and the messages, without a traceback."""
         self.assertEqual(result.returncode, status, result)
         for sentence in sentences:
             self.assertIn(sentence, result.stdout + result.stderr)
         self.assertNotIn("Traceback", result.stderr)
 
     def test_all_accepted(self) -> None:
-        """Where all is well there is nothing but the summary, over either protocol."""
+        """If all are accepted there is only the summary, over either protocol."""
         for options in (self.http2(), self.binary()):
             result = self.send(*options, "--tokens", self.file(f"{ANN}\n{BOB}\n"))
             self.assertEqual((result.returncode, result.stderr), (0, ""))
             self.assertRegex(result.stdout, r"^2 accepted, 0 failed, 0 unsent, 0 uncertain in [\d.]+ s, \d+/s\n$")
 
     def test_no_tokens(self) -> None:
-        """A file without tokens is a batch of none, and none failed."""
-        result = self.send(*self.http2(), "--tokens", self.file("# nobody yet\n"))
+        """A file without tokens is an empty batch, and nothing failed."""
+        result = self.send(*self.http2(), "--tokens", self.file("# none yet\n"))
         self.assertEqual((result.returncode, result.stdout[:10]), (0, "0 accepted"))
 
     def test_failures(self) -> None:
-        """Each failure is a line: the number of its line in the file, the token shortened, why, and what to do."""
+        """Each failure is a line: the line number in the file, the shortened token, the reason, and what to do."""
         tokens = self.file(f"# customers\n\n{ANN}\n  {DEAD}\r\n{SHORT}\nnot a token\n{BOB}")
         for options, dead, short in (
             (self.http2(), "Unregistered", "BadDeviceToken"),
@@ -82,7 +82,7 @@ class SendTests(WithSimulator):
             self.assertNotIn(DEAD, result.stdout)
 
     def test_json(self) -> None:
-        """With --json each failure is an object with all that is known, the token whole; the summary is the last."""
+        """With ``--json`` each failure is an object with all details and the whole token; the summary is the last."""
         tokens = self.file(f"{ANN}\n{DEAD}\nnot a token\n")
         result = self.send(*self.http2(), "--tokens", tokens, "--json")
         failed, unsent, summary = map(json.loads, result.stdout.splitlines())
@@ -115,13 +115,13 @@ class SendTests(WithSimulator):
         self.assertEqual(result.returncode, 1)
 
     def test_standard_input(self) -> None:
-        """Tokens come from standard input, as JSON goes to standard output."""
+        """Tokens are read from standard input, and JSON is written to standard output."""
         result = self.send(*self.http2(), "--tokens", "-", "--json", stdin=f"{ANN}\n{BOB}")
         self.assertEqual(json.loads(result.stdout)["summary"]["accepted"], 2)
         self.assertEqual(result.returncode, 0)
 
     def test_many(self) -> None:
-        """Thousands of tokens come out under the numbers of their lines."""
+        """Thousands of tokens are reported under their line numbers."""
         tokens = [f"{number:064x}" for number in range(1, 3_001)]
         tokens[1_999] = DEAD
         for options in (self.http2(), self.binary()):
@@ -130,7 +130,7 @@ class SendTests(WithSimulator):
             self.assertEqual((failed["identifier"], summary["summary"]["accepted"]), (2_000, 2_999))
 
     def test_header_fields(self) -> None:
-        """What the options say goes to the gateway as it is, and the gateway's word comes back."""
+        """The values of options are sent to the gateway unchanged, and its reason is reported."""
         for options, reason in (
             (("--push-type", "telepathy"), "InvalidPushType"),
             (("--priority", "7"), "BadPriority"),
@@ -141,7 +141,7 @@ class SendTests(WithSimulator):
             self.assert_refused(result, 1, f"failed, {reason}. ")
 
     def test_payload(self) -> None:
-        """A payload is taken from a file, with whatever is in it."""
+        """A payload is read from a file, whatever it contains."""
         for mark in "", "\ufeff":
             payload = self.file(mark + '{"aps": {"alert": "Hello", "of-tomorrow": 1}, "mine": [1]}')
             result = txapns(
@@ -164,7 +164,7 @@ class SendTests(WithSimulator):
         self.assertNotIn("sesame", wrong.stderr)
 
     def test_nothing_listens(self) -> None:
-        """Where nothing listens, the exit status tells so, and each token is unsent."""
+        """If nothing listens, the exit status shows it, and each token is unsent."""
         with socket.socket() as silent:
             silent.bind(("127.0.0.1", 0))
             gateway = f"http2:host=127.0.0.1:port={silent.getsockname()[1]}"
@@ -174,7 +174,7 @@ class SendTests(WithSimulator):
         self.assertIn("0 accepted, 0 failed, 3 unsent, 0 uncertain", result.stdout)
 
     def test_proxy(self) -> None:
-        """It goes through a proxy; one that cannot be reached is named, without the password, as is what is none."""
+        """A proxy is used; one that is unreachable or invalid is named, without the password."""
         command = sys.executable, PROJECT / "tests/connect_proxy.py"
         proxy = started(self, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         assert proxy.stdout is not None
@@ -193,7 +193,7 @@ class SendTests(WithSimulator):
         self.assertNotIn("sesame", result.stdout + result.stderr + none.stdout + none.stderr)
 
     def test_stranger(self) -> None:
-        """A server whose authority is not trusted is not sent anything."""
+        """Nothing is sent to a server whose authority is not trusted."""
         authority = Path(self.mktemp())
         authority.write_bytes(Authority().ca_pem)
         for options in (self.http2(), self.binary()):
@@ -201,7 +201,7 @@ class SendTests(WithSimulator):
             self.assert_refused(result, 3, "unsent, PeerNotVerified. ")
 
     def test_refused_certificate(self) -> None:
-        """A certificate that the gateway turns away is a credential that cannot be used; nothing is sent."""
+        """If the gateway refuses the certificate, the credential cannot be used, and nothing is sent."""
         certificate = Path(self.mktemp())
         certificate.write_bytes(Authority().client_pem())
         for gateway in (self.gateway("http2"), self.gateway("binary")):
@@ -210,7 +210,7 @@ class SendTests(WithSimulator):
             self.assert_refused(result, 2, "unsent, CredentialRefused. ", "0 accepted, 0 failed, 2 unsent, 0 uncertain")
 
     def test_refused_key(self) -> None:
-        """A provider token is refused with the first notification, which has failed; no other is sent."""
+        """A provider token is refused with the first notification, which fails; no other is sent."""
         key = Path(self.mktemp())
         key.write_bytes(Authority().p8)
         options = *self.http2(), "--key", key
@@ -221,12 +221,12 @@ class SendTests(WithSimulator):
 
     @unittest.skipUnless(Path("/proc/self/mem").exists(), "needs a file that opens and cannot be read")
     def test_unreadable(self) -> None:
-        """Where the tokens cannot be read to the end, there is the outcome of those before, and the reason."""
+        """If the tokens cannot be read to the end, the outcome of those before is reported, and the reason."""
         result = self.send(*self.http2(), "--tokens", "/proc/self/mem")
         self.assert_refused(result, 1, "0 accepted", "Error: the tokens after line 0 could not be read: [Errno 5]")
 
     def test_unusable(self) -> None:
-        """What cannot be used is told before anything is sent."""
+        """What cannot be used is reported before anything is sent."""
         send = "send", "--tokens", self.file(ANN), *self.http2()
         junk = self.file("junk")
         for options, sentence in (
@@ -243,7 +243,7 @@ class SendTests(WithSimulator):
         self.assertIn(f"Error: {junk}: the text contains no PEM, and is not DER, PKCS#12", said)
 
     def test_unusable_by_gateway(self) -> None:
-        """What cannot be used with this gateway is told before it is connected to."""
+        """What cannot be used with this gateway is reported before connecting."""
         tokens = "--tokens", self.file(ANN)
         for options, sentence in (
             (self.gateway("binary"), "does not support provider tokens"),
@@ -254,7 +254,7 @@ class SendTests(WithSimulator):
 
 @contextmanager
 def terminal() -> Iterator[tuple[int, IO[str]]]:
-    """A terminal: the end for a command, and ours."""
+    """Open a terminal; yields the command's end, and ours."""
     ours, theirs = pty.openpty()
     with os.fdopen(ours, encoding="utf-8", errors="replace", newline="") as screen:
         try:
@@ -264,7 +264,7 @@ def terminal() -> Iterator[tuple[int, IO[str]]]:
 
 
 def read_until(screen: IO[str], text: str) -> str:
-    """Read what a command shows until this text is among it; it has so long for each part of it."""
+    """Read what a command shows until this text appears, with a timeout for each part."""
     shown = b""
     while text.encode() not in shown:
         readable, _, _ = select.select([screen], [], [], TIMEOUT)
@@ -275,7 +275,7 @@ def read_until(screen: IO[str], text: str) -> str:
 
 @pytest.mark.loopback
 class TerminalTests(WithSimulator):
-    """``txapns send``, before a person."""
+    """``txapns send`` on a terminal."""
 
     def start(self, screen: int, stdout: int, tokens: str) -> subprocess.Popen[str]:
         """Send with the progress bar on a terminal."""
@@ -300,7 +300,7 @@ class TerminalTests(WithSimulator):
         self.assertRegex(shown, r"2 .*dddd…dddd.*failed.*Unregistered.*delete")
 
     def test_long_table(self) -> None:
-        """Nobody reads thousands of rows: the table ends, and tells how to get the rest."""
+        """A long table is cut, and the command says how to get the rest."""
         with terminal() as (theirs, screen):
             process = self.start(theirs, theirs, self.file("zz\n" * (ROWS + 7)))
             shown = read_until(screen, "uncertain in")

@@ -19,7 +19,7 @@ class CheckTests(CommandCase):
     """``txapns check-config``."""
 
     def faults(self, text: str) -> list[str]:
-        """Look into the files that a configuration names; gives what is wrong, without the directory's name."""
+        """Check the files that a configuration names; returns the faults, without the directory's name."""
         self.config(text)
         directory = f"{self.world.directory.absolute()}/"
         found = list(check_files(self.world.configuration, {}, datetime.now(timezone.utc)))
@@ -40,7 +40,7 @@ class CheckTests(CommandCase):
         self.assertEqual(self.faults(text), [])
 
     def test_files(self) -> None:
-        """What is missing, empty or can be read by others is told with its key."""
+        """A file that is missing, empty, or readable by others is reported with its key."""
         self.world.write("open.pem", AUTHORITY.client_pem()).chmod(0o644)
         self.world.write("empty", b"\n")
         chmod = "640" if os.geteuid() == 0 else "600"
@@ -61,7 +61,7 @@ class CheckTests(CommandCase):
         )
 
     def test_database(self) -> None:
-        """So is a database that others can read, and a master key that is missing."""
+        """So are a database that others can read, and a missing master key."""
         self.txapns("apps", "add", "b", "--certificate", self.pem)
         self.world.configuration.database.path.chmod(0o640)
         (fault,) = self.faults("")
@@ -81,7 +81,7 @@ class CheckTests(CommandCase):
         self.assertRegex(fault, "^the app b in the database: the certificate .* is valid from")
 
     def test_apps(self) -> None:
-        """So is all else that would keep an app from sending, by what can be known here."""
+        """So is everything else that would prevent an app from sending, as far as it can be known here."""
         certificate = x509.load_pem_x509_certificate(AUTHORITY.ca_pem)
         self.world.write("company.cer", certificate.public_bytes(Encoding.DER))
         self.world.write("a.p8", AUTHORITY.p8)
@@ -101,7 +101,7 @@ class CheckTests(CommandCase):
             self.assertIn(words, fault)
 
     def test_environment(self) -> None:
-        """A certificate for the sandbox is of no use with the other gateway."""
+        """A certificate for the sandbox cannot be used in production."""
         sandbox = AUTHORITY.client_pem(environments=["sandbox"])
         self.world.write("s.pem", sandbox)
         (fault,) = self.faults("[apps.a]\ncertificate = 's.pem'")
@@ -109,7 +109,7 @@ class CheckTests(CommandCase):
         self.assertEqual(self.faults("[apps.a]\ncertificate = 's.pem'\ngateway = 'sandbox'"), [])
 
     def test_rows(self) -> None:
-        """A row of the database that makes no sense is told of by the name of its app or key; lists show it, too."""
+        """A damaged row of the database is reported with the name of its app or key; lists show it, too."""
         for name in ("b", "c"):
             self.txapns("apps", "add", name, "--certificate", self.pem)
         self.txapns("keys", "add", "web", "--all-apps")
@@ -128,7 +128,7 @@ class CheckTests(CommandCase):
         self.assertIn("cannot be read", row["problem"])
 
     def test_wrong(self) -> None:
-        """A wrong configuration is told as such, a line for each mistake."""
+        """A wrong configuration is reported, a line for each mistake."""
         self.world.write("apns.toml", b"limits.body = 0\nlimits.queue = 0")
         said = self.refused("check-config")
         self.assertEqual([line.split(":")[1:2] for line in said.splitlines()], [[" apns.toml"], [" limits.queue"]])

@@ -26,28 +26,28 @@ class SimulateTests(SynchronousTestCase):
     """``txapns simulate``."""
 
     def test_ready(self) -> None:
-        """Its first line is the content of the state directory's description, which is complete by then."""
+        """The first line is the content of the state directory's description, which is complete by then."""
         simulator = SimulatorProcess(self)
         description = json.loads((simulator.state / "simulator.json").read_text())
         simulator.stop()
         self.assertEqual(simulator.ready, {"ready": True, **description})
 
     def test_state_is_private(self) -> None:
-        """Directory and files are their owner's alone, whatever the umask."""
+        """Only the owner can read directory and files, whatever the umask."""
         simulator = SimulatorProcess(self)
         simulator.stop()
         modes = {path.stat().st_mode & 0o777 for path in simulator.state.iterdir()}
         self.assertEqual((simulator.state.stat().st_mode & 0o777, modes), (0o700, {0o600}))
 
     def test_signals(self) -> None:
-        """Either signal ends it in good order, with its counters as the last line."""
+        """Either signal ends it normally, with its counters as the last line."""
         for by in (signal.SIGTERM, signal.SIGINT):
             status, counters = SimulatorProcess(self).stop(by)
             self.assertEqual(status, 0)
             self.assertEqual(counters, {"received": 0, "accepted": 0, "rejected": {}, "connections": 0})
 
     def test_taken_port(self) -> None:
-        """A port that is taken is told in a sentence."""
+        """A port in use is reported in a sentence."""
         with socket.create_server(("127.0.0.1", 0)) as taken:
             port = taken.getsockname()[1]
             result = txapns("simulate", "--state", self.mktemp(), "--http2", str(port))
@@ -55,7 +55,7 @@ class SimulateTests(SynchronousTestCase):
         self.assertRegex(result.stderr, rf"^Error: .*{port}.*in use.*\n$")
 
     def test_bad_dead(self) -> None:
-        """A file of dead tokens with something else in it is refused with the number of the line."""
+        """An invalid line in the file of dead tokens is reported with its number."""
         dead = Path(self.mktemp())
         dead.write_text(f"{ANN}\nsecret\n")
         result = txapns("simulate", "--state", self.mktemp(), "--dead", dead)
@@ -71,7 +71,7 @@ class ChannelsTests(TestCase):
     timeout = TIMEOUT
 
     async def test_channels(self) -> None:
-        """A channel is made at the port that was asked for, and broadcast to at the other."""
+        """A channel is made at the given port, and broadcast to at the other."""
         [port] = reserve()
         simulator = SimulatorProcess(self, "--channels", str(port))
         self.assertEqual(simulator.ready["channels"], port)
@@ -91,7 +91,7 @@ class ChannelsTests(TestCase):
 
 @pytest.mark.loopback
 class FaultTests(SynchronousTestCase):
-    """``txapns simulate --fault``, for a peer made of the standard library: what only shows on real sockets."""
+    """``txapns simulate --fault``, with a peer made of the standard library: what only real sockets show."""
 
     def connect(self, fault: str) -> ssl.SSLSocket:
         """Connect to a simulator with this fault, and send a notification for a dead token."""
@@ -109,31 +109,31 @@ class FaultTests(SynchronousTestCase):
         return peer
 
     def read_below(self, peer: ssl.SSLSocket) -> None:
-        """Read what comes below TLS, to its end."""
+        """Read to the end, below TLS."""
         with socket.socket(fileno=os.dup(peer.fileno())) as connection:
             connection.settimeout(TIMEOUT)
             while connection.recv(65_536):
                 pass
 
     def test_reset(self) -> None:
-        """The error packet arrives, and then the reset."""
+        """The error packet arrives, then the reset."""
         peer = self.connect("reset")
         self.assertEqual(peer.recv(7), b"\x08\x08\x00\x00\x00\x07")
         self.assertRaises(ConnectionResetError, self.read_below, peer)
 
     def test_vanish(self) -> None:
-        """Nothing arrives but TLS session tickets, and then the reset."""
+        """Only TLS session tickets arrive, then the reset."""
         self.assertRaises(ConnectionResetError, self.read_below, self.connect("vanish"))
 
     def test_half_close(self) -> None:
-        """The end arrives, of TLS and of TCP, and what is written is taken all the same."""
+        """The end of TLS and of TCP arrives, and the server still reads what is written."""
         peer = self.connect("half-close")
         self.assertEqual(peer.recv(1), b"")
         self.read_below(peer)
         peer.sendall(self.notification * 200_000)  # more than all buffers hold
 
     def test_stall(self) -> None:
-        """Nothing arrives, and in the end nothing more can be written."""
+        """Nothing arrives, and at some point nothing more can be written."""
         peer = self.connect("stall")
         peer.settimeout(0.5)
         self.assertRaises(TimeoutError, peer.sendall, self.notification * 200_000)

@@ -16,7 +16,7 @@ from txapns.simulator import Authority
 __all__ = ["InputTests", "OutputTests"]
 
 TXAPNS = f"{sys.executable} -m txapns"
-#: Sends to a gateway that nobody is at.
+#: Sends to a port at which nothing listens.
 SEND = f"{TXAPNS} send --gateway http2:host=localhost:port=1 --timeout 0.2 --certificate a.pem --alert Hi --tokens"
 
 
@@ -38,7 +38,7 @@ class StreamsCase(SynchronousTestCase):
             (self.directory / name).write_bytes(content)
 
     def shell(self, command: str) -> tuple[int, str, str]:
-        """Have a shell run a command; gives its exit status, and what it wrote to standard output and error."""
+        """Run a command in a shell; returns its exit status, standard output and standard error."""
         done = subprocess.run(
             ["bash", "-c", f"set -o pipefail; {command}"],
             cwd=self.directory,
@@ -54,10 +54,10 @@ class StreamsCase(SynchronousTestCase):
 
 @pytest.mark.loopback
 class InputTests(StreamsCase):
-    """What is to be read."""
+    """Input."""
 
     def test_closed(self) -> None:
-        """Where a command is to read standard input, and that is closed, it says so, with status 2."""
+        """If a command needs standard input, and that is closed, it says so, with status 2."""
         for command in (
             f"{SEND} -",
             f"{TXAPNS} apps add a --certificate -",
@@ -70,13 +70,13 @@ class InputTests(StreamsCase):
             self.assertIn("standard input is closed", said)
 
     def test_not_needed(self) -> None:
-        """Where it is not to read it, that is of no consequence."""
+        """If it does not need standard input, it does not matter."""
         status, said, _ = self.shell(f"{SEND} tokens <&-")
         self.assertEqual(status, 3)
         self.assertIn("1 unsent", said)
 
     def test_unreadable(self) -> None:
-        """What cannot be opened is named, with status 2; what cannot be read, with the outcome of what came before."""
+        """A file that cannot be opened is named, with status 2; one that cannot be read, with the outcome so far."""
         for source, expected, words in (
             (".", 2, "'.': Is a directory"),
             ("none", 2, "'none': No such file"),
@@ -87,7 +87,7 @@ class InputTests(StreamsCase):
             self.assertIn(words, complaint)
 
     def test_binary(self) -> None:
-        """A file that is no text has no tokens in it, which is told for each of its lines."""
+        """A file that is not text contains no tokens, which is reported for each line."""
         status, said, _ = self.shell(f"{SEND} binary")
         self.assertNotEqual(status, 0)
         self.assertIn("unsent, InvalidToken", said)
@@ -96,15 +96,15 @@ class InputTests(StreamsCase):
 
 @pytest.mark.loopback
 class OutputTests(StreamsCase):
-    """What is to be written."""
+    """Output."""
 
     def test_closed(self) -> None:
-        """What nobody reads is not written; the status tells as ever."""
+        """Closed streams are not written to; the exit status is the same."""
         for closed in (">&-", "2>&-", ">&- 2>&-", "<&- >&- 2>&-"):
             self.assertEqual(self.shell(f"{SEND} tokens {closed}")[0], 3, closed)
 
     def test_reader_gone(self) -> None:
-        """Who has read enough may go; nobody is told of it."""
+        """The reader of the output may leave early; nothing is reported."""
         status, said, complaint = self.shell(f"{SEND} many --json | head -n 1")
         self.assertEqual((status, said.count("\n"), complaint), (1, 1, ""))
         status, _, complaint = self.shell(f"{TXAPNS} apps list --json | true")
@@ -128,8 +128,8 @@ class OutputTests(StreamsCase):
             self.assertEqual(complaint, "Error: standard output cannot be written to: No space left on device\n")
 
     @pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="what another process listens to is asked of Linux")
-    def test_gateway(self) -> None:
-        """A gateway without any of the streams runs, and ends in good order."""
+    def test_daemon(self) -> None:
+        """A daemon runs without any of the streams, and ends normally."""
         for closed in ("<&- >&- 2>&-", ">/dev/full 2>/dev/full"):
             process = started(self, ["bash", "-c", f"exec {TXAPNS} serve {closed}"], cwd=self.directory)
             end = time.monotonic() + 60
@@ -140,7 +140,7 @@ class OutputTests(StreamsCase):
             self.assertEqual(process.wait(60), 0)
 
     def listens(self, pid: int) -> bool:
-        """Tell whether a process has a socket that listens."""
+        """Whether a process has a listening socket."""
         try:
             sockets = {path.readlink().name for path in Path(f"/proc/{pid}/fd").iterdir()}
         except OSError:

@@ -23,7 +23,7 @@ class Screen(io.StringIO):
     """A terminal."""
 
     def isatty(self) -> bool:
-        """It is one."""
+        """Return True."""
         return True
 
 
@@ -31,7 +31,7 @@ class RowsTests(SynchronousTestCase):
     """Lists."""
 
     def shown(self, file: io.StringIO, as_json: bool = False) -> str:
-        """Write a list to a file; gives what was written."""
+        """Write a list to a file; returns what was written."""
         self.patch(sys, "stdout", file)
         self.patch(os, "environ", {"TERM": "dumb", "COLUMNS": "80"})
         print_rows([], as_json)

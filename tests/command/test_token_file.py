@@ -20,7 +20,7 @@ __all__ = ["TokenFileTests"]
 
 
 class TokenFileTests(TestCase):
-    """The file of tokens, read as far as it is asked for."""
+    """The file of tokens, read as far as it is needed."""
 
     timeout = 30
 
@@ -33,24 +33,24 @@ class TokenFileTests(TestCase):
         return TokenFile(reactor, file)
 
     async def test_numbers(self) -> None:
-        """Blank lines and comments count, space around a token is dropped, and the last line needs no end."""
+        """Blank lines and comments count, spaces are stripped, and the last line needs no newline."""
         lines = self.lines(b"# one\n\naa \r\n\tbb\n#\ncc")
         self.assertEqual([pair async for pair in lines], [(3, "aa"), (4, "bb"), (6, "cc")])
         self.assertEqual((lines.number, lines.given), (6, 3))
 
     async def test_across_reads(self) -> None:
-        """Lines that lie across the ends of reads are whole."""
+        """Lines that span several reads are whole."""
         tokens = [f"{number:x}" * 7 for number in range(1, 20_000)]
         lines = self.lines("\n".join(tokens).encode())
         self.assertGreater(lines.size, 2 * CHUNK)
         self.assertEqual([token async for _, token in lines], tokens)
 
     async def test_not_text(self) -> None:
-        """Bytes that are not text are yielded as something that can be printed, and is not a token."""
+        """Bytes that are not text are yielded as printable text that is not a token."""
         self.assertEqual([pair async for pair in self.lines(b"\xff\xfd\n")], [(1, r"\xff\xfd")])
 
     async def test_windows(self) -> None:
-        """A byte order mark is no part of a token, nor the end of a line, and UTF-16 is read; so are files in a row."""
+        """Byte order marks and line ends are not parts of tokens, and UTF-16 is read; so are concatenated files."""
         text = "# one\r\n\r\naa\r\nbb\r\n"
         marked, wide = codecs.BOM_UTF8 + text.encode(), text.encode("utf-16")
         big, little, old = text.encode("utf-16-be"), text.encode("utf-16-le"), text.replace("\r\n", "\r").encode()
@@ -62,12 +62,12 @@ class TokenFileTests(TestCase):
             self.assertEqual([token async for _, token in self.lines(wide)], tokens)
 
     async def test_short(self) -> None:
-        """A file need not be as long as what its encoding is known by."""
+        """A file may be shorter than what the encoding is recognized by."""
         for content, pairs in ((b"", []), (b"\n", []), (b"aa", [(1, "aa")])):
             self.assertEqual([pair async for pair in self.lines(content)], pairs)
 
     async def test_lazy(self) -> None:
-        """No more is read than one piece beyond what is asked for."""
+        """Only one chunk is read ahead."""
         lines = self.lines(b"aa\n" * CHUNK)
         tokens = lines.__aiter__()
         self.assertEqual(await anext(tokens), (1, "aa"))
@@ -75,7 +75,7 @@ class TokenFileTests(TestCase):
         await tokens.aclose()
 
     async def test_end(self) -> None:
-        """After the end no token comes, though more were read."""
+        """After ``end()`` no token is yielded, even if more were read."""
         lines = self.lines(b"aa\nbb\n")
         given = []
         async for pair in lines:
@@ -84,7 +84,7 @@ class TokenFileTests(TestCase):
         self.assertEqual(given, [(1, "aa")])
 
     def pipe(self) -> tuple[TokenFile, IO[bytes]]:
-        """Open a pipe, to whose other end is written what is to be read."""
+        """Open a pipe; returns the tokens, and the end to write to."""
         read, write = os.pipe()
         file, other = os.fdopen(read, "rb"), os.fdopen(write, "wb", buffering=0)
         self.addCleanup(file.close)
@@ -96,7 +96,7 @@ class TokenFileTests(TestCase):
         verifyObject(IReadDescriptor, self.lines(b""))
 
     async def test_pipe(self) -> None:
-        """How long a pipe is cannot be known; its tokens come as they are written, until it is closed."""
+        """The size of a pipe is unknown; its tokens are yielded as they are written, until it is closed."""
         lines, other = self.pipe()
         self.assertIsNone(lines.size)
         other.write(b"aa\nb")
@@ -110,7 +110,7 @@ class TokenFileTests(TestCase):
         self.assertEqual([pair async for pair in tokens], [(3, "cc")])
 
     async def test_end_of_silence(self) -> None:
-        """Nobody waits for a silent pipe after the end."""
+        """``end()`` ends the wait for a silent pipe."""
         lines, _ = self.pipe()
         tokens = lines.__aiter__()
         first = Deferred.fromCoroutine(anext(tokens, None))
@@ -119,7 +119,7 @@ class TokenFileTests(TestCase):
         self.assertIsNone(await first)
 
     async def test_unwatchable(self) -> None:
-        """A reactor that cannot watch such a file is an error for who reads, and not the end of the tokens."""
+        """If the reactor cannot watch the file, the reader gets an error, and not the end of the tokens."""
         lines, _ = self.pipe()
         first = Deferred.fromCoroutine(anext(lines.__aiter__()))
         self.assertNoResult(first)
@@ -129,10 +129,10 @@ class TokenFileTests(TestCase):
             await first
 
     async def test_unreadable(self) -> None:
-        """An error of the file is raised to who reads."""
+        """An error of the file is raised to the reader."""
 
         class Directory:
-            """What opens and cannot be read."""
+            """A file that can be opened, but not read."""
 
             descriptor = os.open(".", os.O_RDONLY)
 

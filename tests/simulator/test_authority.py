@@ -38,7 +38,7 @@ THREE_TOPICS = bytes.fromhex(
 
 
 def extension(pem: bytes, oid: x509.ObjectIdentifier) -> bytes:
-    """Give the value of one of Apple's extensions in a certificate."""
+    """Return the value of one of Apple's extensions in a certificate."""
     return x509.load_pem_x509_certificate(pem).extensions.get_extension_for_oid(oid).value.public_bytes()
 
 
@@ -51,18 +51,18 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual(leaf.subject.rfc4514_string(), "CN=Apple Push Services: com.example.app,UID=com.example.app")
 
     def test_long_topic(self) -> None:
-        """A topic too long for the common name is whole in the UID."""
+        """A topic too long for the common name is complete in the UID."""
         topic = "com.example." + "a" * 100
         self.assertEqual(Certificate.from_pem(AUTHORITY.client_pem(topic)).topics, (topic,))
 
     def test_environments(self) -> None:
-        """The marks of the environments are there for those asked for, each an ASN.1 NULL."""
+        """The marks of the given environments are there, each an ASN.1 NULL."""
         pem = AUTHORITY.client_pem(environments=["sandbox"])
         self.assertEqual(extension(pem, SANDBOX), b"\x05\x00")
         self.assertRaises(x509.ExtensionNotFound, extension, pem, PRODUCTION)
 
     def test_topics(self) -> None:
-        """The list of topics is, byte for byte, the one Apple makes."""
+        """The list of topics is, byte for byte, the one that Apple makes."""
         topics = ["com.example.app", "com.example.app.voip", "com.example.app.complication"]
         self.assertEqual(extension(AUTHORITY.client_pem(topics=topics), TOPICS), THREE_TOPICS)
 
@@ -72,17 +72,17 @@ class ClientTests(SynchronousTestCase):
 
     @given(st.lists(st.text(st.characters(codec="utf-8"), max_size=300), unique=True))
     def test_any_topics(self, topics: list[str]) -> None:
-        """Whatever is in the list, and however long it is, it reads the same."""
+        """A list of any content and length is read back."""
         pem = AUTHORITY.client_pem("com.example.app", topics=["com.example.app", *topics])
         self.assertEqual(Certificate.from_pem(pem).topics, tuple(dict.fromkeys(["com.example.app", *topics])))
 
     def test_key_types(self) -> None:
-        """Keys are of the kind asked for."""
+        """Keys have the given type."""
         for key_type, kind in (("ec", ec.EllipticCurvePrivateKey), ("rsa", rsa.RSAPrivateKey)):
             self.assertIsInstance(load_pem_private_key(AUTHORITY.client_pem(key_type=key_type), None), kind)
 
     def test_passphrase(self) -> None:
-        """The passphrase opens the key."""
+        """The passphrase decrypts the key."""
         pem = AUTHORITY.client_pem(passphrase=b"txapns")
         self.assertIn(b"ENCRYPTED", pem)
         Certificate.from_pem(pem, passphrase="txapns")
@@ -99,7 +99,7 @@ class ClientTests(SynchronousTestCase):
         issuer.verify_directly_issued_by(ROOT)
 
     def test_pkcs12(self) -> None:
-        """The PKCS#12 file has key and certificate, encrypted or not."""
+        """The PKCS#12 file contains key and certificate, encrypted or not."""
         for passphrase in (b"txapns", None):
             bag = pkcs12.load_pkcs12(AUTHORITY.client_pkcs12("com.example.other", passphrase), passphrase)
             assert bag.cert is not None
@@ -107,7 +107,7 @@ class ClientTests(SynchronousTestCase):
             self.assertIn("UID=com.example.other", bag.cert.certificate.subject.rfc4514_string())
 
     def test_old_pkcs12(self) -> None:
-        """One for old programs has an RSA key, and nothing that is younger than these programs."""
+        """One for old programs has an RSA key, and uses only what they support."""
         data = AUTHORITY.client_pkcs12(key_type="rsa", old=True)
         bag = pkcs12.load_pkcs12(data, b"txapns")
         self.assertIsInstance(bag.key, rsa.RSAPrivateKey)
@@ -119,14 +119,14 @@ class ServerTests(SynchronousTestCase):
     """The certificates of servers."""
 
     def test_names(self) -> None:
-        """The certificate is for the names and addresses asked for."""
+        """The certificate is for the given names and addresses."""
         leaf = x509.load_pem_x509_certificate(AUTHORITY.server_certificate(["a.example", "b.example"], ["192.0.2.1"]))
         hosts = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
         self.assertEqual(hosts.get_values_for_type(x509.DNSName), ["a.example", "b.example"])
         self.assertEqual(hosts.get_values_for_type(x509.IPAddress), [ipaddress.ip_address("192.0.2.1")])
 
     def test_strict(self) -> None:
-        """Strict verifiers accept it, so clients in any language can be tried against the simulator."""
+        """Strict verifiers accept it, so clients in any language can be tested against the simulator."""
         leaf = x509.load_pem_x509_certificate(AUTHORITY.server_certificate())
         for name in (x509.DNSName("localhost"), x509.IPAddress(ipaddress.ip_address("::1"))):
             verifier = PolicyBuilder().store(Store([ROOT])).build_server_verifier(name)
@@ -138,20 +138,20 @@ class ServerTests(SynchronousTestCase):
         self.assertRaises(InvalidSignature, leaf.verify_directly_issued_by, ROOT)
 
     def test_interfaces(self) -> None:
-        """The options go wherever Twisted takes a server's context factory, of the present or the old kind."""
+        """Twisted accepts the options as a server's context factory, of the current or the old kind."""
         options = AUTHORITY.server_options((b"h2",))
         self.assertTrue(verifyObject(IOpenSSLServerConnectionCreator, options))
         self.assertTrue(verifyObject(IOpenSSLContextFactory, options))
         self.assertIs(options.getContext(), options.getContext())
 
     def test_tickets(self) -> None:
-        """A client that comes again resumes its session, if the server gives out tickets."""
+        """A client that reconnects resumes its session if the server issues tickets."""
         for tickets in (False, True):
             server = AUTHORITY.server_options((), tls12=True, tickets=tickets).getContext()
             self.assertEqual(resumes(server), tickets)
 
     def test_no_tickets_in_tls13(self) -> None:
-        """A server without tickets does not speak TLS 1.3, where they cannot be turned off."""
+        """A server without tickets does not speak TLS 1.3, in which they cannot be disabled."""
         server = AUTHORITY.server_options((), tickets=False).getContext()
         self.assertEqual(shake_hands(client_context(), server)[0].get_protocol_version_name(), "TLSv1.2")
 
@@ -168,7 +168,7 @@ def client_context() -> SSL.Context:
 def shake_hands(
     client: SSL.Context, server: SSL.Context, session: SSL.Session | None = None
 ) -> tuple[SSL.Connection, SSL.Connection]:
-    """Connect to a server, with a session to resume if there is one; returns both ends, the client's first."""
+    """Connect to a server, perhaps with a session to resume; returns both ends, the client's first."""
     ends = SSL.Connection(client), SSL.Connection(server)
     ends[0].set_connect_state()
     ends[1].set_accept_state()
@@ -183,7 +183,7 @@ def shake_hands(
 
 
 def resumes(server: SSL.Context) -> bool:
-    """Connect to a server twice, the second time with the session of the first; tell whether it was resumed."""
+    """Connect to a server twice, the second time with the session of the first; returns whether it was resumed."""
     client = client_context()
     session, secrets = None, []
     for _ in range(2):
@@ -199,7 +199,7 @@ class SigningKeyTests(SynchronousTestCase):
     """The team's signing key."""
 
     def test_token(self) -> None:
-        """What the key signs, the public key verifies."""
+        """The public key verifies what the key signs."""
         token = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id).sign(1_700_000_000)
         claims = jwt.decode(token, AUTHORITY.public_key, algorithms=["ES256"])
         self.assertEqual(claims, {"iss": AUTHORITY.team_id, "iat": 1_700_000_000})
@@ -209,5 +209,5 @@ class SigningKeyTests(SynchronousTestCase):
         self.assertEqual([len(AUTHORITY.key_id), len(AUTHORITY.team_id)], [10, 10])
 
     def test_differs(self) -> None:
-        """Each authority has its own key, so tokens of one are not good for another."""
+        """Each authority has its own key, so tokens of one are not valid for another."""
         self.assertNotEqual(Authority().p8, AUTHORITY.p8)

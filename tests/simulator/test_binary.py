@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.simulator.binary` and :mod:`txapns.simulator.feedback`, by a peer that writes bytes."""
+"""Tests for :mod:`txapns.simulator.binary` and :mod:`txapns.simulator.feedback`, with a peer that writes bytes."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ PAYLOAD = b'{"aps":{"alert":"Hi"}}'
 
 
 def framed(*items: tuple[int, bytes]) -> bytes:
-    """Write a frame of command 2 with just these items, right or wrong."""
+    """Encode a frame of command 2 with exactly these items, right or wrong."""
     frame = b"".join(struct.pack(">BH", item, len(data)) + data for item, data in items)
     return struct.pack(">BI", 2, len(frame)) + frame
 
 
 def error(status: int, identifier: int = 0) -> bytes:
-    """Write the error packet, without the help of the code under test."""
+    """Encode the error packet, without the code under test."""
     return struct.pack(">BBI", 8, status, identifier)
 
 
 class Peer(Protocol):
-    """Keeps what it reads, and how the connection ended."""
+    """Records what it reads, and how the connection ended."""
 
     def __init__(self) -> None:
         self.read = b""
@@ -69,7 +69,7 @@ class ServerCase(SynchronousTestCase):
     """A simulator in memory, one of whose tokens is dead."""
 
     def setUp(self) -> None:
-        """There is a simulator."""
+        """Make a simulator."""
         self.simulator = MemorySimulator(authority=AUTHORITY, dead=[DEAD])
 
     def connect(self, port: int = BINARY, certificate: Certificate | None = None, *, anonymous: bool = False) -> Peer:
@@ -84,26 +84,26 @@ class ServerCase(SynchronousTestCase):
         self.simulator.flush()
         return peer
 
-    def say(self, octets: bytes) -> bytes:
-        """Write this over a new connection; give the answer, which has come before a second is over."""
+    def say(self, data: bytes) -> bytes:
+        """Write this over a new connection; returns what the server sends within a second."""
         peer = self.connect()
-        peer.transport.write(octets)
+        peer.transport.write(data)
         self.simulator.advance(0.9)
         return peer.read
 
     def reasons(self) -> list[str | None]:
-        """Tell what the server said of each notification that it looked at."""
+        """Return the outcome of each notification that the server processed."""
         return [reception.reason for reception in self.simulator.devices.received]
 
 
 class AcceptTests(ServerCase):
-    """What is accepted, in silence."""
+    """What is accepted, silently."""
 
     def test_commands(self) -> None:
-        """Notifications of all three commands are taken over one connection."""
-        octets = encode_simple(TOKEN, PAYLOAD) + encode_enhanced(7, 0, TOKEN, PAYLOAD)
-        octets += encode_framed(8, TOKEN, PAYLOAD, 99, 5)
-        self.assertEqual(self.say(octets), b"")
+        """Notifications of all three commands are accepted over one connection."""
+        data = encode_simple(TOKEN, PAYLOAD) + encode_enhanced(7, 0, TOKEN, PAYLOAD)
+        data += encode_framed(8, TOKEN, PAYLOAD, 99, 5)
+        self.assertEqual(self.say(data), b"")
         received = self.simulator.devices.received
         self.assertEqual(
             [reception.headers for reception in received],
@@ -122,34 +122,34 @@ class AcceptTests(ServerCase):
         self.assertEqual(self.simulator.counters()["accepted"], 2)
 
     def test_order_of_items(self) -> None:
-        """The items of a frame come in any order."""
+        """The items of a frame may be in any order."""
         self.assertEqual(self.say(framed((5, b"\x0a"), (3, bytes(4)), (2, PAYLOAD), (1, TOKEN))), b"")
         self.assertEqual(self.reasons(), [None])
 
     def test_largest(self) -> None:
-        """A payload of 2,048 octets is taken."""
+        """A payload of 2,048 bytes is accepted."""
         payload = json.dumps({"aps": {"alert": "x" * 2_028}}, separators=(",", ":")).encode()
         self.assertEqual(len(payload), 2_048)
         self.assertEqual(self.say(encode_framed(1, TOKEN, payload, None, None)), b"")
 
     def test_silent(self) -> None:
-        """A silent notification is taken with priority 5, or with none."""
+        """A silent notification is accepted with priority 5, or with none."""
         payload = b'{"aps":{"content-available":1}}'
         for priority in (5, None):
             self.assertEqual(self.say(encode_framed(1, TOKEN, payload, None, priority)), b"")
 
 
 class RefuseTests(ServerCase):
-    """What is refused, and how, in the order in which Apple's servers looked."""
+    """What is refused, and how, in the order of Apple's checks."""
 
-    def check(self, octets: bytes, answer: bytes) -> None:
+    def check(self, data: bytes, answer: bytes) -> None:
         """
         Compare the answer. Nothing that follows is looked at, and the connection is closed a second after the answer,
         or at once if there is none.
         """
         seen = len(self.simulator.devices.received)
         peer = self.connect()
-        peer.transport.write(octets + encode_framed(99, TOKEN, PAYLOAD, None, None))
+        peer.transport.write(data + encode_framed(99, TOKEN, PAYLOAD, None, None))
         self.simulator.flush()
         peer.transport.write(encode_framed(100, TOKEN, PAYLOAD, None, None))
         self.simulator.advance(0.9)
@@ -160,22 +160,22 @@ class RefuseTests(ServerCase):
         self.assertNotIn(None, self.reasons()[seen:])
 
     def test_unknown_command(self) -> None:
-        """A byte that is no command is a protocol error, of nothing in particular."""
+        """An unknown command is a protocol error that names no notification."""
         for command in (b"\x03", b"\x08", b"GET / HTTP/1.1\r\n"):
             self.check(command, error(128))
 
     def test_frame_length(self) -> None:
-        """A frame of nothing, or of more than is sane, is a protocol error."""
+        """An empty frame, or one that is too large, is a protocol error."""
         self.check(struct.pack(">BI", 2, 0), error(128))
         self.check(struct.pack(">BI", 2, 2**31), error(128))
 
     def test_items(self) -> None:
-        """Items that do not fit their frame are a protocol error, of the notification if it is known by then."""
+        """Items that do not fill their frame are a protocol error, which names the notification if it is known."""
         identifier = (3, struct.pack(">I", 7))
         for items in (
             [(9, b"")],  # no such item
             [(1, TOKEN), (1, TOKEN)],  # twice
-            [(4, b"123")],  # an expiration of three octets
+            [(4, b"123")],  # an expiration of three bytes
             [(5, b"")],  # a priority of none
         ):
             self.check(framed(*items), error(128))
@@ -185,13 +185,13 @@ class RefuseTests(ServerCase):
         self.check(struct.pack(">BI", 2, 3) + b"\x01\x00\x20", error(128))
 
     def test_missing_token(self) -> None:
-        """Without a token the status is 2, and as with Apple nobody is named."""
+        """Without a token the status is 2, with the identifier 0, as from Apple."""
         self.check(framed((3, struct.pack(">I", 7)), (2, PAYLOAD)), error(2))
         self.check(framed((3, struct.pack(">I", 7)), (1, b""), (2, b"")), error(2))
         self.check(encode_enhanced(7, 0, b"", PAYLOAD), error(2))
 
     def test_token_size(self) -> None:
-        """A token of other than 32 octets is status 5, whatever the payload."""
+        """A token that does not have 32 bytes is status 5, whatever the payload."""
         for size in (1, 31, 33, 100):
             self.check(encode_framed(7, bytes(size), b"", None, None), error(5, 7))
 
@@ -201,22 +201,22 @@ class RefuseTests(ServerCase):
         self.check(encode_enhanced(7, 0, DEAD, b""), error(4, 7))
 
     def test_payload_size(self) -> None:
-        """A payload of more than 2,048 octets is status 7, before it is read."""
+        """A payload of more than 2,048 bytes is status 7, before it is parsed."""
         self.check(encode_framed(7, DEAD, b"x" * 2_049, None, None), error(7, 7))
 
     def test_legacy_payload_size(self) -> None:
-        """Commands 0 and 1 take as much, unless they are to take 256 octets, as Apple's papers say."""
+        """Commands 0 and 1 accept as much, unless limited to 256 bytes, as in Apple's documents."""
         payloads = {size: b'{"aps":{"alert":"%b"}}' % (b"x" * (size - 20)) for size in (256, 257)}
-        octets = encode_simple(TOKEN, payloads[257]) + encode_enhanced(7, 0, TOKEN, payloads[257])
-        self.assertEqual(self.say(octets), b"")
+        data = encode_simple(TOKEN, payloads[257]) + encode_enhanced(7, 0, TOKEN, payloads[257])
+        self.assertEqual(self.say(data), b"")
         self.simulator.strict_legacy_payload = True
-        octets = encode_simple(TOKEN, payloads[256]) + encode_enhanced(7, 0, TOKEN, payloads[256])
-        self.assertEqual(self.say(octets + encode_framed(8, TOKEN, payloads[257], None, None)), b"")
+        data = encode_simple(TOKEN, payloads[256]) + encode_enhanced(7, 0, TOKEN, payloads[256])
+        self.assertEqual(self.say(data + encode_framed(8, TOKEN, payloads[257], None, None)), b"")
         self.check(encode_enhanced(9, 0, TOKEN, payloads[257]), error(7, 9))
         self.check(encode_simple(TOKEN, payloads[257]), b"")
 
     def test_no_json(self) -> None:
-        """A payload that is no JSON object in UTF-8 is status 255, before the token is looked up."""
+        """A payload that is not a JSON object in UTF-8 is status 255, before the token is looked up."""
         for payload in (b"Hi", b"[]", b"1", b"\xff", b"[" * 2_000, "{}".encode("utf-16")):
             self.check(encode_framed(7, DEAD, payload, None, None), error(255, 7))
 
@@ -237,7 +237,7 @@ class RefuseTests(ServerCase):
         self.assertEqual(self.reasons(), ["InvalidToken"])
 
     def test_oversized(self) -> None:
-        """Fields of commands 0 and 1 may be as long as their lengths can say: they are refused like any too long."""
+        """Fields of commands 0 and 1 may have any length; if too long they are refused like others."""
         longest = b"x" * 65_535
         for token, payload, status in ((TOKEN, longest, 7), (longest, longest, 5)):
             self.check(encode_enhanced(7, 0, token, payload), error(status, 7))
@@ -245,7 +245,7 @@ class RefuseTests(ServerCase):
         self.assertEqual(set(self.reasons()), {"InvalidPayloadSize", "InvalidTokenSize"})
 
     def test_before_it(self) -> None:
-        """What came before the refused one, even in the same write, was accepted."""
+        """Notifications before the refused one, even in the same write, were accepted."""
         good = encode_framed(1, TOKEN, PAYLOAD, None, None)
         for wrong in (encode_framed(2, DEAD, PAYLOAD, None, None), b"\x07"):
             self.say(good + wrong)
@@ -253,16 +253,16 @@ class RefuseTests(ServerCase):
         self.assertEqual(self.simulator.counters()["rejected"], {"InvalidToken": 1, "ProtocolError": 1})
 
     @given(st.binary(max_size=200))
-    def test_garbage(self, octets: bytes) -> None:
-        """Whatever comes, the answer is nothing or one error packet."""
+    def test_garbage(self, data: bytes) -> None:
+        """Whatever is received, the server sends nothing or one error packet."""
         self.setUp()
-        answer = self.say(octets)
+        answer = self.say(data)
         self.assertIn(len(answer), (0, 6))
         self.assertEqual(answer[:1], b"\x08"[: len(answer)])
 
 
 class FaultTests(ServerCase):
-    """Servers that do wrong on purpose."""
+    """Servers with faults."""
 
     def play(self, fault: Fault) -> Peer:
         """Send three notifications to a server with a fault."""
@@ -273,7 +273,7 @@ class FaultTests(ServerCase):
         return peer
 
     def second(self, deed: Callable[[EnhancedNotificationServer], int | bool | None]) -> Fault:
-        """Do something at the second."""
+        """Act at the second notification."""
 
         def fault(
             server: EnhancedNotificationServer, notification: ReceivedNotification, status: int | None
@@ -283,7 +283,7 @@ class FaultTests(ServerCase):
         return fault
 
     def test_another_status(self) -> None:
-        """A fault may say another status, unknown ones as well."""
+        """A fault may return another status, even an unknown one."""
         peer = self.play(self.second(lambda server: 77))
         self.assertEqual(peer.read, error(77, 2))
         self.assertEqual(self.reasons(), [None, "Status77"])
@@ -300,7 +300,7 @@ class FaultTests(ServerCase):
         self.assertEqual([reception.headers["identifier"] for reception in self.simulator.devices.received], ["1", "3"])
 
     def test_over(self) -> None:
-        """After a fault ended the connection it is not asked again, and nothing more is looked at."""
+        """After a fault has ended the connection, it is not called again, and everything else is ignored."""
         asked: list[int | None] = []
 
         def fault(
@@ -314,21 +314,21 @@ class FaultTests(ServerCase):
         self.assertEqual((peer.read, asked, self.reasons()), (error(10), [1], []))
 
     def test_pieces(self) -> None:
-        """Pieces come one after the other."""
+        """Pieces are sent one after the other."""
         peer = self.play(self.second(lambda server: server.finish(b"\x08\x08\x00", b"\x00\x00\x02")))
         self.assertEqual(peer.read, error(8, 2)[:3])
         self.simulator.advance(0.01)
         self.assertEqual(peer.read, error(8, 2))
 
     def test_abort(self) -> None:
-        """The connection is cut without a word."""
+        """The connection is aborted without an error packet."""
         peer = self.play(self.second(lambda server: server.abort()))
         self.assertEqual(peer.read, b"")
         self.assertIsNotNone(peer.lost)
         self.assertEqual(self.reasons(), [None, None])  # it was accepted before that
 
     def test_delay(self) -> None:
-        """An answer takes its time."""
+        """A delay is kept."""
         self.simulator.delay = 0.5
         peer = self.play(self.second(lambda server: 8))
         self.simulator.advance(0.4)
@@ -337,7 +337,7 @@ class FaultTests(ServerCase):
         self.assertEqual(peer.read, error(8, 2))
 
     def test_provider_stays(self) -> None:
-        """A provider that does not close when the server does is cut off."""
+        """If the provider does not close after the server, the connection is aborted."""
         clock = Clock()
         server = EnhancedNotificationServer(clock, self.simulator.devices)
         transport = FakeTransport(server, isServer=True)
@@ -350,7 +350,7 @@ class FaultTests(ServerCase):
         self.assertEqual(transport.disconnected, True)
 
     def test_provider_leaves(self) -> None:
-        """When the provider closes first the server has nothing left to do."""
+        """If the provider closes first, the server has nothing left to do."""
         peer = self.play(self.second(lambda server: 8))
         peer.transport.loseConnection()
         self.simulator.flush()
@@ -370,11 +370,11 @@ class FeedbackTests(ServerCase):
         return [(entry.token, entry.timestamp) for entry in tuples]
 
     def test_interface(self) -> None:
-        """The server speaks first, when the handshake is over."""
+        """The server sends first, after the handshake."""
         verifyObject(IHandshakeListener, FeedbackServer(self.simulator.reactor, Devices()))
 
     def test_once(self) -> None:
-        """A dead token is listed once, with the second since when it is dead; then the list is empty."""
+        """A dead token is listed once, with the second in which it died; then the list is empty."""
         self.simulator.devices.dead[TOKEN] = 1_700_000_000.9
         self.assertEqual(self.read(), [(DEAD, 0), (TOKEN, 1_700_000_000)])
         self.assertEqual(self.read(), [])
@@ -386,7 +386,7 @@ class FeedbackTests(ServerCase):
         self.assertEqual(self.read(), [(TOKEN, 7)])
 
     def test_not_written(self) -> None:
-        """It writes as fast as the provider reads, and what was not written when it left is listed to the next."""
+        """It writes as fast as the provider reads, and what was not written is listed to the next provider."""
         self.simulator.devices.dead[TOKEN] = 7.0
         self.simulator.feedback_fault = lambda server, _: server.pauseProducing()
         peer = self.connect(FEEDBACK)
@@ -399,7 +399,7 @@ class FeedbackTests(ServerCase):
 
 
 class HandshakeTests(ServerCase):
-    """Who is let in."""
+    """Which providers are accepted."""
 
     def refused(self, peer: Peer, words: str) -> None:
         """The connection ended with an alert."""
@@ -426,8 +426,8 @@ class HandshakeTests(ServerCase):
         self.refused(self.connect(anonymous=True), "alert")
         self.assertIsNone(self.connect().lost)
 
-    def test_octets_before_the_refusal(self) -> None:
-        """What a provider without a certificate writes in haste is not looked at."""
+    def test_data_before_the_refusal(self) -> None:
+        """What a provider without a certificate writes early is ignored."""
         context = ClientContextFactory("127.0.0.1", None, AUTHORITY.ca_pem)
 
         class Hasty(Peer):

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.simulator.channels`, by a peer that writes whatever request it likes."""
+"""Tests for :mod:`txapns.simulator.channels`, with a peer that writes any request."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ CREATE = '{"message-storage-policy":1,"push-type":"LiveActivity"}'
 
 
 class ChannelCase(ServerCase):
-    """A connection that authenticates with a provider token, and a good request over it."""
+    """A connection that authenticates with a provider token, and a valid request over it."""
 
     #: The server's port.
     PORT = 2198
@@ -29,7 +29,7 @@ class ChannelCase(ServerCase):
     GOOD: Mapping[str, Field] = {":method": "GET", ":path": ALL}
 
     def setUp(self) -> None:
-        """There are two channels, of which one stores nothing."""
+        """Make two channels, one of which stores nothing."""
         super().setUp()
         self.channels = self.simulator.channels
         self.plain, self.storing = (self.channels.make(TOPIC, policy) for policy in (0, 1))
@@ -37,7 +37,7 @@ class ChannelCase(ServerCase):
         self.authorization = self.bearer()
 
     def answer(self, fields: Mapping[str, Field], peer: Peer | None = None) -> tuple[dict[str, str], bytes]:
-        """Send the good request, but for these fields; gives the answer's header fields and body."""
+        """Send the valid request with these fields changed; returns the response's header fields and body."""
         peer = peer or self.peer
         common = {":method": "GET", ":scheme": "https", ":authority": "localhost"}
         stream = peer.send({**common, **self.GOOD, "authorization": self.authorization, **fields})
@@ -45,13 +45,13 @@ class ChannelCase(ServerCase):
         return peer.answers[stream], peer.bodies.get(stream, b"")
 
     def ask(self, peer: Peer, fields: Mapping[str, Field]) -> tuple[int, str]:
-        """Do so; gives status and reason."""
+        """Do so; returns status and reason."""
         headers, body = self.answer(fields, peer)
         status = int(headers[":status"])
         return status, json.loads(body)["reason"] if status >= 400 else ""
 
     def in_order(self, faults: list[tuple[dict[str, Field], int, str]]) -> None:
-        """See that each fault has its answer, and that the first is the answer whatever else is wrong further on."""
+        """Check that each fault has its response, and that the first fault determines it."""
         together: dict[str, Field] = {}
         for fields, status, reason in reversed(faults):
             self.check(self.peer, fields, status, reason)
@@ -73,12 +73,12 @@ class BroadcastTests(ChannelCase):
     }
 
     def setUp(self) -> None:
-        """The good request is for the channel that stores nothing."""
+        """The valid request is for the channel that stores nothing."""
         super().setUp()
         self.GOOD = {**self.GOOD, "apns-channel-id": self.plain}
 
     def test_order(self) -> None:
-        """Each fault has its answer; the earlier one wins."""
+        """Each fault has its response; the earlier one wins."""
         self.in_order(
             [
                 ({"apns-priority": ("5", "10")}, 400, "DuplicateHeaders"),
@@ -107,27 +107,27 @@ class BroadcastTests(ChannelCase):
         )
 
     def test_path(self) -> None:
-        """Another path is none, and its answer is that to a notification."""
+        """Another path gets the response to a notification with a bad path."""
         self.check(self.peer, {":path": "/4/broadcasts/"}, 404, "BadPath")
 
     def test_far_expiration(self) -> None:
-        """A number of any length is no 0."""
+        """A number of any length is not 0."""
         self.check(self.peer, {"apns-expiration": "9" * 5_000}, 400, "BadExpirationDate")
 
     def test_not_enabled(self) -> None:
-        """An app for which broadcasts are not enabled has no channels, either."""
+        """An app for which broadcasts are disabled has no channels."""
         self.channels.enabled = False
         self.check(self.peer, {"apns-channel-id": UNKNOWN}, 400, "FeatureNotEnabled")
 
     def test_accepted(self) -> None:
-        """What has no fault is accepted, up to 5,120 octets, with an expiration where the channel stores."""
+        """A broadcast without faults is accepted, up to 5,120 bytes, with an expiration if the channel stores it."""
         self.check(self.peer, {"body": '{"aps":"%s"}' % ("x" * 5_110), "apns-push-type": "Liveactivity"}, 200)
         self.check(self.peer, {"apns-channel-id": self.storing, "apns-expiration": "9999999999"}, 200)
         self.assertEqual(self.simulator.counters()["accepted"], 2)
         self.assertEqual({reception.protocol for reception in self.simulator.devices.received}, {"broadcast"})
 
     def test_identifier(self) -> None:
-        """The answer has the identifier of the request, or a new one; never an ``apns-id``."""
+        """The response has the identifier of the request, or a new one; never an ``apns-id``."""
         for fields in ({"apns-request-id": ID}, {}, {"apns-channel-id": UNKNOWN}):
             headers, _ = self.answer(fields)
             identifier = headers["apns-request-id"]
@@ -136,7 +136,7 @@ class BroadcastTests(ChannelCase):
             self.assertNotIn("apns-unique-id", headers)
 
     def test_certificate(self) -> None:
-        """A certificate will do, for its own app; that for several needs no more."""
+        """A certificate is sufficient for its own app; so is one for several topics."""
         for topics in (None, [TOPIC, f"{TOPIC}.voip"]):
             peer = self.connect(Certificate.from_pem(AUTHORITY.client_pem(TOPIC, topics=topics)))
             self.check(peer, {"authorization": None}, 200)
@@ -147,7 +147,7 @@ class ManagementTests(ChannelCase):
     """The server that manages channels."""
 
     def test_order(self) -> None:
-        """Each fault of a new channel has its answer; the earlier one wins."""
+        """Each fault of a new channel has its response; the earlier one wins."""
         self.channels.limit = 2
         self.GOOD = {":method": "POST", ":path": CHANNELS, "body": CREATE}
         self.in_order(
@@ -176,28 +176,28 @@ class ManagementTests(ChannelCase):
         )
 
     def test_not_enabled(self) -> None:
-        """An app for which broadcasts are not enabled is told so, before its request is looked at any further."""
+        """If broadcasts are disabled for the app, that is the response, before any further check."""
         self.channels.enabled = False
         self.check(self.peer, {":method": "POST", ":path": CHANNELS, "body": "{"}, 400, "FeatureNotEnabled")
         self.check(self.peer, {":path": f"/1/apps/{TOPIC}.voip/channels"}, 400, "TopicDisallowed")
         self.check(self.peer, {}, 400, "FeatureNotEnabled")
 
     def test_create(self) -> None:
-        """The answer to a new channel is 201, with its identifier in a header field and no body."""
+        """The response to a new channel is 201, with its identifier in a header field and no body."""
         headers, body = self.answer({":method": "POST", ":path": CHANNELS, "body": CREATE, "apns-request-id": ID})
         made = headers["apns-channel-id"]
         self.assertEqual(headers, {":status": "201", "apns-request-id": ID, "apns-channel-id": made})
         self.assertEqual((body, self.channels.policy(TOPIC, made)), (b"", 1))
 
     def test_read(self) -> None:
-        """The answer to a question about a channel is what it was made of."""
+        """The response to a request about a channel is what it was made with."""
         for channel_id, policy in ((self.plain, 0), (self.storing, 1)):
             headers, body = self.answer({":path": CHANNELS, "apns-channel-id": channel_id})
             self.assertEqual((headers[":status"], headers["content-type"]), ("200", "application/json"))
             self.assertEqual(json.loads(body), {"message-storage-policy": policy, "push-type": "LiveActivity"})
 
     def test_delete(self) -> None:
-        """The answer to a deletion is 204, and then the channel is not there."""
+        """The response to a deletion is 204, and then the channel is gone."""
         headers, body = self.answer({":method": "DELETE", ":path": CHANNELS, "apns-channel-id": self.plain})
         self.assertEqual((headers[":status"], body, set(headers)), ("204", b"", {":status", "apns-request-id"}))
         self.assertEqual(self.channels.of(TOPIC), [self.storing])
@@ -211,7 +211,7 @@ class ManagementTests(ChannelCase):
         self.assertEqual(json.loads(body), {"channels": []})
 
     def test_unknown(self) -> None:
-        """To read or delete a channel, it has to be named rightly, and to be there."""
+        """A channel that is read or deleted must be named correctly, and must exist."""
         for method in ("GET", "DELETE"):
             for channel_id, reason in (
                 (None, "MissingChannelId"),
@@ -222,17 +222,17 @@ class ManagementTests(ChannelCase):
                 self.check(self.peer, fields, 400, reason)
 
     def test_nothing_recorded(self) -> None:
-        """What is asked here is no notification."""
+        """A notification's path is a bad path here."""
         self.answer({})
         self.assertEqual((self.simulator.devices.received, self.simulator.counters()["received"]), ([], 0))
 
     def test_limit(self) -> None:
-        """An app may have ten thousand."""
+        """An app may have 10,000 channels."""
         self.assertEqual(self.channels.limit, MAX_CHANNELS)
         self.assertEqual(MAX_CHANNELS, 10_000)
 
     def test_certificate(self) -> None:
-        """A certificate will do, and one of the other environment is sent away."""
+        """A certificate is sufficient, and one of the other environment is refused."""
         peer = self.connect(Certificate.from_pem(AUTHORITY.client_pem(TOPIC)), port=self.PORT)
         self.check(peer, {"authorization": None}, 200)
         wrong = self.connect(Certificate.from_pem(AUTHORITY.client_pem(environments=["sandbox"])), port=self.PORT)

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.simulator.faults`: what goes over the wire, and what our client makes of it."""
+"""Tests for :mod:`txapns.simulator.faults`: what is sent, and how our client interprets it."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class CatalogueTests(SynchronousTestCase):
 
 
 class WireTests(ServerCase):
-    """What a peer reads that sends a good notification, one for a dead token, and another good one."""
+    """What a peer reads if it sends a valid notification, one for a dead token, and another valid one."""
 
     def play(self, name: str) -> Peer:
         """Send them to a server with this fault."""
@@ -49,11 +49,11 @@ class WireTests(ServerCase):
         return peer
 
     def taken(self) -> list[str | None]:
-        """Tell what the server recorded; nothing that follows a fault is looked at."""
+        """Return what the server recorded; everything after a fault is ignored."""
         return [reception.reason for reception in self.simulator.devices.received]
 
     def reads(self, name: str, *answers: bytes) -> Peer:
-        """Compare what is there to read at once, and after each pause."""
+        """Compare what can be read at once, and after each pause."""
         peer = self.play(name)
         self.assertEqual(self.taken(), [None, "InvalidToken"])
         for answer in answers:
@@ -62,7 +62,7 @@ class WireTests(ServerCase):
         return peer
 
     def test_until_then(self) -> None:
-        """A server has no fault until there is something to refuse."""
+        """A server behaves correctly until there is something to refuse."""
         for name, fault in FAULTS.items():
             self.setUp()
             self.simulator.binary_fault = fault
@@ -72,31 +72,31 @@ class WireTests(ServerCase):
             self.assertEqual((peer.read, peer.lost, self.taken()), (b"", None, [None] * 3), name)
 
     def test_no_packet(self) -> None:
-        """Where there is no error packet the connection is closed at once."""
+        """Without an error packet the connection is closed at once."""
         for name in ("silent-close", "vanish", "half-close"):
             self.setUp()
             self.assertIsNotNone(self.reads(name, b"").lost, name)
 
     def test_pieces(self) -> None:
-        """The packet comes in pieces."""
+        """The packet arrives in pieces."""
         packet = error(8, 2)
         self.reads("split", packet[:3], packet)
         self.setUp()
         self.reads("byte-by-byte", *(packet[:end] for end in range(1, 7)))
 
     def test_reset(self) -> None:
-        """The packet comes, and the connection is over at once."""
+        """The packet arrives, and the connection ends at once."""
         self.assertIsNotNone(self.reads("reset", error(8, 2)).lost)
 
     def test_truncated(self) -> None:
-        """Half a packet comes, and then the close."""
+        """Half a packet arrives, then the close."""
         peer = self.reads("truncated", error(8, 2)[:3])
         self.simulator.advance(1)
         self.assertEqual(peer.read, error(8, 2)[:3])
         self.assertIsNotNone(peer.lost)
 
     def test_late(self) -> None:
-        """The packet comes after ten seconds, and after the delay that all answers have."""
+        """The packet arrives after ten seconds, plus the delay of all error packets."""
         self.simulator.delay = 5.0
         peer = self.reads("late", b"")
         self.simulator.advance(14.9)
@@ -111,22 +111,22 @@ class WireTests(ServerCase):
         self.reads("zero-identifier", error(8, 0))
 
     def test_unknown_status(self) -> None:
-        """The packet has a status that nobody knows, and so has the record."""
+        """The packet has an unknown status, and so has the record."""
         peer = self.play("unknown-status")
         self.assertEqual((peer.read, self.taken()), (error(77, 2), [None, "Status77"]))
 
     def test_shutdown(self) -> None:
-        """The packet names the last one accepted, and the server has not looked at the next."""
+        """The packet names the last accepted notification, and the server ignored the next."""
         peer = self.play("shutdown")
         self.assertEqual((peer.read, self.taken()), (error(10, 1), [None]))
 
     def test_shutdown_of_nothing(self) -> None:
-        """A server that has accepted nothing refuses as it should."""
+        """A server that has accepted nothing refuses as usual."""
         self.simulator.devices.dead[TOKEN] = 0.0
         self.assertEqual(self.play("shutdown").read, error(8, 1))
 
     def test_silence(self) -> None:
-        """Nothing comes, and the connection stays open."""
+        """Nothing arrives, and the connection stays open."""
         for name in ("mute", "stall"):
             self.setUp()
             peer = self.reads(name, b"")
@@ -134,7 +134,7 @@ class WireTests(ServerCase):
             self.assertEqual((peer.read, peer.lost), (b"", None), name)
 
     def test_simple(self) -> None:
-        """Command 0 has no error packet that could go wrong, so these just close."""
+        """Command 0 has no error packet, so these faults just close."""
         for name in ("split", "byte-by-byte", "reset", "truncated", "late", "unknown-status", "shutdown"):
             self.setUp()
             self.simulator.binary_fault = FAULTS[name]
@@ -146,7 +146,7 @@ class WireTests(ServerCase):
 
 
 class OutcomeTests(SynchronousTestCase):
-    """What our client makes of each, for ten notifications of which one is for a dead token."""
+    """How our client interprets each fault, for ten notifications of which one is for a dead token."""
 
     def send(self, name: str, *, barrier: bool) -> Batch:
         """Send them to a server with this fault."""
@@ -159,7 +159,7 @@ class OutcomeTests(SynchronousTestCase):
         return batch
 
     def test_told(self) -> None:
-        """Where the packet arrives and names somebody, all is known, with a settle time and with a barrier."""
+        """If the packet names a notification, all outcomes are known, with a settle time and with a barrier."""
         expected = {"unknown-status": "Status77"}
         for name in ("split", "byte-by-byte", "reset", "unknown-status", "shutdown"):
             for barrier in (False, True):
@@ -169,7 +169,7 @@ class OutcomeTests(SynchronousTestCase):
                 self.assertEqual(batch.failed[GONE].reason, expected.get(name, "InvalidToken"))
 
     def test_not_told(self) -> None:
-        """Where nobody is named, all are in doubt."""
+        """If no notification is named, all are uncertain."""
         for name in ("silent-close", "vanish", "half-close", "truncated", "wrong-identifier", "zero-identifier"):
             for barrier in (False, True):
                 batch = self.send(name, barrier=barrier)
@@ -177,7 +177,7 @@ class OutcomeTests(SynchronousTestCase):
                 self.assertEqual((batch.accepted, len(batch.uncertain)), (0, 10), name)
 
     def test_late(self) -> None:
-        """A packet that comes too late for the settle time is logged; a barrier waits for it."""
+        """A packet that arrives after the settle time is logged; a barrier waits for it."""
         with capturedLogs() as events:
             batch = self.send("late", barrier=False)
         self.assertEqual(batch.accepted, 10)
@@ -187,7 +187,7 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual((batch.accepted, list(batch.failed)), (9, [GONE]))
 
     def test_silence(self) -> None:
-        """Silence settles; only a barrier shows that there was nobody behind it."""
+        """Silence settles; only a barrier shows that the server ignored them."""
         for name in ("mute", "stall"):
             self.assertEqual(self.send(name, barrier=False).accepted, 10)
             batch = self.send(name, barrier=True)

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.simulator.http2`, by a peer that writes whatever request it likes."""
+"""Tests for :mod:`txapns.simulator.http2`, with a peer that writes any request."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ GOOD: dict[str, Field] = {
 def bearer(
     key: str | bytes = AUTHORITY.p8, algorithm: str = "ES256", key_id: str | None = AUTHORITY.key_id, **claims: Any
 ) -> str:
-    """Sign a provider token with just these claims, right or wrong."""
+    """Sign a provider token with exactly these claims, right or wrong."""
     return "bearer " + jwt.encode(claims, key, algorithm, {} if key_id is None else {"kid": key_id})
 
 
 @implementer(IHandshakeListener)
 class Peer(Protocol):
-    """A provider without manners: it sends what it is told, and keeps every answer."""
+    """A provider that sends anything, and records every response."""
 
     def __init__(self) -> None:
         self.lost: Failure | None = None
@@ -68,12 +68,12 @@ class Peer(Protocol):
         self._h2 = ngh2.Connection(ngh2.Role.CLIENT)
 
     def handshakeCompleted(self) -> None:
-        """Say hello."""
+        """Begin the connection."""
         self._h2.initiate_connection({Setting.ENABLE_PUSH: 0})
         self._write()
 
     def dataReceived(self, data: bytes) -> None:
-        """Keep what it says."""
+        """Record the events."""
         self._h2.receive_data(data)
         for event in self._h2.events():
             if isinstance(event, ngh2.ResponseReceived):
@@ -87,11 +87,11 @@ class Peer(Protocol):
         self._write()
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Keep how it ended."""
+        """Record how the connection ended."""
         self.lost = reason
 
     def send(self, fields: Mapping[str, Field]) -> int:
-        """Send a request; gives its stream."""
+        """Send a request; returns its stream."""
         headers = [
             (name.encode(), text.encode())
             for name, value in fields.items()
@@ -114,7 +114,7 @@ class ServerCase(SynchronousTestCase):
     """A simulator in memory, one of whose tokens is dead."""
 
     def setUp(self) -> None:
-        """There is a simulator, whose clock shows some hour."""
+        """Make a simulator, whose clock shows some hour."""
         self.simulator = MemorySimulator(authority=AUTHORITY, dead=[DEAD])
         self.simulator.advance(100_000)
 
@@ -135,22 +135,22 @@ class ServerCase(SynchronousTestCase):
         return "bearer " + TOKEN.sign(int(self.simulator.reactor.seconds() - age))
 
     def ask(self, peer: Peer, fields: Mapping[str, Field]) -> tuple[int, str]:
-        """Send a request, a good one but for these fields; gives status and reason."""
+        """Send a valid request with these fields changed; returns status and reason."""
         stream = peer.send({**GOOD, **fields})
         self.simulator.flush()
         reason = json.loads(peer.bodies[stream])["reason"] if stream in peer.bodies else ""
         return int(peer.answers[stream][":status"]), reason
 
     def check(self, peer: Peer, fields: Mapping[str, Field], status: int, reason: str = "") -> None:
-        """Compare the answer."""
+        """Compare the response."""
         self.assertEqual(self.ask(peer, fields), (status, reason), fields)
 
 
 class OrderTests(ServerCase):
-    """What is looked at, in which order."""
+    """The order of the checks."""
 
     def faults(self) -> list[tuple[dict[str, Field], int, str]]:
-        """The faults and their answers; the earlier one wins."""
+        """The faults and their responses; the earlier one wins."""
         return [
             ({"apns-collapse-id": ("a", "b")}, 400, "DuplicateHeaders"),
             ({"apns-id": ID[1:]}, 400, "BadMessageId"),
@@ -177,7 +177,7 @@ class OrderTests(ServerCase):
         ]
 
     def setUp(self) -> None:
-        """A connection has just replaced its provider token, so a third one is one too many."""
+        """A connection has just replaced its provider token, so another replacement is too early."""
         super().setUp()
         self.peer = self.connect()
         self.check(self.peer, {"authorization": self.bearer(20)}, 200)
@@ -185,41 +185,41 @@ class OrderTests(ServerCase):
         self.check(self.peer, self.good, 200)
 
     def test_alone(self) -> None:
-        """Each fault has its answer."""
+        """Each fault has its response."""
         for fields, status, reason in self.faults():
             self.check(self.peer, {**self.good, **fields}, status, reason)
 
     def test_first(self) -> None:
-        """The first fault is the answer, whatever else is wrong further on."""
+        """The first fault determines the response, whatever else is wrong."""
         request = self.good
         for fields, status, reason in reversed(self.faults()):
             request = {**request, **fields}
             self.check(self.peer, request, status, reason)
 
     def test_none(self) -> None:
-        """Without a fault it is accepted, on the connection that had them all."""
+        """Without a fault the request is accepted, on the connection that had all of them."""
         self.test_alone()
         self.check(self.peer, {**self.good, "apns-id": ID, "apns-expiration": "0", "apns-collapse-id": "x" * 64}, 200)
 
 
 class FieldTests(ServerCase):
-    """What may stand in the header fields and the payload."""
+    """Valid header fields and payloads."""
 
     def setUp(self) -> None:
-        """There is a connection with a certificate for all push types."""
+        """Make a connection with a certificate for all push types."""
         super().setUp()
         pem = AUTHORITY.client_pem(TOPIC, topics=[TOPIC, *(TOPIC + suffix for suffix in SUFFIXES.values())])
         self.peer = self.connect(Certificate.from_pem(pem))
 
     def test_message_id(self) -> None:
-        """A UUID is taken in either case, in its usual form only."""
+        """A UUID is accepted in either case, but only in its usual form."""
         for text in (ID, ID.upper()):
             self.check(self.peer, {"apns-id": text}, 200)
         for text in ("", ID.replace("-", ""), f"{{{ID}}}", "x" * 36):
             self.check(self.peer, {"apns-id": text}, 400, "BadMessageId")
 
     def test_priority(self) -> None:
-        """Left out it is 10, which is wrong for what happens in the background."""
+        """The default is 10, which is wrong for background notifications."""
         for priority in ("1", "5", "10", None):
             self.check(self.peer, {"apns-priority": priority}, 200)
         for priority in ("", "0", "05", "high"):
@@ -230,7 +230,7 @@ class FieldTests(ServerCase):
             self.check(self.peer, {"apns-push-type": "background", "apns-priority": priority}, 400, "BadPriority")
 
     def test_push_types(self) -> None:
-        """Each push type goes with its topic, and none but the lower-case names there are is one."""
+        """Each push type requires its topic, and only the known lower-case names are valid."""
         for push_type, topic in (
             ("alert", TOPIC),
             ("mdm", TOPIC),
@@ -256,19 +256,19 @@ class FieldTests(ServerCase):
             self.check(self.peer, {"apns-expiration": text}, 400, "BadExpirationDate")
 
     def test_collapse_id(self) -> None:
-        """It is measured in octets."""
+        """Its length is measured in bytes."""
         self.check(self.peer, {"apns-collapse-id": "ü" * 32}, 200)
         self.check(self.peer, {"apns-collapse-id": "ü" * 33}, 400, "BadCollapseId")
 
     def test_device_token(self) -> None:
-        """It has from 32 to 100 octets."""
+        """It has 32 to 100 bytes."""
         for size in (32, 80, 100):
             self.check(self.peer, {":path": "/3/device/" + "Ab" * size}, 200)
         for text in ("ab" * 31, "ab" * 101, "ab" * 32 + "a", "ab" * 32 + "/"):
             self.check(self.peer, {":path": f"/3/device/{text}"}, 400, "BadDeviceToken")
 
     def test_payload(self) -> None:
-        """It is a JSON object of 4,096 octets at the most, or of 5,120 for a call."""
+        """It is a JSON object of at most 4,096 bytes, or 5,120 for a call."""
         voip = {"apns-push-type": "voip", "apns-topic": f"{TOPIC}.voip"}
         for size, fields in ((4_096, {}), (5_120, voip)):
             self.check(self.peer, {**fields, "body": '{"a":"' + "x" * (size - 8) + '"}'}, 200)
@@ -278,44 +278,44 @@ class FieldTests(ServerCase):
 
 
 class AnswerTests(ServerCase):
-    """What an answer has, and where it goes."""
+    """Responses."""
 
     def answer(self, fields: Mapping[str, Field] = {}) -> dict[str, str]:
-        """Ask over a connection with a certificate; gives the answer's header fields."""
+        """Send a request over a connection with a certificate; returns the response's header fields."""
         peer = self.connect(self.simulator.certificate())
         stream = peer.send({**GOOD, **fields})
         self.simulator.flush()
         return peer.answers[stream]
 
     def test_accepted(self) -> None:
-        """An accepted request has its identifier back, and nothing more."""
+        """The response to an accepted request has its identifier, and nothing more."""
         self.assertEqual(self.answer({"apns-id": ID}), {":status": "200", "apns-id": ID})
 
     def test_rejected(self) -> None:
-        """A rejected one is explained in JSON, and is told so."""
+        """The response to a rejected request has its reason in JSON."""
         answer = self.answer({"apns-id": ID, "apns-priority": "7"})
         self.assertEqual(answer, {":status": "400", "apns-id": ID, "content-type": "application/json"})
 
     def test_made_up_identifier(self) -> None:
-        """Without an identifier of its own, or with a malformed one, a request is given one."""
+        """Without an identifier, or with a malformed one, a request gets a new one."""
         for fields in ({}, {"apns-id": "mine"}):
             self.assertRegex(self.answer(fields)["apns-id"], r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
 
     def test_sandbox(self) -> None:
-        """In the sandbox what is accepted has a second identifier."""
+        """In the sandbox an accepted request gets a second identifier."""
         self.simulator.environment = "sandbox"
         self.assertIn("apns-unique-id", self.answer())
         self.assertNotIn("apns-unique-id", self.answer({"apns-priority": "7"}))
 
     def test_timestamp(self) -> None:
-        """With 410 comes since when the token is dead, in milliseconds."""
+        """A 410 says since when the token is dead, in milliseconds."""
         self.assertEqual(
             json.loads(Response(410, "Unregistered", 1_700_000_000.5).body()),
             {"reason": "Unregistered", "timestamp": 1_700_000_000_500},
         )
 
     def test_delay(self) -> None:
-        """An answer takes its time, also where several are on their way."""
+        """Responses are delayed, also if several are under way."""
         self.simulator.delay = 1.0
         peer = self.connect(self.simulator.certificate())
         first = peer.send(GOOD)
@@ -327,7 +327,7 @@ class AnswerTests(ServerCase):
         self.assertEqual(list(peer.answers), [first, second])
 
     def test_delay_ends_with_the_connection(self) -> None:
-        """Answers that a connection did not live to see are not made, and leave no timer behind."""
+        """When the connection ends, pending responses are dropped, and no timer is left."""
         self.simulator.delay = 1.0
         peer = self.connect(self.simulator.certificate())
         for _ in range(2):
@@ -344,7 +344,7 @@ class ProviderTokenTests(ServerCase):
     """Connections without a certificate."""
 
     def present(self, peer: Peer, authorization: str, status: int = 200, reason: str = "") -> None:
-        """Send a good request under a provider token, and compare the answer."""
+        """Send a valid request with a provider token, and compare the response."""
         self.check(peer, {"authorization": authorization}, status, reason)
 
     def test_missing(self) -> None:
@@ -355,7 +355,7 @@ class ProviderTokenTests(ServerCase):
         self.present(peer, self.bearer().replace("bearer", "Bearer"))
 
     def test_invalid(self) -> None:
-        """Another key, algorithm, team or form is not what the team signed with its key."""
+        """A token of another key, algorithm, team or form is invalid."""
         peer = self.connect()
         good = self.bearer()
         header, payload, signature = good.split(".")
@@ -378,16 +378,16 @@ class ProviderTokenTests(ServerCase):
         self.present(peer, good)
 
     def test_der(self) -> None:
-        """A signature in DER, as pushy's are, is as good as one of the standard's form."""
+        """A signature in DER, as pushy makes it, is as valid as one in the standard's form."""
         self.present(self.connect(), f"bearer {der_signed(AUTHORITY, int(self.simulator.reactor.seconds()))}")
 
     def test_other_claims(self) -> None:
-        """What Apple does not look at does not matter."""
+        """What Apple ignores does not matter."""
         now = self.simulator.reactor.seconds()
         self.present(self.connect(), bearer(iss=AUTHORITY.team_id, iat=now, exp=1, nbf=2**40, aud="me"))
 
     def test_expired(self) -> None:
-        """It is good for an hour, and not a second longer, on any connection."""
+        """It is valid for an hour, and not a second longer, on any connection."""
         peer, authorization = self.connect(), self.bearer()
         self.present(peer, authorization)
         self.simulator.advance(TOKEN_LIFE)
@@ -397,7 +397,7 @@ class ProviderTokenTests(ServerCase):
         self.present(self.connect(), authorization, 403, "ExpiredProviderToken")
 
     def test_after_an_expired_one(self) -> None:
-        """An expired one opens nothing and counts for nothing: a good one after it is the first."""
+        """An expired one neither raises the limit nor counts: a valid one after it is the first."""
         peer = self.connect()
         self.present(peer, self.bearer(TOKEN_LIFE + 1), 403, "ExpiredProviderToken")
         self.assertEqual(peer.limits, [1])
@@ -406,7 +406,7 @@ class ProviderTokenTests(ServerCase):
         self.assertEqual(peer.limits, [1, 1_000])
 
     def test_limit(self) -> None:
-        """The first good one opens the limit, once."""
+        """The first valid one raises the limit, once."""
         peer = self.connect()
         self.assertEqual(peer.limits, [1])
         self.present(peer, "bearer a.b.c", 403, "InvalidProviderToken")
@@ -417,7 +417,7 @@ class ProviderTokenTests(ServerCase):
         self.assertEqual(peer.limits, [1, 1_000])
 
     def test_updates(self) -> None:
-        """It may be replaced once in twenty minutes; what is refused for that leaves the one in use as it was."""
+        """It may be replaced once in twenty minutes; a refused one leaves the one in use unchanged."""
         peer = self.connect()
         first, second, third = (self.bearer(age) for age in (30, 20, 10))
         self.present(peer, first)
@@ -431,28 +431,28 @@ class ProviderTokenTests(ServerCase):
         self.present(peer, third)
 
     def test_expired_before_too_many(self) -> None:
-        """One that is expired is refused for that, whatever came before it."""
+        """An expired one is refused as expired, whatever was sent before."""
         peer = self.connect()
         self.present(peer, self.bearer(30))
         self.present(peer, self.bearer(20))
         self.present(peer, self.bearer(TOKEN_LIFE + 1), 403, "ExpiredProviderToken")
 
     def test_per_connection(self) -> None:
-        """Another connection has its own count."""
+        """Each connection counts for itself."""
         for age in (30, 20, 10):
             self.present(self.connect(), self.bearer(age))
 
 
 class ScopeTests(ServerCase):
-    """What a signing key is good for."""
+    """What a signing key is valid for."""
 
     def under(self, key: SigningKey, **fields: Field) -> dict[str, Field]:
-        """Make the fields of a request under a provider token of a key."""
+        """Make the fields of a request with a provider token of a key."""
         token = ProviderToken.from_p8(key.p8, key.key_id, key.team_id)
         return {"authorization": token.current(self.simulator.reactor.seconds()).value.decode(), **fields}
 
     def test_team(self) -> None:
-        """A key is for all topics of its team, and for none of another's."""
+        """A key is for all topics of its team, and for no other team's."""
         key, other = AUTHORITY.signing_key(), AUTHORITY.signing_key(team_id="OTHERTEAM1")
         peer = self.connect()
         for topic in (TOPIC, f"{TOPIC}.voip"):
@@ -461,7 +461,7 @@ class ScopeTests(ServerCase):
         self.check(self.connect(), self.under(other), 400, "TopicDisallowed")
 
     def test_topics(self) -> None:
-        """A key for topics is for these, with those that continue them, and no others of the team."""
+        """A key for topics is for these, and those that continue them, and no others of the team."""
         key = AUTHORITY.signing_key(topics=[f"{TOPIC}.watch"])
         peer = self.connect()
         for topic in (f"{TOPIC}.watch", f"{TOPIC}.watch.complication"):
@@ -470,7 +470,7 @@ class ScopeTests(ServerCase):
             self.check(peer, self.under(key) | {"apns-topic": topic}, 400, "TopicDisallowed")
 
     def test_environment(self) -> None:
-        """A key for the other environment is refused, in the word that Apple's servers have for it."""
+        """A key for the other environment is refused, with the reason that Apple's servers send."""
         keys = {
             "production": AUTHORITY.signing_key(environment="production"),
             "sandbox": AUTHORITY.signing_key(environment="sandbox"),
@@ -483,7 +483,7 @@ class ScopeTests(ServerCase):
             self.assertEqual(peer.limits, [1])
 
     def test_first_decides(self) -> None:
-        """The first good key is the connection's; another of the team is unrelated, one of another team is none."""
+        """The first valid key is the connection's; another of the team is unrelated, one of another team invalid."""
         first, second = AUTHORITY.signing_key(), AUTHORITY.signing_key()
         stranger = AUTHORITY.signing_key(team_id="OTHERTEAM1")
         peer = self.connect()
@@ -494,12 +494,12 @@ class ScopeTests(ServerCase):
         self.check(self.connect(), self.under(second), 200)
 
     def test_wrong_team(self) -> None:
-        """A key under another team's name is not what it says."""
+        """A key under another team's name is invalid."""
         key = attrs.evolve(AUTHORITY.signing_key(), team_id="OTHERTEAM1")
         self.check(self.connect(), self.under(key), 403, "InvalidProviderToken")
 
     def test_client(self) -> None:
-        """The client takes a key for the other environment for a credential that is refused."""
+        """For the client a key for the other environment is a refused credential."""
         key = AUTHORITY.signing_key(environment="sandbox")
         client = self.simulator.client(credential=ProviderToken.from_p8(key.p8, key.key_id, key.team_id), topic=TOPIC)
         batch = self.simulator.result(client.send(Notification(alert="Hi"), [DEVICE, "ee" * 32]))
@@ -512,7 +512,7 @@ class EnvironmentTests(ServerCase):
     """Device tokens of one environment."""
 
     def test_other_environment(self) -> None:
-        """A token of the other environment is a bad one, over either protocol; in its own it is good."""
+        """A token of the other environment is invalid, over either protocol; in its own it is valid."""
         self.simulator.devices.environments[bytes.fromhex(DEVICE)] = "sandbox"
         peer = self.connect(self.simulator.certificate())
         self.check(peer, {}, 400, "BadDeviceToken")
@@ -528,13 +528,13 @@ class CertificateTests(ServerCase):
     """Connections with a certificate."""
 
     def test_no_provider_token(self) -> None:
-        """It needs no provider token, and does not look at one; the limit is open at once."""
+        """They need no provider token, and ignore one; the limit is announced at once."""
         peer = self.connect(self.simulator.certificate())
         self.assertEqual(peer.limits, [1_000])
         self.check(peer, {"authorization": "bearer nonsense"}, 200)
 
     def test_default_topic(self) -> None:
-        """The certificate of one app says which; of another app's topic it is none."""
+        """A certificate for one app implies the topic; another app's topic is disallowed."""
         peer = self.connect(self.simulator.certificate())
         self.check(peer, {"apns-topic": None}, 200)
         self.check(peer, {"apns-topic": None, "apns-push-type": "voip"}, 400, "BadTopic")
@@ -542,14 +542,14 @@ class CertificateTests(ServerCase):
             self.check(peer, {"apns-topic": topic}, 400, "TopicDisallowed")
 
     def test_one_listed_topic(self) -> None:
-        """A list of a single topic is a list: it has to be named, and no other will do."""
+        """A list of a single topic is a list: the topic must be named, and no other is allowed."""
         peer = self.connect(Certificate.from_pem(AUTHORITY.client_pem(TOPIC, topics=[TOPIC])))
         self.check(peer, {"apns-topic": None}, 400, "MissingTopic")
         self.check(peer, {"apns-topic": f"{TOPIC}.voip"}, 400, "BadTopic")
         self.check(peer, {}, 200)
 
     def test_several_topics(self) -> None:
-        """With a list of topics one of them has to be named, related to the first or not."""
+        """With a list of topics one of them must be named, related to the first or not."""
         pem = AUTHORITY.client_pem(TOPIC, topics=[TOPIC, f"{TOPIC}.voip", "com.example.other"])
         peer = self.connect(Certificate.from_pem(pem))
         self.check(peer, {"apns-topic": None}, 400, "MissingTopic")
@@ -558,21 +558,21 @@ class CertificateTests(ServerCase):
             self.check(peer, {"apns-topic": topic}, 200)
 
     def test_environment(self) -> None:
-        """A certificate of the other environment is shown the door, with the reason."""
+        """A certificate of the other environment is refused with GOAWAY and the reason."""
         peer = self.connect(Certificate.from_pem(AUTHORITY.client_pem(TOPIC, environments=["sandbox"])))
         self.assertEqual(peer.goaways, [b'{"reason":"BadCertificateEnvironment"}'])
         self.assertIsNotNone(peer.lost)
 
 
 class ConnectionTests(ServerCase):
-    """What is no request at all."""
+    """Connections without valid requests."""
 
     def test_unannounced(self) -> None:
-        """Who speaks HTTP/2 is answered, whether the handshake said so or not."""
+        """HTTP/2 is accepted, whether negotiated in the handshake or not."""
         self.check(self.connect(self.simulator.certificate(), alpn=()), {}, 200)
 
     def test_garbage(self) -> None:
-        """Octets that are not HTTP/2 end the connection."""
+        """Bytes that are not HTTP/2 end the connection."""
         peer = self.connect(self.simulator.certificate())
         peer.transport.write(b"GET / HTTP/1.1\r\n\r\n" * 10)
         self.simulator.flush()
@@ -580,10 +580,10 @@ class ConnectionTests(ServerCase):
 
 
 class SecretTests(SynchronousTestCase):
-    """What may stand in a log line."""
+    """What may be logged."""
 
     def test_repr(self) -> None:
-        """Neither a request nor its record shows a device token, a provider token or the payload."""
+        """The repr of a request and of its record shows no device token, provider token or payload."""
         headers = {":path": f"/3/device/{DEVICE}", "authorization": "bearer secret"}
         request = Request(1, [(name.encode(), value.encode()) for name, value in headers.items()], b"secret")
         self.assertEqual(repr(request), "Request(stream=1, headers=<2 fields>, body=<6 bytes>)")

@@ -33,7 +33,7 @@ __all__ = ["LoopbackTests", "ReadDeadTests", "StateTests"]
 
 
 def mode(path: Path) -> int:
-    """The permissions of a file or directory."""
+    """Return the permissions of a file or directory."""
     return path.stat().st_mode & 0o777
 
 
@@ -47,18 +47,18 @@ class ReadDeadTests(SynchronousTestCase):
         return read_dead(path)
 
     def test_tokens(self) -> None:
-        """There is one token a line; blank lines, comments and space around a token do not count."""
+        """There is one token a line; blank lines, comments and spaces are ignored."""
         for mark in "", "\ufeff":
             self.assertEqual(self.read(mark + "# gone\n\n aabb \r\nCCDD"), [b"\xaa\xbb", b"\xcc\xdd"])
 
     def test_malformed(self) -> None:
-        """The error names the line and does not show what is in it."""
+        """The error names the line, and does not show its content."""
         error = self.assertRaises(ValueError, self.read, "aabb\n\nsecret\n")
         self.assertIn("line 3 is not a hexadecimal token", str(error))
         self.assertNotIn("secret", str(error))
 
     def test_missing(self) -> None:
-        """A file that cannot be read is an error of the same kind, for the command's sake."""
+        """A file that cannot be read is an error of the same kind."""
         error = self.assertRaises(ValueError, read_dead, "nowhere")
         self.assertEqual(str(error), "nowhere: No such file or directory")
 
@@ -67,7 +67,7 @@ class StateTests(SynchronousTestCase):
     """The state directory, written by a service on a reactor in memory."""
 
     def setUp(self) -> None:
-        """Make a service that is not started."""
+        """Make a service, not started."""
         self.reactor = MemoryReactorClock()
         self.simulator = Simulator(self.reactor, topic="com.example.other")
         self.state = Path(self.mktemp()) / "state"
@@ -76,17 +76,17 @@ class StateTests(SynchronousTestCase):
         )
 
     def test_interface(self) -> None:
-        """It is a service, for any application."""
+        """It implements Twisted's interface of services."""
         verifyObject(IService, self.service)
 
     def test_listens_on_loopback_only(self) -> None:
-        """Each server has the port it was given, where nobody else can reach it."""
+        """Each server listens at the given port, on loopback only."""
         self.service.startService()
         listening = [(port, interface) for port, _, _, interface in self.reactor.tcpServers]
         self.assertEqual(listening, [(3, HOST), (4, HOST), (5, HOST), (6, HOST)])
 
     def test_description(self) -> None:
-        """The file with the description has everything needed to send; the files it names are there."""
+        """The description has everything needed to send, and the files that it names exist."""
         self.service.startService()
         description = json.loads((self.state / "simulator.json").read_text())
         self.assertEqual(description, self.service.description())
@@ -95,7 +95,7 @@ class StateTests(SynchronousTestCase):
         self.assertEqual({path.name for path in self.state.iterdir()}, {"simulator.json", *files})
 
     def test_credentials(self) -> None:
-        """The credentials are good, for the simulator's topic and of its authority."""
+        """The credentials are valid, for the simulator's topic and of its authority."""
         self.service.startService()
         pem = Certificate.from_file(self.state / "client.pem")
         pkcs12 = Certificate.from_file(self.state / "client.p12", "txapns")
@@ -111,7 +111,7 @@ class StateTests(SynchronousTestCase):
         self.assertEqual((self.state / "ca.pem").read_bytes(), authority.ca_pem)
 
     def test_modes(self) -> None:
-        """Nobody but the owner can look into the directory or any file, whatever was there before."""
+        """Only the owner can read the directory and its files, whatever was there before."""
         self.state.mkdir(parents=True, mode=0o700)
         (self.state / "client.pem").write_text("old")
         (self.state / "client.pem").chmod(0o644)
@@ -124,14 +124,14 @@ class StateTests(SynchronousTestCase):
         self.assertEqual(mode(self.state), 0o700)
 
     def test_leaves_directory(self) -> None:
-        """A directory that exists may be used by others, too, so its mode is left alone."""
+        """The mode of an existing directory is not changed, because others may use it."""
         self.state.mkdir(parents=True, mode=0o755)
         before = mode(self.state)
         self.service.startService()
         self.assertEqual(mode(self.state), before)
 
     def test_old_description(self) -> None:
-        """The description of an earlier run is gone before anything is written: nobody reads its ports."""
+        """The description of an earlier run is removed before anything is written."""
         self.state.mkdir(parents=True)
         (self.state / "simulator.json").write_text("{}")
         (self.state / "client.pem").mkdir()  # so it cannot be written
@@ -167,18 +167,18 @@ class StateTests(SynchronousTestCase):
 
 @implementer(IHandshakeListener)
 class Watcher(Protocol):
-    """A client that tells when it is connected, and when no more."""
+    """A client that reports when it is connected, and when it is not."""
 
     def __init__(self) -> None:
         self.ready: Deferred[None] = Deferred()
         self.lost: Deferred[None] = Deferred()
 
     def handshakeCompleted(self) -> None:
-        """TLS is agreed upon."""
+        """The handshake is complete."""
         self.ready.callback(None)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """It is over."""
+        """The connection has ended."""
         self.lost.callback(None)
 
 
@@ -206,7 +206,7 @@ class LoopbackTests(TestCase):
         return Start(service, state, json.loads((state / "simulator.json").read_text()))
 
     async def test_serves_both_protocols(self) -> None:
-        """What the state directory has is all that is needed to send over either protocol."""
+        """The state directory has everything needed to send over either protocol."""
         start = self.start()
         trust_root = (start.state / "ca.pem").read_bytes()
         certificate = Certificate.from_file(start.state / "client.pem")
@@ -222,7 +222,7 @@ class LoopbackTests(TestCase):
         self.assertEqual(accepted, [2, 2])
 
     async def test_serves_channels(self) -> None:
-        """So it is for a broadcast, with either credential, and for the channel that it goes to."""
+        """So it does for a broadcast, with either credential, and for its channel."""
         start = self.start()
         trust_root = (start.state / "ca.pem").read_bytes()
         ports = start.ports
@@ -239,7 +239,7 @@ class LoopbackTests(TestCase):
             await client.close()
 
     async def test_stops(self) -> None:
-        """Stopping frees the ports and cuts the connections that are there."""
+        """Stopping frees the ports and aborts the connections."""
         start = self.start()
         ca_pem = start.service.simulator.authority.ca_pem
         watcher = Watcher()
@@ -254,7 +254,7 @@ class LoopbackTests(TestCase):
                 self.assertNotEqual(probe.connect_ex((HOST, start.ports[port])), 0)
 
     async def test_taken_port(self) -> None:
-        """A port that is taken is an error at once, and the ports before it are given back."""
+        """A port in use is an error at once, and the ports before it are released."""
         taken = self.start().ports["http2"]
         state = Path(self.mktemp())
         service = SimulatorService(reactor, Simulator(reactor), state, feedback=taken)
@@ -270,7 +270,7 @@ class LoopbackTests(TestCase):
         self.assertEqual(json.loads((start.state / "simulator.json").read_text()), start.service.description())
 
     async def test_old_tls(self) -> None:
-        """On demand TLS 1.2 is the newest version it speaks."""
+        """With ``tls12`` it speaks nothing newer than TLS 1.2."""
         start = self.start(tls12=True, tickets=False)
         watcher = Watcher()
         ca_pem = start.service.simulator.authority.ca_pem

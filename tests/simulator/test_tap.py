@@ -32,10 +32,10 @@ def parse(*arguments: str) -> tap.Options:
 
 
 class OptionsTests(SynchronousTestCase):
-    """What ``twist apns-simulator`` takes."""
+    """The options of ``twist apns-simulator``."""
 
     def test_defaults(self) -> None:
-        """Only the state directory must be given; ports are picked."""
+        """Only the state directory is required; ports are picked."""
         options = parse("--state", "here")
         self.assertEqual(
             dict(options),
@@ -68,7 +68,7 @@ class OptionsTests(SynchronousTestCase):
             self.assertEqual(ours[name], theirs[name].default, name)
 
     def test_all(self) -> None:
-        """Numbers are read as such, and the file of dead tokens is read."""
+        """Numbers are parsed, and the file of dead tokens is read."""
         dead = Path(self.mktemp())
         dead.write_text("aabb\n")
         options = parse(
@@ -83,12 +83,12 @@ class OptionsTests(SynchronousTestCase):
         self.assertEqual([options["fault"], options["strict-legacy-payload"]], ["half-close", 1])
 
     def test_no_state(self) -> None:
-        """Without a state directory nobody could find the ports."""
+        """The state directory is required."""
         error = self.assertRaises(usage.UsageError, parse)
         self.assertEqual(str(error), "--state DIR is required")
 
     def test_bad_numbers(self) -> None:
-        """What is no number, or out of range, is refused with the range."""
+        """An invalid number, or one out of range, is refused with the range."""
         for name, value in (
             ("http2", "x"),
             ("http2", "65536"),
@@ -101,12 +101,12 @@ class OptionsTests(SynchronousTestCase):
             self.assertIn(f"{value!r} is not a number from", str(error))
 
     def test_bad_fault(self) -> None:
-        """A fault that there is not is refused with the names of those there are."""
+        """An unknown fault is refused with the names of the known ones."""
         error = self.assertRaises(usage.UsageError, parse, "--state", "x", "--fault", "rudeness")
         self.assertIn("'rudeness' is not one of silent-close, ", str(error))
 
     def test_bad_dead(self) -> None:
-        """A file of dead tokens that has others in it is refused."""
+        """A file of dead tokens with an invalid line is refused."""
         dead = Path(self.mktemp())
         dead.write_text("zz\n")
         error = self.assertRaises(usage.UsageError, parse, "--state", "x", "--dead", str(dead))
@@ -117,7 +117,7 @@ class ServiceTests(SynchronousTestCase):
     """What ``twist apns-simulator`` runs."""
 
     def test_options_arrive(self) -> None:
-        """The service's simulator is as the options say."""
+        """The service's simulator has the given options."""
         service = tap.makeService(parse("--state", "x", "--delay-ms", "250", "--topic", "a.b", "--fault", "mute"))
         assert isinstance(service, SimulatorService)
         self.assertIs(service.simulator.binary_fault, mute)
@@ -137,10 +137,10 @@ class PluginTests(SynchronousTestCase):
 
 @pytest.mark.loopback
 class TwistTests(SynchronousTestCase):
-    """The true command."""
+    """The real command."""
 
     def test_runs(self) -> None:
-        """It writes the state directory, tells where in its log, and ends in good order."""
+        """It writes the state directory, logs where, and ends normally."""
         state = Path(self.mktemp())
         command = [sys.executable, "-m", "twisted", "--log-format", "text", "apns-simulator", "--state", str(state)]
         environment = {**os.environ, "PYTHONPATH": str(PROJECT)}

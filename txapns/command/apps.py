@@ -83,7 +83,7 @@ def _add_app(
     callers: tuple[str, ...],
     limits: AppLimitsSection,
 ) -> None:
-    """Add an app to the database, its private key encrypted with the master key."""
+    """Add an app to the database. Its private key is encrypted with the master key."""
     installation = Installation.from_file(config)
     _check_not_configured(installation, name)
     settings = AppSettings(
@@ -153,9 +153,10 @@ def _list_apps(config: Path, as_json: bool) -> None:
 @config_option
 def _rekey_apps(config: Path) -> None:
     """
-    Change the master key, and encrypt all credentials in the database with the new one.
+    Change the master key.
 
-    If the key is in the environment, first put the new one before the old one there, with a space between.
+    All credentials in the database are encrypted with the new one. If the key is in the environment, first put the new
+    one before the old one there, with a space between.
     """
     installation = Installation.from_file(config)
     secrets = installation.secrets

@@ -35,7 +35,7 @@ gateway_option = click.option(
     "--gateway",
     default="production",
     show_default=True,
-    help="production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N.",
+    help="Apple's server: production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N.",
 )
 
 

@@ -138,7 +138,7 @@ def _list_queue(where: _QueueOptions, app: str, state: str, limit: int, after: i
 @_limit
 @_queue_options
 def _retry_queue(where: _QueueOptions, app: str, limit: int | None) -> None:
-    """Try notifications again that were given up after too many attempts, as if they were new."""
+    """Retry notifications that were given up. They are treated as new."""
     count = where.run(lambda queue, stop: _in_pages(lambda most: queue.retry(app, most), limit, stop))
     echo(f"waiting again: {count}")
 
@@ -150,7 +150,7 @@ def _retry_queue(where: _QueueOptions, app: str, limit: int | None) -> None:
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @_queue_options
 def _purge_queue(where: _QueueOptions, app: str, state: str, limit: int | None, yes: bool) -> None:
-    """Delete notifications of an app, except those under way to Apple."""
+    """Delete notifications of an app. Those under way to Apple stay."""
     if not yes:
         click.confirm(f"Delete notifications of {app} that are {state}?", abort=True)
     count = where.run(lambda queue, stop: _in_pages(lambda most: queue.purge(app, state, most), limit, stop))

@@ -104,10 +104,11 @@ def send(
     **fields: Any,
 ) -> None:
     """
-    Send one notification to many devices, and list those that did not accept it by line number.
+    Send one notification to many devices.
 
-    The exit status is 0 if all were accepted, 1 if some were not, 2 if an option, a file or the credential cannot be
-    used, and 3 if the gateway could not be reached.
+    It lists the notifications that were not accepted, by the number of the token's line. The exit status is 0 if all
+    were accepted, 1 if some were not, 2 if an option, a file or the credential cannot be used, and 3 if the gateway
+    could not be reached.
     """
     server = _gateway(gateway, trust_root, barrier)
     who = credential.read(lambda data, passphrase: Certificate.from_pem(data, passphrase=passphrase))

@@ -30,9 +30,9 @@ __all__ = ["check_config", "serve"]
 @config_option
 def check_config(config: Path) -> None:
     """
-    Check a configuration, the files it names, and who can read them.
+    Check a configuration and its files.
 
-    Nothing is changed or started. Each mistake is reported in a line.
+    It also checks who can read the files. Nothing is changed or started. Each mistake is reported in a line.
     """
     configuration = Installation.from_file(config).configuration
     faults = list(check_files(configuration, os.environ, now()))
