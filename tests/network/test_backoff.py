@@ -18,7 +18,7 @@ class BackoffTests(SynchronousTestCase):
         self.assertEqual([backoff.next_delay() for _ in range(9)], [1, 2, 4, 8, 16, 32, 60, 60, 60])
 
     def test_reset(self) -> None:
-        """After a session proved itself the next failure is the first."""
+        """After a session has proved itself, the next failure counts as the first."""
         backoff = Backoff(jitter=0.0)
         for _ in range(5):
             backoff.next_delay()
@@ -26,25 +26,25 @@ class BackoffTests(SynchronousTestCase):
         self.assertEqual([backoff.next_delay(), backoff.next_delay()], [1, 2])
 
     def test_custom(self) -> None:
-        """First delay, factor and maximum are the caller's."""
+        """First delay, factor and maximum are configurable."""
         backoff = Backoff(initial=0.5, maximum=10.0, factor=3.0, jitter=0.0)
         self.assertEqual([backoff.next_delay() for _ in range(5)], [0.5, 1.5, 4.5, 10.0, 10.0])
 
     def test_jitter_is_not_remembered(self) -> None:
-        """Chance shortens one delay, and the next doubles as if it had not."""
+        """Jitter shortens one delay, and does not affect the next."""
         backoff = Backoff(jitter=0.5, random=lambda: 0.5)
         self.assertEqual([backoff.next_delay() for _ in range(3)], [0.75, 1.5, 3.0])
 
     @given(chance=st.floats(0.0, 1.0, exclude_max=True), failures=st.integers(1, 40))
     def test_bounds(self, chance: float, failures: int) -> None:
-        """However chance falls, a delay is shortened by no more than the jitter, and never lengthened."""
+        """For any random number, a delay is shortened by at most the jitter, and never lengthened."""
         exact, varied = Backoff(jitter=0.0), Backoff(random=lambda: chance)
         for _ in range(failures):
             delay = exact.next_delay()
             self.assertTrue(0.8 * delay <= varied.next_delay() <= delay)
 
     def test_ten_in_the_first_minute(self) -> None:
-        """However chance falls, there are at most ten attempts in the first minute."""
+        """For any random numbers, there are at most ten attempts in the first minute."""
         backoff, time, attempts = Backoff(random=lambda: 0.999), 0.0, 0
         while time < 60.0:
             attempts += 1
@@ -52,7 +52,7 @@ class BackoffTests(SynchronousTestCase):
         self.assertLessEqual(attempts, 10)
 
     def test_promising(self) -> None:
-        """Only where a session has proved itself, and the next failure is the first; one that lasted is no proof."""
+        """True only after a session has proved itself and before the next failure; lasting long is no proof."""
         backoff = Backoff()
         backoff.reset(proved=False)
         self.assertFalse(backoff.promising)

@@ -19,7 +19,7 @@ __all__ = ["SteadyReactorTests", "SteadyTests", "TimersTests", "WallClockTests"]
 
 @implementer(IWallClock)
 class _DatedClock(Clock):
-    """A ``Clock`` with dates of its own."""
+    """A ``Clock`` with its own wall clock."""
 
     def now(self) -> float:
         return 1_800_000_000.0
@@ -29,18 +29,18 @@ class WallClockTests(SynchronousTestCase):
     """``wall_clock``."""
 
     def test_own(self) -> None:
-        """What provides a wall clock is its own."""
+        """An object that provides a wall clock is its own."""
         clock = _DatedClock()
         self.assertIs(wall_clock(clock), clock)
 
     def test_hand_turned(self) -> None:
-        """The time of a ``Clock`` is the date as well."""
+        """The time of a ``Clock`` is also the date."""
         clock = Clock()
         clock.advance(5.0)
         self.assertEqual(wall_clock(clock).now(), 5.0)
 
     def test_system(self) -> None:
-        """Anything else has the operating system's, whatever its own timers go by."""
+        """Anything else gets the operating system's clock."""
         found = wall_clock(steady(SelectReactor()))
         self.assertIsInstance(found, SystemWallClock)
         verifyObject(IWallClock, found)
@@ -60,13 +60,13 @@ class SteadyTests(SynchronousTestCase):
         self.addCleanup(self.reactor.disconnectAll)
 
     def test_same(self) -> None:
-        """It is the same reactor; what has no timers of Twisted's is as it was."""
+        """It returns the same reactor; anything but a Twisted reactor is unchanged."""
         self.assertIs(steady(self.reactor), self.reactor)
         clock = Clock()
         self.assertIs(steady(clock), clock)
 
     def test_set_back(self) -> None:
-        """After the wall clock was set back by an hour, a timer that was set before or after is in time."""
+        """After the wall clock is set back by an hour, timers made before or after are on time."""
         self.reactor.callLater(0.0, self.called.append, "before")
         steady(self.reactor)
         self.reactor.callLater(0.0, self.called.append, "after")
@@ -75,7 +75,7 @@ class SteadyTests(SynchronousTestCase):
         self.assertEqual(self.called, ["before", "after"])
 
     def test_left(self) -> None:
-        """A timer keeps what was left of its delay, however often the reactor is made steady."""
+        """A timer keeps the rest of its delay, even if the reactor is made steady twice."""
         call = self.reactor.callLater(100.0, self.called.append, "late")
         steady(steady(self.reactor))
         left = call.getTime() - self.reactor.seconds()
@@ -86,7 +86,7 @@ class SteadyTests(SynchronousTestCase):
 
 
 class SteadyReactorTests(SynchronousTestCase):
-    """``SteadyReactor``, beside a reactor whose time can be set apart from the one that passes."""
+    """``SteadyReactor``, on a reactor whose wall clock can be set."""
 
     def setUp(self) -> None:
         """Make both."""
@@ -106,14 +106,14 @@ class SteadyReactorTests(SynchronousTestCase):
         self.beneath.rightNow += seconds
 
     def test_interfaces(self) -> None:
-        """It is a reactor as far as the one beneath is, and its calls are calls."""
+        """It provides the interfaces of the reactor beneath, and its calls provide ``IDelayedCall``."""
         verifyObject(IReactorTime, self.reactor)
         verifyObject(IDelayedCall, self.reactor.callLater(1.0, self.called.append, 1))
         self.assertIs(wall_clock(self.reactor), self.reactor)
         self.assertEqual(IWallClock(self.reactor).now(), 1_800_000_000.0)
 
     def test_passing(self) -> None:
-        """Where nobody sets the clock, calls come when they are due, in order, with their arguments."""
+        """If the clock is not set, calls run on time, in order, with their arguments."""
         for delay in (3.0, 1.0, 2.0):
             self.reactor.callLater(delay, self.called.append, delay)
         self.reactor.callLater(4.0, dict, call=self.called.append)
@@ -124,7 +124,7 @@ class SteadyReactorTests(SynchronousTestCase):
         self.assertEqual((self.reactor.seconds(), self.reactor.pending), (4.0, set()))
 
     def test_set_back(self) -> None:
-        """Whoever asks for the time, or for a timer, after the clock was set back puts those right that are pending."""
+        """After the clock is set back, reading the time or making a timer corrects the pending timers."""
         asks = (self.reactor.seconds, lambda: self.reactor.callLater(50.0, self.called.append, "other"))
         for ask in asks:
             self.called.clear()
@@ -138,7 +138,7 @@ class SteadyReactorTests(SynchronousTestCase):
             self.assertEqual(self.called, ["due"])
 
     def test_set_back_unnoticed(self) -> None:
-        """Where nobody asks, a timer stands still: this is what only ``steady`` mends."""
+        """If the time is never read, a timer is late: only ``steady`` corrects this."""
         self.reactor.callLater(10.0, self.called.append, "late")
         self.step(-3_600.0)
         self.advance(60.0)
@@ -148,7 +148,7 @@ class SteadyReactorTests(SynchronousTestCase):
         self.assertEqual(self.called, ["late"])
 
     def test_set_forward(self) -> None:
-        """After the clock was set forward nothing comes too soon, whether somebody asks or not."""
+        """After the clock is set forward, no call runs too soon, whether the time is read or not."""
         self.reactor.callLater(10.0, self.called.append, "due")
         for step in (3_600.0, 86_400.0):
             self.step(step)
@@ -158,7 +158,7 @@ class SteadyReactorTests(SynchronousTestCase):
         self.assertEqual(self.called, ["due"])
 
     def test_drift(self) -> None:
-        """A clock that is slewed makes timers late by a tenth of a second at the most."""
+        """A slewed clock makes timers late by at most a tenth of a second."""
         self.reactor.callLater(100.0, self.called.append, "due")
         for _ in range(100):
             self.step(-0.01)
@@ -168,7 +168,7 @@ class SteadyReactorTests(SynchronousTestCase):
         self.assertEqual(self.called, ["due"])
 
     def test_moved_unnoticed(self) -> None:
-        """A call that is moved after the clock was set, before anybody noticed, comes when it is to come."""
+        """A call that is moved after the clock was set, but before that was detected, is on time."""
         for move in (lambda call: call.reset(2.0), lambda call: call.delay(-8.0)):
             self.called.clear()
             call = self.reactor.callLater(10.0, self.called.append, "moved")
@@ -180,7 +180,7 @@ class SteadyReactorTests(SynchronousTestCase):
             self.assertEqual(self.called, ["moved"])
 
     def test_call(self) -> None:
-        """A call can be moved and cancelled, and tells by the monotonic clock when it is due."""
+        """A call can be moved and cancelled, and has its due time by the monotonic clock."""
         call = self.reactor.callLater(10.0, self.called.append, "moved")
         self.assertEqual(call.getTime(), 10.0)
         self.advance(1.0)
@@ -205,7 +205,7 @@ class TimersTests(SynchronousTestCase):
     """``timers``."""
 
     def test_for_all(self) -> None:
-        """All who ask for the timers of a reactor have the same, as long as one of them is there."""
+        """All callers get the same timers for a reactor, as long as one of them is referenced."""
         reactor = SelectReactor()
         self.addCleanup(reactor.disconnectAll)
         found = timers(reactor)
@@ -215,7 +215,7 @@ class TimersTests(SynchronousTestCase):
         self.assertIs(found.connectTCP.__self__, reactor)
 
     def test_right_already(self) -> None:
-        """What is steady, or turned by hand, stays as it is."""
+        """A steady reactor, or a ``Clock``, is returned as it is."""
         reactor = steady(SelectReactor())
         self.addCleanup(reactor.disconnectAll)
         clock = Clock()
@@ -223,7 +223,7 @@ class TimersTests(SynchronousTestCase):
         self.assertIs(timers(clock), clock)
 
     def test_made_steady_later(self) -> None:
-        """A reactor that is made steady while timers are pending goes on with them."""
+        """A reactor that is made steady while timers are pending keeps them."""
         reactor = SelectReactor()
         self.addCleanup(reactor.disconnectAll)
         called: list[str] = []

@@ -143,10 +143,10 @@ class SpreadCase(SynchronousTestCase):
 
 
 class OrderTests(SpreadCase):
-    """Which address comes first."""
+    """The address that comes first."""
 
     def test_interfaces(self) -> None:
-        """What stands between the resolver and Twisted's endpoint is what it has to be."""
+        """The objects between the resolver and Twisted's endpoint provide the right interfaces."""
         self.prepare(FOUR)
         verifyObject(IStreamClientEndpoint, self.endpoint)
         spread = _Spread(self.reactor, Random(0).random)
@@ -156,7 +156,7 @@ class OrderTests(SpreadCase):
         verifyObject(IResolutionReceiver, _Receiver(_Receiver(None, spread), spread))  # type: ignore[arg-type]
 
     def test_each_in_turn(self) -> None:
-        """Connections begin with each of the addresses once before they begin with one again."""
+        """Each address comes first once before one comes first again."""
         self.prepare(FOUR)
         begun = [self.connect()[0] for _ in range(12)]
         for start in (0, 4, 8):
@@ -164,7 +164,7 @@ class OrderTests(SpreadCase):
         self.assertTrue(all(one != another for one, another in pairwise(begun)))
 
     def test_chance(self) -> None:
-        """With which they begin is left to chance, so that many programs do not begin with the same."""
+        """The first address is random, so that many programs do not start with the same one."""
         firsts = set()
         for seed in range(32):
             self.prepare(FOUR, seed)
@@ -172,7 +172,7 @@ class OrderTests(SpreadCase):
         self.assertEqual(firsts, set(FOUR))
 
     def test_resolved_each_time(self) -> None:
-        """The name is looked up for another connection, so it goes where the name leads now."""
+        """The name is looked up again for another connection."""
         self.prepare(FOUR[:2])
         self.connect()
         self.reactor.resolver.hosts = FOUR[3:]
@@ -180,7 +180,7 @@ class OrderTests(SpreadCase):
         self.assertEqual(self.reactor.resolver.asked, ["gateway.example"] * 2)
 
     def test_resolved_just_now(self) -> None:
-        """Connections that follow one another at once do with one look-up, and are spread all the same."""
+        """Connections in quick succession share one look-up, and are still spread."""
         self.prepare(FOUR)
         begun = []
         for _ in range(4):
@@ -196,14 +196,14 @@ class OrderTests(SpreadCase):
         self.assertEqual(self.reactor.resolver.asked, ["gateway.example"] * 2)
 
     def test_found_nothing_just_now(self) -> None:
-        """A name that was not known just now is looked up again."""
+        """A name that could not be resolved is looked up again."""
         self.prepare([])
         self.failureResultOf(self.endpoint.connect(Factory.forProtocol(Protocol)), neterror.DNSLookupError)
         self.reactor.resolver.hosts = FOUR[:1]
         self.assertEqual(self.connect(), FOUR[:1])
 
     def test_newcomer(self) -> None:
-        """An address that is new has its turn, and no more than one."""
+        """A new address has one turn."""
         self.prepare(FOUR[:2])
         for _ in range(10):
             self.connect()
@@ -213,7 +213,7 @@ class OrderTests(SpreadCase):
         self.assertEqual(begun[0], FOUR[2])
 
     def test_families(self) -> None:
-        """The families alternate, beginning with the resolver's own choice, and each is spread."""
+        """The families alternate, starting with the resolver's preference, and each is spread."""
         for hosts in (SIX + FOUR, FOUR + SIX):
             self.prepare(hosts)
             self.reactor.silent.update(SIX, FOUR)
@@ -231,21 +231,21 @@ class OrderTests(SpreadCase):
             self.assertEqual(set(begun), set(hosts))
 
     def test_nothing_found(self) -> None:
-        """A name without an address is not known."""
+        """A name without an address cannot be resolved."""
         self.prepare([])
         connecting = self.endpoint.connect(Factory.forProtocol(Protocol))
         self.failureResultOf(connecting, neterror.DNSLookupError)
 
     @given(st.lists(st.sampled_from(FOUR + SIX)), st.integers(0, 99))
     def test_any_answer(self, hosts: list[str], seed: int) -> None:
-        """Whatever the resolver finds is tried once, and nothing else is."""
+        """Each address that the resolver finds is tried exactly once."""
         spread = _Spread(Clock(), Random(seed).random)
         for _ in range(3):
             self.assertEqual(set(spread.order([address(host) for host in hosts])), {address(host) for host in hosts})
         self.assertEqual(len(spread.order([address(host) for host in hosts])), len(set(hosts)))
 
     def test_reactor_changed(self) -> None:
-        """A resolver that is installed later is the one that is asked."""
+        """A resolver that is installed later is used."""
         self.prepare(FOUR)
         reactor = _SpreadingReactor(self.reactor, _Spread(self.reactor, Random(0).random))
         other = Resolver(FOUR[:1])
@@ -256,17 +256,17 @@ class OrderTests(SpreadCase):
 
 
 class DownTests(SpreadCase):
-    """Addresses where nobody is."""
+    """Addresses where no server answers."""
 
     def test_refusing(self) -> None:
-        """One that refuses keeps nobody from connecting to another."""
+        """If one refuses, another is tried."""
         self.prepare(FOUR)
         self.reactor.refusing.update(FOUR[:3])
         for _ in range(4):
             self.assertEqual(self.connect()[-1], FOUR[3])
 
     def test_silent(self) -> None:
-        """So does one that never answers, and the next is tried soon."""
+        """If one never answers, the next is tried soon."""
         self.prepare(FOUR)
         self.reactor.silent.update(FOUR[:3])
         before = self.reactor.seconds()
@@ -276,7 +276,7 @@ class DownTests(SpreadCase):
         self.assertEqual(self.reactor.seconds(), before + 1)
 
     def test_client(self) -> None:
-        """A client that lost a connection goes to another address, for either protocol."""
+        """A client that lost a connection connects to another address, for either protocol."""
         for protocol in ("http2", "binary"):
             simulator = MemorySimulator(authority=AUTHORITY)
             simulator.reactor.nameResolver = Resolver(FOUR)
@@ -299,7 +299,7 @@ class ExplainTests(SynchronousTestCase):
     """Failed attempts in words."""
 
     def test_words(self) -> None:
-        """Each says where, and what."""
+        """Each message has the place and the reason."""
         for error, words in (
             (
                 neterror.DNSLookupError(),
@@ -316,17 +316,17 @@ class ExplainTests(SynchronousTestCase):
             self.assertIn(words, str(explained))
 
     def test_explained(self) -> None:
-        """What names its place already is left alone."""
+        """Errors that already name their place are unchanged."""
         error = ConnectFailed("the proxy is out of order")
         self.assertIs(explain_attempt(Failure(error), "gateway.example", 443), error)
 
     def test_address(self) -> None:
-        """The colons of an IPv6 address are not taken for that of the port."""
+        """An IPv6 address is in brackets before the port."""
         explained = explain_attempt(Failure(neterror.ConnectionRefusedError()), "2001:db8::5", 443)
         self.assertEqual(str(explained), "nothing listens at [2001:db8::5]:443")
 
     def test_host(self) -> None:
-        """A host is a name or an address, which may have the brackets that it has in a URL."""
+        """A host is a name or an address, which may be in brackets."""
         for host in ("localhost", "bücher.example", "127.0.0.1", "::1", "fe80::1%eth0"):
             self.assertEqual(checked_host(host), host)
         self.assertEqual([checked_host("[::1]"), checked_host(" a \n")], ["::1", "a"])

@@ -59,30 +59,30 @@ class ParseTests(SynchronousTestCase):
     """Proxies from URLs."""
 
     def test_whole(self) -> None:
-        """Host, port, user and password; what is percent-encoded is decoded."""
+        """Host, port, user and password are read, and percent-encoding is decoded."""
         proxy = Proxy.parse("http://j%C3%B6rg%40corp:p%3A%2F%23%25@proxy.example:3128/")
         self.assertEqual((proxy.host, proxy.port), ("proxy.example", 3128))
         self.assertEqual((proxy.user, proxy.password, proxy.tls), ("jörg@corp", "p:/#%", False))
 
     def test_ports(self) -> None:
-        """The port is that of the scheme where none is said."""
+        """The default port is that of the scheme."""
         self.assertEqual(Proxy.parse("http://proxy.example"), Proxy("proxy.example", 80))
         self.assertEqual(Proxy.parse("HTTPS://proxy.example"), Proxy("proxy.example", 443, tls=True))
 
     def test_without_scheme(self) -> None:
-        """Many write no scheme, and mean HTTP."""
+        """The default scheme is HTTP."""
         self.assertEqual(Proxy.parse("proxy.example:3128"), Proxy("proxy.example", 3128))
         self.assertEqual(Proxy.parse("ali:baba@proxy.example:3128"), Proxy("proxy.example", 3128, "ali", "baba"))
 
     def test_address(self) -> None:
-        """An address of the sixth version stands in brackets, in both directions."""
+        """An IPv6 address is in brackets, when read and when written."""
         proxy = Proxy.parse("http://[2001:db8::1]:3128")
         self.assertEqual((proxy.host, str(proxy)), ("2001:db8::1", "http://[2001:db8::1]:3128"))
         self.assertEqual(Proxy("[2001:db8::1]", 3128), proxy)
         self.assertRaises(InvalidGateway, Proxy, "2001:db8::1]", 3128)
 
     def test_not_understood(self) -> None:
-        """What is no URL of a proxy is an error that does not repeat it: the password may be anywhere in it."""
+        """An invalid URL is an error that does not show it, since the password may be anywhere in it."""
         for url in (
             "",
             "http://",
@@ -125,7 +125,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(str(proxy), "http://proxy.example:3128")
 
     def test_bad_value(self) -> None:
-        """A port is checked also where the proxy is made from its parts."""
+        """A port is also checked if the proxy is made from its parts."""
         self.assertRaises(InvalidGateway, Proxy, "proxy.example", 0)
         self.assertRaises(InvalidGateway, Proxy, "proxy.example", 80, "a:b")
         self.assertRaises(ValueError, Proxy, "", 80)
@@ -135,40 +135,40 @@ class EnvironmentTests(SynchronousTestCase):
     """Proxies from the environment."""
 
     def setUp(self) -> None:
-        """The environment is ours."""
+        """Start with an empty environment."""
         self.patch(os, "environ", {})
 
     def set(self, **variables: str) -> None:
-        """Have it consist of these."""
+        """Set these variables."""
         self.patch(os, "environ", variables)
 
     def test_nothing(self) -> None:
-        """Where it says nothing there is no proxy; nor is one where the variable is empty, or for something else."""
+        """Without the variable, or with an empty one, or one for something else, there is no proxy."""
         self.assertIsNone(read_proxy("environment"))
         self.set(HTTPS_PROXY="", HTTP_PROXY="http://proxy.example")
         self.assertIsNone(read_proxy("environment"))
 
     def test_found(self) -> None:
-        """The variable has a URL; in small letters it goes first."""
+        """The variable has a URL; lower case goes first."""
         self.set(HTTPS_PROXY="http://one.example:1")
         self.assertEqual(read_proxy("environment"), Proxy("one.example", 1))
         self.set(HTTPS_PROXY="http://one.example:1", https_proxy="http://two.example:2")
         self.assertEqual(read_proxy("environment"), Proxy("two.example", 2))
 
     def test_not_asked(self) -> None:
-        """Who does not ask for it does not get it."""
+        """The environment is only used on request."""
         self.set(HTTPS_PROXY=URL)
         self.assertIsNone(read_proxy(None))
         self.assertIsNone(Gateway.parse("production").proxy)
         self.assertEqual(Gateway.parse("production", proxy="environment").proxy, Proxy.parse(URL))
 
     def test_not_understood(self) -> None:
-        """A URL that is none is an error, without it."""
+        """An invalid URL is an error that does not show it."""
         self.set(HTTPS_PROXY=f"socks5://ali:{SECRET}@proxy.example")
         self.assertNotIn("sesame", str(self.assertRaises(InvalidGateway, read_proxy, "environment")))
 
     def test_exceptions(self) -> None:
-        """``NO_PROXY`` names hosts, with what is below them, addresses and networks."""
+        """``NO_PROXY`` has hosts, including names below them, addresses and networks."""
         exceptions = "localhost, .corp.example,*.lab.example,10.0.0.0/8,2001:db8::/32,one:99,::1,"
         self.set(https_proxy=URL, no_proxy=exceptions)
         proxy = read_proxy("environment")
@@ -188,7 +188,7 @@ class EnvironmentTests(SynchronousTestCase):
         self.assertFalse(Proxy.from_environment().is_for("api.push.apple.com", 443))  # type: ignore[union-attr]
 
     def test_read_once(self) -> None:
-        """The environment is read when it is asked for, and at no other time."""
+        """The environment is read once, when the proxy is read."""
         self.set(HTTPS_PROXY=URL)
         simulator = MemorySimulator(authority=AUTHORITY)
         simulator.reactor.servers[PORT] = proxy = ConnectProxy(simulator.reactor)
@@ -198,7 +198,7 @@ class EnvironmentTests(SynchronousTestCase):
         self.assertEqual(len(proxy.requests), 1)
 
     def test_spared(self) -> None:
-        """A gateway that ``NO_PROXY`` names is connected to directly."""
+        """A gateway in ``NO_PROXY`` is connected to directly."""
         self.set(HTTPS_PROXY=URL, NO_PROXY="127.0.0.0/8")
         simulator = MemorySimulator(authority=AUTHORITY)
         client = simulator.client(proxy="environment")  # where no proxy listens
@@ -216,12 +216,12 @@ class TunnelCase(SynchronousTestCase):
         self.reactor.servers[PORT] = self.proxy
 
     def send(self, gateway: str | Gateway = "http2", proxy: str | Proxy = URL, **options: Any) -> Batch:
-        """Send to one who is there and one who is not."""
+        """Send to a registered and an unregistered device."""
         self.client = self.simulator.client(gateway, proxy=proxy, **options)
         return self.simulator.result(self.client.send(HELLO, [ALIVE, DEAD]), within=120)
 
     def refused(self, gateway: str | Gateway = "http2", proxy: str | Proxy = URL) -> str:
-        """Send, and tell why nothing was sent. No secret may be in it, nor in the log."""
+        """Send, and return why nothing was sent. Check that neither it nor the log has a secret."""
         with capturedLogs() as events:
             batch = self.send(gateway, proxy)
         self.assertEqual((batch.accepted, len(batch.unsent)), (0, 2))
@@ -234,23 +234,23 @@ class TunnelCase(SynchronousTestCase):
         return str(error)
 
     def closed(self) -> bool:
-        """Whether nobody is connected to the proxy any more."""
+        """Whether no connection to the proxy is left."""
         self.simulator.flush()
         return all(client.lost for client in self.proxy.clients)
 
 
 class ThroughTests(TunnelCase):
-    """What goes through."""
+    """Connections through the proxy."""
 
     def test_both_protocols(self) -> None:
-        """Both protocols go through it, and the outcomes are what they are without it."""
+        """Both protocols work through it, with the same outcomes as without it."""
         for protocol, port in (("http2", 2197), ("binary", 2195)):
             batch = self.send(protocol)
             self.assertEqual((batch.accepted, list(batch.failed)), (1, [1]), protocol)
             self.assertTrue(self.proxy.requests[-1].startswith(b"CONNECT 127.0.0.1:%d HTTP/1.1\r\n" % port))
 
     def test_request(self) -> None:
-        """The request has the gateway's name twice, and the password as RFC 7617 has it."""
+        """The request has the gateway's name twice, and the password as in RFC 7617."""
         self.send()
         _, host, authorization, *rest = self.proxy.requests[0].split(b"\r\n")
         self.assertEqual(host, b"Host: 127.0.0.1:2197")
@@ -268,21 +268,21 @@ class ThroughTests(TunnelCase):
         self.assertIn(b":2196", self.proxy.requests[-1])
 
     def test_feedback_refused(self) -> None:
-        """Where it does not let us through, the feedback service's error names it."""
+        """If it rejects the connection, the feedback service's error names it."""
         self.proxy.answer = lambda client: client.say(b"HTTP/1.1 403 Forbidden\r\n\r\n")
         client = self.simulator.client("binary", proxy=URL)
         error = self.assertRaises(ConnectFailed, self.simulator.result, client.feedback())
         self.assertIn("no connection to 127.0.0.1:2196 through the proxy http://proxy.example:3128", str(error))
 
     def test_long_batch(self) -> None:
-        """More than any buffer holds goes through, and comes back."""
+        """More data than any buffer holds passes in both directions."""
         client = self.simulator.client(proxy=URL)
         tokens = [f"{number:064x}" for number in range(2_000)]
         batch = self.simulator.result(client.send(Notification(alert="x" * 1_000), tokens))
         self.assertEqual(batch.accepted, 2_000)
 
     def test_session(self) -> None:
-        """A session's clients all go through its proxy."""
+        """All clients of a session use its proxy."""
         session = Session(self.reactor, proxy=URL)
         client = session.client(CERTIFICATE, self.simulator.gateway())
         self.assertEqual(self.simulator.result(client.send(HELLO, [ALIVE])).accepted, 1)
@@ -291,7 +291,7 @@ class ThroughTests(TunnelCase):
         self.assertRaises(InvalidGateway, Session, self.reactor, proxy="socks5://proxy.example")
 
     def test_gateways_own(self) -> None:
-        """A gateway may have a proxy itself, which the client's replaces."""
+        """A gateway may have its own proxy, which the client's replaces."""
         gateway = self.simulator.gateway(proxy=URL)
         client = self.simulator.client(gateway)
         self.assertEqual(client.gateway.proxy, Proxy.parse(URL))
@@ -301,7 +301,7 @@ class ThroughTests(TunnelCase):
         self.assertEqual(client.gateway.proxy, Proxy("other.example", 1))
 
     def test_verified(self) -> None:
-        """It is the gateway's name that is sent and verified, whatever the proxy's certificate might be for."""
+        """The gateway's name is sent and verified, not the proxy's."""
         trust_root = AUTHORITY.ca_pem
         batch = self.send(Gateway.http2("localhost", 2197, trust_root=trust_root))
         self.assertEqual(batch.accepted, 1)
@@ -323,7 +323,7 @@ class ThroughTests(TunnelCase):
         self.assertEqual((batch.accepted, len(self.proxy.requests)), (1, 2))
 
     def test_close(self) -> None:
-        """To close the client closes its connection to the proxy."""
+        """Closing the client closes its connection to the proxy."""
         self.send()
         self.simulator.result(self.client.close())
         self.assertTrue(self.closed())
@@ -340,7 +340,7 @@ class SecureProxyTests(TunnelCase):
         self.reactor.servers[PORT] = TLSMemoryBIOFactory(options, False, self.proxy, clock=self.reactor)
 
     def test_through(self) -> None:
-        """TLS with the gateway goes through TLS with the proxy, in both protocols."""
+        """TLS to the gateway works through TLS to the proxy, in both protocols."""
         for protocol in ("http2", "binary"):
             self.assertEqual(self.send(protocol, self.secure).accepted, 1)
             self.simulator.result(self.client.close())
@@ -348,7 +348,7 @@ class SecureProxyTests(TunnelCase):
         self.assertTrue(self.closed())
 
     def test_not_verified(self) -> None:
-        """The proxy's certificate is verified, before it is told anything."""
+        """The proxy's certificate is verified before anything is sent."""
         stranger = Proxy("proxy.example", PORT, "ali", SECRET, tls=True, trust_root=AUTHORITY.ca_pem)
         batch = self.send(proxy=stranger)
         error = batch.unsent[0].error
@@ -358,12 +358,12 @@ class SecureProxyTests(TunnelCase):
         self.assertEqual(self.proxy.requests, [])
 
     def test_trust_root(self) -> None:
-        """A trust root that is none is an error before anything else."""
+        """An invalid trust root is an error before any connection."""
         proxy = Proxy("localhost", PORT, tls=True, trust_root="nothing")
         self.assertRaises(CredentialError, self.simulator.client, proxy=proxy)
 
     def test_no_tls(self) -> None:
-        """A proxy that does not speak TLS is told as such, and never told the password."""
+        """A proxy that does not speak TLS gives its own error, and never receives the password."""
         self.reactor.servers[PORT] = self.proxy
         self.proxy.answer = lambda client: client.say(b"HTTP/1.0 400 Bad Request\r\n\r\n")
         client = self.simulator.client(proxy=self.secure, timeout=5)
@@ -373,10 +373,10 @@ class SecureProxyTests(TunnelCase):
 
 
 class RefusedTests(TunnelCase):
-    """Proxies that do not let us through."""
+    """Proxies that reject the request."""
 
     def test_wants_credentials(self) -> None:
-        """That it wants user and password, or others, is told in words."""
+        """The message says that it requires a user and password, or other ones."""
         answer = b"HTTP/1.1 407 Proxy Authentication Required\r\nProxy-Authenticate: Basic\r\n\r\n<html>"
         self.proxy.answer = lambda client: client.say(answer)
         message = self.refused(proxy="http://proxy.example:3128")
@@ -388,7 +388,7 @@ class RefusedTests(TunnelCase):
         self.assertIn("it does not accept this user and password", self.refused())
 
     def test_schemes(self) -> None:
-        """What it takes instead of Basic is named, in whatever form it says so, and the password is not blamed."""
+        """The schemes that it accepts instead of Basic are listed, and the password is not blamed."""
         for fields, words in (
             (b"Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: NTLM", "it accepts only Negotiate or NTLM,"),
             (b"proxy-authenticate:NTLM", "it accepts only NTLM,"),
@@ -411,7 +411,7 @@ class RefusedTests(TunnelCase):
                 self.assertNotIn("password", message)
 
     def test_basic_among_others(self) -> None:
-        """Where Basic is one of the ways, or none is named that could be one, it is user and password."""
+        """If it accepts Basic, or lists no scheme, the message blames user and password."""
         for fields in (
             b"Proxy-Authenticate: Negotiate\r\nProxy-Authenticate: Basic realm=x",
             b"Proxy-Authenticate: NTLM, basic",
@@ -425,7 +425,7 @@ class RefusedTests(TunnelCase):
             self.assertIn("does not accept this user and password", self.refused())
 
     def test_no_gateway(self) -> None:
-        """That it cannot reach the gateway is told in its own words, and no connection to it remains."""
+        """If it cannot reach the gateway, the message has its answer, and no connection remains."""
         del self.reactor.servers[2197]
         self.assertIn("502 Bad Gateway", self.refused())
         # When the batch ends, the proxy may be at the last attempt still, as it takes its time to find nobody there.
@@ -433,7 +433,7 @@ class RefusedTests(TunnelCase):
         self.assertTrue(self.closed())
 
     def test_other_answers(self) -> None:
-        """Everything but 2xx is a no, in whatever words; control characters are not passed on."""
+        """Any status but 2xx is an error; control characters are removed."""
         for answer, words in (
             (b"HTTP/1.0 503 \x1b[2Jbusy\r\n\r\n", "503 �[2Jbusy"),
             (b"HTTP/1.1 302 Found\r\nLocation: http://login.example/\r\n\r\n", "302 Found"),
@@ -444,7 +444,7 @@ class RefusedTests(TunnelCase):
             self.assertIn(words, self.refused())
 
     def test_garbage(self) -> None:
-        """Who does not speak HTTP is left at the first octets, even if they never end."""
+        """A server that does not speak HTTP is left at its first bytes."""
         for garbage in (
             b"SSH-2.0-OpenSSH",
             b"\x15\x03\x01\x00\x02\x02\x16",
@@ -456,7 +456,7 @@ class RefusedTests(TunnelCase):
             self.assertTrue(self.closed())
 
     def test_endless(self) -> None:
-        """A header that does not end is left after 16 KiB, be it one line or announcement after announcement."""
+        """A header that does not end is left after 16 KiB, whether one line or many 1xx answers."""
         for beginning, more in (
             (b"HTTP/1.1 200 OK\r\n", b"X-Padding: " + b"x" * 1_000 + b"\r\n"),
             (b"HTTP/1.1 200 ", b"x" * 1_000),
@@ -467,13 +467,13 @@ class RefusedTests(TunnelCase):
             self.assertTrue(self.closed())
 
     def test_closes(self) -> None:
-        """One that closes without an answer, or in the middle of one, is told as such."""
+        """Closing without an answer, or in the middle of one, has its own message."""
         for answer in (b"", b"HTTP/1.1 200 Connection"):
             self.proxy.answer = lambda client, answer=answer: client.say(answer)  # type: ignore[misc]
             self.assertIn("it closed the connection without an answer", self.refused())
 
     def test_nobody_there(self) -> None:
-        """Where nobody listens it is the proxy that is named."""
+        """If nothing listens, the message names the proxy."""
         del self.reactor.servers[PORT]
         self.assertIn(
             "no connection to the proxy http://proxy.example:3128: nothing listens at proxy.example:3128",
@@ -481,7 +481,7 @@ class RefusedTests(TunnelCase):
         )
 
     def test_silence(self) -> None:
-        """One that says nothing is left after the timeout, and is asked again later, and nobody waits for it."""
+        """A silent proxy is left after the timeout and tried again later, without delaying others."""
         self.proxy.answer = lambda client: None
         self.assertIn(
             "no connection to 127.0.0.1:2197 through the proxy http://proxy.example:3128: no answer within 30 s",
@@ -493,7 +493,7 @@ class RefusedTests(TunnelCase):
         self.assertEqual(batch.accepted, 1)
 
     def test_no_shared_lock(self) -> None:
-        """While the proxy leaves one client without an answer, it serves another."""
+        """While one client waits for the proxy, another is served."""
         silent = self.simulator.client("binary", proxy=URL)
         self.proxy.answer = lambda client: None
         waiting = silent.send(HELLO, [ALIVE])
@@ -504,7 +504,7 @@ class RefusedTests(TunnelCase):
         self.assertEqual(len(self.simulator.result(waiting, within=120).unsent), 1)
 
     def test_close_while_asking(self) -> None:
-        """To close the client while the proxy is asked closes the connection to it at once."""
+        """Closing the client during the request closes the connection to the proxy at once."""
         self.proxy.answer = lambda client: None
         client = self.simulator.client(proxy=URL)
         sending = client.send(HELLO, [ALIVE])
@@ -553,7 +553,7 @@ class SecurePeer(Peer):
 
 @implementer(IStreamClientEndpoint)
 class StringEndpoint:
-    """Connects to nothing but a ``StringTransport``."""
+    """Connects to a ``StringTransport``."""
 
     def __init__(self) -> None:
         self.transport = StringTransport()
@@ -571,7 +571,7 @@ class EndpointTests(TunnelCase):
     """The endpoint by itself."""
 
     def endpoint(self, host: str = "localhost", proxy: str = URL) -> IStreamClientEndpoint:
-        """Make it, with nothing behind the proxy's endpoint but a transport of strings."""
+        """Make it on a string transport."""
         endpoint = Proxy.parse(proxy).endpoint(self.reactor, host, 2197, 30)
         self.near = endpoint._endpoint = StringEndpoint()  # type: ignore[attr-defined]
         return endpoint
@@ -590,7 +590,7 @@ class EndpointTests(TunnelCase):
         verifyObject(IStreamClientEndpoint, self.endpoint())
 
     def test_hands_over(self) -> None:
-        """The protocol has the true transport, hears what follows the header, and of the end."""
+        """The protocol has the real transport, and receives the bytes after the header and the end."""
         peer = self.answer([b"HTTP/1.1 200 OK\r\n\r\nfirst ", b"second"])
         self.assertIs(peer.transport, self.near.transport)
         self.assertEqual(peer.received, b"first second")
@@ -600,7 +600,7 @@ class EndpointTests(TunnelCase):
 
     @given(st.data())
     def test_any_split(self, data: st.DataObject) -> None:
-        """However the answer is split, it is read alike, announcements and bare line ends included."""
+        """The answer is read the same however it is split, 1xx answers and bare line ends included."""
         answer = data.draw(
             st.sampled_from(
                 [
@@ -618,7 +618,7 @@ class EndpointTests(TunnelCase):
 
     @given(st.binary(max_size=64))
     def test_any_answer(self, octets: bytes) -> None:
-        """Whatever the proxy says, it is a connection, a ``ConnectFailed``, or not the end of it."""
+        """Any answer is a connection, a ``ConnectFailed``, or incomplete."""
         connecting = self.endpoint().connect(Factory.forProtocol(Peer))
         results: list[object] = []
         connecting.addBoth(results.append)
@@ -630,7 +630,7 @@ class EndpointTests(TunnelCase):
                 self.assertTrue(self.near.transport.disconnecting)
 
     def test_targets(self) -> None:
-        """Names are sent in ASCII, addresses of the sixth version in brackets and without a zone."""
+        """Names are sent in ASCII, IPv6 addresses in brackets and without a zone."""
         for host, target in (
             ("LocalHost", b"localhost:2197"),
             ("bücher.example", b"xn--bcher-kva.example:2197"),
@@ -642,7 +642,7 @@ class EndpointTests(TunnelCase):
             self.assertTrue(self.near.transport.value().startswith(b"CONNECT " + target + b" HTTP/1.1\r\n"), host)
 
     def test_smuggling(self) -> None:
-        """A host cannot end the line that it stands in."""
+        """A host cannot end its line."""
         for host in ("a b", "a\r\nX: y", "a/b", "", "[::1]", "::1%\r\nX: y"):
             try:
                 self.endpoint(host).connect(Factory.forProtocol(Peer)).addErrback(lambda _: None)
@@ -652,7 +652,7 @@ class EndpointTests(TunnelCase):
             self.assertEqual((request, host), (b"CONNECT [::1]:2197 HTTP/1.1", b"Host: [::1]:2197"))
 
     def test_address(self) -> None:
-        """The factory is told the gateway's name, of whose address only the proxy knows."""
+        """The factory receives the gateway's name, since only the proxy knows its address."""
         told: list[IAddress | None] = []
 
         class Told(Factory):
@@ -683,7 +683,7 @@ class EndpointTests(TunnelCase):
             self.near.protocol.connectionLost(Failure(Exception()))
 
     def test_starts_and_stops(self) -> None:
-        """The factory behind is told when it is used, and when no more."""
+        """The factory behind is started and stopped."""
         factory = Factory.forProtocol(Peer)
         factory.noisy = False
         endpoint = Proxy.parse(URL).endpoint(self.reactor, "localhost", 2197)
@@ -693,7 +693,7 @@ class EndpointTests(TunnelCase):
         self.successResultOf(connecting)
 
     def test_cancelled(self) -> None:
-        """An attempt can be cancelled while it connects, and while the proxy is asked; nothing is left."""
+        """An attempt can be cancelled while connecting and during the request; no connection is left."""
         self.proxy.answer = lambda client: None
         for steps in (0, 1):
             connecting = Proxy.parse(URL).endpoint(self.reactor, "localhost", 2197).connect(Factory.forProtocol(Peer))
@@ -709,7 +709,7 @@ class EndpointTests(TunnelCase):
         self.assertTrue(failure.check(CancelledError))
 
     def test_deadline(self) -> None:
-        """Connecting and asking have one deadline together, and what a proxy says after it goes to nobody."""
+        """Connecting and the request share one deadline, and a later answer is dropped."""
         self.proxy.answer = lambda client: None
         connecting = Proxy.parse(URL).endpoint(self.reactor, "localhost", 2197, 7.5).connect(Factory.forProtocol(Peer))
         self.simulator.advance(7.4)
@@ -742,7 +742,7 @@ class LoopbackCase(TestCase):
         return started(self, command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
     async def send(self, proxy: str, protocol: str) -> Batch:
-        """Send through it to one who is there and one who is not."""
+        """Send through it to a registered and an unregistered device."""
         client = APNSClient(reactor, CERTIFICATE, self.gateway(protocol), proxy=proxy, timeout=3)
         try:
             return await client.send(HELLO, [ALIVE, DEAD])
@@ -762,19 +762,19 @@ class ProcessTests(LoopbackCase):
         self.url = f"http://ali:baba@localhost:{int(self.process.stdout.readline())}"
 
     async def test_both_protocols(self) -> None:
-        """Both protocols go through it."""
+        """Both protocols work through it."""
         for protocol in ("http2", "binary"):
             batch = await self.send(self.url, protocol)
             self.assertEqual((batch.accepted, list(batch.failed)), (1, [1]))
 
     async def test_no_gateway(self) -> None:
-        """What it cannot reach is told."""
+        """If it cannot reach the gateway, the message says so."""
         self.ports["http2"] = 1
         batch = await self.send(self.url, "http2")
         self.assertIn("502", str(batch.unsent[0].error))
 
     async def test_socket(self) -> None:
-        """What there is to know of the TCP connection is known through it."""
+        """The state of the TCP connection is available through it."""
         if not sys.platform.startswith("linux"):
             self.skipTest("only Linux tells")
         endpoint = Gateway.parse(self.gateway("binary"), proxy=self.url).endpoint(reactor, CERTIFICATE)
@@ -794,7 +794,7 @@ class ProcessTests(LoopbackCase):
 
 @pytest.mark.interop
 class TinyproxyTests(LoopbackCase):
-    """A proxy that is not ours, which Debian has as tinyproxy."""
+    """An independent proxy: tinyproxy."""
 
     def setUp(self) -> None:
         """Start it, with a user."""
@@ -814,13 +814,13 @@ class TinyproxyTests(LoopbackCase):
         self.fail("tinyproxy does not listen")
 
     async def test_both_protocols(self) -> None:
-        """Both protocols go through it."""
+        """Both protocols work through it."""
         for protocol in ("http2", "binary"):
             batch = await self.send(f"http://ali:baba@127.0.0.1:{self.port}", protocol)
             self.assertEqual((batch.accepted, list(batch.failed)), (1, [1]))
 
     async def test_refused(self) -> None:
-        """That it wants a password, or another, is told."""
+        """The message says that it requires a password, or another one."""
         for user, words in (("", "it requires a user"), ("ali:nonsense@", "it does not accept")):
             batch = await self.send(f"http://{user}127.0.0.1:{self.port}", "http2")
             self.assertIn(words, str(batch.unsent[0].error))

@@ -16,7 +16,7 @@ from txapns._network.tcp import closing, read_last, unacknowledged
 
 
 class Transport:
-    """A transport of Twisted's, as far as it matters."""
+    """The relevant parts of a Twisted transport."""
 
     def __init__(self, **attributes: Any) -> None:
         self.__dict__.update(attributes)
@@ -38,7 +38,7 @@ class UnacknowledgedTests(SynchronousTestCase):
         self.transport = Transport(transport=Transport(socket=self.near))
 
     def write(self) -> int:
-        """Write until the system takes no more; tell how much it took."""
+        """Write until the system accepts no more; return how much it accepted."""
         taken = 0
         try:
             while True:
@@ -47,11 +47,11 @@ class UnacknowledgedTests(SynchronousTestCase):
             return taken
 
     def test_nothing_written(self) -> None:
-        """Where nothing was written, nothing is missing."""
+        """If nothing was written, nothing is unacknowledged."""
         self.assertEqual(unacknowledged(self.transport), 0)
 
     def test_not_read(self) -> None:
-        """What is in the system's buffer counts, and what may be in Twisted's, through as many layers as there are."""
+        """Bytes in the system's buffer count, and those that may be in Twisted's, through any number of layers."""
         if not sys.platform.startswith("linux"):
             self.skipTest("only Linux tells")
         taken = self.write()
@@ -61,7 +61,7 @@ class UnacknowledgedTests(SynchronousTestCase):
         self.assertEqual(unacknowledged(self.transport.transport), missing)
 
     def test_read(self) -> None:
-        """Once it was read it does not."""
+        """Bytes that were read do not count."""
         left = self.write()
         self.far.settimeout(10)
         while left:
@@ -72,7 +72,7 @@ class UnacknowledgedTests(SynchronousTestCase):
         self.assertEqual(unacknowledged(self.transport), 0)
 
     def test_cannot_tell(self) -> None:
-        """A connection that is closed, and a transport without one, have nothing missing."""
+        """A closed connection, and a transport without one, have nothing unacknowledged."""
         self.write()
         self.near.close()
         self.assertEqual(unacknowledged(self.transport), 0)
@@ -81,7 +81,7 @@ class UnacknowledgedTests(SynchronousTestCase):
 
 @pytest.mark.loopback
 class LastWordsTests(SynchronousTestCase):
-    """What came before the connection broke."""
+    """Bytes that arrived before the connection broke."""
 
     def setUp(self) -> None:
         """A connection with something in it, and a protocol in the place of TLS."""
@@ -95,18 +95,18 @@ class LastWordsTests(SynchronousTestCase):
         self.tls = Transport(transport=Transport(socket=self.near), dataReceived=self.read.append)
 
     def say(self, words: bytes) -> None:
-        """Have the far end say this, and wait until it is here."""
+        """Send this from the far end, and wait until it arrives."""
         self.far.send(words)
         self.assertEqual(select.select([self.near], [], [], 10)[0], [self.near])
 
     def test_read(self) -> None:
-        """What has come is handed to TLS."""
+        """Bytes that have arrived are passed to TLS."""
         self.say(b"farewell")
         read_last(self.tls)
         self.assertEqual(self.read, [b"farewell"])
 
     def test_read_after_a_reset(self) -> None:
-        """Also where a reset came after it, and writing has failed."""
+        """Also if a reset came after them, and a write has failed."""
         self.say(b"farewell")
         self.far.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.far.close()
@@ -121,7 +121,7 @@ class LastWordsTests(SynchronousTestCase):
         self.assertEqual(self.read, [b"farewell"])
 
     def test_nothing(self) -> None:
-        """Where nothing has come, or there is no connection, nobody is told anything."""
+        """Without such bytes, or without a connection, nothing happens."""
         read_last(self.tls)
         self.near.close()
         read_last(self.tls)
@@ -130,10 +130,10 @@ class LastWordsTests(SynchronousTestCase):
 
 
 class ClosingTests(SynchronousTestCase):
-    """Whether a connection is to be closed."""
+    """Whether a connection will be closed."""
 
     def test_closing(self) -> None:
-        """It is when TCP, at the bottom, is told to close."""
+        """It will be once TCP, the lowest layer, is closing."""
         tcp = StringTransport()
         tls = Transport(transport=tcp)
         self.assertFalse(closing(tls))

@@ -61,7 +61,7 @@ class Greeter(Protocol):
         self.transport.write(HELLO)
 
     def dataReceived(self, data: bytes) -> None:
-        """Remember what the other side says."""
+        """Remember the bytes of the other side."""
         self.heard += data
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
@@ -84,7 +84,7 @@ class Session:
 
     @property
     def explanation(self) -> Exception:
-        """What the client makes of the end of the connection."""
+        """How the client explains the end of the connection."""
         assert self.client.lost is not None
         return explain(self.client.lost)
 
@@ -110,7 +110,7 @@ def client_side(hostname: str = "localhost", credential: Certificate | None = No
 
 
 def plain_server(pem: bytes, newest: int = SSL.TLS1_3_VERSION) -> ServerContextFactory:
-    """Make a server of certificate and key alone, for what the authority's own does not do."""
+    """Make a server from certificate and key alone."""
     context = SSL.Context(SSL.TLS_METHOD)
     context.set_cipher_list(b"ALL:@SECLEVEL=0")  # otherwise OpenSSL 3 would not serve TLS 1.1, nor with a short key
     certificate = Certificate.from_pem(pem)
@@ -121,17 +121,17 @@ def plain_server(pem: bytes, newest: int = SSL.TLS1_3_VERSION) -> ServerContextF
 
 
 class HandshakeTests(SynchronousTestCase):
-    """Connections that must come about."""
+    """Connections that must succeed."""
 
     def test_interfaces(self) -> None:
-        """It goes wherever Twisted takes a client's context factory, of the present or the old kind."""
+        """It works with Twisted's current and older APIs for context factories."""
         factory = client_side()
         self.assertTrue(verifyObject(IOpenSSLClientConnectionCreator, factory))
         self.assertTrue(verifyObject(IOpenSSLContextFactory, factory))
         self.assertIsInstance(factory, ssl.ClientContextFactory)
 
     def test_mutual(self) -> None:
-        """Both sides show certificates, and both know that HTTP/2 was agreed on, in either version of TLS."""
+        """Both sides present certificates and negotiate HTTP/2, in either version of TLS."""
         for key_type in ("ec", "rsa"):
             credential = Certificate.from_pem(AUTHORITY.client_pem(key_type=key_type))
             for tls12 in (False, True):
@@ -146,13 +146,13 @@ class HandshakeTests(SynchronousTestCase):
                 self.assertEqual(seen, credential.certificate)
 
     def test_no_certificate(self) -> None:
-        """With a provider token there is no certificate to show, and that is enough where none is required."""
+        """With a provider token no certificate is presented, which is enough if none is required."""
         session = open_session(client_side(), AUTHORITY.server_options((b"h2",)))
         self.assertTrue(session.established)
         self.assertIsNone(session.server.transport.getPeerCertificate())
 
     def test_no_protocols(self) -> None:
-        """Without protocols nothing is negotiated, as the binary protocol wants it."""
+        """Without protocols nothing is negotiated, as the binary protocol requires."""
         factory = ClientContextFactory("localhost", None, AUTHORITY.ca_pem.decode())
         session = open_session(factory, AUTHORITY.server_options((b"h2",)))
         self.assertTrue(session.established)
@@ -166,7 +166,7 @@ class HandshakeTests(SynchronousTestCase):
             self.assertIsNone(session.server.transport.getHandle().get_servername())
 
     def test_server_name(self) -> None:
-        """The host name is sent, in the form it has on the wire."""
+        """The host name is sent in its ASCII form."""
         for hostname, sent in (("localhost", b"localhost"), ("bücher.example", b"xn--bcher-kva.example")):
             certificate = AUTHORITY.server_certificate([sent.decode()])
             session = open_session(client_side(hostname), AUTHORITY.server_options((b"h2",), certificate=certificate))
@@ -174,7 +174,7 @@ class HandshakeTests(SynchronousTestCase):
             self.assertEqual(session.server.transport.getHandle().get_servername(), sent)
 
     def test_chain(self) -> None:
-        """The intermediate certificate is sent along: the server, which trusts the root alone, can follow it."""
+        """The intermediate certificate is sent, so a server that trusts only the root can verify the chain."""
         credential = Certificate.from_pem(AUTHORITY.client_pem(intermediate=True))
         session = open_session(
             client_side("localhost", credential), AUTHORITY.server_options((b"h2",), require_certificate=True)
@@ -185,7 +185,7 @@ class HandshakeTests(SynchronousTestCase):
         self.assertEqual(received[:2], [credential.certificate, *credential.chain])
 
     def test_several_connections(self) -> None:
-        """One factory makes many connections of one context, which pyOpenSSL would not let us change any more."""
+        """One factory makes many connections from one context, which pyOpenSSL no longer lets us change."""
         factory = client_side("localhost", Certificate.from_pem(AUTHORITY.client_pem()))
         options = AUTHORITY.server_options((b"h2",))
         self.assertTrue(all(open_session(factory, options).established for _ in range(3)))
@@ -193,7 +193,7 @@ class HandshakeTests(SynchronousTestCase):
 
 
 class ResumptionTests(SynchronousTestCase):
-    """Connections that rest on the verification of the one before."""
+    """Connections that resume the session of the one before."""
 
     def setUp(self) -> None:
         """Count how often a server's certificate is looked at."""
@@ -212,7 +212,7 @@ class ResumptionTests(SynchronousTestCase):
         return open_session(self.factory, server or self.server)
 
     def test_resumed(self) -> None:
-        """The next connection resumes the session of one that is still there, in either version of TLS."""
+        """The next connection resumes the session of an existing one, in either version of TLS."""
         for newest in (SSL.TLS1_2_VERSION, SSL.TLS1_3_VERSION):
             self.setUp()
             server = plain_server(AUTHORITY.server_certificate(), newest)
@@ -221,21 +221,21 @@ class ResumptionTests(SynchronousTestCase):
             self.assertEqual(self.verified, 1)
 
     def test_gone(self) -> None:
-        """Where there is none, the server is verified anew."""
+        """Without one, the server is verified again."""
         for _ in range(3):
             self.assertTrue(self.open().established)
             gc.collect()
         self.assertEqual(self.verified, 3)
 
     def test_after_some(self) -> None:
-        """After so many connections the server is verified anew."""
+        """After a number of connections the server is verified again."""
         self.patch(tls, "RESUMED", 2)
         sessions = [self.open() for _ in range(7)]
         self.assertTrue(all(session.established for session in sessions))
         self.assertEqual(self.verified, 3)
 
     def test_not_kept_to(self) -> None:
-        """A server that ends the connection when its own offer is taken up is connected to as ever from then on."""
+        """If a server ends a resumed connection, later connections do not resume."""
         # OpenSSL resumes no session of a client with a certificate where the server has not named a context for it.
         self.server.getContext().set_verify(SSL.VERIFY_PEER, lambda *_: True)
         first, refused = self.open(), self.open()
@@ -254,17 +254,17 @@ class ResumptionTests(SynchronousTestCase):
 
 
 class RefusalTests(SynchronousTestCase):
-    """Servers that must not be spoken to."""
+    """Servers that must be rejected."""
 
     def assertRefused(self, factory: object, options: object, words: str) -> None:
-        """Check that the client ends the connection before the server hears a word, and says why."""
+        """Check that the client ends the connection before it sends anything, and says why."""
         session = open_session(factory, options)
         self.assertEqual((session.client.heard, session.server.heard), (b"", b""))
         self.assertIsInstance(session.explanation, PeerNotVerified)
         self.assertRegex(str(session.explanation), words)
 
     def test_wrong_authority(self) -> None:
-        """A certificate of an authority we do not trust is refused, whether the server sends that along or not."""
+        """A certificate of an untrusted authority is rejected, whether or not the server sends that authority's."""
         other = Authority()
         source = r"\(trusted authorities: trust_root\)"
         for server, words in (
@@ -278,13 +278,13 @@ class RefusalTests(SynchronousTestCase):
             )
 
     def test_platform(self) -> None:
-        """Without a trust root the platform's authorities are trusted, of which ours is none."""
+        """Without a trust root only the platform's authorities are trusted."""
         options = AUTHORITY.server_options((b"h2",))
         words = f"localhost is not trusted.*authorities: {re.escape(platform_trust().source)}"
         self.assertRefused(ClientContextFactory("localhost"), options, words)
 
     def test_several_authorities(self) -> None:
-        """Of several trusted authorities any will do."""
+        """Any of several trusted authorities is accepted."""
         factory = ClientContextFactory("localhost", None, Authority().ca_pem + AUTHORITY.ca_pem)
         self.assertTrue(open_session(factory, AUTHORITY.server_options(())).established)
 
@@ -300,12 +300,12 @@ class RefusalTests(SynchronousTestCase):
         self.assertRefused(client_side("127.0.0.1"), options, r"is not for 127\.0\.0\.1")
 
     def test_no_name(self) -> None:
-        """A trusted certificate that names no host at all is for none."""
+        """A trusted certificate without a host name is rejected."""
         options = AUTHORITY.server_options((b"h2",), certificate=AUTHORITY.server_certificate([], []))
         self.assertRefused(client_side(), options, "is not for localhost .*subjectAltName")
 
     def test_expired(self) -> None:
-        """An expired certificate is refused, and the reason is that and not a missing authority."""
+        """An expired certificate is rejected for that reason, not for a missing authority."""
         options = AUTHORITY.server_options((b"h2",), certificate=AUTHORITY.server_certificate(expired=True))
         self.assertRefused(
             client_side(),
@@ -320,19 +320,19 @@ class RefusalTests(SynchronousTestCase):
         self.assertTrue(open_session(ClientContextFactory("localhost", None, pem), plain_server(pem)).established)
 
     def test_short_key(self) -> None:
-        """A server whose RSA key is too short is refused, and the reason is that."""
+        """A server whose RSA key is too short is rejected for that reason."""
         words = r"localhost is not trusted .*: its key is too short, such as RSA of fewer than 2,048 bits \(OpenSSL"
         pem = self_signed("localhost", 1024)
         self.assertRefused(ClientContextFactory("localhost", None, pem), plain_server(pem), words)
 
     def test_tls12(self) -> None:
-        """The older version of TLS verifies the same."""
+        """TLS 1.2 verifies in the same way."""
         for hostname in ("localhost", "elsewhere.example"):
             options = AUTHORITY.server_options((b"h2",), tls12=True)
             self.assertEqual(open_session(client_side(hostname), options).established, hostname == "localhost")
 
     def test_context(self) -> None:
-        """The bare context verifies as well, for those who take no more than that."""
+        """The context alone also verifies."""
         for hostname, established in (("localhost", True), ("elsewhere.example", False)):
             client = SSL.Connection(client_side(hostname).getContext())
             client.set_connect_state()
@@ -355,7 +355,7 @@ def self_signed(hostname: str, key_size: int = 2048) -> bytes:
 
 
 def shake_hands(client: SSL.Connection, server: SSL.Connection) -> bool:
-    """Carry the bytes of a handshake to and fro without Twisted, and tell whether it came about."""
+    """Do a handshake without Twisted, and return whether it succeeded."""
     for _ in range(5):
         for one, other in ((client, server), (server, client)):
             try:
@@ -370,10 +370,10 @@ def shake_hands(client: SSL.Connection, server: SSL.Connection) -> bool:
 
 
 class ServerTests(SynchronousTestCase):
-    """Servers that will not have us."""
+    """Servers that reject us."""
 
     def refusal(self, credential: Certificate | None, *, tls12: bool) -> Exception:
-        """Connect to a server that requires a certificate, and give what the client makes of its answer."""
+        """Connect to a server that requires a certificate, and return the client's explanation."""
         options = AUTHORITY.server_options((b"h2",), tls12=tls12, require_certificate=True)
         session = open_session(client_side("localhost", credential), options)
         self.assertEqual(session.server.heard, b"")
@@ -381,7 +381,7 @@ class ServerTests(SynchronousTestCase):
         return explain(session.client.lost, credential)
 
     def test_unknown_certificate(self) -> None:
-        """A certificate of an authority the server does not know is refused, and the alert says so."""
+        """A certificate of an authority unknown to the server is rejected, and the alert says so."""
         credential = Certificate.from_pem(Authority().client_pem())
         for tls12 in (False, True):
             error = self.refusal(credential, tls12=tls12)
@@ -390,7 +390,7 @@ class ServerTests(SynchronousTestCase):
             self.assertIn(f"(valid until {credential.expires:%Y-%m-%d}) with the alert 'unknown ca'; ", str(error))
 
     def test_expired_certificate(self) -> None:
-        """A certificate that expires while the program runs is refused with a word of its own."""
+        """A certificate that expires while the program runs has its own alert."""
         pem = AUTHORITY.client_pem(expired=True)
         leaf = x509.load_pem_x509_certificate(pem)
         credential = Certificate.from_pem(pem, now=leaf.not_valid_before_utc)
@@ -400,14 +400,14 @@ class ServerTests(SynchronousTestCase):
             self.assertEqual(error.reason, "certificate expired")
 
     def test_certificate_required(self) -> None:
-        """A server that wants a certificate and gets none says so in TLS 1.3; TLS 1.2 has no word for it."""
+        """A server that requires a certificate says so in TLS 1.3; TLS 1.2 has no alert for it."""
         error = self.refusal(None, tls12=False)
         assert isinstance(error, CredentialRefused), error
         self.assertEqual(error.reason, "certificate required")
         self.assertIsInstance(self.refusal(None, tls12=True), ConnectFailed)
 
     def test_old_tls(self) -> None:
-        """A server that speaks nothing newer than TLS 1.1 is not spoken to."""
+        """A server that supports nothing newer than TLS 1.1 is rejected."""
         server = plain_server(AUTHORITY.server_certificate(), SSL.TLS1_1_VERSION)
         session = open_session(client_side(), server)
         self.assertFalse(session.established)
@@ -415,7 +415,7 @@ class ServerTests(SynchronousTestCase):
         self.assertRegex(str(session.explanation), "^TLS failed: .*alert protocol version")
 
     def test_old_client(self) -> None:
-        """The server of the test before is one that an old client can speak to, so it was refused for its version."""
+        """An old client can connect to the server of the previous test, so only its version was wrong."""
         server = plain_server(AUTHORITY.server_certificate(), SSL.TLS1_1_VERSION)
         context = SSL.Context(SSL.TLS_METHOD)
         context.set_cipher_list(b"ALL:@SECLEVEL=0")
@@ -427,7 +427,7 @@ class ServerTests(SynchronousTestCase):
         self.assertEqual(client.get_protocol_version_name(), "TLSv1.1")
 
     def test_no_tls(self) -> None:
-        """A server that does not speak TLS at all is told in OpenSSL's words."""
+        """For a server that does not speak TLS, the message has OpenSSL's reason."""
         session = open_session(client_side(), AUTHORITY.server_options(()))
         client = client_side().clientConnectionForTLS(session.client.transport)
         client.set_connect_state()
@@ -437,49 +437,49 @@ class ServerTests(SynchronousTestCase):
 
 
 class ConstructionTests(SynchronousTestCase):
-    """What is refused before there is any connection."""
+    """Errors before any connection."""
 
     def test_hostname(self) -> None:
-        """What is neither a host name nor an address is refused."""
+        """A text that is neither a host name nor an address is an error."""
         for hostname in ("", " ", "a b", "https://api.push.apple.com", "localhost:2197", "\ud800", "ü" * 80):
             with self.assertRaisesRegex(InvalidGateway, "neither a host name nor an address"):
                 ClientContextFactory(hostname)
 
     def test_trust_root(self) -> None:
-        """A trust root that holds no certificate is refused, and would otherwise trust nobody or everybody."""
+        """A trust root without a certificate is an error."""
         for trust_root in ("", b"", "/etc/ssl/cert.pem", "\ud800", AUTHORITY.p8):
             with self.assertRaisesRegex(CredentialError, "trust_root"):
                 ClientContextFactory("localhost", None, trust_root)
 
     def test_weak_certificate(self) -> None:
-        """A certificate with a key too small for OpenSSL is refused with OpenSSL's words."""
+        """For a key that is too short for OpenSSL, the message has OpenSSL's reason."""
         weak = Certificate.from_pem(self_signed("weak.example", 1024))
         with self.assertRaisesRegex(CredentialError, r"weak\.example.*key too small"):
             ClientContextFactory("localhost", weak)
 
 
 class ExplainTests(SynchronousTestCase):
-    """:func:`explain` for what the handshakes above do not bring about."""
+    """:func:`explain` for other errors."""
 
     def test_own_error(self) -> None:
-        """One of our own errors is given back as it is."""
+        """Our own errors are returned as they are."""
         error = ClientClosed("closed")
         self.assertIs(explain(error), error)
         self.assertIs(explain(Failure(error)), error)
 
     def test_host_name(self) -> None:
-        """The errors of service_identity, which other context factories hand on, are understood."""
+        """The errors of service_identity, which other context factories pass on, are recognized."""
         for error in (VerificationError([DNSMismatch(DNS_ID("localhost"))]), CertificateError("no names")):
             self.assertIsInstance(explain(error), PeerNotVerified)
         self.assertRegex(str(explain(CertificateError("no names"))), r"\(no names\)")
 
     def test_verify_failed(self) -> None:
-        """So is the one by which OpenSSL says that the chain is not trusted."""
+        """So is OpenSSL's error for an untrusted chain."""
         error = SSL.Error([("SSL routines", "", "certificate verify failed")])
         self.assertRegex(str(explain(error)), "not trusted: certificate verify failed; check trust_root")
 
     def test_alerts(self) -> None:
-        """Alerts about our certificate are known in each OpenSSL's spelling; others are no refusal of it."""
+        """Alerts about our certificate are recognized in each spelling of OpenSSL; others do not reject it."""
         for words, refused in (
             ("sslv3 alert certificate revoked", True),
             ("ssl/tls alert certificate revoked", True),
@@ -496,7 +496,7 @@ class ExplainTests(SynchronousTestCase):
             self.assertIn(words.partition("alert ")[2], str(error))
 
     def test_provider_token(self) -> None:
-        """With a provider token there are no dates to tell."""
+        """With a provider token the message has no date."""
         token = ProviderToken.from_p8(AUTHORITY.p8, AUTHORITY.key_id, AUTHORITY.team_id)
         error = explain(SSL.Error([("SSL routines", "", "sslv3 alert certificate expired")]), token)
         self.assertTrue(
@@ -504,19 +504,19 @@ class ExplainTests(SynchronousTestCase):
         )
 
     def test_several_words(self) -> None:
-        """All that OpenSSL queued is in the sentence."""
+        """The message has all of OpenSSL's queue."""
         error = SSL.Error([("a", "b", "first"), ("a", "b", "second")])
         self.assertEqual(str(explain(error)), "TLS failed: first; second")
 
     def test_no_words(self) -> None:
-        """An error without a reason still gives a sentence."""
+        """An error without a reason still has a message."""
         for error in (SSL.Error(), SSL.Error([]), SSL.ZeroReturnError()):
             self.assertEqual(str(explain(error)), "TLS failed: OpenSSL gave no reason")
         error = SSL.SysCallError(-1, "Unexpected EOF")
         self.assertIn("TLS failed: -1 Unexpected EOF; the server, or a firewall", str(explain(error)))
 
     def test_transport(self) -> None:
-        """The errors of the transport keep their words."""
+        """The errors of the transport keep their messages."""
         for error in (ConnectError(), ConnectionDone(), OSError("no route"), OSError()):
             explanation = explain(error)
             self.assertIs(type(explanation), ConnectFailed)

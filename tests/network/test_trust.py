@@ -37,7 +37,7 @@ class GivenTests(SynchronousTestCase):
     """Authorities that a program gives."""
 
     def test_pem(self) -> None:
-        """PEM of one or several is taken as text and as octets, with comments, a byte order mark, or in UTF-16."""
+        """PEM of one or several is accepted as text and as bytes, with comments, a byte order mark, or in UTF-16."""
         both = AUTHORITY.ca_pem + OTHER.ca_pem
         for form in (
             both,
@@ -52,7 +52,7 @@ class GivenTests(SynchronousTestCase):
             self.assertEqual(len(given_trust(form).certificates), 2)
 
     def test_der(self) -> None:
-        """DER, as Windows exports it, is named, with the command that makes PEM of it."""
+        """For DER, as Windows exports it, the message has the command that converts it."""
         certificate = x509.load_pem_x509_certificate(AUTHORITY.ca_pem)
         bundle = pkcs7.serialize_certificates([certificate], Encoding.DER)
         for der, command in (
@@ -65,7 +65,7 @@ class GivenTests(SynchronousTestCase):
             )
 
     def test_something_else(self) -> None:
-        """What is no certificate, or not whole, is refused, and not repeated."""
+        """Anything but complete certificates is an error that does not show it."""
         for other in ("", b"", "secret", AUTHORITY.p8, AUTHORITY.ca_pem[:-60], "\ud800", Path("ca.pem"), 17):
             error = self.assertRaises(CredentialError, trust_pem, other)
             self.assertIn("trust_root", str(error))
@@ -73,10 +73,10 @@ class GivenTests(SynchronousTestCase):
 
 
 class PlatformTests(SynchronousTestCase):
-    """The platform's authorities, looked for in a process of its own, as they are read once."""
+    """The platform's authorities, read in a separate process, since they are read once per process."""
 
     def setUp(self) -> None:
-        """Have two authorities in files, and a server's certificate of the first."""
+        """Write two authorities to files, and make a server's certificate from the first."""
         self.directory = Path(self.mktemp()).absolute()
         (self.directory / "hashed").mkdir(parents=True)
         for name, content in (
@@ -108,13 +108,13 @@ class PlatformTests(SynchronousTestCase):
             self.assertEqual(self.shake_hands(file, directory), "established", (file, directory))
 
     def test_others(self) -> None:
-        """Authorities that are not named are not trusted, and the message says who is."""
+        """Other authorities are not trusted, and the message says which are."""
         said = self.shake_hands("other.pem", "none")
         self.assertIn("localhost is not trusted", said)
         self.assertIn(f"(trusted authorities: {self.directory / 'other.pem'})", said)
 
     def test_none(self) -> None:
-        """Where OpenSSL finds nothing, as on macOS and Windows, certifi's are trusted, and the message says so."""
+        """If OpenSSL finds none, as on macOS and Windows, certifi's are trusted, and the message says so."""
         said = self.shake_hands("none.pem", "none")
         self.assertIn(f"(trusted authorities: certifi ({certifi.where()}), since the platform's", said)
         self.assertEqual(self.shake_hands("none.pem", "none", path=str(self.directory)), "established")
@@ -132,7 +132,7 @@ class PlatformTests(SynchronousTestCase):
             crypto.X509StoreContext(store, today[0]).verify_certificate()
 
     def test_install(self) -> None:
-        """A context trusts the authorities, be some of them given twice, and nobody else."""
+        """A context trusts only the given authorities, even if some are given twice."""
         context = SSL.Context(SSL.TLS_METHOD)
         given_trust(AUTHORITY.ca_pem * 2).install(context)
         store = context.get_cert_store()
