@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.serving.coding import Decoder, Malformed, TooLong, Unknown, decoder_of
+from txapns.daemon.serving.coding import BodyTooLong, Decoder, MalformedEncoding, UnknownEncoding, body_decoder
 
 __all__ = ["ChoiceTests", "DecoderTests"]
 
@@ -26,7 +26,7 @@ def raw(data: bytes) -> bytes:
 
 def unpack(coding: bytes, *pieces: bytes, most: int = MOST) -> bytes:
     """Take a whole body."""
-    decoder = decoder_of([coding], most)
+    decoder = body_decoder([coding], most)
     assert decoder is not None
     found = b"".join([decoder.feed(piece) for piece in pieces])
     decoder.finish()
@@ -39,17 +39,17 @@ class ChoiceTests(SynchronousTestCase):
     def test_not(self) -> None:
         """It need not be."""
         for values in ([], [b""], [b"identity"], [b" Identity "], [b","]):
-            self.assertIsNone(decoder_of(values, MOST))
+            self.assertIsNone(body_decoder(values, MOST))
 
     def test_known(self) -> None:
         """Capitals and the old name of gzip do not matter."""
         for value in (b"gzip", b"GZip", b" x-gzip ", b"deflate", b"gzip,"):
-            self.assertIsInstance(decoder_of([value], MOST), Decoder)
+            self.assertIsInstance(body_decoder([value], MOST), Decoder)
 
     def test_unknown(self) -> None:
         """Another is not taken, nor are two at once."""
         for values in ([b"br"], [b"zstd"], [b"gzip, gzip"], [b"gzip", b"deflate"], [b"gzip;q=1"], [b"identity, gzip"]):
-            self.assertRaises(Unknown, decoder_of, values, MOST)
+            self.assertRaises(UnknownEncoding, body_decoder, values, MOST)
 
 
 class DecoderTests(SynchronousTestCase):
@@ -73,26 +73,26 @@ class DecoderTests(SynchronousTestCase):
         for pack in gzip.compress, zlib.compress, raw:
             coding = b"gzip" if pack is gzip.compress else b"deflate"
             self.assertEqual(unpack(coding, pack(bytes(MOST))), bytes(MOST))
-            self.assertRaises(TooLong, unpack, coding, pack(bytes(MOST + 1)))
-        self.assertRaises(TooLong, unpack, b"gzip", gzip.compress(bytes(MOST)) + gzip.compress(b"1"))
+            self.assertRaises(BodyTooLong, unpack, coding, pack(bytes(MOST + 1)))
+        self.assertRaises(BodyTooLong, unpack, b"gzip", gzip.compress(bytes(MOST)) + gzip.compress(b"1"))
 
     def test_bomb(self) -> None:
         """A bomb costs no more than what is allowed."""
         bomb = gzip.compress(bytes(50_000_000))
         tracemalloc.start()
         self.addCleanup(tracemalloc.stop)
-        self.assertRaises(TooLong, unpack, b"gzip", bomb, most=100_000)
+        self.assertRaises(BodyTooLong, unpack, b"gzip", bomb, most=100_000)
         self.assertLess(tracemalloc.get_traced_memory()[1], 1_000_000)
 
     def test_many_members(self) -> None:
         """Nor do many members in which there is nothing."""
-        self.assertRaises(Malformed, unpack, b"gzip", gzip.compress(b"") * 101)
+        self.assertRaises(MalformedEncoding, unpack, b"gzip", gzip.compress(b"") * 101)
 
     def test_damaged(self) -> None:
         """What is cut off, changed or goes on after its end is refused."""
         for coding, packed in ((b"gzip", gzip.compress(b"hello")), (b"deflate", zlib.compress(b"hello"))):
             for wrong in (packed[:-1], packed[:5], packed[:-1] + b"!", packed + b"!", b"hello", b"\0" * 20):
-                self.assertRaises(Malformed, unpack, coding, wrong)
+                self.assertRaises(MalformedEncoding, unpack, coding, wrong)
 
     def test_nothing(self) -> None:
         """Nothing at all is nothing, whatever it is said to be."""
@@ -104,5 +104,5 @@ class DecoderTests(SynchronousTestCase):
         for data in (noise, gzip.compress(b"")[:10] + noise, zlib.compress(b"")[:2] + noise):
             try:
                 unpack(coding, data)
-            except (Malformed, TooLong):
+            except (MalformedEncoding, BodyTooLong):
                 continue

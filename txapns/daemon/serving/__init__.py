@@ -1,3 +1,1 @@
-"""How the faces are served: connections, with bounds on what a caller can make them hold, read and wait."""
-
-__all__: list[str] = []
+"""How the faces are served: guarded connections, with limits on memory and time, and HTTP/1.1 on top of them."""

@@ -1,11 +1,11 @@
 """
-File descriptors: as many as the limits of the configuration can ask for, and some that no caller gets.
+File descriptors: as many as the limits of the configuration need, with some reserved for the daemon itself.
 
-Each connection is one, and the system lets a process have only so many: 1,024 unless somebody raised that. When they
-run out, nobody can connect any more, who asks for the daemon's health no more than others, and no file can be opened.
-So the limit is raised at the start as far as is needed and allowed. Where that is not far enough, fewer connections are
-taken. The last numbers are kept from callers, whatever was miscounted: the kernel gives the lowest number that is free,
-so a high one shows that few are left.
+Each connection takes one, and the system limits the number of each process, by default to 1,024. Without a free
+descriptor nobody can connect, not even to ask for the daemon's health, and no file can be opened. So the daemon raises
+the limit when it starts, as far as it needs and may. If that is not enough, it accepts fewer connections. The last
+descriptors are reserved in any case, even if something was miscounted: the kernel returns the lowest free number, so a
+high number shows that few are left.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from contextlib import suppress
 
 from twisted.logger import Logger
 
-if sys.platform != "win32":  # where there is no such limit
+if sys.platform != "win32":  # which has no such limit
     import resource
 
 __all__ = ["KEPT", "OWN", "are_left", "available", "share"]
 
-#: How many the daemon needs for itself: the database, what it listens at, its log, a few files that it reads.
+#: How many the daemon needs for itself: the database, its listeners, its log, a few files that it reads.
 OWN = 64
-#: How many of the last are not for callers.
+#: How many of the last are reserved.
 KEPT = 16
 
 _log = Logger()
@@ -31,17 +31,17 @@ _log = Logger()
 
 def available(needed: int) -> int:
     """
-    Raise the limit of the process to what is needed, as far as that is allowed.
+    Raise the limit of the process to the number that it needs, as far as that is allowed.
 
-    :param needed: how many descriptors the process may come to have.
-    :returns: how many it may have, at most as many as are needed.
+    :param needed: how many descriptors the process may need.
+    :returns: how many it can have, at most the number that it needs.
     """
     if sys.platform == "win32":
         return needed
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if _below(soft, needed):
         wanted = min(needed, hard) if hard != resource.RLIM_INFINITY else needed
-        with suppress(ValueError, OSError):  # macOS allows less than it says
+        with suppress(ValueError, OSError):  # macOS allows fewer than it says
             resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
             soft = wanted
     return soft if _below(soft, needed) else needed
@@ -53,21 +53,21 @@ def _below(limit: int, needed: int) -> bool:
 
 def share(clients: int, connections: int) -> float:
     """
-    Find out which part of the connections that the configuration allows can be had, and say so where it is not all.
+    Find which share of the connections that the configuration allows is possible. Warn if it is not all.
 
-    :param clients: how many connections of callers the configuration allows, over all that listens.
-    :param connections: how many connections to Apple.
-    :returns: the part, from 0 to 1.
+    :param clients: how many connections of callers the configuration allows, for all listeners.
+    :param connections: how many connections to Apple it allows.
+    :returns: the share, from 0 to 1.
     """
-    others = OWN + KEPT + connections
-    needed = clients + others
+    reserved = OWN + KEPT + connections
+    needed = clients + reserved
     found = available(needed)
     if found >= needed:
         return 1.0
-    part = max(0, found - others) / max(1, clients)
+    part = max(0, found - reserved) / max(1, clients)
     _log.warn(
-        "the configuration allows {clients} connections of callers, which takes {needed} file descriptors; the system "
-        "allows {count}, so the daemon takes only {part:.0%} of the connections. Raise the limit (LimitNOFILE in the "
+        "the configuration allows {clients} connections of callers, which need {needed} file descriptors; the system "
+        "allows {count}, so the daemon accepts only {part:.0%} of the connections. Raise the limit (LimitNOFILE in the "
         "unit, ulimit -n), or lower limits.clients",
         clients=clients,
         needed=needed,
@@ -78,7 +78,7 @@ def share(clients: int, connections: int) -> float:
 
 
 def are_left() -> bool:
-    """Tell whether there are still descriptors for callers."""
+    """Tell whether descriptors are left for callers."""
     if sys.platform == "win32":
         return True
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]

@@ -1,5 +1,5 @@
 """
-Where the daemon listens: the endpoints of the configuration, with TLS where it says so.
+Where the daemon listens: the endpoints of the configuration.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ __all__ = ["Listener"]
 
 class Listener:
     """
-    One way in, at one endpoint or several.
+    Listens for one face, at one endpoint or several.
 
     :param reactor: the reactor.
-    :param key: what it is called in the configuration, for messages.
-    :param endpoints: endpoints of Twisted, as text.
+    :param key: its key in the configuration, for messages.
+    :param endpoints: Twisted endpoint descriptions.
     :param factory: builds the connections.
     """
 
@@ -47,7 +47,7 @@ class Listener:
         """
         Listen.
 
-        :raises ConfigurationError: an address cannot be had.
+        :raises ConfigurationError: an address is not available.
         """
         for text in self._endpoints:
             endpoint = serverFromString(self._reactor, with_mode(text))
@@ -58,7 +58,7 @@ class Listener:
 
     @property
     def addresses(self) -> list[str]:
-        """Where it listens: ``host:port``, or the path of a socket."""
+        """The addresses: ``host:port``, or the path of a socket."""
         found = []
         for port in self._ports:
             address: Any = port.getHost()
@@ -67,6 +67,6 @@ class Listener:
         return found
 
     def stop(self) -> Deferred[None]:
-        """Listen no more. The connections there are remain."""
+        """Stop listening. Existing connections remain."""
         ports, self._ports = self._ports, []
         return DeferredList([maybeDeferred(port.stopListening) for port in ports]).addCallback(lambda _: None)

@@ -1,18 +1,18 @@
 """
-HTTP/1.1 for the faces that speak it: Twisted's server, with bounds on what a caller can make it hold, read and wait.
+HTTP/1.1 for the faces that speak it: Twisted's server, with limits on memory, time and work.
 
 ::
 
-    octets ──► _Channel ──► Request ──► IApplication.begun      the head is there: refuse, or go on
-                                   └──► IApplication.received   all of it is there: answer
+    bytes ──► _Channel ──► Request ──► IApplication.begun      the head has arrived: refuse it, or go on
+                                  └──► IApplication.received   the body has arrived, too: answer
 
-What a caller may not do costs next to nothing. An application sees the head of a request first, and whom it refuses
-there has no body read. A body is counted while it comes, with a length announced or without, and so is the time until
-all of it is there. Who asks for more at once than one request after the other is not read until the answer is out, and
-no next request is begun while the answers before are not read. Of many small requests that came in one piece a few are
-answered at a time; then it is the turn of the other connections. Who is refused again and again has to connect anew.
+A request that is refused costs next to nothing. The application sees the head of a request first; if it refuses it
+there, the body is not read. The size of a body is limited while it arrives, whether its length was announced or not,
+and so is the time that it takes. While a request is being answered, no further ones are read, and the next one is not
+begun before the peer has read the earlier answers. When many small requests arrive at once, two of them are answered;
+then it is the turn of the other connections. A caller that is refused again and again has to connect again.
 
-How many connections there may be, and how they end, :mod:`~txapns.daemon.serving.connections` decides.
+:mod:`~txapns.daemon.serving.connections` limits the number of connections, and ends them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,14 @@ from twisted.web import http
 from zope.interface import Interface
 
 from txapns._network.clocks import wall_clock
-from txapns.daemon.serving.coding import ACCEPTED, Decoder, Malformed, TooLong, Unknown, decoder_of
+from txapns.daemon.serving.coding import (
+    ACCEPTED,
+    BodyTooLong,
+    Decoder,
+    MalformedEncoding,
+    UnknownEncoding,
+    body_decoder,
+)
 from txapns.daemon.serving.connections import FaceProtocol, ServerConnections
 from txapns.daemon.serving.failures import described
 from txapns.daemon.serving.limits import ConnectionLimits
@@ -37,14 +44,14 @@ from txapns.daemon.serving.target import BadHead, CrossSite, ForeignHost, Hosts,
 
 __all__ = ["JSON", "Answer", "HTTPServer", "IApplication", "Request"]
 
-#: The content type of what most faces answer.
+#: The content type of most answers.
 JSON = b"application/json"
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
-_TURN = 2  # requests that are answered in a row, if they came together
-_REFUSALS = 20  # how often in a row one may be refused at the head
+_TURN = 2  # pipelined requests that are answered in a row
+_REFUSALS = 20  # requests refused at their heads in a row, until the connection is closed
 _FIELDS = 100  # header fields in a request
-_PIECE = 256  # each piece of a body counts as many octets at the least: many small ones cost time
+_PIECE = 256  # bytes that each piece of a body counts for at least: many small ones cost time
 _STOPPING = 10.0  # seconds in which a restart should be over
 
 
@@ -55,7 +62,7 @@ class Answer:
 
     :ivar status: the status.
     :ivar body: the body.
-    :ivar headers: header fields, but for the content type and what HTTP itself needs.
+    :ivar headers: header fields, without the content type and those that HTTP itself needs.
     :ivar kind: the content type.
     """
 
@@ -66,14 +73,14 @@ class Answer:
 
 
 class IApplication(Interface):
-    """What answers requests."""
+    """Answers requests."""
 
     def begun(request: Request) -> Answer | None:
         """
         Look at the head of a request.
 
         :param request: the request.
-        :returns: an answer, and no more of the request is read; ``None`` to go on.
+        :returns: an answer, if no more of the request is to be read; ``None`` to go on.
         """
 
     def received(request: Request) -> Answer | Deferred[Answer]:
@@ -81,15 +88,15 @@ class IApplication(Interface):
         Answer a request.
 
         :param request: the request.
-        :returns: the answer. What it raises is logged; the caller is told that something went wrong here.
+        :returns: the answer. An exception is logged, and answered with status 500.
         """
 
     def fault(status: int, message: str) -> Answer:
         """
-        Put a refusal that comes from here into the application's words.
+        Write an error that the server found in the application's format.
 
         :param status: the status.
-        :param message: why.
+        :param message: what is wrong.
         """
 
 
@@ -97,10 +104,10 @@ class Request(http.Request):
     """
     One request.
 
-    :ivar named: the host that it is for; ``None`` where it names none.
+    :ivar named: the host that it is for; ``None`` if it names none.
     :ivar context: what :meth:`IApplication.begun` leaves for :meth:`IApplication.received`.
-    :ivar body: the body, as it was before it was compressed, while the application is asked.
-    :ivar refusal: what was answered when only the head was there.
+    :ivar body: the decompressed body, while the application answers.
+    :ivar refusal: the answer, if only the head was needed for it.
     """
 
     channel: _Channel
@@ -112,7 +119,7 @@ class Request(http.Request):
         self.body = b""
         self.refusal: Answer | None = None
         self._server = channel.server
-        self._connection = channel.connection  # which is there for longer than the channel
+        self._connection = channel.connection  # it outlives the channel
         self._pieces: list[bytes] = []
         self._length = self._counted = 0
         self._authenticated = False
@@ -120,12 +127,12 @@ class Request(http.Request):
 
     def begin(self, method: bytes, target: bytes, version: bytes) -> None:
         """
-        Begin, once the header fields are there.
+        Read the head.
 
         :param method: the method.
-        :param target: what is asked for.
+        :param target: the target.
         :param version: the version of HTTP.
-        :raises BadHead: it cannot be understood.
+        :raises BadHead: it is malformed.
         """
         self.method, self.clientproto = method, version
         authority, path = split_target(target.decode("latin-1"))
@@ -138,19 +145,19 @@ class Request(http.Request):
 
     def decode(self) -> None:
         """
-        Have the body unpacked while it comes.
+        Decompress the body while it arrives.
 
-        :raises Unknown: it is not known how.
+        :raises UnknownEncoding: its encoding is not supported.
         """
         values = self.requestHeaders.getRawHeaders(b"Content-Encoding", ())
-        self._decoder = decoder_of(values, self._server.limits.body)
+        self._decoder = body_decoder(values, self._server.limits.body)
 
     def texts(self, name: bytes) -> list[str]:
         """
         Find header fields.
 
         :param name: their name.
-        :returns: their values, each as it stands there.
+        :returns: their values.
         """
         return [value.decode("latin-1") for value in self.requestHeaders.getRawHeaders(name, ())]
 
@@ -159,43 +166,43 @@ class Request(http.Request):
         Find a header field.
 
         :param name: its name.
-        :returns: its value; ``None`` where there is none, or more than one.
+        :returns: its value; ``None`` if there is none, or more than one.
         """
         values = self.requestHeaders.getRawHeaders(name)
         return values[0] if values is not None and len(values) == 1 else None
 
     @property
     def authorization(self) -> str:
-        """The header field ``Authorization``; empty where there is none, or more than one."""
+        """The header field ``Authorization``; empty if there is none, or more than one."""
         return (self.single(b"Authorization") or b"").decode("latin-1")
 
     @property
     def gone(self) -> bool:
-        """Whether nobody waits for the answer any more."""
+        """Whether the caller has disconnected."""
         return bool(self._disconnected)
 
     def mark_authenticated(self) -> None:
-        """Note that the caller has shown a good credential, or, where none is asked for, a whole request."""
+        """Note that the caller has shown a valid credential or, where none is required, has sent a whole request."""
         self._authenticated = True
         self._connection.mark_authenticated()
 
     def gotLength(self, length: int | None) -> None:
-        """The body is kept in memory, since it is bounded."""
+        """Do nothing: the body is kept in memory, where its size is limited."""
 
     def handleContentChunk(self, data: bytes) -> None:
         """Take a piece of the body."""
         if self.finished:
-            return  # it was refused; what had been read with the rest comes nevertheless
+            return  # the request was refused; this had been read already
         self._counted += max(len(data), _PIECE)
         self._length += len(data)
         most = self._server.limits.body
         try:
             if self._length > most or self._counted > most + _PIECE:
-                raise TooLong
+                raise BodyTooLong
             self._keep(data if self._decoder is None else self._decoder.feed(data))
-        except TooLong:
+        except BodyTooLong:
             self._refuse(self._server.too_large())
-        except Malformed as error:
+        except MalformedEncoding as error:
             self._refuse(self._server.application.fault(400, str(error)))
 
     def _keep(self, piece: bytes) -> None:
@@ -208,29 +215,29 @@ class Request(http.Request):
         self.channel.refuse(self, answer)
 
     def requestReceived(self, command: bytes, path: bytes, version: bytes) -> None:
-        """Have it answered."""
+        """Answer the request."""
         try:
             if self._decoder is not None and self.refusal is None:
                 self._decoder.finish()
-        except Malformed as error:
+        except MalformedEncoding as error:
             self.refusal = self._server.application.fault(400, str(error))
         self.body = b"".join(self._pieces)
         self._release()
         self.process()
-        self.body = b""  # an answer may take long
+        self.body = b""  # the answer may take long
 
     def connectionLost(self, reason: Failure) -> None:
-        """Nobody waits for the answer; what there is of the body is not kept until the garbage is collected."""
+        """Release the body at once, not only when the garbage is collected."""
         super().connectionLost(reason)
         self._release()
 
     def _release(self) -> None:
-        """Hold nothing of the body any more."""
+        """Release the body."""
         self._pieces = []
         self._server.limits.unfinished.forget(self._connection)
 
     def process(self) -> None:
-        """Have it answered, now or later."""
+        """Answer the request, now or later."""
         try:
             result = self._server.answer(self)
         except Exception:
@@ -243,7 +250,7 @@ class Request(http.Request):
 
     def answer(self, answer: Answer) -> None:
         """
-        Send an answer, if somebody is there still.
+        Send an answer, unless the caller has disconnected.
 
         :param answer: the answer.
         """
@@ -251,7 +258,7 @@ class Request(http.Request):
             return
         if self._server.draining:
             self.channel.persistent = False
-        # All of it in one piece: write() would make a score of small ones, and at least two records of TLS.
+        # All at once: write() would make many small pieces, and at least two records of TLS.
         self.setResponseCode(answer.status)
         self.startedWriting = 1
         self.channel.write(self._server.head(answer, bool(self.channel.persistent)) + self._body_of(answer))
@@ -273,9 +280,9 @@ class _Channel(FaceProtocol, http.HTTPChannel):
     """
     A connection.
 
-    :param server: whose it is.
+    :param server: the server that it belongs to.
 
-    :ivar began: when the request began that is arriving; ``None`` where none is.
+    :ivar began: when the request that is arriving began; ``None`` if none is.
     """
 
     requestFactory = Request  # type: ignore[assignment]  # a channel of ours makes requests of ours
@@ -295,7 +302,7 @@ class _Channel(FaceProtocol, http.HTTPChannel):
         self._answered: Request | None = None
         self._next: IDelayedCall | None = None
 
-    # A session's.
+    # FaceProtocol
 
     @property
     def busy(self) -> bool:
@@ -308,7 +315,7 @@ class _Channel(FaceProtocol, http.HTTPChannel):
         return not self._busy and self.began is None
 
     def gone(self, reason: Failure) -> None:
-        """Nobody asks for the next answer."""
+        """Answer no further requests."""
         self._answered = None
         if self._next is not None:
             self._next.cancel()
@@ -325,20 +332,20 @@ class _Channel(FaceProtocol, http.HTTPChannel):
             self.loseConnection()
 
     def finish(self) -> None:
-        """Close after the answer, if one is under way."""
+        """Close, after the answer if one is under way."""
         if self.idle:
             self.loseConnection()
 
-    # A protocol's.
+    # IProtocol and HTTPChannel
 
     def getHost(self) -> Any:
-        """Tell to which address the peer came. Each request asks, and the system is asked once."""
+        """Tell our address. Each request asks for it; the system is asked once."""
         if self._host is None:
             self._host = super().getHost()
         return self._host
 
     def dataReceived(self, data: bytes) -> None:
-        """Read."""
+        """Read requests."""
         connection = self.connection
         if connection.closing is not None or connection.over:
             return
@@ -348,12 +355,12 @@ class _Channel(FaceProtocol, http.HTTPChannel):
         self._turn = 0
         try:
             super().dataReceived(data)
-        except ValueError:  # a length of so many digits that Python does not read it
+        except ValueError:  # a length with more digits than Python reads
             self.transport.write(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
             self.loseConnection()
 
     def allHeadersReceived(self) -> None:
-        """Refuse what need not be read."""
+        """Let the application look at the head, and refuse requests that need not be read."""
         if self.connection.closing is not None:
             return
         request = self.requests[-1]
@@ -373,16 +380,16 @@ class _Channel(FaceProtocol, http.HTTPChannel):
         super().allHeadersReceived()
 
     def allContentReceived(self) -> None:
-        """The request is whole."""
+        """The request is complete."""
         if self.connection.closing is None:
             self._busy, self.began = True, None
             super().allContentReceived()
 
     def answered(self, request: Request) -> None:
         """
-        Go on to the next request; if the peer does not read, when it does; if it has had many, after the others.
+        Go on to the next request: if the peer does not read, when it does; if it has had its turn, after the others.
 
-        :param request: what was answered.
+        :param request: the request that was answered.
         """
         self._turn += 1
         if self.persistent and (self.connection.paused is not None or self._turn >= _TURN):
@@ -393,7 +400,7 @@ class _Channel(FaceProtocol, http.HTTPChannel):
             request.finish()
 
     def resumeProducing(self) -> None:
-        """The peer reads."""
+        """The peer reads again."""
         super().resumeProducing()
         if self._next is None:
             self._go_on()
@@ -406,20 +413,20 @@ class _Channel(FaceProtocol, http.HTTPChannel):
             self.connection.fence(request.finish)
 
     def requestDone(self, request: Request) -> None:
-        """The next may come, or has."""
+        """Go on to the next request, which may have arrived already."""
         self._busy = False
         self.connection.active = self.server.clock.seconds()
         super().requestDone(request)
 
     def setLineMode(self, extra: bytes = b"") -> Any:
-        """Go on with what came meanwhile."""
+        """Go on with what has arrived in the meantime."""
         if extra and self.began is None:
             self.began = self.connection.active
         return super().setLineMode(extra)
 
     def refuse(self, request: Request, answer: Answer) -> None:
         """
-        Answer a request of which no more is to be read, and close.
+        Answer a request, read no more of it, and close.
 
         :param request: the request.
         :param answer: the answer.
@@ -428,7 +435,7 @@ class _Channel(FaceProtocol, http.HTTPChannel):
         request.answer(answer)
 
     def loseConnection(self) -> None:
-        """Close, and give the caller time to read what was said last."""
+        """Close, and give the caller time to read the last answer."""
         self.clearLineBuffer()
         self.connection.end()
 
@@ -438,10 +445,10 @@ class HTTPServer(ServerConnections):
     Builds the connections of a face.
 
     :param clock: the reactor, or a ``Clock``.
-    :param application: what answers.
-    :param limits: what a caller may have.
-    :param face: what the face is called in the log.
-    :param hosts: which hosts are ours, where no web page must get in; ``None`` where keys see to that.
+    :param application: answers the requests.
+    :param limits: the limits of the connections.
+    :param face: the name of the face in the log.
+    :param hosts: our hosts, where web pages are kept out; ``None`` where keys keep them out.
     """
 
     def __init__(
@@ -459,13 +466,13 @@ class HTTPServer(ServerConnections):
         self._date = (-1, b"")
 
     def acceptableProtocols(self) -> list[bytes]:
-        """Name the protocols that TLS may negotiate."""
+        """List the protocols that TLS may negotiate."""
         return [b"http/1.1"]
 
     # For the connections.
 
     def admits(self) -> bool:
-        """Who comes late is told to come again later."""
+        """Accept connections even while draining: their requests are answered with status 503."""
         return True
 
     def begun(self, request: Request) -> Answer | None:
@@ -473,10 +480,10 @@ class HTTPServer(ServerConnections):
         if self.draining:
             answer = self.application.fault(503, "the daemon is shutting down")
             return attrs.evolve(answer, headers=[*answer.headers, (b"Retry-After", b"%d" % _STOPPING)])
-        return self._led_astray(request) or self.application.begun(request) or self._not_decoded(request)
+        return self._cross_site(request) or self.application.begun(request) or self._undecodable(request)
 
-    def _led_astray(self, request: Request) -> Answer | None:
-        """Refuse what a web page has a browser send."""
+    def _cross_site(self, request: Request) -> Answer | None:
+        """Refuse requests that a browser sends for a web page of another site."""
         if self._hosts is None:
             return None
         try:
@@ -487,12 +494,12 @@ class HTTPServer(ServerConnections):
             return self.application.fault(403, str(error))
         return None
 
-    def _not_decoded(self, request: Request) -> Answer | None:
-        """Refuse what comes in an encoding that is not known."""
+    def _undecodable(self, request: Request) -> Answer | None:
+        """Refuse bodies in an encoding that is not supported."""
         try:
             request.decode()
-        except Unknown:
-            answer = self.application.fault(415, f"the Content-Encoding can be one of {ACCEPTED.decode()}, or none")
+        except UnknownEncoding:
+            answer = self.application.fault(415, f"the Content-Encoding must be one of {ACCEPTED.decode()}, or absent")
             return attrs.evolve(answer, headers=[*answer.headers, (b"Accept-Encoding", ACCEPTED)])
         return None
 
@@ -503,15 +510,15 @@ class HTTPServer(ServerConnections):
         return self.application.received(request)
 
     def too_large(self) -> Answer:
-        """Say that a body is too long."""
-        return self.application.fault(413, f"the body is longer than {self.limits.body} octets")
+        """Refuse a body that is too long."""
+        return self.application.fault(413, f"the body is longer than {self.limits.body} bytes")
 
     def head(self, answer: Answer, persistent: bool) -> bytes:
         """
-        Write what comes before the body of an answer.
+        Encode the head of an answer.
 
         :param answer: the answer.
-        :param persistent: whether the connection is kept.
+        :param persistent: whether the connection stays open.
         """
         fields = b"".join([b"%s: %s\r\n" % field for field in answer.headers])
         if answer.status != http.NO_CONTENT:
@@ -522,7 +529,7 @@ class HTTPServer(ServerConnections):
         return b"HTTP/1.1 %d %s\r\nDate: %s\r\n%s\r\n" % (*line, fields)
 
     def _time(self) -> bytes:
-        """Tell the time as HTTP writes it."""
+        """Format the time as HTTP does."""
         second = int(self._wall.now())
         if self._date[0] != second:
             self._date = second, http.datetimeToString(second)

@@ -1,12 +1,12 @@
 """
-Where a request is for and where it comes from, by its head: the target, the host, and the web page that sent it.
+The target and the host of a request, and the web page that sent it, all read from its head.
 
-A browser does what the pages in it want, and it may be on the daemon's own machine, or within its network. A page of
-anybody's can have it post a form to ``127.0.0.1``, and a page whose name suddenly means ``127.0.0.1`` can read the
-answer as well (DNS rebinding). Keys are safe from that, since no page knows one. Where no key is asked for, and where
-the browser itself keeps it, a request has to name a host that is certainly ours, and it must not come from the page of
-another. A name is ours if the configuration says so or our certificate; and so is an address, since what a page's name
-means can be changed, and what ``192.0.2.1`` means cannot.
+A browser sends requests for the pages in it, and it may run on the daemon's own machine, or in its network. Any page
+can make it post a form to ``127.0.0.1``; and a page whose host name is made to resolve to ``127.0.0.1`` can read the
+answer as well (DNS rebinding). Keys prevent that, since no page knows one. Where no key is required, and where the
+browser itself stores the key, a request must name a host that is certainly ours, and must not come from a page of
+another site. A name is ours if the configuration or our certificate says so. An IP address is always accepted, because
+a page can change what its own name resolves to, but not what ``192.0.2.1`` means.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._~!$&'()*+,;=%-]*)(?::(
 _ABSOLUTE = re.compile(r"(?i:https?)://([^/?#]*)(.*)")
 _ORIGIN = re.compile(r"(?i:(https?))://(.+)")
 _PORTS = {"http": "80", "https": "443"}
-_OURS = ("same-origin", "none")  # Sec-Fetch-Site of our own pages, and of what the user typed or chose
+_OURS = ("same-origin", "none")  # Sec-Fetch-Site of our own pages, and of addresses that the user typed or chose
 
 
 class BadHead(Exception):
-    """The head of a request cannot be understood."""
+    """The head of a request is malformed."""
 
 
 class ForeignHost(Exception):
@@ -34,22 +34,22 @@ class ForeignHost(Exception):
 
 
 class CrossSite(Exception):
-    """A request comes from the web page of another."""
+    """A request comes from a web page of another site."""
 
 
 def split_target(target: str) -> tuple[str | None, str]:
     """
-    Take the target of a request apart (RFC 9112, section 3.2).
+    Split the target of a request (RFC 9112, section 3.2).
 
-    :param target: the target, as in the request's first line.
-    :returns: the authority, where the target names one, as those for proxies do; and the path with its query.
-    :raises BadHead: it is in no form that there is.
+    :param target: the target, from the request line.
+    :returns: the authority, if the target names one, as for a proxy; and the path with its query.
+    :raises BadHead: it is malformed.
     """
     if target.startswith("/") or target == "*":
         return None, target
     match = _ABSOLUTE.fullmatch(target)
     if match is None or not match[1]:
-        raise BadHead("the target of the request has to be a path, or a whole address of http or https")
+        raise BadHead("the target of the request must be a path, or an http or https URL")
     path = match[2].partition("#")[0]
     return match[1], path if path.startswith("/") else f"/{path}"
 
@@ -58,14 +58,14 @@ def asked_host(values: Sequence[str], authority: str | None, version: str) -> st
     """
     Find the host that a request is for (RFC 9112, section 3.2).
 
-    :param values: its header fields ``Host``.
-    :param authority: what its target names.
+    :param values: its ``Host`` header fields.
+    :param authority: the authority in its target.
     :param version: its version.
-    :returns: the host, with the port if there is one; ``None`` where it names none, as it need not in HTTP/1.0.
-    :raises BadHead: it names none, several, or one that cannot be.
+    :returns: the host, with the port if there is one; ``None`` if an HTTP/1.0 request names none.
+    :raises BadHead: it names none, several, or an invalid one.
     """
     if len(values) > 1 or (not values and version != "HTTP/1.0"):
-        raise BadHead("there has to be exactly one Host header field")
+        raise BadHead("a request must have exactly one Host header field")
     for each in (*values, *([] if authority is None else [authority])):
         if not _AUTHORITY.fullmatch(each):
             raise BadHead("the host that the request names is not valid")
@@ -74,27 +74,27 @@ def asked_host(values: Sequence[str], authority: str | None, version: str) -> st
 
 class Hosts:
     """
-    Which hosts are ours where browsers must not get in.
+    Our hosts, where web pages of other sites are kept out.
 
-    :param names: the names that are; one that begins with ``*.`` is for any name in its place.
+    :param names: our host names; ``*.`` at the beginning stands for any one label.
     """
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names = frozenset({"localhost", "*.localhost", *(_plain(name) for name in names)})
-        self._last: str | None = None  # that was found to be ours: most requests are for the same
+        self._last: str | None = None  # the last host that was found to be ours: most requests name the same
 
     def check(self, host: str | None, origins: Sequence[str], sites: Sequence[str]) -> None:
         """
-        Look at a request.
+        Check a request.
 
-        :param host: the host that it is for; ``None`` for none, as no browser leaves it.
-        :param origins: its header fields ``Origin``.
-        :param sites: its header fields ``Sec-Fetch-Site``.
+        :param host: the host that it is for; ``None`` if it names none, which no browser does.
+        :param origins: its ``Origin`` header fields.
+        :param sites: its ``Sec-Fetch-Site`` header fields.
         :raises ForeignHost: it is for another host.
-        :raises CrossSite: it comes from another's page.
+        :raises CrossSite: it comes from a page of another site.
         """
         if host != self._last and host is not None:
-            if not self._has(host):
+            if not self._is_ours(host):
                 raise ForeignHost(
                     "the request is for a host that this listener does not know; if it is the daemon's, add it to the "
                     "listener's hosts in the configuration"
@@ -103,29 +103,29 @@ class Hosts:
         if any(site.lower() not in _OURS for site in sites) or not all(self._is_own(each, host) for each in origins):
             raise CrossSite("the request comes from a web page of another site; type the address to open it")
 
-    def _has(self, host: str) -> bool:
-        name = _plain(_apart(host, "http")[0])
+    def _is_ours(self, host: str) -> bool:
+        name = _plain(_split_host(host, "http")[0])
         return name in self._names or f"*.{name.partition('.')[2]}" in self._names or _is_address(name)
 
     def _is_own(self, origin: str, host: str | None) -> bool:
-        """Whether a page is of the host that it asks; or of one of our names, in whose place a proxy asks another."""
+        """Whether a page is from the requested host, or from one of our names, for which a proxy requests another."""
         match = _ORIGIN.fullmatch(origin)
         if match is None or not _AUTHORITY.fullmatch(match[2]):
             return False
         scheme = match[1].lower()
-        page = _apart(match[2], scheme)
-        if host is not None and page == _apart(host, scheme):
+        page = _split_host(match[2], scheme)
+        if host is not None and page == _split_host(host, scheme):
             return True
         return page[1] == _PORTS[scheme] and _plain(page[0]) in self._names - {"localhost"}
 
 
-def _apart(host: str, scheme: str) -> tuple[str, str]:
+def _split_host(host: str, scheme: str) -> tuple[str, str]:
     match = _AUTHORITY.fullmatch(host)
     return (match[1].lower(), match[2] or _PORTS[scheme]) if match else ("", "")
 
 
 def _plain(name: str) -> str:
-    """Give a name as it is compared."""
+    """Normalize a name for comparison."""
     return name.lower().removesuffix(".")
 
 

@@ -1,9 +1,9 @@
 """
-TLS of the faces: what they show of themselves, and who is calling.
+TLS of the faces: their own certificates, and those of their callers.
 
-Where callers are known by their certificates, TLS asks for one and takes any that the face knows by its fingerprint; an
-unknown one is refused in the handshake already, as Apple does. Sessions are never resumed, so that a certificate is
-looked at each time. A certificate is never parsed here: its fingerprint is that of the octets which came.
+Where callers are identified by their certificates, the handshake requests one, and accepts it if the face knows its
+fingerprint. An unknown one is refused in the handshake, as Apple does. Sessions are never resumed, so the certificate
+is checked each time. It is never parsed: the fingerprint is that of the bytes that were received.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ __all__ = ["ServerTLS", "certified_names", "fingerprint", "tls_options"]
 
 def certified_names(shown: Certificate) -> Sequence[str]:
     """
-    Tell for which host names a listener's certificate is.
+    List the host names of a listener's certificate.
 
     :param shown: the certificate.
     """
@@ -38,10 +38,10 @@ def certified_names(shown: Certificate) -> Sequence[str]:
 
 def tls_options(shown: Certificate, protocols: Sequence[bytes] = ()) -> CertificateOptions:
     """
-    Make what shows a listener's certificate. TLS 1.2 is the oldest version spoken.
+    Make the TLS options of a listener. TLS 1.2 is the oldest version that they allow.
 
-    :param shown: the certificate.
-    :param protocols: the protocols that ALPN may agree upon, the preferred one first.
+    :param shown: the listener's certificate.
+    :param protocols: the protocols that ALPN may select, the preferred one first.
     """
     options = CertificateOptions(
         privateKey=crypto.PKey.from_cryptography_key(shown.private_key),
@@ -56,14 +56,14 @@ def tls_options(shown: Certificate, protocols: Sequence[bytes] = ()) -> Certific
 @implementer(IOpenSSLServerConnectionCreator)
 class ServerTLS:
     """
-    What makes the TLS connections of a face whose callers show certificates.
+    Makes the TLS connections of a face whose callers show certificates.
 
-    :param certificate: what the face shows.
+    :param certificate: the face's certificate.
     :param known: tells whether a client certificate is known, by its fingerprint.
-    :param required: whether a client without a certificate is turned away.
-    :param protocols: what it speaks, by ALPN; a client that names nothing of it is not turned away for that.
-    :param tls12: whether TLS 1.2 is the newest version. A server of TLS 1.3 writes to the client at once (tickets),
-        which a client that takes whatever can be read for an error does not survive.
+    :param required: whether a client without a certificate is refused.
+    :param protocols: the protocols for ALPN; a client that offers none of them is not refused.
+    :param tls12: whether TLS 1.2 is the newest version. A server with TLS 1.3 writes to the client at once (tickets),
+        and some clients take anything that they can read for an error.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class ServerTLS:
         show(context, certificate)
 
         def verify(connection: SSL.Connection, shown: crypto.X509, code: int, depth: int, ok: int) -> bool:
-            # Who issued it is of no interest.
+            # Its issuer does not matter.
             return depth > 0 or known(fingerprint(shown))
 
         context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if required else 0), verify)
@@ -97,15 +97,15 @@ class ServerTLS:
         self._context = context
 
     def serverConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """Make the OpenSSL side of one connection."""
+        """Make the OpenSSL connection of one TLS connection."""
         return SSL.Connection(self._context)
 
 
 def fingerprint(shown: crypto.X509) -> str:
     """
-    Tell the fingerprint of a certificate, whatever is in it.
+    Compute the fingerprint of a certificate without parsing it.
 
     :param shown: the certificate.
-    :returns: its SHA-256 in hexadecimal, lower case.
+    :returns: its SHA-256 in lower-case hexadecimal.
     """
     return shown.digest("sha256").replace(b":", b"").decode().lower()

@@ -12,7 +12,7 @@ import attrs
 
 from txapns.daemon.faces.apple.responses import ErrorResponse
 from txapns.daemon.intake import MAX_TOKEN, header_fault
-from txapns.daemon.serving.coding import Malformed, TooLong, Unknown, decoder_of
+from txapns.daemon.serving.coding import BodyTooLong, MalformedEncoding, UnknownEncoding, body_decoder
 from txapns.daemon.values import Draft
 from txapns.wire.requests import Request
 
@@ -147,11 +147,11 @@ def _token(text: str) -> bytes:
 def _decompressed(body: bytes, coding: str) -> bytes:
     """Decompress a payload, which Apple's servers might not accept compressed."""
     try:
-        decoder = decoder_of([coding.encode()], MAX_BODY)
+        decoder = body_decoder([coding.encode()], MAX_BODY)
         return body if decoder is None else decoder.whole(body)
-    except Unknown:
+    except UnknownEncoding:
         raise ErrorResponse(415, "UnsupportedMediaType") from None
-    except TooLong:
+    except BodyTooLong:
         raise ErrorResponse(413, "PayloadTooLarge") from None
-    except Malformed:
+    except MalformedEncoding:
         raise ErrorResponse(400, "PayloadEmpty") from None
