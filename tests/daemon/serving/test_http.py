@@ -633,7 +633,7 @@ class LoopbackTests(TestCase):
         for secure in (False, True):
             found = yield deferToThread(self.call, post(b"x" * 1_900), secure)
             self.assertTrue(found.startswith(b"HTTP/1.1 413 "), found)
-            self.assertTrue(found.endswith(b"octets"), found)
+            self.assertTrue(found.endswith(b"bytes"), found)
 
     @inlineCallbacks
     def test_slow(self) -> Any:

@@ -1,3 +1,1 @@
-"""The faces of the push gateway: the protocols in which it takes notifications."""
-
-__all__: list[str] = []
+"""The faces of the daemon: the protocols in which it accepts notifications."""

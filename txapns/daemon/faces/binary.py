@@ -3,21 +3,22 @@ The face of the enhanced binary protocol and its feedback service, for programs 
 
 ::
 
-    notifications ──►  checked, stored in groups, one commit for each read        silence
-                  ──►  the first that cannot be                                   error packet, then the close
-    feedback      ◄──  the dead tokens that were not listed before                then the close
+    notifications ──►  checked, and stored in groups, one commit for each read    no answer
+                  ──►  the first invalid one                                      error packet, then close
+    feedback      ◄──  the dead tokens that were not listed before                then close
 
-The caller is known by its client certificate (see :mod:`~txapns.daemon.faces.callers`), which tells the app; topic and
-push type are the app's. Where the configuration names an app for callers without a certificate, those are its.
+The client certificate of the caller tells the app (see :mod:`~txapns.daemon.faces.callers`); topic and push type are
+the app's. If the configuration names an app for callers without a certificate, their notifications are for that one.
 
-The protocol can only say no, and only of the present connection. So an error packet is for what is found wrong *before*
-a notification is stored: notifications are stored in the order in which they came, and when the packet is written, all
-before the one it names are on the disk, and nothing after it is. While a group is being stored nothing is read. Where
-no more can be stored now, the packet is status 10, shutdown, which names the last one stored: the client sends the rest
-again over a new connection. What Apple refuses later is not told here; tokens that died go to the feedback service.
+The protocol can only report errors, and only on the same connection. So an error packet is for what is found wrong
+*before* a notification is stored. Notifications are stored in the order in which they arrive; when the packet is
+written, all before the one that it names are on the disk, and none after it is. While a group is being stored, nothing
+is read. If no more can be stored now, the packet has status 10, shutdown, and names the last one stored: the client
+sends the rest again over a new connection. What Apple rejects later is not reported here; dead tokens go to the
+feedback service.
 
-That service lists each token once. A token counts as listed when the peer has closed the connection in an orderly way
-after all was handed to the network; otherwise the next connection lists it again.
+That service lists each token once. A token counts as listed when the peer has closed the connection cleanly after
+everything was handed to the network; otherwise the next connection lists it again.
 """
 
 from __future__ import annotations
@@ -51,15 +52,16 @@ from txapns.wire.frames import MalformedFrame, NotificationParser, ReceivedNotif
 
 __all__ = ["CHUNK", "READER", "Binary"]
 
-#: As whom the feedback service reads the feedback log.
+#: The name under which the feedback service reads the feedback log.
 READER = "binary"
-#: How many dead tokens are read from it, and written, at a time.
+#: The number of dead tokens that are read, and written, at a time.
 CHUNK = 500
 
-# All that the two lengths of commands 0 and 1 can announce: what is too long is refused as the token or payload it is.
+# Everything that the two lengths of commands 0 and 1 can announce, so that a token or payload that is too long gets the
+# error of its own.
 _MAX_FRAME = 2 * 0xFFFF
-_LINGER = 1.0  # seconds until the close after an error packet: the client is to read it first
-_CLOSE = 5.0  # seconds that it may then take to answer the close
+_LINGER = 1.0  # seconds between an error packet and the close, for the client to read it
+_CLOSE = 5.0  # seconds that the client may then take to close
 
 _log = Logger()
 
@@ -69,11 +71,11 @@ class Binary:
     The face.
 
     :param clock: the reactor, or a ``Clock``.
-    :param intake: where notifications go.
+    :param intake: accepts notifications.
     :param apps: the apps.
     :param feedback: the dead tokens.
     :param options: its section of the configuration.
-    :param limits: what a caller may have.
+    :param limits: the limits of its connections.
     """
 
     def __init__(
@@ -95,9 +97,9 @@ class Binary:
 
     def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
         """
-        Make a factory for an endpoint that takes notifications.
+        Make a factory for an endpoint that accepts notifications.
 
-        :param certificate: what it shows of itself; left out, it speaks plain text, and all callers are for one app.
+        :param certificate: its certificate; without one, it speaks plain text, and all callers send for one app.
         """
         return self._factory(self.notifications, certificate)
 
@@ -117,7 +119,7 @@ class Binary:
         return server.encrypted(tls)
 
     def drain(self) -> None:
-        """Take no more notifications, tell each client which was the last, and close; list no more."""
+        """Accept no more notifications, tell each client which was the last, and close; list no more tokens."""
         self.notifications.drain()
         self.dead.drain()
 
@@ -126,31 +128,31 @@ class Binary:
         Close all connections.
 
         :param grace: how long what is under way may take, in seconds.
-        :returns: a ``Deferred`` that fires when none is left.
+        :returns: a ``Deferred`` that fires when all are closed.
         """
         both = gatherResults([self.notifications.close(grace), self.dead.close(grace)])
         return both.addCallback(lambda _: None)
 
     def app_of(self, fingerprint: str | None) -> str | None:
         """
-        Tell whose notifications a caller sends.
+        Find the app that a caller sends for.
 
-        :param fingerprint: that of its certificate; ``None`` where it showed none.
-        :returns: the app's name; ``None`` where nobody can tell.
+        :param fingerprint: that of its certificate; ``None`` if it showed none.
+        :returns: the app's name; ``None`` if it is not known.
         """
         if fingerprint is None:
             return self.options.app
         names = self.callers.by_certificate(fingerprint)
         apps = [app for app in map(self.callers.get, names) if app is not None]
         own = {app.name for app in apps if app.credential.fingerprint == fingerprint}
-        # Of several, that whose own certificate it is; or that which is meant where there is no certificate.
+        # Of several, the app whose own certificate it is; or else the one for callers without a certificate.
         found = next((each for each in (names, own, names & {self.options.app}) if len(each) == 1), None)
         return None if found is None else next(iter(found))
 
 
 class _Notifications(FaceProtocol):
     """
-    A connection on which notifications come.
+    A connection for notifications.
 
     :param face: the face.
     """
@@ -174,7 +176,7 @@ class _Notifications(FaceProtocol):
         return self._storing
 
     def begun(self) -> None:
-        """Find out whose they are."""
+        """Find the app."""
         app = self._face.app_of(self.fingerprint)
         if app is None:
             self._discard()
@@ -185,7 +187,7 @@ class _Notifications(FaceProtocol):
                 self.connection.mark_authenticated()
 
     def gone(self, reason: Failure) -> None:
-        """What came is stored, since the peer takes it for sent."""
+        """Nothing to do: what has arrived is stored, since the peer takes it for sent."""
 
     def check(self, now: float) -> None:
         """End what takes too long."""
@@ -201,13 +203,13 @@ class _Notifications(FaceProtocol):
             self._close(b"", now)
 
     def finish(self) -> None:
-        """Take nothing more; name the last one that was stored, as soon as that is known."""
+        """Accept nothing more; name the last one that was stored, as soon as that is known."""
         self._stopping = True
         if not self._storing and self._closing is None:
             self._shutdown(None)
 
     def dataReceived(self, data: bytes) -> None:
-        """Take notifications until the first fault."""
+        """Accept notifications until the first error."""
         if self._closing is not None or self._stopping:
             return
         self.connection.active = self.connection.server.clock.seconds()
@@ -216,7 +218,7 @@ class _Notifications(FaceProtocol):
             self._go_on()
 
     def _go_on(self) -> None:
-        """Take what has come."""
+        """Accept what has arrived."""
         if not self._is_allowed():
             self._discard()
             self.connection.cut()
@@ -234,7 +236,7 @@ class _Notifications(FaceProtocol):
             self._partial = self.connection.active
         app = self._face.callers.get(self._app)
         for position, notification in enumerate(received):
-            status = _judged(notification, app)
+            status = _fault_of(notification, app)
             if status is not None:
                 received, fault = received[:position], (status, _named(notification, status))
                 break
@@ -248,7 +250,7 @@ class _Notifications(FaceProtocol):
             self._refuse(*fault)
 
     def _is_allowed(self) -> bool:
-        """Whether the caller is still whom it was when the connection was made."""
+        """Whether the caller's certificate is still for the same app as when the connection was made."""
         revision = self._face.callers.revision
         if revision != self._revision:
             self._revision = revision
@@ -258,14 +260,14 @@ class _Notifications(FaceProtocol):
     async def _store(
         self, received: Sequence[ReceivedNotification], fault: tuple[int, int | None] | None, app: App | None
     ) -> None:
-        """Store notifications in their order, and then go on, or say what was wrong with the next one."""
+        """Store notifications in order; then go on, or report what is wrong with the next one."""
         most = 1 if app is None else min(app.limits.tokens, app.limits.queue)
         rest = iter(received)
         while group := list(islice(rest, most)):
             try:
                 await self._face.intake.accept(self._app, _drafts(group, app))
             except RequestRefused as refusal:
-                _log.warn("notifications of {app} were turned away: {refusal}", app=self._app, refusal=str(refusal))
+                _log.warn("notifications of {app} were refused: {refusal}", app=self._app, refusal=str(refusal))
                 self._stored()
                 self._shutdown(group[0])
                 return
@@ -292,15 +294,15 @@ class _Notifications(FaceProtocol):
     # How it ends.
 
     def _refuse(self, status: int, identifier: int | None) -> None:
-        """Say which notification was refused; one without an identifier cannot be named."""
+        """Report which notification is refused; one without an identifier cannot be named."""
         self._end(b"" if identifier is None else encode_error(status, identifier))
 
     def _shutdown(self, refused: ReceivedNotification | None) -> None:
         """
-        Say which was the last one that was stored.
+        Report which notification was stored last.
 
-        Where none was that can be named, the first that was not is named instead, as one that could not be dealt with:
-        a client takes all before the one that is named for sent.
+        If none that can be named was stored, name the first that was not, with a processing error: a client takes all
+        notifications before the named one for sent.
         """
         if self._last is not None:
             self._end(encode_error(Status.SHUTDOWN, self._last))
@@ -322,14 +324,14 @@ class _Notifications(FaceProtocol):
             self.transport.loseConnection()
 
     def _discard(self, until: float = 0.0) -> None:
-        """What comes from now on is not looked at."""
+        """Ignore everything from now on."""
         self._closing = until
         self._waiting.clear()
 
 
-def _judged(notification: ReceivedNotification, app: App | None) -> int | None:
+def _fault_of(notification: ReceivedNotification, app: App | None) -> int | None:
     """
-    Find what keeps a notification from being sent to Apple; ``None`` where nothing does.
+    Find the reason why a notification cannot be sent to Apple; ``None`` if it can.
 
     A payload cannot be too long, since its length has 16 bits.
     """
@@ -349,12 +351,12 @@ def _judged(notification: ReceivedNotification, app: App | None) -> int | None:
 
 
 def _named(notification: ReceivedNotification, status: int) -> int | None:
-    """Tell by which identifier a notification is named: Apple's servers named 0 where the token was missing."""
+    """Choose the identifier that names a notification: Apple's servers gave 0 if the token was missing."""
     return 0 if status == Status.MISSING_DEVICE_TOKEN and notification.command != 0 else notification.identifier
 
 
 def _drafts(received: Sequence[ReceivedNotification], app: App | None) -> list[Draft]:
-    """Put equal ones that follow each other together."""
+    """Combine consecutive notifications that are equal."""
     drafts = []
     for (payload, expiration, priority), equal in groupby(
         received, lambda each: (each.payload, each.expiration, each.priority)
@@ -371,7 +373,7 @@ def _drafts(received: Sequence[ReceivedNotification], app: App | None) -> list[D
 @implementer(IPullProducer)
 class _Feedback(FaceProtocol):
     """
-    A connection on which dead tokens are listed.
+    A connection of the feedback service.
 
     :param face: the face.
     """
@@ -390,7 +392,7 @@ class _Feedback(FaceProtocol):
         return self._app is not None
 
     def begun(self) -> None:
-        """List, unless this is being done already: each token is told to one reader."""
+        """Begin to list, unless another connection does already: each token goes to one reader."""
         app = self._face.app_of(self.fingerprint)
         if app is None or app in self._face.listing:
             self.transport.loseConnection()
@@ -400,7 +402,7 @@ class _Feedback(FaceProtocol):
         self._network().registerProducer(self, False)
 
     def gone(self, reason: Failure) -> None:
-        """What was listed need not be listed again, if it arrived."""
+        """Confirm what was listed, if it arrived."""
         if self._app is None:
             return
         app = self._app
@@ -416,13 +418,13 @@ class _Feedback(FaceProtocol):
             self.connection.cut()
 
     def finish(self) -> None:
-        """The rest is listed next time."""
+        """Close; the next connection lists the rest."""
         self.connection.cut()
 
     def dataReceived(self, data: bytes) -> None:
-        """There is nothing to say to this service."""
+        """Ignore it: clients send nothing to this service."""
 
-    # IPullProducer, of the TCP connection: it asks when all that was written is handed to the network.
+    # IPullProducer of the TCP connection: called when everything that was written is handed to the network.
 
     def resumeProducing(self) -> None:
         """List some more."""
@@ -450,7 +452,7 @@ class _Feedback(FaceProtocol):
         self._taken = True
         self._network().unregisterProducer()
         if self.connection.encrypted:
-            self.transport.loseConnection()  # which waits for the peer
+            self.transport.loseConnection()  # it waits for the peer to close
         else:
             self.transport.loseWriteConnection()
 
@@ -462,7 +464,7 @@ class _Feedback(FaceProtocol):
         self.connection.cut()
 
     def _network(self) -> Any:
-        """The TCP connection, which is below TLS where there is that."""
+        """The TCP connection, below TLS if there is any."""
         return self.transport.transport if self.connection.encrypted else self.transport
 
 

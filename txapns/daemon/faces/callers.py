@@ -1,16 +1,15 @@
 """
-Who calls, and for which apps, where callers show what they would show to Apple.
+Which apps a caller may send for, if it shows the credentials that it would show to Apple.
 
-A *client certificate* is known by its fingerprint: it is the app's own, or one of those listed as the app's
-``callers``. No authority has to vouch for it, and whether it has expired does not matter: that its owner has the
-private key is what TLS proves, and the operator said who that is. So a program that has long been using a certificate
-with Apple needs no other.
+A *client certificate* is identified by its fingerprint: it is the app's own, or one of those listed as the app's
+``callers``. No authority needs to have issued it, and it may have expired: TLS proves that its owner has the private
+key, and the operator has said who that is. So a program that has always used its certificate with Apple needs no other.
 
-A *provider token* is verified with the key that the daemon itself signs with, if that is for the same team and has the
-same identifier. It may be an hour old, as with Apple. It is for all apps of this key, and goes nowhere from here.
+A *provider token* is verified with the daemon's own signing key, if that has the same team and key identifier. It can
+be an hour old, as with Apple. It is for all apps of this key, and is not sent on.
 
-Which of the apps that a caller may use is meant is told by the *topic*, without the suffix that some push types add.
-Where one topic is that of two apps, one in Apple's sandbox and one not, the host name that the caller asked for tells.
+The *topic* tells which of these apps is meant, without the suffix that some push types add. If two apps have the same
+topic, one in Apple's sandbox and one not, the host name that the caller connected to decides.
 """
 
 from __future__ import annotations
@@ -26,12 +25,12 @@ from txapns.notification import PushType
 
 __all__ = ["LEEWAY", "TOKEN_LIFE", "Callers", "Claim", "default_headers", "lacks_topic"]
 
-#: How old a provider token may be, in seconds.
+#: The greatest age of a provider token, in seconds.
 TOKEN_LIFE = 3_600
-#: By how many seconds its clock may be ahead of ours.
+#: How far the clock that signed it may be ahead of ours, in seconds.
 LEEWAY = 300
 
-_REMEMBERED = 1_000  # answers to the question which app a topic means
+_REMEMBERED = 1_000  # topics whose apps are remembered
 _SUFFIXES = tuple(sorted({each.suffix for each in PushType if each.suffix}, key=len, reverse=True))
 
 
@@ -50,7 +49,7 @@ class Claim:
 
 @attrs.frozen
 class _Index:
-    """The apps of one revision, by what their callers show."""
+    """The apps of one revision, by the credentials of their callers."""
 
     revision: int
     apps: dict[str, App]
@@ -61,7 +60,7 @@ class _Index:
 
 class Callers:
     """
-    Knows callers by what they show.
+    Identifies callers by their credentials.
 
     :param apps: the apps.
     """
@@ -72,24 +71,24 @@ class Callers:
 
     @property
     def revision(self) -> int:
-        """Grows with every change of the apps; what was found out about a caller holds as long as it does not."""
+        """Grows with every change of the apps; what was found about a caller is valid until then."""
         return int(self._apps.revision)
 
     def by_certificate(self, fingerprint: str) -> frozenset[str]:
         """
-        Tell for which apps the owner of a certificate may send.
+        Find the apps that the owner of a certificate may send for.
 
-        :param fingerprint: the certificate's SHA-256 in hexadecimal, lower case.
-        :returns: their names; none where nobody knows it.
+        :param fingerprint: the certificate's SHA-256 in lower-case hexadecimal.
+        :returns: their names; empty if the certificate is unknown.
         """
         return frozenset(self._index().certificates.get(fingerprint, ()))
 
     def by_token(self, token: str) -> Claim | None:
         """
-        Verify a provider token. How old it is, is for the caller of this to judge.
+        Verify a provider token, but not its age.
 
         :param token: the JSON web token.
-        :returns: what it proves; ``None`` for nothing.
+        :returns: what it proves; ``None`` if it is invalid.
         """
         shown = BearerToken.parse(token)
         if shown is None:
@@ -103,17 +102,17 @@ class Callers:
         """
         Find the app that a topic means.
 
-        :param topic: the topic; ``None`` where the caller names none.
-        :param names: the names of the apps that the caller may use; ``None`` for all.
-        :param sandbox: whether it is the sandbox that the caller wants, should there be a choice.
-        :returns: the names of the apps that are meant: one, if all is well.
+        :param topic: the topic; ``None`` if the caller names none.
+        :param names: the names of the apps that the caller may send for; ``None`` for all.
+        :param sandbox: whether to prefer apps in Apple's sandbox.
+        :returns: the names of the apps that may be meant: exactly one, if all is well.
         """
         index = self._index()
         found = index.topics.get((topic, names, sandbox))
         if found is None:
             found = _meant(index, topic, names, sandbox)
             if len(index.topics) >= _REMEMBERED:
-                index.topics.clear()  # somebody makes topics up
+                index.topics.clear()  # a caller invents topics
             index.topics[topic, names, sandbox] = found
         return found
 
@@ -122,7 +121,7 @@ class Callers:
         Find an app.
 
         :param name: its name.
-        :returns: ``None`` where there is none, or it cannot be used now.
+        :returns: the app; ``None`` if it does not exist, or cannot be used now.
         """
         return self._index().apps.get(name)
 
@@ -137,7 +136,7 @@ class Callers:
             try:
                 app = self._apps.get(name)
             except RequestRefused:
-                continue  # those who call for it are told by the intake
+                continue  # the intake refuses requests for it
             index.apps[name] = app
             for fingerprint in app.callers:
                 index.certificates.setdefault(fingerprint, set()).add(name)
@@ -161,7 +160,7 @@ def _meant(index: _Index, topic: str | None, names: frozenset[str] | None, sandb
 
 
 def _of_topic(topic: str, apps: list[App]) -> list[App]:
-    """Find the apps of a topic: those that name it, or else it without its suffix, or else those that name none."""
+    """Find the apps of a topic: those with the topic, or with it minus its suffix, or else those without any topic."""
     plain = next((topic.removesuffix(suffix) for suffix in _SUFFIXES if topic.endswith(suffix)), topic)
     for wanted in (topic, plain):
         found = [app for app in apps if wanted in _topics(app)]
@@ -182,16 +181,16 @@ def _in_sandbox(app: App) -> bool:
 
 def default_headers(app: App) -> dict[str, str]:
     """
-    Give the header fields of a notification that came by a way which knows none.
+    Give the header fields of a notification that arrived without any.
 
-    :param app: the app. Its topic is not among them, since it goes with whatever names none.
+    :param app: the app. Its topic is not among them, since it is added to every notification without one.
     """
     return {} if app.push_type is None else {"apns-push-type": app.push_type}
 
 
 def lacks_topic(app: App) -> bool:
     """
-    Tell whether nothing says what the topic of an app is, so that each notification has to.
+    Tell whether an app has no topic of its own, so that every notification must have one.
 
     :param app: the app.
     """

@@ -3,25 +3,26 @@ The face of pyapns: XML-RPC over HTTP/1.1, ``POST /``, with the three calls of p
 
 ::
 
-    provision(app, certificate, environment, timeout=15)    add the app, or give it another certificate
+    provision(app, certificate, environment, timeout=15)    add the app, or replace its certificate
     notify(app, token, dictionary)                          accept a notification
     notify(app, [token, …], [dictionary, …])                accept several: all, or none
     feedback(app)                                           [[time, token], …], each once
 
-``notify`` answers when the notifications are on the disk, ``provision`` when the app is, so it survives a restart;
-where pyapns ignored a second certificate, this takes it. The certificate comes as the text of a PEM with its key; the
-name of a file on this machine instead is refused, unless the configuration allows it. Times are in UTC.
+``notify`` answers when the notifications are on the disk, ``provision`` when the app is; so the app survives a restart.
+pyapns ignored a second certificate; this face accepts it. The certificate is the text of a PEM with its key. The name
+of a file on this machine is refused, unless the configuration allows it. Times are in UTC.
 
-Faults have pyapns' numbers: 404 where the app is not provisioned, which makes its client do that and try again; 401 for
-an environment that there is not; 500 where something cannot be done now; 8002 for all else that is wrong with a call;
-8001 for a call that there is not. New is 403: the key does not allow it. Who may call is told by HTTP's Basic
-authentication, with a key of the daemon as the password, or by the first part of the path, ``/txapns_…/``, for the
-clients that know nothing but a host, a port and a path: pyapns' own. The key is taken out of the path before anything
-else sees it. For a new app the key has to allow ``manage``; the names of
-its apps do for calling ``provision`` with the certificate that the app has already.
+Faults have the numbers of pyapns: 404 if the app is not provisioned, which makes its client provision it and try again;
+401 for an unknown environment; 500 for what cannot be done now; 8001 for an unknown method; 8002 for everything else
+that is wrong with a call. 403 is new: the key does not allow it.
 
-What comes has to say that it is XML, which no web page can have a browser do unasked. It is XML of strangers: a
-document type is refused, and with it all that expands or refers to elsewhere.
+A caller shows a key of the daemon as the password of HTTP's Basic authentication. Clients that know nothing but a host,
+a port and a path, as pyapns' own, give it as the first part of the path, ``/txapns_…/``; it is removed from the path
+before anything else sees it. To add an app, the key must allow ``manage``; to call ``provision`` with the certificate
+that the app has already, it must allow sending for the app.
+
+A request must declare itself as XML, which no web page can make a browser do without asking the server first. The XML
+is not trusted: a document type is refused, and with it everything that expands or refers to other places.
 """
 
 from __future__ import annotations
@@ -68,15 +69,15 @@ from txapns.errors import APNSError, CredentialError, InvalidPayload
 
 __all__ = ["LIMIT", "READER", "Provisioning", "Pyapns"]
 
-#: As whom ``feedback`` reads the feedback log.
+#: The name under which ``feedback`` reads the feedback log.
 READER = "pyapns"
-#: How many dead tokens one call of it lists; the next call lists more.
+#: The largest number of dead tokens that one call of it lists; the next call lists more.
 LIMIT = 10_000
 
 _ENVIRONMENTS = ("sandbox", "production")
-_READERS = 10  # how many may wait for the dead tokens of an app
-_NO_SUCH_CALL, _WRONG = 8001, 8002  # as Twisted's XML-RPC server numbers them, which pyapns was made with
-# What there is in XML-RPC, in a call; and how deep a payload may be, which Apple would not take by far.
+_READERS = 10  # callers that may wait for the dead tokens of an app
+_NO_SUCH_METHOD, _WRONG = 8001, 8002  # the numbers of Twisted's XML-RPC server, with which pyapns was made
+# The elements of a call in XML-RPC; and the greatest depth of a payload, far more than Apple accepts.
 _STRUCTURE = {"methodCall", "methodName", "params", "param", "value", "array", "data", "struct", "member", "name"}
 _SCALARS = {"nil", "boolean", "int", "i4", "i8", "double", "string", "dateTime.iso8601", "base64"}
 _ELEMENTS = frozenset(_STRUCTURE | _SCALARS)
@@ -90,7 +91,7 @@ _log = Logger()
 
 
 class Provisioning(Protocol):
-    """Where apps can be added: :class:`~txapns.daemon.apps.Apps`."""
+    """Adds apps: :class:`~txapns.daemon.apps.Apps`."""
 
     def get(self, name: str) -> App:
         """See :meth:`IApps.get`."""
@@ -102,7 +103,7 @@ class Provisioning(Protocol):
         """Add an app, or replace one."""
 
     def rotate(self, name: str, credential: Credential) -> Deferred[None]:
-        """Give an app another credential."""
+        """Replace an app's credential."""
 
 
 @implementer(IApplication)
@@ -110,10 +111,10 @@ class Pyapns:
     """
     Answers requests of the pyapns face.
 
-    :param wall: tells the date, for certificates.
-    :param intake: where notifications go.
+    :param wall: the wall clock, for certificates.
+    :param intake: accepts notifications.
     :param apps: the apps.
-    :param keys: who may call; ``None`` where anybody may.
+    :param keys: the daemon's keys; ``None`` if none are required.
     :param feedback: the dead tokens.
     :param options: its section of the configuration.
     """
@@ -143,7 +144,7 @@ class Pyapns:
     # IApplication
 
     def begun(self, request: Request) -> Answer | None:
-        """Find out who calls."""
+        """Authenticate the caller."""
         shown = _taken_from_path(request) or basic_password(request.authorization) or ""
         if self._keys is None:
             request.context = ANYBODY
@@ -156,42 +157,42 @@ class Pyapns:
         return None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
-        """Make the call."""
+        """Call the method that the request names."""
         request.mark_authenticated()
-        if request.path not in (b"/", b"/RPC2", b"/RPC2/"):  # where the clients of most languages look first
+        if request.path not in (b"/", b"/RPC2", b"/RPC2/"):  # the default paths of common clients
             return self.fault(404, "XML-RPC is at /")
         if request.method != b"POST":
-            return Answer(405, b"XML-RPC is asked by POST\n", [(b"Allow", b"POST")], b"text/plain")
+            return Answer(405, b"XML-RPC requests are POST requests\n", [(b"Allow", b"POST")], b"text/plain")
         if (request.single(b"Content-Type") or b"").partition(b";")[0].strip().lower() not in _KINDS:
-            return self.fault(415, "XML-RPC is XML: its Content-Type is text/xml")
+            return self.fault(415, "the Content-Type of XML-RPC is text/xml")
         try:
             name, arguments = _call_of(request.body)
         except xmlrpc.client.Fault as fault:
             return _answer(fault)
         call = self._calls.get(name)
         if call is None:
-            return _answer(xmlrpc.client.Fault(_NO_SUCH_CALL, "there is no such call"))
+            return _answer(xmlrpc.client.Fault(_NO_SUCH_METHOD, "there is no such method"))
         try:
             inspect.signature(call).bind(request, *arguments)
         except TypeError:
-            return _answer(_wrong("the call takes other arguments"))
+            return _answer(_wrong("the method has other parameters"))
         return maybeDeferred(call, request, *arguments).addErrback(_fault).addCallback(_answer)
 
     def fault(self, status: int, message: str) -> Answer:
         """See :meth:`IApplication.fault`."""
         return Answer(status, f"{message}\n".encode(), kind=b"text/plain")
 
-    # The calls
+    # Methods
 
     def _provision(
         self, request: Request, app_id: str, certificate: str, environment: str, timeout: int = 15
     ) -> Deferred[None]:
         _check_texts(app_id, certificate)
         if environment not in _ENVIRONMENTS:
-            raise xmlrpc.client.Fault(401, "the environment is sandbox or production")
+            raise xmlrpc.client.Fault(401, "the environment must be sandbox or production")
         caller = request.context
         if not (caller.manage or caller.may_send(app_id)):
-            raise NotAllowed("the key is not for this app")
+            raise NotAllowed("the key does not allow sending for this app")
 
         def provision(credential: Credential) -> Deferred[Any] | None:
             known = self._known(app_id)
@@ -199,9 +200,9 @@ class Pyapns:
             if change is None:
                 return None
             if not (caller.manage or caller is ANYBODY):
-                raise NotAllowed("a new app, or another certificate, takes a key that allows manage")
+                raise NotAllowed("to add an app or replace its certificate, the key must allow manage")
             if known is not None and known.source == "file":
-                raise NotAllowed("the app is in the configuration, and can only be changed there")
+                raise NotAllowed("the app is in the configuration, and can be changed only there")
             return change()
 
         return self._apps.read(lambda: self._credential(certificate)).addCallback(provision).addCallback(lambda _: None)
@@ -210,7 +211,7 @@ class Pyapns:
         data = certificate.encode()
         if "BEGIN CERTIFICATE" not in certificate:
             if not self._options.allow_paths:
-                raise _wrong("send the text of the certificate: names of files are not allowed here")
+                raise _wrong("send the text of the certificate: file names are not allowed here")
             data = read_private(Path(certificate))
         return read_certificate(opened(data, None), None, self._now())
 
@@ -221,15 +222,15 @@ class Pyapns:
         try:
             return self._apps.get(app_id)
         except RequestRefused:
-            return None  # there is none, or none that can be used: it is made anew
+            return None  # it does not exist or cannot be used: it is added
 
     def _change(
         self, app_id: str, environment: str, credential: Credential, known: App | None
     ) -> Callable[[], Deferred[Any]] | None:
-        """Find out what has to be done; ``None`` for nothing."""
+        """Choose what to do; ``None`` for nothing."""
         if known is None or known.gateway.host in _others(environment):
             return lambda: self._apps.put(app_id, _settings(environment, known), credential)
-        # One that has a gateway of its own keeps it, as it keeps all else that the operator gave it.
+        # An app with a gateway of its own keeps it, as it keeps everything else that the operator has set.
         if known.credential == credential:
             return None
         return lambda: self._apps.rotate(app_id, credential)
@@ -237,7 +238,7 @@ class Pyapns:
     def _notify(self, request: Request, app_id: str, tokens: object, notifications: object) -> Deferred[None]:
         _check_texts(app_id)
         if not request.context.may_send(app_id):
-            raise NotAllowed("the key is not for sending to this app")
+            raise NotAllowed("the key does not allow sending for this app")
         app = self._apps.get(app_id)
         drafts = _drafts(_pairs(tokens, notifications), default_headers(app))
         if not drafts:
@@ -247,12 +248,12 @@ class Pyapns:
     def _list(self, request: Request, app_id: str) -> Deferred[list[Any]]:
         _check_texts(app_id)
         if not request.context.may_read(app_id):
-            raise NotAllowed("the key is not for reading the dead tokens of this app")
+            raise NotAllowed("the key does not allow reading the dead tokens of this app")
         self._apps.get(app_id)
-        # One reader after the other, or two would be told of the same tokens.
+        # One reader after the other: otherwise two would get the same tokens.
         lock = self._reading.setdefault(app_id, DeferredLock())
         if len(lock.waiting) >= _READERS:
-            raise Unavailable("many others are reading the dead tokens of this app", 1)
+            raise Unavailable("too many callers are reading the dead tokens of this app", 1)
         return lock.acquire().addCallback(lambda _: self._read(app_id, lock, request))
 
     def _read(self, app_id: str, lock: DeferredLock, request: Request) -> Deferred[list[Any]]:
@@ -277,7 +278,7 @@ class Pyapns:
 
 
 def _taken_from_path(request: Request) -> str:
-    """Take a key out of the path, if there is one: nobody else is to see it there."""
+    """Remove the key from the path, if there is one, so that nothing else sees it there."""
     match = _KEY_IN_PATH.fullmatch(request.path)
     if match is None:
         return ""
@@ -291,7 +292,7 @@ def _wrong(message: str) -> xmlrpc.client.Fault:
 
 def _check_texts(*texts: object) -> None:
     if not all(isinstance(text, str) for text in texts):
-        raise _wrong("the app and the certificate are texts")
+        raise _wrong("the app and the certificate must be strings")
 
 
 def _settings(environment: str, known: App | None) -> AppSettings:
@@ -303,7 +304,7 @@ def _settings(environment: str, known: App | None) -> AppSettings:
 
 
 def _others(environment: str) -> tuple[str, ...]:
-    """Name the hosts of Apple's other environment."""
+    """List the hosts of Apple's other environment."""
     hosts = {"sandbox": "api.sandbox.push.apple.com", "production": "api.push.apple.com"}
     return tuple(host for name, host in hosts.items() if name != environment)
 
@@ -312,14 +313,14 @@ def _pairs(tokens: object, notifications: object) -> list[tuple[object, object]]
     if isinstance(tokens, str) and isinstance(notifications, dict):
         return [(tokens, notifications)]
     if not isinstance(tokens, list) or not isinstance(notifications, list):
-        raise _wrong("there has to be a token and a dictionary, or a list of tokens and a list of dictionaries")
+        raise _wrong("give a token and a dictionary, or a list of tokens and a list of dictionaries")
     if len(tokens) != len(notifications):
         raise _wrong(f"there are {len(tokens)} tokens and {len(notifications)} dictionaries")
     return list(zip(tokens, notifications, strict=True))
 
 
 def _drafts(pairs: Sequence[tuple[object, object]], headers: Mapping[str, str]) -> list[Draft]:
-    """Put equal ones that follow each other together."""
+    """Combine consecutive notifications that are equal."""
     encoded = [(_payload(notification, n), _token(token, n)) for n, (token, notification) in enumerate(pairs)]
     return [
         Draft(payload, headers, [token for _, token in equal])
@@ -354,16 +355,16 @@ def _time(timestamp: float) -> xmlrpc.client.DateTime:
 
 
 def _call_of(body: bytes) -> tuple[str, tuple[Any, ...]]:
-    """Read a call: its name and its arguments."""
+    """Decode a call: the method's name and its arguments."""
     target = xmlrpc.client.Unmarshaller()
-    target.xml("", None)  # what it is given is text already
+    target.xml("", None)  # it is given text, which needs no encoding
     depth = 0
 
     def start(tag: str, attributes: dict[str, str]) -> None:
         nonlocal depth
         depth += 1
         if tag not in _ELEMENTS or depth > _MAX_DEPTH:
-            raise _wrong("a call has no such element, or not so deep")
+            raise _wrong(f"the call has an unknown element, or more than {_MAX_DEPTH} levels")
         target.start(tag, attributes)
 
     def end(tag: str) -> None:
@@ -383,15 +384,15 @@ def _call_of(body: bytes) -> tuple[str, tuple[Any, ...]]:
     except xmlrpc.client.Fault:
         raise
     except Exception:
-        # What the standard library raises for what is no call is of many kinds, and the caller can only mend the call.
-        raise _wrong("this is no XML-RPC call") from None
+        # The standard library raises many kinds of exceptions for a malformed call. All mean the same to the caller.
+        raise _wrong("this is not an XML-RPC call") from None
     if not isinstance(name, str) or not isinstance(arguments, tuple):
-        raise _wrong("this is no XML-RPC call")
+        raise _wrong("this is not an XML-RPC call")
     return name, arguments
 
 
 def _refuse_type(*arguments: object) -> None:
-    raise _wrong("a call has no document type")
+    raise _wrong("a call cannot have a document type")
 
 
 def _answer(result: Any) -> Answer:

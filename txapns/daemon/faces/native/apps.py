@@ -59,7 +59,7 @@ _Fingerprint = Annotated[str, Meta(pattern=f"^{FINGERPRINT.pattern}$(?!\\n)")]
 _Count = Annotated[float, Meta(ge=1, le=10**9, multiple_of=1)]
 
 
-# What callers send.
+# Bodies of requests.
 
 
 class _Credential(Struct, forbid_unknown_fields=True):
@@ -72,7 +72,7 @@ class _Credential(Struct, forbid_unknown_fields=True):
     key: Annotated[str, Meta(description="The content of a .p8.", max_length=_MAX_PEM)] | UnsetType = UNSET
     key_id: Annotated[str, Meta(description="The signing key's identifier.")] | UnsetType = UNSET
     team_id: Annotated[str, Meta(description="The team's identifier.")] | UnsetType = UNSET
-    passphrase: Annotated[str, Meta(description="Opens it, where it is encrypted.")] | UnsetType = UNSET
+    passphrase: Annotated[str, Meta(description="Opens it, if it is encrypted.")] | UnsetType = UNSET
 
     def __repr__(self) -> str:
         return "<_Credential>"  # what shows its fields shows secrets
@@ -90,7 +90,7 @@ EXTRAS: Mapping[type, Schema] = {
 
 
 class _Limits(Struct, forbid_unknown_fields=True):
-    """What of the limits of all apps is otherwise for this app."""
+    """The limits of this app that differ from those of all apps."""
 
     queue: _Count | None = None
     tokens: _Count | None = None
@@ -100,35 +100,35 @@ class _Limits(Struct, forbid_unknown_fields=True):
 
 
 class _App(Struct, forbid_unknown_fields=True):
-    """An app as it is to be."""
+    """The settings of an app."""
 
     credential: _Credential
     gateway: Annotated[
         str, Meta(description="production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N.")
     ] = "production"
     trust_root: (
-        Annotated[str, Meta(description="PEM of the authorities to trust there; else the platform's.")] | None
+        Annotated[str, Meta(description="PEM of the authorities to trust there; by default, the platform's.")] | None
     ) = None
-    topic: Annotated[_Visible, Meta(description="Of notifications that name none.")] | None = None
-    push_type: Annotated[_Visible, Meta(description="Where the way in knows none.")] | None = None
+    topic: Annotated[_Visible, Meta(description="The topic of notifications without one.")] | None = None
+    push_type: Annotated[_Visible, Meta(description="The push type, where a face has none.")] | None = None
     callers: Annotated[
         list[_Fingerprint], Meta(description="SHA-256 of client certificates whose owners may send for it.")
     ] = []
     limits: _Limits = msgspec.field(default_factory=_Limits)
 
 
-# What they get.
+# Bodies of answers.
 
 
 class _Known(Struct, omit_defaults=True):
-    """An app as the daemon knows it."""
+    """An app."""
 
     name: str
-    source: Annotated[Literal["file", "database"], Meta(description="What is in the file is changed there only.")]
+    source: Annotated[Literal["file", "database"], Meta(description="An app in the file is changed only there.")]
     gateway: Annotated[str, Meta(description="Where it sends.")] | UnsetType = UNSET
-    topic: Annotated[str, Meta(description="Of notifications that name none.")] | UnsetType = UNSET
+    topic: Annotated[str, Meta(description="The topic of notifications without one.")] | UnsetType = UNSET
     credential: Literal["certificate", "key"] | UnsetType = UNSET
-    expires: Annotated[float, Meta(description="When its certificate does, in UNIX seconds.")] | UnsetType = UNSET
+    expires: Annotated[float, Meta(description="When its certificate expires, in UNIX seconds.")] | UnsetType = UNSET
     fingerprint: Annotated[str, Meta(description="The SHA-256 of its credential.")] | UnsetType = UNSET
     problem: Annotated[str, Meta(description="Why it, or its new credential, cannot be used.")] | UnsetType = UNSET
 
@@ -299,7 +299,7 @@ OPERATIONS = (
         Provisioning.read,
         "apps",
         "List the apps.",
-        {200: ("All.", (_Apps,))},
+        {200: ("All apps.", (_Apps,))},
         (400, 401, 403),
     ),
     Operation(
@@ -307,7 +307,7 @@ OPERATIONS = (
         "/v1/apps/{app}/credential",
         Provisioning.rotate,
         "rotate",
-        "Give an app in the database another credential.",
+        "Replace the credential of an app in the database.",
         {200: ("It is in use.", (_Known,))},
         _CHANGE_ERRORS,
         body=_Credential,
@@ -317,7 +317,7 @@ OPERATIONS = (
         "/v1/apps/{app}",
         Provisioning.put,
         "put_app",
-        "Add an app to the database, or replace the one there.",
+        "Add an app to the database, or replace it.",
         {200: ("It is replaced.", (_Known,)), 201: ("It is added.", (_Known,))},
         _CHANGE_ERRORS,
         body=_App,
@@ -328,7 +328,7 @@ OPERATIONS = (
         Provisioning.remove,
         "remove_app",
         "Remove an app from the database.",
-        {204: ("It is gone. What waits for it stays in the queue.", ())},
+        {204: ("It is removed. Its notifications stay in the queue.", ())},
         (400, 401, 403, 404, 409, 503),
     ),
 )

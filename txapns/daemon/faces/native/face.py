@@ -156,8 +156,8 @@ _OPERATIONS = (
         "/v1/openapi.json",
         Native.describe,
         "describe",
-        "This document.",
-        {200: ("It.", (dict,))},
+        "Get this document.",
+        {200: ("The document.", (dict,))},
         (401,),
     ),
 )

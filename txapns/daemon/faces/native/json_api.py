@@ -260,12 +260,12 @@ def refused_later(reason: Failure) -> Answer:
 
 #: What each status of an error means.
 ERRORS = {
-    400: "The request cannot be understood.",
-    401: "Nobody has this key.",
-    403: "The key is not for this.",
-    404: "There is no such thing.",
-    409: "The idempotency key was used for another request, or the app is the configuration's.",
-    413: "It is more than the limits allow.",
+    400: "The request is malformed.",
+    401: "The key is missing or unknown.",
+    403: "The key does not allow this.",
+    404: "It does not exist.",
+    409: "The idempotency key was used for another request, or the app is in the configuration.",
+    413: "It exceeds the limits.",
     415: "The body is not application/json.",
     429: "The app's queue is full. Nothing was accepted.",
     503: "It cannot be done now. Nothing was done.",

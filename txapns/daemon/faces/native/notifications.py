@@ -71,14 +71,14 @@ _Token = Annotated[
 ]
 
 
-# What callers send.
+# Bodies of requests.
 
 
 class _Notification(Struct, forbid_unknown_fields=True):
     """One payload, for one device or more."""
 
     tokens: Annotated[list[_Token], Meta(description="The devices.", extra_json_schema={"minItems": 1})]
-    payload: Annotated[Raw, Meta(description="What Apple gets, octet by octet.", extra_json_schema={"type": "object"})]
+    payload: Annotated[Raw, Meta(description="What Apple gets, byte for byte.", extra_json_schema={"type": "object"})]
     headers: dict[str, str | int | float] = {}
 
 
@@ -86,11 +86,11 @@ class _Submission(Struct, forbid_unknown_fields=True):
     """A request to accept notifications."""
 
     notifications: Annotated[list[_Notification], Meta(extra_json_schema={"minItems": 1})]
-    validate_only: Annotated[bool, Meta(description="Only tell whether they would be accepted.")] = False
-    wait: Annotated[bool, Meta(description="Answer when Apple has answered, or after some time.")] = False
+    validate_only: Annotated[bool, Meta(description="Only check whether they would be accepted.")] = False
+    wait: Annotated[bool, Meta(description="Answer when Apple has answered, or after a while.")] = False
 
 
-# What they get.
+# Bodies of answers.
 
 
 class _Outcome(Struct, omit_defaults=True):
@@ -100,8 +100,8 @@ class _Outcome(Struct, omit_defaults=True):
     app: str
     state: Literal["waiting", "accepted", "rejected", "expired", "dead"]
     status: Annotated[int, Meta(description="The HTTP status that Apple answered with.")] | UnsetType = UNSET
-    reason: Annotated[str, Meta(description="Apple's reason, or what kept us from asking.")] | UnsetType = UNSET
-    timestamp: Annotated[float, Meta(description="Since when the token is dead.")] | UnsetType = UNSET
+    reason: Annotated[str, Meta(description="Apple's reason, or why Apple was not asked.")] | UnsetType = UNSET
+    timestamp: Annotated[float, Meta(description="When the token died, in UNIX seconds.")] | UnsetType = UNSET
     attempts: int | UnsetType = UNSET
     accepted_at: Seconds | UnsetType = UNSET
     settled_at: Seconds | UnsetType = UNSET
@@ -111,7 +111,7 @@ class _Accepted(Struct):
     """What was accepted of one notification."""
 
     ids: Annotated[list[str], Meta(description="For each token, in order, the apns-id.")]
-    outcomes: Annotated[list[_Outcome], Meta(description="Likewise, with wait.")] | UnsetType = UNSET
+    outcomes: Annotated[list[_Outcome], Meta(description="The same for the outcomes, with wait.")] | UnsetType = UNSET
 
 
 class _Acceptance(Struct):
@@ -132,15 +132,15 @@ class _FeedbackToken(Struct):
     cursor: int
     token: str
     reason: str
-    timestamp: Annotated[float, Meta(description="Since when, in UNIX seconds.")]
-    noted_at: Annotated[float, Meta(description="When we learnt of it, in UNIX seconds.")]
+    timestamp: Annotated[float, Meta(description="When it died, in UNIX seconds.")]
+    noted_at: Annotated[float, Meta(description="When the daemon learned of it, in UNIX seconds.")]
 
 
 class _Feedback(Struct):
     """Some of the dead tokens."""
 
     tokens: list[_FeedbackToken]
-    cursor: Annotated[int, Meta(description="Where to read on: give it as 'after'.")]
+    cursor: Annotated[int, Meta(description="Where to continue: give it as 'after'.")]
 
 
 #: What the types of the structures cannot express.
@@ -198,7 +198,7 @@ class Notifications:
         return self._intake.wait(receipts, self._patience).addCallback(waited)
 
     def outcome(self, request: Request, caller: Caller, apns_id: str) -> Answer | Deferred[Answer]:
-        """Tell what became of a notification."""
+        """Get the outcome of a notification."""
         parameters(request)
         apns_id = apns_id.lower()
         if not _ID.fullmatch(apns_id):
@@ -244,7 +244,7 @@ def _draft(notification: _Notification, position: int) -> Draft:
     try:
         tokens = [unhexlify(token) for token in notification.tokens]
     except ValueError:
-        raise _unfit_token(notification.tokens, f"{path}.tokens") from None
+        raise _invalid_token(notification.tokens, f"{path}.tokens") from None
     headers = {
         name: value if isinstance(value, str) else _digits(value) for name, value in notification.headers.items()
     }
@@ -257,7 +257,7 @@ def _digits(number: float) -> str:
     return str(int(number) if number == number // 1 else number)
 
 
-def _unfit_token(tokens: Sequence[str], path: str) -> Malformed:
+def _invalid_token(tokens: Sequence[str], path: str) -> Malformed:
     position = next(position for position, token in enumerate(tokens) if not _is_hexadecimal(token))
     path = f"{path}[{position}]"
     fault = f"a device token of {len(tokens[position])} characters is not hexadecimal"
@@ -308,7 +308,7 @@ def _outcome(outcome: Outcome) -> _Outcome:
 _IDEMPOTENCY_KEY = parameter(
     "Idempotency-Key",
     "header",
-    "Makes a request that is sent a second time known as such; it is accepted once.",
+    "Identifies the request: if it is sent again, it is not accepted again.",
     type="string",
     minLength=1,
     maxLength=255,
@@ -336,8 +336,8 @@ OPERATIONS = (
         "/v1/notifications/{id}",
         Notifications.outcome,
         "outcome",
-        "Tell what became of a notification.",
-        {200: ("The latest with this id that the key is for.", (_Outcome,))},
+        "Get the outcome of a notification.",
+        {200: ("The latest with this id that the key may read.", (_Outcome,))},
         (400, 401, 404, 503),
     ),
     Operation(

@@ -72,7 +72,7 @@ def parameter(name: str, where: str, description: str, **schema: object) -> Sche
 #: The parameters that :func:`~txapns.daemon.faces.native.json_api.page` reads.
 PAGING = (
     parameter("after", "query", "The cursor of the last one read.", type="integer", minimum=0, maximum=MAX_CURSOR),
-    parameter("limit", "query", "How many at the most.", type="integer", minimum=1, maximum=MAX_PAGE),
+    parameter("limit", "query", "The largest number of entries.", type="integer", minimum=1, maximum=MAX_PAGE),
 )
 
 
@@ -97,7 +97,7 @@ def document(operations: Iterable[Operation], segments: Mapping[str, Schema], ex
     text = encode(
         {
             "openapi": "3.1.0",
-            "info": {"title": "txapns push gateway", "version": txapns.__version__},
+            "info": {"title": "txapns daemon", "version": txapns.__version__},
             "security": [{"key": []}],
             "paths": paths,
             "components": {"securitySchemes": {"key": {"type": "http", "scheme": "bearer"}}, "schemas": schemas},

@@ -51,7 +51,7 @@ _Limit = Annotated[
     Meta(
         ge=1,
         le=MAX_PAGE,
-        description="How many at the most, those accepted first. If there were so many, there may be more.",
+        description="The largest number, the oldest first. If the count reaches it, there may be more.",
         multiple_of=1,
     ),
 ]
@@ -66,9 +66,9 @@ class Queued(Struct, omit_defaults=True):
     state: _Listed
     attempts: int
     accepted_at: Seconds
-    due: Annotated[float, Meta(description="When it is, or was, to be tried next, in UNIX seconds.")]
+    due: Annotated[float, Meta(description="When it is, or was, due next, in UNIX seconds.")]
     status: Annotated[int, Meta(description="The HTTP status of Apple's last answer.")] | UnsetType = UNSET
-    reason: Annotated[str, Meta(description="Apple's last reason, or what kept us from asking.")] | UnsetType = UNSET
+    reason: Annotated[str, Meta(description="Apple's last reason, or why Apple was not asked.")] | UnsetType = UNSET
     settled_at: Seconds | UnsetType = UNSET
 
 
@@ -76,11 +76,11 @@ class _Queue(Struct):
     """Some of the notifications."""
 
     notifications: list[Queued]
-    cursor: Annotated[int, Meta(description="Where to read on: give it as 'after'.")]
+    cursor: Annotated[int, Meta(description="Where to continue: give it as 'after'.")]
 
 
 class _Retry(Struct, forbid_unknown_fields=True):
-    """A request to have dead letters tried again."""
+    """A request to make dead letters due again."""
 
     limit: _Limit = MAX_PAGE
 
@@ -93,7 +93,7 @@ class _Purge(Struct, forbid_unknown_fields=True):
 
 
 class _Count(Struct):
-    """How many notifications it was done to."""
+    """How many notifications were changed."""
 
     count: int
 
@@ -195,7 +195,7 @@ def _counted(count: int) -> Answer:
     return Answer(200, encode(_Count(count)))
 
 
-_STATE = parameter("state", "query", "In which state they are.", type="string", enum=[*LISTED], default=DEAD)
+_STATE = parameter("state", "query", "Their state.", type="string", enum=[*LISTED], default=DEAD)
 _ERRORS = (400, 401, 403, 404, 413, 415, 503)
 
 #: What :class:`Queue` answers.
@@ -205,7 +205,7 @@ OPERATIONS = (
         "/v1/apps/{app}/queue",
         Queue.read,
         "queue",
-        "List what was given up, or waits.",
+        "List the notifications of one state.",
         {200: ("Those after the cursor.", (_Queue,))},
         (400, 401, 403, 404, 503),
         parameters=(_STATE, *PAGING),
@@ -215,8 +215,8 @@ OPERATIONS = (
         "/v1/apps/{app}/queue/retry",
         Queue.retry,
         "retry",
-        "Have what was given up tried again.",
-        {200: ("So many are due now.", (_Count,))},
+        "Make dead letters due again.",
+        {200: ("How many are due now.", (_Count,))},
         _ERRORS,
         body=_Retry,
     ),
@@ -225,8 +225,8 @@ OPERATIONS = (
         "/v1/apps/{app}/queue/purge",
         Queue.purge,
         "purge",
-        "Delete notifications, waiting ones too, but for those under way.",
-        {200: ("So many are deleted.", (_Count,))},
+        "Delete notifications of one state, except those being sent right now.",
+        {200: ("How many are deleted.", (_Count,))},
         _ERRORS,
         body=_Purge,
     ),
