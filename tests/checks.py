@@ -1,4 +1,4 @@
-"""What holds for every batch, whatever the servers did to it; and how a command is run within a test."""
+"""Checks that hold for every batch, and a way to run a command within a test."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ __all__ = ["check_answers", "check_batch", "invoke"]
 
 def check_batch(case: TestCase, batch: Batch, tokens: Mapping[Hashable, str], simulator: Simulator) -> None:
     """
-    Hold a batch against what the simulator recorded; see :func:`check_answers`.
+    Compare a batch with what the simulator recorded; see :func:`check_answers`.
 
     :param case: the test.
     :param batch: the outcome.
     :param tokens: what was sent: for each identifier a token in hexadecimal, all of them different.
-    :param simulator: the servers, which remember each notification.
+    :param simulator: the servers, which record each notification.
     """
     received = simulator.devices.received
     check_answers(case, batch, tokens, [(reception.token, reception.reason) for reception in received])
@@ -35,15 +35,16 @@ def check_answers(
     case: TestCase, batch: Batch, tokens: Mapping[Hashable, str], answers: Iterable[tuple[bytes, str | None]]
 ) -> None:
     """
-    Hold a batch against what servers say that they did.
+    Compare a batch with what the servers recorded.
 
-    Each token has one outcome; what counts as accepted was taken exactly once, what counts as failed was refused for
-    the reason given and never taken, what is unsent was not taken, and what is uncertain was taken once or not at all.
+    Each token has one outcome. What counts as accepted was accepted exactly once; what counts as failed was rejected
+    for that reason and never accepted; what is unsent was not accepted; what is uncertain was accepted once or not at
+    all.
 
     :param case: the test.
     :param batch: the outcome.
     :param tokens: what was sent: for each identifier a token in hexadecimal, all of them different.
-    :param answers: what the servers looked at, in order: the token, and why it was refused; ``None`` where it was not.
+    :param answers: what the servers processed, in order: the token, and why it was rejected, or ``None``.
     """
     named = [*batch.failed, *batch.unsent, *batch.uncertain]
     case.assertEqual(batch.total, len(tokens))
@@ -76,7 +77,7 @@ def invoke(*arguments: object, **options: Any) -> Result:
     """
     result = CliRunner().invoke(cli.main, [*map(str, arguments)], **options)
     # Where a later option is at fault, click leaves files open that earlier ones named. That is of no consequence for a
-    # command, which ends; here it would be told as a warning in some test that comes later.
+    # command, which ends; here it would be a warning in some later test.
     result.exc_info = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ResourceWarning)

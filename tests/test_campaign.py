@@ -28,7 +28,7 @@ KINDS = (Delivery, Sending, SingleSending, ProviderAPIProtocol, ngh2.Connection)
 
 
 class Stingy(RandomFaults):
-    """It also gives octets back to the window only when it likes, where that is left to it."""
+    """It may also delay its updates of the window."""
 
     def __init__(self, chance: Random, rate: float, simulator: MemorySimulator) -> None:
         super().__init__(chance, rate, drastic=0.5)
@@ -96,7 +96,7 @@ class Campaign:
             self.check_batch(sending, tokens, cancelled)
         for single, token in singles:
             self.check_single(single, token)
-        self.simulator.advance(200)  # for what was cancelled, and is settled with nobody to tell
+        self.simulator.advance(200)  # for what was cancelled, and is settled without a listener
         if closing is not None:
             self.simulator.result(closing)
         self.end()
@@ -138,7 +138,7 @@ class Campaign:
         self.case.assertIn(self.said()[bytes.fromhex(token)].count(None), taken, end)
 
     def end(self) -> None:
-        """Nothing is left: no request, nothing that waits, no timer; and nothing came twice that was not in doubt."""
+        """Nothing is left: no request, nothing that waits, no timer; and only uncertain ones came twice."""
         status = self.client.status()
         self.case.assertEqual((status.in_flight, status.queued), (0, 0))
         self.simulator.result(self.client.close())

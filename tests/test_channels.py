@@ -83,7 +83,7 @@ class ChannelsTests(ChannelsCase):
         self.assertEqual(error.reason, "CannotCreateChannelConfig")
 
     def test_refused(self) -> None:
-        """A refusal is an exception with status, reason and identifier, and a sentence that says what to do."""
+        """A rejection is an exception with status, reason and identifier, and a sentence that says what to do."""
         for asking in (self.channels.read(UNKNOWN), self.channels.delete(UNKNOWN)):
             error = self.error(RequestRejected, asking)
             self.assertEqual((error.status, error.reason), (400, "ChannelNotRegistered"))
@@ -108,7 +108,7 @@ class ChannelsTests(ChannelsCase):
         self.assertEqual(self.error(RequestRejected, self.channels.list()).reason, "FeatureNotEnabled")
 
     def test_unlisted_reason(self) -> None:
-        """A reason nobody knows, or none at all, comes through as it is."""
+        """An undocumented reason, or none at all, is passed on unchanged."""
         self.answer(Response(418, "Teapot"))
         error = self.error(RequestRejected, self.channels.list())
         self.assertEqual((error.status, error.reason), (418, "Teapot"))
@@ -144,7 +144,7 @@ class ChannelsTests(ChannelsCase):
         self.assertEqual(len(refused), 1)
 
     def test_answers_that_are_none(self) -> None:
-        """A yes without what was asked for is the server's fault, and told as such."""
+        """An answer without its content is the server's fault, and reported as such."""
         for content in (b"", b"[]", b"{", b'{"channels":{}}', b'{"channels":[1]}', b'{"push-type":"LiveActivity"}'):
             self.setUp()
             self.answer(Response(200, content=content))
@@ -174,7 +174,7 @@ class ChannelsTests(ChannelsCase):
         self.failureResultOf(client.channels.list(), InvalidChannel)
 
     def test_invalid(self) -> None:
-        """What no request can carry is told at once, and opens no connection."""
+        """What no request can carry fails at once, and opens no connection."""
         unfit: list[Any] = ["", " ", "a b", "ä", "a\n", None, 7]
         for channel_id in unfit:
             self.failureResultOf(self.channels.read(channel_id), InvalidChannel)
@@ -209,7 +209,7 @@ class BroadcastTests(ChannelsCase):
         self.storing = self.simulator.channels.make(APP, 1)
 
     def test_accepted(self) -> None:
-        """It arrives with the fields that Apple requires, and nobody has to give those."""
+        """It arrives with the fields that Apple requires, by default."""
         outcome = self.simulator.result(self.client.broadcast(UPDATE, self.plain))
         assert isinstance(outcome, Accepted)
         self.assertEqual((outcome.identifier, outcome.token, outcome.unique_id), (self.plain, "", None))
@@ -234,7 +234,7 @@ class BroadcastTests(ChannelsCase):
         self.assertTrue({"apns-collapse-id", "apns-id", "apns-topic"}.isdisjoint(reception.headers))
 
     def test_rejected(self) -> None:
-        """A refusal is a value, as it is for a device."""
+        """A rejection is a value, as it is for a device."""
         outcome = self.simulator.result(self.client.broadcast(UPDATE, UNKNOWN))
         assert isinstance(outcome, Rejection)
         self.assertEqual((outcome.identifier, outcome.status, outcome.reason), (UNKNOWN, 400, "ChannelNotRegistered"))
@@ -274,7 +274,7 @@ class BroadcastTests(ChannelsCase):
         self.failureResultOf(client.broadcast(update, self.plain), InvalidChannel)
 
     def test_temporary_trouble(self) -> None:
-        """What asks for patience is sent again, as a notification is."""
+        """It is sent again after an answer that asks to wait, like a notification."""
         answers = [Response(503, "ServiceUnavailable"), Response(429, "TooManyRequests")]
         self.simulator.http2_fault = lambda server, request, response: answers.pop() if answers else response
         self.assertIsInstance(self.simulator.result(self.client.broadcast(UPDATE, self.plain)), Accepted)
@@ -308,7 +308,7 @@ class EndTests(ChannelsCase):
     """Connections, and how they end."""
 
     def test_no_connection_before_it_is_needed(self) -> None:
-        """Who never asks about channels has no connection for it, and nothing to close."""
+        """A client that never asks about channels has no connection for them, and nothing to close."""
         self.simulator.result(self.client.send(Notification(alert="Hi"), ["aa" * 32]))
         self.assertEqual(self.simulator.reactor.attempts, 1)
         self.simulator.result(self.client.close())
@@ -351,7 +351,7 @@ class EndTests(ChannelsCase):
         self.assertEqual((self.simulator.channels.of(APP), self.simulator.reactor.getDelayedCalls()), ([], []))
 
     def test_close_of_a_silent_server(self) -> None:
-        """A server that never answers holds nobody up for longer than the timeout and a few seconds."""
+        """A server that never answers holds up nothing for longer than the timeout and a few seconds."""
         self.answer(None)
         asking = self.channels.create()
         self.simulator.flush()
@@ -361,7 +361,7 @@ class EndTests(ChannelsCase):
         self.failureResultOf(asking, OutcomeUnknown)
 
     def test_cut(self) -> None:
-        """When the connection breaks, nobody knows what became of what was asked."""
+        """When the connection breaks, the outcome of a request is unknown."""
         self.simulator.channels_fault = lambda server, request, response: server.abort()
         error = self.error(OutcomeUnknown, self.channels.create())
         self.assertIsNotNone(error.__cause__)
@@ -374,7 +374,7 @@ class EndTests(ChannelsCase):
         self.assertEqual((batch.accepted, self.client.status().last_error), (1, None))
 
     def test_refused_credential(self) -> None:
-        """A credential that is not accepted is told, and asked about again the next time."""
+        """A credential that is not accepted is reported, and tried again the next time."""
         self.answer(Response(403, "InvalidProviderToken"))
         error = self.error(RequestRejected, self.channels.list())
         self.assertEqual(error.status, 403)
@@ -413,7 +413,7 @@ class RequestTests(SynchronousTestCase):
     """Requests as values."""
 
     def test_interface(self) -> None:
-        """Who asks is told the outcome."""
+        """The caller receives the outcome."""
         simulator = MemorySimulator(authority=AUTHORITY)
         verifyObject(DeliveryListener, _Asking(simulator.client()._pool, lambda headers, body: None))
 

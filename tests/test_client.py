@@ -89,7 +89,7 @@ class SendTests(ClientCase):
         self.assertEqual(self.simulator.devices.received[0].headers[":path"], "/3/device/" + DEAD)
 
     def test_dead_tokens(self) -> None:
-        """The tokens to delete come with the time since when they are dead; other refusals are not among them."""
+        """The tokens to delete come with the time since when they are dead; other rejections are not among them."""
         batch = self.simulator.result(self.client.send(HELLO, [DEAD, "aa" * 3]))
         self.assertEqual(batch.dead_tokens, [(DEAD, datetime(1970, 1, 1, tzinfo=timezone.utc))])
         self.assertEqual({rejection.reason for rejection in batch.failed.values()}, {"Unregistered", "BadDeviceToken"})
@@ -166,7 +166,7 @@ class SendTests(ClientCase):
         self.assertIn("send_one", str(failure.value))
 
     def test_iterable_that_raises(self) -> None:
-        """The caller's exception is told, along with what became of the tokens before it."""
+        """The caller's exception is reported, with the outcomes of the tokens before it."""
 
         def rows() -> Iterator[str]:
             yield from tokens(3)
@@ -267,7 +267,7 @@ class AsyncTests(ClientCase):
         self.assertEqual(self.simulator.result(sending).accepted, 5_000)
 
     def test_waiting_source(self) -> None:
-        """A source that waits keeps nobody: what it has yielded is sent, other batches go on, and it may take long."""
+        """A source that waits holds up nothing: what it yielded is sent, other batches go on, and it may take long."""
         more: Deferred[None] = Deferred()
 
         async def rows() -> AsyncIterator[tuple[str, str]]:
@@ -283,7 +283,7 @@ class AsyncTests(ClientCase):
         self.assertEqual(list(self.simulator.result(sending).failed), ["second"])
 
     def test_async_iterable_that_raises(self) -> None:
-        """Its exception is told."""
+        """Its exception is reported."""
 
         async def rows() -> AsyncIterator[str]:
             yield "aa" * 32
@@ -447,7 +447,7 @@ class SendOneTests(ClientCase):
         self.assertIsNotNone(accepted.unique_id)
 
     def test_rejected(self) -> None:
-        """A refusal is a value, not an exception."""
+        """A rejection is a value, not an exception."""
         rejection = self.simulator.result(self.client.send_one(HELLO, DEAD))
         assert isinstance(rejection, Rejection)
         self.assertEqual((rejection.status, rejection.reason, rejection.dead), (410, "Unregistered", True))
@@ -459,7 +459,7 @@ class SendOneTests(ClientCase):
         self.assertEqual(self.simulator.reactor.attempts, 0)
 
     def test_unknown(self) -> None:
-        """What went out and was not answered is told apart from what was not asked."""
+        """What was sent and not answered is distinguished from what was not sent."""
         self.simulator.http2_fault = lambda server, request, response: server.abort()
         error = self.assertRaises(OutcomeUnknown, self.simulator.result, self.client.send_one(HELLO, "aa" * 32))
         self.assertIsInstance(error.__cause__, ConnectionLost)
@@ -475,7 +475,7 @@ class SendOneTests(ClientCase):
         self.assertEqual(self.simulator.counters()["received"], 0)
 
     def test_cancelled_under_way(self) -> None:
-        """What was asked already is settled with nobody to tell."""
+        """What was sent already is settled without a listener."""
         self.simulator.delay = 1.0
         sending = self.client.send_one(HELLO, "aa" * 32)
         self.simulator.flush()
@@ -498,7 +498,7 @@ class EndTests(ClientCase):
         self.assertEqual(self.client.status().in_flight, 0)
 
     def test_cancel(self) -> None:
-        """Cancelling stops the feeding, and what is under way is settled."""
+        """Cancelling stops the batch, and what is in flight is settled."""
         self.simulator.delay = 1.0
         sending = self.client.send(HELLO, tokens(20_000))
         self.simulator.flush()
@@ -531,7 +531,7 @@ class EndTests(ClientCase):
         self.assertRaises(defer.TimeoutError, self.simulator.result, sending)
 
     def test_close(self) -> None:
-        """Closing reports what waits as unsent, lets what is under way be answered, and then is closed."""
+        """Closing reports what waits as unsent, waits for the answers to what is in flight, and closes."""
         self.simulator.delay = 1.0
         sending = self.client.send(HELLO, tokens(3_000))
         self.simulator.flush()
@@ -546,7 +546,7 @@ class EndTests(ClientCase):
         )
 
     def test_send_while_closing(self) -> None:
-        """Whoever sends out of a callback of what close() gave up is told at once that it is closed."""
+        """Sending from a callback of what close() gave up fails at once: the client is closed."""
         del self.simulator.reactor.servers[2197]
         again: list[Deferred[Any]] = []
         first = self.client.send_one(HELLO, "aa" * 32)
@@ -659,7 +659,7 @@ class ConnectionTests(ClientCase):
         self.unverified(gateway, "127.0.0.9")
 
     def unverified(self, gateway: Gateway, words: str) -> None:
-        """Send to a server that is not who it should be."""
+        """Send to an impostor."""
         client = self.simulator.client(gateway)
         sending = client.send(HELLO, tokens(10))
         self.simulator.flush()
@@ -670,7 +670,7 @@ class ConnectionTests(ClientCase):
         self.assertEqual((self.simulator.reactor.attempts, self.simulator.counters()["received"]), (1, 0))
 
     def test_dead_connection(self) -> None:
-        """A connection that died while nobody looked is found out before anything is sent into it."""
+        """A connection that died unnoticed is detected before anything is sent over it."""
         for timeout in (30.0, 3.0):
             client = self.simulator.client(timeout=timeout)
             self.simulator.result(client.send_one(HELLO, "aa" * 32))
@@ -689,7 +689,7 @@ class ConnectionTests(ClientCase):
         self.assertEqual(self.simulator.devices.connections, 1)
 
     def test_closed_by_a_callback_of_its_end(self) -> None:
-        """Whoever hears of the connection's end may close the client in that moment, and nothing is left."""
+        """A callback at the connection's end may close the client, and nothing is left."""
         for protocol in ("http2", "binary"):
             self.simulator.delay = 1.0
             client = self.simulator.client(protocol)
@@ -715,7 +715,7 @@ class ConnectionTests(ClientCase):
 
 
 class ArgumentTests(ClientCase):
-    """Bad arguments are told at once."""
+    """Bad arguments fail at once."""
 
     def test_gateway(self) -> None:
         """An unknown gateway."""
@@ -731,7 +731,7 @@ class ArgumentTests(ClientCase):
         self.assertNotIn("PRIVATE", str(error))
 
     def test_timeouts(self) -> None:
-        """A timeout is a positive number of seconds, a deadline not a negative one."""
+        """A timeout is a positive number of seconds, a deadline a non-negative one."""
         for options in ({"timeout": 0}, {"timeout": float("nan")}, {"idle_timeout": -1}):
             self.assertRaises(ValueError, self.simulator.client, **options)
         for deadline in (-0.5, float("nan"), float("inf")):
@@ -741,7 +741,7 @@ class ArgumentTests(ClientCase):
         self.assertEqual(len(batch.unsent), 5)
 
     def test_wrong_kinds(self) -> None:
-        """Arguments of the wrong kind, or in the wrong order, are told as such."""
+        """Arguments of the wrong type, or in the wrong order, are reported as such."""
         wrong: list[Any] = [("Hello", [DEAD]), (HELLO, None), (HELLO, 7)]
         for notification, many in wrong:
             self.failureResultOf(self.client.send(notification, many), TypeError)
@@ -781,11 +781,11 @@ class SessionTests(ClientCase):
         self.gateway = self.simulator.gateway()
 
     def token(self, key_id: str = AUTHORITY.key_id) -> ProviderToken:
-        """Load the credential anew."""
+        """Load the credential again."""
         return ProviderToken.from_p8(AUTHORITY.p8, key_id, AUTHORITY.team_id)
 
     def test_shared(self) -> None:
-        """A credential loaded anew is the same credential; another gateway, key or topic is another client."""
+        """A credential loaded again is the same credential; another gateway, key or topic is another client."""
         client = self.session.client(self.token(), self.gateway)
         self.assertIs(self.session.client(self.token(), self.gateway), client)
         self.assertIsNot(self.session.client(self.token("OTHERKEY12"), self.gateway), client)
@@ -793,7 +793,7 @@ class SessionTests(ClientCase):
         self.assertIsNot(self.session.client(self.token(), self.gateway, topic="com.example.app"), client)
 
     def test_asked_for_is_used(self) -> None:
-        """A client that was asked for is not closed under the one who asked."""
+        """A client that was just asked for is not closed."""
         client = self.session.client(self.token(), self.gateway, topic="com.example.app")
         self.simulator.advance(1_150)
         client = self.session.client(self.token(), self.gateway, topic="com.example.app")
@@ -815,7 +815,7 @@ class SessionTests(ClientCase):
         self.assertEqual(self.simulator.result(sending).accepted, 2)
 
     def test_unused_are_closed(self) -> None:
-        """A client that nobody used for idle_timeout is closed; a used one is not."""
+        """A client without use for idle_timeout is closed; a used one is not."""
         used = self.session.client(self.token(), self.gateway, topic="com.example.app")
         unused = self.session.client(self.token("OTHERKEY12"), self.gateway)
         for _ in range(13):

@@ -53,7 +53,7 @@ class World:
         return self._client
 
     def send(self, count: int = 1, **more: Any) -> Deferred[Batch]:
-        """Send to so many devices."""
+        """Send to this many devices."""
         return self.client.send(ALERT, [f"{number:064x}" for number in range(1, count + 1)], **more)
 
     def step(self, seconds: float) -> None:
@@ -74,7 +74,7 @@ class World:
         self.simulator.binary_fault = lambda server, notification, status: server.stall()
 
     def absent(self, seconds: float) -> None:
-        """Have nobody listen for so long."""
+        """Stop listening for this long."""
         servers = self.simulator.reactor.servers
         port = PORTS[self.protocol]
         self.later(seconds, partial(servers.__setitem__, port, servers.pop(port)))
@@ -139,13 +139,13 @@ Scene: TypeAlias = "Callable[[World], Deferred[Any]]"
 
 
 def waiting(world: World) -> Deferred[Any]:
-    """Nobody listens; the next attempt waits for its time."""
+    """Nothing listens; the next attempt waits for its time."""
     world.absent(6.0)
     return world.send()
 
 
 def connecting(world: World) -> Deferred[Any]:
-    """Nobody answers."""
+    """There is no answer."""
     connect = world.simulator.reactor.connectTCP
 
     def connect_tcp(*arguments: Any, **more: Any) -> Any:
@@ -208,7 +208,7 @@ def backing_off(world: World) -> Deferred[Any]:
 
 
 def retrying(world: World) -> Deferred[Any]:
-    """APNs asks for patience, and is asked again later."""
+    """APNs asks to wait, and the notification is sent again later."""
     asked: list[object] = []
 
     def once(server: Any, request: object, response: Any) -> Any:
@@ -232,7 +232,7 @@ def deadline(world: World) -> Deferred[Any]:
 
 
 def closing(world: World) -> Deferred[Any]:
-    """The client is closed, and what is under way is not answered."""
+    """The client is closed, and what is in flight is not answered."""
     world.mute()
     sending = world.send()
     closed: Deferred[None] = Deferred()
@@ -338,5 +338,5 @@ class ClockCampaignTests(SynchronousTestCase):
         self.campaign(World)
 
     def test_bare(self) -> None:
-        """Where it goes by the wall clock, and somebody looks at the client now and then, it is the same."""
+        """It is the same with the wall clock, if the client's status is polled."""
         self.campaign(BareWorld)

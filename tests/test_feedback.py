@@ -72,7 +72,7 @@ def cut(data: bytes, *places: int) -> list[bytes]:
 
 
 def after(count: int, deed: Callable[[FeedbackServer, bytes], object]) -> Fault:
-    """Do something instead of writing the next tuple, or closing, when so many were written to a connection."""
+    """Do something else than write the next tuple, or close, after this many on a connection."""
     written: dict[FeedbackServer, int] = {}
 
     def fault(server: FeedbackServer, data: bytes) -> None:
@@ -84,7 +84,7 @@ def after(count: int, deed: Callable[[FeedbackServer, bytes], object]) -> Fault:
 
 
 def trickle(server: FeedbackServer) -> None:
-    """Say the next octet of a tuple now and then, for ever."""
+    """Send one byte of a tuple at long intervals, forever."""
     server.stall()
 
     def write() -> None:
@@ -117,7 +117,7 @@ class FeedbackCase(SynchronousTestCase):
         return self.assertRaises(APNSError, self.simulator.result, (client or self.client).feedback())
 
     def assert_idle(self) -> None:
-        """Nothing is under way any more."""
+        """Nothing is left."""
         self.simulator.flush()
         self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
         self.assertEqual(self.open_connections(), 0)
@@ -179,7 +179,7 @@ class ListTests(FeedbackCase):
             self.assertEqual(self.read(), dead)
 
     def test_octet_by_octet(self) -> None:
-        """So they are when each octet comes by itself."""
+        """The same when each byte comes by itself."""
         dead = some(2)
         data = encoded(dead)
         self.simulator.feedback_fault = lambda server, _: server.finish(*cut(data, *range(1, len(data))))
@@ -215,7 +215,7 @@ class BrokenTests(FeedbackCase):
         return found, [event for event in events if event["log_namespace"] == "txapns.feedback"]
 
     def breaks(self, count: int, deed: Callable[[FeedbackServer, bytes], object], words: str) -> None:
-        """Of three tokens so many come, which is logged with the reason, and the others come next time."""
+        """Only some of three tokens come, which is logged with the reason; the others come next time."""
         self.setUp()
         dead = self.kill(some(3))
         self.simulator.feedback_fault = after(count, deed)
@@ -251,12 +251,12 @@ class BrokenTests(FeedbackCase):
         self.breaks(2, lambda server, _: server.stall(), "silent for 30 s")
 
     def test_no_goodbye_after_nothing(self) -> None:
-        """Before any octet, an end without goodbye is an empty list, as many old servers have it."""
+        """Before any byte, an end without a closing alert is an empty list, as many old servers send it."""
         self.simulator.feedback_fault = after(0, lambda server, _: server.drop())
         self.assertEqual(self.read_and_log(), ([], []))
 
     def test_slow(self) -> None:
-        """A server that always says something in time may take long in all, but for ten times as long."""
+        """A server that is never silent for long may take up to ten times the timeout."""
         dead = self.kill(some(5))
 
         def dawdle(server: FeedbackServer, data: bytes) -> None:
@@ -290,7 +290,7 @@ class BrokenTests(FeedbackCase):
         self.simulator.advance(1_000)
 
     def test_too_many(self) -> None:
-        """Of a list longer than the bound so many are returned; what was read beyond comes from the next call."""
+        """Of a list over the limit, that many are returned; what was read beyond comes from the next call."""
         self.patch(feedback, "MOST", 100)
         dead = self.kill(some(250))
         found, [event] = self.read_and_log()
@@ -313,14 +313,14 @@ class FailedTests(FeedbackCase):
     """Lists of which nothing comes, so that nothing can be lost."""
 
     def test_unreachable(self) -> None:
-        """Nobody listens."""
+        """Nothing listens."""
         del self.simulator.reactor.servers[FEEDBACK]
         error = self.fails()
         self.assertIsInstance(error, ConnectFailed)
         self.assertEqual(str(error), "nothing listens at 127.0.0.1:2196")
 
     def test_credential_refused(self) -> None:
-        """A refused certificate is no empty list, though with TLS 1.3 the refusal comes after the handshake."""
+        """A refused certificate is not an empty list, though with TLS 1.3 the alert comes after the handshake."""
         stranger = Certificate.from_pem(STRANGER.client_pem(self.simulator.topic))
         for tls12 in (False, True):
             self.simulator.reactor.servers[FEEDBACK] = self.simulator.tls_factory("feedback", tls12=tls12)
@@ -351,7 +351,7 @@ class FailedTests(FeedbackCase):
 
         class Greeter(Protocol):
             def connectionMade(self) -> None:
-                """Say what nobody understands."""
+                """Send garbage."""
                 self.transport.write(b"220 mail.example.com\r\n")
                 self.transport.loseConnection()
 
@@ -387,7 +387,7 @@ class FailedTests(FeedbackCase):
 
 
 class CancelTests(FeedbackCase):
-    """A list that nobody waits for any more."""
+    """A list that is not wanted any more."""
 
     def test_kept(self) -> None:
         """What was read when the call was cancelled comes first from the next, and the connection is closed."""
@@ -450,7 +450,7 @@ class CancelTests(FeedbackCase):
         self.assertEqual(self.read(), dead)
 
     def test_while_it_waits(self) -> None:
-        """A call that waits for its turn gives it up, and nobody else's."""
+        """A call that waits for its turn gives up only its own turn."""
         dead = self.kill(some(1))
         first, second, third = (self.client.feedback() for _ in range(3))
         second.cancel()
@@ -465,7 +465,7 @@ class CancelTests(FeedbackCase):
         simulator.client("binary").feedback()
         del simulator
         gc.collect()
-        gc.collect()  # a Deferred whose failure nobody sees says so when it is collected itself
+        gc.collect()  # a Deferred with an unhandled failure logs it when it is collected
         self.assertEqual(self.flushLoggedErrors(), [])
 
 
@@ -484,7 +484,7 @@ def collect(client: APNSClient, found: list[DeadToken] | None = None, delay: flo
 
 
 def take(client: APNSClient, count: int) -> Deferred[list[DeadToken]]:
-    """Iterate over so many, and leave."""
+    """Iterate over this many, and leave."""
 
     async def iterate() -> list[DeadToken]:
         async with aclosing(client.iterate_feedback()) as dead:
@@ -521,7 +521,7 @@ class IterateTests(FeedbackCase):
         self.assertEqual(self.simulator.result(Deferred.fromCoroutine(anext(iterator))), some(1)[0])
 
     def test_leaves(self) -> None:
-        """Who leaves closes the connection; what was read and not handed over comes next, and nothing comes twice."""
+        """Leaving closes the connection; what was read and not handed over comes next, and nothing comes twice."""
         dead = self.kill(some(10))
         self.simulator.feedback_fault = after(6, lambda server, _: server.stall())
         self.assertEqual(self.simulator.result(take(self.client, 2)), dead[:2])
@@ -612,12 +612,12 @@ class CloseTests(FeedbackCase):
     """A client that is closed."""
 
     def stall(self, count: int) -> list[DeadToken]:
-        """The server lists so many of some, and then says nothing more."""
+        """The server lists only the first few, and then is silent."""
         self.simulator.feedback_fault = after(count, lambda server, _: server.stall())
         return self.kill(some(count + 2))[:count]
 
     def test_ends_the_reading(self) -> None:
-        """Closing ends a reading under way, which returns what came before."""
+        """Closing ends the current reading, which returns what came before."""
         dead = self.stall(2)
         reading = self.client.feedback()
         self.simulator.flush()
@@ -645,7 +645,7 @@ class CloseTests(FeedbackCase):
             self.assert_idle()
 
     def test_waiting(self) -> None:
-        """A call that waits for its turn has none any more, even if whoever has it stays."""
+        """A call that waits for its turn ends as well, even if the current reading stays."""
         dead = self.stall(2)
         iterator = self.client.iterate_feedback()
         self.assertEqual(self.simulator.result(Deferred.fromCoroutine(anext(iterator))), dead[0])
@@ -920,7 +920,7 @@ async def main(reactor, state):
         if count == 1:
             tracemalloc.start()
         if count in (1, 50_000):
-            await deferLater(reactor, 0.5)  # meanwhile a server that nobody holds back sends all it has
+            await deferLater(reactor, 0.5)  # meanwhile a server without back-pressure sends all it has
     await client.close()
     print(json.dumps([count, tracemalloc.get_traced_memory()[1]]))
 

@@ -18,7 +18,7 @@ DEAD = "dd" * 32
 
 
 class MetricsTests(SynchronousTestCase):
-    """What Prometheus is told."""
+    """What Prometheus receives."""
 
     def setUp(self) -> None:
         """There is a client that is counted and watched."""
@@ -44,7 +44,7 @@ class MetricsTests(SynchronousTestCase):
         verifyObject(IMetrics, self.metrics.listener("other"))
 
     def test_counted(self) -> None:
-        """Each notification is counted by what became of it, with how long it took."""
+        """Each notification is counted by its outcome, with the time it took."""
         responses = [Response(429, "TooManyRequests"), Response(418, "Teapot" * 9)]
         self.simulator.http2_fault = lambda server, request, response: responses.pop(0) if responses else response
         tokens = [f"{number:064x}" for number in range(10)]
@@ -66,7 +66,7 @@ class MetricsTests(SynchronousTestCase):
         self.assertEqual(self.found()["notifications_unanswered_total", "uncertain"], 1)
 
     def test_states(self) -> None:
-        """What is a state is told as it is at the moment."""
+        """Gauges have the current values."""
         self.simulator.delay = 5.0
         self.client.send(HELLO, [DEAD] * 3)
         self.client.send_one(HELLO, DEAD).addErrback(lambda _: None)

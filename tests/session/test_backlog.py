@@ -39,7 +39,7 @@ class Counter:
         self.seen.append(("accepted", seconds))
 
     def rejected(self, status: int, reason: str, seconds: float) -> None:
-        """One was refused for good."""
+        """One was rejected."""
         self.seen.append(("rejected", status, reason, seconds))
 
     def retried(self, reason: str) -> None:
@@ -97,7 +97,7 @@ class RetryTests(SynchronousTestCase):
         self.assertEqual({each.headers["apns-id"] for each in self.simulator.devices.received}, {notification.apns_id})
 
     def test_not_for_ever(self) -> None:
-        """After so many repetitions the refusal stands."""
+        """After the last retry the rejection is final."""
         self.responses = [Response(503, "ServiceUnavailable")] * 9
         batch = self.simulator.result(self.client.send(HELLO, ["aa" * 32]))
         self.assertEqual((batch.failed[0].reason, len(self.times)), ("ServiceUnavailable", 4))
@@ -156,7 +156,7 @@ class RetryTests(SynchronousTestCase):
                 one.addErrback(lambda _: None)
 
     def test_bounded(self) -> None:
-        """Where everything is answered so, no more is taken from the batch than so many."""
+        """If everything is answered like that, the number taken from the batch is limited."""
         self.responses = [Response(503, "ServiceUnavailable")] * 100_000
         pulled: list[int] = []
 
@@ -172,7 +172,7 @@ class RetryTests(SynchronousTestCase):
         self.failureResultOf(sending, CancelledError)
 
     def test_binary(self) -> None:
-        """Over the binary protocol, the statuses 1 and 255 ask for patience."""
+        """Over the binary protocol, the statuses 1 and 255 ask to wait."""
         statuses = [1, 255]
         self.simulator.binary_fault = lambda server, notification, status: statuses.pop() if statuses else status
         client = self.simulator.client("binary")
@@ -181,7 +181,7 @@ class RetryTests(SynchronousTestCase):
         self.simulator.result(client.close())
 
     def test_counted(self) -> None:
-        """Who counts is told of each notification once, but of each repetition."""
+        """Metrics count each notification once, and each retry."""
         self.simulator.delay = 0.5
         verifyObject(IMetrics, counter := Counter())
         self.client = self.simulator.client(metrics=counter, retries=1)

@@ -51,7 +51,7 @@ class Transport(StringTransport):
         """There is no delay."""
 
     def setTcpKeepAlive(self, enabled: bool) -> None:
-        """There is nobody to keep alive."""
+        """There is no peer to keep alive."""
 
     @property
     def received(self) -> list[ReceivedNotification]:
@@ -198,7 +198,7 @@ class CommandTests(ProtocolCase):
         self.expect(("accepted", 1), ("accepted", 2))
 
     def test_simple_closed(self) -> None:
-        """A close is how a server refuses over command 0, so nobody can tell which; and it says so."""
+        """With command 0 a server rejects by closing, so it is unknown which one it was; the error says so."""
         self.open(command=0)
         self.deliver(1, 2)
         self.lose()
@@ -206,7 +206,7 @@ class CommandTests(ProtocolCase):
         self.assertIn("command 0", str(self.record.errors[0]))
 
     def test_simple_packet(self) -> None:
-        """An error packet after command 0 names nothing, whatever its identifier, since nothing had one."""
+        """An error packet after command 0 names nothing, whatever its identifier, since no notification had one."""
         for identifier in (0, 1, 2):
             self.open(command=0)
             self.deliver(1, 2)
@@ -397,7 +397,7 @@ class WriteTests(ProtocolCase):
         self.assertEqual([notification.expiration for notification in self.transport.received], [0, 1_800_000_000])
 
     def test_priority(self) -> None:
-        """A priority is sent as it is, and left out where there is none."""
+        """A priority is sent as it is, and omitted if there is none."""
         for priority in (10, 5, 77, None):
             self.deliver(1, notification=Notification(alert="Hi", priority=priority))
         self.assertEqual([notification.priority for notification in self.transport.received], [10, 5, 77, None])
@@ -477,7 +477,7 @@ class SettleTests(ProtocolCase):
         self.expect(("accepted", 1))
 
     def test_short_pause(self) -> None:
-        """A pause that ends before the settle time would have ended starts it anew."""
+        """A pause that ends before the settle time restarts it."""
         self.deliver(1)
         self.protocol.pauseProducing()
         self.clock.advance(1.5)
@@ -755,13 +755,13 @@ class ErrorPacketTests(ProtocolCase):
         self.assertEqual(events, [])
 
     def test_unknown_status(self) -> None:
-        """A status nobody assigned passes through as itself."""
+        """An undocumented status is passed on unchanged."""
         self.deliver(1)
         self.protocol.dataReceived(encode_error(77, 1))
         self.expect(("77 Status77", 1))
 
     def test_identifier_zero(self) -> None:
-        """When the server does not know which one it was, nobody does; the protocol proved nothing."""
+        """If the server does not know which one it was, all are uncertain; the protocol proved nothing."""
         self.deliver(1, 2)
         self.protocol.dataReceived(encode_error(7, 0))
         self.expect(("uncertain", 1), ("uncertain", 2))
@@ -795,7 +795,7 @@ class ErrorPacketTests(ProtocolCase):
         self.assertEqual((event["status"], event["identifier"], event["settle_time"]), ("InvalidToken", 2, 2.0))
 
     def test_late_again_and_again(self) -> None:
-        """What is handed back without anything settled is not handed back for ever."""
+        """What is returned without anything settled is not returned forever."""
         self.deliver(1, returns=MAX_RETURNS)
         self.protocol.dataReceived(encode_error(10, 1))
         self.expect(("accepted", 1))
@@ -854,14 +854,14 @@ class EndTests(ProtocolCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_broken(self) -> None:
-        """A reset is told as a connection that was lost, not as one that could not be made."""
+        """A reset is reported as a lost connection, not as one that could not be made."""
         self.deliver(1)
         self.lose(ConnectionLost())
         self.expect(("uncertain", 1))
         self.assertIsInstance(self.record.errors[0], errors.ConnectionLost)
 
     def test_truncated(self) -> None:
-        """A packet that was cut short says nothing, but is told of."""
+        """A truncated packet says nothing, but is reported."""
         self.deliver(1)
         self.protocol.dataReceived(encode_error(8, 1)[:5])
         self.lose()
@@ -869,7 +869,7 @@ class EndTests(ProtocolCase):
         self.assertIn("within an error packet", str(self.record.errors[0]))
 
     def test_abort(self) -> None:
-        """Whoever aborts says why."""
+        """The reason for an abort is reported."""
         self.deliver(1)
         error = errors.ConnectionLost("the client has no patience")
         self.protocol.abort(error)

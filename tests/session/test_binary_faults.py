@@ -164,7 +164,7 @@ class ErrorPacketTests(BinaryCase):
         self.assertEqual(self.taken(), [number for number in tokens if number != 3])
 
     def test_previous_batch(self) -> None:
-        """An error for the batch before, which counts as accepted, blames nobody in this one, and is logged once."""
+        """An error for the batch before, which counts as accepted, affects none in this one, and is logged once."""
         before, after = some(5), some(5, start=5)
         self.send(before)
         first = self.simulator.sessions[0]
@@ -245,7 +245,7 @@ class CredentialTests(BinaryCase):
     """Servers that do not like the certificate."""
 
     def test_topic_statuses(self) -> None:
-        """Status 3 and 6 are about the certificate: the rest is not sent at all, and is told why."""
+        """Status 3 and 6 are about the certificate: the rest is not sent at all, for that reason."""
         for status in (3, 6):
             self.setUp()
             self.simulator.binary_fault = at(3, self.refuse(status))
@@ -326,7 +326,7 @@ class CloseTests(BinaryCase):
         self.assertEqual(self.taken(), list(range(6)))
 
     def test_retry(self) -> None:
-        """Whoever accepts duplicates sends the uncertain ones again, and only those."""
+        """A caller who accepts duplicates sends the uncertain ones again, and only those."""
         self.simulator.binary_fault = at(4, lambda server, notification: server.abort())
         batch = self.send(some(10))
         self.simulator.binary_fault = None
@@ -335,14 +335,14 @@ class CloseTests(BinaryCase):
         self.assertEqual(self.taken(), [0, 1, 2, *range(10)])
 
     def test_truncated(self) -> None:
-        """A packet that ends too early names nobody."""
+        """A packet that ends too early names no notification."""
         self.simulator.binary_fault = at(3, lambda server, notification: server.finish(b"\x08\x08\x00"))
         batch = self.send(some(5))
         self.assertEqual(len(batch.uncertain), 5)
         self.assertIn("within an error packet", str(batch.uncertain[0].error))
 
     def test_no_error_packet(self) -> None:
-        """Bytes that are no error packet name nobody."""
+        """Bytes that are not an error packet name no notification."""
         self.simulator.binary_fault = at(3, lambda server, notification: server.finish(b"HTTP/1.1 400 Bad Request"))
         batch = self.send(some(5))
         self.assertEqual(len(batch.uncertain), 5)
@@ -365,7 +365,7 @@ class CloseTests(BinaryCase):
         self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
 
     def test_nobody_listens(self) -> None:
-        """Where nobody listens the batch ends within the timeout, unsent."""
+        """If nothing listens, the batch ends within the timeout, unsent."""
         del self.simulator.reactor.servers[BINARY]
         batch = self.send(some(5))
         self.assertEqual(len(batch.unsent), 5)
@@ -438,7 +438,7 @@ class CommandTests(BinaryCase):
         self.assertEqual(self.send(some(100)).accepted, 100)
 
     def test_simple_refused(self) -> None:
-        """Over command 0 a refusal leaves in doubt what was not settled, and nothing else."""
+        """With command 0 a rejection leaves uncertain what was not settled, and nothing else."""
         self.connect(command=0)
         before, tokens = some(10), some(10, start=10)
         self.kill(tokens[13])
@@ -448,7 +448,7 @@ class CommandTests(BinaryCase):
         self.assertIn("command 0", str(batch.uncertain[10].error))
 
     def test_simple_with_barrier(self) -> None:
-        """With a barrier what was sent with command 0 is proved to be accepted, or in doubt."""
+        """With a barrier, what was sent with command 0 is proved accepted, or uncertain."""
         self.connect(command=0, barrier=True)
         self.assertEqual(self.send(some(10)).accepted, 10)
         tokens = some(10, start=10)
@@ -476,7 +476,7 @@ class AllowanceTests(BinaryCase):
     """How much is sent in vain."""
 
     def frames(self, count: int, dead: Iterable[int]) -> int:
-        """Send to so many, some of them dead; tell how many frames the server got."""
+        """Send to this many, some of them dead; return how many frames the server received."""
         tokens = some(count)
         self.kill(*(tokens[number] for number in dead))
         context = AUTHORITY.server_options((), require_certificate=True)
@@ -532,7 +532,7 @@ class RandomFaults:
         return False
 
     def record(self, notification: ReceivedNotification, status: int | None) -> None:
-        """Note what became of a notification that never was a barrier."""
+        """Record the outcome of a notification, not of the barrier."""
         if notification.token:
             reason = None if status is None else status_name(status)
             self._note("binary", notification.token, notification.payload, {}, reason)
@@ -572,7 +572,7 @@ class RandomFaults:
         server.finish(self._random.choice((b"\x08", b"\x08\x08\x00\x00\x00", b"HTTP", b"")))
 
     def shrug(self, server: EnhancedNotificationServer, notification: ReceivedNotification, status: int | None) -> None:
-        """Refuse something that nobody can name."""
+        """Reject a notification that was never sent."""
         server.refuse(255, self._random.choice((0, 2**31)))
 
 

@@ -27,7 +27,7 @@ STEP = 0.1
 
 @implementer(IConnectionEvents)
 class Listener:
-    """Opens the connection again whenever it can be, as a pool with work does; remembers what it is told."""
+    """Opens the connection again whenever that is possible, as a pool with work does; records the events."""
 
     def __init__(self) -> None:
         self.connection: Connection | None = None
@@ -88,7 +88,7 @@ class LifeTests(ConnectionCase):
     """From one state to the next."""
 
     def test_interfaces(self) -> None:
-        """It listens to sessions, and stands in for a connector."""
+        """It listens to protocols, and stands in for a connector."""
         verifyObject(IProtocolListener, self.connection)
         verifyObject(IConnector, self.connection)
         verifyObject(IConnectionEvents, self.events)
@@ -139,7 +139,7 @@ class LifeTests(ConnectionCase):
         self.assertEqual({type(error) for error in self.events.errors}, {ConnectFailed})
 
     def test_a_connection_alone_proves_nothing(self) -> None:
-        """Sessions that end without having answered anything lengthen the delay."""
+        """Connections that end without an answer lengthen the delay."""
         self.simulator.environment = "sandbox"  # the certificate below is for production only
         pem = AUTHORITY.client_pem(environments=["production"])
         client = self.simulator.client(credential=Certificate.from_pem(pem), idle_timeout=None)
@@ -152,7 +152,7 @@ class LifeTests(ConnectionCase):
         self.assertIn(self.reactor.attempts, (6, 7))
 
     def test_refused_is_not_kept_open(self) -> None:
-        """A connection that is to be kept is not opened again and again where the credential is refused."""
+        """A connection that should be kept is not opened again and again if the credential is refused."""
         self.simulator.environment = "sandbox"
         pem = AUTHORITY.client_pem(environments=["production"])
         client = self.simulator.client(
@@ -164,7 +164,7 @@ class LifeTests(ConnectionCase):
         self.assertIn("other environment", str(error))
 
     def test_stop_in_every_state(self) -> None:
-        """Stopping ends whatever is under way, leaves no timer, and is final."""
+        """Stopping ends what is in flight, leaves no timer, and is final."""
         for advance, port in product((None, 0.0, 0.05, 2.0), (2197, 9)):
             connection = self.connect(port)
             if advance is not None:
@@ -180,7 +180,7 @@ class LifeTests(ConnectionCase):
             self.assertEqual((connection.state, self.reactor.getDelayedCalls()), ("stopped", []))
 
     def test_disconnect(self) -> None:
-        """As a connector it can be told to disconnect; it may be opened again."""
+        """As a connector it can disconnect; it may be opened again."""
         self.connection.disconnect()
         self.connection.open()
         self.simulator.flush()
@@ -189,7 +189,7 @@ class LifeTests(ConnectionCase):
         self.assertEqual((self.connection.state, self.events.errors), ("idle", []))
 
     def test_host_unknown(self) -> None:
-        """A name that nobody knows is told."""
+        """An unknown name is reported."""
         gateway = self.simulator.gateway().http2("nowhere.invalid", 2197)
         client = self.simulator.client(gateway)
         self.reactor.nameResolver = _Ignorant()  # type: ignore[assignment]

@@ -179,7 +179,7 @@ class ConnectorTests(FactoryCase):
         self.assertEqual(self.connector.connected, 5)
 
     def test_stop_trying(self) -> None:
-        """After ``stopTrying`` neither the call under way nor a later loss connects again."""
+        """After ``stopTrying`` neither the pending call nor a later loss connects again."""
         self.lose()
         self.factory.stopTrying()
         self.lose()
@@ -215,7 +215,7 @@ class ConnectSSLTests(FactoryCase):
         self.assertEqual((factory, used), (self.factory, context))
 
     def test_endpoint(self) -> None:
-        """Through the gateway's endpoint the protocol becomes ready, and is told of its end."""
+        """Through the gateway's endpoint the protocol becomes ready, and reports its end."""
         endpoint = self.simulator.gateway("binary").endpoint(self.reactor, self.simulator.certificate())
         endpoint.connect(self.factory)
         self.simulator.flush()

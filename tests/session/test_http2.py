@@ -62,7 +62,7 @@ class Transport(StringTransport):
 
 @implementer(IProtocolListener)
 class Events:
-    """Remembers what the protocol told."""
+    """Records what the protocol reports."""
 
     def __init__(self) -> None:
         self.told: list[str] = []
@@ -101,7 +101,7 @@ class Events:
 
 @implementer(DeliveryListener)
 class Outcomes:
-    """Remembers what became of each delivery, by identifier."""
+    """Records the outcome of each delivery, by identifier."""
 
     def __init__(self) -> None:
         self.ended: dict[object, object] = {}
@@ -151,7 +151,7 @@ class ProtocolCase(SynchronousTestCase):
         self.protocol.handshakeCompleted()
 
     def carry(self) -> None:
-        """Carry octets both ways until there are none."""
+        """Carry bytes in both directions until there are none."""
         while True:
             up = self.transport.value()
             self.transport.clear()
@@ -220,7 +220,7 @@ class OtherMessageTests(ProtocolCase):
         self.assertEqual(requests[3].headers[4:], ((b"apns-channel-id", b"abc="),))
 
     def test_answer(self) -> None:
-        """Any status from 200 to 299 is a yes, and proves the protocol; its body reaches who asked."""
+        """Any status from 200 to 299 accepts, and proves the protocol; its body reaches the caller."""
         self.ready()
         for number, status in enumerate((b"200", b"201", b"204")):
             self.deliver(number, notification=Question(), device=b"")
@@ -229,7 +229,7 @@ class OtherMessageTests(ProtocolCase):
         self.assertIn("proved", self.events.told)
 
     def test_refusal(self) -> None:
-        """The identifier of a refusal is the request's, which has another name than a notification's."""
+        """The identifier of a rejection is the request's, whose field has another name than a notification's."""
         self.ready()
         self.deliver(1, notification=Question(), device=b"")
         self.answer(1, fields=[(b":status", b"400"), (b"apns-request-id", b"8a6f")], body=b'{"reason":"BadChannelId"}')
@@ -364,7 +364,7 @@ class DeliveringTests(ProtocolCase):
         self.assertEqual(self.transport.writes, before + 1)
 
     def test_one_timer(self) -> None:
-        """However many requests are under way, there is one timer, and none when there are none."""
+        """However many requests are in flight, there is one timer, and none when there are none."""
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.deliver(*range(50))
         self.assertEqual(len(self.clock.getDelayedCalls()), 1)
@@ -383,7 +383,7 @@ class DeliveringTests(ProtocolCase):
         self.assertEqual(self.protocol.room()[0], 99)
 
     def test_rejected(self) -> None:
-        """A refusal is told with status, reason, time and the notification's id."""
+        """A rejection has status, reason, time and the notification's id."""
         self.deliver("a")
         fields = [(b":status", b"410"), (b"apns-id", b"X-1")]
         self.answer(1, fields=fields, body=b'{"reason":"Unregistered","timestamp":1700000000000}')
@@ -391,7 +391,7 @@ class DeliveringTests(ProtocolCase):
         self.assertEqual(self.outcomes.ended, {"a": (410, "Unregistered", since, "X-1")})
 
     def test_page(self) -> None:
-        """A page for people is from something on the way, whatever its status: it is no acceptance and no reason."""
+        """A web page comes from a server on the way, whatever its status: it neither accepts nor rejects."""
         for status in (b"200", b"202"):
             self.deliver(status)
             fields = [(b":status", status), (b"content-type", b"text/html; charset=utf-8")]
@@ -410,7 +410,7 @@ class DeliveringTests(ProtocolCase):
             self.assertEqual(self.outcomes.ended[number], (410, "Unregistered", None, None))
 
     def test_what_proves(self) -> None:
-        """A refusal of the notification proves the protocol; a server in trouble proves nothing."""
+        """A rejection of the notification proves the protocol; a server in trouble proves nothing."""
         for status, reason, proves in (
             (400, "BadDeviceToken", True),
             (410, "Unregistered", True),
@@ -426,7 +426,7 @@ class DeliveringTests(ProtocolCase):
             self.assertEqual("proved" in self.events.told, proves, reason)
 
     def test_reset(self) -> None:
-        """A request that the server drops is in doubt; the others and the connection are not."""
+        """A request that the server drops is uncertain; the others and the connection are not affected."""
         self.deliver("a", "b")
         self.server.reset(1, 2)
         self.answer(3)
@@ -445,7 +445,7 @@ class DeliveringTests(ProtocolCase):
         self.assertEqual(self.outcomes.ended, {})
 
     def test_refused_too_often(self) -> None:
-        """It is not handed back for ever."""
+        """It is not returned forever."""
         delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT)
         for _ in range(MAX_RETURNS + 1):
             self.protocol.deliver([delivery])
@@ -458,7 +458,7 @@ class DeliveringTests(ProtocolCase):
         self.assertEqual(len(self.events.returned), MAX_RETURNS)
 
     def test_unsendable(self) -> None:
-        """A notification that HTTP/2 cannot carry is unsent at once, and in nobody's way."""
+        """A notification that HTTP/2 cannot carry is unsent at once, and does not hold up others."""
         self.events.told.clear()
         self.deliver("a", notification=Notification(alert="x", collapse_id="x" * 70_000))
         self.deliver("b", device=b"\1" * 40_000)
@@ -482,7 +482,7 @@ class DeliveringTests(ProtocolCase):
         self.assertEqual(self.events.told, ["room"])
 
     def test_header_list_too_long(self) -> None:
-        """Header fields without end break the connection; what is under way is in doubt, and that is all."""
+        """Header fields without end break the connection; only what is in flight is uncertain."""
         length = b"\x7f\x85\x06"  # 900, as HPACK writes it (RFC 7541, section 5.1)
         block = b"\x88" + b"".join(b"\0\x04x-%02d" % n + length + b"y" * 900 for n in range(80))
         for times in (1, 3):  # libnghttp2 refuses more CONTINUATIONs than a few by itself
@@ -507,7 +507,7 @@ class DeliveringTests(ProtocolCase):
             self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_garbage(self) -> None:
-        """Garbage ends the connection; what was under way is in doubt, what was answered before it is not."""
+        """Garbage ends the connection; what was in flight is uncertain, what was answered before is not."""
         self.deliver("a", "b")
         self.server.respond(1, OK)
         self.protocol.dataReceived(self.server.data_to_send() + b"garbage" * 10)
@@ -521,7 +521,7 @@ class DeliveringTests(ProtocolCase):
         self.assertEqual(self.events.lost, [error])
 
     def test_lost(self) -> None:
-        """When the connection is gone, what left whole is in doubt and what did not is handed back."""
+        """When the connection has ended, what was sent completely is uncertain, and the rest is returned."""
         big = Notification(payload={"aps": {"alert": "x" * 30_000}}, topic="x")
         self.start(None)
         self.server = RequestReceiver(100, max_body=5_120, window_updates=False)
@@ -535,7 +535,7 @@ class DeliveringTests(ProtocolCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_lost_by_tls(self) -> None:
-        """An alert about our certificate, which TLS 1.3 sends after the handshake, is told as such."""
+        """An alert about our certificate, which TLS 1.3 sends after the handshake, is reported as such."""
         self.lose(SSL.Error([("SSL routines", "", "tlsv13 alert certificate expired")]))
         self.assertIsInstance(self.events.lost[0], errors.CredentialRefused)
 
@@ -549,13 +549,13 @@ class DeadlineTests(ProtocolCase):
         self.ready()
 
     def pass_time(self, seconds: float) -> None:
-        """Let time pass, in small steps, and carry octets."""
+        """Let time pass, in small steps, and carry bytes."""
         for _ in range(int(seconds * 4)):
             self.clock.advance(0.25)
             self.carry()
 
     def test_silent_stream(self) -> None:
-        """A request without an answer is in doubt soon after the timeout, while the others go on."""
+        """A request without an answer is uncertain soon after the timeout, while the others go on."""
         self.deliver("silent")
         stream = 3
         for second in range(int(TIMEOUT)):
@@ -590,7 +590,7 @@ class DeadlineTests(ProtocolCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_server_that_does_not_read(self) -> None:
-        """A server that reads nothing for the timeout is left, whatever is under way, and closing does not wait on."""
+        """A server that reads nothing for the timeout is left, whatever is in flight, and closing ends then as well."""
         self.deliver("a")
         self.protocol.pauseProducing()
         self.protocol.close()
@@ -628,7 +628,7 @@ class DeadlineTests(ProtocolCase):
         self.assertFalse(self.transport.aborting)
 
     def test_silence(self) -> None:
-        """A connection on which nothing came for as long is used no longer, and closed when nothing is under way."""
+        """A connection that was silent for that long is not used any more, and closed when nothing is in flight."""
         self.deliver("a", "b")
         self.server.receive = lambda data: []
         self.pass_time(TIMEOUT * (1 + 1 / LOOKS))
@@ -668,7 +668,7 @@ class DeadlineTests(ProtocolCase):
         self.assertEqual(self.protocol.in_flight, 0)
 
     def test_closing(self) -> None:
-        """A protocol that was told to close does so when the last silent request is given up."""
+        """A closing protocol closes when the last silent request is given up."""
         self.deliver("a", "b")
         self.pass_time(10)
         self.answer(1)
@@ -707,7 +707,7 @@ class EndTests(ProtocolCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_goaway_without_a_reason(self) -> None:
-        """A GOAWAY without a word is told by its code."""
+        """A GOAWAY without a reason is reported with its code."""
         self.server.goaway(11)
         self.carry()
         self.assertIn("11", str(self.events.draining[0]))
@@ -723,7 +723,7 @@ class EndTests(ProtocolCase):
         self.assertEqual(order, ["returned", "CredentialRefused"])
 
     def test_close_at_rest(self) -> None:
-        """Closing with nothing under way says GOAWAY and closes; an end within the time is an orderly one."""
+        """Closing with nothing in flight sends GOAWAY and closes; an end in time is orderly."""
         self.protocol.close()
         self.carry()
         self.assertTrue(self.transport.disconnecting)
@@ -760,7 +760,7 @@ class EndTests(ProtocolCase):
         self.assertEqual(self.outcomes.ended, {"a": "accepted"})
 
     def test_abort(self) -> None:
-        """Aborting leaves what was under way in doubt, with the first reason given."""
+        """Aborting leaves what was in flight uncertain, with the first reason given."""
         self.deliver("a")
         first = errors.ConnectionLost("first")
         self.protocol.abort(first)
@@ -793,7 +793,7 @@ class EndTests(ProtocolCase):
         self.assertEqual(self.events.draining, [])
 
     def test_elsewhere(self) -> None:
-        """A refusal of the connection sends the notification to another."""
+        """A rejection of the connection sends the notification to another."""
         for reason in ("Shutdown", "IdleTimeout", "UnrelatedKeyIdInToken"):
             self.setUp()
             self.deliver("a", "b")
@@ -804,7 +804,7 @@ class EndTests(ProtocolCase):
             self.assertEqual(self.outcomes.ended, {"b": "accepted"})
 
     def test_elsewhere_too_often(self) -> None:
-        """After some connections the refusal is the answer."""
+        """After some connections the rejection is the answer."""
         delivery = Delivery(self.outcomes, "a", b"\1", b"\1", ALERT, returns=MAX_RETURNS)
         self.protocol.deliver([delivery])
         self.carry()
@@ -816,13 +816,13 @@ class FenceTests(ProtocolCase):
     """Whatever goes wrong in a connection is the end of that connection, and of nothing else."""
 
     def setUp(self) -> None:
-        """There is a protocol that is ready, with a notification under way."""
+        """There is a protocol that is ready, with a notification in flight."""
         super().setUp()
         self.ready()
         self.deliver("a")
 
     def fail(self, *arguments: object) -> None:
-        """What nobody had thought of."""
+        """An unexpected exception."""
         raise ZeroDivisionError("division by zero")
 
     def assert_cut(self) -> None:
@@ -863,7 +863,7 @@ class FenceTests(ProtocolCase):
         self.assert_cut()
 
     def test_end(self) -> None:
-        """The end itself is told, whatever happens at it."""
+        """The end itself is reported, whatever happens during it."""
         self.patch(self.protocol, "ended", self.fail)
         self.lose()
         self.assertEqual(len(self.events.lost), 1)
@@ -955,7 +955,7 @@ class ProviderTokenTests(ProtocolCase):
         self.assertEqual(self.token.current(self.clock.seconds()).issued_at, self.clock.seconds())
 
     def test_expired_too_young(self) -> None:
-        """A token too young to be renewed is refused for good: nothing else would pass, so nothing else is sent."""
+        """If a token is too young to be renewed, nothing else is sent, since all of it would be refused."""
         for proved in (False, True):
             self.begin()
             if proved:

@@ -72,7 +72,7 @@ class FaultCase(SynchronousTestCase):
         return batch
 
     def fault(self, play: Callable[[ProviderAPIServer, Request, Response, int, int], Response | None]) -> None:
-        """Play a fault that is told which connection it is, and which request on it, both counted from 0."""
+        """Play a fault that receives the numbers of the connection and of the request on it, both from 0."""
         seen: Counter[ProviderAPIServer] = Counter()
 
         def fault(server: ProviderAPIServer, request: Request, response: Response) -> Response | None:
@@ -82,7 +82,7 @@ class FaultCase(SynchronousTestCase):
         self.simulator.http2_fault = fault
 
     def take(self, request: Request) -> None:
-        """Have the record say that the server took a notification, though nobody is told."""
+        """Record that the server accepted a notification, without an answer."""
         self.simulator.devices.note("http2", token_of(request), request.body, {}, None)
 
     def replace_server(self, build: Callable[[], IProtocol], alpn: tuple[bytes, ...] = (b"h2",)) -> None:
@@ -156,7 +156,7 @@ class GoAwayTests(FaultCase):
         self.assertLess(self.reactor.seconds(), 25)
 
     def test_text(self) -> None:
-        """Debug data that is text hides nothing, and is told."""
+        """Debug data that is text is reported."""
         text = b"Maximum active streams violated for this endpoint."
         self.goaway(at=10, last=21, code=REFUSED, debug=text)
         self.assertEqual(self.send(some(200)).accepted, 200)
@@ -201,7 +201,7 @@ class HeaderTests(FaultCase):
     """Answers whose header fields are more than anybody takes."""
 
     def test_too_many(self) -> None:
-        """They are the end of that connection, in words; what was under way is in doubt, and the next is a good one."""
+        """They end that connection, with an explanation; what was in flight is uncertain; the next connection works."""
         good = self.reactor.servers[HTTP2]
         for count, size in ((5_000, 0), (20, 8_000), (2, 40_000), (1, 100_000)):
             fields = [(b":status", b"200"), *((b"x-%d" % number, b"x" * size) for number in range(count))]
@@ -238,7 +238,7 @@ class LifespanTests(FaultCase):
     """Servers that end each connection after a number of requests, and those that end all of them too soon."""
 
     def end_after(self, most: int, code: int = 0, **simulator: Any) -> None:
-        """Have each connection ended after so many requests, by GOAWAY; what comes then is not dealt with."""
+        """End each connection after this many requests by GOAWAY; later requests are not processed."""
         self.simulator = MemorySimulator(authority=self.simulator.authority, **simulator)
         self.reactor = self.simulator.reactor
         self.connect()
@@ -281,7 +281,7 @@ class LifespanTests(FaultCase):
         self.assertLess(self.reactor.seconds(), 0.5)
 
     def test_fewer_than_under_way(self) -> None:
-        """However many are under way when a server takes a few of them, all arrive in the end."""
+        """However many are in flight when a server takes a few of them, all arrive in the end."""
         for delay in (0.0, 0.05):
             self.end_after(40, delay=delay)
             self.assertEqual(self.send(some(800)).accepted, 800)
@@ -298,7 +298,7 @@ class LifespanTests(FaultCase):
         self.assertEqual(self.simulator.devices.connections, before)
 
     def test_idle_before(self) -> None:
-        """A protocol that becomes idle before its end is closed in good order, and the next knows what it knew."""
+        """A protocol that becomes idle before its end is closed in an orderly way; the next one knows the number."""
         self.end_after(100)
         self.connect(idle_timeout=5.0)
         for start in range(0, 600, 60):
@@ -432,7 +432,7 @@ class ResetTests(FaultCase):
         self.assertIsInstance(error.__cause__, errors.StreamReset)
 
     def test_refused_with_pauses(self) -> None:
-        """A server that does nothing but refuse is not offered the same without a pause, and not for ever."""
+        """A server that processes nothing is not given the same without a pause, and not forever."""
 
         def play(
             server: ProviderAPIServer, request: Request, response: Response, connection: int, number: int
@@ -470,7 +470,7 @@ class LossTests(FaultCase):
     """Connections that end without a word, and words that do not come."""
 
     def test_abrupt_close(self) -> None:
-        """What was under way is in doubt, whether the server took it or not; the rest arrives over another."""
+        """What was in flight is uncertain, whether the server took it or not; the rest arrives over the next."""
 
         def play(
             server: ProviderAPIServer, request: Request, response: Response, connection: int, number: int
@@ -491,7 +491,7 @@ class LossTests(FaultCase):
         self.assertEqual(self.simulator.devices.connections, 2)
 
     def test_retry(self) -> None:
-        """What is in doubt is sent again only if that is asked for."""
+        """What is uncertain is sent again only on request."""
         self.fault(lambda server, request, response, connection, number: None if connection else server.abort())
         tokens = some(10)
         batch = self.send(tokens)
@@ -586,7 +586,7 @@ class LossTests(FaultCase):
         self.simulator.result(closing, 10)
 
     def test_garbage(self) -> None:
-        """A server that loses its mind is left; the doubt is limited to what was under way."""
+        """A server that sends garbage is left; only what was in flight is uncertain."""
 
         def play(
             server: ProviderAPIServer, request: Request, response: Response, connection: int, number: int
@@ -640,7 +640,7 @@ class FlowTests(FaultCase):
         self.assertEqual(self.simulator.result(sending).accepted, 10)
 
     def test_window(self) -> None:
-        """Payloads of 4 KB pass a window of 64 KB, though the server gives octets back only with its answers."""
+        """Payloads of 4 KB pass a window of 64 KB, though the server updates the window only with its answers."""
         self.simulator.window_updates = False
 
         def play(
@@ -655,7 +655,7 @@ class FlowTests(FaultCase):
         self.assertEqual(self.simulator.devices.connections, 1)
 
     def test_window_never_opens(self) -> None:
-        """A window that never opens again holds up what is not whole, and that is unsent, not in doubt."""
+        """What a window that never opens again holds up is incomplete, and so unsent, not uncertain."""
         self.simulator.window_updates = False
         batch = self.send(some(50), BIG, within=400)
         self.assertEqual(batch.accepted + len(batch.unsent), 50)
@@ -692,7 +692,7 @@ class CredentialTests(FaultCase):
         self.assertIsInstance(self.client.status().last_error, errors.CredentialRefused)
 
     def test_environment(self) -> None:
-        """A certificate for the other environment is told as such, and everything is unsent."""
+        """A certificate for the other environment is reported as such, and everything is unsent."""
         self.simulator.environment = "sandbox"
         pem = self.simulator.authority.client_pem(self.simulator.topic, environments=("production",))
         self.connect(Certificate.from_pem(pem))
@@ -701,7 +701,7 @@ class CredentialTests(FaultCase):
         self.assert_all_unsent(batch, "BadCertificateEnvironment")
 
     def test_environment_told_late(self) -> None:
-        """It may be told after requests were sent; what the server did not process is unsent as well."""
+        """That may happen after requests were sent; what the server did not process is unsent as well."""
 
         def play(
             server: ProviderAPIServer, request: Request, response: Response, connection: int, number: int
@@ -901,11 +901,11 @@ class AnswerTests(FaultCase):
         self.assertEqual({rejection.action for rejection in batch.failed.values()}, {Action.RETRY})
         self.assertEqual(len(self.simulator.devices.received), 4 * count)
         self.assertEqual(self.simulator.devices.connections, 1)
-        # As many at a time as may be postponed, each of which takes seven seconds at the most.
+        # As many at a time as may be postponed, each of which takes up to seven seconds.
         self.assertLess(self.reactor.seconds(), 7.5 * count / MAX_POSTPONED)
 
     def test_unknown_reasons(self) -> None:
-        """Reasons and statuses that nobody has heard of are failures like others."""
+        """Undocumented reasons and statuses are failures like others."""
         responses = [
             Response(418, "Teapot"),
             Response(400, "Ünknown"),
@@ -984,7 +984,7 @@ class StartTests(FaultCase):
     """Servers that do not let a protocol begin."""
 
     def test_other_protocol(self) -> None:
-        """A server that does not choose HTTP/2 is told as such."""
+        """A server that does not choose HTTP/2 is reported as such."""
         self.replace_server(Silent, alpn=())
         batch = self.send(some(10))
         self.assertEqual(len(batch.unsent), 10)
@@ -1117,7 +1117,7 @@ class ReentrancyTests(FaultCase):
         self.assertEqual(len(self.simulator.devices.received), 3_000)
 
     def test_batches_side_by_side(self) -> None:
-        """A batch ends while others are under way, and its callback sends more."""
+        """A batch ends while others are in flight, and its callback sends more."""
         ended: list[str] = []
         sent: list[tuple[Deferred[Batch], dict[int, str]]] = []
 
@@ -1170,7 +1170,7 @@ class PatienceTests(FaultCase):
     """How long what waits waits."""
 
     def test_withdrawn(self) -> None:
-        """A notification that was cancelled leaves its patience to nobody."""
+        """The deadline of a cancelled notification does not pass to the next one."""
         server = self.reactor.servers.pop(HTTP2)
         cancelled = self.client.send_one(ALERT, some(1)[0])
         self.simulator.advance(5)

@@ -11,7 +11,7 @@ class LifespanTests(SynchronousTestCase):
     """What is learned from the ends of connections."""
 
     def learned(self, *requests: int) -> int:
-        """Let connections come to their end after so many; tell what the next is to send."""
+        """End connections after this many requests; return how many the next one sends."""
         lifespan = Lifespan()
         for each in requests:
             lifespan.ended(each)

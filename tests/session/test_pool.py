@@ -1,4 +1,4 @@
-"""Tests for txapns._session.pool: who waits, in which order, and how long."""
+"""Tests for :mod:`txapns._session.pool`: what waits, in which order, and how long."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class PoolTests(SynchronousTestCase):
         self.client = self.simulator.client()
 
     def test_interfaces(self) -> None:
-        """Pool, batch and single notification are what the others take them for."""
+        """Pool, batch and single notification provide their interfaces."""
         pool = Pool(self.simulator.reactor, self.simulator.gateway(), self.simulator.certificate(), Options())
         verifyObject(IConnectionEvents, pool)
         sending = Sending(self.simulator.reactor, pool, [], lambda again: self.client.send_many([]))
@@ -71,7 +71,7 @@ class PoolTests(SynchronousTestCase):
         self.assertIn("took nothing for 30 s", str(batch.unsent[0].error))
 
     def test_deadline_without_a_connection(self) -> None:
-        """A batch whose deadline comes while there is no connection is told why there is none."""
+        """A batch whose deadline passes without a connection says why there is none."""
         self.simulator.concurrency = 1
         server = self.simulator.reactor.servers.pop(2197)
         sending = self.client.send(HELLO, ["aa" * 32], deadline=5)
@@ -99,7 +99,7 @@ class PoolTests(SynchronousTestCase):
         self.assertEqual(client.status().last_error, error)
 
     def test_usable_again(self) -> None:
-        """After everything was given up, the next batch is tried anew."""
+        """After everything was given up, the next batch is tried again."""
         server = self.simulator.reactor.servers.pop(2197)
         self.assertEqual(len(self.simulator.result(self.client.send(HELLO, ["aa" * 32])).unsent), 1)
         self.simulator.advance(70)
@@ -129,7 +129,7 @@ class SeveralConnectionsTests(SynchronousTestCase):
         self.sent = 0
 
     def send(self, count: int) -> Deferred[Batch]:
-        """Send to so many devices, none of which was sent to before."""
+        """Send to this many new devices."""
         self.sent += count
         return self.client.send(HELLO, [f"{number:064x}" for number in range(self.sent - count, self.sent)])
 
@@ -162,7 +162,7 @@ class SeveralConnectionsTests(SynchronousTestCase):
         self.assertEqual((self.client.status().connections, self.client.status().in_flight), (("ready",) * 3, 3 * 17))
 
     def test_one_at_a_time(self) -> None:
-        """No connection is opened before the one under way is ready."""
+        """No connection is opened before the one that is starting is ready."""
         self.send(100)
         silent = Factory.forProtocol(Protocol)  # takes connections and says nothing, not even in TLS
         server, self.reactor.servers[2197] = self.reactor.servers[2197], silent
@@ -193,7 +193,7 @@ class SeveralConnectionsTests(SynchronousTestCase):
         self.assertEqual(self.reactor.attempts, 4)
 
     def test_one_does_not_answer(self) -> None:
-        """A connection that answers nobody ends, and what waits is sent over the others."""
+        """A connection without answers ends, and what waits is sent over the others."""
         sessions = self.simulator.sessions
         self.simulator.http2_fault = lambda server, request, response: response if server not in sessions[1:2] else None
         sending = self.send(1_000)
@@ -203,7 +203,7 @@ class SeveralConnectionsTests(SynchronousTestCase):
         self.assertEqual((batch.accepted, len(batch.uncertain), len(batch.unsent)), (990, 10, 0))
 
     def test_trouble_of_all(self) -> None:
-        """However many there may be, a gateway in trouble sees ten attempts in the first minute at the most."""
+        """However many there may be, a gateway in trouble sees no more than ten attempts in the first minute."""
         client = self.simulator.client(max_connections=20)
         client.send(HELLO, [f"{number:064x}" for number in range(1_000)])
         self.simulator.advance(700)
@@ -231,7 +231,7 @@ class SeveralConnectionsTests(SynchronousTestCase):
         self.assertEqual((batch.accepted, len(batch.uncertain)), (470, 30))
 
     def test_close(self) -> None:
-        """Closing lets what is under way on each of them be answered."""
+        """Closing waits for the answers on each of them."""
         sending = self.send(100)
         self.simulator.flush()
         closing = self.client.close()
@@ -289,7 +289,7 @@ class MuteTests(SynchronousTestCase):
         self.assertEqual((batch.accepted, len(batch.uncertain), len(batch.unsent)), (40, 20, 40))
 
     def test_the_first(self) -> None:
-        """Where there was never an answer, the rest is not risked at all."""
+        """If there was never an answer, the rest is not risked at all."""
         self.mute = {0}
         batch = self.send()
         self.assertEqual((batch.accepted, len(batch.uncertain), len(batch.unsent)), (0, 10, 90))
@@ -304,7 +304,7 @@ class LastingTests(SynchronousTestCase):
         self.reactor = self.simulator.reactor
 
     def test_opened_at_once(self) -> None:
-        """So many are opened, one after the other, without any work, and never closed for want of it."""
+        """The minimum is opened, one after the other, without any work, and never closed for lack of it."""
         client = self.simulator.client(min_connections=3, max_connections=3)
         self.simulator.advance(5)
         self.assertEqual(client.status().connections, ("ready",) * 3)
@@ -362,7 +362,7 @@ class LastingTests(SynchronousTestCase):
         self.assertEqual((self.reactor.attempts, self.reactor.getDelayedCalls()), (0, []))
 
     def test_options(self) -> None:
-        """Numbers out of their range, or what is no number, are told by name."""
+        """Options out of range or of the wrong type are reported by name."""
         for name, value in {
             "timeout": 0,
             "idle_timeout": -1,
@@ -426,7 +426,7 @@ class PingTests(SynchronousTestCase):
         self.assertIn("PING", str(self.client.status().last_error))
 
     def test_dead_with_requests(self) -> None:
-        """Requests under way do not keep a dead connection alive: they are in doubt, and what waits goes elsewhere."""
+        """Requests in flight do not keep a dead connection alive: they are uncertain, and what waits goes elsewhere."""
         client = self.simulator.client(ping_interval=5.0, timeout=60.0, max_connections=1)
         self.simulator.result(client.send_one(HELLO, "aa" * 32))
         self.simulator.sessions[-1].dataReceived = lambda data: None

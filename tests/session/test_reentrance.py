@@ -1,4 +1,4 @@
-"""The client while iterables, and those who are told of outcomes, use it from within."""
+"""The client while iterables and callbacks use it from within."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Books:
         self.back = 0
 
     def sent(self, count: int) -> None:
-        """They are under way."""
+        """They are in flight."""
         self.out += count
 
     def accepted(self, seconds: float) -> None:
@@ -85,7 +85,7 @@ class Meddler:
         self.depth = 0
 
     def meddle(self, _: object = None) -> None:
-        """Do one thing, which may come back here, but not for ever."""
+        """Do one thing, which may come back here, but not forever."""
         if self.depth < 3:
             self.depth += 1
             acts: list[tuple[int, Callable[[], object]]] = [
@@ -106,7 +106,7 @@ class Meddler:
         self.track(self.client.send(HELLO, rows, deadline=self.chance.choice([None, None, 0, 0.5])))
 
     def token(self) -> str:
-        """Make a token that there was not before; now and then one that is none, or dead."""
+        """Make a new token; sometimes a malformed or a dead one."""
         self.tokens += 1
         return self.chance.choices([f"{self.tokens:064x}", "none", DEAD], [18, 1, 1])[0]
 
@@ -141,14 +141,14 @@ def deliveries() -> int:
 
 
 class ReentranceTests(SynchronousTestCase):
-    """Whoever does what from within, all comes to an end."""
+    """Whatever is done from within, everything ends."""
 
     def setUp(self) -> None:
         """Other tests may have left some."""
         self.before = deliveries()
 
     def test_campaign(self) -> None:
-        """Each call ends once, nothing is sent twice, nothing is left, and who counts has seen all of it."""
+        """Each call ends once, nothing is sent twice, nothing is left, and the metrics have counted all of it."""
         for seed in range(25):
             meddler = Meddler(Random(seed))
             for _ in range(meddler.chance.randint(1, 12)):

@@ -16,7 +16,7 @@ from txapns.wire.unconfirmed import Unconfirmed
 
 @implementer(DeliveryListener)
 class Nobody:
-    """Is told nothing here."""
+    """Receives nothing here."""
 
     ended = None
 
@@ -41,7 +41,7 @@ deliveries = st.builds(
     st.sampled_from(NOTIFICATIONS),
     st.integers(0, 1),
 )
-#: What is written: now and then a barrier.
+#: What is written; sometimes a barrier.
 written = st.lists(st.one_of(deliveries, deliveries, deliveries, st.none()), max_size=30)
 
 
@@ -61,7 +61,7 @@ class RetainedTests(SynchronousTestCase):
     """It does what a window of the deliveries themselves does."""
 
     def expect(self, found: list[Delivery], expected: list[Delivery | None]) -> None:
-        """Compare what came out, but for barriers."""
+        """Compare what came out, without barriers."""
         self.assertEqual([fields(each) for each in found], [fields(each) for each in expected if each is not None])
 
     def fill(self, written: list[Delivery | None]) -> tuple[CompactUnconfirmed, Unconfirmed[Delivery | None]]:

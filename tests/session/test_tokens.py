@@ -48,7 +48,7 @@ class DeviceTests(SynchronousTestCase):
                 self.assertNotIn("ab12", str(error))
 
     def test_short_octets(self) -> None:
-        """Octets shorter than the text of a token are raw, whatever they look like; 64 that are no text are, too."""
+        """Bytes shorter than the text of a token are raw, whatever they look like; so are 64 that are not text."""
         for token in (b"a" * 32, HEX.encode()[:63], bytes(64), b"\xab" * 64, b"g" * 64, b"a" * 63 + b"g" + b"a" * 63):
             self.assertEqual(device_of(token), token)
 
@@ -71,7 +71,7 @@ class BatchTests(SynchronousTestCase):
     """Tokens on their way through a client."""
 
     def test_buffers(self) -> None:
-        """Tokens in buffers are sent, and their outcomes show bytes that nobody can change, so a batch pickles."""
+        """Tokens in buffers are sent, and their outcomes contain copies, so a batch can be pickled."""
         token = bytes(range(32))
         simulator = MemorySimulator(dead=[token])
         batch = simulator.result(simulator.client().send(HELLO, [buffer(token) for buffer in BUFFERS]))

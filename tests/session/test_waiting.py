@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns._session.waiting`: how many may wait, and who is next."""
+"""Tests for :mod:`txapns._session.waiting`: how many may wait, and for how long."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(self.client.status().queued, 0)
 
     def test_when_ready(self) -> None:
-        """Who waits for room each time may send as many as there are, and keeps but so many waiting."""
+        """A caller who waits for room each time may send any number, and keeps only the allowed number waiting."""
         most = 0
 
         async def send() -> int:
@@ -56,7 +56,7 @@ class AdmissionTests(SynchronousTestCase):
         self.assertEqual(most, 100)
 
     def test_takes_turns(self) -> None:
-        """However many wait for room, each gets it, one after the other."""
+        """However many wait for room, each gets it in turn."""
         for number in range(100):
             self.client.send_one(HELLO, f"{number:064x}")
         told: list[int] = []
@@ -72,7 +72,7 @@ class AdmissionTests(SynchronousTestCase):
         self.client.send_one(HELLO, f"{number:064x}")
 
     def test_cancelled_and_closed(self) -> None:
-        """Who waits may cancel, and is told when the client is closed."""
+        """A caller who waits may cancel, and goes on when the client is closed."""
         for number in range(100):
             self.client.send_one(HELLO, f"{number:064x}").addErrback(lambda _: None)
         first, second = self.client.when_ready(), self.client.when_ready()
