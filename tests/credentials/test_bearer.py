@@ -30,7 +30,7 @@ def part(content: object) -> str:
 
 
 def der_signed(authority: Authority, issued_at: int, **more: Any) -> str:
-    """Sign a provider token as pushy does: with the signature that cryptographic libraries put out, in DER."""
+    """Sign a provider token as pushy does: with the DER signature that cryptographic libraries return."""
     key = load_pem_private_key(authority.p8, None)
     assert isinstance(key, ec.EllipticCurvePrivateKey)
     claims = {"iss": authority.team_id, "iat": issued_at, **more}
@@ -39,7 +39,7 @@ def der_signed(authority: Authority, issued_at: int, **more: Any) -> str:
 
 
 class ParseTests(SynchronousTestCase):
-    """What a provider token says."""
+    """The claims of a provider token."""
 
     def test_parts(self) -> None:
         """The key, the team and the time are found."""
@@ -49,7 +49,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(token.issued_at, 1_700_000_000.0)
 
     def test_times(self) -> None:
-        """A time is a number that is finite and not out of all bounds, however it is written."""
+        """A time is a finite number within bounds, in any notation."""
 
         def issued(text: str) -> float | None:
             claims = part(f'{{"iss": "T", "iat": {text}}}'.encode())
@@ -64,7 +64,7 @@ class ParseTests(SynchronousTestCase):
             self.assertIsNone(issued(text), text)
 
     def test_other_things(self) -> None:
-        """What is of another algorithm, or of no form that provider tokens have, is none."""
+        """A token with another algorithm or form is not a provider token."""
         head, claims, signature = TOKEN.sign(5).split(".")
         for text in (
             "",
@@ -84,7 +84,7 @@ class ParseTests(SynchronousTestCase):
 
     @given(st.text() | st.binary().map(part))
     def test_anything(self, noise: str) -> None:
-        """Whatever is shown is looked at in peace, and is signed with no key."""
+        """Any text is parsed without an exception, and verifies with no key."""
         head, claims, signature = TOKEN.sign(5).split(".")
         for text in (noise, f"{noise}.{claims}.{signature}", f"{head}.{noise}.{signature}", f"{head}.{claims}.{noise}"):
             token = BearerToken.parse(text)
@@ -92,10 +92,10 @@ class ParseTests(SynchronousTestCase):
 
 
 class SignatureTests(SynchronousTestCase):
-    """With which key it is signed."""
+    """Verification of the signature."""
 
     def test_both_forms(self) -> None:
-        """The two numbers of the standard are a signature, and so is pushy's DER."""
+        """The standard's two numbers are accepted, and so is pushy's DER."""
         for text in (TOKEN.sign(5), der_signed(AUTHORITY, 5)):
             token = BearerToken.parse(text)
             assert token is not None
@@ -103,7 +103,7 @@ class SignatureTests(SynchronousTestCase):
             self.assertFalse(token.is_signed_by(Authority().public_key))
 
     def test_changed(self) -> None:
-        """The signature is for what was signed with it, and nothing may be added to it or be missing."""
+        """The signature verifies only the signed text, and only when complete and unchanged."""
         for text in (TOKEN.sign(5), der_signed(AUTHORITY, 5)):
             head, claims, signature = text.split(".")
             octets = base64.urlsafe_b64decode(signature + "==")

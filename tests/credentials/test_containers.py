@@ -172,7 +172,7 @@ BINARY_WRAPPINGS: dict[str, BinaryWrapping] = {
 
 
 def public(*keys: PrivateKeyTypes) -> list[bytes]:
-    """Give the public keys of private ones, by which they can be compared."""
+    """Return the public keys of private keys, for comparison."""
     return [key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) for key in keys]
 
 
@@ -190,15 +190,15 @@ def der_of(key: PrivateKeyTypes, form: PrivateFormat = PrivateFormat.PKCS8, pass
 
 
 class WrappingTests(SynchronousTestCase):
-    """Credentials in whatever they are wrapped."""
+    """Credentials in every kind of wrapping."""
 
     def found(self, contents: Contents) -> tuple[list[bytes], list[x509.Certificate]]:
-        """Give what was found, so that it can be compared."""
+        """Return what was found, for comparison."""
         self.assertEqual(contents.faults, ())
         return public(*contents.keys), list(contents.certificates)
 
     def test_text(self) -> None:
-        """PEM is read through all that can happen to a text."""
+        """PEM is read through every wrapping of texts."""
         for name, wrap in TEXT_WRAPPINGS.items():
             for pem in (PEM, RSA_PEM):
                 expected = public(key_of(pem)), [x509.load_pem_x509_certificate(pem)]
@@ -211,7 +211,7 @@ class WrappingTests(SynchronousTestCase):
                 self.assertEqual(self.found(read(wrap(pem), passphrase="x")), (public(key_of(KEY)), []), name)
 
     def test_binary(self) -> None:
-        """DER and PKCS#12 are read through all that can happen to octets."""
+        """DER and PKCS#12 are read through every wrapping of bytes."""
         certificate = CERTIFICATE.public_bytes(Encoding.DER)
         for name, wrap in BINARY_WRAPPINGS.items():
             for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
@@ -222,11 +222,11 @@ class WrappingTests(SynchronousTestCase):
             self.assertEqual([len(each) for each in self.found(contents)], [1, 1], name)
 
     def test_only_base64(self) -> None:
-        """PEM whose first and last line are lost is DER in base64."""
+        """PEM without its first and last line is read as base64 of DER."""
         self.assertEqual(self.found(read("".join(KEY.splitlines()[1:-1]))), (public(key_of(KEY)), []))
 
     def test_mixed(self) -> None:
-        """DER with PEM behind it is both, and so is PEM with DER behind it."""
+        """DER followed by PEM is read as both, and so is PEM followed by DER."""
         der, expected = CERTIFICATE.public_bytes(Encoding.DER), (public(key_of(KEY)), [CERTIFICATE])
         for data in (der + b"\n" + KEY.encode(), KEY.encode() + der, KEY.rstrip().encode() + der):
             self.assertEqual(self.found(read(data)), expected)
@@ -246,7 +246,7 @@ class WrappingTests(SynchronousTestCase):
                 self.assertEqual(self.found(contents), (public(key_of(KEY)), []))
 
     def test_encrypted(self) -> None:
-        """All forms of encryption that OpenSSL writes are opened."""
+        """All forms of encryption that OpenSSL writes can be decrypted."""
         contents = read(SCRYPT, RC2, der_of(key_of(KEY), passphrase=b"x"), AES, DES, LEGACY, passphrase=b"x")
         self.assertEqual(self.found(contents)[0], public(key_of(KEY)) * 6)
 
@@ -262,13 +262,13 @@ class WrappingTests(SynchronousTestCase):
         self.assertEqual((self.found(contents), contents.others), ((public(key_of(KEY)), []), ()))
 
     def test_blank(self) -> None:
-        """Blank texts hold nothing."""
+        """Blank texts are empty."""
         for text in ("", " \r\n\t", b"\0\0", '""', "\ufeff"):
             self.assertEqual(read(text), Contents((), (), (), ()))
 
 
 class PKCS12Tests(SynchronousTestCase):
-    """What is in PKCS#12, and what opens it."""
+    """The content of PKCS#12, and its passphrases."""
 
     def test_passphrases(self) -> None:
         """A passphrase of any characters opens it."""
@@ -283,12 +283,12 @@ class PKCS12Tests(SynchronousTestCase):
         self.assertEqual(len(read(data, passphrase=b"Schl\xfcssel").keys), 1)
 
     def test_needless(self) -> None:
-        """A file without passphrase opens with any, as a key does."""
+        """A file without a passphrase opens with any, as a key does."""
         for word in (None, "", "x"):
             self.assertEqual(len(read(AUTHORITY.client_pkcs12(passphrase=None), passphrase=word).keys), 1)
 
     def test_wrong(self) -> None:
-        """Whatever a wrong passphrase is made of, it is called so."""
+        """Any wrong passphrase is a WrongPassphrase."""
         data = AUTHORITY.client_pkcs12()
         for word in ("y", "\0", "txapns\0", "\ud800", b"\xff", "y" * 5_000, b"\xed\xa0\x80"):
             [fault] = read(data, passphrase=word).faults
@@ -296,7 +296,7 @@ class PKCS12Tests(SynchronousTestCase):
             self.assertIn("does not open the PKCS#12 file", str(fault))
 
     def test_identities(self) -> None:
-        """Of an export of several identities all keys are found."""
+        """All keys in an export of several identities are found."""
         first = AUTHORITY.client_pkcs12(passphrase=b"x")
         keys = [ec.generate_private_key(ec.SECP256R1()) for _ in range(3)]
         bags = [
@@ -312,17 +312,17 @@ class PKCS12Tests(SynchronousTestCase):
 
 
 class FaultTests(SynchronousTestCase):
-    """What cannot be used, and what is said of it."""
+    """Faults, and their messages."""
 
     def said(self, *texts: object, passphrase: object = None) -> str:
-        """Give what is said, of what looks for a private key."""
+        """Return the message for a missing private key."""
         try:
             return str(read(*texts, passphrase=passphrase).missing("private key"))
         except CredentialError as error:
             return str(error)
 
     def test_types(self) -> None:
-        """What is neither text nor bytes is named by its type."""
+        """For anything but text or bytes, the message has the type."""
         for value, words in (
             (None, "the text is None, not text or bytes"),
             (5, "of type int"),
@@ -339,7 +339,7 @@ class FaultTests(SynchronousTestCase):
             read(KEY, view)
 
     def test_others(self) -> None:
-        """What is no credential is told by what it looks like."""
+        """For a text that is not a credential, the message says what it looks like."""
         for text, words in (
             ('{"type": "service_account"}', "JSON"),
             ("<html>", "HTML"),
@@ -354,7 +354,7 @@ class FaultTests(SynchronousTestCase):
             self.assertNotIn("s3cret", self.said(text))
 
     def test_parts(self) -> None:
-        """What else is there is named, where the private key is missing."""
+        """If the private key is missing, the message lists what was found."""
         key = key_of(PEM)
         spki = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
         request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
@@ -371,7 +371,7 @@ class FaultTests(SynchronousTestCase):
             self.assertIn(words, self.said(text))
 
     def test_cut(self) -> None:
-        """What was cut off is told, and where."""
+        """The message says what was truncated, and where."""
         key, data = der_of(key_of(PEM)), AUTHORITY.client_pkcs12(passphrase=None)
         for text, words in (
             (KEY[:-30], "its -----END line is missing"),
@@ -387,19 +387,19 @@ class FaultTests(SynchronousTestCase):
             self.assertIn(words, self.said(text))
 
     def test_beside(self) -> None:
-        """A fault beside what can be used does no harm, and is told."""
+        """A fault beside usable parts does no harm, and is listed."""
         contents = read(PEM, AES, KEY[:-40])
         self.assertEqual((len(contents.keys), len(contents.certificates)), (1, 1))
         self.assertEqual([type(fault) for fault in contents.faults], [WrongPassphrase, CredentialError])
 
     def test_passphrase(self) -> None:
-        """What is encrypted is told so, and whether there was a passphrase."""
+        """The message says that the key is encrypted, and whether there was a passphrase."""
         for pem in (SCRYPT, RC2, AES, DES, LEGACY):
             self.assertIn("no passphrase was given", self.said(pem))
             self.assertIn("does not open", self.said(pem, passphrase="y"))
 
     def test_damaged_rsa(self) -> None:
-        """An RSA key whose numbers do not belong together is refused."""
+        """An RSA key whose numbers do not match is refused."""
         key = der_of(key_of(RSA_PEM), PrivateFormat.TraditionalOpenSSL)
         for position in range(20, len(key), 100):
             damaged = bytearray(key)
@@ -407,7 +407,7 @@ class FaultTests(SynchronousTestCase):
             self.assertEqual(read(damaged).keys, ())
 
     def test_unsupported(self) -> None:
-        """A key encrypted in a way that nobody knows is told so, and not called damaged."""
+        """For a key with unknown encryption, the message says so, and does not call it damaged."""
         unknown = base64.b64decode("".join(SCRYPT.splitlines()[1:-1])).replace(
             b"\x06\x09\x2a\x86", b"\x06\x09\x2a\x87", 1
         )
@@ -417,15 +417,15 @@ class FaultTests(SynchronousTestCase):
             self.assertIsInstance(fault, UnsupportedKey)
 
     def test_unknown_version(self) -> None:
-        """A certificate of a version that there is not is told so."""
+        """For a certificate of an unknown version, the message says so."""
         data = CERTIFICATE.public_bytes(Encoding.DER).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04", 1)
         self.assertIn("of an unknown version", str(read(data).missing("certificate")))
 
     def test_panic(self) -> None:
-        """Whatever goes wrong in another language is a ValueError without what it came from; an interrupt is none."""
+        """Any exception becomes a ValueError without a cause, except for an interrupt."""
 
         class PanicException(BaseException):
-            """What Rust's binding raises."""
+            """The exception of Rust's binding."""
 
         def fail(error: BaseException) -> None:
             raise error
@@ -443,15 +443,15 @@ class FaultTests(SynchronousTestCase):
 
 
 class BoundTests(SynchronousTestCase):
-    """What a stranger's text can cost."""
+    """Bounds for untrusted text."""
 
     def pkcs12(self, rounds: int) -> bytes:
-        """Make a PKCS#12 file that takes so many iterations."""
+        """Make a PKCS#12 file that takes a number of iterations."""
         encryption = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(rounds).build(b"x")
         return pkcs12.serialize_key_and_certificates(None, key_of(KEY), None, [CERTIFICATE], encryption)
 
     def test_iterations(self) -> None:
-        """More than a million iterations are refused before the first, in whatever the file is wrapped."""
+        """More than a million iterations are refused before the first, in every wrapping."""
         # 70,000 takes as many octets as more than a million; each of the places is written over by itself.
         data, few, many = self.pkcs12(70_000), b"\x02\x03\x01\x11\x70", b"\x02\x03\x0f\x42\x41"
         self.assertEqual(data.count(few), 2)
@@ -462,7 +462,7 @@ class BoundTests(SynchronousTestCase):
                 self.assertRegex(str(fault), "1,000,001 iterations to decrypt a PKCS#12 file.* the 1,000,000 allowed")
 
     def test_mac(self) -> None:
-        """Those of the code over the whole count as well."""
+        """The iterations of the authentication code count as well."""
         data = AUTHORITY.client_pkcs12()
         self.assertEqual(data[-4:-2], b"\x02\x02")
         longer = data[:-4] + b"\x02\x04\x7f\xff\xff\xff"
@@ -474,7 +474,7 @@ class BoundTests(SynchronousTestCase):
         self.assertIn("2,147,483,647 iterations", str(fault))
 
     def test_key(self) -> None:
-        """An encrypted key is bounded in the same way, with scrypt by the product of its parameters."""
+        """An encrypted key has the same bound; with scrypt the product of its parameters counts."""
         scrypt = base64.b64decode("".join(SCRYPT.splitlines()[1:-1]))
         few, many = b"\x02\x01\x08\x02\x01\x01", b"\x02\x01\x08\x02\x01\x7f"
         self.assertIn(few, scrypt)
@@ -482,18 +482,18 @@ class BoundTests(SynchronousTestCase):
         self.assertIn("16,646,144 iterations to decrypt an encrypted private key", str(fault))
 
     def test_many(self) -> None:
-        """Neither are there many keys, nor many iterations for all of them together."""
+        """The number of keys, and their iterations together, are bounded."""
         self.assertIn("too large or too many", str(read(KEY * 40).faults[0]))
         self.assertEqual(len(read(KEY * 40).keys), 32)
         self.assertIn("keys together", str(read(SCRYPT * 31, passphrase="y").faults[-1]))
 
     def test_large(self) -> None:
-        """Nor are they large."""
+        """So is their size."""
         [fault] = read(element(0x30, b"\x02\x01\x03", element(0x30, bytes(1 << 17)))).faults
         self.assertIn("too large or too many", str(fault))
 
     def test_deep(self) -> None:
-        """What is nested without end is refused."""
+        """Endless nesting is refused."""
         data = b"\x04\x00"
         for _ in range(60):
             data = element(0x30, data)
@@ -501,7 +501,7 @@ class BoundTests(SynchronousTestCase):
         self.assertIn("nested too deeply", str(fault))
 
     def test_quick(self) -> None:
-        """Keys in the open and certificates are read quickly; PKCS#12 and many iterations may not be."""
+        """Unencrypted keys and certificates are quick; PKCS#12 and many iterations are not."""
         for texts in ((PEM,), (RSA_PEM,), (KEY, CERTIFICATE.public_bytes(Encoding.DER)), (AES,), ("",)):
             self.assertTrue(quick(*texts))
         self.assertTrue(quick(der_of(key_of(KEY), passphrase=b"x")))
@@ -510,7 +510,7 @@ class BoundTests(SynchronousTestCase):
         self.assertRaises(CredentialError, quick, None)
 
     def test_recognizes(self) -> None:
-        """A credential is told from the name of a file, also where it is not whole."""
+        """A credential is distinguished from a file name, even if it is incomplete."""
         for text in (KEY, coded(KEY), KEY[:-40], "".join(KEY.splitlines()[1:-1]), KEY.replace("\n", "\\n")):
             self.assertTrue(recognizes(text))
         for text in ("", "AuthKey.p8", "/run/secrets/apns/AuthKey_ABC123DEFG.p8", "/" + "directory/" * 20 + "key"):
@@ -522,7 +522,7 @@ class BoundTests(SynchronousTestCase):
 
 
 class MutationTests(SynchronousTestCase):
-    """True material, damaged."""
+    """Real credentials, damaged."""
 
     SEEDS = (
         PEM,
@@ -543,7 +543,7 @@ class MutationTests(SynchronousTestCase):
         st.sampled_from([None, "x", b"\xff"]),
     )
     def test_mutated(self, seed: bytes, random: Random, times: int, passphrase: str | bytes | None) -> None:
-        """Whatever becomes of it, nothing but a CredentialError comes out, and no part of it is in the message."""
+        """Any damage gives at most a CredentialError, and no part of the secret is in the message."""
         data = bytearray(seed)
         for _ in range(times):
             position = random.randrange(len(data) or 1)
@@ -560,7 +560,7 @@ class MutationTests(SynchronousTestCase):
 
     @given(st.one_of(st.text(), st.binary()), st.one_of(st.none(), st.text(), st.binary()))
     def test_anything(self, text: str | bytes, passphrase: str | bytes | None) -> None:
-        """So it is with anything else."""
+        """The same holds for any other input."""
         try:
             read(text, AUTHORITY.client_pkcs12(), passphrase=passphrase)
         except CredentialError as error:

@@ -75,13 +75,13 @@ SIGNATURE = "yOwousyVlEPPZPZy8QxCKGDulKkOnkRdhHwDcpoHQ8mMM0VIyzPXh2v4v5QDbk99Wkx
 
 
 def certificates_of(pem: bytes) -> bytes:
-    """Give the certificates of a PEM text, without the private key."""
+    """Return the certificates of a PEM text, without the private key."""
     found = x509.load_pem_x509_certificates(pem)
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in found)
 
 
 def key_of(pem: bytes) -> bytes:
-    """Give the private key of a PEM text, without the certificates."""
+    """Return the private key of a PEM text, without the certificates."""
     return to_pem(load_pem_private_key(pem, None))
 
 
@@ -108,7 +108,7 @@ def self_signed(key: ec.EllipticCurvePrivateKey, expires: datetime, *extensions:
 
 
 def deterministic() -> bool:
-    """Whether signatures can be made the same each time."""
+    """Whether signatures can be deterministic."""
     try:
         ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
     except UnsupportedAlgorithm:
@@ -122,7 +122,7 @@ def decode(part: str) -> bytes:
 
 
 class FromPEMTests(SynchronousTestCase):
-    """:meth:`Certificate.from_pem` with what people have in their files."""
+    """:meth:`Certificate.from_pem` with the content of typical files."""
 
     def setUp(self) -> None:
         """Make one certificate and its key."""
@@ -140,11 +140,11 @@ class FromPEMTests(SynchronousTestCase):
         )
 
     def test_text_or_bytes(self) -> None:
-        """A text column and a binary column of a database do equally."""
+        """Text and bytes are accepted alike."""
         self.assertEqual(Certificate.from_pem(self.pem.decode()), Certificate.from_pem(self.pem))
 
     def test_surroundings(self) -> None:
-        """What other tools write around the PEM is skipped: attributes, Windows' line ends, a byte order mark."""
+        """Text around the PEM is skipped: attributes, Windows' line ends, a byte order mark."""
         text = "\ufeffBag Attributes\n    friendlyName: Schl\u00fcssel \ud800\n" + self.pem.decode()
         self.assertEqual(Certificate.from_pem(text.replace("\n", "\r\n")), Certificate.from_pem(self.pem))
 
@@ -153,7 +153,7 @@ class FromPEMTests(SynchronousTestCase):
         Certificate.from_pem(self.certificate.strip(), self.key.strip())
 
     def test_rsa(self) -> None:
-        """RSA keys, which Apple's developers mostly have, do as well."""
+        """RSA keys, which most of Apple's developers have, are accepted."""
         Certificate.from_pem(AUTHORITY.client_pem(key_type="rsa"))
 
     def test_passphrase(self) -> None:
@@ -165,7 +165,7 @@ class FromPEMTests(SynchronousTestCase):
                 Certificate.from_pem(self.certificate, encrypted, passphrase=passphrase)
 
     def test_needless_passphrase(self) -> None:
-        """A passphrase for a key which is not encrypted is not used."""
+        """A passphrase for a key that is not encrypted is not used."""
         Certificate.from_pem(self.pem, passphrase=PASSPHRASE)
 
     def test_passphrase_missing(self) -> None:
@@ -177,7 +177,7 @@ class FromPEMTests(SynchronousTestCase):
                     Certificate.from_pem(self.certificate, encrypted, passphrase=passphrase)
 
     def test_wrong_passphrase(self) -> None:
-        """A wrong passphrase is called so, for both encrypted forms."""
+        """A wrong passphrase is a WrongPassphrase, for both encrypted forms."""
         for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
             encrypted = to_pem(load_pem_private_key(self.key, None), PASSPHRASE, form)
             with self.assertRaisesRegex(WrongPassphrase, "does not open"):
@@ -200,7 +200,7 @@ class FromPEMTests(SynchronousTestCase):
                 Certificate.from_pem(text)
 
     def test_passphrase_in_the_wrong_place(self) -> None:
-        """A passphrase taken for one of the texts is told, and not shown."""
+        """A passphrase passed as a text gives its own message, which does not show it."""
         with self.assertRaisesRegex(CredentialError, "text 2 contains no PEM, .*passphrase=") as caught:
             Certificate.from_pem(self.certificate + self.key, "s3cret")
         self.assertNotIn("s3cret", str(caught.exception))
@@ -215,13 +215,13 @@ class FromPEMTests(SynchronousTestCase):
             Certificate.from_pem(self.certificate, self.key[:-40])
 
     def test_unsupported_keys(self) -> None:
-        """Keys that APNs has no use for are refused as such."""
+        """Kinds of keys that APNs does not accept are refused."""
         for key in (dsa.generate_private_key(2048), ed25519.Ed25519PrivateKey.generate()):
             with self.assertRaises(UnsupportedKey):
                 Certificate.from_pem(self.certificate, to_pem(key))
 
     def test_unknown_curve(self) -> None:
-        """A key of a curve that nobody knows is refused."""
+        """A key on an unknown curve is refused."""
         der = load_pem_private_key(self.key, None).private_bytes(Encoding.DER, PrivateFormat.PKCS8, NoEncryption())
         prime256v1 = bytes.fromhex("06082a8648ce3d030107")
         unknown = base64.encodebytes(der.replace(prime256v1, prime256v1[:-1] + b"\x7f"))
@@ -231,24 +231,24 @@ class FromPEMTests(SynchronousTestCase):
             )
 
     def test_damaged_beside_the_key(self) -> None:
-        """A damaged certificate is not taken for a damaged key."""
+        """A damaged certificate is not reported as a damaged key."""
         cut = self.certificate.replace(self.certificate.splitlines()[2], b"")
         with self.assertRaisesRegex(CredentialError, "the certificate cannot be read"):
             Certificate.from_pem(cut, self.key)
 
     @given(st.one_of(st.text(), st.binary()))
     def test_anything(self, text: str | bytes) -> None:
-        """Whatever is handed in, nothing but a CredentialError comes out."""
+        """Any input gives at most a CredentialError."""
         for texts in ((text,), (text, self.pem[:-40])):
             with self.assertRaises(CredentialError):
                 Certificate.from_pem(*texts)
 
 
 class ArgumentTests(SynchronousTestCase):
-    """What is handed in by mistake."""
+    """Wrong arguments."""
 
     def test_now(self) -> None:
-        """A time without a zone, and what is no time, is told."""
+        """A time without a zone, or another type, is an error."""
         pem = AUTHORITY.client_pem()
         zone = timezone(timedelta(hours=14))
         for now in (datetime(2026, 1, 1), 5, "now", datetime.min.replace(tzinfo=zone)):  # noqa: DTZ001  # on purpose
@@ -256,13 +256,13 @@ class ArgumentTests(SynchronousTestCase):
                 Certificate.from_pem(pem, now=now)  # type: ignore[arg-type]
 
     def test_identifiers(self) -> None:
-        """Identifiers that are no text are told by their name."""
+        """For an identifier that is not text, the message has its name."""
         for value in (None, 5, b"KEY"):
             with self.assertRaisesRegex(CredentialError, "key_id"):
                 ProviderToken.from_p8(P8, value, "TEAM")  # type: ignore[arg-type]
 
     def test_paths(self) -> None:
-        """What cannot be the name of a file is told, and a credential in its place is not shown."""
+        """An invalid file name is an error, and a credential in its place is not shown."""
         for path in (None, 5, "a\0b", "\ud800"):
             with self.assertRaisesRegex(CredentialError, "is not a file name"):
                 Certificate.from_file(path)  # type: ignore[arg-type]
@@ -292,7 +292,7 @@ class FromPKCS12Tests(SynchronousTestCase):
         self.assertEqual(Certificate.from_pkcs12(data).topics, ("com.example.app",))
 
     def test_wrong_passphrase(self) -> None:
-        """A missing or wrong passphrase is called so."""
+        """A missing or wrong passphrase is a WrongPassphrase."""
         data = AUTHORITY.client_pkcs12("com.example.app", PASSPHRASE.encode())
         for passphrase in (None, "", "another"):
             with self.assertRaises(WrongPassphrase):
@@ -318,7 +318,7 @@ class FromPKCS12Tests(SynchronousTestCase):
                 Certificate.from_pkcs12(data)
 
     def test_something_else(self) -> None:
-        """What is no PKCS#12 is not taken for a wrong passphrase, and where it will do, it is taken."""
+        """Other content is not reported as a wrong passphrase, and is read if possible."""
         der = x509.load_pem_x509_certificate(AUTHORITY.ca_pem).public_bytes(Encoding.DER)
         for data in (b"", b"\x30", b"\x30\x00", b"\x30\x84\xff", der):
             with self.assertRaisesRegex(CredentialError, "no private key|is not DER, PKCS#12"):
@@ -326,7 +326,7 @@ class FromPKCS12Tests(SynchronousTestCase):
         Certificate.from_pkcs12(AUTHORITY.client_pem())
 
     def test_file(self) -> None:
-        """A file's content and not its name tells whether it is PEM or PKCS#12."""
+        """The content of a file decides whether it is PEM or PKCS#12, not its name."""
         path = Path(self.mktemp())
         for data in (AUTHORITY.client_pkcs12(passphrase=PASSPHRASE.encode()), AUTHORITY.client_pem()):
             path.write_bytes(data)
@@ -349,7 +349,7 @@ class CertificateTests(SynchronousTestCase):
         self.assertEqual(Certificate.from_pem(pem).fingerprint, expected)
 
     def test_equality(self) -> None:
-        """Equal certificates are one key of a dictionary; others, and other things, are not equal."""
+        """Equal certificates are one dictionary key; other objects are not equal."""
         pem, other = AUTHORITY.client_pem(), AUTHORITY.client_pem()
         self.assertEqual(len({Certificate.from_pem(pem), Certificate.from_pem(pem), Certificate.from_pem(other)}), 2)
         self.assertNotEqual(Certificate.from_pem(pem), Certificate.from_pem(pem).fingerprint)
@@ -373,7 +373,7 @@ class ExpiryTests(SynchronousTestCase):
             Certificate.from_pem(AUTHORITY.client_pem(expired=True))
 
     def test_now(self) -> None:
-        """Its first and last seconds are in, the ones before and after are out."""
+        """Its first and last seconds are valid, the ones before and after are not."""
         pem = AUTHORITY.client_pem()
         certificate = Certificate.from_pem(pem)
         first, last, second = certificate.certificate.not_valid_before_utc, certificate.expires, timedelta(seconds=1)
@@ -384,7 +384,7 @@ class ExpiryTests(SynchronousTestCase):
                 Certificate.from_pem(pem, now=now)
 
     def test_other_sources(self) -> None:
-        """PKCS#12 and files are asked the same."""
+        """The same holds for PKCS#12 and files."""
         later = datetime.now(timezone.utc) + timedelta(days=1_000)
         data = AUTHORITY.client_pkcs12(passphrase=None)
         path = Path(self.mktemp())
@@ -395,7 +395,7 @@ class ExpiryTests(SynchronousTestCase):
             Certificate.from_file(path, now=later)
 
     def test_time_zone(self) -> None:
-        """The time zone of the last day is known."""
+        """The last day has a time zone."""
         self.assertEqual(Certificate.from_pem(AUTHORITY.client_pem()).expires.utcoffset(), timedelta())
 
 
@@ -415,7 +415,7 @@ class SignTests(SynchronousTestCase):
         self.assertEqual(json.loads(claims), {"iss": "DEF123GHIJ", "iat": 1_700_000_000})
 
     def test_deterministic(self) -> None:
-        """Signed again for the same time it is the same token, byte for byte."""
+        """The same time gives the same token, byte for byte."""
         if deterministic():
             self.assertEqual(self.token.sign(1_700_000_000), self.token.sign(1_700_000_000))
 
@@ -455,7 +455,7 @@ class WrittenTests(SynchronousTestCase):
         self.assertEqual(found.to_pem(), certificate.to_pem())
 
     def test_provider_token(self) -> None:
-        """A signing key is written as Apple hands it out, even if it was encrypted."""
+        """A signing key is written as Apple issues it, even if it was encrypted."""
         encrypted = to_pem(load_pem_private_key(P8.encode(), None), PASSPHRASE)
         token = ProviderToken.from_p8(encrypted, "KEY", "TEAM", passphrase=PASSPHRASE)
         self.assertEqual(token.to_p8(), P8)
@@ -477,7 +477,7 @@ class ProviderTokenTests(SynchronousTestCase):
         self.assertEqual(len(tokens), 1)
 
     def test_fingerprint(self) -> None:
-        """Another key, key identifier or team is another fingerprint, and no text runs over into the next."""
+        """Another key, key identifier or team has another fingerprint, and adjacent fields do not run together."""
         tokens = [
             ProviderToken.from_p8(P8, "KEY", "TEAM"),
             ProviderToken.from_p8(P8, "KEYT", "EAM"),
@@ -503,13 +503,13 @@ class ProviderTokenTests(SynchronousTestCase):
                 ProviderToken.from_p8(encrypted, "KEY", "TEAM", passphrase=passphrase)
 
     def test_signing_keys(self) -> None:
-        """Of several keys for provider tokens none is taken, but the same key twice is one."""
+        """Several keys are an error, but the same key twice counts as one."""
         with self.assertRaisesRegex(CredentialError, "there are 2 signing keys"):
             ProviderToken.from_p8(P8.encode() + AUTHORITY.p8, "KEY", "TEAM")
         self.assertEqual(ProviderToken.from_p8(P8 + P8, "KEY", "TEAM"), ProviderToken.from_p8(P8, "KEY", "TEAM"))
 
     def test_no_key(self) -> None:
-        """What is no private key is refused."""
+        """Anything but a private key is refused."""
         for text in ("", "AuthKey_ABC123DEFG.p8", AUTHORITY.ca_pem):
             with self.assertRaises(CredentialError):
                 ProviderToken.from_p8(text, "KEY", "TEAM")
@@ -532,12 +532,12 @@ class AgeTests(SynchronousTestCase):
     """One token at a time, neither too old nor too young."""
 
     def setUp(self) -> None:
-        """Make a key that no other test has used."""
+        """Make a new key."""
         self.p8 = to_pem(ec.generate_private_key(ec.SECP256R1()))
         self.token = ProviderToken.from_p8(self.p8, "KEY", "TEAM")
 
     def test_value(self) -> None:
-        """The value is what stands in the request, and the token in it is dated to the beginning of its window."""
+        """The value is the header field, and its token is dated to the beginning of its window."""
         signed = self.token.current(3 * MAXIMUM_AGE + 1_000.9)
         scheme, _, text = signed.value.partition(b" ")
         self.assertEqual((scheme, signed.issued_at), (b"bearer", 3 * MAXIMUM_AGE))
@@ -545,18 +545,18 @@ class AgeTests(SynchronousTestCase):
         self.assertEqual(claims, {"iss": "TEAM", "iat": 3 * MAXIMUM_AGE})
 
     def test_kept(self) -> None:
-        """Until it is 35 minutes old the same token is given, then another."""
+        """The same token is used for 35 minutes, then another."""
         first = self.token.current(0)
         self.assertIs(self.token.current(MAXIMUM_AGE - 1), first)
         self.assertEqual(self.token.current(MAXIMUM_AGE).issued_at, MAXIMUM_AGE)
 
     def test_late_start(self) -> None:
-        """A process that begins at the end of a window changes the token when the others do."""
+        """A process that starts at the end of a window changes the token when the others do."""
         self.assertEqual(self.token.current(MAXIMUM_AGE - 1).issued_at, 0)
         self.assertEqual(self.token.current(MAXIMUM_AGE).issued_at, MAXIMUM_AGE)
 
     def test_processes(self) -> None:
-        """Two processes that know nothing of each other have the same token, byte for byte."""
+        """Two independent processes have the same token, byte for byte."""
         if not deterministic():
             raise SkipTest("this OpenSSL signs at random only")
         environment = {**os.environ, "PYTHONPATH": str(Path(credentials.__file__).parent.parent)}
@@ -586,7 +586,7 @@ class AgeTests(SynchronousTestCase):
         self.assertIsNot(ProviderToken.from_p8(self.p8, "KEY", "OTHER").current(0), self.token.current(0))
 
     def test_renew(self) -> None:
-        """A renewal within 20 minutes gives the same token; later it signs, and all get the new one."""
+        """A renewal within 20 minutes gives the same token; a later one signs a new one for all."""
         first = self.token.current(0)
         self.assertIs(self.token.renew(MINIMUM_AGE - 1), first)
         second = self.token.renew(MINIMUM_AGE)
@@ -594,24 +594,24 @@ class AgeTests(SynchronousTestCase):
         self.assertIs(self.token.current(MINIMUM_AGE), second)
 
     def test_renew_first(self) -> None:
-        """A renewal where there is no token yet signs that of the window."""
+        """A renewal without a token signs that of the window."""
         self.assertEqual(self.token.renew(5).issued_at, 0)
 
     def test_clock_set_back(self) -> None:
-        """A clock set back by seconds changes nothing; after more, the token is that of the time it is now."""
+        """A clock set back by seconds changes nothing; by more, the token is that of the new time."""
         for ask in (self.token.current, self.token.renew):
             first = self.token.current(5 * MAXIMUM_AGE)
             self.assertIs(ask(5 * MAXIMUM_AGE - 5), first)
             self.assertEqual(ask(5 * MAXIMUM_AGE - 6).issued_at, 4 * MAXIMUM_AGE)
 
     def test_clock_set_forward(self) -> None:
-        """A clock that was behind when the token was signed, and is set right, gets the token of the time it is now."""
+        """After a clock that was behind is corrected, the token is that of the new time."""
         self.token.current(5 * MAXIMUM_AGE)
         self.assertEqual(self.token.current(9 * MAXIMUM_AGE + 60).issued_at, 9 * MAXIMUM_AGE)
 
     @given(st.floats(0, 1e9), st.lists(st.tuples(st.booleans(), st.floats(0, 1_000))))
     def test_never_too_often(self, start: float, steps: list[tuple[bool, float]]) -> None:
-        """Whoever asks for what and when, two tokens are at least 20 minutes apart and none is too old or too new."""
+        """In any sequence of calls, two tokens are at least 20 minutes apart, and none is too old or too new."""
         token = ProviderToken.from_p8(to_pem(ec.generate_private_key(ec.SECP256R1())), "KEY", "TEAM")
         now, issued = start, [token.current(start).issued_at]
         for renew, pause in steps:
@@ -624,7 +624,7 @@ class AgeTests(SynchronousTestCase):
 
     @given(st.integers(MINIMUM_AGE, MAXIMUM_AGE - 1))
     def test_in_step_again(self, renewed: int) -> None:
-        """A process that renewed its token out of turn soon has the same one as the others again."""
+        """A process that renewed its token early soon has the same one as the others again."""
         token = ProviderToken.from_p8(to_pem(ec.generate_private_key(ec.SECP256R1())), "KEY", "TEAM")
         token.current(0)
         token.renew(renewed)
@@ -644,7 +644,7 @@ class AgeTests(SynchronousTestCase):
 
 
 class SecrecyTests(SynchronousTestCase):
-    """Nothing secret in anything that could be printed."""
+    """No secret in anything that could be printed."""
 
     def assertTellsNothing(self, text: str, *secrets: str | bytes) -> None:
         """Check that none of the secrets, nor a line of a PEM body, is in the text."""
@@ -655,7 +655,7 @@ class SecrecyTests(SynchronousTestCase):
                     self.assertNotIn(line, text)
 
     def failure(self, call: Callable[[], Credential]) -> str:
-        """Call what must fail and give all that a traceback shows of it, hidden causes too."""
+        """Call a function that must fail, and return everything that its traceback shows, hidden causes included."""
         with self.assertRaises(CredentialError) as caught:
             call()
         shown, error = [], caught.exception
@@ -703,7 +703,7 @@ class SecrecyTests(SynchronousTestCase):
                 self.assertTellsNothing(shown, pem, AUTHORITY.p8, text, text.rpartition(b".")[2])
 
     def test_signed_token_repr(self) -> None:
-        """A signed token shows when it was signed."""
+        """The representation of a signed token shows when it was signed."""
         self.assertEqual(repr(SignedToken(b"bearer secret", 5)), "SignedToken(issued_at=5)")
 
 
@@ -722,13 +722,13 @@ for read in (Certificate.from_pem, lambda pem: ProviderToken.from_p8(pem, "KEY",
 
 
 class TerminalTests(SynchronousTestCase):
-    """OpenSSL's habit of asking for a passphrase on the terminal."""
+    """OpenSSL would ask for a passphrase on the terminal."""
 
     if sys.platform == "win32":
         skip = "there are no pseudo-terminals on Windows"
 
     def test_no_prompt(self) -> None:
-        """An encrypted key without a passphrase is an error at once, and nothing is asked."""
+        """An encrypted key without a passphrase is an error at once, without a prompt."""
         import pty
 
         package = Path(credentials.__file__).parent.parent
@@ -756,7 +756,7 @@ class TerminalTests(SynchronousTestCase):
 
 
 def read_all(descriptor: int) -> bytes:
-    """Read what a process that has ended left on its terminal."""
+    """Read the terminal output of a process that has ended."""
     read = b""
     try:
         while data := os.read(descriptor, 4096):

@@ -43,7 +43,7 @@ def number(value: int) -> bytes:
 
 
 def in_ber(data: bytes) -> bytes:
-    """Leave all lengths open, and cut the octet strings that hold elements into two."""
+    """Make all lengths indefinite, and split the octet strings that hold elements into two."""
     written = []
     for tag, content in elements(data):
         if tag & 0x20:
@@ -59,7 +59,7 @@ class ElementsTests(SynchronousTestCase):
     """:func:`elements`, :func:`extent` and :func:`walk`."""
 
     def test_example(self) -> None:
-        """The module's example is read as it says."""
+        """The module's example is read as documented."""
         lines = re.findall(r"^    ( *[0-9a-f]{2}(?: [0-9a-f]+)+)  ", der.__doc__ or "", re.MULTILINE)
         example = bytes.fromhex("".join(lines))
         self.assertEqual(
@@ -75,13 +75,13 @@ class ElementsTests(SynchronousTestCase):
             self.assertEqual((list(elements(data * 2)), extent(data)), ([(0x04, bytes(size))] * 2, len(data)))
 
     def test_cut(self) -> None:
-        """Of one that is cut off there is what is left, and its extent is known."""
+        """A truncated element gives what is left of it, and its extent is known."""
         data = element(0x30, number(5), element(0x04, bytes(200)))
         self.assertEqual(list(elements(data[:50])), [(0x30, data[3:50])])
         self.assertEqual(extent(data[:50]), len(data))
 
     def test_open(self) -> None:
-        """An open length lasts to its end, with others in it."""
+        """An indefinite length lasts to its end, also when nested."""
         inner = element(0x30, number(1), element(0x30, number(2)))
         outer, following = elements(in_ber(inner) + number(3))
         self.assertEqual(following, (0x02, b"\3"))
@@ -90,7 +90,7 @@ class ElementsTests(SynchronousTestCase):
 
     @given(st.binary())
     def test_anything(self, data: bytes) -> None:
-        """Whatever the octets, the walk ends, in words where they are nested without end."""
+        """For any bytes the walk ends, with an error if they are nested too deeply."""
         try:
             found = list(walk(data))
         except ValueError as error:
@@ -100,7 +100,7 @@ class ElementsTests(SynchronousTestCase):
         Kind.of(data)
 
     def test_deep(self) -> None:
-        """What lies too deep is not looked for."""
+        """Elements that are nested too deeply are an error."""
         for level in (b"\x30\x80", b"\x24\x80", b"\xa0\x84\xff\xff\xff\xff"):
             with self.assertRaises(ValueError):
                 for _ in walk(level * 1_000):
@@ -111,7 +111,7 @@ class KindTests(SynchronousTestCase):
     """:class:`Kind`."""
 
     def test_kinds(self) -> None:
-        """Each is known by its structure, also where its end is missing."""
+        """Each kind is recognized by its structure, even if its end is missing."""
         word = BestAvailableEncryption(b"x")
         keys = [KEY, rsa.generate_private_key(65_537, 2048), dsa.generate_private_key(1024)]
         request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(KEY, SHA256())
@@ -141,18 +141,18 @@ class IterationsTests(SynchronousTestCase):
     """:func:`iterations`."""
 
     def pkcs12(self, rounds: int) -> bytes:
-        """Make a PKCS#12 file whose parts are encrypted with so many iterations."""
+        """Make a PKCS#12 file whose parts are encrypted with a number of iterations."""
         encryption = PrivateFormat.PKCS12.encryption_builder().kdf_rounds(rounds).build(b"x")
         return pkcs12.serialize_key_and_certificates(None, KEY, None, [CERTIFICATE], encryption)
 
     def test_pkcs12(self) -> None:
-        """In PKCS#12 they are found for the key, the certificates and the code over all."""
+        """In PKCS#12 they are found for the key, the certificates and the authentication code."""
         data = self.pkcs12(2_000)
         self.assertEqual(iterations(data)[:2], [2_000, 2_000])
         self.assertEqual(iterations(in_ber(data)), iterations(data))
 
     def test_key(self) -> None:
-        """In an encrypted key it is one, and a length of the key after it does not count."""
+        """An encrypted key has one count; a key length after it does not count."""
         algorithm = element(0x06, b"\x2a\x86\x48\x86\xf7\x0d\x01\x05\x0c")
         for numbers, work in (([4_096], 4_096), ([4_096, 32], 4_096), ([16_384, 8, 2], 16_384 * 8 * 2)):
             derivation = element(0x30, element(0x04, bytes(8)), *map(number, numbers))
@@ -160,12 +160,12 @@ class IterationsTests(SynchronousTestCase):
             self.assertEqual(iterations(encrypted), [work])
 
     def test_huge(self) -> None:
-        """A number of any size is one that can be printed."""
+        """A number of any size is cut to one that can be printed."""
         [found] = iterations(element(0x30, element(0x04, bytes(8)), element(0x02, b"\x7f" * 10_000)))
         self.assertEqual(found, 1 << 63)
 
     def test_none(self) -> None:
-        """Keys in the open and certificates have none."""
+        """Unencrypted keys and certificates have none."""
         for key in (KEY, rsa.generate_private_key(65_537, 2048)):
             for form in (PrivateFormat.PKCS8, PrivateFormat.TraditionalOpenSSL):
                 self.assertEqual(iterations(key.private_bytes(Encoding.DER, form, NoEncryption())), [])
@@ -173,6 +173,6 @@ class IterationsTests(SynchronousTestCase):
 
     @given(st.lists(st.integers(0, 2**63), max_size=4), st.binary(max_size=30))
     def test_any(self, numbers: list[int], salt: bytes) -> None:
-        """Whatever stands beside it, the number after a salt is found."""
+        """The number after a salt is found, whatever surrounds it."""
         parts = [element(0x30, element(0x04, salt), number(each)) for each in numbers]
         self.assertLessEqual(set(numbers), set(iterations(element(0x30, *parts))))

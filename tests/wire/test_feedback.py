@@ -33,12 +33,12 @@ tuples = st.builds(FeedbackTuple, st.binary(max_size=100), st.integers(0, 0xFFFF
 
 
 def receive_all(parser: FeedbackParser, pieces: list[bytes]) -> list[FeedbackTuple]:
-    """Give the pieces to a parser one after the other; return all tuples."""
+    """Pass the pieces to a parser one after the other; return all tuples."""
     return [each for piece in pieces for each in parser.receive(piece)]
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """Cut data into pieces at the places that are in it."""
+    """Split data at the given places."""
     edges = [0, *sorted(place for place in places if place < len(data)), len(data)]
     return [data[start:end] for start, end in pairwise(edges)]
 
@@ -55,7 +55,7 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(encode(TIMESTAMP, TOKEN) + encode(TIMESTAMP + 3600, TOKEN[::-1]), TWO)
 
     def test_documentation(self) -> None:
-        """The example in the module's docstring is true."""
+        """The example in the module's docstring is correct."""
         rows = re.findall(r"^    ((?:[0-9a-f]{2} ?)+)(?:  .*)?$", feedback.__doc__ or "", re.MULTILINE)
         self.assertEqual(bytes.fromhex("".join(rows)), ONE)
 
@@ -67,7 +67,7 @@ class EncodeTests(SynchronousTestCase):
         self.assertIn("a token of 65536 bytes", str(error))
 
     def test_all(self) -> None:
-        """The public names are those of the module which do not begin with an underscore."""
+        """The public names are those without a leading underscore."""
         self.assertEqual(feedback.__all__, ["FeedbackParser", "FeedbackTuple", "encode"])
 
 
@@ -94,13 +94,13 @@ class FeedbackParserTests(SynchronousTestCase):
         self.assertEqual(parser.pending, 0)
 
     def test_cut_off(self) -> None:
-        """What is left of a tuple cut off by the close is told, and the tuples before it count."""
+        """The size of a truncated tuple is known, and the tuples before it count."""
         parser = FeedbackParser()
         self.assertEqual(parser.receive(TWO[:-1]), [FeedbackTuple(TOKEN, TIMESTAMP)])
         self.assertEqual(parser.pending, len(ONE) - 1)
 
     def test_longest(self) -> None:
-        """A token may be as long as its length can say, however many reads it comes in."""
+        """A token may have the maximum length, in any number of reads."""
         parser = FeedbackParser()
         longest = encode(TIMESTAMP, bytes(0xFFFF))
         pieces = cut(longest, list(range(1000, len(longest), 1000)))
@@ -108,7 +108,7 @@ class FeedbackParserTests(SynchronousTestCase):
 
     @given(st.lists(tuples), st.lists(st.integers(0, 500)))
     def test_any_split(self, sent: list[FeedbackTuple], places: list[int]) -> None:
-        """What a server encodes is read the same however the stream is cut."""
+        """A server's tuples are read the same however the stream is split."""
         parser = FeedbackParser()
         stream = b"".join(encode(each.timestamp, each.token) for each in sent)
         self.assertEqual(receive_all(parser, cut(stream, places)), sent)
@@ -116,12 +116,12 @@ class FeedbackParserTests(SynchronousTestCase):
 
     @given(st.binary(), st.lists(st.integers(0, 500)))
     def test_garbage(self, stream: bytes, places: list[int]) -> None:
-        """Any bytes are tuples and a rest: put together again they are the same bytes."""
+        """Any bytes are tuples and a rest, which together give the same bytes."""
         parser = FeedbackParser()
         received = receive_all(parser, cut(stream, places))
         encoded = b"".join(encode(each.timestamp, each.token) for each in received)
         self.assertEqual(encoded + stream[len(stream) - parser.pending :], stream)
 
     def test_repr(self) -> None:
-        """A tuple does not show its token whole."""
+        """A tuple does not show its whole token."""
         self.assertEqual(repr(FeedbackTuple(TOKEN, TIMESTAMP)), "FeedbackTuple(token=0011…eeff, timestamp=1700000000)")

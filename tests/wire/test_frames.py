@@ -110,7 +110,7 @@ def damaged_streams(draw: st.DrawFn) -> bytes:
 
 
 def cut(data: bytes, places: list[int]) -> list[bytes]:
-    """Cut data into pieces at the places that are in it."""
+    """Split data at the given places."""
     edges = [0, *sorted(place for place in places if place < len(data)), len(data)]
     return [data[start:end] for start, end in pairwise(edges)]
 
@@ -119,7 +119,7 @@ places = st.lists(st.integers(0, 300), max_size=10)
 
 
 def feed(pieces: list[bytes], max_frame: int = 65_536) -> tuple[list[ReceivedNotification], tuple[str, int] | None]:
-    """Give the pieces to a new parser; return all notifications and the fault's message and identifier."""
+    """Pass the pieces to a new parser; return all notifications and the fault's message and identifier."""
     parser = NotificationParser(max_frame)
     received: list[ReceivedNotification] = []
     fault = None
@@ -146,10 +146,10 @@ def examples() -> list[bytes]:
 
 
 class DocumentationTests(SynchronousTestCase):
-    """The module's docstring tells the truth."""
+    """The examples in the module's docstring."""
 
     def test_examples(self) -> None:
-        """Each example in the docstring is what the functions make of its values."""
+        """Each example in the docstring is the encoding of its values."""
         self.assertEqual(
             examples(),
             [
@@ -162,7 +162,7 @@ class DocumentationTests(SynchronousTestCase):
         )
 
     def test_all(self) -> None:
-        """The public names are those of the module which do not begin with an underscore."""
+        """The public names are those without a leading underscore."""
         own = {name for name, value in vars(frames).items() if getattr(value, "__module__", None) == frames.__name__}
         public = {name for name in own if not name.startswith("_")} | {"BARRIER_PAYLOAD", "ERROR_LENGTH"}
         self.assertEqual(sorted(public), sorted(frames.__all__))
@@ -172,7 +172,7 @@ class EncodeTests(SynchronousTestCase):
     """Values to bytes."""
 
     def test_simple(self) -> None:
-        """Command 0 carries token and payload, each behind its length."""
+        """Command 0 carries token and payload, each after its length."""
         self.assertEqual(encode_simple(TOKEN, PAYLOAD), SIMPLE)
 
     def test_enhanced(self) -> None:
@@ -184,13 +184,13 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(encode_framed(IDENTIFIER, TOKEN, PAYLOAD, EXPIRATION, 5), FRAMED_IDENTIFIER_FIRST)
 
     def test_frame_encoder(self) -> None:
-        """A notification that is prepared once is encoded for each device as it would be by itself."""
+        """A notification that is prepared once is encoded for each device as if separately."""
         encode = frame_encoder(PAYLOAD, EXPIRATION, 10)
         for identifier, token in ((1, TOKEN), (2**32 - 1, bytes(100)), (0, b"")):
             self.assertEqual(encode(identifier, token), encode_framed(identifier, token, PAYLOAD, EXPIRATION, 10))
 
     def test_framed_left_out(self) -> None:
-        """Expiration and priority are left out, each for itself, when they are ``None``."""
+        """Expiration and priority are each left out if they are ``None``."""
         items = IDENTIFIER_ITEM, TOKEN_ITEM, PAYLOAD_ITEM
         for expiration in (None, EXPIRATION):
             for priority in (None, 10):
@@ -200,16 +200,16 @@ class EncodeTests(SynchronousTestCase):
                 )
 
     def test_framed_zero(self) -> None:
-        """Expiration 0, which means try once, is written, since it is not the same as none."""
+        """Expiration 0, which means try once, is written, since it differs from none."""
         self.assertIn(bytes.fromhex("04 00 04 00 00 00 00"), encode_framed(1, TOKEN, PAYLOAD, 0, None))
 
     def test_barrier(self) -> None:
-        """A barrier has its identifier first, then the empty token that gets it refused."""
+        """A barrier has its identifier first, then the empty token that makes it invalid."""
         self.assertEqual(encode_barrier(0xFFFFFFFE), BARRIER)
         self.assertTrue(BARRIER.endswith(BARRIER_PAYLOAD))
 
     def test_barrier_of_older_commands(self) -> None:
-        """A barrier after command 1 is of command 1, and after command 0 as well, which has no identifier."""
+        """A barrier after command 1 uses command 1, and so does one after command 0, which has no identifier."""
         for command in (0, 1):
             barrier = encode_barrier(IDENTIFIER, command)
             self.assertEqual(barrier.hex(" "), "01 00 00 00 01 00 00 00 00 00 00 00 02 7b 7d")
@@ -238,7 +238,7 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(len(encode_framed(1, longest, longest, None, None)), 5 + 6 + 7 + 2 * 0xFFFF)
 
     def test_too_large(self) -> None:
-        """A value that does not fit is refused with the name of its field, and no other."""
+        """For a value that does not fit, the message has the name of its field, and no other."""
         long = bytes(0x10000)
         large = 2**32
         for name, call in (
@@ -271,12 +271,12 @@ class ErrorParserTests(SynchronousTestCase):
     """The client's side of the stream."""
 
     def test_examples(self) -> None:
-        """Status and identifier are read, whatever they are."""
+        """Any status and identifier are read."""
         for text, (status, identifier) in ERRORS.items():
             self.assertEqual(ErrorParser().receive(bytes.fromhex(text)), ErrorPacket(status, identifier))
 
     def test_byte_by_byte(self) -> None:
-        """The packet comes with its last byte, and until then the parser tells how much is pending."""
+        """The packet comes with its last byte; until then the parser has its pending size."""
         parser = ErrorParser()
         for count, byte in enumerate(bytes.fromhex("08 07 de ad be"), 1):
             self.assertIsNone(parser.receive(bytes([byte])))
@@ -285,7 +285,7 @@ class ErrorParserTests(SynchronousTestCase):
         self.assertEqual(parser.pending, 0)
 
     def test_only_one(self) -> None:
-        """What follows the packet is ignored, in the same read and in later ones."""
+        """Bytes after the packet are ignored, in the same read and in later ones."""
         parser = ErrorParser()
         packet = encode_error(8, 1)
         self.assertEqual(parser.receive(packet + packet), ErrorPacket(8, 1))
@@ -293,7 +293,7 @@ class ErrorParserTests(SynchronousTestCase):
         self.assertEqual(parser.pending, 0)
 
     def test_another_protocol(self) -> None:
-        """A first byte other than 8 is a fault at once, and nothing after it is believed."""
+        """A first byte other than 8 is a fault at once, and the rest is ignored."""
         parser = ErrorParser()
         error = self.assertRaises(WireError, parser.receive, b"H")
         self.assertIn("0x48", str(error))
@@ -302,14 +302,14 @@ class ErrorParserTests(SynchronousTestCase):
 
     @given(octets, numbers, st.binary(max_size=20), places)
     def test_any_split(self, status: int, identifier: int, rest: bytes, where: list[int]) -> None:
-        """A packet is read the same however it is cut, with anything behind it."""
+        """A packet is read the same however it is split, with anything after it."""
         parser = ErrorParser()
         events = [parser.receive(piece) for piece in cut(encode_error(status, identifier) + rest, where)]
         self.assertEqual([event for event in events if event], [ErrorPacket(status, identifier)])
 
     @given(st.lists(st.binary(max_size=10)))
     def test_garbage(self, pieces: list[bytes]) -> None:
-        """Whatever comes, the parser raises nothing but the fault it announces, and holds less than a packet."""
+        """For any bytes, the parser raises only its documented fault, and holds less than a packet."""
         parser = ErrorParser()
         for piece in pieces:
             try:
@@ -328,7 +328,7 @@ class NotificationParserTests(SynchronousTestCase):
         self.assertEqual((str(error), error.status, error.identifier), (message, 128, identifier))
 
     def test_examples(self) -> None:
-        """All three commands are read, in one stream, with what each of them can carry."""
+        """All three commands are read from one stream, with all their fields."""
         stream = SIMPLE + ENHANCED + FRAMED + FRAMED_IDENTIFIER_FIRST + FRAMED_MINIMAL + BARRIER
         self.assertEqual(
             NotificationParser().receive(stream),
@@ -343,7 +343,7 @@ class NotificationParserTests(SynchronousTestCase):
         )
 
     def test_pending(self) -> None:
-        """It tells how much there is of a notification that is not whole yet."""
+        """The size of an incomplete notification is known."""
         parser = NotificationParser()
         for data, pending in ((b"", 0), (FRAMED[:9], 9), (FRAMED[9:], 0), (FRAMED + SIMPLE[:1], 1)):
             parser.receive(data)
@@ -358,7 +358,7 @@ class NotificationParserTests(SynchronousTestCase):
         )
 
     def test_missing_items(self) -> None:
-        """Missing token and payload are empty, since to refuse them is the server's business."""
+        """A missing token or payload is empty, since rejecting it is up to the server."""
         self.assertEqual(
             NotificationParser().receive(frame(IDENTIFIER_ITEM)),
             [ReceivedNotification(2, b"", b"", IDENTIFIER, None, None)],
@@ -378,7 +378,7 @@ class NotificationParserTests(SynchronousTestCase):
             self.assertFault(bytes([command]), f"unknown command {command}")
 
     def test_empty_frame(self) -> None:
-        """A frame without a byte is a fault."""
+        """An empty frame is a fault."""
         self.assertFault(frame(), "an empty frame")
 
     def test_unknown_item(self) -> None:
@@ -417,13 +417,13 @@ class NotificationParserTests(SynchronousTestCase):
         self.assertEqual([notification.command for notification in error.received], [0, 1])
 
     def test_nothing_after_the_fault(self) -> None:
-        """After a fault all bytes are ignored, as the protocol has it."""
+        """After a fault all bytes are ignored, as in the protocol."""
         parser = NotificationParser()
         self.assertRaises(MalformedFrame, parser.receive, b"\xff" + SIMPLE)
         self.assertEqual(parser.receive(SIMPLE), [])
 
     def test_bound(self) -> None:
-        """A message may be as long as the bound and no longer; a longer one is a fault as soon as it is announced."""
+        """A message may be as long as the bound; a longer one is a fault as soon as it is announced."""
         message = "a message of 11 bytes, where at most 10 are allowed"
         for allowed, refused, identifier in (
             (encode_simple(b"token", b"12345"), bytes.fromhex("00 00 0b"), 0),
@@ -444,7 +444,7 @@ class NotificationParserTests(SynchronousTestCase):
     def test_framed_round_trip(
         self, identifier: int, token: bytes, payload: bytes, expiration: int | None, priority: int | None
     ) -> None:
-        """What command 2 carries comes out as it went in."""
+        """Everything that command 2 carries is read as it was written."""
         self.assertEqual(
             NotificationParser().receive(encode_framed(identifier, token, payload, expiration, priority)),
             [ReceivedNotification(2, token, payload, identifier, expiration, priority)],
@@ -452,7 +452,7 @@ class NotificationParserTests(SynchronousTestCase):
 
     @given(numbers, numbers, field, field)
     def test_other_round_trips(self, identifier: int, expiration: int, token: bytes, payload: bytes) -> None:
-        """What commands 1 and 0 carry comes out as it went in."""
+        """Everything that commands 1 and 0 carry is read as it was written."""
         stream = encode_enhanced(identifier, expiration, token, payload) + encode_simple(token, payload)
         self.assertEqual(
             NotificationParser().receive(stream),
@@ -464,18 +464,18 @@ class NotificationParserTests(SynchronousTestCase):
 
     @given(st.one_of(streams, damaged_streams(), st.binary(max_size=50)), places)
     def test_any_split(self, stream: bytes, where: list[int]) -> None:
-        """Sound or damaged, a stream gives the same notifications and the same fault however it is cut."""
+        """A stream, damaged or not, gives the same notifications and fault however it is split."""
         self.assertEqual(feed(cut(stream, where)), feed([stream]))
 
     @given(st.one_of(damaged_streams(), st.binary()), st.integers(0, 100))
     def test_garbage(self, stream: bytes, max_frame: int) -> None:
-        """Whatever comes, the parser raises nothing but the fault it announces."""
+        """For any bytes, the parser raises only its documented fault."""
         received, _ = feed([stream], max_frame)
         for notification in received:
             self.assertIn(notification.command, (0, 1, 2))
 
     def test_repr(self) -> None:
-        """A notification shows neither its token whole nor its payload, which may be secret."""
+        """A notification shows neither its whole token nor its payload, which may be secret."""
         text = repr(ReceivedNotification(0, TOKEN, PAYLOAD, None, None, None))
         self.assertIn("token=0011…eeff, payload=<22 bytes>", text)
         self.assertNotIn("Hi", text)

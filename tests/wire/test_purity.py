@@ -59,7 +59,7 @@ def run(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def pure_modules() -> list[str]:
-    """Name the modules that promise to be pure: all of ``wire``, and the values it and its users speak in."""
+    """List the modules that must be pure: all of ``wire``, and the values that it and its users share."""
     values = ["errors", "reasons", "payload", "notification", "result"]
     names = [f"txapns.{name}" for name in values if (PACKAGE / f"{name}.py").exists()]
     paths = [path.relative_to(PACKAGE.parent).with_suffix("") for path in sorted(PACKAGE.glob("wire/**/[!_]*.py"))]
@@ -67,18 +67,18 @@ def pure_modules() -> list[str]:
 
 
 class PurityTests(SynchronousTestCase):
-    """Each runs in an interpreter of its own."""
+    """Each test runs in a separate interpreter."""
 
     def test_imports(self) -> None:
-        """Every pure module can be imported, alone, where Twisted cannot."""
+        """Every pure module can be imported alone where Twisted cannot."""
         for name in pure_modules():
             self.assertEqual(run(IMPORT, name).stderr, "", name)
 
     def test_round_trip(self) -> None:
-        """A whole exchange, from notification to response, goes through the parsers of both sides."""
+        """A whole exchange, from notification to response, works through the parsers of both sides."""
         finished = run(ROUND_TRIP)
         self.assertEqual((finished.stdout, finished.stderr), ("[b'a'] b'b' [b'c']\n", ""))
 
     def test_block(self) -> None:
-        """Twisted really is out of reach there, so that the other tests say something."""
+        """Twisted really cannot be imported there, so that the other tests mean something."""
         self.assertIn("twisted is blocked here", run(IMPORT_TWISTED).stderr)
