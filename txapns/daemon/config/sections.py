@@ -61,7 +61,7 @@ _Host: TypeAlias = Annotated[
     str,
     Meta(
         pattern=r"^(\*\.)?[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$(?!\n)",
-        description='a host name without a port, such as "gateway.example.com" or "*.example.com"',
+        description='a host name without a port, such as "push.example.com" or "*.example.com"',
     ),
 ]
 _Fingerprint: TypeAlias = Annotated[
