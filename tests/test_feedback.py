@@ -222,7 +222,7 @@ class BrokenTests(FeedbackCase):
         found, [event] = self.read_and_log()
         self.assertEqual(found, dead[:count])
         self.assertEqual((event["log_level"].name, event["count"]), ("warn", count))
-        self.assertIn(words, event["error"])
+        self.assertIn(words, event["reason"])
         self.assert_idle()
         self.simulator.feedback_fault = None
         self.assertEqual(self.read_and_log(), (dead[count:], []))
@@ -272,7 +272,7 @@ class BrokenTests(FeedbackCase):
         self.simulator.feedback_fault = after(2, lambda server, _: trickle(server))
         with capturedLogs() as events:
             self.assertEqual(self.simulator.result(self.client.feedback(), 400), dead[:2])
-        [words] = [event["error"] for event in events if event["log_namespace"] == "txapns.feedback"]
+        [words] = [event["reason"] for event in events if event["log_namespace"] == "txapns.feedback"]
         self.assertEqual(words, "the list did not end within 300 s")
 
     def test_trickle_before_the_first(self) -> None:
@@ -295,7 +295,7 @@ class BrokenTests(FeedbackCase):
         dead = self.kill(some(250))
         found, [event] = self.read_and_log()
         self.assertEqual(found, dead[:100])
-        self.assertIn("iterate_feedback()", event["error"])
+        self.assertIn("iterate_feedback()", event["reason"])
         self.assert_idle()
         found += self.read_and_log()[0]
         found += self.read_and_log()[0]
@@ -424,7 +424,7 @@ class CancelTests(FeedbackCase):
         del self.simulator.reactor.servers[FEEDBACK]
         with capturedLogs() as events:
             self.assertEqual(self.read(), dead)
-        self.assertIn("nothing listens", next(event["error"] for event in events if "count" in event))
+        self.assertIn("nothing listens", next(event["reason"] for event in events if "count" in event))
         self.assertIsInstance(self.fails(), ConnectFailed)
 
     def test_next_waits_for_the_end(self) -> None:
@@ -874,7 +874,7 @@ class LoopbackTests(TestCase):
         simulator.feedback_fault = after(2, reset)
         with capturedLogs() as events:
             self.assertEqual(await client.feedback(), dead[:2])
-        self.assertIn("broke off", next(event["error"] for event in events if event.get("count") == 2))
+        self.assertIn("broke off", next(event["reason"] for event in events if event.get("count") == 2))
 
     async def test_no_goodbye(self) -> None:
         """A bare end of the TCP connection is the end of an empty list."""

@@ -125,7 +125,7 @@ class PollerTests(FeedbackCase):
             poller = self.start(callback, interval=100.0)
             self.simulator.advance(1)
         [event] = [event for event in events if event["log_namespace"] == "txapns.feedback_poller"]
-        self.assertEqual((event["log_level"].name, event["error"]), ("warn", "nothing listens at 127.0.0.1:2196"))
+        self.assertEqual((event["log_level"].name, event["reason"]), ("warn", "nothing listens at 127.0.0.1:2196"))
         self.simulator.reactor.servers[FEEDBACK] = server
         self.simulator.advance(100)
         self.assertEqual(callback.given, [dead])
@@ -177,7 +177,7 @@ class PollerTests(FeedbackCase):
         self.simulator.result(self.client.close())
         with capturedLogs() as events:
             poller = self.start(Callback())
-        self.assertIn("the client is closed", [event.get("error") for event in events])
+        self.assertIn("the client is closed", [event.get("reason") for event in events])
         self.stop(poller)
 
     def test_interval(self) -> None:

@@ -299,10 +299,10 @@ class FeedbackReader:
             if not found:
                 raise trouble
             _log.warn(
-                "{gateway}: feedback ended after {count} dead tokens, and there may be more: {error}",
+                "{gateway}: feedback ended after {count} dead tokens, and there may be more: {reason}",
                 gateway=str(self._gateway),
                 count=len(found),
-                error=str(trouble),
+                reason=str(trouble),
             )
         return found
 

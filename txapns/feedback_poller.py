@@ -74,7 +74,9 @@ class FeedbackPoller(TimerService):
         except CancelledError:
             return
         except APNSError as error:
-            _log.warn("{gateway}: feedback was not read: {error}", gateway=str(self._client.gateway), error=str(error))
+            _log.warn(
+                "{gateway}: feedback was not read: {reason}", gateway=str(self._client.gateway), reason=str(error)
+            )
         finally:
             self._reading = None
         if self._owed:

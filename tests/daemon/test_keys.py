@@ -108,7 +108,7 @@ class KeysTests(SynchronousTestCase):
                 (told,) = [key.problem for key in KeyTable(connection).listed() if key.problem]
             with capturedLogs() as events:
                 self.world.clock.advance(INTERVAL)
-            self.assertEqual([event["problem"] for event in events], [told], change)
+            self.assertEqual([event["reason"] for event in events], [told], change)
             self.keys.check(other)
             for gone in (bad, self.first):
                 self.assertRaises(NotAuthenticated, self.keys.check, gone)
@@ -122,7 +122,7 @@ class KeysTests(SynchronousTestCase):
             connection.execute("UPDATE api_key_changes SET number = 100")
         with capturedLogs() as events:
             self.world.clock.pump([INTERVAL] * 3)
-        self.assertEqual([event["complaint"] for event in events], ["the database is damaged"])
+        self.assertEqual([event["reason"] for event in events], ["the database is damaged"])
         self.keys.check(self.first)
         with self.world.visiting() as connection:
             connection.execute("ALTER TABLE gone RENAME TO api_key")

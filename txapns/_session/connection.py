@@ -361,7 +361,7 @@ class Connection:
         self._events.connection_changed()
 
     def _trouble(self, error: APNSError, hopeless: bool) -> None:
-        _log.warn("{gateway}: {error}", gateway=str(self.gateway), error=str(error))
+        _log.warn("{gateway}: {reason}", gateway=str(self.gateway), reason=str(error))
         self._events.connection_trouble(error, hopeless)
 
     # Idleness.

@@ -144,7 +144,7 @@ class GatewayProtocol(Protocol, ABC):
             place = traceback.extract_tb(error.__traceback__)[-1]
             words = f"{type(error).__name__}: {error} ({Path(place.filename).name}, line {place.lineno})"
             peer = self.transport and self.transport.getPeer()
-            _log.error("{peer}: the connection was aborted after an internal error: {words}", peer=peer, words=words)
+            _log.error("{peer}: the connection was aborted after an internal error: {reason}", peer=peer, reason=words)
             if not self._lost:
                 self.abort(ConnectionLost(f"internal error in the connection: {words}"))
 

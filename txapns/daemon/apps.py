@@ -413,7 +413,7 @@ class Apps:
 
 def _log_problem(name: str, known: _Known) -> None:
     text = "the app {app} cannot be used" if known.app is None else "the app {app} goes on as it was"
-    _log.error(f"{text}: {{problem}}", app=name, problem=known.problem)
+    _log.error(f"{text}: {{reason}}", app=name, reason=known.problem)
     if known.failure is not None:
         _log.failure("what is wrong with the app {app}", known.failure, app=name)
 

@@ -128,7 +128,7 @@ class Keys:
             self._keys = {stored.caller.name: stored for stored in keys if not stored.problem}
             for stored in keys:
                 if stored.problem:
-                    _log.error("the key {label} cannot be used: {problem}", label=stored.label, problem=stored.problem)
+                    _log.error("the key {label} cannot be used: {reason}", label=stored.label, reason=stored.problem)
 
 
 def _digest(key: str) -> bytes:

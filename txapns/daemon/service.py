@@ -210,4 +210,4 @@ async def _stop_part(stop: Callable[[], object]) -> None:
     try:
         await maybeDeferred(stop)
     except Exception:
-        _log.failure("Could not stop a part of the daemon")
+        _log.failure("a part of the daemon could not be stopped")

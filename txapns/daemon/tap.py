@@ -44,7 +44,7 @@ def makeService(options: Options) -> IService:
     stop_once(reactor)
 
     def broken(error: Exception) -> None:
-        _log.critical("The daemon cannot start: {reason}", reason=str(error))
+        _log.critical("the daemon cannot start: {reason}", reason=str(error))
         reactor.stop()
 
     try:

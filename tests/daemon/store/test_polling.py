@@ -46,7 +46,7 @@ class ChangePollerTests(SynchronousTestCase):
         self.successResultOf(self.poller.start())
         with capturedLogs() as events:
             self.clock.pump([INTERVAL] * 4)
-        self.assertEqual([event["complaint"] for event in events], ["no", "no"])
+        self.assertEqual([event["reason"] for event in events], ["no", "no"])
         self.assertEqual([event["log_level"] for event in events], [LogLevel.warn] * 2)
 
     def test_fault_of_our_own(self) -> None:

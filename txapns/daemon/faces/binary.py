@@ -267,7 +267,7 @@ class _Notifications(FaceProtocol):
             try:
                 await self._face.intake.accept(self._app, _drafts(group, app))
             except RequestRefused as refusal:
-                _log.warn("notifications of {app} were refused: {refusal}", app=self._app, refusal=str(refusal))
+                _log.warn("notifications of {app} were refused: {reason}", app=self._app, reason=str(refusal))
                 self._stored()
                 self._shutdown(group[0])
                 return

@@ -247,7 +247,7 @@ class HealthCheck:
         try:
             return await self._probe()
         except Exception:
-            _log.failure("Could not probe the database")
+            _log.failure("the database could not be probed")
             return "the database does not answer"
 
     async def _check(self) -> Overview:
@@ -309,5 +309,5 @@ async def _or_default(asked: Awaitable[_T], default: _Default) -> _T | _Default:
     except Exception:
         failure = Failure()
         if failure.check(Unavailable) is None:
-            _log.failure("Could not check the daemon's health", failure)
+            _log.failure("the daemon's health could not be checked", failure)
         return default

@@ -38,23 +38,17 @@ __all__ = ["FIELDS", "as_json", "as_text", "observer", "scrub"]
 #: The fields of events that are written beside the message, if they are numbers or text.
 FIELDS = (
     "app",
-    "attempt",
-    "connection",
     "count",
-    "days",
-    "delay",
     "expires",
     "face",
-    "host",
+    "gateway",
     "left",
     "name",
     "names",
     "path",
-    "port",
-    "problem",
+    "peer",
     "reason",
     "status",
-    "trouble",
 )
 
 _SECRETS = (

@@ -57,5 +57,5 @@ class Pruning:
 
     def _failed(self, failure: Failure) -> None:
         if failure.check(Unavailable) is None:
-            _log.failure("Could not delete old outcomes", failure)
+            _log.failure("old outcomes could not be deleted", failure)
         self._pruned(0)

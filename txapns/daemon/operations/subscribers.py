@@ -146,7 +146,7 @@ class Subscribers:
     def _found(self, result: bytes | Failure) -> None:
         self._finding = False
         if isinstance(result, Failure):
-            _log.failure("Could not update the status page", result)
+            _log.failure("the status page could not be updated", result)
         else:
             self._write(b"data: " + result + b"\n\n")
 

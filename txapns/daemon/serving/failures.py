@@ -48,7 +48,7 @@ class FailureLog:
             self._second, self._count = second, 0
         self._count += 1
         if self._count <= _LINES:
-            _log.warn("{face}: the connection of {peer} failed: {what}", face=self._face, peer=peer, what=what)
+            _log.warn("{face}: the connection of {peer} failed: {reason}", face=self._face, peer=peer, reason=what)
 
 
 def described(reason: Failure) -> str:

@@ -81,6 +81,6 @@ class ChangePoller(Generic[_T]):
         if self._complaint == complaint:
             return
         if failure.check(DaemonError):
-            _log.warn("changes of the database are not seen: {complaint}", complaint=self._complaint)
+            _log.warn("changes of the database are not seen: {reason}", reason=self._complaint)
         else:
             _log.failure("changes of the database are not seen", failure)

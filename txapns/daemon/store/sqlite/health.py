@@ -135,7 +135,7 @@ class Health:
         """Log the beginning and the end of trouble."""
         trouble = self.trouble
         if trouble and trouble != self._told:
-            _log.error("Nothing can be stored in {path}: {trouble}", path=str(self._path), trouble=trouble)
+            _log.error("Nothing can be stored in {path}: {reason}", path=str(self._path), reason=trouble)
         elif self._told and not trouble:
             _log.info("{path} can be used again", path=str(self._path))
         self._told = trouble
