@@ -195,7 +195,7 @@ class LifeTests(ConnectionCase):
         self.reactor.nameResolver = _Ignorant()  # type: ignore[assignment]
         batch = self.simulator.result(client.send(Notification(alert="x"), ["aa" * 32]))
         self.assertIn("nowhere.invalid", str(batch.unsent[0].error))
-        self.assertIn("not known", str(batch.unsent[0].error))
+        self.assertIn("cannot be resolved", str(batch.unsent[0].error))
 
 
 class _Ignorant:
