@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.simulator.binary` and :mod:`txapns.simulator.feedback`, with a peer that writes bytes."""
+"""Tests for :mod:`txapns.simulator.binary`, with a peer that writes bytes."""
 
 from __future__ import annotations
 
@@ -10,32 +10,25 @@ from functools import partial
 from hypothesis import given
 from hypothesis import strategies as st
 from OpenSSL import SSL
-from twisted.internet.interfaces import IHandshakeListener
-from twisted.internet.protocol import ClientFactory, Protocol, connectionDone
 from twisted.internet.task import Clock
-from twisted.protocols.tls import TLSMemoryBIOFactory
-from twisted.python.failure import Failure
 from twisted.test.iosim import FakeTransport
-from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
-from txapns._network.tls import ClientContextFactory
+from tests.simulator.peers import (
+    BINARY,
+    DEAD_TOKEN,
+    FEEDBACK,
+    PAYLOAD,
+    TOKEN,
+    BinaryCase,
+    BinaryPeer,
+    connect,
+)
 from txapns.credentials import Certificate
 from txapns.simulator.authority import Authority
 from txapns.simulator.binary import EnhancedNotificationServer, Fault
-from txapns.simulator.devices import Devices
-from txapns.simulator.feedback import FeedbackServer
-from txapns.testing import MemorySimulator
-from txapns.wire.feedback import FeedbackParser, encode
 from txapns.wire.frames import ReceivedNotification, encode_enhanced, encode_framed, encode_simple
 
-AUTHORITY = Authority()
 STRANGER = Authority()
-BINARY, FEEDBACK = 2195, 2196
-
-TOKEN = bytes(range(32))
-DEAD = bytes(reversed(range(32)))
-PAYLOAD = b'{"aps":{"alert":"Hi"}}'
 
 
 def framed(*items: tuple[int, bytes]) -> bytes:
@@ -49,54 +42,7 @@ def error(status: int, identifier: int = 0) -> bytes:
     return struct.pack(">BBI", 8, status, identifier)
 
 
-class Peer(Protocol):
-    """Records what it reads, and how the connection ended."""
-
-    def __init__(self) -> None:
-        self.read = b""
-        self.lost: Failure | None = None
-
-    def dataReceived(self, data: bytes) -> None:
-        """Keep it."""
-        self.read += data
-
-    def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """Keep it."""
-        self.lost = reason
-
-
-class ServerCase(SynchronousTestCase):
-    """A simulator in memory, one of whose tokens is dead."""
-
-    def setUp(self) -> None:
-        """Make a simulator."""
-        self.simulator = MemorySimulator(authority=AUTHORITY, dead=[DEAD])
-
-    def connect(self, port: int = BINARY, certificate: Certificate | None = None, *, anonymous: bool = False) -> Peer:
-        """Connect over TLS."""
-        peer = Peer()
-        if certificate is None and not anonymous:
-            certificate = self.simulator.certificate()
-        context = ClientContextFactory("127.0.0.1", certificate, AUTHORITY.ca_pem)
-        factory = ClientFactory.forProtocol(lambda: peer)
-        reactor = self.simulator.reactor
-        reactor.connectTCP("127.0.0.1", port, TLSMemoryBIOFactory(context, True, factory, reactor))
-        self.simulator.flush()
-        return peer
-
-    def say(self, data: bytes) -> bytes:
-        """Write this over a new connection; returns what the server sends within a second."""
-        peer = self.connect()
-        peer.transport.write(data)
-        self.simulator.advance(0.9)
-        return peer.read
-
-    def reasons(self) -> list[str | None]:
-        """Return the outcome of each notification that the server processed."""
-        return [reception.reason for reception in self.simulator.devices.received]
-
-
-class AcceptTests(ServerCase):
+class AcceptTests(BinaryCase):
     """What is accepted, silently."""
 
     def test_commands(self) -> None:
@@ -139,7 +85,7 @@ class AcceptTests(ServerCase):
             self.assertEqual(self.say(encode_framed(1, TOKEN, payload, None, priority)), b"")
 
 
-class RefuseTests(ServerCase):
+class RefuseTests(BinaryCase):
     """What is refused, and how, in the order of Apple's checks."""
 
     def check(self, data: bytes, answer: bytes) -> None:
@@ -198,11 +144,11 @@ class RefuseTests(ServerCase):
     def test_missing_payload(self) -> None:
         """Without a payload the status is 4."""
         self.check(framed((3, struct.pack(">I", 7)), (1, TOKEN)), error(4, 7))
-        self.check(encode_enhanced(7, 0, DEAD, b""), error(4, 7))
+        self.check(encode_enhanced(7, 0, DEAD_TOKEN, b""), error(4, 7))
 
     def test_payload_size(self) -> None:
         """A payload of more than 2,048 bytes is status 7, before it is parsed."""
-        self.check(encode_framed(7, DEAD, b"x" * 2_049, None, None), error(7, 7))
+        self.check(encode_framed(7, DEAD_TOKEN, b"x" * 2_049, None, None), error(7, 7))
 
     def test_legacy_payload_size(self) -> None:
         """Commands 0 and 1 accept as much, unless limited to 256 bytes, as in Apple's documents."""
@@ -218,7 +164,7 @@ class RefuseTests(ServerCase):
     def test_no_json(self) -> None:
         """A payload that is not a JSON object in UTF-8 is status 255, before the token is looked up."""
         for payload in (b"Hi", b"[]", b"1", b"\xff", b"[" * 2_000, "{}".encode("utf-16")):
-            self.check(encode_framed(7, DEAD, payload, None, None), error(255, 7))
+            self.check(encode_framed(7, DEAD_TOKEN, payload, None, None), error(255, 7))
 
     def test_priority(self) -> None:
         """A priority other than 5 and 10 is status 255, and so is 10 with nothing to show."""
@@ -228,12 +174,12 @@ class RefuseTests(ServerCase):
 
     def test_dead_token(self) -> None:
         """A token whose device is gone is status 8."""
-        self.check(encode_framed(0xDEADBEEF, DEAD, PAYLOAD, None, 10), error(8, 0xDEADBEEF))
+        self.check(encode_framed(0xDEADBEEF, DEAD_TOKEN, PAYLOAD, None, 10), error(8, 0xDEADBEEF))
         self.assertEqual(self.simulator.counters()["rejected"], {"InvalidToken": 1})
 
     def test_simple(self) -> None:
         """Command 0 has no identifier to name, so the connection is closed at once, without an error packet."""
-        self.check(encode_simple(DEAD, PAYLOAD), b"")
+        self.check(encode_simple(DEAD_TOKEN, PAYLOAD), b"")
         self.assertEqual(self.reasons(), ["InvalidToken"])
 
     def test_oversized(self) -> None:
@@ -247,7 +193,7 @@ class RefuseTests(ServerCase):
     def test_before_it(self) -> None:
         """Notifications before the refused one, even in the same write, were accepted."""
         good = encode_framed(1, TOKEN, PAYLOAD, None, None)
-        for wrong in (encode_framed(2, DEAD, PAYLOAD, None, None), b"\x07"):
+        for wrong in (encode_framed(2, DEAD_TOKEN, PAYLOAD, None, None), b"\x07"):
             self.say(good + wrong)
         self.assertEqual(self.reasons(), [None, "InvalidToken", None])
         self.assertEqual(self.simulator.counters()["rejected"], {"InvalidToken": 1, "ProtocolError": 1})
@@ -261,10 +207,10 @@ class RefuseTests(ServerCase):
         self.assertEqual(answer[:1], b"\x08"[: len(answer)])
 
 
-class FaultTests(ServerCase):
+class FaultTests(BinaryCase):
     """Servers with faults."""
 
-    def play(self, fault: Fault) -> Peer:
+    def play(self, fault: Fault) -> BinaryPeer:
         """Send three notifications to a server with a fault."""
         self.simulator.binary_fault = fault
         peer = self.connect()
@@ -357,51 +303,10 @@ class FaultTests(ServerCase):
         self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
 
 
-class FeedbackTests(ServerCase):
-    """The feedback service."""
-
-    def read(self) -> list[tuple[bytes, int]]:
-        """Read the list, which ends with the connection."""
-        peer = self.connect(FEEDBACK)
-        self.assertIsNotNone(peer.lost)
-        parser = FeedbackParser()
-        tuples = parser.receive(peer.read)
-        self.assertEqual(parser.pending, 0)
-        return [(entry.token, entry.timestamp) for entry in tuples]
-
-    def test_interface(self) -> None:
-        """The server sends first, after the handshake."""
-        verifyObject(IHandshakeListener, FeedbackServer(self.simulator.reactor, Devices()))
-
-    def test_once(self) -> None:
-        """A dead token is listed once, with the second in which it died; then the list is empty."""
-        self.simulator.devices.dead[TOKEN] = 1_700_000_000.9
-        self.assertEqual(self.read(), [(DEAD, 0), (TOKEN, 1_700_000_000)])
-        self.assertEqual(self.read(), [])
-
-    def test_new(self) -> None:
-        """A token that dies later is listed later."""
-        self.read()
-        self.simulator.devices.dead[TOKEN] = 7.0
-        self.assertEqual(self.read(), [(TOKEN, 7)])
-
-    def test_not_written(self) -> None:
-        """It writes as fast as the provider reads, and what was not written is listed to the next provider."""
-        self.simulator.devices.dead[TOKEN] = 7.0
-        self.simulator.feedback_fault = lambda server, _: server.pauseProducing()
-        peer = self.connect(FEEDBACK)
-        self.assertEqual(peer.read, encode(0, DEAD))
-        peer.transport.loseConnection()
-        self.simulator.flush()
-        self.assertIsNotNone(peer.lost)
-        self.simulator.feedback_fault = None
-        self.assertEqual(self.read(), [(TOKEN, 7)])
-
-
-class HandshakeTests(ServerCase):
+class HandshakeTests(BinaryCase):
     """Which providers are accepted."""
 
-    def refused(self, peer: Peer, words: str) -> None:
+    def refused(self, peer: BinaryPeer, words: str) -> None:
         """The connection ended with an alert."""
         assert peer.lost is not None
         peer.lost.trap(SSL.Error)
@@ -428,15 +333,11 @@ class HandshakeTests(ServerCase):
 
     def test_data_before_the_refusal(self) -> None:
         """What a provider without a certificate writes early is ignored."""
-        context = ClientContextFactory("127.0.0.1", None, AUTHORITY.ca_pem)
 
-        class Hasty(Peer):
+        class Hasty(BinaryPeer):
             def connectionMade(self) -> None:
                 """Write at once."""
                 self.transport.write(encode_framed(1, TOKEN, PAYLOAD, None, None))
 
-        reactor = self.simulator.reactor
-        factory = ClientFactory.forProtocol(Hasty)
-        reactor.connectTCP("127.0.0.1", BINARY, TLSMemoryBIOFactory(context, True, factory, reactor))
-        self.simulator.flush()
+        connect(self.simulator, Hasty(), BINARY, None)
         self.assertEqual(self.simulator.counters()["received"], 0)

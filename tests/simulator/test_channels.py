@@ -6,7 +6,7 @@ import json
 import uuid
 from collections.abc import Mapping
 
-from tests.simulator.test_http2 import AUTHORITY, ID, TOPIC, Field, Peer, ServerCase
+from tests.simulator.peers import AUTHORITY, ID, TOPIC, Field, HTTP2Case, HTTP2Peer
 from txapns.credentials import Certificate
 from txapns.simulator.channels import MAX_CHANNELS, MAX_IDENTIFIER
 from txapns.simulator.requests import TOKEN_LIFE
@@ -20,7 +20,7 @@ UNKNOWN = "dW5rbm93bg=="
 CREATE = '{"message-storage-policy":1,"push-type":"LiveActivity"}'
 
 
-class ChannelCase(ServerCase):
+class ChannelCase(HTTP2Case):
     """A connection that authenticates with a provider token, and a valid request over it."""
 
     #: The server's port.
@@ -36,7 +36,7 @@ class ChannelCase(ServerCase):
         self.peer = self.connect(port=self.PORT)
         self.authorization = self.bearer()
 
-    def answer(self, fields: Mapping[str, Field], peer: Peer | None = None) -> tuple[dict[str, str], bytes]:
+    def answer(self, fields: Mapping[str, Field], peer: HTTP2Peer | None = None) -> tuple[dict[str, str], bytes]:
         """Send the valid request with these fields changed; returns the response's header fields and body."""
         peer = peer or self.peer
         common = {":method": "GET", ":scheme": "https", ":authority": "localhost"}
@@ -44,7 +44,7 @@ class ChannelCase(ServerCase):
         self.simulator.flush()
         return peer.answers[stream], peer.bodies.get(stream, b"")
 
-    def ask(self, peer: Peer, fields: Mapping[str, Field]) -> tuple[int, str]:
+    def ask(self, peer: HTTP2Peer, fields: Mapping[str, Field]) -> tuple[int, str]:
         """Do so; returns status and reason."""
         headers, body = self.answer(fields, peer)
         status = int(headers[":status"])

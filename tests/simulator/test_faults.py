@@ -6,7 +6,8 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.checks import check_batch
-from tests.simulator.test_binary import DEAD, PAYLOAD, TOKEN, Peer, ServerCase, error
+from tests.simulator.peers import DEAD_TOKEN, PAYLOAD, TOKEN, BinaryCase, BinaryPeer
+from tests.simulator.test_binary import error
 from tests.test_docs import rows
 from txapns.notification import Notification
 from txapns.result import Batch
@@ -34,14 +35,14 @@ class CatalogueTests(SynchronousTestCase):
             self.assertTrue(fault.__doc__)
 
 
-class WireTests(ServerCase):
+class WireTests(BinaryCase):
     """What a peer reads if it sends a valid notification, one for a dead token, and another valid one."""
 
-    def play(self, name: str) -> Peer:
+    def play(self, name: str) -> BinaryPeer:
         """Send them to a server with this fault."""
         self.simulator.binary_fault = FAULTS[name]
         peer = self.connect()
-        tokens = (TOKEN, DEAD, TOKEN)
+        tokens = (TOKEN, DEAD_TOKEN, TOKEN)
         peer.transport.write(
             b"".join(encode_enhanced(number, 0, token, PAYLOAD) for number, token in enumerate(tokens, 1))
         )
@@ -52,7 +53,7 @@ class WireTests(ServerCase):
         """Return what the server recorded; everything after a fault is ignored."""
         return [reception.reason for reception in self.simulator.devices.received]
 
-    def reads(self, name: str, *answers: bytes) -> Peer:
+    def reads(self, name: str, *answers: bytes) -> BinaryPeer:
         """Compare what can be read at once, and after each pause."""
         peer = self.play(name)
         self.assertEqual(self.taken(), [None, "InvalidToken"])
@@ -139,7 +140,7 @@ class WireTests(ServerCase):
             self.setUp()
             self.simulator.binary_fault = FAULTS[name]
             peer = self.connect()
-            peer.transport.write(encode_simple(TOKEN, PAYLOAD) + encode_simple(DEAD, PAYLOAD))
+            peer.transport.write(encode_simple(TOKEN, PAYLOAD) + encode_simple(DEAD_TOKEN, PAYLOAD))
             self.simulator.advance(20)
             self.assertEqual(peer.read, b"", name)
             self.assertIsNotNone(peer.lost, name)
