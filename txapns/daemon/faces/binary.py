@@ -104,11 +104,7 @@ class Binary:
         return self._factory(self.notifications, certificate)
 
     def feedback_factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
-        """
-        Make a factory for an endpoint of the feedback service.
-
-        :param certificate: as for :meth:`factory`.
-        """
+        """Make a factory for an endpoint of the feedback service."""
         return self._factory(self.dead, certificate)
 
     def _factory(self, server: ServerConnections, certificate: Certificate | None) -> IProtocolFactory:
@@ -124,12 +120,7 @@ class Binary:
         self.dead.drain()
 
     def close(self, grace: float = LINGER) -> Deferred[None]:
-        """
-        Close all connections.
-
-        :param grace: how long what is under way may take, in seconds.
-        :returns: a ``Deferred`` that fires when all are closed.
-        """
+        """Close all connections; see :meth:`ServerConnections.close`."""
         both = gatherResults([self.notifications.close(grace), self.dead.close(grace)])
         return both.addCallback(lambda _: None)
 

@@ -189,10 +189,6 @@ def default_headers(app: App) -> dict[str, str]:
 
 
 def lacks_topic(app: App) -> bool:
-    """
-    Tell whether an app has no topic of its own, so that every notification must have one.
-
-    :param app: the app.
-    """
+    """Tell whether an app has no topic of its own, so that every notification must have one."""
     credential = app.credential
     return app.topic is None and not (isinstance(credential, Certificate) and not credential.needs_topic)

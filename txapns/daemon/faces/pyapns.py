@@ -34,7 +34,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from itertools import groupby
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from xml.parsers import expat
 
 from twisted.internet.defer import Deferred, DeferredLock, maybeDeferred, succeed
@@ -45,6 +45,7 @@ from zope.interface import implementer
 from txapns import payload as payloads
 from txapns._network.clocks import IWallClock
 from txapns.credentials import Credential
+from txapns.daemon.apps import Apps
 from txapns.daemon.config import PyapnsSection
 from txapns.daemon.errors import (
     AppQueueFull,
@@ -67,7 +68,7 @@ from txapns.daemon.store.apps import AppSettings
 from txapns.daemon.values import App, Draft, FeedbackEntry
 from txapns.errors import APNSError, CredentialError, InvalidPayload
 
-__all__ = ["LIMIT", "READER", "Provisioning", "Pyapns"]
+__all__ = ["LIMIT", "READER", "Pyapns"]
 
 #: The name under which ``feedback`` reads the feedback log.
 READER = "pyapns"
@@ -90,22 +91,6 @@ _UNSEEN = re.compile(r"\s+")
 _log = Logger()
 
 
-class Provisioning(Protocol):
-    """Adds apps: :class:`~txapns.daemon.apps.Apps`."""
-
-    def get(self, name: str) -> App:
-        """See :meth:`IApps.get`."""
-
-    def read(self, make: Callable[[], Credential]) -> Deferred[Credential]:
-        """Read a credential in a thread."""
-
-    def put(self, name: str, settings: AppSettings, credential: Credential) -> Deferred[bool]:
-        """Add an app, or replace one."""
-
-    def rotate(self, name: str, credential: Credential) -> Deferred[None]:
-        """Replace an app's credential."""
-
-
 @implementer(IApplication)
 class Pyapns:
     """
@@ -123,7 +108,7 @@ class Pyapns:
         self,
         wall: IWallClock,
         intake: IIntake,
-        apps: Provisioning,
+        apps: Apps,
         keys: IKeys | None,
         feedback: IFeedbackLog,
         options: PyapnsSection,

@@ -69,14 +69,7 @@ class Decoder:
         return found
 
     def whole(self, data: bytes) -> bytes:
-        """
-        Decompress the whole body at once.
-
-        :param data: the bytes.
-        :returns: the decompressed bytes.
-        :raises MalformedEncoding: the body does not have the encoding that it claims.
-        :raises BodyTooLong: the body is too long after decompression.
-        """
+        """Decompress the whole body at once; see :meth:`feed`."""
         found = self.feed(data)
         self.finish()
         return found

@@ -128,11 +128,7 @@ class FaceProtocol(Protocol, ABC):
 
     @abstractmethod
     def check(self, now: float) -> None:
-        """
-        End what takes too long.
-
-        :param now: the time.
-        """
+        """End what takes too long."""
 
     @abstractmethod
     def finish(self) -> None:
@@ -294,23 +290,14 @@ class ServerConnection(ProtocolWrapper):
         self.cut()
 
     def fence(self, call: Callable[..., object], *arguments: object) -> None:
-        """
-        Call something; an exception ends this connection alone.
-
-        :param call: what to call.
-        :param arguments: its arguments.
-        """
+        """Call something; an exception ends this connection alone."""
         try:
             call(*arguments)
         except Exception:
             self.failed(Failure())
 
     def report(self, what: str) -> None:
-        """
-        Log what went wrong on this connection.
-
-        :param what: what went wrong.
-        """
+        """Log what went wrong on this connection."""
         self.server.failures.add(str(self), what)
 
     def __str__(self) -> str:
@@ -322,11 +309,7 @@ class ServerConnection(ProtocolWrapper):
     # For the server.
 
     def check(self, now: float) -> None:
-        """
-        End what takes too long.
-
-        :param now: the time.
-        """
+        """End what takes too long."""
         limits = self.server.limits
         if self.closing is not None:
             if now - self.closing >= LINGER:
@@ -408,11 +391,7 @@ class ServerConnections(Factory):
         return len(self._unauthenticated) + len(self._authenticated)
 
     def encrypted(self, tls: IOpenSSLServerConnectionCreator | CertificateOptions) -> IProtocolFactory:
-        """
-        Make a factory for an endpoint with TLS.
-
-        :param tls: makes the TLS connections.
-        """
+        """Make a factory for an endpoint with TLS."""
         return _Encrypted(self, tls)
 
     def buildProtocol(self, addr: IAddress | None) -> ServerConnection | None:
@@ -423,12 +402,7 @@ class ServerConnections(Factory):
         return ServerConnection(self, protocol, protocol, addr)
 
     def build_encrypted(self, over: TLSMemoryBIOFactory, addr: IAddress | None) -> ServerConnection | None:
-        """
-        Do the same over TLS.
-
-        :param over: makes the TLS transport.
-        :param addr: the peer's address.
-        """
+        """Do the same over TLS."""
         if self._is_short():
             return None
         protocol = self._build()
@@ -484,12 +458,7 @@ class ServerConnections(Factory):
         return not self.draining
 
     def admit(self, connection: ServerConnection) -> bool:
-        """
-        Count a new connection; if there are too many, drop another one.
-
-        :param connection: the connection.
-        :returns: whether it is accepted.
-        """
+        """Count a new connection; if there are too many, drop another one."""
         if not self.admits():
             return False
         alike = self._origins.get(connection.origin, {})
@@ -502,11 +471,7 @@ class ServerConnections(Factory):
         return True
 
     def mark_authenticated(self, connection: ServerConnection) -> None:
-        """
-        Count a connection among the authenticated ones, if there is room for it, or another one is idle.
-
-        :param connection: the connection.
-        """
+        """Count a connection among the authenticated ones, if there is room for it, or another one is idle."""
         if len(self._authenticated) >= self.limits.clients - max(1, self.limits.clients // _NEW):
             idle = [each for each in self._authenticated if not each.protocol.busy or each.paused is not None]
             if not idle:
@@ -520,11 +485,7 @@ class ServerConnections(Factory):
         connection.cut()
 
     def place(self, connection: ServerConnection) -> None:
-        """
-        Put a connection among the authenticated or the unauthenticated ones.
-
-        :param connection: the connection.
-        """
+        """Put a connection among the authenticated or the unauthenticated ones."""
         self._displace(connection)
         if connection.authenticated:
             self._authenticated[connection] = None
@@ -543,11 +504,7 @@ class ServerConnections(Factory):
                 del self._origins[connection.origin]
 
     def leave(self, connection: ServerConnection) -> None:
-        """
-        Forget a connection.
-
-        :param connection: the connection.
-        """
+        """Forget a connection."""
         self.limits.unread.forget(connection)
         self.limits.unfinished.forget(connection)
         self._displace(connection)

@@ -35,12 +35,7 @@ class FailureLog:
         self._count = 0
 
     def add(self, peer: str, what: str) -> None:
-        """
-        Log a failure, unless there were too many in this second: then only their number is logged, later.
-
-        :param peer: whose connection failed.
-        :param what: what happened.
-        """
+        """Log a failure, unless there were too many in this second: then only their number is logged, later."""
         second = int(self._clock.seconds())
         if self._second != second:
             if self._count > _LINES:
@@ -52,11 +47,7 @@ class FailureLog:
 
 
 def described(reason: Failure) -> str:
-    """
-    Say in one line what went wrong, and where in our own code.
-
-    :param reason: what went wrong.
-    """
+    """Say in one line what went wrong, and where in our own code."""
     frames = [(frame.f_code, line) for frame, line in traceback.walk_tb(reason.getTracebackObject())]
     ours = [each for each in frames if "/txapns/" in each[0].co_filename.replace("\\", "/")] or frames
     where = "".join(f" (line {line} of {code.co_filename}, {code.co_name})" for code, line in ours[-1:])
@@ -64,11 +55,7 @@ def described(reason: Failure) -> str:
 
 
 def openssl_reasons(reason: Failure) -> str:
-    """
-    Say why OpenSSL ended a connection.
-
-    :param reason: an ``OpenSSL.SSL.Error``.
-    """
+    """Say why OpenSSL ended a connection."""
     arguments = getattr(reason.value, "args", ())
     causes = arguments[0] if arguments and isinstance(arguments[0], list) else []
     return "; ".join(str(cause[-1]) for cause in causes) or "the peer has gone"

@@ -92,12 +92,7 @@ class IApplication(Interface):
         """
 
     def fault(status: int, message: str) -> Answer:
-        """
-        Write an error that the server found in the application's format.
-
-        :param status: the status.
-        :param message: what is wrong.
-        """
+        """Write an error that the server found in the application's format."""
 
 
 class Request(http.Request):
@@ -153,12 +148,7 @@ class Request(http.Request):
         self._decoder = body_decoder(values, self._server.limits.body)
 
     def texts(self, name: bytes) -> list[str]:
-        """
-        Find header fields.
-
-        :param name: their name.
-        :returns: their values.
-        """
+        """Find header fields."""
         return [value.decode("latin-1") for value in self.requestHeaders.getRawHeaders(name, ())]
 
     def single(self, name: bytes) -> bytes | None:
@@ -249,11 +239,7 @@ class Request(http.Request):
             result.addCallback(self.answer).addErrback(self._failed)
 
     def answer(self, answer: Answer) -> None:
-        """
-        Send an answer, unless the caller has disconnected.
-
-        :param answer: the answer.
-        """
+        """Send an answer, unless the caller has disconnected."""
         if self._disconnected:
             return
         if self._server.draining:
@@ -425,12 +411,7 @@ class _Channel(FaceProtocol, http.HTTPChannel):
         return super().setLineMode(extra)
 
     def refuse(self, request: Request, answer: Answer) -> None:
-        """
-        Answer a request, read no more of it, and close.
-
-        :param request: the request.
-        :param answer: the answer.
-        """
+        """Answer a request, read no more of it, and close."""
         self.persistent = False
         request.answer(answer)
 
@@ -514,12 +495,7 @@ class HTTPServer(ServerConnections):
         return self.application.fault(413, f"the body is longer than {self.limits.body} bytes")
 
     def head(self, answer: Answer, persistent: bool) -> bytes:
-        """
-        Encode the head of an answer.
-
-        :param answer: the answer.
-        :param persistent: whether the connection stays open.
-        """
+        """Encode the head of an answer."""
         fields = b"".join([b"%s: %s\r\n" % field for field in answer.headers])
         if answer.status != http.NO_CONTENT:
             fields += b"Content-Type: %s\r\nContent-Length: %d\r\n" % (answer.kind, len(answer.body))

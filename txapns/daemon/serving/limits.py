@@ -50,11 +50,7 @@ class MemoryBudget:
             worst.cut()
 
     def forget(self, connection: Holder) -> None:
-        """
-        Count nothing for a connection any longer: it holds nothing, or is gone.
-
-        :param connection: the connection.
-        """
+        """Count nothing for a connection any longer: it holds nothing, or is gone."""
         self._sum -= self._held.pop(connection, 0)
 
 

@@ -24,11 +24,7 @@ __all__ = ["ServerTLS", "certified_names", "fingerprint", "tls_options"]
 
 
 def certified_names(shown: Certificate) -> Sequence[str]:
-    """
-    List the host names of a listener's certificate.
-
-    :param shown: the certificate.
-    """
+    """List the host names of a listener's certificate."""
     try:
         names = shown.certificate.extensions.get_extension_for_class(SubjectAlternativeName).value
     except (ExtensionNotFound, ValueError):
@@ -102,10 +98,5 @@ class ServerTLS:
 
 
 def fingerprint(shown: crypto.X509) -> str:
-    """
-    Compute the fingerprint of a certificate without parsing it.
-
-    :param shown: the certificate.
-    :returns: its SHA-256 in lower-case hexadecimal.
-    """
+    """Compute the SHA-256 of a certificate, in lower-case hexadecimal, without parsing it."""
     return shown.digest("sha256").replace(b":", b"").decode().lower()

@@ -97,15 +97,7 @@ class Authentication:
 
 
 def app_of(callers: Callers, fields: Mapping[str, str], names: frozenset[str] | None) -> str:
-    """
-    Find the app that a request means.
-
-    :param callers: knows the topics of apps.
-    :param fields: the request's header fields.
-    :param names: the apps that the caller may send for; ``None`` for all.
-    :returns: the app's name.
-    :raises ErrorResponse: it means none, or it is not clear which.
-    """
+    """Find the app that a request means, among those that the caller may send for (``None`` for all)."""
     topic = fields.get("apns-topic")
     host = fields.get(":authority", "")
     found = callers.for_topic(topic, names, sandbox="sandbox" in host or "development" in host)

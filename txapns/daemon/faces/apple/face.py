@@ -49,11 +49,7 @@ class Apple:
         self.server = ServerConnections(clock, lambda: AppleConnection(context), limits, "intake.apple")
 
     def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
-        """
-        Make a factory for an endpoint.
-
-        :param certificate: its certificate; without one, it speaks HTTP/2 in plain text.
-        """
+        """Make a factory for an endpoint. Without a certificate, it speaks HTTP/2 in plain text."""
         if certificate is None:
             return self.server
         known = self._known if self._keys else lambda fingerprint: True
@@ -64,12 +60,7 @@ class Apple:
         self.server.drain()
 
     def close(self, grace: float = LINGER) -> Deferred[None]:
-        """
-        Close all connections.
-
-        :param grace: how long what is under way may take, in seconds.
-        :returns: a ``Deferred`` that fires when all are closed.
-        """
+        """Close all connections; see :meth:`ServerConnections.close`."""
         return self.server.close(grace)
 
     def _known(self, fingerprint: str) -> bool:

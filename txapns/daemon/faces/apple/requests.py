@@ -1,5 +1,5 @@
 """
-Requests of the Apple face, read and checked in Apple's order.
+Requests of the Apple face, read and checked in Apple's order. What is wrong is raised as an :class:`ErrorResponse`.
 """
 
 from __future__ import annotations
@@ -52,33 +52,18 @@ class Submission:
 
 
 def apns_id_of(request: Request) -> str | None:
-    """
-    Find the id that the caller chose for the notification.
-
-    :param request: the request.
-    :returns: the id; ``None`` if there is no valid one.
-    """
+    """Find the id that the caller chose for the notification; ``None`` if there is no valid one."""
     given = next((value for name, value in request.headers if name == b"apns-id"), b"").decode("latin-1")
     return given.lower() if _UUID.fullmatch(given) else None
 
 
 def authorization_of(request: Request) -> bytes:
-    """
-    Find the ``authorization`` header field.
-
-    :param request: the request.
-    :returns: its value; empty if there is none.
-    """
+    """Find the ``authorization`` header field; empty if there is none."""
     return next((value for name, value in request.headers if name == b"authorization"), b"")
 
 
 def fields_of(request: Request) -> dict[str, str]:
-    """
-    Read the header fields, and check those that do not depend on the caller.
-
-    :param request: the request.
-    :raises ErrorResponse: one is repeated or invalid, or the request is not for a device.
-    """
+    """Read the header fields, and check those that do not depend on the caller."""
     fields: dict[str, str] = {}
     for name, value in request.headers:
         text = name.decode("latin-1")
@@ -99,12 +84,7 @@ def fields_of(request: Request) -> dict[str, str]:
 
 
 def headers_of(fields: Mapping[str, str]) -> dict[str, str]:
-    """
-    Find the header fields of the notification.
-
-    :param fields: the request's.
-    :raises ErrorResponse: one is invalid.
-    """
+    """Find and check the header fields of the notification among those of the request."""
     headers = {name: fields[name] for name in _FIELDS if name in fields}
     for name, value in headers.items():
         if header_fault(name, value) is not None:
@@ -113,16 +93,7 @@ def headers_of(fields: Mapping[str, str]) -> dict[str, str]:
 
 
 def draft_of(request: Request, fields: Mapping[str, str], headers: Mapping[str, str], apns_id: str | None) -> Draft:
-    """
-    Read the device token and the payload.
-
-    :param request: the request.
-    :param fields: its header fields.
-    :param headers: those of the notification.
-    :param apns_id: the id that the caller chose.
-    :returns: the notification.
-    :raises ErrorResponse: the token or the body is invalid.
-    """
+    """Read and check the device token and the payload; returns the notification."""
     token = _token(fields[":path"].removeprefix(_PATH))
     if not request.body:
         raise ErrorResponse(400, "PayloadEmpty")

@@ -59,11 +59,7 @@ class Response:
         return json.dumps(content).encode()
 
     def fields(self, apns_id: str | None = None) -> list[tuple[bytes, bytes]]:
-        """
-        Encode the header fields, in order.
-
-        :param apns_id: the notification's id; ``None`` for a new one.
-        """
+        """Encode the header fields, in order; without the notification's id, with a new one."""
         fields = [(b":status", b"%d" % self.status), (b"apns-id", (apns_id or str(uuid.uuid4())).encode())]
         if self.reason:
             fields.append((b"content-type", b"application/json"))
@@ -102,11 +98,7 @@ class NotAuthenticatedResponse(ErrorResponse):
 
 
 def response_to_failure(reason: Failure) -> Response:
-    """
-    Choose the answer to a notification that could not be accepted.
-
-    :param reason: why not.
-    """
+    """Choose the answer to a notification that could not be accepted."""
     error = reason.value
     if isinstance(error, AppQueueFull):
         return Response(429, "TooManyRequests", retry_after=error.retry_after)
@@ -123,11 +115,7 @@ def response_to_failure(reason: Failure) -> Response:
 
 
 def response_to_outcomes(found: Mapping[int, Outcome]) -> Response:
-    """
-    Choose the answer after waiting for the outcome of one notification.
-
-    :param found: the outcome, by the notification's number; empty if Apple has not answered in time.
-    """
+    """Choose the answer after waiting for one notification, given its outcome, or nothing if Apple did not answer."""
     return next(map(_response_to, found.values()), _NO_ANSWER_YET)
 
 

@@ -44,7 +44,7 @@ from txapns.daemon.values import Caller
 from txapns.errors import CredentialError, InvalidGateway, WrongPassphrase
 from txapns.gateway import Gateway
 
-__all__ = ["EXTRAS", "OPERATIONS", "Provisioning"]
+__all__ = ["EXTRAS", "OPERATIONS", "AppOperations"]
 
 _log = Logger()
 
@@ -143,7 +143,7 @@ _app = msgspec.json.Decoder(_App)
 _rotation = msgspec.json.Decoder(_Credential)
 
 
-class Provisioning:
+class AppOperations:
     """
     The operations of the apps.
 
@@ -291,21 +291,15 @@ def _known(apps: Apps, name: str) -> _Known:
 
 _CHANGE_ERRORS = (400, 401, 403, 404, 409, 413, 415, 503)
 
-#: What :class:`Provisioning` answers.
+#: What :class:`AppOperations` answers.
 OPERATIONS = (
     Operation(
-        "GET",
-        "/v1/apps",
-        Provisioning.read,
-        "apps",
-        "List the apps.",
-        {200: ("All apps.", (_Apps,))},
-        (400, 401, 403),
+        "GET", "/v1/apps", AppOperations.read, "apps", "List the apps.", {200: ("All apps.", (_Apps,))}, (400, 401, 403)
     ),
     Operation(
         "POST",
         "/v1/apps/{app}/credential",
-        Provisioning.rotate,
+        AppOperations.rotate,
         "rotate",
         "Replace the credential of an app in the database.",
         {200: ("It is in use.", (_Known,))},
@@ -315,7 +309,7 @@ OPERATIONS = (
     Operation(
         "PUT",
         "/v1/apps/{app}",
-        Provisioning.put,
+        AppOperations.put,
         "put_app",
         "Add an app to the database, or replace it.",
         {200: ("It is replaced.", (_Known,)), 201: ("It is added.", (_Known,))},
@@ -325,7 +319,7 @@ OPERATIONS = (
     Operation(
         "DELETE",
         "/v1/apps/{app}",
-        Provisioning.remove,
+        AppOperations.remove,
         "remove_app",
         "Remove an app from the database.",
         {204: ("It is removed. Its notifications stay in the queue.", ())},

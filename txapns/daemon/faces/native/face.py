@@ -97,9 +97,11 @@ class Native:
         self._openapi = openapi()
         self._routes = _routes(
             {
-                notifications.Notifications(intake, outcomes, feedback, apps, patience): notifications.OPERATIONS,
-                queue_operations.Queue(outcomes, apps, wake): queue_operations.OPERATIONS,
-                apps_operations.Provisioning(None if keys is None else stored): apps_operations.OPERATIONS,
+                notifications.NotificationOperations(
+                    intake, outcomes, feedback, apps, patience
+                ): notifications.OPERATIONS,
+                queue_operations.QueueOperations(outcomes, apps, wake): queue_operations.OPERATIONS,
+                apps_operations.AppOperations(None if keys is None else stored): apps_operations.OPERATIONS,
                 self: _OPERATIONS,
             }
         )

@@ -223,21 +223,12 @@ def _error(status: int, code: str, message: str, path: str = "", headers: Sequen
 
 
 def fault(status: int, message: str) -> Answer:
-    """
-    Write an error of HTTP itself.
-
-    :param status: the status.
-    :param message: what is wrong.
-    """
+    """Write an error of HTTP itself."""
     return _error(status, _FAULTS[status], message)
 
 
 def refused(refusal: RequestRefused) -> Answer:
-    """
-    Write the answer to a request that is refused.
-
-    :param refusal: why it is refused.
-    """
+    """Write the answer to a request that is refused."""
     headers = []
     if refusal.retry_after is not None:
         headers.append((b"Retry-After", b"%d" % max(1, round(refusal.retry_after))))

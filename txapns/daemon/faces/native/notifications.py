@@ -1,5 +1,5 @@
 """
-The native face: Notifications: to accept them, to tell their outcomes, and to list the dead tokens.
+Notifications: accepting them, their outcomes, and the dead tokens.
 
 ::
 
@@ -30,7 +30,7 @@ from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IOutcomeLog
 from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, Draft, FeedbackEntry, Idempotency, Outcome, Receipt
 
-__all__ = ["EXTRAS", "ID", "OPERATIONS", "Notifications"]
+__all__ = ["EXTRAS", "ID", "OPERATIONS", "NotificationOperations"]
 
 _KEY = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
@@ -156,7 +156,7 @@ EXTRAS: Mapping[type, Schema] = {
 _submission = msgspec.json.Decoder(_Submission)
 
 
-class Notifications:
+class NotificationOperations:
     """
     The operations of notifications.
 
@@ -315,12 +315,12 @@ _IDEMPOTENCY_KEY = parameter(
     pattern="^[!-~]([ -~]*[!-~])?$",
 )
 
-#: What :class:`Notifications` answers.
+#: What :class:`NotificationOperations` answers.
 OPERATIONS = (
     Operation(
         "POST",
         "/v1/apps/{app}/notifications",
-        Notifications.accept,
+        NotificationOperations.accept,
         "accept",
         "Accept notifications: all, or none.",
         {
@@ -334,7 +334,7 @@ OPERATIONS = (
     Operation(
         "GET",
         "/v1/notifications/{id}",
-        Notifications.outcome,
+        NotificationOperations.outcome,
         "outcome",
         "Get the outcome of a notification.",
         {200: ("The latest with this id that the key may read.", (_Outcome,))},
@@ -343,7 +343,7 @@ OPERATIONS = (
     Operation(
         "GET",
         "/v1/apps/{app}/feedback",
-        Notifications.feedback,
+        NotificationOperations.feedback,
         "feedback",
         "Read dead tokens.",
         {200: ("Those after the cursor.", (_Feedback,))},

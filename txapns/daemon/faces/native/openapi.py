@@ -58,14 +58,7 @@ class Operation:
 
 
 def parameter(name: str, where: str, description: str, **schema: object) -> Schema:
-    """
-    Describe a parameter.
-
-    :param name: its name.
-    :param where: ``path``, ``query`` or ``header``.
-    :param description: what it is.
-    :param schema: what it can be.
-    """
+    """Describe a parameter."""
     return {"name": name, "in": where, "required": where == "path", "description": description, "schema": schema}
 
 

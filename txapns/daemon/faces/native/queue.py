@@ -37,7 +37,7 @@ from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, Entry, State
 from txapns.errors import redact
 
-__all__ = ["DEAD", "LISTED", "OPERATIONS", "Queue", "Queued", "queued"]
+__all__ = ["DEAD", "LISTED", "OPERATIONS", "QueueOperations", "Queued", "queued"]
 
 #: The states in which notifications can be listed and purged: all but those that Apple accepted.
 LISTED = {STATES[state]: state for state in (State.DEAD, State.WAITING, State.REJECTED, State.EXPIRED)}
@@ -103,11 +103,7 @@ _purge = msgspec.json.Decoder(_Purge)
 
 
 def queued(entry: Entry) -> Queued:
-    """
-    Describe a notification in the queue.
-
-    :param entry: the notification.
-    """
+    """Describe a notification in the queue."""
     outcome = entry.outcome
     return Queued(
         outcome.number,
@@ -123,7 +119,7 @@ def queued(entry: Entry) -> Queued:
     )
 
 
-class Queue:
+class QueueOperations:
     """
     The operations of the queue.
 
@@ -198,12 +194,12 @@ def _counted(count: int) -> Answer:
 _STATE = parameter("state", "query", "Their state.", type="string", enum=[*LISTED], default=DEAD)
 _ERRORS = (400, 401, 403, 404, 413, 415, 503)
 
-#: What :class:`Queue` answers.
+#: What :class:`QueueOperations` answers.
 OPERATIONS = (
     Operation(
         "GET",
         "/v1/apps/{app}/queue",
-        Queue.read,
+        QueueOperations.read,
         "queue",
         "List the notifications of one state.",
         {200: ("Those after the cursor.", (_Queue,))},
@@ -213,7 +209,7 @@ OPERATIONS = (
     Operation(
         "POST",
         "/v1/apps/{app}/queue/retry",
-        Queue.retry,
+        QueueOperations.retry,
         "retry",
         "Make dead letters due again.",
         {200: ("How many are due now.", (_Count,))},
@@ -223,7 +219,7 @@ OPERATIONS = (
     Operation(
         "POST",
         "/v1/apps/{app}/queue/purge",
-        Queue.purge,
+        QueueOperations.purge,
         "purge",
         "Delete notifications of one state, except those being sent right now.",
         {200: ("How many are deleted.", (_Count,))},
