@@ -57,7 +57,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(Gateway.parse("sandbox"), Gateway.http2("api.sandbox.push.apple.com", 443))
 
     def test_apples_management(self) -> None:
-        """Where Apple's channels are managed is known as well, whatever port notifications go to."""
+        """Apple's servers for channels are known as well, whatever the port for notifications."""
         for host, management, port in (
             ("api.push.apple.com", "api-manage-broadcast.push.apple.com", 2196),
             ("api.development.push.apple.com", "api-manage-broadcast.sandbox.push.apple.com", 2195),
@@ -68,28 +68,28 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(Gateway.parse("sandbox").management(), found)
 
     def test_http2(self) -> None:
-        """Host and port of a server of the provider API, the port 443 where none is said."""
+        """Host and port of a server of the provider API; the default port is 443."""
         self.assertEqual(Gateway.parse("http2:host=localhost:port=2197"), Gateway.http2("localhost", 2197))
         self.assertEqual(Gateway.parse("http2:host=localhost"), Gateway.http2("localhost", 443))
 
     def test_binary(self) -> None:
-        """Host and port of a server of the binary protocol, the port 2195 where none is said."""
+        """Host and port of a server of the binary protocol; the default port is 2195."""
         self.assertEqual(Gateway.parse("binary:port=99:host=10.0.0.1"), Gateway.binary("10.0.0.1", 99))
         self.assertEqual(Gateway.parse("binary:host=localhost"), Gateway.binary("localhost", 2195))
 
     def test_trust_root(self) -> None:
-        """The trust root goes with whatever the text says."""
+        """The trust root can be given with any text."""
         for description in ("sandbox", "http2:host=localhost", "binary:host=localhost"):
             gateway = Gateway.parse(description, trust_root=AUTHORITY.ca_pem)
             self.assertEqual(gateway.trust_root, AUTHORITY.ca_pem.decode())
 
     def test_gateway(self) -> None:
-        """A gateway is itself."""
+        """A gateway is returned as it is."""
         gateway = Gateway.http2("localhost")
         self.assertIs(Gateway.parse(gateway), gateway)
 
     def test_proxy(self) -> None:
-        """A proxy goes with whatever the text says, and replaces what a gateway had; left out, it stays."""
+        """A proxy can be given with any text, and replaces that of a gateway; left out, that one stays."""
         proxy = Proxy("proxy.example", 3128)
         for description in ("sandbox", "http2:host=localhost", "binary:host=localhost", Gateway.http2("localhost")):
             gateway = Gateway.parse(description, proxy="http://proxy.example:3128")
@@ -106,7 +106,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(again, gateway)
 
     def test_brief(self) -> None:
-        """A gateway says of itself no more than what is not as usual."""
+        """The text of a gateway has no default values."""
         for gateway, text in (
             (Gateway.parse("production"), "http2:host=api.push.apple.com:port=443"),
             (Gateway.binary("localhost", trust_root=AUTHORITY.ca_pem), "binary:host=localhost:port=2195"),
@@ -116,7 +116,7 @@ class ParseTests(SynchronousTestCase):
             self.assertEqual(str(gateway), text)
 
     def test_address(self) -> None:
-        """An IPv6 address may stand as it is, in brackets, or with backslashes, and with its zone."""
+        """An IPv6 address may be plain, in brackets, or with backslashes, and have a zone."""
         made = Gateway.http2("2001:db8::5", 2197)
         for host in ("2001:db8::5", "[2001:db8::5]", r"2001\:db8\:\:5"):
             self.assertEqual(Gateway.parse(f"http2:host={host}:port=2197"), made)
@@ -125,7 +125,7 @@ class ParseTests(SynchronousTestCase):
         self.assertEqual(Gateway.parse("binary:host=fe80::1%eth0").host, "fe80::1%eth0")
 
     def test_options(self) -> None:
-        """All that distinguishes gateways of a protocol can be said in text."""
+        """All options of a protocol's gateways can be given in text."""
         self.assertEqual(
             Gateway.parse(
                 "binary:host=a:port=1:feedback_host=::2:feedback_port=3:settle_time=0.5:barrier=true:command=1"
@@ -146,7 +146,7 @@ class ParseTests(SynchronousTestCase):
             self.assertIn(mistake.partition("=")[2], str(error))
 
     def test_not_understood(self) -> None:
-        """What is no gateway is quoted, with what could be said."""
+        """The message for invalid text quotes it and lists the valid forms."""
         for description in (
             "",
             "Production",
@@ -167,7 +167,7 @@ class ParseTests(SynchronousTestCase):
             self.assertRaises(InvalidGateway, Gateway.parse, something)
 
     def test_bad_port(self) -> None:
-        """What is no port is quoted."""
+        """The message for an invalid port quotes it."""
         for port in ("0", "65536", "-1", "x", "", "²", "1.5"):
             error = self.assertRaises(InvalidGateway, Gateway.parse, f"binary:host=localhost:port={port}")
             self.assertIn(port, str(error))
@@ -183,7 +183,7 @@ class GatewayTests(SynchronousTestCase):
     """Gateways as values."""
 
     def test_bad_host(self) -> None:
-        """What is neither a name nor an address is no host anywhere, and is quoted."""
+        """A text that is neither a name nor an address is refused for every host, and quoted."""
         for host in ("", "a b", "a:b", "https://a", "[a]", "::1%a:port=3", "1:2:3:4:5:6:7:8:9", "a/b"):
             for make in (
                 lambda host: Gateway.http2(host),
@@ -194,20 +194,20 @@ class GatewayTests(SynchronousTestCase):
                 self.assertIn("neither a host name", str(self.assertRaises(InvalidGateway, make, host)))
 
     def test_bad_port(self) -> None:
-        """Ports are checked, that of the feedback service as well."""
+        """Ports are checked, including that of the feedback service."""
         self.assertRaises(InvalidGateway, Gateway.http2, "localhost", 0)
         self.assertRaises(InvalidGateway, Gateway.binary, "localhost", 65_536)
         self.assertRaises(InvalidGateway, Gateway.binary, "localhost", feedback_port=-1)
 
     def test_feedback(self) -> None:
-        """The feedback service is on the same host, port 2196, unless one says otherwise."""
+        """The feedback service is on the same host, port 2196, by default."""
         gateway = Gateway.binary("localhost")
         self.assertEqual((gateway.feedback_host, gateway.feedback_port), ("localhost", 2196))
         gateway = Gateway.binary("localhost", feedback_host="feedback.example", feedback_port=7, proxy="proxy.example")
         self.assertEqual((gateway.feedback_host, gateway.feedback_port), ("feedback.example", 7))
 
     def test_management(self) -> None:
-        """Elsewhere one says where channels are managed: another port, or another host, or both."""
+        """For other gateways the server for channels is given: another port, another host, or both."""
         pem = AUTHORITY.ca_pem.decode()
         for options, expected in (
             ({"management_port": 7}, ("localhost", 7)),
@@ -223,14 +223,14 @@ class GatewayTests(SynchronousTestCase):
         self.assertRaises(InvalidGateway, Gateway.http2, "localhost", management_port=0)
 
     def test_no_management(self) -> None:
-        """A gateway of which nobody said it has none, and so has that server itself."""
+        """A gateway without such a server raises an error, and so does that server itself."""
         for gateway in (Gateway.http2("localhost"), Gateway.binary("localhost")):
             error = self.assertRaises(InvalidGateway, gateway.management)
             self.assertIn(str(gateway), str(error))
         self.assertRaises(InvalidGateway, Gateway.parse("production").management().management)
 
     def test_feedback_endpoint(self) -> None:
-        """Only the binary protocol has a feedback service, which takes no provider token either."""
+        """Only the binary protocol has a feedback service, which does not accept provider tokens."""
         certificate = Certificate.from_pem(AUTHORITY.client_pem())
         reactor = MemoryReactorClock()
         gateway = Gateway.binary("localhost", trust_root=AUTHORITY.ca_pem)
@@ -240,7 +240,7 @@ class GatewayTests(SynchronousTestCase):
         self.assertRaises(InvalidGateway, Gateway.http2("localhost").feedback_endpoint, reactor, certificate)
 
     def test_command(self) -> None:
-        """The binary protocol has three commands, of which the newest is the usual one."""
+        """The binary protocol has three commands; the newest is the default."""
         self.assertEqual(Gateway.binary("localhost").command, 2)
         self.assertEqual(Gateway.binary("localhost", command=1).command, 1)
         for mistake in (3, -1, "2", None):
@@ -263,20 +263,20 @@ class GatewayTests(SynchronousTestCase):
         self.assertNotEqual(text, Gateway.http2("localhost"))
 
     def test_commented_trust_root(self) -> None:
-        """A bundle of authorities may have comments that are not ASCII, as the well-known ones have."""
+        """A bundle of authorities may have comments that are not ASCII, as common ones do."""
         bundle = "# Főtanúsítvány\n".encode() + AUTHORITY.ca_pem
         gateway = Gateway.http2("localhost", trust_root=bundle)
         endpoint = gateway.endpoint(MemoryReactorClock(), Certificate.from_pem(AUTHORITY.client_pem()))
         verifyObject(IStreamClientEndpoint, endpoint)
 
     def test_bad_trust_root(self) -> None:
-        """A trust root that cannot be read is an error of the gateway, not of each attempt to connect."""
+        """An unreadable trust root is an error when the gateway is made, not at each attempt to connect."""
         for make in (Gateway.http2, Gateway.binary):
             self.assertRaises(CredentialError, make, "localhost", trust_root="nothing")
         self.assertRaises(CredentialError, Gateway.parse, "production", trust_root=b"nothing")
 
     def test_repr(self) -> None:
-        """The trust root is too long to be shown."""
+        """The trust root is not shown."""
         self.assertNotIn("BEGIN", repr(Gateway.http2("localhost", trust_root=AUTHORITY.ca_pem)))
 
     def test_provider_token_over_binary(self) -> None:

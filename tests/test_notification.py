@@ -52,7 +52,7 @@ notifications = st.builds(
 
 
 class VocabularyTests(SynchronousTestCase):
-    """The enumerations hold Apple's words."""
+    """The enumerations have Apple's words."""
 
     def test_push_types(self) -> None:
         """There are eleven push types, each its own text in comparisons, strings and formats."""
@@ -74,7 +74,7 @@ class VocabularyTests(SynchronousTestCase):
         self.assertEqual(f"{PushType.ALERT}", "alert")
 
     def test_push_types_survive(self) -> None:
-        """A push type is found by its word, and is itself after pickling and copying."""
+        """A push type is found by its text, and stays the same object after pickling and copying."""
         for push_type in PushType:
             found = [PushType(str(push_type)), pickle.loads(pickle.dumps(push_type)), copy.copy(push_type)]
             self.assertTrue(all(each is push_type for each in found))
@@ -85,7 +85,7 @@ class VocabularyTests(SynchronousTestCase):
 
 
 class PayloadTests(SynchronousTestCase):
-    """Where the body comes from."""
+    """The sources of the body."""
 
     def test_keywords(self) -> None:
         """The keywords of a payload are keywords of a notification."""
@@ -99,7 +99,7 @@ class PayloadTests(SynchronousTestCase):
         self.assertEqual(bodies, [b'{"mdm":"magic"}'] * 3)
 
     def test_nothing(self) -> None:
-        """Without anything the payload is an empty aps, which is what a location push needs."""
+        """Without keywords the payload is an empty aps, which a location push needs."""
         self.assertEqual(Notification().body, b'{"aps":{}}')
 
     def test_raw_is_kept(self) -> None:
@@ -107,12 +107,12 @@ class PayloadTests(SynchronousTestCase):
         self.assertEqual(Notification(payload='{ "a" : "\\u00e9" }').body, b'{ "a" : "\\u00e9" }')
 
     def test_both(self) -> None:
-        """A payload given whole and by keyword is refused, naming the keywords and not their values."""
+        """A whole payload with keywords for one is refused; the message has the keywords, not their values."""
         error = self.assertRaises(InvalidNotification, Notification, payload={}, badge=0, extra={"secret": "x"})
         self.assertEqual(str(error), "give either a payload or its keywords, not both: badge, extra")
 
     def test_both_but_empty(self) -> None:
-        """Keywords that say nothing do not contradict a whole payload."""
+        """Keywords that are None or False do not conflict with a whole payload."""
         made = Notification(payload={}, alert=None, badge=None, content_available=False)
         self.assertEqual(made.body, b"{}")
 
@@ -267,12 +267,12 @@ class ValueTests(SynchronousTestCase):
 
     @given(notifications)
     def test_dictionary_round_trip(self, made: Notification) -> None:
-        """Notifications survive the way through JSON."""
+        """Notifications survive conversion to JSON."""
         self.assertEqual(Notification.from_dict(json.loads(json.dumps(made.to_dict()))), made)
 
     @given(st.text(string.ascii_letters, min_size=16))  # longer than a word that stands in it anyhow
     def test_repr(self, secret: str) -> None:
-        """No payload shows in the representation."""
+        """The representation does not show the payload."""
         self.assertNotIn(secret, repr(Notification(payload={"aps": {}, secret: secret})))
 
 
@@ -311,7 +311,7 @@ class DictionaryTests(SynchronousTestCase):
         )
 
     def test_refused(self) -> None:
-        """A dictionary that is not a notification's is refused, saying why."""
+        """A dictionary that is not a notification's is refused, with the reason."""
         cases: list[tuple[Any, str]] = [
             ({}, "the dictionary has no payload"),
             ({"payload": None}, "the dictionary has no payload"),
@@ -453,21 +453,21 @@ class KindTests(SynchronousTestCase):
             self.assertEqual([made.push_type, made.topic, found], expected, method)
 
     def test_table_is_complete(self) -> None:
-        """The table has all push types, and every class method that makes a notification but from_dict."""
+        """The table has all push types, and every class method that makes a notification, except from_dict."""
         self.assertEqual({push_type for _, _, _, push_type, *_ in KINDS}, set(PushType))
         methods = {name for name, member in vars(Notification).items() if isinstance(member, classmethod)}
         public = {name for name in methods if not name.startswith("_")}
         self.assertEqual({method for method, *_ in KINDS}, public - {"from_dict"})
 
     def test_urgency(self) -> None:
-        """Background pushes have priority 5, calls and talk are sent at once or never, the rest is left to APNs."""
+        """Background pushes have priority 5, calls and talk have a single attempt, the rest is left to APNs."""
         expected = {"background": (5, None), "voip": (10, 0), "pushtotalk": (10, 0)}
         for method, arguments, keywords, push_type, *_ in KINDS:
             made = self.make(method, *arguments, **keywords)
             self.assertEqual((made.priority, made.expiration), expected.get(push_type, (None, None)), method)
 
     def test_fields(self) -> None:
-        """Every kind takes the header fields, and what is given stands."""
+        """Every kind accepts the header fields, which replace its defaults."""
         fields = {
             "topic": "t",
             "push_type": "new",
@@ -481,14 +481,14 @@ class KindTests(SynchronousTestCase):
             self.assertEqual(made.to_dict(), {"payload": made.body.decode(), **fields}, method)
 
     def test_none_stands(self) -> None:
-        """A default can also be taken away."""
+        """A default can also be removed."""
         made = Notification.voip(APP, {"caller": "Ann"}, topic=None, priority=None, expiration=None)
         self.assertEqual(made.headers(), ((b"apns-push-type", b"voip"),))
         made = Notification.live_activity_end(APP, timestamp=None)
         self.assertEqual(made.body, b'{"aps":{"event":"end"}}')
 
     def test_accepted(self) -> None:
-        """The simulator, which has a table of its own, accepts every kind."""
+        """The simulator, which has its own table, accepts every kind."""
         simulator = MemorySimulator(topic=APP)
         client = simulator.client(credential=simulator.provider_token())
         for method, arguments, keywords, *_ in KINDS:
@@ -517,11 +517,11 @@ class KindTests(SynchronousTestCase):
         self.assertEqual(json.loads(made.body), {"aps": {"alert": text, "badge": 0, "sound": sound}, "game": 4711})
 
     def test_alert_without_text(self) -> None:
-        """An alert that says nothing may still sound or badge; it has no empty text."""
+        """An alert without text may still sound or badge; it has no empty text."""
         self.assertEqual(Notification.alert(badge=3, title=None).body, b'{"aps":{"badge":3}}')
 
     def test_times(self) -> None:
-        """Each time of a Live Activity is refused by its own name."""
+        """For each invalid time of a Live Activity, the message has its name."""
         naive = datetime(2030, 1, 1)  # noqa: DTZ001
         for name in ("timestamp", "stale_date", "dismissal_date"):
             error = self.assertRaises(InvalidNotification, Notification.live_activity_end, APP, **{name: naive})
@@ -534,12 +534,12 @@ class KindTests(SynchronousTestCase):
             self.assertIn("allert", str(error))
 
     def test_no_bundle_identifier(self) -> None:
-        """Without a bundle identifier there is no topic to make, rather than a wrong one."""
+        """Without a bundle identifier it fails, rather than make a wrong topic."""
         self.assertRaises(TypeError, Notification.voip, None, {"caller": "Ann"})
 
 
 class NamesTests(SynchronousTestCase):
-    """What the module offers."""
+    """The public names of the module."""
 
     def test_all(self) -> None:
         """The public names are exact."""

@@ -89,8 +89,8 @@ json_values = st.recursive(
 json_objects = st.dictionaries(st.text(), json_values, max_size=5)
 
 
-def refusal(call: Callable[[Any], object], value: object) -> str:
-    """Give the message with which a value is refused, checking that no other exception tells more."""
+def error_of(call: Callable[[Any], object], value: object) -> str:
+    """Return the error message for a value, and check that no chained exception shows more."""
     try:
         call(value)
     except InvalidPayload as error:
@@ -109,7 +109,7 @@ class ApsTests(SynchronousTestCase):
         self.assertEqual(made, [(keyword, value, f'{{"aps":{aps_json}}}') for keyword, value, aps_json in KEYS])
 
     def test_table_is_complete(self) -> None:
-        """The table above has all keywords, and each is explained."""
+        """The table above has all keywords, and each is documented."""
         keywords = list(payload.Keywords.__annotations__)
         self.assertEqual(set(keywords), {keyword for keyword, _, _ in KEYS} | {"extra"})
         self.assertEqual(re.findall(r":ivar (\w+):", str(payload.Keywords.__doc__)), keywords)
@@ -119,22 +119,22 @@ class ApsTests(SynchronousTestCase):
         self.assertEqual(aps(**dict.fromkeys(payload.Keywords.__annotations__)), {"aps": {}})  # type: ignore[arg-type]
 
     def test_unknown_keyword(self) -> None:
-        """A keyword that there is not is named as Python would name it, even if it says nothing."""
+        """An unknown keyword gives Python's usual message, even if its value is None."""
         for value in ("Hello", None):
             error = self.assertRaises(TypeError, aps, badge=1, allert=value)
             self.assertEqual(str(error), "aps() got an unexpected keyword argument 'allert'")
 
     def test_order(self) -> None:
-        """Keywords make the same bytes in whatever order they are given."""
+        """Keywords make the same bytes in any order."""
         self.assertEqual(encode(aps(sound="a", alert="b", badge=1)), encode(aps(badge=1, alert="b", sound="a")))
 
     def test_flags_by_truth(self) -> None:
-        """A flag is sent as Apple's table has it, whatever it was true or false by."""
+        """A flag is sent as in Apple's table, whatever its true or false value."""
         loose: dict[str, Any] = {"content_available": 2, "mutable_content": 0, "content_changed": 1}
         self.assertEqual(encode(aps(**loose)), b'{"aps":{"content-available":1,"content-changed":true}}')
 
     def test_alert_keys(self) -> None:
-        """An alert's keys, known or not, arrive as they were given."""
+        """An alert's keys, known or not, are sent as they are."""
         alert = {**ALERT, "new-key": {"loc-key": "x"}}
         self.assertEqual(decode(encode(aps(alert=alert))), {"aps": {"alert": alert}})
 
@@ -143,7 +143,7 @@ class ApsTests(SynchronousTestCase):
         self.assertEqual(aps(badge=1, extra={"game": "4711"}), {"aps": {"badge": 1}, "game": "4711"})
 
     def test_unknown_aps_key(self) -> None:
-        """A key of aps that has no keyword goes into aps by way of extra."""
+        """A key of aps that has no keyword can be given by extra."""
         extra = {"aps": {"new-key": "x"}, "room": 1}
         self.assertEqual(aps(badge=1, extra=extra), {"aps": {"badge": 1, "new-key": "x"}, "room": 1})
 
@@ -154,16 +154,16 @@ class ApsTests(SynchronousTestCase):
         self.assertEqual(extra, {"aps": {"new": 1}, "game": 1})
 
     def test_extra_replaces_aps(self) -> None:
-        """An aps in extra that is not a mapping is refused by its type."""
+        """An aps in extra that is not a mapping is an error."""
         self.assertEqual(
-            refusal(lambda extra: aps(extra=extra), {"aps": "secret"}),
+            error_of(lambda extra: aps(extra=extra), {"aps": "secret"}),
             "the aps in extra must be a mapping, not str; it would replace aps",
         )
 
     def test_key_twice(self) -> None:
-        """A key given by keyword and in extra is refused by its name."""
+        """A key given both by keyword and in extra is an error that names it."""
         self.assertEqual(
-            refusal(lambda extra: aps(badge=1, sound="a", extra=extra), {"aps": {"sound": "secret", "badge": 2}}),
+            error_of(lambda extra: aps(badge=1, sound="a", extra=extra), {"aps": {"sound": "secret", "badge": 2}}),
             "given both by keyword and in the aps of extra: badge, sound",
         )
 
@@ -185,33 +185,33 @@ class EncodeTests(SynchronousTestCase):
 
     @given(json_objects, st.booleans(), st.sampled_from([None, 2]))
     def test_raw_passes_through(self, document: dict[str, object], ascii_only: bool, indent: int | None) -> None:
-        """JSON that was made elsewhere travels unchanged, as text or as bytes."""
+        """JSON that was made elsewhere is sent unchanged, as text or as bytes."""
         text = json.dumps(document, ensure_ascii=ascii_only, indent=indent)
         self.assertEqual([encode(text), encode(text.encode())], [text.encode()] * 2)
 
     def test_empty_object(self) -> None:
-        """The empty object, which Wallet passes are updated with, is a payload."""
+        """The empty object, which updates Wallet passes, is a payload."""
         self.assertEqual([encode({}), encode("{}"), encode(b"{}")], [b"{}"] * 3)
 
     def test_any_mapping(self) -> None:
-        """Mappings other than dictionaries are written alike, at any depth."""
+        """Other mappings are written like dictionaries, at any depth."""
         inner: Mapping[str, object] = MappingProxyType({"b": (1, 2)})
         self.assertEqual(encode(MappingProxyType({"a": inner})), b'{"a":{"b":[1,2]}}')
 
     def test_buffers(self) -> None:
-        """Octets in the forms in which databases give them are octets."""
+        """The types in which databases return bytes are accepted."""
         self.assertEqual([encode(bytearray(b"{}")), encode(memoryview(b"{}"))], [b"{}"] * 2)
 
     def test_any_length(self) -> None:
-        """Length is the gateway's to judge."""
+        """The length is not checked."""
         self.assertEqual(len(encode({"a": "x" * 100_000})), 100_008)
 
 
 class RefusalTests(SynchronousTestCase):
-    """What is not a payload is refused, and the message says why without showing content."""
+    """Invalid payloads, and messages that do not show their content."""
 
     def test_messages(self) -> None:
-        """Each kind of mistake is told by its type or its place."""
+        """For each kind of mistake the message has the type or the position."""
         cases: list[tuple[object, str]] = [
             (None, "the payload must be a mapping, str or bytes, not NoneType"),
             (["secret"], "the payload must be a mapping, str or bytes, not list"),
@@ -233,46 +233,46 @@ class RefusalTests(SynchronousTestCase):
             ({"a": b"secret"}, "the payload cannot be written as JSON: it holds a value of type bytes"),
             ({"a": {"secret"}}, "the payload cannot be written as JSON: it holds a value of type set"),
         ]
-        self.assertEqual([(value, refusal(encode, value)) for value, _ in cases], cases)
+        self.assertEqual([(value, error_of(encode, value)) for value, _ in cases], cases)
 
     def test_utf16_without_a_mark(self) -> None:
-        """UTF-16 is named though nothing says that it is."""
+        """UTF-16 without a mark is recognized."""
         for encoding in ("utf-16-le", "utf-16-be"):
-            self.assertTrue(refusal(encode, '{"a":1}'.encode(encoding)).endswith(MARK))
+            self.assertTrue(error_of(encode, '{"a":1}'.encode(encoding)).endswith(MARK))
 
     def test_not_a_number(self) -> None:
-        """Python's NaN and infinities are no JSON numbers."""
+        """Python's NaN and infinities are not JSON numbers."""
         for value in (float("nan"), float("inf"), float("-inf")):
-            self.assertIn("not JSON compliant", refusal(encode, {"secret": value}))
+            self.assertIn("not JSON compliant", error_of(encode, {"secret": value}))
 
     def test_keys(self) -> None:
-        """A key of a type that JSON has no text for is refused by its type."""
-        message = refusal(encode, {("secret",): 1})
+        """A key of a type that JSON does not have is an error that names the type."""
+        message = error_of(encode, {("secret",): 1})
         self.assertIn("keys must be str", message)
         self.assertNotIn("secret", message)
 
     def test_circle(self) -> None:
-        """A payload that holds itself is refused."""
+        """A payload that contains itself is refused."""
         circle: dict[str, object] = {}
         circle["secret"] = circle
-        self.assertEqual(refusal(encode, circle), "the payload cannot be written as JSON: Circular reference detected")
+        self.assertEqual(error_of(encode, circle), "the payload cannot be written as JSON: Circular reference detected")
 
     def test_too_deep(self) -> None:
-        """Nesting beyond what can be followed is refused, in either form."""
+        """Nesting that is too deep is refused, in either form."""
         deep: dict[str, object] = {}
         for _ in range(200_000):
             deep = {"a": deep}
-        self.assertEqual(refusal(encode, deep), "the payload is nested too deeply")
-        self.assertEqual(refusal(encode, '{"a":' * 200_000), "the payload is nested too deeply")
+        self.assertEqual(error_of(encode, deep), "the payload is nested too deeply")
+        self.assertEqual(error_of(encode, '{"a":' * 200_000), "the payload is nested too deeply")
 
     def test_endless_number(self) -> None:
         """An integer of more digits than Python converts is refused, in either form."""
-        self.assertIn("Exceeds the limit", refusal(encode, {"a": 10**5000}))
-        self.assertIn("Exceeds the limit", refusal(encode, '{"a":' + "9" * 5000 + "}"))
+        self.assertIn("Exceeds the limit", error_of(encode, {"a": 10**5000}))
+        self.assertIn("Exceeds the limit", error_of(encode, '{"a":' + "9" * 5000 + "}"))
 
     @given(st.binary() | st.text(st.characters()))
     def test_any_text(self, raw: bytes | str) -> None:
-        """Any bytes and any text either travel unchanged or are refused as a payload."""
+        """Any bytes or text are either sent unchanged or refused as a payload."""
         try:
             self.assertEqual(encode(raw), raw if isinstance(raw, bytes) else joined(raw).encode())
         except InvalidPayload as error:
@@ -280,7 +280,7 @@ class RefusalTests(SynchronousTestCase):
 
 
 class SurrogateTests(SynchronousTestCase):
-    """Characters that come as two, and halves of such."""
+    """Surrogate pairs, and halves of them."""
 
     def test_pair(self) -> None:
         """A pair of surrogates is the character, in a mapping, in text and as escapes, in a value and in a key."""
@@ -292,7 +292,7 @@ class SurrogateTests(SynchronousTestCase):
         self.assertEqual(encode(split), encode(whole))
 
     def test_half(self) -> None:
-        """Half of a pair is refused alike in every form, by the path to its text and never by the text."""
+        """Half of a pair is refused in every form; the message has the path to its text, never the text."""
         documents: list[tuple[dict[str, object], str]] = [
             ({"aps": {"alert": "Secret \ud83c"}}, "aps.alert"),
             ({"aps": {"alert": {"title": "Hi", "body": "\udf55 secret"}}}, "aps.alert.body"),
@@ -309,25 +309,25 @@ class SurrogateTests(SynchronousTestCase):
             text, escaped = json.dumps(document, ensure_ascii=False), json.dumps(document)
             forms = document, text, text.encode("utf-8", "surrogatepass"), escaped, escaped.encode()
             self.assertEqual(
-                {refusal(encode, form) for form in forms},
+                {error_of(encode, form) for form in forms},
                 {HALF.format(path)},
             )
 
     def test_half_in_a_key_twice(self) -> None:
-        """What is sent is the whole text, so half of a pair is found although the key comes again."""
-        self.assertIn(" at a,", refusal(encode, b'{"a":"\\ud83c","a":"b"}'))
+        """JSON text is sent unchanged, so half of a pair is found even if its key is repeated."""
+        self.assertIn(" at a,", error_of(encode, b'{"a":"\\ud83c","a":"b"}'))
 
     def test_escaped_backslash(self) -> None:
-        """What only looks like an escape is text."""
+        """Text that only looks like an escape is accepted."""
         for body in (b'{"a":"\\\\ud83c"}', b'{"a":"\\\\\\\\ud83c"}'):
             self.assertEqual(encode(body), body)
 
     def test_half_escaped_half_not(self) -> None:
-        """A pair of which only one half is an escape is no text that anything writes, and refused."""
-        self.assertIn("at character 6", refusal(encode, '{"a":"\ud83c\\udf55"}'))
+        """A pair of which only one half is an escape is refused."""
+        self.assertIn("at character 6", error_of(encode, '{"a":"\ud83c\\udf55"}'))
 
     def test_any_document(self) -> None:
-        """Half of a pair is found in any JSON, and where there is none, or no JSON, nothing is."""
+        """Half of a pair is found in any JSON; without one, or without JSON, the result is None."""
         whole = json.dumps({"notifications": [{}, {"payload": {"aps": {"alert": "\ud83c"}}}]}).encode()
         self.assertEqual(half_character(whole), "notifications[1].payload.aps.alert")
         for other in (b"{}", b"", b"\xff", "[" * 100_000, json.dumps("\U0001f355")):
@@ -335,7 +335,7 @@ class SurrogateTests(SynchronousTestCase):
 
     @given(st.text(st.sampled_from('a\\"\ud83c\udf55\U0001f355u')))
     def test_every_way_agrees(self, text: str) -> None:
-        """Text with halves in any order is taken or refused alike as a mapping, as JSON text and as escapes."""
+        """Text with halves in any order gives the same result as a mapping, as JSON text and as escapes."""
         document = {"aps": {"alert": text}}
         forms = document, json.dumps(document, ensure_ascii=False), json.dumps(document), json.dumps(document).encode()
         results = set()
@@ -349,7 +349,7 @@ class SurrogateTests(SynchronousTestCase):
 
 
 class NamesTests(SynchronousTestCase):
-    """What the module offers."""
+    """The public names of the module."""
 
     def test_all(self) -> None:
         """The public names are exact."""

@@ -103,12 +103,12 @@ class StatusTests(SynchronousTestCase):
         )
 
     def test_unassigned_actions(self) -> None:
-        """Every other byte is taken for 255, unknown: those that an HTTP status could be as well."""
+        """Every other byte is treated like 255, unknown, including those that could be an HTTP status."""
         unassigned = set(range(256)) - STATUSES.keys()
         self.assertEqual({action(n, status_name(n)) for n in unassigned}, {Action.RETRY})
 
     def test_number_alone(self) -> None:
-        """A byte that no HTTP status can be needs no name."""
+        """A byte that cannot be an HTTP status needs no name."""
         self.assertEqual((action(8, ""), text(8, "")), (Action.DROP, Status.INVALID_TOKEN.text))
 
 
@@ -151,7 +151,7 @@ class BothProtocolsTests(SynchronousTestCase):
         )
 
     def test_unknown_reason_by_class(self) -> None:
-        """A reason that is not listed is judged by the class of its HTTP status."""
+        """For a reason that is not listed, the class of the HTTP status decides."""
         expected = {
             200: Action.RETRY,
             255: Action.RETRY,
@@ -170,7 +170,7 @@ class BothProtocolsTests(SynchronousTestCase):
 
     @given(st.integers(), st.text())
     def test_anything_has_an_action_and_a_text(self, status: int, reason: str) -> None:
-        """Whatever a gateway or a proxy answers, there is something to do and to say."""
+        """Any answer of a gateway or proxy has an action and a text."""
         self.assertIsInstance(action(status, reason), Action)
         self.assertTrue(text(status, reason).endswith("."))
 
@@ -179,12 +179,12 @@ class TextTests(SynchronousTestCase):
     """The sentences for people."""
 
     def test_known(self) -> None:
-        """Every status and every reason has one, which says what happened and, after a semicolon, what to do."""
+        """Every status and every reason has one, which says what happened and what to do."""
         sentences = [text(n, name) for n, (name, _) in STATUSES.items()] + [text(*answer) for answer in REASONS]
         self.assertEqual([sentence for sentence in sentences if "; " not in sentence or sentence[-1] != "."], [])
 
     def test_unknown_is_quoted(self) -> None:
-        """A reason that is not listed is quoted, so that it can be looked up, and cannot disturb a terminal."""
+        """A reason that is not listed is quoted safely for a terminal, so that it can be looked up."""
         self.assertEqual(
             text(400, "New\x1b[2JReason"),
             "The gateway answered 400 with the unlisted reason 'New\\x1b[2JReason'. "
@@ -192,18 +192,18 @@ class TextTests(SynchronousTestCase):
         )
 
     def test_no_reason(self) -> None:
-        """An answer without a reason, as from a proxy, is told as such."""
+        """For an answer without a reason, as from a proxy, the text says so."""
         self.assertEqual(
             text(502, ""), "The gateway answered 502 with no reason. Send it again later, waiting longer each time."
         )
 
     def test_unknown_410(self) -> None:
-        """Whatever its reason, 410 is about the device token."""
+        """With any reason, 410 is about the device token."""
         self.assertIn("Delete the device token.", text(410, "Gone"))
 
 
 class NamesTests(SynchronousTestCase):
-    """What the module offers."""
+    """The public names of the module."""
 
     def test_all(self) -> None:
         """The public names are exact."""

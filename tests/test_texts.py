@@ -26,27 +26,27 @@ class TextTests(SynchronousTestCase):
 
     @given(st.text())
     def test_encodings(self, text: str) -> None:
-        """A text that begins in ASCII is read in every encoding, with its mark or without."""
+        """A text that begins with ASCII is read in every encoding, with or without a mark."""
         text = "ab" + text
         for encoding, mark in ENCODINGS:
             self.assertEqual(utf8(mark + text.encode(encoding)).decode(), text)
 
     @given(st.text())
     def test_marks(self, text: str) -> None:
-        """A text that begins with anything is read where it has a mark."""
+        """Any other text is read if it has a mark."""
         for encoding, mark in ENCODINGS[1:4]:
             self.assertEqual(utf8(mark + text.encode(encoding)).decode(), text)
 
     @given(st.binary())
     def test_anything(self, content: bytes) -> None:
-        """Octets in no encoding are left as they are, but for what says that they are in one."""
+        """Bytes in no encoding are unchanged, except for a mark."""
         if encoding_of(content) == "utf-8":
             self.assertEqual(utf8(content), content)
         else:
             utf8(content)
 
     def test_first_line(self) -> None:
-        """A passphrase may end with a line, or several may follow, in whatever encoding."""
+        """A passphrase may end with a line end, or with further lines, in any encoding."""
         for encoding, mark in ENCODINGS:
             for content in ("a b", "a b\n", "a b\r\n", "a b\nc\n"):
                 self.assertEqual(first_line(mark + content.encode(encoding)), b"a b")

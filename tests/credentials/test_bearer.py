@@ -106,8 +106,8 @@ class SignatureTests(SynchronousTestCase):
         """The signature verifies only the signed text, and only when complete and unchanged."""
         for text in (TOKEN.sign(5), der_signed(AUTHORITY, 5)):
             head, claims, signature = text.split(".")
-            octets = base64.urlsafe_b64decode(signature + "==")
-            for changed in (b"", octets[:-1], octets + b"\0", octets[::-1], bytes(64), b"\xff" * 64):
+            written = base64.urlsafe_b64decode(signature + "==")
+            for changed in (b"", written[:-1], written + b"\0", written[::-1], bytes(64), b"\xff" * 64):
                 token = BearerToken.parse(f"{head}.{claims}.{part(changed)}")
                 self.assertFalse(token is not None and token.is_signed_by(AUTHORITY.public_key))
             token = BearerToken.parse(f"{head}.{part({'iss': AUTHORITY.team_id, 'iat': 6})}.{signature}")

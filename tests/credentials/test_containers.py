@@ -152,7 +152,7 @@ TEXT_WRAPPINGS: dict[str, TextWrapping] = {
     "hexadecimal digits": lambda text: text.encode().hex(),
     "PostgreSQL's hexadecimal digits": lambda text: "\\x" + text.encode().hex(),
 }
-#: And of octets.
+#: And of bytes.
 BINARY_WRAPPINGS: dict[str, BinaryWrapping] = {
     "nothing": bytes,
     "bytearray": bytearray,
@@ -452,7 +452,7 @@ class BoundTests(SynchronousTestCase):
 
     def test_iterations(self) -> None:
         """More than a million iterations are refused before the first, in every wrapping."""
-        # 70,000 takes as many octets as more than a million; each of the places is written over by itself.
+        # 70,000 takes as many bytes as more than a million; each of the places is overwritten separately.
         data, few, many = self.pkcs12(70_000), b"\x02\x03\x01\x11\x70", b"\x02\x03\x0f\x42\x41"
         self.assertEqual(data.count(few), 2)
         for position in (data.index(few), data.rindex(few)):
@@ -466,7 +466,7 @@ class BoundTests(SynchronousTestCase):
         data = AUTHORITY.client_pkcs12()
         self.assertEqual(data[-4:-2], b"\x02\x02")
         longer = data[:-4] + b"\x02\x04\x7f\xff\xff\xff"
-        # Each of the two lengths around it is two octets more.
+        # Each of the two lengths around it is two bytes more.
         mac = longer.rindex(b"\x30\x41\x30\x31")
         longer = longer[: mac + 1] + b"\x43" + longer[mac + 2 :]
         longer = longer[:2] + (int.from_bytes(longer[2:4], "big") + 2).to_bytes(2, "big") + longer[4:]

@@ -617,12 +617,12 @@ class EndpointTests(TunnelCase):
         self.assertEqual(self.answer(pieces).received, whole[len(answer) :])
 
     @given(st.binary(max_size=64))
-    def test_any_answer(self, octets: bytes) -> None:
+    def test_any_answer(self, written: bytes) -> None:
         """Any answer is a connection, a ``ConnectFailed``, or incomplete."""
         connecting = self.endpoint().connect(Factory.forProtocol(Peer))
         results: list[object] = []
         connecting.addBoth(results.append)
-        self.near.protocol.dataReceived(octets)
+        self.near.protocol.dataReceived(written)
         self.near.protocol.dataReceived(b"\r\n\r\n")
         for result in results:
             if isinstance(result, Failure):

@@ -88,12 +88,12 @@ ERRORS = {
 }
 
 numbers = st.integers(0, 0xFFFFFFFF)
-octets = st.integers(0, 0xFF)
+byte_values = st.integers(0, 0xFF)
 field = st.binary(max_size=100)
 messages = st.one_of(
     st.builds(encode_simple, field, field),
     st.builds(encode_enhanced, numbers, numbers, field, field),
-    st.builds(encode_framed, numbers, field, field, st.none() | numbers, st.none() | octets),
+    st.builds(encode_framed, numbers, field, field, st.none() | numbers, st.none() | byte_values),
     st.builds(encode_barrier, numbers),
 )
 streams = st.lists(messages, max_size=5).map(b"".join)
@@ -103,7 +103,7 @@ streams = st.lists(messages, max_size=5).map(b"".join)
 def damaged_streams(draw: st.DrawFn) -> bytes:
     """Streams of messages with up to three bytes overwritten and the end cut off."""
     stream = bytearray(draw(streams))
-    for place, value in draw(st.lists(st.tuples(st.integers(0, 500), octets), max_size=3)):
+    for place, value in draw(st.lists(st.tuples(st.integers(0, 500), byte_values), max_size=3)):
         if place < len(stream):
             stream[place] = value
     return bytes(stream[: draw(st.integers(0, 1000))])
@@ -300,7 +300,7 @@ class ErrorParserTests(SynchronousTestCase):
         self.assertIsNone(parser.receive(encode_error(8, 1)))
         self.assertEqual(parser.pending, 0)
 
-    @given(octets, numbers, st.binary(max_size=20), places)
+    @given(byte_values, numbers, st.binary(max_size=20), places)
     def test_any_split(self, status: int, identifier: int, rest: bytes, where: list[int]) -> None:
         """A packet is read the same however it is split, with anything after it."""
         parser = ErrorParser()
@@ -440,7 +440,7 @@ class NotificationParserTests(SynchronousTestCase):
         self.assertEqual(feed([bytes.fromhex("02 00 01 00 00")]), ([], None))
         self.assertIsNotNone(feed([bytes.fromhex("02 00 01 00 01")])[1])
 
-    @given(numbers, field, field, st.none() | numbers, st.none() | octets)
+    @given(numbers, field, field, st.none() | numbers, st.none() | byte_values)
     def test_framed_round_trip(
         self, identifier: int, token: bytes, payload: bytes, expiration: int | None, priority: int | None
     ) -> None:

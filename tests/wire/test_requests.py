@@ -31,8 +31,8 @@ BODY = b'{"aps":{"alert":"Hi"}}'
 NO_ERROR, INTERNAL_ERROR, REFUSED, CANCEL = 0, 2, 7, 8
 
 
-def refusal(status: int, reason: str, **more: object) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Make the header fields and the body of an answer that says no."""
+def rejection(status: int, reason: str, **more: object) -> tuple[list[tuple[bytes, bytes]], bytes]:
+    """Make the header fields and the body of a rejection."""
     return [(b":status", b"%d" % status)], json.dumps({"reason": reason, **more}).encode()
 
 
@@ -54,7 +54,7 @@ def ask(sender: RequestSender[str], item: str, method: bytes = b"GET") -> None:
 
 @attrs.define
 class Ledger:
-    """What a connection made of each request, added up over its reads."""
+    """The outcomes of a connection's requests, collected over its reads."""
 
     ready: int = 0
     accepted: list[str] = attrs.Factory(list)  # in whichever of the two ways
@@ -78,7 +78,7 @@ class Ledger:
 
     @property
     def settled(self) -> list[str]:
-        """Every item that has an end, as often as it has one."""
+        """Every item with an outcome, once per outcome."""
         pairs = [*self.rejected, *self.reset]
         return sorted([*self.accepted, *self.refused, *self.unsendable, *(item for item, _ in pairs)])
 
@@ -126,7 +126,7 @@ class Peers:
         self.ledger.add(self.sender.take())
 
     def answer(self, stream: int, headers: Iterable[tuple[bytes, bytes]] = OK, body: bytes = b"") -> None:
-        """Have the receiver answer."""
+        """Answer from the receiver."""
         self.receiver.respond(stream, headers, body)
         self.carry()
 
@@ -144,7 +144,7 @@ class Script:
         return made.serialize()
 
     def headers(self, stream: int, fields: Iterable[tuple[bytes, bytes]] = OK, *, end: bool = False) -> bytes:
-        """HEADERS, whole."""
+        """HEADERS, complete."""
         made = frames.HeadersFrame(stream, self._encoder.encode(list(fields)))
         made.flags |= {"END_HEADERS", *(["END_STREAM"] if end else [])}
         return made.serialize()
@@ -164,13 +164,13 @@ class Script:
         """GOAWAY."""
         return frames.GoAwayFrame(0, last_stream, code, debug).serialize()
 
-    def window(self, octets: int) -> bytes:
+    def window(self, size: int) -> bytes:
         """WINDOW_UPDATE of the connection."""
-        return frames.WindowUpdateFrame(0, octets).serialize()
+        return frames.WindowUpdateFrame(0, size).serialize()
 
     def answer(self, stream: int, status: int, reason: str, **more: object) -> bytes:
-        """HEADERS and DATA of an answer that says no."""
-        fields, body = refusal(status, reason, **more)
+        """HEADERS and DATA of a rejection."""
+        fields, body = rejection(status, reason, **more)
         return self.headers(stream, fields) + self.data(stream, body, end=True)
 
 
@@ -223,7 +223,7 @@ class StartTests(SynchronousTestCase):
         self.assertEqual(changed.changed_settings[SettingCodes.ENABLE_PUSH].new_value, 0)
 
     def test_goaway_first(self) -> None:
-        """A GOAWAY in the same read as the first SETTINGS is told, and leaves no room."""
+        """A GOAWAY in the same read as the first SETTINGS is reported, and leaves no room."""
         script = Script()
         sender: RequestSender[str] = RequestSender(b"h")
         received = sender.receive(script.settings() + script.goaway(0, debug=b'{"reason":"BadCertificateEnvironment"}'))
@@ -286,7 +286,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual([request.headers[0], request.headers[3]], [(b":method", b"DELETE"), (b":path", b"/1/x")])
 
     def test_streams(self) -> None:
-        """Requests get the streams 1, 3, 5, and the latest is known."""
+        """Requests get the streams 1, 3, 5, and the last stream is known."""
         peers = Peers()
         self.assertEqual(peers.sender.last_stream, 0)
         peers.send("a", "b", "c")
@@ -294,7 +294,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(peers.sender.last_stream, 5)
 
     def test_unsendable(self) -> None:
-        """Header fields longer than HTTP/2 allows never leave, are told after the attempt, and hold no stream."""
+        """Header fields longer than HTTP/2 allows are not sent, are reported later, and occupy no stream."""
         peers = Peers()
         peers.send("a", fields=((b"apns-collapse-id", b"x" * 70_000),))
         peers.send("b")
@@ -304,14 +304,14 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual(len(peers.sender), 0)
 
     def test_long_body_is_cut(self) -> None:
-        """The server keeps one byte more of a body than the limit, so that it can tell."""
+        """The server keeps one byte more of a body than the limit, so that it can detect a longer one."""
         peers = Peers()
         peers.send("a", body=b"x" * 5_120)
         peers.send("b", body=b"x" * 60_000)
         self.assertEqual([len(request.body) for request in peers.requests], [5_120, 5_121])
 
     def test_so_many(self) -> None:
-        """A connection that is to take so many requests has room for no more, and takes no further one after them."""
+        """A connection with a maximum number of requests has no room for more, and then is no longer open."""
         peers = Peers(most=3)
         self.assertEqual((peers.sender.room()[0], peers.sender.left), (3, 3))
         peers.send("a", "b")
@@ -320,7 +320,7 @@ class RequestTests(SynchronousTestCase):
         self.assertEqual((peers.sender.room(), peers.sender.left, peers.sender.open), ((0, 0), 0, False))
 
     def test_streams_run_out(self) -> None:
-        """A connection that has used nearly all stream numbers takes no further request."""
+        """A connection that has used nearly all stream numbers accepts no further request."""
         self.patch(sender_module, "LAST_STREAM", 2 * sender_module.MAX_CONCURRENCY + 3)
         peers = Peers()
         peers.send("a")
@@ -331,17 +331,17 @@ class RequestTests(SynchronousTestCase):
 
 
 class GivenUpTests(SynchronousTestCase):
-    """Connections that libnghttp2 has given up, at once or with a GOAWAY that has yet to leave."""
+    """Connections that libnghttp2 has given up, at once or with a GOAWAY still to be sent."""
 
-    def given_up(self, octets: bytes) -> RequestSender[str]:
-        """Have a server's bytes be the end of a connection with two requests under way."""
+    def given_up(self, written: bytes) -> RequestSender[str]:
+        """End a connection with two requests under way by a server's bytes."""
         sender, _ = scripted("a", "b")
         with contextlib.suppress(WireError):
-            sender.receive(octets)
+            sender.receive(written)
         return sender
 
     def test_any_call(self) -> None:
-        """Whatever is done with it afterwards, in any order, is in vain and no exception; all are accounted for."""
+        """Further calls, in any order, do nothing and raise nothing; all requests are accounted for."""
         script = Script()
         endings = {
             "a list of many header fields": script.headers(1, [*OK, *((b"x-%d" % n, b"") for n in range(5_000))]),
@@ -361,9 +361,9 @@ class GivenUpTests(SynchronousTestCase):
             lambda sender: sender.closed,
             lambda sender: sender.receive(b"x" * 20),
         ]
-        for name, octets in endings.items():
+        for name, written in endings.items():
             for order in permutations(calls, 3):
-                sender = self.given_up(octets)
+                sender = self.given_up(written)
                 gone: list[str] = []
                 for call in order:
                     with contextlib.suppress(WireError):
@@ -387,17 +387,17 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(peers.sender.room()[0], 9)
 
     def test_no_limit(self) -> None:
-        """A peer that sets no limit is not given more than the default at once."""
+        """Without a limit of the peer, the default applies."""
         sender, _ = scripted()
         self.assertEqual(sender.room()[0], sender_module.DEFAULT_CONCURRENCY)
 
     def test_huge_limit(self) -> None:
-        """Whatever the peer allows, there is a bound to what is in doubt when the connection dies."""
+        """Whatever the peer allows, the number of requests under way is bounded."""
         sender, _ = scripted(MAX_CONCURRENT_STREAMS=2**31)
         self.assertEqual(sender.room()[0], sender_module.MAX_CONCURRENCY)
 
     def test_settings_up_and_down(self) -> None:
-        """The limit is obeyed in both directions, and may fall below what is under way."""
+        """The limit may rise and fall, also below the number of requests under way."""
         peers = Peers(1)
         self.assertEqual(peers.sender.room()[0], 1)
         peers.receiver.limit(100)
@@ -413,7 +413,7 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(peers.ledger.accepted, ["a", "b", "c"])
 
     def test_other_settings(self) -> None:
-        """SETTINGS that do not name the limit leave it."""
+        """SETTINGS without the limit do not change it."""
         sender, script = scripted(MAX_CONCURRENT_STREAMS=5)
         sender.receive(script.settings(MAX_FRAME_SIZE=20_000))
         self.assertEqual(sender.room()[0], 5)
@@ -424,7 +424,7 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(sender.room()[0], 0)
 
     def test_window(self) -> None:
-        """Bodies use the connection's window up, and what does not fit waits and counts against it."""
+        """Bodies use up the connection's window; what does not fit waits and counts against it."""
         peers = Peers(window_updates=False)
         peers.send("a", body=b"x" * 40_000)
         self.assertEqual(peers.sender.room()[1], WINDOW - 40_000)
@@ -437,7 +437,7 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(peers.sender.room()[1], 0)
 
     def test_single(self) -> None:
-        """Under a provider token there is room for a single request until one was answered by a yes."""
+        """With a provider token there is room for a single request until one was accepted."""
         peers = Peers(1_000, single=True)
         self.assertEqual(peers.sender.room()[0], 1)
         peers.send("a")
@@ -446,17 +446,17 @@ class RoomTests(SynchronousTestCase):
         self.assertEqual(peers.sender.room()[0], 1_000)
 
     def test_single_after_a_refusal(self) -> None:
-        """A refusal of the notification proves the provider token as good as a yes; a 403 does not."""
+        """A rejection of the notification proves the provider token as well as acceptance; a 403 does not."""
         peers = Peers(1_000, single=True)
         peers.send("a")
-        peers.answer(1, *refusal(403, "ExpiredProviderToken"))
+        peers.answer(1, *rejection(403, "ExpiredProviderToken"))
         self.assertEqual(peers.sender.room()[0], 1)
         peers.send("b")
-        peers.answer(3, *refusal(410, "Unregistered"))
+        peers.answer(3, *rejection(410, "Unregistered"))
         self.assertEqual(peers.sender.room()[0], 1_000)
 
     def test_single_obeys_the_limit(self) -> None:
-        """A peer that allows no stream at all gets no probe either."""
+        """If the peer allows no stream, the first request has to wait as well."""
         self.assertEqual(Peers(0, single=True).sender.room()[0], 0)
 
 
@@ -476,13 +476,13 @@ class OutcomeTests(SynchronousTestCase):
         peers = Peers()
         peers.send("a", "b", "c")
         peers.answer(5)
-        peers.answer(1, *refusal(400, "BadTopic"))
+        peers.answer(1, *rejection(400, "BadTopic"))
         peers.answer(3)
         self.assertEqual(peers.ledger.accepted, ["c", "b"])
         self.assertEqual([(item, answer.reason) for item, answer in peers.ledger.rejected], [("a", "BadTopic")])
 
     def test_accepted_with_a_body(self) -> None:
-        """A 200 is accepted whatever follows it: a body, or an empty one."""
+        """A 200 is accepted with or without a body."""
         for body in (b"", b"thanks"):
             sender, script = scripted("a")
             self.assertEqual(sender.receive(script.headers(1)).accepted, [])
@@ -491,7 +491,7 @@ class OutcomeTests(SynchronousTestCase):
             self.assertEqual(len(sender), 0)
 
     def test_accepted_otherwise(self) -> None:
-        """Any status from 200 to 299 is a yes, and comes with its header fields."""
+        """Any status from 200 to 299 means accepted, and comes with its header fields."""
         peers = Peers()
         peers.send("a", "b", "c")
         made = [(b":status", b"201"), (b"apns-channel-id", b"x")]
@@ -505,17 +505,17 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual([(item, answer.status) for item, answer in peers.ledger.rejected], [("c", 300)])
 
     def test_rejected(self) -> None:
-        """Another status is a refusal, with status, reason and header fields."""
+        """Another status is a rejection, with status, reason and header fields."""
         peers = Peers()
         peers.send("a")
-        peers.answer(1, *refusal(410, "Unregistered", timestamp=1_700_000_000_000))
+        peers.answer(1, *rejection(410, "Unregistered", timestamp=1_700_000_000_000))
         [(item, answer)] = peers.ledger.rejected
         self.assertEqual((item, answer.status, answer.reason), ("a", 410, "Unregistered"))
         self.assertEqual(answer.timestamp, 1_700_000_000)
         self.assertEqual(answer.headers[0], (b":status", b"410"))
 
     def test_rejected_without_a_body(self) -> None:
-        """A refusal may have no body, and then no reason."""
+        """A rejection without a body has no reason."""
         peers = Peers()
         peers.send("a")
         peers.answer(1, [(b":status", b"503")])
@@ -524,14 +524,14 @@ class OutcomeTests(SynchronousTestCase):
     def test_body_in_pieces(self) -> None:
         """A body may come in several frames, the last of them empty."""
         sender, script = scripted("a")
-        fields, body = refusal(400, "BadDeviceToken")
+        fields, body = rejection(400, "BadDeviceToken")
         sender.receive(script.headers(1, fields) + script.data(1, body[:3]))
         sender.receive(script.data(1, body[3:]))
         received = sender.receive(script.data(1, b"", end=True))
         self.assertEqual([answer.reason for _, answer in received.rejected], ["BadDeviceToken"])
 
     def test_body_over_the_bound(self) -> None:
-        """Of a body without end only the beginning is kept."""
+        """Only the beginning of an endless body is kept."""
         sender, script = scripted("a")
         sender.receive(script.headers(1, [(b":status", b"502")]))
         for _ in range(3):
@@ -543,7 +543,7 @@ class OutcomeTests(SynchronousTestCase):
         """An answer may end with trailers."""
         sender, script = scripted("a", "b")
         trailers = [(b"x-checksum", b"1")]
-        fields, body = refusal(400, "BadTopic")
+        fields, body = rejection(400, "BadTopic")
         received = sender.receive(
             script.headers(1, fields)
             + script.data(1, body)
@@ -555,7 +555,7 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual([item for item, _ in received.answered], ["b"])
 
     def test_content(self) -> None:
-        """What was asked for may be as long as a list of all channels, but no longer; anything else is cut off soon."""
+        """Requested content may be as long as a list of all channels; any other body has a lower limit."""
         for asked, longest in ((True, sender_module.MAX_CONTENT), (False, sender_module.MAX_ANSWER)):
             peers = Peers()
             (ask if asked else post)(peers.sender, "a")
@@ -566,12 +566,12 @@ class OutcomeTests(SynchronousTestCase):
             self.assertNotIn("xx", repr(answer))
 
     def test_refusal_of_a_question(self) -> None:
-        """A request without a body is refused, reset and given up like any other, and nothing of it stays behind."""
+        """A request without a body is refused, reset and given up like any other, and leaves nothing behind."""
         peers = Peers(window_updates=False)
         for item in ("a", "b", "c", "d", "e"):
             ask(peers.sender, item)
         peers.carry()
-        peers.answer(1, *refusal(400, "ChannelNotRegistered"))
+        peers.answer(1, *rejection(400, "ChannelNotRegistered"))
         peers.receiver.reset(3, INTERNAL_ERROR)
         peers.receiver.reset(5, REFUSED)
         peers.answer(7)
@@ -601,7 +601,7 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual(len(peers.sender), 0)
 
     def test_reset(self) -> None:
-        """Another RST_STREAM says nothing about the request."""
+        """After any other RST_STREAM the outcome is unknown."""
         peers = Peers()
         peers.send("a")
         peers.receiver.reset(1, INTERNAL_ERROR)
@@ -610,9 +610,9 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual(len(peers.sender), 0)
 
     def test_reset_after_the_status(self) -> None:
-        """Once the status is known it is the answer, though the rest of the explanation is cut off."""
+        """Once the status is known it is the answer, even if the rest of the body is cut off."""
         sender, script = scripted("a", "b")
-        fields, body = refusal(400, "BadTopic")
+        fields, body = rejection(400, "BadTopic")
         received = sender.receive(
             script.headers(1)
             + script.reset(1, INTERNAL_ERROR)
@@ -625,7 +625,7 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual(received.reset, [])
 
     def test_early_answer(self) -> None:
-        """An answer before the body has left counts, and the rest of the body is not waited for."""
+        """An answer before the body has left counts, without waiting for the rest of the body."""
         sender, script = scripted("a", "b", body=b"x" * 60_000)
         self.assertEqual(sender.room(), (998, WINDOW - 120_000))
         received = sender.receive(script.answer(3, 413, "PayloadTooLarge") + script.reset(3, NO_ERROR))
@@ -634,7 +634,7 @@ class OutcomeTests(SynchronousTestCase):
         self.assertEqual(sender.room(), (999, 0))
 
     def test_early_answer_without_reset(self) -> None:
-        """The server may also take the rest of the body; the request counts against the limit until it left."""
+        """The server may also read the rest of the body; the request counts against the limit until it has left."""
         sender, script = scripted("a", "b", body=b"x" * 60_000)
         received = sender.receive(script.answer(3, 413, "PayloadTooLarge"))
         self.assertEqual([(item, answer.status) for item, answer in received.rejected], [("b", 413)])
@@ -658,7 +658,7 @@ class OutcomeTests(SynchronousTestCase):
 
 
 class GoAwayTests(SynchronousTestCase):
-    """The peer takes no new stream."""
+    """The peer accepts no new streams."""
 
     def test_streams_above(self) -> None:
         """Requests above the last stream were not processed; those up to it are still answered."""
@@ -696,7 +696,7 @@ class GoAwayTests(SynchronousTestCase):
         self.assertEqual(received.refused, ["c"])
 
     def test_not_yet_written(self) -> None:
-        """A request that the GOAWAY finds still unwritten is refused like those above the last stream."""
+        """A request that is still unsent when the GOAWAY comes is refused like those above the last stream."""
         script = Script()
         sender: RequestSender[str] = RequestSender(b"h")
         sender.receive(script.settings())
@@ -706,7 +706,7 @@ class GoAwayTests(SynchronousTestCase):
         self.assertEqual(sender.take().refused, ["a"])
 
     def test_after_the_end(self) -> None:
-        """What a peer says after a GOAWAY and the last answer is not looked at."""
+        """Bytes after a GOAWAY and the last answer are ignored."""
         sender, script = scripted("a")
         sender.receive(script.goaway(1) + script.headers(1, end=True))
         self.assertTrue(sender.closed)
@@ -714,7 +714,7 @@ class GoAwayTests(SynchronousTestCase):
         self.assertEqual((received.ready, received.accepted, received.goaway), (False, [], None))
 
     def test_debug_data(self) -> None:
-        """Debug data that is text, not UTF-8, or absent hides nothing; it is told in one line, fit for a log."""
+        """Debug data that is text, not UTF-8, or absent does no harm; it becomes one line that is safe for a log."""
         for debug, reason in (
             (b"", ""),
             (b"Maximum active streams violated for this endpoint.",) * 2,
@@ -730,7 +730,7 @@ class GoAwayTests(SynchronousTestCase):
             self.assertEqual(received.refused, ["a"])
 
     def test_own(self) -> None:
-        """After our own GOAWAY nothing is sent any more, and what is under way is still answered."""
+        """After our own GOAWAY no request is sent, and those under way are still answered."""
         peers = Peers()
         peers.send("a")
         peers.sender.goodbye()
@@ -743,10 +743,10 @@ class GoAwayTests(SynchronousTestCase):
 
 
 class GivingUpTests(SynchronousTestCase):
-    """Requests that are waited for no longer, on a connection that lives or is dead."""
+    """Requests that are given up, on a connection that is open or dead."""
 
     def test_abandon(self) -> None:
-        """Of a dead connection, what left whole is in doubt, and nothing is kept."""
+        """On a dead connection, requests that left completely have an unknown outcome, and nothing is kept."""
         peers = Peers()
         peers.send("a", "b")
         peers.answer(1)
@@ -756,12 +756,12 @@ class GivingUpTests(SynchronousTestCase):
         self.assertEqual(left(peers.sender.abandon()), ([], []))
 
     def test_abandon_a_body_stuck_in_the_window(self) -> None:
-        """What did not leave whole cannot have been processed."""
+        """Requests that did not leave completely cannot have been processed."""
         sender, _ = scripted("a", "b", "c", body=b"x" * 30_000)
         self.assertEqual(left(sender.abandon()), (["c"], ["a", "b"]))
 
     def test_cancel(self) -> None:
-        """Given up up to a stream, the requests free their streams as soon as the peer was told."""
+        """Requests that are given up free their streams as soon as RST_STREAM is sent."""
         peers = Peers(10)
         peers.send("a", "b", "c")
         self.assertEqual(left(peers.sender.cancel_through(3)), ([], ["a", "b"]))
@@ -780,7 +780,7 @@ class GivingUpTests(SynchronousTestCase):
         self.assertEqual(sender.room(), (sender_module.DEFAULT_CONCURRENCY, 0))
 
     def test_cancel_again(self) -> None:
-        """What was answered or given up already is not given up again."""
+        """Requests that were answered or given up are not given up again."""
         peers = Peers()
         peers.send("a", "b")
         peers.answer(1)
@@ -789,7 +789,7 @@ class GivingUpTests(SynchronousTestCase):
         self.assertEqual(left(peers.sender.abandon()), ([], []))
 
     def test_late_answer(self) -> None:
-        """An answer that crosses our RST_STREAM is passed over."""
+        """An answer that crosses our RST_STREAM is ignored."""
         sender, script = scripted("a")
         sender.cancel_through(1)
         sender.data_to_send()
@@ -799,10 +799,10 @@ class GivingUpTests(SynchronousTestCase):
 
 
 class ReasonTests(SynchronousTestCase):
-    """What is read out of bodies."""
+    """Values read from bodies."""
 
     def test_reason(self) -> None:
-        """The reason is passed through, known or not."""
+        """The reason passes through, known or not."""
         for reason in ("BadDeviceToken", "NeverHeardOf", "", "naïve"):
             self.assertEqual(reason_of(json.dumps({"reason": reason}).encode()), reason)
 
@@ -818,7 +818,7 @@ class ReasonTests(SynchronousTestCase):
             self.assertEqual(reason_of(body), body[:200].decode())
 
     def test_no_reason(self) -> None:
-        """A reason that is null is none, and one that is no text is not made up from it."""
+        """A null reason is empty, and a reason that is not text is replaced by the body."""
         self.assertEqual(reason_of(b'{"reason":null}'), "")
         for value in (b"17", b"true", b"1.5", b'["BadTopic"]', b'{"a":1}'):
             body = b'{"reason":%s}' % value
@@ -826,7 +826,7 @@ class ReasonTests(SynchronousTestCase):
         self.assertEqual(len(reason_of(b'{"reason":[%s]}' % (b'"BadTopic",' * 300))), 200)
 
     def test_page(self) -> None:
-        """A page for people is known by its type, however it is written, or by how it begins."""
+        """An HTML page is recognized by its type, in any spelling, or by its beginning."""
         for kind in (b"text/html", b"Text/HTML; charset=utf-8"):
             self.assertTrue(Answer(200, ((b":status", b"200"), (b"content-type", kind)), b"").page)
         self.assertTrue(Answer(200, ((b":status", b"200"),), b"\r\n<!DOCTYPE html>").page)
@@ -835,13 +835,13 @@ class ReasonTests(SynchronousTestCase):
                 self.assertFalse(Answer(200, fields, body).page)
 
     def test_timestamp(self) -> None:
-        """Milliseconds are the rule, seconds were seen."""
+        """Milliseconds are the rule; seconds have been seen."""
         for number, seconds in ((1_700_000_000_000, 1_700_000_000), (1_430_000_000, 1_430_000_000), (1_500, 1_500)):
             self.assertEqual(Answer(410, (), b'{"timestamp":%d}' % number).timestamp, seconds)
         self.assertEqual(Answer(410, (), b'{"timestamp":"1700000000123"}').timestamp, 1_700_000_000.123)
 
     def test_no_timestamp(self) -> None:
-        """Whatever else stands there is no timestamp."""
+        """Anything else is not a timestamp."""
         for body in (
             b"",
             b"{}",
@@ -859,18 +859,18 @@ class ReasonTests(SynchronousTestCase):
 
     @given(st.binary())
     def test_any_body(self, body: bytes) -> None:
-        """No body whatever is an error."""
+        """No body raises an exception."""
         answer = Answer(410, (), body)
         self.assertIsInstance(answer.reason, str)
         self.assertIsInstance(answer.timestamp, float | None)
 
 
 def whole_stream() -> tuple[list[str], bytes, bytes]:
-    """Make a server's bytes in which everything happens; returns the items, the first SETTINGS, and the rest."""
+    """Make a server's bytes with every outcome; return the items, the first SETTINGS, and the rest."""
     items = [f"{number:02}" for number in range(1, 13)]
     script = Script()
     first = script.settings(MAX_CONCURRENT_STREAMS=100)
-    fields, body = refusal(400, "BadTopic")
+    fields, body = rejection(400, "BadTopic")
     rest = [
         script.headers(1, end=True),
         script.settings(MAX_CONCURRENT_STREAMS=1),
@@ -899,7 +899,7 @@ ITEMS, FIRST, REST = whole_stream()
 
 
 def replay(pieces: Iterable[bytes]) -> tuple[Ledger, list[str], list[str]]:
-    """Play a server's bytes to a new connection; returns the ledger, and what was left when they ended."""
+    """Feed a server's bytes to a new connection; return the ledger, and the requests left at the end."""
     sender: RequestSender[str] = RequestSender(b"h")
     ledger = Ledger()
     ledger.add(sender.receive(FIRST))
@@ -922,7 +922,7 @@ class StreamTests(SynchronousTestCase):
     """A whole connection's bytes, split and damaged."""
 
     def test_whole(self) -> None:
-        """Every way to end is found in the stream that the other tests split."""
+        """The stream that the other tests split has every outcome."""
         ledger, unsent, uncertain = replay([REST])
         self.assertEqual(sorted(ledger.accepted), ["01", "03", "06", "07"])
         self.assertEqual(
@@ -943,14 +943,14 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual((ledger.sorted, unsent, uncertain), (whole[0].sorted, *whole[1:]))
 
     def test_byte_by_byte(self) -> None:
-        """The finest split makes no difference, either."""
+        """The finest split makes no difference either."""
         ledger, unsent, uncertain = replay(REST[position : position + 1] for position in range(len(REST)))
         whole = replay([REST])
         self.assertEqual((ledger.sorted, unsent, uncertain), (whole[0].sorted, *whole[1:]))
 
     @given(st.integers(0, len(REST)))
     def test_cut_off(self, length: int) -> None:
-        """Wherever the stream ends, each request has one outcome or is in doubt."""
+        """Wherever the stream ends, each request has exactly one outcome."""
         ledger, unsent, uncertain = replay([REST[:length]])
         self.assertEqual(sorted([*ledger.settled, *unsent, *uncertain]), ITEMS)
 
@@ -959,22 +959,22 @@ class StreamTests(SynchronousTestCase):
         st.integers(1, len(REST)),
     )
     def test_damaged(self, changes: list[tuple[int, int]], size: int) -> None:
-        """Whatever bytes are altered, no request is lost or ends twice, and no foreign exception is raised."""
-        octets = bytearray(REST)
-        for position, octet in changes:
-            octets[position] = octet
-        ledger, unsent, uncertain = replay(bytes(octets[start : start + size]) for start in range(0, len(REST), size))
+        """Whatever bytes are changed, no request is lost or ends twice, and no other exception is raised."""
+        written = bytearray(REST)
+        for position, byte in changes:
+            written[position] = byte
+        ledger, unsent, uncertain = replay(bytes(written[start : start + size]) for start in range(0, len(REST), size))
         self.assertEqual(sorted([*ledger.settled, *unsent, *uncertain]), ITEMS)
 
     @given(st.lists(st.binary(max_size=200), max_size=10))
     def test_garbage(self, pieces: list[bytes]) -> None:
-        """Garbage from the server raises nothing but a ``WireError``, and the requests are in doubt."""
+        """Garbage from the server raises only ``WireError``, and the requests have an unknown outcome."""
         ledger, unsent, uncertain = replay(pieces)
         self.assertEqual(sorted([*ledger.settled, *unsent, *uncertain]), ITEMS)
 
     @given(st.lists(st.binary(max_size=200), max_size=10), st.booleans())
     def test_garbage_from_a_client(self, pieces: list[bytes], preface: bool) -> None:
-        """Garbage from the client raises nothing but a ``WireError``."""
+        """Garbage from the client raises only ``WireError``."""
         receiver = RequestReceiver(100, max_body=100)
         if preface:
             receiver.receive(RequestSender(b"h").data_to_send())
@@ -986,7 +986,7 @@ class StreamTests(SynchronousTestCase):
             receiver.data_to_send()
 
     def test_not_http2(self) -> None:
-        """A server that speaks something else leaves a connection that is closed and takes nothing."""
+        """If the server speaks another protocol, the connection is closed and accepts nothing."""
         for first in (b"", FIRST):
             sender: RequestSender[str] = RequestSender(b"h")
             sender.receive(first)
@@ -1002,13 +1002,13 @@ class StreamTests(SynchronousTestCase):
         sender: RequestSender[str] = RequestSender(b"h")
         for item in ITEMS:
             post(sender, item, item.encode())
-        octets = sender.data_to_send()
+        written = sender.data_to_send()
         receiver = RequestReceiver(100, max_body=100)
         whole: list[Request] = []
         for size in sizes:
-            whole += receiver.receive(octets[:size])
-            octets = octets[size:]
-        whole += receiver.receive(octets)
+            whole += receiver.receive(written[:size])
+            written = written[size:]
+        whole += receiver.receive(written)
         self.assertEqual(
             [request.headers[3][1] for request in whole], [b"/3/device/" + item.encode() for item in ITEMS]
         )
@@ -1016,10 +1016,10 @@ class StreamTests(SynchronousTestCase):
 
 
 class ReceiverTests(SynchronousTestCase):
-    """The server's role, where the sender's tests do not show it."""
+    """The server's role, as far as the sender's tests do not cover it."""
 
     def test_answer_too_late(self) -> None:
-        """Answering or dropping a stream that the client gave up, or that never was, does nothing."""
+        """Answering or dropping a stream that the client gave up, or that never existed, does nothing."""
         peers = Peers()
         peers.send("a")
         peers.sender.cancel_through(1)
@@ -1031,7 +1031,7 @@ class ReceiverTests(SynchronousTestCase):
         self.assertEqual(peers.ledger.settled, [])
 
     def test_after_the_end(self) -> None:
-        """Nor does anything else, once the connection is over."""
+        """Nor does any other call, once the connection is over."""
         peers = Peers()
         peers.send("a")
         peers.receiver.receive(b"garbage" * 10)
@@ -1047,9 +1047,9 @@ class ReceiverTests(SynchronousTestCase):
     @given(
         st.lists(st.integers(0, 40), max_size=5), st.sampled_from([b"GET / HTTP/1.1\r\n", b"PRIX", b"POST /3/device/"])
     )
-    def test_http1(self, cuts: list[int], octets: bytes) -> None:
-        """A request of HTTP/1.1 is known as one, however it is split; HTTP/2 and what is neither are not."""
-        for data, http1 in ((octets, True), (b"\x16\x03\x01", False), (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n!", False)):
+    def test_http1(self, cuts: list[int], written: bytes) -> None:
+        """An HTTP/1.1 request is recognized however it is split; HTTP/2 and other protocols are not."""
+        for data, http1 in ((written, True), (b"\x16\x03\x01", False), (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n!", False)):
             receiver = RequestReceiver(10, max_body=100)
             at = 0
             with contextlib.suppress(WireError):
@@ -1096,13 +1096,13 @@ class ReceiverTests(SynchronousTestCase):
         self.assertGreater(client.remote_window_size, WINDOW // 2)
 
     def test_repeated_fields(self) -> None:
-        """Repeated header fields are all there, in order."""
+        """Repeated header fields are all kept, in order."""
         peers = Peers()
         peers.send("a", fields=((b"apns-topic", b"x"), (b"apns-topic", b"y")))
         self.assertEqual(peers.requests[0].headers[-2:], ((b"apns-topic", b"x"), (b"apns-topic", b"y")))
 
     def test_closed(self) -> None:
-        """The connection is over when both have said goodbye and nothing is under way."""
+        """The connection is over when both sides have sent GOAWAY and nothing is under way."""
         peers = Peers()
         self.assertFalse(peers.receiver.closed)
         peers.receiver.goaway()
@@ -1122,7 +1122,7 @@ class IndependentServer:
         self.bodies: dict[str, bytes] = {}
 
     def receive(self, data: bytes) -> bytes:
-        """Take in bytes; returns those to send."""
+        """Take in bytes; return those to send."""
         for event in self._h2.receive_data(data):
             if isinstance(event, h2.events.RequestReceived):
                 path = dict(event.headers)[":path"]
@@ -1145,13 +1145,13 @@ class IndependentServer:
             self._h2.reset_stream(stream, REFUSED)
 
     def goaway(self, last_stream: int) -> bytes:
-        """Say that nothing above a stream will be processed."""
+        """Send a GOAWAY: nothing above a stream will be processed."""
         self._h2.close_connection(additional_data=b'{"reason":"Shutdown"}', last_stream_id=last_stream)
         return self._h2.data_to_send()
 
 
 class IndependentPeerTests(SynchronousTestCase):
-    """The sender and an HTTP/2 server that we did not write."""
+    """The sender and an independent HTTP/2 server."""
 
     def carry(self, sender: RequestSender[str], server: IndependentServer) -> Ledger:
         """Carry bytes both ways until there are none."""
@@ -1180,7 +1180,7 @@ class IndependentPeerTests(SynchronousTestCase):
         self.assertEqual(len(sender), 0)
 
     def test_window(self) -> None:
-        """Bodies of more than the window in all leave as the server gives bytes back."""
+        """Bodies larger than the window leave as the server updates the window."""
         server = IndependentServer({})
         sender: RequestSender[str] = RequestSender(b"h")
         self.carry(sender, server)
@@ -1192,7 +1192,7 @@ class IndependentPeerTests(SynchronousTestCase):
         self.assertEqual({len(body) for body in server.bodies.values()}, {4_096})
 
     def test_goaway(self) -> None:
-        """Its GOAWAY refuses what is above, as ours does."""
+        """Its GOAWAY refuses the streams above, as ours does."""
         server = IndependentServer({})
         sender: RequestSender[str] = RequestSender(b"h")
         self.carry(sender, server)
@@ -1205,7 +1205,7 @@ class IndependentPeerTests(SynchronousTestCase):
         self.assertEqual(left(sender.abandon()), ([], ["a", "b"]))
 
     def test_client(self) -> None:
-        """The receiver and a client that we did not write understand each other, too."""
+        """The receiver and an independent client understand each other, too."""
         client = h2.connection.H2Connection(h2.config.H2Configuration(header_encoding="utf-8"))
         client.initiate_connection()
         receiver = RequestReceiver(7, max_body=100)
@@ -1213,7 +1213,7 @@ class IndependentPeerTests(SynchronousTestCase):
         client.send_headers(1, fields)
         client.send_data(1, BODY, end_stream=True)
         [request] = receiver.receive(client.data_to_send())
-        receiver.respond(request.stream, *refusal(400, "BadTopic"))
+        receiver.respond(request.stream, *rejection(400, "BadTopic"))
         events = client.receive_data(receiver.data_to_send())
         self.assertEqual(request.body, BODY)
         self.assertEqual(client.remote_settings.max_concurrent_streams, 7)
@@ -1228,12 +1228,12 @@ def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> b
 
 
 class ScreenTests(SynchronousTestCase):
-    """Requests that are refused when only their header fields are there."""
+    """Requests that are refused when only their header fields have come."""
 
     head = ((b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"x"))
 
     def setUp(self) -> None:
-        """Have a client that is refused all but once."""
+        """Make a client whose requests are all refused, except for one."""
         self.client = ngh2.Connection(ngh2.Role.CLIENT)
         self.events: list[ngh2.Event] = []
         self.whole: list[Request] = []
@@ -1241,7 +1241,7 @@ class ScreenTests(SynchronousTestCase):
         self.receiver = RequestReceiver(10, max_body=100, window_updates=False)
 
     def screen(self, head: Request) -> bool:
-        """Refuse a request, unless it says otherwise."""
+        """Refuse a request, unless its path is the accepted one."""
         if (b"good", b"1") in head.headers:
             return True
         self.refused.append(head)
@@ -1256,7 +1256,7 @@ class ScreenTests(SynchronousTestCase):
             self.events.extend(self.client.events())
 
     def test_refused(self) -> None:
-        """The answer is read whole, the stream ends with it though the request does not, and no other is touched."""
+        """The answer arrives complete and ends the stream, although the request has not ended; other streams go on."""
         self.client.initiate_connection({})
         good, bad, ended = (
             self.client.send_request([*self.head, *more], end_stream=end)
@@ -1276,7 +1276,7 @@ class ScreenTests(SynchronousTestCase):
         self.assertEqual([(request.stream, request.body) for request in self.whole], [(good, b"hello")])
 
     def test_no_window(self) -> None:
-        """Of an answer for which the peer has no window, only the header fields are sent, and nothing is kept."""
+        """If the peer has no window for an answer, only its header fields are sent, and nothing is kept."""
         self.client.initiate_connection({ngh2.Setting.INITIAL_WINDOW_SIZE: 0})
         stream = self.client.send_request(self.head, end_stream=False)
         self.carry()
@@ -1289,9 +1289,9 @@ class BrokenTests(SynchronousTestCase):
     """A connection that libnghttp2 has given up."""
 
     def test_sender(self) -> None:
-        """Whatever is done to the sender afterwards is passed over, and each request is accounted for."""
+        """Further calls to the sender do nothing, and each request is accounted for."""
         field = b"\0\x01x\x7f\x85\x06" + b"y" * 900  # as HPACK writes it (RFC 7541, section 6.2.2)
-        for octets in (
+        for written in (
             frame(4, flags=1) * 3,
             frame(1, b"\xff" * 30, 5, 1),
             frame(9, b"", 4, 1),
@@ -1300,7 +1300,7 @@ class BrokenTests(SynchronousTestCase):
             peers = Peers()
             peers.send("a", "b")
             with contextlib.suppress(WireError):
-                peers.sender.receive(octets)
+                peers.sender.receive(written)
             peers.sender.ping()
             peers.sender.take()
             gone = peers.sender.cancel_through(1)
@@ -1319,10 +1319,10 @@ class FrameBudgetTests(SynchronousTestCase):
         st.data(),
     )
     def test_split(self, frames: list[tuple[int, int, bytes]], data: st.DataObject) -> None:
-        """Frames are counted the same however the bytes are divided."""
-        octets = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(frame(kind, body, flag) for kind, flag, body in frames)
-        cuts = sorted(data.draw(st.sets(st.integers(0, len(octets)), max_size=8)))
-        pieces = [octets[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(octets)], strict=True)]
+        """Frames are counted the same however the bytes are split."""
+        written = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(frame(kind, body, flag) for kind, flag, body in frames)
+        cuts = sorted(data.draw(st.sets(st.integers(0, len(written)), max_size=8)))
+        pieces = [written[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(written)], strict=True)]
         settings = sum(kind == 4 and not flag for kind, flag, _ in frames)
         for short in (0, 1):
             most = (max(1, len(frames)) - short, 1), (100, 1)
@@ -1334,7 +1334,7 @@ class FrameBudgetTests(SynchronousTestCase):
             self.assertEqual(fits, not short)
 
     def test_time(self) -> None:
-        """What was not used may be used later, though not all of it."""
+        """An unused allowance accumulates, up to a limit."""
         budget = FrameBudget()
         ping = frame(6, b"12345678")
         begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
