@@ -11,10 +11,11 @@ from __future__ import annotations
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import attrs
 import msgspec
+from msgspec import Meta
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import Logger
 from twisted.python.failure import Failure
@@ -64,7 +65,7 @@ UPDATE queue_delivery SET due = ? WHERE state = 0 AND app IN (SELECT id FROM que
 
 # The rows that _FIND_DUE and _FIND_MESSAGES find. Every notification passes here, and a decoder that knows the types
 # takes half the time.
-_Due = tuple[int, int, str, str, int, int]
+_Due = tuple[int, int, str, Annotated[str, Meta(min_length=32, max_length=32)], int, int]
 _due = msgspec.json.Decoder(list[_Due]).decode
 _messages = msgspec.json.Decoder(list[tuple[int, str, str, int]]).decode
 _headers = msgspec.json.Decoder(dict[str, str]).decode
@@ -235,10 +236,10 @@ class SQLiteQueue:
             return _Damaged([number for number, *rest in msgspec.json.decode(found) if not _is_due([number, *rest])])
         if not rows:
             return []
-        contents = self._contents(connection, app, {row[1] for row in rows})
-        damaged = [number for number, message, _, apns_id, *_ in rows if message not in contents or len(apns_id) != 32]
-        if damaged:
-            return _Damaged(damaged)
+        messages = {row[1] for row in rows}
+        contents = self._contents(connection, app, messages)
+        if len(contents) < len(messages):
+            return _Damaged([number for number, message, *_ in rows if message not in contents])
         leased = []
         for number, message, token, apns_id, attempts, _ in rows:
             content, accepted_at, since = contents[message]
