@@ -12,7 +12,7 @@ from twisted.web.http_headers import Headers
 from tests.daemon.dispatch_world import DispatchWorld
 from tests.daemon.fakes import Connection
 from txapns.daemon.intake import Intake
-from txapns.daemon.interfaces import IKeys
+from txapns.daemon.interfaces import IKeys, IQueue
 from txapns.daemon.operations.admin import LIMITS, Admin
 from txapns.daemon.operations.health import HealthCheck
 from txapns.daemon.operations.history import History
@@ -20,9 +20,10 @@ from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig
 from txapns.daemon.serving.http import HTTPServer
+from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.values import Draft, Leased, Settlement
 
-__all__ = ["AdminWorld", "SilentAgent"]
+__all__ = ["AdminWorld", "HealthStore", "SilentAgent"]
 
 
 class SilentAgent:
@@ -31,6 +32,30 @@ class SilentAgent:
     def request(self, method: bytes, uri: bytes, headers: Headers | None = None, body: Any = None) -> Deferred[Any]:
         """Send a request."""
         return Deferred()
+
+
+@attrs.define
+class HealthStore:
+    """
+    As much of a store as a health check needs.
+
+    :ivar queue: its queue.
+    :ivar database: what is asked for the rest.
+    :ivar broken: why nothing can be stored, while a test says so.
+    """
+
+    queue: IQueue
+    database: Database
+    broken: str = ""
+
+    @property
+    def trouble(self) -> str:
+        """Why nothing can be stored."""
+        return self.broken or self.database.trouble
+
+    def probe(self) -> Deferred[str]:
+        """Try to store something."""
+        return self.database.probe()
 
 
 class AdminWorld(DispatchWorld):
@@ -56,14 +81,13 @@ class AdminWorld(DispatchWorld):
         self.start(metrics=self.metrics.client, settled=self._settled)
         hook = WebhookConfig("crm", "https://crm.invalid/?key=hush", lambda: b"correct horse battery staple")
         self.webhook = Webhook(self.clock, self.log, hook, agent=SilentAgent(), random=lambda: 0.5)  # type: ignore[arg-type]
+        self.store: Any = HealthStore(self.queue, self.database)
         self.health = HealthCheck(
             self.clock,
-            self.queue,
+            self.store,
             self.apps,
             problems=lambda: self.problems,
             states=lambda: self.dispatcher.states(),
-            trouble=lambda: self.database.trouble,
-            probe=self.database.probe,
             webhooks=[self.webhook],
         )
         self.status = StatusPage(self.clock, self.health, self.history, limit)

@@ -53,9 +53,6 @@ class Scene:
         self.tripped: set[str] = set()
         self._random = Random(7)
         self._seconds = 0
-        self._trouble = ""
-        # What the health check asks is replaced here, since a test cannot fill the disk.
-        self.world.health._trouble = lambda: self._trouble
         for name, days in APPS.items():
             self._add(name, days)
         self.world.simulator.http2_fault = self._refuse
@@ -92,9 +89,9 @@ class Scene:
         if word == "trip":
             self.tripped.add("weather.beta")
         elif word == "trouble":
-            self._trouble = "the disk is full"
+            self.world.store.broken = "the disk is full"
         elif word == "well":
-            self._trouble = ""
+            self.world.store.broken = ""
         else:
             reactor.stop()
 

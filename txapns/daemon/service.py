@@ -110,12 +110,10 @@ class DaemonService(Service):
     def _make_health_check(self, clock: IReactorTime) -> HealthCheck:
         return HealthCheck(
             clock,
-            self.store.queue,
+            self.store,
             self.apps,
             problems=self.apps.problems,
             states=self.dispatcher.states,
-            trouble=lambda: self.store.trouble,
-            probe=self.store.probe,
             webhooks=self.webhooks,
         )
 

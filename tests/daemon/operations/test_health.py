@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.admin_world import AdminWorld
+from tests.daemon.admin_world import AdminWorld, HealthStore
 from tests.daemon.dispatch_world import token
 from txapns.daemon.operations.health import AppOverview, HealthCheck, Overview
 from txapns.daemon.values import Depth, Estimate
@@ -147,22 +146,16 @@ class ReadinessTests(SynchronousTestCase):
         self.probes = 0
         self.answer: Any = ""
 
-    def health(self, trouble: Callable[[], str] = str) -> HealthCheck:
+    def probe(self) -> Deferred[str]:
+        """Give the answer."""
+        self.probes += 1
+        return fail(self.answer) if isinstance(self.answer, Exception) else succeed(self.answer)
+
+    def health(self) -> HealthCheck:
         """Make a health check with that probe."""
-
-        def probe() -> Deferred[str]:
-            self.probes += 1
-            return fail(self.answer) if isinstance(self.answer, Exception) else succeed(self.answer)
-
-        return HealthCheck(
-            self.world.clock,
-            self.world.queue,
-            self.world.apps,
-            problems=dict,
-            states=list,
-            trouble=trouble,
-            probe=probe,
-        )
+        self.world.store = HealthStore(self.world.queue, self.world.database)
+        self.patch(HealthStore, "probe", lambda _: self.probe())
+        return HealthCheck(self.world.clock, self.world.store, self.world.apps, problems=dict, states=list)
 
     def test_ready(self) -> None:
         """The daemon is ready; the database is probed, at most once a second."""
@@ -184,10 +177,9 @@ class ReadinessTests(SynchronousTestCase):
 
     def test_trouble_known(self) -> None:
         """It is not ready as soon as a write fails, whatever the last probe found."""
-        trouble: list[str] = []
-        health = self.health(lambda: "".join(trouble))
+        health = self.health()
         self.assertTrue(self.world.result(health.readiness()).ready)
-        trouble.append("apns.db was removed")
+        self.world.store.broken = "apns.db was removed"
         faults = self.world.result(health.readiness()).faults
         self.assertEqual(faults, ("notifications cannot be stored: apns.db was removed",))
 

@@ -20,9 +20,10 @@ from txapns._network.clocks import wall_clock
 from txapns._waiters import Waiters
 from txapns.daemon.apps import expiry
 from txapns.daemon.errors import RequestRefused, Unavailable
-from txapns.daemon.interfaces import IApps, IQueue
+from txapns.daemon.interfaces import IApps
 from txapns.daemon.sending.context import AppState
 from txapns.daemon.sending.webhook import Webhook, WebhookState
+from txapns.daemon.store.store import IStore
 from txapns.daemon.values import App, Depth
 
 __all__ = ["AppOverview", "Condition", "HealthCheck", "Overview", "Readiness", "WebhookOverview"]
@@ -182,12 +183,10 @@ class HealthCheck:
     Checks the daemon's health.
 
     :param clock: the reactor, or a ``Clock``.
-    :param queue: the queue of notifications.
+    :param store: the store.
     :param apps: the apps.
     :param problems: returns which apps have a problem, and what it is.
     :param states: returns what the dispatcher knows of its apps.
-    :param trouble: returns at once why nothing can be stored, as far as is known.
-    :param probe: tries to store something; returns why that fails.
     :param webhooks: the webhooks.
     :param max_age: for how many seconds a result is used again.
 
@@ -197,25 +196,21 @@ class HealthCheck:
     def __init__(
         self,
         clock: IReactorTime,
-        queue: IQueue,
+        store: IStore,
         apps: IApps,
         *,
         problems: Callable[[], Mapping[str, str]],
         states: Callable[[], Iterable[AppState]],
-        trouble: Callable[[], str],
-        probe: Callable[[], Deferred[str]],
         webhooks: Sequence[Webhook] = (),
         max_age: float = 1.5,
     ) -> None:
         self.stopping = False
         self._clock = clock
         self._wall = wall_clock(clock)
-        self._queue = queue
+        self._store = store
         self._apps = apps
         self._problems = problems
         self._states = states
-        self._trouble = trouble
-        self._probe = probe
         self._webhooks = webhooks
         self._overviews = _Cached(clock, lambda: Deferred.fromCoroutine(self._check()), max_age)
         self._probes = _Cached(clock, lambda: Deferred.fromCoroutine(self._try_to_store()), max_age)
@@ -227,7 +222,7 @@ class HealthCheck:
         It may be a moment old, except for ``trouble`` and ``stopping``, which are current.
         """
         return self._overviews.get().addCallback(
-            lambda found: attrs.evolve(found, trouble=self._trouble(), stopping=self.stopping)
+            lambda found: attrs.evolve(found, trouble=self._store.trouble, stopping=self.stopping)
         )
 
     def readiness(self) -> Deferred[Readiness]:
@@ -245,13 +240,13 @@ class HealthCheck:
 
     async def _try_to_store(self) -> str:
         try:
-            return await self._probe()
+            return await self._store.probe()
         except Exception:
             _log.failure("the database could not be probed")
             return "the database does not answer"
 
     async def _check(self) -> Overview:
-        depths = await _or_default(self._queue.depths(), ())
+        depths = await _or_default(self._store.queue.depths(), ())
         backlogs = [(each, await _or_default(each.backlog(), None)) for each in self._webhooks]
         now = self._clock.seconds()
         webhooks = [
@@ -259,7 +254,7 @@ class HealthCheck:
             for each, count in backlogs
         ]
         apps = self._app_overviews(depths, now)
-        return Overview(self._wall.now(), apps, tuple(webhooks), self._trouble(), self.stopping)
+        return Overview(self._wall.now(), apps, tuple(webhooks), self._store.trouble, self.stopping)
 
     def _app_overviews(self, depths: Sequence[Depth], now: float) -> tuple[AppOverview, ...]:
         """Return the health of all apps, and of removed ones that still have notifications."""
@@ -292,7 +287,7 @@ class HealthCheck:
             _seconds_since(state.since, now),
             "" if app is None else str(app.gateway),
             None if expires is None else expires.timestamp(),
-            self._queue.waiting(name).count,
+            self._store.queue.waiting(name).count,
             None if overdue is None else max(0.0, overdue),
             state,
         )
