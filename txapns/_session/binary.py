@@ -157,7 +157,8 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self._flushed = 0
         self._not_before = 0.0
         self._settling: IDelayedCall | None = None
-        self._deadline: IDelayedCall | None = None
+        self._deadline = self.alarm(self._expire)
+        self._missing = ""
         self._barrier_identifier: int | None = None
         self._answered = False
 
@@ -277,7 +278,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
     def resumed(self) -> None:
         """The transport's buffers are empty: what was in them left only now."""
-        self._disarm()
+        self._deadline.cancel()
         if self._awaits_answer:
             self._await_answer()
         now = self._clock.seconds()
@@ -292,7 +293,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
 
     def ended(self, error: APNSError) -> list[Delivery]:
         """Without an error packet everything unconfirmed is uncertain, unless the handshake was refused."""
-        self._disarm()
+        self._deadline.cancel()
         if self._settling is not None:
             self._settling.cancel()
             self._settling = None
@@ -368,19 +369,13 @@ class EnhancedNotificationProtocol(GatewayProtocol):
     # The deadline for the answer to the barrier, and for the rest of an error packet.
 
     def _await_answer(self) -> None:
-        if self._deadline is None:
+        if not self._deadline.is_set:
             what = "sent no more of its error packet" if self._parser.pending else "did not answer the barrier"
-            error = AnswerTimeout(f"the gateway {what} within {self._timeout:g} s")
-            self._deadline = self.later(self._timeout, self._expire, error)
+            self._missing = f"the gateway {what} within {self._timeout:g} s"
+            self._deadline.set(self._timeout)
 
-    def _disarm(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _expire(self, error: AnswerTimeout) -> None:
-        self._deadline = None
-        self.abort(error)
+    def _expire(self) -> None:
+        self.abort(AnswerTimeout(self._missing))
 
     # The error packet.
 

@@ -98,6 +98,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         super().__init__(events, clock, timeout, credential)
         self._lifespan = lifespan or Lifespan()
         self._ping_interval = ping_interval
+        self._ping_timeout = min(PING_TIMEOUT, timeout / 2)  # notifications wait for it, and not longer than timeout
         self._token = credential if isinstance(credential, ProviderToken) else None
         single = self._token is not None
         # A zone has a meaning only on this machine, so it does not belong in a request (RFC 6874, section 1).
@@ -112,8 +113,8 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._heard = 0.0
         self._served = 0.0
         self._silence: IDelayedCall | None = None
-        self._ping: IDelayedCall | None = None
-        self._held: IDelayedCall | None = None
+        self._ping = self.alarm(self._unanswered)
+        self._held = self.alarm(self._resume)
         self._marks: deque[int] = deque()
         self._watch = LoopingCall(self.fenced, self._look)
         self._watch.clock = self._clock
@@ -130,7 +131,7 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def room(self) -> tuple[int, int]:
         """How many requests, and how many bytes of bodies, the connection would take now."""
-        if self._paused or self._draining or self._ping is not None or self._held is not None:
+        if self._paused or self._draining or self._ping.is_set or self._held.is_set:
             return 0, 0
         return self._requests.room()
 
@@ -170,9 +171,8 @@ class ProviderAPIProtocol(GatewayProtocol):
     def _process(self, data: bytes) -> None:
         """Settle what was answered, then offer the room."""
         self._heard = self._clock.seconds()
-        if self._ping is not None:  # whatever it sends, it is alive
+        if self._ping.is_set:  # whatever it sends, it is alive
             self._ping.cancel()
-            self._ping = None
             self._await_silence()
         try:
             received = self._requests.receive(data)
@@ -202,10 +202,11 @@ class ProviderAPIProtocol(GatewayProtocol):
         """What was sent completely is uncertain; what was not, was not processed."""
         if self._watch.running:
             self._watch.stop()
-        for call in (self._silence, self._ping, self._held):
-            if call is not None:
-                call.cancel()
-        self._silence = self._ping = self._held = None
+        if self._silence is not None:
+            self._silence.cancel()
+            self._silence = None
+        self._ping.cancel()
+        self._held.cancel()
         if self._most and not self._requests.left:
             self._lifespan.ended(0)
         gone = self._requests.abandon()
@@ -244,7 +245,7 @@ class ProviderAPIProtocol(GatewayProtocol):
     def _send_ping(self, heard: float) -> None:
         """Send a PING, unless something arrived meanwhile or the connection is closing."""
         self._silence = None
-        if self._closing is not None:
+        if self._closing.is_set:
             return
         if self._heard > heard:
             self._await_silence()
@@ -252,15 +253,12 @@ class ProviderAPIProtocol(GatewayProtocol):
         if self._paused:  # it would not leave, and a server that does not read has a deadline already
             self._silence = self.later(self._timeout, self._send_ping, heard)
             return
-        timeout = min(PING_TIMEOUT, self._timeout / 2)  # notifications wait for it, and have no longer than timeout
-        error = ConnectionLost(f"the gateway did not answer a PING within {timeout:g} s")
-        self._ping = self.later(timeout, self._unanswered, error)
+        self._ping.set(self._ping_timeout)
         self._requests.ping()
         self._write()
 
-    def _unanswered(self, error: ConnectionLost) -> None:
-        self._ping = None
-        self.abort(error)
+    def _unanswered(self) -> None:
+        self.abort(ConnectionLost(f"the gateway did not answer a PING within {self._ping_timeout:g} s"))
 
     def _authorize(self) -> None:
         """Use the provider token, or a newer one once the current one has been used long enough."""
@@ -355,11 +353,9 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def _hold(self) -> None:
         """Wait a moment before a server that returned everything unprocessed is given the same again."""
-        if self._held is None:
-            self._held = self.later(HOLD, self._resume)
+        self._held.set(HOLD)
 
     def _resume(self) -> None:
-        self._held = None
         if not self._draining:
             self._events.protocol_room(self)
 

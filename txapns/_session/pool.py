@@ -25,10 +25,11 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 from twisted.internet.defer import Deferred, gatherResults
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
+from txapns._network.alarm import Alarm
 from txapns._network.backoff import Backoff
 from txapns._session.backlog import Backlog
 from txapns._session.connection import Connection
@@ -87,12 +88,12 @@ class Pool:
         self._closed = False
         self._feeding = False
         self._again = False
-        self._soon: IDelayedCall | None = None
+        self._soon = Alarm(reactor, self.feed)
         self._admission = Admission(options.max_queued, self._backlog.__len__)
         self._patience = Patience(reactor, options.timeout, self._may_wait_longer, self._lose_patience)
         self._hopeless = False
         if options.min_connections:
-            self._soon = reactor.callLater(0, self._feed_soon)
+            self._soon.set(0)
 
     def _add_connection(self) -> Connection:
         self._connections.append(self._connect(lasting=len(self._connections) < self._lasting))
@@ -198,9 +199,7 @@ class Pool:
         :returns: a ``Deferred`` that fires when the connections are closed and all the batches have ended.
         """
         self._closed = self._admission.closed = True
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        self._soon.cancel()
         gone = gatherResults([connection.stop() for connection in self._connections])
         ended = self.give_up(error)
         return ended.addCallback(lambda _: gone).addCallback(lambda _: None)
@@ -208,9 +207,7 @@ class Pool:
     def feed(self) -> None:
         """Hand the connections what they have room for, and open another one if needed."""
         self._again = True
-        if self._soon is not None:
-            self._soon.cancel()
-            self._soon = None
+        self._soon.cancel()
         if self._feeding:
             return  # a listener sends more: the loop below continues
         self._feeding = True
@@ -228,7 +225,7 @@ class Pool:
         if self._closed:
             return
         if self._backlog.available:
-            if self._soon is None:
+            if not self._soon.is_set:
                 self._open_another()
             return
         if not self._hopeless and sum(connection.active for connection in self._connections) < self._lasting:
@@ -239,13 +236,13 @@ class Pool:
     def _fill(self, connection: Connection) -> None:
         """Hand a connection as much as it has room for."""
         while True:
-            count, octets = connection.room()
-            if count <= 0 or octets <= 0:
+            count, size = connection.room()
+            if count <= 0 or size <= 0:
                 return
-            deliveries = self._backlog.take(count, octets)
+            deliveries = self._backlog.take(count, size)
             if not deliveries:
-                if self._backlog.available and self._soon is None:  # only malformed tokens, of which there may be many
-                    self._soon = self.clock.callLater(0, self._feed_soon)
+                if self._backlog.available:  # only malformed tokens, of which there may be many
+                    self._soon.set(0)
                 return
             now = self._patience.progress = self.clock.seconds()
             if self.metrics is not None:
@@ -273,10 +270,6 @@ class Pool:
                 return
         if not waiting and len(self._connections) < self.options.max_connections:
             self._add_connection().open()
-
-    def _feed_soon(self) -> None:
-        self._soon = None
-        self.feed()
 
     # IConnectionEvents
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from twisted.internet.error import ConnectionDone
@@ -27,6 +28,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns._network import tls
+from txapns._network.alarm import Alarm
 from txapns._network.clocks import timers, wall_clock
 from txapns._network.tcp import closing
 from txapns._network.transports import transport_of
@@ -76,8 +78,8 @@ class GatewayProtocol(Protocol, ABC):
         self.answered = 0
         self._lost = False
         self._error: APNSError | None = None
-        self._unread: IDelayedCall | None = None
-        self._closing: IDelayedCall | None = None
+        self._unread = self.alarm(self._not_read)
+        self._closing = self.alarm(self._cut)
 
     @property
     def proved(self) -> bool:
@@ -159,6 +161,14 @@ class GatewayProtocol(Protocol, ABC):
         """
         return self._clock.callLater(delay, self.fenced, work, *arguments)
 
+    def alarm(self, work: Callable[[], None]) -> Alarm:
+        """
+        Make an alarm that calls a function, :meth:`fenced`.
+
+        :param work: the function to call.
+        """
+        return Alarm(self._clock, partial(self.fenced, work))
+
     def dataReceived(self, data: bytes) -> None:
         """Process what the server sends."""
         self.fenced(self.received, data)
@@ -178,10 +188,8 @@ class GatewayProtocol(Protocol, ABC):
         orderly = not self.in_flight and (self._draining or (self.proved and bool(reason.check(ConnectionDone))))
         error = self._error or self._explain(reason)
         self._ready, self._draining, self._lost = False, True, True
-        self._stop_waiting()
-        if self._closing is not None:
-            self._closing.cancel()
-            self._closing = None
+        self._unread.cancel()
+        self._closing.cancel()
         self.fenced(lambda: self.hand_back(self.ended(error)))
         self._events.protocol_lost(self, None if orderly and self._error is None else error)
 
@@ -199,9 +207,8 @@ class GatewayProtocol(Protocol, ABC):
     def pauseProducing(self) -> None:
         """The transport's buffers are full: the server reads more slowly than we write. It has a deadline."""
         self._paused = True
-        if self._unread is None and not self._lost:
-            error = AnswerTimeout(f"the gateway read nothing for {self._timeout:g} s")
-            self._unread = self.later(self._timeout, self._not_read, error)
+        if not self._lost:
+            self._unread.set(self._timeout)
 
     def resumeProducing(self) -> None:
         """The transport's buffers are empty again."""
@@ -210,20 +217,14 @@ class GatewayProtocol(Protocol, ABC):
     def resumed(self) -> None:
         """Go on writing."""
         self._paused = False
-        self._stop_waiting()
+        self._unread.cancel()
         if closing(self.transport):  # the server closed meanwhile; what we write would be dropped
             self.abort(ConnectionLost("the server closed the connection without a word"))
         elif self._ready:
             self._events.protocol_room(self)
 
-    def _not_read(self, error: AnswerTimeout) -> None:
-        self._unread = None
-        self.abort(error)
-
-    def _stop_waiting(self) -> None:
-        if self._unread is not None:
-            self._unread.cancel()
-            self._unread = None
+    def _not_read(self) -> None:
+        self.abort(AnswerTimeout(f"the gateway read nothing for {self._timeout:g} s"))
 
     def stopProducing(self) -> None:
         """The transport is going away; ``connectionLost`` follows."""
@@ -277,15 +278,14 @@ class GatewayProtocol(Protocol, ABC):
 
     def close_if_drained(self) -> None:
         """Close in an orderly way once a draining protocol has nothing in flight."""
-        if self._draining and not self._lost and self._closing is None and not self.in_flight:
-            self._closing = self.later(CLOSE_TIMEOUT, self._cut)
+        if self._draining and not self._lost and not self._closing.is_set and not self.in_flight:
+            self._closing.set(CLOSE_TIMEOUT)
             self.goodbye()
             transport = transport_of(self)
             transport.unregisterProducer()
             transport.loseConnection()
 
     def _cut(self) -> None:
-        self._closing = None
         transport_of(self).abortConnection()
 
     def hand_back(self, deliveries: list[Delivery]) -> None:
