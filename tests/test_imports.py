@@ -32,10 +32,8 @@ def defined_in(tree: ast.Module) -> dict[str, ast.stmt]:
 
 
 def is_offered(name: str, statement: ast.stmt) -> bool:
-    """Tell public classes and functions from all else. A command of the command line is no function to call."""
-    if name.startswith("_") or not isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-        return False
-    return not any(ast.unparse(decorator).startswith("main.command") for decorator in statement.decorator_list)
+    """Whether it is a public class or function."""
+    return not name.startswith("_") and isinstance(statement, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
 
 
 def documented(module: str, name: str) -> bool:

@@ -27,7 +27,7 @@ from txapns.command.streams import Group, InputFile, echo
 from txapns.command.tables import print_rows
 from txapns.credentials import Certificate, Credential
 from txapns.daemon.apps import app_of, expiry, row_app, section_app
-from txapns.daemon.config import FINGERPRINT, AppLimitsSection, plain_fingerprint
+from txapns.daemon.config import FINGERPRINT, AppLimitsSection, AppSection, plain_fingerprint
 from txapns.daemon.errors import AppExists, Malformed, in_words
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.store.apps import AppRow, AppSettings, StoredApp, add_app, rekey_apps, remove_app, rotate_app
@@ -190,10 +190,10 @@ def _section_row(installation: Installation, name: str) -> dict[str, Any]:
     try:
         app = section_app(name, section, installation.configuration, now())
     except Exception as error:
-        return _row(name, "file", kind, None, section.topic, section.gateway, problem=in_words(error))
+        return _row(name, "file", kind, section, problem=in_words(error))
     expires = expiry(app)
     seconds = None if expires is None else expires.timestamp()
-    return _row(name, "file", kind, seconds, section.topic, section.gateway, app.credential.fingerprint)
+    return _row(name, "file", kind, section, expires=seconds, fingerprint=app.credential.fingerprint)
 
 
 def _problems(installation: Installation, rows: Sequence[AppRow]) -> dict[str, str]:
@@ -212,27 +212,19 @@ def _problems(installation: Installation, rows: Sequence[AppRow]) -> dict[str, s
 
 
 def _stored_row(app: StoredApp, problems: Mapping[str, str]) -> dict[str, Any]:
-    settings, problem = app.settings, app.problem or problems.get(app.name)
-    return _row(app.name, "database", app.kind, app.expires, settings.topic, settings.gateway, app.fingerprint, problem)
+    rest = {"expires": app.expires, "fingerprint": app.fingerprint, "problem": app.problem or problems.get(app.name)}
+    return _row(app.name, "database", app.kind, app.settings, **rest)
 
 
-def _row(
-    name: str,
-    source: str,
-    kind: str,
-    expires: float | None,
-    topic: str | None,
-    gateway: str,
-    fingerprint: str | None = None,
-    problem: str | None = None,
-) -> dict[str, Any]:
+def _row(name: str, source: str, kind: str, settings: AppSettings | AppSection, **rest: Any) -> dict[str, Any]:
+    expires = rest.get("expires")
     return {
         "name": name,
         "source": source,
         "credential": kind,
         "expires": None if expires is None else iso_time(expires),
-        "topic": topic,
-        "gateway": gateway,
-        "fingerprint": fingerprint,
-        "problem": problem,
+        "topic": settings.topic,
+        "gateway": settings.gateway,
+        "fingerprint": rest.get("fingerprint"),
+        "problem": rest.get("problem"),
     }
