@@ -32,12 +32,7 @@ def encoding_of(beginning: bytes) -> str:
 
 
 def utf8(text: bytes) -> bytes:
-    """
-    Convert a text to UTF-8 without a mark.
-
-    :param text: the content of a file.
-    :returns: the text; anything but UTF-16 is unchanged, except for the mark.
-    """
+    """Convert a text to UTF-8 without a mark. Anything but UTF-16 is unchanged, except for the mark."""
     encoding = encoding_of(text)
     if encoding.startswith("utf-8"):
         return text.removeprefix(BOM_UTF8)
@@ -46,10 +41,5 @@ def utf8(text: bytes) -> bytes:
 
 
 def first_line(text: bytes) -> bytes:
-    """
-    Read the first line of a file that may hold a passphrase, with or without a line end.
-
-    :param text: the content of the file.
-    :returns: the line in UTF-8, without its end.
-    """
+    """Read the first line of a file that may hold a passphrase, as UTF-8 without its line end."""
     return utf8(text).partition(b"\n")[0].rstrip(b"\r")

@@ -299,7 +299,6 @@ class Notification:
         :param sound: a file in the app, ``"default"``, or for a critical alert a mapping such as ``{"critical": 1,
             "name": "default", "volume": 1.0}``.
         :param keywords: ``badge``, ``thread_id``, ``topic`` and the other keywords of :class:`Notification`.
-        :returns: the notification.
         """
         given: dict[str, Any] = {**keywords}
         text = {name.replace("_", "-"): given.pop(name, None) for name in _Text.__annotations__}
@@ -314,7 +313,6 @@ class Notification:
         Source: Apple, "Pushing background updates to your App".
 
         :param keywords: ``extra`` for the app's own data, and the other keywords of :class:`Notification`.
-        :returns: the notification.
         """
         return cls._of(PushType.BACKGROUND, keywords, content_available=True)
 
@@ -328,7 +326,6 @@ class Notification:
         :param bundle_id: the app's bundle identifier, without suffix.
         :param payload: a whole payload, instead of keywords.
         :param keywords: those of :class:`Notification`; ``priority`` 5 if it is not urgent.
-        :returns: the notification.
         """
         return cls._for_app(PushType.LOCATION, bundle_id, keywords, payload=payload)
 
@@ -342,7 +339,6 @@ class Notification:
         :param bundle_id: the app's bundle identifier, without suffix.
         :param payload: data about the call for the app, in any form; up to 5120 bytes.
         :param keywords: those of :class:`Notification`; an ``expiration`` of some seconds allows more than one attempt.
-        :returns: the notification.
         """
         return cls._for_app(PushType.VOIP, bundle_id, keywords, payload=payload, **_AT_ONCE)
 
@@ -358,7 +354,6 @@ class Notification:
         :param bundle_id: the app's bundle identifier, without suffix.
         :param payload: data for the app, in any form.
         :param keywords: those of :class:`Notification`.
-        :returns: the notification.
         """
         return cls._for_app(PushType.COMPLICATION, bundle_id, keywords, payload=payload)
 
@@ -375,7 +370,6 @@ class Notification:
         :param container_identifier: the folder, or ``"NSFileProviderWorkingSetContainerItemIdentifier"``.
         :param domain: the identifier of the file provider's domain.
         :param fields: the header fields of :class:`Notification`.
-        :returns: the notification.
         """
         payload = {"container-identifier": container_identifier, "domain": domain}
         return cls._for_app(PushType.FILEPROVIDER, bundle_id, fields, payload=payload)
@@ -388,7 +382,6 @@ class Notification:
         :param push_magic: the ``PushMagic`` of the device's TokenUpdate message.
         :param fields: the header fields of :class:`Notification`. The topic is the UID in the subject of the MDM push
             certificate; APNs takes it from there if neither notification nor client has one.
-        :returns: the notification.
         """
         return cls._of(PushType.MDM, fields, payload={"mdm": push_magic})
 
@@ -423,7 +416,6 @@ class Notification:
             out of date, each as a datetime with a time zone, a time from now or UNIX seconds; ``relevance_score``;
             ``extra``; and the header fields of :class:`Notification`. Priority 5 does not count against the device's
             budget.
-        :returns: the notification.
         """
         return cls._live_activity(
             "start",
@@ -453,7 +445,6 @@ class Notification:
         :param content_state: the new state.
         :param alert: a text or a mapping, to alert the user.
         :param keywords: as for :meth:`live_activity_start`.
-        :returns: the notification.
         """
         return cls._live_activity("update", bundle_id, keywords, content_state=content_state, alert=alert)
 
@@ -476,7 +467,6 @@ class Notification:
             the past for at once; left out, the system chooses.
         :param alert: a text or a mapping, to alert the user.
         :param keywords: as for :meth:`live_activity_start`.
-        :returns: the notification.
         """
         return cls._live_activity(
             "end", bundle_id, keywords, content_state=content_state, dismissal_date=dismissal_date, alert=alert
@@ -494,7 +484,6 @@ class Notification:
         :param bundle_id: the app's bundle identifier, without suffix.
         :param payload: data for the app, in any form.
         :param keywords: those of :class:`Notification`; ``ptt_push_type="service-update"`` for news of the channel.
-        :returns: the notification.
         """
         return cls._for_app(PushType.PUSHTOTALK, bundle_id, keywords, payload=payload, **_AT_ONCE)
 
@@ -505,7 +494,6 @@ class Notification:
 
         :param bundle_id: the app's bundle identifier, without suffix.
         :param keywords: those of :class:`Notification`.
-        :returns: the notification.
         """
         return cls._for_app(PushType.WIDGETS, bundle_id, keywords, content_changed=True)
 
@@ -516,7 +504,6 @@ class Notification:
 
         :param bundle_id: the app's bundle identifier, without suffix.
         :param keywords: those of :class:`Notification`.
-        :returns: the notification.
         """
         return cls._for_app(PushType.CONTROLS, bundle_id, keywords, content_changed=True)
 

@@ -46,12 +46,7 @@ class BearerToken:
 
     @classmethod
     def parse(cls, text: str) -> BearerToken | None:
-        """
-        Read a provider token.
-
-        :param text: the JSON web token.
-        :returns: its claims; ``None`` if it cannot be a provider token.
-        """
+        """Read a JSON web token; ``None`` if it cannot be a provider token."""
         try:
             parts = jwt.api_jws.decode_complete(text, options={"verify_signature": False})
             claims: Any = json.loads(parts["payload"])
@@ -65,11 +60,7 @@ class BearerToken:
         return cls(key_id, team_id, issued_at, text.rpartition(".")[0].encode(), parts["signature"])
 
     def is_signed_by(self, key: ec.EllipticCurvePublicKey) -> bool:
-        """
-        Verify the signature.
-
-        :param key: the public key.
-        """
+        """Verify the signature with a public key."""
         signature = self._signature
         if len(signature) == 2 * _SIZE:
             numbers = (int.from_bytes(half, "big") for half in (signature[:_SIZE], signature[_SIZE:]))

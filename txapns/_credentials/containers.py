@@ -94,12 +94,7 @@ class Contents:
     others: tuple[str, ...]
 
     def missing(self, what: str) -> CredentialError:
-        """
-        Make the error for a missing part.
-
-        :param what: the missing part.
-        :returns: the error; if a part could not be used, the error that says why.
-        """
+        """Make the error for a missing part: if a part could not be used, the error that says why."""
         if self.faults:
             return self.faults[0]
         found = list(self.others)
@@ -141,11 +136,7 @@ def quick(*texts: object) -> bool:
 
 
 def recognizes(text: str) -> bool:
-    """
-    Tell whether a text contains a credential, complete or not.
-
-    :param text: the text.
-    """
+    """Tell whether a text contains a credential, complete or not."""
     try:
         return any(True for _ in _blobs([text]))
     except CredentialError:
@@ -153,13 +144,7 @@ def recognizes(text: str) -> bool:
 
 
 def as_bytes(value: object, name: str) -> bytes:
-    """
-    Convert text or bytes to bytes.
-
-    :param value: the value.
-    :param name: its name in the message.
-    :raises CredentialError: it is something else.
-    """
+    """Convert text or bytes to bytes; anything else is a ``CredentialError``, which has the name of the value."""
     if isinstance(value, bytes | bytearray | memoryview):
         try:
             return bytes(value) if not isinstance(value, memoryview) else value.tobytes()

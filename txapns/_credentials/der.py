@@ -43,11 +43,7 @@ class Kind(Enum):
 
     @classmethod
     def of(cls, der: bytes) -> Kind:
-        """
-        Find the kind of an element.
-
-        :param der: the element; its end may be missing.
-        """
+        """Find the kind of an element, whose end may be missing."""
         outer = next(elements(der), None)
         if outer is None or outer[0] != SEQUENCE:
             return cls.OTHER
@@ -82,12 +78,7 @@ class Kind(Enum):
 
 
 def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """
-    Iterate over consecutive elements.
-
-    :param data: the elements.
-    :returns: tag and content of each; for a truncated one, as much as there is.
-    """
+    """Iterate over consecutive elements: tag and content of each, and of a truncated one as much as there is."""
     offset = 0
     while offset + 2 <= len(data):
         begin, end, following = _extent(data, offset)
@@ -96,12 +87,7 @@ def elements(data: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def extent(data: bytes) -> int:
-    """
-    Find the length of an element.
-
-    :param data: begins with the element; its end may be missing.
-    :returns: the length in bytes, tag and length included.
-    """
+    """Find the length of the first element in bytes, tag and length included; its end may be missing."""
     return _extent(data, 0)[2] if len(data) >= 2 else 2
 
 

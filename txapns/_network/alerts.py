@@ -232,31 +232,17 @@ def chain_fault(code: int, depth: int = 0) -> str:
 
 
 def alert_of(words: str) -> str:
-    """
-    Find the alert by which a peer rejects our certificate.
-
-    :param words: OpenSSL's reasons.
-    :returns: the alert, such as ``"certificate expired"``; ``""`` if there is no such alert.
-    """
+    """Find the alert by which a peer rejects our certificate, such as ``"certificate expired"``; otherwise ``""``."""
     alert = re.sub(r"\A\S+ (alert )?", "", words.partition(";")[0])
     return alert if alert in _CREDENTIAL_ALERTS else ""
 
 
 def credential_advice(alert: str) -> str:
-    """
-    Advise what to do about an alert that rejects our certificate.
-
-    :param alert: a result of :func:`alert_of`.
-    """
+    """Advise what to do about an alert that :func:`alert_of` found."""
     return _CREDENTIAL_ALERTS[alert]
 
 
 def handshake_advice(words: str) -> str:
-    """
-    Advise what to do about a failed handshake.
-
-    :param words: OpenSSL's reasons.
-    :returns: the advice; ``""`` for an unknown reason.
-    """
+    """Advise what to do about OpenSSL's reasons for a failed handshake; ``""`` for unknown ones."""
     said = words.lower()
     return next((advice for part, advice in _HANDSHAKE.items() if part in said), "")

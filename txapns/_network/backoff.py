@@ -38,22 +38,13 @@ class Backoff:
     _proved: bool = attrs.field(default=False, init=False)
 
     def next_delay(self) -> float:
-        """
-        Count one more failure.
-
-        :returns: how long to wait before the next attempt, in seconds.
-        """
+        """Count one more failure, and return the seconds to wait before the next attempt."""
         delay = self.delay(self._failures)
         self._failures += 1
         return delay
 
     def delay(self, failures: int) -> float:
-        """
-        Calculate a delay, without counting a failure.
-
-        :param failures: the number of failures before this one.
-        :returns: how long to wait before the next attempt, in seconds.
-        """
+        """Return the seconds to wait after a failure with a number of failures before it, without counting it."""
         delay = self.initial
         for _ in range(failures):
             delay = min(delay * self.factor, self.maximum)

@@ -126,26 +126,21 @@ class _SteadyCall:
             self._function()
 
     def getTime(self) -> float:
-        """The due time, by the monotonic clock."""
         return self._due
 
     def cancel(self) -> None:
-        """Cancel the call."""
         self._call.cancel()
         self._reactor.pending.discard(self)
 
     def delay(self, secondsLater: float) -> None:
-        """Delay the call."""
         self.reset(self._due + secondsLater - self._reactor.seconds())
 
     def reset(self, secondsFromNow: float) -> None:
-        """Set the due time, counted from now."""
         due = self._reactor.seconds() + secondsFromNow  # first, since it may set the call again
         self._call.reset(max(0.0, secondsFromNow))
         self._due = due
 
     def active(self) -> bool:
-        """Whether the call is still pending."""
         return bool(self._call.active())
 
 
@@ -178,15 +173,7 @@ class SteadyReactor:
         return now
 
     def callLater(self, delay: float, function: Callable[..., object], /, *args: object, **kw: object) -> IDelayedCall:
-        """
-        Call something later.
-
-        :param delay: the delay in seconds.
-        :param function: the function to call.
-        :param args: its arguments.
-        :param kw: its keyword arguments.
-        :returns: the call.
-        """
+        """See :class:`IReactorTime`."""
         call: IDelayedCall = _SteadyCall(self, delay, partial(function, *args, **kw))
         return call
 

@@ -79,23 +79,12 @@ def checked_host(host: str) -> str:
 
 
 def url_host(host: str) -> str:
-    """
-    Write a host as in a URL: an IPv6 address in brackets.
-
-    :param host: a host name or an IP address.
-    :returns: the host, or the address in brackets.
-    """
+    """Write a host as in a URL: an IPv6 address in brackets."""
     return f"[{host}]" if ":" in host else host
 
 
 def checked_port(port: int) -> int:
-    """
-    Check that a number can be a TCP port.
-
-    :param port: the number.
-    :returns: the number.
-    :raises InvalidGateway: it is out of range.
-    """
+    """Check that a number can be a TCP port; otherwise it is an ``InvalidGateway``."""
     if not 0 < port < 65_536:
         raise InvalidGateway(f"a port must be a number from 1 to 65535, not {port}")
     return port
@@ -152,7 +141,6 @@ class _BoundedEndpoint:
     clock: IReactorTime
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """Connect within the timeout."""
 
         def late(result: object, timeout: float) -> Failure:
             return Failure(neterror.TimeoutError())
@@ -174,7 +162,6 @@ class _Spread:
     _first: dict[IAddress, int] = attrs.Factory(dict)
 
     def found(self, addresses: Sequence[IAddress]) -> None:
-        """Remember the result of a look-up."""
         self._found, self._stale = addresses, self._clock.seconds() + FRESH
 
     @property
@@ -206,20 +193,16 @@ class _Receiver:
         self._addresses: list[IAddress] = []
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        """See :class:`IResolutionReceiver`."""
         self._receiver.resolutionBegan(resolutionInProgress)
 
     def addressResolved(self, address: IAddress) -> None:
-        """Keep the address until the answer is complete."""
         self._addresses.append(address)
 
     def resolutionComplete(self) -> None:
-        """Pass on the addresses."""
         self._spread.found(self._addresses)
         self.pass_on(self._addresses)
 
     def pass_on(self, addresses: Sequence[IAddress]) -> None:
-        """Pass on addresses in our order."""
         for address in self._spread.order(addresses):
             self._receiver.addressResolved(address)
         self._receiver.resolutionComplete()
@@ -277,10 +260,8 @@ class _SpreadingReactor:
         return _Resolver(self._reactor.nameResolver, self._spread)
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
-        """Install another resolver in the reactor."""
         previous: IHostnameResolver = self._reactor.installNameResolver(resolver)
         return previous
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the reactor's."""
         return getattr(self._reactor, name)

@@ -144,13 +144,7 @@ class Proxy:
         return attrs.evolve(cls.parse(found["https"]), no_proxy=found.get("no", ""))
 
     def is_for(self, host: str, port: int) -> bool:
-        """
-        Tell whether to use the proxy for a host.
-
-        :param host: the host's name or address.
-        :param port: the TCP port.
-        :returns: ``False`` if ``no_proxy`` covers the host.
-        """
+        """Tell whether to use the proxy for a host: whether ``no_proxy`` does not cover it."""
         return not any(_covers(entry.strip().lower(), host.lower(), port) for entry in self.no_proxy.split(","))
 
     def endpoint(self, reactor: IReactorTime, host: str, port: int, timeout: float = 30.0) -> IStreamClientEndpoint:
@@ -199,15 +193,7 @@ def read_proxy(description: str | Proxy | None) -> Proxy | None:
 
 @implementer(IStreamClientEndpoint)
 class _TunnelEndpoint:
-    """
-    Connects to a host through a proxy.
-
-    :param proxy: the proxy.
-    :param reactor: the reactor.
-    :param host: the host's name or address.
-    :param port: the host's TCP port.
-    :param timeout: how long it may take, in seconds.
-    """
+    """Connects to a host through a proxy."""
 
     def __init__(self, proxy: Proxy, reactor: IReactorTime, host: str, port: int, timeout: float) -> None:
         reactor = timers(reactor)
@@ -224,12 +210,7 @@ class _TunnelEndpoint:
         self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        """
-        Connect.
-
-        :param protocolFactory: builds the protocol once the proxy has accepted.
-        :returns: a ``Deferred`` of the protocol. Cancelling it closes the connection to the proxy.
-        """
+        """See :class:`IStreamClientEndpoint`. Cancelling closes the connection to the proxy."""
 
         def opened(tunnel: IProtocol) -> Deferred[IProtocol]:
             assert isinstance(tunnel, _Tunnel)
@@ -259,15 +240,12 @@ class _TunnelFactory:
     factory: IProtocolFactory
 
     def doStart(self) -> None:
-        """See :class:`IProtocolFactory`."""
         self.factory.doStart()
 
     def doStop(self) -> None:
-        """See :class:`IProtocolFactory`."""
         self.factory.doStop()
 
     def buildProtocol(self, addr: IAddress | None) -> _Tunnel:
-        """See :class:`IProtocolFactory`."""
         return _Tunnel(self)
 
 
@@ -287,7 +265,6 @@ class _Tunnel(Protocol):
         self._protocol: IProtocol | None = None
 
     def connectionMade(self) -> None:
-        """Send the request."""
         proxy, target = self._factory.proxy, self._factory.target
         lines = [f"CONNECT {target} HTTP/1.1", f"Host: {target}"]
         if proxy.user is not None:

@@ -47,11 +47,7 @@ def unacknowledged(transport: Any) -> int:
 
 
 def closing(transport: Any) -> bool:
-    """
-    Tell whether the connection will be closed once its buffers are empty.
-
-    :param transport: a Twisted transport, with or without TLS.
-    """
+    """Tell whether a transport, with or without TLS, will be closed once its buffers are empty."""
     return bool(getattr(_layers(transport)[-1], "disconnecting", False))
 
 

@@ -100,20 +100,11 @@ class ClientContextFactory(ssl.ClientContextFactory):
         self._resumes = True
 
     def getContext(self) -> SSL.Context:
-        """
-        Return the context of all connections. It verifies the server and its host name, but cannot send the name.
-
-        :returns: always the same context.
-        """
+        """Return the context, always the same. It verifies the server and its host name, but cannot send the name."""
         return self._context
 
     def clientConnectionForTLS(self, tlsProtocol: TLSMemoryBIOProtocol) -> SSL.Connection:
-        """
-        Make the OpenSSL object of one connection.
-
-        :param tlsProtocol: the protocol that drives it.
-        :returns: a connection that sends the host name and verifies the server.
-        """
+        """Make the OpenSSL object of one connection, which sends the host name and verifies the server."""
         connection = SSL.Connection(self._context)
         connection.set_app_data(tlsProtocol)  # Twisted before 25 leaves this to us
         if isinstance(self._identity, DNS_ID):  # an address must not be sent (RFC 6066, section 3)
@@ -180,13 +171,7 @@ def _words(error: SSL.Error) -> str:
 
 
 def identity_of(hostname: str) -> DNS_ID | IPAddress_ID:
-    """
-    Parse the host that a server's certificate must be for.
-
-    :param hostname: a host name or an IP address.
-    :returns: one or the other.
-    :raises InvalidGateway: it is neither.
-    """
+    """Parse the host name or IP address that a certificate must be for; otherwise it is an ``InvalidGateway``."""
     try:
         return IPAddress_ID(hostname.partition("%")[0])  # the zone has a meaning only on this machine
     except ValueError:

@@ -59,11 +59,7 @@ class Trust:
     source: str
 
     def install(self, context: SSL.Context) -> None:
-        """
-        Let a context trust them, and no others.
-
-        :param context: a context that has no authorities yet.
-        """
+        """Let a context that has no authorities yet trust these."""
         store = context.get_cert_store()
         assert store is not None
         for certificate in self.certificates:
@@ -75,23 +71,12 @@ class Trust:
 
 
 def given_trust(trust_root: Text) -> Trust:
-    """
-    Trust the authorities that a program gives.
-
-    :param trust_root: the PEM of one or more certificates.
-    :raises CredentialError: it is something else.
-    """
+    """Trust the authorities in the PEM that a program gives; anything else is a ``CredentialError``."""
     return Trust(tuple(map(crypto.X509.from_cryptography, _certificates(trust_root))), "trust_root")
 
 
 def trust_pem(trust_root: Text) -> str:
-    """
-    Convert the authorities that a program gives to plain PEM.
-
-    :param trust_root: as for :func:`given_trust`.
-    :returns: the certificates alone, without any text between them.
-    :raises CredentialError: it is something else.
-    """
+    """Convert the PEM that a program gives to the certificates alone, without any text between them."""
     return "".join(each.public_bytes(Encoding.PEM).decode("ascii") for each in _certificates(trust_root))
 
 
@@ -111,11 +96,7 @@ def _certificates(trust_root: Text) -> list[x509.Certificate]:
 
 @cache
 def platform_trust() -> Trust:
-    """
-    Trust the platform's authorities if OpenSSL can read them, otherwise Mozilla's.
-
-    :returns: always the same: they are read once.
-    """
+    """Trust the platform's authorities if OpenSSL can read them, otherwise Mozilla's. They are read once."""
     for places in _places():
         found = {place: certificates for place in places if (certificates := _authorities(place))}
         if found:

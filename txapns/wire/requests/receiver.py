@@ -216,12 +216,7 @@ class RequestReceiver:
                 self._refused.append(stream)
 
     def reset(self, stream: int, code: int) -> None:
-        """
-        Drop a request without an answer.
-
-        :param stream: the request's.
-        :param code: the HTTP/2 error code, 7 to say that it was not processed.
-        """
+        """Drop a request without an answer. The HTTP/2 error code 7 says that it was not processed."""
         with suppress(*GONE):
             self._h2.reset_stream(stream, code)
 
@@ -237,39 +232,22 @@ class RequestReceiver:
             self._h2.send_goaway(code, last_stream_id=last_stream, debug_data=debug)
 
     def limit(self, concurrency: int) -> None:
-        """
-        Announce another MAX_CONCURRENT_STREAMS.
-
-        :param concurrency: the new limit.
-        """
+        """Announce another MAX_CONCURRENT_STREAMS."""
         with suppress(*GONE):
             self._h2.update_settings({Setting.MAX_CONCURRENT_STREAMS: concurrency})
 
     def window(self, size: int) -> None:
-        """
-        Announce another INITIAL_WINDOW_SIZE, which also applies to open streams.
-
-        :param size: the new window, in bytes.
-        """
+        """Announce another INITIAL_WINDOW_SIZE, which also applies to open streams."""
         with suppress(*GONE):
             self._h2.update_settings({Setting.INITIAL_WINDOW_SIZE: size})
 
     def acknowledge(self, stream: int, size: int) -> None:
-        """
-        Return bytes to the peer's window.
-
-        :param stream: the stream on which they came.
-        :param size: how many.
-        """
+        """Return bytes that came on a stream to the peer's window."""
         with suppress(*GONE):
             self._h2.acknowledge_received_data(size, stream)
 
     def data_to_send(self) -> bytes:
-        """
-        Take the bytes to write to the peer.
-
-        :returns: the bytes; ``b""`` if there are none.
-        """
+        """Take the bytes to write to the peer."""
         data = b""
         with suppress(*GONE):
             data = self._h2.data_to_send()

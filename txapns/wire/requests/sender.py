@@ -104,11 +104,7 @@ class RequestSender(Generic[T]):
         return self._broken or not (self._h2.want_read or self._h2.want_write)
 
     def room(self) -> tuple[int, int]:
-        """
-        Tell what may be sent now.
-
-        :returns: how many requests, and how many bytes of bodies fit into the peer's window.
-        """
+        """Tell how many requests may be sent now, and how many bytes of bodies fit into the peer's window."""
         if not self._ready or not self.open:
             return 0, 0
         limit = min(self._limit, 1) if self._single else self._limit
@@ -116,12 +112,7 @@ class RequestSender(Generic[T]):
         return min(limit - len(self._streams), self.left), h2.remote_window_size - h2.queued_body_size()
 
     def head(self, method: bytes) -> Headers:
-        """
-        Build the beginning that many requests share, so that it is built only once.
-
-        :param method: their method.
-        :returns: the pseudo-header fields before the path.
-        """
+        """Build the pseudo-header fields before the path, which many requests share, once for all of them."""
         return ((b":method", method), (b":scheme", b"https"), (b":authority", self._authority))
 
     def send(self, item: T, head: Headers, path: bytes, fields: Headers, body: bytes) -> None:
@@ -145,11 +136,7 @@ class RequestSender(Generic[T]):
         self._last_stream = stream
 
     def data_to_send(self) -> bytes:
-        """
-        Take the bytes to write to the peer.
-
-        :returns: the bytes; ``b""`` if there are none.
-        """
+        """Take the bytes to write to the peer."""
         if self._broken:
             return b""
         try:
