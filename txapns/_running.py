@@ -72,8 +72,6 @@ def stop_once(reactor: Any) -> None:
 
     A supervisor and a process group may send a signal each, and people press Ctrl-C twice. Twisted's reactor then
     raises an exception, which would appear in the log as a critical failure of an orderly shutdown.
-
-    :param reactor: the reactor.
     """
     stop = reactor.stop
 

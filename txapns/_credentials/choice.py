@@ -62,7 +62,6 @@ def inspect_certificate(certificate: x509.Certificate) -> tuple[tuple[str, ...],
     """
     Read Apple's marks in a push certificate.
 
-    :param certificate: the certificate.
     :returns: the topics, that of the subject first; and the environments, ``"sandbox"`` and ``"production"``.
     :raises CredentialError: its subject or extensions cannot be read.
     """
@@ -76,11 +75,9 @@ def choose(contents: Contents, now: datetime, environment: str | None, topic: st
     """
     Choose the certificate; ``Certificate.from_pem`` has the rules.
 
-    :param contents: the keys and certificates.
     :param now: the time at which it must be valid.
     :param environment: the environment it must be for, if not ``None``.
     :param topic: the topic it must be for, if not ``None``.
-    :returns: the certificate.
     :raises CredentialError: and its subclasses, if there is none, or not just one.
     """
     if environment not in (None, *_ENVIRONMENTS.values()):

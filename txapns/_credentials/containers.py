@@ -82,8 +82,6 @@ class Contents:
     """
     The keys and certificates that were found.
 
-    :ivar keys: the private keys.
-    :ivar certificates: the certificates.
     :ivar faults: why the rest cannot be used: keys, then certificates.
     :ivar others: what else was found, in words.
     """
@@ -168,11 +166,8 @@ class _Blob:
     """
     One element of DER, or something unreadable in its place.
 
-    :ivar kind: what it is.
     :ivar content: the DER; if ``encryption`` is given, it is encrypted as a whole.
-    :ivar label: the label of its PEM.
     :ivar encryption: the value of ``DEK-Info``.
-    :ivar fault: what is wrong with it.
     """
 
     kind: Kind
@@ -496,10 +491,6 @@ def shielded(
     """
     Call into ``cryptography``, which may raise anything for odd input, even Rust's panics.
 
-    :param call: the function.
-    :param arguments: its arguments.
-    :param options: its keyword arguments.
-    :returns: its result.
     :raises UnsupportedAlgorithm: unchanged.
     :raises ValueError: instead of any other exception, without a cause, since that may show the input.
     """

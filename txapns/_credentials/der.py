@@ -100,7 +100,6 @@ def iterations(der: bytes) -> list[int]:
     two more follow, block size and parallelism, and the product of the three is the work (RFC 7914, section 7).
 
     :param der: PKCS#12, or an encrypted key.
-    :returns: the counts.
     :raises ValueError: the elements are nested too deeply.
     """
     return [
@@ -116,8 +115,6 @@ def walk(data: bytes, depth: int = 0) -> Iterator[list[tuple[int, bytes]]]:
     """
     Walk over all nested elements, including those in octet strings.
 
-    :param data: the elements.
-    :param depth: how deeply they are nested.
     :returns: lists with tag and content of the elements that share a parent.
     :raises ValueError: they are nested too deeply.
     """

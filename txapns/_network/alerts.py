@@ -222,9 +222,7 @@ def chain_fault(code: int, depth: int = 0) -> str:
     """
     Describe a fault in a chain of certificates, and what to do.
 
-    :param code: OpenSSL's number.
     :param depth: the position of the faulty certificate; 0 is the server's own.
-    :returns: the fault and the advice.
     """
     words, advice = _FAULTS.get(code, ("OpenSSL gives a reason that txapns does not know", _RENEW))
     where = f", {depth} above the server's own certificate" if depth else ""

@@ -83,7 +83,6 @@ def steady(reactor: R) -> R:
 
     :param reactor: a Twisted reactor. Anything else that provides ``IReactorTime`` is returned as it is, and so is a
         reactor that is already steady.
-    :returns: the same reactor.
     """
     timed: Any = reactor
     if not isinstance(reactor, ReactorBase) or timed.seconds is time.monotonic:
@@ -149,10 +148,6 @@ class SteadyReactor:
     A reactor that runs by the wall clock, with its timers replaced by monotonic ones. Everything else is the reactor's.
 
     :param beneath: the reactor, which is not changed.
-    :param monotonic: the monotonic clock.
-
-    :ivar beneath: the reactor.
-    :ivar pending: the calls that are pending.
     """
 
     def __init__(self, beneath: Any, monotonic: Callable[[], float] = time.monotonic) -> None:

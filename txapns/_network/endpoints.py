@@ -94,9 +94,7 @@ def explain_attempt(reason: Failure, host: str, port: int) -> APNSError:
     """
     Explain in a sentence why an attempt to connect failed.
 
-    :param reason: the endpoint's failure.
     :param host: the name or address of the server.
-    :param port: the TCP port.
     :returns: :exc:`~txapns.errors.ConnectFailed`, or the result of :func:`txapns._network.tls.explain`. An error of a
         proxy's endpoint already names the proxy and is returned as it is.
     """
@@ -118,12 +116,8 @@ def host_endpoint(
     """
     Make an endpoint that looks up the name when it connects, and starts with another of its addresses each time.
 
-    :param reactor: the reactor.
-    :param host: a name or an address.
-    :param port: the TCP port.
     :param timeout: how long it may take, in seconds.
     :param random: returns a random number from 0 to 1, excluding 1.
-    :returns: the endpoint.
     """
     reactor = timers(reactor)
     # Without Twisted's own timeout.

@@ -22,8 +22,6 @@ def http_agent(reactor: Any, trust: Trust, timeout: float) -> IAgent:
     """
     Make what sends requests.
 
-    :param reactor: the reactor.
-    :param trust: the authorities to trust.
     :param timeout: how long it may take to connect, in seconds.
     """
     agent: IAgent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, trust, timeout))

@@ -88,10 +88,7 @@ class Proxy:
 
     Its ``str`` and ``repr`` do not show user and password.
 
-    :ivar host: its name or address.
-    :ivar port: its TCP port.
     :ivar user: the user name for it; ``None`` for no authentication.
-    :ivar password: the password for it.
     :ivar tls: whether to use TLS to the proxy as well, which protects the password on the way.
     :ivar trust_root: PEM of the authorities to trust for the proxy's own certificate; ``None`` for the platform's.
     :ivar no_proxy: the hosts to connect to directly, in the form of the variable ``NO_PROXY``: names (which include all
@@ -114,7 +111,6 @@ class Proxy:
         :param url: ``http://host:port``, or ``http://user:password@host:port`` with the special characters in user and
             password percent-encoded. The default port is 80. ``https`` is for a proxy that speaks TLS itself; its
             default port is 443.
-        :returns: the proxy.
         :raises InvalidGateway: it is invalid. The message does not show it, since it may contain the password.
         """
         try:
@@ -151,9 +147,7 @@ class Proxy:
         """
         Make an endpoint that connects through it.
 
-        :param reactor: the reactor.
         :param host: the name or address of the gateway; the proxy looks it up.
-        :param port: the TCP port.
         :param timeout: how long connecting to the proxy and its answer may take, in seconds.
         :returns: the endpoint. It fails with :exc:`~txapns.errors.ConnectFailed`, which names the proxy.
         :raises InvalidGateway: the host is neither a name nor an address.

@@ -186,7 +186,6 @@ def show(context: SSL.Context, credential: Certificate) -> None:
     """
     Let a context present a certificate with its chain.
 
-    :param context: the context.
     :param credential: the certificate, of a client or a server.
     :raises CredentialError: OpenSSL does not accept it, for example because its key is too short.
     """

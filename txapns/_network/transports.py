@@ -20,10 +20,6 @@ class ITLSTransport(ISSLTransport, IConsumer, IPushProducer):
 
 
 def transport_of(protocol: Protocol) -> ITLSTransport:
-    """
-    Find the transport of a protocol that is connected over TLS.
-
-    :param protocol: the protocol.
-    """
+    """Find the transport of a protocol that is connected over TLS."""
     assert protocol.transport is not None
     return cast(ITLSTransport, protocol.transport)

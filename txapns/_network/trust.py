@@ -51,7 +51,6 @@ class Trust:
     """
     Certificate authorities.
 
-    :ivar certificates: their certificates.
     :ivar source: where they come from, for messages.
     """
 

@@ -87,36 +87,22 @@ class Backlog:
     # In.
 
     def append(self, delivery: Delivery) -> None:
-        """
-        Add a single delivery after those that wait already.
-
-        :param delivery: the delivery.
-        """
+        """Add a single delivery after those that wait already."""
         self._deliveries[delivery] = None
 
     def put_back(self, delivery: Delivery) -> None:
-        """
-        Put a delivery that was not processed before all others.
-
-        :param delivery: the delivery.
-        """
+        """Put a delivery that was not processed before all others."""
         self._deliveries[delivery] = None
         self._deliveries.move_to_end(delivery, last=False)
 
     def add(self, work: IWork) -> None:
-        """
-        Add a batch after the others.
-
-        :param work: where to take deliveries from.
-        """
+        """Add a batch after the others."""
         self._works.append(work)
 
     def postpone(self, delivery: Delivery, rejection: Rejection) -> bool:
         """
         Keep a rejected delivery to send it again later, if the rejection calls for a retry.
 
-        :param delivery: the delivery.
-        :param rejection: what APNs said.
         :returns: whether it is kept; if not, the rejection is final.
         """
         if delivery.postponements >= self._retries or rejection.action is not Action.RETRY:
@@ -136,9 +122,7 @@ class Backlog:
         """
         Take what goes out next.
 
-        :param count: how many, or fewer.
         :param size: stop at this many bytes of payload; the last delivery may exceed it.
-        :returns: the deliveries.
         """
         taken: list[Delivery] = []
         while self._deliveries and len(taken) < count and size > 0:
@@ -169,7 +153,6 @@ class Backlog:
         Drop a single delivery, if it waits.
 
         :param delivery: the delivery, whose outcome nobody waits for.
-        :returns: whether it waited.
         """
         waiting = len(self)
         self._deliveries.pop(delivery, None)
@@ -178,12 +161,7 @@ class Backlog:
         return len(self) < waiting
 
     def withdraw(self, sending: object, error: APNSError) -> None:
-        """
-        Take nothing more from a batch, and report what still waits from it.
-
-        :param sending: the batch.
-        :param error: why.
-        """
+        """Take nothing more from a batch, and report what still waits from it."""
         self._works = deque(work for work in self._works if work is not sending)
         self._end([delivery for delivery in self._deliveries if delivery.outcomes is sending], error)
         self._reject([delivery for delivery in self._postponed if delivery.outcomes is sending])
@@ -192,7 +170,6 @@ class Backlog:
         """
         Report everything: postponed deliveries as rejected, the rest as unsent.
 
-        :param error: why.
         :returns: a ``Deferred`` that fires when all the batches have ended.
         """
         works, self._works = self._works, deque()

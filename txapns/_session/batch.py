@@ -42,11 +42,7 @@ _USUAL = 2
 
 @implementer(DeliveryListener)
 class _Listener:
-    """
-    Sends through a pool, and receives the outcomes.
-
-    :param pool: where to send.
-    """
+    """Sends through a pool, and receives the outcomes."""
 
     def __init__(self, pool: Pool) -> None:
         self.ended: APNSError | None = None
@@ -72,7 +68,6 @@ class Sending(_Listener):
     One batch that is being sent.
 
     :param clock: the reactor, or a ``Clock``.
-    :param pool: where to send it.
     :param triples: identifier, notification and token of each.
     :param resend: what ``Batch.retry`` calls.
     :param deadline: after this many seconds the rest is not sent any more; ``None`` for never.
@@ -143,7 +138,6 @@ class Sending(_Listener):
         """
         Pull the next tokens.
 
-        :param count: how many, or fewer.
         :param size: stop at this many bytes of payload; the last may exceed it.
         :returns: a delivery for each token that can be sent; the others are unsent.
         """
@@ -180,7 +174,6 @@ class Sending(_Listener):
         """
         Report what is not yet taken as unsent, in parts, since it may be long.
 
-        :param error: why.
         :returns: a ``Deferred`` that fires when the batch has ended.
         """
         if self.ended is None and not self._done:
@@ -302,11 +295,7 @@ def _notification(delivery: Delivery) -> Notification:
 
 
 class Single(_Listener, Generic[T]):
-    """
-    One request on its own.
-
-    :param pool: where to send it.
-    """
+    """One request on its own."""
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
@@ -335,21 +324,13 @@ class Single(_Listener, Generic[T]):
         self.fail(unknown)
 
     def settle(self, outcome: T) -> None:
-        """
-        Fire the ``Deferred`` with an outcome.
-
-        :param outcome: the outcome.
-        """
+        """Fire the ``Deferred`` with an outcome."""
         if not self._done:
             self._done = True
             self._result.callback(outcome)
 
     def fail(self, error: Exception) -> None:
-        """
-        Fail the ``Deferred``.
-
-        :param error: why.
-        """
+        """Fail the ``Deferred``."""
         if not self._done:
             self._done = True
             self._result.errback(error)
@@ -361,18 +342,12 @@ class Single(_Listener, Generic[T]):
 
 
 class SingleSending(Single["Accepted | Rejection"]):
-    """
-    One notification to a device or to a channel.
-
-    :param pool: where to send it.
-    """
+    """One notification to a device or to a channel."""
 
     def start(self, notification: Notification, token: Token) -> Deferred[Accepted | Rejection]:
         """
         Start sending.
 
-        :param notification: what to send.
-        :param token: the device token.
         :returns: a ``Deferred`` of the outcome.
         :raises InvalidToken: the token cannot be sent.
         :raises QueueFull: too many are waiting.

@@ -88,18 +88,12 @@ class Allowance:
     a batch with many dead tokens would be written again almost completely for each of them. If it were always small, a
     batch without any would wait for the settle time again and again. So an error moves it halfway to a multiple of
     what the connection had accepted, and each notification that settles without an error widens it by one.
-
-    :ivar size: how many.
     """
 
     size: int = WINDOW
 
     def widen(self, settled: int) -> None:
-        """
-        Notifications were accepted, and no error came.
-
-        :param settled: how many.
-        """
+        """Notifications were accepted, and no error came."""
         self.size = min(self.size + settled, WINDOW)
 
     def narrow(self, accepted: int) -> None:
@@ -124,7 +118,6 @@ class EnhancedNotificationProtocol(GatewayProtocol):
     :param credential: the certificate shown in the handshake, to name its dates if the server refuses it.
     :param timeout: how long a stalled write or the answer to the barrier may take, in seconds.
     :param settle_time: how long after it has left a notification counts as accepted, in seconds.
-    :param barrier: confirm by a barrier instead.
     :param command: the format of notifications: 0, 1 or 2.
     :param allowance: how many may be unconfirmed; successive connections share it. By default as many as possible.
     """
@@ -189,7 +182,6 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         This is for programs that use the protocol by itself. It may be called while :meth:`room` is zero: what does not
         leave at once waits in the transport's buffers.
 
-        :param notification: what to send.
         :param tokens: an iterable of device tokens (``str`` is hexadecimal, ``bytes`` is raw), or of pairs of an
             identifier and a token, or a mapping of identifiers to tokens. The default identifier is the position.
         :param outcomes: receives the outcome of each, by one call.

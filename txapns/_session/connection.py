@@ -135,12 +135,6 @@ class Connection:
     """
     A connection to a gateway that comes and goes as needed.
 
-    :param reactor: the reactor.
-    :param gateway: where to connect.
-    :param endpoint: what connects to it.
-    :param credential: what to authenticate with.
-    :param events: receives what happens.
-    :param options: the timeouts.
     :param backoff: the delays between attempts, which several connections may share.
     :param lasting: whether it stays open when idle.
 

@@ -30,8 +30,6 @@ class APNSClientFactory(ReconnectingClientFactory):
     itself. :class:`~txapns._session.connection.Connection` stands in for the connector, because connections are opened
     through endpoints, which do not tell a factory about connections that failed or were lost.
 
-    :param gateway: where to connect.
-    :param credential: what to authenticate with.
     :param events: receives what happens to the protocols.
     :param clock: the reactor, or a ``Clock``.
     :param timeout: how long an answer may take, in seconds.
@@ -69,7 +67,6 @@ class APNSClientFactory(ReconnectingClientFactory):
         """
         Make the protocol for a new connection.
 
-        :param addr: the server's address.
         :returns: a protocol of the kind that the gateway speaks.
         """
         gateway = self._gateway

@@ -52,16 +52,10 @@ class Pool:
     """
     What waits to be sent to one gateway with one credential, and the connections that take it.
 
-    :param reactor: the reactor.
-    :param gateway: where to send.
-    :param credential: what to authenticate with.
-    :param options: the limits and timeouts.
     :param metrics: counts what is sent, or ``None``.
     :raises CredentialError: the gateway's protocol cannot use this credential.
 
-    :ivar options: the same.
     :ivar metrics: the same, but exceptions from it are only logged.
-    :ivar clock: the reactor.
     :ivar last_error: the last error of a connection; ``None`` if there was none.
     """
 
@@ -128,7 +122,6 @@ class Pool:
         """
         Send a single delivery, after those that wait already.
 
-        :param delivery: the delivery.
         :raises QueueFull: too many are waiting.
         """
         if self._closed:
@@ -158,11 +151,7 @@ class Pool:
         self._watch()
 
     def add(self, work: IWork) -> None:
-        """
-        Send the deliveries of a batch.
-
-        :param work: where to take deliveries from.
-        """
+        """Send the deliveries of a batch."""
         if self._closed:
             work.give_up(ClientClosed("the client was closed before it was sent"))
         else:
@@ -171,12 +160,7 @@ class Pool:
             self.feed()
 
     def withdraw(self, sending: object, error: APNSError) -> None:
-        """
-        Take nothing more from a batch, and report what still waits from it.
-
-        :param sending: the batch.
-        :param error: why.
-        """
+        """Take nothing more from a batch, and report what still waits from it."""
         self._backlog.withdraw(sending, error)
         self.feed()
 
@@ -184,7 +168,6 @@ class Pool:
         """
         Report everything that waits.
 
-        :param error: why.
         :returns: a ``Deferred`` that fires when all the batches have ended.
         """
         ended = self._backlog.give_up(error)

@@ -58,7 +58,6 @@ class GatewayProtocol(Protocol, ABC):
     :param events: receives what happens to the protocol.
     :param clock: the reactor, or a ``Clock``.
     :param timeout: how long an answer may take, in seconds.
-    :param credential: what authenticates the connection.
     """
 
     #: The application protocol that TLS must negotiate; ``None`` for none.
@@ -117,12 +116,7 @@ class GatewayProtocol(Protocol, ABC):
 
     @abstractmethod
     def ended(self, error: APNSError) -> list[Delivery]:
-        """
-        The connection has ended: settle what was in flight.
-
-        :param error: why.
-        :returns: what was provably not processed.
-        """
+        """The connection has ended: settle what was in flight."""
 
     # IProtocol and IHandshakeListener
 
@@ -134,12 +128,7 @@ class GatewayProtocol(Protocol, ABC):
         transport.registerProducer(self, True)
 
     def fenced(self, work: Callable[..., None], *arguments: object) -> None:
-        """
-        Run what the server or a timer triggers. An exception ends this connection and nothing else.
-
-        :param work: the function to call.
-        :param arguments: its arguments.
-        """
+        """Run what the server or a timer triggers. An exception ends this connection and nothing else."""
         try:
             work(*arguments)
         except Exception as error:
@@ -155,18 +144,11 @@ class GatewayProtocol(Protocol, ABC):
         Call a function later, :meth:`fenced`.
 
         :param delay: in seconds.
-        :param work: the function to call.
-        :param arguments: its arguments.
-        :returns: the delayed call.
         """
         return self._clock.callLater(delay, self.fenced, work, *arguments)
 
     def alarm(self, work: Callable[[], None]) -> Alarm:
-        """
-        Make an alarm that calls a function, :meth:`fenced`.
-
-        :param work: the function to call.
-        """
+        """Make an alarm that calls a function, :meth:`fenced`."""
         return Alarm(self._clock, partial(self.fenced, work))
 
     def dataReceived(self, data: bytes) -> None:
@@ -255,11 +237,7 @@ class GatewayProtocol(Protocol, ABC):
         self._events.protocol_ready(self)
 
     def prove(self, answers: int = 1) -> None:
-        """
-        Notifications were accepted or rejected.
-
-        :param answers: how many.
-        """
+        """Notifications were accepted or rejected."""
         first = not self.proved
         self.answered += answers
         if first:
@@ -316,52 +294,28 @@ class ProtocolListener:
     """
 
     def protocol_ready(self, protocol: IGatewayProtocol) -> None:
-        """
-        The protocol can be used.
-
-        :param protocol: the protocol object.
-        """
+        """The protocol can be used."""
 
     def protocol_proved(self, protocol: IGatewayProtocol) -> None:
-        """
-        A notification was accepted or rejected for the first time.
-
-        :param protocol: the protocol object.
-        """
+        """A notification was accepted or rejected for the first time."""
 
     def protocol_room(self, protocol: IGatewayProtocol) -> None:
-        """
-        It may have room again.
-
-        :param protocol: the protocol object.
-        """
+        """It may have room again."""
 
     def protocol_returned(self, protocol: IGatewayProtocol, deliveries: list[Delivery]) -> None:
-        """
-        The server did not process these.
-
-        :param protocol: the protocol object.
-        :param deliveries: the deliveries, in order.
-        """
+        """The server did not process these."""
         error = StreamRefused("the gateway did not process it; it can be sent again over another connection")
         for delivery in deliveries:
             delivery.outcomes.unsent(delivery, error)
 
     def protocol_rejected(self, protocol: IGatewayProtocol, delivery: Delivery, rejection: Rejection) -> None:
-        """
-        APNs rejected a notification. It is reported at once, even if it could be sent again later.
-
-        :param protocol: the protocol object.
-        :param delivery: the delivery.
-        :param rejection: what APNs said.
-        """
+        """APNs rejected a notification. It is reported at once, even if it could be sent again later."""
         delivery.outcomes.rejected(delivery, rejection)
 
     def protocol_draining(self, protocol: IGatewayProtocol, error: APNSError | None) -> None:
         """
         It takes nothing more.
 
-        :param protocol: the protocol object.
         :param error: why; ``None`` if we wished it ourselves.
         """
 
@@ -369,6 +323,5 @@ class ProtocolListener:
         """
         It has ended, and each delivery has its outcome.
 
-        :param protocol: the protocol object.
         :param error: why; ``None`` for an orderly end.
         """

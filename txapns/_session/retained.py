@@ -55,12 +55,7 @@ class CompactUnconfirmed:
         return self._unconfirmed.next_identifier
 
     def push(self, delivery: Delivery) -> int:
-        """
-        Retain a delivery that is about to be written.
-
-        :param delivery: the delivery.
-        :returns: its identifier on the wire.
-        """
+        """Retain a delivery that is about to be written."""
         run = self._runs[-1] if self._runs else None
         if (
             run is None
@@ -82,30 +77,19 @@ class CompactUnconfirmed:
         return self._unconfirmed.push(delivery.token)
 
     def push_barrier(self) -> int:
-        """
-        Retain the barrier.
-
-        :returns: its identifier on the wire.
-        """
+        """Retain the barrier."""
         return self._unconfirmed.push(None)
 
     def settle_through(self, identifier: int) -> list[Delivery]:
         """
         Forget everything up to and including one delivery, as accepted.
 
-        :param identifier: its identifier on the wire.
         :returns: the deliveries, in order; none if the identifier is not retained.
         """
         return self._restore(self._unconfirmed.settle_through(identifier))
 
     def apply(self, status: int, identifier: int) -> ErrorResult[Delivery]:
-        """
-        Apply an error packet, and forget everything: the connection is over.
-
-        :param status: the packet's status.
-        :param identifier: the packet's identifier.
-        :returns: what became of each delivery.
-        """
+        """Apply an error packet, and forget everything: the connection is over."""
         result = self._unconfirmed.apply(status, identifier)
         # In the order in which they were written.
         accepted = self._restore(result.accepted)
@@ -116,11 +100,7 @@ class CompactUnconfirmed:
         )
 
     def abandon(self) -> list[Delivery]:
-        """
-        Forget everything: the connection ended without an answer.
-
-        :returns: the deliveries, in order.
-        """
+        """Forget everything: the connection ended without an answer."""
         return self._restore(self._unconfirmed.abandon())
 
     def _restore(self, tokens: Iterable[str | bytes | None]) -> list[Delivery]:

@@ -113,8 +113,6 @@ def triples_of(notification: Notification, tokens: Tokens) -> Iterable[Triple] |
     """
     Pair one notification with many tokens.
 
-    :param notification: the notification.
-    :param tokens: tokens, pairs, or a mapping.
     :returns: triples, as an async iterable if the tokens are one.
     :raises TypeError: a single token was given.
     """
@@ -170,7 +168,6 @@ class ReadAhead(Generic[T]):
     """
     An iterator over an async iterable, which raises :exc:`Pending` when it would have to wait.
 
-    :param items: the async iterable.
     :param arrived: called when the first item arrives after there were none, and at the end.
     """
 

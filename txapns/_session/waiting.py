@@ -19,9 +19,6 @@ class Admission:
     """
     Limits how many single deliveries wait, and lets callers wait for their turn.
 
-    :param most: how many deliveries may wait.
-    :param waiting: returns how many wait now.
-
     :ivar closed: whether there is nothing to wait for any more.
     """
 
@@ -74,7 +71,6 @@ class Patience:
     :param clock: the reactor, or a ``Clock``.
     :param timeout: how long, in seconds.
     :param excused: returns whether there is a reason to wait longer.
-    :param expired: called when there is none.
 
     :ivar progress: when something was last handed to a connection.
     :ivar tried: whether a connection has failed since work began to wait.

@@ -19,12 +19,7 @@ __all__ = ["Installation", "iso_time", "now"]
 
 @attrs.frozen
 class Installation:
-    """
-    A daemon's installation.
-
-    :ivar configuration: the configuration.
-    :ivar secrets: the master key.
-    """
+    """A daemon's installation."""
 
     configuration: Configuration
     secrets: Secrets
@@ -34,7 +29,6 @@ class Installation:
         """
         Read the configuration.
 
-        :param path: its file.
         :raises ConfigurationError: it cannot be used.
         """
         configuration = Configuration.from_file(path)

@@ -49,10 +49,6 @@ class CredentialOptions:
     """
     The options that name a credential.
 
-    :ivar certificate: a certificate with its key.
-    :ivar key: a signing key.
-    :ivar key_id: the signing key's identifier.
-    :ivar team_id: the team's identifier.
     :ivar passphrase_file: a file whose first line is the passphrase.
     """
 

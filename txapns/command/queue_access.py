@@ -58,11 +58,7 @@ class IQueueAccess(Interface):
 
 @implementer(IQueueAccess)
 class StoredQueue:
-    """
-    The queue in a database that no daemon has open.
-
-    :param outcomes: its outcome log, started.
-    """
+    """The queue in a database that no daemon has open."""
 
     def __init__(self, outcomes: IOutcomeLog) -> None:
         self._outcomes = outcomes
@@ -116,8 +112,6 @@ class RemoteQueue:
     """
     The queue of a running daemon.
 
-    :param reactor: the reactor.
-    :param agent: sends the requests.
     :param url: the URL of its HTTP API, or ``unix:PATH`` for a socket.
     :param key: an API key; ``None`` for none.
     """
@@ -189,7 +183,6 @@ def agent(reactor: Any, url: str, trust_root: bytes | None = None) -> IAgent:
     """
     Make an agent that sends requests to a daemon.
 
-    :param reactor: the reactor.
     :param url: the URL of its HTTP API.
     :param trust_root: PEM of the authorities to trust; ``None`` for the platform's.
     :raises CredentialError: they cannot be read.
@@ -205,7 +198,6 @@ def address(section: NativeSection) -> str:
     """
     Find the URL of a daemon's HTTP API.
 
-    :param section: its configuration.
     :returns: its URL, or a socket as ``unix:PATH``.
     :raises ConfigurationError: the configuration does not say.
     """

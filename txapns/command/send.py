@@ -149,8 +149,6 @@ class _Sent:
     """
     What was sent.
 
-    :ivar batch: the outcome.
-    :ivar seconds: how long it took.
     :ivar complaint: why not all tokens were read.
     """
 

@@ -32,7 +32,6 @@ class TokenFile:
 
     The file may be a pipe that is silent for long, so the reactor reports when there is something to read.
 
-    :param reactor: the reactor.
     :param file: the file, of which nothing has been read; only its descriptor is used.
 
     :ivar number: the number of the last line that was yielded or skipped.

@@ -83,11 +83,7 @@ def app_of(
     """
     Make an app, and check that it could connect.
 
-    :param name: its name.
-    :param settings: its settings.
-    :param credential: its credential.
     :param configuration: has the limits of all apps.
-    :param source: where it is kept.
     :raises APNSError: it cannot be used.
     """
     if not NAME.fullmatch(name):
@@ -172,7 +168,6 @@ class _Found:
     What a poll found.
 
     :ivar changes: how often the table has changed.
-    :ivar apps: the apps by name.
     """
 
     changes: int = -1
@@ -187,7 +182,6 @@ class Apps:
     :param clock: schedules the polls, and tells the time.
     :param configuration: has apps, and the limits of all.
     :param store: the apps in the daemon's store.
-    :param secrets: where the master key is.
     :param worker: makes a worker, given its name; it reads credentials from callers.
     """
 
@@ -273,7 +267,6 @@ class Apps:
         """
         Read a credential from a caller in a thread, since it may take seconds. Credentials are read one at a time.
 
-        :param make: reads it.
         :returns: a ``Deferred`` of its result.
         :raises Unavailable: too many are waiting.
         """

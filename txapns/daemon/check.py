@@ -29,9 +29,7 @@ def check_files(configuration: Configuration, environment: Mapping[str, str], no
     """
     Check all files that a configuration names, and who else can read them.
 
-    :param configuration: the configuration.
     :param environment: the environment, which may hold the master key.
-    :param now: the time.
     :returns: a line for each mistake, which begins with the key that names the file.
     """
     for name, section in configuration.apps.items():

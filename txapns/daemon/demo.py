@@ -84,11 +84,8 @@ class Demonstration:
     """
     A running simulator and a running daemon.
 
-    :ivar simulator: the simulator.
-    :ivar daemon: the daemon.
     :ivar text: what to try, for a person.
     :ivar key: an API key of the daemon.
-    :ivar addresses: where the daemon listens.
     """
 
     simulator: SimulatorService
@@ -102,11 +99,9 @@ class Demonstration:
         """
         Start both.
 
-        :param reactor: the reactor.
         :param directory: where to keep everything; created if it does not exist.
         :param native: the endpoint of the HTTP API.
         :param admin: the endpoint of health, metrics and the status page.
-        :returns: both, running.
         :raises APNSError: one of them cannot start.
         """
         apple = Simulator(IReactorTime(reactor), dead=[bytes.fromhex(DEAD)], keep=False)

@@ -192,7 +192,6 @@ def in_words(error: BaseException) -> str:
     """
     Say what went wrong, for an operator.
 
-    :param error: what was raised.
     :returns: its message if it is ours. The message of any other may contain a secret, so only its type is given.
     """
     return str(error) if isinstance(error, APNSError) else f"{type(error).__name__}; the daemon's log has more of it"

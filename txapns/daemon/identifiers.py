@@ -31,7 +31,6 @@ class Identifiers:
     """
     Makes ids. Each is greater than all before it, even if the clock steps back. It is thread-safe.
 
-    :param wall: tells the date.
     :param random: returns a given number of random bytes.
     """
 
@@ -45,7 +44,6 @@ class Identifiers:
         """
         Make new ids.
 
-        :param count: how many.
         :returns: the ids, in lower case, in increasing order.
         """
         with self._lock:

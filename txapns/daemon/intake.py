@@ -45,7 +45,6 @@ class Waiting(Protocol):
         """
         Wait until notifications have a final state. This never fails.
 
-        :param numbers: the notifications.
         :param timeout: how many seconds to wait.
         :param fresh: whether they were accepted just now, so that none of them can have an outcome yet.
         """
@@ -56,10 +55,6 @@ class Intake:
     """
     Checks notifications, assigns ids and stores them.
 
-    :param apps: the apps.
-    :param queue: where to store them.
-    :param identifiers: makes the ids.
-    :param waiting: passes on their outcomes.
     :param wake: called with an app's name when new notifications are stored for it.
     """
 
@@ -160,7 +155,6 @@ def header_fault(name: str, value: str) -> str | None:
     Say what is wrong with a header field of a notification.
 
     :param name: one of the fields that notifications have.
-    :param value: its value.
     :returns: the fault; ``None`` if there is none.
     """
     if len(value) > MAX_HEADER:

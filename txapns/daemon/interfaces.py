@@ -59,7 +59,6 @@ class IQueue(Interface):
         """
         Store notifications: all or none. When the ``Deferred`` fires, they are on the disk.
 
-        :param messages: the notifications.
         :param idempotency: identifies the request. If a request with the same key and digest was accepted before, this
             one is not stored.
         :returns: a receipt for each message, in order; if the request repeats an earlier one, its receipts, marked as
@@ -72,8 +71,6 @@ class IQueue(Interface):
         """
         Lease notifications that are due, in the order of their due times, then of their acceptance.
 
-        :param app: the app's name.
-        :param count: the maximum number of notifications.
         :param until: when the lease ends, by the reactor's clock.
         :returns: notifications that nobody else has leased; fewer than ``count`` if no more are due.
         """
@@ -84,7 +81,6 @@ class IQueue(Interface):
 
         The first final state of a notification stays: settlements of settled or unknown notifications are ignored.
 
-        :param settlements: the results. Their leases end.
         :raises Unavailable: they cannot be stored now. The leases stay; try again.
         """
 
@@ -100,14 +96,12 @@ class IQueue(Interface):
         Move the end of leases.
 
         :param numbers: the notifications; those without a lease are ignored.
-        :param until: when they end now.
         """
 
     def next_due(app: str) -> Deferred[float | None]:
         """
         Tell when the next notification can be leased.
 
-        :param app: the app's name.
         :returns: its due time by the reactor's clock, which may have passed; ``None`` if nothing waits that is not
             leased.
         """
@@ -118,8 +112,6 @@ class IQueue(Interface):
 
         The store keeps the count. What this process does is in it at once; what others do may be missing for as long
         as the estimate's age, which is a few seconds at most while the store is healthy.
-
-        :param app: the app's name.
         """
 
     def depths() -> Deferred[list[Depth]]:
@@ -133,7 +125,6 @@ class IOutcomeLog(Interface):
         """
         Look up notifications.
 
-        :param numbers: the notifications.
         :returns: the outcomes of those that were accepted and are not forgotten.
         """
 
@@ -141,26 +132,19 @@ class IOutcomeLog(Interface):
         """
         Look up the latest notification with an id.
 
-        :param apns_id: its id, in lower case.
         :param apps: the names of the apps to search; ``None`` for all. Notifications of other apps with the same id
             change neither the result nor the time that the search takes.
         :returns: ``None`` if there is none, or it is forgotten.
         """
 
     def seen(app: str) -> Deferred[bool]:
-        """
-        Tell whether anything was ever accepted for an app.
-
-        :param app: the app's name.
-        """
+        """Tell whether anything was ever accepted for an app."""
 
     def listed(app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
         """
         List notifications in the order of their acceptance.
 
         :param app: the app's name; ``None`` for all.
-        :param state: their state.
-        :param limit: the maximum number of notifications.
         :param after: the number of the last one listed before.
         """
 
@@ -170,7 +154,6 @@ class IOutcomeLog(Interface):
 
         :param app: the app's name; ``None`` for all.
         :param limit: the maximum number of notifications; those accepted first are chosen.
-        :returns: how many there were.
         """
 
     def purge(app: str | None, state: State, limit: int) -> Deferred[int]:
@@ -178,9 +161,7 @@ class IOutcomeLog(Interface):
         Delete notifications, including waiting ones that are not under way.
 
         :param app: the app's name; ``None`` for all.
-        :param state: their state.
         :param limit: the maximum number of notifications; those accepted first are chosen.
-        :returns: how many there were.
         """
 
     def prune(before: float, limit: int = 1000) -> Deferred[int]:
@@ -218,7 +199,6 @@ class IFeedbackLog(Interface):
 
         :param app: the app's name; ``None`` for all.
         :param cursor: the cursor of the last entry read; 0 to begin.
-        :param limit: the maximum number of entries.
         """
 
     def take(app: str | None, reader: str, limit: int) -> Deferred[list[FeedbackEntry]]:
@@ -226,8 +206,6 @@ class IFeedbackLog(Interface):
         Read on from a position that the log keeps. Until they are confirmed, the same entries come again.
 
         :param app: the app's name; ``None`` for all. Each has a position of its own.
-        :param reader: the reader's name.
-        :param limit: the maximum number of entries.
         """
 
     def confirm(app: str | None, reader: str, cursor: int) -> Deferred[None]:
@@ -235,7 +213,6 @@ class IFeedbackLog(Interface):
         Move a reader's position forward. It never moves back.
 
         :param app: as for :meth:`take`.
-        :param reader: the reader's name.
         :param cursor: the cursor of the last entry that need not come again.
         :raises Unavailable: the position cannot be stored now.
         """
@@ -245,16 +222,12 @@ class IFeedbackLog(Interface):
         Count the entries that a reader has not confirmed.
 
         :param app: as for :meth:`take`.
-        :param reader: the reader's name.
-        :param most: where counting ends.
         """
 
     def known(app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, FeedbackEntry]]:
         """
         Look tokens up.
 
-        :param app: the app's name.
-        :param tokens: the tokens.
         :returns: the latest entry of each token that the log has. The token may have become valid again since.
         """
 
@@ -268,7 +241,6 @@ class IApps(Interface):
         """
         Find an app, at once.
 
-        :param name: its name.
         :raises UnknownApp: there is no such app.
         :raises Unavailable: its credential cannot be used.
         """
@@ -292,7 +264,6 @@ class IKeys(Interface):
         """
         Identify a caller, at once, and in a time that reveals nothing about the existing keys.
 
-        :param key: the presented key.
         :raises NotAuthenticated: there is no such key.
         """
 
@@ -304,8 +275,6 @@ class IIntake(Interface):
         """
         Check at once whether notifications would be accepted now.
 
-        :param app: the app's name.
-        :param drafts: the notifications.
         :raises RequestRefused: they would not.
         """
 
@@ -313,8 +282,6 @@ class IIntake(Interface):
         """
         Accept notifications: all or none. When the ``Deferred`` fires, they are on the disk.
 
-        :param app: the app's name.
-        :param drafts: the notifications.
         :param idempotency: identifies the request if it is repeated.
         :returns: a receipt for each draft, in order.
         :raises RequestRefused: they are not accepted; nothing was stored.

@@ -51,7 +51,6 @@ def add_key(
     """
     Make a key.
 
-    :param table: the keys.
     :param label: the operator's name for it, which must be unique.
     :param send: the names of the apps it may send to; ``None`` for all.
     :param feedback: the names of the apps whose outcomes and dead tokens it may read; ``None`` for all.
@@ -83,7 +82,6 @@ class Keys:
     """
     The keys in memory, at most about a second old.
 
-    :param clock: schedules the polls for changes.
     :param store: the keys in the daemon's store.
     """
 

@@ -53,13 +53,7 @@ class FaceDependencies:
     """
     The parts of the daemon that faces use.
 
-    :ivar intake: accepts notifications.
-    :ivar outcomes: the outcome log.
-    :ivar feedback: the log of dead tokens.
-    :ivar apps: the apps.
-    :ivar keys: the API keys.
     :ivar wake: called with an app's name when the app has something to send again.
-    :ivar metrics: counts requests.
     :ivar admin: the application behind the admin endpoint.
     """
 
@@ -77,8 +71,6 @@ class Listeners:
     """
     All listeners of the daemon.
 
-    :param reactor: the reactor.
-    :param configuration: the faces and their endpoints.
     :param parts: the parts of the daemon that the faces use.
     :param now: the time, to check the server certificates.
     :raises APNSError: a certificate cannot be used; the message names its file.

@@ -52,8 +52,6 @@ class DaemonService(Service):
     """
     The push daemon.
 
-    :param reactor: the reactor.
-    :param configuration: its configuration.
     :param environment: the environment, which may contain the master key.
     :param broken: called with the reason if the daemon cannot start; the service still has to be stopped.
 

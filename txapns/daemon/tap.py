@@ -35,7 +35,6 @@ def makeService(options: Options) -> IService:
     """
     Make the daemon's service.
 
-    :param options: the parsed options.
     :returns: the service. If it cannot start, it logs why and stops the reactor.
     :raises UsageError: the configuration, or a file that it names, cannot be used.
     """

@@ -60,7 +60,6 @@ class Limits:
     """
     The limits of one app.
 
-    :ivar queue: how many notifications may wait.
     :ivar tokens: how many device tokens one request may have.
     :ivar in_flight: how many notifications may be in flight to Apple at a time.
     :ivar connections: how many connections to Apple may be open.
@@ -79,15 +78,10 @@ class App:
     """
     An app that notifications are sent to.
 
-    :ivar name: its name.
-    :ivar gateway: where to send.
-    :ivar credential: authenticates the daemon there.
     :ivar topic: the topic of notifications without one; ``None`` for that of the credential.
     :ivar push_type: the push type of notifications from faces that know none; ``None`` to infer it from the payload.
     :ivar callers: the SHA-256 fingerprints of client certificates whose owners may send for it. The app's own
         certificate need not be listed.
-    :ivar limits: its limits.
-    :ivar source: where it is defined.
     """
 
     name: str
@@ -117,19 +111,11 @@ class Caller:
     manage: bool = False
 
     def may_send(self, app: str) -> bool:
-        """
-        Tell whether it may send to an app.
-
-        :param app: the app's name.
-        """
+        """Tell whether it may send to an app."""
         return self.send is None or app in self.send
 
     def may_read(self, app: str) -> bool:
-        """
-        Tell whether it may read the outcomes and dead tokens of an app.
-
-        :param app: the app's name.
-        """
+        """Tell whether it may read the outcomes and dead tokens of an app."""
         return self.feedback is None or app in self.feedback
 
 
@@ -139,8 +125,6 @@ class Draft:
     A notification as a caller submits it: one payload for one or more devices.
 
     :ivar payload: JSON, as it goes to Apple.
-    :ivar headers: its header fields.
-    :ivar tokens: the devices.
     :ivar apns_ids: the ids that the caller chose, one for each token; empty if the daemon chooses.
     """
 
@@ -155,10 +139,7 @@ class Message:
     """
     A notification as it is stored: one payload for one or more devices.
 
-    :ivar app: the app's name.
     :ivar payload: JSON, as it goes to Apple.
-    :ivar headers: its header fields.
-    :ivar tokens: the devices.
     :ivar apns_ids: the id for each device, in order: UUIDs in lower case. An id is chosen once and is the same in all
         attempts. Callers and Apple know the notification by it. Two notifications may have the same.
     """
@@ -211,9 +192,7 @@ class Content:
     """
     What the deliveries of one message share. Deliveries that are leased together share the object.
 
-    :ivar app: the app's name.
     :ivar payload: JSON, as it goes to Apple.
-    :ivar headers: the header fields.
     """
 
     app: str
@@ -236,12 +215,7 @@ class Leased:
     """
     One notification for one device, leased for an attempt.
 
-    :ivar number: its number.
-    :ivar content: what to send.
-    :ivar token: the device.
-    :ivar apns_id: its id.
     :ivar attempts: how many attempts were made before.
-    :ivar accepted_at: when it was accepted.
     :ivar since: the same by the reactor's clock, for measuring durations.
     """
 
@@ -269,7 +243,6 @@ class Settlement:
     """
     The result of one attempt.
 
-    :ivar number: the notification's number.
     :ivar state: its new state. ``WAITING`` asks for another attempt: with ``due`` this one counts; without, the lease
         is given back and no attempt is counted.
     :ivar status: the HTTP status of Apple's answer; 0 for no answer.
@@ -298,15 +271,9 @@ class Outcome:
     """
     What became of one notification.
 
-    :ivar number: its number.
-    :ivar apns_id: its id.
-    :ivar app: the app's name.
-    :ivar state: its state.
     :ivar status: the HTTP status of the last answer; 0 if there was none.
     :ivar reason: Apple's last reason, or why there was no answer.
     :ivar timestamp: since when the token is dead, if Apple said so.
-    :ivar attempts: how many attempts were made.
-    :ivar accepted_at: when it was accepted.
     :ivar settled_at: when its state became final; ``None`` while it waits.
     :ivar unique_id: Apple's ``apns-unique-id``. Only callers that wait for the outcome get it: it is not stored.
     """
@@ -329,9 +296,7 @@ class Entry:
     """
     One notification in an operator's list.
 
-    :ivar token: the device.
     :ivar due: when the next attempt is, or was, due.
-    :ivar outcome: everything else.
     """
 
     token: bytes = attrs.field(repr=redact)
@@ -344,7 +309,6 @@ class Estimate:
     """
     About how many notifications of an app wait.
 
-    :ivar count: how many.
     :ivar age: how many seconds ago they were counted; 0 in a store that counts each change.
     """
 
@@ -357,7 +321,6 @@ class Depth:
     """
     How much waits for an app.
 
-    :ivar app: the app's name.
     :ivar waiting: how many notifications wait, including those in flight.
     :ivar leased: how many of them are in flight.
     :ivar oldest: when the first in the queue is due, by the reactor's clock; it may be in the future. ``None`` if
@@ -376,11 +339,8 @@ class FeedbackEntry:
     A device token that Apple says is no longer in use.
 
     :ivar cursor: its position in the feedback log. Positions only grow.
-    :ivar app: the app's name.
-    :ivar token: the device.
     :ivar reason: Apple's reason: ``Unregistered`` or ``ExpiredToken``.
     :ivar timestamp: since when, if Apple said so; otherwise the same as ``noted_at``.
-    :ivar noted_at: when it was noted.
     """
 
     cursor: int

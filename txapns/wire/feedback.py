@@ -39,7 +39,6 @@ class FeedbackTuple:
     """
     One device without the app.
 
-    :ivar token: its device token, raw.
     :ivar timestamp: UNIX seconds at which the service found the app gone.
     """
 
@@ -52,7 +51,6 @@ def encode(timestamp: int, token: bytes) -> bytes:
     Encode one tuple, for a server.
 
     :param timestamp: UNIX seconds, 0 to 2**32-1.
-    :param token: the device token, raw.
     :returns: the tuple's bytes.
     :raises InvalidNotification: the timestamp or the token is too large for its field.
     """

@@ -156,9 +156,7 @@ def encode_simple(token: bytes, payload: bytes) -> bytes:
     """
     Encode a notification as command 0.
 
-    :param token: the device token, raw.
     :param payload: the payload, JSON in UTF-8.
-    :returns: the message.
     :raises InvalidNotification: token or payload is longer than 65,535 bytes.
     """
     try:
@@ -173,9 +171,7 @@ def encode_enhanced(identifier: int, expiration: int, token: bytes, payload: byt
 
     :param identifier: the identifier for an error packet, 0 to 2**32-1.
     :param expiration: UNIX seconds after which it is useless; 0 means try once and do not store.
-    :param token: the device token, raw.
     :param payload: the payload, JSON in UTF-8.
-    :returns: the message.
     :raises InvalidNotification: a value is too large for its field.
     """
     try:
@@ -233,9 +229,7 @@ def encode_framed(identifier: int, token: bytes, payload: bytes, expiration: int
     Encode a notification as command 2.
 
     :param identifier: the identifier for an error packet, 0 to 2**32-1.
-    :param token: the device token, raw.
     :param payload: as for :func:`frame_encoder`, like ``expiration`` and ``priority``.
-    :returns: the message.
     :raises InvalidNotification: a value is too large for its field.
     """
     return frame_encoder(payload, expiration, priority)(identifier, token)
@@ -251,7 +245,6 @@ def encode_barrier(identifier: int, command: int = 2) -> bytes:
     :param identifier: the identifier for the error packet, 0 to 2**32-1.
     :param command: the command of the notifications before it. Command 0 has no identifier, so after it, too, the
         barrier uses command 1.
-    :returns: the message.
     :raises InvalidNotification: the identifier is too large for its field.
     """
     if command != _FRAMED:

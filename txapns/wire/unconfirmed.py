@@ -94,7 +94,6 @@ class Unconfirmed(Generic[T]):
         """
         Retain an item that is about to be written.
 
-        :param item: anything that represents the notification.
         :returns: its identifier on this connection, 1 to 2**32-1.
         """
         self._items.append(item)
@@ -120,8 +119,6 @@ class Unconfirmed(Generic[T]):
         """
         Apply an error packet and forget everything: the connection has ended.
 
-        :param status: the packet's status.
-        :param identifier: the packet's identifier.
         :returns: the outcome of each item that was retained.
         """
         position = self._position(identifier)
@@ -136,11 +133,7 @@ class Unconfirmed(Generic[T]):
         return ErrorResult(accepted=items[:end], rejected=rejected, resend=items[position + 1 :])
 
     def abandon(self) -> list[T]:
-        """
-        Forget everything, as uncertain: the connection ended without an answer.
-
-        :returns: the items, in order.
-        """
+        """Forget everything, as uncertain: the connection ended without an answer."""
         return self._empty()
 
     def _position(self, identifier: int) -> int | None:

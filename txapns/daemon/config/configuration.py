@@ -38,7 +38,6 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
 
     :ivar database: see its class, as for the others.
     :ivar apps: by name; there may be more in the database.
-    :ivar webhook: by name.
     """
 
     database: DatabaseSection = DatabaseSection()
@@ -55,7 +54,6 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
         """
         Read and check a file.
 
-        :returns: the configuration.
         :raises ConfigurationError: it cannot be read, or has mistakes; the message has a line for each.
         """
         path = Path(path)
@@ -72,10 +70,8 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
         """
         Read and check a text.
 
-        :param text: TOML.
         :param directory: what relative file names are relative to.
         :param name: what to call the text in errors.
-        :returns: the configuration.
         :raises ConfigurationError: it has mistakes; the message has a line for each.
         """
         try:

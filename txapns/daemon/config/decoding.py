@@ -34,8 +34,6 @@ class Decoder:
         """
         Decode a table into a section.
 
-        :param kind: the section.
-        :param table: the table.
         :param key: its dotted key; empty for the whole file.
         :returns: ``None`` if something is wrong in it. A :class:`TableOfTables` always has a value, with defaults for
             what is wrong, so that a mistake in one section does not keep the others from being checked as a whole.

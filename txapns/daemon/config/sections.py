@@ -131,7 +131,6 @@ class ListenerSection(Section, frozen=True, kw_only=True):
 
     :ivar listen: endpoints of Twisted; a single one need not be a list.
     :ivar tls: its certificate; left out, connections are not encrypted.
-    :ivar keys: whether callers must authenticate.
     :ivar allow_without_tls: whether other machines may connect without TLS.
     :ivar allow_without_keys: whether other machines may connect without authentication.
     """
@@ -185,8 +184,6 @@ class BinarySection(Section, frozen=True, kw_only=True):
     """
     ``[intake.binary]``: the enhanced binary protocol and its feedback service. Callers present a client certificate.
 
-    :ivar listen: endpoints for notifications.
-    :ivar feedback: endpoints for the feedback service.
     :ivar tls: as in :class:`ListenerSection`, like ``allow_without_tls`` and ``allow_without_keys``.
     :ivar app: the app of callers that present no certificate; left out, they are refused.
     :ivar idle: after how many seconds without a byte a connection is closed. It is much longer than ``limits.idle``:
@@ -271,7 +268,6 @@ class RetriesSection(Section, frozen=True, kw_only=True):
 
     :ivar attempts: after how many attempts it is given up.
     :ivar first: the first delay; each further delay is twice the one before.
-    :ivar longest: the longest delay.
     :ivar jitter: the largest fraction by which a delay is shortened at random.
     """
 
@@ -285,7 +281,6 @@ class WebhookSection(Section, frozen=True, kw_only=True):
     """
     ``[webhook.NAME]``: where dead tokens are reported.
 
-    :ivar url: receives the POST.
     :ivar secret_file: holds the secret that the POST is signed with.
     :ivar apps: the apps whose tokens are reported; empty for all.
     :ivar batch: the most tokens in a POST.
@@ -323,7 +318,6 @@ class AppDescription(Section, frozen=True, kw_only=True):
     :ivar push_type: the push type where the caller's protocol has none, such as the binary protocol; left out, it
         follows from the payload.
     :ivar callers: fingerprints (SHA-256) of client certificates whose owners may send for it.
-    :ivar limits: its own limits.
     """
 
     gateway: str = "production"
@@ -340,8 +334,6 @@ class AppSection(AppDescription, frozen=True, kw_only=True):
     :ivar trust_root: PEM of the authorities to trust at the gateway; left out, the platform's.
     :ivar certificate: PEM or PKCS#12, with the private key.
     :ivar key: a ``.p8``.
-    :ivar key_id: the key's identifier.
-    :ivar team_id: the team's identifier.
     :ivar passphrase_file: its first line decrypts the certificate or key.
     """
 

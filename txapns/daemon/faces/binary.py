@@ -71,11 +71,6 @@ class Binary:
     The face.
 
     :param clock: the reactor, or a ``Clock``.
-    :param intake: accepts notifications.
-    :param apps: the apps.
-    :param feedback: the dead tokens.
-    :param options: its section of the configuration.
-    :param limits: the limits of its connections.
     """
 
     def __init__(
@@ -142,11 +137,7 @@ class Binary:
 
 
 class _Notifications(FaceProtocol):
-    """
-    A connection for notifications.
-
-    :param face: the face.
-    """
+    """A connection for notifications."""
 
     def __init__(self, face: Binary) -> None:
         super().__init__()
@@ -363,11 +354,7 @@ def _drafts(received: Sequence[ReceivedNotification], app: App | None) -> list[D
 
 @implementer(IPullProducer)
 class _Feedback(FaceProtocol):
-    """
-    A connection of the feedback service.
-
-    :param face: the face.
-    """
+    """A connection of the feedback service."""
 
     def __init__(self, face: Binary) -> None:
         super().__init__()

@@ -59,11 +59,7 @@ class _Index:
 
 
 class Callers:
-    """
-    Identifies callers by their credentials.
-
-    :param apps: the apps.
-    """
+    """Identifies callers by their credentials."""
 
     def __init__(self, apps: IApps) -> None:
         self._apps = apps
@@ -87,7 +83,6 @@ class Callers:
         """
         Verify a provider token, but not its age.
 
-        :param token: the JSON web token.
         :returns: what it proves; ``None`` if it is invalid.
         """
         shown = BearerToken.parse(token)
@@ -120,7 +115,6 @@ class Callers:
         """
         Find an app.
 
-        :param name: its name.
         :returns: the app; ``None`` if it does not exist, or cannot be used now.
         """
         return self._index().apps.get(name)

@@ -96,12 +96,7 @@ class Pyapns:
     """
     Answers requests of the pyapns face.
 
-    :param wall: the wall clock, for certificates.
-    :param intake: accepts notifications.
-    :param apps: the apps.
     :param keys: the daemon's keys; ``None`` if none are required.
-    :param feedback: the dead tokens.
-    :param options: its section of the configuration.
     """
 
     def __init__(

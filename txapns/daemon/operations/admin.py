@@ -77,9 +77,6 @@ class Admin:
     """
     The application behind the admin endpoint.
 
-    :param health: checks the daemon's health.
-    :param metrics: the metrics.
-    :param status: the status page.
     :param keys: the keys that clients send; ``None`` if none is needed.
     """
 

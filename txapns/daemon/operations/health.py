@@ -51,15 +51,12 @@ class AppOverview:
     """
     The health of an app.
 
-    :ivar name: its name.
-    :ivar condition: its condition.
     :ivar reason: why it is not working, or why a renewed credential is not used; for a person.
     :ivar failing: for how many seconds it has not been working; ``None`` if it works or if that is unknown.
     :ivar gateway: where it sends; empty if that is unknown.
     :ivar expires: when its certificate expires; ``None`` if it has none.
     :ivar waiting: how many notifications wait, those in flight included.
     :ivar oldest: for how many seconds the oldest of them has been due; ``None`` if none waits or that is unknown.
-    :ivar state: what the dispatcher reports.
     """
 
     name: str
@@ -78,7 +75,6 @@ class WebhookOverview:
     """
     The health of a webhook.
 
-    :ivar state: what it reports.
     :ivar backlog: how many dead tokens it has not delivered yet; ``None`` if that is unknown.
     :ivar failing: for how many seconds deliveries have been failing; ``None`` if they succeed.
     """
@@ -94,8 +90,6 @@ class Overview:
     The daemon's health.
 
     :ivar at: when it was checked, in UNIX seconds.
-    :ivar apps: the apps, by name.
-    :ivar webhooks: the webhooks.
     :ivar trouble: why nothing can be stored, for a person; empty if it can.
     :ivar stopping: whether the daemon is shutting down.
     """
@@ -183,11 +177,8 @@ class HealthCheck:
     Checks the daemon's health.
 
     :param clock: the reactor, or a ``Clock``.
-    :param store: the store.
-    :param apps: the apps.
     :param problems: returns which apps have a problem, and what it is.
     :param states: returns what the dispatcher knows of its apps.
-    :param webhooks: the webhooks.
     :param max_age: for how many seconds a result is used again.
 
     :ivar stopping: whether the daemon is shutting down; set by the service.

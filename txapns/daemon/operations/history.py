@@ -38,10 +38,6 @@ class RejectedNotification:
     A notification that Apple rejected.
 
     :ivar at: when, in UNIX seconds.
-    :ivar app: the app's name.
-    :ivar token: the device token, shortened.
-    :ivar status: Apple's HTTP status.
-    :ivar reason: Apple's reason.
     """
 
     at: float
@@ -56,7 +52,6 @@ class History:
     Remembers the last 15 minutes.
 
     :param clock: the reactor, or a ``Clock``.
-    :param totals: the counts since the start.
     """
 
     def __init__(self, clock: IReactorTime, totals: Totals) -> None:
@@ -101,13 +96,7 @@ class History:
         return _difference(first, last, max(now - before, 0.001))
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement]) -> None:
-        """
-        Keep the latest rejections of a chunk.
-
-        :param app: the app's name.
-        :param leased: the notifications of the chunk.
-        :param settlements: their outcomes.
-        """
+        """Keep the latest rejections of a chunk."""
         rejected = [each for each in settlements if each.state is _REJECTED][-KEPT:]
         if not rejected:
             return

@@ -63,24 +63,14 @@ _TOKEN = re.compile(r"(?<![0-9A-Za-z])(?:[0-9a-fA-F]{2}){20,}(?![0-9A-Za-z])")
 
 
 def scrub(text: str) -> str:
-    """
-    Remove secrets and shorten device tokens.
-
-    :param text: the text.
-    :returns: the text without secrets.
-    """
+    """Remove secrets and shorten device tokens."""
     for pattern, replacement in _SECRETS:
         text = pattern.sub(replacement, text)
     return _TOKEN.sub(lambda match: redact(match[0]), text)
 
 
 def as_json(event: LogEvent) -> str:
-    """
-    Format an event as JSON.
-
-    :param event: the event.
-    :returns: one line.
-    """
+    """Format an event as JSON."""
     time = datetime.fromtimestamp(event.get("log_time", 0.0), timezone.utc)
     level = event.get("log_level")
     line: dict[str, Any] = {
@@ -105,7 +95,6 @@ def as_text(event: LogEvent) -> str | None:
     """
     Format an event for a person.
 
-    :param event: the event.
     :returns: one line or several; ``None`` if the event has no text.
     """
     text = formatEventAsClassicLogText(event, _format_time)

@@ -76,10 +76,7 @@ class Totals:
     """
     Numbers of notifications: all since the start, those of some time, or those per second.
 
-    :ivar received: received from callers.
-    :ivar accepted: accepted by Apple.
     :ivar failed: rejected by Apple, expired or given up.
-    :ivar retried: attempts after which another follows.
     """
 
     received: float = 0
@@ -94,7 +91,6 @@ class DaemonMetrics:
 
     :param registry: where to register them; by default a registry of their own.
 
-    :ivar registry: that registry.
     :ivar totals: the notifications since the start, over all apps.
     """
 
@@ -111,11 +107,7 @@ class DaemonMetrics:
     # Counters.
 
     def client(self, app: str) -> IMetrics:
-        """
-        Return what counts the attempts of an app's client.
-
-        :param app: the app's name.
-        """
+        """Return what counts the attempts of an app's client."""
         return self._clients.listener(app)
 
     def intake(self, face: str, intake: IIntake, *, refusals: bool = False) -> IIntake:
@@ -123,10 +115,8 @@ class DaemonMetrics:
         Wrap an intake so that it counts what a face receives.
 
         :param face: the face's name in the metrics, such as ``"native"``.
-        :param intake: the intake.
         :param refusals: whether to count the intake's refusals, because the face does not answer them with an HTTP
             status that :meth:`application` sees.
-        :returns: the face's intake.
         """
         return _CountedIntake(face, intake, self, refusals)
 
@@ -135,19 +125,11 @@ class DaemonMetrics:
         Wrap an HTTP face so that it counts its refusals.
 
         :param face: the face's name in the metrics.
-        :param application: the face.
-        :returns: what to serve instead.
         """
         return _CountedApplication(face, application, self)
 
     def received(self, face: str, app: str, count: int) -> None:
-        """
-        Count an accepted request.
-
-        :param face: the face that received it.
-        :param app: the app's name.
-        :param count: how many notifications it had.
-        """
+        """Count an accepted request."""
         self.totals.received += count
         self._counts["received", app, face] += count
 
@@ -155,7 +137,6 @@ class DaemonMetrics:
         """
         Count a refused request.
 
-        :param face: the face that received it.
         :param status: the HTTP status that says why, or the one that would.
         """
         self._counts["refused", face, str(status)] += 1
@@ -164,9 +145,6 @@ class DaemonMetrics:
         """
         Count an attempt to send a chunk.
 
-        :param app: the app's name.
-        :param leased: the notifications of the chunk.
-        :param settlements: their outcomes.
         :param now: when, by the reactor's clock.
         """
         others = [each for each in settlements if each.state is not _ACCEPTED]
@@ -198,11 +176,7 @@ class DaemonMetrics:
     # Output.
 
     def render(self, overview: Overview) -> bytes:
-        """
-        Return all metrics in Prometheus' text format.
-
-        :param overview: the daemon's health.
-        """
+        """Return all metrics in Prometheus' text format."""
         self._overview = overview
         return generate_latest(self.registry)
 

@@ -28,8 +28,6 @@ class Pruning:
     Deletes old outcomes, as long as the daemon runs.
 
     :param clock: the reactor, or a ``Clock``.
-    :param outcomes: where they are.
-    :param retention: decides which are old.
     """
 
     def __init__(self, clock: IReactorTime, outcomes: IOutcomeLog, retention: Retention) -> None:

@@ -37,11 +37,8 @@ class StatusPage:
     The page, and the browsers that keep it open.
 
     :param clock: the reactor, or a ``Clock``.
-    :param health: checks the daemon's health.
     :param history: the last 15 minutes.
     :param limit: how many browsers may keep the page open at a time.
-
-    :ivar subscribers: those browsers.
     """
 
     def __init__(self, clock: IReactorTime, health: HealthCheck, history: History, limit: int = 32) -> None:

@@ -105,11 +105,7 @@ class Subscribers:
         return len(self._subscribers) >= self._limit
 
     def add(self, request: Request) -> None:
-        """
-        Answer a request with events, the first at once, until its connection closes.
-
-        :param request: the request.
-        """
+        """Answer a request with events, the first at once, until its connection closes."""
         subscriber = _Subscriber(request, self._clock)
         self._subscribers[subscriber] = None
         request.notifyFinish().addBoth(lambda _: self._remove(subscriber))

@@ -79,7 +79,6 @@ class Cell:
     """
     A cell of a table.
 
-    :ivar text: its text.
     :ivar kind: how to mark it; empty for not at all.
     """
 
@@ -93,8 +92,6 @@ class Headline:
     The first thing to see.
 
     :ivar text: the state in a word or two.
-    :ivar kind: how to mark it.
-    :ivar faults: what is wrong.
     """
 
     text: str
@@ -104,13 +101,7 @@ class Headline:
 
 @attrs.frozen
 class Figure:
-    """
-    One number.
-
-    :ivar label: what it counts.
-    :ivar text: the number.
-    :ivar kind: how to mark it.
-    """
+    """One number."""
 
     label: str
     text: str
@@ -122,9 +113,7 @@ class Rate:
     """
     One chart.
 
-    :ivar label: what it shows.
     :ivar now: the current rate per second.
-    :ivar summary: the chart in words.
     :ivar points: the rate per second of each finished step.
     :ivar span: how many points the chart has room for.
     """
@@ -141,11 +130,7 @@ class View:
     """
     Everything on the page.
 
-    :ivar time: the time of the view.
     :ivar up: how long the daemon has been running.
-    :ivar state: the headline.
-    :ivar figures: the numbers.
-    :ivar rates: the charts.
     :ivar tables: the rows of each table, by its name in :data:`TABLES`.
     """
 
@@ -161,7 +146,6 @@ def view_of(overview: Overview, history: History, up: float) -> View:
     """
     Decide what the page says.
 
-    :param overview: the daemon's health.
     :param history: the last 15 minutes.
     :param up: how long the daemon has been running, in seconds.
     """

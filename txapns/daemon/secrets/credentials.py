@@ -57,7 +57,6 @@ def decrypt(encrypted: bytes, app: str, key: MasterKey, now: datetime) -> Creden
 
     :param encrypted: what :func:`encrypt` returned.
     :param app: the name of the app it is for.
-    :param key: the master key.
     :param now: the time at which a certificate must be valid.
     :raises SecretError: the key does not decrypt it, or it is another app's.
     :raises CredentialError: it can no longer be used.
@@ -98,10 +97,8 @@ def read_certificate(
     Read an app's certificate with its key.
 
     :param data: what :meth:`Certificate.from_pem` reads.
-    :param passphrase: opens it.
     :param now: the time at which it must be valid.
     :param gateway: the app's, as in :class:`AppSection`. Of several certificates, one for it is taken.
-    :param topic: the app's topic, likewise.
     :raises CredentialError: it cannot be used.
     """
     environment = gateway if gateway in ("sandbox", "production") else None
@@ -115,7 +112,6 @@ def section_credential(section: AppSection, now: datetime) -> Credential:
     """
     Read the credential that the configuration names.
 
-    :param section: the app's.
     :param now: the time at which a certificate must be valid.
     :raises ConfigurationError: it names none, or a file cannot be read, or others can read it.
     :raises CredentialError: it cannot be used; the message names the file.
@@ -137,7 +133,6 @@ def server_certificate(section: TLSSection, now: datetime) -> Certificate:
     """
     Read a listener's certificate with its key.
 
-    :param section: names the files.
     :param now: the time at which it must be valid.
     :raises ConfigurationError: a file cannot be read, or others can read the private key.
     :raises CredentialError: it cannot be used; the message names the file.

@@ -49,7 +49,6 @@ def read_private(path: Path) -> bytes:
     It must belong to us or to root, and no other user may read or write it. The group may read a file of root's, since
     systemd and Kubernetes pass secrets to services that way.
 
-    :returns: its content.
     :raises ConfigurationError: it cannot be read, or others can; the message names the file.
     """
     try:
@@ -95,8 +94,6 @@ def write_private(path: Path, content: bytes, *, replace: bool = False) -> None:
     Write a file that holds a secret: readable by its owner only, on the disk when this returns, and complete or not at
     all.
 
-    :param path: the file.
-    :param content: what to write.
     :param replace: whether there may be one already; the new one gets its owner and mode.
     :raises FileExistsError: there is one, and it must not be replaced.
     :raises OSError: it cannot be written.
@@ -194,7 +191,6 @@ class Secrets:
     """
     Where the master key is.
 
-    :param path: the file that holds it.
     :param environment: the environment, whose :data:`VARIABLE` overrides the file.
     """
 
@@ -224,7 +220,6 @@ class Secrets:
         """
         Make a master key if there is none yet.
 
-        :returns: whether one was made.
         :raises OSError: the file cannot be written.
         """
         if VARIABLE in self._environment or self._path.exists():

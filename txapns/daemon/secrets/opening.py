@@ -44,8 +44,6 @@ def opened(data: bytes, passphrase: bytes | None) -> bytes:
     """
     Decrypt a credential, unless reading it is quick. This may take long, so call it in a thread.
 
-    :param data: the credential.
-    :param passphrase: decrypts it.
     :returns: the same data, or PEM that is not encrypted.
     :raises CredentialError: it cannot be decrypted.
     """

@@ -46,7 +46,6 @@ class Trouble:
     """
     Why none of an app's notifications get through.
 
-    :ivar reason: for a person.
     :ivar trips: whether it lasts until somebody changes the app.
     """
 
@@ -125,11 +124,7 @@ class CircuitBreaker:
         self._tripped_pauses.reset()
 
     def open(self, trouble: Trouble) -> None:
-        """
-        Open the circuit, or trip it, and send nothing until the end of a pause.
-
-        :param trouble: why.
-        """
+        """Open the circuit, or trip it, and send nothing until the end of a pause."""
         now, opened = self._clock.seconds(), self._opened
         if opened is not None and now < opened.until and opened.trouble.trips >= trouble.trips:
             return
@@ -140,11 +135,7 @@ class CircuitBreaker:
         self._opened = _Opened(trouble, since, now + pauses.next_delay())
 
     def trip(self, reason: str) -> None:
-        """
-        Trip the circuit because there is nothing to try, and so nothing to wait for but a change of the app.
-
-        :param reason: why, for a person.
-        """
+        """Trip the circuit because there is nothing to try, and so nothing to wait for but a change of the app."""
         now, trouble = self._clock.seconds(), Trouble(reason, trips=True)
         if self._opened is None or self._opened.trouble != trouble:
             self._opened = _Opened(trouble, now, now)

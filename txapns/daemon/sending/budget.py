@@ -24,7 +24,6 @@ class Budget:
     """
     The notifications that are under way, counted.
 
-    :param most: how many there may be.
     :param reserved: how many each app may have beyond that.
     """
 
@@ -35,27 +34,15 @@ class Budget:
         self._waiting: deque[Callable[[], None]] = deque()
 
     def room(self, held: int) -> int:
-        """
-        Find out how many more notifications an app may have under way.
-
-        :param held: how many it has.
-        """
+        """Find out how many more notifications an app may have under way."""
         return max(self._most - self._used, self._reserved - held)
 
     def take(self, count: int) -> None:
-        """
-        Count more notifications as under way.
-
-        :param count: how many.
-        """
+        """Count more notifications as under way."""
         self._used += count
 
     def give_back(self, count: int) -> None:
-        """
-        Count notifications as no longer under way, and call those who wait while there is room.
-
-        :param count: how many.
-        """
+        """Count notifications as no longer under way, and call those who wait while there is room."""
         self._used -= count
         # Each is called once at most: a caller that finds no room again goes to the end.
         for _ in range(len(self._waiting)):

@@ -28,14 +28,12 @@ class AppState:
     """
     What a sender knows of its app.
 
-    :ivar name: the app's name.
     :ivar tripped: whether the circuit is tripped, and the app has to be changed.
     :ivar reason: why nothing gets through, for a person; empty if nothing is known to be wrong.
     :ivar since: since when, by the reactor's clock.
     :ivar in_flight: how many notifications are under way.
     :ivar connections: the state of each connection, as in :class:`~txapns.ClientStatus`.
     :ivar sent: how many attempts were made since the start.
-    :ivar accepted: how many notifications Apple accepted.
     :ivar rejected: how many were rejected for good.
     :ivar retried: how many attempts were put off until later.
     :ivar expired: how many notifications expired before they could be sent.
@@ -61,11 +59,6 @@ class SenderContext:
     """
     What all senders share.
 
-    :ivar reactor: the reactor.
-    :ivar wall: the wall clock.
-    :ivar queue: the queue of notifications.
-    :ivar apps: the apps.
-    :ivar outcomes: callers who wait for outcomes.
     :ivar budget: how many notifications may be under way.
     :ivar retries: when a notification is tried again.
     :ivar lease: how long a lease lasts, in seconds.

@@ -40,10 +40,6 @@ class Dispatcher:
     """
     Sends the notifications in the queue.
 
-    :param reactor: the reactor.
-    :param queue: the queue, started.
-    :param apps: the apps.
-    :param outcomes: callers who wait for outcomes.
     :param retries: when a notification is tried again.
     :param most: how many notifications may be under way for all apps together.
     :param lease: how long a lease lasts, in seconds.
@@ -96,11 +92,7 @@ class Dispatcher:
         return self._queue.depths().addCallback(found)
 
     def wake(self, app: str) -> None:
-        """
-        Look for something to send now.
-
-        :param app: the app's name.
-        """
+        """Look for something to send now."""
         if self._running:
             _fenced(app, self._wake)
 

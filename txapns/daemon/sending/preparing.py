@@ -18,7 +18,6 @@ class Prepared:
     """
     Leased notifications, of which some may be settled without being sent.
 
-    :ivar ready: those to send.
     :ivar settlements: what became of the others: they have expired, or no request can carry them.
     :ivar notifications: what to send, for each content.
     """
@@ -38,7 +37,6 @@ def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepare
     """
     Make one notification for each content, however many devices it is for.
 
-    :param leased: the notifications.
     :param topic: the app's topic, for content that has none.
     :param date: the time, by the wall clock.
     """

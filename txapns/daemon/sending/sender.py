@@ -67,12 +67,7 @@ class _Chunk:
 
 
 class AppSender:
-    """
-    Sends one app's notifications.
-
-    :param name: the app's name.
-    :param context: what all senders share.
-    """
+    """Sends one app's notifications."""
 
     def __init__(self, name: str, context: SenderContext) -> None:
         self.name = name

@@ -91,7 +91,6 @@ class BatchSettlement:
     """
     What came of notifications that were sent together.
 
-    :ivar settlements: one for each.
     :ivar trouble: what keeps all of them from getting through; ``None`` if that is unknown, or something works.
     :ivar works: whether there was an answer about at least one notification.
     """
@@ -108,7 +107,6 @@ class Attempt:
 
     :ivar now: the time, by the reactor's clock.
     :ivar date: the same time, by the wall clock.
-    :ivar retries: when to try again.
     :ivar most: after how many attempts a notification is dead.
     """
 
@@ -122,8 +120,6 @@ class Attempt:
         Settle the notifications of a batch.
 
         :param sent: the notifications, each of which was its own identifier in the batch.
-        :param batch: the client's report.
-        :returns: what became of them.
         :raises ValueError: the batch has another size. A notification without an outcome counts as accepted, so this
             would be wrong for those that are missing.
         """
@@ -145,9 +141,7 @@ class Attempt:
         """
         Settle a notification that failed: it is tried again later, unless it is dead or expires before that.
 
-        :param leased: the notification.
         :param status: the HTTP status; 0 for no answer.
-        :param reason: why it failed.
         :param retry_after: how long Apple asked us to wait, in seconds, if it did.
         """
         if leased.attempts + 1 >= self.most:

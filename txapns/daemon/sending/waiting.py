@@ -86,7 +86,6 @@ class OutcomeWaiters:
 
         If there is no room for so many, this finds only the outcomes that are stored already.
 
-        :param numbers: the notifications.
         :param timeout: the longest time to wait, in seconds.
         :param fresh: whether the caller has just had them accepted, in this turn of the reactor. They cannot be settled
             yet, so the log is not asked.
@@ -137,9 +136,6 @@ class OutcomeWaiters:
         """
         Tell what became of notifications to those who wait for them.
 
-        :param app: the app's name.
-        :param leased: the notifications.
-        :param settlements: what became of them, stored.
         :param date: when they were settled, by the wall clock.
         """
         if not self._waits:

@@ -91,10 +91,8 @@ class WebhookState:
     """
     The state of a webhook.
 
-    :ivar name: its name.
     :ivar sent: how many tokens were sent and confirmed since the start.
     :ivar failing_since: since when nothing is confirmed, by the reactor's clock; ``None`` if it works.
-    :ivar reason: why, for a person.
     :ivar gave_up: whether it has given up until the next start.
     """
 
@@ -122,9 +120,7 @@ def sign(secret: bytes, timestamp: int, body: bytes) -> str:
     """
     Sign a request.
 
-    :param secret: the secret.
     :param timestamp: the time, in UNIX seconds.
-    :param body: the body of the POST.
     :returns: the value of ``Txapns-Signature``.
     """
     return "v1=" + hmac.new(secret, b"%d." % timestamp + body, hashlib.sha256).hexdigest()
@@ -146,9 +142,6 @@ class Webhook:
     """
     Sends dead tokens to one receiver.
 
-    :param reactor: the reactor.
-    :param log: the feedback log.
-    :param hook: the receiver.
     :param agent: sends the requests. The default verifies the receiver's certificate and follows no redirect.
     :param random: returns a number from 0 to 1, 1 excluded, which shortens the pauses.
     """

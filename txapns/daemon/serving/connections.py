@@ -83,7 +83,6 @@ class FaceProtocol(Protocol, ABC):
     """
     The protocol that a face speaks on a connection.
 
-    :ivar connection: the connection.
     :ivar fingerprint: that of the certificate that the peer showed; ``None`` if it showed none.
     """
 
@@ -140,13 +139,10 @@ class ServerConnection(ProtocolWrapper):
     One connection.
 
     :param server: the connections that it belongs to.
-    :param protocol: the face's protocol.
     :param wrapped: the same protocol, or the TLS transport above which it is.
-    :param address: the peer's address.
 
     :ivar encrypted: whether the connection is over TLS.
     :ivar authenticated: whether the peer has shown a credential, and has a place among the authenticated callers.
-    :ivar ready: whether the handshake is complete.
     :ivar active: when the peer last was active.
     :ivar paused: when the peer stopped reading; ``None`` while it reads.
     :ivar closing: when we began to close the connection; ``None`` before.
@@ -283,8 +279,6 @@ class ServerConnection(ProtocolWrapper):
     def failed(self, reason: Failure) -> None:
         """
         Log what went wrong, and cut the connection. It is the last errback of every ``Deferred`` of the connection.
-
-        :param reason: what went wrong.
         """
         self.report(described(reason))
         self.cut()
@@ -357,12 +351,7 @@ class ServerConnections(Factory):
     All connections to a face.
 
     :param clock: the reactor, or a ``Clock``.
-    :param build: makes a protocol for each.
-    :param limits: their limits.
     :param face: the name of the face in the log.
-
-    :ivar draining: whether callers are sent away.
-    :ivar failures: logs their failures.
     """
 
     noisy = False

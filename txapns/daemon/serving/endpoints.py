@@ -24,10 +24,7 @@ class Listener:
     """
     Listens for one face, at one endpoint or several.
 
-    :param reactor: the reactor.
     :param key: its key in the configuration, for messages.
-    :param endpoints: Twisted endpoint descriptions.
-    :param factory: builds the connections.
     """
 
     def __init__(

@@ -25,7 +25,6 @@ class FailureLog:
     Logs the failures of the connections to one face.
 
     :param clock: the reactor, or a ``Clock``.
-    :param face: the name of the face.
     """
 
     def __init__(self, clock: IReactorTime, face: str) -> None:

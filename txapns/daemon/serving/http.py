@@ -60,10 +60,7 @@ class Answer:
     """
     An answer.
 
-    :ivar status: the status.
-    :ivar body: the body.
     :ivar headers: header fields, without the content type and those that HTTP itself needs.
-    :ivar kind: the content type.
     """
 
     status: int
@@ -79,7 +76,6 @@ class IApplication(Interface):
         """
         Look at the head of a request.
 
-        :param request: the request.
         :returns: an answer, if no more of the request is to be read; ``None`` to go on.
         """
 
@@ -87,7 +83,6 @@ class IApplication(Interface):
         """
         Answer a request.
 
-        :param request: the request.
         :returns: the answer. An exception is logged, and answered with status 500.
         """
 
@@ -124,9 +119,6 @@ class Request(http.Request):
         """
         Read the head.
 
-        :param method: the method.
-        :param target: the target.
-        :param version: the version of HTTP.
         :raises BadHead: it is malformed.
         """
         self.method, self.clientproto = method, version
@@ -155,7 +147,6 @@ class Request(http.Request):
         """
         Find a header field.
 
-        :param name: its name.
         :returns: its value; ``None`` if there is none, or more than one.
         """
         values = self.requestHeaders.getRawHeaders(name)
@@ -374,8 +365,6 @@ class _Channel(FaceProtocol, http.HTTPChannel):
     def answered(self, request: Request) -> None:
         """
         Go on to the next request: if the peer does not read, when it does; if it has had its turn, after the others.
-
-        :param request: the request that was answered.
         """
         self._turn += 1
         if self.persistent and (self.connection.paused is not None or self._turn >= _TURN):
@@ -426,8 +415,6 @@ class HTTPServer(ServerConnections):
     Builds the connections of a face.
 
     :param clock: the reactor, or a ``Clock``.
-    :param application: answers the requests.
-    :param limits: the limits of the connections.
     :param face: the name of the face in the log.
     :param hosts: our hosts, where web pages are kept out; ``None`` where keys keep them out.
     """

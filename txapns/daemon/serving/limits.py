@@ -37,7 +37,6 @@ class MemoryBudget:
         """
         Count more for a connection. While the sum is too large, cut the connection that has held memory the longest.
 
-        :param connection: the connection.
         :param size: how much more it holds, in bytes.
         """
         if connection.over:
@@ -61,7 +60,6 @@ class ConnectionLimits:
 
     :ivar body: the longest body of a request, in bytes.
     :ivar head: the longest head of a request, in bytes.
-    :ivar clients: the largest number of connections.
     :ivar unauthenticated: the largest number of them from one address that have not shown a credential.
     :ivar idle: after how many seconds without a request a connection is closed.
     :ivar request: how many seconds a request may take to arrive.

@@ -59,8 +59,6 @@ def asked_host(values: Sequence[str], authority: str | None, version: str) -> st
     Find the host that a request is for (RFC 9112, section 3.2).
 
     :param values: its ``Host`` header fields.
-    :param authority: the authority in its target.
-    :param version: its version.
     :returns: the host, with the port if there is one; ``None`` if an HTTP/1.0 request names none.
     :raises BadHead: it names none, several, or an invalid one.
     """

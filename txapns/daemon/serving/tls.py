@@ -36,7 +36,6 @@ def tls_options(shown: Certificate, protocols: Sequence[bytes] = ()) -> Certific
     """
     Make the TLS options of a listener. TLS 1.2 is the oldest version that they allow.
 
-    :param shown: the listener's certificate.
     :param protocols: the protocols that ALPN may select, the preferred one first.
     """
     options = CertificateOptions(
@@ -54,7 +53,6 @@ class ServerTLS:
     """
     Makes the TLS connections of a face whose callers show certificates.
 
-    :param certificate: the face's certificate.
     :param known: tells whether a client certificate is known, by its fingerprint.
     :param required: whether a client without a certificate is refused.
     :param protocols: the protocols for ALPN; a client that offers none of them is not refused.

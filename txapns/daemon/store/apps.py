@@ -60,7 +60,6 @@ class EncryptedCredential:
 
     :ivar encrypted: the credential, encrypted with the master key.
     :ivar kind: ``"certificate"`` or ``"key"``.
-    :ivar fingerprint: the credential's.
     :ivar expires: when the certificate expires, in UNIX seconds; ``None`` for a key.
     """
 
@@ -82,12 +81,8 @@ class StoredApp:
     """
     What can be read of a stored app without the master key.
 
-    :ivar name: its name.
-    :ivar settings: its settings.
     :ivar kind: ``"certificate"`` or ``"key"``.
-    :ivar fingerprint: the credential's.
     :ivar expires: when its certificate expires, in UNIX seconds; ``None`` for a key.
-    :ivar created_at: when it was added.
     :ivar changed_at: when its credential was last changed.
     :ivar problem: why the rest cannot be read; empty if it can.
     """
@@ -107,9 +102,7 @@ class AppRow:
     """
     What an app is made from.
 
-    :ivar name: its name.
     :ivar settings: :class:`AppSettings`, in JSON.
-    :ivar encrypted: the encrypted credential.
     """
 
     name: str
@@ -177,14 +170,7 @@ def add_app(
     """
     Add an app.
 
-    :param table: the apps.
-    :param secrets: where the master key is.
-    :param name: its name.
-    :param settings: its settings.
-    :param credential: its credential.
-    :param now: the time.
     :param replace: whether to replace an app of the same name.
-    :returns: whether one was replaced.
     :raises Malformed: the name or the gateway is not valid.
     :raises AppExists: there is an app of this name, and it must not be replaced.
     :raises DaemonError: the master key cannot be used.
@@ -231,9 +217,7 @@ def rekey_apps(table: IAppTable, key: MasterKey) -> int:
     """
     Encrypt all credentials again.
 
-    :param table: the apps.
     :param key: the master key, which decrypts the credentials and encrypts from now on.
-    :returns: how many there are.
     :raises SecretError: it does not decrypt one of them; the message names the app.
     """
     return table.reencrypt(lambda encrypted, name: reencrypt(encrypted, name, key))

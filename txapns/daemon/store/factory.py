@@ -21,7 +21,6 @@ def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
 
     :param clock: the reactor, or a ``Clock``.
     :param configuration: the configuration, of which ``database`` says where the store is.
-    :returns: the store, not started.
     """
     return SQLiteStore(Database(configuration.database.path, clock), configuration.retries.longest)
 

@@ -22,7 +22,6 @@ class StoredKey:
     A key as it is stored.
 
     :ivar caller: the caller it identifies, named by the key's id, and what it may do.
-    :ivar label: the operator's name for it.
     :ivar created_at: when it was made, in UNIX seconds.
     :ivar digest: the SHA-256 of the key.
     :ivar problem: why the rest cannot be read, in which case it allows nothing; empty if it can.

@@ -28,13 +28,7 @@ _T = TypeVar("_T")
 
 
 class ChangePoller(Generic[_T]):
-    """
-    Polls at regular intervals.
-
-    :param clock: schedules the polls.
-    :param read: reads from the store.
-    :param found: called with the result.
-    """
+    """Polls at regular intervals."""
 
     def __init__(self, clock: IReactorTime, read: Callable[[], Deferred[_T]], found: Callable[[_T], None]) -> None:
         self._read = read

@@ -39,11 +39,7 @@ class IStore(Interface):
         """Finish the work submitted so far, and close the store. Later requests fail with :class:`Unavailable`."""
 
     def worker(name: str) -> IWorker:
-        """
-        Make a worker for other slow work.
-
-        :param name: its name.
-        """
+        """Make a worker for other slow work."""
 
     def probe() -> Deferred[str]:
         """
@@ -55,12 +51,7 @@ class IStore(Interface):
 
 @attrs.frozen
 class Tables:
-    """
-    What processes other than the daemon's read and change in a store, within one transaction.
-
-    :ivar apps: the apps.
-    :ivar keys: the API keys.
-    """
+    """What processes other than the daemon's read and change in a store, within one transaction."""
 
     apps: IAppTable
     keys: IKeyTable

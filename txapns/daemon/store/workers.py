@@ -23,7 +23,6 @@ class IWorker(Interface):
         """
         Run a function.
 
-        :param function: the function.
         :returns: a ``Deferred`` of its result.
         """
 
@@ -42,7 +41,6 @@ class ThreadWorker:
     Runs them in a thread of its own.
 
     :param reactor: the reactor, in whose thread the ``Deferred`` objects fire.
-    :param name: the thread's name.
     """
 
     def __init__(self, reactor: Any, name: str) -> None:

@@ -73,7 +73,6 @@ class RequestReceiver:
     """
     Apple's side of one connection. Calls for a stream or connection that is already gone do nothing.
 
-    :param concurrency: the MAX_CONCURRENT_STREAMS to announce.
     :param max_body: how many bytes of a body are kept, less one.
     :param window_updates: whether received bytes are returned to the peer's window at once. Otherwise call
         :meth:`acknowledge` when the server is done with a request.
@@ -190,7 +189,6 @@ class RequestReceiver:
         """
         Answer a request.
 
-        :param stream: the request's.
         :param headers: the header fields, ``:status`` first.
         :param body: the body; if empty, the header fields end the stream.
         """
@@ -203,9 +201,7 @@ class RequestReceiver:
         """
         Answer a request without waiting for the rest of it. The body is left out if the peer's window is too small.
 
-        :param stream: the request's.
         :param headers: the header fields, ``:status`` first.
-        :param body: the body.
         :param at_once: whether the answer ends the stream, whatever the peer does. A client that is still sending its
             request may then miss the answer.
         """

@@ -167,8 +167,6 @@ class RequestSender(Generic[T]):
         """
         Sort the events that are waiting. :meth:`receive` does so; after :meth:`data_to_send` it finds the streams that
         we ended ourselves: the unsendable ones, and those given up.
-
-        :returns: what they mean.
         """
         return Round() if self._broken else self._take()
 

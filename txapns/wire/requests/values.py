@@ -31,7 +31,6 @@ class Answer:
     """
     An answer other than 200 with an empty body.
 
-    :ivar status: the HTTP status.
     :ivar headers: the header fields, ``:status`` first.
     :ivar body: the body; the sender truncates it at ``MAX_ANSWER`` or ``MAX_CONTENT`` bytes.
     """
@@ -106,7 +105,6 @@ class Round(Generic[T]):
     :ivar ready: the peer's first SETTINGS came: requests may be sent.
     :ivar accepted: the items answered 200 without a body, each with the answer's header fields.
     :ivar answered: the items accepted by any other answer from 200 to 299.
-    :ivar rejected: the items answered otherwise.
     :ivar refused: the items that were provably not processed.
     :ivar reset: the items dropped without an answer, with the HTTP/2 error code; each may have been processed.
     :ivar unsendable: the items that were never sent, because HTTP/2 does not allow their header fields.
@@ -128,7 +126,6 @@ class Request:
     """
     One complete request, as the server side receives it.
 
-    :ivar stream: its stream.
     :ivar headers: the header fields in order, repeated ones included.
     :ivar body: the body, truncated one byte above the limit given to ``RequestReceiver``, so that a body that is too
         long differs from one that just fits. With ``early`` it is not truncated.
@@ -146,7 +143,6 @@ def reason_of(data: bytes) -> str:
     Apple sends JSON, but not always: ``Maximum active streams violated for this endpoint.`` has been seen, and a
     proxy may answer with a page. Such text, shortened, is the reason; so is JSON whose reason is not text.
 
-    :param data: the body or debug data.
     :returns: the reason; ``""`` for empty data, or JSON whose reason is null.
     """
     try:

@@ -28,9 +28,7 @@ class _VerifiedToken:
     """
     A provider token that was verified.
 
-    :ivar token: the token.
     :ivar revision: the revision of the apps at that time.
-    :ivar issued: when the token was signed.
     :ivar apps: the names of the apps that it is for.
     """
 
@@ -44,9 +42,6 @@ class Authentication:
     """
     Authenticates the requests of one connection.
 
-    :param callers: knows the credentials of callers.
-    :param keys: the daemon's keys.
-    :param wall: the wall clock.
     :param fingerprint: that of the connection's client certificate; ``None`` if there is none.
     """
 

@@ -82,11 +82,7 @@ class AppleContext:
     What the connections share.
 
     :ivar clock: the reactor, or a ``Clock``.
-    :ivar wall: the wall clock.
-    :ivar intake: accepts notifications.
     :ivar callers: knows the credentials and topics of the apps.
-    :ivar keys: the daemon's keys.
-    :ivar feedback: the dead tokens.
     :ivar options: the face's section of the configuration.
     """
 
@@ -100,11 +96,7 @@ class AppleContext:
 
 
 class AppleConnection(FaceProtocol):
-    """
-    One connection.
-
-    :param context: what the connections share.
-    """
+    """One connection."""
 
     def __init__(self, context: AppleContext) -> None:
         super().__init__()

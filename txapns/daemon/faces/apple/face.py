@@ -25,12 +25,6 @@ class Apple:
     The face.
 
     :param clock: the reactor, or a ``Clock``.
-    :param intake: accepts notifications.
-    :param apps: the apps.
-    :param keys: the daemon's keys.
-    :param feedback: the dead tokens.
-    :param options: its section of the configuration.
-    :param limits: the limits of its connections.
     """
 
     def __init__(

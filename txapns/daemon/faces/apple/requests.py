@@ -39,10 +39,7 @@ class Submission:
     """
     A request that can be accepted.
 
-    :ivar request: the request.
     :ivar apns_id: the id that the caller chose for the notification; ``None`` if the daemon chooses one.
-    :ivar app: the name of the app.
-    :ivar draft: the notification.
     """
 
     request: Request

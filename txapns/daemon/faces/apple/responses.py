@@ -36,8 +36,6 @@ class Response:
     """
     An answer.
 
-    :ivar status: the HTTP status.
-    :ivar reason: Apple's reason.
     :ivar timestamp: with 410, since when the token is dead, in UNIX seconds.
     :ivar retry_after: after how many seconds to try again.
     :ivar unique_id: Apple's own id for the notification, in the sandbox.
@@ -82,11 +80,7 @@ _INTERNAL_ERROR = Response(500, "InternalServerError")
 
 
 class ErrorResponse(Exception):
-    """
-    The daemon refuses a request before it accepts the notification.
-
-    :ivar response: the answer.
-    """
+    """The daemon refuses a request before it accepts the notification."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(status, reason)

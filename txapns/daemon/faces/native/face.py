@@ -72,10 +72,6 @@ class Native:
     """
     Answers the requests of the native face.
 
-    :param intake: accepts notifications.
-    :param outcomes: the outcome log.
-    :param feedback: the dead tokens.
-    :param apps: the apps.
     :param keys: the keys that callers show; ``None`` if none are required, which allows all but changing apps.
     :param patience: how long a caller can wait for outcomes, in seconds.
     :param wake: called with an app's name when notifications of the app are due again.

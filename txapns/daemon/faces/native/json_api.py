@@ -123,7 +123,6 @@ def must_manage(caller: Caller) -> None:
     """
     Refuse a caller who may not manage the daemon.
 
-    :param caller: the caller.
     :raises NotAllowed: its key does not allow ``manage``.
     """
     if not caller.manage:
@@ -134,7 +133,6 @@ def parameters(request: Request, *known: str) -> dict[str, str]:
     """
     Read the query of a request.
 
-    :param request: the request.
     :param known: the parameters that it may have.
     :raises Malformed: it has another one, or one twice.
     """
@@ -158,7 +156,6 @@ def page(given: Mapping[str, str]) -> tuple[int, int]:
     """
     Read which page of a list is asked for.
 
-    :param given: the query's parameters.
     :returns: the cursor after which it begins, and the number of entries.
     :raises Malformed: one of them is not a number, or is out of range.
     """
@@ -179,8 +176,6 @@ def json_body(decoder: msgspec.json.Decoder[_S], request: Request) -> _S:
     """
     Read the body of a request.
 
-    :param decoder: the decoder for its structure.
-    :param request: the request.
     :raises UnsupportedMediaType: its content type is not JSON.
     :raises Malformed: it is not of that structure; the message says where.
     """
@@ -194,8 +189,6 @@ def decoded(decoder: msgspec.json.Decoder[_S], body: bytes) -> _S:
     """
     Decode JSON.
 
-    :param decoder: the decoder for its structure.
-    :param body: the JSON.
     :raises Malformed: it is not of that structure; the message says where.
     """
     try:

@@ -160,10 +160,6 @@ class NotificationOperations:
     """
     The operations of notifications.
 
-    :param intake: accepts notifications.
-    :param outcomes: the outcome log.
-    :param feedback: the dead tokens.
-    :param apps: the apps.
     :param patience: how long a caller can wait for outcomes, in seconds.
     """
 

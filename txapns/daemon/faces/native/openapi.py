@@ -34,12 +34,9 @@ class Operation:
     """
     One method of one resource.
 
-    :ivar method: the HTTP method.
     :ivar path: the path of the resource; each name in braces stands for one segment.
     :ivar answer: called with the object that implements it, the request, the caller and the segments; it may raise
         :class:`~txapns.daemon.errors.RequestRefused`, or fail with it.
-    :ivar name: its name in the document.
-    :ivar summary: what it does.
     :ivar results: for each status of success, what it means and the structures that the body can have.
     :ivar errors: the statuses of the errors that it can answer.
     :ivar body: the structure of the request's body; ``None`` where it has none.
@@ -73,7 +70,6 @@ def document(operations: Iterable[Operation], segments: Mapping[str, Schema], ex
     """
     Make the OpenAPI document, in JSON.
 
-    :param operations: what it describes.
     :param segments: the parameters in paths, by name.
     :param extras: what the schemas of structures say beyond their types.
     """

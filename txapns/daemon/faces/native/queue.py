@@ -123,8 +123,6 @@ class QueueOperations:
     """
     The operations of the queue.
 
-    :param outcomes: the outcome log.
-    :param apps: the apps.
     :param wake: called with an app's name when notifications of the app are due again.
     """
 

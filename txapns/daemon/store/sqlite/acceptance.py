@@ -80,7 +80,6 @@ def pack(message: Message) -> Packed:
     """
     Pack a message.
 
-    :param message: the message.
     :raises ValueError: one of its ids is not a UUID.
     """
     text = "".join(message.apns_ids)
@@ -103,7 +102,6 @@ def receipts_of(first: int, groups: Iterable[Sequence[str]], *, earlier: bool = 
     Make the receipts of a request.
 
     :param first: the number of its first delivery.
-    :param groups: the ids of each message.
     :param earlier: whether the request repeats an earlier one.
     """
     receipts = []
@@ -119,9 +117,6 @@ def recognize(
     """
     Find the requests that repeat earlier ones, and give the others their numbers.
 
-    :param connection: the database, in a transaction.
-    :param acceptances: the requests.
-    :param number: the next number.
     :returns: the result of each request, ``None`` for those to be stored; and the requests to be stored.
     """
     results: list[list[Receipt] | Exception | None] = []
@@ -169,10 +164,8 @@ def add(connection: sqlite3.Connection, acceptances: list[Acceptance], number: i
     """
     Store new requests.
 
-    :param connection: the database, in a transaction.
     :param acceptances: the requests, whose apps have ids.
     :param number: the number of the first delivery.
-    :returns: the number after the last.
     """
     rows, runs = [], []
     payload_at = token_at = id_at = 1  # SQL counts from 1

@@ -69,11 +69,7 @@ class KeyTable(CountedTable):
 
 @implementer(IKeyStore)
 class SQLiteKeyStore(CountedStore[KeyTable]):
-    """
-    The keys in the daemon's database.
-
-    :param database: the database, open.
-    """
+    """The keys in the daemon's database."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, KeyTable)

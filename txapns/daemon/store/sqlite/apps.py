@@ -96,11 +96,7 @@ class AppTable(CountedTable):
 
 @implementer(IAppStore)
 class SQLiteAppStore(CountedStore[AppTable]):
-    """
-    The apps in the daemon's database.
-
-    :param database: the database, open.
-    """
+    """The apps in the daemon's database."""
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, AppTable)

@@ -22,13 +22,7 @@ _T = TypeVar("_T", bound="CountedTable")
 
 
 def counted(name: str, table: str, create: str) -> Schema:
-    """
-    Make the schema of a table that counts its changes.
-
-    :param name: the schema's name.
-    :param table: the table's name.
-    :param create: SQL that creates it.
-    """
+    """Make the schema of a table that counts its changes."""
     statements = [
         create,
         f"CREATE TABLE {table}_changes (number INTEGER NOT NULL)",
@@ -65,12 +59,7 @@ class CountedTable:
 
 
 class CountedStore(Generic[_T]):
-    """
-    Such a table in the daemon's database.
-
-    :param database: the database, open.
-    :param kind: the table's class.
-    """
+    """Such a table in the daemon's database."""
 
     def __init__(self, database: Database, kind: type[_T]) -> None:
         self._database = database

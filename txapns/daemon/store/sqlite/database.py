@@ -77,7 +77,6 @@ class Database:
     :param reserve: with fewer free bytes than this on the disk, only writes without a size are done, which leaves room
         for the outcomes of accepted notifications.
 
-    :ivar path: the file.
     :ivar health: whether new data can be stored.
     """
 
@@ -116,11 +115,7 @@ class Database:
         return self.health.trouble
 
     def worker(self, name: str) -> IWorker:
-        """
-        Make a worker like the database's own, for other slow work.
-
-        :param name: its name.
-        """
+        """Make a worker like the database's own, for other slow work."""
         return self._workers(name)
 
     def start(self) -> Deferred[None]:
@@ -180,7 +175,6 @@ class Database:
         """
         Create the tables of a schema, or bring them up to date.
 
-        :param schema: the schema.
         :returns: a ``Deferred`` that fires when they are there.
         :raises DatabaseVersion: a later version of this program made them.
         :raises DatabaseError: the database cannot be written to.
@@ -216,7 +210,6 @@ class Database:
 
         :param function: does it, as for :meth:`write`. It is called with the items and returns a result for each; an
             exception among the results fails only its item.
-        :param item: the item.
         :param size: how many bytes of new data it adds; 0 for a write that must be tried however much is waiting, and
             whatever the store's health.
         :param committed: called in the writer's thread with the items that are on the disk, before anything else is

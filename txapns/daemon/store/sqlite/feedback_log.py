@@ -93,9 +93,7 @@ def note(connection: sqlite3.Connection, dead: Sequence[tuple[str, bytes, str, f
     """
     Add dead tokens to the log, in a transaction of the caller's.
 
-    :param connection: the database, in a transaction.
     :param dead: of each the app's name, the token, the reason, and the time at which it died.
-    :param now: the date.
     """
     blob, places = _packed([token for _, token, _, _ in dead])
     rows = [(*place, app, reason, timestamp) for place, (app, _, reason, timestamp) in zip(places, dead, strict=True)]
@@ -106,7 +104,6 @@ def forget(connection: sqlite3.Connection, before: float, now: float, limit: int
     """
     Forget dead tokens, in a transaction of the caller's.
 
-    :param connection: the database, in a transaction.
     :param before: tokens noted before this date are forgotten.
     :param now: the date. A row with a later date was noted while the clock was ahead; it does not hold up the others.
     :param limit: the maximum number, the oldest first.
@@ -120,11 +117,7 @@ def forget(connection: sqlite3.Connection, before: float, now: float, limit: int
 
 @implementer(IFeedbackLog)
 class SQLiteFeedbackLog:
-    """
-    The feedback log in SQLite.
-
-    :param database: the database, started.
-    """
+    """The feedback log in SQLite."""
 
     def __init__(self, database: Database) -> None:
         self._database = database

@@ -64,7 +64,6 @@ def trouble(error: BaseException | None) -> tuple[str, float] | None:
     """
     Explain SQLite's exception.
 
-    :param error: the exception.
     :returns: what it means, and in how many seconds to retry; ``None`` if the statement is at fault.
     """
     return _TROUBLE.get(str(error).partition(": ")[0]) if isinstance(error, sqlite3.DatabaseError) else None
@@ -74,10 +73,7 @@ class DatabaseFile:
     """
     The file, its mode and its locks.
 
-    :param path: the file.
-
     :ivar writing: the connection for writing, while the file is open.
-    :ivar reading: the connection for reading.
     """
 
     writing: sqlite3.Connection
@@ -199,7 +195,6 @@ class DatabaseFile:
         Check the file on the disk, as far as time allows.
 
         :param patience: how many seconds to wait for another process that has it locked.
-        :returns: whether it is damaged.
         """
         try:
             with closing(self._connect(patience)) as connection:
@@ -262,11 +257,7 @@ class DatabaseFile:
         )
 
     def in_words(self, error: sqlite3.Error) -> DatabaseError:
-        """
-        Translate SQLite's exception into one of ours.
-
-        :param error: the exception.
-        """
+        """Translate SQLite's exception into one of ours."""
         found = trouble(error)
         if found is None or found[0] == DAMAGED:
             return DatabaseCorrupt(f"{self._path} is damaged, or not a database: {error}")

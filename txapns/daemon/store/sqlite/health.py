@@ -36,7 +36,6 @@ class Health:
     """
     The health of a database in a file.
 
-    :param path: the file.
     :param reserve: with fewer free bytes than this on the disk, new data is refused.
     """
 
@@ -65,11 +64,7 @@ class Health:
         return self.refusal or self._failure
 
     def opened(self, damaged: bool) -> None:
-        """
-        Begin again: the files were just opened.
-
-        :param damaged: whether they are damaged.
-        """
+        """Begin again: the files were just opened."""
         paths = [Path(f"{self._path}{suffix}") for suffix in ("", "-wal", "-shm")]
         self._files = {path: _identity(path) for path in paths if path.exists()}
         self._damage = self._failure = ""
@@ -92,7 +87,6 @@ class Health:
         :param failure: why it failed; empty if it did not.
         :param new: whether it had new data. If it fails then, smaller writes may still succeed, so this failure stands
             for some time.
-        :param now: the time.
         """
         if failure or new or now >= self._failed_until:
             self._failure = failure

@@ -54,19 +54,11 @@ class Leases:
         return list(self._leases)
 
     def mark(self, app: str) -> Mark:
-        """
-        Tell after which place to look for free notifications.
-
-        :param app: the app's name.
-        """
+        """Tell after which place to look for free notifications."""
         return self._marks.get(app, _START)
 
     def passed_over(self, app: str) -> list[int]:
-        """
-        List the leased notifications that may lie after the mark.
-
-        :param app: the app's name.
-        """
+        """List the leased notifications that may lie after the mark."""
         if self.mark(app) >= self._furthest.get(app, _START):
             return []
         return [number for number, lease in self._leases.items() if lease.app == app]
@@ -75,9 +67,7 @@ class Leases:
         """
         Lease notifications.
 
-        :param app: the app's name.
         :param places: their places after the mark, in order, with nothing free between them.
-        :param until: when the lease ends.
         """
         if places:
             self._leases.update({number: _Lease(app, due, until) for due, number in places})
@@ -86,52 +76,28 @@ class Leases:
         self._furthest[app] = max(self._furthest.get(app, _START), self.mark(app))
 
     def appear(self, app: str, due: int, number: int) -> None:
-        """
-        Take account of a free notification that may lie before the mark.
-
-        :param app: the app's name.
-        :param due: its due time.
-        :param number: its number.
-        """
+        """Take account of a free notification that may lie before the mark."""
         self._marks[app] = min(self.mark(app), (due, number - 1))
 
     def drop(self, number: int) -> None:
-        """
-        End the lease of a notification that left the queue, or its place there.
-
-        :param number: its number.
-        """
+        """End the lease of a notification that left the queue, or its place there."""
         self._leases.pop(number, None)
 
     def put_back(self, number: int, due: int) -> None:
-        """
-        End the lease of a notification that moved to another place in the queue.
-
-        :param number: its number.
-        :param due: its new due time.
-        """
+        """End the lease of a notification that moved to another place in the queue."""
         lease = self._leases.pop(number, None)
         if lease is not None:
             self.appear(lease.app, due, number)
 
     def free(self, numbers: Iterable[int]) -> None:
-        """
-        End leases, so that the notifications can be leased again.
-
-        :param numbers: their numbers.
-        """
+        """End leases, so that the notifications can be leased again."""
         for number in numbers:
             lease = self._leases.pop(number, None)
             if lease is not None:
                 self.appear(lease.app, lease.due, number)
 
     def renew(self, numbers: Iterable[int], until: float) -> None:
-        """
-        Move the end of leases.
-
-        :param numbers: the numbers of the notifications.
-        :param until: the new end.
-        """
+        """Move the end of leases."""
         for number in numbers:
             lease = self._leases.get(number)
             if lease is not None:
@@ -139,11 +105,7 @@ class Leases:
                 self._soonest = min(self._soonest, until)
 
     def expire(self, now: float) -> None:
-        """
-        End the leases that have run out.
-
-        :param now: the time.
-        """
+        """End the leases that have run out."""
         if now >= self._soonest:
             self.free([number for number, lease in self._leases.items() if lease.until <= now])
             self._soonest = min([lease.until for lease in self._leases.values()], default=math.inf)

@@ -109,7 +109,6 @@ class SQLiteOutcomeLog:
     """
     The outcome log in SQLite.
 
-    :param database: the database, started.
     :param state: what it shares with the queue, which starts and stops both.
     """
 

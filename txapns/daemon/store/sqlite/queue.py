@@ -83,7 +83,6 @@ class SQLiteQueue:
     """
     The queue in SQLite.
 
-    :param database: the database, started.
     :param state: what it shares with the outcome log.
     :param noted: called with the apps of which tokens were noted as dead.
     :param longest: for how many seconds a retry may be delayed over a restart.

@@ -19,7 +19,6 @@ class Schema:
     """
     The tables of one module.
 
-    :ivar name: its name.
     :ivar steps: SQL scripts. The first creates the tables, and each of the others migrates them to the next version.
         Once released, a step is never changed: a change of the tables is another step.
     """
@@ -32,8 +31,6 @@ def prepare(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
     """
     Create the tables of a schema, or bring them up to date, in a transaction of the caller's.
 
-    :param connection: the database.
-    :param schema: the schema.
     :param path: the database's file, for the error.
     :raises DatabaseVersion: a later version of this program made the tables.
     """
@@ -53,11 +50,7 @@ def prepare(connection: sqlite3.Connection, schema: Schema, path: Path) -> None:
 
 @contextmanager
 def lenient(connection: sqlite3.Connection) -> Iterator[None]:
-    """
-    Read text that is not UTF-8, too, so that one damaged row does not hide the others.
-
-    :param connection: the database.
-    """
+    """Read text that is not UTF-8, too, so that one damaged row does not hide the others."""
     before, connection.text_factory = connection.text_factory, lambda text: text.decode("utf-8", "backslashreplace")
     try:
         yield

@@ -70,13 +70,7 @@ class Settled:
 
 
 def conclude(connection: sqlite3.Connection, reports: Iterable[Report], timeline: Timeline) -> Settled:
-    """
-    Store settlements, and note the dead tokens among them.
-
-    :param connection: the database, in a transaction.
-    :param reports: the requests.
-    :param timeline: the queue's time.
-    """
+    """Store settlements, and note the dead tokens among them."""
     chosen = _merged(reports)
     final = array([number for number, (each, _) in chosen.items() if each.state is not State.WAITING])
     counts = dict(connection.execute(_COUNT_WAITING, [final]))

@@ -27,15 +27,7 @@ class SQLiteStore:
     """
     The store in SQLite.
 
-    :param database: the database, not started.
     :param longest: for how many seconds a retry may be delayed over a restart.
-
-    :ivar database: the database.
-    :ivar queue: the queue.
-    :ivar outcomes: the outcome log.
-    :ivar feedback: the feedback log.
-    :ivar apps: the apps.
-    :ivar keys: the API keys.
     """
 
     queue: IQueue

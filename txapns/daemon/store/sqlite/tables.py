@@ -82,11 +82,9 @@ class QueueState:
     """
     What the queue and the outcome log hold in memory.
 
-    :ivar timeline: the queue's time.
     :ivar leases: the leases. They belong to the writer's thread.
     :ivar apps: the ids of apps, by name. They belong to the writer's thread.
     :ivar waiting: how many notifications wait, by app's name.
-    :ivar running: whether requests are taken.
     """
 
     timeline: Timeline
@@ -97,11 +95,7 @@ class QueueState:
 
 
 def array(value: object) -> str:
-    """
-    Write values as a JSON array, the form in which statements take many of them at once.
-
-    :param value: a list or tuple.
-    """
+    """Write values as a JSON array, the form in which statements take many of them at once."""
     return msgspec.json.encode(value).decode()
 
 

@@ -60,11 +60,7 @@ class Timeline:
         return milliseconds(self._epoch + seconds)
 
     def seconds(self, due: int) -> float:
-        """
-        Tell a time by the reactor's clock.
-
-        :param due: its place on the timeline.
-        """
+        """Tell a time by the reactor's clock."""
         return due / 1000 - self._epoch
 
     def now(self) -> int:
@@ -90,7 +86,6 @@ class Timeline:
         """
         Tell when a message was accepted, by the reactor's clock.
 
-        :param message: its number.
         :param date: the date when it was accepted.
         """
         _, lead = self._leads[bisect_right(self._leads, message, key=itemgetter(0)) - 1]
