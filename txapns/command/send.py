@@ -235,9 +235,7 @@ def _report(batch: Batch, seconds: float, as_json: bool) -> None:
         "unsent": len(batch.unsent),
         "uncertain": len(batch.uncertain),
     }
-    outcomes: list[Rejection | Unsent | Uncertain] = sorted(
-        [*batch.failed.values(), *batch.unsent.values(), *batch.uncertain.values()], key=attrgetter("identifier")
-    )
+    outcomes = sorted(batch.outcomes, key=attrgetter("identifier"))
     if as_json:
         for outcome in outcomes:
             print_json(_fields(outcome))

@@ -109,11 +109,11 @@ class RequestServer(Protocol, ABC):
     :param authority: the authority that made the signing keys.
     :param devices: the devices, and the record of what was received.
     :param topic: the app's bundle ID; with a suffix it is another topic of the app.
-    :param concurrency: how many streams are allowed once the credentials are known to be good.
+    :param concurrency: how many streams are allowed once the credentials are accepted.
     :param delay: how long a response takes, in seconds.
     :param fault: what to do wrong; see :data:`Fault`.
     :param window_updates: whether received bytes are given back to the provider's window at once.
-    :param environment: ``"production"`` or ``"sandbox"``: which certificates, signing keys and devices are good here.
+    :param environment: ``"production"`` or ``"sandbox"``: which certificates, signing keys and devices are valid.
     """
 
     def __init__(
