@@ -242,7 +242,6 @@ class _CountedIntake:
         self._refusals = refusals
 
     def check(self, app: str, drafts: Sequence[Draft]) -> None:
-        """See :meth:`IIntake.check`."""
         self._intake.check(app, drafts)
 
     def accept(
@@ -263,7 +262,6 @@ class _CountedIntake:
         return self._intake.accept(app, drafts, idempotency).addCallbacks(accepted, refused)
 
     def wait(self, receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
-        """See :meth:`IIntake.wait`."""
         return self._intake.wait(receipts, timeout)
 
 
@@ -277,17 +275,14 @@ class _CountedApplication:
         self._metrics = metrics
 
     def begun(self, request: Request) -> Answer | None:
-        """See :meth:`IApplication.begun`."""
         answer = self._application.begun(request)
         return None if answer is None else self._count(answer)
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
-        """See :meth:`IApplication.received`."""
         answer = self._application.received(request)
         return self._count(answer) if isinstance(answer, Answer) else answer.addCallback(self._count)
 
     def fault(self, status: int, message: str) -> Answer:
-        """See :meth:`IApplication.fault`."""
         return self._count(self._application.fault(status, message))
 
     def _count(self, answer: Answer) -> Answer:

@@ -65,12 +65,10 @@ class _Subscriber:
         self._request.channel.transport.abortConnection()
 
     def pauseProducing(self) -> None:
-        """See :meth:`IPushProducer.pauseProducing`."""
         if self.blocked is None:
             self.blocked = self._clock.seconds()
 
     def resumeProducing(self) -> None:
-        """See :meth:`IPushProducer.resumeProducing`."""
         self.blocked = None
 
     def stopProducing(self) -> None:
