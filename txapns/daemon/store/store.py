@@ -29,11 +29,7 @@ class IStore(Interface):
     trouble: str = Attribute("Why nothing new can be stored now, as text for an operator; empty if it can.")
 
     def start() -> Deferred[None]:
-        """
-        Open the store.
-
-        :raises DatabaseError: it cannot be used. Nothing is left open.
-        """
+        """Open the store; :class:`DatabaseError` if it cannot be used, and nothing is left open."""
 
     def stop() -> Deferred[None]:
         """Finish the work submitted so far, and close the store. Later requests fail with :class:`Unavailable`."""
@@ -42,11 +38,7 @@ class IStore(Interface):
         """Make a worker for other slow work."""
 
     def probe() -> Deferred[str]:
-        """
-        Try a small write to see whether new data can be stored now.
-
-        :returns: a ``Deferred`` of what ``trouble`` says after it.
-        """
+        """Try a small write to see whether new data can be stored now; returns what ``trouble`` says after it."""
 
 
 @attrs.frozen

@@ -119,12 +119,7 @@ class Database:
         return self._workers(name)
 
     def start(self) -> Deferred[None]:
-        """
-        Open the file, or create it.
-
-        :returns: a ``Deferred`` that fires when it is ready.
-        :raises DatabaseError: it cannot be used. Nothing is left open.
-        """
+        """Open the file, or create it; :class:`DatabaseError` if it cannot be used, and nothing is left open."""
         writer, reader = self._writer, self._reader = self._workers("txapns-writer"), self._workers("txapns-reader")
         self._stopping = False
 
@@ -145,11 +140,7 @@ class Database:
         return writer.run(open_file).addCallbacks(opened, failed)
 
     def stop(self) -> Deferred[None]:
-        """
-        Finish the work submitted so far, and close the file.
-
-        :returns: a ``Deferred`` that fires when it is closed.
-        """
+        """Finish the work submitted so far, and close the file."""
         self._open = False
         self._stopping = True
         return self.flush().addCallback(lambda _: self._close())
@@ -228,11 +219,7 @@ class Database:
         return self._submit(_Job(function, item, size, committed))
 
     def probe(self) -> Deferred[str]:
-        """
-        Try a small write to see whether new data can be stored now.
-
-        :returns: a ``Deferred`` of what :attr:`trouble` says after it.
-        """
+        """Try a small write to see whether new data can be stored now; returns what :attr:`trouble` says after it."""
         if not self._open:
             return succeed(str(_closed()))
         return self.write(_touch).addErrback(lambda failure: failure.getErrorMessage()).addCallback(self._probed)
@@ -241,11 +228,7 @@ class Database:
         return self.trouble or trouble or ""
 
     def flush(self) -> Deferred[None]:
-        """
-        Write everything that is waiting, at once.
-
-        :returns: a ``Deferred`` that fires when nothing is waiting.
-        """
+        """Write everything that is waiting, at once; fires when nothing is waiting."""
         idle = self._idle.wait()
         self._flush()
         return idle
@@ -330,11 +313,7 @@ class Database:
     # The writer's side.
 
     def _work(self, jobs: list[_Job]) -> str:
-        """
-        Do a transaction.
-
-        :returns: why it failed; empty if it did not.
-        """
+        """Do a transaction; returns why it failed, or nothing."""
         groups: dict[Callable[..., object], list[_Job]] = {}
         for job in jobs:
             groups.setdefault(job.function, []).append(job)

@@ -133,11 +133,7 @@ class SQLiteFeedbackLog:
         return lambda: self._listeners.remove(listener)
 
     def announce(self, apps: Iterable[str]) -> None:
-        """
-        Call the listeners. What one of them raises is logged.
-
-        :param apps: the names of the apps of which tokens were noted.
-        """
+        """Tell the listeners that tokens of some apps were noted. What one of them raises is logged."""
         for app in apps:
             for listener in list(self._listeners):
                 try:

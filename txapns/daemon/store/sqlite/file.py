@@ -86,12 +86,7 @@ class DatabaseFile:
         self._changed_at = self._length_beside = 0
 
     def open(self, patience: float) -> None:
-        """
-        Open it twice: for writing and for reading.
-
-        :param patience: how many seconds to wait for another process that has it locked.
-        :raises DatabaseError: it cannot be used.
-        """
+        """Open it twice, for writing and for reading; :class:`DatabaseError` if it cannot be used."""
         if sqlite3.sqlite_version_info < _SQLITE:
             raise DatabaseError(f"SQLite {sqlite3.sqlite_version} is too old; 3.35 is needed")
         try:
@@ -112,12 +107,7 @@ class DatabaseFile:
             raise
 
     def visit(self, patience: float) -> sqlite3.Connection:
-        """
-        Open it without the locks, beside the process that has them.
-
-        :param patience: how many seconds to wait for another process that has it locked.
-        :raises DatabaseError: it cannot be used.
-        """
+        """Open it without the locks, beside the process that has them."""
         try:
             self._check_mode()
         except OSError as error:

@@ -117,11 +117,7 @@ class Health:
         return ""
 
     def check(self) -> None:
-        """
-        Refuse new data if it could not be kept, by the last check.
-
-        :raises Unavailable: it could not be kept.
-        """
+        """Refuse new data, with :class:`Unavailable`, if by the last check it could not be kept."""
         if self.refusal:
             raise Unavailable(self.refusal, _RETRY)
 

@@ -351,11 +351,7 @@ class SQLiteQueue:
 
 
 def stopped() -> Deferred[Any]:
-    """
-    Refuse a request after the stop.
-
-    :returns: a failed ``Deferred``.
-    """
+    """Refuse a request after the stop."""
     return fail(Unavailable("the daemon is shutting down", 10.0))
 
 

@@ -100,9 +100,5 @@ def array(value: object) -> str:
 
 
 def uuid_text(digits: str) -> str:
-    """
-    Write a UUID in its canonical form.
-
-    :param digits: its 32 hexadecimal digits.
-    """
+    """Write a UUID, given its 32 hexadecimal digits, in its canonical form."""
     return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -25,20 +25,12 @@ _STEP = 1000  # milliseconds; the two clocks drift apart by less than this unles
 
 
 def milliseconds(seconds: float) -> int:
-    """
-    Convert seconds to milliseconds.
-
-    :param seconds: the seconds. They are rounded, not cut, so that a time read from the database is stored as itself.
-    """
+    """Round seconds to milliseconds; cutting them would store a time read from the database as another."""
     return round(seconds * 1000)
 
 
 class Timeline:
-    """
-    A timeline, which :meth:`begin` starts.
-
-    :param clock: the reactor, or a ``Clock``.
-    """
+    """A timeline, which :meth:`begin` starts."""
 
     def __init__(self, clock: IReactorTime) -> None:
         self._clock = clock
@@ -52,11 +44,7 @@ class Timeline:
         self._epoch = self._wall.now() - self._clock.seconds()
 
     def due(self, seconds: float) -> int:
-        """
-        Place a time on the timeline.
-
-        :param seconds: the time by the reactor's clock.
-        """
+        """Place a time of the reactor's clock on the timeline."""
         return milliseconds(self._epoch + seconds)
 
     def seconds(self, due: int) -> float:
@@ -72,13 +60,7 @@ class Timeline:
         return milliseconds(self._wall.now())
 
     def accepted(self, message: int, date: int, due: int) -> None:
-        """
-        Remember how dates and due times relate.
-
-        :param message: the number of the first message to which this applies.
-        :param date: the date when it was accepted.
-        :param due: the place on the timeline at the same moment.
-        """
+        """Remember how dates and the timeline relate, from a message on that was accepted at a date and a place."""
         if abs(date - due - self._leads[-1][1]) > _STEP:
             self._leads.append((message, date - due))
 
