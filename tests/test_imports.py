@@ -11,9 +11,10 @@ from graphlib import CycleError, TopologicalSorter
 from twisted.trial.unittest import SynchronousTestCase
 
 import txapns
-from tools.layers import SOURCES, imports_of, layer_of, layers, tree_of
+from tests import PROJECT
+from tools.layers import SOURCES, draw, imports_of, layer_of, layers, tree_of
 
-__all__ = ["DocumentationTests", "LayerTests", "PublicNamesTests"]
+__all__ = ["DocumentationTests", "LayerTests", "PublicNamesTests", "SizeTests"]
 
 PUBLIC = [name for name in SOURCES if "._" not in name]
 
@@ -97,6 +98,30 @@ def later():
         names = ("errors", "_network.tls", "reasons", "wire.frames", "client", "_session.pool")
         expected = {"txapns", *(f"txapns.{name}" for name in names)}
         self.assertEqual(imports_of(ast.parse(source)), expected)
+
+    def test_picture(self) -> None:
+        """The picture shows the imports there are."""
+        picture = (PROJECT / "docs/layers.svg").read_text(encoding="utf-8")
+        self.assertTrue(draw() == picture, "run: python tools/layers.py > docs/layers.svg")
+
+
+class SizeTests(SynchronousTestCase):
+    """What fits on a screen."""
+
+    def test_modules(self) -> None:
+        """No module is longer than 600 lines."""
+        long = {name for name, path in SOURCES.items() if len(path.read_text(encoding="utf-8").splitlines()) > 600}
+        self.assertEqual(long, set())
+
+    def test_functions(self) -> None:
+        """No function is longer than 50 lines."""
+        long = {
+            f"{module}.{node.name}"
+            for module in SOURCES
+            for node in ast.walk(tree_of(module))
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and (node.end_lineno or 0) - node.lineno >= 50
+        }
+        self.assertEqual(long, set())
 
 
 class PublicNamesTests(SynchronousTestCase):
