@@ -1,4 +1,4 @@
-"""What the tests of the faces of foreign protocols have in common: a gateway in memory, without a dispatcher."""
+"""What the tests of the faces have in common: a daemon in memory, without a dispatcher."""
 
 from __future__ import annotations
 
@@ -35,19 +35,19 @@ HOST = "127.0.0.1"
 
 @implementer(IApps)
 class AppShelf:
-    """Some apps, which come and go."""
+    """Apps that can be added and removed."""
 
     def __init__(self) -> None:
         self.revision = 0
         self._apps: dict[str, App] = {}
 
     def set(self, app: App) -> None:
-        """Have another app, or one changed."""
+        """Add an app, or change one."""
         self.revision += 1
         self._apps[app.name] = app
 
     def drop(self, name: str) -> None:
-        """Have one app less."""
+        """Remove an app."""
         self.revision += 1
         del self._apps[name]
 
@@ -62,7 +62,7 @@ class AppShelf:
         return sorted(self._apps)
 
     def changed(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
-        """See :meth:`IApps.changed`; nobody is told."""
+        """See :meth:`IApps.changed`; nobody is called."""
         return lambda: None
 
 
@@ -104,14 +104,14 @@ class FacesWorld:
         self.server_certificate = Certificate.from_pem(self.authority.server_certificate())
 
     def add(self, name: str, credential: Certificate | ProviderToken, **more: Any) -> None:
-        """Have an app, of a topic that goes with its name."""
+        """Add an app, whose topic goes with its name."""
         more.setdefault("topic", f"com.example.{name}")
         more.setdefault("limits", Limits(queue=2_000, tokens=500))
         more.setdefault("gateway", Gateway.parse("production"))
         self.apps.set(App(name=name, credential=credential, **more))
 
     def result(self, deferred: Deferred[Any], within: float = 60.0) -> Any:
-        """Carry octets and let time pass until there is a result; what is raised is raised."""
+        """Carry bytes and let time pass until there is a result; an exception is raised."""
         found: list[Any] = []
         deferred.addBoth(found.append)
         end = self.reactor.seconds() + within
@@ -124,18 +124,18 @@ class FacesWorld:
         return found[0]
 
     def lease(self, app: str = "chess") -> list[Leased]:
-        """Lease all that waits."""
+        """Lease everything that waits."""
         return list(self.result(self.queue.lease(app, 10_000, self.reactor.seconds() + 60)))
 
     def settle(
         self, leased: Leased, state: State, status: int = 0, reason: str = "", since: float | None = None
     ) -> None:
-        """Have Apple say something of a notification."""
+        """Settle a notification as if Apple had answered."""
         self.result(self.queue.settle([Settlement(leased.number, state, status, reason, since)]))
         self.outcomes.tell(self.result(self.outcome_log.outcomes([leased.number])))
 
     def kill(self, token: bytes, app: str = "chess", since: float = START - 100) -> None:
-        """Have a token in the feedback log."""
+        """Add a token to the feedback log."""
         self.result(self.intake.accept(app, [Draft(b"{}", {}, [token])]))
         [leased] = self.lease(app)
         self.settle(leased, State.REJECTED, 410, "Unregistered", since)

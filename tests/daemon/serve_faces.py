@@ -1,4 +1,4 @@
-"""A daemon with all its faces, in a process of its own, for those who follow docs/daemon-faces.rst."""
+"""A daemon with all its faces, in a process of its own, as in docs/daemon-faces.rst."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ GONE = "dd" * 32
 
 
 async def serve(directory: Path, faces: str) -> None:
-    """Start everything, and tell where it is."""
+    """Start everything, and print the addresses."""
     authority = Authority()
     simulator = Simulator(reactor, authority=authority, dead=[bytes.fromhex(GONE)])
     apple = reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")

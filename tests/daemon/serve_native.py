@@ -37,7 +37,7 @@ __all__ = ["main"]
 
 
 async def settle(store: SQLiteStore, waiting: Waiting, app: str, dead: str) -> None:
-    """Answer all that is due as Apple would."""
+    """Settle everything that is due as if Apple had answered."""
     for each in await store.queue.lease(app, 1_000, reactor.seconds() + 60):
         is_dead = each.token.hex() == dead
         state, answer = (State.REJECTED, (410, "Unregistered")) if is_dead else (State.ACCEPTED, (200, ""))

@@ -21,17 +21,17 @@ __all__ = ["FenceTests", "RoomTests", "ServerConnectionsTests", "TimeTests", "Un
 
 
 class Pipe(StringTransport):
-    """A transport that can be cut; as a UNIX socket's, it knows nothing of TCP."""
+    """A transport that can be aborted. Like that of a UNIX socket, it knows nothing of TCP."""
 
     aborted = False
 
     def abortConnection(self) -> None:
-        """It is cut."""
+        """Note that it is aborted."""
         self.aborted = True
 
 
 class Idler(FaceProtocol):
-    """A session that does nothing, or is busy with it, or fails."""
+    """A protocol that does nothing, or is busy doing nothing, or fails."""
 
     working = False
     unlucky = False
@@ -41,56 +41,56 @@ class Idler(FaceProtocol):
         self.heard: list[str] = []
 
     def note(self, what: str) -> None:
-        """Remember that something happened, or fail."""
+        """Record an event, or fail."""
         self.heard.append(what)
         if self.unlucky:
             raise ValueError("unlucky\nin two lines")
 
     @property
     def busy(self) -> bool:
-        """Whether it is."""
+        """Whether it is busy."""
         return self.working
 
     def begun(self) -> None:
-        """It can be used."""
+        """Record it."""
         self.note("begun")
 
     def gone(self, reason: Failure) -> None:
-        """It cannot any more."""
+        """Record it."""
         self.note("gone")
 
     def check(self, now: float) -> None:
-        """It may take as long as it likes."""
+        """Record it."""
         self.note("check")
 
     def finish(self) -> None:
-        """It is to finish."""
+        """Record it."""
         self.note("finish")
 
     def dataReceived(self, data: bytes) -> None:
-        """Something came."""
+        """Record it."""
         self.note(data.decode())
 
     def pauseProducing(self) -> None:
-        """The peer does not read."""
+        """Record it."""
         self.note("pause")
 
     def resumeProducing(self) -> None:
-        """It reads."""
+        """Record it."""
         self.note("resume")
 
     def stopProducing(self) -> None:
-        """It is gone."""
+        """Record it."""
         self.note("stop")
 
 
 class ConnectionsCase(SynchronousTestCase):
-    """A server."""
+    """Connections to one face."""
 
     limits = ConnectionLimits(body=1_000, clients=2, request=30.0, idle=60.0)
 
     def setUp(self) -> None:
-        """Have one."""
+        """Make the server."""
         self.clock = Clock()
         self.server = ServerConnections(self.clock, Idler, self.limits, "a face")
         self.lines: list[str] = []
@@ -98,13 +98,13 @@ class ConnectionsCase(SynchronousTestCase):
         self.addCleanup(globalLogPublisher.removeObserver, self.log)
 
     def log(self, event: LogEvent) -> None:
-        """Keep what a server logs."""
+        """Collect what a server logs."""
         if event["log_namespace"] == "txapns.daemon.serving.failures":
             self.assertNotIn("log_failure", event)
             self.lines.append(formatEvent(event))
 
     def connect(self, host: str | None = None) -> tuple[ServerConnection, Pipe]:
-        """Have a connection, over TCP or from a UNIX socket."""
+        """Make a connection, over TCP or a UNIX socket."""
         address = UNIXAddress(None) if host is None else IPv4Address("TCP", host, 1_000)
         connection, transport = self.server.buildProtocol(address), Pipe()
         connection.makeConnection(transport)
@@ -112,12 +112,12 @@ class ConnectionsCase(SynchronousTestCase):
         return connection, transport
 
     def several(self, count: int, host: str | None = None) -> tuple[list[ServerConnection], list[Pipe]]:
-        """Have several."""
+        """Make several."""
         connections, pipes = zip(*[self.connect(host) for _ in range(count)], strict=True)
         return list(connections), list(pipes)
 
     def lose(self, connection: ServerConnection) -> None:
-        """Lose one."""
+        """Lose a connection."""
         connection.connectionLost(Failure(ConnectionDone()))
 
 
@@ -125,14 +125,14 @@ class ServerConnectionsTests(ConnectionsCase):
     """How connections begin and end."""
 
     def test_interfaces(self) -> None:
-        """A session wants to know when the handshake is over, and a guarded producer is as good as any."""
+        """A protocol learns when the handshake is complete, and a fenced producer is a producer."""
         verifyObject(IHandshakeListener, Idler())
         connection, _ = self.connect()
         verifyObject(IPushProducer, _Producer(connection, connection.protocol))
         verifyObject(IPullProducer, _Producer(connection, connection.protocol))
 
     def test_no_timers_left(self) -> None:
-        """Where there is no connection, there is no timer."""
+        """Without connections there is no timer."""
         connection, _ = self.connect()
         session = connection.protocol
         self.clock.advance(5)
@@ -141,7 +141,7 @@ class ServerConnectionsTests(ConnectionsCase):
         self.assertEqual((self.clock.getDelayedCalls(), self.server.count), ([], 0))
 
     def test_close(self) -> None:
-        """All are asked to finish, then cut; nobody new is let in."""
+        """All are asked to finish, then cut; no new ones are accepted."""
         self.successResultOf(ServerConnections(self.clock, Idler, ConnectionLimits(), "another").close())
         connection, pipe = self.connect()
         session = connection.protocol
@@ -161,7 +161,7 @@ class ServerConnectionsTests(ConnectionsCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
 
     def test_cut(self) -> None:
-        """What was cut hears and says nothing more; what is gone cannot be cut."""
+        """A connection that is cut neither reads nor writes; one that is lost cannot be cut."""
         connection, pipe = self.connect()
         connection.cut()
         connection.dataReceived(b"late")
@@ -174,7 +174,7 @@ class ServerConnectionsTests(ConnectionsCase):
         self.assertFalse(another.aborted)
 
     def test_end(self) -> None:
-        """What comes after the last word is thrown away for a moment; who sends very much of it is cut at once."""
+        """What arrives after the close is discarded for a moment; a peer that sends too much of it is cut at once."""
         (first, pipe), (second, other) = self.connect(), self.connect()
         for connection in (first, second):
             connection.registerProducer(connection.protocol, True)
@@ -188,7 +188,7 @@ class ServerConnectionsTests(ConnectionsCase):
         self.assertTrue(pipe.aborted)
 
     def test_hang_up(self) -> None:
-        """Who is hung up on is not waited for, but for reading what was said before."""
+        """A hang-up does not wait for the peer, except to read what was written before."""
         connection, pipe = self.connect()
         connection.registerProducer(connection.protocol, True)
         connection.hang_up()
@@ -198,16 +198,16 @@ class ServerConnectionsTests(ConnectionsCase):
 
 
 class RoomTests(ConnectionsCase):
-    """How many connections there may be, and who has to go."""
+    """The number of connections, and which are dropped."""
 
     limits = ConnectionLimits(clients=20, unauthenticated=5)
 
     def gone(self, pipes: list[Pipe]) -> list[int]:
-        """Tell which are cut."""
+        """List which are cut."""
         return [position for position, pipe in enumerate(pipes) if pipe.aborted]
 
-    def test_strangers_first(self) -> None:
-        """The stranger that came first has to go, busy or not, and no known caller as long as there are strangers."""
+    def test_unauthenticated_first(self) -> None:
+        """The oldest unauthenticated connection is dropped, busy or not, before any authenticated one."""
         connections, pipes = self.several(20)
         for connection in connections[:10]:
             connection.mark_authenticated()
@@ -218,7 +218,7 @@ class RoomTests(ConnectionsCase):
         self.assertEqual(self.server.count, 20)
 
     def test_known(self) -> None:
-        """Where those who are known need more places than there are for them, the one goes that was idle longest."""
+        """If the authenticated ones need more places than they have, the one that was idle the longest is dropped."""
         connections, pipes = self.several(20)
         for connection in connections:
             connection.protocol.working = connection is connections[0]
@@ -229,7 +229,7 @@ class RoomTests(ConnectionsCase):
         self.assertEqual((self.gone(pipes), self.server.count), ([1, 7], 20))
 
     def test_all_busy(self) -> None:
-        """No known caller is cut whose request is being answered, unless it does not read; others have to wait."""
+        """No authenticated one is cut while its request is being answered, unless it does not read; others wait."""
         connections, pipes = self.several(20)
         for connection in connections:
             connection.protocol.working = True
@@ -243,7 +243,7 @@ class RoomTests(ConnectionsCase):
         self.assertEqual((self.gone(pipes), connections[19].authenticated), ([7, 18], True))
 
     def test_addresses(self) -> None:
-        """Of one address there are only so many strangers; who has shown a credential does not count."""
+        """The number of unauthenticated connections from one address is limited; authenticated ones do not count."""
         connections, pipes = self.several(5, "192.0.2.1")
         connections[0].mark_authenticated()
         self.several(3, "192.0.2.2")
@@ -253,7 +253,7 @@ class RoomTests(ConnectionsCase):
         self.assertEqual(self.gone(others), [])
 
     def test_networks(self) -> None:
-        """Of IPv6 the network of 64 bits counts, and an IPv4 address is one in either notation."""
+        """For IPv6 the network of 64 bits counts, and an IPv4 address is the same in either notation."""
         for first, second, same in (
             ("2001:db8::1", "2001:db8::ffff:1", True),
             ("2001:db8::1", "2001:db8:0:1::1", False),
@@ -267,7 +267,7 @@ class RoomTests(ConnectionsCase):
             self.assertEqual(one.origin == other.origin, same, (first, second))
 
     def test_flood(self) -> None:
-        """However many strangers come, those who are known stay."""
+        """However many unauthenticated ones arrive, the authenticated ones stay."""
         connections, pipes = self.several(10)
         for connection in connections:
             connection.mark_authenticated()
@@ -276,10 +276,10 @@ class RoomTests(ConnectionsCase):
 
 
 class TimeTests(ConnectionsCase):
-    """How long a peer may take."""
+    """Time limits."""
 
     def test_not_reading(self) -> None:
-        """A stranger that reads nothing is cut after a while, a known caller after another; who reads stays."""
+        """A peer that reads nothing is cut, an unauthenticated one sooner; one that reads is not."""
         (first, pipe), (second, other) = self.connect(), self.connect()
         second.mark_authenticated()
         for connection, each in ((first, pipe), (second, other)):
@@ -304,12 +304,12 @@ class UnreadTests(ConnectionsCase):
     limits = ConnectionLimits(clients=100, unread=MemoryBudget(400_000))
 
     def stall(self, connection: ServerConnection, pipe: Pipe) -> None:
-        """Read nothing any more."""
+        """Stop reading."""
         connection.registerProducer(connection.protocol, True)
         pipe.producer.pauseProducing()
 
     def test_bound(self) -> None:
-        """Where too much is not read, who has read nothing for the longest is cut, and first of all strangers."""
+        """If too much is unread, the peer that has read nothing the longest is cut, unauthenticated ones first."""
         connections, pipes = self.several(6)
         connections[0].mark_authenticated()
         for connection, pipe in zip(connections, pipes, strict=True):
@@ -324,7 +324,7 @@ class UnreadTests(ConnectionsCase):
         self.assertEqual((self.limits.unread._sum, self.limits.unread._held), (0, {}))
 
     def test_known_too(self) -> None:
-        """Where there are no strangers, it is a known caller."""
+        """If all are authenticated, one of these is cut."""
         connections, pipes = self.several(7)
         for connection, pipe in zip(connections, pipes, strict=True):
             connection.mark_authenticated()
@@ -335,10 +335,10 @@ class UnreadTests(ConnectionsCase):
 
 
 class FenceTests(ConnectionsCase):
-    """What goes wrong on one connection."""
+    """Exceptions on one connection."""
 
     def test_each(self) -> None:
-        """Whatever it is, it is a line in the log and the end of that connection; another one is as before."""
+        """Every exception is one line in the log and ends that connection; other connections are not affected."""
 
         def provoke(connection: ServerConnection, pipe: Pipe, what: str) -> None:
             if what == "check":
@@ -378,7 +378,7 @@ class FenceTests(ConnectionsCase):
             self.clock.advance(1.0)
 
     def test_begun(self) -> None:
-        """It may go wrong at the beginning; the line says where in the program."""
+        """An exception may happen at the beginning; the line names the place in the program."""
         Idler.unlucky = True
         self.addCleanup(setattr, Idler, "unlucky", False)
         _, pipe = self.connect()

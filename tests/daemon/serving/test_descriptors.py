@@ -18,7 +18,7 @@ __all__ = ["DescriptorTests"]
 
 @contextmanager
 def limited(soft: int) -> Iterator[int]:
-    """Have a limit for a moment; gives the hard one."""
+    """Set a limit for a moment; gives the hard one."""
     before, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     try:
@@ -31,19 +31,19 @@ class DescriptorTests(SynchronousTestCase):
     """File descriptors."""
 
     def test_raised(self) -> None:
-        """The limit is raised to what is needed, and not where it is enough."""
+        """The limit is raised to the number that is needed, if it is lower."""
         with limited(200):
             self.assertEqual((available(150), resource.getrlimit(resource.RLIMIT_NOFILE)[0]), (150, 200))
             self.assertEqual((available(300), resource.getrlimit(resource.RLIMIT_NOFILE)[0]), (300, 300))
 
     def test_not_enough(self) -> None:
-        """As far as is allowed, and no farther."""
+        """It is raised only as far as is allowed."""
         with limited(200) as hard:
             self.assertEqual(available(hard + 1), hard)
             self.assertEqual(resource.getrlimit(resource.RLIMIT_NOFILE)[0], hard)
 
     def test_share(self) -> None:
-        """What cannot be had is said, with what can be done about it."""
+        """A shortage is logged, with what can be done about it."""
         with limited(200) as hard:
             self.assertEqual(share(100, 20), 1.0)
             with capturedLogs() as events:
@@ -54,7 +54,7 @@ class DescriptorTests(SynchronousTestCase):
             self.assertEqual(share(0, 2 * hard), 0.0)
 
     def test_last(self) -> None:
-        """The last are not for callers, though they can be had."""
+        """The last descriptors are reserved, though they are free."""
         with limited(256), ExitStack() as stack:
             count = 0
             while are_left():

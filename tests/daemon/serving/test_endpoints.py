@@ -19,10 +19,10 @@ __all__ = ["AddressTests", "SocketTests"]
 
 
 class AddressTests(TestCase):
-    """Where it is told to listen."""
+    """Addresses."""
 
     def test_ipv6(self) -> Deferred[None]:
-        """An IPv6 address is told in brackets, so that its end can be seen."""
+        """An IPv6 address is written in brackets, apart from the port."""
 
         async def check() -> None:
             listener = Listener(reactor, "admin", [r"tcp6:0:interface=\:\:1"], Factory.forProtocol(Protocol))  # type: ignore[arg-type]
@@ -42,7 +42,7 @@ class SocketTests(TestCase):
     """UNIX sockets."""
 
     def setUp(self) -> None:
-        """Have a directory, whose name is short enough for a socket."""
+        """Make a directory whose name is short enough for a socket."""
         directory = TemporaryDirectory(prefix="txapns-")
         self.addCleanup(directory.cleanup)
         self.path = Path(directory.name) / "s"
@@ -68,7 +68,7 @@ class SocketTests(TestCase):
         return Deferred.fromCoroutine(check())
 
     def test_not_there(self) -> Deferred[None]:
-        """A socket that cannot be made is a fault of the configuration, and the message names it."""
+        """A socket that cannot be made is an error in the configuration, and the message names it."""
         endpoint = f"unix:{self.path / 'none' / 's'}"
         listening = Deferred.fromCoroutine(self.listen(endpoint))
         failing = self.assertFailure(listening, ConfigurationError)

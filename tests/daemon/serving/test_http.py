@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.serving.http`: what callers cannot do to us."""
+"""Tests for :mod:`txapns.daemon.serving.http`."""
 
 from __future__ import annotations
 
@@ -58,14 +58,14 @@ class Echo:
         self.late: list[Deferred[Answer]] = []
 
     def begun(self, request: Request) -> Answer | None:
-        """Refuse whom it does not like."""
+        """Refuse requests with ``X-Bad``."""
         self.heads += 1
         if request.single(b"X-Key"):
             request.mark_authenticated()
         return self.fault(403, "no") if request.single(b"X-Bad") else None
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
-        """Answer."""
+        """Answer the request."""
         self.seen.append(request.body)
         if request.path == b"/late":
             self.late.append(Deferred())
@@ -81,14 +81,14 @@ class HTTPCase(SynchronousTestCase):
     """A server."""
 
     def setUp(self) -> None:
-        """Make it."""
+        """Make the server."""
         self.clock = DatedClock()
         self.echo = Echo()
         self.server = HTTPServer(self.clock, self.echo, LIMITS)
         self.connections: list[Connection] = []
 
     def tearDown(self) -> None:
-        """Every connection can go, and then nothing is left to be done; nothing was logged."""
+        """All connections can be lost; then no timers are left, and nothing was logged."""
         for connection in self.connections:
             connection.lose()
         self.assertEqual((self.clock.getDelayedCalls(), self.flushLoggedErrors()), ([], []))
@@ -99,7 +99,7 @@ class HTTPCase(SynchronousTestCase):
         return self.connections[-1]
 
     def send(self, *pieces: bytes) -> tuple[Connection, list[Response]]:
-        """Send some pieces on a new connection."""
+        """Send pieces on a new connection."""
         connection = self.connect()
         for piece in pieces:
             if not connection.closed:
@@ -115,16 +115,16 @@ def post(body: bytes, *headers: bytes) -> bytes:
 
 
 def chunked(*chunks: bytes) -> bytes:
-    """Write a request whose body comes in chunks."""
+    """Write a request with a chunked body."""
     head = b"POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n"
     return head + b"".join(b"%x\r\n%s\r\n" % (len(chunk), chunk) for chunk in chunks) + b"0\r\n\r\n"
 
 
 class BodyTests(HTTPCase):
-    """Bodies, and the head before them."""
+    """Heads and bodies."""
 
     def test_answers(self) -> None:
-        """A connection is kept, and an answer has what HTTP wants in it."""
+        """A connection is kept open, and an answer has the fields that HTTP requires."""
         connection, [response] = self.send(post(b"x" * 1_000))
         self.assertEqual((response.status, len(response.body), connection.closed), (200, 1_000, False))
         self.assertEqual(response.headers["date"], "Tue, 14 Nov 2023 22:13:20 GMT")
@@ -134,7 +134,7 @@ class BodyTests(HTTPCase):
         self.assertEqual(response.body, b"a" + b"b" * 900)
 
     def test_clock_set(self) -> None:
-        """An answer has the date of the clock on the wall, as it is set."""
+        """An answer has the date of the wall clock, even after it is set."""
         connection, _ = self.send(GET)
         for step, date in ((3_600, "Tue, 14 Nov 2023 23:13:20 GMT"), (-7_200, "Tue, 14 Nov 2023 21:13:20 GMT")):
             self.clock.ahead += step
@@ -143,7 +143,7 @@ class BodyTests(HTTPCase):
             self.assertEqual(response.headers["date"], date)
 
     def test_announced(self) -> None:
-        """Of a body that is announced as too long nothing is read, and it is not asked for."""
+        """A body that is announced as too long is neither read nor asked for."""
         for length in (b"1001", b"9" * 60):
             head = b"POST / HTTP/1.1\r\nHost: h\r\nExpect: 100-continue\r\nContent-Length: %s\r\n\r\n" % length
             connection, [response] = self.send(head)
@@ -152,7 +152,7 @@ class BodyTests(HTTPCase):
         self.assertEqual(self.echo.seen, [])
 
     def test_unannounced(self) -> None:
-        """A body in chunks is refused once it is too long, before its end."""
+        """A chunked body is refused as soon as it is too long, before its end."""
         connection = self.connect()
         connection.write(chunked(b"x" * 600)[:-5])
         self.assertEqual(connection.read(), [])
@@ -166,14 +166,14 @@ class BodyTests(HTTPCase):
             self.assertEqual((response.status, connection.closed, self.echo.seen), (413, True, []))
 
     def test_many_small_chunks(self) -> None:
-        """Very many chunks are too long a body, however small they are."""
+        """Very many chunks are too long a body, even if they are small."""
         _, [response] = self.send(chunked(*[b"x"] * 4))
         self.assertEqual(response.body, b"xxxx")
         _, [response] = self.send(chunked(*[b"x"] * 100))
         self.assertEqual(response.status, 413)
 
     def test_unfinished(self) -> None:
-        """Of bodies that do not end only so much is held, unpacked, for all who show no credential together."""
+        """The memory for unfinished bodies without a credential is limited, decompressed, for all callers together."""
         held = MemoryBudget(10_000)
         self.server = HTTPServer(self.clock, self.echo, ConnectionLimits(clients=20, body=10_000, unfinished=held))
         packed = gzip.compress(b"x" * 3_000) + b"x"
@@ -198,7 +198,7 @@ class BodyTests(HTTPCase):
         self.assertEqual((held._sum, held._held), (0, {}))
 
     def test_head_first(self) -> None:
-        """Whom the application does not like is told so before the body; without a body the connection is kept."""
+        """The application refuses a request before its body is read; without a body the connection is kept open."""
         connection, [response] = self.send(b"POST / HTTP/1.1\r\nHost: h\r\nX-Bad: 1\r\nContent-Length: 9\r\n\r\n")
         self.assertEqual((response.status, response.headers["connection"], connection.closed), (403, "close", True))
         connection, [response] = self.send(b"GET / HTTP/1.1\r\nHost: h\r\nX-Bad: 1\r\n\r\n")
@@ -206,7 +206,7 @@ class BodyTests(HTTPCase):
         self.assertEqual(self.echo.seen, [])
 
     def test_unfit(self) -> None:
-        """What is not HTTP, or could be read in two ways, is refused, the connection closed, and nothing logged."""
+        """Malformed or ambiguous requests are refused, the connection is closed, and nothing is logged."""
         unfit = [
             b"\r\n\r\nGET / HTTP/1.1\r\n\r\n",
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03 \r\n\r\n",
@@ -235,20 +235,20 @@ class BodyTests(HTTPCase):
         self.assertEqual(self.echo.seen, [])
 
     def test_huge_length(self) -> None:
-        """Nor a length of more digits than Python reads."""
+        """A length with more digits than Python reads is refused."""
         self.server = HTTPServer(self.clock, self.echo, ConnectionLimits(head=16_384))
         connection, [response] = self.send(b"POST / HTTP/1.1\r\nContent-Length: " + b"9" * 9_000 + b"\r\n\r\n")
         self.assertEqual((response.status, connection.closed), (400, True))
 
     def test_old(self) -> None:
-        """HTTP/1.0 gets an answer, and then the connection is closed; so does who asks for that."""
+        """After an answer in HTTP/1.0 the connection is closed, and also if the caller asks for that."""
         for request in (b"GET / HTTP/1.0\r\n\r\n", b"GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"):
             connection, [response] = self.send(request)
             self.assertEqual((response.status, response.headers["connection"], connection.closed), (200, "close", True))
 
 
 class HeadTests(HTTPCase):
-    """What a request is for."""
+    """Targets and hosts."""
 
     def status(self, request: bytes) -> int:
         """Send a request that ends with its head, or has a body of its own."""
@@ -258,7 +258,7 @@ class HeadTests(HTTPCase):
         return answers[0].status
 
     def test_whole_address(self) -> None:
-        """A target that is a whole address, as those send who take us for a proxy, is served by its path."""
+        """A target that is a URL, as sent to a proxy, is served by its path."""
         late = b"GET http://gateway.example:8080/late?x=y HTTP/1.1\r\nHost: h\r\n\r\n"
         _, answers = self.send(late)
         self.assertEqual((answers, len(self.echo.late)), ([], 1))
@@ -268,7 +268,7 @@ class HeadTests(HTTPCase):
             self.assertEqual(self.status(b"GET %s HTTP/1.1\r\nHost: h\r\n\r\n" % target), 400, target)
 
     def test_host(self) -> None:
-        """A request of HTTP/1.1 names one host; more than one nobody may name."""
+        """A request in HTTP/1.1 must name one host; no request may name more."""
         for head, status in (
             (b"GET / HTTP/1.1\r\n", 400),
             (b"GET / HTTP/1.1\r\nHost: h\r\nhost: h\r\n", 400),
@@ -284,7 +284,7 @@ class HeadTests(HTTPCase):
             self.assertEqual(self.status(head + b"\r\n"), status, head)
 
     def test_framing(self) -> None:
-        """What two servers could take for requests of different lengths is refused."""
+        """Requests that two servers could read with different lengths are refused."""
         for head, status in (
             (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n", 400),
             (b"POST / HTTP/1.0\r\nTransfer-Encoding: identity\r\n", 400),
@@ -303,13 +303,13 @@ class HeadTests(HTTPCase):
             self.assertEqual(self.status(head + b"\r\n"), status, head)
 
     def test_refused_head(self) -> None:
-        """An answer to HEAD has no body, be it a refusal."""
+        """An answer to HEAD has no body, even if it is an error."""
         _, answers = self.send(b"HEAD / HTTP/1.1\r\nHost: h\r\nX-Bad: 1\r\n\r\n")
         self.assertEqual([(each.status, each.body) for each in answers], [(403, b"")])
 
 
 class EncodingTests(HTTPCase):
-    """Bodies that are compressed."""
+    """Compressed bodies."""
 
     def ask(self, body: bytes, *codings: bytes) -> Response:
         """Post a body."""
@@ -318,7 +318,7 @@ class EncodingTests(HTTPCase):
         return answer
 
     def test_taken(self) -> None:
-        """What is compressed is answered as what is not; at once or in chunks."""
+        """A compressed body is read like any other, at once or in chunks."""
         for coding, body in ((b"gzip", gzip.compress(b"hello")), (b"deflate", zlib.compress(b"hello"))):
             self.assertEqual(self.ask(body, coding).body, b"hello")
         self.assertEqual(self.ask(b"hello", b"identity").body, b"hello")
@@ -329,7 +329,7 @@ class EncodingTests(HTTPCase):
         self.assertEqual(answer.body, b"hello")
 
     def test_unknown(self) -> None:
-        """Others are refused, with those that are taken; but not told to whom may not ask."""
+        """Unsupported encodings are refused with a list of the supported ones, after the caller is authenticated."""
         for codings in ((b"br",), (b"gzip, gzip",), (b"gzip", b"gzip")):
             answer = self.ask(b"hello", *codings)
             self.assertEqual((answer.status, answer.headers["accept-encoding"]), (415, "gzip, deflate"))
@@ -337,13 +337,13 @@ class EncodingTests(HTTPCase):
         self.assertEqual(answer.status, 403)
 
     def test_too_long(self) -> None:
-        """What is in it may be as long as any body, and no longer, however short it is."""
+        """The limit applies to the decompressed body."""
         self.assertEqual(self.ask(gzip.compress(bytes(1_000)), b"gzip").status, 200)
         self.assertEqual(self.ask(gzip.compress(bytes(1_001)), b"gzip").status, 413)
         self.assertEqual(self.ask(gzip.compress(bytes(900_000)), b"gzip").status, 413)
 
     def test_damaged(self) -> None:
-        """What is not what it is said to be is refused as that."""
+        """A body that does not have the encoding that it claims is refused."""
         for body in (b"hello", gzip.compress(b"hello")[:-1], gzip.compress(b"hello") + b"x"):
             answer = self.ask(body, b"gzip")
             self.assertEqual(answer.status, 400)
@@ -351,21 +351,21 @@ class EncodingTests(HTTPCase):
 
 
 class PageTests(HTTPCase):
-    """What web pages have browsers send, where they must not get in."""
+    """Requests that browsers send for web pages, where these are kept out."""
 
     def setUp(self) -> None:
-        """Make the server one of those."""
+        """Give the server its hosts."""
         super().setUp()
         self.server = HTTPServer(self.clock, self.echo, LIMITS, hosts=Hosts(["gateway.example"]))
 
     def status(self, host: bytes, *fields: bytes, target: bytes = b"/", body: bytes = b"") -> int:
-        """Ask."""
+        """Send a request."""
         lines = [b"POST %s HTTP/1.1" % target, b"Host: " + host, *fields, b"Content-Length: %d" % len(body)]
         _, [answer] = self.send(b"\r\n".join(lines) + b"\r\n\r\n" + body)
         return answer.status
 
     def test_ours(self) -> None:
-        """Programs and our own pages get in."""
+        """Programs and our own pages are served."""
         self.assertEqual(self.status(b"localhost:8090"), 200)
         self.assertEqual(self.status(b"gateway.example"), 200)
         self.assertEqual(
@@ -375,7 +375,7 @@ class PageTests(HTTPCase):
         self.assertEqual(self.send(b"GET / HTTP/1.0\r\n\r\n")[1][0].status, 200)
 
     def test_foreign(self) -> None:
-        """Others' pages do not, by whatever way, and nothing that they send is read."""
+        """Pages of other sites are refused in every way, and their bodies are not read."""
         self.assertEqual(self.status(b"evil.example", body=b"x" * 500), 421)
         self.assertEqual(self.status(b"localhost", target=b"http://evil.example/"), 421)
         self.assertEqual(self.status(b"localhost", b"Origin: https://evil.example", body=b"x" * 500), 403)
@@ -391,10 +391,10 @@ class PageTests(HTTPCase):
 
 
 class TimeTests(HTTPCase):
-    """What takes too long."""
+    """Time limits."""
 
     def test_slow(self) -> None:
-        """A request has to be there in time, head and body together, however busily it trickles."""
+        """A request must arrive in time, head and body together, even if bytes keep arriving."""
         whole = post(b"x" * 900, b"A: b")
         for begins, pause in ((1, 1), (20, 1), (len(whole) - 890, 12)):
             connection = self.connect()
@@ -409,7 +409,7 @@ class TimeTests(HTTPCase):
             self.connections.remove(connection)
 
     def test_idle(self) -> None:
-        """A connection without a request is closed without a word; one that is used is kept."""
+        """An idle connection is closed without an answer; one that is used is kept open."""
         idle, used = self.connect(), self.connect()
         for _ in range(3):
             self.clock.pump([1.0] * 30)
@@ -418,7 +418,7 @@ class TimeTests(HTTPCase):
         self.assertEqual((idle.closed, idle.read(), used.closed), (True, [], False))
 
     def test_late_answers(self) -> None:
-        """An answer may take as long as it takes, and the connection is kept after it."""
+        """An answer may take any time, and the connection is kept open after it."""
         connection, _ = self.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         self.clock.pump([1.0] * 100)
         self.assertFalse(connection.closed)
@@ -428,7 +428,7 @@ class TimeTests(HTTPCase):
         self.assertFalse(connection.closed)
 
     def test_lingering(self) -> None:
-        """Who does not go after the last answer is cut off; and at once who keeps sending very much."""
+        """A peer that does not close after the last answer is cut, and at once if it keeps sending too much."""
         connection, _ = self.send(post(b"", b"X-Bad: 1").replace(b"Length: 0", b"Length: 9"))
         connection.write(b"x" * 900)
         self.assertFalse(connection.transport.disconnected)
@@ -440,10 +440,10 @@ class TimeTests(HTTPCase):
 
 
 class ConnectionsTests(HTTPCase):
-    """How many there may be."""
+    """Pipelining, and the number of connections."""
 
     def test_pipelined(self) -> None:
-        """Requests are answered one after the other, in order; no more is read than a little until one is answered."""
+        """Requests are answered one by one, in order; little more is read until one is answered."""
         connection, responses = self.send(post(b"1") + b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n" + post(b"3") + GET[:9])
         self.assertEqual([each.body for each in responses], [b"1"])
         connection.write(GET[9:])
@@ -457,7 +457,7 @@ class ConnectionsTests(HTTPCase):
         self.assertEqual((len(connection.read()), connection.transport.producerState), (1_001, "producing"))
 
     def test_turns(self) -> None:
-        """Of many requests that came together a few are answered; then it is the turn of the others."""
+        """Of many requests that arrive together a few are answered; then it is the turn of other connections."""
         connection, another = self.connect(), self.connect()
         connection.write(GET * 25)
         another.write(GET)
@@ -470,7 +470,7 @@ class ConnectionsTests(HTTPCase):
         self.assertEqual(len(self.echo.seen), 28)
 
     def test_refused_often(self) -> None:
-        """Who is refused again and again is sent away."""
+        """A caller that is refused again and again is disconnected."""
         refused = b"GET / HTTP/1.1\r\nHost: h\r\nX-Bad: 1\r\n\r\n"
         connection = self.connect()
         connection.write(refused * 19 + GET + refused * 25)
@@ -480,7 +480,7 @@ class ConnectionsTests(HTTPCase):
         self.assertEqual((responses[-1].headers["connection"], connection.closed), ("close", True))
 
     def test_not_read(self) -> None:
-        """While answers are not read, no next request is begun; it is when they are."""
+        """While the peer does not read answers, no further request is begun."""
         connection = self.connect()
         connection.write(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n" + GET * 15)
         connection.transport.producer.pauseProducing()
@@ -497,7 +497,7 @@ class ConnectionsTests(HTTPCase):
         self.assertEqual(len(connection.read()), 13)
 
     def test_unread(self) -> None:
-        """Of who does not read answers no more requests are read."""
+        """From a peer that does not read answers, no more requests are read."""
         connection = self.connect()
         connection.transport.producer.pauseProducing()
         self.assertEqual(connection.transport.producerState, "paused")
@@ -505,7 +505,7 @@ class ConnectionsTests(HTTPCase):
         self.assertTrue(connection.transport.disconnected)
 
     def test_too_many(self) -> None:
-        """When there are too many, a stranger goes, however far its request has come, and not who has shown a key."""
+        """If there are too many connections, an unauthenticated one is dropped, however far its request has come."""
         known = self.connect()
         known.write(b"POST / HTTP/1.1\r\nHost: h\r\nX-Key: 1\r\nContent-Length: 9\r\n\r\n")
         half, late = self.connect(), self.connect()
@@ -519,7 +519,7 @@ class ConnectionsTests(HTTPCase):
         self.assertEqual(known.read()[0].body, b"123456789")
 
     def test_gone(self) -> None:
-        """A caller who is gone gets no answer, and that is nobody's fault."""
+        """A caller that has disconnected gets no answer, which is not an error."""
         connection, _ = self.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         connection.lose()
         self.connections.remove(connection)
@@ -536,10 +536,10 @@ class ConnectionsTests(HTTPCase):
 
 
 class ClosingTests(HTTPCase):
-    """The end."""
+    """Shutdown."""
 
     def test_drain(self) -> None:
-        """Idle connections are closed, answers still come, and requests from now on are to come again later."""
+        """Idle connections are closed, requests under way are answered, and later ones get status 503."""
         idle, busy, begun = self.connect(), self.connect(), self.connect()
         busy.write(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
         begun.write(GET[:20])
@@ -554,7 +554,7 @@ class ClosingTests(HTTPCase):
         self.assertEqual((response.body, response.headers["connection"], busy.closed), (b"late", "close", True))
 
     def test_close(self) -> None:
-        """It is over when all connections are gone, which those that stay are made to."""
+        """It ends when all connections are closed; those that stay are cut."""
         self.successResultOf(self.server.close())
         self.server.draining = False
         connection, _ = self.send(b"GET /late HTTP/1.1\r\nHost: h\r\n\r\n")
@@ -571,12 +571,12 @@ class ClosingTests(HTTPCase):
 
 
 class ParserTests(HTTPCase):
-    """Any division of the octets."""
+    """Requests split in any way."""
 
     @settings(deadline=None)
     @given(st.lists(st.sampled_from([post(b"abc"), chunked(b"de", b"f"), GET]), min_size=1, max_size=3), st.data())
     def test_split(self, requests: list[bytes], data: Any) -> None:
-        """The answers are the same however requests are divided."""
+        """The answers are the same however requests are split."""
         octets = b"".join(requests)
         places = sorted(data.draw(st.sets(st.integers(1, len(octets) - 1), max_size=8)))
         pieces = [octets[begin:end] for begin, end in zip([0, *places], [*places, len(octets)], strict=True)]
@@ -589,7 +589,7 @@ class ParserTests(HTTPCase):
     @settings(deadline=None)
     @given(st.lists(st.binary(max_size=60), max_size=5))
     def test_anything(self, pieces: list[bytes]) -> None:
-        """Nothing goes wrong with anything."""
+        """No input makes it fail."""
         connection, _ = self.send(post(b"")[:-2], *pieces)
         connection.lose()
         self.connections.remove(connection)
@@ -600,7 +600,7 @@ class LoopbackTests(TestCase):
     """Real sockets, in plain text and with TLS."""
 
     def setUp(self) -> None:
-        """Listen on both."""
+        """Listen with and without TLS."""
         self.authority = Authority()
         self.server = HTTPServer(cast("IReactorTime", reactor), Echo(), attrs.evolve(LIMITS, request=1.0))
         options = self.authority.server_options((b"http/1.1",))
@@ -612,11 +612,11 @@ class LoopbackTests(TestCase):
             self.addCleanup(port.stopListening)
 
     def tearDown(self) -> Any:
-        """Nothing is left."""
+        """Close everything."""
         return self.server.close()
 
     def call(self, octets: bytes, secure: bool) -> bytes:
-        """Send all, then read until the end, as a caller who knows nothing better."""
+        """Send everything, then read until the end, as a simple client does."""
         context = ssl.create_default_context(cadata=self.authority.ca_pem.decode())
         with socket.create_connection(("127.0.0.1", self.ports[secure]), timeout=10) as plain:
             connection = context.wrap_socket(plain, server_hostname="localhost") if secure else plain
@@ -629,7 +629,7 @@ class LoopbackTests(TestCase):
 
     @inlineCallbacks
     def test_refused_in_the_middle(self) -> Any:
-        """A caller who writes all before it reads gets the refusal and no reset, though its body was not read."""
+        """A client that sends everything before it reads gets the answer and no reset, though its body was not read."""
         for secure in (False, True):
             found = yield deferToThread(self.call, post(b"x" * 1_900), secure)
             self.assertTrue(found.startswith(b"HTTP/1.1 413 "), found)
@@ -637,14 +637,14 @@ class LoopbackTests(TestCase):
 
     @inlineCallbacks
     def test_slow(self) -> Any:
-        """One who never sends the rest is told so, and the connection is over."""
+        """A client that never sends the rest gets an error, and the connection is closed."""
         for secure in (False, True):
             found = yield deferToThread(self.call, post(b"x" * 900)[:-1], secure)
             self.assertTrue(found.startswith(b"HTTP/1.1 408 "), found)
 
     @inlineCallbacks
     def test_answered(self) -> Any:
-        """An answer, and the end of the connection where that is asked for."""
+        """A client gets an answer, and then the close that it asked for."""
         for secure in (False, True):
             found = yield deferToThread(self.call, post(b"x" * 900, b"Connection: close"), secure)
             self.assertTrue(found.startswith(b"HTTP/1.1 200 ") and found.endswith(b"x" * 900), found)

@@ -12,10 +12,10 @@ __all__ = ["AskedHostTests", "HostsTests", "TargetTests"]
 
 
 class TargetTests(SynchronousTestCase):
-    """What a request is for."""
+    """Targets of requests."""
 
     def test_forms(self) -> None:
-        """A path is one; of a whole address, as proxies get it, the path counts and the host is known."""
+        """A path stands for itself; a URL, as sent to a proxy, gives its host and its path."""
         for target, authority, path in (
             ("/", None, "/"),
             ("/v1/apps?a=http://x/", None, "/v1/apps?a=http://x/"),
@@ -29,13 +29,13 @@ class TargetTests(SynchronousTestCase):
             self.assertEqual(split_target(target), (authority, path), target)
 
     def test_wrong(self) -> None:
-        """What is in no form of these is refused."""
+        """Other forms are refused."""
         for target in ("h:80", "v1/apps", "http:///v1", "http:/v1", "ftp://h/", "", "?a", "://h/"):
             self.assertRaises(BadHead, split_target, target)
 
     @given(st.text(st.characters(min_codepoint=33, max_codepoint=126), max_size=40))
     def test_anything(self, noise: str) -> None:
-        """Whatever it is, it is a path in the end, or refused."""
+        """Any target gives a path, or is refused."""
         for target in (noise, f"/{noise}", f"http://{noise}", f"http://h{noise}"):
             try:
                 _, path = split_target(target)
@@ -45,10 +45,10 @@ class TargetTests(SynchronousTestCase):
 
 
 class AskedHostTests(SynchronousTestCase):
-    """For which host a request is."""
+    """The host of a request."""
 
     def test_right(self) -> None:
-        """It is that of the field, or, where the target is a whole address, the target's."""
+        """It is that of the field, or that of the target if this is a URL."""
         for values, authority, version, host in (
             (["h"], None, "HTTP/1.1", "h"),
             (["h:80"], "other:1", "HTTP/1.1", "other:1"),
@@ -61,7 +61,7 @@ class AskedHostTests(SynchronousTestCase):
             self.assertEqual(asked_host(values, authority, version), host)
 
     def test_wrong(self) -> None:
-        """There is none, there are two, or it cannot be one, in the field or in the target."""
+        """A missing, repeated or invalid host is refused, in the field and in the target."""
         wrong = ("a b", "a/b", "a:b", "[::1", "::1", "a,b:1,c", "user@h", "h:80:80", "é", "a\x00", "h?x", "[x]")
         for values, authority, version in (
             ([], None, "HTTP/1.1"),
@@ -75,14 +75,14 @@ class AskedHostTests(SynchronousTestCase):
 
 
 class HostsTests(SynchronousTestCase):
-    """Which are ours."""
+    """Our hosts."""
 
     def setUp(self) -> None:
-        """Have names."""
+        """Make the hosts."""
         self.hosts = Hosts(["Gateway.example.com", "*.push.example.com"])
 
     def test_ours(self) -> None:
-        """Addresses are, the local host is, and what was given; whatever the port, and however it is written."""
+        """Addresses, localhost and the given names are ours, with any port and in any notation."""
         for host in (
             *("127.0.0.1", "127.0.0.1:8090", "[::1]:8090", "192.0.2.1:80", "localhost", "LOCALHOST.:1", "a.localhost"),
             *("gateway.example.com", "GATEWAY.example.com.:443", "a.push.example.com"),
@@ -91,7 +91,7 @@ class HostsTests(SynchronousTestCase):
         self.hosts.check(None, [], [])
 
     def test_foreign(self) -> None:
-        """All other names are not, those among them that look like one of ours, or like an address."""
+        """All other names are not, even if they look like ours, or like an address."""
         for host in (
             *("", ":80", "example.com", "evil.example.com", "localhost.evil.com", "127.0.0.1.evil.com", "127.1"),
             *("2130706433", "push.example.com", "a.b.push.example.com", "xgateway.example.com", "localhostx"),
@@ -99,7 +99,7 @@ class HostsTests(SynchronousTestCase):
             self.assertRaises(ForeignHost, self.hosts.check, host, [], [])
 
     def test_own_pages(self) -> None:
-        """Our own pages may ask, and so may the user."""
+        """Our own pages are served, and so is the user."""
         for host, origin in (
             ("127.0.0.1:8090", "http://127.0.0.1:8090"),
             ("localhost", "http://localhost"),
@@ -111,7 +111,7 @@ class HostsTests(SynchronousTestCase):
         self.hosts.check("localhost", [], ["none"])
 
     def test_other_pages(self) -> None:
-        """Others' pages may not, however near they are."""
+        """Pages of other sites are not, not even of neighbouring hosts."""
         for origin in (
             *("http://evil.example", "null", "", "http://localhost", "http://127.0.0.1:8090"),
             *("http://localhost:80900", "http://gateway.example.com:1", "file://", "http://a.localhost:8090"),
@@ -125,7 +125,7 @@ class HostsTests(SynchronousTestCase):
 
     @given(st.text(max_size=30), st.text(max_size=30))
     def test_anything(self, host: str, origin: str) -> None:
-        """Whatever stands there, it is looked at in peace."""
+        """Any value can be checked."""
         for each in (origin, f"http://{origin}"):
             try:
                 self.hosts.check(host, [each], [origin])

@@ -36,10 +36,10 @@ KNOWN, UNKNOWN = (Certificate.from_pem(AUTHORITY.client_pem()) for _ in range(2)
 
 
 class NameTests(SynchronousTestCase):
-    """For which hosts a certificate is."""
+    """The host names of a certificate."""
 
     def test_names(self) -> None:
-        """It tells the names, and not the addresses; one of another kind tells none."""
+        """Names are listed, addresses are not; a certificate without names has none."""
         names = ["gateway.example", "*.push.example"]
         shown = Certificate.from_pem(AUTHORITY.server_certificate(names))
         self.assertEqual(certified_names(shown), names)
@@ -47,7 +47,7 @@ class NameTests(SynchronousTestCase):
 
 
 class ServerTLSTests(SynchronousTestCase):
-    """Who gets through the handshake."""
+    """Handshakes."""
 
     def shake(self, shown: Certificate | None, *, newest: int = SSL.TLS1_3_VERSION, **options: bool) -> SSL.Connection:
         """Shake hands in memory; returns the client's side."""
@@ -76,11 +76,11 @@ class ServerTLSTests(SynchronousTestCase):
         return client
 
     def test_known(self) -> None:
-        """Who is known gets through, with HTTP/2."""
+        """A known certificate is accepted, with HTTP/2."""
         self.assertEqual(self.shake(KNOWN).get_alpn_proto_negotiated(), b"h2")
 
     def test_unknown(self) -> None:
-        """Who is not is refused, and so is who shows nothing, unless nothing has to be shown."""
+        """An unknown certificate is refused; a missing one, too, if one is required."""
         for shown in (UNKNOWN, None):
             with self.assertRaises(SSL.Error):
                 self.shake(shown)
@@ -89,7 +89,7 @@ class ServerTLSTests(SynchronousTestCase):
         self.shake(None, required=False)
 
     def test_versions(self) -> None:
-        """The newest version is TLS 1.2 on demand; nothing older is spoken."""
+        """The newest version can be limited to TLS 1.2; nothing older is accepted."""
         self.assertEqual(self.shake(KNOWN).get_protocol_version_name(), "TLSv1.3")
         self.assertEqual(self.shake(KNOWN, tls12=True).get_protocol_version_name(), "TLSv1.2")
         with self.assertRaises(SSL.Error):
@@ -97,37 +97,37 @@ class ServerTLSTests(SynchronousTestCase):
 
 
 class Greeter(FaceProtocol):
-    """A session that says hello."""
+    """A protocol that says hello."""
 
     busy = False
 
     def begun(self) -> None:
-        """Say it."""
+        """Say hello."""
         self.transport.write(b"hello")
 
     def check(self, now: float) -> None:
-        """It may take as long as it likes."""
+        """Do nothing."""
 
     def finish(self) -> None:
-        """It has nothing to finish."""
+        """Do nothing."""
 
 
 def of_version(version: int) -> bytes:
-    """Give a client certificate of a version that is not, in DER."""
+    """Give a client certificate of a version that does not exist, in DER."""
     der = KNOWN.certificate.public_bytes(Encoding.DER)
     assert der.count(b"\xa0\x03\x02\x01\x02") == 1
     return der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01" + bytes([version]))
 
 
 class HandshakeTests(SynchronousTestCase):
-    """Handshakes with all that is between TCP and a session."""
+    """Handshakes through the whole stack from TCP to a protocol."""
 
     def setUp(self) -> None:
-        """Have a clock."""
+        """Make a clock."""
         self.clock = Clock()
 
     def shake(self, shown: bytes, known: Callable[[str], bool]) -> tuple[bytes, list[str]]:
-        """Shake hands, showing a certificate; returns what the server said, and what it logged."""
+        """Connect with a certificate; returns what the server sent, and what it logged."""
         server = ServerConnections(self.clock, Greeter, ConnectionLimits(), "a face")
         factory = server.encrypted(ServerTLS(SERVER, known, required=True))
         transport: Any = StringTransport()
@@ -161,7 +161,7 @@ class HandshakeTests(SynchronousTestCase):
         return said, [formatEvent(event) for event in events]
 
     def test_strange_versions(self) -> None:
-        """A certificate of X.509 version 5 is known or not, like any other; who is refused is logged."""
+        """A certificate of X.509 version 5 is known or not, like any other; a refusal is logged."""
         for version in (0, 1, 3, 4, 99):
             shown = of_version(version)
             said, lines = self.shake(shown, lambda found: False)
@@ -172,7 +172,7 @@ class HandshakeTests(SynchronousTestCase):
             self.assertEqual(self.shake(shown, lambda found, known=known: found == known), (b"hello", []))
 
     def test_fenced(self) -> None:
-        """What goes wrong where a certificate is looked at is one line, too."""
+        """An exception while a certificate is checked is one line in the log, too."""
 
         def fail(found: str) -> bool:
             raise ZeroDivisionError("unlucky")
@@ -188,7 +188,7 @@ class HandshakeTests(SynchronousTestCase):
         )
     )
     def test_anything(self, pieces: list[bytes]) -> None:
-        """Whatever comes in place of a handshake, it is a line at the most."""
+        """Whatever arrives instead of a handshake is at most one line in the log."""
         server = ServerConnections(self.clock, Greeter, ConnectionLimits(), "a face")
         connection: Any = server.encrypted(ServerTLS(SERVER, bool, required=True)).buildProtocol(None)
         with capturedLogs() as events:

@@ -1,4 +1,4 @@
-"""Tests of all faces together: nothing that a stranger sends is an error in the log, or of concern to anybody else."""
+"""Tests of all faces: nothing that an unauthenticated caller sends is logged as an error, or affects other callers."""
 
 from __future__ import annotations
 
@@ -90,10 +90,10 @@ BINARY = (
 
 
 class NonsenseTests(SynchronousTestCase):
-    """Any octets at any face."""
+    """Any bytes sent to any face."""
 
     def setUp(self) -> None:
-        """Have all faces."""
+        """Make all faces."""
         world = self.world = FacesWorld(Path(self.mktemp()))
         self.addCleanup(world.stop)
         clock: Any = world.reactor
@@ -112,7 +112,7 @@ class NonsenseTests(SynchronousTestCase):
         }
 
     def send(self, face: Factory, pieces: list[bytes]) -> None:
-        """Send some pieces to a face, let some time pass, and go."""
+        """Send pieces to a face, let time pass, and disconnect."""
         transport: Any = StringTransport()
         transport.abortConnection = transport.loseWriteConnection = transport.loseConnection
         connection: Any = face.buildProtocol(IPv4Address("TCP", "192.0.2.1", 1_000))
@@ -128,7 +128,7 @@ class NonsenseTests(SynchronousTestCase):
     @settings(deadline=None, max_examples=300)
     @given(st.data())
     def test_any(self, data: st.DataObject) -> None:
-        """Nothing of it is more than a few lines in the log, and somebody else is served as before."""
+        """It causes at most a few lines in the log, and other callers are served as before."""
         name = data.draw(st.sampled_from(sorted(self.faces)))
         face, known = self.faces[name]
         pieces = data.draw(st.lists(st.sampled_from(known) | st.binary(min_size=1, max_size=50), max_size=12))
@@ -167,24 +167,24 @@ class Flood:
         with contextlib.ExitStack() as stack:
             while not self._over:
                 with contextlib.suppress(OSError):
-                    stranger = stack.enter_context(socket.create_connection(("127.0.0.1", self._port), timeout=5))
-                    stranger.setblocking(False)
-                    stranger.send(self._octets)
+                    caller = stack.enter_context(socket.create_connection(("127.0.0.1", self._port), timeout=5))
+                    caller.setblocking(False)
+                    caller.send(self._octets)
                     self.count += 1
                 time.sleep(1 / self._rate)
 
     def stop(self) -> Deferred[None]:
-        """Have no more of them."""
+        """Close them all."""
         self._over = True
         return self.done
 
 
 @pytest.mark.loopback
 class FloodTests(TestCase):
-    """A daemon in a process of its own, and more strangers than it has places."""
+    """A daemon in a process of its own, and more unauthenticated callers than it has places."""
 
     async def serve(self, halves: dict[str, bytes]) -> None:
-        """Flood its listeners, and see that those who have a key, and those who look after it, are served."""
+        """Flood its listeners; authenticated callers and operators are still served."""
         directory = Path(self.mktemp())
         directory.mkdir()
         simulator = Simulator(reactor)
@@ -209,7 +209,7 @@ class FloodTests(TestCase):
         self.assertNotIn("Traceback", daemon.log.read_text())
 
     def test_half(self) -> Deferred[None]:
-        """Requests that are sent by halves keep nobody out."""
+        """Half-sent requests keep nobody out."""
         head = b"POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nhalf"
         return Deferred.fromCoroutine(
             self.serve({"intake.native": head, "admin": head[:20], "intake.apple": PREFACE + frame(4)})
