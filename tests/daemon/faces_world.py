@@ -68,11 +68,11 @@ class AppShelf:
 
 class FacesWorld:
     """
-    All that a face needs: apps, keys, an intake, a queue with its feedback log, and a reactor in memory.
+    Everything that a face needs: apps, keys, an intake, a queue with its feedback log, and a reactor in memory.
 
-    The app ``chess`` has a certificate, ``news`` a signing key; of both the topic is ``com.example.`` and the name.
+    The app ``chess`` has a certificate, ``news`` a signing key; the topic of both is ``com.example.`` and the name.
 
-    :param directory: for the database; it is made.
+    :param directory: the directory to make for the database.
     """
 
     authority = Authority()  # for all tests: keys take time to make

@@ -1,7 +1,7 @@
 """
-The admin endpoint of a busy daemon in memory, on loopback: a process for tests and for a look at the page.
+The admin endpoint of a busy daemon in memory, on loopback: a process for tests, and for looking at the page.
 
-The gateway is the simulator. The clock is advanced as fast as real time passes, after a quarter of an hour at once. The
+The gateway is the simulator. The clock first advances by a quarter of an hour at once, then as fast as real time. The
 process prints its address when it listens, and reads commands from its standard input: ``trip`` makes the gateway
 refuse the credential of an app, ``trouble`` and ``well`` make the database fail and recover, ``end`` ends it.
 """
@@ -42,10 +42,10 @@ APPS = {
 
 class Scene:
     """
-    What happens in the daemon.
+    The daemon and what happens in it.
 
     :param now: when it begins.
-    :param keys: whether the admin endpoint asks for a key, that of ``cleaner``.
+    :param keys: whether the admin endpoint requires a key, that of ``cleaner``.
     """
 
     def __init__(self, now: float, keys: bool) -> None:

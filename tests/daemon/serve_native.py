@@ -1,8 +1,8 @@
 """
-The native face on loopback, with a queue in a directory that is gone afterwards: a process for tests and benchmarks.
+The native face on loopback, with a queue in a temporary directory: a process for tests and benchmarks.
 
-It prints its address when it listens, and ends when it is told to. With ``--dead`` it plays Apple as well: what comes
-is accepted at once, but for one token, which is dead.
+It prints its address when it listens, and runs until it gets a signal. With ``--dead`` it plays Apple as well: every
+notification is accepted at once, except for one token, which is dead.
 """
 
 from __future__ import annotations

@@ -72,21 +72,21 @@ class Wire(StringTransport):
         protocol.makeConnection(self)
 
     def abortConnection(self) -> None:
-        """It is cut."""
+        """Note that it is aborted."""
         self.aborted = self.disconnecting = True
 
     def loseWriteConnection(self) -> None:
-        """It is closed in one direction."""
+        """Note that it is closed in one direction."""
         self.half_closed = True
 
     def registerProducer(self, producer: Any, streaming: bool) -> None:
-        """It asks a producer that does not stream at once, as TCP does."""
+        """Ask a pull producer at once, as TCP does."""
         super().registerProducer(producer, streaming)
         if not streaming:
             producer.resumeProducing()
 
     def send(self, data: bytes) -> None:
-        """Send octets."""
+        """Send bytes."""
         self.server.dataReceived(data)
 
     def end(self, reason: type[Exception] = ConnectionDone) -> None:
@@ -95,7 +95,7 @@ class Wire(StringTransport):
 
 
 class BinaryCase(SynchronousTestCase):
-    """A face with all that is behind it."""
+    """A face with everything that it needs."""
 
     app: str | None = "chess"
 
@@ -116,22 +116,22 @@ class BinaryCase(SynchronousTestCase):
         return Wire(self.face.factory().buildProtocol(None))
 
     def send(self, *notifications: bytes) -> Wire:
-        """Send in one piece, and let a little time pass."""
+        """Send at once, and let a little time pass."""
         wire = self.connect()
         wire.send(b"".join(notifications))
         self.reactor.advance(0.02)
         return wire
 
     def stored(self, app: str = "chess") -> list[bytes]:
-        """Lease all that was stored; returns the tokens, in order."""
+        """Lease everything that was stored; returns the tokens, in order."""
         return [leased.token for leased in self.world.lease(app)]
 
 
 class NotificationTests(BinaryCase):
-    """What is accepted and what is not."""
+    """Which notifications are accepted."""
 
     def test_commands(self) -> None:
-        """All three commands are accepted in silence, with what they say of expiration and priority."""
+        """All three commands are accepted without an answer, with their expirations and priorities."""
         wire = self.send(simple(ANN), enhanced(7, BOB), framed(8, EVE, expiration=2_000_000_001, priority=5))
         self.assertEqual((wire.value(), wire.disconnecting), (b"", False))
         leased = self.world.lease()
@@ -155,14 +155,14 @@ class NotificationTests(BinaryCase):
         self.assertEqual(dict(leased.content.headers), {"apns-push-type": "voip"})
 
     def test_equal_ones(self) -> None:
-        """Equal ones that follow each other share what they have in common."""
+        """Consecutive notifications that are equal share one message."""
         self.send(*[framed(n, bytes([n]) * 32) for n in range(100)])
         leased = self.world.lease()
         self.assertEqual([each.token[0] for each in leased], list(range(100)))
         self.assertEqual(len({id(each.content) for each in leased}), 1)
 
     def test_first_fault(self) -> None:
-        """The packet names the first fault; what is before it is stored, and nothing after it."""
+        """The packet names the first invalid one; those before it are stored, and none after it."""
         wire = self.send(framed(1), framed(2, BOB), framed(3, b""), framed(4, EVE), framed(5, b""))
         self.assertEqual(wire.value(), packet(2, 0))
         wire.send(framed(6, EVE))
@@ -173,7 +173,7 @@ class NotificationTests(BinaryCase):
         self.assertTrue(wire.disconnecting)
 
     def test_packet_after_the_commit(self) -> None:
-        """The packet does not come before what precedes it is on the disk."""
+        """The packet is not sent before the preceding notifications are on the disk."""
         wire = self.connect()
         wire.send(framed(1) + framed(2, payload=b""))
         self.assertEqual(wire.value(), b"")
@@ -182,7 +182,7 @@ class NotificationTests(BinaryCase):
         self.assertEqual(self.stored(), [ANN])
 
     def test_statuses(self) -> None:
-        """Each fault has its status."""
+        """Each error has its status."""
         cases = [
             (framed(9, b""), packet(2, 0)),
             (enhanced(9, b"x" * 513), packet(5, 9)),
@@ -200,18 +200,18 @@ class NotificationTests(BinaryCase):
         self.assertEqual(self.stored(), [])
 
     def test_no_topic(self) -> None:
-        """An app of which nobody can tell the topic is of no use here."""
+        """Notifications of an app without a topic are refused."""
         self.world.add("chess", self.world.provider_token, topic=None)
         self.assertEqual(self.send(framed(9)).value(), packet(3, 9))
 
     def test_without_identifier(self) -> None:
-        """A notification of command 0 cannot be named: the close is all."""
+        """A notification of command 0 cannot be named: the connection is only closed."""
         wire = self.send(simple(), simple(payload=b"{"), simple(BOB))
         self.assertEqual((wire.value(), wire.disconnecting), (b"", True))
         self.assertEqual(self.stored(), [ANN])
 
     def test_one_commit(self) -> None:
-        """What came in one read is one request to the intake, and nothing is read meanwhile."""
+        """Notifications of one read are one request to the intake, and nothing is read in the meantime."""
         wire = self.connect()
         wire.send(framed(1) + framed(2) + framed(3)[:20])
         self.assertEqual(wire.producerState, "paused")
@@ -222,7 +222,7 @@ class NotificationTests(BinaryCase):
         self.assertEqual(len(self.stored()), 4)
 
     def test_large_reads(self) -> None:
-        """More than a request may have is several requests."""
+        """More tokens than a request may have are several requests."""
         self.send(*[framed(n, bytes([n % 256, n // 256]) * 16) for n in range(1_201)])
         self.reactor.advance(0.1)
         self.assertEqual(len(self.world.woken), 3)
@@ -230,7 +230,7 @@ class NotificationTests(BinaryCase):
         self.assertEqual([token[0] + 256 * token[1] for token in tokens], list(range(1_201)))
 
     def test_sent_and_gone(self) -> None:
-        """What was sent by a client that closes at once is stored, to the last read."""
+        """Everything from a client that closes at once is stored, to the last read."""
         wire = self.connect()
         wire.send(framed(1))
         wire.send(framed(2, BOB) + framed(3, EVE))
@@ -241,7 +241,7 @@ class NotificationTests(BinaryCase):
     @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.lists(st.integers(1, 150), max_size=12), st.integers(0, 5))
     def test_any_split(self, sizes: Sequence[int], fault: int) -> None:
-        """However the octets are divided: the same is stored in the same order, and the same is answered."""
+        """However the bytes are split, the same is stored in the same order, and the same is answered."""
         notifications = [framed(n, bytes([n]) * 32) for n in range(1, 6)]
         notifications.insert(fault, framed(77, payload=b"{"))
         octets, wire = b"".join(notifications), self.connect()
@@ -260,7 +260,7 @@ class EndTests(BinaryCase):
     """How connections end."""
 
     def test_queue_full(self) -> None:
-        """When no more fits in the queue, the last one that was stored is named, and the connection closed."""
+        """If the queue is full, the last notification that was stored is named, and the connection closed."""
         self.world.add("chess", self.world.certificate, limits=Limits(queue=3, tokens=2))
         wire = self.send(framed(11), framed(12, BOB))
         self.assertEqual(wire.value(), b"")
@@ -272,14 +272,14 @@ class EndTests(BinaryCase):
         self.assertTrue(wire.disconnecting)
 
     def test_nothing_stored(self) -> None:
-        """Where none was stored, the first that was not is named instead, as one that was not dealt with."""
+        """If none was stored, the first one that was not is named instead, with a processing error."""
         self.world.intake.accept = lambda *_: fail(Unavailable("the disk is full", 10))  # type: ignore[method-assign]
         self.assertEqual(self.send(framed(0), framed(1)).value(), packet(1, 0))
         wire = self.send(simple())
         self.assertEqual((wire.value(), wire.disconnecting), (b"", True))
 
     def test_stop(self) -> None:
-        """At the end each client is told which was the last; what is being stored is finished first."""
+        """At shutdown each client is told which was the last; what is being stored is finished first."""
         done, busy, silent = self.send(framed(1)), self.connect(), self.connect()
         busy.send(framed(5, BOB))
         stopped = self.face.close()
@@ -296,7 +296,7 @@ class EndTests(BinaryCase):
         self.assertTrue(self.connect().aborted)
 
     def test_partial(self) -> None:
-        """A notification that does not become whole is not waited for."""
+        """An unfinished notification is not waited for."""
         wire = self.send(framed(1), framed(2)[:-1])
         self.reactor.advance(29)
         self.assertFalse(wire.disconnecting)
@@ -304,7 +304,7 @@ class EndTests(BinaryCase):
         self.assertTrue(wire.aborted)
 
     def test_partial_again(self) -> None:
-        """But one after the other may come in pieces for as long as it takes."""
+        """Notifications may keep arriving in pieces for any time."""
         wire = self.connect()
         for n in range(10):
             wire.send(framed(n)[5:] if n else framed(n))
@@ -313,7 +313,7 @@ class EndTests(BinaryCase):
         self.assertFalse(wire.disconnecting)
 
     def test_silent(self) -> None:
-        """Silence is the normal thing; it ends after a day."""
+        """An idle connection is closed after a day."""
         wire = self.send(framed(1))
         self.reactor.advance(86_000)
         self.assertFalse(wire.disconnecting)
@@ -321,7 +321,7 @@ class EndTests(BinaryCase):
         self.assertTrue(wire.disconnecting)
 
     def test_does_not_close(self) -> None:
-        """Who does not answer the close is cut off."""
+        """A client that does not answer the close is cut."""
         wire = self.send(framed(1, payload=b""))
         self.reactor.advance(4)
         self.assertEqual((wire.disconnecting, wire.aborted), (True, False))
@@ -329,7 +329,7 @@ class EndTests(BinaryCase):
         self.assertTrue(wire.aborted)
 
     def test_app_gone(self) -> None:
-        """When the app is no more, nothing is stored for it."""
+        """When the app is removed, nothing is stored for it."""
         wire = self.send(framed(1))
         self.world.apps.drop("chess")
         wire.send(framed(2))
@@ -337,7 +337,7 @@ class EndTests(BinaryCase):
         self.assertEqual(wire.value(), packet(10, 1))
 
     def test_connections(self) -> None:
-        """There are only so many connections; who has done nothing for the longest has to go."""
+        """The number of connections is limited; the one that has been idle the longest is dropped."""
         wires = []
         for _ in range(6):
             wires.append(self.connect())
@@ -353,7 +353,7 @@ class FeedbackTests(BinaryCase):
         return Wire(self.face.feedback_factory().buildProtocol(None))
 
     def list(self, wire: Wire) -> list[FeedbackTuple]:
-        """Read all there is, as TCP asks for it."""
+        """Read everything, as TCP asks for it."""
         for _ in range(50):
             self.reactor.advance(0.01)
             if wire.producer is not None:
@@ -383,7 +383,7 @@ class FeedbackTests(BinaryCase):
         self.assertEqual([each.token for each in self.list(self.connect())], [EVE])
 
     def test_lost(self) -> None:
-        """Where the connection did not end well, or too early, all are listed again."""
+        """If the connection ended uncleanly or too early, all are listed again."""
         self.world.kill(ANN)
         wire = self.connect()
         self.assertEqual(len(self.list(wire)), 1)
@@ -395,7 +395,7 @@ class FeedbackTests(BinaryCase):
         self.assertEqual(len(self.list(self.connect())), 1)
 
     def test_long(self) -> None:
-        """A long list is written piece by piece, as the peer takes it."""
+        """A long list is written piece by piece, as the peer reads it."""
         tokens = [struct.pack(">I", n) * 8 for n in range(CHUNK + 200)]
         self.world.add("chess", self.world.certificate, limits=Limits())
         self.world.result(self.world.intake.accept("chess", [Draft(b"{}", {}, tokens)]))
@@ -409,7 +409,7 @@ class FeedbackTests(BinaryCase):
         self.assertEqual(self.world.result(self.world.log.take("chess", READER, 10)), [])
 
     def test_two_at_once(self) -> None:
-        """While one connection is listing, another is told nothing."""
+        """While one connection is listing, another gets nothing."""
         self.world.kill(ANN)
         first, second = self.connect(), self.connect()
         self.assertTrue(second.disconnecting)
@@ -417,7 +417,7 @@ class FeedbackTests(BinaryCase):
         self.assertEqual(len(self.list(first)), 1)
 
     def test_slow(self) -> None:
-        """Who does not read is cut off."""
+        """A client that does not read is cut."""
         self.world.kill(ANN)
         wire = self.connect()
         self.reactor.advance(29)
@@ -426,14 +426,14 @@ class FeedbackTests(BinaryCase):
         self.assertTrue(wire.aborted)
 
     def test_database(self) -> None:
-        """When the log cannot be read, the connection is cut, as when the service was out of order."""
+        """If the log cannot be read, the connection is cut, as when Apple's service was out of order."""
         self.world.log.take = lambda *_: fail(Unavailable("locked", 1))
         wire = self.connect()
         self.reactor.advance(0.01)
         self.assertTrue(wire.aborted)
 
     def test_stop(self) -> None:
-        """At the end what was not listed to its end will be listed again."""
+        """At shutdown an unfinished list will be listed again."""
         self.world.kill(ANN)
         wire = self.connect()
         stopped = self.face.close()
@@ -443,7 +443,7 @@ class FeedbackTests(BinaryCase):
 
 
 class CallerTests(BinaryCase):
-    """Whose notifications they are."""
+    """Which app a caller sends for."""
 
     app = None
 
@@ -480,7 +480,7 @@ class ClientTests(BinaryCase):
         return client
 
     def test_send(self) -> None:
-        """What it sends is stored, once, though one in the middle is refused and the rest sent again."""
+        """Everything it sends is stored once, though one in the middle is refused and the rest sent again."""
         tokens = [bytes([n]) * 32 for n in range(1, 50)]
         tokens[20] = b"\x99" * 600
         sending: Deferred[Any] = self.client(self.world.certificate).send(Notification(alert="Hello"), tokens)
@@ -489,7 +489,7 @@ class ClientTests(BinaryCase):
         self.assertEqual(sorted(self.stored()), sorted(set(tokens) - {tokens[20]}))
 
     def test_feedback(self) -> None:
-        """What died is told once."""
+        """Dead tokens are listed once."""
         self.world.kill(ANN)
         client = self.client(self.world.certificate)
         self.assertEqual([token for token, _ in self.world.result(client.feedback())], [ANN.hex()])
@@ -497,14 +497,14 @@ class ClientTests(BinaryCase):
         self.assertEqual(self.world.result(client.feedback()), [])
 
     def test_unknown(self) -> None:
-        """A certificate that nobody knows is refused in the handshake."""
+        """An unknown certificate is refused in the handshake."""
         unknown = Certificate.from_pem(self.world.authority.client_pem("com.example.chess"))
         batch = self.world.result(self.client(unknown).send(Notification(alert="Hello"), [ANN]))
         self.assertEqual((batch.accepted, len(batch.unsent)), (0, 1))
         self.assertEqual(self.stored(), [])
 
     def test_old_tls(self) -> None:
-        """Nothing newer than TLS 1.2 is spoken, and no ticket given out: nothing can be read before an error packet."""
+        """The version is at most TLS 1.2, without tickets: nothing can be read before an error packet."""
         context = SSL.Context(SSL.TLS_METHOD)
         context.use_certificate(self.world.certificate.certificate)
         context.use_privatekey(self.world.certificate.private_key)

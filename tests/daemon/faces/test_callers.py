@@ -35,7 +35,7 @@ class CallersCase(SynchronousTestCase):
         self.callers = Callers(self.apps)
 
     def add(self, name: str, credential: Certificate | ProviderToken = TOKEN, **more: Any) -> App:
-        """Have an app."""
+        """Add an app."""
         more.setdefault("gateway", PRODUCTION)
         app = App(name=name, credential=credential, **more)
         self.apps.set(app)
@@ -43,10 +43,10 @@ class CallersCase(SynchronousTestCase):
 
 
 class CertificateTests(CallersCase):
-    """Who is known by a certificate."""
+    """Callers with certificates."""
 
     def test_own_and_callers(self) -> None:
-        """The app's own counts, and those that are listed; no other, and none that is not listed any more."""
+        """The app's own certificate counts, and those that are listed; no others, and none that is no longer listed."""
         self.assertEqual(self.callers.by_certificate(CERTIFICATE.fingerprint), frozenset())
         self.add("chess", CERTIFICATE)
         self.add("news", callers=frozenset({CERTIFICATE.fingerprint, "ab" * 32}))
@@ -59,10 +59,10 @@ class CertificateTests(CallersCase):
 
 
 class TokenTests(CallersCase):
-    """Who is known by a provider token."""
+    """Callers with provider tokens."""
 
     def test_right(self) -> None:
-        """It is for all apps that have its key."""
+        """A token is for all apps that have its key."""
         self.add("a")
         self.add("b")
         self.add("c", CERTIFICATE)
@@ -71,7 +71,7 @@ class TokenTests(CallersCase):
         self.assertEqual((claim.issued, claim.apps), (1_700_000_000.0, {"a", "b"}))
 
     def test_two_keys_of_one_name(self) -> None:
-        """Two keys may claim to be the same one: it is for the apps of the one that it was signed with."""
+        """If two keys have the same identifier, a token is for the apps of the one that signed it."""
         self.add("a")
         other = ProviderToken.from_p8(Authority().p8, TOKEN.key_id, TOKEN.team_id)
         self.add("b", other)
@@ -80,7 +80,7 @@ class TokenTests(CallersCase):
         self.assertEqual(claim.apps, {"b"})
 
     def test_wrong(self) -> None:
-        """Another key, team or identifier, another algorithm, or no time: it proves nothing."""
+        """A token with another key, team, identifier or algorithm, or without a time, is invalid."""
         self.add("a")
         head, claims, signature = TOKEN.sign(5).split(".")
 
@@ -102,7 +102,7 @@ class TokenTests(CallersCase):
 
     @given(st.text(max_size=80) | st.binary(max_size=80).map(lambda noise: base64.urlsafe_b64encode(noise).decode()))
     def test_anything(self, noise: str) -> None:
-        """Whatever is shown, it is looked at in peace."""
+        """Any text can be checked."""
         self.add("a")
         head, claims, signature = TOKEN.sign(5).split(".")
         for text in (noise, f"{noise}.{claims}.{signature}", f"{head}.{noise}.{signature}", f"{head}.{claims}.{noise}"):
@@ -110,7 +110,7 @@ class TokenTests(CallersCase):
 
 
 class TopicTests(CallersCase):
-    """Which app is meant."""
+    """Topics."""
 
     def test_topics(self) -> None:
         """The app's topic counts before that of its certificate, the whole before that without a suffix."""
@@ -130,7 +130,7 @@ class TopicTests(CallersCase):
             self.assertEqual(self.callers.for_topic(topic, None, sandbox=False), names, topic)
 
     def test_any(self) -> None:
-        """An app of which no topic is known is meant by all that are no other's, of those that are allowed."""
+        """An app without a topic is meant by every topic that no other allowed app has."""
         self.add("chess", CERTIFICATE)
         self.add("any")
         self.assertEqual(self.callers.for_topic("com.example.chess", None, sandbox=False), ["chess"])
@@ -139,7 +139,7 @@ class TopicTests(CallersCase):
         self.assertEqual(self.callers.for_topic(None, None, sandbox=False), ["any", "chess"])
 
     def test_environments(self) -> None:
-        """Of two, the environment tells; of one, it does not matter."""
+        """Of two apps, the environment decides; for one app it does not matter."""
         self.add("one", CERTIFICATE)
         self.assertEqual(self.callers.for_topic("com.example.chess", None, sandbox=True), ["one"])
         self.add("two", CERTIFICATE, gateway=SANDBOX)
@@ -147,7 +147,7 @@ class TopicTests(CallersCase):
         self.assertEqual(self.callers.for_topic("com.example.chess", None, sandbox=False), ["one"])
 
     def test_remembered(self) -> None:
-        """However many topics are made up, few are remembered; and none for longer than the apps stay the same."""
+        """The number of remembered topics is limited, and none is remembered after the apps change."""
         self.add("chess", CERTIFICATE)
         for n in range(2_500):
             self.assertEqual(self.callers.for_topic(f"com.example.{n}", None, sandbox=False), [])
@@ -157,7 +157,7 @@ class TopicTests(CallersCase):
         self.assertEqual(self.callers.for_topic("com.example.5", None, sandbox=False), ["five"])
 
     def test_defaults(self) -> None:
-        """What an app says of notifications that say nothing."""
+        """The defaults of an app."""
         self.assertEqual(default_headers(self.add("a", push_type="voip")), {"apns-push-type": "voip"})
         self.assertEqual(default_headers(self.add("b")), {})
         lacking = [lacks_topic(self.add("c", each)) for each in (TOKEN, CERTIFICATE, SEVERAL)]

@@ -44,7 +44,7 @@ CHESS, OTHER = (AUTHORITY.client_pem("com.example.chess").decode() for _ in rang
 
 
 class PyapnsCase(SynchronousTestCase):
-    """A face with a true intake, true apps and a true queue, and one connection to it."""
+    """A face with the real intake, apps and queue, and one connection to it."""
 
     keys: Keys | None = Keys(
         Caller("manager", None, None, manage=True),
@@ -66,7 +66,7 @@ class PyapnsCase(SynchronousTestCase):
         return ""
 
     def start(self) -> None:
-        """Start what a restart starts anew."""
+        """Start everything that a restart starts again."""
         self.apps = Apps(
             self.clock,
             self.world.configuration,
@@ -84,7 +84,7 @@ class PyapnsCase(SynchronousTestCase):
         self.addCleanup(self.connection.lose)
 
     def result(self, deferred: Deferred[Any]) -> Any:
-        """Let a little time pass until there is a result."""
+        """Let time pass until there is a result."""
         return self.world.result(deferred)
 
     def post(self, body: bytes, key: str | None = "manager", path: str = "/", **more: Any) -> Response:
@@ -115,11 +115,11 @@ class PyapnsCase(SynchronousTestCase):
         self.assertIsNone(self.call("provision", "chess", certificate, environment))
 
     def lease(self) -> list[Leased]:
-        """Lease all that waits."""
+        """Lease everything that waits."""
         return list(self.result(self.queue.lease("chess", 100, self.clock.seconds() + 60)))
 
     def kill(self, *tokens: str) -> None:
-        """Have tokens in the feedback log."""
+        """Add tokens to the feedback log."""
         self.result(self.intake.accept("chess", [Draft(b"{}", {}, [bytes.fromhex(token) for token in tokens])]))
         dead = [
             Settlement(leased.number, State.REJECTED, 410, "Unregistered", 1_699_999_000.5) for leased in self.lease()
@@ -131,7 +131,7 @@ class ProvisionTests(PyapnsCase):
     """How apps are added."""
 
     def test_new(self) -> None:
-        """A new app is there at once, with the certificate's topic, and after a restart."""
+        """A new app exists at once, with the certificate's topic, and after a restart."""
         self.assertEqual(self.fault("notify", "chess", ANN, PAYLOAD), 404)
         self.provision()
         for _ in range(2):
@@ -142,7 +142,7 @@ class ProvisionTests(PyapnsCase):
         self.assertIsNone(self.call("notify", "chess", ANN, PAYLOAD))
 
     def test_again(self) -> None:
-        """The same again changes nothing; another certificate takes its place."""
+        """The same certificate changes nothing; another one replaces it."""
         self.provision()
         revision = self.apps.revision
         self.provision()
@@ -151,7 +151,7 @@ class ProvisionTests(PyapnsCase):
         self.assertEqual(self.apps.get("chess").credential, Certificate.from_pem(OTHER))
 
     def test_operators(self) -> None:
-        """What the operator has set stays."""
+        """The operator's settings stay."""
         settings = AppSettings(gateway="http2:host=localhost:port=2197", topic="com.example.x", push_type="voip")
         credential = read_certificate(CHESS.encode(), None, self.face._now())
         with self.world.visiting() as database:
@@ -163,21 +163,21 @@ class ProvisionTests(PyapnsCase):
         self.assertEqual((app.gateway.host, app.topic, app.push_type), ("localhost", "com.example.x", "voip"))
 
     def test_environment(self) -> None:
-        """The other environment takes the place of the one, too; a third there is not."""
+        """Another environment replaces the first one; an unknown one is refused."""
         self.provision()
         self.provision(environment="production")
         self.assertEqual(self.apps.get("chess").gateway.host, "api.push.apple.com")
         self.assertEqual(self.fault("provision", "chess", CHESS, "development"), 401)
 
     def test_wrong(self) -> None:
-        """What is no certificate with a key, or no name, is refused; so is the name of a file."""
+        """Anything but a certificate with a key, or an invalid name, is refused; so is the name of a file."""
         body = CHESS.partition("-----BEGIN PRIVATE KEY")[0] or CHESS.partition("-----BEGIN EC")[0]
         for certificate in (body, "-----BEGIN CERTIFICATE-----\nx\n-----END CERTIFICATE-----\n", "/etc/passwd", 7):
             self.assertEqual(self.fault("provision", "chess", certificate, "sandbox"), 8002)
         self.assertEqual(self.fault("provision", "a/b", CHESS, "sandbox"), 8002)
 
     def test_permission(self) -> None:
-        """A key that may not manage can only say what is so already."""
+        """A key without ``manage`` can provision only without changes."""
         self.assertEqual(self.fault("provision", "chess", CHESS, "sandbox", key="sender"), 403)
         self.provision()
         self.assertIsNone(self.call("provision", "chess", CHESS, "sandbox", 15, key="sender"))
@@ -187,12 +187,12 @@ class ProvisionTests(PyapnsCase):
 
 
 class PathTests(PyapnsCase):
-    """Names of files, where they are allowed."""
+    """File names, if they are allowed."""
 
     options = PyapnsSection(allow_paths=True)
 
     def test_path(self) -> None:
-        """The file is read, if it is the daemon's alone."""
+        """The file is read, if nobody else can read it."""
         path = self.world.write("chess.pem", CHESS.encode())
         self.provision(str(path))
         self.assertEqual(self.apps.get("chess").credential, Certificate.from_pem(CHESS))
@@ -247,7 +247,7 @@ class NotifyTests(PyapnsCase):
         self.assertIsNone(self.call("notify", "chess", [], []))
 
     def test_wrong(self) -> None:
-        """All or none: what is wrong in one place keeps all from being stored."""
+        """All or none: one error keeps everything from being stored."""
         for tokens, notifications in (
             ("xyz", PAYLOAD),
             ("", PAYLOAD),
@@ -267,13 +267,13 @@ class NotifyTests(PyapnsCase):
         self.assertEqual(self.lease(), [])
 
     def test_permission(self) -> None:
-        """The key has to be for sending to the app."""
+        """The key must allow sending for the app."""
         self.assertEqual(self.fault("notify", "chess", ANN, PAYLOAD, key="reader"), 403)
         self.assertEqual(self.fault("notify", "news", ANN, PAYLOAD, key="sender"), 403)
         self.assertEqual(self.fault("notify", "news", ANN, PAYLOAD), 404)
 
     def test_not_now(self) -> None:
-        """What cannot be stored now is a fault that says so."""
+        """If it cannot be stored now, the fault says so."""
         self.intake.stop()
         self.assertEqual(self.fault("notify", "chess", ANN, PAYLOAD), 500)
 
@@ -298,16 +298,16 @@ class NotifyTests(PyapnsCase):
 
 
 class FeedbackTests(PyapnsCase):
-    """How dead tokens are told."""
+    """How dead tokens are listed."""
 
     def setUp(self) -> None:
-        """Provision the app, and have tokens die."""
+        """Provision the app, and let tokens die."""
         super().setUp()
         self.provision()
         self.kill(ANN, BOB)
 
     def test_once(self) -> None:
-        """Each is told once, with its time in UTC."""
+        """Each is listed once, with its time in UTC."""
         when = xmlrpc.client.DateTime("20231114T21:56:40")
         self.assertEqual(self.call("feedback", "chess", key="reader"), [[when, ANN], [when, BOB]])
         self.assertEqual(self.call("feedback", "chess", key="reader"), [])
@@ -315,7 +315,7 @@ class FeedbackTests(PyapnsCase):
         self.assertEqual([token for _, token in self.call("feedback", "chess")], ["cc" * 32])
 
     def test_not_told(self) -> None:
-        """Who is gone before the answer was told nothing: they come again."""
+        """If the caller disconnects before the answer, they are listed again."""
         body = xmlrpc.client.dumps(("chess",), "feedback").encode()
         shown = base64.b64encode(f"any:{key_of('reader')}".encode()).decode()
         head = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {shown}\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -332,7 +332,7 @@ class FeedbackTests(PyapnsCase):
         self.assertEqual(len(self.call("feedback", "chess")), 2)
 
     def test_many(self) -> None:
-        """There are only so many who wait for their turn, and who goes meanwhile is passed over."""
+        """The number of waiting callers is limited, and those that disconnect are skipped."""
         body = xmlrpc.client.dumps(("chess",), "feedback").encode()
         shown = base64.b64encode(f"any:{key_of('reader')}".encode()).decode()
         head = f"POST / HTTP/1.1\r\nHost: x\r\nAuthorization: Basic {shown}\r\nContent-Type: text/xml\r\n"
@@ -354,7 +354,7 @@ class FeedbackTests(PyapnsCase):
             caller.lose()
 
     def test_refused(self) -> None:
-        """Only for those who may, of apps there are, when the log can be read."""
+        """It needs permission, an app that exists, and a log that can be read."""
         self.assertEqual(self.fault("feedback", "chess", key="sender"), 403)
         self.assertEqual(self.fault("feedback", "news"), 404)
         self.assertEqual(self.fault("feedback", 7), 8002)
@@ -368,11 +368,11 @@ class CallTests(PyapnsCase):
     """XML-RPC and HTTP themselves."""
 
     def test_interface(self) -> None:
-        """It is what a server asks for answers."""
+        """The face implements IApplication."""
         verifyObject(IApplication, self.face)
 
     def test_strangers(self) -> None:
-        """Without a key that is known, nothing is answered, and the body not read."""
+        """Without a known key the request is refused, and its body is not read."""
         for key in (None, "nobody"):
             self.connection = Connection(self.server, self.clock)
             response = self.post(b"x" * 50_000, key)
@@ -380,7 +380,7 @@ class CallTests(PyapnsCase):
             self.assertTrue(self.connection.closed)
 
     def test_paths(self) -> None:
-        """It is at the root, and where most clients look; nowhere else, and asked by POST alone."""
+        """It is at the root and at the default paths of clients, nowhere else, and only for POST."""
         body = xmlrpc.client.dumps(("chess", CHESS, "sandbox"), "provision").encode()
         self.assertEqual([self.post(body, path=path).status for path in ("/", "/RPC2", "/x")], [200, 200, 404])
         shown = base64.b64encode(f":{key_of('manager')}".encode()).decode()
@@ -388,7 +388,7 @@ class CallTests(PyapnsCase):
         self.assertEqual((response.status, response.headers["allow"]), (405, "POST"))
 
     def test_key_in_path(self) -> None:
-        """The key can be the first part of the path, which nobody else sees it in."""
+        """The key can be the first part of the path, from which it is removed."""
         body = xmlrpc.client.dumps(("chess", CHESS, "sandbox"), "provision").encode()
         seen: list[str] = []
         self.face.received = lambda request, received=self.face.received: (
@@ -405,7 +405,7 @@ class CallTests(PyapnsCase):
         self.assertEqual([key in each for each in seen], [False] * 6)
 
     def test_not_xml(self) -> None:
-        """What does not say that it is XML is not read as that: a web page could have a browser send it."""
+        """Only bodies declared as XML are read: a web page could make a browser send others."""
         body = xmlrpc.client.dumps(("chess", CHESS, "sandbox"), "provision").encode()
         for kind, status in (
             *(("text/xml", 200), ("TEXT/XML; charset=utf-8", 200), ("application/xml", 200), ("", 415)),
@@ -417,14 +417,14 @@ class CallTests(PyapnsCase):
             self.assertEqual(response.status, status, kind)
 
     def test_calls(self) -> None:
-        """A call that there is not, and one with other arguments."""
+        """An unknown method, and one with other parameters."""
         self.assertEqual(self.fault("system.listMethods"), 8001)
         self.assertEqual(self.fault("notify", "chess"), 8002)
         self.assertEqual(self.fault("feedback"), 8002)
 
 
 class HostileTests(PyapnsCase):
-    """XML of strangers."""
+    """Malicious XML."""
 
     def number(self, body: bytes) -> int:
         """Post something; returns the number of the fault."""
@@ -433,7 +433,7 @@ class HostileTests(PyapnsCase):
         return int(caught.exception.faultCode)
 
     def test_entities(self) -> None:
-        """Nothing is expanded, and nothing read from elsewhere, in whatever encoding it is asked for."""
+        """Nothing is expanded, and nothing is read from elsewhere, in any encoding."""
         call = "<methodCall><methodName>feedback</methodName><params><param><value>&a;</value></param></params>"
         call += "</methodCall>"
         laughs = "".join(f'<!ENTITY {b} "{f"&{a};" * 10}">' for a, b in zip("bcdefghi", "abcdefgh", strict=True))
@@ -444,7 +444,7 @@ class HostileTests(PyapnsCase):
                 self.assertEqual(self.number((head + text).encode(encoding)), 8002)
 
     def test_deep(self) -> None:
-        """However deep it goes, it is a fault."""
+        """Any excessive depth is a fault."""
         deep = b"<array><data><value>" * 2_000 + b"</value></data></array>" * 2_000
         call = (
             b"<methodCall><methodName>notify</methodName><params><param><value>%s</value></param></params></methodCall>"
@@ -462,7 +462,7 @@ class HostileTests(PyapnsCase):
     @settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
     @given(st.binary(max_size=60), st.integers(0, 200), st.integers(0, 40))
     def test_anything(self, noise: bytes, at: int, cut: int) -> None:
-        """Whatever comes, the answer is a fault or a result."""
+        """Any body is answered with a fault or a result."""
         body = xmlrpc.client.dumps(("chess", ANN, PAYLOAD), "notify").encode()
         response = self.post(body[:at] + noise + body[at + cut :])
         self.assertEqual(response.status, 200)
@@ -473,12 +473,12 @@ class HostileTests(PyapnsCase):
 
 
 class OpenTests(PyapnsCase):
-    """A face that asks nobody who it is."""
+    """A face that requires no keys."""
 
     keys = None
 
     def test_anybody(self) -> None:
-        """All may do all, as with pyapns."""
+        """Every caller may do everything, as with pyapns."""
         self.assertIsNone(self.call("provision", "chess", CHESS, "sandbox", key=None))
         self.assertIsNone(self.call("provision", "chess", OTHER, "sandbox", key=None))
         self.assertIsNone(self.call("notify", "chess", ANN, PAYLOAD, key=None))

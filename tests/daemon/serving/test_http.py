@@ -46,10 +46,10 @@ GET = b"GET / HTTP/1.1\r\nHost: h\r\n\r\n"
 @implementer(IApplication)
 class Echo:
     """
-    Answers with the body that it got; later, where that is asked for.
+    Answers with the body of the request; later, if the request asks for that.
 
-    :ivar seen: the heads and the bodies that it saw.
-    :ivar late: the answers that it owes.
+    :ivar seen: the heads and bodies of the requests.
+    :ivar late: the answers that are still to be given.
     """
 
     def __init__(self) -> None:

@@ -148,11 +148,11 @@ class NonsenseTests(SynchronousTestCase):
 
 class Flood:
     """
-    Strangers without end, in a thread of their own.
+    Endless unauthenticated callers, in a thread of their own.
 
-    :param port: the port that they come to.
-    :param octets: what each sends; they read nothing, and do not go.
-    :param rate: how many come in a second.
+    :param port: the port that they connect to.
+    :param octets: what each sends; they read nothing, and do not close.
+    :param rate: how many connect in a second.
     """
 
     def __init__(self, port: int, octets: bytes, rate: float) -> None:

@@ -68,7 +68,7 @@ class Said:
 
     @property
     def reason(self) -> str:
-        """Apple's word."""
+        """Apple's reason."""
         return str(json.loads(self.body)["reason"]) if self.body else ""
 
     @property
@@ -83,7 +83,7 @@ def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> b
 
 
 class Caller:
-    """A client over plain HTTP/2 that can do everything wrong."""
+    """A client over plain HTTP/2 that can break every rule."""
 
     def __init__(self, face: Apple) -> None:
         self.transport = StringTransport()
@@ -107,14 +107,14 @@ class Caller:
 
     @contextlib.contextmanager
     def together(self) -> Iterator[None]:
-        """Send what is begun meanwhile in one piece."""
+        """Send the requests that are begun in the meantime at once."""
         self.held = True
         yield
         self.held = False
         self.pump()
 
     def pump(self) -> None:
-        """Carry octets."""
+        """Carry bytes."""
         while not self.held:
             out = self.h2.data_to_send()
             if out and not self.gone:
@@ -166,7 +166,7 @@ class Caller:
         return stream
 
     def said(self, stream: int) -> Said | None:
-        """Read the answer, if there is one."""
+        """Read the answer; ``None`` if there is none."""
         self.pump()
         if stream not in self.answers:
             return None
@@ -175,14 +175,14 @@ class Caller:
         return Said(int(fields.pop(":status")), fields, body)
 
     def ask(self, headers: Mapping[str, str] | None = None, **more: Any) -> Said:
-        """Ask, and read the answer, which must have come at once."""
+        """Send a request, and read the answer, which must come at once."""
         said = self.said(self.begin(headers, **more))
         assert said is not None, "there is no answer"
         return said
 
 
 class AppleCase(SynchronousTestCase):
-    """A face with all that is behind it."""
+    """A face with everything that it needs."""
 
     mode = "queue"
     keys = True
@@ -201,23 +201,23 @@ class AppleCase(SynchronousTestCase):
         return Caller(self.face)
 
     def after(self, caller: Caller, stream: int, seconds: float = 0.02) -> Said:
-        """Let a little time pass, and read the answer."""
+        """Let time pass, and read the answer."""
         self.reactor.advance(seconds)
         said = caller.said(stream)
         assert said is not None, "there is no answer"
         return said
 
     def ask(self, headers: Mapping[str, str] | None = None, **more: Any) -> Said:
-        """Ask on a connection of its own."""
+        """Send a request on a new connection."""
         caller = self.caller()
         return self.after(caller, caller.begin(headers, **more))
 
 
 class QueueTests(AppleCase):
-    """What is answered when it is on the disk."""
+    """Queue mode: the answer comes when the notification is on the disk."""
 
     def test_stored(self) -> None:
-        """The answer is 200 with the id given, and the notification waits as it came."""
+        """The answer is 200 with the given id, and the notification waits unchanged."""
         given = str(uuid.uuid4())
         headers = {
             "apns-id": given.upper(),
@@ -236,13 +236,13 @@ class QueueTests(AppleCase):
         self.assertEqual(self.world.woken, ["chess"])
 
     def test_id_made(self) -> None:
-        """Where the caller gives no id, one is made and told."""
+        """If the caller gives no id, the answer has a new one."""
         said = self.ask()
         [leased] = self.world.lease()
         self.assertEqual(said.headers["apns-id"], leased.apns_id)
 
     def test_not_before_the_commit(self) -> None:
-        """As long as it is not on the disk there is no answer."""
+        """There is no answer before the notification is on the disk."""
         caller = self.caller()
         stream = caller.begin()
         self.assertIsNone(caller.said(stream))
@@ -258,7 +258,7 @@ class QueueTests(AppleCase):
         self.assertEqual(len(self.world.lease()), 1)
 
     def test_many(self) -> None:
-        """Hundreds at once on one connection are all answered, though the window is small."""
+        """Hundreds of requests at once on one connection are all answered, though the window is small."""
         caller = self.caller()
         self.after(caller, caller.begin())
         streams = [caller.begin(body=b'{"aps":"' + b"x" * 3_000 + b'"}') for _ in range(300)]
@@ -269,7 +269,7 @@ class QueueTests(AppleCase):
         self.assertEqual(len(self.world.lease()), 301)
 
     def test_together(self) -> None:
-        """Of those that came together each has its own answer; those that can be are stored."""
+        """Requests that arrive together each get their own answer; the valid ones are stored."""
         self.world.kill(bytes.fromhex(BOB))
         self.world.add("chess", self.world.certificate, limits=Limits(queue=3))
         self.world.woken.clear()
@@ -289,7 +289,7 @@ class QueueTests(AppleCase):
         self.assertEqual(len(self.world.lease()), 3)
 
     def test_one_commit(self) -> None:
-        """Those that came together are one request to the intake."""
+        """Requests that arrive together are one request to the intake."""
         caller = self.caller()
         self.after(caller, caller.begin())
         self.world.woken.clear()
@@ -300,26 +300,26 @@ class QueueTests(AppleCase):
         self.assertEqual(self.world.woken, ["chess"])
 
     def test_queue_full(self) -> None:
-        """What does not fit in the queue is refused before it is accepted, with the time to wait."""
+        """If the queue is full, a request is refused before it is accepted, with the time to wait."""
         self.world.add("chess", self.world.certificate, limits=Limits(queue=1))
         self.assertEqual(self.ask().status, 200)
         said = self.ask()
         self.assertEqual((said.brief, said.headers["retry-after"]), ((429, "TooManyRequests"), "5"))
 
     def test_stopping(self) -> None:
-        """While the daemon shuts down, it says so."""
+        """While the daemon shuts down, requests are refused."""
         self.world.intake.stop()
         said = self.ask()
         self.assertEqual((said.brief, said.headers["retry-after"]), ((503, "ServiceUnavailable"), "10"))
 
 
 class RelayTests(AppleCase):
-    """What is answered when Apple has answered."""
+    """Relay mode: the answer comes when Apple has answered."""
 
     mode = "relay"
 
     def relayed(self, state: State, status: int = 0, reason: str = "", since: float | None = None) -> Said:
-        """Ask, and have Apple say something."""
+        """Send a request, and let Apple answer."""
         caller = self.caller()
         stream = caller.begin()
         self.reactor.advance(0.02)
@@ -332,11 +332,11 @@ class RelayTests(AppleCase):
         return said
 
     def test_accepted(self) -> None:
-        """Apple took it."""
+        """The answer is 200 if Apple accepts it."""
         self.assertEqual(self.relayed(State.ACCEPTED, 200).brief, (200, ""))
 
     def test_unique_id(self) -> None:
-        """The id in Apple's delivery log, which it gives in the sandbox, is handed on."""
+        """The id in Apple's delivery log, which it gives in the sandbox, is passed on."""
         caller = self.caller()
         stream = caller.begin()
         self.reactor.advance(0.02)
@@ -348,23 +348,23 @@ class RelayTests(AppleCase):
         self.assertEqual((said.status, said.headers["apns-unique-id"]), (200, "X-7"))
 
     def test_rejected(self) -> None:
-        """Apple's reason goes to the caller."""
+        """Apple's reason is passed on."""
         self.assertEqual(self.relayed(State.REJECTED, 400, "BadDeviceToken").brief, (400, "BadDeviceToken"))
 
     def test_dead(self) -> None:
-        """Apple's timestamp, too."""
+        """Apple's timestamp is passed on."""
         said = self.relayed(State.REJECTED, 410, "Unregistered", 1_699_999_000.25)
         self.assertEqual((said.brief, json.loads(said.body)["timestamp"]), ((410, "Unregistered"), 1_699_999_000_250))
 
     def test_others(self) -> None:
-        """Where Apple said nothing, it is the nearest that Apple could have said."""
+        """Without an answer of Apple's, it is the nearest one that Apple has."""
         self.assertEqual(self.relayed(State.EXPIRED).brief, (400, "BadExpirationDate"))
         self.assertEqual(self.relayed(State.DEAD, 500, "InternalServerError").brief, (500, "InternalServerError"))
         self.assertEqual(self.relayed(State.DEAD).brief, (503, "ServiceUnavailable"))
         self.assertEqual(self.relayed(State.REJECTED).brief, (400, "PayloadEmpty"))
 
     def test_late(self) -> None:
-        """Who has waited long enough is told to come back; the notification stays where it is."""
+        """If Apple does not answer in time, the answer is 503, and the notification stays in the queue."""
         caller = self.caller()
         stream = caller.begin()
         self.reactor.advance(19.9)
@@ -374,7 +374,7 @@ class RelayTests(AppleCase):
         self.assertEqual(len(self.world.lease()), 1)
 
     def test_one_id(self) -> None:
-        """Of notifications with one id, on one connection and two, each is told what Apple said of its own device."""
+        """Notifications with the same id, on one connection or two, each get Apple's answer for their own device."""
         given = str(uuid.uuid4())
         first, second = self.caller(), self.caller()
         tokens = ["aa", "bb", "cc", "dd"]
@@ -393,7 +393,7 @@ class RelayTests(AppleCase):
         self.assertEqual({each.headers["apns-id"] for each in answers}, {given})
 
     def test_gone(self) -> None:
-        """A caller that does not wait for the answer has sent it all the same."""
+        """A notification is accepted even if its caller disconnects before the answer."""
         caller = self.caller()
         caller.begin()
         caller.server.connectionLost()
@@ -403,10 +403,10 @@ class RelayTests(AppleCase):
 
 
 class RefusalTests(AppleCase):
-    """What is refused before it is accepted, in Apple's words."""
+    """Requests that are refused before they are accepted, in Apple's words."""
 
     def test_words(self) -> None:
-        """Each fault has its word, and nothing of them is stored."""
+        """Each error has its reason, and nothing is stored."""
         long = "ab" * 513
         cases: list[tuple[tuple[int, str], dict[str, Any]]] = [
             ((405, "MethodNotAllowed"), {"method": "GET", "body": b""}),
@@ -437,7 +437,7 @@ class RefusalTests(AppleCase):
         self.assertEqual(self.world.lease(), [])
 
     def test_compressed(self) -> None:
-        """A compressed payload goes to Apple as it was before; what cannot be unpacked is refused as what it is."""
+        """A compressed payload is decompressed for Apple; one that cannot be is refused."""
         for coding, packed in (
             ("gzip", gzip.compress(PAYLOAD)),
             ("deflate", zlib.compress(PAYLOAD)),
@@ -454,7 +454,7 @@ class RefusalTests(AppleCase):
         self.assertEqual(self.ask({"content-encoding": "gzip"}).brief, (400, "PayloadEmpty"))
 
     def test_what_apple_refuses(self) -> None:
-        """What can be sent to Apple is for Apple to refuse."""
+        """Everything that can be sent to Apple is for Apple to reject."""
         for options in (
             {"body": b'{"aps":"' + b"x" * 4_096 + b'"}'},
             {"path": "/3/device/ab"},
@@ -463,7 +463,7 @@ class RefusalTests(AppleCase):
             self.assertEqual(self.ask(**options).status, 200)
 
     def test_too_large_in_one_piece(self) -> None:
-        """A body that is too long is not read to its end; the connection goes on."""
+        """A body that is too long is not read to its end; the connection stays open."""
         caller = self.caller()
         self.after(caller, caller.begin())
         stream = caller.begin(body=b"x" * 60_000, end=False)
@@ -477,14 +477,14 @@ class RefusalTests(AppleCase):
 
 
 class CredentialTests(AppleCase):
-    """Who may send for which app."""
+    """Credentials and topics."""
 
     def bearer(self, token: ProviderToken, issued: float) -> dict[str, str]:
         """Show a provider token."""
         return {"authorization": f"bearer {token.sign(int(issued))}", "apns-topic": "com.example.news"}
 
     def test_key(self) -> None:
-        """A key is for its apps; whether another app exists, nobody is told."""
+        """A key is for its apps; it is not told whether another app exists."""
         self.assertEqual(self.ask(key="chess").status, 200)
         self.assertEqual(self.ask({"apns-topic": "com.example.news"}, key="all").status, 200)
         for topic in ("com.example.news", "com.example.unknown"):
@@ -499,7 +499,7 @@ class CredentialTests(AppleCase):
         self.assertEqual(self.world.lease(), [])
 
     def test_provider_token(self) -> None:
-        """A provider token of the app's own key is good for that app, and only there."""
+        """A provider token of the app's own key is valid for that app, and only for that one."""
         now = self.reactor.seconds()
         fields = self.bearer(self.world.provider_token, now)
         self.assertEqual(self.ask(fields, key=None).status, 200)
@@ -508,7 +508,7 @@ class CredentialTests(AppleCase):
         self.assertEqual(dict(leased.content.headers), {"apns-topic": "com.example.news"})
 
     def test_age(self) -> None:
-        """It may be an hour old, and a little younger than now."""
+        """A token may be an hour old, or signed by a clock slightly ahead."""
         now, token = self.reactor.seconds(), self.world.provider_token
         self.assertEqual(self.ask(self.bearer(token, now - 3_599), key=None).status, 200)
         self.assertEqual(self.ask(self.bearer(token, now + 300), key=None).status, 200)
@@ -516,7 +516,7 @@ class CredentialTests(AppleCase):
         self.assertEqual(self.ask(self.bearer(token, now + 302), key=None).brief, (403, "InvalidProviderToken"))
 
     def test_grows_old(self) -> None:
-        """One that was good when the connection was made does not stay so."""
+        """A token that was valid when the connection was made expires."""
         caller = self.caller()
         fields = self.bearer(self.world.provider_token, self.reactor.seconds())
         self.assertEqual(self.after(caller, caller.begin(fields, key=None)).status, 200)
@@ -526,7 +526,7 @@ class CredentialTests(AppleCase):
         self.assertEqual(caller.ask(fields, key=None).brief, (403, "ExpiredProviderToken"))
 
     def test_clock_set(self) -> None:
-        """When the clock on the wall is set, that is what counts."""
+        """When the wall clock is set, it is what counts."""
         caller = self.caller()
         fields = self.bearer(self.world.provider_token, self.reactor.wall.now())
         self.reactor.wall.step(3_500)
@@ -537,7 +537,7 @@ class CredentialTests(AppleCase):
         self.assertEqual(self.ask(fields, key=None).status, 200)
 
     def test_forged(self) -> None:
-        """A token that names the right key and is signed with another, or not at all, is worth nothing."""
+        """A token that names the right key but is signed with another one, or not at all, is invalid."""
         now = self.reactor.seconds()
         ours = self.world.provider_token
         forged = ProviderToken.from_p8(Authority().p8, ours.key_id, ours.team_id)
@@ -548,13 +548,13 @@ class CredentialTests(AppleCase):
             self.assertEqual(self.ask(fields, key=None).brief, (403, "InvalidProviderToken"))
 
     def test_der(self) -> None:
-        """A token whose signature is in DER, as pushy's are, is as good as any other."""
+        """A token whose signature is in DER, as pushy's are, is valid."""
         now = int(self.reactor.seconds())
         fields = {"authorization": f"bearer {der_signed(self.world.authority, now)}", "apns-topic": "com.example.news"}
         self.assertEqual(self.ask(fields, key=None).status, 200)
 
     def test_key_replaced(self) -> None:
-        """When the app has another key, a token of the old one is of no use from the next request on."""
+        """When the app gets another key, a token of the old one is invalid from the next request on."""
         caller = self.caller()
         fields = self.bearer(self.world.provider_token, self.reactor.seconds())
         self.assertEqual(self.after(caller, caller.begin(fields, key=None)).status, 200)
@@ -562,11 +562,11 @@ class CredentialTests(AppleCase):
         self.assertEqual(caller.ask(fields, key=None).brief, (403, "InvalidProviderToken"))
 
     def test_limit(self) -> None:
-        """The limit is the full one from the first moment: there are clients that never learn of another."""
+        """The limit is the full one from the beginning: some clients never notice a later one."""
         self.assertEqual(self.caller().limits, [CONCURRENCY])
 
     def test_too_often(self) -> None:
-        """Who asks again and again without saying who it is, is sent away."""
+        """After repeated requests without authentication the connection is closed."""
         caller = self.caller()
         for _ in range(20):
             self.assertEqual(caller.ask(key=None).status, 403)
@@ -574,7 +574,7 @@ class CredentialTests(AppleCase):
         self.assertTrue(caller.gone)
 
     def test_too_many(self) -> None:
-        """However many it asks at once, each is told the reason before the GOAWAY; what a caller asked is stored."""
+        """Of many requests at once each gets its reason before the GOAWAY; authenticated ones are stored."""
         caller = self.caller()
         with caller.together():
             known = caller.begin()
@@ -586,7 +586,7 @@ class CredentialTests(AppleCase):
         self.assertEqual(caller.whole_before_goaway, set(streams))
 
     def test_too_many_other(self) -> None:
-        """Who has been refused too often is looked at no more: what shows something else may be sent elsewhere."""
+        """After too many refusals nothing more is read: a request with another credential may be sent elsewhere."""
         caller = self.caller()
         with caller.together():
             streams = [caller.begin(key=f"nobody {number}") for number in range(25)]
@@ -603,7 +603,7 @@ class CredentialTests(AppleCase):
         self.assertEqual(self.ask({"apns-topic": "-"}, key="all").brief, (400, "MissingTopic"))
 
     def test_environments(self) -> None:
-        """Of two apps with one topic the host name tells which is meant."""
+        """If two apps have the same topic, the host name tells which one is meant."""
         sandbox = Gateway.parse("sandbox")
         self.world.add("test", self.world.certificate, topic=TOPIC, gateway=sandbox)
         self.assertEqual(self.ask(key="all").status, 200)
@@ -615,24 +615,24 @@ class CredentialTests(AppleCase):
 
 
 class OpenTests(AppleCase):
-    """A face that asks nobody who it is."""
+    """A face that requires no credentials."""
 
     keys = False
 
     def test_anybody(self) -> None:
-        """All may send for all apps."""
+        """Every caller may send for every app."""
         caller = self.caller()
         self.assertEqual(caller.limits, [CONCURRENCY])
         self.assertEqual(self.after(caller, caller.begin(key=None)).status, 200)
         self.assertEqual(self.ask({"apns-topic": "com.example.news"}, key=None).status, 200)
 
     def test_page(self) -> None:
-        """Only no web page: a browser says by itself for whom it asks."""
+        """Web pages are refused: a browser tells for which site it sends a request."""
         for origin in ("https://evil.example", "null", "https://api.push.apple.com"):
             self.assertEqual(self.ask({"origin": origin}, key=None).brief, (403, "Forbidden"))
 
     def test_unfinished(self) -> None:
-        """Of requests that do not end only so much is held for all together, header fields included."""
+        """The memory for unfinished requests is limited for all callers together, header fields included."""
         limits = self.world.limits
         self.face.server.limits = attrs.evolve(limits, unfinished=MemoryBudget(40_000))
         callers = [self.caller() for _ in range(3)]
@@ -652,10 +652,10 @@ class OpenTests(AppleCase):
 
 
 class HostileTests(AppleCase):
-    """What strangers cost."""
+    """Unauthenticated callers, and clients that break the rules."""
 
     def test_not_http2(self) -> None:
-        """What is neither HTTP/2 nor a request of HTTP/1.1 is cut off, without a word."""
+        """A connection with neither HTTP/2 nor a request of HTTP/1.1 is closed without an answer."""
         for octets in (
             b"\x16\x03\x01\x02\x00",
             b"get / HTTP/1.1\r\n\r\n",
@@ -691,7 +691,7 @@ class HostileTests(AppleCase):
             self.assertTrue(transport.disconnecting)
 
     def test_http1_stays(self) -> None:
-        """A client of HTTP/1.1 that does not go is cut off."""
+        """A client of HTTP/1.1 that does not close is cut."""
         transport = self.connect(b"GET / HTTP/1.1\r\n\r\n")
         cut: list[bool] = []
         transport.abortConnection = lambda: cut.append(True)
@@ -701,7 +701,7 @@ class HostileTests(AppleCase):
         self.assertTrue(cut)
 
     def test_silent(self) -> None:
-        """A stranger that says nothing is sent away after a minute, and cut off if it does not go."""
+        """An idle unauthenticated client is told to close after a minute, and cut if it does not."""
         caller = self.caller()
         self.reactor.advance(59)
         self.assertFalse(caller.goaway or caller.gone)
@@ -710,7 +710,7 @@ class HostileTests(AppleCase):
         self.assertTrue(caller.goaway and caller.gone)
 
     def test_idle(self) -> None:
-        """Somebody who is known may be silent for an hour."""
+        """An authenticated client may be idle for an hour."""
         caller = self.caller()
         self.after(caller, caller.begin())
         self.reactor.advance(3_500)
@@ -720,7 +720,7 @@ class HostileTests(AppleCase):
         self.assertTrue(caller.goaway and caller.gone)
 
     def test_slow(self) -> None:
-        """A request that does not become whole is answered and dropped; what is under way beside it is not."""
+        """An unfinished request is answered and dropped in time; others on the connection are not affected."""
         caller = self.caller()
         self.after(caller, caller.begin())
         stream = caller.begin(end=False)
@@ -732,7 +732,7 @@ class HostileTests(AppleCase):
         self.assertEqual(self.after(caller, caller.begin()).status, 200)
 
     def test_silent_request(self) -> None:
-        """A request of which nothing more comes is answered once, and its connection closed when it is idle."""
+        """An unfinished request is answered once, and its connection closed when it is idle."""
         caller = self.caller()
         stream = caller.begin(end=False)
         for _ in range(35):
@@ -745,7 +745,7 @@ class HostileTests(AppleCase):
         self.assertTrue(caller.gone or caller.goaway)
 
     def test_window(self) -> None:
-        """However many requests do not become whole, what they hold is a window."""
+        """However many requests are unfinished, together they hold at most one window."""
         caller = self.caller()
         self.after(caller, caller.begin())
         for _ in range(100):
@@ -754,7 +754,7 @@ class HostileTests(AppleCase):
         self.assertLessEqual(held, 65_535)
 
     def test_rapid_reset(self) -> None:
-        """Who makes requests and takes them back, again and again, is cut off."""
+        """A client that keeps beginning and cancelling requests is cut."""
         caller = self.caller()
         self.after(caller, caller.begin())
         for _ in range(3_000):
@@ -766,7 +766,7 @@ class HostileTests(AppleCase):
         self.assertTrue(caller.goaway or caller.gone)
 
     def test_streams(self) -> None:
-        """A stranger is answered at its header fields, and holds no stream for long however many it begins."""
+        """An unauthenticated request is answered at its header fields, and holds its stream only for a moment."""
         caller = self.caller()
         streams = [caller.begin(key=key, body=b"", end=False) for key in (None, "nobody") for _ in range(9)]
         self.assertEqual({caller.said(stream).status for stream in streams}, {403})
@@ -780,7 +780,7 @@ class HostileTests(AppleCase):
         self.assertEqual(self.after(caller, caller.begin()).status, 200)
 
     def test_floods(self) -> None:
-        """Who sends more frames than anybody needs is cut at once, with a line in the log; nobody else notices."""
+        """A client that sends too many frames is cut at once, with a line in the log; others are not affected."""
         other = self.caller()
         self.after(other, other.begin())
         for known, most, flood in (
@@ -809,7 +809,7 @@ class HostileTests(AppleCase):
             self.reactor.advance(1)
 
     def test_no_window(self) -> None:
-        """Who gives no window for its answers does not make us keep them."""
+        """A client that gives no window for its answers is cut."""
         caller = self.caller()
         self.after(caller, caller.begin())
         caller.h2.update_settings({ngh2.Setting.INITIAL_WINDOW_SIZE: 0})
@@ -821,7 +821,7 @@ class HostileTests(AppleCase):
         self.assertTrue(caller.gone)
 
     def test_given_up(self) -> None:
-        """Whom libnghttp2 gave up is cut, and not read on."""
+        """A connection that libnghttp2 has given up is cut, and not read any more."""
         field = b"\0\x01x\x7f\x85\x06" + b"y" * 900  # as HPACK writes it (RFC 7541, section 6.2.2)
         for octets in (
             frame(4, flags=1) * 10,
@@ -838,7 +838,7 @@ class HostileTests(AppleCase):
             caller.server.dataReceived(frame(6, b"12345678"))
 
     def test_claims(self) -> None:
-        """A provider token, well signed, whose time cannot be one is worth nothing; the others' streams go on."""
+        """A well-signed provider token with an impossible time is invalid; other streams are not affected."""
         ours = self.world.provider_token
         caller = self.caller()
         waiting = caller.begin(end=False)
@@ -852,7 +852,7 @@ class HostileTests(AppleCase):
         self.assertEqual(self.after(caller, waiting).status, 200)
 
     def test_header_list(self) -> None:
-        """Header fields without end are no request."""
+        """Endless header fields are refused."""
         caller = self.caller()
         more = tuple((b"x-%d" % n, b"y" * 900) for n in range(60))
         stream = caller.begin(more=more)
@@ -860,7 +860,7 @@ class HostileTests(AppleCase):
         self.assertTrue(caller.gone or caller.closed.get(stream))
 
     def test_reads_nothing(self) -> None:
-        """From who reads no answers, nothing is read; in the end it is cut off."""
+        """From a client that reads no answers, nothing is read; in the end it is cut."""
         caller = self.caller()
         caller.transport.producer.pauseProducing()
         self.assertEqual(caller.transport.producerState, "paused")
@@ -870,7 +870,7 @@ class HostileTests(AppleCase):
         self.assertTrue(caller.gone)
 
     def test_reads_again(self) -> None:
-        """Who reads again is answered."""
+        """A client that reads again gets its answers."""
         caller = self.caller()
         caller.transport.producer.pauseProducing()
         stream = caller.begin()
@@ -880,7 +880,7 @@ class HostileTests(AppleCase):
         self.assertEqual(caller.said(stream).status, 200)
 
     def test_connections(self) -> None:
-        """There are only so many connections; who has done nothing for the longest has to go."""
+        """The number of connections is limited; the one that has been idle the longest is dropped."""
         callers = []
         for _ in range(5):
             callers.append(self.caller())
@@ -890,12 +890,12 @@ class HostileTests(AppleCase):
 
 
 class StopTests(AppleCase):
-    """How it ends."""
+    """Shutdown."""
 
     mode = "relay"
 
     def test_stop(self) -> None:
-        """What is under way is answered, nothing new is taken, and then the connection is closed."""
+        """Requests under way are answered, new ones are not accepted, and then the connection is closed."""
         caller, idle = self.caller(), self.caller()
         stream = caller.begin()
         self.reactor.advance(0.02)
@@ -914,7 +914,7 @@ class StopTests(AppleCase):
         self.assertTrue(self.caller().gone)
 
     def test_grace(self) -> None:
-        """Who does not finish in time is cut off."""
+        """A connection that does not finish in time is cut."""
         caller = self.caller()
         caller.begin()
         self.reactor.advance(0.02)
@@ -939,7 +939,7 @@ class Collector(Protocol):
         self._body += data
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """That was all."""
+        """Give the body."""
         self.done.callback(self._body)
 
 
@@ -947,7 +947,7 @@ class HTTP1Tests(TestCase):
     """A client of HTTP/1.1, on the loopback interface."""
 
     def setUp(self) -> None:
-        """Have a face."""
+        """Make a face."""
         world = FacesWorld(Path(self.mktemp()))
         self.addCleanup(world.stop)
         self.authority = world.authority
@@ -956,7 +956,7 @@ class HTTP1Tests(TestCase):
         self.face = Apple(world.reactor, world.intake, world.apps, world.keys, world.log, options, world.limits)
 
     async def ask(self, factory: Any, scheme: str) -> tuple[int, bytes]:
-        """Ask a face in HTTP/1.1."""
+        """Send a face a request in HTTP/1.1."""
         port = reactor.listenTCP(0, factory, interface="127.0.0.1")
         trusted = BrowserLikePolicyForHTTPS(
             trustRootFromCertificates([TrustedCertificate.loadPEM(self.authority.ca_pem)])
@@ -974,7 +974,7 @@ class HTTP1Tests(TestCase):
             await self.face.close()
 
     def test_plain(self) -> Deferred[None]:
-        """In plain text it gets the whole answer, though it has not sent all of its body."""
+        """In plain text it gets the whole answer, though it has not sent its whole body."""
 
         async def check() -> None:
             status, body = await self.ask(self.face.factory(), "http")
@@ -983,7 +983,7 @@ class HTTP1Tests(TestCase):
         return Deferred.fromCoroutine(check())
 
     def test_encrypted(self) -> Deferred[None]:
-        """Likewise over TLS, where it names HTTP/1.1 by ALPN, or nothing."""
+        """The same over TLS, with HTTP/1.1 in ALPN, or without ALPN."""
 
         async def check() -> None:
             status, body = await self.ask(self.face.factory(self.certificate), "https")
@@ -1022,32 +1022,32 @@ class ClientTests(AppleCase):
         return self.world.result(sending)
 
     def test_certificate(self) -> None:
-        """It is known by the app's own certificate."""
+        """The app's own certificate authenticates it."""
         batch = self.send(self.client(self.world.certificate, TOPIC), "chess")
         self.assertEqual((batch.accepted, [each.reason for each in batch.failed.values()]), (1, ["Unregistered"]))
         self.assertEqual([token for token, _ in batch.dead_tokens], [ANN])
 
     def test_caller(self) -> None:
-        """Another certificate is known when the operator says so, even one that expired."""
+        """Another certificate does if the operator has listed it, even an expired one."""
         other = self.world.authority.client_pem("com.example.anything", expired=True)
         certificate = Certificate.from_pem(other, now=datetime.now(timezone.utc) - timedelta(days=10))
         self.world.add("chess", self.world.certificate, callers=frozenset({certificate.fingerprint}))
         self.assertEqual(self.send(self.client(certificate, TOPIC), "chess").accepted, 1)
 
     def test_unknown_certificate(self) -> None:
-        """One that nobody knows is refused in the handshake, and nothing is stored."""
+        """An unknown one is refused in the handshake, and nothing is stored."""
         unknown = Certificate.from_pem(self.world.authority.client_pem(TOPIC))
         batch = self.world.result(self.client(unknown, TOPIC).send(Notification(alert="Hello"), [ANN]))
         self.assertEqual((batch.accepted, len(batch.unsent)), (0, 1))
         self.assertEqual(self.world.lease(), [])
 
     def test_provider_token(self) -> None:
-        """It is known by its provider token."""
+        """Its provider token authenticates it."""
         batch = self.send(self.client(self.world.provider_token, "com.example.news"), "news")
         self.assertEqual((batch.accepted, len(batch.failed)), (1, 1))
 
     def test_certificate_removed(self) -> None:
-        """When the certificate is no longer the app's, connections that it made are of no use."""
+        """When the certificate is no longer the app's, existing connections with it are refused."""
         client = self.client(self.world.certificate, TOPIC)
         self.send(client, "chess")
         self.world.add("chess", Certificate.from_pem(self.world.authority.client_pem(TOPIC)))
@@ -1056,7 +1056,7 @@ class ClientTests(AppleCase):
         self.assertEqual(self.world.lease(), [])
 
     def test_handshake(self) -> None:
-        """Who does not go on with the handshake is cut off."""
+        """A connection whose handshake stalls is cut."""
         transport = StringTransport()
         transport.abortConnection = transport.loseConnection
         server = self.face.factory(self.world.server_certificate).buildProtocol(None)

@@ -42,7 +42,7 @@ def secrets_of(pem: str) -> list[str]:
 
 
 class ProvisioningCase(SynchronousTestCase):
-    """A face with true apps, a true database and a true master key; ``old`` is an app of the configuration."""
+    """A face with real apps, database and master key; ``old`` is an app of the configuration."""
 
     keys: Keys | None = Keys(Caller("operator", manage=True), Caller("all", None, None))
 
@@ -67,7 +67,7 @@ class ProvisioningCase(SynchronousTestCase):
         return connection
 
     def ask(self, method: str, path: str = "", body: object | None = None, **more: Any) -> Response:
-        """Ask as an operator."""
+        """Send a request as an operator."""
         more.setdefault("key", "operator")
         encoded = None if body is None else json.dumps(body).encode()
         return self.connection.request(method, f"/v1/apps{path}", encoded, **more)
@@ -77,7 +77,7 @@ class ProvisioningCase(SynchronousTestCase):
         return self.ask("PUT", f"/{name}", {"credential": credential, **more})
 
     def stored(self) -> list[str]:
-        """Name the apps in the database."""
+        """List the apps in the database."""
         with self.world.visiting() as connection:
             return [each.name for each in AppTable(connection).listed()]
 
@@ -86,7 +86,7 @@ class ListTests(ProvisioningCase):
     """``GET /v1/apps``."""
 
     def test_listed(self) -> None:
-        """All are there with what is known of them, and nothing that is secret."""
+        """All apps are listed with what is known of them, and nothing secret."""
         self.put("chess", topic="com.example.chess", gateway="sandbox")
         response = self.ask("GET")
         chess, old = response.json["apps"]
@@ -108,7 +108,7 @@ class ListTests(ProvisioningCase):
         self.assertNotIn(b"PRIVATE", response.body)
 
     def test_problem(self) -> None:
-        """One that cannot be used is there with the reason, and one that still works as it was, too."""
+        """An app that cannot be used has the reason, and so has one that still works with its old credential."""
         self.put()
         with self.world.visiting() as connection:
             credential = ProviderToken.from_p8(AUTHORITY.p8, "KEY", "TEAM")
@@ -121,7 +121,7 @@ class ListTests(ProvisioningCase):
         self.assertEqual((chess["credential"], chess["problem"]), ("key", problem))
 
     def test_parameters(self) -> None:
-        """There are none."""
+        """Without apps the list is empty."""
         self.assertEqual(self.ask("GET", "?limit=1").status, 400)
 
 
@@ -129,7 +129,7 @@ class ChangeTests(ProvisioningCase):
     """``PUT``, ``POST`` and ``DELETE``."""
 
     def test_put(self) -> None:
-        """When the answer comes it is on the disk, and known; the second time it is replaced."""
+        """When it is answered, the app is on the disk and in use; the second time it is replaced."""
         fingerprint = "ab" * 32
         first = self.put(
             topic="com.example.chess", push_type="alert", callers=[fingerprint], limits={"queue": 5.0, "tokens": None}
@@ -145,14 +145,14 @@ class ChangeTests(ProvisioningCase):
         self.assertEqual((self.apps.get("chess").topic, self.stored()), (None, ["chess"]))
 
     def test_not_before(self) -> None:
-        """There is no answer before that."""
+        """It is not answered before that."""
         told: list[bytes] = []
         self.apps.changed(lambda names: told.append(self.connection.transport.value()))
         self.assertEqual(self.put().status, 201)
         self.assertEqual(told, [b""])
 
     def test_forms(self) -> None:
-        """A credential comes in any form: PKCS#12 in base64 of one line or many, PEM and a key that are encrypted."""
+        """Every form of a credential is accepted: PKCS#12 in base64 of one line or many, encrypted PEM or key."""
         p12 = AUTHORITY.client_pkcs12("com.example.chess", passphrase=PASSPHRASE.encode())
         encrypted = AUTHORITY.client_pem("com.example.chess", passphrase=PASSPHRASE.encode()).decode()
         for text in (base64.b64encode(p12).decode(), base64.encodebytes(p12).decode(), encrypted):
@@ -160,7 +160,7 @@ class ChangeTests(ProvisioningCase):
             self.assertEqual(response.json.get("credential"), "certificate", response.body)
 
     def test_rotated(self) -> None:
-        """Another credential leaves the rest as it was."""
+        """Another credential changes nothing else."""
         self.put(topic="t", limits={"queue": 7})
         response = self.ask("POST", "/chess/credential", {"certificate": PEM})
         app = self.apps.get("chess")
@@ -168,7 +168,7 @@ class ChangeTests(ProvisioningCase):
         self.assertEqual((app.topic, app.limits.queue, response.json["credential"]), ("t", 7, "certificate"))
 
     def test_removed(self) -> None:
-        """What is removed is neither known nor stored any more, and was there but once."""
+        """A removed app is neither known nor stored any more, and cannot be removed again."""
         self.put()
         response = self.ask("DELETE", "/chess")
         self.assertEqual((response.status, response.body), (204, b""))
@@ -177,7 +177,7 @@ class ChangeTests(ProvisioningCase):
         self.assertEqual((response.status, response.code), (404, "unknown_app"))
 
     def test_store_lost(self) -> None:
-        """While the database is not where it was, nothing is changed that the next start would have forgotten."""
+        """While the database file is missing, nothing is changed: the next start would not know of it."""
         self.put()
         away = self.world.database.path.rename(self.world.database.path.with_name("away"))
         changes = [self.put("new"), self.put(topic="com.example.other"), self.ask("DELETE", "/chess")]
@@ -187,12 +187,12 @@ class ChangeTests(ProvisioningCase):
         self.assertEqual((self.put("new").status, self.stored()), (201, ["chess", "new"]))
 
     def test_unknown(self) -> None:
-        """What is not there cannot get another credential."""
+        """The credential of an app that does not exist cannot be replaced."""
         response = self.ask("POST", "/chess/credential", KEY)
         self.assertEqual((response.status, response.code, self.stored()), (404, "unknown_app", []))
 
     def test_configuration(self) -> None:
-        """What is in the configuration is changed there."""
+        """Apps in the configuration can be changed only there."""
         for method, path, body in (
             ("PUT", "/old", {"credential": KEY}),
             ("POST", "/old/credential", KEY),
@@ -203,17 +203,17 @@ class ChangeTests(ProvisioningCase):
         self.assertEqual((self.apps.names(), self.stored()), (["old"], []))
 
     def test_methods(self) -> None:
-        """``Allow`` names what there is."""
+        """``Allow`` lists the methods."""
         for path, methods in (("", "GET, HEAD, OPTIONS"), ("/chess", "PUT, DELETE, OPTIONS")):
             response = self.ask("PATCH", path)
             self.assertEqual((response.status, response.headers["allow"]), (405, methods))
 
 
 class FaultTests(ProvisioningCase):
-    """What is wrong changes nothing, is told by its name, and is neither repeated nor logged."""
+    """An invalid request changes nothing; its answer names the field, and its content is not repeated or logged."""
 
     def check(self, response: Response, path: str, message: str = "") -> None:
-        """It was refused, for this part, and nothing was stored."""
+        """Check that the request was refused for this field, and nothing was stored."""
         error = response.json["error"]
         self.assertEqual((response.status, error["code"], error.get("path", "")), (400, "malformed", path))
         self.assertIn(message, error["message"])
@@ -242,7 +242,7 @@ class FaultTests(ProvisioningCase):
                 self.check(self.ask("POST", "/chess/credential", credential), field, message)
 
     def test_unknown_version(self) -> None:
-        """A certificate that no reader was ready for is a mistake of who sent it: no failure of the daemon's."""
+        """A certificate that cannot be parsed is an error of the caller, not of the daemon."""
         certificate = x509.load_pem_x509_certificate(PEM[PEM.index("-----BEGIN CERT") :].encode())
         der = certificate.public_bytes(Encoding.DER).replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x04", 1)
         odd = f"-----BEGIN CERTIFICATE-----\n{base64.encodebytes(der).decode()}-----END CERTIFICATE-----\n"
@@ -253,7 +253,7 @@ class FaultTests(ProvisioningCase):
         self.flushLoggedErrors(x509.InvalidVersion)
 
     def test_fault_of_our_own(self) -> None:
-        """Whatever a credential brings out of its reader is a 400, and in the log."""
+        """Every exception of the credential's parser is answered with 400, and logged."""
 
         def odd(*arguments: object, **options: object) -> ProviderToken:
             raise RuntimeError(PASSPHRASE)
@@ -265,19 +265,19 @@ class FaultTests(ProvisioningCase):
         self.assertEqual(len(self.flushLoggedErrors(RuntimeError)), 1)
 
     def test_busy(self) -> None:
-        """Who comes while very many credentials are being read is told to come again."""
+        """While too many credentials are being read, callers may retry later."""
         self.patch(txapns.daemon.apps, "MOST_READ", 0)
         for response in (self.put(), self.ask("POST", "/chess/credential", KEY)):
             self.assertEqual((response.status, response.headers["retry-after"]), (503, "5"))
 
     def test_which_credential(self) -> None:
-        """Neither, both, or half of one."""
+        """A request with no credential, two, or half of one is refused."""
         for credential in ({}, {"certificate": PEM, **KEY}, {"key": KEY["key"]}, {"certificate": PEM, "key_id": "x"}):
             self.check(self.put(credential=credential), "credential", "either")
             self.check(self.ask("POST", "/chess/credential", credential), "", "either")
 
     def test_settings(self) -> None:
-        """What else can be wrong."""
+        """Other invalid requests are refused."""
         wrong: list[tuple[dict[str, object], str]] = [
             ({"gateway": "Apple"}, "gateway"),
             ({"gateway": "http2:host=a b"}, "gateway"),
@@ -301,14 +301,14 @@ class FaultTests(ProvisioningCase):
         self.check(self.ask("PUT", "/-chess", {"credential": KEY}), "", "the name of an app")
 
     def test_content_type(self) -> None:
-        """Only what says that it is JSON is read as such."""
+        """Only bodies declared as JSON are read."""
         headers = {"Content-Type": "text/plain"}
         for method, path, body in (("PUT", "/chess", {"credential": KEY}), ("POST", "/chess/credential", KEY)):
             self.assertEqual(self.ask(method, path, body, headers=headers).status, 415)
         self.assertEqual(self.stored(), [])
 
     def test_no_master_key(self) -> None:
-        """Where nothing can be encrypted nothing is stored, and the operator learns why."""
+        """Without a master key nothing is stored, and the operator learns why."""
         self.world.configuration.secrets.master_key_file.unlink()
         response = self.put()
         self.assertEqual((response.status, response.code, self.stored()), (503, "unavailable", []))
@@ -317,7 +317,7 @@ class FaultTests(ProvisioningCase):
         self.assertIn("32 bytes", self.put().json["error"]["message"])
 
     def test_secrets(self) -> None:
-        """Nothing secret is in any answer or in the log, whether it was taken or refused."""
+        """No secret is in any answer or in the log, whether the request was accepted or refused."""
         encrypted = AUTHORITY.client_pem(passphrase=PASSPHRASE.encode()).decode()
         credentials: list[dict[str, object]] = [
             {"certificate": encrypted, "passphrase": PASSPHRASE},
@@ -346,7 +346,7 @@ class FaultTests(ProvisioningCase):
 
 
 class PermissionTests(ProvisioningCase):
-    """Who may."""
+    """Permissions."""
 
     REQUESTS = (
         ("GET", "", None),
@@ -356,7 +356,7 @@ class PermissionTests(ProvisioningCase):
     )
 
     def test_not_allowed(self) -> None:
-        """A key that may do everything else may not do this; that comes before all that is wrong with the request."""
+        """A key without ``manage`` is refused, before anything of the request is checked."""
         for method, path, body in self.REQUESTS:
             for given in (body, None if body is None else {"credential": 5}):
                 response = self.ask(method, path, given, key="all")
@@ -364,13 +364,13 @@ class PermissionTests(ProvisioningCase):
         self.assertEqual(self.stored(), [])
 
     def test_no_key(self) -> None:
-        """Without a key nobody gets as far as that."""
+        """A request without a key is refused."""
         for method, path, body in self.REQUESTS:
             self.connection = self.connect(self.keys)
             self.assertEqual(self.ask(method, path, body, key=None).status, 401)
 
     def test_nothing_asked_for(self) -> None:
-        """Where no keys are asked for, nobody may, though everybody may do all else there."""
+        """Where no keys are required, apps cannot be managed, though everything else is allowed."""
         self.connection = self.connect(None)
         for method, path, body in self.REQUESTS:
             response = self.ask(method, path, body, key=None)

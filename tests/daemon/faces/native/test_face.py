@@ -15,10 +15,10 @@ __all__ = ["DescriptionTests", "NoKeysTests", "PermissionTests"]
 
 
 class PermissionTests(NativeCase):
-    """Who may do what."""
+    """Authentication, permissions and routes."""
 
     def test_no_key(self) -> None:
-        """Without a key that is known there is no answer to anything, and the answer tells how it has to be given."""
+        """Without a known key everything is answered with 401, which tells how to give one."""
         paths = [("POST", PATH), ("GET", "/v1/openapi.json"), ("GET", "/"), ("OPTIONS", PATH), ("HEAD", "/x")]
         for method, path in paths:
             for headers in (
@@ -32,25 +32,25 @@ class PermissionTests(NativeCase):
                 self.assertEqual(response.headers["www-authenticate"], 'Bearer realm="txapns"')
 
     def test_two_keys(self) -> None:
-        """Two at once are none."""
+        """Two keys at once are refused."""
         keys = "".join(f"Authorization: Bearer {key_of(name)}\r\n" for name in ("all", "sender"))
         self.connection.write(f"GET /v1/openapi.json HTTP/1.1\r\nHost: h\r\n{keys}\r\n".encode())
         self.assertEqual(self.connection.answer().status, 401)
 
     def test_scheme(self) -> None:
-        """The name of the scheme is the same in capitals."""
+        """The name of the scheme is compared without case."""
         headers = {"Authorization": f"BEARER {key_of('all')}"}
         self.assertEqual(self.get("/v1/openapi.json", key=None, headers=headers).status, 200)
 
     def test_no_key_body_unread(self) -> None:
-        """Of a request without a good key the body is not read: the answer comes at once, and nothing after it."""
+        """The body of a request without a valid key is not read: the answer comes at once, and nothing after it."""
         self.connection.write(b"POST / HTTP/1.1\r\nHost: h\r\nContent-Length: 99999\r\n\r\n")
         [response] = self.connection.read()
         self.assertEqual((response.status, response.headers["connection"]), (401, "close"))
         self.assertTrue(self.connection.closed)
 
     def test_wrong_app(self) -> None:
-        """A key for other apps is told so, whether there is such an app or not; only who may know learns that not."""
+        """A key for other apps is refused, whether the app exists or not; only permitted keys learn whether it does."""
         paths = {
             "sender": {
                 "chess/notifications": 202,
@@ -69,12 +69,12 @@ class PermissionTests(NativeCase):
                     self.assertEqual(response.code, {403: "not_allowed", 404: "unknown_app"}[status])
 
     def test_permissions_are_apart(self) -> None:
-        """Who may send may not read, and the other way round."""
+        """Permission to send is not permission to read, and the other way round."""
         self.assertEqual(self.get("/v1/apps/chess/feedback", key="sender").status, 403)
         self.assertEqual(self.post(path="/v1/apps/news/notifications", key="reader").status, 403)
 
     def test_methods(self) -> None:
-        """Each resource says what can be done with it; HEAD is GET without the body."""
+        """Each resource lists its methods; HEAD is GET without the body."""
         response = self.connection.request("DELETE", PATH)
         self.assertEqual(
             (response.status, response.code, response.headers["allow"]), (405, "method_not_allowed", "POST, OPTIONS")
@@ -87,7 +87,7 @@ class PermissionTests(NativeCase):
         self.assertEqual(self.connection.request("GET", PATH).status, 405)
 
     def test_unknown_paths(self) -> None:
-        """There is nothing anywhere else."""
+        """Other paths are not found."""
         for path in (
             "/",
             "/v1",
@@ -103,12 +103,12 @@ class PermissionTests(NativeCase):
 
 
 class NoKeysTests(NativeCase):
-    """A face that asks for no keys."""
+    """A face that requires no keys."""
 
     keys = None
 
     def test_anybody(self) -> None:
-        """Everybody may do everything."""
+        """Everything is allowed."""
         self.assertEqual(self.post(key=None).status, 202)
         self.assertEqual(self.get("/v1/apps/chess/feedback", key=None).status, 200)
 
@@ -117,7 +117,7 @@ class DescriptionTests(SynchronousTestCase):
     """The OpenAPI document."""
 
     def test_complete(self) -> None:
-        """It has every resource, and every reference in it leads somewhere."""
+        """It has every resource, and every reference in it can be resolved."""
         document = json.loads(openapi())
         paths = [
             "/v1/apps/{app}/notifications",

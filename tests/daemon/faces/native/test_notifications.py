@@ -44,7 +44,7 @@ def submission(*tokens: str, **more: Any) -> bytes:
 
 
 class NativeCase(SynchronousTestCase):
-    """A face with a true intake and a true queue, and one connection to it."""
+    """A face with the real intake and queue, and one connection to it."""
 
     keys: Keys | None = Keys(
         Caller("all", None, None, manage=True),
@@ -76,15 +76,15 @@ class NativeCase(SynchronousTestCase):
         return self.connection.request("GET", path, **more)
 
     def result(self, deferred: Deferred[Any]) -> Any:
-        """Let a little time pass until there is a result."""
+        """Let time pass until there is a result."""
         return result(self.clock, deferred)
 
     def lease(self, app: str = "chess") -> list[Leased]:
-        """Lease all that waits."""
+        """Lease everything that waits."""
         return list(self.result(self.world.queue.lease(app, 100, self.clock.seconds() + 60)))
 
     def kill(self, *tokens: str, app: str = "chess") -> list[str]:
-        """Have notifications accepted, and refused by Apple since the tokens are dead; returns their ids."""
+        """Accept notifications that Apple then rejects, since the tokens are dead; returns their ids."""
         body = json.dumps({"notifications": [{"tokens": tokens, "payload": {}}]}).encode()
         [accepted] = self.post(body, f"/v1/apps/{app}/notifications").json["notifications"]
         since = self.clock.seconds() - 60
@@ -97,12 +97,12 @@ class AcceptTests(NativeCase):
     """``POST /v1/apps/<app>/notifications``."""
 
     def test_interfaces(self) -> None:
-        """It is an application, and the keys of the tests are keys."""
+        """The face implements IApplication, and the keys of the tests implement IKeys."""
         verifyObject(IApplication, self.native)
         verifyObject(IKeys, self.keys)
 
     def test_accepted(self) -> None:
-        """The answer comes when it is on the disk and not before, and has the ids in the order of the tokens."""
+        """The answer comes when it is on the disk, not before, and has the ids in the order of the tokens."""
         body = submission(ANN, BOB)
         head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('all')}\r\n"
         head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -119,14 +119,14 @@ class AcceptTests(NativeCase):
         self.assertEqual(dict(leased[0].content.headers), expected)
 
     def test_payload_untouched(self) -> None:
-        """The payload is stored octet by octet: spaces, order, escapes, numbers, keys that come twice."""
+        """The payload is stored byte for byte: spaces, order, escapes, numbers, repeated keys."""
         payload = '{ "b" :1.50,"a":1e400, "a":"\\u00e9é\\/",\n"c":12345678901234567890123456789}'.encode()
         body = b'{"notifications":[{"tokens":["%s"],"payload":%s}]}' % (ANN.encode(), payload)
         self.assertEqual(self.post(body).status, 202)
         self.assertEqual(self.lease()[0].content.payload, payload)
 
     def test_own_id(self) -> None:
-        """An apns-id that the caller chose is kept, and can be given where there is one token only."""
+        """An apns-id that the caller chose is kept; it can be given only with one token."""
         own = str(uuid.uuid4())
         notification = {"tokens": [ANN], "payload": {}, "headers": {"apns-id": own}}
         response = self.post(json.dumps({"notifications": [notification]}).encode())
@@ -136,7 +136,7 @@ class AcceptTests(NativeCase):
         self.assertEqual(response.json["error"]["path"], "notifications[0].headers.apns-id")
 
     def test_id_of_another(self) -> None:
-        """Where a caller of another app chooses the same apns-id, each is told of its own notification."""
+        """If callers of two apps choose the same apns-id, each gets the outcome of its own notification."""
         own = str(uuid.uuid4())
         body = json.dumps({"notifications": [{"tokens": [ANN], "payload": {}, "headers": {"apns-id": own}}]}).encode()
         for app in ("news", "chess"):
@@ -145,7 +145,7 @@ class AcceptTests(NativeCase):
         self.assertEqual(told, ["chess", "news"])
 
     def test_validate_only(self) -> None:
-        """It is checked as others are, and nothing is stored."""
+        """The request is checked as others are, and nothing is stored."""
         response = self.post(submission(validate_only=True))
         self.assertEqual((response.status, response.json), (200, {"valid": True}))
         self.assertEqual(self.post(submission("xx", validate_only=True)).status, 400)
@@ -153,7 +153,7 @@ class AcceptTests(NativeCase):
         self.assertEqual(self.world.queue.waiting("chess").count, 0)
 
     def test_half_a_character(self) -> None:
-        """A text that was cut in the middle of a character is refused by its path, wherever in the request it is."""
+        """A text that was cut in the middle of a character is refused with its path, anywhere in the request."""
         for half in (r"\ud83c", r"\uD83c!", r"\udf55", r"\ud83c\ud83c", r"\ud83c\n"):
             for text, path in (
                 ('"tokens":["TOKEN"],"payload":{"aps":{"alert":{"title":"HALF"}}}', ".payload.aps.alert.title"),
@@ -170,7 +170,7 @@ class AcceptTests(NativeCase):
         self.assertEqual(self.world.queue.waiting("chess").count, 0)
 
     def test_faults(self) -> None:
-        """What is wrong is named, with the path to it; all or nothing is accepted."""
+        """An error names the path of what is wrong; all or nothing is accepted."""
         good = {"tokens": [ANN], "payload": {}}
         cases: list[tuple[Any, str]] = [
             ([], ""),
@@ -202,7 +202,7 @@ class AcceptTests(NativeCase):
         self.assertEqual(self.world.queue.waiting("chess").count, 0)
 
     def test_no_json(self) -> None:
-        """Bodies that are no JSON, or JSON that is made to hurt."""
+        """Bodies that are not JSON, or malicious JSON."""
         payload = b'{"notifications":[{"tokens":["aa"],"payload":%s}]}'
         bodies = [
             b" ",
@@ -219,14 +219,14 @@ class AcceptTests(NativeCase):
             self.assertEqual((response.status, response.code), (400, "malformed"), body[:60])
 
     def test_content_type(self) -> None:
-        """Only what says that it is JSON is read as such: no page of another site can have a browser send that."""
+        """Only bodies declared as JSON are read: no page of another site can make a browser send that."""
         for kind in ("text/plain", "application/x-www-form-urlencoded"):
             response = self.post(headers={"Content-Type": kind})
             self.assertEqual((response.status, response.code), (415, "unsupported_media_type"))
         self.assertEqual(self.post(headers={"Content-Type": "Application/JSON; charset=utf-8"}).status, 202)
 
     def test_too_many(self) -> None:
-        """More tokens than allowed in one request are too many for good; a full queue is something to wait for."""
+        """Too many tokens in one request are an error; a full queue can be retried."""
         response = self.post(submission(*[ANN] * 4))
         self.assertEqual((response.status, response.code, "retry-after" in response.headers), (413, "too_large", False))
         self.assertEqual([self.post(submission(ANN, BOB)).status for _ in range(2)], [202, 202])
@@ -236,14 +236,14 @@ class AcceptTests(NativeCase):
         self.assertEqual(self.world.queue.waiting("chess").count, 4)
 
     def test_cannot_be_stored(self) -> None:
-        """Where it cannot be stored the caller is told to come again."""
+        """If it cannot be stored, the caller may retry."""
         self.patch(self.world.queue, "accept", lambda *arguments: fail(Unavailable("the disk is full", 0.4)))
         response = self.post()
         self.assertEqual((response.status, response.code), (503, "unavailable"))
         self.assertEqual(response.headers["retry-after"], "1")
 
     def test_idempotency(self) -> None:
-        """A request with the same key and body is accepted once; the keys of other callers and apps are others."""
+        """A request with the same key and body is accepted once; keys of other callers and apps are different."""
         headers = {"Idempotency-Key": "order 7"}
         first = self.post(headers=headers)
         second = self.post(headers=headers)
@@ -259,13 +259,13 @@ class AcceptTests(NativeCase):
         self.assertEqual((self.world.queue.waiting("chess").count, self.world.queue.waiting("news").count), (2, 1))
 
     def test_unfit_idempotency(self) -> None:
-        """A key that is empty, long or not printable."""
+        """A key that is empty, too long or not printable is refused."""
         for unfit in ("", "a" * 256, "ü", "a\tb"):
             response = self.post(headers={"Idempotency-Key": unfit})
             self.assertEqual((response.status, response.json["error"]["path"]), (400, "Idempotency-Key"))
 
     def test_wait(self) -> None:
-        """A caller who waits gets the outcomes of those that have one when the time is over, and 200 if all have."""
+        """A caller that waits gets the outcomes known when the time is over, and 200 if all are known."""
         for known, status in ((1, 202), (2, 200)):
             body = submission(ANN, BOB, wait=True)
             head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('sender')}\r\n"
@@ -287,7 +287,7 @@ class AcceptTests(NativeCase):
             self.assertEqual(accepted["outcomes"][0]["reason"], "BadDeviceToken")
 
     def test_wait_with_one_id(self) -> None:
-        """Of two notifications with one id in one request each has its own outcome."""
+        """Two notifications with the same id in one request each have their own outcome."""
         own = str(uuid.uuid4())
         notifications = [{"tokens": [token], "payload": {}, "headers": {"apns-id": own}} for token in (ANN, BOB)]
         body = json.dumps({"notifications": notifications, "wait": True}).encode()
@@ -308,7 +308,7 @@ class AcceptTests(NativeCase):
         self.assertEqual([each["outcomes"][0]["status"] for each in accepted], [410, 200])
 
     def test_gone(self) -> None:
-        """What a caller sent who did not stay for the answer is accepted all the same, and nothing is logged."""
+        """A request is accepted even if its caller disconnects before the answer, and nothing is logged."""
         for body in (submission(), submission(wait=True)):
             head = f"POST {PATH} HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {key_of('all')}\r\n"
             head += f"Content-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -321,7 +321,7 @@ class AcceptTests(NativeCase):
         self.assertEqual(self.flushLoggedErrors(), [])
 
     def test_broken(self) -> None:
-        """Where something is wrong with us, the log tells what, and the caller that it is us."""
+        """An internal error is in the log; the caller gets status 500."""
         self.patch(self.world.queue, "accept", lambda *arguments: fail(ZeroDivisionError("secret")))
         with capturedLogs() as events:
             response = self.post()
@@ -334,7 +334,7 @@ class OutcomeTests(NativeCase):
     """``GET /v1/notifications/<id>``."""
 
     def test_outcomes(self) -> None:
-        """It tells what is known; what is not known is left out."""
+        """It has what is known; what is not known is omitted."""
         [apns_id] = self.post(path="/v1/apps/news/notifications").json["notifications"][0]["ids"]
         accepted_at = self.clock.now()
         found = self.get(f"/v1/notifications/{apns_id}", key="reader").json
@@ -346,19 +346,19 @@ class OutcomeTests(NativeCase):
         self.assertGreaterEqual(found["settled_at"], found["accepted_at"])
 
     def test_dead(self) -> None:
-        """A dead token comes with the time since when."""
+        """A dead token has the time of its death."""
         [apns_id] = self.kill(ANN)
         found = self.get(f"/v1/notifications/{apns_id}").json
         self.assertEqual((found["state"], found["status"], found["reason"]), ("rejected", 410, "Unregistered"))
         self.assertLess(found["timestamp"], found["accepted_at"])
 
     def test_unknown(self) -> None:
-        """What was never accepted, or is no id."""
+        """An unknown or malformed id is not found."""
         for apns_id in (str(uuid.uuid4()), "x", "%ff%00", "a" * 5000):
             self.assertEqual(self.get(f"/v1/notifications/{apns_id}").status, 404)
 
     def test_another_app(self) -> None:
-        """One of an app that the key may not read is answered as one that there is not."""
+        """An id of an app that the key may not read is answered like an unknown one."""
         [apns_id] = self.post().json["notifications"][0]["ids"]
         for key in ("reader", "sender"):
             found, none = (self.get(f"/v1/notifications/{each}", key=key) for each in (apns_id, str(uuid.uuid4())))
@@ -369,7 +369,7 @@ class FeedbackTests(NativeCase):
     """``GET /v1/apps/<app>/feedback``."""
 
     def test_pages(self) -> None:
-        """They come in the order in which they became known; the cursor tells where to read on."""
+        """Tokens are listed in the order in which they became known; the cursor tells where to continue."""
         self.kill(ANN)
         self.kill(BOB)
         self.kill(ANN, app="news")
@@ -383,7 +383,7 @@ class FeedbackTests(NativeCase):
         self.assertEqual(last, {"tokens": [], "cursor": second["cursor"]})
 
     def test_unfit(self) -> None:
-        """A parameter that is misspelt would be a cursor that is lost, so it is an error."""
+        """A misspelt parameter would lose a cursor, so it is an error."""
         unfit = [
             "after=-1",
             "after=x",
@@ -402,7 +402,7 @@ class FeedbackTests(NativeCase):
 
 
 class SubmissionTests(NativeCase):
-    """Whatever is posted."""
+    """Any request."""
 
     @settings(deadline=None)
     @given(
@@ -419,7 +419,7 @@ class SubmissionTests(NativeCase):
         )
     )
     def test_any_json(self, document: object) -> None:
-        """It is refused in words, or accepted; nothing goes wrong here."""
+        """It is refused with a message, or accepted; there is no internal error."""
         response = self.post(json.dumps(document).encode(), path="/v1/apps/news/notifications")
         self.assertIn(response.status, (200, 202, 400))
         self.assertIsInstance(response.json, dict)
@@ -427,7 +427,7 @@ class SubmissionTests(NativeCase):
     @settings(deadline=None)
     @given(st.binary(max_size=200))
     def test_any_octets(self, body: bytes) -> None:
-        """Likewise octets that are hardly ever JSON."""
+        """The same for bytes that are hardly ever JSON."""
         self.assertEqual(self.post(body or b"-").status, 400)
 
     @settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -441,7 +441,7 @@ class SubmissionTests(NativeCase):
         st.booleans(),
     )
     def test_round_trip(self, payload: dict[str, object], tokens: list[bytes], escaped: bool) -> None:
-        """Payload and tokens come out as they went in."""
+        """Payload and tokens are stored as they were sent."""
         text = json.dumps(payload, ensure_ascii=escaped)
         try:
             written = text.encode()

@@ -20,7 +20,7 @@ class QueueTests(NativeCase):
     keys = Keys(Caller("all", None, None), Caller("operator", manage=True))
 
     def setUp(self) -> None:
-        """Have it tell whom it wakes."""
+        """Record the apps that are woken."""
         super().setUp()
         self.woken: list[str] = []
         self.server.application = Native(
@@ -28,7 +28,7 @@ class QueueTests(NativeCase):
         )
 
     def give_up(self, *tokens: str, app: str = "chess") -> list[str]:
-        """Have notifications accepted, and given up; returns their ids."""
+        """Accept notifications, and give them up; returns their ids."""
         body = json.dumps({"notifications": [{"tokens": tokens, "payload": {}}]}).encode()
         [accepted] = self.post(body, f"/v1/apps/{app}/notifications").json["notifications"]
         given_up = [Settlement(each.number, State.DEAD, 503, "ServiceUnavailable") for each in self.lease(app)]
@@ -36,13 +36,13 @@ class QueueTests(NativeCase):
         return list(accepted["ids"])
 
     def ask(self, path: str, body: object | None = None) -> Response:
-        """Ask as an operator."""
+        """Send a request as an operator."""
         if body is None:
             return self.get(f"{PATH}{path}", key="operator")
         return self.post(json.dumps(body).encode(), f"{PATH}{path}", key="operator")
 
     def test_listed(self) -> None:
-        """What was given up is listed with the reason, and with as much of the token as may be shown; in pages."""
+        """Dead letters are listed in pages, with the reason, and with a shortened token."""
         ids = self.give_up(ANN, BOB)
         self.give_up(ANN, app="news")
         first = self.ask("?limit=1").json
@@ -57,7 +57,7 @@ class QueueTests(NativeCase):
         self.assertEqual(self.ask(f"?after={cursor}").json, {"notifications": [], "cursor": cursor})
 
     def test_states(self) -> None:
-        """Whoever wants to see others says which."""
+        """Other states can be listed, too."""
         self.give_up(ANN)
         [waiting] = self.post().json["notifications"][0]["ids"]
         [found] = self.ask("?state=waiting").json["notifications"]
@@ -68,7 +68,7 @@ class QueueTests(NativeCase):
             self.assertEqual((response.status, response.json["error"]["path"]), (400, "state"))
 
     def test_retried(self) -> None:
-        """What was given up waits again, the first accepted first, and the dispatcher learns of it."""
+        """Dead letters become due again, the oldest first, and the dispatcher is woken."""
         ids = self.give_up(ANN, BOB)
         self.assertEqual(self.ask("/retry", {"limit": 1}).json, {"count": 1})
         self.assertEqual(([each.apns_id for each in self.lease()], self.woken), (ids[:1], ["chess"]))
@@ -76,7 +76,7 @@ class QueueTests(NativeCase):
         self.assertEqual(self.ask("/retry", {}).json, {"count": 0})
 
     def test_purged(self) -> None:
-        """What is deleted is gone; what is under way stays."""
+        """Notifications are deleted, except those under way."""
         self.give_up(ANN, BOB)
         self.post()
         self.lease()
@@ -87,7 +87,7 @@ class QueueTests(NativeCase):
         self.assertEqual((self.world.queue.waiting("chess").count, self.woken), (1, []))
 
     def test_unfit(self) -> None:
-        """What is misspelt does nothing."""
+        """A misspelt request changes nothing."""
         self.give_up(ANN)
         for path, body in (
             ("/purge", {}),
@@ -109,13 +109,13 @@ class QueueTests(NativeCase):
         self.assertEqual(len(self.ask("").json["notifications"]), 1)
 
     def test_not_allowed(self) -> None:
-        """A key that may do everything else may not do this; one that may needs no other permission."""
+        """A key without ``manage`` is refused; one with it needs no other permission."""
         for method, path in (("GET", PATH), ("POST", f"{PATH}/retry"), ("POST", f"{PATH}/purge")):
             response = self.connection.request(method, path, b"{}" if method == "POST" else None, "all")
             self.assertEqual((response.status, response.code), (403, "not_allowed"))
 
     def test_apps(self) -> None:
-        """An app that was removed still has a queue; one that there never was is not known."""
+        """An app that was removed still has a queue; a name that no app ever had is unknown."""
         self.give_up(ANN)
         self.apps.remove("chess")
         self.assertEqual(self.ask("/retry", {}).json, {"count": 1})
@@ -124,6 +124,6 @@ class QueueTests(NativeCase):
         self.assertEqual(self.get("/v1/apps/news/queue", key="operator").status, 200)
 
     def test_nothing_asked_for(self) -> None:
-        """Where no keys are asked for, everybody may."""
+        """Where no keys are required, everything is allowed."""
         self.server.application = Native(self.intake, self.world.outcome_log, self.world.log, self.apps, None)
         self.assertEqual(self.get(PATH, key=None).status, 200)
