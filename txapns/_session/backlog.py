@@ -152,7 +152,7 @@ class Backlog:
         """
         Drop a single delivery, if it waits.
 
-        :param delivery: the delivery, whose outcome nobody waits for.
+        :param delivery: the delivery, whose outcome is not needed any more.
         """
         waiting = len(self)
         self._deliveries.pop(delivery, None)

@@ -334,8 +334,8 @@ class Connection:
         """Decide what follows; draining or lost, whichever comes first, decides."""
         hopeless = isinstance(error, (CredentialRefused, PeerNotVerified))
         if protocol is self._now.protocol:
-            # The server takes notifications and answers none of them, so what waits had better not follow them; but if
-            # all was well until now, the next connection is given a chance.
+            # The server takes notifications and answers none of them, so what waits should not follow them; but if all
+            # was well until now, the next connection is given a chance.
             mute = isinstance(error, AnswerTimeout) and not protocol.proved
             hopeless = hopeless or (mute and not self._backoff.promising)
             lasted = self._clock.seconds() - self._since

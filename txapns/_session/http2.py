@@ -286,7 +286,7 @@ class ProviderAPIProtocol(GatewayProtocol):
             self._served = self._heard
             self.prove(len(received.accepted) + len(received.answered))
         elif received.refused and self._requests.open:
-            self._hold()
+            self._held.set(HOLD)  # wait a moment before the server is given the same again
         # What was not processed goes back to the pool before anything else is reported: if the credential turns out to
         # be refused, everything that waits is given up.
         if received.goaway is not None and received.refused and (self.proved or self.in_flight):
@@ -350,10 +350,6 @@ class ProviderAPIProtocol(GatewayProtocol):
             answer.retry_after(self._wall.now()),
         )
         self._events.protocol_rejected(self, delivery, rejection)
-
-    def _hold(self) -> None:
-        """Wait a moment before a server that returned everything unprocessed is given the same again."""
-        self._held.set(HOLD)
 
     def _resume(self) -> None:
         if not self._draining:

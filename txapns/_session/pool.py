@@ -144,7 +144,7 @@ class Pool:
         """
         Do not send a single delivery, if it has not been sent yet.
 
-        :param delivery: the delivery, whose outcome nobody waits for.
+        :param delivery: the delivery, whose outcome is not needed any more.
         """
         if self._backlog.remove(delivery) and self.metrics is not None and delivery.taken_at >= 0:
             self.metrics.unanswered(False)

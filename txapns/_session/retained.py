@@ -89,7 +89,7 @@ class CompactUnconfirmed:
         return self._restore(self._unconfirmed.settle_through(identifier))
 
     def apply(self, status: int, identifier: int) -> ErrorResult[Delivery]:
-        """Apply an error packet, and forget everything: the connection is over."""
+        """Apply an error packet and forget everything: the connection has ended."""
         result = self._unconfirmed.apply(status, identifier)
         # In the order in which they were written.
         accepted = self._restore(result.accepted)
