@@ -1,8 +1,8 @@
 """
 The tables of the configuration, and what each of their keys takes.
 
-Times are in seconds, sizes in bytes. What a value must be is in its type; what is wrong only together with other values
-is found in :mod:`~txapns.daemon.config.checks`.
+``contrib/apns.toml`` says what each key means. What a value must be is in its type; what is wrong only together with
+other values is found in :mod:`~txapns.daemon.config.checks`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,6 @@ __all__ = [
     "PyapnsSection",
     "RetriesSection",
     "SecretsSection",
-    "Section",
     "TLSSection",
     "TableOfTables",
     "WebhookSection",
@@ -83,57 +82,32 @@ def plain_fingerprint(text: str) -> str:
     return re.sub("[: ]", "", text.rpartition("=")[2]).lower()
 
 
-class Section(Struct, frozen=True, kw_only=True):
-    """A table of the file."""
-
-
-class TableOfTables(Section, frozen=True, kw_only=True):
+class TableOfTables(Struct, frozen=True, kw_only=True):
     """A table that has only tables in it, each with a default or optional."""
 
 
-class DatabaseSection(Section, frozen=True, kw_only=True):
-    """
-    ``[database]``: where notifications, apps, keys and dead tokens are kept.
-
-    :ivar path: the SQLite file; it is created, readable by its owner only, if it does not exist.
-    :ivar retention: how long the outcome of a notification is kept.
-    """
+class DatabaseSection(Struct, frozen=True, kw_only=True):
+    """``[database]``: where notifications, apps, keys and dead tokens are kept."""
 
     path: Path = Path("apns.db")
     retention: _Seconds = 7 * 86_400.0
 
 
-class SecretsSection(Section, frozen=True, kw_only=True):
-    """
-    ``[secrets]``: the key that the private keys in the database are encrypted with.
-
-    :ivar master_key_file: the file that holds it, unless the environment variable ``TXAPNS_MASTER_KEY`` does.
-    """
+class SecretsSection(Struct, frozen=True, kw_only=True):
+    """``[secrets]``: the key that the private keys in the database are encrypted with."""
 
     master_key_file: Path = Path("master.key")
 
 
-class TLSSection(Section, frozen=True, kw_only=True):
-    """
-    The ``tls`` table of a listener: its certificate.
-
-    :ivar certificate: PEM, followed by the intermediate certificates.
-    :ivar key: PEM, the certificate's private key; left out, it is in the same file.
-    """
+class TLSSection(Struct, frozen=True, kw_only=True):
+    """The ``tls`` table of a listener: its certificate."""
 
     certificate: Path
     key: Path | None = None
 
 
-class ListenerSection(Section, frozen=True, kw_only=True):
-    """
-    What all listeners have in common.
-
-    :ivar listen: endpoints of Twisted; a single one need not be a list.
-    :ivar tls: its certificate; left out, connections are not encrypted.
-    :ivar allow_without_tls: whether other machines may connect without TLS.
-    :ivar allow_without_keys: whether other machines may connect without authentication.
-    """
+class ListenerSection(Struct, frozen=True, kw_only=True):
+    """What all listeners have in common."""
 
     listen: tuple[Endpoint, ...] = ()
     tls: TLSSection | None = None
@@ -143,36 +117,20 @@ class ListenerSection(Section, frozen=True, kw_only=True):
 
 
 class HTTPSection(ListenerSection, frozen=True, kw_only=True):
-    """
-    What all HTTP/1.1 listeners have in common.
-
-    :ivar hosts: the host names it answers to, besides addresses, ``localhost`` and the names in its certificate. A
-        listener that keeps web pages out refuses requests for any other host.
-    """
+    """What all HTTP/1.1 listeners have in common."""
 
     hosts: tuple[_Host, ...] = ()
 
 
 class NativeSection(HTTPSection, frozen=True, kw_only=True):
-    """
-    ``[intake.native]``: JSON over HTTP/1.1.
-
-    :ivar wait: the longest that a request with ``wait: true`` waits for the outcome.
-    """
+    """``[intake.native]``: JSON over HTTP/1.1."""
 
     listen: tuple[Endpoint, ...] = ("tcp:port=8080:interface=127.0.0.1",)
     wait: _Duration = 30.0
 
 
 class AppleSection(ListenerSection, frozen=True, kw_only=True):
-    """
-    ``[intake.apple]``: HTTP/2, as Apple serves it.
-
-    :ivar mode: ``"relay"`` answers what Apple answered, ``"queue"`` as soon as the notification is stored.
-    :ivar wait: the longest that a relayed request waits for Apple's answer.
-    :ivar idle: after how many seconds without a request the connection of an authenticated caller is closed;
-        ``limits.idle`` is for the others.
-    """
+    """``[intake.apple]``: HTTP/2, as Apple serves it."""
 
     listen: tuple[Endpoint, ...] = ("tcp:port=8443:interface=127.0.0.1",)
     mode: Literal["relay", "queue"] = "relay"
@@ -180,14 +138,9 @@ class AppleSection(ListenerSection, frozen=True, kw_only=True):
     idle: _Duration = 3_600.0
 
 
-class BinarySection(Section, frozen=True, kw_only=True):
+class BinarySection(Struct, frozen=True, kw_only=True):
     """
     ``[intake.binary]``: the enhanced binary protocol and its feedback service. Callers present a client certificate.
-
-    :ivar tls: as in :class:`ListenerSection`, like ``allow_without_tls`` and ``allow_without_keys``.
-    :ivar app: the app of callers that present no certificate; left out, they are refused.
-    :ivar idle: after how many seconds without a byte a connection is closed. It is much longer than ``limits.idle``:
-        what an old client writes to a closed connection may be lost, and many do not notice.
     """
 
     listen: tuple[Endpoint, ...] = ("tcp:port=8195:interface=127.0.0.1",)
@@ -200,11 +153,7 @@ class BinarySection(Section, frozen=True, kw_only=True):
 
 
 class PyapnsSection(HTTPSection, frozen=True, kw_only=True):
-    """
-    ``[intake.pyapns]``: XML-RPC, as pyapns served it.
-
-    :ivar allow_paths: whether ``provision`` may name a file on this machine instead of sending the certificate.
-    """
+    """``[intake.pyapns]``: XML-RPC, as pyapns served it."""
 
     listen: tuple[Endpoint, ...] = ("tcp:port=7077:interface=127.0.0.1",)
     allow_paths: bool = False
@@ -218,12 +167,7 @@ class AdminSection(HTTPSection, frozen=True, kw_only=True):
 
 
 class IntakeSection(TableOfTables, frozen=True, kw_only=True):
-    """
-    ``[intake]``: the protocols in which notifications are accepted, each a table of its own.
-
-    :ivar native: on unless its ``listen`` is empty.
-    :ivar apple: off unless its table is there, like the following.
-    """
+    """``[intake]``: the protocols in which notifications are accepted, each a table of its own."""
 
     native: NativeSection = NativeSection()
     apple: AppleSection | None = None
@@ -231,23 +175,8 @@ class IntakeSection(TableOfTables, frozen=True, kw_only=True):
     pyapns: PyapnsSection | None = None
 
 
-class LimitsSection(Section, frozen=True, kw_only=True):
-    """
-    ``[limits]``: limits on requests, and the limits of each app that has none of its own.
-
-    :ivar body: the longest body of a request.
-    :ivar tokens: the most device tokens in a request.
-    :ivar clients: the most connections to each listener.
-    :ivar unauthenticated: the most of them from one address that have not presented a credential.
-    :ivar unread: the most bytes of answers, for all callers together, that may wait to be read; likewise the most bytes
-        of incomplete requests without a credential.
-    :ivar idle: after how many seconds without a byte a connection is closed.
-    :ivar request: the longest that a request may take to arrive.
-    :ivar stop: how long to wait, when the daemon is stopped, for notifications in flight to Apple.
-    :ivar queue: the most notifications that may wait for an app.
-    :ivar in_flight: the most notifications in flight to Apple for an app.
-    :ivar connections: the most connections to Apple for an app.
-    """
+class LimitsSection(Struct, frozen=True, kw_only=True):
+    """``[limits]``: limits on requests, and the limits of each app that has none of its own."""
 
     body: _Count = 4_194_304
     tokens: _Count = _DEFAULTS.tokens
@@ -262,14 +191,8 @@ class LimitsSection(Section, frozen=True, kw_only=True):
     connections: _Count = _DEFAULTS.connections
 
 
-class RetriesSection(Section, frozen=True, kw_only=True):
-    """
-    ``[retries]``: when a notification that did not get through to Apple is tried again.
-
-    :ivar attempts: after how many attempts it is given up.
-    :ivar first: the first delay; each further delay is twice the one before.
-    :ivar jitter: the largest fraction by which a delay is shortened at random.
-    """
+class RetriesSection(Struct, frozen=True, kw_only=True):
+    """``[retries]``: when a notification that did not get through to Apple is tried again."""
 
     attempts: _Count = _DEFAULTS.attempts
     first: _Duration = 1.0
@@ -277,17 +200,8 @@ class RetriesSection(Section, frozen=True, kw_only=True):
     jitter: _Share = 0.5
 
 
-class WebhookSection(Section, frozen=True, kw_only=True):
-    """
-    ``[webhook.NAME]``: where dead tokens are reported.
-
-    :ivar secret_file: holds the secret that the POST is signed with.
-    :ivar apps: the apps whose tokens are reported; empty for all.
-    :ivar batch: the most tokens in a POST.
-    :ivar timeout: how long an answer may take.
-    :ivar give_up: after how long without success the webhook is given up.
-    :ivar allow_without_tls: whether ``url`` may be another machine's and begin with ``http://``.
-    """
+class WebhookSection(Struct, frozen=True, kw_only=True):
+    """``[webhook.NAME]``: where dead tokens are reported."""
 
     url: str
     secret_file: Path
@@ -298,7 +212,7 @@ class WebhookSection(Section, frozen=True, kw_only=True):
     allow_without_tls: bool = False
 
 
-class AppLimitsSection(Section, frozen=True, kw_only=True):
+class AppLimitsSection(Struct, frozen=True, kw_only=True):
     """``[apps.NAME.limits]``: overrides ``[limits]`` and ``retries.attempts`` for one app."""
 
     queue: _Count | None = None
@@ -308,17 +222,8 @@ class AppLimitsSection(Section, frozen=True, kw_only=True):
     attempts: _Count | None = None
 
 
-class AppDescription(Section, frozen=True, kw_only=True):
-    """
-    What the configuration and the database both say of an app.
-
-    :ivar gateway: Apple's gateway: ``"production"``, ``"sandbox"``, or a text like
-        ``"http2:host=localhost:port=2197"``.
-    :ivar topic: the topic of notifications that name none, which is the bundle identifier; left out, the certificate's.
-    :ivar push_type: the push type where the caller's protocol has none, such as the binary protocol; left out, it
-        follows from the payload.
-    :ivar callers: fingerprints (SHA-256) of client certificates whose owners may send for it.
-    """
+class AppDescription(Struct, frozen=True, kw_only=True):
+    """What the configuration and the database both say of an app."""
 
     gateway: str = "production"
     topic: str | None = None
@@ -328,14 +233,7 @@ class AppDescription(Section, frozen=True, kw_only=True):
 
 
 class AppSection(AppDescription, frozen=True, kw_only=True):
-    """
-    ``[apps.NAME]``: one app, with either a certificate or a key.
-
-    :ivar trust_root: PEM of the authorities to trust at the gateway; left out, the platform's.
-    :ivar certificate: PEM or PKCS#12, with the private key.
-    :ivar key: a ``.p8``.
-    :ivar passphrase_file: its first line decrypts the certificate or key.
-    """
+    """``[apps.NAME]``: one app, with either a certificate or a key."""
 
     trust_root: Path | None = None
     certificate: Path | None = None
