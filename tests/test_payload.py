@@ -207,7 +207,7 @@ class EncodeTests(SynchronousTestCase):
         self.assertEqual(len(encode({"a": "x" * 100_000})), 100_008)
 
 
-class RefusalTests(SynchronousTestCase):
+class InvalidTests(SynchronousTestCase):
     """Invalid payloads, and messages that do not show their content."""
 
     def test_messages(self) -> None:

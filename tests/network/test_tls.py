@@ -253,7 +253,7 @@ class ResumptionTests(SynchronousTestCase):
         self.assertIsInstance(impostor.explanation, PeerNotVerified)
 
 
-class RefusalTests(SynchronousTestCase):
+class RejectionTests(SynchronousTestCase):
     """Servers that must be rejected."""
 
     def assertRefused(self, factory: object, options: object, words: str) -> None:
@@ -372,7 +372,7 @@ def shake_hands(client: SSL.Connection, server: SSL.Connection) -> bool:
 class ServerTests(SynchronousTestCase):
     """Servers that reject us."""
 
-    def refusal(self, credential: Certificate | None, *, tls12: bool) -> Exception:
+    def rejection(self, credential: Certificate | None, *, tls12: bool) -> Exception:
         """Connect to a server that requires a certificate, and return the client's explanation."""
         options = AUTHORITY.server_options((b"h2",), tls12=tls12, require_certificate=True)
         session = open_session(client_side("localhost", credential), options)
@@ -384,7 +384,7 @@ class ServerTests(SynchronousTestCase):
         """A certificate of an authority unknown to the server is rejected, and the alert says so."""
         credential = Certificate.from_pem(Authority().client_pem())
         for tls12 in (False, True):
-            error = self.refusal(credential, tls12=tls12)
+            error = self.rejection(credential, tls12=tls12)
             assert isinstance(error, CredentialRefused), error
             self.assertEqual(error.reason, "unknown ca")
             self.assertIn(f"(valid until {credential.expires:%Y-%m-%d}) with the alert 'unknown ca'; ", str(error))
@@ -395,16 +395,16 @@ class ServerTests(SynchronousTestCase):
         leaf = x509.load_pem_x509_certificate(pem)
         credential = Certificate.from_pem(pem, now=leaf.not_valid_before_utc)
         for tls12 in (False, True):
-            error = self.refusal(credential, tls12=tls12)
+            error = self.rejection(credential, tls12=tls12)
             assert isinstance(error, CredentialRefused), error
             self.assertEqual(error.reason, "certificate expired")
 
     def test_certificate_required(self) -> None:
         """A server that requires a certificate says so in TLS 1.3; TLS 1.2 has no alert for it."""
-        error = self.refusal(None, tls12=False)
+        error = self.rejection(None, tls12=False)
         assert isinstance(error, CredentialRefused), error
         self.assertEqual(error.reason, "certificate required")
-        self.assertIsInstance(self.refusal(None, tls12=True), ConnectFailed)
+        self.assertIsInstance(self.rejection(None, tls12=True), ConnectFailed)
 
     def test_old_tls(self) -> None:
         """A server that supports nothing newer than TLS 1.1 is rejected."""

@@ -1,4 +1,4 @@
-"""Tests of the provider API on the wire: both roles against each other, and against peers we did not write."""
+"""Tests for :mod:`txapns.wire.requests.sender`, against our receiver, a script, and an independent server."""
 
 from __future__ import annotations
 
@@ -7,187 +7,38 @@ import json
 from collections.abc import Callable, Iterable
 from itertools import pairwise, permutations
 
-import attrs
 import h2.config
 import h2.connection
 import h2.events
-import ngh2
 from h2.settings import SettingCodes
-from hpack import Encoder
 from hyperframe import frame as frames
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.wire.requests.pair import (
+    BODY,
+    CANCEL,
+    FIELDS,
+    INTERNAL_ERROR,
+    NO_ERROR,
+    OK,
+    REFUSED,
+    WINDOW,
+    Ledger,
+    Pair,
+    Script,
+    ask,
+    frame,
+    left,
+    post,
+    rejection,
+    scripted,
+)
 from txapns.errors import WireError
 from txapns.wire import requests
-from txapns.wire.requests import Answer, FrameBudget, GoAway, Request, RequestReceiver, RequestSender, Round, reason_of
+from txapns.wire.requests import Answer, GoAway, Request, RequestReceiver, RequestSender, Round
 from txapns.wire.requests import sender as sender_module
-
-WINDOW = 65_535
-OK = [(b":status", b"200")]
-FIELDS = ((b"authorization", b"bearer x"), (b"apns-topic", b"com.example.app"))
-BODY = b'{"aps":{"alert":"Hi"}}'
-NO_ERROR, INTERNAL_ERROR, REFUSED, CANCEL = 0, 2, 7, 8
-
-
-def rejection(status: int, reason: str, **more: object) -> tuple[list[tuple[bytes, bytes]], bytes]:
-    """Make the header fields and the body of a rejection."""
-    return [(b":status", b"%d" % status)], json.dumps({"reason": reason, **more}).encode()
-
-
-def post(
-    sender: RequestSender[str],
-    item: str,
-    device: bytes = b"abcd",
-    fields: requests.Headers = FIELDS,
-    body: bytes = BODY,
-) -> None:
-    """Send a notification to a device."""
-    sender.send(item, sender.head(b"POST"), b"/3/device/" + device, fields, body)
-
-
-def ask(sender: RequestSender[str], item: str, method: bytes = b"GET") -> None:
-    """Send a request without a body."""
-    sender.send(item, sender.head(method), b"/1/x", FIELDS, b"")
-
-
-@attrs.define
-class Ledger:
-    """The outcomes of a connection's requests, collected over its reads."""
-
-    ready: int = 0
-    accepted: list[str] = attrs.Factory(list)  # in whichever of the two ways
-    answered: list[tuple[str, Answer]] = attrs.Factory(list)
-    rejected: list[tuple[str, Answer]] = attrs.Factory(list)
-    refused: list[str] = attrs.Factory(list)
-    reset: list[tuple[str, int]] = attrs.Factory(list)
-    unsendable: list[str] = attrs.Factory(list)
-    goaway: GoAway | None = None
-
-    def add(self, received: Round[str]) -> None:
-        """Add what one read brought."""
-        self.ready += received.ready
-        self.accepted += [item for item, _ in [*received.accepted, *received.answered]]
-        self.answered += received.answered
-        self.rejected += received.rejected
-        self.refused += received.refused
-        self.reset += received.reset
-        self.unsendable += received.unsendable
-        self.goaway = received.goaway or self.goaway
-
-    @property
-    def settled(self) -> list[str]:
-        """Every item with an outcome, once per outcome."""
-        pairs = [*self.rejected, *self.reset]
-        return sorted([*self.accepted, *self.refused, *self.unsendable, *(item for item, _ in pairs)])
-
-    @property
-    def sorted(self) -> Ledger:
-        """The same, in an order that does not depend on how the stream was split."""
-        return Ledger(
-            self.ready,
-            sorted(self.accepted),
-            sorted(self.answered, key=lambda pair: pair[0]),
-            sorted(self.rejected, key=lambda pair: pair[0]),
-            sorted(self.refused),
-            sorted(self.reset),
-            sorted(self.unsendable),
-            self.goaway,
-        )
-
-
-class Peers:
-    """A sender and a receiver, and the wire between them."""
-
-    def __init__(
-        self, concurrency: int = 1_000, *, most: int = 0, single: bool = False, window_updates: bool = True
-    ) -> None:
-        self.sender: RequestSender[str] = RequestSender(b"api.example.com", most=most, single=single)
-        self.receiver = RequestReceiver(concurrency, max_body=5_120, window_updates=window_updates)
-        self.ledger = Ledger()
-        self.requests: list[Request] = []
-        self.carry()
-
-    def send(self, *items: str, body: bytes = BODY, fields: requests.Headers = FIELDS) -> None:
-        """Send a request for each item, and carry it over."""
-        for item in items:
-            post(self.sender, item, fields=fields, body=body)
-        self.carry()
-
-    def carry(self) -> None:
-        """Carry bytes both ways until there are none."""
-        while True:
-            up, down = self.sender.data_to_send(), self.receiver.data_to_send()
-            if not (up or down):
-                break
-            self.requests += self.receiver.receive(up)
-            self.ledger.add(self.sender.receive(down))
-        self.ledger.add(self.sender.take())
-
-    def answer(self, stream: int, headers: Iterable[tuple[bytes, bytes]] = OK, body: bytes = b"") -> None:
-        """Answer from the receiver."""
-        self.receiver.respond(stream, headers, body)
-        self.carry()
-
-
-class Script:
-    """A server's bytes, frame by frame, made by python-hyper's frames and header compression."""
-
-    def __init__(self) -> None:
-        self._encoder = Encoder()
-
-    def settings(self, **settings: int) -> bytes:
-        """SETTINGS, with the settings named as in the specification."""
-        made = frames.SettingsFrame(0)
-        made.settings = {getattr(frames.SettingsFrame, name): value for name, value in settings.items()}
-        return made.serialize()
-
-    def headers(self, stream: int, fields: Iterable[tuple[bytes, bytes]] = OK, *, end: bool = False) -> bytes:
-        """HEADERS, complete."""
-        made = frames.HeadersFrame(stream, self._encoder.encode(list(fields)))
-        made.flags |= {"END_HEADERS", *(["END_STREAM"] if end else [])}
-        return made.serialize()
-
-    def data(self, stream: int, data: bytes, *, end: bool = False) -> bytes:
-        """DATA."""
-        made = frames.DataFrame(stream, data)
-        if end:
-            made.flags.add("END_STREAM")
-        return made.serialize()
-
-    def reset(self, stream: int, code: int) -> bytes:
-        """RST_STREAM."""
-        return frames.RstStreamFrame(stream, code).serialize()
-
-    def goaway(self, last_stream: int, code: int = NO_ERROR, debug: bytes = b"") -> bytes:
-        """GOAWAY."""
-        return frames.GoAwayFrame(0, last_stream, code, debug).serialize()
-
-    def window(self, size: int) -> bytes:
-        """WINDOW_UPDATE of the connection."""
-        return frames.WindowUpdateFrame(0, size).serialize()
-
-    def answer(self, stream: int, status: int, reason: str, **more: object) -> bytes:
-        """HEADERS and DATA of a rejection."""
-        fields, body = rejection(status, reason, **more)
-        return self.headers(stream, fields) + self.data(stream, body, end=True)
-
-
-def left(gone: Round[str]) -> tuple[list[str], list[str]]:
-    """The items that were not processed, and those that may have been."""
-    return gone.refused, [item for item, _ in gone.reset]
-
-
-def scripted(*items: str, body: bytes = BODY, **settings: int) -> tuple[RequestSender[str], Script]:
-    """Start a connection whose server is a script, and send a request for each item."""
-    script = Script()
-    sender: RequestSender[str] = RequestSender(b"api.example.com")
-    sender.receive(script.settings(**settings))
-    for item in items:
-        post(sender, item, body=body)
-    sender.data_to_send()
-    return sender, script
 
 
 class StartTests(SynchronousTestCase):
@@ -201,10 +52,10 @@ class StartTests(SynchronousTestCase):
 
     def test_ready_once(self) -> None:
         """The peer's first SETTINGS make it ready, its later ones do not again."""
-        peers = Peers()
-        peers.receiver.limit(5)
-        peers.carry()
-        self.assertEqual(peers.ledger.ready, 1)
+        pair = Pair()
+        pair.receiver.limit(5)
+        pair.carry()
+        self.assertEqual(pair.ledger.ready, 1)
 
     def test_two_settings_at_once(self) -> None:
         """Two SETTINGS in one read make it ready, with the limit of the second."""
@@ -258,9 +109,9 @@ class RequestTests(SynchronousTestCase):
 
     def test_request(self) -> None:
         """A request has the pseudo-header fields, the path with the token, the given fields in order, and the body."""
-        peers = Peers()
-        peers.send("a")
-        [request] = peers.requests
+        pair = Pair()
+        pair.send("a")
+        [request] = pair.requests
         self.assertEqual(request.body, BODY)
         self.assertEqual(
             request.headers,
@@ -287,47 +138,47 @@ class RequestTests(SynchronousTestCase):
 
     def test_streams(self) -> None:
         """Requests get the streams 1, 3, 5, and the last stream is known."""
-        peers = Peers()
-        self.assertEqual(peers.sender.last_stream, 0)
-        peers.send("a", "b", "c")
-        self.assertEqual([request.stream for request in peers.requests], [1, 3, 5])
-        self.assertEqual(peers.sender.last_stream, 5)
+        pair = Pair()
+        self.assertEqual(pair.sender.last_stream, 0)
+        pair.send("a", "b", "c")
+        self.assertEqual([request.stream for request in pair.requests], [1, 3, 5])
+        self.assertEqual(pair.sender.last_stream, 5)
 
     def test_unsendable(self) -> None:
         """Header fields longer than HTTP/2 allows are not sent, are reported later, and occupy no stream."""
-        peers = Peers()
-        peers.send("a", fields=((b"apns-collapse-id", b"x" * 70_000),))
-        peers.send("b")
-        self.assertEqual(peers.ledger.unsendable, ["a"])
-        peers.answer(peers.requests[0].stream)
-        self.assertEqual(peers.ledger.accepted, ["b"])
-        self.assertEqual(len(peers.sender), 0)
+        pair = Pair()
+        pair.send("a", fields=((b"apns-collapse-id", b"x" * 70_000),))
+        pair.send("b")
+        self.assertEqual(pair.ledger.unsendable, ["a"])
+        pair.answer(pair.requests[0].stream)
+        self.assertEqual(pair.ledger.accepted, ["b"])
+        self.assertEqual(len(pair.sender), 0)
 
     def test_long_body_is_cut(self) -> None:
         """The server keeps one byte more of a body than the limit, so that it can detect a longer one."""
-        peers = Peers()
-        peers.send("a", body=b"x" * 5_120)
-        peers.send("b", body=b"x" * 60_000)
-        self.assertEqual([len(request.body) for request in peers.requests], [5_120, 5_121])
+        pair = Pair()
+        pair.send("a", body=b"x" * 5_120)
+        pair.send("b", body=b"x" * 60_000)
+        self.assertEqual([len(request.body) for request in pair.requests], [5_120, 5_121])
 
     def test_so_many(self) -> None:
         """A connection with a maximum number of requests has no room for more, and then is no longer open."""
-        peers = Peers(most=3)
-        self.assertEqual((peers.sender.room()[0], peers.sender.left), (3, 3))
-        peers.send("a", "b")
-        self.assertEqual((peers.sender.room()[0], peers.sender.open), (1, True))
-        peers.send("c")
-        self.assertEqual((peers.sender.room(), peers.sender.left, peers.sender.open), ((0, 0), 0, False))
+        pair = Pair(most=3)
+        self.assertEqual((pair.sender.room()[0], pair.sender.left), (3, 3))
+        pair.send("a", "b")
+        self.assertEqual((pair.sender.room()[0], pair.sender.open), (1, True))
+        pair.send("c")
+        self.assertEqual((pair.sender.room(), pair.sender.left, pair.sender.open), ((0, 0), 0, False))
 
     def test_streams_run_out(self) -> None:
         """A connection that has used nearly all stream numbers accepts no further request."""
         self.patch(sender_module, "LAST_STREAM", 2 * sender_module.MAX_CONCURRENCY + 3)
-        peers = Peers()
-        peers.send("a")
-        self.assertTrue(peers.sender.open)
-        peers.send("b")
-        self.assertFalse(peers.sender.open)
-        self.assertEqual(peers.sender.room(), (0, 0))
+        pair = Pair()
+        pair.send("a")
+        self.assertTrue(pair.sender.open)
+        pair.send("b")
+        self.assertFalse(pair.sender.open)
+        self.assertEqual(pair.sender.room(), (0, 0))
 
 
 class GivenUpTests(SynchronousTestCase):
@@ -378,13 +229,13 @@ class RoomTests(SynchronousTestCase):
 
     def test_requests_under_way(self) -> None:
         """Each request takes one stream until it is answered."""
-        peers = Peers(10)
-        self.assertEqual(peers.sender.room(), (10, WINDOW))
-        peers.send("a", "b")
-        self.assertEqual(peers.sender.room()[0], 8)
-        self.assertEqual(len(peers.sender), 2)
-        peers.answer(1)
-        self.assertEqual(peers.sender.room()[0], 9)
+        pair = Pair(10)
+        self.assertEqual(pair.sender.room(), (10, WINDOW))
+        pair.send("a", "b")
+        self.assertEqual(pair.sender.room()[0], 8)
+        self.assertEqual(len(pair.sender), 2)
+        pair.answer(1)
+        self.assertEqual(pair.sender.room()[0], 9)
 
     def test_no_limit(self) -> None:
         """Without a limit of the peer, the default applies."""
@@ -398,19 +249,19 @@ class RoomTests(SynchronousTestCase):
 
     def test_settings_up_and_down(self) -> None:
         """The limit may rise and fall, also below the number of requests under way."""
-        peers = Peers(1)
-        self.assertEqual(peers.sender.room()[0], 1)
-        peers.receiver.limit(100)
-        peers.carry()
-        peers.send("a", "b", "c")
-        self.assertEqual(peers.sender.room()[0], 97)
-        peers.receiver.limit(1)
-        peers.carry()
-        self.assertEqual(peers.sender.room()[0], -2)
+        pair = Pair(1)
+        self.assertEqual(pair.sender.room()[0], 1)
+        pair.receiver.limit(100)
+        pair.carry()
+        pair.send("a", "b", "c")
+        self.assertEqual(pair.sender.room()[0], 97)
+        pair.receiver.limit(1)
+        pair.carry()
+        self.assertEqual(pair.sender.room()[0], -2)
         for stream in (1, 3, 5):
-            peers.answer(stream)
-        self.assertEqual(peers.sender.room()[0], 1)
-        self.assertEqual(peers.ledger.accepted, ["a", "b", "c"])
+            pair.answer(stream)
+        self.assertEqual(pair.sender.room()[0], 1)
+        self.assertEqual(pair.ledger.accepted, ["a", "b", "c"])
 
     def test_other_settings(self) -> None:
         """SETTINGS without the limit do not change it."""
@@ -425,39 +276,39 @@ class RoomTests(SynchronousTestCase):
 
     def test_window(self) -> None:
         """Bodies use up the connection's window; what does not fit waits and counts against it."""
-        peers = Peers(window_updates=False)
-        peers.send("a", body=b"x" * 40_000)
-        self.assertEqual(peers.sender.room()[1], WINDOW - 40_000)
-        peers.send("b", body=b"x" * WINDOW)
-        self.assertEqual(peers.sender.room()[1], -40_000)
-        self.assertEqual(len(peers.requests), 1)
-        peers.receiver.acknowledge(1, 40_000)
-        peers.carry()
-        self.assertEqual(len(peers.requests), 2)
-        self.assertEqual(peers.sender.room()[1], 0)
+        pair = Pair(window_updates=False)
+        pair.send("a", body=b"x" * 40_000)
+        self.assertEqual(pair.sender.room()[1], WINDOW - 40_000)
+        pair.send("b", body=b"x" * WINDOW)
+        self.assertEqual(pair.sender.room()[1], -40_000)
+        self.assertEqual(len(pair.requests), 1)
+        pair.receiver.acknowledge(1, 40_000)
+        pair.carry()
+        self.assertEqual(len(pair.requests), 2)
+        self.assertEqual(pair.sender.room()[1], 0)
 
     def test_single(self) -> None:
         """With a provider token there is room for a single request until one was accepted."""
-        peers = Peers(1_000, single=True)
-        self.assertEqual(peers.sender.room()[0], 1)
-        peers.send("a")
-        self.assertEqual(peers.sender.room()[0], 0)
-        peers.answer(1)
-        self.assertEqual(peers.sender.room()[0], 1_000)
+        pair = Pair(1_000, single=True)
+        self.assertEqual(pair.sender.room()[0], 1)
+        pair.send("a")
+        self.assertEqual(pair.sender.room()[0], 0)
+        pair.answer(1)
+        self.assertEqual(pair.sender.room()[0], 1_000)
 
     def test_single_after_a_refusal(self) -> None:
         """A rejection of the notification proves the provider token as well as acceptance; a 403 does not."""
-        peers = Peers(1_000, single=True)
-        peers.send("a")
-        peers.answer(1, *rejection(403, "ExpiredProviderToken"))
-        self.assertEqual(peers.sender.room()[0], 1)
-        peers.send("b")
-        peers.answer(3, *rejection(410, "Unregistered"))
-        self.assertEqual(peers.sender.room()[0], 1_000)
+        pair = Pair(1_000, single=True)
+        pair.send("a")
+        pair.answer(1, *rejection(403, "ExpiredProviderToken"))
+        self.assertEqual(pair.sender.room()[0], 1)
+        pair.send("b")
+        pair.answer(3, *rejection(410, "Unregistered"))
+        self.assertEqual(pair.sender.room()[0], 1_000)
 
     def test_single_obeys_the_limit(self) -> None:
         """If the peer allows no stream, the first request has to wait as well."""
-        self.assertEqual(Peers(0, single=True).sender.room()[0], 0)
+        self.assertEqual(Pair(0, single=True).sender.room()[0], 0)
 
 
 class OutcomeTests(SynchronousTestCase):
@@ -473,13 +324,13 @@ class OutcomeTests(SynchronousTestCase):
 
     def test_any_order(self) -> None:
         """Answers are matched by stream, not by order."""
-        peers = Peers()
-        peers.send("a", "b", "c")
-        peers.answer(5)
-        peers.answer(1, *rejection(400, "BadTopic"))
-        peers.answer(3)
-        self.assertEqual(peers.ledger.accepted, ["c", "b"])
-        self.assertEqual([(item, answer.reason) for item, answer in peers.ledger.rejected], [("a", "BadTopic")])
+        pair = Pair()
+        pair.send("a", "b", "c")
+        pair.answer(5)
+        pair.answer(1, *rejection(400, "BadTopic"))
+        pair.answer(3)
+        self.assertEqual(pair.ledger.accepted, ["c", "b"])
+        self.assertEqual([(item, answer.reason) for item, answer in pair.ledger.rejected], [("a", "BadTopic")])
 
     def test_accepted_with_a_body(self) -> None:
         """A 200 is accepted with or without a body."""
@@ -492,34 +343,34 @@ class OutcomeTests(SynchronousTestCase):
 
     def test_accepted_otherwise(self) -> None:
         """Any status from 200 to 299 means accepted, and comes with its header fields."""
-        peers = Peers()
-        peers.send("a", "b", "c")
+        pair = Pair()
+        pair.send("a", "b", "c")
         made = [(b":status", b"201"), (b"apns-channel-id", b"x")]
-        peers.answer(1, made)
-        peers.answer(3, [(b":status", b"204")])
-        peers.answer(5, [(b":status", b"300")])
+        pair.answer(1, made)
+        pair.answer(3, [(b":status", b"204")])
+        pair.answer(5, [(b":status", b"300")])
         self.assertEqual(
-            peers.ledger.answered,
+            pair.ledger.answered,
             [("a", Answer(201, tuple(made), b"")), ("b", Answer(204, ((b":status", b"204"),), b""))],
         )
-        self.assertEqual([(item, answer.status) for item, answer in peers.ledger.rejected], [("c", 300)])
+        self.assertEqual([(item, answer.status) for item, answer in pair.ledger.rejected], [("c", 300)])
 
     def test_rejected(self) -> None:
         """Another status is a rejection, with status, reason and header fields."""
-        peers = Peers()
-        peers.send("a")
-        peers.answer(1, *rejection(410, "Unregistered", timestamp=1_700_000_000_000))
-        [(item, answer)] = peers.ledger.rejected
+        pair = Pair()
+        pair.send("a")
+        pair.answer(1, *rejection(410, "Unregistered", timestamp=1_700_000_000_000))
+        [(item, answer)] = pair.ledger.rejected
         self.assertEqual((item, answer.status, answer.reason), ("a", 410, "Unregistered"))
         self.assertEqual(answer.timestamp, 1_700_000_000)
         self.assertEqual(answer.headers[0], (b":status", b"410"))
 
     def test_rejected_without_a_body(self) -> None:
         """A rejection without a body has no reason."""
-        peers = Peers()
-        peers.send("a")
-        peers.answer(1, [(b":status", b"503")])
-        self.assertEqual([(answer.status, answer.reason) for _, answer in peers.ledger.rejected], [(503, "")])
+        pair = Pair()
+        pair.send("a")
+        pair.answer(1, [(b":status", b"503")])
+        self.assertEqual([(answer.status, answer.reason) for _, answer in pair.ledger.rejected], [(503, "")])
 
     def test_body_in_pieces(self) -> None:
         """A body may come in several frames, the last of them empty."""
@@ -557,32 +408,32 @@ class OutcomeTests(SynchronousTestCase):
     def test_content(self) -> None:
         """Requested content may be as long as a list of all channels; any other body has a lower limit."""
         for asked, longest in ((True, sender_module.MAX_CONTENT), (False, sender_module.MAX_ANSWER)):
-            peers = Peers()
-            (ask if asked else post)(peers.sender, "a")
-            peers.carry()
-            peers.answer(1, body=b"x" * (longest + 1))
-            [(_, answer)] = peers.ledger.answered
+            pair = Pair()
+            (ask if asked else post)(pair.sender, "a")
+            pair.carry()
+            pair.answer(1, body=b"x" * (longest + 1))
+            [(_, answer)] = pair.ledger.answered
             self.assertEqual(len(answer.body), longest)
             self.assertNotIn("xx", repr(answer))
 
     def test_refusal_of_a_question(self) -> None:
         """A request without a body is refused, reset and given up like any other, and leaves nothing behind."""
-        peers = Peers(window_updates=False)
+        pair = Pair(window_updates=False)
         for item in ("a", "b", "c", "d", "e"):
-            ask(peers.sender, item)
-        peers.carry()
-        peers.answer(1, *rejection(400, "ChannelNotRegistered"))
-        peers.receiver.reset(3, INTERNAL_ERROR)
-        peers.receiver.reset(5, REFUSED)
-        peers.answer(7)
+            ask(pair.sender, item)
+        pair.carry()
+        pair.answer(1, *rejection(400, "ChannelNotRegistered"))
+        pair.receiver.reset(3, INTERNAL_ERROR)
+        pair.receiver.reset(5, REFUSED)
+        pair.answer(7)
         self.assertEqual(
-            [(item, answer.reason) for item, answer in peers.ledger.rejected], [("a", "ChannelNotRegistered")]
+            [(item, answer.reason) for item, answer in pair.ledger.rejected], [("a", "ChannelNotRegistered")]
         )
-        self.assertEqual((peers.ledger.reset, peers.ledger.refused), ([("b", INTERNAL_ERROR)], ["c"]))
-        self.assertEqual(peers.ledger.accepted, ["d"])
-        self.assertEqual(left(peers.sender.cancel_through(9)), ([], ["e"]))
-        peers.carry()
-        self.assertEqual((len(peers.sender), peers.sender._asking), (0, set()))
+        self.assertEqual((pair.ledger.reset, pair.ledger.refused), ([("b", INTERNAL_ERROR)], ["c"]))
+        self.assertEqual(pair.ledger.accepted, ["d"])
+        self.assertEqual(left(pair.sender.cancel_through(9)), ([], ["e"]))
+        pair.carry()
+        self.assertEqual((len(pair.sender), pair.sender._asking), (0, set()))
 
     def test_informational(self) -> None:
         """An informational answer is not the answer."""
@@ -593,21 +444,21 @@ class OutcomeTests(SynchronousTestCase):
 
     def test_refused(self) -> None:
         """REFUSED_STREAM says that the request was not processed."""
-        peers = Peers()
-        peers.send("a", "b")
-        peers.receiver.reset(1, REFUSED)
-        peers.answer(3)
-        self.assertEqual((peers.ledger.refused, peers.ledger.accepted), (["a"], ["b"]))
-        self.assertEqual(len(peers.sender), 0)
+        pair = Pair()
+        pair.send("a", "b")
+        pair.receiver.reset(1, REFUSED)
+        pair.answer(3)
+        self.assertEqual((pair.ledger.refused, pair.ledger.accepted), (["a"], ["b"]))
+        self.assertEqual(len(pair.sender), 0)
 
     def test_reset(self) -> None:
         """After any other RST_STREAM the outcome is unknown."""
-        peers = Peers()
-        peers.send("a")
-        peers.receiver.reset(1, INTERNAL_ERROR)
-        peers.carry()
-        self.assertEqual(peers.ledger.reset, [("a", INTERNAL_ERROR)])
-        self.assertEqual(len(peers.sender), 0)
+        pair = Pair()
+        pair.send("a")
+        pair.receiver.reset(1, INTERNAL_ERROR)
+        pair.carry()
+        self.assertEqual(pair.ledger.reset, [("a", INTERNAL_ERROR)])
+        self.assertEqual(len(pair.sender), 0)
 
     def test_reset_after_the_status(self) -> None:
         """Once the status is known it is the answer, even if the rest of the body is cut off."""
@@ -662,20 +513,20 @@ class GoAwayTests(SynchronousTestCase):
 
     def test_streams_above(self) -> None:
         """Requests above the last stream were not processed; those up to it are still answered."""
-        peers = Peers()
-        peers.send("a", "b", "c", "d")
-        peers.receiver.goaway(last_stream=3, debug=b'{"reason":"Shutdown"}')
-        peers.carry()
-        self.assertEqual(peers.ledger.goaway, GoAway(3, NO_ERROR, "Shutdown"))
-        self.assertEqual(sorted(peers.ledger.refused), ["c", "d"])
-        self.assertFalse(peers.sender.open)
-        self.assertFalse(peers.sender.closed)
-        self.assertEqual(peers.sender.room(), (0, 0))
-        peers.answer(3)
-        peers.answer(1)
-        self.assertEqual(peers.ledger.accepted, ["b", "a"])
-        self.assertTrue(peers.sender.closed)
-        self.assertEqual(len(peers.sender), 0)
+        pair = Pair()
+        pair.send("a", "b", "c", "d")
+        pair.receiver.goaway(last_stream=3, debug=b'{"reason":"Shutdown"}')
+        pair.carry()
+        self.assertEqual(pair.ledger.goaway, GoAway(3, NO_ERROR, "Shutdown"))
+        self.assertEqual(sorted(pair.ledger.refused), ["c", "d"])
+        self.assertFalse(pair.sender.open)
+        self.assertFalse(pair.sender.closed)
+        self.assertEqual(pair.sender.room(), (0, 0))
+        pair.answer(3)
+        pair.answer(1)
+        self.assertEqual(pair.ledger.accepted, ["b", "a"])
+        self.assertTrue(pair.sender.closed)
+        self.assertEqual(len(pair.sender), 0)
 
     def test_two_steps(self) -> None:
         """A server may announce its end first and name the last stream later."""
@@ -731,15 +582,15 @@ class GoAwayTests(SynchronousTestCase):
 
     def test_own(self) -> None:
         """After our own GOAWAY no request is sent, and those under way are still answered."""
-        peers = Peers()
-        peers.send("a")
-        peers.sender.goodbye()
-        peers.sender.goodbye()
-        peers.carry()
-        self.assertFalse(peers.sender.open)
-        peers.answer(1)
-        self.assertEqual(peers.ledger.accepted, ["a"])
-        self.assertTrue(peers.sender.closed)
+        pair = Pair()
+        pair.send("a")
+        pair.sender.goodbye()
+        pair.sender.goodbye()
+        pair.carry()
+        self.assertFalse(pair.sender.open)
+        pair.answer(1)
+        self.assertEqual(pair.ledger.accepted, ["a"])
+        self.assertTrue(pair.sender.closed)
 
 
 class GivingUpTests(SynchronousTestCase):
@@ -747,13 +598,13 @@ class GivingUpTests(SynchronousTestCase):
 
     def test_abandon(self) -> None:
         """On a dead connection, requests that left completely have an unknown outcome, and nothing is kept."""
-        peers = Peers()
-        peers.send("a", "b")
-        peers.answer(1)
-        self.assertEqual(left(peers.sender.abandon()), ([], ["b"]))
-        self.assertEqual(len(peers.sender), 0)
-        self.assertFalse(peers.sender.open)
-        self.assertEqual(left(peers.sender.abandon()), ([], []))
+        pair = Pair()
+        pair.send("a", "b")
+        pair.answer(1)
+        self.assertEqual(left(pair.sender.abandon()), ([], ["b"]))
+        self.assertEqual(len(pair.sender), 0)
+        self.assertFalse(pair.sender.open)
+        self.assertEqual(left(pair.sender.abandon()), ([], []))
 
     def test_abandon_a_body_stuck_in_the_window(self) -> None:
         """Requests that did not leave completely cannot have been processed."""
@@ -762,14 +613,14 @@ class GivingUpTests(SynchronousTestCase):
 
     def test_cancel(self) -> None:
         """Requests that are given up free their streams as soon as RST_STREAM is sent."""
-        peers = Peers(10)
-        peers.send("a", "b", "c")
-        self.assertEqual(left(peers.sender.cancel_through(3)), ([], ["a", "b"]))
-        peers.carry()
-        self.assertEqual(peers.sender.room()[0], 9)
-        peers.answer(1)
-        peers.answer(5)
-        self.assertEqual(peers.ledger.settled, ["c"])
+        pair = Pair(10)
+        pair.send("a", "b", "c")
+        self.assertEqual(left(pair.sender.cancel_through(3)), ([], ["a", "b"]))
+        pair.carry()
+        self.assertEqual(pair.sender.room()[0], 9)
+        pair.answer(1)
+        pair.answer(5)
+        self.assertEqual(pair.ledger.settled, ["c"])
 
     def test_cancel_a_body_stuck_in_the_window(self) -> None:
         """A request whose body is stuck was not processed, and its bytes leave the queue."""
@@ -781,12 +632,12 @@ class GivingUpTests(SynchronousTestCase):
 
     def test_cancel_again(self) -> None:
         """Requests that were answered or given up are not given up again."""
-        peers = Peers()
-        peers.send("a", "b")
-        peers.answer(1)
-        self.assertEqual(left(peers.sender.cancel_through(3)), ([], ["b"]))
-        self.assertEqual(left(peers.sender.cancel_through(3)), ([], []))
-        self.assertEqual(left(peers.sender.abandon()), ([], []))
+        pair = Pair()
+        pair.send("a", "b")
+        pair.answer(1)
+        self.assertEqual(left(pair.sender.cancel_through(3)), ([], ["b"]))
+        self.assertEqual(left(pair.sender.cancel_through(3)), ([], []))
+        self.assertEqual(left(pair.sender.abandon()), ([], []))
 
     def test_late_answer(self) -> None:
         """An answer that crosses our RST_STREAM is ignored."""
@@ -796,73 +647,6 @@ class GivingUpTests(SynchronousTestCase):
         received = sender.receive(script.headers(1, end=True))
         self.assertEqual((received.accepted, received.rejected, received.reset), ([], [], []))
         self.assertEqual(len(sender), 0)
-
-
-class ReasonTests(SynchronousTestCase):
-    """Values read from bodies."""
-
-    def test_reason(self) -> None:
-        """The reason passes through, known or not."""
-        for reason in ("BadDeviceToken", "NeverHeardOf", "", "naïve"):
-            self.assertEqual(reason_of(json.dumps({"reason": reason}).encode()), reason)
-
-    def test_not_json(self) -> None:
-        """Text is its own reason, on one line and shortened."""
-        self.assertEqual(reason_of(b"<html>\r\n  <b>Bad\tGateway</b>"), "<html> <b>Bad Gateway</b>")
-        self.assertEqual(reason_of(b"x" * 1_000), "x" * 200)
-        self.assertEqual(reason_of(b""), "")
-
-    def test_other_json(self) -> None:
-        """JSON of another shape is its own reason as well."""
-        for body in (b"[]", b"17", b'"text"', b"null", b"{}", b'{"error":"x"}', b"[" * 5_000):
-            self.assertEqual(reason_of(body), body[:200].decode())
-
-    def test_no_reason(self) -> None:
-        """A null reason is empty, and a reason that is not text is replaced by the body."""
-        self.assertEqual(reason_of(b'{"reason":null}'), "")
-        for value in (b"17", b"true", b"1.5", b'["BadTopic"]', b'{"a":1}'):
-            body = b'{"reason":%s}' % value
-            self.assertEqual(reason_of(body), body.decode())
-        self.assertEqual(len(reason_of(b'{"reason":[%s]}' % (b'"BadTopic",' * 300))), 200)
-
-    def test_page(self) -> None:
-        """An HTML page is recognized by its type, in any spelling, or by its beginning."""
-        for kind in (b"text/html", b"Text/HTML; charset=utf-8"):
-            self.assertTrue(Answer(200, ((b":status", b"200"), (b"content-type", kind)), b"").page)
-        self.assertTrue(Answer(200, ((b":status", b"200"),), b"\r\n<!DOCTYPE html>").page)
-        for fields in ((), ((b"content-type", b"application/json"),)):
-            for body in (b"", b"{}", b"OK"):
-                self.assertFalse(Answer(200, fields, body).page)
-
-    def test_timestamp(self) -> None:
-        """Milliseconds are the rule; seconds have been seen."""
-        for number, seconds in ((1_700_000_000_000, 1_700_000_000), (1_430_000_000, 1_430_000_000), (1_500, 1_500)):
-            self.assertEqual(Answer(410, (), b'{"timestamp":%d}' % number).timestamp, seconds)
-        self.assertEqual(Answer(410, (), b'{"timestamp":"1700000000123"}').timestamp, 1_700_000_000.123)
-
-    def test_no_timestamp(self) -> None:
-        """Anything else is not a timestamp."""
-        for body in (
-            b"",
-            b"{}",
-            b"[]",
-            b"\xff",
-            b'{"timestamp":null}',
-            b'{"timestamp":"yesterday"}',
-            b'{"timestamp":[1]}',
-            b'{"timestamp":NaN}',
-            b'{"timestamp":-Infinity}',
-            b'{"timestamp":1%s}' % (b"0" * 400),
-            b"[" * 5_000,
-        ):
-            self.assertIs(Answer(410, (), body).timestamp, None, body[:30])
-
-    @given(st.binary())
-    def test_any_body(self, body: bytes) -> None:
-        """No body raises an exception."""
-        answer = Answer(410, (), body)
-        self.assertIsInstance(answer.reason, str)
-        self.assertIsInstance(answer.timestamp, float | None)
 
 
 def whole_stream() -> tuple[list[str], bytes, bytes]:
@@ -1015,101 +799,6 @@ class StreamTests(SynchronousTestCase):
         self.assertEqual({request.body for request in whole}, {BODY})
 
 
-class ReceiverTests(SynchronousTestCase):
-    """The server's role, as far as the sender's tests do not cover it."""
-
-    def test_answer_too_late(self) -> None:
-        """Answering or dropping a stream that the client gave up, or that never existed, does nothing."""
-        peers = Peers()
-        peers.send("a")
-        peers.sender.cancel_through(1)
-        peers.carry()
-        peers.answer(1)
-        peers.answer(99)
-        peers.receiver.reset(99, REFUSED)
-        peers.carry()
-        self.assertEqual(peers.ledger.settled, [])
-
-    def test_after_the_end(self) -> None:
-        """Nor does any other call, once the connection is over."""
-        peers = Peers()
-        peers.send("a")
-        peers.receiver.receive(b"garbage" * 10)
-        peers.carry()
-        self.assertTrue(peers.receiver.closed)
-        peers.receiver.acknowledge(1, 1)
-        peers.receiver.limit(7)
-        peers.receiver.goaway()
-        peers.receiver.reset(1, REFUSED)
-        peers.answer(1)
-        self.assertEqual(peers.receiver.data_to_send(), b"")
-
-    @given(
-        st.lists(st.integers(0, 40), max_size=5), st.sampled_from([b"GET / HTTP/1.1\r\n", b"PRIX", b"POST /3/device/"])
-    )
-    def test_http1(self, cuts: list[int], written: bytes) -> None:
-        """An HTTP/1.1 request is recognized however it is split; HTTP/2 and other protocols are not."""
-        for data, http1 in ((written, True), (b"\x16\x03\x01", False), (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n!", False)):
-            receiver = RequestReceiver(10, max_body=100)
-            at = 0
-            with contextlib.suppress(WireError):
-                for cut in [*sorted(cuts), len(data)]:
-                    receiver.receive(data[at:cut])
-                    at = max(at, cut)
-            self.assertEqual(receiver.http1, http1)
-
-    def test_too_long(self) -> None:
-        """
-        With ``early`` a request whose body is too long is given out before its end, with all that came.
-
-        What comes after is dropped, and given back to the window like what was part of a request that was given up.
-        """
-        client = ngh2.Connection(ngh2.Role.CLIENT)
-        client.initiate_connection({})
-        receiver = RequestReceiver(10, max_body=100, window_updates=False, early=True)
-        found: list[Request] = []
-
-        def carry() -> None:
-            for _ in range(3):
-                found.extend(receiver.receive(client.data_to_send()))
-                client.receive_data(receiver.data_to_send())
-
-        head = [(b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"x")]
-        carry()
-        for fate in ("too long", "given up"):
-            stream = client.send_request(head)
-            client.send_data(stream, b"x" * (30_000 if fate == "too long" else 50))
-            carry()
-            self.assertEqual(receiver.unfinished, [] if fate == "too long" else [stream])
-            if fate == "too long":
-                client.send_data(stream, b"x" * 30_000)
-                carry()
-                (request,) = found
-                self.assertEqual((request.stream, len(request.body) > 100), (stream, True))
-                receiver.acknowledge(stream, len(request.body))
-            else:
-                client.reset_stream(stream, CANCEL)
-                carry()
-        self.assertEqual(receiver.unfinished, [])
-        self.assertEqual(len(found), 1)
-        carry()
-        self.assertGreater(client.remote_window_size, WINDOW // 2)
-
-    def test_repeated_fields(self) -> None:
-        """Repeated header fields are all kept, in order."""
-        peers = Peers()
-        peers.send("a", fields=((b"apns-topic", b"x"), (b"apns-topic", b"y")))
-        self.assertEqual(peers.requests[0].headers[-2:], ((b"apns-topic", b"x"), (b"apns-topic", b"y")))
-
-    def test_closed(self) -> None:
-        """The connection is over when both sides have sent GOAWAY and nothing is under way."""
-        peers = Peers()
-        self.assertFalse(peers.receiver.closed)
-        peers.receiver.goaway()
-        peers.carry()
-        self.assertTrue(peers.receiver.closed)
-
-
 class IndependentServer:
     """A server on python-hyper's h2, which answers by the token in the path."""
 
@@ -1222,69 +911,6 @@ class IndependentPeerTests(SynchronousTestCase):
         )
 
 
-def frame(kind: int, payload: bytes = b"", flags: int = 0, stream: int = 0) -> bytes:
-    """Write a frame (RFC 9113, section 4.1)."""
-    return len(payload).to_bytes(3, "big") + bytes([kind, flags]) + stream.to_bytes(4, "big") + payload
-
-
-class ScreenTests(SynchronousTestCase):
-    """Requests that are refused when only their header fields have come."""
-
-    head = ((b":method", b"POST"), (b":scheme", b"https"), (b":path", b"/"), (b":authority", b"x"))
-
-    def setUp(self) -> None:
-        """Make a client whose requests are all refused, except for one."""
-        self.client = ngh2.Connection(ngh2.Role.CLIENT)
-        self.events: list[ngh2.Event] = []
-        self.whole: list[Request] = []
-        self.refused: list[Request] = []
-        self.receiver = RequestReceiver(10, max_body=100, window_updates=False)
-
-    def screen(self, head: Request) -> bool:
-        """Refuse a request, unless its path is the accepted one."""
-        if (b"good", b"1") in head.headers:
-            return True
-        self.refused.append(head)
-        self.receiver.refuse(head.stream, [(b":status", b"403")], b"no")
-        return False
-
-    def carry(self) -> None:
-        """Carry bytes in both directions."""
-        for _ in range(3):
-            self.whole.extend(self.receiver.receive(self.client.data_to_send(), self.screen))
-            self.client.receive_data(self.receiver.data_to_send())
-            self.events.extend(self.client.events())
-
-    def test_refused(self) -> None:
-        """The answer arrives complete and ends the stream, although the request has not ended; other streams go on."""
-        self.client.initiate_connection({})
-        good, bad, ended = (
-            self.client.send_request([*self.head, *more], end_stream=end)
-            for more, end in (([(b"good", b"1")], False), ([], False), ([], True))
-        )
-        self.client.send_data(bad, b"x" * 5_000)
-        self.carry()
-        for stream in (bad, ended):
-            found = [event for event in self.events if getattr(event, "stream_id", None) == stream]
-            answer = [event for event in found if isinstance(event, ngh2.ResponseReceived | ngh2.DataReceived)]
-            self.assertEqual((answer[0].headers, answer[1].data), (((b":status", b"403"),), b"no"))
-            self.assertIsInstance(found[-1], ngh2.StreamClosed)
-        self.assertEqual((self.receiver.unfinished, self.receiver.unsent), ([good], 0))
-        self.assertEqual([request.stream for request in self.refused], [bad, ended])
-        self.client.send_data(good, b"hello", end_stream=True)
-        self.carry()
-        self.assertEqual([(request.stream, request.body) for request in self.whole], [(good, b"hello")])
-
-    def test_no_window(self) -> None:
-        """If the peer has no window for an answer, only its header fields are sent, and nothing is kept."""
-        self.client.initiate_connection({ngh2.Setting.INITIAL_WINDOW_SIZE: 0})
-        stream = self.client.send_request(self.head, end_stream=False)
-        self.carry()
-        [answer] = [event for event in self.events if isinstance(event, ngh2.ResponseReceived)]
-        self.assertEqual((answer.headers, answer.end_stream, self.receiver.unsent), (((b":status", b"403"),), True, 0))
-        self.assertIn(stream, [event.stream_id for event in self.events if isinstance(event, ngh2.StreamClosed)])
-
-
 class BrokenTests(SynchronousTestCase):
     """A connection that libnghttp2 has given up."""
 
@@ -1297,51 +923,15 @@ class BrokenTests(SynchronousTestCase):
             frame(9, b"", 4, 1),
             frame(1, b"\x88" + field * 16, 1, 1) + frame(9, field * 16, 0, 1) * 4 + frame(9, field * 16, 4, 1),
         ):
-            peers = Peers()
-            peers.send("a", "b")
+            pair = Pair()
+            pair.send("a", "b")
             with contextlib.suppress(WireError):
-                peers.sender.receive(written)
-            peers.sender.ping()
-            peers.sender.take()
-            gone = peers.sender.cancel_through(1)
-            peers.sender.goodbye()
-            peers.sender.data_to_send()
-            rest = peers.sender.abandon()
+                pair.sender.receive(written)
+            pair.sender.ping()
+            pair.sender.take()
+            gone = pair.sender.cancel_through(1)
+            pair.sender.goodbye()
+            pair.sender.data_to_send()
+            rest = pair.sender.abandon()
             self.assertEqual([*left(gone)[1], *left(rest)[1]], ["a", "b"])
-            self.assertEqual((peers.sender.room(), peers.sender.open), ((0, 0), False))
-
-
-class FrameBudgetTests(SynchronousTestCase):
-    """How many frames a client may send."""
-
-    @given(
-        st.lists(st.tuples(st.sampled_from([0, 1, 2, 3, 4, 6, 8, 99]), st.integers(0, 1), st.binary(max_size=30))),
-        st.data(),
-    )
-    def test_split(self, frames: list[tuple[int, int, bytes]], data: st.DataObject) -> None:
-        """Frames are counted the same however the bytes are split."""
-        written = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"".join(frame(kind, body, flag) for kind, flag, body in frames)
-        cuts = sorted(data.draw(st.sets(st.integers(0, len(written)), max_size=8)))
-        pieces = [written[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(written)], strict=True)]
-        settings = sum(kind == 4 and not flag for kind, flag, _ in frames)
-        for short in (0, 1):
-            most = (max(1, len(frames)) - short, 1), (100, 1)
-            budget = FrameBudget()
-            fits = all(budget.spend(piece, 5.0, *most) for piece in pieces)
-            self.assertEqual(fits, len(frames) <= most[0][0])
-            budget = FrameBudget()
-            fits = all(budget.spend(piece, 5.0, (1_000, 1), (settings - short, 1)) for piece in pieces)
-            self.assertEqual(fits, not short)
-
-    def test_time(self) -> None:
-        """An unused allowance accumulates, up to a limit."""
-        budget = FrameBudget()
-        ping = frame(6, b"12345678")
-        begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-        for data, now, fits in (
-            (begin + ping * 10, 0.0, True),
-            (ping * 5, 1.0, True),
-            (ping * 10, 100.0, True),
-            (ping, 100.1, False),
-        ):
-            self.assertEqual(budget.spend(data, now, (10, 5), (10, 5)), fits)
+            self.assertEqual((pair.sender.room(), pair.sender.open), ((0, 0), False))
