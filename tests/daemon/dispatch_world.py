@@ -12,6 +12,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
 
+from tests.daemon.fakes import InlineWorker
 from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import Unavailable, UnknownApp
 from txapns.daemon.identifiers import Identifiers
@@ -26,7 +27,6 @@ from txapns.daemon.store.sqlite.outcomes import SQLiteOutcomeLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.store.sqlite.tables import QueueState
 from txapns.daemon.store.sqlite.timeline import Timeline
-from txapns.daemon.store.workers import InlineWorker
 from txapns.daemon.values import App, Leased, Limits, Message, Outcome, Settlement, State
 from txapns.simulator.authority import Authority
 from txapns.simulator.http2 import ProviderAPIServer, Response

@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from tests.daemon.fakes import Keys
+from tests.daemon.fakes import InlineWorker, Keys
 from tests.daemon.store.contract import START
 from txapns._network.clocks import wall_clock
 from txapns.credentials import Certificate, ProviderToken
@@ -22,7 +22,6 @@ from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
-from txapns.daemon.store.workers import InlineWorker
 from txapns.daemon.values import App, Caller, Draft, Leased, Limits, Settlement, State
 from txapns.gateway import Gateway
 from txapns.simulator import Authority

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, maybeDeferred
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
@@ -17,11 +17,14 @@ from txapns.credentials import Certificate
 from txapns.daemon.errors import NotAuthenticated, UnknownApp
 from txapns.daemon.interfaces import IApps, IKeys
 from txapns.daemon.serving.http import HTTPServer
+from txapns.daemon.store.workers import IWorker
 from txapns.daemon.values import App, Caller, Limits, Outcome
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
 
-__all__ = ["Apps", "Connection", "DatedClock", "Keys", "Response", "Waiting", "key_of"]
+__all__ = ["Apps", "Connection", "DatedClock", "InlineWorker", "Keys", "Response", "Waiting", "key_of"]
+
+T = TypeVar("T")
 
 
 @implementer(IWallClock)
@@ -79,6 +82,18 @@ class Apps:
     def changed(self, listener: Callable[[frozenset[str]], None]) -> Callable[[], None]:
         """See :meth:`IApps.changed`; they never change."""
         return lambda: None
+
+
+@implementer(IWorker)
+class InlineWorker:
+    """Runs functions at once, without a thread."""
+
+    def run(self, function: Callable[[], T]) -> Deferred[T]:
+        """Run a function now."""
+        return maybeDeferred(function)
+
+    def stop(self) -> None:
+        """Do nothing."""
 
 
 def key_of(name: str) -> str:

@@ -13,6 +13,7 @@ from twisted.internet.task import Clock
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.daemon.fakes import InlineWorker
 from txapns.daemon.apps import Apps
 from txapns.daemon.config import Configuration
 from txapns.daemon.keys import Keys
@@ -22,7 +23,6 @@ from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.file import visiting
 from txapns.daemon.store.sqlite.store import SQLiteStore
-from txapns.daemon.store.workers import InlineWorker
 
 __all__ = ["World", "world_of"]
 

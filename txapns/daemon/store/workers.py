@@ -1,4 +1,4 @@
-"""Where the database's blocking calls run: in a thread, or inline."""
+"""Where the database's blocking calls run: in a thread."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred
 from twisted.internet.threads import deferToThreadPool
 from twisted.python.threadpool import ThreadPool
 from zope.interface import Interface, implementer
 
-__all__ = ["IWorker", "InlineWorker", "ThreadWorker"]
+__all__ = ["IWorker", "ThreadWorker"]
 
 _R = TypeVar("_R")
 
@@ -57,15 +57,3 @@ class ThreadWorker:
     def stop(self) -> None:
         """End the thread."""
         self._pool.stop()
-
-
-@implementer(IWorker)
-class InlineWorker:
-    """Runs them at once, for programs without a running reactor and for tests."""
-
-    def run(self, function: Callable[[], _R]) -> Deferred[_R]:
-        """Run a function now."""
-        return maybeDeferred(function)
-
-    def stop(self) -> None:
-        """Do nothing."""

@@ -23,6 +23,7 @@ from zope.interface import implementer
 from zope.interface.verify import verifyObject
 
 from tests import PROJECT
+from tests.daemon.fakes import InlineWorker
 from tests.daemon.store.contract import START, message, result
 from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from tests.processes import started
@@ -36,7 +37,7 @@ from txapns.daemon.errors import (
 )
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema
-from txapns.daemon.store.workers import InlineWorker, IWorker, ThreadWorker
+from txapns.daemon.store.workers import IWorker, ThreadWorker
 from txapns.daemon.values import Settlement, State
 
 __all__ = [

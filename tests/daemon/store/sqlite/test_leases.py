@@ -36,7 +36,7 @@ class LeasesTests(SynchronousTestCase):
         self.assertLess(self.leases.mark("chess"), (1000, 2))
         self.assertGreaterEqual(self.leases.mark("chess"), (1000, 1))
         self.assertEqual(self.leases.passed_over("chess"), [1, 5])
-        self.assertNotIn(2, self.leases)
+        self.assertNotIn(2, self.leases.numbers())
         self.leases.lend("chess", [(1000, 2)], 60.0)
         self.assertEqual(self.leases.passed_over("chess"), [1, 5, 2])  # 5 is behind the mark
         self.leases.lend("chess", [(2000, 6)], 60.0)

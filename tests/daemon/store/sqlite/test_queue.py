@@ -14,13 +14,12 @@ from hypothesis import HealthCheck, settings
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.fakes import DatedClock
+from tests.daemon.fakes import DatedClock, InlineWorker
 from tests.daemon.store.contract import HEADERS, LONGEST, PAYLOAD, START, message, result
 from tests.daemon.store.queue_contract import QueueContract
 from tests.daemon.store.queue_machine import QueueMachine
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
-from txapns.daemon.store.workers import InlineWorker
 from txapns.daemon.values import Idempotency, Message, Settlement, State
 
 __all__ = [

@@ -7,14 +7,13 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.daemon.fakes import DatedClock
+from tests.daemon.fakes import DatedClock, InlineWorker
 from tests.daemon.store.contract import message, result
 from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from txapns.daemon.errors import DatabaseInUse, Unavailable
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.store.store import IStore
-from txapns.daemon.store.workers import InlineWorker
 
 __all__ = ["SQLiteStoreTests"]
 

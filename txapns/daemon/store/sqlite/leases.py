@@ -39,9 +39,6 @@ class Leases:
         self._furthest: dict[str, Mark] = {}
         self._soonest = math.inf  # no lease ends before this time
 
-    def __contains__(self, number: object) -> bool:
-        return number in self._leases
-
     def counts(self) -> dict[str, int]:
         """Count the leases, by app."""
         found: dict[str, int] = {}

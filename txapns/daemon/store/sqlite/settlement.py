@@ -121,14 +121,6 @@ def _row(settlement: Settlement, now: int, due: int | None) -> tuple[object, ...
     timestamp = None if settlement.timestamp is None else milliseconds(settlement.timestamp)
     waiting = settlement.state is State.WAITING
     attempts = 0 if settlement.state is State.EXPIRED else 1
-    settled_at = None if waiting else now
-    return (
-        settlement.number,
-        int(settlement.state),
-        settlement.status,
-        settlement.reason,
-        timestamp,
-        settled_at,
-        due if waiting else None,
-        attempts,
-    )
+    settled_at, due = (None, due) if waiting else (now, None)
+    state, status, reason = int(settlement.state), settlement.status, settlement.reason
+    return settlement.number, state, status, reason, timestamp, settled_at, due, attempts
