@@ -45,14 +45,7 @@ from txapns._credentials.choice import choose
 from txapns._credentials.containers import MAX_TEXT, Text, public_der, read, recognizes
 from txapns.errors import CredentialError, UnsupportedKey
 
-__all__ = [
-    "MAXIMUM_AGE",
-    "MINIMUM_AGE",
-    "Certificate",
-    "Credential",
-    "ProviderToken",
-    "SignedToken",
-]
+__all__ = ["MAXIMUM_AGE", "MINIMUM_AGE", "Certificate", "Credential", "ProviderToken", "SignedToken"]
 
 MINIMUM_AGE = 20 * 60
 """The least age, in seconds, at which a provider token is replaced; Apple rejects an earlier change as

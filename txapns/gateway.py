@@ -210,25 +210,12 @@ class Gateway:
         :raises InvalidGateway: a host, a port, the settle time, the command or the proxy is invalid.
         """
         return cls(
-            _BINARY,
-            host,
-            port,
-            trust_root,
-            feedback_host or host,
-            feedback_port,
-            settle_time,
-            barrier,
-            command,
-            proxy,
+            _BINARY, host, port, trust_root, feedback_host or host, feedback_port, settle_time, barrier, command, proxy
         )
 
     @classmethod
     def parse(
-        cls,
-        description: str | Gateway,
-        *,
-        trust_root: Text | None = None,
-        proxy: str | Proxy | None = None,
+        cls, description: str | Gateway, *, trust_root: Text | None = None, proxy: str | Proxy | None = None
     ) -> Gateway:
         """
         Read a gateway from text.

@@ -38,14 +38,7 @@ from txapns._credentials.containers import Text
 from txapns._network.alerts import alert_of, chain_fault, credential_advice, handshake_advice
 from txapns._network.trust import given_trust, platform_trust
 from txapns.credentials import Certificate, Credential
-from txapns.errors import (
-    APNSError,
-    ConnectFailed,
-    CredentialError,
-    CredentialRefused,
-    InvalidGateway,
-    PeerNotVerified,
-)
+from txapns.errors import APNSError, ConnectFailed, CredentialError, CredentialRefused, InvalidGateway, PeerNotVerified
 
 __all__ = ["ClientContextFactory", "explain", "identity_of", "show"]
 

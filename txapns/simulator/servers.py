@@ -90,10 +90,7 @@ class Simulator:
         }
         speaks_http2 = protocol in ("http2", "channels")
         options = self.authority.server_options(
-            (b"h2",) if speaks_http2 else (),
-            tls12=tls12,
-            tickets=tickets,
-            require_certificate=not speaks_http2,
+            (b"h2",) if speaks_http2 else (), tls12=tls12, tickets=tickets, require_certificate=not speaks_http2
         )
         server = _Server(builders[protocol], self.sessions if self._keep else None)
         return TLSMemoryBIOFactory(options, False, server, self._clock)
