@@ -14,7 +14,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Sequence
 from datetime import datetime, timedelta, timezone
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 import attrs
 from cryptography import x509
@@ -211,20 +211,17 @@ class Authority:
             context.set_options(SSL.OP_NO_TICKET)
         pem = certificate or self.server_certificate()
         context.use_certificate(x509.load_pem_x509_certificate(pem))
-        context.use_privatekey(_private_key(pem))
-        self._ask_for_certificate(context, require_certificate)
+        context.use_privatekey(cast(_PrivateKey, load_pem_private_key(pem, None)))
+        store = context.get_cert_store()
+        assert store is not None
+        store.add_cert(crypto.X509.from_cryptography(self._root.certificate))
+        context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if require_certificate else 0))
+        # OpenSSL resumes sessions with a client's certificate only if they have an identifier of the server.
+        context.set_session_id(b"txapns")
         context.set_alpn_select_callback(
             lambda _, offered: next((ours for ours in alpn if ours in offered), SSL.NO_OVERLAPPING_PROTOCOLS)
         )
         return ServerContextFactory(context)
-
-    def _ask_for_certificate(self, context: SSL.Context, required: bool) -> None:
-        store = context.get_cert_store()
-        assert store is not None
-        store.add_cert(crypto.X509.from_cryptography(self._root.certificate))
-        context.set_verify(SSL.VERIFY_PEER | (SSL.VERIFY_FAIL_IF_NO_PEER_CERT if required else 0))
-        # OpenSSL resumes sessions with a client's certificate only if they have an identifier of the server.
-        context.set_session_id(b"txapns")
 
     def client_pem(
         self,
@@ -326,10 +323,8 @@ def _sign(
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)
     )
-    for extension in extensions:
-        builder = builder.add_extension(
-            extension, critical=isinstance(extension, x509.BasicConstraints | x509.KeyUsage)
-        )
+    for each in extensions:
+        builder = builder.add_extension(each, critical=isinstance(each, x509.BasicConstraints | x509.KeyUsage))
     return builder.sign(signer, hashes.SHA256())
 
 
@@ -340,12 +335,6 @@ def _name(common_name: str) -> x509.Name:
 def _client_name(topic: str) -> x509.Name:
     common_name = f"Apple Push Services: {topic}"[:64]  # the maximum in X.520
     return x509.Name([x509.NameAttribute(NameOID.USER_ID, topic), x509.NameAttribute(NameOID.COMMON_NAME, common_name)])
-
-
-def _private_key(pem: bytes) -> _PrivateKey:
-    key = load_pem_private_key(pem, None)
-    assert isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey)
-    return key
 
 
 def _client_key(key_type: Literal["ec", "rsa"]) -> _PrivateKey:
@@ -364,13 +353,9 @@ def _marks(environments: Sequence[str], topics: Sequence[str] | None) -> list[x5
 
 def _topic_list(topics: Sequence[str]) -> bytes:
     """Encode Apple's list of topics: each is a string, followed by a sequence of the kinds of push it is for."""
-    elements = [_utf8(topic) + _element(0x30, _utf8(_kind(topic))) for topic in topics]
+    kinds = [last if (last := topic.rpartition(".")[2]) in {"voip", "complication"} else "app" for topic in topics]
+    elements = (_utf8(topic) + _element(0x30, _utf8(kind)) for topic, kind in zip(topics, kinds, strict=True))
     return _element(0x30, b"".join(elements))
-
-
-def _kind(topic: str) -> str:
-    suffix = topic.rpartition(".")[2]
-    return suffix if suffix in {"voip", "complication"} else "app"
 
 
 def _utf8(text: str) -> bytes:

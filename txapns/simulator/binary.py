@@ -9,7 +9,6 @@ identifier that it could name) the connection is closed at once.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -18,7 +17,7 @@ from twisted.python.failure import Failure
 
 from txapns._network.transports import transport_of
 from txapns.reasons import Status, status_name
-from txapns.simulator.devices import Devices
+from txapns.simulator.devices import Devices, json_object
 from txapns.wire.frames import MalformedFrame, NotificationParser, ReceivedNotification, encode_error
 
 __all__ = ["EnhancedNotificationServer"]
@@ -201,12 +200,8 @@ class EnhancedNotificationServer(Protocol):
                 return
 
     def _note(self, notification: ReceivedNotification, status: int | None) -> None:
-        fields = {
-            "identifier": notification.identifier,
-            "expiration": notification.expiration,
-            "priority": notification.priority,
-        }
-        headers = {name: str(value) for name, value in fields.items() if value is not None}
+        fields = ((name, getattr(notification, name)) for name in ("identifier", "expiration", "priority"))
+        headers = {name: str(value) for name, value in fields if value is not None}
         reason = None if status is None else status_name(status)
         self._devices.note("binary", notification.token, notification.payload, headers, reason)
 
@@ -220,11 +215,8 @@ class EnhancedNotificationServer(Protocol):
             return Status.MISSING_PAYLOAD
         if len(notification.payload) > (MAX_PAYLOAD if notification.command == 2 else self._max_legacy_payload):
             return Status.INVALID_PAYLOAD_SIZE
-        try:
-            content = json.loads(notification.payload.decode())  # json.loads would also accept UTF-16 if given bytes
-        except (ValueError, RecursionError):
-            content = None
-        if not isinstance(content, dict) or notification.priority not in (None, 5, 10):
+        content = json_object(notification.payload)
+        if content is None or notification.priority not in (None, 5, 10):
             return Status.UNKNOWN
         if notification.priority == 10 and _silent(content):
             return Status.UNKNOWN

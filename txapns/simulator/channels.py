@@ -15,6 +15,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
+from txapns.simulator.devices import json_object
 from txapns.simulator.requests import MAX_BODY, RequestServer, Response
 from txapns.wire.requests import Request
 
@@ -28,7 +29,6 @@ MAX_CHANNELS = 10_000
 MAX_IDENTIFIER = 128
 _PUSH_TYPE = "LiveActivity"
 _POLICY_KEY, _PUSH_TYPE_KEY = "message-storage-policy", "push-type"
-_METHODS = ("POST", "GET", "DELETE")
 # Python's own decoder has become stricter from version to version.
 _BASE64 = re.compile("(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _PATH = re.compile(r"/1/apps/([^/]+)/(channels|all-channels)")
@@ -107,15 +107,7 @@ def _check_payload(body: bytes) -> Response | None:
         return Response(400, "PayloadEmpty")
     if len(body) > MAX_BODY:
         return Response(413, "PayloadTooLarge")
-    return Response(400, "PayloadEmpty") if _object(body) is None else None
-
-
-def _object(body: bytes) -> dict[str, Any] | None:
-    try:
-        content = json.loads(body.decode())  # json.loads would also accept UTF-16 if given bytes
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None
+    return Response(400, "PayloadEmpty") if json_object(body) is None else None
 
 
 class ChannelServer(RequestServer):
@@ -144,7 +136,7 @@ class ChannelServer(RequestServer):
         operation = operations.get((method, what))
         fault = (
             self.check_form(request, headers)
-            or (None if method in _METHODS else Response(405, "MethodNotAllowed"))
+            or (None if method in ("POST", "GET", "DELETE") else Response(405, "MethodNotAllowed"))
             or (Response(404, "BadPath") if operation is None else None)
             or self.check_credentials(request, headers)
             or self.check_app(app)
@@ -156,7 +148,7 @@ class ChannelServer(RequestServer):
         return operation(app, request, headers)
 
     def _create(self, app: str, request: Request, headers: dict[str, str]) -> Response:
-        content = _object(request.body)
+        content = json_object(request.body)
         if content is None:
             return Response(400, "BadRequestPayload" if request.body else "PayloadEmpty")
         if not set(content) <= {_POLICY_KEY, _PUSH_TYPE_KEY}:

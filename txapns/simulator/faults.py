@@ -46,6 +46,9 @@ LATE = 10.0
 #: Changes an identifier to one that no client has used yet.
 UNUSED = 2**31
 
+#: All faults, by their names on the command line.
+FAULTS: dict[str, Fault] = {}
+
 #: What the server does instead of rejecting a notification. It may return another status, or ``False`` for none.
 _Instead = Callable[[EnhancedNotificationServer, ReceivedNotification, int], "int | bool | None"]
 
@@ -62,6 +65,7 @@ def _instead(act: _Instead) -> Fault:
         record = act(server, notification, status)
         return status if record is None else record
 
+    FAULTS[act.__name__.replace("_", "-")] = fault
     return fault
 
 
@@ -98,22 +102,14 @@ def half_close(server: EnhancedNotificationServer, notification: ReceivedNotific
 
 @_instead
 def split(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
-    """
-    Send the error packet in two writes of three bytes each.
-
-    It is one packet, as if it had arrived at once.
-    """
+    """Send the error packet in two writes of three bytes each. It is one packet, as if it had arrived at once."""
     packet = server.answer(notification, status)
     server.finish(packet[:3], packet[3:])
 
 
 @_instead
 def byte_by_byte(server: EnhancedNotificationServer, notification: ReceivedNotification, status: int) -> None:
-    """
-    Send the error packet in six writes.
-
-    It is one packet, as if it had arrived at once.
-    """
+    """Send the error packet in six writes. It is one packet, as if it had arrived at once."""
     packet = server.answer(notification, status)
     server.finish(*(packet[position : position + 1] for position in range(len(packet))))
 
@@ -217,25 +213,3 @@ def stall(server: EnhancedNotificationServer, notification: ReceivedNotification
     like acceptance, as with :func:`mute`.
     """
     server.stall()
-
-
-#: All faults, by their names on the command line.
-FAULTS: dict[str, Fault] = {
-    fault.__name__.replace("_", "-"): fault
-    for fault in (
-        silent_close,
-        vanish,
-        half_close,
-        split,
-        byte_by_byte,
-        reset,
-        truncated,
-        late,
-        wrong_identifier,
-        zero_identifier,
-        unknown_status,
-        shutdown,
-        mute,
-        stall,
-    )
-}

@@ -8,7 +8,6 @@ fault determines the response.
 
 from __future__ import annotations
 
-import json
 import re
 import uuid
 from binascii import unhexlify
@@ -18,6 +17,7 @@ from typing import Any
 import attrs
 
 from txapns.simulator.channels import BROADCASTS, ChannelRegistry, respond_to_broadcast
+from txapns.simulator.devices import json_object
 from txapns.simulator.requests import ACCEPTED, SUFFIXES, RequestServer, Response, fields_of
 from txapns.wire.requests import Request
 
@@ -138,14 +138,9 @@ class ProviderAPIServer(RequestServer):
     def _payload(self, request: Request, headers: dict[str, str]) -> Response | None:
         if not request.body:
             return Response(400, "PayloadEmpty")
-        longest = MAX_VOIP_PAYLOAD if headers.get("apns-push-type") == "voip" else MAX_PAYLOAD
-        if len(request.body) > longest:
+        if len(request.body) > (MAX_VOIP_PAYLOAD if headers.get("apns-push-type") == "voip" else MAX_PAYLOAD):
             return Response(413, "PayloadTooLarge")
-        try:
-            content = json.loads(request.body.decode())  # json.loads would also accept UTF-16 if given bytes
-        except (ValueError, RecursionError):
-            content = None
-        return None if isinstance(content, dict) else Response(400, "PayloadEmpty")
+        return Response(400, "PayloadEmpty") if json_object(request.body) is None else None
 
 
 def _device(text: str) -> bytes | None:

@@ -56,14 +56,8 @@ class RandomFaults:
         self._rate = rate
         self._drastic = drastic
         self._faults: tuple[_Act, ...] = (self.refuse, self.reset, self.forget, self.error)
-        self._drastic_faults: tuple[_Act, ...] = (
-            self.goaway,
-            self.cut,
-            self.garbage,
-            self.stall,
-            self.limit,
-            self.window,
-        )
+        drastic_faults = self.goaway, self.cut, self.garbage, self.stall, self.limit, self.window
+        self._drastic_faults: tuple[_Act, ...] = drastic_faults
         # By connection: the last stream that a GOAWAY named, and the last one processed, which it must not revoke.
         self._last: WeakKeyDictionary[RequestServer, int] = WeakKeyDictionary()
         self._processed: WeakKeyDictionary[RequestServer, int] = WeakKeyDictionary()

@@ -83,10 +83,10 @@ class Simulator:
         :returns: a factory for an endpoint's ``listen``, with TLS.
         """
         builders: dict[str, Callable[[], Protocol]] = {
-            "http2": self._http2,
+            "http2": lambda: self._request_server(http2.ProviderAPIServer, self.http2_fault),
             "binary": self._binary,
-            "feedback": self._feedback,
-            "channels": self._channels,
+            "feedback": lambda: feedback.FeedbackServer(self._clock, self.devices, fault=self.feedback_fault),
+            "channels": lambda: self._request_server(channels.ChannelServer, self.channels_fault),
         }
         speaks_http2 = protocol in ("http2", "channels")
         options = self.authority.server_options(
@@ -94,12 +94,6 @@ class Simulator:
         )
         server = _Server(builders[protocol], self.sessions if self._keep else None)
         return TLSMemoryBIOFactory(options, False, server, self._clock)
-
-    def _http2(self) -> Protocol:
-        return self._request_server(http2.ProviderAPIServer, self.http2_fault)
-
-    def _channels(self) -> Protocol:
-        return self._request_server(channels.ChannelServer, self.channels_fault)
 
     def _request_server(
         self, make: type[http2.ProviderAPIServer] | type[channels.ChannelServer], fault: Fault | None
@@ -126,9 +120,6 @@ class Simulator:
             strict_legacy_payload=self.strict_legacy_payload,
             environment=self.environment,
         )
-
-    def _feedback(self) -> Protocol:
-        return feedback.FeedbackServer(self._clock, self.devices, fault=self.feedback_fault)
 
 
 class _Server(Factory):
