@@ -91,11 +91,7 @@ class Binary:
         self.dead = ServerConnections(clock, lambda: _Feedback(self), limits, "intake.binary.feedback")
 
     def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
-        """
-        Make a factory for an endpoint that accepts notifications.
-
-        :param certificate: its certificate; without one, it speaks plain text, and all callers send for one app.
-        """
+        """Make a factory for an endpoint of notifications; without a certificate, for one app in plain text."""
         return self._factory(self.notifications, certificate)
 
     def feedback_factory(self, certificate: Certificate | None = None) -> IProtocolFactory:
@@ -120,12 +116,7 @@ class Binary:
         return both.addCallback(lambda _: None)
 
     def app_of(self, fingerprint: str | None) -> str | None:
-        """
-        Find the app that a caller sends for.
-
-        :param fingerprint: that of its certificate; ``None`` if it showed none.
-        :returns: the app's name; ``None`` if it is not known.
-        """
+        """Find the app that a caller sends for, by its certificate if it showed one; ``None`` if it is not known."""
         if fingerprint is None:
             return self.options.app
         names = self.callers.by_certificate(fingerprint)

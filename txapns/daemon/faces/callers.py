@@ -71,20 +71,11 @@ class Callers:
         return int(self._apps.revision)
 
     def by_certificate(self, fingerprint: str) -> frozenset[str]:
-        """
-        Find the apps that the owner of a certificate may send for.
-
-        :param fingerprint: the certificate's SHA-256 in lower-case hexadecimal.
-        :returns: their names; empty if the certificate is unknown.
-        """
+        """Find the apps that the owner of a certificate may send for, by the certificate's fingerprint."""
         return frozenset(self._index().certificates.get(fingerprint, ()))
 
     def by_token(self, token: str) -> Claim | None:
-        """
-        Verify a provider token, but not its age.
-
-        :returns: what it proves; ``None`` if it is invalid.
-        """
+        """Verify a provider token, but not its age; returns what it proves, or ``None`` if it is invalid."""
         shown = BearerToken.parse(token)
         if shown is None:
             return None
@@ -112,11 +103,7 @@ class Callers:
         return found
 
     def get(self, name: str) -> App | None:
-        """
-        Find an app.
-
-        :returns: the app; ``None`` if it does not exist, or cannot be used now.
-        """
+        """Find an app by its name; ``None`` if it does not exist, or cannot be used now."""
         return self._index().apps.get(name)
 
     def _index(self) -> _Index:

@@ -18,23 +18,13 @@ ANYBODY = Caller("anybody", None, None, manage=True)
 
 
 def bearer_token(value: str) -> str | None:
-    """
-    Read a bearer token (RFC 6750).
-
-    :param value: the value of the header field; empty if there is none.
-    :returns: the token; ``None`` if the scheme is another.
-    """
+    """Read a bearer token (RFC 6750); ``None`` if the scheme is another."""
     scheme, _, token = value.partition(" ")
     return token.strip(" ") if scheme.lower() == "bearer" else None
 
 
 def basic_password(value: str) -> str | None:
-    """
-    Read the password of Basic authentication (RFC 7617). The user does not matter.
-
-    :param value: the value of the header field; empty if there is none.
-    :returns: the password, empty if it cannot be decoded; ``None`` if the scheme is another.
-    """
+    """Read the password of Basic authentication (RFC 7617), empty if malformed; ``None`` if the scheme is another."""
     scheme, _, encoded = value.partition(" ")
     if scheme.lower() != "basic":
         return None

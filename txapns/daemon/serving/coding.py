@@ -84,24 +84,13 @@ class Decoder:
         return self._decompress
 
     def finish(self) -> None:
-        """
-        Note the end of the body.
-
-        :raises MalformedEncoding: the encoded data is not complete.
-        """
+        """Note the end of the body; raises :exc:`MalformedEncoding` if it is not complete."""
         if self._decompress is not None and not self._decompress.eof:
             raise MalformedEncoding("the body ends before the encoded data does")
 
 
 def body_decoder(values: Sequence[bytes], most: int) -> Decoder | None:
-    """
-    Choose the decoder for a body.
-
-    :param values: the request's ``Content-Encoding`` header fields.
-    :param most: the largest size after decompression, in bytes.
-    :returns: the decoder; ``None`` if the body is not encoded.
-    :raises UnknownEncoding: the encoding is not supported, or there is more than one.
-    """
+    """Choose the decoder for a body by its ``Content-Encoding`` header fields; ``None`` if it is not encoded."""
     codings = [coding for each in b",".join(values).split(b",") if (coding := each.strip().lower())]
     if not codings or codings == [b"identity"]:
         return None

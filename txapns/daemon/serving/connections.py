@@ -277,9 +277,7 @@ class ServerConnection(ProtocolWrapper):
             self.transport.abortConnection()
 
     def failed(self, reason: Failure) -> None:
-        """
-        Log what went wrong, and cut the connection. It is the last errback of every ``Deferred`` of the connection.
-        """
+        """Log a failure, and cut the connection. It is the last errback of every ``Deferred`` of the connection."""
         self.report(described(reason))
         self.cut()
 

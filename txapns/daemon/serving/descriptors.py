@@ -30,12 +30,7 @@ _log = Logger()
 
 
 def available(needed: int) -> int:
-    """
-    Raise the limit of the process to the number that it needs, as far as that is allowed.
-
-    :param needed: how many descriptors the process may need.
-    :returns: how many it can have, at most the number that it needs.
-    """
+    """Raise the limit of the process to the number that it needs, as far as that is allowed; returns the new limit."""
     if sys.platform == "win32":
         return needed
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

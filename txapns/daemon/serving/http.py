@@ -116,11 +116,7 @@ class Request(http.Request):
         self._decoder: Decoder | None = None
 
     def begin(self, method: bytes, target: bytes, version: bytes) -> None:
-        """
-        Read the head.
-
-        :raises BadHead: it is malformed.
-        """
+        """Read the head; raises :exc:`BadHead` if it is malformed."""
         self.method, self.clientproto = method, version
         authority, path = split_target(target.decode("latin-1"))
         self.uri = path.encode("latin-1")
@@ -131,11 +127,7 @@ class Request(http.Request):
             raise BadHead("the only Transfer-Encoding accepted is chunked, in HTTP/1.1")
 
     def decode(self) -> None:
-        """
-        Decompress the body while it arrives.
-
-        :raises UnknownEncoding: its encoding is not supported.
-        """
+        """Decompress the body while it arrives; raises :exc:`UnknownEncoding` if that is not possible."""
         values = self.requestHeaders.getRawHeaders(b"Content-Encoding", ())
         self._decoder = body_decoder(values, self._server.limits.body)
 
@@ -144,11 +136,7 @@ class Request(http.Request):
         return [value.decode("latin-1") for value in self.requestHeaders.getRawHeaders(name, ())]
 
     def single(self, name: bytes) -> bytes | None:
-        """
-        Find a header field.
-
-        :returns: its value; ``None`` if there is none, or more than one.
-        """
+        """Find a header field; ``None`` if it is missing or repeated."""
         values = self.requestHeaders.getRawHeaders(name)
         return values[0] if values is not None and len(values) == 1 else None
 
@@ -363,9 +351,7 @@ class _Channel(FaceProtocol, http.HTTPChannel):
             super().allContentReceived()
 
     def answered(self, request: Request) -> None:
-        """
-        Go on to the next request: if the peer does not read, when it does; if it has had its turn, after the others.
-        """
+        """Go on to the next request: if the peer does not read, when it does; after its turn, after the others."""
         self._turn += 1
         if self.persistent and (self.connection.paused is not None or self._turn >= _TURN):
             self._answered = request

@@ -34,11 +34,7 @@ class MemoryBudget:
         self._held: dict[Holder, int] = {}
 
     def add(self, connection: Holder, size: int) -> None:
-        """
-        Count more for a connection. While the sum is too large, cut the connection that has held memory the longest.
-
-        :param size: how much more it holds, in bytes.
-        """
+        """Count more bytes for a connection. While the sum is too large, cut the one that has held some the longest."""
         if connection.over:
             return
         self._held[connection] = self._held.get(connection, 0) + size

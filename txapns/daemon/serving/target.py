@@ -38,13 +38,7 @@ class CrossSite(Exception):
 
 
 def split_target(target: str) -> tuple[str | None, str]:
-    """
-    Split the target of a request (RFC 9112, section 3.2).
-
-    :param target: the target, from the request line.
-    :returns: the authority, if the target names one, as for a proxy; and the path with its query.
-    :raises BadHead: it is malformed.
-    """
+    """Split the target of a request (RFC 9112, section 3.2) into its authority, if any, and the path with its query."""
     if target.startswith("/") or target == "*":
         return None, target
     match = _ABSOLUTE.fullmatch(target)
@@ -55,13 +49,7 @@ def split_target(target: str) -> tuple[str | None, str]:
 
 
 def asked_host(values: Sequence[str], authority: str | None, version: str) -> str | None:
-    """
-    Find the host that a request is for (RFC 9112, section 3.2).
-
-    :param values: its ``Host`` header fields.
-    :returns: the host, with the port if there is one; ``None`` if an HTTP/1.0 request names none.
-    :raises BadHead: it names none, several, or an invalid one.
-    """
+    """Find the host that a request is for (RFC 9112, section 3.2); ``None`` if an HTTP/1.0 request names none."""
     if len(values) > 1 or (not values and version != "HTTP/1.0"):
         raise BadHead("a request must have exactly one Host header field")
     for each in (*values, *([] if authority is None else [authority])):

@@ -33,11 +33,7 @@ def certified_names(shown: Certificate) -> Sequence[str]:
 
 
 def tls_options(shown: Certificate, protocols: Sequence[bytes] = ()) -> CertificateOptions:
-    """
-    Make the TLS options of a listener. TLS 1.2 is the oldest version that they allow.
-
-    :param protocols: the protocols that ALPN may select, the preferred one first.
-    """
+    """Make the options of a listener with its certificate and the protocols for ALPN. They allow TLS 1.2 and 1.3."""
     options = CertificateOptions(
         privateKey=crypto.PKey.from_cryptography_key(shown.private_key),
         certificate=crypto.X509.from_cryptography(shown.certificate),

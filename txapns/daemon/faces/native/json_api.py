@@ -120,22 +120,13 @@ class ErrorBody(Struct):
 
 
 def must_manage(caller: Caller) -> None:
-    """
-    Refuse a caller who may not manage the daemon.
-
-    :raises NotAllowed: its key does not allow ``manage``.
-    """
+    """Refuse a caller whose key does not allow ``manage``."""
     if not caller.manage:
         raise NotAllowed("the key does not allow managing the daemon")
 
 
 def parameters(request: Request, *known: str) -> dict[str, str]:
-    """
-    Read the query of a request.
-
-    :param known: the parameters that it may have.
-    :raises Malformed: it has another one, or one twice.
-    """
+    """Read the query of a request, which may have only the ``known`` parameters, and each only once."""
     query = request.uri.partition(b"?")[2]
     if not query:
         return {}
@@ -153,12 +144,7 @@ def parameters(request: Request, *known: str) -> dict[str, str]:
 
 
 def page(given: Mapping[str, str]) -> tuple[int, int]:
-    """
-    Read which page of a list is asked for.
-
-    :returns: the cursor after which it begins, and the number of entries.
-    :raises Malformed: one of them is not a number, or is out of range.
-    """
+    """Read which page of a list a query asks for: after which cursor it begins, and how many entries it has."""
     return _whole(given, "after", 0, 0, MAX_CURSOR), _whole(given, "limit", _DEFAULT_PAGE, 1, MAX_PAGE)
 
 
@@ -173,12 +159,7 @@ def _whole(given: Mapping[str, str], name: str, default: int, least: int, most: 
 
 
 def json_body(decoder: msgspec.json.Decoder[_S], request: Request) -> _S:
-    """
-    Read the body of a request.
-
-    :raises UnsupportedMediaType: its content type is not JSON.
-    :raises Malformed: it is not of that structure; the message says where.
-    """
+    """Read the body of a request, which must be declared as JSON."""
     kind = request.single(b"Content-Type") or b""
     if kind.partition(b";")[0].strip().lower() != b"application/json":
         raise UnsupportedMediaType("the body must be JSON, and the Content-Type application/json")
@@ -186,11 +167,7 @@ def json_body(decoder: msgspec.json.Decoder[_S], request: Request) -> _S:
 
 
 def decoded(decoder: msgspec.json.Decoder[_S], body: bytes) -> _S:
-    """
-    Decode JSON.
-
-    :raises Malformed: it is not of that structure; the message says where.
-    """
+    """Decode JSON; an error names the path of what is wrong."""
     try:
         return decoder.decode(body)
     except RecursionError:
@@ -231,11 +208,7 @@ def refused(refusal: RequestRefused) -> Answer:
 
 
 def refused_later(reason: Failure) -> Answer:
-    """
-    Do the same as an errback.
-
-    :param reason: why the request is refused; any other failure is passed on.
-    """
+    """Do the same as an errback; failures of other kinds are passed on."""
     refusal = reason.value
     if not isinstance(refusal, RequestRefused):
         reason.raiseException()
