@@ -1,1 +1,1 @@
-"""Tests for the push gateway."""
+"""Tests for the push daemon."""

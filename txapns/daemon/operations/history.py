@@ -34,11 +34,7 @@ _RECENT = 5  # ticks over which the current rate is measured
 
 @attrs.frozen
 class RejectedNotification:
-    """
-    A notification that Apple rejected.
-
-    :ivar at: when, in UNIX seconds.
-    """
+    """A notification that Apple rejected; ``at`` is in UNIX seconds."""
 
     at: float
     app: str
@@ -48,11 +44,7 @@ class RejectedNotification:
 
 
 class History:
-    """
-    Remembers the last 15 minutes.
-
-    :param clock: the reactor, or a ``Clock``.
-    """
+    """Remembers the last 15 minutes."""
 
     def __init__(self, clock: IReactorTime, totals: Totals) -> None:
         self._clock = clock

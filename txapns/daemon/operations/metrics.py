@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import get_args
 
 import attrs
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -23,7 +24,7 @@ from zope.interface import implementer
 import txapns
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.interfaces import IIntake
-from txapns.daemon.operations.health import AppOverview, Overview
+from txapns.daemon.operations.health import AppOverview, Condition, Overview
 from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import Draft, Idempotency, Leased, Outcome, Receipt, Settlement, State
 from txapns.errors import APNSError
@@ -52,7 +53,6 @@ _APP_GAUGES: Mapping[str, tuple[str, Callable[[AppOverview], float | None]]] = {
     "certificate_expiry_timestamp_seconds": ("When the app's certificate expires.", lambda app: app.expires),
 }
 _OTHER = "other"
-_CONDITIONS = ("working", "open", "tripped", "unusable")
 # A module's names are looked up faster than members of an enumeration.
 _ACCEPTED, _REJECTED, _WAITING = State.ACCEPTED, State.REJECTED, State.WAITING
 
@@ -121,11 +121,7 @@ class DaemonMetrics:
         return _CountedIntake(face, intake, self, refusals)
 
     def application(self, face: str, application: IApplication) -> IApplication:
-        """
-        Wrap an HTTP face so that it counts its refusals.
-
-        :param face: the face's name in the metrics.
-        """
+        """Wrap an HTTP face so that it counts its refusals."""
         return _CountedApplication(face, application, self)
 
     def received(self, face: str, app: str, count: int) -> None:
@@ -134,19 +130,11 @@ class DaemonMetrics:
         self._counts["received", app, face] += count
 
     def refused(self, face: str, status: int) -> None:
-        """
-        Count a refused request.
-
-        :param status: the HTTP status that says why, or the one that would.
-        """
+        """Count a refused request, by the HTTP status that says why or would say it."""
         self._counts["refused", face, str(status)] += 1
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
-        """
-        Count an attempt to send a chunk.
-
-        :param now: when, by the reactor's clock.
-        """
+        """Count an attempt to send a chunk; ``now`` is the reactor's time."""
         others = [each for each in settlements if each.state is not _ACCEPTED]
         accepted = len(settlements) - len(others)
         if accepted:
@@ -214,7 +202,9 @@ def _app_gauges(overview: Overview) -> Iterator[Metric]:
         yield _gauge(name, text, ["app"], (([each.name], value(each)) for each in apps))
     counts = (([each.name, state], n) for each in apps for state, n in Counter(each.state.connections).items())
     yield _gauge("connections", "Connections to Apple.", ["app", "state"], counts)
-    current = (([each.name, condition], each.condition == condition) for each in apps for condition in _CONDITIONS)
+    current = (
+        ([each.name, condition], each.condition == condition) for each in apps for condition in get_args(Condition)
+    )
     text = "1 for the app's current condition, 0 for the others."
     yield _gauge("app_condition", text, ["app", "condition"], current)
 

@@ -20,7 +20,7 @@ from txapns.daemon.operations.metrics import Totals
 
 __all__ = ["TABLES", "Cell", "Figure", "Headline", "Rate", "View", "view_of"]
 
-Kind: TypeAlias = Literal["", "ok", "notice", "warn", "bad"]
+Kind: TypeAlias = Literal["", "ok", "notice", "warn", "bad"]  # how to mark something; empty for not at all
 
 _DAY = 86_400.0
 _MINUTE = 60
@@ -76,11 +76,7 @@ _CONDITIONS: dict[str, tuple[str, Kind]] = {
 
 @attrs.frozen
 class Cell:
-    """
-    A cell of a table.
-
-    :ivar kind: how to mark it; empty for not at all.
-    """
+    """A cell of a table."""
 
     text: str
     kind: Kind = ""
@@ -88,11 +84,7 @@ class Cell:
 
 @attrs.frozen
 class Headline:
-    """
-    The first thing to see.
-
-    :ivar text: the state in a word or two.
-    """
+    """The first thing to see: the state in a word or two, and what is wrong."""
 
     text: str
     kind: Kind
@@ -127,19 +119,14 @@ class Rate:
 
 @attrs.frozen
 class View:
-    """
-    Everything on the page.
-
-    :ivar up: how long the daemon has been running.
-    :ivar tables: the rows of each table, by its name in :data:`TABLES`.
-    """
+    """Everything on the page; ``up`` is how long the daemon has been running."""
 
     time: str
     up: str
     state: Headline
     figures: tuple[Figure, ...]
     rates: tuple[Rate, ...]
-    tables: dict[str, list[list[Cell]]]
+    tables: dict[str, list[list[Cell]]]  # by their names in TABLES
 
 
 def view_of(overview: Overview, history: History, up: float) -> View:
