@@ -66,12 +66,7 @@ class Durations:
         self._sum = 0.0
 
     def add(self, seconds: float, count: int = 1) -> None:
-        """
-        Count durations.
-
-        :param seconds: how long each took.
-        :param count: how many.
-        """
+        """Count durations of this many seconds each."""
         self._counts[bisect_left(self._bounds, seconds)] += count
         self._sum += seconds * count
 
@@ -136,47 +131,25 @@ class ClientListener:
         self.seconds = Durations(BUCKETS)
 
     def sent(self, count: int) -> None:
-        """
-        Notifications were handed to a connection.
-
-        :param count: how many.
-        """
+        """Notifications were handed to a connection."""
         self.counts["sent",] += count
 
     def accepted(self, seconds: float) -> None:
-        """
-        APNs accepted one.
-
-        :param seconds: how long that took.
-        """
+        """APNs accepted one."""
         self.taken += 1
         self.seconds.add(seconds)
 
     def rejected(self, status: int, reason: str, seconds: float) -> None:
-        """
-        APNs rejected one.
-
-        :param status: the HTTP status or the status byte.
-        :param reason: Apple's reason.
-        :param seconds: how long that took.
-        """
+        """APNs rejected one."""
         self.counts["rejected", str(status), _listed(reason)] += 1
         self.seconds.add(seconds)
 
     def retried(self, reason: str) -> None:
-        """
-        One is sent again later.
-
-        :param reason: Apple's reason.
-        """
+        """One is sent again later."""
         self.counts["retried", _listed(reason)] += 1
 
     def unanswered(self, uncertain: bool) -> None:
-        """
-        One ended without an answer.
-
-        :param uncertain: whether it may have been processed.
-        """
+        """One ended without an answer."""
         self.counts["unanswered", "uncertain" if uncertain else "unsent"] += 1
 
 
@@ -221,11 +194,7 @@ class ClientMetrics:
         self._clients[name] = client
 
     def forget(self, name: str) -> None:
-        """
-        Exclude a client's status from the metrics. Its counters stay.
-
-        :param name: its name.
-        """
+        """Exclude a client's status from the metrics. Its counters stay."""
         self._clients.pop(name, None)
 
     def collect(self) -> Iterator[Metric]:

@@ -119,11 +119,7 @@ class Backlog:
     # Out.
 
     def take(self, count: int, size: int) -> list[Delivery]:
-        """
-        Take what goes out next.
-
-        :param size: stop at this many bytes of payload; the last delivery may exceed it.
-        """
+        """Take what goes out next, as from :meth:`IWork.take <txapns.interfaces.IWork.take>`."""
         taken: list[Delivery] = []
         while self._deliveries and len(taken) < count and size > 0:
             delivery, _ = self._deliveries.popitem(last=False)
@@ -149,11 +145,7 @@ class Backlog:
         return taken
 
     def remove(self, delivery: Delivery) -> bool:
-        """
-        Drop a single delivery, if it waits.
-
-        :param delivery: the delivery, whose outcome is not needed any more.
-        """
+        """Drop a single delivery, if it waits."""
         waiting = len(self)
         self._deliveries.pop(delivery, None)
         self._postponed.pop(delivery, None)

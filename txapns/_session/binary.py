@@ -97,11 +97,7 @@ class Allowance:
         self.size = min(self.size + settled, WINDOW)
 
     def narrow(self, accepted: int) -> None:
-        """
-        An error packet came.
-
-        :param accepted: how many the server had accepted before on this connection.
-        """
+        """An error packet came, after the server had accepted this many on the connection."""
         self.size = min(max((self.size + REACH * accepted) // 2, LEAST), WINDOW)
 
 
@@ -201,11 +197,7 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         self.deliver(deliveries)
 
     def deliver(self, deliveries: list[Delivery]) -> None:
-        """
-        Write a frame for each, all in one write.
-
-        :param deliveries: no more than there is room for.
-        """
+        """Write a frame for each, all in one write."""
         unconfirmed = self._unconfirmed
         identifier = 0
         encoded: list[bytes] = []

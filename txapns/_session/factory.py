@@ -64,11 +64,7 @@ class APNSClientFactory(ReconnectingClientFactory):
         self.clock: Any = timers(clock)
 
     def buildProtocol(self, addr: IAddress | None) -> GatewayProtocol:
-        """
-        Make the protocol for a new connection.
-
-        :returns: a protocol of the kind that the gateway speaks.
-        """
+        """Make the protocol for a new connection."""
         gateway = self._gateway
         protocol: GatewayProtocol
         if gateway.protocol == "binary":
@@ -96,11 +92,7 @@ class APNSClientFactory(ReconnectingClientFactory):
         return protocol
 
     def retry(self, connector: IConnector | None = None) -> None:
-        """
-        Let the connector connect again after the next delay.
-
-        :param connector: whose ``connect`` to call; by default the last one's.
-        """
+        """Let the connector connect again after the next delay."""
         if self.continueTrying:
             self.delay = self._backoff.next_delay()
         super().retry(connector)  # type: ignore[no-untyped-call]

@@ -136,11 +136,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         return self._requests.room()
 
     def deliver(self, deliveries: list[Delivery]) -> None:
-        """
-        Send a request for each.
-
-        :param deliveries: no more than there is room for.
-        """
+        """Send a request for each."""
         self._authorize()
         send = self._requests.send
         template, head, path, fields, body = self._shared

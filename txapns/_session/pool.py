@@ -141,11 +141,7 @@ class Pool:
         return self._admission.when_ready()
 
     def take_back(self, delivery: Delivery) -> None:
-        """
-        Do not send a single delivery, if it has not been sent yet.
-
-        :param delivery: the delivery, whose outcome is not needed any more.
-        """
+        """Do not send a single delivery, if it has not been sent yet."""
         if self._backlog.remove(delivery) and self.metrics is not None and delivery.taken_at >= 0:
             self.metrics.unanswered(False)
         self._watch()

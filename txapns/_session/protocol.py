@@ -140,11 +140,7 @@ class GatewayProtocol(Protocol, ABC):
                 self.abort(ConnectionLost(f"internal error in the connection: {words}"))
 
     def later(self, delay: float, work: Callable[..., None], *arguments: object) -> IDelayedCall:
-        """
-        Call a function later, :meth:`fenced`.
-
-        :param delay: in seconds.
-        """
+        """Call a function after some seconds, :meth:`fenced`."""
         return self._clock.callLater(delay, self.fenced, work, *arguments)
 
     def alarm(self, work: Callable[[], None]) -> Alarm:
@@ -219,11 +215,7 @@ class GatewayProtocol(Protocol, ABC):
         self.flush()
 
     def abort(self, error: APNSError) -> None:
-        """
-        End the connection at once.
-
-        :param error: why; the reason reported for what is in flight.
-        """
+        """End the connection at once."""
         if self._error is None:
             self._error = error
         self._ready, self._draining = False, True
@@ -244,11 +236,7 @@ class GatewayProtocol(Protocol, ABC):
             self._events.protocol_proved(self)
 
     def drain(self, error: APNSError | None) -> None:
-        """
-        Take nothing more, and close as soon as nothing is in flight.
-
-        :param error: what the server said; ``None`` if we wish it ourselves.
-        """
+        """Take nothing more, and close when nothing is in flight; without an error, because we wish it."""
         if not self._draining:
             self._draining = True
             self._events.protocol_draining(self, error)
@@ -267,11 +255,7 @@ class GatewayProtocol(Protocol, ABC):
         transport_of(self).abortConnection()
 
     def hand_back(self, deliveries: list[Delivery]) -> None:
-        """
-        Return these to be sent over another connection, unless that has happened too often.
-
-        :param deliveries: what the server did not process.
-        """
+        """Return these to be sent over another connection, unless that has happened too often."""
         again: list[Delivery] = []
         for delivery in deliveries:
             delivery.returns += 1
@@ -313,15 +297,7 @@ class ProtocolListener:
         delivery.outcomes.rejected(delivery, rejection)
 
     def protocol_draining(self, protocol: IGatewayProtocol, error: APNSError | None) -> None:
-        """
-        It takes nothing more.
-
-        :param error: why; ``None`` if we wished it ourselves.
-        """
+        """It takes nothing more; without an error, because we wish it."""
 
     def protocol_lost(self, protocol: IGatewayProtocol, error: APNSError | None) -> None:
-        """
-        It has ended, and each delivery has its outcome.
-
-        :param error: why; ``None`` for an orderly end.
-        """
+        """It has ended, without an error in an orderly way, and each delivery has its outcome."""

@@ -80,12 +80,7 @@ def device_of(token: object) -> bytes:
 
 
 def settled(token: Token) -> str | bytes:
-    """
-    Copy a token that the caller could change afterwards, since the outcomes contain it.
-
-    :param token: the token as it was given.
-    :returns: the same token, or a copy if it is a buffer.
-    """
+    """Copy a token that the caller could change afterwards, since the outcomes contain it."""
     return bytes(token) if isinstance(token, (bytearray, memoryview)) else token
 
 

@@ -116,11 +116,7 @@ class Unconfirmed(Generic[T]):
         return settled
 
     def apply(self, status: int, identifier: int) -> ErrorResult[T]:
-        """
-        Apply an error packet and forget everything: the connection has ended.
-
-        :returns: the outcome of each item that was retained.
-        """
+        """Apply an error packet and forget everything: the connection has ended."""
         position = self._position(identifier)
         items = self._empty()
         if position is None:
