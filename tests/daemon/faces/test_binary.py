@@ -195,8 +195,8 @@ class NotificationTests(BinaryCase):
             (struct.pack(">BI", 2, 0), packet(128, 0)),
             (struct.pack(">BI", 2, 2**31), packet(128, 0)),
         ]
-        for octets, answer in cases:
-            self.assertEqual(self.send(octets).value(), answer, octets[:40])
+        for raw, answer in cases:
+            self.assertEqual(self.send(raw).value(), answer, raw[:40])
         self.assertEqual(self.stored(), [])
 
     def test_no_topic(self) -> None:
@@ -244,10 +244,10 @@ class NotificationTests(BinaryCase):
         """However the bytes are split, the same is stored in the same order, and the same is answered."""
         notifications = [framed(n, bytes([n]) * 32) for n in range(1, 6)]
         notifications.insert(fault, framed(77, payload=b"{"))
-        octets, wire = b"".join(notifications), self.connect()
-        for size in [*sizes, len(octets)]:
-            wire.send(octets[:size])
-            octets = octets[size:]
+        raw, wire = b"".join(notifications), self.connect()
+        for size in [*sizes, len(raw)]:
+            wire.send(raw[:size])
+            raw = raw[size:]
             if size % 2:
                 self.reactor.advance(0.02)
         self.reactor.advance(0.05)

@@ -134,20 +134,20 @@ class ServerConnectionsTests(ConnectionsCase):
     def test_no_timers_left(self) -> None:
         """Without connections there is no timer."""
         connection, _ = self.connect()
-        session = connection.protocol
+        protocol = connection.protocol
         self.clock.advance(5)
         self.lose(connection)
-        self.assertEqual((session.heard[0], session.heard[-1]), ("begun", "gone"))
+        self.assertEqual((protocol.heard[0], protocol.heard[-1]), ("begun", "gone"))
         self.assertEqual((self.clock.getDelayedCalls(), self.server.count), ([], 0))
 
     def test_close(self) -> None:
         """All are asked to finish, then cut; no new ones are accepted."""
         self.successResultOf(ServerConnections(self.clock, Idler, ConnectionLimits(), "another").close())
         connection, pipe = self.connect()
-        session = connection.protocol
+        protocol = connection.protocol
         self.server.drain()
         closed = self.server.close(2.0)
-        self.assertEqual(session.heard, ["begun", "finish", "finish"])
+        self.assertEqual(protocol.heard, ["begun", "finish", "finish"])
         refused, other = self.connect()
         self.assertTrue(other.aborted)
         self.lose(refused)
@@ -166,8 +166,8 @@ class ServerConnectionsTests(ConnectionsCase):
         connection.cut()
         connection.dataReceived(b"late")
         connection.write(b"late")
-        session = connection.protocol
-        self.assertEqual((pipe.aborted, pipe.value(), session.heard), (True, b"", ["begun"]))
+        protocol = connection.protocol
+        self.assertEqual((pipe.aborted, pipe.value(), protocol.heard), (True, b"", ["begun"]))
         other, another = self.connect()
         self.lose(other)
         other.cut()

@@ -228,10 +228,10 @@ class BodyTests(HTTPCase):
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n1;" + b"x" * 5_000,
             b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"A: b\r\n" * 50_000,
         ]
-        for octets in unfit:
-            connection, responses = self.send(octets)
-            self.assertTrue(connection.closed, octets[:60])
-            self.assertEqual([each.status for each in responses if each.status != 400], [], octets[:60])
+        for raw in unfit:
+            connection, responses = self.send(raw)
+            self.assertTrue(connection.closed, raw[:60])
+            self.assertEqual([each.status for each in responses if each.status != 400], [], raw[:60])
         self.assertEqual(self.echo.seen, [])
 
     def test_huge_length(self) -> None:
@@ -577,9 +577,9 @@ class ParserTests(HTTPCase):
     @given(st.lists(st.sampled_from([post(b"abc"), chunked(b"de", b"f"), GET]), min_size=1, max_size=3), st.data())
     def test_split(self, requests: list[bytes], data: Any) -> None:
         """The answers are the same however requests are split."""
-        octets = b"".join(requests)
-        places = sorted(data.draw(st.sets(st.integers(1, len(octets) - 1), max_size=8)))
-        pieces = [octets[begin:end] for begin, end in zip([0, *places], [*places, len(octets)], strict=True)]
+        raw = b"".join(requests)
+        places = sorted(data.draw(st.sets(st.integers(1, len(raw) - 1), max_size=8)))
+        pieces = [raw[begin:end] for begin, end in zip([0, *places], [*places, len(raw)], strict=True)]
         connection, responses = self.send(*pieces)
         bodies = {post(b"abc"): b"abc", chunked(b"de", b"f"): b"def", GET: b""}
         self.assertEqual([each.body for each in responses], [bodies[each] for each in requests])
@@ -615,12 +615,12 @@ class LoopbackTests(TestCase):
         """Close everything."""
         return self.server.close()
 
-    def call(self, octets: bytes, secure: bool) -> bytes:
+    def call(self, raw: bytes, secure: bool) -> bytes:
         """Send everything, then read until the end, as a simple client does."""
         context = ssl.create_default_context(cadata=self.authority.ca_pem.decode())
         with socket.create_connection(("127.0.0.1", self.ports[secure]), timeout=10) as plain:
             connection = context.wrap_socket(plain, server_hostname="localhost") if secure else plain
-            connection.sendall(octets)
+            connection.sendall(raw)
             found = b""
             while data := connection.recv(65_536):
                 found += data

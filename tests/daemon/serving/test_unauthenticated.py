@@ -151,13 +151,13 @@ class Flood:
     Endless unauthenticated callers, in a thread of their own.
 
     :param port: the port that they connect to.
-    :param octets: what each sends; they read nothing, and do not close.
+    :param raw: what each sends; they read nothing, and do not close.
     :param rate: how many connect in a second.
     """
 
-    def __init__(self, port: int, octets: bytes, rate: float) -> None:
+    def __init__(self, port: int, raw: bytes, rate: float) -> None:
         self._port = port
-        self._octets = octets
+        self._raw = raw
         self._rate = rate
         self._over = False
         self.count = 0
@@ -169,7 +169,7 @@ class Flood:
                 with contextlib.suppress(OSError):
                     caller = stack.enter_context(socket.create_connection(("127.0.0.1", self._port), timeout=5))
                     caller.setblocking(False)
-                    caller.send(self._octets)
+                    caller.send(self._raw)
                     self.count += 1
                 time.sleep(1 / self._rate)
 
@@ -195,7 +195,7 @@ class FloodTests(TestCase):
         )
         daemon = DaemonProcess(configuration(directory, simulator, port.getHost().port, more))
         await daemon.start()
-        floods = [Flood(daemon.port(listener), octets, 50) for listener, octets in halves.items()]
+        floods = [Flood(daemon.port(listener), raw, 50) for listener, raw in halves.items()]
         try:
             while min(flood.count for flood in floods) < 100:
                 body = {"notifications": [{"tokens": ["ab" * 32], "payload": {"aps": {"alert": "Hello"}}}]}

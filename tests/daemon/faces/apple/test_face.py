@@ -656,13 +656,13 @@ class HostileTests(AppleCase):
 
     def test_not_http2(self) -> None:
         """A connection with neither HTTP/2 nor a request of HTTP/1.1 is closed without an answer."""
-        for octets in (
+        for raw in (
             b"\x16\x03\x01\x02\x00",
             b"get / HTTP/1.1\r\n\r\n",
             b"\0\0\0\4\0\0\0\0\0",
         ):
-            transport = self.connect(octets)
-            self.assertEqual((transport.value(), transport.disconnecting), (b"", True), octets)
+            transport = self.connect(raw)
+            self.assertEqual((transport.value(), transport.disconnecting), (b"", True), raw)
 
     def connect(self, *pieces: bytes) -> Any:
         """Connect, and send something that is not HTTP/2; returns the transport."""
@@ -823,7 +823,7 @@ class HostileTests(AppleCase):
     def test_given_up(self) -> None:
         """A connection that libnghttp2 has given up is cut, and not read any more."""
         field = b"\0\x01x\x7f\x85\x06" + b"y" * 900  # as HPACK writes it (RFC 7541, section 6.2.2)
-        for octets in (
+        for raw in (
             frame(4, flags=1) * 10,
             frame(7, b"\0" * 8) + frame(1, b"\xff" * 30, 4, 1),
             frame(9, b"", 0, 1),
@@ -832,8 +832,8 @@ class HostileTests(AppleCase):
         ):
             caller = self.caller()
             with capturedLogs() as events:
-                caller.server.dataReceived(octets)
-            self.assertTrue(caller.gone, octets)
+                caller.server.dataReceived(raw)
+            self.assertTrue(caller.gone, raw)
             self.assertEqual(len(events), 1)
             caller.server.dataReceived(frame(6, b"12345678"))
 

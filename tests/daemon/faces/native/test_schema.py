@@ -66,13 +66,13 @@ class SchemaTests(SynchronousTestCase):
         @given(operation.as_strategy(generation_mode=mode))
         def one(case: Any) -> None:
             if mode is schemathesis.GenerationMode.POSITIVE and "app" in case.path_parameters:
-                self.mend(case)
+                self.repair(case)
             statuses.add(case.call_and_validate(headers=KEY, session=self.session).status_code)
 
         one()
         return statuses
 
-    def mend(self, case: Any) -> None:
+    def repair(self, case: Any) -> None:
         """Put what no schema can describe in its place: the name of an app there is, and what works."""
         path = case.operation.path
         changes = path in ("/v1/apps/{app}", "/v1/apps/{app}/credential")
