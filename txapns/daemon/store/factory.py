@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from twisted.internet.interfaces import IReactorTime
 
 from txapns.daemon.config import Configuration
-from txapns.daemon.store.sqlite import visit
+from txapns.daemon.store.sqlite.api_keys import KeyTable
+from txapns.daemon.store.sqlite.apps import AppTable
 from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.file import visiting
 from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.store.store import IStore, Tables
 
@@ -25,7 +28,8 @@ def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
     return SQLiteStore(Database(configuration.database.path, clock), configuration.retries.longest)
 
 
-def visiting_tables(configuration: Configuration) -> AbstractContextManager[Tables]:
+@contextmanager
+def visiting_tables(configuration: Configuration) -> Iterator[Tables]:
     """
     Run one transaction from any process, whether or not the daemon has the store open.
 
@@ -33,4 +37,5 @@ def visiting_tables(configuration: Configuration) -> AbstractContextManager[Tabl
     :returns: a context with the tables. The transaction is committed at its end, or rolled back if the context raises.
     :raises DatabaseError: the store cannot be used.
     """
-    return visit.visiting_tables(configuration.database.path)
+    with visiting(configuration.database.path, AppTable.schema, KeyTable.schema) as connection:
+        yield Tables(AppTable(connection), KeyTable(connection))

@@ -5,9 +5,6 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
-from txapns.daemon.interfaces import IFeedbackLog, IOutcomeLog, IQueue
-from txapns.daemon.store.apps import IAppStore
-from txapns.daemon.store.keys import IKeyStore
 from txapns.daemon.store.sqlite.api_keys import SQLiteKeyStore
 from txapns.daemon.store.sqlite.apps import SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
@@ -30,17 +27,11 @@ class SQLiteStore:
     :param longest: for how many seconds a retry may be delayed over a restart.
     """
 
-    queue: IQueue
-    outcomes: IOutcomeLog
-    feedback: IFeedbackLog
-    apps: IAppStore
-    keys: IKeyStore
-
     def __init__(self, database: Database, longest: float = 900.0) -> None:
         self.database = database
         state = QueueState(Timeline(database.clock))
-        self.feedback = self._feedback = SQLiteFeedbackLog(database)
-        self.queue = self._queue = SQLiteQueue(database, state, self._feedback.announce, longest)
+        self.feedback = SQLiteFeedbackLog(database)
+        self.queue = SQLiteQueue(database, state, self.feedback.announce, longest)
         self.outcomes = SQLiteOutcomeLog(database, state)
         self.apps = SQLiteAppStore(database)
         self.keys = SQLiteKeyStore(database)
@@ -65,12 +56,12 @@ class SQLiteStore:
     async def _start(self) -> None:
         await self.database.start()
         try:
-            await self._feedback.start()
-            await self._queue.start()
+            await self.feedback.start()
+            await self.queue.start()
         except BaseException:
             await self.database.stop()
             raise
 
     def stop(self) -> Deferred[None]:
         """See :meth:`IStore.stop`."""
-        return self._queue.stop().addCallback(lambda _: self.database.stop())
+        return self.queue.stop().addCallback(lambda _: self.database.stop())
