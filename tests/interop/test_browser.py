@@ -70,7 +70,7 @@ class BrowserTests(TestCase):
     def setUpClass(cls) -> None:
         """Start a daemon."""
         if CHROMIUM is None or DRIVER is None:
-            raise SkipTest("there is no chromium and chromedriver")
+            raise SkipTest("chromium and chromedriver are not installed")
         cls.daemon = Daemon()
 
     @classmethod

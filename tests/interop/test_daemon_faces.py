@@ -193,7 +193,7 @@ class BinaryFaceTests(TestCase):
 
     :cvar driver: the file of its driver.
     :cvar old_python: whether it needs Python 3.11 or older, for ``ssl.wrap_socket``.
-    :cvar wishes: what its driver has to be told.
+    :cvar wishes: further options of its driver.
     """
 
     timeout = 90

@@ -67,11 +67,11 @@ class HealthCheckTests(SynchronousTestCase):
 
     def test_problems(self) -> None:
         """An app that cannot be used is listed with the reason; one that keeps its old settings works."""
-        self.world.problems.update(chess="the new certificate is none", news="there is no certificate")
+        self.world.problems.update(chess="the new certificate is invalid", news="there is no certificate")
         overview = self.look()
         found = [(app.name, app.condition, app.reason) for app in overview.apps]
         expected = [
-            ("chess", "working", "the new certificate is none"),
+            ("chess", "working", "the new certificate is invalid"),
             ("news", "unusable", "there is no certificate"),
         ]
         self.assertEqual((found, overview.faults), (expected, []))
