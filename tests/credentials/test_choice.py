@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.credentials.test_credentials import AUTHORITY, certificates_of, key_of, self_signed, to_pem
+from tests.credentials.pem import AUTHORITY, certificates_of, key_of, self_signed, to_pem
 from txapns._credentials.choice import inspect_certificate
 from txapns.credentials import Certificate
 from txapns.errors import CertificateExpired, CredentialError, KeyMismatch
