@@ -317,7 +317,7 @@ class FailedTests(FeedbackCase):
         del self.simulator.reactor.servers[FEEDBACK]
         error = self.fails()
         self.assertIsInstance(error, ConnectFailed)
-        self.assertEqual(str(error), "nothing listens at 127.0.0.1:2196")
+        self.assertEqual(str(error), "nothing listens at 127.0.0.1:2196; check host and port")
 
     def test_credential_refused(self) -> None:
         """A refused certificate is not an empty list, though with TLS 1.3 the alert comes after the handshake."""

@@ -125,7 +125,8 @@ class PollerTests(FeedbackCase):
             poller = self.start(callback, interval=100.0)
             self.simulator.advance(1)
         [event] = [event for event in events if event["log_namespace"] == "txapns.feedback_poller"]
-        self.assertEqual((event["log_level"].name, event["reason"]), ("warn", "nothing listens at 127.0.0.1:2196"))
+        reason = "nothing listens at 127.0.0.1:2196; check host and port"
+        self.assertEqual((event["log_level"].name, event["reason"]), ("warn", reason))
         self.simulator.reactor.servers[FEEDBACK] = server
         self.simulator.advance(100)
         self.assertEqual(callback.given, [dead])

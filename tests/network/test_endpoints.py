@@ -306,7 +306,10 @@ class ExplainTests(SynchronousTestCase):
                 "the host name gateway.example cannot be resolved; check the name, and this machine's DNS",
             ),
             (neterror.ConnectionRefusedError(), "nothing listens at gateway.example:443"),
-            (neterror.TimeoutError(), "gateway.example:443 did not answer in time"),
+            (
+                neterror.TimeoutError(),
+                "gateway.example:443 did not answer in time; check that firewalls allow TCP port 443",
+            ),
             (neterror.ConnectError(string="no route"), "no connection to gateway.example:443: "),
             (neterror.ConnectingCancelledError(HostnameAddress(b"gateway.example", 443)), ""),
             (CancelledError(), "CancelledError"),
@@ -323,7 +326,7 @@ class ExplainTests(SynchronousTestCase):
     def test_address(self) -> None:
         """An IPv6 address is in brackets before the port."""
         explained = explain_attempt(Failure(neterror.ConnectionRefusedError()), "2001:db8::5", 443)
-        self.assertEqual(str(explained), "nothing listens at [2001:db8::5]:443")
+        self.assertEqual(str(explained), "nothing listens at [2001:db8::5]:443; check host and port")
 
     def test_host(self) -> None:
         """A host is a name or an address, which may be in brackets."""

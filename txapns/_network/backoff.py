@@ -44,7 +44,7 @@ class Backoff:
         return delay
 
     def delay(self, failures: int) -> float:
-        """Return the seconds to wait after a failure with a number of failures before it, without counting it."""
+        """Return the seconds to wait after the given number of earlier failures, without counting one."""
         delay = self.initial
         for _ in range(failures):
             delay = min(delay * self.factor, self.maximum)

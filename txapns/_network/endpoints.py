@@ -102,9 +102,9 @@ def explain_attempt(reason: Failure, host: str, port: int) -> APNSError:
     if reason.check(neterror.DNSLookupError):
         return ConnectFailed(f"the host name {host} cannot be resolved; check the name, and this machine's DNS")
     if reason.check(neterror.ConnectionRefusedError):
-        return ConnectFailed(f"nothing listens at {where}")
+        return ConnectFailed(f"nothing listens at {where}; check host and port")
     if reason.check(neterror.TimeoutError):
-        return ConnectFailed(f"{where} did not answer in time")
+        return ConnectFailed(f"{where} did not answer in time; check that firewalls allow TCP port {port}")
     if reason.check(neterror.ConnectError):
         return ConnectFailed(f"no connection to {where}: {reason.getErrorMessage()}")
     return explain(reason)
