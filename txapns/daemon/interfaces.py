@@ -10,7 +10,8 @@ The seams of the daemon: the interfaces between its parts.
       └──► IOutcomeLog, IFeedbackLog ◄── webhooks
 
 A method that returns a ``Deferred`` raises nothing itself: the ``Deferred`` fails. It always fires, at the latest when
-:meth:`~txapns.daemon.store.store.IStore.stop` is called.
+:meth:`~txapns.daemon.store.store.IStore.stop` is called. Where an app's name may be ``None``, that stands for all apps.
+Durations are in seconds.
 """
 
 from __future__ import annotations
@@ -85,18 +86,10 @@ class IQueue(Interface):
         """
 
     def release(numbers: Iterable[int]) -> Deferred[None]:
-        """
-        Give leases back. No attempt is counted.
-
-        :param numbers: the notifications; those without a lease are ignored.
-        """
+        """Give leases back; notifications without one are ignored. No attempt is counted."""
 
     def renew(numbers: Iterable[int], until: float) -> Deferred[None]:
-        """
-        Move the end of leases.
-
-        :param numbers: the notifications; those without a lease are ignored.
-        """
+        """Move the end of leases; notifications without one are ignored."""
 
     def next_due(app: str) -> Deferred[float | None]:
         """
@@ -141,28 +134,13 @@ class IOutcomeLog(Interface):
         """Tell whether anything was ever accepted for an app."""
 
     def listed(app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
-        """
-        List notifications in the order of their acceptance.
-
-        :param app: the app's name; ``None`` for all.
-        :param after: the number of the last one listed before.
-        """
+        """List notifications in the order of their acceptance, after the number of the last one listed before."""
 
     def retry(app: str | None, limit: int) -> Deferred[int]:
-        """
-        Put dead letters back into the queue, due now and with no attempts counted.
-
-        :param app: the app's name; ``None`` for all.
-        :param limit: the maximum number of notifications; those accepted first are chosen.
-        """
+        """Put dead letters back into the queue, those accepted first, due now and with no attempts counted."""
 
     def purge(app: str | None, state: State, limit: int) -> Deferred[int]:
-        """
-        Delete notifications, including waiting ones that are not under way.
-
-        :param app: the app's name; ``None`` for all.
-        :param limit: the maximum number of notifications; those accepted first are chosen.
-        """
+        """Delete notifications, those accepted first, including waiting ones that are not under way."""
 
     def prune(before: float, limit: int = 1000) -> Deferred[int]:
         """
@@ -181,48 +159,33 @@ class IFeedbackLog(Interface):
     The dead tokens, in the order in which they became known.
 
     A token is noted once for each time at which it died. A note and the settlement that causes it are stored in one
-    transaction: neither exists without the other.
+    transaction: neither exists without the other. A reader has a position of its own for each app, and for all.
     """
 
     def subscribe(listener: Callable[[str], None]) -> Callable[[], None]:
         """
         Call a function whenever tokens are noted.
 
-        :param listener: called in the reactor's thread with the name of an app, when new dead tokens of it are on the
-            disk.
+        :param listener: called in the reactor's thread with an app's name, when new dead tokens of it are on the disk.
         :returns: a function that ends the subscription.
         """
 
     def after(app: str | None, cursor: int, limit: int) -> Deferred[list[FeedbackEntry]]:
-        """
-        Read on from a position that the reader keeps.
-
-        :param app: the app's name; ``None`` for all.
-        :param cursor: the cursor of the last entry read; 0 to begin.
-        """
+        """Read on from a position that the reader keeps: the cursor of the last entry read, or 0 to begin."""
 
     def take(app: str | None, reader: str, limit: int) -> Deferred[list[FeedbackEntry]]:
-        """
-        Read on from a position that the log keeps. Until they are confirmed, the same entries come again.
-
-        :param app: the app's name; ``None`` for all. Each has a position of its own.
-        """
+        """Read on from a position that the log keeps. Until they are confirmed, the same entries come again."""
 
     def confirm(app: str | None, reader: str, cursor: int) -> Deferred[None]:
         """
         Move a reader's position forward. It never moves back.
 
-        :param app: as for :meth:`take`.
         :param cursor: the cursor of the last entry that need not come again.
         :raises Unavailable: the position cannot be stored now.
         """
 
     def behind(app: str | None, reader: str, most: int) -> Deferred[int]:
-        """
-        Count the entries that a reader has not confirmed.
-
-        :param app: as for :meth:`take`.
-        """
+        """Count the entries that a reader has not confirmed."""
 
     def known(app: str, tokens: Sequence[bytes]) -> Deferred[Mapping[bytes, FeedbackEntry]]:
         """
@@ -292,6 +255,5 @@ class IIntake(Interface):
         Wait until notifications have a final state.
 
         :param receipts: the result of :meth:`accept`. Call this as soon as its ``Deferred`` fires.
-        :param timeout: how many seconds to wait.
         :returns: the outcomes of those that are settled by then, by number.
         """

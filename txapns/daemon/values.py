@@ -13,7 +13,9 @@ searches by it only to answer a caller's question.
 
 Times are UNIX seconds. Device tokens are bytes. Header fields have Apple's names and are text: ``apns-topic``,
 ``apns-push-type``, ``apns-priority``, ``apns-expiration`` (in UNIX seconds) and ``apns-collapse-id``, but only
-those that are present; ``apns-id`` is not among them, since each device has its own.
+those that are present; ``apns-id`` is not among them, since each device has its own. Payloads are JSON, as they go to
+Apple. A status is the HTTP status of Apple's answer, or 0 for no answer; a reason is Apple's, or says why there was no
+answer; their timestamp says since when the token is dead, if Apple said so.
 """
 
 from __future__ import annotations
@@ -57,14 +59,7 @@ def _size(found: Sequence[object] | bytes) -> str:
 
 @attrs.frozen
 class Limits:
-    """
-    The limits of one app.
-
-    :ivar tokens: how many device tokens one request may have.
-    :ivar in_flight: how many notifications may be in flight to Apple at a time.
-    :ivar connections: how many connections to Apple may be open.
-    :ivar attempts: after how many failed attempts a notification becomes a dead letter.
-    """
+    """The limits of one app. ``contrib/apns.toml`` says what they mean."""
 
     queue: int = 1_000_000
     tokens: int = 10_000
@@ -97,7 +92,7 @@ class App:
 @attrs.frozen
 class Caller:
     """
-    A holder of an API key, and what the key allows.
+    The holder of an API key, and what the key allows.
 
     :ivar name: the key's id, which is not secret.
     :ivar send: the names of the apps to which it may send; ``None`` for all.
@@ -124,7 +119,6 @@ class Draft:
     """
     A notification as a caller submits it: one payload for one or more devices.
 
-    :ivar payload: JSON, as it goes to Apple.
     :ivar apns_ids: the ids that the caller chose, one for each token; empty if the daemon chooses.
     """
 
@@ -139,7 +133,6 @@ class Message:
     """
     A notification as it is stored: one payload for one or more devices.
 
-    :ivar payload: JSON, as it goes to Apple.
     :ivar apns_ids: the id for each device, in order: UUIDs in lower case. An id is chosen once and is the same in all
         attempts. Callers and Apple know the notification by it. Two notifications may have the same.
     """
@@ -159,12 +152,9 @@ class Message:
 @attrs.frozen
 class Receipt:
     """
-    The queue's answer for a stored message.
+    The queue's answer for a stored message: the number and the id of each device's notification, in order.
 
-    :ivar numbers: the number of each device's notification, in the order of the devices.
-    :ivar apns_ids: the id of each, in the same order.
-    :ivar earlier: whether the request repeats an earlier one with the same idempotency key. There may be outcomes
-        already.
+    :ivar earlier: whether the request repeats an earlier one with the same idempotency key, and may have outcomes.
     """
 
     numbers: Sequence[int] = attrs.field(repr=_size)
@@ -189,11 +179,7 @@ class Idempotency:
 
 @attrs.frozen(eq=False)
 class Content:
-    """
-    What the deliveries of one message share. Deliveries that are leased together share the object.
-
-    :ivar payload: JSON, as it goes to Apple.
-    """
+    """What the deliveries of one message share. Deliveries that are leased together share the object."""
 
     app: str
     payload: bytes = attrs.field(repr=_size)
@@ -245,9 +231,6 @@ class Settlement:
 
     :ivar state: its new state. ``WAITING`` asks for another attempt: with ``due`` this one counts; without, the lease
         is given back and no attempt is counted.
-    :ivar status: the HTTP status of Apple's answer; 0 for no answer.
-    :ivar reason: Apple's reason, or why there was no answer.
-    :ivar timestamp: since when the token is dead, if Apple said so.
     :ivar due: when to try again, by the reactor's clock.
     :ivar unique_id: Apple's ``apns-unique-id``, which only the sandbox returns. It is not stored.
     """
@@ -271,9 +254,6 @@ class Outcome:
     """
     What became of one notification.
 
-    :ivar status: the HTTP status of the last answer; 0 if there was none.
-    :ivar reason: Apple's last reason, or why there was no answer.
-    :ivar timestamp: since when the token is dead, if Apple said so.
     :ivar settled_at: when its state became final; ``None`` while it waits.
     :ivar unique_id: Apple's ``apns-unique-id``. Only callers that wait for the outcome get it: it is not stored.
     """

@@ -26,18 +26,14 @@ Settled: TypeAlias = Callable[[str, Sequence[Leased], Sequence[Settlement], floa
 @attrs.frozen
 class AppState:
     """
-    What a sender knows of its app.
+    What a sender knows of its app. What is counted is counted from the start.
 
     :ivar tripped: whether the circuit is tripped, and the app has to be changed.
     :ivar reason: why nothing gets through, for a person; empty if nothing is known to be wrong.
     :ivar since: since when, by the reactor's clock.
-    :ivar in_flight: how many notifications are under way.
     :ivar connections: the state of each connection, as in :class:`~txapns.ClientStatus`.
-    :ivar sent: how many attempts were made since the start.
-    :ivar rejected: how many were rejected for good.
+    :ivar sent: how many attempts were made.
     :ivar retried: how many attempts were put off until later.
-    :ivar expired: how many notifications expired before they could be sent.
-    :ivar dead: how many failed in too many attempts.
     """
 
     name: str
@@ -56,15 +52,7 @@ class AppState:
 
 @attrs.frozen(eq=False)
 class SenderContext:
-    """
-    What all senders share.
-
-    :ivar budget: how many notifications may be under way.
-    :ivar retries: when a notification is tried again.
-    :ivar lease: how long a lease lasts, in seconds.
-    :ivar settled: called when the outcomes of a chunk are stored.
-    :ivar connect: makes the client of an app.
-    """
+    """What all senders share."""
 
     reactor: IReactorTime
     wall: IWallClock

@@ -66,15 +66,10 @@ COUNTED = 100_000
 @attrs.frozen
 class WebhookConfig:
     """
-    Where dead tokens are sent.
+    Where dead tokens are sent; ``[webhook.NAME]`` in ``contrib/apns.toml`` has the meaning of the other fields.
 
-    :ivar name: its name, under which its position in the feedback log is stored.
     :ivar url: where to POST. It may contain a secret, so it is not logged.
     :ivar secret: reads the secret of the signature; called each time that there may be something to send.
-    :ivar apps: the names of the apps whose tokens are sent; empty for all apps.
-    :ivar batch: the most tokens in one POST.
-    :ivar timeout: how long an answer may take, in seconds.
-    :ivar give_up: after how many seconds without success the webhook gives up until the next start.
     """
 
     name: str
@@ -117,12 +112,7 @@ def read_secret(path: Path) -> bytes:
 
 
 def sign(secret: bytes, timestamp: int, body: bytes) -> str:
-    """
-    Sign a request.
-
-    :param timestamp: the time, in UNIX seconds.
-    :returns: the value of ``Txapns-Signature``.
-    """
+    """Compute the value of ``Txapns-Signature``, given the time in UNIX seconds."""
     return "v1=" + hmac.new(secret, b"%d." % timestamp + body, hashlib.sha256).hexdigest()
 
 
@@ -143,7 +133,6 @@ class Webhook:
     Sends dead tokens to one receiver.
 
     :param agent: sends the requests. The default verifies the receiver's certificate and follows no redirect.
-    :param random: returns a number from 0 to 1, 1 excluded, which shortens the pauses.
     """
 
     def __init__(
@@ -196,11 +185,7 @@ class Webhook:
         self.wake()
 
     def wake(self, app: str | None = None) -> None:
-        """
-        Look for something to send, unless there is a pause after a failure.
-
-        :param app: the app that has new dead tokens; ``None`` for any.
-        """
+        """Look for something to send, unless there is a pause after a failure."""
         if app is not None and self._hook.apps and app not in self._hook.apps:
             return
         self._again = True
@@ -232,11 +217,6 @@ class Webhook:
             self._succeeded(len(dead))
 
     async def _post(self, dead: Sequence[FeedbackEntry], secret: bytes) -> None:
-        """
-        Send tokens.
-
-        :raises Exception: the receiver has not confirmed that they are stored.
-        """
         body = _json(dead)
         timestamp = int(self._wall.now())
         headers = Headers(
