@@ -18,7 +18,7 @@ from tests.daemon.fakes import Apps, Keys, Waiting, key_of
 from tests.daemon.store.contract import message
 from txapns._network.clocks import wall_clock
 from txapns.command.queue_access import IQueueAccess, RemoteQueue, StoredQueue, address, agent
-from txapns.daemon.config import NativeSection, TLSSection
+from txapns.daemon.config.sections import NativeSection, TLSSection
 from txapns.daemon.errors import ConfigurationError, NotAnswered
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.identifiers import Identifiers

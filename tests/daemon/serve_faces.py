@@ -12,7 +12,7 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 from twisted.python import log
 
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.keys import add_key
 from txapns.daemon.service import DaemonService
 from txapns.simulator import Authority, Simulator

@@ -19,7 +19,8 @@ from twisted.internet.defer import Deferred
 from tests.daemon.fakes import Keys, Waiting
 from txapns._network.clocks import wall_clock
 from txapns.daemon.apps import Apps
-from txapns.daemon.config import AppLimitsSection, Configuration
+from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.config.sections import AppLimitsSection
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake

@@ -21,7 +21,7 @@ import txapns.daemon.apps
 from tests.daemon.world import world_of
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.daemon.apps import Apps, expiry
-from txapns.daemon.config import AppLimitsSection
+from txapns.daemon.config.sections import AppLimitsSection
 from txapns.daemon.errors import AppExists, Unavailable, UnknownApp
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.secrets.credentials import decrypt

@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import InlineWorker
 from txapns.daemon.apps import Apps
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.keys import Keys
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.store.sqlite.api_keys import KeyTable, SQLiteKeyStore

@@ -20,7 +20,7 @@ from twisted.trial.unittest import SkipTest, TestCase
 from tests.interop.programs import Program, command
 from tests.interop.test_http2_clients import DEAD, IDENTIFIERS, ClientTests
 from txapns import APNSClient, Certificate, Gateway, Notification
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.service import DaemonService
 from txapns.simulator import Simulator
 

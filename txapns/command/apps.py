@@ -27,7 +27,7 @@ from txapns.command.streams import Group, InputFile, echo
 from txapns.command.tables import print_rows
 from txapns.credentials import Certificate, Credential
 from txapns.daemon.apps import app_of, expiry, row_app, section_app
-from txapns.daemon.config import FINGERPRINT, AppLimitsSection, AppSection, plain_fingerprint
+from txapns.daemon.config.sections import FINGERPRINT, AppLimitsSection, AppSection, plain_fingerprint
 from txapns.daemon.errors import AppExists, Malformed, in_words
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.store.apps import AppRow, AppSettings, StoredApp, add_app, rekey_apps, remove_app, rotate_app

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import attrs
 
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.store.factory import visiting_tables
 from txapns.daemon.store.store import Tables

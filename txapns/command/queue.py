@@ -25,7 +25,7 @@ from txapns.command.options import config_option, gather, json_option
 from txapns.command.queue_access import IQueueAccess, RemoteQueue, StoredQueue, address, agent
 from txapns.command.streams import Group, InputFile, echo
 from txapns.command.tables import print_rows
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.errors import DatabaseError, DatabaseInUse
 from txapns.daemon.faces.native.json_api import MAX_PAGE
 from txapns.daemon.faces.native.queue import DEAD, LISTED, Queued

@@ -28,7 +28,7 @@ from zope.interface import Interface, implementer
 
 from txapns._network.http_client import http_agent
 from txapns._network.trust import given_trust, platform_trust
-from txapns.daemon.config import NativeSection
+from txapns.daemon.config.sections import NativeSection
 from txapns.daemon.errors import ConfigurationError, NotAnswered
 from txapns.daemon.faces.native.json_api import ErrorBody
 from txapns.daemon.faces.native.queue import LISTED, Queued, queued

@@ -17,7 +17,7 @@ from txapns.command.options import config_option
 from txapns.command.streams import UNUSABLE, Command, echo
 from txapns.command.tables import print_json
 from txapns.daemon.check import check_files
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.demo import Demonstration
 from txapns.daemon.operations.collector import calm_collector
 from txapns.daemon.operations.log import observer

@@ -27,7 +27,8 @@ from zope.interface import implementer
 from txapns._network.clocks import wall_clock
 from txapns._network.trust import trust_pem
 from txapns.credentials import Certificate, Credential
-from txapns.daemon.config import NAME, AppDescription, AppSection, Configuration, plain_fingerprint
+from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.config.sections import NAME, AppDescription, AppSection, plain_fingerprint
 from txapns.daemon.errors import AppExists, ConfigurationError, Unavailable, UnknownApp, in_words
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.secrets.credentials import decrypt, section_credential

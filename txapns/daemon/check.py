@@ -14,7 +14,7 @@ from functools import partial
 
 from txapns.credentials import Certificate
 from txapns.daemon.apps import row_app, section_app
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.errors import in_words
 from txapns.daemon.secrets.credentials import server_certificate
 from txapns.daemon.secrets.master_key import Secrets

@@ -17,7 +17,7 @@ import attrs
 from twisted.internet.interfaces import IReactorTime
 
 from txapns._network.clocks import wall_clock
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.keys import add_key, remove_key
 from txapns.daemon.service import DaemonService

@@ -24,7 +24,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from zope.interface import implementer
 
-from txapns.daemon.config import NAME
+from txapns.daemon.config.sections import NAME
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.store.keys import IKeyStore, IKeyTable, StoredKey

@@ -15,10 +15,10 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 from txapns._network.clocks import wall_clock
 from txapns.credentials import Certificate
 from txapns.daemon.apps import Apps
-from txapns.daemon.config import (
+from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.config.sections import (
     AppleSection,
     BinarySection,
-    Configuration,
     HTTPSection,
     NativeSection,
     PyapnsSection,

@@ -23,7 +23,8 @@ from twisted.python.failure import Failure
 
 from txapns._network.clocks import wall_clock
 from txapns.daemon.apps import Apps
-from txapns.daemon.config import Configuration, WebhookSection
+from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.config.sections import WebhookSection
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.keys import Keys

@@ -13,7 +13,7 @@ from twisted.python import usage
 
 from txapns._network.clocks import steady
 from txapns._running import stop_once
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.operations.collector import calm_collector
 from txapns.daemon.service import DaemonService
 from txapns.errors import APNSError

@@ -11,8 +11,8 @@ import msgspec
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import PROJECT
-from txapns.daemon import config
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.config.sections import AppLimitsSection
 from txapns.daemon.errors import ConfigurationError
 from txapns.daemon.values import Limits
 
@@ -232,7 +232,7 @@ class ConfigurationTests(SynchronousTestCase):
 
     def test_the_same_defaults(self) -> None:
         """The default limits of an app are those of Limits."""
-        self.assertEqual(read("").limits_of(config.AppLimitsSection()), Limits())
+        self.assertEqual(read("").limits_of(AppLimitsSection()), Limits())
 
 
 class FaultsTests(SynchronousTestCase):

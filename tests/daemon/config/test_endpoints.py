@@ -6,7 +6,7 @@ from pathlib import Path
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.config.endpoints import is_endpoint, is_local, is_open_socket, with_mode
 
 __all__ = ["EndpointTests"]

@@ -20,7 +20,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.daemon.faces_world import HOST, FacesWorld
 from txapns import APNSClient, Gateway, Notification
 from txapns.credentials import Certificate
-from txapns.daemon.config import BinarySection
+from txapns.daemon.config.sections import BinarySection
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.faces.binary import CHUNK, READER, Binary
 from txapns.daemon.values import Draft, Limits, Settlement, State

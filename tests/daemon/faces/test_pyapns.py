@@ -22,7 +22,7 @@ from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
 from txapns.credentials import Certificate
 from txapns.daemon.apps import Apps
-from txapns.daemon.config import PyapnsSection
+from txapns.daemon.config.sections import PyapnsSection
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.faces.pyapns import READER, Pyapns
 from txapns.daemon.identifiers import Identifiers

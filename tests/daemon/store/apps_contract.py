@@ -11,7 +11,7 @@ from twisted.internet.defer import Deferred
 from zope.interface.verify import verifyObject
 
 from txapns.credentials import Certificate, Credential, ProviderToken
-from txapns.daemon.config import AppLimitsSection
+from txapns.daemon.config.sections import AppLimitsSection
 from txapns.daemon.errors import AppExists, ConfigurationError, Malformed, SecretError, UnknownApp
 from txapns.daemon.secrets.credentials import decrypt
 from txapns.daemon.secrets.master_key import MasterKey, Secrets

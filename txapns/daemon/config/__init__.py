@@ -18,39 +18,3 @@ once::
 A listener that other machines can reach must have TLS and must ask for keys, unless ``allow_without_tls`` or
 ``allow_without_keys`` says otherwise. A value that looks like a secret in the wrong place is not repeated.
 """
-
-from txapns.daemon.config.configuration import Configuration
-from txapns.daemon.config.endpoints import with_mode
-from txapns.daemon.config.sections import (
-    FINGERPRINT,
-    NAME,
-    AppDescription,
-    AppleSection,
-    AppLimitsSection,
-    AppSection,
-    BinarySection,
-    HTTPSection,
-    NativeSection,
-    PyapnsSection,
-    TLSSection,
-    WebhookSection,
-    plain_fingerprint,
-)
-
-__all__ = [
-    "FINGERPRINT",
-    "NAME",
-    "AppDescription",
-    "AppLimitsSection",
-    "AppSection",
-    "AppleSection",
-    "BinarySection",
-    "Configuration",
-    "HTTPSection",
-    "NativeSection",
-    "PyapnsSection",
-    "TLSSection",
-    "WebhookSection",
-    "plain_fingerprint",
-    "with_mode",
-]

@@ -36,7 +36,7 @@ from zope.interface import implementer
 
 from txapns import payload as payloads
 from txapns.credentials import Certificate
-from txapns.daemon.config import BinarySection
+from txapns.daemon.config.sections import BinarySection
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
 from txapns.daemon.intake import MAX_TOKEN

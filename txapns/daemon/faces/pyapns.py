@@ -46,7 +46,7 @@ from txapns import payload as payloads
 from txapns._network.clocks import IWallClock
 from txapns.credentials import Credential
 from txapns.daemon.apps import Apps
-from txapns.daemon.config import PyapnsSection
+from txapns.daemon.config.sections import PyapnsSection
 from txapns.daemon.errors import (
     AppQueueFull,
     ConfigurationError,

@@ -16,7 +16,7 @@ from OpenSSL import SSL
 from txapns._network.tls import show
 from txapns._texts import first_line
 from txapns.credentials import Certificate, Credential, ProviderToken
-from txapns.daemon.config import AppSection, TLSSection
+from txapns.daemon.config.sections import AppSection, TLSSection
 from txapns.daemon.errors import ConfigurationError, SecretError
 from txapns.daemon.secrets.master_key import MasterKey, read_private
 from txapns.errors import CredentialError

@@ -14,7 +14,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorCore
 
 from txapns._network.endpoints import url_host
-from txapns.daemon.config import with_mode
+from txapns.daemon.config.endpoints import with_mode
 from txapns.daemon.errors import ConfigurationError
 
 __all__ = ["Listener"]

@@ -16,7 +16,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
 from txapns.credentials import Certificate, Credential
-from txapns.daemon.config import NAME, AppDescription
+from txapns.daemon.config.sections import NAME, AppDescription
 from txapns.daemon.errors import AppExists, Malformed, UnknownApp
 from txapns.daemon.secrets.credentials import encrypt, reencrypt
 from txapns.daemon.secrets.master_key import MasterKey, Secrets

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from twisted.internet.interfaces import IReactorTime
 
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.store.sqlite.api_keys import KeyTable
 from txapns.daemon.store.sqlite.apps import AppTable
 from txapns.daemon.store.sqlite.database import Database

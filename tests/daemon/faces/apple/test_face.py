@@ -33,7 +33,7 @@ from tests.daemon.faces_world import HOST, FacesWorld
 from tests.daemon.fakes import key_of
 from txapns import APNSClient, Gateway, Notification, ProviderToken
 from txapns.credentials import Certificate
-from txapns.daemon.config import AppleSection
+from txapns.daemon.config.sections import AppleSection
 from txapns.daemon.faces.apple.connection import CONCURRENCY
 from txapns.daemon.faces.apple.face import Apple
 from txapns.daemon.faces.apple.requests import MAX_BODY

@@ -19,7 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from txapns._network.clocks import IWallClock
-from txapns.daemon.config import AppleSection
+from txapns.daemon.config.sections import AppleSection
 from txapns.daemon.errors import RequestRefused, Unavailable
 from txapns.daemon.faces.apple.authentication import Authentication, app_of
 from txapns.daemon.faces.apple.requests import (

@@ -9,7 +9,7 @@ from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 
 from txapns._network.clocks import wall_clock
 from txapns.credentials import Certificate
-from txapns.daemon.config import AppleSection
+from txapns.daemon.config.sections import AppleSection
 from txapns.daemon.faces.apple.connection import AppleConnection, AppleContext
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
