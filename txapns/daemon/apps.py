@@ -66,11 +66,7 @@ MOST_READ = 20
 
 
 def expiry(app: App) -> datetime | None:
-    """
-    Tell when an app's certificate expires.
-
-    :returns: the time, UTC; ``None`` for a signing key, which does not expire.
-    """
+    """Tell when an app's certificate expires, UTC; ``None`` for a signing key, which does not expire."""
     return app.credential.expires if isinstance(app.credential, Certificate) else None
 
 
@@ -84,7 +80,6 @@ def app_of(
     """
     Make an app, and check that it could connect.
 
-    :param configuration: has the limits of all apps.
     :raises APNSError: it cannot be used.
     """
     if not NAME.fullmatch(name):
@@ -140,11 +135,9 @@ class _Known:
     """
     One app, and what it was made from.
 
-    :ivar origin: as long as this is the same, the app need not be made again.
     :ivar app: the last that could be made; ``None`` if there was none.
     :ivar problem: why it cannot be made from what there is now; empty if it can.
     :ivar failure: the same, if it is the daemon's own fault.
-    :ivar master_key: the state of the master key then.
     :ivar again: when to try again even if nothing has changed, by the monotonic clock.
     """
 
@@ -165,11 +158,7 @@ _MISSING = _Known(None, None)
 
 @attrs.frozen
 class _Found:
-    """
-    What a poll found.
-
-    :ivar changes: how often the table has changed.
-    """
+    """What a poll found."""
 
     changes: int = -1
     apps: Mapping[str, _Known] = attrs.Factory(dict)
@@ -177,14 +166,7 @@ class _Found:
 
 @implementer(IApps)
 class Apps:
-    """
-    The apps, at most about a second old.
-
-    :param clock: schedules the polls, and tells the time.
-    :param configuration: has apps, and the limits of all.
-    :param store: the apps in the daemon's store.
-    :param worker: makes a worker, given its name; it reads credentials from callers.
-    """
+    """The apps, at most about a second old."""
 
     def __init__(
         self,
@@ -209,11 +191,7 @@ class Apps:
         self._reading = 0
 
     def start(self) -> Deferred[None]:
-        """
-        Create the table if necessary, read the apps, and poll for changes.
-
-        :raises DaemonError: the store cannot be used. An app that cannot be used is not an error here.
-        """
+        """Create the table if necessary, read the apps, and poll for changes. An app that fails is not an error."""
         return self._store.start().addCallback(lambda _: self._poller.start())
 
     def stop(self) -> Deferred[None]:
@@ -249,11 +227,7 @@ class Apps:
     # For operators
 
     def problems(self) -> dict[str, str]:
-        """
-        Tell which apps cannot be used, and why.
-
-        :returns: the problems by the app's name. An app that goes on as it was before may be among them.
-        """
+        """Tell by name which apps cannot be used, and why. One that goes on as it was before may be among them."""
         return {name: known.problem for name, known in self._state.apps.items() if known.problem}
 
     def source(self, name: str) -> Literal["file", "database"]:
@@ -268,7 +242,6 @@ class Apps:
         """
         Read a credential from a caller in a thread, since it may take seconds. Credentials are read one at a time.
 
-        :returns: a ``Deferred`` of its result.
         :raises Unavailable: too many are waiting.
         """
         if self._reading >= MOST_READ:
@@ -339,13 +312,11 @@ class Apps:
         stored = {name: each for name, each in before.apps.items() if name not in known}
         now = self._clock.seconds()
         if number != before.changes or not all(each.is_current(master_key, now) for each in stored.values()):
-            rows = {row.name: row for row in table.rows() if row.name not in known}
-            stored = {
-                name: self._renewed(
-                    stored.get(name), row, master_key, partial(row_app, row, self._secrets, configuration)
-                )
-                for name, row in rows.items()
-            }
+            old, stored = stored, {}
+            for row in table.rows():
+                if row.name not in known:
+                    make = partial(row_app, row, self._secrets, configuration)
+                    stored[row.name] = self._renewed(old.get(row.name), row, master_key, make)
         return _Found(number, {**stored, **known})
 
     def _renewed(
@@ -369,12 +340,10 @@ class Apps:
         for name, known in found.apps.items():
             if known.problem and known.problem != before.get(name, _MISSING).problem:
                 _log_problem(name, known)
-        names = before.keys() | found.apps.keys()
-        differing = frozenset(
-            name for name in names if before.get(name, _MISSING).app != found.apps.get(name, _MISSING).app
-        )
-        if differing:
-            self._notify(differing)
+        both = before.keys() | found.apps.keys()
+        changed = (name for name in both if before.get(name, _MISSING).app != found.apps.get(name, _MISSING).app)
+        if names := frozenset(changed):
+            self._notify(names)
         self._warn()
 
     def _notify(self, names: frozenset[str]) -> None:
@@ -391,8 +360,7 @@ class Apps:
         now = self.now()
         warned = {}
         for name, app in ((name, known.app) for name, known in self._state.apps.items()):
-            expires = None if app is None else expiry(app)
-            if app is None or expires is None:
+            if app is None or (expires := expiry(app)) is None:
                 continue
             left = (expires - now).total_seconds() / 86_400
             reached = min((days for days in (*WARNINGS, 0) if left <= days), default=None)

@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 
+from msgspec.structs import asdict
+
 from txapns.credentials import Certificate
 from txapns.daemon.apps import row_app, section_app
 from txapns.daemon.config.configuration import Configuration
@@ -33,16 +35,9 @@ def check_files(configuration: Configuration, environment: Mapping[str, str], no
     :returns: a line for each mistake, which begins with the key that names the file.
     """
     for name, section in configuration.apps.items():
-        yield from _app_faults(f"apps.{name}", partial(section_app, name, section, configuration, now))
-    intake = configuration.intake
-    listeners = {
-        "intake.native": intake.native,
-        "intake.apple": intake.apple,
-        "intake.binary": intake.binary,
-        "intake.pyapns": intake.pyapns,
-        "admin": configuration.admin,
-    }
-    for key, listener in listeners.items():
+        yield from _faults(f"apps.{name}", partial(section_app, name, section, configuration, now))
+    listeners = {f"intake.{name}": listener for name, listener in asdict(configuration.intake).items()}
+    for key, listener in {**listeners, "admin": configuration.admin}.items():
         if listener is not None and listener.tls is not None:
             yield from _faults(f"{key}.tls", partial(server_certificate, listener.tls, now))
     for name, webhook in configuration.webhook.items():
@@ -52,18 +47,11 @@ def check_files(configuration: Configuration, environment: Mapping[str, str], no
 
 def _faults(where: str, make: Callable[[], object]) -> Iterator[str]:
     try:
-        make()
-    except Exception as error:
-        yield f"{where}: {in_words(error)}"
-
-
-def _app_faults(where: str, make: Callable[[], App]) -> Iterator[str]:
-    try:
-        app = make()
+        made = make()
     except Exception as error:
         yield f"{where}: {in_words(error)}"
     else:
-        yield from (f"{where}: {fault}" for fault in _mismatches(app))
+        yield from (f"{where}: {fault}" for fault in (_mismatches(made) if isinstance(made, App) else ()))
 
 
 def _mismatches(app: App) -> Iterator[str]:
@@ -80,8 +68,7 @@ def _mismatches(app: App) -> Iterator[str]:
 
 
 def _database_faults(configuration: Configuration, secrets: Secrets, now: datetime) -> Iterator[str]:
-    path = configuration.database.path
-    if not path.exists():
+    if not configuration.database.path.exists():
         return  # the daemon will create it
     try:
         with visiting_tables(configuration) as tables:
@@ -95,5 +82,4 @@ def _database_faults(configuration: Configuration, secrets: Secrets, now: dateti
     unusable = list(_faults("secrets.master_key_file", secrets.master_key)) if rows else []
     yield from unusable
     for row in [] if unusable else rows:
-        make = partial(row_app, row, secrets, configuration, now)
-        yield from _app_faults(f"the app {row.name} in the database", make)
+        yield from _faults(f"the app {row.name} in the database", partial(row_app, row, secrets, configuration, now))

@@ -81,12 +81,7 @@ An app of your own, and Apple's own servers: see docs/daemon.rst.
 
 @attrs.frozen
 class Demonstration:
-    """
-    A running simulator and a running daemon.
-
-    :ivar text: what to try, for a person.
-    :ivar key: an API key of the daemon.
-    """
+    """A running simulator and a running daemon."""
 
     simulator: SimulatorService
     daemon: DaemonService
@@ -97,11 +92,8 @@ class Demonstration:
     @classmethod
     async def start(cls, reactor: Any, directory: Path, *, native: str, admin: str) -> Demonstration:
         """
-        Start both.
+        Start both, and keep everything in a directory, which is created if it does not exist.
 
-        :param directory: where to keep everything; created if it does not exist.
-        :param native: the endpoint of the HTTP API.
-        :param admin: the endpoint of health, metrics and the status page.
         :raises APNSError: one of them cannot start.
         """
         apple = Simulator(IReactorTime(reactor), dead=[bytes.fromhex(DEAD)], keep=False)

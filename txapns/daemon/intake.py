@@ -42,12 +42,7 @@ class Waiting(Protocol):
     """Passes outcomes to the callers that wait for them."""
 
     def wait(self, numbers: Sequence[int], timeout: float, *, fresh: bool) -> Deferred[Mapping[int, Outcome]]:
-        """
-        Wait until notifications have a final state. This never fails.
-
-        :param timeout: how many seconds to wait.
-        :param fresh: whether they were accepted just now, so that none of them can have an outcome yet.
-        """
+        """Wait until notifications have a final state; ``fresh`` ones cannot have one yet. This never fails."""
 
 
 @implementer(IIntake)
@@ -59,12 +54,7 @@ class Intake:
     """
 
     def __init__(
-        self,
-        apps: IApps,
-        queue: IQueue,
-        identifiers: Identifiers,
-        waiting: Waiting,
-        wake: Callable[[str], None],
+        self, apps: IApps, queue: IQueue, identifiers: Identifiers, waiting: Waiting, wake: Callable[[str], None]
     ) -> None:
         self._apps = apps
         self._queue = queue
@@ -100,16 +90,10 @@ class Intake:
         except Exception:
             return fail()
         chosen = iter(self._identifiers.take(sum([len(draft.tokens) for draft in drafts if not draft.apns_ids])))
-        messages = [
-            Message(
-                app,
-                draft.payload,
-                draft.headers,
-                draft.tokens,
-                [each.lower() for each in draft.apns_ids] or [next(chosen) for _ in draft.tokens],
-            )
-            for draft in drafts
-        ]
+        messages = []
+        for draft in drafts:
+            ids = [each.lower() for each in draft.apns_ids] or [next(chosen) for _ in draft.tokens]
+            messages.append(Message(app, draft.payload, draft.headers, draft.tokens, ids))
 
         def stored(receipts: list[Receipt]) -> list[Receipt]:
             self._wake(app)
@@ -151,12 +135,7 @@ def _check(draft: Draft, path: str) -> None:
 
 
 def header_fault(name: str, value: str) -> str | None:
-    """
-    Say what is wrong with a header field of a notification.
-
-    :param name: one of the fields that notifications have.
-    :returns: the fault; ``None`` if there is none.
-    """
+    """Say what is wrong with a header field of a notification; ``None`` if nothing is."""
     if len(value) > MAX_HEADER:
         return f"it has {len(value)} characters; {MAX_HEADER} are allowed"
     if FORBIDDEN.search(value):
@@ -168,8 +147,7 @@ def header_fault(name: str, value: str) -> str | None:
 
 def _check_field(name: str, value: str, path: str) -> None:
     if name not in _FIELDS:
-        known = ", ".join(sorted(_FIELDS))
-        raise _malformed(path, f"unknown header field {name[:40]!a}; allowed are {known}")
+        raise _malformed(path, f"unknown header field {name[:40]!a}; allowed are {', '.join(sorted(_FIELDS))}")
     fault = header_fault(name, value)
     if fault is not None:
         raise _malformed(f"{path}.{name}", fault)
@@ -186,9 +164,8 @@ def _check_lengths(tokens: Sequence[bytes], path: str) -> None:
 def _check_ids(draft: Draft, path: str) -> None:
     if len(draft.apns_ids) != len(draft.tokens):
         raise _malformed(path, f"{len(draft.apns_ids)} ids with {len(draft.tokens)} device tokens; each has its own")
-    for each in draft.apns_ids:
-        if not _is_uuid(each):
-            raise _malformed(path, "an id must be a UUID of the form 8-4-4-4-12")
+    if not all(map(_is_uuid, draft.apns_ids)):
+        raise _malformed(path, "an id must be a UUID of the form 8-4-4-4-12")
 
 
 def _is_uuid(text: str) -> bool:

@@ -52,9 +52,7 @@ def add_key(
     Make a key.
 
     :param label: the operator's name for it, which must be unique.
-    :param send: the names of the apps it may send to; ``None`` for all.
-    :param feedback: the names of the apps whose outcomes and dead tokens it may read; ``None`` for all.
-    :param manage: whether it may manage the apps and their queues.
+    :param send: as in :class:`Caller`, like ``feedback`` and ``manage``.
     :param now: UNIX seconds.
     :returns: the key. It cannot be shown again.
     :raises Malformed: the label is not valid, or there is a key with this label already.
@@ -63,7 +61,8 @@ def add_key(
         raise Malformed("a key's label has 1 to 100 letters, digits, dots, hyphens and underscores")
     identifier = secrets.token_hex(4)
     key = f"txapns_{identifier}_{secrets.token_hex(32)}"
-    table.add(StoredKey(Caller(identifier, _set(send), _set(feedback), manage), label, now, _digest(key)))
+    send, feedback = (None if names is None else frozenset(names) for names in (send, feedback))
+    table.add(StoredKey(Caller(identifier, send, feedback, manage), label, now, _digest(key)))
     return key
 
 
@@ -79,11 +78,7 @@ def remove_key(table: IKeyTable, key: str) -> None:
 
 @implementer(IKeys)
 class Keys:
-    """
-    The keys in memory, at most about a second old.
-
-    :param store: the keys in the daemon's store.
-    """
+    """The keys in memory, at most about a second old."""
 
     def __init__(self, clock: IReactorTime, store: IKeyStore) -> None:
         self._store = store
@@ -92,11 +87,7 @@ class Keys:
         self._poller = ChangePoller(clock, lambda: store.read(self._read), self._found)
 
     def start(self) -> Deferred[None]:
-        """
-        Create the table if necessary, read the keys, and poll for changes.
-
-        :raises DaemonError: the store cannot be used.
-        """
+        """Create the table if necessary, read the keys, and poll for changes."""
         return self._store.start().addCallback(lambda _: self._poller.start())
 
     def stop(self) -> Deferred[None]:
@@ -131,7 +122,3 @@ class Keys:
 
 def _digest(key: str) -> bytes:
     return hashlib.sha256(key.encode("utf-8", "surrogatepass")).digest()
-
-
-def _set(names: Iterable[str] | None) -> frozenset[str] | None:
-    return None if names is None else frozenset(names)

@@ -28,7 +28,6 @@ class _Decrypted(msgspec.Struct, frozen=True):
     """
     What is encrypted.
 
-    :ivar app: the name of the app it is for.
     :ivar pem: a certificate with its private key and its chain, or a signing key; not encrypted any further.
     :ivar key_id: the signing key's identifier; ``None`` for a certificate, like ``team_id``.
     """
@@ -53,11 +52,8 @@ def encrypt(credential: Credential, app: str, key: MasterKey) -> bytes:
 
 def decrypt(encrypted: bytes, app: str, key: MasterKey, now: datetime) -> Credential:
     """
-    Decrypt a credential.
+    Decrypt a credential; a certificate must be valid at ``now``.
 
-    :param encrypted: what :func:`encrypt` returned.
-    :param app: the name of the app it is for.
-    :param now: the time at which a certificate must be valid.
     :raises SecretError: the key does not decrypt it, or it is another app's.
     :raises CredentialError: it can no longer be used.
     """
@@ -71,8 +67,6 @@ def reencrypt(encrypted: bytes, app: str, key: MasterKey) -> bytes:
     """
     Encrypt a credential again, whether it can be used or not.
 
-    :param encrypted: what :func:`encrypt` returned.
-    :param app: the name of the app it is for.
     :param key: the master key, which decrypts it and encrypts from now on.
     :raises SecretError: the key does not decrypt it, or it is another app's.
     """
@@ -96,8 +90,6 @@ def read_certificate(
     """
     Read an app's certificate with its key.
 
-    :param data: what :meth:`Certificate.from_pem` reads.
-    :param now: the time at which it must be valid.
     :param gateway: the app's, as in :class:`AppSection`. Of several certificates, one for it is taken.
     :raises CredentialError: it cannot be used.
     """
@@ -112,7 +104,6 @@ def section_credential(section: AppSection, now: datetime) -> Credential:
     """
     Read the credential that the configuration names.
 
-    :param now: the time at which a certificate must be valid.
     :raises ConfigurationError: it names none, or a file cannot be read, or others can read it.
     :raises CredentialError: it cannot be used; the message names the file.
     """
@@ -133,7 +124,6 @@ def server_certificate(section: TLSSection, now: datetime) -> Certificate:
     """
     Read a listener's certificate with its key.
 
-    :param now: the time at which it must be valid.
     :raises ConfigurationError: a file cannot be read, or others can read the private key.
     :raises CredentialError: it cannot be used; the message names the file.
     """

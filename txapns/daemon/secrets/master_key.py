@@ -64,11 +64,7 @@ def read_private(path: Path) -> bytes:
 
 
 def stamp(path: Path) -> Stamp | None:
-    """
-    Tell the state of a file, which differs once it is changed or replaced, without reading it.
-
-    :returns: ``None`` if it cannot be found.
-    """
+    """Tell the state of a file, which differs once it is changed or replaced; ``None`` if it cannot be found."""
     try:
         status = path.stat()
     except (OSError, ValueError):
@@ -151,40 +147,25 @@ class MasterKey:
             raise SecretError(
                 "the master key is not 32 bytes in URL-safe base64, or several of these separated by white space"
             ) from None
-        self._count = len(keys)
-
-    @property
-    def count(self) -> int:
-        """How many keys there are."""
-        return self._count
+        self.count = len(keys)
 
     def encrypt(self, plain: bytes) -> bytes:
         """Encrypt with the first key."""
         return self._fernet.encrypt(plain)
 
     def decrypt(self, encrypted: bytes) -> bytes:
-        """
-        Decrypt with the key that it was encrypted with.
-
-        :param encrypted: what :meth:`encrypt` returned.
-        :raises SecretError: it was encrypted with another key.
-        """
+        """Decrypt with the key that it was encrypted with; raises :exc:`SecretError` if that is another."""
         try:
             return self._fernet.decrypt(encrypted)
         except InvalidToken:
             raise SecretError("the master key does not decrypt it: it was encrypted with another") from None
 
     def rotate(self, encrypted: bytes) -> bytes:
-        """
-        Encrypt again, with the first key.
-
-        :param encrypted: what :meth:`encrypt` returned.
-        :raises SecretError: it was encrypted with another key.
-        """
+        """Encrypt again, with the first key."""
         return self.encrypt(self.decrypt(encrypted))
 
     def __repr__(self) -> str:
-        return f"<MasterKey of {self._count}>"
+        return f"<MasterKey of {self.count}>"
 
 
 class Secrets:

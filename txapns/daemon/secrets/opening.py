@@ -26,8 +26,6 @@ _COMMAND = "from txapns.daemon.secrets.opening import main; main()"
 
 
 class _Question(msgspec.Struct):
-    """The process's input."""
-
     data: bytes
     passphrase: bytes | None
 

@@ -63,13 +63,7 @@ class _Opened:
 
 
 class CircuitBreaker:
-    """
-    Decides whether an app's notifications are sent now.
-
-    :param app: the app's name, for the log.
-    :param clock: the reactor, or a ``Clock``.
-    :param random: returns a number from 0 to 1, 1 excluded, which shortens the pauses.
-    """
+    """Decides whether an app's notifications are sent now."""
 
     def __init__(self, app: str, clock: IReactorTime, random: Callable[[], float]) -> None:
         self._app = app

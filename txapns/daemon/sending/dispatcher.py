@@ -40,10 +40,8 @@ class Dispatcher:
     """
     Sends the notifications in the queue.
 
-    :param retries: when a notification is tried again.
     :param most: how many notifications may be under way for all apps together.
-    :param lease: how long a lease lasts, in seconds.
-    :param timeout: how long Apple's answer may take, in seconds.
+    :param timeout: how long Apple's answer may take, in seconds; a lease lasts ``lease`` seconds.
     :param metrics: called with an app's name; returns what counts for its client. ``None`` to count nothing.
     :param settled: called when outcomes are stored; see :data:`~txapns.daemon.sending.context.Settled`.
     """
@@ -75,12 +73,7 @@ class Dispatcher:
         self._running = False
 
     def start(self) -> Deferred[None]:
-        """
-        Begin to send, at first what waits already.
-
-        :returns: a ``Deferred`` that fires when the queue was read.
-        :raises Unavailable: the queue cannot be read.
-        """
+        """Begin to send, at first what waits already: read the queue, which raises :exc:`Unavailable` if it cannot."""
 
         def found(depths: list[Depth]) -> None:
             self._running = True
@@ -114,7 +107,6 @@ class Dispatcher:
 
         :param deadline: how long to wait for answers, in seconds. What is still under way then stays leased, and is
             sent again after the next start.
-        :returns: a ``Deferred`` that fires when that is done.
         """
         self._running = False
         if self._unsubscribe is not None:

@@ -34,12 +34,7 @@ class Prepared:
 
 
 def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepared:
-    """
-    Make one notification for each content, however many devices it is for.
-
-    :param topic: the app's topic, for content that has none.
-    :param date: the time, by the wall clock.
-    """
+    """Make one notification for each content, however many devices it is for."""
     notifications: dict[Content, Notification] = {}
     settled: dict[Content, tuple[State, str]] = {}
     for content in {each.content for each in leased}:
@@ -49,7 +44,7 @@ def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepare
             continue
         try:
             notifications[content] = _notification(content, topic)
-        except (APNSError, ValueError) as error:
+        except (APNSError, ValueError) as error:  # the priority or the expiration may not be a number
             settled[content] = State.REJECTED, type(error).__name__
     if not settled:
         return Prepared(leased, [], notifications)
@@ -60,11 +55,6 @@ def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepare
 
 
 def _notification(content: Content, topic: str | None) -> Notification:
-    """
-    Make a notification of stored content.
-
-    :raises ValueError: the priority or the expiration is not a number.
-    """
     headers = content.headers
     priority, expiration = headers.get("apns-priority"), headers.get("apns-expiration")
     return Notification(

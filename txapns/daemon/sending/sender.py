@@ -214,11 +214,7 @@ class AppSender:
         self._check_idle()
 
     def _take(self, leased: list[Leased]) -> int:
-        """
-        Send what was leased, or release it if that is not possible any more.
-
-        :returns: how many notifications are under way now.
-        """
+        """Send what was leased and return how many that is; if that is not possible any more, release it."""
         client = None if self._stopping or self._app is None else self._connected()
         if client is None or self._app is None:
             releasing = self._queue.release([each.number for each in leased])
@@ -238,10 +234,8 @@ class AppSender:
             if due is not None:
                 self._wake_at(due)
 
-        def failed(failure: Failure) -> None:
-            self._wake_after(_retry_after(failure))
-
-        self._queue.next_due(self.name).addCallbacks(found, failed)
+        looking = self._queue.next_due(self.name)
+        looking.addCallbacks(found, lambda failure: self._wake_after(_retry_after(failure)))
 
     def _wake_at(self, due: float) -> None:
         """Look for something to send at a time of the reactor's clock, if not before."""

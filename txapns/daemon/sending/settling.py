@@ -63,10 +63,8 @@ class Retries:
     """
     When a notification is tried again. The configuration has the defaults, in ``[retries]``.
 
-    :ivar first: the first pause, in seconds; each is twice the one before.
     :ivar longest: the longest pause, in seconds. Apple asks for 15 minutes after its own errors.
     :ivar jitter: the part of a pause that is left to chance, 0 to 1, so that not all come back at once.
-    :ivar random: returns a number from 0 to 1, 1 excluded.
     """
 
     first: float
@@ -75,13 +73,7 @@ class Retries:
     random: Callable[[], float] = attrs.field(default=random.random, repr=False)
 
     def delay(self, attempts: int, retry_after: float | None = None) -> float:
-        """
-        Compute the pause after a failed attempt.
-
-        :param attempts: how many attempts there were before it.
-        :param retry_after: how long Apple asked us to wait, in seconds, if it did.
-        :returns: the pause, in seconds.
-        """
+        """Compute the pause after a failed attempt, given the attempts before it and the pause Apple asked for."""
         delay = Backoff(self.first, self.longest, jitter=self.jitter, random=self.random).delay(attempts)
         return delay if retry_after is None else max(delay, min(retry_after, MAX_RETRY_AFTER))
 
@@ -102,13 +94,7 @@ class BatchSettlement:
 
 @attrs.frozen
 class Attempt:
-    """
-    An attempt to send notifications, which is over now.
-
-    :ivar now: the time, by the reactor's clock.
-    :ivar date: the same time, by the wall clock.
-    :ivar most: after how many attempts a notification is dead.
-    """
+    """An attempt to send notifications, which is over now; ``most`` attempts make a notification dead."""
 
     now: float
     date: float
@@ -138,12 +124,7 @@ class Attempt:
         return BatchSettlement(settlements, None if works else _trouble(batch.outcomes), works)
 
     def retry(self, leased: Leased, status: int, reason: str, retry_after: float | None = None) -> Settlement:
-        """
-        Settle a notification that failed: it is tried again later, unless it is dead or expires before that.
-
-        :param status: the HTTP status; 0 for no answer.
-        :param retry_after: how long Apple asked us to wait, in seconds, if it did.
-        """
+        """Settle a notification that failed: it is tried again later, unless it is dead or expires before that."""
         if leased.attempts + 1 >= self.most:
             return Settlement(leased.number, State.DEAD, status, reason)
         delay = self.retries.delay(leased.attempts, retry_after)

@@ -65,7 +65,6 @@ class OutcomeWaiters:
     """
     All callers who wait for outcomes.
 
-    :param clock: the reactor, or a ``Clock``.
     :param log: has the outcomes that became known before somebody waited for them.
     :param capacity: how many notifications can be waited for at a time.
     """
@@ -86,7 +85,6 @@ class OutcomeWaiters:
 
         If there is no room for so many, this finds only the outcomes that are stored already.
 
-        :param timeout: the longest time to wait, in seconds.
         :param fresh: whether the caller has just had them accepted, in this turn of the reactor. They cannot be settled
             yet, so the log is not asked.
         :returns: a ``Deferred`` of the outcomes that are known by then, by number. It never fails.
@@ -123,21 +121,13 @@ class OutcomeWaiters:
         return self._log.outcomes(list(wait.missing)).addCallbacks(found, lambda failure: failure.trap(Unavailable))
 
     def tell(self, outcomes: Iterable[Outcome]) -> None:
-        """
-        Tell outcomes to those who wait for them.
-
-        :param outcomes: the outcomes, which are final and stored.
-        """
+        """Tell outcomes, which are final and stored, to those who wait for them."""
         for outcome in outcomes:
             for wait in list(self._waits.get(outcome.number, ())):
                 wait.learn(outcome)
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Iterable[Settlement], date: float) -> None:
-        """
-        Tell what became of notifications to those who wait for them.
-
-        :param date: when they were settled, by the wall clock.
-        """
+        """Tell what became of notifications to those who wait for them, with the date of the wall clock."""
         if not self._waits:
             return
         wanted = {each.number: each for each in leased if each.number in self._waits}
