@@ -77,34 +77,18 @@ def app_of(
     configuration: Configuration,
     source: Literal["file", "database"],
 ) -> App:
-    """
-    Make an app, and check that it could connect.
-
-    :raises APNSError: it cannot be used.
-    """
+    """Make an app, and check that it could connect; raises :exc:`APNSError` if it cannot be used."""
     if not NAME.fullmatch(name):
         raise ConfigurationError(NAME_RULE)
     gateway = Gateway.parse(settings.gateway, trust_root=settings.trust_root)
     gateway.context(credential)
     Notification(payload={}, topic=settings.topic, push_type=settings.push_type)
-    return App(
-        name=name,
-        gateway=gateway,
-        credential=credential,
-        topic=settings.topic,
-        push_type=settings.push_type,
-        callers=frozenset(map(plain_fingerprint, settings.callers)),
-        limits=configuration.limits_of(settings.limits),
-        source=source,
-    )
+    callers, limits = frozenset(map(plain_fingerprint, settings.callers)), configuration.limits_of(settings.limits)
+    return App(name, gateway, credential, settings.topic, settings.push_type, callers, limits, source)
 
 
 def section_app(name: str, section: AppSection, configuration: Configuration, now: datetime) -> App:
-    """
-    Make an app of the configuration.
-
-    :raises APNSError: it cannot be used.
-    """
+    """Make an app of the configuration; raises :exc:`APNSError` if it cannot be used."""
     try:
         trust_root = None if section.trust_root is None else trust_pem(section.trust_root.read_bytes())
     except OSError as error:
@@ -117,11 +101,7 @@ def section_app(name: str, section: AppSection, configuration: Configuration, no
 
 
 def row_app(row: AppRow, secrets: Secrets, configuration: Configuration, now: datetime) -> App:
-    """
-    Make an app of the store.
-
-    :raises APNSError: it cannot be used.
-    """
+    """Make an app of the store; raises :exc:`APNSError` if it cannot be used."""
     credential = decrypt(row.encrypted, row.name, secrets.master_key(), now)
     try:
         settings = msgspec.json.decode(row.settings, type=AppSettings)

@@ -126,8 +126,6 @@ class RequestRefused(DaemonError):
 class Malformed(RequestRefused, ValueError):
     """The request cannot be understood. The message says which part of it; correct that."""
 
-    status = 400
-
 
 class NotAuthenticated(RequestRefused):
     """The request has no key, or an unknown one. Use a key made by ``txapns keys add``."""

@@ -21,7 +21,7 @@ from txapns._fields import FORBIDDEN
 from txapns.daemon.errors import AppQueueFull, Malformed, TooLarge, Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps, IIntake, IQueue
-from txapns.daemon.values import Draft, Idempotency, Limits, Message, Outcome, Receipt
+from txapns.daemon.values import Draft, Idempotency, Message, Outcome, Receipt
 from txapns.errors import InvalidPayload
 
 __all__ = ["MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting", "header_fault"]
@@ -73,7 +73,11 @@ class Intake:
             raise Unavailable("the daemon is shutting down", _STOPPING)
         limits = self._apps.get(app).limits
         count = sum([len(draft.tokens) for draft in drafts])
-        _check_count(count, limits)
+        if not count:
+            raise Malformed("the request has no device tokens", path="notifications")
+        most = min(limits.tokens, limits.queue)
+        if count > most:
+            raise TooLarge(f"the request has {count} device tokens; {most} are allowed", path="notifications")
         for position, draft in enumerate(drafts):
             _check(draft, f"notifications[{position}]")
         if self._queue.waiting(app).count + count > limits.queue:
@@ -105,14 +109,6 @@ class Intake:
         """See :meth:`IIntake.wait`."""
         numbers = [number for receipt in receipts for number in receipt.numbers]
         return self._waiting.wait(numbers, timeout, fresh=not any(receipt.earlier for receipt in receipts))
-
-
-def _check_count(count: int, limits: Limits) -> None:
-    if not count:
-        raise Malformed("the request has no device tokens", path="notifications")
-    most = min(limits.tokens, limits.queue)
-    if count > most:
-        raise TooLarge(f"the request has {count} device tokens; {most} are allowed", path="notifications")
 
 
 def _check(draft: Draft, path: str) -> None:

@@ -273,11 +273,7 @@ class Outcome:
 
 @attrs.frozen
 class Entry:
-    """
-    One notification in an operator's list.
-
-    :ivar due: when the next attempt is, or was, due.
-    """
+    """One notification in an operator's list, with the time at which the next attempt is, or was, due."""
 
     token: bytes = attrs.field(repr=redact)
     due: float

@@ -33,12 +33,7 @@ __all__ = ["Configuration"]
 
 
 class Configuration(TableOfTables, frozen=True, kw_only=True):
-    """
-    The whole file. Read it with :meth:`from_file` or :meth:`from_text`.
-
-    :ivar database: see its class, as for the others.
-    :ivar apps: by name; there may be more in the database.
-    """
+    """The whole file. Read it with :meth:`from_file` or :meth:`from_text`. The database may have more apps."""
 
     database: DatabaseSection = DatabaseSection()
     secrets: SecretsSection = SecretsSection()
@@ -87,11 +82,7 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
         return configuration
 
     def faults(self) -> Iterator[str]:
-        """
-        Find values that are allowed by themselves but not together.
-
-        :returns: a line for each mistake, as described in :mod:`txapns.daemon.config`.
-        """
+        """Find values that are allowed by themselves but not together: a line for each mistake."""
         listeners = {"native": self.intake.native, "apple": self.intake.apple, "pyapns": self.intake.pyapns}
         for name, listener in listeners.items():
             if listener is not None:
@@ -109,11 +100,7 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
             yield fault("retries.longest", self.retries.longest, f"at least retries.first, {self.retries.first}")
 
     def limits_of(self, own: AppLimitsSection) -> Limits:
-        """
-        Work out the limits of an app.
-
-        :returns: these, and for the rest the limits of all apps.
-        """
+        """Complete the limits of an app with those of all apps."""
         limits = self.limits
         common = Limits(limits.queue, limits.tokens, limits.in_flight, limits.connections, self.retries.attempts)
         return attrs.evolve(common, **{name: value for name, value in asdict(own).items() if value is not None})

@@ -124,14 +124,6 @@ def _opened(path: Path, flags: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Lock the master key in a directory against changes by other processes. The lock ends with the process."""
-    with _opened(path, os.O_RDONLY | os.O_DIRECTORY) as directory:
-        fcntl.flock(directory, fcntl.LOCK_EX)
-        yield
-
-
 class MasterKey:
     """
     What private keys in the database are encrypted with.
@@ -169,11 +161,7 @@ class MasterKey:
 
 
 class Secrets:
-    """
-    Where the master key is.
-
-    :param environment: the environment, whose :data:`VARIABLE` overrides the file.
-    """
+    """Where the master key is: in a file, unless the environment has :data:`VARIABLE`."""
 
     def __init__(self, path: Path, environment: Mapping[str, str]) -> None:
         self._path = path
@@ -198,11 +186,7 @@ class Secrets:
         return None if VARIABLE in self._environment else stamp(self._path)
 
     def create(self) -> bool:
-        """
-        Make a master key if there is none yet.
-
-        :raises OSError: the file cannot be written.
-        """
+        """Make a master key if there is none yet; returns whether one was made."""
         if VARIABLE in self._environment or self._path.exists():
             return False
         try:
@@ -229,7 +213,9 @@ class Secrets:
                 raise ConfigurationError(f"put the new key before the old one in {VARIABLE}, with a space between")
             yield self._key_of(keys)
             return
-        with _locked(self._path.parent):  # otherwise the last step of one would discard the key of another
+        # Without a lock, the last step of one process would discard the key of another. It ends with the process.
+        with _opened(self._path.parent, os.O_RDONLY | os.O_DIRECTORY) as directory:
+            fcntl.flock(directory, fcntl.LOCK_EX)
             keys = self._keys()
             self._key_of(keys)  # an invalid key must not get into the new file
             keys = [Fernet.generate_key(), *keys]

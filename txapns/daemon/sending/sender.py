@@ -114,15 +114,9 @@ class AppSender:
 
     def state(self) -> AppState:
         """Tell what is known of the app."""
-        return AppState(
-            self.name,
-            self._breaker.tripped,
-            self._breaker.reason,
-            self._breaker.since,
-            self._in_flight,
-            () if self._client is None else self._client.status().connections,
-            **self._counts,
-        )
+        breaker, connections = self._breaker, () if self._client is None else self._client.status().connections
+        reason, since, count = breaker.reason, breaker.since, self._in_flight
+        return AppState(self.name, breaker.tripped, reason, since, count, connections, **self._counts)
 
     @property
     def unknown(self) -> bool:

@@ -160,13 +160,10 @@ def _answered(outcome: Rejection | Unsent | Uncertain) -> bool:
 
 def _trouble(outcomes: Sequence[Rejection | Unsent | Uncertain]) -> Trouble | None:
     """Find what keeps everything from getting through, preferably what trips the circuit."""
-    found = [_trouble_of(outcome) for outcome in outcomes if not _closed(outcome)]
+    # That we closed the client ourselves is not trouble.
+    known = (each for each in outcomes if isinstance(each, Rejection) or not isinstance(each.error, ClientClosed))
+    found = [_trouble_of(outcome) for outcome in known]
     return next((trouble for trouble in found if trouble.trips), found[-1] if found else None)
-
-
-def _closed(outcome: Rejection | Unsent | Uncertain) -> bool:
-    """Whether we closed the client ourselves, which is not trouble."""
-    return not isinstance(outcome, Rejection) and isinstance(outcome.error, ClientClosed)
 
 
 def _trouble_of(outcome: Rejection | Unsent | Uncertain) -> Trouble:

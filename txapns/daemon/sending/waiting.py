@@ -143,16 +143,7 @@ class OutcomeWaiters:
 
 
 def _outcome(app: str, leased: Leased, settlement: Settlement, date: float) -> Outcome:
-    return Outcome(
-        leased.number,
-        leased.apns_id,
-        app,
-        settlement.state,
-        settlement.status,
-        settlement.reason,
-        settlement.timestamp,
-        leased.attempts + (settlement.state is not State.EXPIRED),
-        leased.accepted_at,
-        round(date, 3),  # as it is stored
-        settlement.unique_id,
-    )
+    answer = settlement.state, settlement.status, settlement.reason, settlement.timestamp
+    attempts = leased.attempts + (settlement.state is not State.EXPIRED)
+    times = leased.accepted_at, round(date, 3)  # as it is stored
+    return Outcome(leased.number, leased.apns_id, app, *answer, attempts, *times, settlement.unique_id)

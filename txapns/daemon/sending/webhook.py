@@ -100,9 +100,8 @@ class WebhookState:
 
 def read_secret(path: Path) -> bytes:
     """
-    Read the secret of a signature.
+    Read the secret of a signature, which is the first line of a file.
 
-    :param path: the file, whose first line it is.
     :raises ConfigurationError: the file cannot be read, can be read by others, or is empty.
     """
     secret = first_line(read_private(path))
@@ -155,16 +154,8 @@ class Webhook:
         self._again = False
         self._stopped = True
         self._unsubscribe: Callable[[], None] | None = None
-        self._state = WebhookState(hook.name)
-
-    @property
-    def _reader(self) -> str:
-        return f"webhook:{self._hook.name}"
-
-    @property
-    def state(self) -> WebhookState:
-        """The state now."""
-        return self._state
+        self.state = WebhookState(hook.name)
+        self._reader = f"webhook:{hook.name}"
 
     def backlog(self) -> Deferred[int]:
         """
@@ -189,7 +180,7 @@ class Webhook:
         if app is not None and self._hook.apps and app not in self._hook.apps:
             return
         self._again = True
-        if self._running is None and not self._retry.is_set and not self._stopped and not self._state.gave_up:
+        if self._running is None and not self._retry.is_set and not self._stopped and not self.state.gave_up:
             self._running = Deferred.fromCoroutine(self._send_all())
             self._running.addErrback(self._failed).addBoth(self._ended)
 
@@ -237,21 +228,21 @@ class Webhook:
             raise _NotConfirmed(f"the receiver answered {response.code}")
 
     def _succeeded(self, count: int) -> None:
-        if self._state.failing_since is not None:
+        if self.state.failing_since is not None:
             _log.info("Webhook {name} works again", name=self._hook.name)
-        self._state = WebhookState(self._hook.name, self._state.sent + count)
+        self.state = WebhookState(self._hook.name, self.state.sent + count)
         self._pauses.reset()
 
     def _failed(self, failure: Failure) -> None:
         if self._stopped:
             return
         reason, now = _reason(failure), self._reactor.seconds()
-        since = self._state.failing_since
+        since = self.state.failing_since
         if since is None:
             since = now
             _log.warn("Webhook {name} fails: {reason}", name=self._hook.name, reason=reason)
         gave_up = now - since >= self._hook.give_up
-        self._state = attrs.evolve(self._state, failing_since=since, reason=reason, gave_up=gave_up)
+        self.state = attrs.evolve(self.state, failing_since=since, reason=reason, gave_up=gave_up)
         if gave_up:
             _log.error("Webhook {name} gives up until the next start: {reason}", name=self._hook.name, reason=reason)
         else:
@@ -269,17 +260,7 @@ def _too_late(result: object, timeout: float) -> Failure:
 
 
 def _json(dead: Sequence[FeedbackEntry]) -> bytes:
-    tokens = [
-        {
-            "cursor": each.cursor,
-            "app": each.app,
-            "token": each.token.hex(),
-            "reason": each.reason,
-            "timestamp": each.timestamp,
-            "noted_at": each.noted_at,
-        }
-        for each in dead
-    ]
+    tokens = [{**attrs.asdict(each), "token": each.token.hex()} for each in dead]
     return json.dumps({"dead_tokens": tokens}, separators=(",", ":")).encode()
 
 
