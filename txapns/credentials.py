@@ -214,12 +214,13 @@ class ProviderToken:
     :ivar key_id: the key's identifier, ten characters, from the developer account.
     :ivar team_id: the team's identifier, ten characters.
     :ivar fingerprint: the SHA-256 over team, key identifier and public key, in hexadecimal.
+    :ivar private_key: the key that signs the tokens.
     """
 
     key_id: str
     team_id: str
     fingerprint: str
-    _key: ec.EllipticCurvePrivateKey
+    private_key: ec.EllipticCurvePrivateKey
 
     # By fingerprint, not in the instances: a program that makes an equal ProviderToken for each call, as web
     # applications do, would otherwise sign each time and be rejected.
@@ -248,11 +249,8 @@ class ProviderToken:
         contents = read(key, passphrase=passphrase)
         if not contents.keys:
             raise contents.missing("private key")
-        p256 = [
-            each
-            for each in contents.keys
-            if isinstance(each, ec.EllipticCurvePrivateKey) and isinstance(each.curve, ec.SECP256R1)
-        ]
+        elliptic = (each for each in contents.keys if isinstance(each, ec.EllipticCurvePrivateKey))
+        p256 = [each for each in elliptic if isinstance(each.curve, ec.SECP256R1)]
         if not p256:
             raise UnsupportedKey("the signing key is not on the elliptic curve P-256, as Apple's .p8 keys are")
         public, *others = dict.fromkeys(public_der(each.public_key()) for each in p256)
@@ -284,17 +282,12 @@ class ProviderToken:
 
         :returns: what :meth:`from_p8` reads. It is secret.
         """
-        return _private_pem(self._key)
-
-    @property
-    def private_key(self) -> ec.EllipticCurvePrivateKey:
-        """The key that signs the tokens."""
-        return self._key
+        return _private_pem(self.private_key)
 
     @property
     def public_key(self) -> ec.EllipticCurvePublicKey:
         """The key that verifies the tokens."""
-        return self._key.public_key()
+        return self.private_key.public_key()
 
     def sign(self, issued_at: int) -> str:
         """
@@ -307,7 +300,7 @@ class ProviderToken:
         """
         header = {"alg": "ES256", "kid": self.key_id}
         unsigned = _base64url(_compact(header)) + b"." + _base64url(_compact({"iss": self.team_id, "iat": issued_at}))
-        r, s = decode_dss_signature(self._key.sign(unsigned, _ES256))
+        r, s = decode_dss_signature(self.private_key.sign(unsigned, _ES256))
         signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")  # RFC 7518, section 3.4
         return (unsigned + b"." + _base64url(signature)).decode("ascii")
 

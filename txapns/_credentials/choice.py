@@ -125,14 +125,8 @@ def _candidates(contents: Contents) -> list[Candidate]:
             raise contents.faults[0]
         raise KeyMismatch(f"the private key belongs to none of the {'push ' if push else ''}certificates")
     others = [each for each in contents.certificates if each not in own and _is_readable(each)]
-    return [_inspected(each, key, others) for each, key in own.items()]
-
-
-def _inspected(
-    leaf: x509.Certificate, key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey, others: Sequence[x509.Certificate]
-) -> Candidate:
     try:
-        return shielded(_inspect, leaf, key, others)
+        return [shielded(_inspect, each, key, others) for each, key in own.items()]
     except (UnsupportedAlgorithm, ValueError):
         raise CredentialError("the certificate's subject, dates or extensions cannot be read") from None
 

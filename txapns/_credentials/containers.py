@@ -95,12 +95,10 @@ class Contents:
         """Make the error for a missing part: if a part could not be used, the error that says why."""
         if self.faults:
             return self.faults[0]
-        found = list(self.others)
-        found += ["a private key"] if self.keys else []
-        found += ["a certificate"] if self.certificates else []
-        return CredentialError(
-            f"there is no {what}" + (f", only {' and '.join(found)}" if found else ": the text is empty")
-        )
+        parts = {"a private key": self.keys, "a certificate": self.certificates}
+        found = [*self.others, *(name for name, each in parts.items() if each)]
+        instead = f", only {' and '.join(found)}" if found else ": the text is empty"
+        return CredentialError(f"there is no {what}{instead}")
 
 
 def read(*texts: object, passphrase: object = None) -> Contents:
@@ -150,12 +148,9 @@ def as_bytes(value: object, name: str) -> bytes:
             raise CredentialError(f"{name} is a memoryview that was released") from None
     if not isinstance(value, str):
         hint = "; from_file() reads a file" if hasattr(value, "__fspath__") else ""
-        raise CredentialError(f"{name} is {_a(value)}, not text or bytes{hint}")
+        kind = "None" if value is None else f"of type {type(value).__name__}"
+        raise CredentialError(f"{name} is {kind}, not text or bytes{hint}")
     return value.encode("utf-8", "surrogatepass")
-
-
-def _a(value: object) -> str:
-    return "None" if value is None else f"of type {type(value).__name__}"
 
 
 # From texts to blobs: one key, certificate or PKCS#12 file each.
@@ -226,8 +221,7 @@ def _narrow(data: bytes) -> bytes:
 
 def _unescaped(escape: re.Match[bytes]) -> bytes:
     r"""Decode an escape: ``\u002b`` or ``%2B`` is a byte, ``\n`` a line end, a backslash nothing."""
-    code = escape[1] or escape[2]
-    if code:
+    if code := escape[1] or escape[2]:
         return bytes.fromhex(code.decode("ascii"))
     return b"\n" if escape[0][-1:] in b"nrt" else b""
 
@@ -235,8 +229,7 @@ def _unescaped(escape: re.Match[bytes]) -> bytes:
 def _decoded(data: bytes) -> bytes | None:
     """Decode hexadecimal digits or base64, if the text looks like either."""
     packed = re.sub(rb"[\s\"']+", b"", _DATA_URI.sub(b"", data))
-    hexadecimal = _HEXADECIMAL.fullmatch(packed)
-    if hexadecimal:
+    if hexadecimal := _HEXADECIMAL.fullmatch(packed):
         return bytes.fromhex(hexadecimal[1].decode("ascii"))
     if not _BASE64.fullmatch(packed):
         return None
@@ -292,8 +285,7 @@ def _pem_blob(label: str, body: bytes) -> _Blob:
         fault = "is in OpenSSH's own format; convert it with: ssh-keygen -p -m PKCS8 -f FILE"
         return _Blob(Kind.OTHER, b"", label, fault=fault)
     if encrypted:
-        method = re.sub(rb"\s", b"", encrypted[1])
-        return _Blob(Kind.PRIVATE_KEY, content, label, method)
+        return _Blob(Kind.PRIVATE_KEY, content, label, encryption=re.sub(rb"\s", b"", encrypted[1]))
     kind = Kind.of(content)
     if kind is Kind.OTHER:
         return _Blob(kind, content, label, fault="cannot be read: it is damaged, or of an unknown kind")
@@ -369,8 +361,7 @@ class _Reader:
 
     def _take_pkcs12(self, blob: _Blob) -> None:
         bag = self._open(blob)
-        entries = [entry.certificate for entry in (bag.cert, *bag.additional_certs) if entry is not None]
-        self._certificates += entries
+        self._certificates += [each.certificate for each in (bag.cert, *bag.additional_certs) if each is not None]
         if bag.key is not None:
             self._keys.append(bag.key)
         # OpenSSL returns only the first key. An export of several identities has several.

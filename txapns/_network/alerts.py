@@ -19,11 +19,7 @@ _GIVE = (
     "if this server is not Apple's, give the authority that issued its certificate as trust_root; if it should be "
     "Apple's, something on the way intercepts TLS"
 )
-_CLOCK = "check this machine's clock; if it is right, the server's operator must renew the certificate"
 _RENEW = "the server's operator must replace the certificate"
-_REVOCATION = "the program enabled a revocation check, which txapns itself does not make"
-_NAME = "check the host name"
-_HERE = "this is a fault on this machine; if it recurs after a restart, report it"
 
 #: What each of OpenSSL's numbers means, grouped by what to do.
 _CHAIN: Mapping[str, Mapping[int, str]] = {
@@ -38,13 +34,13 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
         70: "its issuer could not be looked up",
         95: "it is a raw public key, and that key is not trusted",
     },
-    _CLOCK: {
+    "check this machine's clock; if it is right, the server's operator must renew the certificate": {
         9: "it is not valid yet",
         10: "it has expired",
         13: "its start date is malformed",
         14: "its end date is malformed",
     },
-    _NAME: {
+    "check the host name": {
         62: "it is for another host name",
         63: "it is for another mail address",
         64: "it is for another IP address",
@@ -113,13 +109,13 @@ _CHAIN: Mapping[str, Mapping[int, str]] = {
         102: "its identifier of the issuer's key is empty",
         103: "its identifier of the issuer is incomplete",
     },
-    _HERE: {
+    "this is a fault on this machine; if it recurs after a restart, report it": {
         1: "OpenSSL does not say why",
         17: "there is not enough memory to verify it",
         50: "this program rejected it",
         69: "OpenSSL was called without a certificate to verify",
     },
-    _REVOCATION: {
+    "the program enabled a revocation check, which txapns itself does not make": {
         3: "there is no list of revoked certificates",
         5: "the signature of the list of revoked certificates cannot be decrypted",
         8: "the signature of the list of revoked certificates is invalid",
@@ -160,61 +156,35 @@ _CREDENTIAL_ALERTS = {
     "unsupported certificate": "check that it is a push certificate for this environment",
 }
 
-_NO_TLS = "the server does not speak TLS: check host and port, and whether there is a proxy in between"
-_OLD = "the server supports neither TLS 1.2 nor TLS 1.3; it must be updated"
-_NOTHING_COMMON = "client and server have no cipher, curve or signature in common; the server must be updated"
-_WEAK_SERVER = "the server's keys or signatures are too weak; it must be updated"
-_WEAK = "the key or a signature is too weak for OpenSSL; use an RSA key of at least 2,048 bits or an elliptic curve"
-_CUT = "the server, or a firewall on the way, closed the connection during the handshake"
-_DISTURBED = "something on the way changed the data, or the server is faulty; if it recurs, ask its operator"
-_ITS_OWN = "the server has an internal error; try again later"
-
-#: Parts of OpenSSL's other reasons, and what to do. The first match counts.
+#: What to do about OpenSSL's other reasons, and patterns for them. The first match counts.
 _HANDSHAKE = {
-    "no application protocol": "the server does not speak HTTP/2; check host and port, and the gateway's protocol",
-    "handshake failure": (
-        "the server accepts none of our TLS parameters, or requires a certificate; check host, port and credential"
+    "the server does not speak HTTP/2; check host and port, and the gateway's protocol": "no application protocol",
+    "the server accepts none of our TLS parameters, or requires a certificate; check host, port and credential": (
+        "handshake failure"
     ),
-    "protocol version": _OLD,
-    "unsupported protocol": _OLD,
-    "wrong ssl version": _OLD,
-    "no protocols available": _OLD,
-    "inappropriate fallback": _OLD,
-    "insufficient security": _NOTHING_COMMON,
-    "no shared cipher": _NOTHING_COMMON,
-    "no ciphers available": _NOTHING_COMMON,
-    "no shared group": _NOTHING_COMMON,
-    "no suitable": _NOTHING_COMMON,
-    "unrecognized name": "the server does not know this host name; check the name",
-    "wrong version number": _NO_TLS,
-    "packet length too long": _NO_TLS,
-    "http request": _NO_TLS,
-    "https proxy request": _NO_TLS,
-    "record layer failure": _NO_TLS,
-    "dh key too small": _WEAK_SERVER,
-    "legacy sigalg": _WEAK_SERVER,
-    "wrong signature type": _WEAK_SERVER,
-    "bad ecpoint": _WEAK_SERVER,
-    "unsafe legacy renegotiation": _WEAK_SERVER,
-    "key too small": _WEAK,
-    "md too weak": _WEAK,
-    "unexpected eof": _CUT,
-    "user cancel": _CUT,
-    "internal error": _ITS_OWN,
-    "bad record mac": _DISTURBED,
-    "decryption failed": _DISTURBED,
-    "decrypt error": _DISTURBED,
-    "decode error": _DISTURBED,
-    "decompression failure": _DISTURBED,
-    "illegal parameter": _DISTURBED,
-    "missing extension": _DISTURBED,
-    "record overflow": _DISTURBED,
-    "unexpected message": _DISTURBED,
-    "unsupported extension": _DISTURBED,
-    "bad certificate status response": _DISTURBED,
-    "export restriction": _DISTURBED,
-    "no renegotiation": _DISTURBED,
-    "unknown psk identity": _DISTURBED,
+    "the server supports neither TLS 1.2 nor TLS 1.3; it must be updated": (
+        "protocol version|unsupported protocol|wrong ssl version|no protocols available|inappropriate fallback"
+    ),
+    "client and server have no cipher, curve or signature in common; the server must be updated": (
+        "insufficient security|no shared cipher|no ciphers available|no shared group|no suitable"
+    ),
+    "the server does not know this host name; check the name": "unrecognized name",
+    "the server does not speak TLS: check host and port, and whether there is a proxy in between": (
+        "wrong version number|packet length too long|http request|https proxy request|record layer failure"
+    ),
+    "the server's keys or signatures are too weak; it must be updated": (
+        "dh key too small|legacy sigalg|wrong signature type|bad ecpoint|unsafe legacy renegotiation"
+    ),
+    "the key or a signature is too weak for OpenSSL; use an RSA key of at least 2,048 bits or an elliptic curve": (
+        "key too small|md too weak"
+    ),
+    "the server, or a firewall on the way, closed the connection during the handshake": "unexpected eof|user cancel",
+    "the server has an internal error; try again later": "internal error",
+    "something on the way changed the data, or the server is faulty; if it recurs, ask its operator": (
+        "bad record mac|decryption failed|decrypt error|decode error|decompression failure|illegal parameter|"
+        "missing extension|record overflow|unexpected message|unsupported extension|bad certificate status response|"
+        "export restriction|no renegotiation|unknown psk identity"
+    ),
 }
 
 
@@ -243,4 +213,4 @@ def credential_advice(alert: str) -> str:
 def handshake_advice(words: str) -> str:
     """Advise what to do about OpenSSL's reasons for a failed handshake; ``""`` for unknown ones."""
     said = words.lower()
-    return next((advice for part, advice in _HANDSHAKE.items() if part in said), "")
+    return next((advice for advice, pattern in _HANDSHAKE.items() if re.search(pattern, said)), "")

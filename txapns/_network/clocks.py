@@ -21,6 +21,7 @@ from functools import partial
 from typing import Any, TypeVar, cast
 from weakref import WeakValueDictionary
 
+import attrs
 from twisted.internet.base import ReactorBase
 from twisted.internet.interfaces import IDelayedCall
 from twisted.internet.task import Clock
@@ -51,11 +52,11 @@ class SystemWallClock:
 
 
 @implementer(IWallClock)
+@attrs.frozen
 class _ClockTime:
     """A ``Clock`` that a test advances: its time is also the date."""
 
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
+    _clock: Clock
 
     def now(self) -> float:
         return self._clock.seconds()
@@ -169,8 +170,7 @@ class SteadyReactor:
 
     def callLater(self, delay: float, function: Callable[..., object], /, *args: object, **kw: object) -> IDelayedCall:
         """See :class:`IReactorTime`."""
-        call: IDelayedCall = _SteadyCall(self, delay, partial(function, *args, **kw))
-        return call
+        return cast(IDelayedCall, _SteadyCall(self, delay, partial(function, *args, **kw)))
 
     def __getattr__(self, name: str) -> Any:
         """Everything else is the reactor's."""

@@ -178,13 +178,13 @@ class _Spread:
 
 
 @implementer(IResolutionReceiver)
+@attrs.frozen
 class _Receiver:
     """Collects a complete answer, then passes it on in our order."""
 
-    def __init__(self, receiver: IResolutionReceiver, spread: _Spread) -> None:
-        self._receiver = receiver
-        self._spread = spread
-        self._addresses: list[IAddress] = []
+    _receiver: IResolutionReceiver
+    _spread: _Spread
+    _addresses: list[IAddress] = attrs.Factory(list)
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
         self._receiver.resolutionBegan(resolutionInProgress)
@@ -214,12 +214,12 @@ class _Known:
 
 
 @implementer(IHostnameResolver)
+@attrs.frozen
 class _Resolver:
     """A resolver whose answers come in our order."""
 
-    def __init__(self, resolver: IHostnameResolver, spread: _Spread) -> None:
-        self._resolver = resolver
-        self._spread = spread
+    _resolver: IHostnameResolver
+    _spread: _Spread
 
     def resolveHostName(
         self,
@@ -231,8 +231,7 @@ class _Resolver:
     ) -> IHostResolution:
         """Ask the reactor's resolver, unless it was asked within the last second."""
         receiver = _Receiver(resolutionReceiver, self._spread)
-        addresses = self._spread.fresh
-        if addresses:
+        if addresses := self._spread.fresh:
             known = _Known(hostName)
             receiver.resolutionBegan(known)
             receiver.pass_on(addresses)
@@ -241,12 +240,12 @@ class _Resolver:
 
 
 @implementer(IReactorPluggableNameResolver)
+@attrs.frozen
 class _SpreadingReactor:
     """The reactor as the endpoint sees it, with our resolver in front of its own."""
 
-    def __init__(self, reactor: Any, spread: _Spread) -> None:
-        self._reactor = reactor
-        self._spread = spread
+    _reactor: Any
+    _spread: _Spread
 
     @property
     def nameResolver(self) -> IHostnameResolver:
@@ -254,8 +253,7 @@ class _SpreadingReactor:
         return _Resolver(self._reactor.nameResolver, self._spread)
 
     def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
-        previous: IHostnameResolver = self._reactor.installNameResolver(resolver)
-        return previous
+        return cast(IHostnameResolver, self._reactor.installNameResolver(resolver))
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._reactor, name)

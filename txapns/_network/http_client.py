@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
+import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import HostnameEndpoint, wrapClientTLS
 from twisted.internet.interfaces import IProtocol, IProtocolFactory, IStreamClientEndpoint
@@ -24,8 +25,7 @@ def http_agent(reactor: Any, trust: Trust, timeout: float) -> IAgent:
 
     :param timeout: how long it may take to connect, in seconds.
     """
-    agent: IAgent = Agent.usingEndpointFactory(reactor, _Endpoints(reactor, trust, timeout))
-    return agent
+    return cast(IAgent, Agent.usingEndpointFactory(reactor, _Endpoints(reactor, trust, timeout)))
 
 
 @implementer(IAgentEndpointFactory)
@@ -40,20 +40,19 @@ class _Endpoints:
     def endpointForURI(self, uri: URI) -> IStreamClientEndpoint:
         if uri.scheme not in (b"http", b"https"):
             raise SchemeNotSupported(f"the scheme {uri.scheme!r} is not supported")
-        endpoint: IStreamClientEndpoint = HostnameEndpoint(
-            self._reactor, uri.host.decode("ascii"), uri.port, self._timeout
-        )
+        host = uri.host.decode("ascii")
+        endpoint: IStreamClientEndpoint = HostnameEndpoint(self._reactor, host, uri.port, self._timeout)
         if uri.scheme == b"https":
             endpoint = wrapClientTLS(self._policy.creatorForNetloc(uri.host, uri.port), endpoint)
         return _QuietEndpoint(endpoint)
 
 
 @implementer(IStreamClientEndpoint)
+@attrs.frozen
 class _QuietEndpoint:
     """An endpoint whose factories do not log each connection: two lines for each request would help nobody."""
 
-    def __init__(self, endpoint: IStreamClientEndpoint) -> None:
-        self._endpoint = endpoint
+    _endpoint: IStreamClientEndpoint
 
     def connect(self, factory: IProtocolFactory) -> Deferred[IProtocol]:
         if isinstance(factory, Factory):

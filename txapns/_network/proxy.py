@@ -51,12 +51,10 @@ from zope.interface import implementer
 from txapns._credentials.containers import Text
 from txapns._network.clocks import timers
 from txapns._network.endpoints import checked_host, checked_port, explain_attempt, host_endpoint, url_host
-from txapns._network.tls import ClientContextFactory
+from txapns._network.tls import ClientContextFactory, identity_of
 from txapns.errors import ConnectFailed, InvalidGateway, PeerNotVerified
 
 __all__ = ["Proxy", "read_proxy"]
-
-_ENVIRONMENT = "environment"
 
 #: The longest header of a proxy's answer, in bytes, including all 1xx answers before it.
 _LONGEST = 16_384
@@ -182,7 +180,7 @@ def read_proxy(description: str | Proxy | None) -> Proxy | None:
     """
     if description is None or isinstance(description, Proxy):
         return description
-    return Proxy.from_environment() if description == _ENVIRONMENT else Proxy.parse(description)
+    return Proxy.from_environment() if description == "environment" else Proxy.parse(description)
 
 
 @implementer(IStreamClientEndpoint)
@@ -195,13 +193,10 @@ class _TunnelEndpoint:
         if proxy.tls:
             context = ClientContextFactory(proxy.host, trust_root=proxy.trust_root)
             endpoint = wrapClientTLS(context, endpoint, clock=reactor)
-        self._proxy = proxy
-        self._clock = reactor
-        self._endpoint = endpoint
+        self._proxy, self._clock, self._endpoint, self._timeout = proxy, reactor, endpoint, timeout
         name = _ascii_name(host)
         self._target = f"{url_host(name)}:{port}"
         self._address = HostnameAddress(name.encode("ascii"), port)
-        self._timeout = timeout
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """See :class:`IStreamClientEndpoint`. Cancelling closes the connection to the proxy."""
@@ -253,7 +248,7 @@ class _Tunnel(Protocol):
     """
 
     def __init__(self, factory: _TunnelFactory) -> None:
-        self.through: Deferred[IProtocol] = Deferred(self._cancelled)
+        self.through: Deferred[IProtocol] = Deferred(lambda _: self._abort())
         self._factory = factory
         self._header = b""
         self._protocol: IProtocol | None = None
@@ -351,9 +346,6 @@ class _Tunnel(Protocol):
         self.through.errback(reason)
         self._abort()
 
-    def _cancelled(self, through: Deferred[IProtocol]) -> None:
-        self._abort()
-
     def _abort(self) -> None:
         assert self.transport is not None
         cast(ITCPTransport, self.transport).abortConnection()
@@ -369,14 +361,8 @@ def _schemes(header: bytes) -> list[str]:
 
 def _ascii_name(host: str) -> str:
     """Convert a host to its form in the request, which contains nothing that could end the line."""
-    try:
-        return str(ip_address(host.partition("%")[0]))  # zones have no meaning for the proxy
-    except ValueError:
-        pass
-    try:
-        return DNS_ID(host).hostname.decode("ascii")
-    except ValueError:
-        raise InvalidGateway(f"{host!r} is neither a host name nor an address") from None
+    identity = identity_of(host)  # without a zone, which has no meaning for the proxy
+    return identity.hostname.decode("ascii") if isinstance(identity, DNS_ID) else str(identity.ip)
 
 
 def _unreachable(proxy: Proxy, reason: Failure) -> ConnectFailed:

@@ -1,6 +1,4 @@
-"""
-The transport of a protocol over TLS, with the methods that Twisted's ``Protocol.transport`` does not declare.
-"""
+"""The transport of a protocol over TLS, with the methods that Twisted's ``Protocol.transport`` does not declare."""
 
 from __future__ import annotations
 
