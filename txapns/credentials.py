@@ -29,7 +29,6 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import ClassVar, TypeAlias
@@ -298,8 +297,8 @@ class ProviderToken:
             (Apple, "Establishing a token-based connection to APNs"). With OpenSSL 3.2 or newer, as in the wheels of
             ``cryptography``, the same time always gives the same token, byte for byte.
         """
-        header = {"alg": "ES256", "kid": self.key_id}
-        unsigned = _base64url(_compact(header)) + b"." + _base64url(_compact({"iss": self.team_id, "iat": issued_at}))
+        parts = {"alg": "ES256", "kid": self.key_id}, {"iss": self.team_id, "iat": issued_at}
+        unsigned = b".".join(_base64url(json.dumps(part, separators=(",", ":")).encode()) for part in parts)
         r, s = decode_dss_signature(self.private_key.sign(unsigned, _ES256))
         signature = r.to_bytes(32, "big") + s.to_bytes(32, "big")  # RFC 7518, section 3.4
         return (unsigned + b"." + _base64url(signature)).decode("ascii")
@@ -332,19 +331,15 @@ class ProviderToken:
         return None if token is None or token.issued_at - now > _AHEAD else token
 
     def _sign_next(self, former: SignedToken | None, now: float) -> SignedToken:
-        self._forget_expired(now)
+        # Bound the memory by the number of keys used within the hour.
+        for owner in [owner for owner, token in self._signed.items() if abs(now - token.issued_at) >= _EXPIRY]:
+            del self._signed[owner]
         issued_at = _begin(now)
         if former is not None and abs(issued_at - former.issued_at) < MINIMUM_AGE:
             issued_at = int(now)  # out of step, see the windows below
         token = SignedToken(b"bearer " + self.sign(issued_at).encode(), issued_at)
         self._signed[self.fingerprint] = token
         return token
-
-    def _forget_expired(self, now: float) -> None:
-        """Bound the memory by the number of keys used within the hour."""
-        expired = [owner for owner, token in self._signed.items() if abs(now - token.issued_at) >= _EXPIRY]
-        for owner in expired:
-            del self._signed[owner]
 
     def __eq__(self, other: object) -> bool:
         return self.fingerprint == other.fingerprint if isinstance(other, ProviderToken) else NotImplemented
@@ -386,18 +381,10 @@ def _end(issued_at: int) -> int:
     return window if window - issued_at <= MAXIMUM_AGE else issued_at + MINIMUM_AGE
 
 
-def _es256() -> ec.ECDSA:
-    try:
-        return ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
-    except UnsupportedAlgorithm:  # OpenSSL before 3.2: equal tokens then have unequal signatures
-        return ec.ECDSA(hashes.SHA256())
-
-
-_ES256 = _es256()
-
-
-def _compact(value: Mapping[str, str | int]) -> bytes:
-    return json.dumps(value, separators=(",", ":")).encode()
+try:
+    _ES256 = ec.ECDSA(hashes.SHA256(), deterministic_signing=True)
+except UnsupportedAlgorithm:  # OpenSSL before 3.2: equal tokens then have unequal signatures
+    _ES256 = ec.ECDSA(hashes.SHA256())
 
 
 def _base64url(data: bytes) -> bytes:

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any, TypeVar
 
+import attrs
 from twisted.internet import error
 from twisted.internet.address import IPv4Address
 from twisted.internet.defer import Deferred
@@ -45,13 +46,12 @@ _PORTS = {"http2": 2197, "binary": 2195, "feedback": 2196, "channels": 2198}
 
 
 @implementer(IConnector)
+@attrs.define
 class _Connector:
     """The connector of an attempt, which takes one turn of the clock."""
 
-    attempt: IDelayedCall
-
-    def __init__(self, destination: IAddress) -> None:
-        self._destination = destination
+    _destination: IAddress
+    attempt: IDelayedCall = attrs.field(init=False)
 
     def getDestination(self) -> IAddress:
         return self._destination
@@ -63,7 +63,6 @@ class _Connector:
         """Do nothing: the protocol's transport disconnects."""
 
     def stopConnecting(self) -> None:
-        """Cancel the attempt."""
         if self.attempt.active():
             self.attempt.cancel()
 

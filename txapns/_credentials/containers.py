@@ -317,8 +317,6 @@ def _work(blob: _Blob) -> int:
 
 
 class _Reader:
-    """Reads blobs one after the other."""
-
     def __init__(self, passphrase: bytes) -> None:
         self._passphrase = passphrase
         self._keys: list[PrivateKeyTypes] = []
@@ -330,12 +328,10 @@ class _Reader:
         self._worked = 0
 
     def contents(self) -> Contents:
-        """Return what was found."""
         faults = (*self._key_faults, *self._certificate_faults)
         return Contents(tuple(self._keys), tuple(self._certificates), faults, tuple(dict.fromkeys(self._others)))
 
     def take(self, blob: _Blob) -> None:
-        """Read a blob."""
         try:
             if blob.fault:
                 self._take_fault(blob)

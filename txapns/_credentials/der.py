@@ -132,7 +132,6 @@ def walk(data: bytes, depth: int = 0) -> Iterator[list[tuple[int, bytes]]]:
 
 
 def _joined(tag: int, content: bytes, depth: int) -> bytes:
-    """Join the pieces of an octet string."""
     if not tag & _CONSTRUCTED:
         return content
     if depth > _DEPTH:

@@ -128,19 +128,13 @@ def host_endpoint(
 @implementer(IStreamClientEndpoint)
 @attrs.frozen
 class _BoundedEndpoint:
-    """An endpoint with a deadline."""
-
     endpoint: IStreamClientEndpoint
     timeout: float
     clock: IReactorTime
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-
-        def late(result: object, timeout: float) -> Failure:
-            return Failure(neterror.TimeoutError())
-
         attempt: Deferred[IProtocol] = self.endpoint.connect(protocolFactory)
-        return attempt.addTimeout(self.timeout, self.clock, late)
+        return attempt.addTimeout(self.timeout, self.clock, lambda *_: Failure(neterror.TimeoutError()))
 
 
 @attrs.define

@@ -30,8 +30,6 @@ def http_agent(reactor: Any, trust: Trust, timeout: float) -> IAgent:
 
 @implementer(IAgentEndpointFactory)
 class _Endpoints:
-    """Endpoints for the hosts of URLs."""
-
     def __init__(self, reactor: Any, trust: Trust, timeout: float) -> None:
         self._reactor = reactor
         self._policy = BrowserLikePolicyForHTTPS(trust.root())

@@ -185,8 +185,6 @@ def read_proxy(description: str | Proxy | None) -> Proxy | None:
 
 @implementer(IStreamClientEndpoint)
 class _TunnelEndpoint:
-    """Connects to a host through a proxy."""
-
     def __init__(self, proxy: Proxy, reactor: IReactorTime, host: str, port: int, timeout: float) -> None:
         reactor = timers(reactor)
         endpoint = host_endpoint(reactor, proxy.host, proxy.port, timeout)
@@ -201,10 +199,6 @@ class _TunnelEndpoint:
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
         """See :class:`IStreamClientEndpoint`. Cancelling closes the connection to the proxy."""
 
-        def opened(tunnel: IProtocol) -> Deferred[IProtocol]:
-            assert isinstance(tunnel, _Tunnel)
-            return tunnel.through
-
         def unopened(reason: Failure) -> Failure:
             if reason.check(CancelledError, ConnectingCancelledError):
                 return reason
@@ -214,15 +208,14 @@ class _TunnelEndpoint:
             return Failure(ConnectFailed(_failed(self._proxy, self._target, f"no answer within {timeout:g} s")))
 
         factory = _TunnelFactory(self._proxy, self._target, self._address, protocolFactory)
-        attempt: Deferred[IProtocol] = self._endpoint.connect(factory).addCallbacks(opened, unopened)
+        opened = self._endpoint.connect(factory)
+        attempt: Deferred[IProtocol] = opened.addCallbacks(lambda tunnel: tunnel.through, unopened)
         return attempt.addTimeout(self._timeout, self._clock, late)
 
 
 @implementer(IProtocolFactory)
 @attrs.frozen
 class _TunnelFactory:
-    """Builds the protocol that asks the proxy."""
-
     proxy: Proxy
     target: str
     address: IAddress
@@ -277,7 +270,6 @@ class _Tunnel(Protocol):
                     self._hand_over(protocol, rest)
 
     def connectionLost(self, reason: Failure = connectionDone) -> None:
-        """The connection is gone; if there was no answer yet, the attempt has failed."""
         if self._protocol is not None:
             self._protocol.connectionLost(reason)
         elif self.through.called:

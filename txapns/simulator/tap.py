@@ -17,8 +17,6 @@ __all__ = ["Options", "makeService"]
 
 
 def _reader(number: Number) -> Callable[[str], int]:
-    """Make a function that reads an option's number."""
-
     def read(text: str) -> int:
         if not (text.isascii() and text.isdigit() and number.least <= int(text) <= number.most):
             raise ValueError(f"{text!r} is not a number from {number.least} to {number.most}")
@@ -28,7 +26,6 @@ def _reader(number: Number) -> Callable[[str], int]:
 
 
 def _fault(name: str) -> str:
-    """Check the name of a fault."""
     if name not in FAULTS:
         raise ValueError(f"{name!r} is not one of {', '.join(FAULTS)}")
     return name
