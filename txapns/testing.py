@@ -46,7 +46,7 @@ _PORTS = {"http2": 2197, "binary": 2195, "feedback": 2196, "channels": 2198}
 
 
 @implementer(IConnector)
-@attrs.define
+@attrs.define(eq=False)
 class _Connector:
     """The connector of an attempt, which takes one turn of the clock."""
 

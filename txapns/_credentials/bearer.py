@@ -30,13 +30,7 @@ _LATEST = 253_402_300_800  # the year 10000; NaN and infinity are not below it e
 
 @attrs.frozen
 class BearerToken:
-    """
-    The claims of a provider token. Do not trust them before :meth:`is_signed_by`.
-
-    :ivar key_id: the claimed identifier of the signing key.
-    :ivar team_id: the claimed identifier of the team.
-    :ivar issued_at: the claimed time of signing, in UNIX seconds.
-    """
+    """The claims of a provider token, the time in UNIX seconds. Do not trust them before :meth:`is_signed_by`."""
 
     key_id: str
     team_id: str
@@ -60,7 +54,6 @@ class BearerToken:
         return cls(key_id, team_id, issued_at, text.rpartition(".")[0].encode(), parts["signature"])
 
     def is_signed_by(self, key: ec.EllipticCurvePublicKey) -> bool:
-        """Verify the signature with a public key."""
         signature = self._signature
         if len(signature) == 2 * _SIZE:
             numbers = (int.from_bytes(half, "big") for half in (signature[:_SIZE], signature[_SIZE:]))

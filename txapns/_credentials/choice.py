@@ -16,13 +16,14 @@ from txapns._credentials.containers import Contents, public_der, shielded
 from txapns._credentials.der import UTF8_STRING, elements
 from txapns.errors import CertificateExpired, CredentialError, KeyMismatch, UnsupportedKey
 
-__all__ = ["Candidate", "choose", "inspect_certificate"]
+__all__ = ["TOPICS", "Candidate", "choose", "inspect_certificate"]
 
 _ENVIRONMENTS = {
     x509.ObjectIdentifier("1.2.840.113635.100.6.3.1"): "sandbox",
     x509.ObjectIdentifier("1.2.840.113635.100.6.3.2"): "production",
 }
-_TOPICS = x509.ObjectIdentifier("1.2.840.113635.100.6.3.6")
+#: Apple's mark in a certificate that lists its topics.
+TOPICS = x509.ObjectIdentifier("1.2.840.113635.100.6.3.6")
 #: Apple's marks of push certificates begin with this. Apple's other certificates have other marks.
 _MARKS = "1.2.840.113635.100.6.3."
 
@@ -42,7 +43,6 @@ class Candidate:
     fingerprint: str
 
     def is_valid(self, now: datetime) -> bool:
-        """Whether a time is within its validity period."""
         return self.certificate.not_valid_before_utc <= now <= self.expires
 
     def is_for(self, environment: str | None, topic: str | None) -> bool:
@@ -75,9 +75,6 @@ def choose(contents: Contents, now: datetime, environment: str | None, topic: st
     """
     Choose the certificate; ``Certificate.from_pem`` has the rules.
 
-    :param now: the time at which it must be valid.
-    :param environment: the environment it must be for, if not ``None``.
-    :param topic: the topic it must be for, if not ``None``.
     :raises CredentialError: and its subclasses, if there is none, or not just one.
     """
     if environment not in (None, *_ENVIRONMENTS.values()):
@@ -142,7 +139,7 @@ def _inspect(
         chain=_chain(leaf, others),
         name=subject.get(NameOID.COMMON_NAME, ""),
         topics=topics,
-        needs_topic=any(extension.oid == _TOPICS for extension in leaf.extensions),
+        needs_topic=any(extension.oid == TOPICS for extension in leaf.extensions),
         environments=environments,
         expires=leaf.not_valid_after_utc,
         fingerprint=leaf.fingerprint(hashes.SHA256()).hex(),
@@ -183,7 +180,7 @@ def _key_in(certificate: x509.Certificate) -> bytes | None:
 def _topics_and_environments(certificate: x509.Certificate) -> tuple[tuple[str, ...], frozenset[str]]:
     bundle = [str(attribute.value) for attribute in certificate.subject.get_attributes_for_oid(NameOID.USER_ID)]
     extensions = {extension.oid: extension.value for extension in certificate.extensions}
-    listed = _topics(extensions[_TOPICS].public_bytes()) if _TOPICS in extensions else ()
+    listed = _topics(extensions[TOPICS].public_bytes()) if TOPICS in extensions else ()
     environments = frozenset(name for oid, name in _ENVIRONMENTS.items() if oid in extensions)
     return tuple(dict.fromkeys([*bundle, *listed])), environments
 

@@ -99,7 +99,6 @@ def iterations(der: bytes) -> list[int]:
     the salt: an INTEGER after an OCTET STRING (RFC 7292, section 4 and appendix C; RFC 8018, appendix A). With scrypt
     two more follow, block size and parallelism, and the product of the three is the work (RFC 7914, section 7).
 
-    :param der: PKCS#12, or an encrypted key.
     :raises ValueError: the elements are nested too deeply.
     """
     return [

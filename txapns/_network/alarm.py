@@ -15,7 +15,6 @@ class Alarm:
 
     There is never more than one delayed call in the reactor, however often the alarm is set.
 
-    :param clock: the reactor, or a ``Clock``.
     :param ring: called without arguments when the time has come. It may set the alarm again.
     """
 
@@ -26,15 +25,10 @@ class Alarm:
 
     @property
     def is_set(self) -> bool:
-        """Whether it is going to ring."""
         return self._call is not None
 
     def set(self, delay: float) -> None:
-        """
-        Ring after a delay, unless the alarm is set to ring sooner.
-
-        :param delay: in seconds.
-        """
+        """Ring after a delay, in seconds, unless the alarm is set to ring sooner."""
         if self._call is not None:
             if self._call.getTime() <= self._clock.seconds() + delay:
                 return

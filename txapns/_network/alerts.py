@@ -189,11 +189,7 @@ _HANDSHAKE = {
 
 
 def chain_fault(code: int, depth: int = 0) -> str:
-    """
-    Describe a fault in a chain of certificates, and what to do.
-
-    :param depth: the position of the faulty certificate; 0 is the server's own.
-    """
+    """Describe a fault in a chain of certificates, and what to do. At depth 0 is the server's own certificate."""
     words, advice = _FAULTS.get(code, ("OpenSSL gives a reason that txapns does not know", _RENEW))
     where = f", {depth} above the server's own certificate" if depth else ""
     return f"{words} (OpenSSL's error {code}{where}); {advice}"

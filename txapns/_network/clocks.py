@@ -47,12 +47,11 @@ class SystemWallClock:
     """The wall clock of the operating system."""
 
     def now(self) -> float:
-        """Return the time in UNIX seconds."""
         return time.time()
 
 
 @implementer(IWallClock)
-@attrs.frozen
+@attrs.frozen(eq=False)
 class _ClockTime:
     """A ``Clock`` that a test advances: its time is also the date."""
 
@@ -66,7 +65,6 @@ def wall_clock(reactor: object) -> IWallClock:
     """
     Find the wall clock that belongs to a reactor.
 
-    :param reactor: the reactor, or a ``Clock``.
     :returns: the reactor itself if it provides :class:`IWallClock`, or its adapter; for a ``Clock``, its own time;
         otherwise the operating system's clock.
     """
@@ -169,11 +167,9 @@ class SteadyReactor:
         return now
 
     def callLater(self, delay: float, function: Callable[..., object], /, *args: object, **kw: object) -> IDelayedCall:
-        """See :class:`IReactorTime`."""
         return cast(IDelayedCall, _SteadyCall(self, delay, partial(function, *args, **kw)))
 
     def __getattr__(self, name: str) -> Any:
-        """Everything else is the reactor's."""
         return getattr(self.beneath, name)
 
 
@@ -185,7 +181,6 @@ def timers(reactor: R) -> R:
     """
     Return a reactor whose timers are monotonic.
 
-    :param reactor: the reactor, or a ``Clock``.
     :returns: for a Twisted reactor that runs by the wall clock, its only :class:`SteadyReactor`; anything else is
         returned as it is.
     """

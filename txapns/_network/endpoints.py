@@ -172,7 +172,7 @@ class _Spread:
 
 
 @implementer(IResolutionReceiver)
-@attrs.frozen
+@attrs.frozen(eq=False)
 class _Receiver:
     """Collects a complete answer, then passes it on in our order."""
 
@@ -208,7 +208,7 @@ class _Known:
 
 
 @implementer(IHostnameResolver)
-@attrs.frozen
+@attrs.frozen(eq=False)
 class _Resolver:
     """A resolver whose answers come in our order."""
 
@@ -234,7 +234,7 @@ class _Resolver:
 
 
 @implementer(IReactorPluggableNameResolver)
-@attrs.frozen
+@attrs.frozen(eq=False)
 class _SpreadingReactor:
     """The reactor as the endpoint sees it, with our resolver in front of its own."""
 

@@ -20,11 +20,7 @@ __all__ = ["http_agent"]
 
 
 def http_agent(reactor: Any, trust: Trust, timeout: float) -> IAgent:
-    """
-    Make what sends requests.
-
-    :param timeout: how long it may take to connect, in seconds.
-    """
+    """Make what sends requests. Connecting may take ``timeout`` seconds."""
     return cast(IAgent, Agent.usingEndpointFactory(reactor, _Endpoints(reactor, trust, timeout)))
 
 
@@ -46,7 +42,7 @@ class _Endpoints:
 
 
 @implementer(IStreamClientEndpoint)
-@attrs.frozen
+@attrs.frozen(eq=False)
 class _QuietEndpoint:
     """An endpoint whose factories do not log each connection: two lines for each request would help nobody."""
 

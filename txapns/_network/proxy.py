@@ -192,7 +192,9 @@ class _TunnelEndpoint:
             context = ClientContextFactory(proxy.host, trust_root=proxy.trust_root)
             endpoint = wrapClientTLS(context, endpoint, clock=reactor)
         self._proxy, self._clock, self._endpoint, self._timeout = proxy, reactor, endpoint, timeout
-        name = _ascii_name(host)
+        # Its form in the request contains nothing that could end the line. Zones have no meaning for the proxy.
+        identity = identity_of(host)
+        name = identity.hostname.decode("ascii") if isinstance(identity, DNS_ID) else str(identity.ip)
         self._target = f"{url_host(name)}:{port}"
         self._address = HostnameAddress(name.encode("ascii"), port)
 
@@ -234,8 +236,6 @@ class _TunnelFactory:
 class _Tunnel(Protocol):
     """
     Asks a proxy for a connection, then hands it to another protocol.
-
-    :param factory: has the proxy, the target, and the factory of the other protocol.
 
     :ivar through: fires with the protocol that received the connection.
     """
@@ -349,12 +349,6 @@ def _schemes(header: bytes) -> list[str]:
     fields = [_QUOTED.sub('""', field.decode("latin-1")) for field in _CHALLENGES.findall(unfolded)]
     found = (_SCHEME.match(challenge) for challenge in ",".join(fields).split(","))
     return list(dict.fromkeys(each[1] for each in found if each is not None))[:_MOST_SCHEMES]
-
-
-def _ascii_name(host: str) -> str:
-    """Convert a host to its form in the request, which contains nothing that could end the line."""
-    identity = identity_of(host)  # without a zone, which has no meaning for the proxy
-    return identity.hostname.decode("ascii") if isinstance(identity, DNS_ID) else str(identity.ip)
 
 
 def _unreachable(proxy: Proxy, reason: Failure) -> ConnectFailed:

@@ -177,9 +177,8 @@ def identity_of(hostname: str) -> DNS_ID | IPAddress_ID:
 
 def show(context: SSL.Context, credential: Certificate) -> None:
     """
-    Let a context present a certificate with its chain.
+    Let a context present a certificate, of a client or a server, with its chain.
 
-    :param credential: the certificate, of a client or a server.
     :raises CredentialError: OpenSSL does not accept it, for example because its key is too short.
     """
     try:

@@ -48,11 +48,7 @@ _HASH = re.compile(r"[0-9a-f]{8}\.[0-9]+")  # the names by which OpenSSL finds c
 
 @attrs.frozen
 class Trust:
-    """
-    Certificate authorities.
-
-    :ivar source: where they come from, for messages.
-    """
+    """Certificate authorities, and where they come from, for messages."""
 
     certificates: tuple[crypto.X509, ...] = attrs.field(repr=False)
     source: str
@@ -112,8 +108,7 @@ def _places() -> Iterator[Sequence[Path]]:
     if file or directories:
         yield [Path(each) for each in (file, *(directories or "").split(os.pathsep)) if each]
         return
-    for place in (usual.openssl_cafile, *_FILES, usual.openssl_capath, _DIRECTORY):
-        yield [Path(place)]
+    yield from ([Path(each)] for each in (usual.openssl_cafile, *_FILES, usual.openssl_capath, _DIRECTORY))
 
 
 def _authorities(place: Path) -> list[crypto.X509]:

@@ -310,15 +310,14 @@ def _sign(
 ) -> x509.Certificate:
     # It begins in the past for clocks that are slow. The whole is less than the 398 days that strict clients allow.
     today = datetime.now(timezone.utc)
-    begins, ends = today - timedelta(days=30), today + timedelta(days=-1 if expired else 365)
     builder = (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(begins)
-        .not_valid_after(ends)
+        .not_valid_before(today - timedelta(days=30))
+        .not_valid_after(today + timedelta(days=-1 if expired else 365))
         # Strict verifiers, such as Python's since 3.13, require both key identifiers (RFC 5280, section 4.2.1).
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(signer.public_key()), critical=False)

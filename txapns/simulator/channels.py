@@ -169,8 +169,7 @@ class ChannelServer(RequestServer):
         return fault
 
     def _read(self, app: str, request: Request, headers: dict[str, str]) -> Response:
-        fault = self._find(app, headers)
-        if fault is not None:
+        if (fault := self._find(app, headers)) is not None:
             return fault
         policy = self._channels.policy(app, headers["apns-channel-id"])
         return Response(200, content=json.dumps({_POLICY_KEY: policy, _PUSH_TYPE_KEY: _PUSH_TYPE}).encode())

@@ -14,7 +14,6 @@ from typing import cast
 
 import attrs
 from cryptography.x509 import Certificate as X509Certificate
-from cryptography.x509 import ObjectIdentifier
 from OpenSSL.crypto import X509
 from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IPushProducer, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
@@ -22,7 +21,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns._credentials.bearer import BearerToken
-from txapns._credentials.choice import inspect_certificate
+from txapns._credentials.choice import TOPICS, inspect_certificate
 from txapns._network.clocks import wall_clock
 from txapns._network.transports import transport_of
 from txapns.errors import WireError
@@ -32,8 +31,6 @@ from txapns.wire.requests import Request, RequestReceiver
 
 __all__ = ["ACCEPTED", "SUFFIXES", "Fault", "RequestServer", "Response", "fields_of"]
 
-#: Apple's mark in a certificate that lists its topics.
-_TOPICS = ObjectIdentifier("1.2.840.113635.100.6.3.6")
 #: How long a provider token is valid, in seconds.
 TOKEN_LIFE = 3_600
 #: How often it may be replaced on a connection: once in this many seconds.
@@ -175,7 +172,7 @@ class RequestServer(Protocol, ABC):
         if self._certificate is not None:
             topics, environments = inspect_certificate(self._certificate)
             self._topics = topics or self._topics
-            self._listed = any(each.oid == _TOPICS for each in self._certificate.extensions)
+            self._listed = any(each.oid == TOPICS for each in self._certificate.extensions)
             if self._environment not in environments:
                 self.requests.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')
         transport.registerProducer(self, True)
@@ -275,8 +272,8 @@ class RequestServer(Protocol, ABC):
         """Respond to a request."""
         name = self.id_field(headers.get(":path", ""))
         given = headers.get(name, "")
-        answer = [(b":status", b"%d" % response.status)]
-        answer.append((name.encode(), (given if _is_uuid(given) else str(uuid.uuid4())).encode()))
+        identifier = given if _is_uuid(given) else str(uuid.uuid4())
+        answer = [(b":status", b"%d" % response.status), (name.encode(), identifier.encode())]
         body = response.body()
         if body:
             answer.append((b"content-type", b"application/json"))
