@@ -105,7 +105,9 @@ class ViewTests(SynchronousTestCase):
             self.assertEqual((cell.text.split(", ")[1], cell.kind), (text, kind))
             self.assertRegex(cell.text, r"^20\d\d-\d\d-\d\d, ")
             self.assertEqual(view.figures[-1].text, text)
-            self.assertEqual(view.state.kind, "warn" if kind == "bad" else "ok")
+            said = text if text == "expired" else f"expires {text}"
+            urgent = (f"chess: its certificate {said}; renew it",) if kind == "bad" else ()
+            self.assertEqual((view.state.kind, view.state.faults), ("warn" if urgent else "ok", urgent))
 
     def test_keys(self) -> None:
         """A signing key does not expire."""

@@ -28,8 +28,8 @@ _MINUTE = 60
 _RATES = (
     ("received", "Received"),
     ("accepted", "Accepted by Apple"),
-    ("failed", "Rejected, expired or given up"),
-    ("retried", "To be retried"),
+    ("failed", "Failed (rejected, expired, dead)"),
+    ("retried", "Retried"),
 )
 
 #: For each table its columns (numeric ones end with ``#``), its caption, and the text of an empty table.
@@ -161,7 +161,11 @@ def _headline(overview: Overview) -> Headline:
     problems = [f"{app.name}: {app.reason}" for app in overview.apps if app.reason]
     problems += [f"webhook {each.state.name}: {each.state.reason}" for each in overview.webhooks if each.state.reason]
     expiring = [(app.name, *_left(app.expires, overview.at)) for app in overview.apps if app.expires is not None]
-    problems += [f"{name}: renew its certificate ({text})" for name, text, kind in expiring if kind == "bad"]
+    problems += [
+        f"{name}: its certificate {text if text == 'expired' else f'expires {text}'}; renew it"
+        for name, text, kind in expiring
+        if kind == "bad"
+    ]
     if faults:
         return Headline("Not ready", "bad", (*faults, *problems))
     return Headline("Ready, with problems", "warn", tuple(problems)) if problems else Headline("Ready", "ok", ())
