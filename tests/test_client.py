@@ -1,22 +1,15 @@
-"""Tests for txapns.client and txapns._session.batch: what a program sees, over the whole stack, in memory."""
+"""Tests for :mod:`txapns.client`: what a program sees, over the whole stack, in memory."""
 
 from __future__ import annotations
 
-import pickle
-import sqlite3
-from collections.abc import AsyncIterator, Iterator
-from datetime import datetime, timezone
+from collections.abc import AsyncIterator
 from typing import Any
 
 from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
-from twisted.internet.task import deferLater
-from twisted.trial.unittest import SynchronousTestCase
 
-from txapns import Accepted, APNSClient, Batch, Certificate, Gateway, Notification, ProviderToken, Rejection, Session
-from txapns._session.batch import Sending
-from txapns._session.pool import Pool
-from txapns._session.tokens import triples_of
+from tests.client_case import AUTHORITY, DEAD, HELLO, ClientCase, tokens
+from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, ProviderToken, Rejection, Session
 from txapns.errors import (
     ClientClosed,
     ConnectFailed,
@@ -28,203 +21,12 @@ from txapns.errors import (
     InvalidToken,
     OutcomeUnknown,
     PeerNotVerified,
-    TokensFailed,
 )
-from txapns.options import Options
 from txapns.simulator import Authority
-from txapns.testing import MemorySimulator
-
-AUTHORITY = Authority()
-DEAD = "dd" * 32
-HELLO = Notification(alert="Hello")
 
 
-def tokens(count: int) -> list[str]:
-    """As many device tokens, all different."""
-    return [f"{number:064x}" for number in range(count)]
-
-
-class ClientCase(SynchronousTestCase):
-    """A simulator and a client of it."""
-
-    def setUp(self) -> None:
-        """Make them."""
-        self.simulator = MemorySimulator(dead=[DEAD], authority=AUTHORITY)
-        self.client = self.simulator.client()
-
-    def received(self) -> list[str]:
-        """The tokens that the server accepted, in order."""
-        return [reception.token.hex() for reception in self.simulator.devices.received if reception.reason is None]
-
-
-class SendTests(ClientCase):
-    """One notification, many devices."""
-
-    def test_positions(self) -> None:
-        """Without identifiers the position in the batch is the identifier; bytes and text are both tokens."""
-        batch = self.simulator.result(self.client.send(HELLO, ["aa" * 32, DEAD, b"\xbb" * 32, bytes.fromhex(DEAD)]))
-        self.assertEqual((batch.accepted, sorted(batch.failed), batch.total), (2, [1, 3], 4))
-        self.assertEqual(self.received(), ["aa" * 32, "bb" * 32])
-
-    def test_pairs(self) -> None:
-        """The caller's identifiers come back, whatever they are."""
-        batch = self.simulator.result(self.client.send(HELLO, [(("row", 7), DEAD), ("x", "aa" * 32)]))
-        self.assertEqual(list(batch.failed), [("row", 7)])
-        self.assertEqual(batch.failed["row", 7].token, DEAD)
-
-    def test_mapping(self) -> None:
-        """A mapping's keys are the identifiers."""
-        batch = self.simulator.result(self.client.send(HELLO, {"anna": "aa" * 32, "ben": DEAD}))
-        self.assertEqual((batch.accepted, list(batch.failed)), (1, ["ben"]))
-
-    def test_nothing(self) -> None:
-        """A batch of nothing is an empty batch, and needs no connection."""
-        batch = self.successResultOf(self.client.send(HELLO, []))
-        self.assertEqual((batch.total, self.simulator.reactor.attempts), (0, 0))
-
-    def test_upper_case(self) -> None:
-        """Tokens go out in lower case and come back as they were given."""
-        batch = self.simulator.result(self.client.send(HELLO, [DEAD.upper()]))
-        self.assertEqual(batch.failed[0].token, DEAD.upper())
-        self.assertEqual(self.simulator.devices.received[0].headers[":path"], "/3/device/" + DEAD)
-
-    def test_dead_tokens(self) -> None:
-        """The tokens to delete come with the time since when they are dead; other rejections are not among them."""
-        batch = self.simulator.result(self.client.send(HELLO, [DEAD, "aa" * 3]))
-        self.assertEqual(batch.dead_tokens, [(DEAD, datetime(1970, 1, 1, tzinfo=timezone.utc))])
-        self.assertEqual({rejection.reason for rejection in batch.failed.values()}, {"Unregistered", "BadDeviceToken"})
-
-    def test_shared_identifiers(self) -> None:
-        """Two notifications under one identifier are two: nothing of either is lost."""
-        other = "ee" * 32
-        self.simulator.devices.dead[bytes.fromhex(other)] = 0.0
-        rows = [("anna", DEAD), ("anna", other), ("anna", "zz"), ("ben", "aa" * 32)]
-        batch = self.simulator.result(self.client.send(HELLO, rows))
-        self.assertEqual((batch.accepted, batch.total, len(batch.outcomes)), (1, 4, 3))
-        self.assertEqual([token for token, _ in batch.dead_tokens], [DEAD, other])
-        self.assertEqual((batch.failed["anna"].token, batch.unsent["anna"].token), (other, "zz"))
-
-    def test_malformed_tokens(self) -> None:
-        """What no request can carry is unsent with the reason, and harms no other."""
-        bad: list[Any] = ["zz" * 32, "abc", "", None, 7, ("only one",), "ä" * 64]
-        batch = self.simulator.result(self.client.send(HELLO, [*bad, "aa" * 32]))
-        self.assertEqual((batch.accepted, sorted(batch.unsent)), (1, list(range(len(bad)))))  # type: ignore[type-var]
-        self.assertEqual({type(unsent.error) for unsent in batch.unsent.values()}, {InvalidToken})
-        self.assertIn("odd number", str(batch.unsent[1].error))
-        self.assertNotIn("zz", "".join(str(unsent.error) for unsent in batch.unsent.values()))
-
-    def test_many_malformed_tokens(self) -> None:
-        """However many are malformed, no more are pulled at a time than there is room for, and the good ones arrive."""
-        sending = Sending(
-            self.simulator.reactor,
-            Pool(self.simulator.reactor, self.simulator.gateway(), self.simulator.certificate(), Options()),
-            triples_of(HELLO, ["zz"] * 5_000),
-            lambda again: self.client.send_many([]),
-        )
-        self.assertEqual([sending.take(1_000, 2**16) for _ in range(5)], [[]] * 5)
-        self.assertFalse(sending.exhausted)
-        batch = self.simulator.result(self.client.send(HELLO, ["zz"] * 5_000 + ["aa" * 32]))
-        self.assertEqual((batch.accepted, len(batch.unsent)), (1, 5_000))
-
-    def test_unhashable_identifier(self) -> None:
-        """An identifier that cannot be a key in the outcome is the caller's mistake, and harms no other batch."""
-        other = self.client.send(HELLO, tokens(10))
-        rows: Any = [("good", "aa" * 32), (["bad"], DEAD)]
-        error = self.assertRaises(TokensFailed, self.simulator.result, self.client.send(HELLO, rows))
-        self.assertIn("unhashable", str(error.__cause__))
-        self.assertEqual((error.batch.accepted, self.simulator.result(other).accepted), (1, 10))
-
-    def test_pulled_as_there_is_room(self) -> None:
-        """Of a long iterable no more is pulled than the connection has room for."""
-        self.simulator.delay = 1.0
-        pulled: list[int] = []
-
-        def rows() -> Iterator[tuple[int, str]]:
-            for number, token in enumerate(tokens(5_000)):
-                pulled.append(number)
-                yield number, token
-
-        sending = self.client.send(HELLO, rows())
-        self.simulator.flush()
-        self.assertEqual(len(pulled), 1_000)
-        batch = self.simulator.result(sending)
-        self.assertEqual((batch.accepted, len(pulled)), (5_000, 5_000))
-
-    def test_two_batches_take_turns(self) -> None:
-        """A long batch does not keep a short one waiting."""
-        self.simulator.delay = 1.0
-        long = self.client.send(HELLO, tokens(20_000))
-        short = self.client.send(HELLO, tokens(100))
-        self.simulator.advance(4)
-        self.assertEqual(self.successResultOf(short).accepted, 100)
-        self.assertNoResult(long)
-        self.assertEqual(self.simulator.result(long).accepted, 20_000)
-
-    def test_single_token_mistaken_for_many(self) -> None:
-        """A text would be taken for an iterable of characters."""
-        failure = self.failureResultOf(self.client.send(HELLO, DEAD), TypeError)
-        self.assertIn("send_one", str(failure.value))
-
-    def test_iterable_that_raises(self) -> None:
-        """The caller's exception is reported, with the outcomes of the tokens before it."""
-
-        def rows() -> Iterator[str]:
-            yield from tokens(3)
-            raise LookupError("the database went away")
-
-        sending = self.client.send(HELLO, rows())
-        error = self.assertRaises(TokensFailed, self.simulator.result, sending)
-        self.assertIsInstance(error.__cause__, LookupError)
-        self.assertEqual(error.batch.accepted, 3)
-
-    def test_iterable_that_closes_the_client(self) -> None:
-        """Whatever an iterable does while it is asked, each of its tokens has an outcome."""
-
-        def rows() -> Iterator[str]:
-            for number, token in enumerate(tokens(3_000)):
-                if number == 1_500:
-                    self.client.close()
-                yield token
-
-        batch = self.simulator.result(self.client.send(HELLO, rows()))
-        self.assertEqual((batch.accepted + len(batch.unsent), batch.total), (3_000, 3_000))
-        self.assertEqual(batch.accepted, len(self.received()))
-        self.assertGreaterEqual(len(batch.unsent), 1_500)
-
-    def test_iterable_that_closes_the_client_at_once(self) -> None:
-        """Even its first token has the right outcome, at once."""
-
-        def rows() -> Iterator[str]:
-            self.client.close()
-            yield "aa" * 32
-
-        batch = self.simulator.result(self.client.send(HELLO, rows()), within=1)
-        self.assertIsInstance(batch.unsent[0].error, ClientClosed)
-
-    def test_iterable_that_cancels(self) -> None:
-        """Nothing that comes after the cancellation is sent, even if the same hand yields it."""
-        sending: list[Deferred[Batch]] = []
-
-        def rows() -> Iterator[str]:
-            for number, token in enumerate(tokens(8)):
-                if number == 5:
-                    sending[0].cancel()
-                yield token
-
-        sending.append(self.client.send(HELLO, rows()))
-        self.simulator.advance(5)
-        self.failureResultOf(sending[0], CancelledError)
-        self.assertEqual(len(self.received()), 5)
-
-    def test_database_rows(self) -> None:
-        """Rows of two columns are pairs, whatever kind of sequence they are."""
-        database = sqlite3.connect(":memory:")
-        self.addCleanup(database.close)
-        database.row_factory = sqlite3.Row
-        rows = database.execute("SELECT 'anna', ? UNION SELECT 'ben', ? ORDER BY 1", ("aa" * 32, DEAD))
-        batch = self.simulator.result(self.client.send(HELLO, rows))
-        self.assertEqual((batch.accepted, list(batch.failed)), (1, ["ben"]))
-        self.assertEqual(self.simulator.result(self.client.send(HELLO, [["x", DEAD]])).failed["x"].token, DEAD)
+class CredentialTests(ClientCase):
+    """The client's credential and topic."""
 
     def test_topic(self) -> None:
         """The client's topic is for those notifications that name none."""
@@ -248,169 +50,6 @@ class SendTests(ClientCase):
         self.assertEqual(batch.accepted, 2_500)
 
 
-class AsyncTests(ClientCase):
-    """Tokens from an async iterable."""
-
-    def test_async_iterable(self) -> None:
-        """It is read as fast as APNs takes them, and no more than a little ahead."""
-        self.simulator.delay = 1.0
-        pulled: list[int] = []
-
-        async def rows() -> AsyncIterator[str]:
-            for number, token in enumerate(tokens(5_000)):
-                pulled.append(number)
-                yield token
-
-        sending = self.client.send(HELLO, rows())
-        self.simulator.flush()
-        self.assertLessEqual(len(pulled), 2_001)
-        self.assertEqual(self.simulator.result(sending).accepted, 5_000)
-
-    def test_waiting_source(self) -> None:
-        """A source that waits holds up nothing: what it yielded is sent, other batches go on, and it may take long."""
-        more: Deferred[None] = Deferred()
-
-        async def rows() -> AsyncIterator[tuple[str, str]]:
-            yield "first", "aa" * 32
-            await more
-            yield "second", DEAD
-
-        sending = self.client.send(HELLO, rows())
-        self.simulator.advance(300)
-        self.assertEqual(self.received(), ["aa" * 32])
-        self.assertEqual(self.simulator.result(self.client.send(HELLO, tokens(5))).accepted, 5)
-        more.callback(None)
-        self.assertEqual(list(self.simulator.result(sending).failed), ["second"])
-
-    def test_async_iterable_that_raises(self) -> None:
-        """Its exception is reported."""
-
-        async def rows() -> AsyncIterator[str]:
-            yield "aa" * 32
-            raise LookupError
-
-        error = self.assertRaises(TokensFailed, self.simulator.result, self.client.send(HELLO, rows()))
-        self.assertIsInstance(error.__cause__, LookupError)
-        self.assertEqual(error.batch.accepted, 1)
-
-    def test_async_triples(self) -> None:
-        """send_many takes async iterables, too."""
-
-        async def rows() -> AsyncIterator[tuple[int, Notification, str]]:
-            for number, token in enumerate(tokens(10)):
-                yield number, Notification(badge=number), token
-
-        self.assertEqual(self.simulator.result(self.client.send_many(rows())).accepted, 10)
-
-    def test_closed_generator(self) -> None:
-        """Wherever a generator stands when its batch is cancelled, it gives back what it holds, even with a wait."""
-        for ready in (1, 5_000):  # it waits for itself, or for room
-            closed: list[str] = []
-            never: Deferred[None] = Deferred()
-
-            async def rows(count: int, never: Deferred[None], closed: list[str]) -> AsyncIterator[str]:
-                try:
-                    for token in tokens(count):
-                        yield token
-                    await never
-                finally:
-                    closed.append("begun")
-                    await deferLater(self.simulator.reactor, 1)
-                    closed.append("done")
-
-            sending = self.client.send(HELLO, rows(ready, never, closed))
-            self.simulator.delay = 5.0
-            self.simulator.flush()
-            sending.cancel()
-            self.failureResultOf(sending, CancelledError)
-            self.simulator.advance(10)
-            self.assertEqual(closed, ["begun", "done"])
-
-    def test_deadline_with_a_waiting_source(self) -> None:
-        """After its deadline a batch waits no longer for its source than for anything else."""
-
-        async def rows() -> AsyncIterator[str]:
-            yield "aa" * 32
-            await Deferred()
-            yield "bb" * 32
-
-        for end in (lambda: None, self.client.close):
-            sending = self.client.send(HELLO, rows(), deadline=5)
-            self.simulator.advance(1)
-            end()
-            error = self.assertRaises(TokensFailed, self.simulator.result, sending)
-            self.assertEqual((error.batch.accepted, error.batch.total), (1, 1))
-            self.assertIn("did not end within 30 s", str(error.__cause__))
-        self.simulator.advance(10)
-        self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
-
-    def test_source_that_cancels(self) -> None:
-        """A source that cancels its own batch is asked for nothing more, and closed."""
-        events: list[object] = []
-        sending: list[Deferred[Batch]] = []
-
-        async def rows() -> AsyncIterator[str]:
-            try:
-                for number, token in enumerate(tokens(5_000)):
-                    if number == 10:
-                        sending[0].cancel()
-                    events.append(number)
-                    await deferLater(self.simulator.reactor, 0)
-                    yield token
-            finally:
-                events.append("closed")
-
-        sending.append(self.client.send(HELLO, rows()))
-        self.simulator.advance(5)
-        self.failureResultOf(sending[0], CancelledError)
-        self.assertEqual(events[-1], "closed")
-        self.assertLess(len(events), 15)
-
-    def test_close_waits_for_the_source(self) -> None:
-        """Closing is over when every batch has ended, the one whose source stalls included."""
-
-        async def rows() -> AsyncIterator[str]:
-            yield "aa" * 32
-            await Deferred()
-
-        sending = self.client.send(HELLO, rows())
-        self.simulator.advance(1)
-        self.simulator.result(self.client.close())
-        self.failureResultOf(sending, TokensFailed)
-        self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
-
-    def test_barrier_beside_a_waiting_source(self) -> None:
-        """A batch that waits for its source does not keep another from being confirmed by the barrier."""
-        never: Deferred[None] = Deferred()
-
-        async def rows() -> AsyncIterator[str]:
-            yield "aa" * 32
-            await never
-
-        client = self.simulator.client(self.simulator.gateway("binary", barrier=True))
-        waiting = client.send(HELLO, rows())
-        self.assertEqual(self.simulator.result(client.send(HELLO, tokens(5)), within=5).accepted, 5)
-        self.assertNoResult(waiting)
-
-    def test_cancelled(self) -> None:
-        """Cancelling ends the coroutine that reads."""
-        closed: list[bool] = []
-        never: Deferred[None] = Deferred()
-
-        async def rows() -> AsyncIterator[str]:
-            try:
-                yield "aa" * 32
-                await never
-            finally:
-                closed.append(True)
-
-        sending = self.client.send(HELLO, rows())
-        self.simulator.flush()
-        sending.cancel()
-        self.failureResultOf(sending, CancelledError)
-        self.assertEqual(closed, [True])
-
-
 class SendManyTests(ClientCase):
     """A notification of its own for each."""
 
@@ -421,16 +60,6 @@ class SendManyTests(ClientCase):
         received = self.simulator.devices.received
         got = [(reception.payload, reception.headers["apns-collapse-id"]) for reception in received]
         self.assertEqual(got, [(b'{"aps":{"badge":%d}}' % n, f"c{n}") for n in range(50)])
-
-    def test_unique_ids(self) -> None:
-        """In the sandbox each notification that was accepted has an id in Apple's delivery log; elsewhere none."""
-        notification = Notification(alert="x")
-        triples = [(n, notification, token) for n, token in enumerate(("aa" * 32, "bb" * 32))]
-        self.assertEqual(self.simulator.result(self.client.send_many(triples)).unique_ids, {})
-        self.simulator.environment = "sandbox"
-        client = self.simulator.client()
-        batch = self.simulator.result(client.send_many(triples))
-        self.assertEqual((set(batch.unique_ids), len(set(batch.unique_ids.values()))), ({0, 1}, 2))
 
 
 class SendOneTests(ClientCase):
@@ -563,28 +192,6 @@ class EndTests(ClientCase):
         self.failureResultOf(self.client.send(HELLO, ["aa" * 32]), ClientClosed)
         self.failureResultOf(self.client.send_one(HELLO, "aa" * 32), ClientClosed)
         self.failureResultOf(self.client.send_many([]), ClientClosed)
-
-    def test_retry(self) -> None:
-        """retry() sends the unsent again, each with its own notification, and not the others."""
-        del self.simulator.reactor.servers[2197]
-        triples = [(n, Notification(badge=n), token) for n, token in enumerate(tokens(20))]
-        batch = self.simulator.result(self.client.send_many(triples))
-        self.assertEqual(len(batch.unsent), 20)
-        self.simulator.advance(70)  # beyond the longest back-off
-        self.simulator.reactor.servers[2197] = self.simulator.tls_factory("http2")
-        again = self.simulator.result(batch.retry())
-        self.assertEqual((again.accepted, again.total), (20, 20))
-        payloads = {reception.payload for reception in self.simulator.devices.received}
-        self.assertEqual(payloads, {notification.body for _, notification, _ in triples})
-
-    def test_retry_uncertain(self) -> None:
-        """What is uncertain is sent again only if asked for."""
-        self.simulator.http2_fault = lambda server, request, response: server.abort()
-        batch = self.simulator.result(self.client.send(HELLO, tokens(2)))
-        self.assertEqual(sorted(batch.uncertain), [0, 1])  # type: ignore[type-var]
-        self.simulator.http2_fault = None
-        self.assertEqual(self.simulator.result(batch.retry()).total, 0)
-        self.assertEqual(self.simulator.result(batch.retry(uncertain=True)).accepted, 2)
 
 
 class ConnectionTests(ClientCase):
@@ -757,18 +364,6 @@ class ArgumentTests(ClientCase):
         credential = self.simulator.provider_token()
         error = self.assertRaises(CredentialError, self.simulator.client, "binary", credential)
         self.assertIn("certificate", str(error))
-
-    def test_results_hide_tokens(self) -> None:
-        """Outcomes shorten the token where they are shown."""
-        batch = self.simulator.result(self.client.send(HELLO, [DEAD]))
-        self.assertNotIn(DEAD, repr(batch) + repr(batch.failed) + str(batch.failed[0]))
-        self.assertIn("dddd…dddd", repr(batch.failed))
-
-    def test_outcomes_pickle(self) -> None:
-        """Outcomes travel through task queues."""
-        batch = self.simulator.result(self.client.send(HELLO, [DEAD, "abc"]))
-        for outcome in (batch.failed[0], batch.unsent[1]):
-            self.assertEqual(pickle.loads(pickle.dumps(outcome)).token, outcome.token)
 
 
 class SessionTests(ClientCase):

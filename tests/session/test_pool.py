@@ -361,25 +361,6 @@ class LastingTests(SynchronousTestCase):
         self.simulator.result(client.close())
         self.assertEqual((self.reactor.attempts, self.reactor.getDelayedCalls()), (0, []))
 
-    def test_options(self) -> None:
-        """Options out of range or of the wrong type are reported by name."""
-        for name, value in {
-            "timeout": 0,
-            "idle_timeout": -1,
-            "ping_interval": float("inf"),
-            "min_connections": -1,
-            "max_connections": 0,
-            "retries": -1,
-            "max_queued": 0,
-        }.items():
-            for wrong in (value, float("nan"), "2"):
-                error = self.assertRaises(ValueError, self.simulator.client, **{name: wrong})
-                self.assertIn(name, str(error))
-        for name in ("min_connections", "max_connections", "retries", "max_queued"):
-            self.assertIn(name, str(self.assertRaises(ValueError, self.simulator.client, **{name: 2.5})))
-        error = self.assertRaises(ValueError, self.simulator.client, min_connections=2)
-        self.assertIn("max_connections", str(error))
-
 
 class PingTests(SynchronousTestCase):
     """Signs of life."""
