@@ -6,12 +6,11 @@ import json
 import os
 import resource
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from time import monotonic
 
@@ -21,72 +20,21 @@ from twisted.internet import reactor
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
-from twisted.trial.unittest import TestCase
 
-from tests.daemon.daemon_process import DaemonProcess, configuration, listen
+from tests.daemon.daemon_case import AUTHORITY, DEAD, DaemonCase, submission
+from tests.daemon.daemon_process import DaemonProcess
 from tests.processes import started
-from txapns.simulator import Authority, ProviderAPIServer, Response, Simulator
+from txapns.simulator import ProviderAPIServer, Response
 from txapns.wire.requests import Request
 
 __all__ = [
     "ClockTests",
-    "DescriptorTests",
     "LifeTests",
-    "PageTests",
     "SecretTests",
     "StartTests",
     "StoreTests",
     "TroubleTests",
 ]
-
-AUTHORITY = Authority()
-DEAD = "dd" * 32
-
-
-class DaemonCase(TestCase):
-    """A simulator in this process, and a daemon that sends to it."""
-
-    timeout = 300
-
-    def setUp(self) -> None:
-        """Write the configuration."""
-        self.directory = Path(self.mktemp()).absolute()
-        self.directory.mkdir(parents=True)
-        self.simulator = Simulator(reactor, authority=AUTHORITY, dead=[bytes.fromhex(DEAD)])
-        self.port = listen(self.simulator)
-        self.addCleanup(self.port.stopListening)
-        self.config = configuration(self.directory, self.simulator, self.port.getHost().port)
-        self.daemon = DaemonProcess(self.config)
-
-    async def tearDown(self) -> None:
-        """Kill it if it still runs, and abort the simulator's connections."""
-        if self.daemon.running:
-            await self.daemon.end(signal.SIGKILL)
-        self.hang_up()
-        await deferLater(reactor, 0.05)
-
-    def hang_up(self) -> None:
-        """Abort the simulator's connections."""
-        for session in self.simulator.sessions:
-            if session.transport is not None and session.transport.connected:
-                session.transport.abortConnection()
-
-    async def command(self, *arguments: str) -> tuple[int, str, str]:
-        """Run a command; returns its status and output."""
-        command = [sys.executable, "-m", "txapns", *arguments, "--config", str(self.config)]
-        done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
-        return done.returncode, done.stdout, done.stderr
-
-    async def told(self, *arguments: str) -> str:
-        """Run a command that must succeed; returns what it printed."""
-        status, printed, said = await self.command(*arguments)
-        self.assertEqual(status, 0, said)
-        return printed.strip()
-
-
-def submission(*tokens: str, **more: object) -> dict[str, object]:
-    """Make the body of a request."""
-    return {"notifications": [{"tokens": list(tokens), "payload": {"aps": {"alert": "Hi"}}}], **more}
 
 
 @pytest.mark.loopback
@@ -219,45 +167,6 @@ class StartTests(DaemonCase):
         self.config.unlink()
         self.assertIn("apns.toml", await self.refused())
 
-    async def test_twist(self) -> None:
-        """It also runs as a plugin of Twisted."""
-        command = [sys.executable, "-m", "twisted", "apns", "--config", str(self.config)]
-        log = self.directory / "twist.log"
-        with log.open("w") as file:
-            process = started(self, command, stdout=file, stderr=subprocess.STDOUT)
-        while "the daemon listens" not in log.read_text() and process.poll() is None:
-            await deferLater(reactor, 0.1)
-        for _ in range(2):
-            process.send_signal(signal.SIGTERM)
-            await deferLater(reactor, 0.01)
-        await deferToThread(process.wait, 60)
-        text = log.read_text()
-        self.assertIn("the daemon has stopped", text)
-        self.assertNotIn("Traceback", text)
-
-
-@pytest.mark.loopback
-@pytest.mark.slow
-class PageTests(DaemonCase):
-    """Requests that a browser makes for web pages."""
-
-    async def test_pages(self) -> None:
-        """Without keys, requests for other hosts and from other sites' pages are refused."""
-        text = self.config.read_text().replace("keys = false", 'keys = false\nhosts = ["daemon.example"]')
-        self.config.write_text(text)
-        await self.daemon.start()
-        for listener, path, hosts in (
-            ("admin", "/readyz", {"localhost": 200, "evil.example": 421, "daemon.example": 421}),
-            ("intake.native", "/v1/openapi.json", {"localhost": 200, "evil.example": 421, "daemon.example": 200}),
-        ):
-            for host, expected in hosts.items():
-                status, _ = await self.daemon.ask("GET", path, headers={"Host": host}, listener=listener)
-                self.assertEqual(status, expected, (listener, host))
-            fields = {"Origin": "https://evil.example"}
-            status, _ = await self.daemon.ask("GET", path, headers=fields, listener=listener)
-            self.assertEqual(status, 403)
-        self.assertEqual(await self.daemon.end(), 0)
-
 
 class TroubleTests(DaemonCase):
     """The disk, or another program, keeps it from storing anything."""
@@ -315,39 +224,6 @@ class TroubleTests(DaemonCase):
             self.assertEqual(await self.post(1), 503)
             other.execute("ROLLBACK")
         await self.check(2)
-
-
-@pytest.mark.loopback
-@pytest.mark.slow
-class DescriptorTests(DaemonCase):
-    """A process with few file descriptors."""
-
-    def setUp(self) -> None:
-        """Allow it no more than 128."""
-        super().setUp()
-        few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (100, 128))"
-        self.daemon = DaemonProcess(self.config, ["-c", f"{few}; from txapns.command.main import main; main()"])
-
-    async def test_flood(self) -> None:
-        """
-        Silent connections keep no one from checking its health or from sending.
-
-        It logs at the start that it accepts fewer connections than configured.
-        """
-        await self.daemon.start()
-        self.assertIn("128", self.daemon.log.read_text())
-        self.assertIn("LimitNOFILE", self.daemon.log.read_text())
-        address = ("127.0.0.1", self.daemon.port("intake.native"))
-        for number in range(3):
-            with ExitStack() as stack:
-                for _ in range(200):
-                    silent = stack.enter_context(socket.create_connection(address, 5))
-                    silent.sendall(b"POST /v1/apps/chess/notifications HTTP/1.1\r\n")
-                self.assertEqual((await self.daemon.ask("GET", "/healthz", listener="admin"))[0], 200)
-                body = submission(f"{number:064x}")
-                self.assertEqual((await self.daemon.ask("POST", "/v1/apps/chess/notifications", body))[0], 202)
-        self.assertEqual(await self.daemon.end(), 0)
-        self.assertNotIn("Traceback", self.daemon.log.read_text())
 
 
 class StoreTests(DaemonCase):

@@ -1,0 +1,67 @@
+"""A daemon in a process of its own that sends to a simulator in this one."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import TestCase
+
+from tests.daemon.daemon_process import DaemonProcess, configuration, listen
+from txapns.simulator import Authority, Simulator
+
+__all__ = ["AUTHORITY", "DEAD", "DaemonCase", "submission"]
+
+AUTHORITY = Authority()
+DEAD = "dd" * 32
+
+
+class DaemonCase(TestCase):
+    """A simulator in this process, and a daemon that sends to it."""
+
+    timeout = 300
+
+    def setUp(self) -> None:
+        """Write the configuration."""
+        self.directory = Path(self.mktemp()).absolute()
+        self.directory.mkdir(parents=True)
+        self.simulator = Simulator(reactor, authority=AUTHORITY, dead=[bytes.fromhex(DEAD)])
+        self.port = listen(self.simulator)
+        self.addCleanup(self.port.stopListening)
+        self.config = configuration(self.directory, self.simulator, self.port.getHost().port)
+        self.daemon = DaemonProcess(self.config)
+
+    async def tearDown(self) -> None:
+        """Kill it if it still runs, and abort the simulator's connections."""
+        if self.daemon.running:
+            await self.daemon.end(signal.SIGKILL)
+        self.hang_up()
+        await deferLater(reactor, 0.05)
+
+    def hang_up(self) -> None:
+        """Abort the simulator's connections."""
+        for session in self.simulator.sessions:
+            if session.transport is not None and session.transport.connected:
+                session.transport.abortConnection()
+
+    async def command(self, *arguments: str) -> tuple[int, str, str]:
+        """Run a command; returns its status and output."""
+        command = [sys.executable, "-m", "txapns", *arguments, "--config", str(self.config)]
+        done = await deferToThread(subprocess.run, command, capture_output=True, text=True, timeout=60)
+        return done.returncode, done.stdout, done.stderr
+
+    async def told(self, *arguments: str) -> str:
+        """Run a command that must succeed; returns what it printed."""
+        status, printed, said = await self.command(*arguments)
+        self.assertEqual(status, 0, said)
+        return printed.strip()
+
+
+def submission(*tokens: str, **more: object) -> dict[str, object]:
+    """Make the body of a request."""
+    return {"notifications": [{"tokens": list(tokens), "payload": {"aps": {"alert": "Hi"}}}], **more}

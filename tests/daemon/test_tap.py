@@ -1,0 +1,39 @@
+"""Tests for :mod:`txapns.daemon.tap`."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from tests.daemon.daemon_case import DaemonCase
+from tests.processes import started
+
+__all__ = ["TwistTests"]
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class TwistTests(DaemonCase):
+    """What ``twist apns`` runs."""
+
+    async def test_twist(self) -> None:
+        """The daemon runs as a plugin of Twisted."""
+        command = [sys.executable, "-m", "twisted", "apns", "--config", str(self.config)]
+        log = self.directory / "twist.log"
+        with log.open("w") as file:
+            process = started(self, command, stdout=file, stderr=subprocess.STDOUT)
+        while "the daemon listens" not in log.read_text() and process.poll() is None:
+            await deferLater(reactor, 0.1)
+        for _ in range(2):
+            process.send_signal(signal.SIGTERM)
+            await deferLater(reactor, 0.01)
+        await deferToThread(process.wait, 60)
+        text = log.read_text()
+        self.assertIn("the daemon has stopped", text)
+        self.assertNotIn("Traceback", text)
