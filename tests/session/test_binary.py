@@ -306,10 +306,6 @@ class StandAloneTests(ProtocolCase):
         self.transport = Transport()
         self.protocol.makeConnection(self.transport)
 
-    def test_listener(self) -> None:
-        """The listener is what a protocol tells."""
-        verifyObject(IProtocolListener, ProtocolListener())
-
     def test_outcomes(self) -> None:
         """Each notification has one outcome under its identifier; what the server discarded is unsent."""
         self.protocol.handshakeCompleted()
