@@ -1,0 +1,127 @@
+"""Tests for :mod:`txapns.daemon.config.checks`: values that do not go together."""
+
+from __future__ import annotations
+
+from tests.daemon.config.reading import COUNT, ENDPOINT, FaultsCase, read
+
+__all__ = ["ChecksTests"]
+
+NO_TLS = "allowed is interface=127.0.0.1, a tls table, or allow_without_tls = true"
+NO_KEYS = "allowed is keys = true, a loopback address, or allow_without_keys = true"
+USERS = "and every user of this machine can reach"
+NO_MODE = "allowed is keys = true, mode=660, or allow_without_keys = true"
+NO_CERTIFICATE = "allowed is a loopback address, or allow_without_keys = true"
+GATEWAY = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
+REACHABLE = "which other machines can reach without TLS"
+
+# What stands in the file, and the lines that are said about it.
+WRONG: dict[str, list[str]] = {
+    # Listeners.
+    "intake.native.listen = 'tcp:port=8080'": [
+        f'intake.native.listen: found "tcp:port=8080", {REACHABLE}; {NO_TLS}',
+    ],
+    "intake.native.listen = ['tcp:1:interface=127.0.0.1', 'tcp6:2']": [
+        f'intake.native.listen: found "tcp6:2", {REACHABLE}; {NO_TLS}',
+    ],
+    "admin.listen = 'tcp:1:interface=10.0.0.1'": [
+        f'admin.listen: found "tcp:1:interface=10.0.0.1", {REACHABLE}; {NO_TLS}',
+        'admin.keys: found false, and other machines can reach "tcp:1:interface=10.0.0.1"; ' + NO_KEYS,
+    ],
+    "intake.pyapns = {listen = 'tcp:1', keys = false, allow_without_tls = true}": [
+        f'intake.pyapns.keys: found false, and other machines can reach "tcp:1"; {NO_KEYS}',
+    ],
+    "intake.native.listen = 'systemd:domain=INET:index=0'": [
+        f'intake.native.listen: found "systemd:domain=INET:index=0", {REACHABLE}; {NO_TLS}',
+    ],
+    "intake.native = {listen = 'unix:/run/x:mode=666', keys = false}": [
+        f'intake.native.keys: found false, {USERS} "unix:/run/x:mode=666"; {NO_MODE}'
+    ],
+    "admin.listen = 'haproxy:unix:/run/x:0722'": [
+        f'admin.keys: found false, {USERS} "haproxy:unix:/run/x:0722"; {NO_MODE}'
+    ],
+    "intake.binary = {app = 'a', feedback = 'unix:mode=2:address=/run/x'}": [
+        f'intake.binary.app: found "a", {USERS} "unix:mode=2:address=/run/x"; {NO_MODE.replace("keys = true, ", "")}'
+    ],
+    "intake.native.listen = 'unix:/run/x:mode=888'": [
+        f'intake.native.listen: found "unix:/run/x:mode=888"; allowed is {ENDPOINT}'
+    ],
+    "intake.native.listen = 'nonsense:1'": [f'intake.native.listen: found "nonsense:1"; allowed is {ENDPOINT}'],
+    "intake.native.listen = 'tcp:http'": [f'intake.native.listen: found "tcp:http"; allowed is {ENDPOINT}'],
+    "intake.native.listen = 'tcp:1:zzz=1'": [f'intake.native.listen: found "tcp:1:zzz=1"; allowed is {ENDPOINT}'],
+    "intake.native.listen = 'ssl:1:privateKey=/none'": [
+        f'intake.native.listen: found "ssl:1:privateKey=/none"; allowed is {ENDPOINT}'
+    ],
+    "intake.binary = {}": [
+        "intake.binary: found neither tls nor app; one of them has to tell which app a caller is for"
+    ],
+    "intake.binary = {app = 'a', feedback = 'tcp:1'}": [
+        f'intake.binary.feedback: found "tcp:1", {REACHABLE}; {NO_TLS}',
+        f'intake.binary.app: found "a", and other machines can reach "tcp:1"; {NO_CERTIFICATE}',
+    ],
+    # Apps.
+    "[apps.a]": ["apps.a: found neither of certificate and key; allowed is one of them"],
+    "[apps.a]\ncertificate = 'a'\nkey = 'b'\nkey_id = 'c'\nteam_id = 'd'": [
+        "apps.a: found both of certificate and key; allowed is one of them"
+    ],
+    "[apps.a]\nkey = 'a'\nteam_id = 'b'": [
+        "apps.a.key_id: found nothing; allowed is an identifier with key, and nothing without"
+    ],
+    "[apps.a]\ncertificate = 'a'\nteam_id = 'b'": [
+        "apps.a.team_id: found a text; allowed is an identifier with key, and nothing without"
+    ],
+    "[apps.'a b']\ncertificate = 'a'": [
+        'apps."a b": allowed as a name are 1 to 100 letters, digits, dots, hyphens and underscores'
+    ],
+    "[apps.a]\ncertificate = 'a'\ngateway = 'prod'": [
+        f'apps.a.gateway: found "prod"; allowed is {GATEWAY}',
+    ],
+    "[apps.a]\ncertificate = 'a'\ncallers = ['AA']": [
+        'apps.a.callers[0]: found "AA"; allowed is a SHA-256 of 64 hexadecimal digits, plain or as openssl prints it'
+    ],
+    "[apps.a]\ncertificate = 'a'\nlimits.queue = 0": [f"apps.a.limits.queue: found 0; allowed is {COUNT}"],
+    # Webhooks.
+    "[webhook.w]\nsecret_file = 's'": ["webhook.w.url: found nothing; allowed is a text"],
+    "[webhook.w]\nsecret_file = 's'\nurl = 'http://example.com/'": [
+        "webhook.w.url: found http://example.com; allowed is https://, or allow_without_tls = true"
+    ],
+    "[webhook.w]\nsecret_file = 's'\nurl = 'https://ann:secret@example.com/'": [
+        "webhook.w.url: found no address; allowed is one such as https://example.com/hook, without user or password"
+    ],
+    "[webhook.w]\nsecret_file = 's'\nurl = 'https://[/'": [
+        "webhook.w.url: found no address; allowed is one such as https://example.com/hook, without user or password"
+    ],
+    "retries.longest = 0.5": ["retries.longest: found 0.5; allowed is at least retries.first, 1.0"],
+}
+
+RIGHT = [
+    "",
+    "intake.native.listen = []",
+    "intake.native.listen = ['tcp:0:interface=127.0.0.1', 'tcp6:0:interface=\\:\\:1', 'unix:/run/x']",
+    "intake.native.listen = 'haproxy:tcp:80:interface=127.8.9.1'",
+    "intake.native = {listen = ['unix:/run/x', 'unix:mode\\=666:mode=660', 'haproxy:unix:/run/y'], keys = false}",
+    "intake.native.listen = 'unix:/run/x:mode=666'",
+    "intake.native = {listen = 'unix:/run/x:666', keys = false, allow_without_keys = true}",
+    "intake.native = {listen = 'tcp:80', allow_without_tls = true}",
+    "intake.native = {listen = 'tcp:80', tls = {certificate = 'a'}}",
+    "admin = {listen = 'tcp:80', keys = true, tls = {certificate = 'a'}}",
+    "intake.apple = {listen = 'systemd:domain=INET:index=0', allow_without_tls = true}",
+    "admin = {listen = 'tcp:80', allow_without_tls = true, allow_without_keys = true}",
+    "intake.binary.app = 'a'",
+    "intake.binary = {listen = 'tcp:80', feedback = [], tls = {certificate = 'a'}}",
+    "[webhook.w]\nsecret_file = 's'\nurl = 'http://localhost:80/'",
+    "[webhook.w]\nsecret_file = 's'\nurl = 'http://[::1]/'",
+    "limits.idle = 1",
+]
+
+
+class ChecksTests(FaultsCase):
+    """Listeners, apps and webhooks."""
+
+    def test_lines(self) -> None:
+        """Each mistake is a line: the key, what was found, what is allowed."""
+        self.check(WRONG)
+
+    def test_right(self) -> None:
+        """Valid configurations are accepted."""
+        for text in RIGHT:
+            read(text)
