@@ -16,10 +16,9 @@ from tests.simulator.peers import (
     HTTP2Case,
 )
 from txapns.credentials import Certificate
-from txapns.notification import Notification
 from txapns.simulator.requests import SUFFIXES, TOKEN_LIFE, Response
 
-__all__ = ["AnswerTests", "EnvironmentTests", "FieldTests", "OrderTests"]
+__all__ = ["AnswerTests", "FieldTests", "OrderTests"]
 
 
 class OrderTests(HTTP2Case):
@@ -214,19 +213,3 @@ class AnswerTests(HTTP2Case):
         self.simulator.flush()
         self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
         self.assertEqual(self.simulator.counters()["received"], 0)
-
-
-class EnvironmentTests(HTTP2Case):
-    """Device tokens of one environment."""
-
-    def test_other_environment(self) -> None:
-        """A token of the other environment is invalid, over either protocol; in its own it is valid."""
-        self.simulator.devices.environments[bytes.fromhex(DEVICE)] = "sandbox"
-        peer = self.connect(self.simulator.certificate())
-        self.check(peer, {}, 400, "BadDeviceToken")
-        self.check(peer, {":path": "/3/device/" + "ef" * 32}, 200)
-        gateway = self.simulator.gateway("binary", barrier=True)
-        send = self.simulator.client(gateway).send(Notification(alert="Hi"), [DEVICE])
-        self.assertEqual([each.reason for each in self.simulator.result(send).failed.values()], ["InvalidToken"])
-        self.simulator.environment = "sandbox"
-        self.check(self.connect(self.simulator.certificate()), {}, 200)
