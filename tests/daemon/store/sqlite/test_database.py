@@ -7,20 +7,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
-import threading
 from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
-from twisted.internet import reactor
-from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.defer import Deferred
 from twisted.internet.task import Clock
 from twisted.logger import LogEvent, formatEvent, globalLogPublisher
-from twisted.trial.unittest import SynchronousTestCase, TestCase
+from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
-from zope.interface.verify import verifyObject
 
 from tests import PROJECT
 from tests.daemon.fakes import InlineWorker
@@ -33,7 +30,7 @@ from txapns.daemon.errors import (
     Unavailable,
 )
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.workers import IWorker, ThreadWorker
+from txapns.daemon.store.workers import IWorker
 from txapns.daemon.values import Settlement, State
 
 __all__ = [
@@ -43,7 +40,6 @@ __all__ = [
     "NoRoomTests",
     "ProbeTests",
     "SeparateProcessTests",
-    "ThreadTests",
     "WorkerTests",
 ]
 
@@ -488,36 +484,6 @@ class WorkerTests(SynchronousTestCase):
         database.stop()
         for each in (*workers.values(), writer):
             each.work()
-
-
-class ThreadTests(TestCase):
-    """Threads of the reactor."""
-
-    def test_threads(self) -> None:
-        """Writes and reads each have a thread, and results arrive in the reactor's."""
-        database = Database(self.mktemp(), reactor)  # type: ignore[arg-type]
-        verifyObject(IWorker, worker := ThreadWorker(reactor, "one"))
-        worker.stop()
-        names: list[str] = []
-
-        def name(connection: sqlite3.Connection) -> str:
-            return threading.current_thread().name
-
-        def arrived(found: list[str]) -> Deferred[None]:
-            names.extend([*found, threading.current_thread().name])
-            return database.stop()
-
-        def check(_: object) -> None:
-            self.assertEqual(names[0], names[1])
-            self.assertEqual(len(set(names)), 3)
-            self.assertEqual(names[3], threading.main_thread().name)
-
-        return (
-            database.start()
-            .addCallback(lambda _: gatherResults([database.write(name), database.between(name), database.read(name)]))
-            .addCallback(arrived)
-            .addCallback(check)
-        )
 
 
 CHILD = """

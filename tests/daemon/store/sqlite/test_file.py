@@ -9,7 +9,6 @@ from pathlib import Path
 
 from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
-from zope.interface.verify import verifyObject
 
 from tests.daemon.fakes import InlineWorker
 from tests.daemon.store.contract import START, message, result
@@ -23,7 +22,6 @@ from txapns.daemon.errors import (
     Unavailable,
 )
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.workers import IWorker
 from txapns.daemon.values import Settlement, State
 
 __all__ = ["FileTests"]
@@ -47,10 +45,6 @@ class FileTests(SynchronousTestCase):
         self.assertIn(path, str(raised))
         self.assertIn(words, str(raised))
         self.successResultOf(database.stop())
-
-    def test_interface(self) -> None:
-        """It is a worker."""
-        verifyObject(IWorker, InlineWorker())
 
     def test_mode(self) -> None:
         """Only the owner can read it and the files beside it, whatever the umask."""
