@@ -10,7 +10,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.command.processes import txapns
 from tests.daemon.store.contract import message
-from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.daemon.values import Settlement, State
 
 __all__ = ["QueueTests"]

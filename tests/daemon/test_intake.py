@@ -16,7 +16,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.fakes import Apps, Waiting
 from tests.daemon.store.contract import result
-from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns._network.clocks import wall_clock
 from txapns.daemon.errors import (
     AppQueueFull,

@@ -7,7 +7,7 @@ import re
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.faces.native.test_notifications import PATH, NativeCase, submission
+from tests.daemon.faces.native.native_case import PATH, NativeCase, submission
 from tests.daemon.fakes import key_of
 from txapns.daemon.faces.native.face import openapi
 

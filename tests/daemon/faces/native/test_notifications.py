@@ -5,92 +5,22 @@ from __future__ import annotations
 import json
 import re
 import uuid
-from pathlib import Path
 from typing import Any
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import fail
 from twisted.logger import capturedLogs, formatEvent
-from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.daemon.fakes import Apps, Connection, Keys, Response, Waiting, key_of
-from tests.daemon.store.contract import result
-from tests.daemon.store.sqlite.test_queue import SQLiteWorld
-from txapns._network.clocks import wall_clock
+from tests.daemon.faces.native.native_case import ANN, BOB, PATH, PATIENCE, NativeCase, submission
+from tests.daemon.fakes import Connection, key_of
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.faces.native.face import Native
-from txapns.daemon.identifiers import Identifiers
-from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.serving.http import HTTPServer, IApplication
-from txapns.daemon.serving.limits import ConnectionLimits
-from txapns.daemon.values import Caller, Leased, Limits, Settlement, State
+from txapns.daemon.serving.http import IApplication
+from txapns.daemon.values import Settlement, State
 
 __all__ = ["AcceptTests", "FeedbackTests", "OutcomeTests", "SubmissionTests"]
-
-ANN, BOB = "aa" * 32, "bb" * 32
-PATH = "/v1/apps/chess/notifications"
-PATIENCE = 5.0
-
-
-def submission(*tokens: str, **more: Any) -> bytes:
-    """Write a request for one notification."""
-    headers = {"apns-topic": "com.example.chess", "apns-push-type": "alert", "apns-priority": 10}
-    payload = {"aps": {"alert": "Hello"}}
-    notification = {"tokens": tokens or [ANN], "headers": headers, "payload": payload}
-    return json.dumps({"notifications": [notification], **more}).encode()
-
-
-class NativeCase(SynchronousTestCase):
-    """A face with the real intake and queue, and one connection to it."""
-
-    keys: Keys | None = Keys(
-        Caller("all", None, None, manage=True),
-        Caller("sender", frozenset({"chess", "gone"}), frozenset()),
-        Caller("reader", frozenset(), frozenset({"news", "gone"})),
-    )
-
-    def setUp(self) -> None:
-        """Start it."""
-        self.world = SQLiteWorld(Path(self.mktemp()))
-        self.addCleanup(lambda: self.world.stop())
-        self.clock = self.world.clock
-        self.apps = apps = Apps({"chess": Limits(queue=5, tokens=3), "news": Limits()})
-        self.waiting = Waiting(self.clock)
-        self.intake = Intake(
-            apps, self.world.queue, Identifiers(wall_clock(self.clock)), self.waiting, lambda name: None
-        )
-        self.native = Native(self.intake, self.world.outcome_log, self.world.log, apps, self.keys, PATIENCE)
-        self.server = HTTPServer(self.clock, self.native, ConnectionLimits(body=100_000))
-        self.connection = Connection(self.server, self.clock)
-        self.addCleanup(lambda: self.connection.lose())
-
-    def post(self, body: bytes = b"", path: str = PATH, **more: Any) -> Response:
-        """Post to the face."""
-        return self.connection.request("POST", path, body or submission(), **more)
-
-    def get(self, path: str, **more: Any) -> Response:
-        """Get from it."""
-        return self.connection.request("GET", path, **more)
-
-    def result(self, deferred: Deferred[Any]) -> Any:
-        """Let time pass until there is a result."""
-        return result(self.clock, deferred)
-
-    def lease(self, app: str = "chess") -> list[Leased]:
-        """Lease everything that waits."""
-        return list(self.result(self.world.queue.lease(app, 100, self.clock.seconds() + 60)))
-
-    def kill(self, *tokens: str, app: str = "chess") -> list[str]:
-        """Accept notifications that Apple then rejects, since the tokens are dead; returns their ids."""
-        body = json.dumps({"notifications": [{"tokens": tokens, "payload": {}}]}).encode()
-        [accepted] = self.post(body, f"/v1/apps/{app}/notifications").json["notifications"]
-        since = self.clock.seconds() - 60
-        settlements = [Settlement(each.number, State.REJECTED, 410, "Unregistered", since) for each in self.lease(app)]
-        self.result(self.world.queue.settle(settlements))
-        return list(accepted["ids"])
 
 
 class AcceptTests(NativeCase):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from tests.daemon.faces.native.test_notifications import ANN, BOB, NativeCase
+from tests.daemon.faces.native.native_case import ANN, BOB, NativeCase
 from tests.daemon.fakes import Keys, Response
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.values import Caller, Settlement, State

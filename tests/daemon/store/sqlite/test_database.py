@@ -22,8 +22,8 @@ from zope.interface import implementer
 from tests import PROJECT
 from tests.daemon.fakes import InlineWorker
 from tests.daemon.store.contract import START, message, result
-from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from tests.daemon.store.sqlite.words import WORDS, add, add_all, words
+from tests.daemon.store.sqlite.world import SQLiteWorld
 from tests.processes import started
 from txapns.daemon.errors import (
     DatabaseInUse,
@@ -492,7 +492,7 @@ from pathlib import Path
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import react
 from tests.daemon.store.contract import message, result
-from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.sqlite.store import SQLiteStore

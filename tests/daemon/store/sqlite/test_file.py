@@ -12,8 +12,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import InlineWorker
 from tests.daemon.store.contract import START, message, result
-from tests.daemon.store.sqlite.test_queue import SQLiteWorld
 from tests.daemon.store.sqlite.words import WORDS, add, add_all
+from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.daemon.errors import (
     DatabaseCorrupt,
     DatabaseError,

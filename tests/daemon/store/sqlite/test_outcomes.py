@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.outcomes_contract import OutcomeLogContract
-from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from tests.daemon.store.sqlite.world import SQLiteWorld
 
 __all__ = ["SQLiteOutcomeLogTests"]
 

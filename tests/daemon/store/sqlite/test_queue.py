@@ -14,12 +14,10 @@ from hypothesis import HealthCheck, settings
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.fakes import DatedClock, InlineWorker
-from tests.daemon.store.contract import HEADERS, LONGEST, PAYLOAD, START, message, result
+from tests.daemon.store.contract import HEADERS, PAYLOAD, START, message, result
 from tests.daemon.store.queue_contract import QueueContract
 from tests.daemon.store.queue_machine import QueueMachine
-from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.store import SQLiteStore
+from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.daemon.values import Idempotency, Message, Settlement, State
 
 __all__ = [
@@ -29,34 +27,7 @@ __all__ = [
     "PlanTests",
     "SQLiteQueueMachine",
     "SQLiteQueueTests",
-    "SQLiteWorld",
 ]
-
-
-class SQLiteWorld:
-    """A store in a file, without threads."""
-
-    def __init__(self, path: Path, **options: float) -> None:
-        self.options = options
-        self.clock = DatedClock(START)
-        self.path = path
-        self.start()
-
-    def start(self) -> None:
-        """Open it."""
-        self.database = Database(self.path, self.clock, lambda name: InlineWorker(), **self.options)
-        self.store = SQLiteStore(self.database, LONGEST)
-        self.queue, self.outcome_log, self.log = self.store.queue, self.store.outcomes, self.store.feedback
-        result(self.clock, self.store.start())
-
-    def stop(self) -> None:
-        """Close it."""
-        result(self.clock, self.database.stop())
-
-    def restart(self) -> None:
-        """Close it, and open it again."""
-        self.stop()
-        self.start()
 
 
 class SQLiteQueueTests(QueueContract, SynchronousTestCase):

@@ -9,7 +9,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.fakes import DatedClock, InlineWorker
 from tests.daemon.store.contract import message, result
-from tests.daemon.store.sqlite.test_queue import SQLiteWorld
+from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.daemon.errors import DatabaseInUse, Unavailable
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
