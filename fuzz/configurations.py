@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from pathlib import Path
 
-from txapns.daemon.config import Configuration
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.errors import ConfigurationError
 
 __all__ = ["SEEDS", "check"]

@@ -15,8 +15,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 __all__: list[str] = []
+
+# How long an example takes says how busy the machine is.
+settings.register_profile("txapns", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("txapns")
 
 _DESCRIPTORS = Path("/proc/self/fd")
 _TASKS = Path("/proc/self/task")
