@@ -93,7 +93,8 @@ class Dispatcher:
         sender = self._senders.get(app)
         if sender is None:
             sender = self._senders[app] = AppSender(app, self._context)
-        self._renewing.set(self._lease / RENEWALS)
+        if not self._renewing.is_set:
+            self._renewing.set(self._lease / RENEWALS)
         sender.wake()
 
     def states(self) -> list[AppState]:

@@ -119,7 +119,8 @@ class Native:
 
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Route the request to its operation."""
-        request.mark_authenticated()
+        if self._keys is None:
+            request.mark_authenticated()
         for route in self._routes:
             match = route.pattern.fullmatch(request.path)
             if match is not None:
@@ -162,7 +163,8 @@ _OPERATIONS = (
 
 
 def _unquoted(segment: bytes) -> str:
-    return unquote(segment.decode("latin-1"), errors="replace")
+    text = segment.decode("latin-1")
+    return unquote(text, errors="replace") if "%" in text else text
 
 
 def openapi() -> bytes:

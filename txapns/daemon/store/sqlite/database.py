@@ -264,7 +264,7 @@ class Database:
             return fail(_closed())
         self._waiting += job.size
         self._jobs.append(job)
-        if not self._busy:
+        if not self._busy and not self._soon.is_set:
             self._soon.set(self._gather)
         return job.done
 
