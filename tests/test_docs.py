@@ -1,7 +1,7 @@
 """
 Tests that what README.rst and docs say is so: every block of code in them is run.
 
-A page that starts the simulator or the gateway (``txapns simulate``, ``txapns serve``) is played as its reader would:
+A page that starts the simulator or the daemon (``txapns simulate``, ``txapns serve``) is played as its reader would:
 in a directory of its own, each shell block by bash and each Python block by an interpreter. What they print is compared
 with the ``text`` block that follows, in which ``…`` stands for anything. Only the ports are replaced, by free ones.
 
@@ -257,7 +257,7 @@ class Desk:
             "cwd": directory,
             "env": {**os.environ, "PATH": path, "PYTHONPATH": str(PROJECT), **(environment or {})},
         }
-        # The terminal of the simulator, and that of the gateway, with what the page says that is printed there.
+        # The terminal of the simulator, and that of the daemon, with what the page says that is printed there.
         self._terminals: dict[str, tuple[Terminal, str]] = {}
 
     def localized(self, text: str) -> str:
@@ -306,7 +306,7 @@ class Desk:
         return printed
 
     def leave(self) -> None:
-        """Stop all, the gateway before the simulator."""
+        """Stop all, the daemon before the simulator."""
         with ExitStack() as stack:
             for name in self._terminals:
                 stack.callback(self.end, name)
@@ -314,7 +314,7 @@ class Desk:
 
 @contextmanager
 def serving_native(dead: str) -> Iterator[str]:
-    """Have a process that serves the gateway's HTTP API, where one token is dead; gives the port."""
+    """Have a process that serves the daemon's HTTP API, where one token is dead; gives the port."""
     command = [sys.executable, "-m", "tests.daemon.serve_native", "--dead", dead]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=PROJECT) as process:
         assert process.stdout is not None
@@ -482,12 +482,12 @@ class LoopbackPagesTests(SynchronousTestCase):
         """docs/simulator.rst can be followed, and everything prints what it says."""
         play("docs/simulator.rst", Desk(Path(self.mktemp())))
 
-    def test_gateway(self) -> None:
+    def test_daemon(self) -> None:
         """docs/daemon.rst can be followed, and everything prints what it says."""
         play("docs/daemon.rst", Desk(Path(self.mktemp())))
 
     @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-    def test_gateway_http(self) -> None:
+    def test_daemon_http(self) -> None:
         """docs/daemon-http.rst can be followed, with one token that Apple says is dead."""
         with serving_native("dd44") as port:
             directory = Path(self.mktemp())
@@ -496,7 +496,7 @@ class LoopbackPagesTests(SynchronousTestCase):
             play("docs/daemon-http.rst", desk)
 
     def test_migrating(self) -> None:
-        """docs/migrating.rst is run: the library in memory, the gateway as a process that serves its HTTP API."""
+        """docs/migrating.rst is run: the library in memory, the daemon as a process that serves its HTTP API."""
         simulator = MemorySimulator(dead=[DORA])
         forgotten: list[str] = []
 
@@ -523,7 +523,7 @@ class LoopbackPagesTests(SynchronousTestCase):
         self.assertEqual(len(simulator.devices.received), 3 + 1 + 3 + 3)
 
     @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-    def test_gateway_faces(self) -> None:
+    def test_daemon_faces(self) -> None:
         """docs/daemon-faces.rst can be followed, with the configuration that it shows."""
         page = "docs/daemon-faces.rst"
         [faces] = [node.astext() for node in parse(page).findall(nodes.literal_block) if "[intake." in node.astext()]

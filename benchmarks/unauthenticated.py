@@ -1,5 +1,5 @@
 """
-What attackers without a key cost: ``python benchmarks/strangers.py``.
+What unauthenticated callers cost: ``python benchmarks/unauthenticated.py``.
 
 Three processes: a daemon as an operator starts it (``txapns serve``, with keys); an attacker without a key; and this
 one, which meanwhile sends requests with a key and asks for ``/healthz``, each time over a new connection, because an
