@@ -131,7 +131,7 @@ class AppsTests(CommandCase):
         self.world.clock.advance(INTERVAL)
         path = self.world.configuration.secrets.master_key_file
         old = path.read_bytes()
-        self.assertRegex(self.txapns("apps", "rekey"), "^encrypted 1 credentials with a new master key; keep a copy of")
+        self.assertRegex(self.txapns("apps", "rekey"), "^encrypted 1 credential with a new master key; keep a copy of")
         self.assertNotEqual(path.read_bytes(), old)
         revision = self.apps.revision
         self.world.clock.advance(INTERVAL)

@@ -70,6 +70,13 @@ class QueueTests(SynchronousTestCase):
         self.assertEqual(done.returncode, 1)
         self.assertEqual(len(self.rows("chess")), 3)
 
+    def test_no_answer(self) -> None:
+        """If standard input has no answer, nothing is deleted, and the command says how to do without."""
+        done = txapns("queue", "purge", "chess", "--config", str(self.config))
+        self.assertEqual(done.returncode, 1)
+        self.assertIn("nothing was deleted; give --yes if nobody can answer", done.stderr)
+        self.assertEqual(len(self.rows("chess")), 3)
+
     def test_running(self) -> None:
         """If a daemon has the database open, it is asked at the address in the configuration."""
         self.world.start()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.command.case import CommandCase
 
-__all__ = ["CheckConfigTests"]
+__all__ = ["CheckConfigTests", "ServeTests"]
 
 
 class CheckConfigTests(CommandCase):
@@ -15,3 +15,13 @@ class CheckConfigTests(CommandCase):
         self.world.write("apns.toml", b"limits.body = 0\nlimits.queue = 0")
         said = self.refused("check-config")
         self.assertEqual([line.split(":")[1:2] for line in said.splitlines()], [[" apns.toml"], [" limits.queue"]])
+
+
+class ServeTests(CommandCase):
+    """``txapns serve``."""
+
+    def test_exclusive(self) -> None:
+        """An option that would have no effect is refused."""
+        for arguments in (("--directory", "d"), ("--port", "8080"), ("--check-config", "--port", "1")):
+            self.assertIn("--directory and --port are for --demo.", self.refused("serve", *arguments))
+        self.assertIn("--demo takes no --config.", self.refused("serve", "--demo", "--config", "apns.toml"))

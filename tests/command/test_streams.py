@@ -69,6 +69,18 @@ class InputTests(StreamsCase):
             self.assertEqual(status, 2, command)
             self.assertIn("standard input is closed", said)
 
+    def test_twice(self) -> None:
+        """Only one option can read standard input."""
+        for command in (
+            f"{TXAPNS} send --certificate - --alert Hi --tokens -",
+            f"{TXAPNS} send --key - --key-id K --team-id T --payload - --tokens tokens",
+            f"{TXAPNS} apps add a --certificate - --passphrase-file -",
+            f"{TXAPNS} queue list a --url http://localhost:1 --key-file - --trust-root -",
+        ):
+            status, _, said = self.shell(f"{command} <a.pem")
+            self.assertEqual(status, 2, command)
+            self.assertIn("Only one option can read standard input.", said)
+
     def test_not_needed(self) -> None:
         """If it does not need standard input, it does not matter."""
         status, said, _ = self.shell(f"{SEND} tokens <&-")

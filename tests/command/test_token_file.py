@@ -36,7 +36,10 @@ class TokenFileTests(TestCase):
         """Blank lines and comments count, spaces are stripped, and the last line needs no newline."""
         lines = self.lines(b"# one\n\naa \r\n\tbb\n#\ncc")
         self.assertEqual([pair async for pair in lines], [(3, "aa"), (4, "bb"), (6, "cc")])
-        self.assertEqual((lines.number, lines.given), (6, 3))
+        self.assertEqual((lines.number, lines.given, lines.complete), (6, 3, True))
+        lines = self.lines(b"aa\nbb\n")
+        self.assertEqual([pair async for pair in lines], [(1, "aa"), (2, "bb")])
+        self.assertEqual((lines.number, lines.complete), (2, True))
 
     async def test_across_reads(self) -> None:
         """Lines that span several reads are whole."""
@@ -82,6 +85,7 @@ class TokenFileTests(TestCase):
             given.append(pair)
             lines.end()
         self.assertEqual(given, [(1, "aa")])
+        self.assertEqual((lines.number, lines.complete), (1, False))
 
     def pipe(self) -> tuple[TokenFile, IO[bytes]]:
         """Open a pipe; returns the tokens, and the end to write to."""

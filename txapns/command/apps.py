@@ -162,7 +162,8 @@ def _rekey_apps(config: Path) -> None:
     secrets = installation.secrets
     with secrets.rekeying() as key, installation.visiting() as tables:
         count = rekey_apps(tables.apps, key)
-    echo(f"encrypted {count} credentials with a new master key; keep a copy of {secrets.where}")
+    credentials = "credential" if count == 1 else "credentials"
+    echo(f"encrypted {count} {credentials} with a new master key; keep a copy of {secrets.where}")
 
 
 def _check_not_configured(installation: Installation, name: str) -> None:

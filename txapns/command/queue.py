@@ -121,7 +121,14 @@ _limit = click.option("--limit", type=click.IntRange(1), metavar="N", help="How 
 @queue.command("list")
 @click.argument("app")
 @_state
-@click.option("--limit", type=click.IntRange(1, MAX_PAGE), default=100, show_default=True, help="How many at most.")
+@click.option(
+    "--limit",
+    type=click.IntRange(1, MAX_PAGE),
+    default=100,
+    show_default=True,
+    metavar="N",
+    help="How many at most.",
+)
 @click.option("--after", type=click.IntRange(0), default=0, metavar="CURSOR", help="Continue after this one.")
 @json_option()
 @_queue_options
@@ -152,7 +159,10 @@ def _retry_queue(where: _QueueOptions, app: str, limit: int | None) -> None:
 def _purge_queue(where: _QueueOptions, app: str, state: str, limit: int | None, yes: bool) -> None:
     """Delete notifications of an app. Those under way to Apple stay."""
     if not yes:
-        click.confirm(f"Delete notifications of {app} that are {state}?", abort=True)
+        try:
+            click.confirm(f"Delete notifications of {app} that are {state}?", abort=True)
+        except click.Abort:
+            raise click.ClickException("nothing was deleted; give --yes if nobody can answer") from None
     count = where.run(lambda queue, stop: _in_pages(lambda most: queue.purge(app, state, most), limit, stop))
     echo(f"deleted: {count}")
 

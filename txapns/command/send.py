@@ -174,7 +174,7 @@ async def _send(
             assert isinstance(error.batch, Batch)
             batch = error.batch
             complaint = f"the tokens after line {tokens.number} could not be read: {error.__cause__}"
-    if stop.called:
+    if stop.called and not tokens.complete:
         complaint = f"interrupted; the tokens after line {tokens.number} were not read"
     seconds = reactor.seconds() - began
     await client.close()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from click.core import ParameterSource
 from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogBeginner
 
@@ -55,7 +56,14 @@ def check_config(config: Path) -> None:
     metavar="DIR",
     help="Where --demo keeps everything.",
 )
-@click.option("--port", type=click.IntRange(0, 65_535), default=8080, show_default=True, help="The port of --demo.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65_535),
+    default=8080,
+    show_default=True,
+    metavar="N",
+    help="The port of --demo.",
+)
 @click.pass_context
 def serve(context: click.Context, config: Path, check: bool, demo: bool, directory: Path, port: int) -> None:
     """
@@ -64,6 +72,11 @@ def serve(context: click.Context, config: Path, check: bool, demo: bool, directo
     With --demo there is nothing to configure: it makes a directory, an app and a key, and says what to try. It serves a
     status page at the next port, and logs only warnings and errors.
     """
+    given = {name for name in context.params if context.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if demo and "config" in given:
+        raise click.UsageError("--demo takes no --config.")
+    if not demo and given & {"directory", "port"}:
+        raise click.UsageError("--directory and --port are for --demo.")
     if check:
         context.invoke(check_config, config=config)
         return

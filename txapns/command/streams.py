@@ -34,6 +34,9 @@ __all__ = [
 #: The exit status of a command that cannot do what it was asked for.
 UNUSABLE = 2
 
+#: Where the context of a command keeps which option reads standard input.
+_STANDARD_INPUT = f"{__name__}.standard_input"
+
 
 class Unusable(click.ClickException):
     """The command line, or a file that it names, cannot be used."""
@@ -88,6 +91,8 @@ class InputFile(click.File):
         """Open the file."""
         if value == "-" and sys.stdin is None:
             self.fail("standard input is closed", param, ctx)
+        if value == "-" and ctx is not None and ctx.meta.setdefault(_STANDARD_INPUT, param) is not param:
+            raise click.UsageError("Only one option can read standard input.", ctx)
         file: IO[bytes] = super().convert(value, param, ctx)
         return file
 

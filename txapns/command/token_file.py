@@ -37,12 +37,14 @@ class TokenFile:
     :ivar number: the number of the last line that was yielded or skipped.
     :ivar consumed: how many bytes of the file have been processed.
     :ivar given: how many tokens have been yielded.
+    :ivar complete: whether all tokens have been yielded.
     """
 
     def __init__(self, reactor: Any, file: IO[bytes]) -> None:
         self.number = 0
         self.consumed = 0
         self.given = 0
+        self.complete = False
         self._reactor = reactor
         self._file = file
         self._arriving: Deferred[bytes] = Deferred()
@@ -72,8 +74,10 @@ class TokenFile:
                 yield pair
             self.consumed += len(chunk)
             chunk = await self._read()
-        for pair in self._tokens([rest + decoder.decode(b"", True)]):  # the last line may not end with a newline
-            yield pair
+        if last := rest + decoder.decode(b"", True):  # the last line may not end with a newline
+            for pair in self._tokens([last]):
+                yield pair
+        self.complete = not self._ended
 
     async def _beginning(self) -> bytes:
         """Read enough to recognize the encoding, or the whole file."""

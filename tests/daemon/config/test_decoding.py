@@ -43,7 +43,7 @@ WRONG: dict[str, list[str]] = {
         f"limits.body: found 0; allowed is {COUNT}",
         "apps.a.key: found 3; allowed is the name of a file",
         f'admin.listen: found "x"; allowed is {ENDPOINT}',
-        "apps.b: found neither of certificate and key; allowed is one of them",
+        "apps.b: found neither certificate nor key; give one of them",
         "retries.longest: found 0.1; allowed is at least retries.first, 1.0",
     ],
     "retries.xxx = 0\nretries.attempts = 0\nretries.first = 0\nlimits.body = 0": [

@@ -88,12 +88,13 @@ def app_faults(key: str, app: AppSection) -> Iterator[str]:
         gateways = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
         yield fault(f"{key}.gateway", app.gateway, gateways)
     if (app.certificate is None) == (app.key is None):
-        found = "neither" if app.key is None else "both"
-        yield f"{key}: found {found} of certificate and key; allowed is one of them"
+        found = "neither certificate nor key; give" if app.key is None else "both certificate and key; give only"
+        yield f"{key}: found {found} one of them"
     for name, value in (("key_id", app.key_id), ("team_id", app.team_id)):
-        if (app.key is None) != (value is None):
-            found = "nothing" if value is None else "a text"
-            yield f"{key}.{name}: found {found}; allowed is an identifier with key, and nothing without"
+        if app.key is not None and value is None:
+            yield f"{key}: {name} is missing; a signing key needs it"
+        elif app.key is None and value is not None:
+            yield f"{key}: {name} is only for apps with a key"
 
 
 def webhook_faults(key: str, webhook: WebhookSection) -> Iterator[str]:
