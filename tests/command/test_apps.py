@@ -95,6 +95,18 @@ class AppsTests(CommandCase):
         self.assertRegex(text[0], "^name  source    credential   expires +topic  gateway +fingerprint +problem$")
         self.assertRegex(text[2], "^b     database  key          - +t      production  [0-9a-f]{64}  -$")
 
+    def test_listed_without_master_key(self) -> None:
+        """If the master key is missing or invalid, the list says so for each app in the database."""
+        self.txapns("apps", "add", "a", "--certificate", self.pem)
+        path = self.world.configuration.secrets.master_key_file
+        path.write_bytes(b"no key")
+        (row,) = self.rows("apps", "list")
+        self.assertIn("master.key: the master key is not 32 bytes", row["problem"])
+        path.unlink()
+        (row,) = self.rows("apps", "list")
+        self.assertEqual(row["problem"], f"{path.absolute()}: No such file or directory")
+        self.assertEqual(row["topic"], None)
+
     def test_nothing_is_made(self) -> None:
         """Listing and checking make no files."""
         empty = Path(self.mktemp())

@@ -198,12 +198,12 @@ def _section_row(installation: Installation, name: str) -> dict[str, Any]:
 
 
 def _problems(installation: Installation, rows: Sequence[AppRow]) -> dict[str, str]:
-    """Find out which apps in the database cannot be used, if the master key can be read."""
-    problems: dict[str, str] = {}
+    """Find out which apps in the database cannot be used, and why: without the master key, none of them can."""
     try:
         installation.secrets.master_key()
-    except APNSError:
-        return problems  # listing apps does not need it
+    except APNSError as error:
+        return {row.name: str(error) for row in rows}
+    problems: dict[str, str] = {}
     for row in rows:
         try:
             row_app(row, installation.secrets, installation.configuration, now())
