@@ -37,3 +37,13 @@ class TwistTests(DaemonCase):
         text = log.read_text()
         self.assertIn("the daemon has stopped", text)
         self.assertNotIn("Traceback", text)
+
+    async def test_unusable(self) -> None:
+        """A configuration that cannot be used is reported in a line, by ``twistd`` as well as by ``twist``."""
+        twistd = "from twisted.scripts.twistd import run; run()"
+        arguments = ["apns", "--config", "none.toml"]
+        for command in (["-m", "twisted", *arguments], ["-c", twistd, "--nodaemon", *arguments]):
+            process = started(self, [sys.executable, *command], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            output, errors = await deferToThread(process.communicate, timeout=60)
+            self.assertEqual((process.returncode, output), (2, b""))
+            self.assertEqual(errors, b"none.toml: No such file or directory\n")

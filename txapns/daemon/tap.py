@@ -5,6 +5,7 @@ The plugin behind ``twistd apns`` and ``twist apns``: its option, and the servic
 from __future__ import annotations
 
 import os
+import sys
 from typing import ClassVar
 
 from twisted.application.service import IService
@@ -36,7 +37,8 @@ def makeService(options: Options) -> IService:
     Make the daemon's service.
 
     :returns: the service. If it cannot start, it logs why and stops the reactor.
-    :raises UsageError: the configuration, or a file that it names, cannot be used.
+    :raises SystemExit: the configuration, or a file that it names, cannot be used, which it prints to standard error.
+        ``twistd`` and ``twist`` print a traceback of any other exception.
     """
     from twisted.internet import reactor
 
@@ -50,6 +52,7 @@ def makeService(options: Options) -> IService:
         configuration = Configuration.from_file(options["config"])
         daemon = DaemonService(steady(reactor), configuration, os.environ, broken)
     except APNSError as error:
-        raise usage.UsageError(str(error)) from None
+        sys.stderr.write(f"{error}\n")
+        raise SystemExit(2) from None
     daemon.ready.addCallback(lambda _: calm_collector())
     return daemon
