@@ -73,6 +73,12 @@ class CheckTests(CommandCase):
         self.assertEqual(len(found), 1)
         self.assertRegex(found[0], "^secrets.master_key_file: .*No such file")
 
+    def test_no_directory(self) -> None:
+        """So is a database in a directory that does not exist, since the daemon does not make one."""
+        self.assertEqual(self.faults("database.path = 'none/apns.db'"), ["database.path: there is no directory none"])
+        self.assertEqual(self.faults("database.path = 'a.pem/apns.db'"), ["database.path: there is no directory a.pem"])
+        self.assertEqual(self.faults("database.path = 'new.db'"), [])
+
     def test_expired(self) -> None:
         """So is a certificate in the database that has expired since."""
         self.txapns("apps", "add", "b", "--certificate", self.pem)

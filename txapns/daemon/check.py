@@ -68,7 +68,11 @@ def _mismatches(app: App) -> Iterator[str]:
 
 
 def _database_faults(configuration: Configuration, secrets: Secrets, now: datetime) -> Iterator[str]:
-    if not configuration.database.path.exists():
+    path = configuration.database.path
+    if not path.parent.is_dir():
+        yield f"database.path: there is no directory {path.parent}"
+        return
+    if not path.exists():
         return  # the daemon will create it
     try:
         with visiting_tables(configuration) as tables:
