@@ -25,3 +25,9 @@ class ServeTests(CommandCase):
         for arguments in (("--directory", "d"), ("--port", "8080"), ("--check-config", "--port", "1")):
             self.assertIn("--directory and --port are for --demo.", self.refused("serve", *arguments))
         self.assertIn("--demo takes no --config.", self.refused("serve", "--demo", "--config", "apns.toml"))
+
+    def test_port(self) -> None:
+        """The demonstration needs the next port, too, so the last one is refused."""
+        result = self.invoke("serve", "--demo", "--port", "65535")
+        self.assertEqual((result.exit_code, result.stdout), (2, ""))
+        self.assertIn("0<=x<=65534", result.stderr)

@@ -58,11 +58,11 @@ def check_config(config: Path) -> None:
 )
 @click.option(
     "--port",
-    type=click.IntRange(0, 65_535),
+    type=click.IntRange(0, 65_534),  # the status page is at the next one
     default=8080,
     show_default=True,
     metavar="N",
-    help="The port of --demo.",
+    help="The port of --demo; 0 picks one.",
 )
 @click.pass_context
 def serve(context: click.Context, config: Path, check: bool, demo: bool, directory: Path, port: int) -> None:

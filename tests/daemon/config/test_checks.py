@@ -51,6 +51,13 @@ WRONG: dict[str, list[str]] = {
     "intake.native.listen = 'ssl:1:privateKey=/none'": [
         f'intake.native.listen: found "ssl:1:privateKey=/none"; allowed is {ENDPOINT}'
     ],
+    "intake.native.listen = 'tcp:port=80800:interface=127.0.0.1'": [
+        'intake.native.listen: found "tcp:port=80800:interface=127.0.0.1"; allowed is a port from 0 to 65535'
+    ],
+    "intake.binary = {app = 'a', feedback = 'tcp6:65536'}": [
+        'intake.binary.feedback: found "tcp6:65536"; allowed is a port from 0 to 65535',
+        f'intake.binary.app: found "a", and other machines can reach "tcp6:65536"; {NO_CERTIFICATE}',
+    ],
     "intake.binary = {}": [
         "intake.binary: found neither tls nor app; one of them has to tell which app a caller is for"
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.daemon.config.configuration import Configuration
-from txapns.daemon.config.endpoints import is_endpoint, is_local, is_open_socket, with_mode
+from txapns.daemon.config.endpoints import has_valid_port, is_endpoint, is_local, is_open_socket, with_mode
 
 __all__ = ["EndpointTests"]
 
@@ -38,6 +38,13 @@ class EndpointTests(SynchronousTestCase):
         self.assertTrue(is_endpoint("tcp:1"))
         self.assertTrue(is_endpoint("systemd:domain=INET:index=0"))
         self.assertFalse(is_endpoint("tcp:http"))
+
+    def test_port(self) -> None:
+        """A port is a number from 0 to 65535, named or not."""
+        for endpoint in ("tcp:0", "tcp6:65535", "ssl:port=443:privateKey=k.pem", "unix:/run/x", "systemd:index=0"):
+            self.assertTrue(has_valid_port(endpoint), endpoint)
+        for endpoint in ("tcp:65536", "tcp:-1", "haproxy:tcp6:interface=10.0.0.1:port=80800", "ssl:privateKey=k:65536"):
+            self.assertFalse(has_valid_port(endpoint), endpoint)
 
     def test_mode(self) -> None:
         """A UNIX socket that names no mode gets that of the daemon's user and group; a named one stays."""

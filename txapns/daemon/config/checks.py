@@ -12,7 +12,7 @@ from typing import get_args
 from urllib.parse import urlsplit
 
 from txapns.daemon.config.decoding import fault, shown
-from txapns.daemon.config.endpoints import SOCKET_MODE, is_endpoint, is_local, is_open_socket
+from txapns.daemon.config.endpoints import SOCKET_MODE, has_valid_port, is_endpoint, is_local, is_open_socket
 from txapns.daemon.config.sections import (
     NAME,
     AppSection,
@@ -57,6 +57,8 @@ def _endpoint_faults(key: str, endpoint: str, tls: TLSSection | None, allow_with
     encrypted = endpoint.startswith("ssl:")
     if not is_endpoint(endpoint):
         yield fault(key, endpoint, get_args(Endpoint)[1].description)
+    elif not has_valid_port(endpoint):
+        yield fault(key, endpoint, "a port from 0 to 65535")
     elif encrypted and tls is not None:
         yield fault(key, endpoint, "tcp: or another that has no TLS of its own, since there is a tls table")
     elif not (encrypted or tls is not None or allow_without_tls or is_local(endpoint)):

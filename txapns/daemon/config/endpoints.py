@@ -9,7 +9,7 @@ import stat
 from OpenSSL import SSL
 from twisted.internet.endpoints import serverFromString
 
-__all__ = ["SOCKET_MODE", "is_endpoint", "is_local", "is_open_socket", "with_address", "with_mode"]
+__all__ = ["SOCKET_MODE", "has_valid_port", "is_endpoint", "is_local", "is_open_socket", "with_address", "with_mode"]
 
 #: The mode of a UNIX socket if the endpoint names none: for the daemon's user and group. Twisted's own is for everyone.
 SOCKET_MODE = 0o660
@@ -24,6 +24,16 @@ def is_endpoint(text: str) -> bool:
     except (LookupError, OSError, SSL.Error, TypeError, ValueError):
         return False
     return True
+
+
+def has_valid_port(endpoint: str) -> bool:
+    """Tell whether the port of an endpoint, if it has one, is in range. Twisted checks only that it is a number."""
+    kind, *arguments = _parts(endpoint)
+    if kind not in ("tcp", "tcp6", "ssl"):
+        return True
+    named = [each.removeprefix("port=") for each in arguments if each.startswith("port=")]
+    ports = named or [each for each in arguments if not re.match("[A-Za-z]+=", each)][:1]
+    return all(0 <= int(port.replace("\\", "")) <= 65_535 for port in ports)
 
 
 def is_local(endpoint: str) -> bool:
