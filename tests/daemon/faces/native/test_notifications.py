@@ -17,10 +17,11 @@ from tests.daemon.faces.native.native_case import ANN, BOB, PATH, PATIENCE, Nati
 from tests.daemon.fakes import Connection, key_of
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.serving.http import IApplication
+from txapns.daemon.serving.http import HTTPServer, IApplication
+from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.values import Settlement, State
 
-__all__ = ["AcceptTests", "FeedbackTests", "OutcomeTests", "SubmissionTests"]
+__all__ = ["AcceptTests", "FeedbackTests", "OutcomeTests", "PlaceTests", "SubmissionTests"]
 
 
 class AcceptTests(NativeCase):
@@ -258,6 +259,25 @@ class AcceptTests(NativeCase):
         self.assertEqual((response.status, response.code), (500, "internal"))
         self.assertNotIn(b"secret", response.body)
         self.assertIn("ZeroDivisionError: secret", formatEvent(events[-1]))
+
+
+class PlaceTests(NativeCase):
+    """The places of authenticated callers, when they are taken while a request arrives."""
+
+    def test_place_while_arriving(self) -> None:
+        """A caller that found none when its key was read gets one that is free when its request is complete."""
+        server = HTTPServer(self.clock, self.native, ConnectionLimits(clients=4, unauthenticated=4))
+        body = submission()
+        fields = f"Host: here\r\nAuthorization: Bearer {key_of('all')}\r\nContent-Type: application/json\r\n"
+        head = f"POST {PATH} HTTP/1.1\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode()
+        for _ in range(3):
+            Connection(server, self.clock).write(head + body)
+        late = Connection(server, self.clock)
+        late.write(head)
+        self.assertFalse(late.channel.authenticated)
+        self.clock.advance(1)
+        late.write(body)
+        self.assertTrue(late.channel.authenticated)
 
 
 class OutcomeTests(NativeCase):

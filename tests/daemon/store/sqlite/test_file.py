@@ -19,9 +19,11 @@ from txapns.daemon.errors import (
     DatabaseError,
     DatabaseExposed,
     DatabaseInUse,
+    DatabaseVersion,
     Unavailable,
 )
 from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.file import APPLICATION
 from txapns.daemon.values import Settlement, State
 
 __all__ = ["FileTests"]
@@ -106,6 +108,16 @@ class FileTests(SynchronousTestCase):
             other.execute("CREATE TABLE bookmarks (url TEXT)")
         other.close()
         self.refused(path, DatabaseCorrupt, "another program")
+
+    def test_before_the_first_release(self) -> None:
+        """So is one of ours whose tables had other names."""
+        path = self.mktemp()
+        Path(path).touch(0o600)
+        with sqlite3.connect(path) as other:
+            other.execute(f"PRAGMA application_id = {APPLICATION}")
+            other.execute("CREATE TABLE part (name TEXT PRIMARY KEY, version INTEGER NOT NULL)")
+        other.close()
+        self.refused(path, DatabaseVersion, "before the first release")
 
     def test_no_file(self) -> None:
         """A missing directory, and a directory in the file's place, are reported."""

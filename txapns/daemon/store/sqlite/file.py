@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
-from txapns.daemon.errors import DatabaseCorrupt, DatabaseError, DatabaseExposed, DatabaseInUse
+from txapns.daemon.errors import DatabaseCorrupt, DatabaseError, DatabaseExposed, DatabaseInUse, DatabaseVersion
 from txapns.daemon.store.sqlite.schema import Schema, prepare
 
 __all__ = ["APPLICATION", "DAMAGED", "LOCKED", "RETRY_DISK", "DatabaseFile", "trouble", "visiting"]
@@ -242,6 +242,11 @@ class DatabaseFile:
             if tables:
                 raise DatabaseCorrupt(f"{self._path} is the database of another program")
             connection.execute(f"PRAGMA application_id = {APPLICATION}")
+        if connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'part'").fetchall():
+            raise DatabaseVersion(
+                f"{self._path} is from a version before the first release, and its tables have other names; send what "
+                "waits in it with that version, then move the file away"
+            )
         connection.execute(
             "CREATE TABLE IF NOT EXISTS schema_version (name TEXT PRIMARY KEY, version INTEGER NOT NULL)"
         )
