@@ -81,7 +81,7 @@ class QueueTests(SynchronousTestCase):
         """If a daemon has the database open, it is asked at the address in the configuration."""
         self.world.start()
         self.addCleanup(self.world.stop)
-        self.assertIn("the daemon at http://127.0.0.1:1 cannot be asked", self.refused("list", "chess"))
+        self.assertIn("no connection to the daemon at http://127.0.0.1:1: ", self.refused("list", "chess"))
         self.config.write_text("intake.native.listen = []")
         self.assertIn("give --url", self.refused("list", "chess"))
 
@@ -91,4 +91,14 @@ class QueueTests(SynchronousTestCase):
         self.assertIn("there is no database", self.refused("list", "chess"))
         self.assertFalse((self.directory / "other.db").exists())
         self.config.unlink()
-        self.assertIn("No such file", self.refused("list", "chess"))
+        self.assertIn(
+            "No such file or directory; give --config FILE, or try the daemon with txapns serve --demo",
+            self.refused("list", "chess"),
+        )
+
+    def test_unknown_app(self) -> None:
+        """An app that never was is refused; one that is only configured has an empty queue."""
+        for command in (("list",), ("retry",), ("purge", "--yes")):
+            self.assertEqual(self.refused(*command, "nope"), "Error: there is no app nope\n")
+        self.config.write_text("[apps.new]\ncertificate = 'a.pem'")
+        self.assertEqual(self.run_queue("list", "new"), "")

@@ -59,10 +59,24 @@ class AddressTests(SynchronousTestCase):
         ):
             self.assertRaises(ConfigurationError, address, section)
 
+    def test_schemes(self) -> None:
+        """A URL of another kind is refused."""
+        for url in ("ftp://a", "localhost:8080", ""):
+            error = self.assertRaises(ConfigurationError, agent, reactor, url)
+            self.assertEqual(str(error), "--url must begin with http://, https:// or unix:")
+
     def test_interfaces(self) -> None:
         """Both implement the interface."""
         verifyClass(IQueueAccess, RemoteQueue)
         verifyClass(IQueueAccess, StoredQueue)
+
+
+class Echo(Protocol):
+    """Sends back what it receives."""
+
+    def dataReceived(self, data: bytes) -> None:
+        """Send it."""
+        self.transport.write(data)
 
 
 @pytest.mark.loopback
@@ -97,7 +111,7 @@ class RemoteTests(TestCase):
 
     async def test_operations(self) -> None:
         """They have the same results as those on the database."""
-        remote, stored = self.remote(), StoredQueue(self.store.outcomes)
+        remote, stored = self.remote(), StoredQueue(self.store, ())
         for limit, after in ((10, 0), (1, 0), (1, 1), (10, 2)):
             answers = [await each.listed("chess", "dead", limit, after) for each in (remote, stored)]
             self.assertEqual(*answers)
@@ -114,14 +128,21 @@ class RemoteTests(TestCase):
 
     async def test_refused(self) -> None:
         """The daemon's error message is passed on."""
-        self.assertIn("401: a key is required", await self.failed(self.remote(None)))
+        refusal = await self.failed(self.remote(None))
+        self.assertIn("401: a key is required", refusal)
+        self.assertTrue(refusal.endswith("; give --key-file, or set TXAPNS_KEY"), refusal)
         self.assertIn("403: the key does not allow managing", await self.failed(self.remote("all")))
         self.assertIn("404: there is no such app", await self.failed(self.remote(), "chest"))
 
     async def test_not_there(self) -> None:
         """Nothing listens, or something else does, or the connection is closed."""
         self.url = "http://127.0.0.1:1"
-        self.assertIn("cannot be asked: Connection was refused", await self.failed(self.remote()))
+        self.assertEqual(
+            await self.failed(self.remote()),
+            "no connection to the daemon at http://127.0.0.1:1: Connection refused; is it running?",
+        )
+        self.url = f"unix:{self.mktemp()}"
+        self.assertIn(f"no connection to the daemon at {self.url}: No such file", await self.failed(self.remote()))
         for answer, words in (
             (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi", "is not a txapns daemon"),
             (b"HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\n{}", "is not a txapns daemon"),
@@ -135,6 +156,15 @@ class RemoteTests(TestCase):
 
             self.listen(Factory.forProtocol(Other))
             self.assertIn(words, await self.failed(self.remote()))
+
+    async def test_not_tls(self) -> None:
+        """What answers does not speak TLS: the message has OpenSSL's reason, not its data."""
+        port = reactor.listenTCP(0, Factory.forProtocol(Echo), interface="127.0.0.1")
+        self.addCleanup(port.stopListening)
+        self.url = f"https://127.0.0.1:{port.getHost().port}"
+        said = await self.failed(self.remote())
+        self.assertIn(f"no connection to the daemon at {self.url}: TLS failed: ", said)
+        self.assertNotIn("[(", said)
 
     async def test_command(self) -> None:
         """The command asks the running daemon with a key from a file, and shows only a part of a token."""

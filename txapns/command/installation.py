@@ -10,11 +10,12 @@ from pathlib import Path
 import attrs
 
 from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.errors import ConfigurationError
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.store.factory import visiting_tables
 from txapns.daemon.store.store import Tables
 
-__all__ = ["Installation", "iso_time", "now"]
+__all__ = ["Installation", "iso_time", "now", "read_configuration"]
 
 
 @attrs.frozen
@@ -31,7 +32,7 @@ class Installation:
 
         :raises ConfigurationError: it cannot be used.
         """
-        configuration = Configuration.from_file(path)
+        configuration = read_configuration(path)
         return cls(configuration, Secrets(configuration.secrets.master_key_file, os.environ))
 
     @property
@@ -42,6 +43,21 @@ class Installation:
     def visiting(self) -> AbstractContextManager[Tables]:
         """Open the database, also while the daemon has it."""
         return visiting_tables(self.configuration)
+
+
+def read_configuration(path: Path) -> Configuration:
+    """
+    Read the configuration.
+
+    :raises ConfigurationError: it cannot be used; if there is no such file, the message says what to do.
+    """
+    try:
+        return Configuration.from_file(path)
+    except ConfigurationError as error:
+        if not isinstance(error.__context__, FileNotFoundError):
+            raise
+        advice = "give --config FILE, or try the daemon with txapns serve --demo"
+        raise ConfigurationError(f"{error}; {advice}") from None
 
 
 def now() -> datetime:

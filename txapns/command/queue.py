@@ -20,12 +20,11 @@ from twisted.internet.defer import Deferred
 
 from txapns._running import run
 from txapns._texts import first_line
-from txapns.command.installation import iso_time
+from txapns.command.installation import iso_time, read_configuration
 from txapns.command.options import config_option, gather, json_option
 from txapns.command.queue_access import IQueueAccess, RemoteQueue, StoredQueue, address, agent
 from txapns.command.streams import Group, InputFile, echo
 from txapns.command.tables import print_rows
-from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.errors import DatabaseError, DatabaseInUse
 from txapns.daemon.faces.native.json_api import MAX_PAGE
 from txapns.daemon.faces.native.queue import DEAD, LISTED, Queued
@@ -60,7 +59,7 @@ class _QueueOptions:
         if self.url is not None:
             yield self._remote(reactor, self.url)
             return
-        configuration = Configuration.from_file(self.config)
+        configuration = read_configuration(self.config)
         path = configuration.database.path
         if not path.exists():
             raise DatabaseError(f"there is no database {path} yet")
@@ -71,7 +70,7 @@ class _QueueOptions:
             yield self._remote(reactor, address(configuration.intake.native))
             return
         try:
-            yield StoredQueue(store.outcomes)
+            yield StoredQueue(store, configuration.apps)
         finally:
             await store.stop()
 

@@ -7,17 +7,21 @@ The running daemon keeps the leases in memory, so only it can change its queue.
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Container
 from io import BytesIO
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
 from msgspec import Struct
+from OpenSSL import SSL
+from service_identity import CertificateError, VerificationError
 from twisted.internet import defer
 from twisted.internet.defer import Deferred
 from twisted.internet.endpoints import UNIXClientEndpoint
+from twisted.internet.error import ConnectError
 from twisted.internet.interfaces import IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
@@ -27,12 +31,13 @@ from twisted.web.iweb import IAgent, IAgentEndpointFactory, IResponse
 from zope.interface import Interface, implementer
 
 from txapns._network.http_client import http_agent
+from txapns._network.tls import explain
 from txapns._network.trust import given_trust, platform_trust
 from txapns.daemon.config.sections import NativeSection
-from txapns.daemon.errors import ConfigurationError, NotAnswered
+from txapns.daemon.errors import ConfigurationError, NotAnswered, UnknownApp
 from txapns.daemon.faces.native.json_api import ErrorBody
 from txapns.daemon.faces.native.queue import LISTED, Queued, queued
-from txapns.daemon.interfaces import IOutcomeLog
+from txapns.daemon.store.store import IStore
 
 __all__ = ["IQueueAccess", "RemoteQueue", "StoredQueue", "address", "agent"]
 
@@ -58,22 +63,39 @@ class IQueueAccess(Interface):
 
 @implementer(IQueueAccess)
 class StoredQueue:
-    """The queue in a database that no daemon has open."""
+    """
+    The queue in a database that no daemon has open.
 
-    def __init__(self, outcomes: IOutcomeLog) -> None:
-        self._outcomes = outcomes
+    :param configured: the names of the apps in the configuration.
+    """
+
+    def __init__(self, store: IStore, configured: Container[str]) -> None:
+        self._outcomes = store.outcomes
+        self._apps = store.apps
+        self._configured = configured
 
     async def listed(self, app: str, state: str, limit: int, after: int) -> list[Queued]:
         """See :meth:`IQueueAccess.listed`."""
+        await self._check(app)
         return [queued(entry) for entry in await self._outcomes.listed(app, LISTED[state], limit, after)]
 
     async def retry(self, app: str, limit: int) -> int:
         """See :meth:`IQueueAccess.retry`."""
+        await self._check(app)
         return await self._outcomes.retry(app, limit)
 
     async def purge(self, app: str, state: str, limit: int) -> int:
         """See :meth:`IQueueAccess.purge`."""
+        await self._check(app)
         return await self._outcomes.purge(app, LISTED[state], limit)
+
+    async def _check(self, app: str) -> None:
+        """Refuse a name that no app ever had, as the daemon does."""
+        if app in self._configured or await self._outcomes.seen(app):
+            return
+        await self._apps.start()
+        if await self._apps.read(lambda table: table.created_at(app)) is None:
+            raise UnknownApp(f"there is no app {app}")
 
 
 class _Queue(Struct):
@@ -119,6 +141,8 @@ class RemoteQueue:
     def __init__(self, reactor: IReactorTime, agent: IAgent, url: str, key: str | None) -> None:
         self._reactor = reactor
         self._agent = agent
+        self._given = url
+        self._keyless = key is None
         self._url = "http://localhost" if url.startswith(_UNIX) else url.rstrip("/")
         self._headers = {"Content-Type": ["application/json"], "User-Agent": ["txapns"]}
         if key is not None:
@@ -150,18 +174,25 @@ class RemoteQueue:
                 return msgspec.json.decode(answer, type=kind)
             error = msgspec.json.decode(answer, type=ErrorBody).error
         except msgspec.DecodeError:
-            raise NotAnswered(f"what answers at {self._url} is not a txapns daemon") from None
+            raise NotAnswered(f"what answers at {self._given} is not a txapns daemon") from None
         except Exception as failure:
-            raise NotAnswered(f"the daemon at {self._url} cannot be asked: {_words(failure)}") from failure
-        raise NotAnswered(f"the daemon refused it with {response.code}: {error.message}")
+            raise NotAnswered(_words(self._given, failure)) from failure
+        advice = "; give --key-file, or set TXAPNS_KEY" if response.code == 401 and self._keyless else ""
+        raise NotAnswered(f"the daemon refused it with {response.code}: {error.message}{advice}")
 
 
-def _words(failure: Exception) -> str:
+def _words(url: str, failure: Exception) -> str:
     """Say what went wrong: the agent wraps some errors."""
     if isinstance(failure, defer.TimeoutError):
-        return f"there was no answer within {_TIMEOUT:g} s"
+        return f"the daemon at {url} cannot be asked: there was no answer within {_TIMEOUT:g} s"
     reasons = getattr(failure, "reasons", None)
-    return str(reasons[0].value if reasons else failure)
+    error = reasons[0].value if reasons else failure
+    if isinstance(error, ConnectError):
+        words = os.strerror(error.osError) if error.osError else str(error)
+        return f"no connection to the daemon at {url}: {words}; is it running?"
+    if isinstance(error, SSL.Error | VerificationError | CertificateError):
+        return f"no connection to the daemon at {url}: {explain(error)}"
+    return f"the daemon at {url} cannot be asked: {error}"
 
 
 _UNIX = "unix:"
@@ -186,10 +217,13 @@ def agent(reactor: Any, url: str, trust_root: bytes | None = None) -> IAgent:
     :param url: the URL of its HTTP API.
     :param trust_root: PEM of the authorities to trust; ``None`` for the platform's.
     :raises CredentialError: they cannot be read.
+    :raises ConfigurationError: the URL is of another kind.
     """
     if url.startswith(_UNIX):
         found: IAgent = Agent.usingEndpointFactory(reactor, _Socket(reactor, url.removeprefix(_UNIX)))
         return found
+    if not url.lower().startswith(("http://", "https://")):
+        raise ConfigurationError("--url must begin with http://, https:// or unix:")
     trust = platform_trust() if trust_root is None else given_trust(trust_root)
     return http_agent(reactor, trust, _CONNECT)
 

@@ -13,7 +13,7 @@ from twisted.internet.defer import Deferred, DeferredList
 from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogBeginner
 
 from txapns._running import run
-from txapns.command.installation import Installation, now
+from txapns.command.installation import Installation, now, read_configuration
 from txapns.command.options import config_option
 from txapns.command.streams import UNUSABLE, Command, echo
 from txapns.command.tables import print_json
@@ -85,7 +85,7 @@ def serve(context: click.Context, config: Path, check: bool, demo: bool, directo
         if demo:
             await _demonstrate(reactor, stop, directory, port)
         else:
-            await _serve(reactor, stop, Configuration.from_file(config))
+            await _serve(reactor, stop, read_configuration(config))
 
     log = observer()
     if demo:  # the person who tries it wants to read what it says
