@@ -80,6 +80,26 @@ class AppsTests(CommandCase):
         self.assertEqual(path.stat().st_mode & 0o777, 0o600)
         self.assertNotIn("made", self.txapns("apps", "add", "b", "--certificate", self.pem))
 
+    def test_lost_master_key(self) -> None:
+        """If the master key is lost, no new one is made as long as the database has apps encrypted with it."""
+        for name in ("b", "a"):
+            self.txapns("apps", "add", name, "--certificate", self.pem)
+        path = self.world.configuration.secrets.master_key_file
+        kept = path.read_bytes()
+        path.unlink()
+        said = self.refused("apps", "add", "c", "--certificate", self.pem)
+        words = "is missing, but the database has apps encrypted with it: a, b. Put it back, or remove these apps first"
+        self.assertIn(f"{path.absolute()} {words}", said)
+        self.assertFalse(path.exists())
+        path.touch(mode=0o600)
+        path.write_bytes(kept)
+        self.txapns("apps", "add", "c", "--certificate", self.pem)
+        path.unlink()
+        for name in "abc":
+            self.txapns("apps", "remove", name)
+        self.assertIn("made a master key", self.txapns("apps", "add", "c", "--certificate", self.pem))
+        self.assertIsNone(self.rows("apps", "list")[0]["problem"])
+
     def test_listed(self) -> None:
         """The list includes the apps of the configuration, and what is wrong with them."""
         self.txapns("apps", "add", "b", "--key", self.p8, "--key-id", "K", "--team-id", "T", "--topic", "t")

@@ -28,7 +28,7 @@ from txapns.command.tables import print_rows
 from txapns.credentials import Certificate, Credential
 from txapns.daemon.apps import app_of, expiry, row_app, section_app
 from txapns.daemon.config.sections import FINGERPRINT, AppLimitsSection, AppSection, plain_fingerprint
-from txapns.daemon.errors import AppExists, Malformed, in_words
+from txapns.daemon.errors import AppExists, Malformed, SecretError, in_words
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.store.apps import AppRow, AppSettings, StoredApp, add_app, rekey_apps, remove_app, rotate_app
 from txapns.errors import APNSError
@@ -98,6 +98,7 @@ def _add_app(
     made = credential.read(read, prompt=True)
     app_of(name, settings, made, installation.configuration, "database")  # raises if it cannot send
     secrets = installation.secrets
+    _check_key_not_lost(installation)
     if secrets.create():
         echo(f"made a master key in {secrets.where}; keep a copy, apart from those of the database")
     with installation.visiting() as tables:
@@ -169,6 +170,19 @@ def _rekey_apps(config: Path) -> None:
 def _check_not_configured(installation: Installation, name: str) -> None:
     if name in installation.configuration.apps:
         raise AppExists(f"the app {name} is in the configuration, and can only be changed there")
+
+
+def _check_key_not_lost(installation: Installation) -> None:
+    """Check that no app needs a master key that is missing: a new one would not decrypt its credential."""
+    if not installation.secrets.missing or not installation.database.exists():
+        return
+    with installation.visiting() as tables:
+        names = ", ".join(sorted(row.name for row in tables.apps.rows()))
+    if names:
+        raise SecretError(
+            f"{installation.secrets.where} is missing, but the database has apps encrypted with it: {names}. Put it "
+            "back, or remove these apps first"
+        )
 
 
 def _fingerprints(callers: Sequence[str]) -> tuple[str, ...]:

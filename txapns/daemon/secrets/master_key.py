@@ -185,9 +185,18 @@ class Secrets:
         """Tell the state of the file that it is read from; ``None`` if it is in the environment."""
         return None if VARIABLE in self._environment else stamp(self._path)
 
+    @property
+    def missing(self) -> bool:
+        """Whether there is neither the variable nor the file."""
+        return VARIABLE not in self._environment and not self._path.exists()
+
     def create(self) -> bool:
-        """Make a master key if there is none yet; returns whether one was made."""
-        if VARIABLE in self._environment or self._path.exists():
+        """
+        Make a master key if there is none yet; returns whether one was made.
+
+        It does not decrypt what was encrypted with one that was lost: check first that the database has no apps.
+        """
+        if not self.missing:
             return False
         try:
             self._write([Fernet.generate_key()])
