@@ -17,7 +17,7 @@ from twisted.trial.unittest import TestCase
 
 from tests.processes import started
 from txapns.daemon.demo import ALIVE, DEAD, Demonstration
-from txapns.daemon.errors import ConfigurationError
+from txapns.daemon.errors import ConfigurationError, DatabaseInUse
 
 __all__ = ["DemonstrationTests"]
 
@@ -91,6 +91,19 @@ class DemonstrationTests(TestCase):
         third = await self.start()
         self.assertNotEqual(third.key, first.key)
         self.assertEqual(third.daemon.keys.check(third.key).send, {"demo"})
+
+    async def test_twice(self) -> None:
+        """A second one in the same directory is refused, and leaves the files of the first as they are."""
+        await self.start()
+
+        def files() -> dict[str, bytes]:
+            paths = [Path("apns-demo/apns.toml"), Path("apns-demo/key"), *Path("apns-demo/simulator").iterdir()]
+            return {str(path): path.read_bytes() for path in paths}
+
+        before = files()
+        with self.assertRaises(DatabaseInUse):
+            await self.start()
+        self.assertEqual(files(), before)
 
     async def test_no_secrets_in_text(self) -> None:
         """The printed text does not contain the key, so a recording of the terminal does not either."""

@@ -21,6 +21,7 @@ from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.errors import Malformed, NotAuthenticated
 from txapns.daemon.keys import add_key, remove_key
 from txapns.daemon.service import DaemonService
+from txapns.daemon.store.factory import check_unused
 from txapns.daemon.store.keys import IKeyTable
 from txapns.simulator.servers import Simulator
 from txapns.simulator.service import SimulatorService
@@ -94,8 +95,11 @@ class Demonstration:
         """
         Start both, and keep everything in a directory, which is created if it does not exist.
 
-        :raises APNSError: one of them cannot start.
+        :raises APNSError: one of them cannot start, such as when another daemon runs in the directory.
         """
+        # Before anything is written: another demonstration that runs here needs its credentials and configuration.
+        directory.mkdir(parents=True, exist_ok=True)
+        check_unused(Configuration.from_text("", directory.absolute()))
         apple = Simulator(IReactorTime(reactor), dead=[bytes.fromhex(DEAD)], keep=False)
         simulator = SimulatorService(reactor, apple, directory / "simulator")
         simulator.startService()

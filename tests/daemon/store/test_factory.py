@@ -9,7 +9,9 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from txapns.daemon.config.configuration import Configuration
-from txapns.daemon.store.factory import make_store, visiting_tables
+from txapns.daemon.errors import DatabaseError, DatabaseInUse
+from txapns.daemon.store.factory import check_unused, make_store, visiting_tables
+from txapns.daemon.store.sqlite.file import DatabaseFile
 from txapns.daemon.store.store import IStore
 
 __all__ = ["FactoryTests"]
@@ -35,3 +37,16 @@ class FactoryTests(SynchronousTestCase):
         with visiting_tables(self.configuration) as tables:
             self.assertEqual((tables.apps.listed(), tables.keys.listed()), ([], []))
         self.assertTrue(self.path.exists())
+
+    def test_unused(self) -> None:
+        """A store can be checked for a daemon that has it open; that creates no database."""
+        check_unused(self.configuration)
+        self.assertFalse(self.path.exists())
+        file = DatabaseFile(self.path)
+        file.open(1.0)
+        self.addCleanup(file.close)
+        self.assertRaises(DatabaseInUse, check_unused, self.configuration)
+        file.close()
+        check_unused(self.configuration)
+        elsewhere = Configuration.from_text("database.path = 'none/kept.db'", self.path.parent)
+        self.assertIn("No such file", str(self.assertRaises(DatabaseError, check_unused, elsewhere)))

@@ -11,11 +11,11 @@ from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.store.sqlite.api_keys import KeyTable
 from txapns.daemon.store.sqlite.apps import AppTable
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.file import visiting
+from txapns.daemon.store.sqlite.file import DatabaseFile, visiting
 from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.store.store import IStore, Tables
 
-__all__ = ["make_store", "visiting_tables"]
+__all__ = ["check_unused", "make_store", "visiting_tables"]
 
 
 def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
@@ -26,6 +26,15 @@ def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
     :param configuration: the configuration, of which ``database`` says where the store is.
     """
     return SQLiteStore(Database(configuration.database.path, clock), configuration.retries.longest)
+
+
+def check_unused(configuration: Configuration) -> None:
+    """
+    Check that no daemon has the store open.
+
+    :raises DatabaseError: one has, or the store cannot be used.
+    """
+    DatabaseFile(configuration.database.path).check_unused()
 
 
 @contextmanager

@@ -106,6 +106,15 @@ class DatabaseFile:
                 raise self.in_words(error) from error
             raise
 
+    def check_unused(self) -> None:
+        """Check that no process has it open, by its lock; :class:`DatabaseError` if one has, or if that is unknown."""
+        try:
+            self._take_lock()
+        except OSError as error:
+            raise DatabaseError(f"{self._path}: {error.strerror}") from error
+        finally:
+            self.close()
+
     def visit(self, patience: float) -> sqlite3.Connection:
         """Open it without the locks, beside the process that has them."""
         try:
