@@ -277,9 +277,9 @@ def read_until(screen: IO[str], text: str) -> str:
 class TerminalTests(WithSimulator):
     """``txapns send`` on a terminal."""
 
-    def start(self, screen: int, stdout: int, tokens: str) -> subprocess.Popen[str]:
+    def start(self, screen: int, stdout: int, tokens: str, *more: str) -> subprocess.Popen[str]:
         """Send with the progress bar on a terminal."""
-        command = [*TXAPNS, "send", *self.http2(), "--alert", "Hello", "--tokens", tokens]
+        command = [*TXAPNS, "send", *self.http2(), "--alert", "Hello", "--tokens", tokens, *more]
         return started(
             self,
             command,
@@ -326,3 +326,21 @@ class TerminalTests(WithSimulator):
             process.stdout.close()
         self.assertIn("interrupted; the tokens after line 1", said)
         self.assertIn("1 accepted, 0 failed, 0 unsent", summary)
+
+    def test_interrupt_after_last(self) -> None:
+        """If all tokens were read before the interrupt, the command does not say that some were not."""
+        with socket.create_server(("127.0.0.1", 0)) as silent, terminal() as (theirs, screen):
+            gateway = f"http2:host=127.0.0.1:port={silent.getsockname()[1]}"
+            process = self.start(theirs, subprocess.PIPE, self.file(f"{ANN}\n"), "--gateway", gateway)
+            assert process.stdin is not None and process.stdout is not None
+            read_until(screen, "1 sent")
+            process.send_signal(signal.SIGINT)
+            self.assertNotEqual(process.wait(TIMEOUT), 0)
+            said = b""
+            while select.select([screen], [], [], 0)[0]:
+                said += os.read(screen.fileno(), 4_096)
+            summary = process.stdout.read()
+            process.stdin.close()
+            process.stdout.close()
+        self.assertNotIn(b"were not read", said)
+        self.assertIn("0 accepted, 0 failed, 1 unsent", summary)
