@@ -21,7 +21,7 @@ demo: $(DEMO) ## send to the simulator over both protocols and show what failed
 	@$(BIN)/python examples/demo.py
 
 test: $(DEV) ## run the tests
-	$(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile
 
 test-all: ## run the tests with each Python from 3.10 on that is found on the path or under pyenv's root
 	@tools/each-python $(MAKE) test
