@@ -246,7 +246,7 @@ async def ask_again(port: int, data: bytes, seconds: float) -> Asked:
 
 
 async def watch(process: int, seconds: float) -> float:
-    """Watch the memory of a process; returns the peak in MB."""
+    """Follow the memory of a process; returns the peak in MB."""
     most = 0.0
     for _ in range(int(seconds * 10)):
         most = max(most, memory(process))

@@ -1,4 +1,4 @@
-"""Peers of the simulator in memory: what they write to it may be anything, right or wrong."""
+"""Clients of the simulator in memory: what they write to it may be anything, right or wrong."""
 
 from __future__ import annotations
 

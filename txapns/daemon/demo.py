@@ -56,7 +56,7 @@ topic = "{topic}"
 _TEXT = """\
 The daemon listens at {url}. Apple's servers are simulated: nothing leaves this machine.
 There is an app called demo, and a key for it in {directory}/key.
-Watch it in a browser: {admin}/
+Open it in a browser: {admin}/
 Stop it with Ctrl-C. Its data stays in {directory}.
 
 Try it from another terminal, in the same directory. First, the key:

@@ -19,7 +19,7 @@ in fact rejected or discarded, and :attr:`ErrorResult.late` says so. If that hap
 
 On the wire a notification is named by a 32-bit identifier, which counts from 1 for each connection. Apple's servers
 answer with identifier 0 when they do not know which notification was at fault; so 0 is never given out, and after
-2**32-1 the counter continues with 1. Retained notifications have consecutive identifiers, so finding one takes only the
+2**32-1 the counter continues with 1. Kept notifications have consecutive identifiers, so finding one takes only the
 distance to the next identifier, and pushing one is an append.
 
 Source: Apple, *Local and Remote Notification Programming Guide* (archived), appendix "Binary Provider API"; for the
