@@ -36,6 +36,7 @@ from zope.interface.verify import verifyObject
 
 from tests import PROJECT
 from tests.connect_proxy import ConnectProxy
+from tests.ports import reserve
 from tests.processes import started
 from txapns import APNSClient, Batch, Certificate, Gateway, Notification, Proxy, Session
 from txapns._network.proxy import read_proxy
@@ -802,8 +803,7 @@ class TinyproxyTests(LoopbackCase):
         program = shutil.which("tinyproxy")
         if program is None:
             raise SkipTest("tinyproxy is not installed")
-        with socket.create_server(("127.0.0.1", 0)) as listener:
-            self.port = listener.getsockname()[1]
+        [self.port] = reserve()
         configuration = Path(self.mktemp())
         configuration.write_text(f"Port {self.port}\nListen 127.0.0.1\nBasicAuth ali baba\n")
         self.start(program, "-d", "-c", configuration)
