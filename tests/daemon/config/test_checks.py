@@ -102,6 +102,7 @@ RIGHT = [
     "intake.native.listen = ['tcp:0:interface=127.0.0.1', 'tcp6:0:interface=\\:\\:1', 'unix:/run/x']",
     "intake.native.listen = 'haproxy:tcp:80:interface=127.8.9.1'",
     "intake.native = {listen = ['unix:/run/x', 'unix:mode\\=666:mode=660', 'haproxy:unix:/run/y'], keys = false}",
+    "intake.native = {listen = 'unix:/run/x:660:128', keys = false}",
     "intake.native.listen = 'unix:/run/x:mode=666'",
     "intake.native = {listen = 'unix:/run/x:666', keys = false, allow_without_keys = true}",
     "intake.native = {listen = 'tcp:80', allow_without_tls = true}",

@@ -90,4 +90,4 @@ def _modes(endpoint: str) -> list[str]:
     """Find the mode that an endpoint names for its socket: by name or, after the path, by position."""
     arguments = _parts(endpoint)[1:]
     named = [each.removeprefix("mode=") for each in arguments if each.startswith("mode=")]
-    return named or [each for each in arguments if not re.match("[a-z]+=", each)][1:]
+    return named or [each for each in arguments if not re.match("[a-zA-Z]+=", each)][1:2]
