@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import socket
+
 from tests.daemon.config.reading import COUNT, ENDPOINT, FaultsCase, read
 
 __all__ = ["ChecksTests"]
@@ -13,6 +15,9 @@ NO_MODE = "allowed is keys = true, mode=660, or allow_without_keys = true"
 NO_CERTIFICATE = "allowed is a loopback address, or allow_without_keys = true"
 GATEWAY = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
 REACHABLE = "which other machines can reach without TLS"
+RULE = "100 letters, digits, dots, hyphens and underscores"
+NO_URL = "found no address; allowed is one such as postgresql://txapns@db.example.com/push"
+NO_PASSWORD = "found a password; allowed is one in database.password_file or in ~/.pgpass"
 
 # What stands in the file, and the lines that are said about it.
 WRONG: dict[str, list[str]] = {
@@ -65,6 +70,27 @@ WRONG: dict[str, list[str]] = {
         f'intake.binary.feedback: found "tcp:1", {REACHABLE}; {NO_TLS}',
         f'intake.binary.app: found "a", and other machines can reach "tcp:1"; {NO_CERTIFICATE}',
     ],
+    # The database.
+    "database = {path = 'a.db', url = 'postgresql://db/push'}": [
+        "database: found both path and url; give only one of them"
+    ],
+    "database = {password_file = 'a', schema = 'b'}": [
+        "database.password_file: allowed only with database.url",
+        "database.schema: allowed only with database.url",
+    ],
+    **{
+        f"database.url = '{url}'": [f"database.url: {NO_URL}"]
+        for url in ("", "mysql://db/push", "host=db password=secret", "postgresql:db", "postgresql://[/")
+    },
+    **{
+        f"database.url = '{url}'": [f"database.url: {NO_PASSWORD}"]
+        for url in (
+            "postgresql://ann:secret@db/push",
+            "postgresql://ann:@a:1,b:2/push",
+            "postgresql:///push?host=db&password=secret",
+            "postgresql://db/push?sslpassword=secret",
+        )
+    },
     # Apps.
     "[apps.a]": ["apps.a: found neither certificate nor key; give one of them"],
     "[apps.a]\ncertificate = 'a'\nkey = 'b'\nkey_id = 'c'\nteam_id = 'd'": [
@@ -115,6 +141,8 @@ RIGHT = [
     "[webhook.w]\nsecret_file = 's'\nurl = 'http://localhost:80/'",
     "[webhook.w]\nsecret_file = 's'\nurl = 'http://[::1]/'",
     "limits.idle = 1",
+    "database.url = 'postgresql://ann@a:5432,b:5433/push?target_session_attrs=read-write'",
+    "database = {url = 'postgres:///push?host=/run/postgresql', password_file = 'a', schema = 'b'}\nnode.name = 'c-1'",
 ]
 
 
@@ -124,6 +152,18 @@ class ChecksTests(FaultsCase):
     def test_lines(self) -> None:
         """Each mistake is a line: the key, what was found, what is allowed."""
         self.check(WRONG)
+
+    def test_name_of_the_machine(self) -> None:
+        """A node has the name of its machine unless it is given one; only where there is a url does that matter."""
+        self.patch(socket, "gethostname", lambda: "push.example.com")
+        self.assertEqual(read("database.url = 'postgresql://db/push'").node_name, "push.example.com")
+        self.patch(socket, "gethostname", lambda: "-")
+        machine = (
+            'node.name: found nothing, and the name of this machine, "-", cannot be used; allowed is a name of 1 to '
+        )
+        self.check({"database.url = 'postgresql://db/push'": [machine + RULE]})
+        self.assertEqual(read("database.url = 'postgresql://db/push'\nnode.name = 'push-1'").node_name, "push-1")
+        read("")
 
     def test_right(self) -> None:
         """Valid configurations are accepted."""

@@ -7,6 +7,7 @@ from txapns.daemon.errors import ConfigurationError
 
 __all__ = ["DecodingTests"]
 
+SCHEMA = "a name of lower-case letters, digits and underscores, which does not begin with pg_"
 DURATION = "a number of seconds, more than 0"
 
 # What stands in the file, and the lines that are said about it.
@@ -22,6 +23,11 @@ WRONG: dict[str, list[str]] = {
     "database.retention = -1": ["database.retention: found -1; allowed is a number of seconds, 0 or more"],
     "database.path = 3": ["database.path: found 3; allowed is the name of a file"],
     'database.path = ""': ['database.path: found ""; allowed is the name of a file'],
+    "database = {url = 3, schema = 'Pg', password_file = 'a'}\nnode.name = 'a b'": [
+        "database.url: found 3; allowed is a text",
+        f'database.schema: found "Pg"; allowed is {SCHEMA}',
+        'node.name: found "a b"; allowed is a name of 1 to 100 letters, digits, dots, hyphens and underscores',
+    ],
     'intake.native.keys = "no"': ['intake.native.keys: found "no"; allowed is true or false'],
     "intake.native.listen = 80": [f"intake.native.listen: found 80; allowed is {ENDPOINT}"],
     "intake.native.listen = ['tcp:1:interface=::1', 2]": [f"intake.native.listen[1]: found 2; allowed is {ENDPOINT}"],

@@ -44,6 +44,9 @@ class ExampleTests(SynchronousTestCase):
         """Read it."""
         self.text = EXAMPLE.read_text(encoding="utf-8")
         self.whole = re.sub(r"^#(?=\[|[a-z_]+ = )", "", self.text, flags=re.MULTILINE)
+        # A database is either SQLite or PostgreSQL.
+        self.sqlite = re.sub(r"^(url = \"postgresql:|password_file|schema).*\n", "", self.whole, flags=re.MULTILINE)
+        self.postgresql = self.whole.replace('path = "apns.db"\n', "")
 
     def test_as_it_is(self) -> None:
         """As shipped, it equals the defaults."""
@@ -51,7 +54,8 @@ class ExampleTests(SynchronousTestCase):
 
     def test_whole(self) -> None:
         """It is also valid with everything uncommented."""
-        self.assertEqual(list(read(self.whole).apps), ["example", "other"])
+        for text in (self.sqlite, self.postgresql):
+            self.assertEqual(list(read(text).apps), ["example", "other"])
 
     def test_complete(self) -> None:
         """It contains every key, at least once for each table that has it."""
@@ -68,7 +72,8 @@ class ExampleTests(SynchronousTestCase):
 
     def test_defaults(self) -> None:
         """It shows the defaults."""
-        found, default = read(self.whole), read("")
+        found, default = read(self.sqlite), read("")
+        self.assertEqual(read(self.postgresql).database.schema, default.database.schema)
         for name in ("database", "secrets", "limits", "retries"):
             self.assertEqual(getattr(found, name), getattr(default, name), name)
         self.assertEqual(msgspec.structs.replace(found.admin, tls=None), default.admin)

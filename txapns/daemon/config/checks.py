@@ -7,9 +7,9 @@ Each function yields a line for each mistake, which begins with the dotted key t
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import get_args
-from urllib.parse import urlsplit
+from urllib.parse import parse_qsl, urlsplit
 
 from txapns.daemon.config.decoding import fault, shown
 from txapns.daemon.config.endpoints import SOCKET_MODE, has_valid_port, is_endpoint, is_local, is_open_socket
@@ -17,6 +17,7 @@ from txapns.daemon.config.sections import (
     NAME,
     AppSection,
     BinarySection,
+    DatabaseSection,
     Endpoint,
     ListenerSection,
     TLSSection,
@@ -25,7 +26,51 @@ from txapns.daemon.config.sections import (
 from txapns.errors import InvalidGateway
 from txapns.gateway import Gateway
 
-__all__ = ["app_faults", "binary_faults", "listener_faults", "name_faults", "webhook_faults"]
+__all__ = [
+    "app_faults",
+    "binary_faults",
+    "database_faults",
+    "listener_faults",
+    "name_faults",
+    "node_faults",
+    "webhook_faults",
+]
+
+# The parameters of libpq that are secrets.
+_PASSWORDS = ("password", "sslpassword")
+
+
+def database_faults(database: DatabaseSection, given: Collection[str]) -> Iterator[str]:
+    """
+    Check that one database is named, and that no secret is in its address.
+
+    :param given: the dotted keys that have values of their own; the others have their defaults.
+    """
+    if database.url is None:
+        for name in ("password_file", "schema"):
+            if f"database.{name}" in given and "database.url" not in given:
+                yield f"database.{name}: allowed only with database.url"
+        return
+    if "database.path" in given:
+        yield "database: found both path and url; give only one of them"
+    try:
+        parts = urlsplit(database.url)
+        secret = parts.password is not None or any(name in _PASSWORDS for name, _ in parse_qsl(parts.query))
+    except ValueError:
+        parts, secret = urlsplit(""), False
+    if secret:
+        yield "database.url: found a password; allowed is one in database.password_file or in ~/.pgpass"
+    elif parts.scheme not in ("postgresql", "postgres") or not database.url.isprintable() or "://" not in database.url:
+        yield "database.url: found no address; allowed is one such as postgresql://txapns@db.example.com/push"
+
+
+def node_faults(name: str) -> Iterator[str]:
+    """Check the name of a node, which may be that of the machine."""
+    if not NAME.fullmatch(name):
+        yield (
+            f"node.name: found nothing, and the name of this machine, {shown(name)}, cannot be used; allowed is a name "
+            "of 1 to 100 letters, digits, dots, hyphens and underscores"
+        )
 
 
 def name_faults(key: str, name: str) -> Iterator[str]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import socket
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import attrs
@@ -12,7 +13,15 @@ import msgspec.toml
 from msgspec.structs import asdict
 
 from txapns._texts import utf8
-from txapns.daemon.config.checks import app_faults, binary_faults, listener_faults, name_faults, webhook_faults
+from txapns.daemon.config.checks import (
+    app_faults,
+    binary_faults,
+    database_faults,
+    listener_faults,
+    name_faults,
+    node_faults,
+    webhook_faults,
+)
 from txapns.daemon.config.decoding import Decoder, dotted, fault
 from txapns.daemon.config.sections import (
     AdminSection,
@@ -21,6 +30,7 @@ from txapns.daemon.config.sections import (
     DatabaseSection,
     IntakeSection,
     LimitsSection,
+    NodeSection,
     RetriesSection,
     SecretsSection,
     TableOfTables,
@@ -36,6 +46,7 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
     """The whole file. Read it with :meth:`from_file` or :meth:`from_text`. The database may have more apps."""
 
     database: DatabaseSection = DatabaseSection()
+    node: NodeSection = NodeSection()
     secrets: SecretsSection = SecretsSection()
     intake: IntakeSection = IntakeSection()
     admin: AdminSection = AdminSection()
@@ -76,13 +87,21 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
         decoder = Decoder(directory)
         configuration = decoder.table(cls, table, "")
         assert configuration is not None  # a table of tables always has a value
-        faults = [*decoder.faults, *configuration.faults()]
+        faults = [*decoder.faults, *configuration.faults(decoder.given)]
         if faults:
             raise ConfigurationError("\n".join(f"{name}: {each}" for each in faults))
         return configuration
 
-    def faults(self) -> Iterator[str]:
-        """Find values that are allowed by themselves but not together: a line for each mistake."""
+    def faults(self, given: Collection[str]) -> Iterator[str]:
+        """
+        Find values that are allowed by themselves but not together.
+
+        :param given: the dotted keys that have values of their own; the others have their defaults.
+        :returns: a line for each mistake.
+        """
+        yield from database_faults(self.database, given)
+        if self.database.url is not None:
+            yield from node_faults(self.node_name)
         listeners = {"native": self.intake.native, "apple": self.intake.apple, "pyapns": self.intake.pyapns}
         for name, listener in listeners.items():
             if listener is not None:
@@ -98,6 +117,11 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
             yield from webhook_faults(dotted("webhook", name), webhook)
         if self.retries.longest < self.retries.first:
             yield fault("retries.longest", self.retries.longest, f"at least retries.first, {self.retries.first}")
+
+    @property
+    def node_name(self) -> str:
+        """What this daemon is called among those that share its database: the name of the machine if none is given."""
+        return self.node.name or socket.gethostname()
 
     def limits_of(self, own: AppLimitsSection) -> Limits:
         """Complete the limits of an app with those of all apps."""

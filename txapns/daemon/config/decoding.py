@@ -24,10 +24,16 @@ _S = TypeVar("_S", bound=Struct)
 
 
 class Decoder:
-    """Decodes tables."""
+    """
+    Decodes tables.
+
+    :ivar faults: a line for each mistake.
+    :ivar given: the dotted keys that were found, as opposed to those that have their defaults.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.faults: list[str] = []
+        self.given: set[str] = set()
         self._directory = directory
 
     def table(self, kind: type[_S], table: Mapping[str, Any], key: str) -> _S | None:
@@ -45,6 +51,7 @@ class Decoder:
         values = {}
         for name, field in fields.items():
             if name in table:
+                self.given.add(dotted(key, name))
                 values[name] = self._value(field.type, table[name], dotted(key, name))
             elif field.required:
                 self.faults.append(f"{dotted(key, name)}: found nothing; allowed is {_allowed(field.type)}")

@@ -31,6 +31,7 @@ __all__ = [
     "LimitsSection",
     "ListenerSection",
     "NativeSection",
+    "NodeSection",
     "PyapnsSection",
     "RetriesSection",
     "SecretsSection",
@@ -63,6 +64,20 @@ _Host: TypeAlias = Annotated[
         description='a host name without a port, such as "push.example.com" or "*.example.com"',
     ),
 ]
+_Name: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=f"^{NAME.pattern}$(?!\n)",
+        description="a name of 1 to 100 letters, digits, dots, hyphens and underscores",
+    ),
+]
+_Schema: TypeAlias = Annotated[
+    str,
+    Meta(
+        pattern=r"^(?!pg_)[a-z_][a-z0-9_]{0,62}$(?!\n)",
+        description="a name of lower-case letters, digits and underscores, which does not begin with pg_",
+    ),
+]
 _Fingerprint: TypeAlias = Annotated[
     str,
     Meta(
@@ -87,10 +102,24 @@ class TableOfTables(Struct, frozen=True, kw_only=True):
 
 
 class DatabaseSection(Struct, frozen=True, kw_only=True):
-    """``[database]``: where notifications, apps, keys and dead tokens are kept."""
+    """
+    ``[database]``: where notifications, apps, keys and dead tokens are kept.
+
+    :ivar path: the file of SQLite, if there is no ``url``.
+    :ivar url: the address of PostgreSQL; ``None`` for SQLite.
+    """
 
     path: Path = Path("apns.db")
+    url: str | None = None
+    password_file: Path | None = None
+    schema: _Schema = "txapns"
     retention: _Seconds = 7 * 86_400.0
+
+
+class NodeSection(Struct, frozen=True, kw_only=True):
+    """``[node]``: this daemon among those that share a database. ``None`` for the name of the machine."""
+
+    name: _Name | None = None
 
 
 class SecretsSection(Struct, frozen=True, kw_only=True):

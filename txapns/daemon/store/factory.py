@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from twisted.internet.interfaces import IReactorTime
 
 from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.errors import ConfigurationError
 from txapns.daemon.store.sqlite.api_keys import KeyTable
 from txapns.daemon.store.sqlite.apps import AppTable
 from txapns.daemon.store.sqlite.database import Database
@@ -25,6 +26,8 @@ def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
     :param clock: the reactor, or a ``Clock``.
     :param configuration: the configuration, of which ``database`` says where the store is.
     """
+    if configuration.database.url is not None:
+        raise ConfigurationError("database.url: PostgreSQL cannot be used yet")
     return SQLiteStore(Database(configuration.database.path, clock), configuration.retries.longest)
 
 
