@@ -8,6 +8,7 @@ from zope.interface import Attribute, Interface
 
 from txapns.daemon.interfaces import IFeedbackLog, IOutcomeLog, IQueue
 from txapns.daemon.store.apps import IAppStore, IAppTable
+from txapns.daemon.store.cluster import ICluster
 from txapns.daemon.store.keys import IKeyStore, IKeyTable
 from txapns.daemon.store.workers import IWorker
 
@@ -26,6 +27,7 @@ class IStore(Interface):
     feedback: IFeedbackLog = Attribute("The dead tokens.")
     apps: IAppStore = Attribute("The apps that commands and callers add.")
     keys: IKeyStore = Attribute("The API keys.")
+    cluster: ICluster = Attribute("The nodes that share the store.")
     trouble: str = Attribute("Why nothing new can be stored now, as text for an operator; empty if it can.")
 
     def start() -> Deferred[None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from txapns.daemon.store.cluster import SingleNode
 from txapns.daemon.store.sqlite.api_keys import SQLiteKeyStore
 from txapns.daemon.store.sqlite.apps import SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
@@ -25,9 +26,10 @@ class SQLiteStore:
     The store in SQLite.
 
     :param longest: for how many seconds a retry may be delayed over a restart.
+    :param node: the name of this node; by default, the host's.
     """
 
-    def __init__(self, database: Database, longest: float = 900.0) -> None:
+    def __init__(self, database: Database, longest: float = 900.0, node: str = "") -> None:
         self.database = database
         state = QueueState(Timeline(database.clock))
         self.feedback = SQLiteFeedbackLog(database)
@@ -35,6 +37,7 @@ class SQLiteStore:
         self.outcomes = SQLiteOutcomeLog(database, state)
         self.apps = SQLiteAppStore(database)
         self.keys = SQLiteKeyStore(database)
+        self.cluster = SingleNode(database.clock, node)
 
     @property
     def trouble(self) -> str:
