@@ -99,6 +99,14 @@ class IQueue(Interface):
             leased.
         """
 
+    def due_apps() -> Deferred[list[str]]:
+        """
+        List the apps of which something is due, by name.
+
+        It is one quick look, whatever the number of apps and of notifications. So an app whose due notifications are
+        all leased may be among them.
+        """
+
     def waiting(app: str) -> Estimate:
         """
         Estimate at once how many notifications of an app wait, including those under way and those being stored.

@@ -306,6 +306,20 @@ class QueueContract(StoreContract):
         self.world.clock.advance(6)
         self.case.assertLessEqual(self.do("next_due", "chess"), self.now)
 
+    def test_due_apps(self) -> None:
+        """The apps of which something is due are known; one whose notifications are put off is not among them."""
+        self.case.assertEqual(self.do("due_apps"), [])
+        self.accept(2, "go")
+        self.accept(2, "chess")
+        self.case.assertEqual(self.do("due_apps"), ["chess", "go"])
+        self.settle(self.lease(app="chess"), State.WAITING, 0, "", None, self.now + 7)
+        self.settle(self.lease(1, app="go"), State.ACCEPTED)
+        self.case.assertEqual(self.do("due_apps"), ["go"])
+        self.settle(self.lease(app="go"), State.ACCEPTED)
+        self.case.assertEqual(self.do("due_apps"), [])
+        self.world.clock.advance(8)
+        self.case.assertEqual(self.do("due_apps"), ["chess"])
+
     def test_stopped(self) -> None:
         """Requests before the stop are finished; later ones are refused."""
         [first] = self.accept(1)

@@ -178,6 +178,7 @@ class PlanTests(WorldCase):
         self.do("release", numbers[4:5])
         self.do("depths")
         self.do("next_due", "chess")
+        self.do("due_apps")
         self.do("lease", "chess", 1, START + 60)
         self.ask("outcomes", receipt.numbers)
         for apps in (None, [], ["chess", "news"]):

@@ -54,6 +54,11 @@ WHERE state = 0 AND app = ? AND (due, number) > (?, ?) AND number NOT IN (SELECT
 ORDER BY due, number LIMIT 1
 """
 
+_FIND_APPS = """
+SELECT CAST(name AS TEXT) FROM queue_app
+WHERE EXISTS (SELECT 1 FROM queue_delivery WHERE state = 0 AND app = queue_app.id AND due <= ?) ORDER BY name
+"""
+
 _FIND_MESSAGES = """
 SELECT json_group_array(json_array(number, CAST(headers AS TEXT), hex(payload), accepted_at)) FROM queue_message
 WHERE number IN (SELECT value FROM json_each(?))
@@ -320,6 +325,16 @@ class SQLiteQueue:
             arguments = (self._state.apps.get(app), *self._leases.mark(app))
             rows = connection.execute(_FIND_NEXT, [*arguments, array(self._leases.passed_over(app))])
             return next((self._timeline.seconds(due) for (due,) in rows), None)
+
+        return self._between(find)
+
+    def due_apps(self) -> Deferred[list[str]]:
+        """See :meth:`IQueue.due_apps`."""
+        due = self._timeline.now()
+
+        def find(connection: sqlite3.Connection) -> list[str]:
+            with lenient(connection):
+                return [name for (name,) in connection.execute(_FIND_APPS, [due])]
 
         return self._between(find)
 
