@@ -30,7 +30,7 @@ from txapns._credentials.der import Kind
 from txapns._texts import utf8
 from txapns.errors import CredentialError
 
-__all__ = ["Trust", "given_trust", "platform_trust", "trust_pem"]
+__all__ = ["Trust", "authorities_file", "given_trust", "platform_trust", "trust_pem"]
 
 # Where the distributions keep their authorities. The interpreter knows one place; the OpenSSL in cryptography's wheels
 # knows none of these.
@@ -98,6 +98,12 @@ def platform_trust() -> Trust:
             return Trust(tuple(each for some in found.values() for each in some), " and ".join(map(str, found)))
     path = Path(certifi.where())
     return Trust(tuple(_authorities(path)), f"certifi ({path}), since the platform's cannot be read")
+
+
+def authorities_file() -> Path:
+    """Find a file with the platform's authorities, or else Mozilla's, for libraries that read it themselves."""
+    found = (place for places in _places() for place in places if place.is_file())
+    return next(found, Path(certifi.where()))
 
 
 def _places() -> Iterator[Sequence[Path]]:

@@ -1,9 +1,8 @@
 """
 The daemon's database: one SQLite file, one thread that writes, one that reads.
 
-Writes are gathered for a moment and committed in one transaction, with one ``fsync`` for all of them. A disk does a few
-hundred of these a second, and one costs the same for a single notification as for ten thousand. While one transaction
-is being written, the next one gathers. A ``Deferred`` fires when its write is on the disk.
+Writes are gathered and committed together; see :mod:`txapns.daemon.store.group_commit`. What goes between two
+transactions runs in the writer's thread, too.
 
 ::
 
@@ -13,10 +12,6 @@ is being written, the next one gathers. A ``Deferred`` fires when its write is o
     write … (gathering)     ◄────────────   results of the writes
                             ◄────────────   what goes between
                         ────────────►       BEGIN …
-
-If one of the writes raises, the transaction is rolled back and the others are committed without it. If the disk is full
-or another process has the database locked, all of them fail with :class:`~txapns.daemon.errors.Unavailable`, nothing is
-stored, and the next transaction is tried as usual.
 
 Python's ``sqlite3`` releases the interpreter lock at every step of a statement, and a busy reactor takes 5 ms to give
 it back. A loop over a thousand rows then takes five seconds. So every frequent operation is one step, however many rows
@@ -28,16 +23,14 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import attrs
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
-from txapns._network.alarm import Alarm
-from txapns._waiters import Waiters
 from txapns.daemon.errors import DatabaseError, Unavailable
+from txapns.daemon.store.group_commit import CAPACITY, GATHER, GroupCommit
 from txapns.daemon.store.sqlite.file import APPLICATION, DAMAGED, LOCKED, RETRY_DISK, DatabaseFile, trouble
 from txapns.daemon.store.sqlite.health import Health
 from txapns.daemon.store.sqlite.schema import Schema, prepare
@@ -47,21 +40,6 @@ __all__ = ["Database"]
 
 _R = TypeVar("_R")
 _T = TypeVar("_T")
-
-# A transaction with this many bytes takes some tenths of a second; further writes that have a size wait for the next.
-_TRANSACTION = 2 * 2**20
-
-
-@attrs.define(eq=False)
-class _Job:
-    """One write, and the ``Deferred`` of its result."""
-
-    function: Callable[[sqlite3.Connection, list[Any]], Sequence[Any]]
-    item: Any
-    size: int
-    committed: Callable[[list[Any]], None] | None
-    done: Deferred[Any] = attrs.Factory(Deferred)
-    result: Any = None
 
 
 class Database:
@@ -85,28 +63,22 @@ class Database:
         path: Path | str,
         clock: IReactorTime,
         workers: Callable[[str], IWorker] | None = None,
-        gather: float = 0.002,
-        capacity: int = 64 * 2**20,
+        gather: float = GATHER,
+        capacity: int = CAPACITY,
         patience: float = 1.0,
         reserve: int = 16 * 2**20,
     ) -> None:
         self.path = Path(path)
         self.clock = clock
         self._workers = workers or (lambda name: ThreadWorker(clock, name))
-        self._gather = gather
-        self._capacity = capacity
         self._patience = patience
         self.health = Health(self.path, reserve)
         self._file = DatabaseFile(self.path)
-        self._writer: IWorker | None = None
+        self._transactions = _Transactions(self._file, self.health, clock, patience)
+        self._writes = GroupCommit(clock, self._transactions, gather, capacity)
         self._reader: IWorker | None = None
         self._open = False
         self._stopping = False
-        self._jobs: list[_Job] = []
-        self._waiting = 0  # bytes, including those being written
-        self._busy = False
-        self._soon = Alarm(clock, self._flush)
-        self._idle: Waiters[None] = Waiters()
 
     @property
     def trouble(self) -> str:
@@ -120,7 +92,10 @@ class Database:
 
     def start(self) -> Deferred[None]:
         """Open the file, or create it; :class:`DatabaseError` if it cannot be used, and nothing is left open."""
-        writer, reader = self._writer, self._reader = self._workers("txapns-writer"), self._workers("txapns-reader")
+        writer, reader = self._writes.worker, self._reader = (
+            self._workers("txapns-writer"),
+            self._workers("txapns-reader"),
+        )
         self._stopping = False
 
         def open_file() -> None:
@@ -132,7 +107,7 @@ class Database:
             self.health.tell()
 
         def failed(failure: Failure) -> Failure:
-            self._writer = self._reader = None
+            self._writes.worker = self._reader = None
             writer.stop()
             reader.stop()
             return failure
@@ -146,10 +121,10 @@ class Database:
         return self.flush().addCallback(lambda _: self._close())
 
     def _close(self) -> Deferred[None]:
-        writer, reader = self._writer, self._reader
+        writer, reader = self._writes.worker, self._reader
         if writer is None or reader is None:
             return succeed(None)
-        self._writer = self._reader = None
+        self._writes.worker = self._reader = None
 
         def closed(result: object) -> None:
             self.health.closed()
@@ -208,15 +183,15 @@ class Database:
         :returns: a ``Deferred`` of the item's result, which fires when it is on the disk.
         :raises Unavailable: it cannot be stored now; nothing was stored.
         """
-        if size and self._waiting + size > self._capacity:
-            return fail(Unavailable("too much is waiting to be stored", 1.0))
-        if size and self._open:
+        if not self._open:
+            return fail(_closed())
+        if size:
             if self.health.refusal:  # otherwise the writer looks before it commits
                 self.health.look()
                 self.health.tell()
             if self.health.refusal:
                 return fail(Unavailable(self.health.refusal, RETRY_DISK))
-        return self._submit(_Job(function, item, size, committed))
+        return self._writes.write_together(function, item, size, committed)
 
     def probe(self) -> Deferred[str]:
         """Try a small write to see whether new data can be stored now; returns what :attr:`trouble` says after it."""
@@ -229,9 +204,7 @@ class Database:
 
     def flush(self) -> Deferred[None]:
         """Write everything that is waiting, at once; fires when nothing is waiting."""
-        idle = self._idle.wait()
-        self._flush()
-        return idle
+        return self._writes.flush()
 
     def between(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         """
@@ -241,9 +214,10 @@ class Database:
         :returns: a ``Deferred`` of its result.
         :raises Unavailable: the database cannot be read now.
         """
-        if not self._open or self._writer is None:
+        writer = self._writes.worker
+        if not self._open or writer is None:
             return fail(_closed())
-        return self._writer.run(lambda: function(self._file.writing)).addErrback(self._explained)
+        return writer.run(lambda: function(self._file.writing)).addErrback(self._transactions.explained)
 
     def read(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
         """
@@ -255,130 +229,56 @@ class Database:
         """
         if not self._open or self._reader is None:
             return fail(_closed())
-        return self._reader.run(lambda: function(self._file.reading)).addErrback(self._explained)
+        return self._reader.run(lambda: function(self._file.reading)).addErrback(self._transactions.explained)
 
-    # The reactor's side.
 
-    def _submit(self, job: _Job) -> Deferred[Any]:
-        if not self._open:
-            return fail(_closed())
-        self._waiting += job.size
-        self._jobs.append(job)
-        if not self._busy and not self._soon.is_set:
-            self._soon.set(self._gather)
-        return job.done
+class _Transactions:
+    """Transactions of the file; see :class:`~txapns.daemon.store.group_commit.Transactions`."""
 
-    def _flush(self) -> None:
-        """Hand the gathered writes to the writer; while it is busy, :meth:`_done` does so later."""
-        self._soon.cancel()
-        if self._busy:
-            return
-        jobs, self._jobs = _first_of(self._jobs)
-        if jobs and self._writer is not None:
-            self._busy = True
-            self._writer.run(lambda: self._work(jobs)).addBoth(self._done, jobs)
-            return
-        self._idle.fire(None)
+    def __init__(self, file: DatabaseFile, health: Health, clock: IReactorTime, patience: float) -> None:
+        self._file = file
+        self._health = health
+        self._clock = clock
+        self._patience = patience
 
-    def _done(self, result: str | Failure, jobs: list[_Job]) -> None:
-        if isinstance(result, Failure):  # it is unknown how far the work got
-            for job in jobs:
-                job.result = result
-            result = result.getErrorMessage()
-        self.health.concluded(result, any(job.size for job in jobs), self.clock.seconds())
-        if result:
-            self.health.look()
-        self.health.tell()
-        for job in jobs:
-            self._waiting -= job.size
-            if isinstance(job.result, Exception | Failure):
-                job.done.errback(job.result)
-            else:
-                job.done.callback(job.result)
-        self._busy = False
-        if self._idle:
-            self._flush()
-        elif self._jobs:
-            self._soon.set(0)
+    def commit(self, work: Callable[[sqlite3.Connection], None], new: bool) -> None:
+        connection = self._file.writing
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+            work(connection)
+            self._inspect()
+            if new:
+                self._health.check()
+            connection.execute("COMMIT")
+        except BaseException:
+            if connection.in_transaction:
+                connection.rollback()
+            raise
+        self._file.written()
 
-    def _explained(self, failure: Failure) -> Failure:
+    def explained(self, failure: Failure) -> Failure:
         """Translate SQLite's exception, and remember damage."""
         found = trouble(failure.value)
         if found is None:
             return failure
         if found[0] == DAMAGED:
-            self.health.damaged()
+            self._health.damaged()
         return Failure(Unavailable(*found))
 
-    # The writer's side.
+    def divisible(self, failure: Failure) -> bool:
+        return failure.getErrorMessage() != LOCKED  # each of them would wait as long
 
-    def _work(self, jobs: list[_Job]) -> str:
-        """Do a transaction; returns why it failed, or nothing."""
-        groups: dict[Callable[..., object], list[_Job]] = {}
-        for job in jobs:
-            groups.setdefault(job.function, []).append(job)
-        return self._perform(list(groups.values()))
-
-    def _perform(self, groups: list[list[_Job]]) -> str:
-        """Do the writes in one transaction; if it fails, in smaller ones, to isolate the writes that fail."""
-        try:
-            self._commit(groups)
-        except Exception as error:
-            if self._file.writing.in_transaction:
-                self._file.writing.rollback()
-            failure = self._explained(Failure())
-            smaller = _divided(groups, failure)
-            if smaller:
-                return max([self._perform(each) for each in smaller])
-            for job in (job for group in groups for job in group):
-                job.result = failure
-            return str(failure.value) if failure.value is not error else ""
-        for group in groups:
-            committed = group[0].committed
-            if committed is not None:
-                committed([job.item for job in group if not isinstance(job.result, Exception)])
-        return ""
-
-    def _commit(self, groups: list[list[_Job]]) -> None:
-        self._file.writing.execute("BEGIN IMMEDIATE")
-        for group in groups:
-            results = group[0].function(self._file.writing, [job.item for job in group])
-            for job, result in zip(group, results, strict=True):
-                job.result = result
-        self._inspect()
-        if any(job.size for group in groups for job in group):
-            self.health.check()
-        self._file.writing.execute("COMMIT")
-        self._file.written()
+    def concluded(self, trouble: str, new: bool) -> None:
+        self._health.concluded(trouble, new, self._clock.seconds())
+        if trouble:
+            self._health.look()
+        self._health.tell()
 
     def _inspect(self) -> None:
         """Check that the file is in place, and undamaged if another program wrote to it: SQLite would not notice."""
-        self.health.look()
-        if not self.health.lost and self._file.changed() and self._file.damaged(self._patience):
-            self.health.damaged()
-
-
-def _first_of(jobs: list[_Job]) -> tuple[list[_Job], list[_Job]]:
-    """Choose the jobs of one transaction: all that have no size, and as many others as one transaction may hold."""
-    chosen, left, size = [], [], 0
-    for job in jobs:
-        if job.size and size > _TRANSACTION:
-            left.append(job)
-        else:
-            chosen.append(job)
-            size += job.size
-    return chosen, left
-
-
-def _divided(groups: list[list[_Job]], failure: Failure) -> list[list[list[_Job]]]:
-    """Split a failed transaction into smaller ones, if some of them may succeed."""
-    if failure.getErrorMessage() == LOCKED:
-        return []  # each of them would wait as long
-    if len(groups) > 1:
-        return [[group] for group in groups]  # the disk may have room for outcomes, if not for new messages
-    if len(groups[0]) > 1 and not failure.check(Unavailable):
-        return [[[job]] for job in groups[0]]
-    return []
+        self._health.look()
+        if not self._health.lost and self._file.changed() and self._file.damaged(self._patience):
+            self._health.damaged()
 
 
 def _closed() -> Unavailable:

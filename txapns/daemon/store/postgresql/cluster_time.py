@@ -1,0 +1,95 @@
+"""
+The cluster's time: when a notification is due and when a lease ends, the same on all nodes.
+
+The clock of the database decides, since there is only one. Each node measures at every heartbeat how far its reactor's
+clock, which nobody can set, is from it; between two heartbeats it reads its own clock alone, and no statement asks the
+database for the time. Times of the cluster are whole milliseconds.
+
+A measurement is uncertain by half of the time that it took::
+
+    reactor's clock    before ─────────┬───────── after
+                                       │
+    database's clock                  date         somewhere between the two
+
+As long as the date is where the node expects it, within that uncertainty, nothing is corrected. So the cluster's time
+does not tremble with the network.
+
+The wall clock of the node dates what is accepted and settled, for people.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from twisted.internet.interfaces import IReactorTime
+
+from txapns._network.clocks import wall_clock
+from txapns.daemon.store.postgresql.schema import Connection
+
+__all__ = ["ClusterTime", "database_date", "milliseconds"]
+
+
+def milliseconds(seconds: float) -> int:
+    """Round seconds to milliseconds; cutting them would store a time read from the database as another."""
+    return round(seconds * 1000)
+
+
+def database_date(connection: Connection) -> float:
+    """Read the database's clock, in UNIX seconds."""
+    row = connection.execute("SELECT extract(epoch FROM clock_timestamp())::float8").fetchone()
+    assert row is not None
+    return float(row[0])
+
+
+class ClusterTime:
+    """
+    The time of the database's clock, told by the reactor's.
+
+    :param clock: the reactor, or a ``Clock``.
+    :param read: reads the database's clock, in UNIX seconds.
+
+    :ivar error: by how many seconds the last measurement may be wrong.
+    """
+
+    def __init__(self, clock: IReactorTime, read: Callable[[Connection], float] = database_date) -> None:
+        self.read = read
+        self.error = 0.0
+        self._clock = clock
+        self._wall = wall_clock(clock)
+        self._epoch: float | None = None  # the database's time when the reactor's clock was at 0
+
+    @property
+    def epoch(self) -> float:
+        """The cluster's time when the reactor's clock was at 0; before the first measurement, the wall clock's."""
+        return self._wall.now() - self._clock.seconds() if self._epoch is None else self._epoch
+
+    def measured(self, date: float, before: float, after: float) -> float:
+        """
+        Take a measurement into account.
+
+        :param date: what the database's clock showed, in UNIX seconds.
+        :param before: when the reading began, by the reactor's clock.
+        :param after: when it had ended.
+        :returns: by how many seconds the cluster's time was corrected.
+        """
+        self.error = (after - before) / 2
+        if self._epoch is not None and date - after <= self._epoch <= date - before:
+            return 0.0
+        was, self._epoch = self._epoch, date - (before + after) / 2
+        return 0.0 if was is None else self._epoch - was
+
+    def due(self, seconds: float) -> int:
+        """Tell the cluster's time, given a time of the reactor's clock."""
+        return milliseconds(self.epoch + seconds)
+
+    def seconds(self, due: int) -> float:
+        """Tell a time by the reactor's clock, given the cluster's."""
+        return due / 1000 - self.epoch
+
+    def now(self) -> int:
+        """Tell the cluster's time."""
+        return self.due(self._clock.seconds())
+
+    def date(self) -> int:
+        """Tell the date, in milliseconds since the UNIX epoch."""
+        return milliseconds(self._wall.now())
