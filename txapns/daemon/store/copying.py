@@ -1,0 +1,242 @@
+"""
+Copying all that a store keeps into another store, also one of another kind.
+
+A store writes itself out as rows that say nothing of its own tables, and reads such rows in::
+
+    SQLite ──rows──► PostgreSQL
+           ◄──rows──
+
+Both stores are closed to daemons meanwhile. The rows pass a batch at a time, so memory stays flat, and come to the
+target in one transaction, so an interrupted copy leaves nothing there.
+
+Numbers and cursors stay what they are, and go on after the highest that was ever given. Times are whole milliseconds
+since the UNIX epoch, or where the log of dead tokens and the apps have them, seconds. What another program wrote into a
+store and this one cannot read is left out, and counted.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import islice
+from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
+
+from msgspec import Meta
+from zope.interface import Attribute, Interface
+
+__all__ = [
+    "KINDS",
+    "APIKeyRow",
+    "AppRow",
+    "Copied",
+    "Counters",
+    "DeadTokenRow",
+    "ICopySource",
+    "ICopyTarget",
+    "IdempotencyRow",
+    "MessageRow",
+    "NotificationRow",
+    "QueueRow",
+    "ReaderRow",
+    "copy",
+]
+
+_BATCH = 1_000  # rows; the largest are messages, with a payload of 4 KiB each
+
+_UUID: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
+_State: TypeAlias = Annotated[int, Meta(ge=0, le=4)]
+_Count: TypeAlias = Annotated[int, Meta(ge=0)]
+_Date: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_799)]  # the last second of the year 9999
+
+_Row = TypeVar("_Row", bound=tuple[Any, ...])
+
+
+class Counters(NamedTuple):
+    """
+    What is not a row.
+
+    :ivar number: the next number of a notification.
+    :ivar cursor: the last cursor of a dead token.
+    """
+
+    number: _Count
+    cursor: _Count
+
+
+class QueueRow(NamedTuple):
+    """An app for which something was accepted once."""
+
+    app: str
+
+
+class MessageRow(NamedTuple):
+    """
+    What the notifications of one message share.
+
+    It may be missing if none of them waits or is a dead letter, which may come to wait again.
+
+    :ivar number: the number of its first notification.
+    """
+
+    number: int
+    headers: dict[str, str]
+    payload: bytes
+    accepted_at: int
+
+
+class NotificationRow(NamedTuple):
+    """
+    A notification for one device, waiting or settled.
+
+    :ivar message: the number of its message.
+    :ivar apns_id: the octets of its UUID.
+    :ivar due: when it is due, by the store's own clock; for a settled one of no meaning.
+    """
+
+    number: int
+    message: int
+    app: str
+    token: bytes
+    apns_id: _UUID
+    due: int
+    state: _State
+    attempts: _Count
+    status: int
+    reason: str
+    timestamp: int | None
+    accepted_at: int
+    settled_at: int | None
+
+
+class IdempotencyRow(NamedTuple):
+    """
+    A request that is recognized if it is repeated.
+
+    :ivar counts: how many devices each of its messages is for.
+    :ivar apns_ids: the octets of their UUIDs, in order.
+    :ivar first: the number of the first notification.
+    """
+
+    owner: str
+    key: str
+    digest: bytes
+    counts: list[int]
+    apns_ids: bytes
+    noted_at: int
+    first: int
+
+
+class DeadTokenRow(NamedTuple):
+    """An entry of the feedback log."""
+
+    cursor: int
+    app: str
+    token: bytes
+    reason: str
+    timestamp: _Date
+    noted_at: _Date
+
+
+class ReaderRow(NamedTuple):
+    """How far a reader of the feedback log has come; with an empty app, in the log of all apps."""
+
+    reader: str
+    app: str
+    cursor: int
+
+
+class AppRow(NamedTuple):
+    """An app with its credential, which stays encrypted with the same master key."""
+
+    name: str
+    settings: bytes
+    encrypted: bytes
+    kind: str
+    fingerprint: str
+    expires: _Date | None
+    created_at: _Date
+    changed_at: _Date
+
+
+class APIKeyRow(NamedTuple):
+    """
+    An API key; ``None`` stands for all apps.
+
+    :ivar manage: 1 if it may manage, otherwise 0.
+    """
+
+    id: str
+    label: str
+    digest: bytes
+    send: list[str] | None
+    feedback: list[str] | None
+    manage: Annotated[int, Meta(ge=0, le=1)]
+    created_at: _Date
+
+
+#: What a store consists of, in an order in which it can be written, and what each is called for a person.
+KINDS: Mapping[type[Any], str] = {
+    AppRow: "apps",
+    APIKeyRow: "keys",
+    QueueRow: "queues",
+    MessageRow: "messages",
+    NotificationRow: "notifications",
+    IdempotencyRow: "idempotency keys",
+    DeadTokenRow: "dead tokens",
+    ReaderRow: "positions of readers",
+}
+
+
+class ICopySource(Interface):
+    """A store to copy from, which no daemon has open meanwhile."""
+
+    damaged: Counter[str] = Attribute("How many rows of which kind were left out, because they cannot be read.")
+
+    def counters() -> Counters:
+        """Read what is not a row."""
+
+    def count(kind: type[Any]) -> int:
+        """Count the rows of a kind."""
+
+    def rows(kind: type[_Row]) -> Iterator[_Row]:
+        """Read the rows of a kind, those with numbers in their order."""
+
+
+class ICopyTarget(Interface):
+    """A store to copy to, in one transaction."""
+
+    def occupied() -> list[str]:
+        """Say what kinds of rows it has already."""
+
+    def add(kind: type[_Row], rows: Sequence[_Row]) -> None:
+        """Write rows of a kind."""
+
+    def finish(counters: Counters) -> None:
+        """Go on counting where the source has come to, or from higher, if this store has counted further."""
+
+
+class Copied(NamedTuple):
+    """How many rows of which kind were copied, and how many were left out because they cannot be read."""
+
+    counts: Mapping[str, int]
+    damaged: Mapping[str, int]
+
+
+def copy(source: ICopySource, target: ICopyTarget, progress: Callable[[str, int, int], None]) -> Copied:
+    """
+    Copy everything. The caller commits.
+
+    :param target: an empty store.
+    :param progress: called after each batch with what is copied, how many rows were, and of how many.
+    """
+    counts: dict[str, int] = {}
+    for kind, name in KINDS.items():
+        total, done = source.count(kind), 0
+        rows = source.rows(kind)
+        while batch := list(islice(rows, _BATCH)):
+            target.add(kind, batch)
+            done += len(batch)
+            progress(name, done, total)
+        counts[name] = done
+    target.finish(source.counters())
+    return Copied(counts, dict(source.damaged))

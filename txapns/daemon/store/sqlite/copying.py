@@ -1,0 +1,232 @@
+"""Copying everything from or to a store in SQLite."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+from zope.interface import implementer
+
+from txapns.daemon.store.copying import (
+    KINDS,
+    APIKeyRow,
+    AppRow,
+    Counters,
+    DeadTokenRow,
+    ICopySource,
+    ICopyTarget,
+    IdempotencyRow,
+    MessageRow,
+    NotificationRow,
+    QueueRow,
+    ReaderRow,
+)
+from txapns.daemon.store.sqlite.api_keys import KeyTable
+from txapns.daemon.store.sqlite.apps import AppTable
+from txapns.daemon.store.sqlite.feedback_log import FEEDBACK
+from txapns.daemon.store.sqlite.file import DatabaseFile
+from txapns.daemon.store.sqlite.schema import prepare
+from txapns.daemon.store.sqlite.tables import QUEUE, array
+from txapns.daemon.values import State
+
+__all__ = ["SQLiteCopy", "copying"]
+
+_Row = TypeVar("_Row", bound=tuple[Any, ...])
+
+_PATIENCE = 10.0  # seconds to wait for another program that has the file locked
+_SCHEMAS = (QUEUE, FEEDBACK, AppTable.schema, KeyTable.schema)
+_KEPT = (State.WAITING, State.DEAD)  # whose messages may still be sent
+_DAMAGED = object()  # in place of a text that is not UTF-8: no kind of row takes it
+
+
+class _Statements(NamedTuple):
+    """
+    How rows of a kind are read and written.
+
+    :ivar json: the positions of the columns that are JSON.
+    """
+
+    table: str
+    read: str
+    write: str
+    json: tuple[int, ...] = ()
+
+
+_STATEMENTS: Mapping[type[Any], _Statements] = {
+    AppRow: _Statements(
+        "app",
+        "SELECT name, settings, encrypted, kind, fingerprint, expires, created_at, changed_at FROM app ORDER BY name",
+        "INSERT INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    ),
+    APIKeyRow: _Statements(
+        "api_key",
+        "SELECT id, label, digest, send, feedback, manage, created_at FROM api_key ORDER BY id",
+        "INSERT INTO api_key VALUES (?, ?, ?, ?, ?, ?, ?)",
+        json=(3, 4),
+    ),
+    QueueRow: _Statements(
+        "queue_app", "SELECT name FROM queue_app ORDER BY id", "INSERT INTO queue_app (name) VALUES (?)"
+    ),
+    MessageRow: _Statements(
+        "queue_message",
+        "SELECT number, headers, payload, accepted_at FROM queue_message ORDER BY number",
+        "INSERT INTO queue_message VALUES (?, ?, ?, ?)",
+        json=(1,),
+    ),
+    NotificationRow: _Statements(
+        "queue_delivery",
+        """
+SELECT queue_delivery.number, message, name, token, apns_id, due, state, attempts, status, reason, timestamp,
+    accepted_at, settled_at
+FROM queue_delivery LEFT JOIN queue_app ON queue_app.id = queue_delivery.app
+LEFT JOIN queue_message ON queue_message.number = queue_delivery.message
+ORDER BY queue_delivery.number
+""",
+        """
+INSERT INTO queue_delivery SELECT ?1, ?2, id, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?13 FROM queue_app WHERE name = ?3
+""",
+    ),
+    IdempotencyRow: _Statements(
+        "queue_key",
+        "SELECT owner, key, digest, counts, apns_ids, noted_at, first FROM queue_key ORDER BY owner, key",
+        "INSERT INTO queue_key VALUES (?, ?, ?, ?, ?, ?, ?)",
+        json=(3,),
+    ),
+    # As the log reads them, whatever another program may have written there.
+    DeadTokenRow: _Statements(
+        "feedback_token",
+        """
+SELECT cursor, CAST(app AS TEXT), CAST(token AS BLOB), CAST(reason AS TEXT),
+    max(0.0, min(CAST(timestamp AS REAL), 253402300799.0)), max(0.0, min(CAST(noted_at AS REAL), 253402300799.0))
+FROM feedback_token ORDER BY cursor
+""",
+        "INSERT INTO feedback_token VALUES (?, ?, ?, ?, ?, ?)",
+    ),
+    ReaderRow: _Statements(
+        "feedback_reader",
+        "SELECT reader, app, cursor FROM feedback_reader ORDER BY reader, app",
+        "INSERT INTO feedback_reader VALUES (?, ?, ?)",
+    ),
+}
+
+
+@implementer(ICopySource, ICopyTarget)
+class SQLiteCopy:
+    """
+    A database of SQLite, to copy from or to.
+
+    :param connection: in a transaction, with all tables there.
+    """
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.damaged: Counter[str] = Counter()
+        self._connection = connection
+        self._lost: set[int] = set()  # the messages that were left out
+
+    # ICopySource
+
+    def counters(self) -> Counters:
+        """See :meth:`ICopySource.counters`."""
+        [(number,)] = self._connection.execute("SELECT number FROM queue_next")
+        rows = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'feedback_token'")
+        return Counters(number, next((cursor for (cursor,) in rows), 0))
+
+    def count(self, kind: type[Any]) -> int:
+        """See :meth:`ICopySource.count`."""
+        [(count,)] = self._connection.execute(f"SELECT count(*) FROM {_STATEMENTS[kind].table}")  # noqa: S608 - ours
+        return int(count)
+
+    def rows(self, kind: type[_Row]) -> Iterator[_Row]:
+        """See :meth:`ICopySource.rows`."""
+        statements = _STATEMENTS[kind]
+        for row in self._connection.execute(statements.read):
+            try:
+                # Otherwise a text where there should be octets would be taken for them in base64.
+                found = msgspec.convert(_decoded(row, statements.json), kind, builtin_types=(bytes,))
+                self._check(found)
+            except (TypeError, msgspec.MsgspecError):
+                self.damaged[KINDS[kind]] += 1
+                if kind is MessageRow:
+                    self._lost.add(row[0])
+            else:
+                yield found
+
+    def _check(self, row: tuple[Any, ...]) -> None:
+        """Find what would not be sent as it was accepted, were it copied."""
+        if isinstance(row, NotificationRow) and row.message in self._lost and row.state in _KEPT:
+            raise msgspec.ValidationError("its message cannot be read")
+
+    # ICopyTarget
+
+    def occupied(self) -> list[str]:
+        """See :meth:`ICopyTarget.occupied`."""
+        found = []
+        for kind, name in KINDS.items():
+            [(occupied,)] = self._connection.execute(f"SELECT EXISTS (SELECT 1 FROM {_STATEMENTS[kind].table})")  # noqa: S608 - ours
+            if occupied:
+                found.append(name)
+        return found
+
+    def add(self, kind: type[_Row], rows: Sequence[_Row]) -> None:
+        """See :meth:`ICopyTarget.add`."""
+        statements = _STATEMENTS[kind]
+        if kind is NotificationRow:
+            self._add_messages(rows)
+        self._connection.executemany(statements.write, (_encoded(row, statements.json) for row in rows))
+
+    def _add_messages(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        """Add the messages that came without a row, since nothing of them can be sent again: here each has a row."""
+        found = map(NotificationRow._make, rows)
+        settled = {(row.message, row.accepted_at) for row in found if row.state not in _KEPT}
+        self._connection.executemany("INSERT OR IGNORE INTO queue_message VALUES (?, '{}', x'', ?)", sorted(settled))
+
+    def finish(self, counters: Counters) -> None:
+        """See :meth:`ICopyTarget.finish`."""
+        before = self.counters()
+        number, cursor = map(max, before, counters)
+        self._connection.execute("UPDATE queue_next SET number = ?", [number])
+        self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'feedback_token'")
+        self._connection.execute("INSERT INTO sqlite_sequence VALUES ('feedback_token', ?)", [cursor])
+
+
+def _decoded(row: Sequence[Any], json: Sequence[int]) -> list[Any]:
+    return [msgspec.json.decode(value) if n in json and value is not None else value for n, value in enumerate(row)]
+
+
+def _encoded(row: Sequence[Any], json: Sequence[int]) -> list[Any]:
+    return [array(value) if n in json and value is not None else value for n, value in enumerate(row)]
+
+
+def _text(octets: bytes) -> object:
+    try:
+        return octets.decode()
+    except UnicodeDecodeError:
+        return _DAMAGED
+
+
+@contextmanager
+def copying(path: Path) -> Iterator[SQLiteCopy]:
+    """
+    Open a database, with the locks of a daemon, to copy from it or to it.
+
+    :returns: a context in one transaction, which is committed at its end, or rolled back if the context raises.
+    :raises DatabaseError: the database cannot be used.
+    """
+    file = DatabaseFile(path)
+    try:
+        file.open(_PATIENCE)
+        file.writing.text_factory = _text
+        file.writing.execute("BEGIN IMMEDIATE")
+        for schema in _SCHEMAS:
+            prepare(file.writing, schema, path)
+        yield SQLiteCopy(file.writing)
+        file.writing.execute("COMMIT")
+    except sqlite3.Error as error:
+        raise file.in_words(error) from error
+    finally:
+        file.close()
