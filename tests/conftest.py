@@ -3,7 +3,7 @@ What holds for all tests.
 
 Each runs in a directory of its own, as trial has it, so that ``mktemp`` leaves nothing in the checkout. And what a
 module of tests leaves behind, a process, a socket or a temporary file, is an error of its last test. Where there is no
-``/proc``, only temporary files are looked for.
+``/proc``, only temporary files are looked for. What runs PostgreSQL for all tests of the process may stay.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from tests import postgresql
 
 __all__: list[str] = []
 
@@ -52,7 +54,7 @@ def _children() -> list[str]:
     """Tell the command lines of the processes that this one started and that still run."""
     numbers = [number for task in _TASKS.glob("*/children") for number in task.read_text().split()]
     lines = []
-    for number in numbers:
+    for number in set(numbers) - set(map(str, postgresql.processes())):
         try:
             line = Path("/proc", number, "cmdline").read_bytes()
         except OSError:  # it has just ended
