@@ -9,7 +9,18 @@ from twisted.internet import defer
 from twisted.internet.defer import CancelledError, Deferred
 
 from tests.client_case import AUTHORITY, DEAD, HELLO, ClientCase, tokens
-from txapns import Accepted, APNSClient, Certificate, Gateway, Notification, ProviderToken, Rejection, Session
+from txapns import (
+    Accepted,
+    APNSClient,
+    Batch,
+    Certificate,
+    Gateway,
+    Notification,
+    ProviderToken,
+    Rejection,
+    SendCancelled,
+    Session,
+)
 from txapns.errors import (
     ClientClosed,
     ConnectFailed,
@@ -135,6 +146,33 @@ class EndTests(ClientCase):
         self.failureResultOf(sending, CancelledError)
         self.simulator.advance(30)
         self.assertEqual((len(self.received()), self.client.status().in_flight), (1_000, 0))
+
+    def cancelled(self, client: APNSClient) -> Batch:
+        """Cancel a batch of 5,000 in the middle; returns what was known of it."""
+        sending = client.send(HELLO, tokens(5_000))
+        self.simulator.flush()
+        sending.cancel()
+        error = self.failureResultOf(sending, SendCancelled).value
+        self.assertEqual(str(error), "the batch was cancelled")
+        known = error.batch.total
+        self.simulator.advance(60)
+        self.assertEqual((client.status().in_flight, client.status().queued, error.batch.total), (0, 0, known))
+        self.assertEqual({str(each.error) for each in error.batch.uncertain.values()}, {str(error)})
+        return error.batch
+
+    def test_cancelled_batch(self) -> None:
+        """The error of a cancelled batch has what was known by then: what is in flight is uncertain."""
+        self.simulator.delay = 1.0
+        batch = self.cancelled(self.client)
+        self.assertEqual((batch.total, len(batch.uncertain), len(self.received())), (1_000, 1_000, 1_000))
+        again = self.simulator.result(self.client.send_many(batch.resendable(uncertain=True)))
+        self.assertEqual((again.accepted, batch.resendable()), (1_000, []))
+
+    def test_cancelled_binary_batch(self) -> None:
+        """So has that of a batch over the binary protocol, where nothing is certain before the settle time is over."""
+        batch = self.cancelled(self.simulator.client("binary"))
+        self.assertEqual((batch.total, len(batch.uncertain)), (5_000, 5_000))
+        self.assertEqual(list(batch.uncertain), list(range(5_000)))
 
     def test_not_sent_again_after_the_end(self) -> None:
         """What the server gives back after the deadline, or after cancelling, is not sent to another connection."""

@@ -5,6 +5,7 @@ Apple push notifications for Twisted: the HTTP/2 provider API and the enhanced b
 from txapns._network.clocks import steady
 from txapns._network.proxy import Proxy
 from txapns._network.tls import ClientContextFactory
+from txapns._session.batch import SendCancelled
 from txapns._session.binary import EnhancedNotificationProtocol
 from txapns._session.factory import APNSClientFactory
 from txapns._session.http2 import ProviderAPIProtocol
@@ -49,6 +50,7 @@ __all__ = [
     "PushType",
     "Reason",
     "Rejection",
+    "SendCancelled",
     "Session",
     "Status",
     "StoragePolicy",

@@ -28,7 +28,7 @@ from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
 from txapns.notification import Notification
 from txapns.options import ClientOptions, Options
-from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
+from txapns.result import Accepted, Batch, Rejection
 
 __all__ = ["APNSClient", "ClientStatus", "Session"]
 
@@ -124,7 +124,8 @@ class APNSClient:
             pairs of an identifier and a token, or a mapping of identifiers to tokens. It is read as fast as APNs
             accepts them, so it may be long. The default identifier is the position (0, 1, 2 …).
         :param deadline: after this many seconds the rest is not sent any more, but reported as unsent.
-        :returns: a ``Deferred`` of the :class:`~txapns.Batch`. Cancelling it stops the batch and drops what waits.
+        :returns: a ``Deferred`` of the :class:`~txapns.Batch`. Cancelling it stops the batch and drops what
+            waits; it fails with :exc:`~txapns.SendCancelled`, which has what was known by then.
         :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
         :raises TypeError: (through the ``Deferred``) an argument has the wrong type.
@@ -305,7 +306,7 @@ class APNSClient:
         if deadline is not None and not 0 <= deadline < math.inf:
             return fail(ValueError("the deadline is not a non-negative number of seconds"))
         kind = Sending if self._pool.metrics is None else MeasuredSending
-        return kind(self._reactor, self._pool, triples, self._resend, deadline).start().addBoth(self.touch)
+        return kind(self._reactor, self._pool, triples, self._send, deadline).start().addBoth(self.touch)
 
     def _single(self) -> SingleSending:
         kind = SingleSending if self._pool.metrics is None else MeasuredSingleSending
@@ -322,9 +323,6 @@ class APNSClient:
         idle_timeout = options.idle_timeout or CHANNELS_IDLE
         options = attrs.evolve(options, idle_timeout=idle_timeout, min_connections=0, max_connections=1, retries=0)
         return Pool(self._reactor, management, self.credential, options)
-
-    def _resend(self, again: list[Unsent | Uncertain]) -> Deferred[Batch]:
-        return self._send((outcome.identifier, outcome.notification, outcome.token) for outcome in again)
 
     def _refuse_if_closed(self) -> ClientClosed | None:
         self.touch()

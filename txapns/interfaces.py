@@ -17,7 +17,7 @@ from __future__ import annotations
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from txapns.delivery import Delivery
+from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import APNSError
 from txapns.result import Rejection
 
@@ -48,6 +48,13 @@ class IGatewayProtocol(Interface):
         Send these, in order.
 
         :param deliveries: no more than there is room for.
+        """
+
+    def in_flight_of(outcomes: DeliveryListener) -> list[Delivery]:
+        """
+        List the deliveries in flight of one batch.
+
+        :param outcomes: what receives their outcomes.
         """
 
     def flush() -> None:

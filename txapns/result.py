@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import attrs
 
@@ -26,7 +26,7 @@ from txapns.notification import Notification
 if TYPE_CHECKING:
     from twisted.internet.defer import Deferred
 
-__all__ = ["Accepted", "Batch", "Rejection", "Uncertain", "Unsent"]
+__all__ = ["Accepted", "Batch", "Outcomes", "Rejection", "Resendable", "Uncertain", "Unsent"]
 
 
 def _size(found: Mapping[Hashable, object]) -> str:
@@ -118,10 +118,16 @@ class Uncertain:
     notification: Notification = attrs.field(repr=False)
 
 
+#: What identifies a notification, what it is, and the token: what ``send_many`` takes.
+Resendable: TypeAlias = "tuple[Hashable, Notification, str | bytes]"
+
+
 @attrs.frozen(eq=False)
-class Batch:
+class Outcomes:
     """
-    The outcome of a whole batch.
+    The outcome of a whole batch, as far as it does not need the client: what the ``Batch`` of each kind of client has.
+
+    It can be pickled, and :meth:`to_dict` makes it JSON; either has everything but the client.
 
     :ivar accepted: how many notifications APNs accepted.
     :ivar outcomes: the outcomes of all the others, in the order in which they became known. Two notifications with the
@@ -131,7 +137,6 @@ class Batch:
 
     accepted: int
     outcomes: Sequence[Rejection | Unsent | Uncertain] = attrs.field(repr=False)
-    _resend: Callable[[list[Unsent | Uncertain]], Deferred[Batch]] = attrs.field(repr=False)
     unique_ids: Mapping[Hashable, str] = attrs.field(factory=dict, repr=False)
     failed: Mapping[Hashable, Rejection] = attrs.field(init=False, repr=_size)
     unsent: Mapping[Hashable, Unsent] = attrs.field(init=False, repr=_size)
@@ -168,6 +173,24 @@ class Batch:
         rejections = [outcome for outcome in self.outcomes if isinstance(outcome, Rejection)]
         return [(rejection.token, rejection.timestamp) for rejection in rejections if rejection.dead]
 
+    def resendable(self, uncertain: bool = False) -> list[Resendable]:
+        """
+        List what can be sent again: pass it to ``send_many`` of any client.
+
+        :param uncertain: also what is uncertain, and accept that some may be shown twice.
+        :returns: identifier, notification and token of each.
+        """
+        kinds = (Unsent, Uncertain) if uncertain else (Unsent,)
+        again = (outcome for outcome in self.outcomes if isinstance(outcome, kinds))
+        return [(outcome.identifier, outcome.notification, outcome.token) for outcome in again]
+
+
+@attrs.frozen(eq=False)
+class Batch(Outcomes):
+    """The outcome of a whole batch that :class:`txapns.APNSClient` sent."""
+
+    _resend: Callable[[list[Resendable]], Deferred[Batch]] = attrs.field(kw_only=True, repr=False)
+
     def retry(self, uncertain: bool = False) -> Deferred[Batch]:
         """
         Send what is unsent again, with the same client, notifications and identifiers.
@@ -175,5 +198,4 @@ class Batch:
         :param uncertain: also send what is uncertain again, and accept that some may be shown twice.
         :returns: a ``Deferred`` of the new batch.
         """
-        kinds = (Unsent, Uncertain) if uncertain else (Unsent,)
-        return self._resend([outcome for outcome in self.outcomes if isinstance(outcome, kinds)])
+        return self._resend(self.resendable(uncertain))

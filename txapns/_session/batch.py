@@ -16,20 +16,20 @@ from collections.abc import AsyncIterable, Callable, Hashable, Iterable, Iterato
 from itertools import chain
 from typing import Generic, TypeVar
 
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import CancelledError, Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
 from txapns._session.pool import Pool
-from txapns._session.tokens import Pending, ReadAhead, Token, Triple, device_of, settled
+from txapns._session.tokens import Pending, ReadAhead, Source, Token, Triple, device_of, settled
 from txapns._waiters import Waiters
 from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import APNSError, DeadlinePassed, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
 from txapns.interfaces import IWork
 from txapns.notification import Notification
-from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
+from txapns.result import Accepted, Batch, Rejection, Resendable, Uncertain, Unsent
 
-__all__ = ["MeasuredSending", "MeasuredSingleSending", "Sending", "Single", "SingleSending"]
+__all__ = ["MeasuredSending", "MeasuredSingleSending", "SendCancelled", "Sending", "Single", "SingleSending"]
 
 T = TypeVar("T")
 
@@ -38,6 +38,23 @@ DRAIN = 1_000
 
 # The number of header fields of an answer that accepts, ``:status`` and ``apns-id``; the sandbox adds another.
 _USUAL = 2
+
+
+class SendCancelled(CancelledError):
+    """
+    The ``Deferred`` of a batch was cancelled.
+
+    :ivar batch: what was known by then, a :class:`~txapns.Batch`. What waited is unsent; what was in flight is
+        uncertain. Tokens that were not pulled from the iterable are not in it.
+    """
+
+    def __init__(self, message: str, batch: Batch) -> None:
+        super().__init__(message, batch)
+        self.batch = batch
+
+    def __str__(self) -> str:
+        """The message alone."""
+        return str(self.args[0])
 
 
 @implementer(DeliveryListener)
@@ -78,18 +95,18 @@ class Sending(_Listener):
         clock: IReactorTime,
         pool: Pool,
         triples: Iterable[Triple] | AsyncIterable[Triple],
-        resend: Callable[[list[Unsent | Uncertain]], Deferred[Batch]],
+        resend: Callable[[list[Resendable]], Deferred[Batch]],
         deadline: float | None = None,
     ) -> None:
         super().__init__(pool)
         self._clock = clock
         self._resend = resend
-        self._ahead: ReadAhead[Triple] | None = None
+        self._source: Source[Triple] | None = None
         if isinstance(triples, AsyncIterable):
-            self._ahead = ReadAhead(triples, self._arrived)
-            self._triples: Iterator[Triple] = iter(self._ahead)
-        else:
-            self._triples = iter(triples)
+            triples = ReadAhead(triples)
+        if isinstance(triples, Source):
+            self._source = triples
+        self._triples: Iterator[Triple] = iter(triples)
         self.exhausted = False
         self._outstanding = 0
         self._accepted = 0
@@ -108,8 +125,8 @@ class Sending(_Listener):
 
         :returns: a ``Deferred`` of the batch.
         """
-        if self._ahead is not None:
-            self._ahead.start()
+        if self._source is not None:
+            self._source.start(self._arrived)
         else:
             self._peek()
         if not self.exhausted:
@@ -132,7 +149,7 @@ class Sending(_Listener):
     @property
     def available(self) -> bool:
         """Whether there may be something to take now."""
-        return not self.exhausted and (self._ahead is None or self._ahead.available)
+        return not self.exhausted and (self._source is None or self._source.available)
 
     def take(self, count: int, size: int) -> list[Delivery]:
         """
@@ -180,7 +197,7 @@ class Sending(_Listener):
             self.ended = error
             # Not now: the iterable itself may be the caller, in the middle of yielding.
             self._timers.append(self._clock.callLater(0, self._drain))
-            if self._ahead is not None:
+            if self._source is not None:
                 self._timers.append(self._clock.callLater(self._pool.options.timeout, self._leave))
         ended = self._waiters.wait()
         if self._done:
@@ -227,7 +244,7 @@ class Sending(_Listener):
             return
         self._done = True
         self._cancel_timers()
-        batch = Batch(self._accepted, self._others, self._resend, self._unique_ids)
+        batch = self._batch()
         if self._token_error is None:
             self._result.callback(batch)
         else:
@@ -238,7 +255,7 @@ class Sending(_Listener):
         self._waiters.fire(None)
 
     def _arrived(self) -> None:
-        """The async iterable has an item."""
+        """The source has an item."""
         if self.exhausted:
             return
         if self.ended is None:
@@ -258,13 +275,13 @@ class Sending(_Listener):
 
     def _leave(self) -> None:
         """An async iterable did not end in time: its remaining tokens will never be known."""
-        assert self._ahead is not None
+        assert self._source is not None
         self._token_error = TimeoutError(
             f"it did not end within {self._pool.options.timeout:g} s after the batch was given up"
         )
         self._token_error.__cause__ = self.ended
         self.exhausted = True
-        self._ahead.close()
+        self._source.close()
         self._check_done()
 
     def _cancel_timers(self) -> None:
@@ -279,14 +296,29 @@ class Sending(_Listener):
         self._pool.withdraw(self, error)
 
     def _cancel(self) -> None:
-        """Take nothing more, and drop what waits; the outcomes of what is in flight are not reported."""
+        """
+        Take nothing more, drop what waits, and report what is known: what is in flight is uncertain.
+
+        Answers that still come are not reported.
+        """
         self.ended = LocalError("the batch was cancelled")
         self._done = self.exhausted = True
         self._cancel_timers()
-        if self._ahead is not None:
-            self._ahead.close()
+        if self._source is not None:
+            self._source.close()
         self._pool.withdraw(self, self.ended)
+        self._others += [
+            Uncertain(delivery.identifier, delivery.token, self.ended, _notification(delivery))
+            for delivery in self._pool.in_flight_of(self)
+        ]
+        self._result.errback(SendCancelled(str(self.ended), self._batch()))
         self._waiters.fire(None)
+
+    def _batch(self) -> Batch:
+        # What becomes known after a cancellation does not change it.
+        others, unique_ids = self._others, self._unique_ids
+        self._others, self._unique_ids = [], {}
+        return Batch(self._accepted, others, unique_ids, resend=self._resend)
 
 
 def _notification(delivery: Delivery) -> Notification:

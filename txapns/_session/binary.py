@@ -156,6 +156,10 @@ class EnhancedNotificationProtocol(GatewayProtocol):
         """How many notifications are not confirmed."""
         return len(self._unconfirmed)
 
+    def in_flight_of(self, outcomes: DeliveryListener) -> list[Delivery]:
+        """List the notifications that are not confirmed and whose outcomes are received there."""
+        return self._unconfirmed.of(outcomes)
+
     @property
     def _awaits_answer(self) -> bool:
         """Whether an error packet has to come: the answer to the barrier, or the rest of one."""

@@ -57,7 +57,7 @@ from txapns._session.lifespan import ENOUGH
 from txapns._session.protocol import GatewayProtocol
 from txapns._waiters import Waiters
 from txapns.credentials import Credential
-from txapns.delivery import Delivery
+from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -183,6 +183,12 @@ class Connection:
         # A copy of the set, which may change meanwhile: metrics are collected by another thread.
         protocols = set(self._leaving) if protocol is None else self._leaving | {protocol}
         return sum(protocol.in_flight for protocol in protocols)
+
+    def in_flight_of(self, outcomes: DeliveryListener) -> list[Delivery]:
+        """List the deliveries in flight whose outcomes are received there."""
+        protocol = self._now.protocol
+        protocols = self._leaving if protocol is None else self._leaving | {protocol}
+        return [delivery for protocol in protocols for delivery in protocol.in_flight_of(outcomes)]
 
     @property
     def active(self) -> bool:

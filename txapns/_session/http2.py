@@ -29,7 +29,7 @@ from txapns._network.transports import transport_of
 from txapns._session.lifespan import Lifespan
 from txapns._session.protocol import MAX_RETURNS, GatewayProtocol
 from txapns.credentials import Credential, ProviderToken
-from txapns.delivery import Delivery, RequestTemplate
+from txapns.delivery import Delivery, DeliveryListener, RequestTemplate
 from txapns.errors import (
     AnswerTimeout,
     APNSError,
@@ -123,6 +123,10 @@ class ProviderAPIProtocol(GatewayProtocol):
     def in_flight(self) -> int:
         """How many requests are in flight."""
         return len(self._requests)
+
+    def in_flight_of(self, outcomes: DeliveryListener) -> list[Delivery]:
+        """List the requests in flight whose outcomes are received there."""
+        return [delivery for delivery in self._requests.items() if delivery.outcomes is outcomes]
 
     def started(self) -> None:
         """Send the preface. The protocol is ready when the server's SETTINGS arrive."""

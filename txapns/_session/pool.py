@@ -35,7 +35,7 @@ from txapns._session.backlog import Backlog
 from txapns._session.connection import Connection
 from txapns._session.waiting import Admission, Patience
 from txapns.credentials import Credential
-from txapns.delivery import Delivery
+from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import AnswerTimeout, APNSError, ClientClosed, ConnectFailed
 from txapns.gateway import Gateway
 from txapns.interfaces import IConnectionEvents, IMetrics, IWork
@@ -159,6 +159,10 @@ class Pool:
         """Take nothing more from a batch, and report what still waits from it."""
         self._backlog.withdraw(sending, error)
         self.feed()
+
+    def in_flight_of(self, outcomes: DeliveryListener) -> list[Delivery]:
+        """List the deliveries in flight whose outcomes are received there."""
+        return [delivery for connection in self._connections for delivery in connection.in_flight_of(outcomes)]
 
     def give_up(self, error: APNSError) -> Deferred[list[None]]:
         """

@@ -33,7 +33,7 @@ from txapns._network.clocks import timers, wall_clock
 from txapns._network.tcp import closing
 from txapns._network.transports import transport_of
 from txapns.credentials import Credential
-from txapns.delivery import Delivery
+from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import AnswerTimeout, APNSError, ConnectFailed, ConnectionLost, StreamRefused
 from txapns.interfaces import IGatewayProtocol, IProtocolListener
 from txapns.result import Rejection
@@ -107,6 +107,10 @@ class GatewayProtocol(Protocol, ABC):
     @abstractmethod
     def deliver(self, deliveries: list[Delivery]) -> None:
         """Send these, in order."""
+
+    @abstractmethod
+    def in_flight_of(self, outcomes: DeliveryListener) -> list[Delivery]:
+        """List the deliveries in flight whose outcomes are received there."""
 
     def flush(self) -> None:
         """Nothing more is waiting. By default there is nothing to do: the outcomes come by themselves."""

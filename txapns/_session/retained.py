@@ -103,6 +103,12 @@ class CompactUnconfirmed:
         """Forget everything: the connection ended without an answer."""
         return self._restore(self._unconfirmed.abandon())
 
+    def of(self, outcomes: DeliveryListener) -> list[Delivery]:
+        """List the deliveries whose outcomes are received there, and retain them."""
+        tokens = (token for token in self._unconfirmed if token is not None)
+        each = ((run, identifier, next(tokens)) for run in self._runs for identifier in run.identifiers)
+        return [_delivery(*one) for one in each if one[0].outcomes is outcomes]
+
     def _restore(self, tokens: Iterable[str | bytes | None]) -> list[Delivery]:
         """Make deliveries again from the oldest that are retained."""
         restored = []
@@ -111,18 +117,20 @@ class CompactUnconfirmed:
                 continue
             run = self._runs[0]
             identifier = run.identifiers.popleft()
-            restored.append(
-                Delivery(
-                    run.outcomes,
-                    identifier,
-                    token,
-                    device_of(token),
-                    run.notification,
-                    run.returns,
-                    run.postponements,
-                    run.taken_at,
-                )
-            )
+            restored.append(_delivery(run, identifier, token))
             if not run.identifiers:
                 self._runs.popleft()
         return restored
+
+
+def _delivery(run: _Run, identifier: Hashable, token: str | bytes) -> Delivery:
+    return Delivery(
+        run.outcomes,
+        identifier,
+        token,
+        device_of(token),
+        run.notification,
+        run.returns,
+        run.postponements,
+        run.taken_at,
+    )

@@ -8,6 +8,7 @@ one entry at a time; one coroutine reads an async iterable ahead, by no more tha
 from __future__ import annotations
 
 import re
+from abc import ABC, abstractmethod
 from binascii import unhexlify
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
@@ -20,7 +21,18 @@ from twisted.python.failure import Failure
 from txapns.errors import InvalidToken
 from txapns.notification import Notification
 
-__all__ = ["Pending", "ReadAhead", "Token", "Tokens", "Triple", "changed", "device_of", "settled", "triples_of"]
+__all__ = [
+    "Pending",
+    "ReadAhead",
+    "Source",
+    "Token",
+    "Tokens",
+    "Triple",
+    "changed",
+    "device_of",
+    "settled",
+    "triples_of",
+]
 
 T = TypeVar("T")
 
@@ -159,16 +171,40 @@ async def _changed_async(
             yield identifier, change(notification), token
 
 
-class ReadAhead(Generic[T]):
+class Source(ABC, Generic[T]):
     """
-    An iterator over an async iterable, which raises :exc:`Pending` when it would have to wait.
-
-    :param arrived: called when the first item arrives after there were none, and at the end.
+    An iterator over what arrives by and by. ``next`` raises :exc:`Pending` when it would have to wait.
     """
 
-    def __init__(self, items: AsyncIterable[T], arrived: Callable[[], None]) -> None:
+    @property
+    @abstractmethod
+    def available(self) -> bool:
+        """Whether ``next`` does not have to wait."""
+
+    @abstractmethod
+    def start(self, arrived: Callable[[], None]) -> None:
+        """
+        Begin.
+
+        :param arrived: to be called when the first item arrives after there were none, and at the end.
+        """
+
+    @abstractmethod
+    def close(self) -> None:
+        """Nothing more is wanted."""
+
+    def __iter__(self) -> Iterator[T]:
+        return self
+
+    @abstractmethod
+    def __next__(self) -> T: ...
+
+
+class ReadAhead(Source[T]):
+    """A source that reads an async iterable ahead."""
+
+    def __init__(self, items: AsyncIterable[T]) -> None:
         self._items = items
-        self._arrived = arrived
         self._ready: deque[T] = deque()
         self._room: Deferred[None] | None = None
         self._ended = False
@@ -181,8 +217,9 @@ class ReadAhead(Generic[T]):
         """Whether ``next`` does not have to wait."""
         return bool(self._ready) or self._ended
 
-    def start(self) -> None:
+    def start(self, arrived: Callable[[], None]) -> None:
         """Start reading."""
+        self._arrived = arrived
         self._reading = Deferred.fromCoroutine(self._read())
         self._reading.addErrback(_cancelled)
 
@@ -213,9 +250,6 @@ class ReadAhead(Generic[T]):
             self._error.__cause__ = error
         self._ended = True
         self._arrived()
-
-    def __iter__(self) -> Iterator[T]:
-        return self
 
     def __next__(self) -> T:
         if self._ready:

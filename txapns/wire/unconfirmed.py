@@ -31,6 +31,7 @@ from __future__ import annotations
 __all__ = ["ErrorResult", "Unconfirmed"]
 
 from collections import deque
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 import attrs
@@ -89,6 +90,9 @@ class Unconfirmed(Generic[T]):
     def next_identifier(self) -> int:
         """The identifier that the next item will get."""
         return self._next
+
+    def __iter__(self) -> Iterator[T]:
+        return iter(self._items)
 
     def push(self, item: T) -> int:
         """

@@ -57,7 +57,7 @@ def settle(sent: list[Leased], *outcomes: Any, most: int = 5) -> BatchSettlement
     def resend(again: object) -> Deferred[Batch]:
         raise AssertionError("nothing is sent again here")
 
-    return Attempt(NOW, DATE, RETRIES, most).settle(sent, Batch(len(sent) - len(outcomes), outcomes, resend))
+    return Attempt(NOW, DATE, RETRIES, most).settle(sent, Batch(len(sent) - len(outcomes), outcomes, resend=resend))
 
 
 def settlement(each: Leased, outcome: Any, most: int = 5) -> Settlement:
@@ -85,13 +85,13 @@ class SettlementTests(SynchronousTestCase):
 
     def test_others(self) -> None:
         """A batch of another size raises: what is missing must not count as accepted."""
-        batch = Batch(1, [], lambda again: Deferred())
+        batch = Batch(1, [], resend=lambda again: Deferred())
         self.assertRaises(ValueError, Attempt(NOW, DATE, RETRIES, 5).settle, [leased(1), leased(2)], batch)
 
     def test_unique_id(self) -> None:
         """The ids that Apple gave accepted notifications are kept."""
         first, second = leased(1), leased(2)
-        batch = Batch(2, [], lambda again: Deferred(), {second: "X"})
+        batch = Batch(2, [], {second: "X"}, resend=lambda again: Deferred())
         self.assertEqual(
             Attempt(NOW, DATE, RETRIES, 5).settle([first, second], batch).settlements,
             [Settlement(1, State.ACCEPTED, 200), Settlement(2, State.ACCEPTED, 200, unique_id="X")],

@@ -82,6 +82,10 @@ class RequestSender(Generic[T]):
         """The number of requests under way."""
         return len(self._streams)
 
+    def items(self) -> list[T]:
+        """List what is in flight."""
+        return [item for item in self._streams.values() if item is not None]
+
     @property
     def last_stream(self) -> int:
         """The stream of the latest request; 0 before the first."""
