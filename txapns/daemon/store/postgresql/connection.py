@@ -35,12 +35,12 @@ import attrs
 import psycopg
 from twisted.internet.interfaces import IReactorTime
 
-from txapns.daemon.errors import DatabaseError
-from txapns.daemon.store.postgresql.errors import explained, retried
+from txapns.daemon.errors import ConfigurationError, DatabaseError
+from txapns.daemon.store.postgresql.errors import Unusable, explained, retried
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.settings import Settings
 
-__all__ = ["RETRY", "DatabaseConnection", "Mode"]
+__all__ = ["RETRY", "DatabaseConnection", "Mode", "connect"]
 
 _R = TypeVar("_R")
 
@@ -111,6 +111,7 @@ class DatabaseConnection:
         :param function: does it. It may be called several times, so it must change nothing but the database.
         :returns: its result, once it is committed.
         :raises psycopg.Error: nothing was committed, unless the connection was lost during COMMIT.
+        :raises Unusable: there is no connection, and an operator has to see to it.
         """
         for left in reversed(range(_ATTEMPTS)):
             fresh = self._connection is None
@@ -161,57 +162,13 @@ class DatabaseConnection:
         if self._failure is not None and now < self._failed_at + RETRY:
             raise self._failure.with_traceback(None)
         try:
-            connection = self._settings.connect(autocommit=True)
-            try:
-                self._set_up(connection)
-            except BaseException:
-                connection.close()
-                raise
+            connection, self.warnings = connect(self._settings, self.mode, self._patience)
         except psycopg.Error as error:
             self._failure, self._failed_at = error, self._clock.seconds()
             raise
         self._failure = None
         self._connection = connection
         return connection
-
-    def _set_up(self, connection: Connection) -> None:
-        row = connection.execute(_INSPECT).fetchone()
-        assert row is not None
-        version, encoding, synchronous, fsync, full_page_writes = row
-        where = self._settings.where
-        if version < _OLDEST:
-            raise DatabaseError(f"{where} is PostgreSQL {version // 10_000}; 13 is needed")
-        if encoding != "UTF8":
-            raise DatabaseError(f"{where} has the encoding {encoding}; create a database with the encoding UTF8")
-        self.warnings = [
-            *self._settings.warnings,
-            *(
-                f"{name} is off at {where}: after a power cut, accepted notifications may be lost"
-                for name, value in (("fsync", fsync), ("full_page_writes", full_page_writes))
-                if value == "off"
-            ),
-        ]
-        if synchronous == "local":
-            self.warnings.append(
-                f"synchronous_commit is local at {where}: a standby that is promoted may lack accepted notifications"
-            )
-        # A commit that nobody waits for may be lost although it was acknowledged: that is never what is meant here.
-        durable = "on" if synchronous == "off" else synchronous
-        milliseconds = round(self._patience * 800)
-        program = connection.info.get_parameters().get("application_name", "txapns")
-        values = {
-            **_SETTINGS,
-            "search_path": f'"{self._settings.schema}", pg_temp',
-            "synchronous_commit": durable if self.mode.durable else "off",
-            "statement_timeout": str(milliseconds),
-            "idle_in_transaction_session_timeout": str(milliseconds),
-            "application_name": f"{program} {self.mode.name}",
-        }
-        if self.mode.reads:
-            values["default_transaction_read_only"] = "on"
-        calls = ", ".join(["set_config(%s, %s, false)"] * len(values))
-        connection.execute(f"SELECT {calls}".encode(), [text for pair in values.items() for text in pair])
-        connection.autocommit = self.mode.reads
 
     def _give_up(self, connection: Connection, error: psycopg.Error) -> bool:
         """Roll back, or close a connection that is lost; tell whether it was."""
@@ -227,3 +184,60 @@ class DatabaseConnection:
             connection.rollback()
         except psycopg.Error:
             self.close()
+
+
+def connect(settings: Settings, mode: Mode, patience: float) -> tuple[Connection, list[str]]:
+    """
+    Connect, and set the session up.
+
+    :param patience: how many seconds a statement may take; 0 for no limit.
+    :returns: the connection, and what an operator should know of the server's settings.
+    :raises psycopg.Error: that is not possible now.
+    :raises Unusable: the server cannot be used, or the password not be read.
+    """
+    try:
+        connection = settings.connect(autocommit=True)
+    except ConfigurationError as error:
+        raise Unusable(error) from error
+    try:
+        synchronous, warnings = _inspect(connection, settings)
+        milliseconds = str(round(patience * 800))
+        program = connection.info.get_parameters().get("application_name", "txapns")
+        values = {
+            **_SETTINGS,
+            "search_path": f'"{settings.schema}", pg_temp',
+            "synchronous_commit": synchronous if mode.durable else "off",
+            "statement_timeout": milliseconds,
+            "idle_in_transaction_session_timeout": milliseconds,
+            "application_name": f"{program} {mode.name}",
+        }
+        if mode.reads:
+            values["default_transaction_read_only"] = "on"
+        calls = ", ".join(["set_config(%s, %s, false)"] * len(values))
+        connection.execute(f"SELECT {calls}".encode(), [text for pair in values.items() for text in pair])
+        connection.autocommit = mode.reads
+    except BaseException:
+        connection.close()
+        raise
+    return connection, [*settings.warnings, *warnings]
+
+
+def _inspect(connection: Connection, settings: Settings) -> tuple[str, list[str]]:
+    """Look at a server's settings: returns the ``synchronous_commit`` to use, and what an operator should know."""
+    row = connection.execute(_INSPECT).fetchone()
+    assert row is not None
+    version, encoding, synchronous, fsync, full_page_writes = row
+    where = settings.where
+    if version < _OLDEST:
+        raise Unusable(DatabaseError(f"{where} is PostgreSQL {version // 10_000}; 13 is needed"))
+    if encoding != "UTF8":
+        raise Unusable(DatabaseError(f"{where} has the encoding {encoding}; create a database with the encoding UTF8"))
+    warnings = [
+        f"{name} is off at {where}: a power cut there may lose accepted notifications"
+        for name, value in (("fsync", fsync), ("full_page_writes", full_page_writes))
+        if value == "off"
+    ]
+    if synchronous == "local":
+        warnings.append(f"synchronous_commit is local at {where}: a promoted standby may lack accepted notifications")
+    # What was acknowledged must not be lost in a crash, whatever the server's, the role's or the url's setting is.
+    return "on" if synchronous == "off" else synchronous, warnings

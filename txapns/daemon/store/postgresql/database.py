@@ -31,10 +31,10 @@ from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
-from txapns.daemon.errors import ConfigurationError, DatabaseError, Unavailable
+from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.group_commit import CAPACITY, GATHER, GroupCommit
 from txapns.daemon.store.postgresql.connection import RETRY, DatabaseConnection, Mode
-from txapns.daemon.store.postgresql.errors import FULL, explained, in_words
+from txapns.daemon.store.postgresql.errors import FULL, Unusable, in_words, unavailable
 from txapns.daemon.store.postgresql.health import Health
 from txapns.daemon.store.postgresql.schema import Connection, Schema, create_schema, prepare
 from txapns.daemon.store.postgresql.settings import Settings
@@ -153,7 +153,7 @@ class Database:
         return self._close().addCallback(lambda _: self._failed(failure))
 
     def _failed(self, failure: Failure) -> Failure:
-        if isinstance(failure.value, psycopg.Error):
+        if isinstance(failure.value, psycopg.Error | Unusable):
             return Failure(in_words(failure.value, self.settings.where))
         return failure
 
@@ -284,10 +284,8 @@ class Database:
 
     def explained(self, failure: Failure) -> Failure:
         """Translate PostgreSQL's exceptions to :class:`Unavailable`, unless a statement is at fault."""
-        if failure.check(ConfigurationError, DatabaseError):  # while connecting
-            return Failure(Unavailable(failure.getErrorMessage(), 60.0))
-        found = explained(failure.value)
-        return failure if found is None else Failure(Unavailable(found.text, found.retry_after))
+        found = unavailable(failure.value)
+        return failure if found is None else Failure(found)
 
     def concluded(self, trouble: str, new: bool, connected: bool) -> None:
         """Take note of the end of a transaction, in the reactor's thread."""

@@ -13,12 +13,24 @@ import re
 import attrs
 import psycopg
 
-from txapns.daemon.errors import DatabaseError, Unavailable
+from txapns.daemon.errors import DaemonError, DatabaseError, Unavailable
 
-__all__ = ["FULL", "Explanation", "explained", "in_words", "retried", "unavailable"]
+__all__ = ["FULL", "Explanation", "Unusable", "explained", "in_words", "retried", "unavailable"]
 
 #: What :func:`explained` says of a full disk.
 FULL = "the database's disk is full"
+
+
+class Unusable(Exception):
+    """
+    A server that answers cannot be used as it is, or what is needed to connect to it is missing.
+
+    :param reason: why, for an operator.
+    """
+
+    def __init__(self, reason: DaemonError) -> None:
+        super().__init__(str(reason))
+        self.reason = reason
 
 
 @attrs.frozen
@@ -118,12 +130,16 @@ def _shortened(text: str) -> str:
 
 def unavailable(error: BaseException | None) -> Unavailable | None:
     """Translate an error for callers; ``None`` if the statement is at fault."""
+    if isinstance(error, Unusable):
+        return Unavailable(str(error), 60.0)
     found = explained(error)
     return None if found is None else Unavailable(found.text, found.retry_after)
 
 
-def in_words(error: psycopg.Error, where: str) -> DatabaseError:
+def in_words(error: psycopg.Error | Unusable, where: str) -> DaemonError:
     """Translate an error for the operator who starts the daemon or runs a command."""
+    if isinstance(error, Unusable):
+        return error.reason
     found = explained(error)
     if found is None:
         return DatabaseError(f"{where}: {_shortened(str(error)) or type(error).__name__}")

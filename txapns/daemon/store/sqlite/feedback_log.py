@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from twisted.internet.defer import Deferred
-from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IFeedbackLog
+from txapns.daemon.store.listeners import Listeners
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema, lenient
 from txapns.daemon.values import FeedbackEntry
 
 __all__ = ["FEEDBACK", "SQLiteFeedbackLog", "forget", "note"]
-
-_log = Logger()
 
 # AUTOINCREMENT: a cursor is not used again, even if the last rows were forgotten.
 #: The tables of the feedback log.
@@ -116,30 +114,16 @@ def forget(connection: sqlite3.Connection, before: float, now: float, limit: int
 
 
 @implementer(IFeedbackLog)
-class SQLiteFeedbackLog:
+class SQLiteFeedbackLog(Listeners):
     """The feedback log in SQLite."""
 
     def __init__(self, database: Database) -> None:
+        super().__init__()
         self._database = database
-        self._listeners: list[Callable[[str], None]] = []
 
     def start(self) -> Deferred[None]:
         """Create the tables if they are missing."""
         return self._database.prepare(FEEDBACK)
-
-    def subscribe(self, listener: Callable[[str], None]) -> Callable[[], None]:
-        """See :meth:`IFeedbackLog.subscribe`."""
-        self._listeners.append(listener)
-        return lambda: self._listeners.remove(listener)
-
-    def announce(self, apps: Iterable[str]) -> None:
-        """Tell the listeners that tokens of some apps were noted. What one of them raises is logged."""
-        for app in apps:
-            for listener in list(self._listeners):
-                try:
-                    listener(app)
-                except Exception:
-                    _log.failure("{app}: a listener for dead tokens failed", app=app)
 
     def after(self, app: str | None, cursor: int, limit: int) -> Deferred[list[FeedbackEntry]]:
         """See :meth:`IFeedbackLog.after`."""

@@ -1,0 +1,123 @@
+"""The apps in PostgreSQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from zope.interface import implementer
+
+from txapns.daemon.store.apps import AppRow, AppSettings, EncryptedCredential, IAppStore, IAppTable, StoredApp
+from txapns.daemon.store.postgresql.counted import CountedStore, CountedTable, counted
+from txapns.daemon.store.postgresql.database import Database
+
+__all__ = ["AppTable", "PostgreSQLAppStore"]
+
+_PUT = """
+INSERT INTO app (name, settings, encrypted, kind, fingerprint, expires, created_at, changed_at)
+VALUES (%s, %s, %s, %s, %s, %s, %s, %s)
+ON CONFLICT (name) DO UPDATE SET
+    settings = excluded.settings, encrypted = excluded.encrypted, kind = excluded.kind,
+    fingerprint = excluded.fingerprint, expires = excluded.expires, created_at = excluded.created_at,
+    changed_at = excluded.changed_at
+"""
+
+_SET_CREDENTIAL = """
+UPDATE app SET encrypted = %s, kind = %s, fingerprint = %s, expires = %s, changed_at = %s WHERE name = %s
+"""
+
+
+@implementer(IAppTable)
+class AppTable(CountedTable):
+    """The table of the apps."""
+
+    table = "app"
+    schema = counted(
+        "apps",
+        table,
+        """
+        CREATE TABLE app (
+            name text COLLATE "C" PRIMARY KEY,
+            settings json NOT NULL,
+            encrypted bytea NOT NULL,    -- the credential, encrypted with the master key
+            kind text NOT NULL CHECK (kind IN ('certificate', 'key')),
+            fingerprint text NOT NULL,   -- of the credential
+            expires double precision,    -- when the certificate does; NULL for a key
+            created_at double precision NOT NULL CHECK (created_at BETWEEN 0 AND 253402300799),
+            changed_at double precision NOT NULL CHECK (changed_at BETWEEN 0 AND 253402300799)
+        )
+        """,
+    )
+
+    def rows(self) -> list[AppRow]:
+        """See :meth:`IAppTable.rows`."""
+        rows = self._connection.execute("SELECT name, settings::text, encrypted FROM app ORDER BY name")
+        return [AppRow(_printable(name), settings.encode(), encrypted) for name, settings, encrypted in rows]
+
+    def listed(self) -> list[StoredApp]:
+        """See :meth:`IAppTable.listed`."""
+        rows = self._connection.execute(
+            "SELECT name, settings::text, kind, fingerprint, expires, created_at, changed_at FROM app ORDER BY name"
+        )
+        return [_stored(*row) for row in rows]
+
+    def created_at(self, name: str) -> float | None:
+        """See :meth:`IAppTable.created_at`."""
+        row = self._connection.execute("SELECT created_at FROM app WHERE name = %s", [name]).fetchone()
+        return None if row is None else float(row[0])
+
+    def put(
+        self,
+        name: str,
+        settings: AppSettings,
+        credential: EncryptedCredential,
+        created_at: float,
+        changed_at: float,
+    ) -> None:
+        """See :meth:`IAppTable.put`."""
+        row = name, msgspec.json.encode(settings).decode(), *_columns(credential), created_at, changed_at
+        self._connection.execute(_PUT, row)
+
+    def set_credential(self, name: str, credential: EncryptedCredential, changed_at: float) -> bool:
+        """See :meth:`IAppTable.set_credential`."""
+        return self._connection.execute(_SET_CREDENTIAL, [*_columns(credential), changed_at, name]).rowcount > 0
+
+    def reencrypt(self, function: Callable[[bytes, str], bytes]) -> int:
+        """See :meth:`IAppTable.reencrypt`."""
+        rows = self._connection.execute("SELECT name, encrypted FROM app ORDER BY name FOR UPDATE").fetchall()
+        for name, encrypted in rows:
+            changed = [function(encrypted, name), name]
+            self._connection.execute("UPDATE app SET encrypted = %s WHERE name = %s", changed)
+        return len(rows)
+
+    def remove(self, name: str) -> bool:
+        """See :meth:`IAppTable.remove`."""
+        return self._connection.execute("DELETE FROM app WHERE name = %s", [name]).rowcount > 0
+
+
+@implementer(IAppStore)
+class PostgreSQLAppStore(CountedStore[AppTable]):
+    """The apps in the daemon's database."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database, AppTable)
+
+
+def _columns(credential: EncryptedCredential) -> tuple[bytes, str, str, float | None]:
+    return credential.encrypted, credential.kind, credential.fingerprint, credential.expires
+
+
+def _stored(name: str, settings: str, *columns: Any) -> StoredApp:
+    try:
+        found = msgspec.json.decode(settings, type=AppSettings)
+    except msgspec.MsgspecError as error:
+        problem = f"its settings in the database cannot be read: {error}"
+        return StoredApp(_printable(name), AppSettings(gateway=""), "", "", None, 0.0, 0.0, problem)
+    kind, fingerprint, expires, created_at, changed_at = columns
+    return StoredApp(_printable(name), found, kind, fingerprint, expires, created_at, changed_at)
+
+
+def _printable(name: str) -> str:
+    """Show a name that was written into the database by other means than ours."""
+    return name if name.isprintable() else ascii(name)[1:-1]
