@@ -212,6 +212,32 @@ class EndTests(ClientCase):
             (self.client.status().connections[0], self.simulator.reactor.getDelayedCalls()), ("stopped", [])
         )
 
+    def test_abort(self) -> None:
+        """Aborting waits for no answer: what is in flight is uncertain, and the server receives nothing more."""
+        self.simulator.delay = 1.0
+        sending = self.client.send(HELLO, tokens(3_000))
+        self.simulator.flush()
+        aborting = self.client.abort()
+        batch = self.simulator.result(sending)
+        self.assertEqual((batch.accepted, len(batch.uncertain), len(batch.unsent)), (0, 1_000, 2_000))
+        self.assertEqual({type(uncertain.error) for uncertain in batch.uncertain.values()}, {ConnectionLost})
+        self.simulator.result(aborting)
+        self.assertEqual(
+            (self.client.status().connections[0], self.simulator.reactor.getDelayedCalls()), ("stopped", [])
+        )
+        self.assertEqual(self.received(), [])
+
+    def test_abort_early_or_late(self) -> None:
+        """A client without a connection can be aborted, and one that is closing or closed."""
+        self.simulator.result(self.simulator.client().abort())
+        self.simulator.delay = 1.0
+        sending = self.client.send(HELLO, tokens(10))
+        self.simulator.flush()
+        closing = self.client.close()
+        for end in self.client.abort(), closing, self.client.abort():
+            self.simulator.result(end)
+        self.assertEqual(len(self.simulator.result(sending).uncertain), 10)
+
     def test_send_while_closing(self) -> None:
         """Sending from a callback of what close() gave up fails at once: the client is closed."""
         del self.simulator.reactor.servers[2197]

@@ -22,7 +22,7 @@ from txapns._session.tokens import Token, Tokens, Triple, changed, triples_of
 from txapns.channels import Channels, broadcast_request
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.delivery import Delivery
-from txapns.errors import APNSError, ClientClosed, CredentialError, InvalidGateway
+from txapns.errors import APNSError, ClientClosed, ConnectionLost, CredentialError, InvalidGateway
 from txapns.feedback import DeadToken, FeedbackReader
 from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
@@ -280,6 +280,18 @@ class APNSClient:
         waiting: Deferred[None] = Deferred()
         self._closed.addCallback(lambda _: waiting.callback(None))
         return waiting
+
+    def abort(self) -> Deferred[None]:
+        """
+        Close at once: report what waits as unsent and what is in flight as uncertain, without waiting for answers.
+
+        Nothing is written to APNs after this, not even what was being written.
+
+        :returns: a ``Deferred`` that fires when the connections are closed and every batch has ended.
+        """
+        closing = self.close()
+        self._pool.abort(ConnectionLost("the client was aborted"))
+        return closing
 
     @property
     def last_used(self) -> float:

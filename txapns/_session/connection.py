@@ -245,6 +245,11 @@ class Connection:
         self._check_gone()
         return gone
 
+    def abort(self, error: APNSError) -> None:
+        """End at once what is left after :meth:`stop`, and report what is in flight as uncertain."""
+        for protocol in list(self._leaving):
+            protocol.abort(error)
+
     def _enter(self, state: _Idle | _Ready | _Waiting | _Stopped) -> None:
         """Go on to another state, and cancel the timer of the one before."""
         left, self._now = self._now, state

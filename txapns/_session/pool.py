@@ -187,6 +187,15 @@ class Pool:
         ended = self.give_up(error)
         return ended.addCallback(lambda _: gone).addCallback(lambda _: None)
 
+    def abort(self, error: APNSError) -> None:
+        """
+        End the connections at once, after :meth:`close`.
+
+        :param error: the reason reported for what is in flight.
+        """
+        for connection in self._connections:
+            connection.abort(error)
+
     def feed(self) -> None:
         """Hand the connections what they have room for, and open another one if needed."""
         self._again = True
