@@ -21,6 +21,7 @@ from txapns.daemon.sending.context import AppState
 from txapns.daemon.sending.dispatcher import Dispatcher
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
+from txapns.daemon.store.cluster import ICluster, SingleNode
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
 from txapns.daemon.store.sqlite.outcomes import SQLiteOutcomeLog
@@ -140,6 +141,7 @@ class DispatchWorld:
     :ivar apps: the apps; ``chess`` is one.
     :ivar queue: the queue.
     :ivar dispatcher: the dispatcher, once it was started.
+    :ivar cluster: what the dispatcher knows of other nodes; a test may replace it before the start.
     :ivar noted: for which apps dead tokens were noted, in order.
     """
 
@@ -150,6 +152,7 @@ class DispatchWorld:
         self.clock = self.simulator.reactor
         self.clock.rightNow = START
         self.apps = DictApps()
+        self.cluster: ICluster = SingleNode(self.clock)
         self.noted: list[str] = []
         self.database = Database(Path(self._directory.name) / "db", self.clock, lambda name: InlineWorker(), 0.002)
         self.log = SQLiteFeedbackLog(self.database)
@@ -174,7 +177,7 @@ class DispatchWorld:
     def start(self, **options: Any) -> Dispatcher:
         """Start a dispatcher, or another one."""
         options.setdefault("retries", Retries(2.0, 900.0, 0.5, random=lambda: 0.5))
-        self.dispatcher = Dispatcher(self.clock, self.queue, self.apps, self.outcomes, **options)
+        self.dispatcher = Dispatcher(self.clock, self.queue, self.apps, self.outcomes, cluster=self.cluster, **options)
         self.result(self.dispatcher.start())
         return self.dispatcher
 

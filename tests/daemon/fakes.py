@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
-from twisted.internet.defer import Deferred, maybeDeferred
+from twisted.internet.defer import Deferred, maybeDeferred, succeed
 from twisted.internet.task import Clock
 from twisted.internet.testing import StringTransport
 from zope.interface import implementer
@@ -17,12 +17,13 @@ from txapns.credentials import Certificate
 from txapns.daemon.errors import NotAuthenticated, UnknownApp
 from txapns.daemon.interfaces import IApps, IKeys
 from txapns.daemon.serving.http import HTTPServer
+from txapns.daemon.store.cluster import Circuit, ICluster, NodeStatus
 from txapns.daemon.store.workers import IWorker
 from txapns.daemon.values import App, Caller, Limits, Outcome
 from txapns.gateway import Gateway
 from txapns.simulator import Authority
 
-__all__ = ["Apps", "Connection", "DatedClock", "InlineWorker", "Keys", "Response", "Waiting", "key_of"]
+__all__ = ["Apps", "Cluster", "Connection", "DatedClock", "InlineWorker", "Keys", "Response", "Waiting", "key_of"]
 
 T = TypeVar("T")
 
@@ -94,6 +95,64 @@ class InlineWorker:
 
     def stop(self) -> None:
         """Do nothing."""
+
+
+@implementer(ICluster)
+class Cluster:
+    """
+    A cluster of which a test says what happens to it.
+
+    :ivar duties: the duties that this node has while it is alive.
+    :ivar asked: the duties that were asked for.
+    :ivar reports: what was reported of circuits, in order.
+    """
+
+    shared = True
+    node = "a"
+
+    def __init__(self) -> None:
+        self.alive = True
+        self.digest = ""
+        self.in_flight: Callable[[], int] = lambda: 0
+        self.duties: set[str] = set()
+        self.asked: set[str] = set()
+        self.reports: list[tuple[str, Circuit | None]] = []
+        self.listeners: list[Callable[[], None]] = []
+        self.watchers: list[Callable[[str, Circuit | None], None]] = []
+
+    def nodes(self) -> Deferred[list[NodeStatus]]:
+        """See :meth:`ICluster.nodes`."""
+        return succeed([NodeStatus(self.node, "", self.digest, 0.0, 0.0, 0.0, self.in_flight(), self.alive, True)])
+
+    def owns(self, duty: str) -> bool:
+        """See :meth:`ICluster.owns`."""
+        self.asked.add(duty)
+        return self.alive and duty in self.duties
+
+    def subscribe(self, listener: Callable[[], None]) -> Callable[[], None]:
+        """See :meth:`ICluster.subscribe`."""
+        self.listeners.append(listener)
+        return lambda: self.listeners.remove(listener)
+
+    def report(self, app: str, circuit: Circuit | None) -> None:
+        """See :meth:`ICluster.report`."""
+        self.reports.append((app, circuit))
+
+    def watch(self, listener: Callable[[str, Circuit | None], None]) -> Callable[[], None]:
+        """See :meth:`ICluster.watch`."""
+        self.watchers.append(listener)
+        return lambda: self.watchers.remove(listener)
+
+    def become(self, *, alive: bool = True, duties: Iterable[str] = ()) -> None:
+        """End this node's life or begin a new one, or change its duties."""
+        self.alive, self.duties = alive, set(duties)
+        for listener in list(self.listeners):
+            listener()
+
+    def tell(self, app: str, circuit: Circuit | None) -> None:
+        """Report a circuit as another node does."""
+        for watcher in list(self.watchers):
+            watcher(app, circuit)
 
 
 def key_of(name: str) -> str:

@@ -85,6 +85,7 @@ class DaemonService(Service):
         self.metrics = DaemonMetrics()
         self._history = History(clock, self.metrics.totals)
         self.dispatcher = self._make_dispatcher(clock)
+        self.store.cluster.in_flight = self.dispatcher.in_flight
         self.intake = Intake(self.apps, self.store.queue, Identifiers(wall), self.outcomes, self.dispatcher.wake)
         self._health = self._make_health_check(clock)
         self._page = StatusPage(clock, self._health, self._history)
@@ -102,6 +103,7 @@ class DaemonService(Service):
             self.apps,
             self.outcomes,
             retries=Retries(retries.first, retries.longest, retries.jitter),
+            cluster=self.store.cluster,
             metrics=self.metrics.client,
             settled=self._settled,
         )

@@ -6,7 +6,8 @@ from twisted.internet.task import Clock
 from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.sending.breaker import CircuitBreaker, Trouble
+from txapns.daemon.sending.breaker import RECENTLY, CircuitBreaker, Trouble
+from txapns.daemon.store.cluster import Circuit
 
 __all__ = ["CircuitBreakerTests"]
 
@@ -21,7 +22,8 @@ class CircuitBreakerTests(SynchronousTestCase):
         """Make a breaker without jitter, at a time other than 0."""
         self.clock = Clock()
         self.clock.advance(1_000.0)
-        self.breaker = CircuitBreaker("chess", self.clock, lambda: 0.0)
+        self.reports: list[Circuit | None] = []
+        self.breaker = CircuitBreaker("chess", self.clock, lambda: 0.0, self.reports.append)
 
     def failed(self, trouble: Trouble) -> float:
         """Record that nothing got through; returns the pause from now on."""
@@ -91,3 +93,60 @@ class CircuitBreakerTests(SynchronousTestCase):
         self.breaker.trip("there is no app chess")
         self.assertEqual((self.breaker.tripped, self.breaker.since), (True, 1_000.0))
         self.assertEqual((self.breaker.until, self.breaker.reason), (1_000.0, "there is no app chess"))
+
+    # The other nodes.
+
+    def test_reported(self) -> None:
+        """The other nodes are told when it opens, trips and closes, once each."""
+        self.failed(DOWN)
+        self.failed(DOWN)
+        self.failed(REFUSED)
+        self.breaker.record(True, None)
+        self.breaker.record(True, None)
+        opened = Circuit(DOWN.reason, False, 1_000.0, 1_001.0)
+        tripped = Circuit(REFUSED.reason, True, 1_000.0, 1_010.0)
+        self.assertEqual(self.reports, [opened, tripped, None])
+
+    def test_not_reported(self) -> None:
+        """The others are not told that there is no app here, or what they told themselves."""
+        self.breaker.trip("there is no app chess")
+        self.breaker.adopt(Circuit(DOWN.reason, False, 990.0, 1_005.0))
+        self.breaker.adopt(None)
+        self.assertEqual(self.reports, [])
+
+    def test_adopted(self) -> None:
+        """The pause of another node is this node's, too, and ends with its report."""
+        for trouble in DOWN, REFUSED:
+            self.breaker.adopt(Circuit(trouble.reason, trouble.trips, 990.0, 1_005.0))
+            self.assertEqual((self.breaker.tripped, self.breaker.reason), (trouble.trips, trouble.reason))
+            self.assertEqual((self.breaker.since, self.breaker.until), (990.0, 1_005.0))
+            self.breaker.adopt(None)
+            self.assertTrue(self.breaker.closed)
+
+    def test_pauses_of_others(self) -> None:
+        """A failure counts once for all: after the pause of another node, this node's next is the longer one."""
+        self.breaker.adopt(Circuit(DOWN.reason, False, 1_000.0, 1_001.0))
+        self.breaker.adopt(Circuit(DOWN.reason, False, 1_000.0, 1_001.2))
+        self.assertEqual(self.failed_again(DOWN), 2.0)
+        self.breaker.adopt(Circuit(DOWN.reason, False, 1_000.0, self.breaker.until))
+        self.assertEqual(self.failed_again(DOWN), 4.0)
+
+    def test_refuted(self) -> None:
+        """Where something got through a moment ago, the circuit stays closed, and the others are told."""
+        self.breaker.record(True, None)
+        self.clock.advance(RECENTLY)
+        self.breaker.adopt(Circuit(DOWN.reason, False, 1_000.0, 1_005.0))
+        self.assertTrue(self.breaker.closed)
+        self.assertEqual(self.reports, [None])
+        self.clock.advance(0.1)
+        self.breaker.adopt(Circuit(DOWN.reason, False, 1_000.0, 1_005.0))
+        self.assertFalse(self.breaker.closed)
+
+    def test_works_elsewhere(self) -> None:
+        """A node that found the trouble itself tries when another node says that it is over, and then knows."""
+        self.failed(DOWN)
+        self.failed_again(DOWN)
+        self.breaker.adopt(None)
+        self.assertFalse(self.breaker.closed)
+        self.assertEqual(self.breaker.until, self.clock.seconds())
+        self.assertEqual(self.failed(DOWN), 4.0)

@@ -6,24 +6,29 @@ from collections import Counter
 
 import pytest
 from twisted.internet import reactor
-from twisted.trial.unittest import TestCase
+from twisted.internet.defer import Deferred, fail
+from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 import txapns.daemon.sending.dispatcher
-from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DictApps, DispatcherCase, token
+from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DictApps, DispatcherCase, DispatchWorld, token
+from tests.daemon.fakes import Cluster
 from txapns._network.clocks import SystemWallClock
 from txapns.credentials import Certificate
+from txapns.daemon.errors import Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.sending.budget import RESERVED
 from txapns.daemon.sending.dispatcher import Dispatcher
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
+from txapns.daemon.store.cluster import Circuit, SingleNode
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
-from txapns.daemon.values import App, Limits, Message, State
+from txapns.daemon.values import App, Content, Leased, Limits, Message, State
 from txapns.gateway import Gateway
 from txapns.simulator import Simulator
+from txapns.simulator.http2 import Response
 
-__all__ = ["FairnessTests", "FenceTests", "LoopbackTests", "StopTests"]
+__all__ = ["ClusterTests", "FairnessTests", "FenceTests", "LoopbackTests", "StopTests"]
 
 
 class FenceTests(DispatcherCase):
@@ -157,6 +162,168 @@ class StopTests(DispatcherCase):
         self.world.dispatcher.wake("chess")
         self.world.advance(0.1)
         self.world.result(self.world.dispatcher.stop(10.0))
+
+
+class ClusterTests(SynchronousTestCase):
+    """One of several nodes."""
+
+    def setUp(self) -> None:
+        """Start a dispatcher on a queue that others share."""
+        self.world = DispatchWorld(concurrency=10)
+        self.world.cluster = self.cluster = Cluster()
+        self.world.start()
+        self.addCleanup(self.world.close)
+
+    def accept_elsewhere(self, count: int) -> list[str]:
+        """Accept as another node does, of which this one is not told."""
+        self.patch(self.world.dispatcher, "wake", lambda app: None)
+        ids = self.world.accept(count)
+        del self.world.dispatcher.wake
+        return ids
+
+    def depth(self) -> tuple[int, int]:
+        """Count what waits and what is leased."""
+        [depth] = self.world.result(self.world.queue.depths())
+        return depth.waiting, depth.leased
+
+    def test_accepted_elsewhere(self) -> None:
+        """What another node accepted is sent within a second, also of an app that had nothing before."""
+        self.world.add_app("go")
+        for _ in range(2):
+            self.accept_elsewhere(3)
+            self.world.advance(1.1)
+            self.world.advance(0.1)
+            self.assertEqual(self.depth(), (0, 0))
+        self.assertEqual(len(self.world.received()), 6)
+
+    def test_no_look(self) -> None:
+        """A database that is away does not end the looks; with a store that cannot be shared there are none."""
+        self.patch(self.world.queue, "due_apps", lambda: fail(Unavailable("away", 1.0)))
+        self.world.advance(3.0)
+        del self.world.queue.due_apps
+        ids = self.accept_elsewhere(3)
+        self.world.advance(1.1)
+        self.world.drain()
+        self.assertEqual(set(self.world.received()), set(ids))
+        self.world.result(self.world.dispatcher.stop(1.0))
+        self.world.cluster = SingleNode(self.world.clock)
+        self.world.start()
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+    def test_end_of_life(self) -> None:
+        """
+        Before the node's leases end, nothing is in flight, no connection is open, and nothing more is leased. What was
+        in flight is forgotten; after joining anew, whatever still waits is sent.
+        """
+        self.world.simulator.delay = 5.0
+        ids = self.world.accept(60)
+        self.world.advance(1.0)
+        self.assertEqual((self.world.dispatcher.in_flight(), self.world.state().connections), (60, ("ready",)))
+        self.cluster.become(alive=False)
+        self.assertEqual((self.world.dispatcher.in_flight(), self.world.state().connections), (0, ()))
+        ids += self.world.accept(5)
+        self.world.advance(10.0)
+        self.assertEqual((self.world.received(), self.depth()), ({}, (65, 60)))
+        self.assertEqual(self.world.simulator.devices.connections, 1)
+        self.world.simulator.delay = 0.0
+        self.world.result(self.world.queue.reclaim())
+        self.cluster.become(alive=True)
+        self.world.drain()
+        self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
+        self.assertEqual(self.states(ids), {State.ACCEPTED})
+
+    def states(self, ids: list[str]) -> set[State]:
+        """The states of notifications."""
+        return {self.world.outcome(each).state for each in ids}
+
+    def test_lease_at_the_end(self) -> None:
+        """What is leased at the very moment when the life ends is given back unsent."""
+        leasing: Deferred[list[Leased]] = Deferred()
+        lease = self.world.queue.lease
+        self.patch(self.world.queue, "lease", lambda *arguments: lease(*arguments).addCallback(lambda _: leasing))
+        ids = self.world.accept(3)
+        self.cluster.become(alive=False)
+        del self.world.queue.lease
+        self.assertEqual(self.depth(), (3, 3))
+        numbers = [self.world.outcome(each).number for each in ids]
+        content = Content("chess", b"{}", {})
+        leasing.callback([Leased(number, content, b"t", ids[0], 0, START, START) for number in numbers])
+        self.world.advance(1.0)
+        self.assertEqual((self.depth(), self.world.received()), ((3, 0), {}))
+
+    def test_answered_in_time(self) -> None:
+        """What was answered before the life ended is stored as soon as it begins anew, and sent no more."""
+        self.world.queue.full = True
+        ids = self.world.accept(5)
+        self.world.advance(40.0)
+        self.assertEqual((set(self.world.received()), self.depth()), (set(ids), (5, 5)))
+        self.cluster.become(alive=False)
+        self.assertEqual(self.world.dispatcher.in_flight(), 5)
+        self.world.queue.full = False
+        self.world.result(self.world.queue.reclaim())
+        self.cluster.become(alive=True)
+        self.world.advance(0.01)
+        self.assertEqual(self.depth(), (0, 0))
+        self.world.advance(2.0)
+        self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
+        ids += self.world.accept(5)
+        self.world.drain()
+        self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
+
+    def test_stored_late(self) -> None:
+        """The outcomes of what was answered are stored even while the node has no life, if the database allows."""
+        self.world.queue.full = True
+        ids = self.world.accept(5)
+        self.world.advance(1.0)
+        self.cluster.become(alive=False)
+        self.world.queue.full = False
+        self.world.advance(60.0)
+        self.assertEqual((self.states(ids), self.depth()), ({State.ACCEPTED}, (0, 0)))
+
+    def test_stopped_without_life(self) -> None:
+        """It stops at once when nothing is in flight because the life has ended."""
+        self.world.simulator.delay = 5.0
+        self.world.accept(5)
+        self.world.advance(1.0)
+        self.cluster.become(alive=False)
+        self.cluster.become(alive=False)
+        self.world.result(self.world.dispatcher.stop(10.0))
+        self.assertEqual((self.cluster.listeners, self.cluster.watchers), ([], []))
+        self.assertEqual(self.world.clock.getDelayedCalls(), [])
+
+    def test_started_without_life(self) -> None:
+        """A dispatcher that starts without life sends when it begins."""
+        self.world.result(self.world.dispatcher.stop(1.0))
+        self.cluster.become(alive=False)
+        self.world.start()
+        ids = self.world.accept(3)
+        self.world.advance(5.0)
+        self.assertEqual(self.depth(), (3, 0))
+        self.cluster.become(alive=True)
+        self.world.drain()
+        self.assertEqual(set(self.world.received()), set(ids))
+
+    def test_circuit(self) -> None:
+        """What another node reports of an app's circuit holds here, and what happens here is reported."""
+        now = self.world.clock.seconds()
+        self.cluster.tell("chess", Circuit("the credential is refused", True, now, now + 100.0))
+        self.world.accept(3)
+        self.world.advance(50.0)
+        state = self.world.state()
+        self.assertEqual((state.tripped, state.reason), (True, "the credential is refused"))
+        self.assertEqual((self.depth(), self.world.received()), ((3, 0), {}))
+        self.cluster.tell("chess", None)
+        self.world.drain()
+        self.assertFalse(self.world.state().tripped)
+        self.assertEqual(self.cluster.reports, [])
+        refused = Response(403, "BadCertificate")
+        self.world.simulator.http2_fault = lambda server, request, response: refused
+        self.world.add_app("go")
+        self.world.accept(3, "go")
+        self.world.advance(0.5)
+        [(app, circuit)] = self.cluster.reports
+        assert circuit is not None
+        self.assertEqual((app, circuit.trips, circuit.until), ("go", True, self.world.state("go").since + 9.0))
 
 
 @pytest.mark.loopback

@@ -20,6 +20,7 @@ from txapns.daemon.sending.budget import Budget
 from txapns.daemon.sending.context import SenderContext
 from txapns.daemon.sending.sender import CHUNK, AppSender
 from txapns.daemon.sending.settling import Retries
+from txapns.daemon.store.cluster import SingleNode
 from txapns.daemon.values import Limits, Settlement, State
 from txapns.errors import TokensFailed
 from txapns.gateway import Gateway
@@ -583,6 +584,7 @@ class FaultTests(DispatcherCase):
             wall_clock(self.world.clock),
             self.world.queue,
             self.world.apps,
+            SingleNode(self.world.clock),
             self.world.outcomes,
             budget,
             retries,

@@ -14,6 +14,11 @@ state          what the sender does
 One answer that is about a notification, and not about the gateway or the credential, closes the circuit. Each failure
 in the half-open state makes the next pause longer.
 
+Where nodes share a store, each reports when the circuit of an app opens, trips or closes, and the others adopt it: a
+pause is one for all, and only a few notifications are tried by all together. A node may be the only one that cannot
+reach the gateway. So where something got through a moment ago, what another node found is not adopted, but refuted; and
+a node that found the trouble itself is not told that it is over, but tries.
+
 Several chunks are under way together, and what stops one stops the others, so the same trouble is recorded many times.
 While the circuit is open only trouble that trips it counts; otherwise a full pipeline would count as so many failures
 in a row, and the first pause would be the longest.
@@ -21,6 +26,7 @@ in a row, and the first pause would be the longest.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import attrs
@@ -28,6 +34,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 
 from txapns._network.backoff import Backoff
+from txapns.daemon.store.cluster import Circuit
 
 __all__ = ["CircuitBreaker", "Trouble"]
 
@@ -39,6 +46,8 @@ HALF_OPEN = 5
 OPEN_PAUSES = 1.0, 60.0
 #: The same while it is tripped.
 TRIPPED_PAUSES = 10.0, 900.0
+#: For how many seconds after an answer about a notification it is certain that notifications get through here.
+RECENTLY = 2.0
 
 
 @attrs.frozen
@@ -55,20 +64,33 @@ class Trouble:
 
 @attrs.frozen
 class _Opened:
-    """Why the circuit is not closed, since when, and until when nothing is sent."""
+    """Why the circuit is not closed, since when, until when nothing is sent, and whether another node found it."""
 
     trouble: Trouble
     since: float
     until: float
+    adopted: bool = False
 
 
 class CircuitBreaker:
-    """Decides whether an app's notifications are sent now."""
+    """
+    Decides whether an app's notifications are sent now.
 
-    def __init__(self, app: str, clock: IReactorTime, random: Callable[[], float]) -> None:
+    :param report: called when it opens, trips or closes, for the other nodes.
+    """
+
+    def __init__(
+        self,
+        app: str,
+        clock: IReactorTime,
+        random: Callable[[], float],
+        report: Callable[[Circuit | None], None] = lambda circuit: None,
+    ) -> None:
         self._app = app
         self._clock = clock
+        self._report = report
         self._opened: _Opened | None = None
+        self._worked = -math.inf
         self._open_pauses = Backoff(*OPEN_PAUSES, random=random)
         self._tripped_pauses = Backoff(*TRIPPED_PAUSES, random=random)
 
@@ -105,14 +127,20 @@ class CircuitBreaker:
         :param trouble: what kept all of them from getting through, if that is known and nothing works.
         """
         if works:
-            if self.tripped:
-                _log.info("{app} is no longer tripped", app=self._app)
+            self._worked = self._clock.seconds()
             self.close()
         elif trouble is not None:
             self.open(trouble)
 
     def close(self) -> None:
         """Close the circuit, and begin with the first pauses again."""
+        if self._opened is not None:
+            self._close()
+            self._report(None)
+
+    def _close(self) -> None:
+        if self.tripped:
+            _log.info("{app} is no longer tripped", app=self._app)
         self._opened = None
         self._open_pauses.reset()
         self._tripped_pauses.reset()
@@ -122,11 +150,39 @@ class CircuitBreaker:
         now, opened = self._clock.seconds(), self._opened
         if opened is not None and now < opened.until and opened.trouble.trips >= trouble.trips:
             return
-        if trouble.trips and not self.tripped:
-            _log.error("{app} is tripped: {reason}", app=self._app, reason=trouble.reason)
         since = opened.since if opened is not None and opened.trouble.trips == trouble.trips else now
-        pauses = self._tripped_pauses if trouble.trips else self._open_pauses
-        self._opened = _Opened(trouble, since, now + pauses.next_delay())
+        until = now + self._pauses(trouble).next_delay()
+        self._open(_Opened(trouble, since, until))
+        self._report(Circuit(trouble.reason, trouble.trips, since, until))
+
+    def adopt(self, circuit: Circuit | None) -> None:
+        """
+        Take note of what another node reports.
+
+        :param circuit: the circuit that it opened or tripped; ``None`` if it closed the circuit.
+        """
+        now, opened = self._clock.seconds(), self._opened
+        if circuit is None:
+            if opened is not None and opened.adopted:
+                self._close()
+            elif opened is not None:
+                self._opened = attrs.evolve(opened, until=min(opened.until, now))
+        elif opened is None and now - self._worked <= RECENTLY:
+            self._report(None)
+        else:
+            trouble = Trouble(circuit.reason, circuit.trips)
+            if opened is None or now >= opened.until:
+                self._pauses(trouble).next_delay()  # the next pause is the one after that of the other node
+            adopted = opened is None or opened.adopted
+            self._open(_Opened(trouble, circuit.since, circuit.until, adopted))
+
+    def _pauses(self, trouble: Trouble) -> Backoff:
+        return self._tripped_pauses if trouble.trips else self._open_pauses
+
+    def _open(self, opened: _Opened) -> None:
+        if opened.trouble.trips and not self.tripped:
+            _log.error("{app} is tripped: {reason}", app=self._app, reason=opened.trouble.reason)
+        self._opened = opened
 
     def trip(self, reason: str) -> None:
         """Trip the circuit because there is nothing to try, and so nothing to wait for but a change of the app."""

@@ -14,6 +14,7 @@ from txapns.daemon.interfaces import IApps, IQueue
 from txapns.daemon.sending.budget import Budget
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
+from txapns.daemon.store.cluster import ICluster
 from txapns.daemon.values import App, Leased, Settlement
 
 __all__ = ["AppState", "SenderContext", "Settled"]
@@ -58,6 +59,7 @@ class SenderContext:
     wall: IWallClock
     queue: IQueue
     apps: IApps
+    cluster: ICluster
     outcomes: OutcomeWaiters
     budget: Budget
     retries: Retries

@@ -3,6 +3,10 @@ One :class:`~txapns.daemon.sending.sender.AppSender` for each app that has somet
 
 The intake wakes the dispatcher when something was accepted; at the start it looks once for what waits already. While
 anything is under way its leases are renewed, by one timer for all apps.
+
+Where several nodes share the store, each sends what any of them accepted: once a second the dispatcher looks for apps
+that have something due. When the node's life is about to end, it stops sending at once, and goes on when the node has
+joined the others anew. What other nodes report of an app's circuit goes to its sender.
 """
 
 from __future__ import annotations
@@ -12,6 +16,7 @@ from functools import partial
 
 from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -25,6 +30,7 @@ from txapns.daemon.sending.context import AppState, SenderContext, Settled
 from txapns.daemon.sending.sender import AppSender
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
+from txapns.daemon.store.cluster import Circuit, ICluster, SingleNode
 from txapns.daemon.values import App, Depth
 from txapns.interfaces import IMetrics
 
@@ -34,12 +40,15 @@ _log = Logger()
 
 #: How often a lease is renewed in the time that it lasts.
 RENEWALS = 3
+#: How often to look for what other nodes accepted, in seconds.
+LOOK = 1.0
 
 
 class Dispatcher:
     """
     Sends the notifications in the queue.
 
+    :param cluster: the nodes that share the queue; ``None`` if it cannot be shared.
     :param most: how many notifications may be under way for all apps together.
     :param timeout: how long Apple's answer may take, in seconds; a lease lasts ``lease`` seconds.
     :param metrics: called with an app's name; returns what counts for its client. ``None`` to count nothing.
@@ -54,6 +63,7 @@ class Dispatcher:
         outcomes: OutcomeWaiters,
         *,
         retries: Retries,
+        cluster: ICluster | None = None,
         most: int = 50_000,
         lease: float = 120.0,
         timeout: float = 30.0,
@@ -63,24 +73,45 @@ class Dispatcher:
         self._reactor = reactor
         self._queue = queue
         self._apps = apps
+        self._cluster = cluster or SingleNode(reactor)
         self._lease = lease
-        connect = partial(_connect, reactor, timeout, metrics)
-        wall, budget = wall_clock(reactor), Budget(most)
-        self._context = SenderContext(reactor, wall, queue, apps, outcomes, budget, retries, lease, settled, connect)
+        self._context = SenderContext(
+            reactor,
+            wall_clock(reactor),
+            queue,
+            apps,
+            self._cluster,
+            outcomes,
+            Budget(most),
+            retries,
+            lease,
+            settled,
+            partial(_connect, reactor, timeout, metrics),
+        )
         self._senders: dict[str, AppSender] = {}
-        self._unsubscribe: Callable[[], None] | None = None
+        self._subscriptions: list[Callable[[], None]] = []
         self._renewing = Alarm(reactor, self._renew)
+        self._looking = LoopingCall(self._look)
+        self._looking.clock = reactor
         self._running = False
+        self._sending = True
 
     def start(self) -> Deferred[None]:
         """Begin to send, at first what waits already: read the queue, which raises :exc:`Unavailable` if it cannot."""
 
         def found(depths: list[Depth]) -> None:
             self._running = True
-            self._unsubscribe = self._apps.changed(self._changed)
+            self._subscriptions = [
+                self._apps.changed(self._changed),
+                self._cluster.subscribe(self._cluster_changed),
+                self._cluster.watch(self._adopt),
+            ]
+            self._cluster_changed()
             for depth in depths:
                 if depth.waiting:
                     self.wake(depth.app)
+            if self._cluster.shared:
+                self._looking.start(LOOK, now=False).addErrback(_not_looked)
 
         return self._queue.depths().addCallback(found)
 
@@ -90,12 +121,19 @@ class Dispatcher:
             _fenced(app, self._wake)
 
     def _wake(self, app: str) -> None:
+        if not self._renewing.is_set:
+            self._renewing.set(self._lease / RENEWALS)
+        self._sender(app).wake()
+
+    def _sender(self, app: str) -> AppSender:
         sender = self._senders.get(app)
         if sender is None:
             sender = self._senders[app] = AppSender(app, self._context)
-        if not self._renewing.is_set:
-            self._renewing.set(self._lease / RENEWALS)
-        sender.wake()
+        return sender
+
+    def in_flight(self) -> int:
+        """Count the notifications that are under way."""
+        return sum(sender.in_flight for sender in self._senders.values())
 
     def states(self) -> list[AppState]:
         """Tell what is known of each app that has, or had, something to send, sorted by name."""
@@ -110,9 +148,11 @@ class Dispatcher:
             sent again after the next start.
         """
         self._running = False
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
+        if self._looking.running:
+            self._looking.stop()
+        for unsubscribe in self._subscriptions:
+            unsubscribe()
+        self._subscriptions.clear()
         senders = list(self._senders.values())
         late = self._reactor.callLater(deadline, self._abandon, senders)
         # Leases are renewed until then, so that nobody else sends what is under way.
@@ -140,6 +180,34 @@ class Dispatcher:
             sender.changed()
         elif self._queue.waiting(name).count:
             self.wake(name)
+
+    # The other nodes.
+
+    def _look(self) -> Deferred[None]:
+        """Wake the senders of the apps that have something due, whoever accepted it."""
+
+        def found(apps: list[str]) -> None:
+            for app in apps:
+                self.wake(app)
+
+        return self._queue.due_apps().addCallbacks(found, _not_seen)
+
+    def _cluster_changed(self) -> None:
+        """Stop sending, or go on."""
+        sending, self._sending = self._sending, self._cluster.alive
+        if self._sending != sending:
+            step = self._resume if self._sending else self._suspend
+            for app in list(self._senders):
+                _fenced(app, step)
+
+    def _suspend(self, app: str) -> None:
+        self._senders[app].suspend()
+
+    def _resume(self, app: str) -> None:
+        self._senders[app].resume()
+
+    def _adopt(self, app: str, circuit: Circuit | None) -> None:
+        _fenced(app, lambda app: self._sender(app).adopt(circuit))
 
     def _renew(self) -> None:
         numbers = [number for sender in self._senders.values() for number in sender.held()]
@@ -173,6 +241,16 @@ def _fenced(app: str, step: Callable[[str], None]) -> None:
 
 def _not_stopped(failure: Failure, app: str) -> None:
     _log.failure("{app}: the connections could not be closed cleanly", failure, app=app)
+
+
+def _not_seen(failure: Failure) -> None:
+    """Leave it to the next look."""
+    if failure.check(Unavailable) is None:
+        _log.failure("The apps that have something due cannot be read", failure)
+
+
+def _not_looked(failure: Failure) -> None:
+    _log.failure("A bug in the dispatcher: it looks no longer for what other nodes accepted", failure)
 
 
 def _not_renewed(failure: Failure) -> None:

@@ -17,6 +17,9 @@ due; there is one timer for that. With nothing to send it costs nothing.
 Nothing is settled before Apple answered. A chunk stays under way until its outcomes are stored, and its leases are
 renewed until then. So a full disk stops the sender, and does not make it send anything twice.
 
+The leases of a node end with its life; see :mod:`txapns.daemon.store.cluster`. Just before that, the sender breaks off
+what is unanswered, since another node will send it. What is answered is still stored, however late.
+
 Where nothing gets through, the app's :class:`~txapns.daemon.sending.breaker.CircuitBreaker` opens: what comes back goes
 back into the queue, and after a pause a few notifications are tried.
 """
@@ -25,9 +28,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
+from functools import partial
 
 import attrs
 from twisted.internet.defer import CancelledError, Deferred, maybeDeferred
+from twisted.internet.interfaces import IDelayedCall
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
@@ -40,6 +45,7 @@ from txapns.daemon.sending.breaker import HALF_OPEN, CircuitBreaker, Trouble
 from txapns.daemon.sending.context import AppState, SenderContext
 from txapns.daemon.sending.preparing import Prepared, prepare
 from txapns.daemon.sending.settling import Attempt
+from txapns.daemon.store.cluster import Circuit
 from txapns.daemon.values import App, Leased, Limits, Settlement, State
 from txapns.errors import APNSError, ClientClosed
 from txapns.result import Batch
@@ -58,12 +64,13 @@ TOGETHER = 0.25
 
 @attrs.define(eq=False)
 class _Chunk:
-    """Notifications that are under way together."""
+    """Notifications that are under way together: being sent, and then being settled, of which ``again`` is a retry."""
 
     leased: list[Leased]
     client: APNSClient
     limits: Limits
     sending: Deferred[Batch] | None = None
+    again: IDelayedCall | None = None
 
 
 class AppSender:
@@ -83,7 +90,8 @@ class AppSender:
         self._more = False  # something may be due now
         self._unsure = True  # something may become due before the alarm rings
         self._alarm = Alarm(context.reactor, self._due)
-        self._breaker = CircuitBreaker(name, context.reactor, context.retries.random)
+        report = partial(context.cluster.report, name)
+        self._breaker = CircuitBreaker(name, context.reactor, context.retries.random, report)
         self._counts: Counter[str] = Counter()
         self._stopping = False
         self._abandoned = False
@@ -112,6 +120,28 @@ class AppSender:
             self._breaker.close()
         self.wake()
 
+    def adopt(self, circuit: Circuit | None) -> None:
+        """Take note of the app's circuit, as another node reports it."""
+        self._breaker.adopt(circuit)
+        self.wake()
+
+    def suspend(self) -> None:
+        """Break off what is not answered, and lease nothing more: the leases are about to end."""
+        self._alarm.cancel()
+        self._break_off([chunk for chunk in self._chunks if chunk.sending is not None])
+        client, self._client = self._client, None
+        for each in {client, *self._draining} - {None}:
+            self._close(each, abort=True)
+
+    def resume(self) -> None:
+        """Lease again. What could not be stored meanwhile is stored first, since it may be leased once more."""
+        for chunk in self._chunks:
+            if chunk.again is not None and chunk.again.active():
+                chunk.again.reset(0.0)
+        self._more = self._unsure = True
+        if not self._chunks:
+            self._advance()
+
     def state(self) -> AppState:
         """Tell what is known of the app."""
         breaker, connections = self._breaker, () if self._client is None else self._client.status().connections
@@ -122,6 +152,11 @@ class AppSender:
     def unknown(self) -> bool:
         """Whether there is no such app, and nothing of it is under way."""
         return self._app is None and not self._in_flight
+
+    @property
+    def in_flight(self) -> int:
+        """How many notifications are under way."""
+        return self._in_flight
 
     def held(self) -> list[int]:
         """List the numbers of the notifications that are under way."""
@@ -144,19 +179,23 @@ class AppSender:
         """Forget what is under way. It stays leased, and is sent again after the leases end."""
         self._stopping = self._abandoned = True
         self._alarm.cancel()
-        for chunk in list(self._chunks):
+        self._break_off(list(self._chunks))
+        self._check_idle()
+
+    def _break_off(self, chunks: Iterable[_Chunk]) -> None:
+        """Forget chunks, whatever comes of them."""
+        for chunk in chunks:
+            self._end(chunk)
             if chunk.sending is not None:
                 chunk.sending.cancel()
-        self._context.budget.give_back(self._in_flight)
-        self._chunks.clear()
-        self._in_flight = 0
-        self._check_idle()
+            if chunk.again is not None and chunk.again.active():
+                chunk.again.cancel()
 
     # Leasing.
 
     def _advance(self) -> None:
         """Lease a chunk, if something may be due and there is room."""
-        if self._leasing or self._stopping or not self._more or not (self._app or self._find_app()):
+        if self._leasing or not self._sends or not self._more or not (self._app or self._find_app()):
             return
         if self._clock.seconds() < self._breaker.until:
             self._wake_at(self._breaker.until)
@@ -169,6 +208,11 @@ class AppSender:
         self._context.budget.take(count)
         leasing = self._queue.lease(self.name, count, self._clock.seconds() + self._context.lease)
         leasing.addBoth(self._leased, count).addErrback(self._broken, None)
+
+    @property
+    def _sends(self) -> bool:
+        """Whether anything may be leased and sent."""
+        return not self._stopping and self._context.cluster.alive
 
     def _room(self) -> int:
         """
@@ -209,7 +253,7 @@ class AppSender:
 
     def _take(self, leased: list[Leased]) -> int:
         """Send what was leased and return how many that is; if that is not possible any more, release it."""
-        client = None if self._stopping or self._app is None else self._connected()
+        client = self._connected() if self._sends and self._app is not None else None
         if client is None or self._app is None:
             releasing = self._queue.release([each.number for each in leased])
             releasing.addErrback(lambda _: self._wake_after(self._context.lease))
@@ -257,7 +301,7 @@ class AppSender:
 
     def _sent(self, result: Batch | Failure, chunk: _Chunk, prepared: Prepared) -> None:
         chunk.sending = None
-        if self._abandoned:
+        if chunk not in self._chunks:
             return
         now, date = self._clock.seconds(), self._context.wall.now()
         attempt = Attempt(now, date, self._context.retries, chunk.limits.attempts)
@@ -286,16 +330,16 @@ class AppSender:
         pauses = Backoff(1.0, 30.0, random=self._context.retries.random)
 
         def store() -> None:
-            if not self._abandoned:
-                now, date = self._clock.seconds(), self._context.wall.now()
-                storing = maybeDeferred(self._queue.settle, settlements)
-                storing.addCallbacks(lambda _: self._settled(chunk, settlements, now, date), failed)
-                storing.addErrback(self._broken, chunk)
+            now, date = self._clock.seconds(), self._context.wall.now()
+            storing = maybeDeferred(self._queue.settle, settlements)
+            storing.addCallbacks(lambda _: self._settled(chunk, settlements, now, date), failed)
+            storing.addErrback(self._broken, chunk)
 
         def failed(failure: Failure) -> None:
             if failure.check(Unavailable) is None:
                 _log.failure("{app}: outcomes cannot be stored", failure, app=self.name)
-            self._clock.callLater(pauses.next_delay(), store)
+            if chunk in self._chunks:
+                chunk.again = self._clock.callLater(pauses.next_delay(), store)
 
         store()
 
@@ -354,8 +398,8 @@ class AppSender:
                 self._wake_at(self._breaker.until)
         return self._client
 
-    def _close(self, client: APNSClient | None) -> None:
-        """Close a client when what is under way is answered."""
+    def _close(self, client: APNSClient | None, *, abort: bool = False) -> None:
+        """Close a client when what is under way is answered, or at once."""
         if client is None:
             return
         if self._client is client:
@@ -366,7 +410,7 @@ class AppSender:
             self._draining.discard(client)
             self._check_idle()
 
-        client.close().addBoth(closed)
+        (client.abort() if abort else client.close()).addBoth(closed)
 
     # The end.
 
