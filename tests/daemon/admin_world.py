@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import attrs
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, fail, succeed
 from twisted.web.http_headers import Headers
 
 from tests.daemon.dispatch_world import DispatchWorld
 from tests.daemon.fakes import Connection
+from txapns.daemon.errors import Unavailable
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IKeys, IQueue
 from txapns.daemon.operations.admin import LIMITS, Admin
@@ -20,10 +21,11 @@ from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig
 from txapns.daemon.serving.http import HTTPServer
+from txapns.daemon.store.cluster import ICluster, NodeStatus, SingleNode
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.values import Draft, Leased, Settlement
 
-__all__ = ["AdminWorld", "HealthStore", "SilentAgent"]
+__all__ = ["AdminWorld", "HealthStore", "Nodes", "SilentAgent", "node_status"]
 
 
 class SilentAgent:
@@ -34,6 +36,35 @@ class SilentAgent:
         return Deferred()
 
 
+def node_status(name: str, **others: Any) -> NodeStatus:
+    """Say of a node that it lives and is as it should be, but for what is given."""
+    return attrs.evolve(NodeStatus(name, "0.1", "c0ffee" * 9, 1.7e9, 2.0, 0.0, 5, True, False), **others)
+
+
+class Nodes(SingleNode):
+    """
+    A node among others.
+
+    :ivar found: what it knows of all nodes; ``None`` if the database cannot be read.
+    :ivar duties: what it does for all.
+    """
+
+    shared = True
+
+    def __init__(self, clock: Any, *found: NodeStatus) -> None:
+        super().__init__(clock, "push-1")
+        self.found: list[NodeStatus] | None = list(found) or [node_status("push-1", own=True), node_status("push-2")]
+        self.duties = {"metrics"}
+
+    def nodes(self) -> Deferred[list[NodeStatus]]:
+        """List the nodes."""
+        return fail(Unavailable("the database is away", 5.0)) if self.found is None else succeed(self.found)
+
+    def owns(self, duty: str) -> bool:
+        """Tell whether it has a duty."""
+        return duty in self.duties
+
+
 @attrs.define
 class HealthStore:
     """
@@ -41,11 +72,13 @@ class HealthStore:
 
     :ivar queue: its queue.
     :ivar database: what is asked for the rest.
+    :ivar cluster: the nodes that share it.
     :ivar broken: why nothing can be stored, while a test says so.
     """
 
     queue: IQueue
     database: Database
+    cluster: ICluster
     broken: str = ""
 
     @property
@@ -65,13 +98,21 @@ class AdminWorld(DispatchWorld):
     :param keys: the keys of the admin endpoint; by default it asks for none.
     :param now: the time; by default some time in the past.
     :param limit: how many browsers may keep the status page open.
+    :param cluster: makes the cluster, given the clock; by default there is only one node.
 
     :ivar problems: the problems of apps, by their names.
     :ivar intake: accepts notifications.
     :ivar server: the admin endpoint.
     """
 
-    def __init__(self, keys: IKeys | None = None, now: float | None = None, limit: int = 32, **options: Any) -> None:
+    def __init__(
+        self,
+        keys: IKeys | None = None,
+        now: float | None = None,
+        limit: int = 32,
+        cluster: Callable[[Any], ICluster] = SingleNode,
+        **options: Any,
+    ) -> None:
         super().__init__(**options)
         if now is not None:
             self.clock.rightNow = now
@@ -81,7 +122,7 @@ class AdminWorld(DispatchWorld):
         self.start(metrics=self.metrics.client, settled=self._settled)
         hook = WebhookConfig("crm", "https://crm.invalid/?key=hush", lambda: b"correct horse battery staple")
         self.webhook = Webhook(self.clock, self.log, hook, agent=SilentAgent(), random=lambda: 0.5)  # type: ignore[arg-type]
-        self.store: Any = HealthStore(self.queue, self.database)
+        self.store: Any = HealthStore(self.queue, self.database, cluster(self.clock))
         self.health = HealthCheck(
             self.clock,
             self.store,

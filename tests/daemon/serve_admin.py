@@ -3,7 +3,8 @@ The admin endpoint of a busy daemon in memory, on loopback: a process for tests,
 
 The gateway is the simulator. The clock first advances by a quarter of an hour at once, then as fast as real time. The
 process prints its address when it listens, and reads commands from its standard input: ``trip`` makes the gateway
-refuse the credential of an app, ``trouble`` and ``well`` make the database fail and recover, ``end`` ends it.
+refuse the credential of an app, ``trouble`` and ``well`` make the database fail and recover, ``upgrade`` gives another
+version to the other node, ``end`` ends it.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from twisted.internet.stdio import StandardIO
 from twisted.internet.task import LoopingCall
 from twisted.protocols.basic import LineReceiver
 
-from tests.daemon.admin_world import AdminWorld
+from tests.daemon.admin_world import AdminWorld, Nodes
 from tests.daemon.dispatch_world import DEAD, token
 from tests.daemon.fakes import Keys
+from txapns.daemon.store.cluster import SingleNode
 from txapns.daemon.values import Caller
 from txapns.simulator import Response
 from txapns.simulator.http2 import ProviderAPIServer
@@ -46,10 +48,12 @@ class Scene:
 
     :param now: when it begins.
     :param keys: whether the admin endpoint requires a key, that of ``cleaner``.
+    :param nodes: whether there are other nodes.
     """
 
-    def __init__(self, now: float, keys: bool) -> None:
-        self.world = AdminWorld(keys=Keys(Caller("cleaner", frozenset(), None)) if keys else None, now=now, delay=0.03)
+    def __init__(self, now: float, keys: bool, nodes: bool) -> None:
+        allowed = Keys(Caller("cleaner", frozenset(), None)) if keys else None
+        self.world = AdminWorld(keys=allowed, now=now, delay=0.03, cluster=Nodes if nodes else SingleNode)
         self.tripped: set[str] = set()
         self._random = Random(7)
         self._seconds = 0
@@ -90,6 +94,9 @@ class Scene:
             self.tripped.add("weather.beta")
         elif word == "trouble":
             self.world.store.broken = "the disk is full"
+        elif word == "upgrade":
+            own, other = self.world.store.cluster.found
+            self.world.store.cluster.found = [own, attrs.evolve(other, version="0.2", clock_offset=4.0)]
         elif word == "well":
             self.world.store.broken = ""
         else:
@@ -118,8 +125,9 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--seconds", type=int, default=QUARTER, help="how much time has passed at the start")
     parser.add_argument("--keys", action="store_true", help="ask for a key")
+    parser.add_argument("--nodes", action="store_true", help="be one of two nodes")
     options = parser.parse_args()
-    scene = Scene(time.time() - options.seconds, options.keys)
+    scene = Scene(time.time() - options.seconds, options.keys, options.nodes)
     for _ in range(options.seconds):
         scene.second()
         scene.world.advance(1.0)

@@ -208,6 +208,31 @@ class BrowserTests(TestCase):
             browser.close()
             daemon.stop()
 
+    def test_nodes(self) -> None:
+        """The page of a node among others says so, keeps the table of them up to date, and warns of differences."""
+        daemon = Daemon(0, "--nodes")
+        wide, narrow = Browser(), Browser(320)
+        try:
+            for browser in (wide, narrow):
+                browser.open(daemon.url)
+                self.live(browser)
+                self.assertEqual(browser.text("h1"), "Push daemon push-1")
+                self.assertIn("– Push daemon push-1", browser.run("return document.title"))
+                self.assertEqual(browser.text("#nodes tr:first-child th"), "push-1 (this one)")
+            daemon.tell("upgrade")
+            for browser in (wide, narrow):
+                browser.until(lambda: "different versions" in browser.text("[role=status]"))  # noqa: B023
+                self.assertEqual(browser.text("#nodes tr:nth-child(2) td:nth-child(3) .notice"), "0.2")
+                self.assertEqual(browser.text("#nodes tr:nth-child(2) td:last-child .warn"), "+4.0 s")
+                self.assertEqual(browser.complaints(), [])
+            self.assertEqual(narrow.run("return document.documentElement.scrollWidth"), 320)
+            label = "return getComputedStyle(document.querySelector('#nodes td'), '::before').content"
+            self.assertEqual(narrow.run(label), '"State"')
+        finally:
+            wide.close()
+            narrow.close()
+            daemon.stop()
+
     def test_connected_again(self) -> None:
         """The page says when the daemon is gone, and reconnects when it is back."""
         daemon = Daemon()

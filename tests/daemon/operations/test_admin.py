@@ -7,7 +7,7 @@ import base64
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from tests.daemon.admin_world import AdminWorld
+from tests.daemon.admin_world import AdminWorld, Nodes
 from tests.daemon.fakes import Keys, Response, key_of
 from txapns.daemon.serving.http import IApplication
 from txapns.daemon.values import Caller
@@ -99,6 +99,19 @@ class AdminTests(SynchronousTestCase):
         answer = self.ask("GET", "/metrics")
         self.assertIn("version=0.0.4", answer.headers["content-type"])
         self.assertIn(b'apns_daemon_queue{app="chess"} 0.0', answer.body)
+
+    def test_node(self) -> None:
+        """A node among others says which it is, and whether it may send; only one exports what is the same on all."""
+        self.world = AdminWorld(cluster=Nodes)
+        self.addCleanup(self.world.close)
+        self.assertEqual(self.ask("GET", "/readyz").json, {"ready": True, "reasons": [], "node": "push-1"})
+        self.assertIn(b'apns_daemon_queue{app="chess"} 0.0', self.ask("GET", "/metrics").body)
+        self.world.store.cluster.duties = set()
+        self.assertNotIn(b"apns_daemon_queue", self.ask("GET", "/metrics").body)
+        self.world.store.cluster.alive = False
+        answer = self.ask("GET", "/readyz")
+        self.assertEqual((answer.status, answer.json["ready"]), (503, False))
+        self.assertEqual(self.ask("GET", "/healthz").status, 200)
 
     def test_full(self) -> None:
         """The number of event streams is limited; when one ends there is room again."""

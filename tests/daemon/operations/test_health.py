@@ -7,13 +7,14 @@ from typing import Any
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.admin_world import AdminWorld, HealthStore
+from tests.daemon.admin_world import AdminWorld, HealthStore, Nodes, node_status
 from tests.daemon.dispatch_world import token
 from txapns.daemon.operations.health import AppOverview, HealthCheck, Overview
+from txapns.daemon.store.cluster import SingleNode
 from txapns.daemon.values import Depth, Estimate
 from txapns.simulator import Response
 
-__all__ = ["HealthCheckTests", "ReadinessTests"]
+__all__ = ["ClusterTests", "HealthCheckTests", "ReadinessTests"]
 
 
 class HealthCheckTests(SynchronousTestCase):
@@ -153,7 +154,7 @@ class ReadinessTests(SynchronousTestCase):
 
     def health(self) -> HealthCheck:
         """Make a health check with that probe."""
-        self.world.store = HealthStore(self.world.queue, self.world.database)
+        self.world.store = HealthStore(self.world.queue, self.world.database, SingleNode(self.world.clock))
         self.patch(HealthStore, "probe", lambda _: self.probe())
         return HealthCheck(self.world.clock, self.world.store, self.world.apps, problems=dict, states=list)
 
@@ -197,3 +198,52 @@ class ReadinessTests(SynchronousTestCase):
         health.stopping = True
         self.assertEqual(self.successResultOf(health.readiness()).faults, ("the daemon is shutting down",))
         self.assertTrue(self.world.result(health.overview()).stopping)
+
+
+class ClusterTests(SynchronousTestCase):
+    """The health of a node among others."""
+
+    def setUp(self) -> None:
+        """There are two nodes."""
+        self.world = AdminWorld(cluster=Nodes)
+        self.addCleanup(self.world.close)
+        self.nodes = self.world.store.cluster
+
+    def look(self) -> Overview:
+        """Check the health now."""
+        self.world.advance(2.0)
+        found = self.world.result(self.world.health.overview())
+        assert isinstance(found, Overview)
+        return found
+
+    def test_nodes(self) -> None:
+        """It knows the nodes and which it is itself; if the database cannot be read, only the latter."""
+        found = self.look()
+        self.assertEqual((found.node, [node.name for node in found.nodes]), ("push-1", ["push-1", "push-2"]))
+        self.assertEqual((found.faults, found.concerns), ([], []))
+        self.nodes.found = None
+        self.assertEqual((self.look().node, self.look().nodes), ("push-1", ()))
+
+    def test_alone(self) -> None:
+        """A node whose database no other can use says nothing of nodes."""
+        world = AdminWorld()
+        self.addCleanup(world.close)
+        found = world.result(world.health.overview())
+        self.assertEqual((found.node, found.nodes), ("", ()))
+
+    def test_member(self) -> None:
+        """A node that may not send is not ready, as soon as that is so."""
+        self.look()
+        self.nodes.alive = False
+        found = self.world.result(self.world.health.readiness())
+        self.assertEqual((found.ready, found.node), (False, "push-1"))
+        self.assertEqual(
+            found.faults, ("the node push-1 may not send: it has not renewed its life in the database in time",)
+        )
+
+    def test_concerns(self) -> None:
+        """What is wrong with other nodes is told, but this one is ready."""
+        self.nodes.found = [node_status("push-1", own=True), node_status("push-2", alive=False, heartbeat=50.0)]
+        self.world.advance(2.0)
+        found = self.world.result(self.world.health.readiness())
+        self.assertEqual((found.ready, found.concerns), (True, ("node push-2 is gone: it was last heard of 50 s ago",)))

@@ -13,7 +13,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from tests import PROJECT
-from tests.daemon.admin_world import AdminWorld
+from tests.daemon.admin_world import AdminWorld, Nodes, node_status
 from tests.daemon.dispatch_world import DEAD, token
 from tests.daemon.fakes import Connection, Keys
 from txapns.daemon.errors import AppQueueFull, UnknownApp
@@ -73,6 +73,21 @@ class DaemonMetricsTests(SynchronousTestCase):
         totals = self.world.metrics.totals
         self.assertEqual((totals.received, totals.accepted, totals.failed, totals.retried), (11, 9, 2, 1))
         self.assertEqual(values["apns_notifications_sent_total", "chess"], 12)
+
+    def test_nodes(self) -> None:
+        """What is the same on all nodes is exported where that is asked for; the rest always."""
+        world = AdminWorld(cluster=Nodes)
+        self.addCleanup(world.close)
+        own, gone = node_status("push-1", own=True, clock_offset=0.25), node_status("push-3", alive=False)
+        world.store.cluster.found = [own, node_status("push-2"), gone]
+        overview = world.result(world.health.overview())
+        all_of_it, own_part = (found(world.metrics.render(overview, shared)) for shared in (True, False))
+        self.assertEqual([all_of_it["nodes", state] for state in ("alive", "gone")], [2, 1])
+        self.assertEqual(own_part["clock_offset_seconds",], 0.25)
+        names = {name for name, *_ in all_of_it.keys() - own_part.keys()}
+        self.assertEqual(names, {"queue", "nodes", "webhook_backlog"})
+        self.assertIn(("in_flight", "chess"), own_part)
+        self.assertNotIn(("clock_offset_seconds",), self.look())
 
     def test_unanswered(self) -> None:
         """A notification that expired unsent has no answer time."""
@@ -230,7 +245,7 @@ class DocumentationTests(SynchronousTestCase):
 
     def test_table(self) -> None:
         """Its table has exactly the metrics that exist, with their labels."""
-        world = AdminWorld()
+        world = AdminWorld(cluster=Nodes)
         self.addCleanup(world.close)
         faults: list[Any] = [Response(429, "TooManyRequests"), None]
         world.simulator.http2_fault = lambda server, request, response: faults.pop() if faults else response

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import PROJECT
-from tests.daemon.admin_world import AdminWorld
+from tests.daemon.admin_world import AdminWorld, Nodes
 from tests.daemon.dispatch_world import DEAD, token
 from txapns.daemon.operations.view import TABLES
 
@@ -67,9 +67,22 @@ class PageTests(SynchronousTestCase):
         outline = Outline(page)
         for tag in ("header", "main", "footer", "nav", "h1", "title"):
             self.assertEqual(outline.tags[tag], 1, tag)
-        self.assertEqual((outline.tags["caption"], outline.tags["table"]), (len(TABLES), len(TABLES)))
+        tables = len(TABLES) - 1  # not that of the nodes
+        self.assertEqual((outline.tags["caption"], outline.tags["table"]), (tables, tables))
         self.assertIn('lang="en"', page)
         self.assertIn('role="status"', page)
+
+    def test_nodes(self) -> None:
+        """The page of a node has its name in the title, and a table of all nodes; other pages do not speak of nodes."""
+        self.assertNotIn("node", self.page())
+        self.world = AdminWorld(cluster=Nodes)
+        self.addCleanup(self.world.close)
+        page = self.page()
+        self.assertIn("<title>Ready – Push daemon push-1</title>", page)
+        self.assertIn('<section aria-labelledby="nodes-title"><h2 id="nodes-title">Nodes</h2>', page)
+        text = Outline(page).text
+        for word in ("push-1 (this one)", "push-2", "Alive", "the other figures are of this node"):
+            self.assertIn(word, text)
 
     def test_nothing_inline(self) -> None:
         """There are no inline scripts, styles or handlers, and nothing comes from elsewhere."""

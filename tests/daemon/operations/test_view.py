@@ -5,12 +5,12 @@ from __future__ import annotations
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.admin_world import AdminWorld
+from tests.daemon.admin_world import AdminWorld, Nodes, node_status
 from tests.daemon.dispatch_world import DEAD, token
 from txapns.daemon.operations.view import TABLES, Cell, View, view_of
 from txapns.daemon.sending.webhook import WebhookState
 
-__all__ = ["ViewTests"]
+__all__ = ["NodesTests", "ViewTests"]
 
 DAY = 86_400.0
 
@@ -113,3 +113,67 @@ class ViewTests(SynchronousTestCase):
         """A signing key does not expire."""
         self.world.add_app("chess", credential=self.world.simulator.provider_token())
         self.assertEqual((self.cells("apps")[0][-1], self.view().figures[-1].text), ("none", "–"))
+
+
+class NodesTests(SynchronousTestCase):
+    """What the page says of the nodes that share a database."""
+
+    def setUp(self) -> None:
+        """There are two nodes."""
+        self.world = AdminWorld(cluster=Nodes)
+        self.addCleanup(self.world.close)
+        self.nodes = self.world.store.cluster
+
+    def view(self) -> View:
+        """Return what the page says now."""
+        self.world.advance(2.0)
+        found = self.world.result(self.world.status.view())
+        assert isinstance(found, View)
+        return found
+
+    def test_none(self) -> None:
+        """A daemon whose database no other can use has no table of nodes, and its name is not told."""
+        world = AdminWorld()
+        self.addCleanup(world.close)
+        view = world.result(world.status.view())
+        self.assertEqual((view.name, "nodes" in view.tables), ("Push daemon", False))
+
+    def test_rows(self) -> None:
+        """The page says which node it is of, and what is known of all."""
+        view = self.view()
+        self.assertEqual((view.name, view.state.kind), ("Push daemon push-1", "ok"))
+        own, other = view.tables["nodes"]
+        self.assertEqual(len(own), len(TABLES["nodes"][0]))
+        cells = [
+            Cell("push-1 (this one)"),
+            Cell("Alive", "ok"),
+            Cell("0.1"),
+            Cell("c0ffeec0"),
+            Cell("2023-11-14 22:13"),
+        ]
+        self.assertEqual(own, [*cells, Cell("5"), Cell("2 s ago"), Cell("+0.0 s")])
+        self.assertEqual(other[0], Cell("push-2"))
+
+    def test_differences(self) -> None:
+        """What differs from this node is marked, and told at the top."""
+        other = node_status("push-2", digest="beef", version="0.2", clock_offset=-3.0)
+        self.nodes.found = [node_status("push-1", own=True), other, node_status("push-3", alive=False, heartbeat=500.0)]
+        view = self.view()
+        rows = view.tables["nodes"]
+        self.assertEqual({cell.kind for cell in rows[0]}, {"", "ok"})
+        self.assertEqual([cell.kind for cell in rows[1]], ["", "ok", "notice", "warn", "", "", "", "warn"])
+        self.assertEqual([rows[2][1].text, rows[2][6].text], ["Gone", "8 min ago"])
+        self.assertEqual((view.state.kind, len(view.state.faults)), ("warn", 4))
+
+    def test_not_a_member(self) -> None:
+        """A node that may not send says so."""
+        self.nodes.alive = False
+        view = self.view()
+        self.assertEqual(view.tables["nodes"][0][1], Cell("May not send", "bad"))
+        self.assertEqual(view.state.kind, "bad")
+
+    def test_unknown(self) -> None:
+        """If the database cannot be read, the nodes are unknown."""
+        self.nodes.found = None
+        view = self.view()
+        self.assertEqual((view.name, view.tables["nodes"]), ("Push daemon push-1", []))

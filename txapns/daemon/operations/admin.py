@@ -144,13 +144,16 @@ class Admin:
 
     def _get_metrics(self, request: Request) -> Deferred[Answer]:
         return self._health.overview().addCallback(
-            lambda overview: _answer(200, self._metrics.render(overview), CONTENT_TYPE)
+            lambda overview: _answer(200, self._metrics.render(overview, self._health.speaks_for_all()), CONTENT_TYPE)
         )
 
     def _readyz(self, request: Request) -> Deferred[Answer]:
         def answer(found: Readiness) -> Answer:
-            reasons = {"reasons": [*found.faults, *found.concerns]} if request.context is None else {}
-            return _json(200 if found.ready else 503, {"ready": found.ready, **reasons})
+            told: dict[str, object] = {"ready": found.ready}
+            if request.context is None:
+                told["reasons"] = [*found.faults, *found.concerns]
+                told |= {"node": found.node} if found.node else {}
+            return _json(200 if found.ready else 503, told)
 
         return self._health.readiness().addCallback(answer)
 

@@ -21,14 +21,19 @@ from txapns._waiters import Waiters
 from txapns.daemon.apps import expiry
 from txapns.daemon.errors import RequestRefused, Unavailable
 from txapns.daemon.interfaces import IApps
+from txapns.daemon.operations.nodes import node_concerns
 from txapns.daemon.sending.context import AppState
 from txapns.daemon.sending.webhook import Webhook, WebhookState
+from txapns.daemon.store.cluster import NodeStatus
 from txapns.daemon.store.store import IStore
 from txapns.daemon.values import App, Depth
 
 __all__ = ["AppOverview", "Condition", "HealthCheck", "Overview", "Readiness", "WebhookOverview"]
 
 _log = Logger()
+
+# The duty of the node that exports the metrics of all nodes together.
+_METRICS = "metrics"
 
 _T = TypeVar("_T")
 _Default = TypeVar("_Default")
@@ -92,6 +97,9 @@ class Overview:
     :ivar at: when it was checked, in UNIX seconds.
     :ivar trouble: why nothing can be stored, for a person; empty if it can.
     :ivar stopping: whether the daemon is shutting down.
+    :ivar node: the name of this node; empty if no other can use the same database.
+    :ivar member: whether this node may send.
+    :ivar nodes: all nodes that share the database; none if no other can, or if that is unknown.
     """
 
     at: float
@@ -99,6 +107,9 @@ class Overview:
     webhooks: tuple[WebhookOverview, ...]
     trouble: str
     stopping: bool
+    node: str = ""
+    member: bool = True
+    nodes: tuple[NodeStatus, ...] = ()
 
     @property
     def faults(self) -> list[str]:
@@ -108,6 +119,8 @@ class Overview:
             faults.append("the daemon is shutting down")
         if self.trouble:
             faults.append(f"notifications cannot be stored: {self.trouble}")
+        if not self.member:
+            faults.append(f"the node {self.node} may not send: it has not renewed its life in the database in time")
         if not self.apps:
             faults.append("there are no apps")
         elif all(app.condition in ("tripped", "unusable") for app in self.apps):
@@ -116,8 +129,9 @@ class Overview:
 
     @property
     def concerns(self) -> list[str]:
-        """What is wrong with single apps, for a person."""
-        return [f"{_CONCERNS[app.condition].format(app.name)}: {app.reason}" for app in self.apps if app.reason]
+        """What is wrong with single apps, or with nodes, for a person."""
+        apps = [f"{_CONCERNS[app.condition].format(app.name)}: {app.reason}" for app in self.apps if app.reason]
+        return [*apps, *node_concerns(self.nodes)]
 
 
 @attrs.frozen
@@ -126,11 +140,13 @@ class Readiness:
     Whether the daemon can do its work.
 
     :ivar faults: why not; empty if it can.
-    :ivar concerns: what is wrong with single apps. It works for the others.
+    :ivar concerns: what is wrong with single apps, or with nodes. It works for the others.
+    :ivar node: the name of this node; empty if no other can use the same database.
     """
 
     faults: tuple[str, ...]
     concerns: tuple[str, ...] = ()
+    node: str = ""
 
     @property
     def ready(self) -> bool:
@@ -210,11 +226,18 @@ class HealthCheck:
         """
         Return a ``Deferred`` of the daemon's health.
 
-        It may be a moment old, except for ``trouble`` and ``stopping``, which are current.
+        It may be a moment old, except for ``trouble``, ``stopping`` and ``member``, which are current.
         """
-        return self._overviews.get().addCallback(
-            lambda found: attrs.evolve(found, trouble=self._store.trouble, stopping=self.stopping)
-        )
+
+        def current(found: Overview) -> Overview:
+            member = self._store.cluster.alive
+            return attrs.evolve(found, trouble=self._store.trouble, stopping=self.stopping, member=member)
+
+        return self._overviews.get().addCallback(current)
+
+    def speaks_for_all(self) -> bool:
+        """Tell whether this node exports the metrics of all nodes together; of those that are asked, one does."""
+        return self._store.cluster.owns(_METRICS)
 
     def readiness(self) -> Deferred[Readiness]:
         """Return a ``Deferred`` that says whether the daemon is ready. This tries to store something."""
@@ -223,7 +246,7 @@ class HealthCheck:
             trouble = await self._probes.get()
             overview = await self.overview()
             overview = attrs.evolve(overview, trouble=overview.trouble or trouble)
-            return Readiness(tuple(overview.faults), tuple(overview.concerns))
+            return Readiness(tuple(overview.faults), tuple(overview.concerns), overview.node)
 
         if self.stopping:
             return succeed(Readiness(("the daemon is shutting down",)))
@@ -244,8 +267,18 @@ class HealthCheck:
             WebhookOverview(each.state, count, _seconds_since(each.state.failing_since, now))
             for each, count in backlogs
         ]
-        apps = self._app_overviews(depths, now)
-        return Overview(self._wall.now(), apps, tuple(webhooks), self._store.trouble, self.stopping)
+        cluster = self._store.cluster
+        nodes = await _or_default(cluster.nodes(), ()) if cluster.shared else ()
+        return Overview(
+            self._wall.now(),
+            self._app_overviews(depths, now),
+            tuple(webhooks),
+            self._store.trouble,
+            self.stopping,
+            cluster.node if cluster.shared else "",
+            cluster.alive,
+            tuple(nodes),
+        )
 
     def _app_overviews(self, depths: Sequence[Depth], now: float) -> tuple[AppOverview, ...]:
         """Return the health of all apps, and of removed ones that still have notifications."""

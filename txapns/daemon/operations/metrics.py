@@ -4,6 +4,10 @@ The daemon's metrics, for Prometheus.
 Counters are incremented once per request that is accepted and once per chunk that is settled, never per notification.
 Gauges are read from an :class:`~txapns.daemon.operations.health.Overview` when Prometheus scrapes.
 
+Where several nodes share a database, each exports what it does itself, so that sums over all nodes are right. What is
+the same on all of them, such as the length of a queue, is exported by one node only: sums are right there, too, and an
+alert fires once. If each exported it, every query would have to pick one of several values, read at different times.
+
 Labels have few values. Operators name apps and webhooks. A gateway chooses the reason of a rejection, so only known
 reasons become labels; all others count as ``other``. ``docs/daemon-operations.rst`` has a table of all names.
 """
@@ -12,7 +16,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import get_args
+from typing import TypeAlias, get_args
 
 import attrs
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
@@ -46,9 +50,12 @@ _TOTALS = {
     "outcomes": ("Notifications by their outcome.", ("app", "state", "reason")),
     "retries": ("Attempts after which another follows.", ("app", "reason")),
 }
-_APP_GAUGES: Mapping[str, tuple[str, Callable[[AppOverview], float | None]]] = {
+_Gauges: TypeAlias = Mapping[str, tuple[str, Callable[[AppOverview], float | None]]]
+_SHARED_APP_GAUGES: _Gauges = {
     "queue": ("Notifications waiting, those in flight included.", lambda app: app.waiting),
     "queue_oldest_seconds": ("How long the oldest of them has been due.", lambda app: app.oldest),
+}
+_APP_GAUGES: _Gauges = {
     "in_flight": ("Notifications in flight.", lambda app: app.state.in_flight),
     "certificate_expiry_timestamp_seconds": ("When the app's certificate expires.", lambda app: app.expires),
 }
@@ -100,6 +107,7 @@ class DaemonMetrics:
         self._counts: Counter[tuple[str, ...]] = Counter()  # by name and labels
         self._seconds: dict[str, Durations] = {}
         self._overview: Overview | None = None
+        self._shared = True
         self._clients = ClientMetrics(None)
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
@@ -163,9 +171,13 @@ class DaemonMetrics:
 
     # Output.
 
-    def render(self, overview: Overview) -> bytes:
-        """Return all metrics in Prometheus' text format."""
-        self._overview = overview
+    def render(self, overview: Overview, shared: bool = True) -> bytes:
+        """
+        Return all metrics in Prometheus' text format.
+
+        :param shared: whether to export what is the same on all nodes.
+        """
+        self._overview, self._shared = overview, shared
         return generate_latest(self.registry)
 
     def collect(self) -> Iterator[Metric]:
@@ -186,6 +198,8 @@ class DaemonMetrics:
         if self._overview is not None:
             yield from _app_gauges(self._overview)
             yield from _daemon_gauges(self._overview)
+            if self._shared:
+                yield from _shared_gauges(self._overview)
 
 
 def _gauge(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float | None]]) -> Metric:
@@ -198,8 +212,7 @@ def _gauge(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[S
 
 def _app_gauges(overview: Overview) -> Iterator[Metric]:
     apps = overview.apps
-    for name, (text, value) in _APP_GAUGES.items():
-        yield _gauge(name, text, ["app"], (([each.name], value(each)) for each in apps))
+    yield from _gauges_of(_APP_GAUGES, apps)
     counts = (([each.name, state], n) for each in apps for state, n in Counter(each.state.connections).items())
     yield _gauge("connections", "Connections to Apple.", ["app", "state"], counts)
     current = (
@@ -209,12 +222,28 @@ def _app_gauges(overview: Overview) -> Iterator[Metric]:
     yield _gauge("app_condition", text, ["app", "condition"], current)
 
 
+def _gauges_of(gauges: _Gauges, apps: Sequence[AppOverview]) -> Iterator[Metric]:
+    for name, (text, value) in gauges.items():
+        yield _gauge(name, text, ["app"], (([each.name], value(each)) for each in apps))
+
+
+def _shared_gauges(overview: Overview) -> Iterator[Metric]:
+    yield from _gauges_of(_SHARED_APP_GAUGES, overview.apps)
+    backlogs = (([each.state.name], each.backlog) for each in overview.webhooks)
+    yield _gauge("webhook_backlog", "Dead tokens not delivered yet.", ["webhook"], backlogs)
+    if overview.node:
+        states = Counter("alive" if each.alive else "gone" for each in overview.nodes)
+        counts = (([state], states[state]) for state in ("alive", "gone"))
+        yield _gauge("nodes", "Nodes that share the database.", ["state"], counts)
+
+
 def _daemon_gauges(overview: Overview) -> Iterator[Metric]:
-    hooks, label = [([each.state.name], each) for each in overview.webhooks], ["webhook"]
-    backlogs = ((name, each.backlog) for name, each in hooks)
-    failing = ((name, each.failing or 0.0) for name, each in hooks)
-    yield _gauge("webhook_backlog", "Dead tokens not delivered yet.", label, backlogs)
-    yield _gauge("webhook_failing_seconds", "For how long deliveries have been failing.", label, failing)
+    failing = (([each.state.name], each.failing or 0.0) for each in overview.webhooks)
+    yield _gauge("webhook_failing_seconds", "For how long deliveries have been failing.", ["webhook"], failing)
+    for node in overview.nodes:
+        if node.own:
+            text = "By how much the clock is ahead of the database's."
+            yield _gauge("clock_offset_seconds", text, [], [([], node.clock_offset)])
     yield _gauge(
         "database_trouble", "1 if the database cannot store notifications.", [], [([], bool(overview.trouble))]
     )

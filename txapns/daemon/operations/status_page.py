@@ -29,6 +29,7 @@ from txapns.daemon.operations.view import TABLES, Cell, Rate, View, view_of
 
 __all__ = ["StatusPage"]
 
+_SCOPE = "What waits is counted for all nodes together; the other figures are of this node."
 _STATIC = files("txapns.daemon.operations") / "static"
 
 
@@ -81,16 +82,30 @@ class _Page(Element):
         """Fill the slots."""
         view, state = self._view, self._view.state
         faults = tags.ul([tags.li(fault) for fault in state.faults])
+        tables = {name: _table(name, rows) for name, rows in view.tables.items()}
+        nodes = tables.pop("nodes", None)
         return tag.fillSlots(
             word=state.text,
+            name=view.name,
             time=view.time,
             up=view.up,
             version=f"txapns {txapns.__version__}",
             state=tags.div(tags.strong(state.text), faults, class_=f"state {state.kind}"),
             figures=[tags.div(tags.dt(each.label), tags.dd(each.text, class_=each.kind)) for each in view.figures],
             charts=[_chart(rate) for rate in view.rates],
-            **{name: _table(name, rows) for name, rows in view.tables.items()},
+            scope="" if nodes is None else tags.p(_SCOPE, class_="scope muted"),
+            nodes="" if nodes is None else _section("Nodes", nodes),
+            **tables,
         )
+
+
+def _section(title: str, table: Tag) -> Tag:
+    """Make a section that only some pages have."""
+    name = title.lower()
+    heading = tags.h2(title, id=f"{name}-title")
+    section = tags.section(heading, table)
+    section.attributes["aria-labelledby"] = f"{name}-title"
+    return section
 
 
 def _chart(rate: Rate) -> Tag:

@@ -17,6 +17,8 @@ from txapns.daemon.apps import WARNINGS
 from txapns.daemon.operations.health import AppOverview, Overview, WebhookOverview
 from txapns.daemon.operations.history import SPAN, STEP, History
 from txapns.daemon.operations.metrics import Totals
+from txapns.daemon.operations.nodes import CLOCK, node_concerns
+from txapns.daemon.store.cluster import NodeStatus
 
 __all__ = ["TABLES", "Cell", "Figure", "Headline", "Rate", "View", "view_of"]
 
@@ -58,6 +60,11 @@ TABLES = {
         ("Webhook", "State", "Pending#", "Delivered#"),
         "Webhooks and their state",
         "No webhook is configured.",
+    ),
+    "nodes": (
+        ("Node", "State", "Version", "Configuration", "Since", "In flight#", "Last heartbeat", "Clock"),
+        "Nodes that share the database, and their state",
+        "The nodes are unknown: the database cannot be read.",
     ),
     "minutes": (
         ("Minute", "Received#", "Accepted#", "Failed#", "Retried#"),
@@ -119,14 +126,21 @@ class Rate:
 
 @attrs.frozen
 class View:
-    """Everything on the page; ``up`` is how long the daemon has been running."""
+    """
+    Everything on the page.
 
+    :ivar name: what the page is about: the daemon, or one of the nodes that share a database.
+    :ivar up: how long the daemon has been running.
+    :ivar tables: by their names in :data:`TABLES`; that of the nodes only where there may be several.
+    """
+
+    name: str
     time: str
     up: str
     state: Headline
     figures: tuple[Figure, ...]
     rates: tuple[Rate, ...]
-    tables: dict[str, list[list[Cell]]]  # by their names in TABLES
+    tables: dict[str, list[list[Cell]]]
 
 
 def view_of(overview: Overview, history: History, up: float) -> View:
@@ -141,7 +155,9 @@ def view_of(overview: Overview, history: History, up: float) -> View:
         [Cell(_clock(each.at)), Cell(each.app), Cell(each.token), Cell(str(each.status or "–")), Cell(each.reason)]
         for each in history.rejections()
     ]
+    nodes = {"nodes": [_node_row(node, overview) for node in overview.nodes]} if overview.node else {}
     return View(
+        f"Push daemon {overview.node}".strip(),
         f"{_clock(now)} UTC",
         _duration(up),
         _headline(overview),
@@ -152,6 +168,7 @@ def view_of(overview: Overview, history: History, up: float) -> View:
             "rejections": rejections,
             "webhooks": [_webhook_row(each) for each in overview.webhooks],
             "minutes": _minutes(history.steps()),
+            **nodes,
         },
     )
 
@@ -166,6 +183,7 @@ def _headline(overview: Overview) -> Headline:
         for name, text, kind in expiring
         if kind == "bad"
     ]
+    problems += node_concerns(overview.nodes)
     if faults:
         return Headline("Not ready", "bad", (*faults, *problems))
     return Headline("Ready, with problems", "warn", tuple(problems)) if problems else Headline("Ready", "ok", ())
@@ -226,6 +244,23 @@ def _webhook_row(webhook: WebhookOverview) -> list[Cell]:
         text, kind = f"Given up until the next start: {state.reason}", "bad"
     backlog = "unknown" if webhook.backlog is None else _number(webhook.backlog)
     return [Cell(state.name), Cell(text, kind), Cell(backlog), Cell(_number(state.sent))]
+
+
+def _node_row(node: NodeStatus, overview: Overview) -> list[Cell]:
+    own = next((each for each in overview.nodes if each.own), node)
+    state = Cell("Alive", "ok") if node.alive else Cell("Gone", "warn")
+    if node.own and not overview.member:
+        state = Cell("May not send", "bad")
+    return [
+        Cell(f"{node.name} (this one)" if node.own else node.name),
+        state,
+        Cell(node.version, "notice" if node.version != own.version else ""),
+        Cell(node.digest[:8] or "–", "warn" if node.digest != own.digest else ""),
+        Cell(f"{datetime.fromtimestamp(node.since, timezone.utc):%Y-%m-%d %H:%M}"),
+        Cell(_number(node.in_flight)),
+        Cell(f"{_duration(node.heartbeat)} ago"),
+        Cell(f"{node.clock_offset:+.1f} s", "warn" if abs(node.clock_offset) > CLOCK else ""),
+    ]
 
 
 def _minutes(steps: Iterable[tuple[float, Totals]]) -> list[list[Cell]]:

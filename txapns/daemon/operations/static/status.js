@@ -42,7 +42,6 @@
     const list = box.querySelector("ul");
     state.faults.forEach((fault, n) => setText(make(list, "li", n), fault));
     trim(list, state.faults.length);
-    document.title = state.text + " – push daemon";
   }
 
   function showFigures(figures) {
@@ -127,6 +126,7 @@
 
   function show(view) {
     showState(view.state);
+    document.title = view.state.text + " – " + view.name;
     showFigures(view.figures);
     view.rates.forEach((rate, n) => showChart(place("charts").children[n], rate));
     for (const [name, rows] of Object.entries(view.tables)) showTable(place(name), rows);
