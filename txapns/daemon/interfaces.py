@@ -68,11 +68,12 @@ class IQueue(Interface):
         :raises Unavailable: they cannot be stored now; nothing was stored.
         """
 
-    def lease(app: str, count: int, until: float) -> Deferred[list[Leased]]:
+    def lease(app: str, count: int, until: float, most: int | None = None) -> Deferred[list[Leased]]:
         """
         Lease notifications that are due, in the order of their due times, then of their acceptance.
 
         :param until: when the lease ends, by the reactor's clock.
+        :param most: how many of the app's notifications may be leased at a time, whoever has leased them.
         :returns: notifications that nobody else has leased; fewer than ``count`` if no more are due.
         """
 

@@ -122,6 +122,21 @@ class QueueContract(StoreContract):
         self.case.assertEqual(len({each.number for each in [*first, *second]}), 10)
         self.case.assertEqual(self.lease(), [])
 
+    def test_leased_at_most(self) -> None:
+        """No more are leased than may be leased at a time; each app is counted for itself."""
+        self.accept(10)
+        self.accept(3, "news")
+        self.lease(3, "news")
+        until = self.now + 60
+        found = [self.do("lease", "chess", 4, until, 6) for _ in range(3)]
+        self.case.assertEqual([len(each) for each in found], [4, 2, 0])
+        self.do("release", [each.number for each in found[0][:3]])
+        self.case.assertEqual(len(self.do("lease", "chess", 10, until, 6)), 3)
+        self.case.assertEqual(len(self.do("lease", "chess", 10, until, 5)), 0)
+        self.case.assertEqual(len(self.do("lease", "chess", 10, until)), 4)
+        self.world.clock.advance(61)
+        self.case.assertEqual(len(self.do("lease", "chess", 10, self.now + 60, 6)), 6)
+
     def test_lease_ends(self) -> None:
         """When a lease ends, its notification is leased again, before later ones."""
         ids = self.accept(2)

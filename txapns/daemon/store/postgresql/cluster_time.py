@@ -23,15 +23,10 @@ from collections.abc import Callable
 
 from twisted.internet.interfaces import IReactorTime
 
-from txapns._network.clocks import wall_clock
 from txapns.daemon.store.postgresql.schema import Connection
+from txapns.daemon.store.queue_time import QueueTime
 
-__all__ = ["ClusterTime", "database_date", "milliseconds"]
-
-
-def milliseconds(seconds: float) -> int:
-    """Round seconds to milliseconds; cutting them would store a time read from the database as another."""
-    return round(seconds * 1000)
+__all__ = ["ClusterTime", "database_date"]
 
 
 def database_date(connection: Connection) -> float:
@@ -41,7 +36,7 @@ def database_date(connection: Connection) -> float:
     return float(row[0])
 
 
-class ClusterTime:
+class ClusterTime(QueueTime):
     """
     The time of the database's clock, told by the reactor's.
 
@@ -54,8 +49,7 @@ class ClusterTime:
     def __init__(self, clock: IReactorTime, read: Callable[[Connection], float] = database_date) -> None:
         self.read = read
         self.error = 0.0
-        self._clock = clock
-        self._wall = wall_clock(clock)
+        super().__init__(clock)
         self._epoch: float | None = None  # the database's time when the reactor's clock was at 0
 
     @property
@@ -77,19 +71,3 @@ class ClusterTime:
             return 0.0
         was, self._epoch = self._epoch, date - (before + after) / 2
         return 0.0 if was is None else self._epoch - was
-
-    def due(self, seconds: float) -> int:
-        """Tell the cluster's time, given a time of the reactor's clock."""
-        return milliseconds(self.epoch + seconds)
-
-    def seconds(self, due: int) -> float:
-        """Tell a time by the reactor's clock, given the cluster's."""
-        return due / 1000 - self.epoch
-
-    def now(self) -> int:
-        """Tell the cluster's time."""
-        return self.due(self._clock.seconds())
-
-    def date(self) -> int:
-        """Tell the date, in milliseconds since the UNIX epoch."""
-        return milliseconds(self._wall.now())

@@ -13,12 +13,13 @@ from zope.interface import implementer
 
 from txapns._network.clocks import wall_clock
 from txapns.daemon.interfaces import IOutcomeLog
+from txapns.daemon.store.acceptance import uuid_text
+from txapns.daemon.store.queue import stopped
+from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.sqlite import feedback_log
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.store.sqlite.queue import stopped
 from txapns.daemon.store.sqlite.schema import lenient
-from txapns.daemon.store.sqlite.tables import QueueState, array, uuid_text
-from txapns.daemon.store.sqlite.timeline import milliseconds
+from txapns.daemon.store.sqlite.tables import QueueState, array
 from txapns.daemon.values import Entry, Outcome, State
 
 __all__ = ["SQLiteOutcomeLog"]

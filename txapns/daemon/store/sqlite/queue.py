@@ -10,28 +10,29 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Annotated, TypeVar
 
 import attrs
 import msgspec
 from msgspec import Meta
-from twisted.internet.defer import Deferred, fail
+from twisted.internet.defer import Deferred
 from twisted.logger import Logger
-from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IQueue
-from txapns.daemon.store.sqlite.acceptance import Acceptance, add, pack, receipts_of, recognize
+from txapns.daemon.store.acceptance import Acceptance, uuid_text
+from txapns.daemon.store.queue import StoredQueue
+from txapns.daemon.store.queue_time import milliseconds
+from txapns.daemon.store.settlement import Report, Settled
+from txapns.daemon.store.sqlite.acceptance import add, recognize
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import lenient
-from txapns.daemon.store.sqlite.settlement import Report, Settled, conclude
-from txapns.daemon.store.sqlite.tables import QUEUE, QueueState, array, uuid_text
-from txapns.daemon.store.sqlite.timeline import milliseconds
-from txapns.daemon.values import Content, Depth, Estimate, Idempotency, Leased, Message, Receipt, Settlement, State
+from txapns.daemon.store.sqlite.settlement import conclude
+from txapns.daemon.store.sqlite.tables import QUEUE, QueueState, array
+from txapns.daemon.values import Content, Depth, Estimate, Leased, Receipt, Settlement, State
 
-__all__ = ["SQLiteQueue", "stopped"]
+__all__ = ["SQLiteQueue"]
 
 _log = Logger()
 
@@ -84,7 +85,7 @@ class _Damaged:
 
 
 @implementer(IQueue)
-class SQLiteQueue:
+class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     """
     The queue in SQLite.
 
@@ -100,9 +101,9 @@ class SQLiteQueue:
         noted: Callable[[Iterable[str]], None],
         longest: float = 900.0,
     ) -> None:
+        super().__init__(database, state, state.timeline, noted)
         self._database = database
         self._state = state
-        self._noted = noted
         self._longest = longest
         self._clock = database.clock
         self._timeline = state.timeline
@@ -142,50 +143,17 @@ class SQLiteQueue:
         connection.execute(_BOUND, [latest, latest])
         connection.execute(f"{_BOUND} AND attempts = 0", [now, now])
 
-    def stop(self) -> Deferred[None]:
-        """Finish the work submitted so far."""
-        self._state.running = False
-        return self._database.flush()
-
     # Accepting.
-
-    def accept(self, messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
-        """See :meth:`IQueue.accept`."""
-        if not self._state.running:
-            return stopped()
-        try:
-            packed = [pack(message) for message in messages]
-        except ValueError:
-            return fail()
-        acceptance = Acceptance(packed, idempotency, self._timeline.date(), self._timeline.now())
-        counts: dict[str, int] = {}
-        for message in packed:
-            counts[message.app] = counts.get(message.app, 0) + message.count
-        self._state.waiting.update(counts)
-        size = sum(len(message.payload) + len(message.tokens) + len(message.apns_ids) for message in packed)
-
-        def stored(earlier: list[Receipt] | None) -> list[Receipt]:
-            if earlier is not None:
-                self._state.waiting.subtract(counts)
-                return earlier
-            return receipts_of(acceptance.first, [message.apns_ids for message in messages])
-
-        def failed(failure: Failure) -> Failure:
-            self._state.waiting.subtract(counts)
-            return failure
-
-        return self._database.write_together(self._store, acceptance, size + 1, self._stored).addCallbacks(
-            stored, failed
-        )
 
     def _store(
         self, connection: sqlite3.Connection, acceptances: list[Acceptance]
     ) -> list[list[Receipt] | Exception | None]:
         results, new = recognize(connection, acceptances, self._number)
+        number = max([self._number, *(each.first + each.count for each in new)])
         apps = self._find_apps(connection, {message.app for each in new for message in each.messages})
         for acceptance in new:
             acceptance.apps = apps
-        number = add(connection, new, self._number)
+        add(connection, new)
         self._reserving = self._reserved
         if number > self._reserved:
             self._reserving = number + _RESERVED
@@ -213,7 +181,7 @@ class SQLiteQueue:
 
     # Leasing.
 
-    def lease(self, app: str, count: int, until: float) -> Deferred[list[Leased]]:
+    def lease(self, app: str, count: int, until: float, most: int | None = None) -> Deferred[list[Leased]]:
         """See :meth:`IQueue.lease`. Notifications whose rows are damaged are rejected, with a line in the log."""
         now = self._clock.seconds()
 
@@ -222,14 +190,16 @@ class SQLiteQueue:
                 return found
             _log.error("{app}: notifications {numbers} are damaged and rejected", app=app, numbers=found.numbers)
             rejected = [Settlement(number, State.REJECTED, 0, "Damaged") for number in found.numbers]
-            return self.settle(rejected).addCallback(lambda _: self.lease(app, count, until))
+            return self.settle(rejected).addCallback(lambda _: self.lease(app, count, until, most))
 
-        return self._between(lambda connection: self._lend(connection, app, count, until, now)).addCallback(lent)
+        return self._between(lambda connection: self._lend(connection, app, count, until, now, most)).addCallback(lent)
 
     def _lend(
-        self, connection: sqlite3.Connection, app: str, count: int, until: float, now: float
+        self, connection: sqlite3.Connection, app: str, count: int, until: float, now: float, most: int | None
     ) -> list[Leased] | _Damaged:
         self._leases.expire(now)
+        if most is not None:
+            count = max(0, min(count, most - self._leases.counts().get(app, 0)))
         arguments = (self._state.apps.get(app), *self._leases.mark(app))
         passed_over = array(self._leases.passed_over(app))
         due = self._timeline.due(now)
@@ -288,18 +258,6 @@ class SQLiteQueue:
         return self._between(renew)
 
     # Settling.
-
-    def settle(self, settlements: Sequence[Settlement]) -> Deferred[None]:
-        """See :meth:`IQueue.settle`."""
-        if not self._state.running:
-            return stopped()
-
-        def settled(found: Settled) -> None:
-            self._state.waiting.subtract(found.counts)
-            self._noted(found.noted)
-
-        report = Report(settlements, self._timeline.date())
-        return self._database.write_together(self._conclude, report, 0, self._concluded).addCallback(settled)
 
     def _conclude(self, connection: sqlite3.Connection, reports: list[Report]) -> list[Settled]:
         return [conclude(connection, reports, self._timeline), *(Settled() for _ in reports[1:])]
@@ -360,14 +318,6 @@ class SQLiteQueue:
             return [Depth(name, self._state.waiting[name], leased, oldest) for name, leased, oldest in found]
 
         return self._between(look).addCallback(join)
-
-    def _between(self, function: Callable[[sqlite3.Connection], _R]) -> Deferred[_R]:
-        return self._database.between(function) if self._state.running else stopped()
-
-
-def stopped() -> Deferred[Any]:
-    """Refuse a request after the stop."""
-    return fail(Unavailable("the daemon is shutting down", 10.0))
 
 
 def _is_due(found: object) -> bool:

@@ -17,13 +17,10 @@ from txapns.daemon.store.sqlite.leases import Leases
 from txapns.daemon.store.sqlite.schema import Schema
 from txapns.daemon.store.sqlite.timeline import Timeline
 
-__all__ = ["LONGEST_RUN", "QUEUE", "QueueState", "array", "uuid_text"]
-
-#: How many deliveries one run of tokens with equal lengths can have; longer runs are divided.
-LONGEST_RUN = 1000
+__all__ = ["QUEUE", "QueueState", "array"]
 
 # The index of the queue holds only what waits, and that of the failures only what failed: most rows leave the first and
-# never enter the second. With the series, one statement makes many rows from one run.
+# never enter the second. With the series, which is as long as the longest run, one statement makes many rows from one.
 #: The tables of the queue.
 QUEUE = Schema(
     "queue",
@@ -97,8 +94,3 @@ class QueueState:
 def array(value: object) -> str:
     """Write values as a JSON array, the form in which statements take many of them at once."""
     return msgspec.json.encode(value).decode()
-
-
-def uuid_text(digits: str) -> str:
-    """Write a UUID, given its 32 hexadecimal digits, in its canonical form."""
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

@@ -17,47 +17,30 @@ from operator import itemgetter
 
 from twisted.internet.interfaces import IReactorTime
 
-from txapns._network.clocks import wall_clock
+from txapns.daemon.store.queue_time import QueueTime
 
-__all__ = ["Timeline", "milliseconds"]
+__all__ = ["Timeline"]
 
 _STEP = 1000  # milliseconds; the two clocks drift apart by less than this unless somebody sets one
 
 
-def milliseconds(seconds: float) -> int:
-    """Round seconds to milliseconds; cutting them would store a time read from the database as another."""
-    return round(seconds * 1000)
-
-
-class Timeline:
+class Timeline(QueueTime):
     """A timeline, which :meth:`begin` starts."""
 
     def __init__(self, clock: IReactorTime) -> None:
-        self._clock = clock
-        self._wall = wall_clock(clock)
-        self._epoch = 0.0  # the timeline's time when the reactor's clock was at 0
+        super().__init__(clock)
+        self._epoch = 0.0
         # By how many milliseconds the wall clock was ahead of the timeline, from which message on.
         self._leads: list[tuple[int, int]] = [(0, 0)]
+
+    @property
+    def epoch(self) -> float:
+        """See :attr:`QueueTime.epoch`."""
+        return self._epoch
 
     def begin(self) -> None:
         """Begin at the wall clock's time."""
         self._epoch = self._wall.now() - self._clock.seconds()
-
-    def due(self, seconds: float) -> int:
-        """Place a time of the reactor's clock on the timeline."""
-        return milliseconds(self._epoch + seconds)
-
-    def seconds(self, due: int) -> float:
-        """Tell a time by the reactor's clock."""
-        return due / 1000 - self._epoch
-
-    def now(self) -> int:
-        """Tell the present place on the timeline."""
-        return self.due(self._clock.seconds())
-
-    def date(self) -> int:
-        """Tell the date, in milliseconds since the UNIX epoch."""
-        return milliseconds(self._wall.now())
 
     def accepted(self, message: int, date: int, due: int) -> None:
         """Remember how dates and the timeline relate, from a message on that was accepted at a date and a place."""

@@ -1,0 +1,164 @@
+"""
+A request as the statements that store it take it: everything of one kind in one value.
+
+A message is stored once, with one delivery for each of its devices. The deliveries of a request have consecutive
+numbers, and a message has the number of its first delivery. The tokens of a message are joined, and so are its ids: a
+*run* of deliveries whose tokens are equally long is cut out of both again by the database. So a statement has a few
+parameters, and it is one statement, however many notifications there are.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Sequence
+
+import attrs
+import msgspec
+
+from txapns.daemon.errors import KeyConflict
+from txapns.daemon.values import Idempotency, Message, Receipt
+
+__all__ = ["LONGEST_RUN", "Acceptance", "Layout", "Packed", "laid_out", "pack", "receipts_of", "repeated", "uuid_text"]
+
+#: How many deliveries one run of tokens with equal lengths can have; longer runs are divided.
+LONGEST_RUN = 1000
+
+
+@attrs.frozen(eq=False)
+class Packed:
+    """A message in the form that the statements take."""
+
+    app: str
+    headers: str
+    payload: bytes
+    tokens: bytes
+    runs: list[tuple[int, int]]  # how many tokens of which length
+    apns_ids: bytes
+
+    @property
+    def count(self) -> int:
+        """How many deliveries it has."""
+        return len(self.apns_ids) // 16
+
+
+@attrs.define(eq=False)
+class Acceptance:
+    """
+    One request to accept messages.
+
+    :ivar date: the date, in milliseconds.
+    :ivar due: when its notifications are due, in milliseconds of the queue's time.
+    :ivar apps: the ids of all apps, including those made for it.
+    :ivar first: the number of its first delivery; 0 if nothing was stored.
+    """
+
+    messages: list[Packed]
+    idempotency: Idempotency | None
+    date: int
+    due: int
+    apps: dict[str, int] = attrs.Factory(dict)
+    first: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many deliveries it has."""
+        return sum(message.count for message in self.messages)
+
+
+@attrs.frozen(eq=False)
+class Layout:
+    """
+    Requests as the statements take them. Positions count from 1, as SQL does.
+
+    :ivar messages: of each the number, the headers, the date, where in the payloads its own is, and how long, and when
+        it is due.
+    :ivar runs: of each the number of the first delivery, the message, the app, when it is due, how many deliveries it
+        has, where in the tokens its own are, how long each is, where in the ids its own are, and the date.
+    """
+
+    messages: list[tuple[int, str, int, int, int, int]]
+    runs: list[tuple[int, int, int, int, int, int, int, int, int]]
+    payloads: bytes
+    tokens: bytes
+    apns_ids: bytes
+
+
+def pack(message: Message) -> Packed:
+    """
+    Pack a message.
+
+    :raises ValueError: one of its ids is not a UUID.
+    """
+    text = "".join(message.apns_ids)
+    apns_ids = bytes.fromhex(text.replace("-", ""))
+    if not len(text) / 36 == len(apns_ids) / 16 == len(message.tokens):
+        raise ValueError("an id is not a UUID")
+    widths = list(map(len, message.tokens))
+    if len(set(widths)) == 1:
+        groups = [(widths[0], len(widths))]
+    else:
+        groups = [(width, len(list(group))) for width, group in itertools.groupby(widths)]
+    runs = []
+    for width, count in groups:
+        runs += [(min(LONGEST_RUN, count - done), width) for done in range(0, count, LONGEST_RUN)]
+    headers = msgspec.json.encode(dict(message.headers)).decode()
+    return Packed(message.app, headers, message.payload, b"".join(message.tokens), runs, apns_ids)
+
+
+def laid_out(acceptances: Iterable[Acceptance]) -> Layout:
+    """Lay out new requests, which have numbers and whose apps have ids."""
+    rows, runs = [], []
+    payload_at = token_at = id_at = 1
+    messages = []
+    for acceptance in acceptances:
+        number = acceptance.first
+        for message in acceptance.messages:
+            messages.append(message)
+            first = number
+            if message.runs:  # a message without devices would have the number of the next
+                rows.append(
+                    (number, message.headers, acceptance.date, payload_at, len(message.payload), acceptance.due)
+                )
+            payload_at += len(message.payload)
+            app = acceptance.apps[message.app]
+            for count, width in message.runs:
+                runs.append((number, first, app, acceptance.due, count, token_at, width, id_at, acceptance.date))
+                number += count
+                token_at += count * width
+                id_at += count * 16
+    payloads, tokens = b"".join(each.payload for each in messages), b"".join(each.tokens for each in messages)
+    return Layout(rows, runs, payloads, tokens, b"".join(each.apns_ids for each in messages))
+
+
+def receipts_of(first: int, groups: Iterable[Sequence[str]], *, earlier: bool = False) -> list[Receipt]:
+    """
+    Make the receipts of a request.
+
+    :param first: the number of its first delivery.
+    :param earlier: whether the request repeats an earlier one.
+    """
+    receipts = []
+    for apns_ids in groups:
+        receipts.append(Receipt(range(first, first + len(apns_ids)), list(apns_ids), earlier))
+        first += len(apns_ids)
+    return receipts
+
+
+def repeated(
+    idempotency: Idempotency, digest: bytes, counts: Iterable[int], apns_ids: bytes, first: int
+) -> list[Receipt] | KeyConflict:
+    """
+    Tell the result of a request whose key was used before.
+
+    :param digest: that of the request before; the rest is of it, too.
+    """
+    if digest != idempotency.digest:
+        return KeyConflict("the idempotency key was used before, for another request")
+    digits = apns_ids.hex()
+    ids = iter([uuid_text(digits[at : at + 32]) for at in range(0, len(digits), 32)])
+    return receipts_of(first, [list(itertools.islice(ids, count)) for count in counts], earlier=True)
+
+
+def uuid_text(digits: str) -> str:
+    """Write a UUID, given its 32 hexadecimal digits, in its canonical form."""
+    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"

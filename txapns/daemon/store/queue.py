@@ -1,0 +1,152 @@
+"""
+What the queues of all databases do in the reactor's thread: requests to accept and to settle become writes, which are
+gathered and committed together.
+
+What waits is counted as soon as it is accepted, before it is stored, so that a limit holds for requests at the same
+time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Generic, Protocol, TypeVar
+
+from twisted.internet.defer import Deferred, fail
+from twisted.python.failure import Failure
+
+from txapns.daemon.errors import Unavailable
+from txapns.daemon.store.acceptance import Acceptance, pack, receipts_of
+from txapns.daemon.store.queue_time import QueueTime
+from txapns.daemon.store.settlement import Report, Settled
+from txapns.daemon.values import Idempotency, Message, Receipt, Settlement
+
+__all__ = ["Counts", "QueueDatabase", "QueueState", "StoredQueue", "stopped"]
+
+_C = TypeVar("_C")
+_C_co = TypeVar("_C_co", covariant=True)
+_R = TypeVar("_R")
+_T = TypeVar("_T")
+
+
+class QueueDatabase(Protocol[_C_co]):
+    """A database, as a queue sees it. The parameter is its connection."""
+
+    def write_together(
+        self,
+        function: Callable[[_C_co, list[_T]], Sequence[_R | Exception]],
+        item: _T,
+        size: int = 0,
+        committed: Callable[[list[_T]], None] | None = None,
+    ) -> Deferred[_R]:
+        """Write in a transaction, with one call for all items that wait for the same function."""
+
+    def between(self, function: Callable[[_C_co], _R]) -> Deferred[_R]:
+        """Call a function between two transactions of the writer's, or in one of its own."""
+
+    def flush(self) -> Deferred[None]:
+        """Write everything that is waiting, at once; fires when nothing is waiting."""
+
+
+class Counts(Protocol):
+    """How many notifications wait, by app's name."""
+
+    def update(self, counts: Mapping[str, int], /) -> None:
+        """Add."""
+
+    def subtract(self, counts: Mapping[str, int], /) -> None:
+        """Take away."""
+
+
+class QueueState(Protocol):
+    """What a queue and its outcome log hold in memory."""
+
+    running: bool
+
+    @property
+    def waiting(self) -> Counts:
+        """How many notifications wait."""
+
+
+class StoredQueue(Generic[_C]):
+    """
+    A queue in a database. A class that derives from it has the statements.
+
+    :param noted: called with the apps of which tokens were noted as dead.
+    """
+
+    def __init__(
+        self,
+        database: QueueDatabase[_C],
+        state: QueueState,
+        time: QueueTime,
+        noted: Callable[[Iterable[str]], None],
+    ) -> None:
+        self._writes = database
+        self._shared = state
+        self._time = time
+        self._noted = noted
+
+    def stop(self) -> Deferred[None]:
+        """Finish the work submitted so far."""
+        self._shared.running = False
+        return self._writes.flush()
+
+    def accept(self, messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
+        """See :meth:`IQueue.accept`."""
+        if not self._shared.running:
+            return stopped()
+        try:
+            packed = [pack(message) for message in messages]
+        except ValueError:
+            return fail()
+        acceptance = Acceptance(packed, idempotency, self._time.date(), self._time.now())
+        counts: dict[str, int] = {}
+        for message in packed:
+            counts[message.app] = counts.get(message.app, 0) + message.count
+        self._shared.waiting.update(counts)
+        size = sum(len(message.payload) + len(message.tokens) + len(message.apns_ids) for message in packed)
+
+        def stored(earlier: list[Receipt] | None) -> list[Receipt]:
+            if earlier is not None:
+                self._shared.waiting.subtract(counts)
+                return earlier
+            return receipts_of(acceptance.first, [message.apns_ids for message in messages])
+
+        def failed(failure: Failure) -> Failure:
+            self._shared.waiting.subtract(counts)
+            return failure
+
+        return self._writes.write_together(self._store, acceptance, size + 1, self._stored).addCallbacks(stored, failed)
+
+    def _store(self, connection: _C, acceptances: list[Acceptance]) -> Sequence[list[Receipt] | Exception | None]:
+        """Store requests, in the writer's thread; returns the earlier receipts of those that were stored before."""
+        raise NotImplementedError
+
+    def _stored(self, acceptances: list[Acceptance]) -> None:
+        """Take note of the requests that are on the disk, in the writer's thread."""
+
+    def settle(self, settlements: Sequence[Settlement]) -> Deferred[None]:
+        """See :meth:`IQueue.settle`."""
+        if not self._shared.running:
+            return stopped()
+        report = Report(settlements, self._time.date())
+        return self._writes.write_together(self._conclude, report, 0, self._concluded).addCallback(self._settled)
+
+    def _conclude(self, connection: _C, reports: list[Report]) -> Sequence[Settled]:
+        """Store settlements, in the writer's thread; the first result tells of all of them."""
+        raise NotImplementedError
+
+    def _concluded(self, reports: list[Report]) -> None:
+        """Take note of the settlements that are on the disk, in the writer's thread."""
+
+    def _settled(self, found: Settled) -> None:
+        self._shared.waiting.subtract(found.counts)
+        self._noted(found.noted)
+
+    def _between(self, function: Callable[[_C], _R]) -> Deferred[_R]:
+        return self._writes.between(function) if self._shared.running else stopped()
+
+
+def stopped() -> Deferred[Any]:
+    """Refuse a request after the stop."""
+    return fail(Unavailable("the daemon is shutting down", 10.0))

@@ -1,0 +1,91 @@
+"""What is stored of settlements, and what comes of that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import attrs
+
+from txapns.daemon.store.queue_time import milliseconds
+from txapns.daemon.values import Settlement, State
+
+__all__ = ["DeadToken", "Report", "Settled", "chosen_of", "dead_tokens", "row_of"]
+
+#: A dead token, as the feedback log notes it: the app's name, the token, the reason, and the time at which it died.
+DeadToken = tuple[str, bytes, str, float]
+
+
+@attrs.frozen(eq=False)
+class Report:
+    """
+    One request to settle.
+
+    :ivar date: the date, in milliseconds.
+    """
+
+    settlements: Sequence[Settlement]
+    date: int
+
+
+@attrs.frozen(eq=False)
+class Settled:
+    """
+    What a transaction of settlements changed.
+
+    :ivar counts: how many notifications of which apps became final.
+    :ivar noted: the apps of which tokens were noted as dead.
+    """
+
+    counts: Mapping[str, int] = attrs.Factory(dict)
+    noted: frozenset[str] = frozenset()
+
+
+def chosen_of(reports: Iterable[Report]) -> dict[int, tuple[Settlement, int]]:
+    """
+    Choose one settlement for each notification, with its date: the first that is final, if there is one.
+
+    Those that only give a lease back are left out.
+    """
+    chosen: dict[int, tuple[Settlement, int]] = {}
+    for report in reports:
+        for settlement in report.settlements:
+            if settlement.state is State.WAITING and settlement.due is None:
+                continue
+            before = chosen.get(settlement.number)
+            if before is None or before[0].state is State.WAITING:
+                chosen[settlement.number] = (settlement, report.date)
+    return chosen
+
+
+def dead_tokens(
+    found: Iterable[tuple[int, str, bytes]], chosen: Mapping[int, tuple[Settlement, int]]
+) -> list[DeadToken]:
+    """
+    Tell which tokens are dead.
+
+    :param found: the number, the app and the token of each notification that has just become final.
+    """
+    tokens = []
+    for number, app, token in found:
+        settlement, now = chosen[number]
+        if settlement.dead:
+            timestamp = now / 1000 if settlement.timestamp is None else settlement.timestamp
+            tokens.append((app, token, settlement.reason, timestamp))
+    return tokens
+
+
+def row_of(
+    settlement: Settlement, now: int, due: int | None
+) -> tuple[int, int, int, str, int | None, int | None, int | None, int]:
+    """
+    Tell what changes of a notification that waits.
+
+    :returns: its number, its state, status, reason and timestamp, when it was settled, when it is due if that changes,
+        and how many attempts to add.
+    """
+    timestamp = None if settlement.timestamp is None else milliseconds(settlement.timestamp)
+    waiting = settlement.state is State.WAITING
+    attempts = 0 if settlement.state is State.EXPIRED else 1
+    settled_at, due = (None, due) if waiting else (now, None)
+    state, status, reason = int(settlement.state), settlement.status, settlement.reason
+    return settlement.number, state, status, reason, timestamp, settled_at, due, attempts
