@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from typing import Any, TypeVar
 from unittest import TestCase
 
@@ -15,9 +16,17 @@ from tests.postgresql import execute, schema
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.settings import Settings
 
-__all__ = ["OpenedDatabase"]
+__all__ = ["OpenedDatabase", "until"]
 
 T = TypeVar("T")
+
+
+def until(condition: Callable[[], object], patience: float = 60.0) -> None:
+    """Wait until a condition is met."""
+    deadline = time.monotonic() + patience
+    while not condition():
+        assert time.monotonic() < deadline, "it is not met"
+        time.sleep(0.005)
 
 
 class OpenedDatabase:
