@@ -30,7 +30,7 @@ from txapns.notification import Notification
 from txapns.options import ClientOptions, Options
 from txapns.result import Accepted, Batch, Rejection
 
-__all__ = ["APNSClient", "ClientStatus", "Session"]
+__all__ = ["APNSClient", "ClientStatus", "Session", "default_topic", "with_topic"]
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -103,9 +103,7 @@ class APNSClient:
         self.gateway = Gateway.parse(gateway, proxy=proxy)
         self.credential = credential
         reactor = self._reactor = timers(reactor)
-        if topic is None and isinstance(credential, Certificate) and credential.needs_topic and credential.topics:
-            topic = credential.topics[0]
-        self._topic = None if topic is None else Notification(payload={}, topic=topic).topic
+        self._topic = default_topic(credential, topic)
         self._pool = Pool(reactor, self.gateway, credential, Options(**options), metrics)
         self._feedback = FeedbackReader(reactor, self.gateway, credential, self._pool.options.timeout)
         self._bundle_id = self._topic
@@ -132,7 +130,7 @@ class APNSClient:
         :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
-            return self._send(triples_of(self._with_topic(notification), tokens), deadline)
+            return self._send(triples_of(with_topic(notification, self._topic), tokens), deadline)
         except TypeError as error:
             return fail(error)
 
@@ -151,7 +149,7 @@ class APNSClient:
         :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
-            return self._send(changed(self._with_topic, triples), deadline)
+            return self._send(changed(partial(with_topic, topic=self._topic), triples), deadline)
         except TypeError as error:
             return fail(error)
 
@@ -172,7 +170,7 @@ class APNSClient:
         if closed is not None:
             return fail(closed)
         try:
-            return self._single().start(self._with_topic(notification), token).addBoth(self.touch)
+            return self._single().start(with_topic(notification, self._topic), token).addBoth(self.touch)
         except (APNSError, TypeError) as error:
             return fail(error)
 
@@ -294,6 +292,11 @@ class APNSClient:
         return closing
 
     @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._closed is not None
+
+    @property
     def last_used(self) -> float:
         """When it last had work, by the reactor's clock; the current time while it has."""
         busy = self._pool.busy or self.channels.busy or self._feedback.busy
@@ -340,11 +343,28 @@ class APNSClient:
         self.touch()
         return None if self._closed is None else ClientClosed("the client is closed")
 
-    def _with_topic(self, notification: Notification) -> Notification:
-        _checked(notification)
-        if self._topic is None or notification.topic is not None:
-            return notification
-        return notification.with_topic(self._topic)
+
+def default_topic(credential: Credential, topic: str | None) -> str | None:
+    """
+    Find the topic for notifications without one.
+
+    :param topic: the topic that was asked for.
+    :returns: that, or the first of a certificate that has several; ``None`` for none.
+    :raises InvalidNotification: the topic cannot be sent.
+    """
+    if topic is None and isinstance(credential, Certificate) and credential.needs_topic and credential.topics:
+        topic = credential.topics[0]
+    return None if topic is None else Notification(payload={}, topic=topic).topic
+
+
+def with_topic(notification: Notification, topic: str | None) -> Notification:
+    """
+    Add a topic to a notification without one.
+
+    :raises TypeError: it is not a notification.
+    """
+    _checked(notification)
+    return notification if topic is None or notification.topic is not None else notification.with_topic(topic)
 
 
 def _checked(notification: Notification) -> Notification:
@@ -404,7 +424,7 @@ class Session:
         gateway = Gateway.parse(gateway, proxy=self._proxy)
         key = (credential.fingerprint, gateway, topic)
         client = self._clients.get(key)
-        if client is None:
+        if client is None or client.closed:
             client = self._clients[key] = self._make(credential, gateway, topic=topic, metrics=metrics)
             self._schedule()
         client.touch()

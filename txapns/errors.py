@@ -11,6 +11,7 @@ Every exception the project raises or reports, in one tree.
     │   ├── InvalidChannel         a channel identifier or bundle id that no request can carry
     │   ├── InvalidGateway         a gateway or proxy that is invalid, or lacks the requested service
     │   ├── ClientClosed           the client was closed before the notification was sent
+    │   ├── ClientElsewhere        the client belongs to another process or event loop
     │   ├── QueueFull              too many single notifications are already waiting
     │   ├── DeadlinePassed         the batch's deadline passed before the notification was sent
     │   ├── TokensFailed           the iterable of tokens raised an exception
@@ -47,6 +48,7 @@ __all__ = [
     "AnswerTimeout",
     "CertificateExpired",
     "ClientClosed",
+    "ClientElsewhere",
     "ConnectFailed",
     "ConnectionLost",
     "CredentialError",
@@ -119,6 +121,12 @@ class InvalidGateway(LocalError, ValueError):
 
 class ClientClosed(LocalError):
     """The client was closed before this notification was sent. Send it with another client."""
+
+
+class ClientElsewhere(LocalError):
+    """
+    The client belongs to another process or event loop, where its connections are. Make one where it is used.
+    """
 
 
 class QueueFull(LocalError):

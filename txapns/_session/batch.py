@@ -306,6 +306,7 @@ class Sending(_Listener):
         self._cancel_timers()
         if self._source is not None:
             self._source.close()
+            self._others += [Unsent(each[0], settled(each[2]), self.ended, each[1]) for each in self._source.left()]
         self._pool.withdraw(self, self.ended)
         self._others += [
             Uncertain(delivery.identifier, delivery.token, self.ended, _notification(delivery))

@@ -156,8 +156,11 @@ def changed(
 
     :param change: returns the notification to send instead.
     :param triples: identifier, notification and token of each.
-    :returns: triples, as an async iterable if the others are one.
+    :returns: triples, as an async iterable if the others are one. A :class:`Source` is returned as it is: whoever fills
+        it has changed what it has.
     """
+    if isinstance(triples, Source):
+        return triples
     if isinstance(triples, AsyncIterable):
         return _changed_async(change, triples)
     return ((identifier, change(notification), token) for identifier, notification, token in triples)
@@ -192,6 +195,10 @@ class Source(ABC, Generic[T]):
     @abstractmethod
     def close(self) -> None:
         """Nothing more is wanted."""
+
+    @abstractmethod
+    def left(self) -> Iterable[T]:
+        """After it was closed: what arrived, and was not taken."""
 
     def __iter__(self) -> Iterator[T]:
         return self
@@ -228,6 +235,10 @@ class ReadAhead(Source[T]):
         self._closed = True  # all that is possible when the iterable itself closes the client
         if self._reading is not None:
             self._reading.cancel()
+
+    def left(self) -> Iterable[T]:
+        """What was read, and not taken."""
+        return self._ready
 
     async def _read(self) -> None:
         try:

@@ -1,0 +1,1 @@
+"""Reactors that are not installed: for programs that do not run on Twisted."""
