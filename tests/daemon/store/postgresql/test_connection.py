@@ -195,7 +195,7 @@ class TransactionTests(SynchronousTestCase):
             ]
             for durable in (True, False)
         }
-        path = f'"{self.opened.place.name}", pg_temp'
+        path = f'"{self.opened.place.name}"'
         self.assertEqual(found[True], ["txapns lease", "8s", path, "on", "off"])
         self.assertEqual(found[False], ["txapns lease", "8s", path, "off", "off"])
 

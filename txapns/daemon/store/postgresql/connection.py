@@ -205,7 +205,7 @@ def connect(settings: Settings, mode: Mode, patience: float) -> tuple[Connection
         program = connection.info.get_parameters().get("application_name", "txapns")
         values = {
             **_SETTINGS,
-            "search_path": f'"{settings.schema}", pg_temp',
+            "search_path": f'"{settings.schema}"',
             "synchronous_commit": synchronous if mode.durable else "off",
             "statement_timeout": milliseconds,
             "idle_in_transaction_session_timeout": milliseconds,

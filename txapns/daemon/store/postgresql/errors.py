@@ -67,7 +67,7 @@ _STATES = {
     "25P03": _AWAY,  # idle in a transaction for too long
     "28": _PASSWORD,
     "3D": _NO_DATABASE,
-    "3F": Explanation("the schema is missing from the database", 300.0),
+    "3F": Explanation("the schema is missing from the database, or its user may not use it", 300.0),
     "40": _CONTENDED,
     "42501": _FORBIDDEN,
     "42P01": Explanation("a table is missing from the database", 300.0),
@@ -149,7 +149,13 @@ def in_words(error: psycopg.Error | Unusable, where: str) -> DaemonError:
 
 
 def retried(error: BaseException) -> bool:
-    """Tell whether to try a failed transaction again at once: it met another one, or a plan was out of date."""
-    return isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected) or (
-        isinstance(error, psycopg.errors.FeatureNotSupported) and "cached plan" in str(error)
-    )
+    """
+    Tell whether to try a failed transaction again at once.
+
+    It met another one in the same rows, or both created the same table, or a plan was out of date.
+    """
+    if isinstance(error, psycopg.errors.UniqueViolation):
+        return error.diag.schema_name == "pg_catalog"
+    if isinstance(error, psycopg.errors.FeatureNotSupported):
+        return "cached plan" in str(error)
+    return isinstance(error, psycopg.errors.SerializationFailure | psycopg.errors.DeadlockDetected)

@@ -31,6 +31,8 @@ SCHEMA = "txapns"
 _LOCAL = re.compile(r"|/.*|localhost|127\.[0-9.]+|::1")
 _SCHEMA_RULE = re.compile(r"[a-z_][a-z0-9_]{0,62}")
 
+_SECRETS = {"password", "sslpassword"}
+
 _DEFAULTS = {
     "application_name": "txapns",
     "client_encoding": "UTF8",
@@ -45,7 +47,7 @@ _DEFAULTS = {
 
 def _check_url(instance: Settings, attribute: object, url: str) -> None:
     parameters = _parsed(url)
-    if "password" in parameters:
+    if not _SECRETS.isdisjoint(parameters):
         raise ConfigurationError(
             "database.url must not contain a password, since the configuration is not secret; put it into a file and "
             "name that with password_file, or use ~/.pgpass"
@@ -93,6 +95,10 @@ class Settings:
             return []
         return [f"sslmode={mode} does not verify that the database's server is the right one"]
 
+    def parameters(self) -> dict[str, Any]:
+        """Tell libpq's parameters, except for the password."""
+        return {**_DEFAULTS, **_verified(_parsed(self.url))}
+
     def connect(self, **more: Any) -> psycopg.Connection[Any]:
         """
         Connect, in a thread.
@@ -101,7 +107,7 @@ class Settings:
         :raises psycopg.Error: that is not possible now.
         :raises ConfigurationError: the file with the password cannot be used.
         """
-        parameters = {**_DEFAULTS, **_verified(_parsed(self.url)), **more}
+        parameters = {**self.parameters(), **more}
         if self.password_file is not None:
             parameters["password"] = _password(self.password_file)
         return psycopg.connect("", **parameters)

@@ -1,0 +1,141 @@
+"""Tests for :mod:`txapns.daemon.store.group_commit`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from twisted.internet.defer import Deferred
+from twisted.internet.task import Clock
+from twisted.python.failure import Failure
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.fakes import InlineWorker
+from txapns.daemon.errors import Unavailable
+from txapns.daemon.store.group_commit import GroupCommit
+
+__all__ = ["GroupCommitTests"]
+
+
+class Words:
+    """
+    A database that is a list of words; an :exc:`OSError` means that it cannot store any now.
+
+    :ivar room: how many words there is room for.
+    :ivar commits: the words after each transaction.
+    :ivar told: what was told of the ends of transactions.
+    """
+
+    def __init__(self) -> None:
+        self.words: list[str] = []
+        self.room = 1000
+        self.commits: list[list[str]] = []
+        self.told: list[tuple[str, bool]] = []
+
+    def commit(self, work: Callable[[list[str]], None], new: bool) -> None:
+        """See :class:`Transactions`."""
+        words = list(self.words)
+        work(words)
+        if len(words) > self.room:
+            raise OSError("no room")
+        self.words = words
+        self.commits.append(words)
+
+    def explained(self, failure: Failure) -> Failure:
+        """See :class:`Transactions`."""
+        return Failure(Unavailable(failure.getErrorMessage())) if failure.check(OSError) else failure
+
+    def divisible(self, failure: Failure) -> bool:
+        """See :class:`Transactions`."""
+        return self.room > 0
+
+    def concluded(self, trouble: str, new: bool) -> None:
+        """See :class:`Transactions`."""
+        self.told.append((trouble, new))
+
+
+def add(words: list[str], items: list[str]) -> Sequence[str | Exception]:
+    """Add words; one that is there is an error of the transaction, and "nobody" one of its own."""
+    for item in items:
+        if item in words:
+            raise LookupError(item)
+        if item != "nobody":
+            words.append(item)
+    return [KeyError(item) if item == "nobody" else f"{len(items)} {item}" for item in items]
+
+
+def add_more(words: list[str], items: list[str]) -> Sequence[str | Exception]:
+    """Add words in another way."""
+    return add(words, items)
+
+
+class GroupCommitTests(SynchronousTestCase):
+    """Writes that share transactions."""
+
+    def setUp(self) -> None:
+        """Make a writer."""
+        self.clock = Clock()
+        self.database = Words()
+        self.writes = GroupCommit(self.clock, self.database, 0.01, 100)
+        self.writes.worker = InlineWorker()
+
+    def write(self, word: str, size: int = 0, function: Callable[..., Any] = add) -> Deferred[Any]:
+        """Write a word."""
+        return self.writes.write_together(function, word, size)
+
+    def test_gathered(self) -> None:
+        """What is written within a moment is committed together, with one call for each function."""
+        writing = [self.write("a"), self.write("b"), self.write("c", 1, add_more)]
+        self.clock.advance(0.009)
+        self.assertEqual(self.database.commits, [])
+        self.clock.advance(0.002)
+        self.assertEqual(self.database.commits, [["a", "b", "c"]])
+        self.assertEqual([self.successResultOf(each) for each in writing], ["2 a", "2 b", "1 c"])
+        self.assertEqual(self.database.told, [("", True)])
+
+    def test_one_fails(self) -> None:
+        """A write that raises is found out, and the others are committed without it."""
+        stored: list[list[str]] = []
+        words = ["a", "b", "a", "nobody"]
+        writing = [self.writes.write_together(add, word, 0, stored.append) for word in words]
+        self.successResultOf(self.writes.flush())
+        self.assertEqual([self.successResultOf(each) for each in writing[:2]], ["1 a", "1 b"])
+        self.failureResultOf(writing[2], LookupError)
+        self.failureResultOf(writing[3], KeyError)
+        self.assertEqual((self.database.words, self.database.told), (["a", "b"], [("", False)]))
+        self.assertEqual(stored, [["a"], ["b"], []])
+
+    def test_no_room(self) -> None:
+        """If there is no room for all, what fits is stored; all learn of it before anybody's result."""
+        self.database.room = 1
+        writing = [self.write("a", 1), self.write("b", 1), self.write("c", 0, add_more)]
+        told: list[object] = []
+        writing[0].addErrback(lambda failure: told.extend(self.database.told))
+        self.successResultOf(self.writes.flush())
+        self.failureResultOf(writing[1], Unavailable)
+        self.assertEqual((self.successResultOf(writing[2]), told), ("1 c", [("no room", True)]))
+
+    def test_indivisible(self) -> None:
+        """If nothing can be stored at all, it is not tried in parts."""
+        self.database.room = 0
+        writing = [self.write("a"), self.write("b", 0, add_more)]
+        self.successResultOf(self.writes.flush())
+        for each in writing:
+            self.failureResultOf(each, Unavailable)
+        self.assertEqual((self.database.commits, self.database.told), ([], [("no room", False)]))
+
+    def test_capacity(self) -> None:
+        """What waits is bounded, except for what must be tried."""
+        first, must = self.write("a", 100), self.write("b")
+        self.failureResultOf(self.write("c", 1), Unavailable)
+        self.successResultOf(self.writes.flush())
+        self.assertEqual([self.successResultOf(each) for each in (first, must)], ["2 a", "2 b"])
+        again = self.write("c", 1)
+        self.successResultOf(self.writes.flush())
+        self.assertEqual(self.successResultOf(again), "1 c")
+
+    def test_nothing_waits(self) -> None:
+        """A flush ends at once, also without a worker."""
+        self.successResultOf(self.writes.flush())
+        self.writes.worker = None
+        self.successResultOf(self.writes.flush())
