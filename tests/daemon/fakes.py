@@ -109,6 +109,7 @@ class Cluster:
 
     shared = True
     node = "a"
+    trouble = ""
 
     def __init__(self) -> None:
         self.alive = True

@@ -79,6 +79,7 @@ class ICluster(Interface):
     shared: bool = Attribute("Whether other nodes may use the same store.")
     node: str = Attribute("The name of this node.")
     alive: bool = Attribute("Whether this node may send. If not, its leases have ended, or are about to end.")
+    trouble: str = Attribute("Why this node does not send, as text for an operator; empty if it does.")
     digest: str = Attribute("A digest of the configuration, for the other nodes. The daemon sets it.")
     in_flight: Callable[[], int] = Attribute("Counts what this node has in flight. The daemon sets it.")
 
@@ -129,6 +130,7 @@ class SingleNode:
 
     shared = False
     alive = True
+    trouble = ""
 
     def __init__(self, clock: IReactorTime, node: str = "") -> None:
         self.node = node or socket.gethostname()
