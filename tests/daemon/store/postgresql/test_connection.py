@@ -14,7 +14,7 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.postgresql.opened import OpenedDatabase, until
-from tests.daemon.store.postgresql.words import WORDS, add, words
+from tests.daemon.store.postgresql.words import KILL_AT_COMMIT, WORDS, add, words
 from tests.database_proxy import DatabaseProxy
 from tests.postgresql import Server, pair, started
 from txapns.daemon.store.postgresql.connection import RETRY, DatabaseConnection, Mode
@@ -23,15 +23,6 @@ from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.settings import Settings
 
 __all__ = ["ServerTests", "SettingsOfServersTests", "SilenceTests", "TransactionTests"]
-
-KILL_AT_COMMIT = """
-CREATE FUNCTION killed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
-    PERFORM pg_terminate_backend(pg_backend_pid());
-    RETURN NULL;
-END $$;
-CREATE CONSTRAINT TRIGGER killed AFTER INSERT ON word DEFERRABLE INITIALLY DEFERRED
-    FOR EACH ROW EXECUTE FUNCTION killed();
-"""
 
 
 def one(connection: Connection) -> Any:

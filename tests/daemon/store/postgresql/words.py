@@ -6,9 +6,20 @@ from collections.abc import Callable, Sequence
 
 from txapns.daemon.store.postgresql.schema import Connection, Schema
 
-__all__ = ["WORDS", "add", "add_all", "words"]
+__all__ = ["KILL_AT_COMMIT", "WORDS", "add", "add_all", "words"]
 
 WORDS = Schema("words", ("CREATE TABLE word (number serial, word text UNIQUE)",))
+
+
+# Whoever adds a word loses the connection during COMMIT.
+KILL_AT_COMMIT = """
+CREATE FUNCTION killed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    PERFORM pg_terminate_backend(pg_backend_pid());
+    RETURN NULL;
+END $$;
+CREATE CONSTRAINT TRIGGER killed AFTER INSERT ON word DEFERRABLE INITIALLY DEFERRED
+    FOR EACH ROW EXECUTE FUNCTION killed();
+"""
 
 
 def add(word: str) -> Callable[[Connection], str]:
