@@ -33,10 +33,12 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Protocol
 
 import attrs
 from http2 import ENVIRONMENT, HERE, KEY_ID, PEERS, SCENARIOS, TEAM_ID, TOPIC, Server, serving
 
+TXAPNS = [sys.executable, "-m", "txapns"]
 #: Requests that are sent before the measurement.
 WARM_UP = 50
 #: How often this process looks at the daemon, in seconds.
@@ -103,6 +105,7 @@ class Figures:
     :ivar stored: the time until the response to a request: median and 99th percentile.
     :ivar answered: the time from acceptance to Apple's response, likewise.
     :ivar cpu: CPU time by process or thread.
+    :ivar written: octets of the database server's log for each notification.
     :ivar memory: the daemon's memory in MB, by thousands of notifications.
     :ivar others: how many cores other processes on the machine used meanwhile.
     :ivar lost: how many were not accepted by the server.
@@ -114,6 +117,7 @@ class Figures:
     stored: tuple[float, float]
     answered: tuple[float, float]
     cpu: dict[str, float]
+    written: float
     memory: dict[int, float]
     others: float
     lost: int
@@ -136,54 +140,108 @@ def memory(process: int) -> float:
     return int(re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())[1]) / 1024
 
 
-class Daemon:
-    """
-    A daemon in a process of its own.
+class Outcomes(Protocol):
+    """What became of notifications, as a daemon's database tells."""
 
-    :param server: the server that it sends to.
-    :param process: the process.
-    :param address: the address of its HTTP API.
-    :param key: a key for it.
-    :param database: its database.
-    """
+    def mark(self) -> None:
+        """Count nothing that is in the database now."""
 
-    def __init__(self, server: Server, process: int, address: str, key: str, database: Path) -> None:
-        self.server = server
-        self.process = process
-        self._address = address
-        self._key = key
-        self._database = sqlite3.connect(f"file:{database}?mode=ro", uri=True)
-        self._memory: list[tuple[float, float]] = []
+    def pending(self) -> bool:
+        """Tell whether something is not settled."""
+
+    def rows(self) -> list[tuple[int, int, int]]:
+        """Return when each was settled and when accepted, in ms, and its state, by the time when it was settled."""
+
+    def spent(self) -> tuple[float, int]:
+        """Return the CPU seconds of the database's own processes so far, and how many octets of log they wrote."""
 
     def close(self) -> None:
-        """Close its database."""
+        """Close the database."""
+
+
+class SQLiteOutcomes:
+    """
+    The outcomes in SQLite, whose work is done in the daemon's process.
+
+    :param path: the database.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        self._first = 0
+
+    def mark(self) -> None:
+        """See :class:`Outcomes`."""
+        [(self._first,)] = self._database.execute("SELECT max(number) FROM queue_delivery")
+
+    def pending(self) -> bool:
+        """See :class:`Outcomes`."""
+        return bool(self._database.execute("SELECT 1 FROM queue_delivery WHERE state = 0 LIMIT 1").fetchone())
+
+    def rows(self) -> list[tuple[int, int, int]]:
+        """See :class:`Outcomes`."""
+        return self._database.execute(
+            """
+            SELECT settled_at, accepted_at, state FROM queue_delivery
+            JOIN queue_message ON queue_message.number = message WHERE queue_delivery.number > ? ORDER BY settled_at
+            """,
+            [self._first],
+        ).fetchall()
+
+    def spent(self) -> tuple[float, int]:
+        """See :class:`Outcomes`."""
+        return 0.0, 0
+
+    def close(self) -> None:
+        """See :class:`Outcomes`."""
         self._database.close()
+
+
+class Daemon:
+    """
+    A daemon in a process of its own, or several that share a database.
+
+    :param server: the server that it sends to.
+    :param processes: the processes.
+    :param addresses: the addresses of their HTTP APIs.
+    :param key: a key for it.
+    :param outcomes: the outcomes in its database.
+    """
+
+    def __init__(
+        self, server: Server, processes: list[int], addresses: list[str], key: str, outcomes: Outcomes
+    ) -> None:
+        self.server = server
+        self.outcomes = outcomes
+        self._processes = processes
+        self._addresses = addresses
+        self._key = key
+        self._memory: list[tuple[float, float]] = []
 
     def measure(self, load: Load, count: int) -> Figures:
         """Post notifications, and measure what becomes of them."""
         self.call(load, WARM_UP)
         self._memory.clear()
-        [(first,)] = self._database.execute("SELECT max(number) FROM queue_delivery")
-        before, served = cpu_times(self.process), sum(cpu_times(self.server.process))
+        self.outcomes.mark()
+        before, served, stored = self._cpu_times(), sum(cpu_times(self.server.process)), self.outcomes.spent()
         started, everybody, us = time.perf_counter(), all_cpu_time(), time.process_time()
         figures = self.call(load, count // load.tokens)
         took, everybody, us = time.perf_counter() - started, all_cpu_time() - everybody, time.process_time() - us
-        threads = [after - earlier for after, earlier in zip(cpu_times(self.process), before, strict=True)]
+        threads = [
+            [late - early for late, early in zip(*times, strict=True)]
+            for times in zip(self._cpu_times(), before, strict=True)
+        ]
+        database, written = (late - early for late, early in zip(self.outcomes.spent(), stored, strict=True))
         spent = {
-            "daemon": sum(threads),
-            "reactor": threads[0],
-            "writer": max(threads[1:]),
+            "daemon": sum(map(sum, threads)),
+            "reactor": sum(times[0] for times in threads),
+            "writer": sum(max(times[1:]) for times in threads),
+            "database": database,
             "server": sum(cpu_times(self.server.process)) - served,
             "caller": figures["cpu"] / 1e6 * count / load.tokens,
         }
-        others = everybody - us - sum(spent[name] for name in ("daemon", "server", "caller"))
-        rows = self._database.execute(
-            """
-            SELECT settled_at, accepted_at, state FROM queue_delivery
-            JOIN queue_message ON queue_message.number = message WHERE queue_delivery.number > ? ORDER BY settled_at
-            """,
-            [first],
-        ).fetchall()
+        others = everybody - us - sum(spent[name] for name in ("daemon", "database", "server", "caller"))
+        rows = self.outcomes.rows()
         seconds = (rows[-1][0] - min(accepted for _, accepted, _ in rows)) / 1e3
         waits = sorted(settled - accepted for settled, accepted, _ in rows)
         return Figures(
@@ -193,6 +251,7 @@ class Daemon:
             (figures["p50"], figures["p99"]),
             (waits[len(waits) // 2], waits[len(waits) * 99 // 100]),
             {name: each / len(rows) * 1e6 for name, each in spent.items()},
+            written / len(rows),
             self._memory_at([settled / 1e3 for settled, _, _ in rows]),
             others / took,
             count - sum(state == 1 for _, _, state in rows),
@@ -200,10 +259,8 @@ class Daemon:
 
     def call(self, load: Load, requests: int) -> dict[str, float]:
         """Post requests, and wait until all notifications are settled; returns the caller's figures."""
-        host, _, port = self._address.rpartition(":")
         task = attrs.asdict(load) | {
-            "host": host,
-            "port": int(port),
+            "addresses": self._addresses,
             "app": "chess",
             "key": self._key,
             "alert": self.server.alert,
@@ -217,14 +274,17 @@ class Daemon:
                 raise SystemExit(f"the caller ended with {caller.returncode}")
             figures = json.load(caller.stdout)
         until = time.monotonic() + PATIENCE
-        while self._database.execute("SELECT 1 FROM queue_delivery WHERE state = 0 LIMIT 1").fetchone():
+        while self.outcomes.pending():
             self._look()
             if time.monotonic() > until:
                 raise SystemExit("some notifications are not settled")
         return figures
 
+    def _cpu_times(self) -> list[list[float]]:
+        return [cpu_times(process) for process in self._processes]
+
     def _look(self) -> None:
-        self._memory.append((time.time(), memory(self.process)))
+        self._memory.append((time.time(), sum(map(memory, self._processes))))
         time.sleep(LOOK)
 
     def _memory_at(self, settled: list[float]) -> dict[int, float]:
@@ -235,39 +295,52 @@ class Daemon:
         }
 
 
+def configure(home: Path, server: Server, more: str = "") -> Path:
+    """Write a daemon's configuration; returns its file."""
+    config = home / "apns.toml"
+    (home / "AuthKey.p8").touch(mode=0o600)
+    (home / "AuthKey.p8").write_bytes((server.state / "AuthKey.p8").read_bytes())
+    config.write_text(
+        CONFIGURATION.format(port=server.port, state=server.state, key_id=KEY_ID, team_id=TEAM_ID, topic=TOPIC) + more
+    )
+    return config
+
+
+def add_key(config: Path) -> str:
+    """Add a key for the app."""
+    adding = [*TXAPNS, "keys", "add", "caller", "--config", str(config), "--app", "chess"]
+    return subprocess.run(adding, check=True, capture_output=True, text=True).stdout.strip()
+
+
+@contextmanager
+def serve(config: Path, program: list[str] = TXAPNS) -> Iterator[tuple[int, str]]:
+    """Run a process with a configuration; returns its number, and the address of its HTTP API."""
+    command = [*program, "serve", "--config", str(config)]
+    log = config.with_suffix(".log")
+    with log.open("w") as lines, subprocess.Popen(command, stdout=subprocess.PIPE, stderr=lines, text=True) as process:
+        try:
+            line = process.stdout.readline()
+            if not line:
+                raise SystemExit(log.read_text())
+            [address] = json.loads(line)["addresses"]["intake.native"]
+            yield process.pid, address
+        finally:
+            process.terminate()
+
+
 @contextmanager
 def running(server: Server, directory: Path | None) -> Iterator[Daemon]:
-    """Run a daemon."""
+    """Run a daemon with a database in SQLite."""
     with tempfile.TemporaryDirectory(dir=directory) as name:
-        home = Path(name)
-        config = home / "apns.toml"
-        (home / "AuthKey.p8").touch(mode=0o600)
-        (home / "AuthKey.p8").write_bytes((server.state / "AuthKey.p8").read_bytes())
-        config.write_text(
-            CONFIGURATION.format(port=server.port, state=server.state, key_id=KEY_ID, team_id=TEAM_ID, topic=TOPIC)
-        )
-        txapns = [sys.executable, "-m", "txapns"]
-        adding = [*txapns, "keys", "add", "caller", "--config", str(config), "--app", "chess"]
-        key = subprocess.run(adding, check=True, capture_output=True, text=True).stdout.strip()
-        serve = [*txapns, "serve", "--config", str(config)]
-        with (
-            (home / "log").open("w") as log,
-            subprocess.Popen(serve, stdout=subprocess.PIPE, stderr=log, text=True) as process,
-        ):
-            try:
-                line = process.stdout.readline()
-                if not line:
-                    raise SystemExit((home / "log").read_text())
-                [address] = json.loads(line)["addresses"]["intake.native"]
-                with closing(Daemon(server, process.pid, address, key, home / "apns.db")) as daemon:
-                    yield daemon
-            finally:
-                process.terminate()
+        config = configure(Path(name), server)
+        key = add_key(config)
+        with serve(config) as (process, address), closing(SQLiteOutcomes(Path(name) / "apns.db")) as outcomes:
+            yield Daemon(server, [process], [address], key, outcomes)
 
 
 def show(says: str, found: Figures) -> None:
     """Print the results of a load."""
-    cpu = ", ".join(f"{name} {each:.1f}" for name, each in found.cpu.items())
+    cpu = ", ".join(f"{name} {each:.1f}" for name, each in found.cpu.items() if each)
     steps = ", ".join(f"{each:.1f} at {step},000" for step, each in found.memory.items())
     print(
         f"\n{says}: {found.count:,} sent" + (f", {found.lost} LOST" if found.lost else ""),

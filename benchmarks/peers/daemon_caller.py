@@ -2,6 +2,7 @@
 Call a daemon for ``benchmarks/daemon.py``, with as little CPU time as possible.
 
 One request is prepared and sent again and again over persistent connections, each of which waits for its response. With
+several addresses, of the nodes of a cluster, the connections take turns. With
 a rate, each request has its time, from which its latency counts: if the daemon is slow, later requests are late, and
 that counts as the daemon's latency as well.
 """
@@ -28,7 +29,7 @@ def request():
     body = json.dumps({"notifications": [notification]}).encode()
     lines = [
         f"POST /v1/apps/{TASK.app}/notifications HTTP/1.1",
-        f"Host: {TASK.host}:{TASK.port}",
+        f"Host: {TASK.addresses[0]}",
         "User-Agent: benchmark/1.0",
         "Accept: */*",
         f"Authorization: Bearer {TASK.key}",
@@ -41,8 +42,9 @@ def request():
 class Connection:
     """A connection, and what was received of a response."""
 
-    def __init__(self):
-        self.socket = socket.create_connection((TASK.host, TASK.port))
+    def __init__(self, address):
+        host, _, port = address.rpartition(":")
+        self.socket = socket.create_connection((host, int(port)))
         self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.due = 0.0
         self.received = b""
@@ -69,8 +71,8 @@ class Caller:
         self.request = request()
         self.poll = select.epoll()
         self.connections = {}
-        for _ in range(TASK.connections):
-            connection = Connection()
+        for number in range(TASK.connections):
+            connection = Connection(TASK.addresses[number % len(TASK.addresses)])
             self.connections[connection.socket.fileno()] = connection
             self.poll.register(connection.socket, select.EPOLLIN)
         self.free = deque(self.connections.values())
