@@ -1,0 +1,52 @@
+"""Tests for :mod:`txapns.daemon.store.postgresql.queue`."""
+
+from __future__ import annotations
+
+from hypothesis import HealthCheck, settings
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.store.postgresql.world import PostgreSQLWorld
+from tests.daemon.store.queue_contract import QueueContract
+from tests.daemon.store.queue_machine import QueueMachine
+from tests.postgresql import schema
+
+__all__ = ["ModelTests", "PostgreSQLQueueMachine", "PostgreSQLQueueTests"]
+
+
+class PostgreSQLQueueTests(QueueContract, SynchronousTestCase):
+    """The contract."""
+
+    def make_world(self) -> PostgreSQLWorld:
+        """Make one in a schema of its own."""
+        return PostgreSQLWorld(schema(self))
+
+
+class TemporaryWorld(PostgreSQLWorld):
+    """A store whose schema is dropped at its end."""
+
+    def __init__(self) -> None:
+        super().__init__(schema())
+
+    def stop(self) -> None:
+        """Close it for good."""
+        super().stop()
+        self.place.drop()
+
+    def restart(self) -> None:
+        """Close it, and open it again."""
+        super().stop()
+        self.start()
+
+
+class PostgreSQLQueueMachine(QueueMachine):
+    """The machine with one of these."""
+
+    def make_world(self) -> TemporaryWorld:
+        """Make one."""
+        return TemporaryWorld()
+
+
+ModelTests = PostgreSQLQueueMachine.TestCase
+ModelTests.settings = settings(
+    max_examples=15, stateful_step_count=40, deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)

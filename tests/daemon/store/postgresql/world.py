@@ -1,0 +1,79 @@
+"""A store in a schema of its own, whose clock and workers the test runs."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Any
+
+from tests.daemon.fakes import DatedClock, InlineWorker
+from tests.daemon.store.contract import LONGEST, START, result
+from tests.postgresql import Schema, execute
+from txapns.daemon.store.postgresql.cluster_time import ClusterTime
+from txapns.daemon.store.postgresql.database import Database
+from txapns.daemon.store.postgresql.feedback_log import PostgreSQLFeedbackLog
+from txapns.daemon.store.postgresql.nodes import NODES
+from txapns.daemon.store.postgresql.outcomes import PostgreSQLOutcomeLog
+from txapns.daemon.store.postgresql.queue import PostgreSQLQueue
+from txapns.daemon.store.postgresql.schema import Connection
+from txapns.daemon.store.postgresql.settings import Settings
+from txapns.daemon.store.postgresql.state import QueueState
+
+#: How long a day is here, in milliseconds: outcomes are forgotten by the day.
+DAY = 10_000
+
+__all__ = ["PostgreSQLWorld"]
+
+
+class PostgreSQLWorld:
+    """
+    A store without threads. Its node lives for ever.
+
+    The database's clock moves with the test's. It is the wall clock as it was at the last start.
+    """
+
+    def __init__(self, place: Schema, **options: float) -> None:
+        self.place = place
+        self.options = options
+        self.clock = DatedClock(START)
+        self.start()
+
+    def start(self) -> None:
+        """Open it."""
+        settings = Settings(self.place.url, schema=self.place.name)
+        self.database = Database(settings, self.clock, lambda name: InlineWorker(), **self.options)
+        result(self.clock, self.database.start())
+        ahead = self.clock.ahead
+        time = ClusterTime(self.clock, lambda connection: self.clock.seconds() + ahead)
+        time.measured(self.clock.seconds() + ahead, self.clock.seconds(), self.clock.seconds())
+        state = QueueState(time, str(uuid.uuid4()), DAY)
+        self.log = PostgreSQLFeedbackLog(self.database)
+        self.queue = PostgreSQLQueue(self.database, state, self.log.announce, LONGEST)
+        self.outcome_log = PostgreSQLOutcomeLog(self.database, state)
+        result(self.clock, self.database.prepare(NODES))
+        result(self.clock, self.database.write(lambda connection: _live(connection, state.incarnation)))
+        result(self.clock, self.log.start())
+        result(self.clock, self.queue.start())
+
+    def stop(self) -> None:
+        """Close it."""
+        result(self.clock, self.log.stop())
+        result(self.clock, self.queue.stop())
+        result(self.clock, self.database.stop())
+
+    def restart(self) -> None:
+        """Close it, and open it again."""
+        self.stop()
+        self.start()
+
+    def execute(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
+        """Execute one statement in the schema, as another program does."""
+        return execute(f"{self.place.url}&options=-csearch_path%3D{self.place.name}", statement, *parameters)
+
+
+def _live(connection: Connection, incarnation: str) -> None:
+    """Let a node live for ever."""
+    connection.execute(
+        "INSERT INTO node VALUES ('node', %(incarnation)s, '', '', 0, 0, 9e15, 0, 0)"
+        " ON CONFLICT (name) DO UPDATE SET incarnation = excluded.incarnation",
+        {"incarnation": incarnation},
+    )

@@ -1,0 +1,239 @@
+"""
+How notifications are leased: one row of the table of leases for each chunk.
+
+Who claims notifications of an app locks the app's lane, and then looks for what nobody has leased. These are two
+statements: a statement sees what was committed before it began, so the one that looks must begin when the lock is
+there. With the first one the leases that have ended are deleted. So a lease that is in the table when somebody claims
+is respected, and one that is renewed meanwhile is either renewed in time or gone.
+
+The queue of an app is ordered by due time, then by number. What left it lately is still in the index until it is
+vacuumed, and is passed over entry by entry. So each node remembers how far the queue of an app is empty, the *mark*,
+and begins there. Another node may add something before the mark, with a due time of a moment ago, by a transaction
+that takes long. So the mark stays behind a little, and every now and then the queue is read from its very beginning.
+The ids of leases are given with the lane locked, so the first one that is alive is a mark that needs no slack.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import attrs
+
+from txapns.daemon.store.postgresql.arrays import bigints
+from txapns.daemon.store.postgresql.lease_book import Found, LeaseKey
+from txapns.daemon.store.postgresql.schema import Connection
+
+__all__ = ["ENDED", "HALF_OPEN", "Claim", "Claimed", "Marks", "claim", "free", "renew"]
+
+#: How many notifications of an app all nodes together have in flight while its circuit is half-open.
+HALF_OPEN = 5
+
+_SLACK = 2_000  # milliseconds
+_ANEW = 10_000  # milliseconds
+
+#: Tells of the row of a lease whether it has ended. The parameter is the time.
+ENDED = """
+(lease.until <= %(now)s OR NOT EXISTS (
+    SELECT FROM node WHERE node.incarnation = lease.node AND node.until > %(now)s
+))
+"""
+
+_LOCK = f"""
+WITH locked AS (SELECT id, rest_until FROM lane WHERE name = %(app)s FOR NO KEY UPDATE),
+ended AS (DELETE FROM lease USING locked WHERE lease.app = locked.id AND lease.id >= %(first)s AND {ENDED})
+SELECT id, rest_until FROM locked
+"""
+
+# Three kinds of rows: the notifications, the messages that they are of, and one that tells of the lease. The first kind
+# is in the order of the queue.
+_CLAIM = """
+WITH leased AS MATERIALIZED (SELECT numbers FROM lease WHERE app = %(app)s AND id >= %(first)s),
+chosen AS MATERIALIZED (
+    SELECT number, message, attempts, apns_id, token FROM queue
+    WHERE app = %(app)s AND due >= %(mark)s AND due <= %(now)s
+    AND number NOT IN (SELECT unnest(numbers) FROM leased)
+    ORDER BY app, due, number
+    LIMIT greatest(0, least(%(count)s, %(most)s - (SELECT coalesce(sum(cardinality(numbers)), 0) FROM leased)))
+),
+made AS (
+    INSERT INTO lease (app, until, node, numbers)
+    SELECT %(app)s, %(until)s, %(node)s, array_agg(number) FROM chosen HAVING count(*) > 0
+    RETURNING id
+)
+SELECT 0, number, message, attempts::bigint, apns_id::text, token FROM chosen
+UNION ALL
+SELECT 1, message.number, message.accepted_at, message.since, message.headers, message.payload
+FROM (SELECT DISTINCT message FROM chosen) AS used JOIN message ON message.number = used.message
+UNION ALL
+SELECT 2, (SELECT id FROM made),
+    (SELECT due FROM queue WHERE app = %(app)s AND due >= %(mark)s ORDER BY app, due LIMIT 1),
+    (SELECT min(id) FROM lease WHERE app = %(app)s AND id >= %(first)s), NULL, NULL
+"""
+
+_END = """
+DELETE FROM lease USING unnest(%(apps)s, %(ids)s) AS ended (app, id)
+WHERE lease.app = ended.app::integer AND lease.id = ended.id
+"""
+
+_TAKE = """
+UPDATE lease SET numbers = ARRAY(SELECT unnest(numbers) EXCEPT SELECT unnest(%(numbers)s::bigint[]))
+"""
+
+_OF_ROWS = """
+FROM unnest(%(apps)s, %(ids)s) AS known (app, id) WHERE lease.app = known.app::integer AND lease.id = known.id
+"""
+
+_WITH_SOME = "WHERE EXISTS (SELECT unnest(lease.numbers) INTERSECT SELECT unnest(%(numbers)s::bigint[]))"
+
+_MOVE_END = f"UPDATE lease SET until = %(until)s {_OF_ROWS} AND NOT {ENDED} RETURNING lease.app, lease.id"
+
+# What is renewed alone gets a row of its own, of the same node.
+_DIVIDE = f"""
+WITH found AS MATERIALIZED (
+    SELECT app, id, node, ARRAY(SELECT unnest(numbers) INTERSECT SELECT unnest(%(numbers)s::bigint[])) AS taken
+    FROM lease WHERE NOT {ENDED}
+    AND EXISTS (SELECT unnest(lease.numbers) INTERSECT SELECT unnest(%(numbers)s::bigint[]))
+    ORDER BY app, id FOR UPDATE
+),
+rest AS (
+    UPDATE lease SET numbers = ARRAY(SELECT unnest(numbers) EXCEPT SELECT unnest(found.taken))
+    FROM found WHERE lease.app = found.app AND lease.id = found.id
+)
+INSERT INTO lease (app, until, node, numbers) SELECT app, %(until)s, node, taken FROM found
+RETURNING app, id, node, numbers
+"""
+
+
+@attrs.define(eq=False)
+class _Mark:
+    due: int  # nothing that is due before waits
+    lease: int  # no lease before is alive
+    read: int  # when the queue was last read from its beginning
+
+
+class Marks:
+    """How far the queues of apps are empty. They belong to the thread that claims."""
+
+    def __init__(self) -> None:
+        self._marks: dict[str, _Mark] = {}
+
+    def clear(self) -> None:
+        """Begin at the beginning."""
+        self._marks.clear()
+
+    def mark(self, app: str, now: int) -> tuple[int, int]:
+        """Tell from which due time on to look for notifications, and from which id on for leases."""
+        mark = self._marks.get(app)
+        if mark is None:
+            return -(2**62), 0
+        again = now < mark.due or now >= mark.read + _ANEW
+        return (-(2**62) if again else mark.due), mark.lease
+
+    def move(self, app: str, begun: int, first_due: int | None, first_lease: int | None, now: int) -> None:
+        """
+        Note what was found.
+
+        :param begun: the due time at which the search began.
+        :param first_due: when the first that waits is due, leased or not; ``None`` if nothing waits.
+        :param first_lease: the id of the first lease that is alive; ``None`` for none.
+        """
+        mark = self._marks.setdefault(app, _Mark(0, 0, now))
+        if begun < 0:
+            mark.read = now
+        mark.due = (now if first_due is None else min(first_due, now)) - _SLACK
+        if first_lease is not None:
+            mark.lease = first_lease
+
+
+@attrs.frozen
+class Claim:
+    """
+    What to lease. Times are milliseconds of the cluster's time.
+
+    :ivar most: how many of the app's notifications may be leased at a time; ``None`` for any number.
+    :ivar node: the incarnation of the node.
+    """
+
+    app: str
+    count: int
+    until: int
+    now: int
+    most: int | None
+    node: str
+
+
+@attrs.frozen(eq=False)
+class Claimed:
+    """
+    What was leased.
+
+    :ivar key: the row of the lease.
+    :ivar notifications: the number, the message, the attempts, the id and the token of each.
+    :ivar messages: the number, the date, when it was accepted, the headers and the payload of each.
+    """
+
+    key: LeaseKey
+    notifications: Sequence[tuple[int, int, int, str, bytes]]
+    messages: Sequence[tuple[int, int, int, str, bytes]]
+
+
+def claim(connection: Connection, wanted: Claim, marks: Marks) -> Claimed | None:
+    """Lease notifications that are due; ``None`` if there are none."""
+    due, first = marks.mark(wanted.app, wanted.now)
+    cursor = connection.cursor(binary=True)
+    cursor.execute(_LOCK, {"app": wanted.app, "first": first, "now": wanted.now}, prepare=True)
+    lane = cursor.fetchone()
+    if lane is None:
+        return None
+    app, rest_until = lane
+    if rest_until > wanted.now:
+        return None
+    most = wanted.most
+    if rest_until:
+        most = HALF_OPEN if most is None else min(most, HALF_OPEN)
+    values = {"app": app, "first": first, "mark": due, "now": wanted.now, "count": wanted.count, "most": most}
+    cursor.execute(_CLAIM, {**values, "until": wanted.until, "node": wanted.node}, prepare=True)
+    found: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+    for kind, *row in cursor.fetchall():
+        found[kind].append(row)
+    notifications, messages, [[lease, first_due, first_lease, *_]] = found
+    if lease is not None:
+        first_lease = lease if first_lease is None else min(first_lease, lease)
+    marks.move(wanted.app, due, first_due, first_lease, wanted.now)
+    return None if lease is None else Claimed((app, lease), notifications, messages)
+
+
+def free(connection: Connection, found: Found) -> None:
+    """End the leases of notifications."""
+    if found.whole:
+        connection.execute(_END, _keys(found.whole), prepare=True)
+    if found.parts:
+        numbers = [number for some in found.parts.values() for number in some]
+        connection.execute(_TAKE + _OF_ROWS, {**_keys(found.parts), "numbers": bigints(numbers)})
+    if found.unknown:
+        connection.execute(_TAKE + _WITH_SOME, {"numbers": bigints(found.unknown)})
+
+
+def renew(
+    connection: Connection, found: Found, until: int, now: int
+) -> tuple[list[LeaseKey], list[tuple[LeaseKey, str, list[int]]]]:
+    """
+    Move the end of leases that have not ended.
+
+    :returns: the rows of which the end has moved, and those that were made: the key, the node and the notifications.
+    """
+    moved: list[Any] = []
+    if found.whole:
+        cursor = connection.execute(_MOVE_END, {**_keys(found.whole), "until": until, "now": now}, prepare=True)
+        moved = cursor.fetchall()
+    rest = [*found.unknown, *(number for some in found.parts.values() for number in some)]
+    made: list[Any] = []
+    if rest:
+        made = connection.execute(_DIVIDE, {"numbers": bigints(rest), "until": until, "now": now}).fetchall()
+    return moved, [((app, lease), str(node), numbers) for app, lease, node, numbers in made]
+
+
+def _keys(rows: dict[LeaseKey, set[int]]) -> dict[str, Any]:
+    keys = sorted(rows)
+    return {"apps": bigints([app for app, _ in keys]), "ids": bigints([lease for _, lease in keys])}

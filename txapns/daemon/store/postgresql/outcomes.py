@@ -1,0 +1,244 @@
+"""The outcome log in PostgreSQL: a view of the queue and of the table of outcomes, and what operators do there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, TypeVar
+
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from txapns._network.clocks import wall_clock
+from txapns.daemon.interfaces import IOutcomeLog
+from txapns.daemon.store.postgresql.arrays import bigints, texts
+from txapns.daemon.store.postgresql.database import Database
+from txapns.daemon.store.postgresql.leases import ENDED
+from txapns.daemon.store.postgresql.pruning import forget_messages, prune
+from txapns.daemon.store.postgresql.schema import Connection
+from txapns.daemon.store.postgresql.state import QueueState
+from txapns.daemon.store.queue import stopped
+from txapns.daemon.values import Entry, Outcome, State
+
+__all__ = ["PostgreSQLOutcomeLog"]
+
+_R = TypeVar("_R")
+_T = TypeVar("_T")
+
+_WAITING = """
+SELECT number, token, due, apns_id, app, 0 AS state, status, reason, NULL::bigint AS timestamp, attempts, accepted_at,
+    NULL::bigint AS settled_at
+FROM queue
+"""
+
+_SETTLED = """
+SELECT number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at
+FROM outcome
+"""
+
+_ENTRIES = """
+SELECT number, token, due, apns_id::text, name, state, status, reason, timestamp, attempts, accepted_at, settled_at
+FROM ({}) AS found JOIN lane ON lane.id = found.app ORDER BY number
+"""
+
+_THESE = _ENTRIES.format(
+    f"{_WAITING} WHERE number = ANY(%(numbers)s) UNION ALL {_SETTLED} WHERE number = ANY(%(numbers)s)"
+)
+
+# One look into the indexes for each app in question; the notifications of other apps are not touched.
+_LATEST = """
+SELECT max(greatest(
+    (SELECT max(number) FROM queue WHERE apns_id = %(id)s::uuid AND app = lane.id),
+    (SELECT max(number) FROM outcome WHERE apns_id = %(id)s::uuid AND app = lane.id)
+)) FROM lane
+"""
+
+_LATEST_OF = _LATEST + "WHERE name = ANY(%(apps)s)"
+
+_APP = "(%(app)s::text IS NULL OR app = (SELECT id FROM lane WHERE name = %(app)s::text))"
+
+_PAGE = f"number > %(after)s AND {_APP} ORDER BY number LIMIT %(limit)s"
+
+_LIST_WAITING = _ENTRIES.format(f"{_WAITING} WHERE {_PAGE}")
+
+_LIST_SETTLED = _ENTRIES.format(f"{_SETTLED} WHERE {{}} AND {_PAGE}")
+
+_LOCK_LANES = """
+SELECT FROM lane WHERE %(app)s::text IS NULL OR name = %(app)s::text ORDER BY id FOR NO KEY UPDATE
+"""
+
+_PURGE_WAITING = f"""
+WITH chosen AS MATERIALIZED (
+    SELECT number FROM queue
+    WHERE {_APP} AND number NOT IN (SELECT unnest(numbers) FROM lease WHERE {_APP} AND NOT {ENDED})
+    ORDER BY number LIMIT %(limit)s
+),
+gone AS (DELETE FROM queue USING chosen WHERE queue.number = chosen.number RETURNING app, message),
+counted AS (
+    INSERT INTO lane_count (app, node, settling, waiting)
+    SELECT app, %(node)s, true, -count(*) FROM gone GROUP BY app ORDER BY app
+    ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting
+)
+SELECT name, count(*), array_agg(DISTINCT message) FROM gone JOIN lane ON lane.id = gone.app GROUP BY name
+"""
+
+_PURGE_SETTLED = f"""
+WITH chosen AS MATERIALIZED (
+    SELECT number FROM outcome WHERE {{}} AND {_APP} ORDER BY number LIMIT %(limit)s
+),
+gone AS (DELETE FROM outcome USING chosen WHERE outcome.number = chosen.number RETURNING app, message)
+SELECT name, count(*), array_agg(DISTINCT message) FROM gone JOIN lane ON lane.id = gone.app GROUP BY name
+"""
+
+_RETRY = f"""
+WITH chosen AS MATERIALIZED (
+    SELECT number FROM outcome WHERE state > 1 AND state = 4 AND {_APP} ORDER BY number LIMIT %(limit)s
+),
+gone AS (DELETE FROM outcome USING chosen WHERE outcome.number = chosen.number RETURNING outcome.*),
+stored AS (
+    INSERT INTO queue (number, message, due, accepted_at, app, attempts, status, apns_id, token, reason)
+    SELECT number, message, %(due)s, accepted_at, app, 0, status, apns_id, token, reason FROM gone
+),
+counted AS (
+    INSERT INTO lane_count (app, node, settling, waiting)
+    SELECT app, %(node)s, true, count(*) FROM gone GROUP BY app ORDER BY app
+    ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting
+)
+SELECT name, count(*) FROM gone JOIN lane ON lane.id = gone.app GROUP BY name
+"""
+
+
+@implementer(IOutcomeLog)
+class PostgreSQLOutcomeLog:
+    """
+    The outcome log in PostgreSQL.
+
+    :param state: what it shares with the queue, which starts and stops both.
+    """
+
+    def __init__(self, database: Database, state: QueueState) -> None:
+        self._database = database
+        self._state = state
+        self._wall = wall_clock(database.clock)
+        self._pruned = 0  # the number up to which the present round of pruning has come
+
+    # Looking.
+
+    def outcomes(self, numbers: Iterable[int]) -> Deferred[list[Outcome]]:
+        """See :meth:`IOutcomeLog.outcomes`."""
+        wanted = list(numbers)
+        return self._read(lambda connection: _found(connection, wanted))
+
+    def latest(self, apns_id: str, apps: Iterable[str] | None = None) -> Deferred[Outcome | None]:
+        """See :meth:`IOutcomeLog.latest`."""
+        try:
+            wanted = bytes.fromhex(apns_id.replace("-", ""))
+        except ValueError:
+            wanted = b""
+        names = None if apps is None else texts(sorted(apps))
+
+        def look(connection: Connection) -> Outcome | None:
+            if len(wanted) != 16:  # no notification has it
+                return None
+            statement = _LATEST if names is None else _LATEST_OF
+            row = connection.execute(statement, {"id": wanted.hex(), "apps": names}, prepare=True).fetchone()
+            return next(iter(_found(connection, [row[0]])), None) if row and row[0] is not None else None
+
+        return self._read(look)
+
+    def seen(self, app: str) -> Deferred[bool]:
+        """See :meth:`IOutcomeLog.seen`."""
+        return self._read(
+            lambda connection: connection.execute("SELECT FROM lane WHERE name = %s", [app]).fetchone() is not None
+        )
+
+    def listed(self, app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
+        """See :meth:`IOutcomeLog.listed`."""
+        statement = _LIST_WAITING if state is State.WAITING else _LIST_SETTLED.format(_of_state(state))
+        lead = self._state.time.date() - self._state.time.now()  # due times are shown as dates
+        values = {"app": app, "limit": limit, "after": after}
+        return self._read(lambda connection: _entries(connection, statement, values, lead))
+
+    # Changing.
+
+    def retry(self, app: str | None, limit: int) -> Deferred[int]:
+        """See :meth:`IOutcomeLog.retry`."""
+        values = {"app": app, "limit": limit, "due": self._state.time.now()}
+
+        def retry(connection: Connection) -> dict[str, int]:
+            return dict(connection.execute(_RETRY, {**values, "node": self._state.incarnation}).fetchall())
+
+        def retried(counts: dict[str, int]) -> int:
+            self._state.waiting.update(counts)
+            return sum(counts.values())
+
+        return self._write(retry, retried)
+
+    def purge(self, app: str | None, state: State, limit: int) -> Deferred[int]:
+        """See :meth:`IOutcomeLog.purge`."""
+        waits = state is State.WAITING
+        statement = _PURGE_WAITING if waits else _PURGE_SETTLED.format(_of_state(state))
+        values = {"app": app, "limit": limit, "now": self._state.time.now()}
+
+        def purge(connection: Connection) -> dict[str, int]:
+            if waits:  # nobody leases meanwhile
+                connection.execute(_LOCK_LANES, values)
+            rows = connection.execute(statement, {**values, "node": self._state.incarnation}).fetchall()
+            forget_messages(connection, [message for _, _, messages in rows for message in messages])
+            return {name: count for name, count, _ in rows}
+
+        def purged(counts: dict[str, int]) -> int:
+            if waits:
+                self._state.waiting.subtract(counts)
+            return sum(counts.values())
+
+        return self._write(purge, purged)
+
+    def prune(self, before: float, limit: int = 1000) -> Deferred[int]:
+        """See :meth:`IOutcomeLog.prune`."""
+        position, now = self._pruned, self._wall.now()
+
+        def pruned(result: tuple[int, int]) -> int:
+            self._pruned, count = result
+            return count
+
+        return self._write(lambda connection: prune(connection, position, before, now, limit, self._state.day), pruned)
+
+    def _write(self, function: Callable[[Connection], _T], done: Callable[[_T], int]) -> Deferred[int]:
+        if not self._state.running:
+            return stopped()
+        return self._state.waiting.during(self._database.write(function).addCallback(done))
+
+    def _read(self, function: Callable[[Connection], _R]) -> Deferred[_R]:
+        return self._database.read(function) if self._state.running else stopped()
+
+
+def _of_state(state: State) -> str:
+    """Write a condition that PostgreSQL finds in the index of those that failed, if the state is one of theirs."""
+    return f"state > 1 AND state = {state:d}" if state > 1 else f"state = {state:d}"
+
+
+def _found(connection: Connection, numbers: Sequence[int]) -> list[Outcome]:
+    """Read the outcomes of notifications."""
+    return [entry.outcome for entry in _entries(connection, _THESE, {"numbers": bigints(numbers)})]
+
+
+def _entries(connection: Connection, statement: str, values: Mapping[str, object], lead: int = 0) -> list[Entry]:
+    rows = connection.execute(statement, values, prepare=True, binary=True).fetchall()
+    return [_entry(row, lead) for row in rows]
+
+
+def _entry(row: tuple[Any, ...], lead: int) -> Entry:
+    number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at = row
+    outcome = Outcome(
+        number,
+        apns_id,
+        app,
+        State(state),
+        status,
+        reason,
+        None if timestamp is None else timestamp / 1000,
+        attempts,
+        accepted_at / 1000,
+        None if settled_at is None else settled_at / 1000,
+    )
+    return Entry(token, (due + lead) / 1000, outcome)

@@ -1,0 +1,271 @@
+"""
+The queue in PostgreSQL, which any number of nodes share.
+
+Whoever accepts adds rows, whoever sends leases them; see :mod:`txapns.daemon.store.postgresql.tables`. All times in the
+tables are the cluster's; see :mod:`txapns.daemon.store.postgresql.cluster_time`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import msgspec
+from twisted.internet.defer import Deferred
+from zope.interface import implementer
+
+from txapns.daemon.interfaces import IQueue
+from txapns.daemon.store.acceptance import Acceptance
+from txapns.daemon.store.polling import ChangePoller
+from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_lanes, recognize
+from txapns.daemon.store.postgresql.counts import NodeCounts, read_counts
+from txapns.daemon.store.postgresql.database import Database
+from txapns.daemon.store.postgresql.lease_book import Found, LeaseKey
+from txapns.daemon.store.postgresql.leases import ENDED, Claim, Claimed, Marks, claim, free, renew
+from txapns.daemon.store.postgresql.partitions import create_ahead
+from txapns.daemon.store.postgresql.schema import Connection
+from txapns.daemon.store.postgresql.settlement import Conclusion, conclude
+from txapns.daemon.store.postgresql.state import QueueState
+from txapns.daemon.store.postgresql.tables import QUEUE
+from txapns.daemon.store.queue import StoredQueue
+from txapns.daemon.store.queue_time import milliseconds
+from txapns.daemon.store.settlement import Report, Settled
+from txapns.daemon.values import Content, Depth, Estimate, Idempotency, Leased, Message, Receipt, Settlement
+
+__all__ = ["PostgreSQLQueue"]
+
+_BOUND = "UPDATE queue SET due = %(latest)s WHERE app IN (SELECT id FROM lane) AND due > %(latest)s"
+
+_FIND_NEXT = f"""
+SELECT due FROM queue WHERE app = (SELECT id FROM lane WHERE name = %(app)s)
+AND number NOT IN (
+    SELECT unnest(numbers) FROM lease WHERE app = (SELECT id FROM lane WHERE name = %(app)s) AND NOT {ENDED}
+)
+ORDER BY app, due, number LIMIT 1
+"""
+
+_FIND_APPS = """
+SELECT name FROM lane WHERE EXISTS (SELECT FROM queue WHERE app = lane.id AND due <= %s) ORDER BY name
+"""
+
+_DEPTHS = f"""
+SELECT name,
+    (SELECT coalesce(sum(waiting), 0)::bigint FROM lane_count WHERE app = lane.id),
+    (SELECT coalesce(sum(cardinality(numbers)), 0)::bigint FROM lease WHERE app = lane.id AND NOT {ENDED}),
+    (SELECT due FROM queue WHERE app = lane.id ORDER BY app, due LIMIT 1)
+FROM lane ORDER BY name
+"""
+
+_headers = msgspec.json.Decoder(dict[str, str]).decode
+
+
+@implementer(IQueue)
+class PostgreSQLQueue(StoredQueue[Connection]):
+    """
+    The queue in PostgreSQL.
+
+    :param state: what it shares with the outcome log.
+    :param noted: called with the apps of which tokens were noted as dead.
+    :param longest: for how many seconds a retry may be delayed over a restart.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        state: QueueState,
+        noted: Callable[[Iterable[str]], None],
+        longest: float = 900.0,
+    ) -> None:
+        super().__init__(database, state, state.time, noted)
+        self._database = database
+        self._state = state
+        self._longest = longest
+        self._clock = database.clock
+        self._numbers = Numbers()  # of the thread that accepts
+        self._marks = Marks()  # of the thread that leases
+        self._poller: ChangePoller[tuple[NodeCounts, int | None]] = ChangePoller(
+            database.clock, self._look, self._looked
+        )
+
+    def start(self) -> Deferred[None]:
+        """Create the tables if they are missing, and count what waits. The node must be alive."""
+        return Deferred.fromCoroutine(self._start())
+
+    async def _start(self) -> None:
+        await self._database.prepare(QUEUE)
+        await self._database.write(self._begin)
+        await self._poller.start()
+        self._state.running = True
+
+    def _begin(self, connection: Connection) -> None:
+        """Delay nothing for longer than usual, whatever the clock said in an earlier run."""
+        create_ahead(connection, self._time.date(), self._state.day)
+        now = self._time.now()
+        latest = now + milliseconds(self._longest)
+        connection.execute(_BOUND, {"latest": latest})
+        connection.execute(f"{_BOUND} AND attempts = 0", {"latest": now})
+
+    def stop(self) -> Deferred[None]:
+        """Finish the work submitted so far."""
+        stopping = super().stop()
+        return self._poller.stop().addCallback(lambda _: stopping)
+
+    def joined(self) -> None:
+        """Take note that the node has begun another life, with another incarnation: its leases have ended."""
+        self._state.leases.clear()
+
+    # Accepting.
+
+    def accept(self, messages: Sequence[Message], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
+        """See :meth:`IQueue.accept`."""
+        return self._state.waiting.during(super().accept(messages, idempotency))
+
+    def _store(
+        self, connection: Connection, acceptances: list[Acceptance]
+    ) -> Sequence[list[Receipt] | Exception | None]:
+        names = {message.app for each in acceptances for message in each.messages}
+        apps = self._state.apps
+        if names - apps.keys():
+            apps = {**apps, **find_lanes(connection, names)}
+        for acceptance in acceptances:
+            acceptance.apps = apps
+        results, new = recognize(connection, acceptances, self._numbers, self._clock.seconds())
+        add(connection, new, self._state.incarnation)
+        return results
+
+    def _stored(self, acceptances: list[Acceptance]) -> None:
+        if acceptances:
+            self._state.apps = acceptances[-1].apps
+
+    # Leasing.
+
+    def lease(self, app: str, count: int, until: float, most: int | None = None) -> Deferred[list[Leased]]:
+        """See :meth:`IQueue.lease`. While the circuit of the app is open, nothing is leased."""
+        time = self._time
+        wanted = Claim(app, count, time.due(until), time.now(), most, self._state.incarnation)
+
+        def lend(connection: Connection) -> tuple[Claimed, list[Leased]] | None:
+            claimed = claim(connection, wanted, self._marks)
+            return None if claimed is None else (claimed, self._leased(app, claimed))
+
+        def lent(found: tuple[Claimed, list[Leased]] | None) -> list[Leased]:
+            if found is None:
+                return []
+            claimed, leased = found
+            numbers = [each.number for each in leased]
+            self._state.leases.lend(claimed.key, numbers, until, self._clock.seconds())
+            return leased
+
+        return self._between(lend).addCallback(lent)
+
+    def _leased(self, app: str, claimed: Claimed) -> list[Leased]:
+        contents = {
+            number: (Content(app, payload, _headers(headers)), accepted_at / 1000, self._time.seconds(since))
+            for number, accepted_at, since, headers, payload in claimed.messages
+        }
+        leased = []
+        for number, message, attempts, apns_id, token in claimed.notifications:
+            content, accepted_at, since = contents[message]
+            leased.append(Leased(number, content, token, apns_id, attempts, accepted_at, since))
+        return leased
+
+    def release(self, numbers: Iterable[int]) -> Deferred[None]:
+        """See :meth:`IQueue.release`."""
+        given = list(numbers)
+
+        def release(connection: Connection) -> Found:
+            found = self._state.leases.find(given, self._clock.seconds())
+            free(connection, found)
+            return found
+
+        return self._between(release).addCallback(self._freed)
+
+    def _freed(self, found: Found) -> None:
+        self._state.leases.drop(found.known.items())
+
+    def renew(self, numbers: Iterable[int], until: float) -> Deferred[None]:
+        """See :meth:`IQueue.renew`."""
+        given, leases = list(numbers), self._state.leases
+
+        def move(connection: Connection) -> tuple[Found, list[LeaseKey], list[tuple[LeaseKey, str, list[int]]]]:
+            now = self._clock.seconds()
+            found = leases.find(given, now)
+            moved, made = renew(connection, found, self._time.due(until), self._time.due(now))
+            return found, moved, made
+
+        def renewed(result: tuple[Found, list[LeaseKey], list[tuple[LeaseKey, str, list[int]]]]) -> None:
+            found, moved, made = result
+            leases.renew(moved, until)
+            leases.drop(found.parts.items())
+            for key, node, taken in made:
+                if node == self._state.incarnation:
+                    leases.lend(key, taken, until, self._clock.seconds())
+
+        return self._between(move).addCallback(renewed)
+
+    # Settling.
+
+    def settle(self, settlements: Sequence[Settlement]) -> Deferred[None]:
+        """See :meth:`IQueue.settle`."""
+        return self._state.waiting.during(super().settle(settlements))
+
+    def _conclude(self, connection: Connection, reports: list[Report]) -> Sequence[Settled]:
+        numbers = {settlement.number for report in reports for settlement in report.settlements}
+        found = self._state.leases.find(numbers, self._clock.seconds())
+        done = conclude(connection, reports, found, self._time, self._state.incarnation)
+        return [done, *(Settled() for _ in reports[1:])]
+
+    def _settled(self, found: Settled) -> None:
+        if isinstance(found, Conclusion):
+            self._freed(found.freed)
+        super()._settled(found)
+
+    # Looking.
+
+    def next_due(self, app: str) -> Deferred[float | None]:
+        """See :meth:`IQueue.next_due`."""
+        now = self._time.now()
+
+        def find(connection: Connection) -> float | None:
+            row = connection.execute(_FIND_NEXT, {"app": app, "now": now}, prepare=True).fetchone()
+            return None if row is None else self._time.seconds(row[0])
+
+        return self._between(find)
+
+    def due_apps(self) -> Deferred[list[str]]:
+        """See :meth:`IQueue.due_apps`."""
+        now = self._time.now()
+        return self._between(
+            lambda connection: [name for (name,) in connection.execute(_FIND_APPS, [now], prepare=True).fetchall()]
+        )
+
+    def waiting(self, app: str) -> Estimate:
+        """See :meth:`IQueue.waiting`. What other nodes do is read once a second."""
+        return Estimate(self._state.waiting[app], self._clock.seconds() - self._state.waiting.looked)
+
+    def look(self) -> Deferred[None]:
+        """Read now what other nodes have changed."""
+        return self._poller.poll()
+
+    def _look(self) -> Deferred[tuple[NodeCounts, int | None]]:
+        changes, node = self._state.waiting.changes, self._state.incarnation
+        return self._database.read(lambda connection: read_counts(connection, node)).addCallback(
+            lambda found: (found, changes)
+        )
+
+    def _looked(self, result: tuple[NodeCounts, int | None]) -> None:
+        found, changes = result
+        if found.node == self._state.incarnation:
+            self._state.waiting.looked_up(found, changes, self._clock.seconds())
+
+    def depths(self) -> Deferred[list[Depth]]:
+        """See :meth:`IQueue.depths`."""
+        now = self._time.now()
+
+        def look(connection: Connection) -> list[Depth]:
+            rows = connection.execute(_DEPTHS, {"now": now}, prepare=True).fetchall()
+            return [
+                Depth(name, waiting, leased, None if oldest is None else self._time.seconds(oldest))
+                for name, waiting, leased, oldest in rows
+            ]
+
+        return self._between(look)

@@ -1,0 +1,128 @@
+"""How settlements are stored: a few statements, whatever their number."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+
+from txapns.daemon.store.postgresql import feedback_log
+from txapns.daemon.store.postgresql.arrays import bigints, texts
+from txapns.daemon.store.postgresql.lease_book import Found
+from txapns.daemon.store.postgresql.leases import free
+from txapns.daemon.store.postgresql.schema import Connection
+from txapns.daemon.store.queue_time import QueueTime
+from txapns.daemon.store.settlement import Report, Settled, chosen_of, dead_tokens, row_of
+from txapns.daemon.values import State
+
+__all__ = ["Conclusion", "conclude"]
+
+_COUNTED = """
+counted AS (
+    INSERT INTO lane_count (app, node, settling, waiting)
+    SELECT app, %(node)s, true, -count(*) FROM gone GROUP BY app ORDER BY app
+    ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting
+)
+"""
+
+_OUTCOME = """
+INSERT INTO outcome (
+    number, message, due, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id, token, reason
+)
+"""
+
+# Nearly all are accepted. An index scan finds the rows in the order of their numbers, and so it locks them.
+_ACCEPTED = f"""
+WITH gone AS (DELETE FROM queue WHERE number = ANY(%(numbers)s) RETURNING *),
+stored AS (
+    {_OUTCOME}
+    SELECT number, message, due, accepted_at, %(date)s, NULL, app, attempts + 1, 200, 1, apns_id, token, '' FROM gone
+),
+{_COUNTED}
+SELECT name, count(*) FROM gone JOIN lane ON lane.id = gone.app GROUP BY name
+"""
+
+_FINAL = f"""
+WITH gone AS (
+    DELETE FROM queue
+    USING unnest(
+        %(numbers)s, %(states)s, %(statuses)s, %(reasons)s, %(timestamps)s::bigint[], %(dates)s, %(attempts)s
+    ) AS chosen (number, state, status, reason, timestamp, settled_at, attempts)
+    WHERE queue.number = chosen.number
+    RETURNING queue.number, message, due, accepted_at, chosen.settled_at, chosen.timestamp, app,
+        queue.attempts + chosen.attempts AS attempts, chosen.status, chosen.state, apns_id, token, chosen.reason
+),
+stored AS ({_OUTCOME} SELECT * FROM gone),
+{_COUNTED}
+SELECT number, name, token FROM gone JOIN lane ON lane.id = gone.app
+"""
+
+_RETRIED = """
+UPDATE queue SET
+    due = chosen.due, attempts = queue.attempts + chosen.attempts, status = chosen.status, reason = chosen.reason
+FROM unnest(%(numbers)s, %(statuses)s, %(reasons)s, %(dues)s, %(attempts)s)
+    AS chosen (number, status, reason, due, attempts)
+WHERE queue.number = chosen.number
+"""
+
+
+@attrs.frozen(eq=False)
+class Conclusion(Settled):
+    """
+    What a transaction of settlements changed.
+
+    :ivar freed: the leases that ended.
+    """
+
+    freed: Found = attrs.Factory(Found)
+
+
+def conclude(connection: Connection, reports: list[Report], freed: Found, time: QueueTime, node: str) -> Conclusion:
+    """
+    Store settlements, and note the dead tokens among them.
+
+    :param freed: where all of these notifications are leased.
+    :param node: the incarnation of the node.
+    """
+    free(connection, freed)
+    chosen = chosen_of(reports)
+    accepted: list[int] = []
+    final, retried = [], []
+    for number, (each, now) in chosen.items():
+        if each.state is State.ACCEPTED and each.status == 200 and not each.reason:
+            accepted.append(number)
+        elif each.state is State.WAITING:
+            retried.append(row_of(each, now, None if each.due is None else time.due(each.due)))
+        else:
+            final.append(row_of(each, now, None))
+    counts: dict[str, int] = {}
+    noted: list[Any] = []
+    if accepted:
+        values = {"numbers": bigints(sorted(accepted)), "date": reports[-1].date, "node": node}
+        counts.update(connection.execute(_ACCEPTED, values, prepare=True).fetchall())
+    if retried:
+        connection.execute(_RETRIED, _columns(retried), prepare=True)
+    if final:
+        found = connection.execute(_FINAL, {**_columns(final), "node": node}, prepare=True, binary=True).fetchall()
+        for _, app, _ in found:
+            counts[app] = counts.get(app, 0) + 1
+        noted = dead_tokens(found, chosen)
+    if noted:
+        feedback_log.note(connection, noted, reports[-1].date / 1000)
+    return Conclusion(counts, frozenset(app for app, *_ in noted), freed)
+
+
+def _columns(rows: list[tuple[int, int, int, str, int | None, int | None, int | None, int]]) -> dict[str, Any]:
+    """Make the parameters of settlements that are all final, or all retried."""
+    rows.sort()
+    numbers, states, statuses, reasons, timestamps, dates, dues, attempts = zip(*rows, strict=True)
+    return {
+        "numbers": bigints(numbers),
+        "states": bigints(states),
+        "statuses": bigints(statuses),
+        "reasons": texts(reasons),
+        "timestamps": list(timestamps),
+        "dates": bigints([date or 0 for date in dates]),
+        "dues": bigints([due or 0 for due in dues]),
+        "attempts": bigints(attempts),
+    }

@@ -1,0 +1,121 @@
+"""
+The tables of the queue.
+
+::
+
+    accept ──► message   one row for each payload
+           ──► queue     one row for each device, as long as it waits
+    lease  ──► lease     one row for each chunk that a node sends, with the numbers of its notifications
+    settle ──► outcome   the row of the queue moves there when its state is final; DEAD can move back
+
+A row of the queue is written once and deleted once, and leasing does not touch it, so the queue stays as small as what
+waits. Outcomes are appended and, a day after the other, dropped with the partition that they are in; see
+:mod:`txapns.daemon.store.postgresql.partitions`.
+
+The deliveries of a request have consecutive numbers, and a message has the number of its first delivery. Each app has a
+row in ``lane``, with the state of its circuit; whoever claims notifications of the app locks it. ``lane_count`` says
+how much waits: each node adds up what its own transactions change in rows of its own, one for its connection that
+accepts and one for that which settles, so that no transaction waits for another. The sum of all rows is exact.
+
+Times are whole milliseconds: ``due``, ``until`` and ``since`` are of the cluster's time, the rest are dates of a node's
+wall clock. A transaction locks lanes first, then leases, then notifications, each in ascending order, then keys, then
+counts, and last the head of the feedback log. So no two of them wait for each other.
+"""
+
+from __future__ import annotations
+
+from txapns.daemon.store.postgresql.schema import Schema
+
+__all__ = ["QUEUE"]
+
+# The queue is vacuumed when as many rows were deleted as are a fifth of what waits: each time, the indexes of all that
+# waits are read.
+_VACUUM = "autovacuum_vacuum_scale_factor = 0.2, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0"
+
+# Columns of eight bytes come first, which saves the gaps between them. A payload is at most 5 KiB and the numbers of a
+# chunk are 4 KiB, so both fit into the row; to compress them, or to move them out of it, takes longer than it saves.
+#: The tables of the queue and of the outcome log.
+QUEUE = Schema(
+    "queue",
+    (
+        f"""
+CREATE SEQUENCE queue_number INCREMENT BY 10000;
+CREATE TABLE lane (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    name text NOT NULL UNIQUE,
+    rest_until bigint NOT NULL DEFAULT 0,
+    since bigint NOT NULL DEFAULT 0,
+    trips boolean NOT NULL DEFAULT false,
+    trouble text NOT NULL DEFAULT ''
+) WITH (fillfactor = 50);
+CREATE TABLE message (
+    number bigint PRIMARY KEY,
+    accepted_at bigint NOT NULL,
+    since bigint NOT NULL,
+    headers text NOT NULL,
+    payload bytea NOT NULL
+) WITH (toast_tuple_target = 8160);
+ALTER TABLE message ALTER payload SET STORAGE MAIN;
+CREATE TABLE queue (
+    number bigint PRIMARY KEY,
+    message bigint NOT NULL,
+    due bigint NOT NULL,
+    accepted_at bigint NOT NULL,
+    app integer NOT NULL,
+    attempts integer NOT NULL DEFAULT 0,
+    status integer NOT NULL DEFAULT 0,
+    apns_id uuid NOT NULL,
+    token bytea NOT NULL,
+    reason text NOT NULL DEFAULT ''
+) WITH ({_VACUUM});
+CREATE INDEX queue_due ON queue (app, due, number);
+CREATE INDEX queue_id ON queue (apns_id, app, number);
+CREATE TABLE lease (
+    app integer NOT NULL,
+    id bigint GENERATED ALWAYS AS IDENTITY,
+    until bigint NOT NULL,
+    node uuid NOT NULL,
+    numbers bigint[] NOT NULL,
+    PRIMARY KEY (app, id)
+) WITH (toast_tuple_target = 8160, autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 1000);
+ALTER TABLE lease ALTER numbers SET STORAGE MAIN;
+CREATE TABLE lane_count (
+    app integer NOT NULL,
+    node uuid NOT NULL,
+    settling boolean NOT NULL,
+    waiting bigint NOT NULL,
+    PRIMARY KEY (app, node, settling)
+) WITH (fillfactor = 10);
+CREATE TABLE idempotency (
+    owner text NOT NULL,
+    key text NOT NULL,
+    digest bytea NOT NULL,
+    counts integer[] NOT NULL,
+    apns_ids bytea NOT NULL,
+    noted_at bigint NOT NULL,
+    first bigint NOT NULL,
+    PRIMARY KEY (owner, key)
+);
+CREATE INDEX idempotency_noted_at ON idempotency (noted_at);
+CREATE TABLE outcome (
+    number bigint NOT NULL,
+    message bigint NOT NULL,
+    due bigint NOT NULL,
+    accepted_at bigint NOT NULL,
+    settled_at bigint NOT NULL,
+    timestamp bigint,
+    app integer NOT NULL,
+    attempts integer NOT NULL,
+    status integer NOT NULL,
+    state smallint NOT NULL,
+    apns_id uuid NOT NULL,
+    token bytea NOT NULL,
+    reason text NOT NULL
+) PARTITION BY RANGE (settled_at);
+CREATE INDEX outcome_number ON outcome (number);
+CREATE INDEX outcome_id ON outcome (apns_id, app, number);
+CREATE INDEX outcome_failed ON outcome (state, number) WHERE state > 1;
+CREATE TABLE outcome_other PARTITION OF outcome DEFAULT;
+""",
+    ),
+)
