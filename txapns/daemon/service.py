@@ -77,7 +77,7 @@ class DaemonService(Service):
         secrets = Secrets(configuration.secrets.master_key_file, environment)
         self.apps = Apps(clock, configuration, self.store.apps, secrets, self.store.worker)
         self.keys = Keys(clock, self.store.keys)
-        self.outcomes = OutcomeWaiters(clock, self.store.outcomes)
+        self.outcomes = OutcomeWaiters(clock, self.store.outcomes, shared=self.store.cluster.shared)
         self.webhooks = [
             Webhook(reactor, self.store.feedback, _webhook(name, section), cluster=self.store.cluster)
             for name, section in configuration.webhook.items()
