@@ -76,9 +76,11 @@ _READ = _ROWS + "WHERE cursor > %s ORDER BY cursor LIMIT %s"
 
 _READ_APP = _ROWS + "WHERE app = %s AND cursor > %s ORDER BY cursor LIMIT %s"
 
-_COUNT = "SELECT count(*) FROM (SELECT 1 FROM feedback_token WHERE cursor > %s LIMIT %s) AS some"
+_COUNT = "SELECT count(*) FROM (SELECT FROM feedback_token WHERE cursor > %s ORDER BY cursor LIMIT %s) AS entry"
 
-_COUNT_APP = "SELECT count(*) FROM (SELECT 1 FROM feedback_token WHERE app = %s AND cursor > %s LIMIT %s) AS some"
+_COUNT_APP = (
+    "SELECT count(*) FROM (SELECT FROM feedback_token WHERE app = %s AND cursor > %s ORDER BY cursor LIMIT %s) AS entry"
+)
 
 _LOOK_UP = _ROWS + "WHERE app = %s AND token = ANY(%s) ORDER BY cursor"
 
@@ -102,6 +104,7 @@ DELETE FROM feedback_token WHERE noted_at < %s
 AND cursor IN (SELECT cursor FROM feedback_token WHERE noted_at <= %s ORDER BY cursor LIMIT %s)
 """
 
+# Statements are planned each time: a plan for any app would look for one with few entries among those of all others.
 _HEAD = "SELECT cursor FROM feedback_head"
 
 _NEWS = "SELECT DISTINCT app FROM feedback_token WHERE cursor > %s AND cursor <= %s"
@@ -113,6 +116,8 @@ def note(connection: Connection, dead: Sequence[tuple[str, bytes, str, float]], 
 
     :param dead: of each the app's name, the token, the reason, and the time at which it died.
     """
+    if not dead:
+        return  # the head stays free for others
     apps, tokens, reasons, timestamps = map(list, zip(*dead, strict=True))
     values = {"apps": apps, "tokens": tokens, "reasons": reasons, "timestamps": timestamps}
     connection.execute(_NOTE, {"count": len(dead), "now": now, **values})
@@ -210,10 +215,10 @@ def _read(connection: Connection, app: str | None, cursor: int, limit: int) -> l
 
 
 def _values(connection: Connection, statement: str, *arguments: Any) -> list[FeedbackEntry]:
-    return [FeedbackEntry(*row) for row in connection.execute(statement.encode(), arguments)]
+    return [FeedbackEntry(*row) for row in connection.execute(statement.encode(), arguments, prepare=False)]
 
 
 def _number(connection: Connection, statement: str, *arguments: Any) -> int:
-    row = connection.execute(statement.encode(), arguments).fetchone()
+    row = connection.execute(statement.encode(), arguments, prepare=False).fetchone()
     assert row is not None
     return int(row[0])
