@@ -10,8 +10,11 @@ from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.fakes import InlineWorker
+from tests.daemon.store.feedback_contract import FeedbackLogContract
 from tests.daemon.store.postgresql.opened import OpenedDatabase
 from tests.daemon.store.postgresql.plans import plan
+from tests.daemon.store.postgresql.world import PostgreSQLWorld
+from tests.postgresql import schema
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.polling import INTERVAL
 from txapns.daemon.store.postgresql import feedback_log
@@ -19,7 +22,7 @@ from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.feedback_log import PostgreSQLFeedbackLog, forget, note
 from txapns.daemon.store.postgresql.schema import Connection
 
-__all__ = ["AnnouncedTests", "PlanTests"]
+__all__ = ["AnnouncedTests", "PlanTests", "PostgreSQLFeedbackLogTests"]
 
 MILLION = """
 INSERT INTO feedback_token (cursor, app, token, reason, timestamp, noted_at)
@@ -27,6 +30,15 @@ SELECT n, CASE n WHEN 999999 THEN 'rare' ELSE 'app' || n % 10 END, decode(md5(n:
     'Unregistered', n, n
 FROM generate_series(1, 1000000) AS n
 """
+
+
+@pytest.mark.loopback
+class PostgreSQLFeedbackLogTests(FeedbackLogContract, SynchronousTestCase):
+    """The contract."""
+
+    def make_world(self) -> PostgreSQLWorld:
+        """Make one in a schema of its own."""
+        return PostgreSQLWorld(schema(self))
 
 
 @pytest.mark.loopback
