@@ -16,7 +16,6 @@ from twisted.internet.interfaces import (
     IAddress,
     IHostnameResolver,
     IHostResolution,
-    IReactorPluggableNameResolver,
     IResolutionReceiver,
     IStreamClientEndpoint,
 )
@@ -30,10 +29,9 @@ from zope.interface.verify import verifyObject
 from txapns import Notification
 from txapns._network.endpoints import (
     FRESH,
+    _Race,
     _Receiver,
-    _Resolver,
     _Spread,
-    _SpreadingReactor,
     checked_host,
     checked_port,
     explain_attempt,
@@ -146,14 +144,11 @@ class OrderTests(SpreadCase):
     """The address that comes first."""
 
     def test_interfaces(self) -> None:
-        """The objects between the resolver and Twisted's endpoint provide the right interfaces."""
+        """The endpoint, and what receives the addresses, provide the right interfaces."""
         self.prepare(FOUR)
         verifyObject(IStreamClientEndpoint, self.endpoint)
-        spread = _Spread(self.reactor, Random(0).random)
-        reactor = _SpreadingReactor(self.reactor, spread)
-        verifyObject(IReactorPluggableNameResolver, reactor)
-        verifyObject(IHostnameResolver, reactor.nameResolver)
-        verifyObject(IResolutionReceiver, _Receiver(_Receiver(None, spread), spread))  # type: ignore[arg-type]
+        race = _Race(self.reactor, "gateway.example", Factory.forProtocol(Protocol))
+        verifyObject(IResolutionReceiver, _Receiver(_Spread(self.reactor, Random(0).random), race))
 
     def test_each_in_turn(self) -> None:
         """Each address comes first once before one comes first again."""
@@ -247,12 +242,9 @@ class OrderTests(SpreadCase):
     def test_reactor_changed(self) -> None:
         """A resolver that is installed later is used."""
         self.prepare(FOUR)
-        reactor = _SpreadingReactor(self.reactor, _Spread(self.reactor, Random(0).random))
-        other = Resolver(FOUR[:1])
-        self.assertIs(reactor.installNameResolver(other), self.reactor.resolver)
+        self.reactor.nameResolver = other = Resolver(FOUR[:1])
         self.assertEqual(self.connect(), FOUR[:1])
         self.assertEqual(other.asked, ["gateway.example"])
-        self.assertIsInstance(reactor.nameResolver, _Resolver)
 
 
 class DownTests(SpreadCase):

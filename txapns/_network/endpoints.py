@@ -1,39 +1,44 @@
 """
 How a host is reached: its name is looked up again, and the connections are spread over its addresses.
 
-A resolver returns the addresses of a name in its own order, often the same each time, and Twisted's
-``HostnameEndpoint`` tries them in that order, 0.3 seconds apart, until one answers. So every connection would go to the
-first address; if that server has a fault that TCP does not show, each new attempt would go there again. Therefore the
-order is changed between the resolver and the endpoint: within each address family, the address that came first least
-recently comes first, and addresses that never came first are in random order. The families alternate, beginning with
-the one that the resolver prefers (RFC 8305, section 4), so that a network without one of them costs 0.3 seconds.
+A resolver returns the addresses of a name in its own order, often the same each time. If they were tried in that
+order, every connection would go to the first address; if that server has a fault that TCP does not show, each new
+attempt would go there again. Therefore the order is changed: within each address family, the address that came first
+least recently comes first, and addresses that never came first are in random order. The families alternate, beginning
+with the one that the resolver prefers (RFC 8305, section 4), so that a network without one of them costs a quarter of a
+second.
+
+For each connection the addresses are tried in this order until one answers: the next one as soon as one fails, or after
+:data:`ATTEMPT_DELAY` (RFC 8305, section 5). Twisted's ``HostnameEndpoint`` does much the same, but in the resolver's
+order, and by a ``LoopingCall``, which imports the global reactor: a program on asyncio must not get one.
 
 The result of a look-up is used for one second. Some servers end each connection after a thousand requests, which means
 a hundred connections per second, and each look-up takes a thread of the resolver and often a query to a name server.
 
-An attempt has one deadline, which includes the look-up. Twisted's own timeout is a timer of the reactor, which may run
-by the wall clock (see :mod:`txapns._network.clocks`), and does not cover resolvers that never answer.
+An attempt has one deadline, which includes the look-up. Twisted's own timeouts are timers of the reactor, which may run
+by the wall clock (see :mod:`txapns._network.clocks`), and do not cover resolvers that never answer.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from itertools import chain, zip_longest
 from random import random
 from typing import Any, cast
+from unicodedata import normalize
 
 import attrs
 from twisted.internet import error as neterror
+from twisted.internet.address import IPv4Address, IPv6Address
 from twisted.internet.defer import Deferred
-from twisted.internet.endpoints import HostnameEndpoint
+from twisted.internet.endpoints import TCP4ClientEndpoint, TCP6ClientEndpoint
 from twisted.internet.interfaces import (
     IAddress,
-    IHostnameResolver,
     IHostResolution,
     IProtocol,
     IProtocolFactory,
-    IReactorPluggableNameResolver,
     IReactorTime,
     IResolutionReceiver,
     IStreamClientEndpoint,
@@ -41,6 +46,7 @@ from twisted.internet.interfaces import (
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
+from txapns._network.alarm import Alarm
 from txapns._network.clocks import timers
 from txapns._network.tls import explain, identity_of
 from txapns.errors import APNSError, ConnectFailed, InvalidGateway
@@ -49,6 +55,8 @@ __all__ = ["checked_host", "checked_port", "explain_attempt", "host_endpoint", "
 
 #: For how many seconds the addresses of a name are used again.
 FRESH = 1.0
+#: How long one address may be silent before the next is tried as well, in seconds.
+ATTEMPT_DELAY = 0.25
 
 # The zone of an IPv6 address, such as the interface in "fe80::1%eth0" (RFC 4007, section 11).
 _ZONE = re.compile(r"[A-Za-z0-9._~-]+")
@@ -120,21 +128,28 @@ def host_endpoint(
     :param random: returns a random number from 0 to 1, excluding 1.
     """
     reactor = timers(reactor)
-    # Without Twisted's own timeout.
-    endpoint = HostnameEndpoint(_SpreadingReactor(reactor, _Spread(reactor, random)), host, port, cast(float, None))
-    return _BoundedEndpoint(endpoint, timeout, reactor)
+    return _HostEndpoint(reactor, normalize("NFC", host), port, timeout, _Spread(reactor, random))
 
 
 @implementer(IStreamClientEndpoint)
-@attrs.frozen
-class _BoundedEndpoint:
-    endpoint: IStreamClientEndpoint
-    timeout: float
-    clock: IReactorTime
+@attrs.frozen(eq=False)
+class _HostEndpoint:
+    """Connects to one of the addresses of a host."""
+
+    _reactor: Any
+    _host: str
+    _port: int
+    _timeout: float
+    _spread: _Spread
 
     def connect(self, protocolFactory: IProtocolFactory) -> Deferred[IProtocol]:
-        attempt: Deferred[IProtocol] = self.endpoint.connect(protocolFactory)
-        return attempt.addTimeout(self.timeout, self.clock, lambda *_: Failure(neterror.TimeoutError()))
+        race = _Race(self._reactor, self._host, protocolFactory)
+        if addresses := self._spread.fresh:
+            race.start(self._spread.order(addresses))
+        else:
+            receiver = _Receiver(self._spread, race)
+            self._reactor.nameResolver.resolveHostName(receiver, self._host, portNumber=self._port)
+        return race.won.addTimeout(self._timeout, self._reactor, lambda *_: Failure(neterror.TimeoutError()))
 
 
 @attrs.define
@@ -171,83 +186,83 @@ class _Spread:
         return [address for address in alternating if address is not None]
 
 
+class _Race:
+    """
+    One connection that is being made: the addresses are tried one after the other until one answers.
+
+    :param host: the name of the server.
+    :param factory: makes the protocol.
+
+    :ivar won: fires with the protocol. It can be cancelled.
+    """
+
+    def __init__(self, reactor: Any, host: str, factory: IProtocolFactory) -> None:
+        self.won: Deferred[IProtocol] = Deferred(lambda _: self._stop())
+        self._reactor = reactor
+        self._host = host
+        self._factory = factory
+        self._left: deque[IPv4Address | IPv6Address] = deque()
+        self._attempts: list[Deferred[IProtocol]] = []
+        self._next = Alarm(reactor, self._try)
+
+    def start(self, addresses: Iterable[IAddress]) -> None:
+        """Try these, in order, unless it was cancelled in the meantime."""
+        self._left.extend(each for each in addresses if isinstance(each, (IPv4Address, IPv6Address)))
+        if self.won.called:
+            return
+        if self._left:
+            self._try()
+        else:
+            self.won.errback(neterror.DNSLookupError(f"no address of {self._host}"))
+
+    def _try(self) -> None:
+        address = self._left.popleft()
+        if self._left:
+            self._next.set(ATTEMPT_DELAY)
+        make = TCP6ClientEndpoint if isinstance(address, IPv6Address) else TCP4ClientEndpoint
+        # Without Twisted's own timeout.
+        endpoint = make(self._reactor, address.host, address.port, cast(int, None))
+        attempt: Deferred[IProtocol] = endpoint.connect(self._factory)
+        self._attempts.append(attempt)
+        attempt.addCallbacks(self._connected, self._failed, callbackArgs=(attempt,), errbackArgs=(attempt,))
+
+    def _connected(self, protocol: IProtocol, attempt: Deferred[IProtocol]) -> None:
+        self._attempts.remove(attempt)
+        self._stop()
+        self.won.callback(protocol)
+
+    def _failed(self, reason: Failure, attempt: Deferred[IProtocol]) -> None:
+        if attempt not in self._attempts:
+            return  # stopped
+        self._attempts.remove(attempt)
+        if self._left:
+            self._next.set(0.0)
+        elif not self._attempts:
+            self.won.errback(reason)
+
+    def _stop(self) -> None:
+        self._left.clear()
+        self._next.cancel()
+        attempts, self._attempts = self._attempts, []
+        for attempt in attempts:
+            attempt.cancel()
+
+
 @implementer(IResolutionReceiver)
 @attrs.frozen(eq=False)
 class _Receiver:
-    """Collects a complete answer, then passes it on in our order."""
+    """Collects the addresses of a name, then starts with them in our order."""
 
-    _receiver: IResolutionReceiver
     _spread: _Spread
+    _race: _Race
     _addresses: list[IAddress] = attrs.Factory(list)
 
     def resolutionBegan(self, resolutionInProgress: IHostResolution) -> None:
-        self._receiver.resolutionBegan(resolutionInProgress)
+        """Do nothing: look-ups are not cancelled, since another connection can use the result."""
 
     def addressResolved(self, address: IAddress) -> None:
         self._addresses.append(address)
 
     def resolutionComplete(self) -> None:
         self._spread.found(self._addresses)
-        self.pass_on(self._addresses)
-
-    def pass_on(self, addresses: Sequence[IAddress]) -> None:
-        for address in self._spread.order(addresses):
-            self._receiver.addressResolved(address)
-        self._receiver.resolutionComplete()
-
-
-@implementer(IHostResolution)
-@attrs.frozen
-class _Known:
-    """A look-up that was answered from memory."""
-
-    name: str
-
-    def cancel(self) -> None:
-        """Do nothing: it is already complete."""
-
-
-@implementer(IHostnameResolver)
-@attrs.frozen(eq=False)
-class _Resolver:
-    """A resolver whose answers come in our order."""
-
-    _resolver: IHostnameResolver
-    _spread: _Spread
-
-    def resolveHostName(
-        self,
-        resolutionReceiver: IResolutionReceiver,
-        hostName: str,
-        portNumber: int = 0,
-        addressTypes: Sequence[type[IAddress]] | None = None,
-        transportSemantics: str = "TCP",
-    ) -> IHostResolution:
-        """Ask the reactor's resolver, unless it was asked within the last second."""
-        receiver = _Receiver(resolutionReceiver, self._spread)
-        if addresses := self._spread.fresh:
-            known = _Known(hostName)
-            receiver.resolutionBegan(known)
-            receiver.pass_on(addresses)
-            return known
-        return self._resolver.resolveHostName(receiver, hostName, portNumber, addressTypes, transportSemantics)
-
-
-@implementer(IReactorPluggableNameResolver)
-@attrs.frozen(eq=False)
-class _SpreadingReactor:
-    """The reactor as the endpoint sees it, with our resolver in front of its own."""
-
-    _reactor: Any
-    _spread: _Spread
-
-    @property
-    def nameResolver(self) -> IHostnameResolver:
-        """Our resolver, in front of the one that the reactor has now."""
-        return _Resolver(self._reactor.nameResolver, self._spread)
-
-    def installNameResolver(self, resolver: IHostnameResolver) -> IHostnameResolver:
-        return cast(IHostnameResolver, self._reactor.installNameResolver(resolver))
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._reactor, name)
+        self._race.start(self._spread.order(self._addresses))

@@ -21,7 +21,6 @@ from datetime import datetime, timezone
 from typing import TypeAlias
 
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
-from twisted.internet.task import LoopingCall
 
 from txapns import reasons
 from txapns._network.endpoints import url_host
@@ -116,8 +115,7 @@ class ProviderAPIProtocol(GatewayProtocol):
         self._ping = self.alarm(self._unanswered)
         self._held = self.alarm(self._resume)
         self._marks: deque[int] = deque()
-        self._watch = LoopingCall(self.fenced, self._look)
-        self._watch.clock = self._clock
+        self._watch = self.alarm(self._look)
 
     @property
     def in_flight(self) -> int:
@@ -148,10 +146,10 @@ class ProviderAPIProtocol(GatewayProtocol):
             if delivery.notification is not template:
                 template, head, path, fields, body = self._shared = self._share(delivery.notification)
             send(delivery, head, path + hexlify(delivery.device), fields, body)
-        if not self._watch.running:
+        if not self._watch.is_set:
             self._marks.clear()
             self._quiet = 0
-            self._watch.start(self._timeout / LOOKS, now=False)
+            self._watch.set(self._timeout / LOOKS)
         if not self._in_round:
             self._write()
             if not self._requests.open:
@@ -200,8 +198,7 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def ended(self, error: APNSError) -> list[Delivery]:
         """What was sent completely is uncertain; what was not, was not processed."""
-        if self._watch.running:
-            self._watch.stop()
+        self._watch.cancel()
         if self._silence is not None:
             self._silence.cancel()
             self._silence = None
@@ -232,8 +229,8 @@ class ProviderAPIProtocol(GatewayProtocol):
             return
         if not self._requests.open:
             self.drain(None)
-        if not self.in_flight and self._watch.running:
-            self._watch.stop()
+        if not self.in_flight:
+            self._watch.cancel()
         self.close_if_drained()
 
     def _await_silence(self) -> None:
@@ -374,6 +371,7 @@ class ProviderAPIProtocol(GatewayProtocol):
 
     def _look(self) -> None:
         """Give up what is older than ``timeout``; if nothing was answered in that time, drain."""
+        self._watch.set(self._timeout / LOOKS)
         self._quiet += 1
         self._marks.append(self._requests.last_stream)
         if len(self._marks) <= LOOKS:
