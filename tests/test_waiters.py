@@ -2,13 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
+from typing import Any
+
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns._waiters import Waiters
+from txapns._waiters import Result, Waiters
 
-__all__ = ["WaitersTests"]
+__all__ = ["ResultTests", "WaitersTests"]
+
+
+class ResultTests(SynchronousTestCase):
+    """The ``Deferred`` of a caller."""
+
+    async def waits(self, deferred: Deferred[int]) -> int:
+        """Await it."""
+        return await deferred
+
+    def test_awaited(self) -> None:
+        """In coroutines of Twisted's it is awaited as any ``Deferred``, with its result or exception."""
+        for exception in (None, RuntimeError("a fault")):
+            deferred: Deferred[Any] = Result()
+            waiting = Deferred.fromCoroutine(self.waits(deferred))
+            if exception is None:
+                deferred.callback(7)
+                self.assertEqual(self.successResultOf(waiting), 7)
+            else:
+                deferred.errback(exception)
+                self.assertIs(self.failureResultOf(waiting, RuntimeError).value, exception)
+
+    def test_asyncio(self) -> None:
+        """In a task of asyncio it says what to do instead, unless it has fired."""
+        error = self.assertRaises(RuntimeError, asyncio.run, self.waits(Result()))
+        self.assertIn("txapns.aio", str(error))
+        fired: Deferred[int] = Result()
+        fired.callback(7)
+        self.assertEqual(asyncio.run(self.waits(fired)), 7)
 
 
 class WaitersTests(SynchronousTestCase):

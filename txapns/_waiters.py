@@ -1,15 +1,28 @@
-"""Callers who wait for one event."""
+"""Deferreds for callers: for one who waits for a result, and for all who wait for one event."""
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import Generic, TypeVar
 
 from twisted.internet.defer import Deferred
 from twisted.python.failure import Failure
 
-__all__ = ["Waiters"]
+__all__ = ["Result", "Waiters"]
 
 T = TypeVar("T")
+
+
+class Result(Deferred[T]):
+    """A ``Deferred`` that, when it is awaited in a task of asyncio, says what to do instead."""
+
+    def __await__(self) -> Generator[Deferred[T], None, T]:
+        try:
+            return (yield from super().__iter__())
+        except RuntimeError as error:
+            if not str(error).startswith("Task got bad yield"):
+                raise
+            raise RuntimeError("a task of asyncio cannot await a Deferred; use the APNSClient of txapns.aio") from None
 
 
 class Waiters(Generic[T]):

@@ -387,13 +387,15 @@ class Session:
     :raises InvalidGateway: the proxy is not valid.
     """
 
+    _kind = APNSClient
+
     def __init__(
         self, reactor: IReactorTime, *, proxy: str | Proxy | None = None, **options: Unpack[ClientOptions]
     ) -> None:
         self._reactor = timers(reactor)
         self._proxy = read_proxy(proxy)
         self._idle_timeout = Options(**options).idle_timeout
-        self._make = partial(APNSClient, reactor, **options)
+        self._make = partial(self._kind, reactor, **options)
         self._clients: dict[Hashable, APNSClient] = {}
         self._closing: set[APNSClient] = set()
         self._closed = False

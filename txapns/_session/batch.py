@@ -22,7 +22,7 @@ from zope.interface import implementer
 
 from txapns._session.pool import Pool
 from txapns._session.tokens import Pending, ReadAhead, Source, Token, Triple, device_of, settled
-from txapns._waiters import Waiters
+from txapns._waiters import Result, Waiters
 from txapns.delivery import Delivery, DeliveryListener
 from txapns.errors import APNSError, DeadlinePassed, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
 from txapns.interfaces import IWork
@@ -114,7 +114,7 @@ class Sending(_Listener):
         self._unique_ids: dict[Hashable, str] = {}
         self._token_error: Exception | None = None
         self._waiters: Waiters[None] = Waiters()
-        self._result: Deferred[Batch] = Deferred(lambda _: self._cancel())
+        self._result: Deferred[Batch] = Result(lambda _: self._cancel())
         self._timers: list[IDelayedCall] = []
         if deadline is not None:
             self._timers.append(clock.callLater(deadline, self._expire, deadline))
@@ -332,7 +332,7 @@ class Single(_Listener, Generic[T]):
 
     def __init__(self, pool: Pool) -> None:
         super().__init__(pool)
-        self._result: Deferred[T] = Deferred(lambda _: self._cancel())
+        self._result: Deferred[T] = Result(lambda _: self._cancel())
 
     def submit(self, delivery: Delivery) -> Deferred[T]:
         """
