@@ -21,6 +21,7 @@ from txapns.gateway import Gateway
 from txapns.notification import Notification, Priority, PushType
 from txapns.reasons import Action, Reason, Status
 from txapns.result import Accepted, Batch, Rejection, Uncertain, Unsent
+from txapns.service import APNSService
 
 __version__ = "0.1.0"
 
@@ -28,6 +29,7 @@ __all__ = [
     "APNSClient",
     "APNSClientFactory",
     "APNSError",
+    "APNSService",
     "Accepted",
     "Action",
     "Batch",

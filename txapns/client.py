@@ -15,6 +15,7 @@ from twisted.internet.interfaces import IReactorTime
 
 from txapns._network.alarm import Alarm
 from txapns._network.clocks import timers
+from txapns._network.forks import Home
 from txapns._network.proxy import Proxy, read_proxy
 from txapns._session.batch import MeasuredSending, MeasuredSingleSending, Sending, SingleSending
 from txapns._session.pool import Pool
@@ -82,6 +83,8 @@ class APNSClient:
     :raises ValueError: an option is out of range.
     :raises CredentialError: the gateway's protocol cannot use this credential.
 
+    In a process that is forked while the reactor runs, each method raises :exc:`~txapns.errors.ClientElsewhere`.
+
     :ivar channels: the app's broadcast channels, a :class:`~txapns.Channels`.
     """
 
@@ -102,6 +105,7 @@ class APNSClient:
             )
         self.gateway = Gateway.parse(gateway, proxy=proxy)
         self.credential = credential
+        self._home = Home("client", reactor)
         reactor = self._reactor = timers(reactor)
         self._topic = default_topic(credential, topic)
         self._pool = Pool(reactor, self.gateway, credential, Options(**options), metrics)
@@ -180,6 +184,7 @@ class APNSClient:
 
         :returns: a ``Deferred`` that fires when there is room, or the client is closed. Callers take turns.
         """
+        self._home.check()
         self.touch()
         return self._pool.when_ready()
 
@@ -235,6 +240,7 @@ class APNSClient:
         :raises ConnectionLost: (through the ``Deferred``) the list broke off before the first token was whole.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
         """
+        self._home.check()
         self.touch()
         return Deferred.fromCoroutine(self._feedback.read()).addBoth(self.touch)
 
@@ -248,6 +254,7 @@ class APNSClient:
         :returns: an asynchronous iterator over the same pairs. It raises the same exceptions, but only after
             everything that was read, and also if the list broke off.
         """
+        self._home.check()
         self.touch()
         return self._feedback.iterate()
 
@@ -257,6 +264,7 @@ class APNSClient:
 
         :returns: a value without secrets.
         """
+        self._home.check()
         self._reactor.seconds()  # corrects timers after the clock stood still, so polling the status does that, too
         pool = self._pool
         return ClientStatus(str(self.gateway), pool.states, pool.in_flight, pool.queued, pool.last_error)
@@ -269,6 +277,7 @@ class APNSClient:
         :returns: a ``Deferred`` that fires when the connections are closed and every batch has ended, within
             ``timeout`` and a few seconds, and the settle time where that is longer.
         """
+        self._home.check()
         self.touch()
         if self._closed is None:
             self._closed = Deferred()
@@ -340,6 +349,7 @@ class APNSClient:
         return Pool(self._reactor, management, self.credential, options)
 
     def _refuse_if_closed(self) -> ClientClosed | None:
+        self._home.check()
         self.touch()
         return None if self._closed is None else ClientClosed("the client is closed")
 
@@ -392,6 +402,7 @@ class Session:
     def __init__(
         self, reactor: IReactorTime, *, proxy: str | Proxy | None = None, **options: Unpack[ClientOptions]
     ) -> None:
+        self._home = Home("session", reactor)
         self._reactor = timers(reactor)
         self._proxy = read_proxy(proxy)
         self._idle_timeout = Options(**options).idle_timeout
@@ -421,6 +432,7 @@ class Session:
         :raises InvalidGateway: the gateway is not valid.
         :raises CredentialError: the gateway's protocol cannot use this credential.
         """
+        self._home.check()
         if self._closed:
             raise ClientClosed("the session is closed")
         gateway = Gateway.parse(gateway, proxy=self._proxy)
@@ -438,6 +450,7 @@ class Session:
 
         :returns: a ``Deferred`` that fires when all are closed.
         """
+        self._home.check()
         self._sweeping.cancel()
         self._closed = True
         clients, self._clients = self._clients, {}
