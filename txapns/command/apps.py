@@ -143,7 +143,7 @@ def _list_apps(config: Path, as_json: bool) -> None:
     """List the apps in the database and those in the configuration."""
     installation = Installation.from_file(config)
     rows = [_section_row(installation, name) for name in installation.configuration.apps]
-    if installation.database.exists():
+    if installation.has_database:
         with installation.visiting() as tables:
             problems = _problems(installation, tables.apps.rows())
             rows += [_stored_row(app, problems) for app in tables.apps.listed()]
@@ -174,7 +174,7 @@ def _check_not_configured(installation: Installation, name: str) -> None:
 
 def _check_key_not_lost(installation: Installation) -> None:
     """Check that no app needs a master key that is missing: a new one would not decrypt its credential."""
-    if not installation.secrets.missing or not installation.database.exists():
+    if not installation.secrets.missing or not installation.has_database:
         return
     with installation.visiting() as tables:
         names = ", ".join(sorted(row.name for row in tables.apps.rows()))

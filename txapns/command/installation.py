@@ -12,7 +12,7 @@ import attrs
 from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.errors import ConfigurationError
 from txapns.daemon.secrets.master_key import Secrets
-from txapns.daemon.store.factory import visiting_tables
+from txapns.daemon.store.factory import is_there, visiting_tables
 from txapns.daemon.store.store import Tables
 
 __all__ = ["Installation", "iso_time", "now", "read_configuration"]
@@ -36,9 +36,9 @@ class Installation:
         return cls(configuration, Secrets(configuration.secrets.master_key_file, os.environ))
 
     @property
-    def database(self) -> Path:
-        """Where the database is."""
-        return self.configuration.database.path
+    def has_database(self) -> bool:
+        """Whether there may be something in the database, which otherwise need not be made only to be read."""
+        return is_there(self.configuration)
 
     def visiting(self) -> AbstractContextManager[Tables]:
         """Open the database, also while the daemon has it."""

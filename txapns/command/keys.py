@@ -80,7 +80,7 @@ def _list_keys(config: Path, as_json: bool) -> None:
     """List the keys: what they allow, not the keys themselves."""
     installation = Installation.from_file(config)
     stored: Sequence[StoredKey] = []
-    if installation.database.exists():
+    if installation.has_database:
         with installation.visiting() as tables:
             stored = tables.keys.listed()
     print_rows([_row(key) for key in stored], as_json)

@@ -29,6 +29,7 @@ _COMMANDS = {"send": ("send", "send"), "simulate": ("simulate", "simulate")}
 _DAEMON_COMMANDS = {
     "apps": ("apps", "apps"),
     "check-config": ("serve", "check_config"),
+    "database": ("database", "database"),
     "keys": ("keys", "keys"),
     "queue": ("queue", "queue"),
     "serve": ("serve", "serve"),

@@ -21,7 +21,7 @@ from txapns.daemon.errors import in_words
 from txapns.daemon.secrets.credentials import server_certificate
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.webhook import read_secret
-from txapns.daemon.store.factory import visiting_tables
+from txapns.daemon.store.factory import examined, visiting_tables
 from txapns.daemon.values import App
 
 __all__ = ["check_files"]
@@ -68,17 +68,16 @@ def _mismatches(app: App) -> Iterator[str]:
 
 
 def _database_faults(configuration: Configuration, secrets: Secrets, now: datetime) -> Iterator[str]:
-    path = configuration.database.path
-    if not path.parent.is_dir():
-        yield f"database.path: there is no directory {path.parent}"
-        return
-    if not path.exists():
-        return  # the daemon will create it
+    where = "database.path" if configuration.database.url is None else "database.url"
     try:
+        found = examined(configuration)
+        yield from (f"{where}: {fault}" for fault in found.faults)
+        if found.faults or not found.prepared:
+            return  # what is missing will be made by the daemon
         with visiting_tables(configuration) as tables:
             rows, keys = tables.apps.rows(), tables.keys.listed()
     except Exception as error:
-        yield f"database.path: {in_words(error)}"
+        yield f"{where}: {in_words(error)}"
         return
     for key in keys:
         if key.problem:

@@ -101,14 +101,14 @@ class AdminTests(SynchronousTestCase):
         self.assertIn(b'apns_daemon_queue{app="chess"} 0.0', answer.body)
 
     def test_node(self) -> None:
-        """A node among others says which it is, and whether it may send; only one exports what is the same on all."""
+        """A node among others says which it is, and whether it sends; only one exports what is the same on all."""
         self.world = AdminWorld(cluster=Nodes)
         self.addCleanup(self.world.close)
         self.assertEqual(self.ask("GET", "/readyz").json, {"ready": True, "reasons": [], "node": "push-1"})
         self.assertIn(b'apns_daemon_queue{app="chess"} 0.0', self.ask("GET", "/metrics").body)
         self.world.store.cluster.duties = set()
         self.assertNotIn(b"apns_daemon_queue", self.ask("GET", "/metrics").body)
-        self.world.store.cluster.alive = False
+        self.world.store.cluster.trouble = "the database is away"
         answer = self.ask("GET", "/readyz")
         self.assertEqual((answer.status, answer.json["ready"]), (503, False))
         self.assertEqual(self.ask("GET", "/healthz").status, 200)

@@ -232,14 +232,12 @@ class ClusterTests(SynchronousTestCase):
         self.assertEqual((found.node, found.nodes), ("", ()))
 
     def test_member(self) -> None:
-        """A node that may not send is not ready, as soon as that is so."""
+        """A node that does not send is not ready, as soon as that is so."""
         self.look()
-        self.nodes.alive = False
+        self.nodes.trouble = "the database is away"
         found = self.world.result(self.world.health.readiness())
         self.assertEqual((found.ready, found.node), (False, "push-1"))
-        self.assertEqual(
-            found.faults, ("the node push-1 may not send: it has not renewed its life in the database in time",)
-        )
+        self.assertEqual(found.faults, ("node push-1 does not send: the database is away",))
 
     def test_concerns(self) -> None:
         """What is wrong with other nodes is told, but this one is ready."""

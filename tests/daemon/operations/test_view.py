@@ -166,10 +166,10 @@ class NodesTests(SynchronousTestCase):
         self.assertEqual((view.state.kind, len(view.state.faults)), ("warn", 4))
 
     def test_not_a_member(self) -> None:
-        """A node that may not send says so."""
-        self.nodes.alive = False
+        """A node that does not send says so."""
+        self.nodes.trouble = "the database is away"
         view = self.view()
-        self.assertEqual(view.tables["nodes"][0][1], Cell("May not send", "bad"))
+        self.assertEqual(view.tables["nodes"][0][1], Cell("Does not send", "bad"))
         self.assertEqual(view.state.kind, "bad")
 
     def test_unknown(self) -> None:

@@ -98,7 +98,7 @@ class Overview:
     :ivar trouble: why nothing can be stored, for a person; empty if it can.
     :ivar stopping: whether the daemon is shutting down.
     :ivar node: the name of this node; empty if no other can use the same database.
-    :ivar member: whether this node may send.
+    :ivar node_trouble: why this node does not send, for a person; empty if it does.
     :ivar nodes: all nodes that share the database; none if no other can, or if that is unknown.
     """
 
@@ -108,7 +108,7 @@ class Overview:
     trouble: str
     stopping: bool
     node: str = ""
-    member: bool = True
+    node_trouble: str = ""
     nodes: tuple[NodeStatus, ...] = ()
 
     @property
@@ -119,8 +119,8 @@ class Overview:
             faults.append("the daemon is shutting down")
         if self.trouble:
             faults.append(f"notifications cannot be stored: {self.trouble}")
-        if not self.member:
-            faults.append(f"the node {self.node} may not send: it has not renewed its life in the database in time")
+        if self.node_trouble:
+            faults.append(f"node {self.node} does not send: {self.node_trouble}")
         if not self.apps:
             faults.append("there are no apps")
         elif all(app.condition in ("tripped", "unusable") for app in self.apps):
@@ -226,12 +226,13 @@ class HealthCheck:
         """
         Return a ``Deferred`` of the daemon's health.
 
-        It may be a moment old, except for ``trouble``, ``stopping`` and ``member``, which are current.
+        It may be a moment old, except for ``trouble``, ``stopping`` and ``node_trouble``, which are
+        current.
         """
 
         def current(found: Overview) -> Overview:
-            member = self._store.cluster.alive
-            return attrs.evolve(found, trouble=self._store.trouble, stopping=self.stopping, member=member)
+            trouble, node_trouble = self._store.trouble, self._store.cluster.trouble
+            return attrs.evolve(found, trouble=trouble, stopping=self.stopping, node_trouble=node_trouble)
 
         return self._overviews.get().addCallback(current)
 
@@ -276,7 +277,7 @@ class HealthCheck:
             self._store.trouble,
             self.stopping,
             cluster.node if cluster.shared else "",
-            cluster.alive,
+            cluster.trouble,
             tuple(nodes),
         )
 

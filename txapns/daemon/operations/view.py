@@ -249,8 +249,8 @@ def _webhook_row(webhook: WebhookOverview) -> list[Cell]:
 def _node_row(node: NodeStatus, overview: Overview) -> list[Cell]:
     own = next((each for each in overview.nodes if each.own), node)
     state = Cell("Alive", "ok") if node.alive else Cell("Gone", "warn")
-    if node.own and not overview.member:
-        state = Cell("May not send", "bad")
+    if node.own and overview.node_trouble:
+        state = Cell("Does not send", "bad")
     return [
         Cell(f"{node.name} (this one)" if node.own else node.name),
         state,

@@ -17,20 +17,26 @@ store and this one cannot read is left out, and counted.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
-from typing import Annotated, Any, NamedTuple, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias, TypeVar
 
+import msgspec
 from msgspec import Meta
+from msgspec.json import decode
 from zope.interface import Attribute, Interface
 
+from txapns.daemon.values import State
+
 __all__ = [
+    "KEPT",
     "KINDS",
     "APIKeyRow",
     "AppRow",
     "Copied",
     "Counters",
     "DeadTokenRow",
+    "ICopy",
     "ICopySource",
     "ICopyTarget",
     "IdempotencyRow",
@@ -38,6 +44,7 @@ __all__ = [
     "NotificationRow",
     "QueueRow",
     "ReaderRow",
+    "Reading",
     "copy",
 ]
 
@@ -46,9 +53,14 @@ _BATCH = 1_000  # rows; the largest are messages, with a payload of 4 KiB each
 _UUID: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
 _State: TypeAlias = Annotated[int, Meta(ge=0, le=4)]
 _Count: TypeAlias = Annotated[int, Meta(ge=0)]
+_Small: TypeAlias = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
 _Date: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_799)]  # the last second of the year 9999
 
 _Row = TypeVar("_Row", bound=tuple[Any, ...])
+
+
+#: The states of notifications that may be sent, if only after an operator retries them.
+KEPT = (State.WAITING, State.DEAD)
 
 
 class Counters(NamedTuple):
@@ -90,7 +102,8 @@ class NotificationRow(NamedTuple):
 
     :ivar message: the number of its message.
     :ivar apns_id: the octets of its UUID.
-    :ivar due: when it is due, by the store's own clock; for a settled one of no meaning.
+    :ivar due: when it is due, by the store's own clock; of no meaning if it does not wait.
+    :ivar timestamp: of no meaning if it waits.
     """
 
     number: int
@@ -100,8 +113,8 @@ class NotificationRow(NamedTuple):
     apns_id: _UUID
     due: int
     state: _State
-    attempts: _Count
-    status: int
+    attempts: _Small
+    status: _Small
     reason: str
     timestamp: int | None
     accepted_at: int
@@ -120,7 +133,7 @@ class IdempotencyRow(NamedTuple):
     owner: str
     key: str
     digest: bytes
-    counts: list[int]
+    counts: list[_Small]
     apns_ids: bytes
     noted_at: int
     first: int
@@ -146,12 +159,16 @@ class ReaderRow(NamedTuple):
 
 
 class AppRow(NamedTuple):
-    """An app with its credential, which stays encrypted with the same master key."""
+    """
+    An app with its credential, which stays encrypted with the same master key.
+
+    :ivar settings: :class:`~txapns.daemon.store.apps.AppSettings`, in JSON.
+    """
 
     name: str
     settings: bytes
     encrypted: bytes
-    kind: str
+    kind: Literal["certificate", "key"]
     fingerprint: str
     expires: _Date | None
     created_at: _Date
@@ -213,6 +230,51 @@ class ICopyTarget(Interface):
 
     def finish(counters: Counters) -> None:
         """Go on counting where the source has come to, or from higher, if this store has counted further."""
+
+
+class ICopy(ICopySource, ICopyTarget):
+    """A store that is open for copying."""
+
+
+class Reading:
+    """
+    Makes rows of what was read from a store, and leaves out what cannot be read.
+
+    :ivar damaged: how many rows of which kind were left out.
+    """
+
+    def __init__(self) -> None:
+        self.damaged: Counter[str] = Counter()
+        self._lost: set[int] = set()  # messages
+
+    def rows_of(self, kind: type[_Row], found: Iterable[Sequence[Any]], json: Collection[int] = ()) -> Iterator[_Row]:
+        """
+        Make rows of a kind.
+
+        :param found: of each row its values.
+        :param json: the positions of values that are JSON.
+        """
+        for values in found:
+            try:
+                decoded = [
+                    decode(value) if n in json and value is not None else value for n, value in enumerate(values)
+                ]
+                # Otherwise a text where there should be octets would be taken for them in base64.
+                row = msgspec.convert(decoded, kind, builtin_types=(bytes,))
+                self._check(row)
+            except (TypeError, msgspec.MsgspecError):
+                self.damaged[KINDS[kind]] += 1
+                if kind is MessageRow:
+                    self._lost.add(values[0])
+            else:
+                yield row
+
+    def _check(self, row: tuple[Any, ...]) -> None:
+        """Find what is not JSON, though that shows only later; and what would not be sent as it was accepted."""
+        if isinstance(row, AppRow):
+            decode(row.settings)
+        elif isinstance(row, NotificationRow) and row.message in self._lost and row.state in KEPT:
+            raise msgspec.ValidationError("its message cannot be read")
 
 
 class Copied(NamedTuple):

@@ -3,28 +3,27 @@
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import msgspec
 from zope.interface import implementer
 
 from txapns.daemon.store.copying import (
+    KEPT,
     KINDS,
     APIKeyRow,
     AppRow,
     Counters,
     DeadTokenRow,
-    ICopySource,
-    ICopyTarget,
+    ICopy,
     IdempotencyRow,
     MessageRow,
     NotificationRow,
     QueueRow,
     ReaderRow,
+    Reading,
 )
 from txapns.daemon.store.sqlite.api_keys import KeyTable
 from txapns.daemon.store.sqlite.apps import AppTable
@@ -32,15 +31,13 @@ from txapns.daemon.store.sqlite.feedback_log import FEEDBACK
 from txapns.daemon.store.sqlite.file import DatabaseFile
 from txapns.daemon.store.sqlite.schema import prepare
 from txapns.daemon.store.sqlite.tables import QUEUE, array
-from txapns.daemon.values import State
 
-__all__ = ["SQLiteCopy", "copying"]
+__all__ = ["SQLiteCopy", "copying", "migrated"]
 
 _Row = TypeVar("_Row", bound=tuple[Any, ...])
 
 _PATIENCE = 10.0  # seconds to wait for another program that has the file locked
 _SCHEMAS = (QUEUE, FEEDBACK, AppTable.schema, KeyTable.schema)
-_KEPT = (State.WAITING, State.DEAD)  # whose messages may still be sent
 _DAMAGED = object()  # in place of a text that is not UTF-8: no kind of row takes it
 
 
@@ -115,8 +112,8 @@ FROM feedback_token ORDER BY cursor
 }
 
 
-@implementer(ICopySource, ICopyTarget)
-class SQLiteCopy:
+@implementer(ICopy)
+class SQLiteCopy(Reading):
     """
     A database of SQLite, to copy from or to.
 
@@ -124,9 +121,8 @@ class SQLiteCopy:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self.damaged: Counter[str] = Counter()
+        super().__init__()
         self._connection = connection
-        self._lost: set[int] = set()  # the messages that were left out
 
     # ICopySource
 
@@ -144,22 +140,7 @@ class SQLiteCopy:
     def rows(self, kind: type[_Row]) -> Iterator[_Row]:
         """See :meth:`ICopySource.rows`."""
         statements = _STATEMENTS[kind]
-        for row in self._connection.execute(statements.read):
-            try:
-                # Otherwise a text where there should be octets would be taken for them in base64.
-                found = msgspec.convert(_decoded(row, statements.json), kind, builtin_types=(bytes,))
-                self._check(found)
-            except (TypeError, msgspec.MsgspecError):
-                self.damaged[KINDS[kind]] += 1
-                if kind is MessageRow:
-                    self._lost.add(row[0])
-            else:
-                yield found
-
-    def _check(self, row: tuple[Any, ...]) -> None:
-        """Find what would not be sent as it was accepted, were it copied."""
-        if isinstance(row, NotificationRow) and row.message in self._lost and row.state in _KEPT:
-            raise msgspec.ValidationError("its message cannot be read")
+        return self.rows_of(kind, self._connection.execute(statements.read), statements.json)
 
     # ICopyTarget
 
@@ -182,7 +163,7 @@ class SQLiteCopy:
     def _add_messages(self, rows: Sequence[tuple[Any, ...]]) -> None:
         """Add the messages that came without a row, since nothing of them can be sent again: here each has a row."""
         found = map(NotificationRow._make, rows)
-        settled = {(row.message, row.accepted_at) for row in found if row.state not in _KEPT}
+        settled = {(row.message, row.accepted_at) for row in found if row.state not in KEPT}
         self._connection.executemany("INSERT OR IGNORE INTO queue_message VALUES (?, '{}', x'', ?)", sorted(settled))
 
     def finish(self, counters: Counters) -> None:
@@ -192,10 +173,6 @@ class SQLiteCopy:
         self._connection.execute("UPDATE queue_next SET number = ?", [number])
         self._connection.execute("DELETE FROM sqlite_sequence WHERE name = 'feedback_token'")
         self._connection.execute("INSERT INTO sqlite_sequence VALUES ('feedback_token', ?)", [cursor])
-
-
-def _decoded(row: Sequence[Any], json: Sequence[int]) -> list[Any]:
-    return [msgspec.json.decode(value) if n in json and value is not None else value for n, value in enumerate(row)]
 
 
 def _encoded(row: Sequence[Any], json: Sequence[int]) -> list[Any]:
@@ -217,14 +194,35 @@ def copying(path: Path) -> Iterator[SQLiteCopy]:
     :returns: a context in one transaction, which is committed at its end, or rolled back if the context raises.
     :raises DatabaseError: the database cannot be used.
     """
+    with _opened(path) as connection:
+        connection.text_factory = _text
+        yield SQLiteCopy(connection)
+
+
+def migrated(path: Path) -> list[tuple[str, int, int]]:
+    """
+    Create all tables, or bring them up to date, while no daemon has the database open.
+
+    :returns: of each module whose tables were changed the name, the version before and the version now.
+    :raises DatabaseError: the database cannot be used.
+    """
+    with _opened(path, prepared=False) as connection:
+        before = dict(connection.execute("SELECT name, version FROM schema_version"))
+        for schema in _SCHEMAS:
+            prepare(connection, schema, path)
+    versions = [(schema.name, before.get(schema.name, 0), len(schema.steps)) for schema in _SCHEMAS]
+    return [(name, old, new) for name, old, new in versions if old != new]
+
+
+@contextmanager
+def _opened(path: Path, *, prepared: bool = True) -> Iterator[sqlite3.Connection]:
     file = DatabaseFile(path)
     try:
         file.open(_PATIENCE)
-        file.writing.text_factory = _text
         file.writing.execute("BEGIN IMMEDIATE")
-        for schema in _SCHEMAS:
+        for schema in _SCHEMAS if prepared else ():
             prepare(file.writing, schema, path)
-        yield SQLiteCopy(file.writing)
+        yield file.writing
         file.writing.execute("COMMIT")
     except sqlite3.Error as error:
         raise file.in_words(error) from error

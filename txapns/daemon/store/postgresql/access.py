@@ -1,0 +1,69 @@
+"""What other processes than the daemon do with a database, and how the daemon's store is made."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from txapns.daemon.config.sections import DatabaseSection
+from txapns.daemon.errors import DatabaseInUse
+from txapns.daemon.store.examination import Examination
+from txapns.daemon.store.postgresql.api_keys import KeyTable
+from txapns.daemon.store.postgresql.apps import AppTable
+from txapns.daemon.store.postgresql.examination import alive, examine
+from txapns.daemon.store.postgresql.feedback_log import FEEDBACK
+from txapns.daemon.store.postgresql.nodes import NODES
+from txapns.daemon.store.postgresql.schema import migrate, pending
+from txapns.daemon.store.postgresql.settings import Settings
+from txapns.daemon.store.postgresql.visiting import visiting
+from txapns.daemon.store.store import Tables
+
+__all__ = ["SCHEMAS", "examined", "migrated", "settings_of", "visiting_tables"]
+
+#: All tables.
+SCHEMAS = (NODES, FEEDBACK, AppTable.schema, KeyTable.schema)
+
+
+def settings_of(section: DatabaseSection) -> Settings:
+    """
+    Tell how to connect.
+
+    :raises ConfigurationError: the url cannot be used.
+    """
+    assert section.url is not None
+    return Settings(section.url, section.password_file, section.schema)
+
+
+@contextmanager
+def visiting_tables(section: DatabaseSection) -> Iterator[Tables]:
+    """Run one transaction; see :func:`txapns.daemon.store.factory.visiting_tables`."""
+    with visiting(settings_of(section), AppTable.schema, KeyTable.schema) as connection:
+        yield Tables(AppTable.locked(connection), KeyTable.locked(connection))
+
+
+def examined(section: DatabaseSection) -> Examination:
+    """Examine a database; see :func:`~txapns.daemon.store.postgresql.examination.examine`."""
+    return examine(settings_of(section), SCHEMAS)
+
+
+def migrated(section: DatabaseSection) -> list[tuple[str, int, int]]:
+    """
+    Create all tables, or bring them up to date, in one transaction.
+
+    :returns: of each module whose tables were changed the name, the version before and the version now.
+    :raises DatabaseError: the database cannot be used, or nodes are alive that could not use it any more.
+    """
+    settings = settings_of(section)
+    with visiting(settings) as connection:
+        missing = [(schema, pending(connection, schema, settings.where)) for schema in SCHEMAS]  # all are locked now
+        names = alive(connection)
+        for schema, count in missing:
+            version = schema.known - count
+            if version and names and any(each > version for each in schema.breaking):
+                raise DatabaseInUse(
+                    f"nodes of an earlier version could not use the {schema.name} tables any more; stop them first: "
+                    + ", ".join(names)
+                )
+        for schema, _ in missing:
+            migrate(connection, schema, settings.where)
+    return [(schema.name, schema.known - count, schema.known) for schema, count in missing if count]
