@@ -106,7 +106,7 @@ def conclude(connection: Connection, reports: list[Report], freed: Found, time: 
         found = connection.execute(_FINAL, {**_columns(final), "node": node}, prepare=True, binary=True).fetchall()
         for _, app, _ in found:
             counts[app] = counts.get(app, 0) + 1
-        noted = dead_tokens(found, chosen)
+        noted = dead_tokens(sorted(found), chosen)  # in the order of their acceptance
     if noted:
         feedback_log.note(connection, noted, reports[-1].date / 1000)
     return Conclusion(counts, frozenset(app for app, *_ in noted), freed)
