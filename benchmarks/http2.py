@@ -29,7 +29,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -293,13 +293,13 @@ def serving(scenario: Scenario) -> Iterator[Server]:
 Found = dict[str, list[Figures]]
 
 
-def compare(scenario: Scenario, names: list[str], count: int, rounds: int) -> Found:
+def compare(scenario: Scenario, peers: Mapping[str, Peer], count: int, rounds: int) -> Found:
     """Let the senders take turns."""
-    found: Found = {name: [] for name in names if name != "h2load" or not scenario.most}  # it does not reconnect
+    found: Found = {name: [] for name in peers if name != "h2load" or not scenario.most}  # it does not reconnect
     with serving(scenario) as server:
         for _ in range(rounds):
             for name in found:
-                peer = PEERS[name]
+                peer = peers[name]
                 found[name].append(peer.run(server, max(LEAST, int(count * scenario.share * peer.share))))
     return found
 
@@ -358,10 +358,10 @@ def goals(results: dict[str, Found], memory: list[Figures]) -> Iterator[tuple[st
         yield goal, growth, growth <= 20
 
 
-def measure_memory() -> list[Figures]:
+def measure_memory(peer: Peer) -> list[Figures]:
     """Measure the peak for a short and a long batch."""
     with serving(SCENARIOS["plain"]) as server:
-        return [PEERS["txapns"].run(server, count) for count in (10_000, 1_000_000)]
+        return [peer.run(server, count) for count in (10_000, 1_000_000)]
 
 
 def plot(results: dict[str, Found], path: Path) -> None:
@@ -406,14 +406,14 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     """Compare, and print the results."""
     given = arguments()
-    names = [name for name in given.peers if not PEERS[name].missing()]
-    if missing := [name for name in given.peers if name not in names]:
+    peers = {name: PEERS[name] for name in given.peers if not PEERS[name].missing()}
+    if missing := [name for name in given.peers if name not in peers]:
         print(f"without {', '.join(missing)}: make peers installs them, and h2load is in Debian's nghttp2-client")
     results = {}
     for name in given.scenario:
-        results[name] = compare(SCENARIOS[name], names, given.count, given.rounds)
+        results[name] = compare(SCENARIOS[name], peers, given.count, given.rounds)
         show(SCENARIOS[name], results[name])
-    memory = measure_memory() if given.memory else []
+    memory = measure_memory(PEERS["txapns"]) if given.memory else []
     print()
     for goal, figure, reached in goals(results, memory):
         print(f"{goal}: {figure:.2f}{'' if reached else ', NOT REACHED'}")

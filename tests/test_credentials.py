@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import pickle
 import subprocess
 import sys
 import traceback
@@ -325,6 +326,29 @@ class CertificateTests(SynchronousTestCase):
             "<Certificate 'Apple Push Services: com.example.app' "
             f"expires={certificate.expires:%Y-%m-%d} fingerprint={certificate.fingerprint[:16]}…>",
         )
+
+
+class PickleTests(SynchronousTestCase):
+    """Credentials on their way to other processes."""
+
+    def test_certificate(self) -> None:
+        """A certificate comes back whole, also one that has expired since it was read."""
+        made = Certificate.from_pem(AUTHORITY.client_pem(intermediate=True))
+        expired = Certificate.from_pem(
+            AUTHORITY.client_pem(expired=True), now=datetime.now(timezone.utc) - timedelta(days=3)
+        )
+        for each in (made, expired, Certificate.from_pem(AUTHORITY.client_pem(key_type="rsa"))):
+            other = pickle.loads(pickle.dumps(each))
+            self.assertEqual((other, other.to_pem()), (each, each.to_pem()))
+            for field in ("name", "topics", "needs_topic", "environments", "expires", "fingerprint", "chain"):
+                self.assertEqual(getattr(other, field), getattr(each, field), field)
+
+    def test_provider_token(self) -> None:
+        """So does a provider token, and it signs the same."""
+        made = ProviderToken.from_p8(AUTHORITY.p8, "ABC123DEFG", "DEF123GHIJ")
+        other = pickle.loads(pickle.dumps(made))
+        self.assertEqual((other, other.to_p8(), other.key_id), (made, made.to_p8(), made.key_id))
+        self.assertEqual(other.current(1_000_000.0), made.current(1_000_000.0))
 
 
 class ExpiryTests(SynchronousTestCase):

@@ -46,7 +46,7 @@ from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
 from txapns.notification import Notification
 from txapns.options import ClientOptions, Options
-from txapns.result import Accepted, Outcomes, Rejection, Resendable
+from txapns.result import Accepted, Outcomes, Rejection, Resendable, without_client
 
 __all__ = ["APNSClient", "Batch", "SendInterrupted", "Session"]
 
@@ -66,7 +66,7 @@ LAST_WORD = 5.0
 class Batch(Outcomes):
     """The outcome of a whole batch that :class:`txapns.blocking.APNSClient` sent."""
 
-    _resend: Callable[[list[Resendable]], Batch] = attrs.field(kw_only=True, repr=False)
+    _resend: Callable[[list[Resendable]], Batch] = attrs.field(default=without_client, kw_only=True, repr=False)
 
     def retry(self, uncertain: bool = False) -> Batch:
         """
@@ -384,9 +384,15 @@ class _SessionClient(APNSClient):
             "client", credential, gateway, topic=topic, metrics=metrics
         )
         arguments = {"credential": credential, "gateway": gateway, "topic": topic}
-        copy = partial(session.client, credential, gateway, topic=topic, metrics=metrics)
+        copy = partial(_client_of, session, credential, gateway, topic, metrics)
         self._settle(arguments, _Place(resident, find), copy)
         self._session = session  # which would be closed without a reference to it
 
     def _close(self, patience: float | None) -> None:
         self._place.run(lambda client: client.close())
+
+
+def _client_of(
+    session: Session, credential: Credential, gateway: Gateway, topic: str | None, metrics: IMetrics | None
+) -> APNSClient:
+    return session.client(credential, gateway, topic=topic, metrics=metrics)

@@ -20,6 +20,9 @@ APNs knows a provider by one of two credentials (Apple, "Establishing a connecti
 
 Nothing here reads the terminal: OpenSSL would ask for a missing passphrase there, so it never receives an encrypted
 key. Nothing is written to a file, and no exception or ``repr`` shows a key, a passphrase or a token.
+
+Both can be pickled, so that they reach the processes of a pool. The pickle contains the private key, not encrypted, and
+is as secret as that: a task queue's messages are no place for it.
 """
 
 from __future__ import annotations
@@ -29,9 +32,10 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import ClassVar, TypeAlias
+from typing import Any, ClassVar, TypeAlias
 
 import attrs
 from cryptography import x509
@@ -178,6 +182,12 @@ class Certificate:
         """
         certificates = (each.public_bytes(serialization.Encoding.PEM) for each in (self.certificate, *self.chain))
         return _private_pem(self.private_key) + b"".join(certificates).decode("ascii")
+
+    def __reduce__(self) -> tuple[Callable[..., Certificate], tuple[object, ...]]:
+        fields = attrs.asdict(self, recurse=False)
+        private_key = _private_pem(fields.pop("private_key")).encode()
+        der = [_der(each) for each in (fields.pop("certificate"), *fields.pop("chain"))]
+        return _certificate, (private_key, der, fields)
 
     def __eq__(self, other: object) -> bool:
         return self.fingerprint == other.fingerprint if isinstance(other, Certificate) else NotImplemented
@@ -341,6 +351,9 @@ class ProviderToken:
         self._signed[self.fingerprint] = token
         return token
 
+    def __reduce__(self) -> tuple[Callable[..., ProviderToken], tuple[str, ...]]:
+        return _provider_token, (self.to_p8(), self.key_id, self.team_id)
+
     def __eq__(self, other: object) -> bool:
         return self.fingerprint == other.fingerprint if isinstance(other, ProviderToken) else NotImplemented
 
@@ -354,6 +367,25 @@ class ProviderToken:
 def _private_pem(key: rsa.RSAPrivateKey | ec.EllipticCurvePrivateKey) -> str:
     pem = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return pem.decode("ascii")
+
+
+def _der(certificate: x509.Certificate) -> bytes:
+    return certificate.public_bytes(serialization.Encoding.DER)
+
+
+def _provider_token(key: str, key_id: str, team_id: str) -> ProviderToken:
+    """Make a provider token of what was pickled."""
+    return ProviderToken.from_p8(
+        key, key_id, team_id
+    )  # itself it could not be pickled: Twisted changes how methods are
+
+
+def _certificate(private_key: bytes, der: list[bytes], fields: Mapping[str, Any]) -> Certificate:
+    """Make a certificate of what was pickled, as it was: whether it is valid now was checked when it was read."""
+    key = serialization.load_pem_private_key(private_key, None)
+    assert isinstance(key, (rsa.RSAPrivateKey, ec.EllipticCurvePrivateKey))
+    certificate, *chain = map(x509.load_der_x509_certificate, der)
+    return Certificate(certificate=certificate, private_key=key, chain=tuple(chain), **fields)
 
 
 # The windows of provider tokens. A token is dated to the beginning of its window and signed deterministically (RFC

@@ -77,9 +77,9 @@ class DaemonService(Service):
         secrets = Secrets(configuration.secrets.master_key_file, environment)
         self.apps = Apps(clock, configuration, self.store.apps, secrets, self.store.worker)
         self.keys = Keys(clock, self.store.keys)
-        self.outcomes = OutcomeWaiters(clock, self.store.outcomes)
+        self.outcomes = OutcomeWaiters(clock, self.store.outcomes, shared=self.store.cluster.shared)
         self.webhooks = [
-            Webhook(reactor, self.store.feedback, _webhook(name, section))
+            Webhook(reactor, self.store.feedback, _webhook(name, section), cluster=self.store.cluster)
             for name, section in configuration.webhook.items()
         ]
         self.metrics = DaemonMetrics()
@@ -89,7 +89,8 @@ class DaemonService(Service):
         self.intake = Intake(self.apps, self.store.queue, Identifiers(wall), self.outcomes, self.dispatcher.wake)
         self._health = self._make_health_check(clock)
         self._page = StatusPage(clock, self._health, self._history)
-        self._pruning = Pruning(clock, self.store.outcomes, Retention(clock, configuration.database.retention))
+        retention = Retention(clock, configuration.database.retention)
+        self._pruning = Pruning(clock, self.store.outcomes, retention, self.store.cluster)
         now = datetime.fromtimestamp(wall.now(), timezone.utc)
         self._listeners = Listeners(reactor, configuration, self._face_dependencies(), now)
         self._starting: Deferred[None] | None = None

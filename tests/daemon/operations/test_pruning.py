@@ -7,7 +7,7 @@ from typing import Any
 from twisted.internet.defer import Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.fakes import DatedClock
+from tests.daemon.fakes import Cluster, DatedClock
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.operations.pruning import Pruning
 from txapns.daemon.store.retention import Retention
@@ -52,6 +52,22 @@ class PruningTests(SynchronousTestCase):
         self.pruning.start()
         self.clock.pump([60.0, 60.0])
         self.assertEqual((len(self.dates), len(self.flushLoggedErrors(ValueError))), (3, 1))
+
+    def test_duty(self) -> None:
+        """Of several nodes only the one with the duty prunes."""
+        queue: Any = self
+        cluster = Cluster()
+        pruning = Pruning(self.clock, queue, Retention(self.clock, 100.0), cluster)
+        pruning.start()
+        self.clock.pump([60.0, 60.0])
+        self.assertEqual((self.dates, len(cluster.asked)), ([], 1))
+        cluster.become(duties=cluster.asked)
+        self.clock.advance(60.0)
+        self.assertEqual(self.dates, [START + 80.0])
+        cluster.become(duties=())
+        self.clock.pump([60.0, 60.0])
+        self.assertEqual(len(self.dates), 1)
+        pruning.stop()
 
     def test_stop(self) -> None:
         """Once stopped, it does not start again when a prune ends."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import attrs
-from twisted.internet.defer import CancelledError, Deferred
+from twisted.internet.defer import CancelledError, Deferred, fail, succeed
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.dispatch_world import START, DispatchWorld
-from txapns.daemon.sending.waiting import OutcomeWaiters
+from txapns.daemon.errors import Unavailable
+from txapns.daemon.sending.waiting import LOOK, MOST, OutcomeWaiters
 from txapns.daemon.values import Outcome, State
 
-__all__ = ["OutcomesTests"]
+__all__ = ["OutcomesTests", "SharedTests"]
 
 ID = "0f0e0d0c-0b0a-4909-8807-060504030201"
 A, B, C, NONE = 1_001, 1_002, 1_003, -1
@@ -123,3 +125,85 @@ class OutcomesTests(SynchronousTestCase):
         self.assertEqual(results, [])
         self.world.advance(0.6)
         self.assertEqual(results, [{}])
+
+
+class SharedTests(SynchronousTestCase):
+    """Callers who wait for what other nodes send, too."""
+
+    def setUp(self) -> None:
+        """Start without waiting callers; what the log is asked for is noted."""
+        self.clock = Clock()
+        self.asked: list[list[int]] = []
+        self.stored: dict[int, Outcome] = {}
+        self.failure: Exception | None = None
+        self.answers: list[Deferred[list[Outcome]]] = []
+        self.slow = False
+        log: Any = self  # only its method outcomes is called
+        self.outcomes_waiters = OutcomeWaiters(self.clock, log, shared=True)
+
+    def outcomes(self, numbers: Iterable[int]) -> Deferred[list[Outcome]]:
+        """Look up notifications."""
+        self.asked.append(list(numbers))
+        if self.failure is not None:
+            return fail(self.failure)
+        if self.slow:
+            self.answers.append(Deferred())
+            return self.answers[-1]
+        waiting = [attrs.evolve(outcome(number), state=State.WAITING) for number in self.asked[-1]]
+        return succeed([self.stored.get(each.number, each) for each in waiting])
+
+    def wait(self, *numbers: int) -> list[Mapping[int, Outcome]]:
+        """Wait for something just accepted; returns a list that gets the result."""
+        results: list[Mapping[int, Outcome]] = []
+        self.outcomes_waiters.wait(numbers, 10.0, fresh=True).addCallback(results.append)
+        return results
+
+    def test_sent_elsewhere(self) -> None:
+        """What another node settled is found within a moment, by one query for all that wait."""
+        first, second = self.wait(A, B), self.wait(B, C)
+        self.assertEqual(self.asked, [])
+        self.stored[B] = outcome(B)
+        self.clock.advance(LOOK)
+        self.assertEqual([sorted(each) for each in self.asked], [[A, B, C]])
+        self.stored.update({A: outcome(A), C: outcome(C)})
+        self.clock.advance(LOOK)
+        self.assertEqual(first, [{A: outcome(A), B: outcome(B)}])
+        self.assertEqual(second, [{B: outcome(B), C: outcome(C)}])
+        self.assertEqual([sorted(each) for each in self.asked[1:]], [[A, C]])
+
+    def test_nobody(self) -> None:
+        """The log is not asked while nobody waits, nor before it has answered."""
+        self.wait(A)
+        self.outcomes_waiters.tell([outcome(A)])
+        self.clock.advance(10 * LOOK)
+        self.assertEqual((self.asked, self.clock.getDelayedCalls()), ([], []))
+        self.slow = True
+        found = self.wait(A)
+        self.clock.pump([LOOK] * 10)
+        self.wait(B)
+        self.clock.pump([LOOK] * 10)
+        self.assertEqual(self.asked, [[A]])
+        self.answers[0].callback([outcome(A)])
+        self.assertEqual(found, [{A: outcome(A)}])
+        self.clock.advance(LOOK)
+        self.assertEqual(self.asked, [[A], [B]])
+        self.outcomes_waiters.stop()
+        self.answers[1].callback([])
+        self.assertEqual(self.clock.getDelayedCalls(), [])
+
+    def test_many(self) -> None:
+        """Each of very many is asked for in its turn; one query has a bounded size."""
+        self.wait(*range(2 * MOST + 5))
+        self.clock.pump([LOOK] * 4)
+        self.assertEqual([len(each) for each in self.asked], [MOST, MOST, 5, MOST])
+        self.assertEqual(sorted(number for each in self.asked[:3] for number in each), list(range(2 * MOST + 5)))
+
+    def test_log_away(self) -> None:
+        """A log that cannot be asked is asked again; anything but a database that is away is logged."""
+        results = self.wait(A)
+        for self.failure in Unavailable("away", 1.0), ZeroDivisionError():
+            self.clock.advance(LOOK)
+        self.assertEqual(len(self.flushLoggedErrors(ZeroDivisionError)), 1)
+        self.failure, self.stored = None, {A: outcome(A)}
+        self.clock.advance(LOOK)
+        self.assertEqual(results, [{A: outcome(A)}])

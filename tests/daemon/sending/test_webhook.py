@@ -25,10 +25,12 @@ from twisted.web.resource import Resource
 from twisted.web.server import NOT_DONE_YET, Site
 
 from tests.daemon.dispatch_world import AUTHORITY, DEAD, START, DispatchWorld, token
+from tests.daemon.fakes import Cluster
 from txapns._network.http_client import http_agent
 from txapns._network.trust import given_trust
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig, WebhookState, read_secret, sign
+from txapns.daemon.store.cluster import ICluster
 from txapns.daemon.store.sqlite import feedback_log as feedback
 from txapns.daemon.store.sqlite.database import Database
 
@@ -145,10 +147,10 @@ class WebhookTests(SynchronousTestCase):
         self.world.clock.servers[PORT] = Site(self.receiver, reactor=self.world.clock)
         self.webhook = self.make()
 
-    def make(self, **fields: Any) -> Webhook:
+    def make(self, cluster: ICluster | None = None, **fields: Any) -> Webhook:
         """Make a webhook for the receiver."""
         hook = attrs.evolve(WebhookConfig("crm", f"http://127.0.0.1:{PORT}/hook?key=hush", lambda: SECRET), **fields)
-        webhook = Webhook(self.world.clock, self.world.log, hook, random=lambda: 0.0)
+        webhook = Webhook(self.world.clock, self.world.log, hook, random=lambda: 0.0, cluster=cluster)
         self.addCleanup(webhook.stop)
         return webhook
 
@@ -193,6 +195,54 @@ class WebhookTests(SynchronousTestCase):
         self.world.log.announce(["chess"])
         self.world.advance(1.0)
         self.assertEqual(self.receiver.cursors(), [1])
+
+    def test_duty(self) -> None:
+        """Of two nodes one sends; the other goes on where that one stopped, and does not wait out its pauses."""
+        nodes = [Cluster(), Cluster()]
+        first, second = (self.make(cluster=node) for node in nodes)
+        self.note(3)
+        for webhook in first, second:
+            webhook.start()
+        self.world.advance(1.0)
+        self.assertEqual(self.receiver.cursors(), [])
+        [duty] = nodes[0].asked
+        nodes[0].become(duties=[duty])
+        self.world.advance(0.1)
+        self.assertEqual(self.receiver.cursors(), [1, 2, 3])
+        self.receiver.answer = 500
+        self.note(2, first=3)
+        self.world.log.announce(["chess"])
+        self.world.advance(0.1)
+        self.assertEqual((first.state.reason != "", second.state.reason), (True, ""))
+        self.receiver.answer = 204
+        nodes[0].become(alive=False)
+        nodes[1].become(duties=[duty])
+        self.world.advance(0.1)
+        self.assertEqual(self.receiver.cursors(), [1, 2, 3, 4, 5, 4, 5])
+        self.assertEqual(first.state, WebhookState("crm", sent=3))
+        self.world.advance(3_600.0)
+        self.assertEqual(len(self.receiver.posts), 3)
+        for webhook in first, second:
+            webhook.stop()
+        self.assertEqual([node.listeners for node in nodes], [[], []])
+
+    def test_duty_lost(self) -> None:
+        """A request that is under way when the duty is lost is broken off, and does not count as a failure."""
+        node = Cluster()
+        webhook = self.make(cluster=node)
+        webhook.start()
+        node.become(duties=node.asked)
+        self.receiver.answer = None
+        self.note()
+        self.world.log.announce(["chess"])
+        self.world.advance(1.0)
+        node.become(alive=False)
+        self.world.advance(60.0)
+        self.assertEqual((webhook.state, self.receiver.cursors()), (WebhookState("crm"), [1]))
+        self.receiver.answer = 204
+        node.become(duties=node.asked)
+        self.world.advance(0.1)
+        self.assertEqual((webhook.state, self.receiver.cursors()), (WebhookState("crm", sent=1), [1, 1]))
 
     def test_secret(self) -> None:
         """A secret that cannot be read is reported at once; nothing is sent until it can be read."""

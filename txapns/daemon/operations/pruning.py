@@ -2,6 +2,7 @@
 Outcomes are deleted when they are older than the retention, a part at a time.
 
 Each part is small, so a prune never holds up other writes for long; while there is more, the next part follows soon.
+Where several nodes share the store, one at a time has the duty to prune.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from twisted.python.failure import Failure
 from txapns._network.alarm import Alarm
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IOutcomeLog
+from txapns.daemon.store.cluster import ICluster, SingleNode
 from txapns.daemon.store.retention import Retention
 
 __all__ = ["Pruning"]
@@ -21,6 +23,7 @@ _log = Logger()
 
 _INTERVAL = 60.0  # seconds from one prune to the next
 _NEXT_PART = 0.1  # seconds, if there may be more to delete
+_DUTY = "pruning"
 
 
 class Pruning:
@@ -28,9 +31,13 @@ class Pruning:
     Deletes old outcomes, as long as the daemon runs.
 
     :param clock: the reactor, or a ``Clock``.
+    :param cluster: the nodes that share the store; ``None`` if it cannot be shared.
     """
 
-    def __init__(self, clock: IReactorTime, outcomes: IOutcomeLog, retention: Retention) -> None:
+    def __init__(
+        self, clock: IReactorTime, outcomes: IOutcomeLog, retention: Retention, cluster: ICluster | None = None
+    ) -> None:
+        self._cluster = cluster or SingleNode(clock)
         self._outcomes = outcomes
         self._retention = retention
         self._alarm = Alarm(clock, self._prune)
@@ -47,7 +54,11 @@ class Pruning:
         self._alarm.cancel()
 
     def _prune(self) -> None:
-        self._outcomes.prune(self._retention.begin()).addCallbacks(self._pruned, self._failed)
+        begin = self._retention.begin()  # also without the duty, since it tracks the clock
+        if self._cluster.owns(_DUTY):
+            self._outcomes.prune(begin).addCallbacks(self._pruned, self._failed)
+        else:
+            self._pruned(0)
 
     def _pruned(self, count: int) -> None:
         if self._running:

@@ -4,6 +4,9 @@ Callers who wait for the outcomes of notifications, and need not ask again and a
 Most callers do not wait. A notification that nobody waits for costs one look-up, and nothing while nobody waits at all.
 Outcomes are told when they are stored, so who asks the log afterwards gets the same answer, except for the unique id.
 
+Where several nodes share the store, any of them may send what somebody waits for here. So while anybody waits, the log
+is asked every :data:`LOOK` seconds, with one query for all.
+
 Notifications are named by number. An apns-id is the caller's name for a notification, and two callers may use the same.
 """
 
@@ -13,12 +16,22 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred, succeed
 from twisted.internet.interfaces import IReactorTime
+from twisted.logger import Logger
+from twisted.python.failure import Failure
 
+from txapns._network.alarm import Alarm
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IOutcomeLog
 from txapns.daemon.values import Leased, Outcome, Settlement, State
 
-__all__ = ["OutcomeWaiters"]
+__all__ = ["LOOK", "OutcomeWaiters"]
+
+_log = Logger()
+
+#: How many seconds after an answer of the log it is asked again, while somebody waits and other nodes may send.
+LOOK = 0.1
+#: About how many notifications it is asked for at most; those that were not asked for come next.
+MOST = 10_000
 
 
 class _Wait:
@@ -67,13 +80,18 @@ class OutcomeWaiters:
 
     :param log: has the outcomes that became known before somebody waited for them.
     :param capacity: how many notifications can be waited for at a time.
+    :param shared: whether other nodes may send what is waited for.
     """
 
-    def __init__(self, clock: IReactorTime, log: IOutcomeLog, capacity: int = 100_000) -> None:
+    def __init__(self, clock: IReactorTime, log: IOutcomeLog, capacity: int = 100_000, *, shared: bool = False) -> None:
         self._clock = clock
         self._log = log
         self._capacity = capacity
+        self._shared = shared
         self._waits: dict[int, list[_Wait]] = {}
+        self._turn: list[int] = []  # of whom to ask next, the last first
+        self._looking = False
+        self._alarm = Alarm(clock, self._look_again)
 
     def __len__(self) -> int:
         """Count the notifications that somebody waits for."""
@@ -105,6 +123,8 @@ class OutcomeWaiters:
             wait.end()
             return done
         looking = succeed(None) if fresh else self._look(wait)
+        if self._shared and not self._looking:
+            self._alarm.set(LOOK)
         if not room:
             looking.addCallback(lambda _: wait.end())
         return done
@@ -119,6 +139,24 @@ class OutcomeWaiters:
 
         # If the log cannot be asked, the wait goes on until the outcomes are told or the time is over.
         return self._log.outcomes(list(wait.missing)).addCallbacks(found, lambda failure: failure.trap(Unavailable))
+
+    def _look_again(self) -> None:
+        """Ask the log for what other nodes sent."""
+        if not self._waits:
+            return
+        turn = [number for number in self._turn if number in self._waits] or list(reversed(self._waits))
+        asked, self._turn = turn[-MOST:], turn[:-MOST]
+        self._looking = True
+        found = self._log.outcomes(asked).addCallback(self._found).addErrback(_not_found)
+        found.addCallback(self._looked)
+
+    def _found(self, outcomes: Iterable[Outcome]) -> None:
+        self.tell(outcome for outcome in outcomes if outcome.state is not State.WAITING)
+
+    def _looked(self, _: None) -> None:
+        self._looking = False
+        if self._waits:
+            self._alarm.set(LOOK)
 
     def tell(self, outcomes: Iterable[Outcome]) -> None:
         """Tell outcomes, which are final and stored, to those who wait for them."""
@@ -138,8 +176,15 @@ class OutcomeWaiters:
 
     def stop(self) -> None:
         """End all waits, with the outcomes that are known."""
+        self._alarm.cancel()
         for wait in [wait for waits in self._waits.values() for wait in waits]:
             wait.end()
+
+
+def _not_found(failure: Failure) -> None:
+    """Leave it to the next time."""
+    if failure.check(Unavailable) is None:
+        _log.failure("The outcomes of notifications cannot be read", failure)
 
 
 def _outcome(app: str, leased: Leased, settlement: Settlement, date: float) -> Outcome:

@@ -18,6 +18,9 @@ minutes. So nobody else can send it tokens, and a recorded request soon becomes 
 Any status from 200 to 299 confirms that the receiver has stored the tokens. Only then does the webhook's position in
 the feedback log move on. The position is in the database: after any failure, and after a restart, the same tokens are
 sent again, after growing pauses. So the receiver may get a token twice, with the same cursor, and never misses one.
+
+Where several nodes share the store, one of them at a time has the duty of a webhook. When that node stops or dies,
+another goes on at the webhook's position.
 """
 
 from __future__ import annotations
@@ -51,6 +54,7 @@ from txapns._texts import first_line
 from txapns.daemon.errors import ConfigurationError, DaemonError
 from txapns.daemon.interfaces import IFeedbackLog
 from txapns.daemon.secrets.master_key import read_private
+from txapns.daemon.store.cluster import ICluster, SingleNode
 from txapns.daemon.values import FeedbackEntry
 
 __all__ = ["Webhook", "WebhookConfig", "WebhookState", "read_secret", "sign"]
@@ -132,6 +136,7 @@ class Webhook:
     Sends dead tokens to one receiver.
 
     :param agent: sends the requests. The default verifies the receiver's certificate and follows no redirect.
+    :param cluster: the nodes that share the log; ``None`` if it cannot be shared.
     """
 
     def __init__(
@@ -141,11 +146,13 @@ class Webhook:
         hook: WebhookConfig,
         agent: IAgent | None = None,
         random: Callable[[], float] = random.random,
+        cluster: ICluster | None = None,
     ) -> None:
         self._reactor = reactor
         self._wall = wall_clock(reactor)
         self._log = log
         self._hook = hook
+        self._cluster = cluster or SingleNode(reactor)
         self._agent = agent or http_agent(reactor, platform_trust(), hook.timeout)
         self._cooperator = Cooperator(scheduler=partial(reactor.callLater, 0))  # the default is the global reactor's
         self._pauses = Backoff(FIRST_PAUSE, LONGEST_PAUSE, random=random)
@@ -153,9 +160,9 @@ class Webhook:
         self._running: Deferred[None] | None = None
         self._again = False
         self._stopped = True
-        self._unsubscribe: Callable[[], None] | None = None
+        self._subscriptions: list[Callable[[], None]] = []
         self.state = WebhookState(hook.name)
-        self._reader = f"webhook:{hook.name}"
+        self._reader = f"webhook:{hook.name}"  # also the name of the duty
 
     def backlog(self) -> Deferred[int]:
         """
@@ -172,15 +179,17 @@ class Webhook:
     def start(self) -> None:
         """Begin to send, at first what was not confirmed before, then what comes into the feedback log."""
         self._stopped = False
-        self._unsubscribe = self._log.subscribe(self.wake)
+        self._subscriptions = [self._log.subscribe(self.wake), self._cluster.subscribe(self._cluster_changed)]
         self.wake()
 
     def wake(self, app: str | None = None) -> None:
-        """Look for something to send, unless there is a pause after a failure."""
+        """Look for something to send, unless there is a pause after a failure, or another node has the duty."""
         if app is not None and self._hook.apps and app not in self._hook.apps:
             return
         self._again = True
-        if self._running is None and not self._retry.is_set and not self._stopped and not self.state.gave_up:
+        if self._running is not None or self._retry.is_set or self._stopped or self.state.gave_up:
+            return
+        if self._owned:
             self._running = Deferred.fromCoroutine(self._send_all())
             self._running.addErrback(self._failed).addBoth(self._ended)
 
@@ -188,9 +197,25 @@ class Webhook:
         """Stop sending. A request that is under way is cancelled, and sent again after the next start."""
         self._stopped = True
         self._retry.cancel()
-        if self._unsubscribe is not None:
-            self._unsubscribe()
-            self._unsubscribe = None
+        for unsubscribe in self._subscriptions:
+            unsubscribe()
+        self._subscriptions.clear()
+        if self._running is not None:
+            self._running.cancel()
+
+    @property
+    def _owned(self) -> bool:
+        """Whether it is this node that sends."""
+        return self._cluster.owns(self._reader)
+
+    def _cluster_changed(self) -> None:
+        """Go on where another node stopped, or leave it to another."""
+        if self._owned:
+            self.wake()
+            return
+        self._retry.cancel()
+        self._pauses.reset()
+        self.state = attrs.evolve(self.state, failing_since=None, reason="")
         if self._running is not None:
             self._running.cancel()
 
@@ -234,7 +259,7 @@ class Webhook:
         self._pauses.reset()
 
     def _failed(self, failure: Failure) -> None:
-        if self._stopped:
+        if self._stopped or not self._owned:
             return
         reason, now = _reason(failure), self._reactor.seconds()
         since = self.state.failing_since
