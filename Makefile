@@ -32,7 +32,7 @@ flaky: $(DEV) ## run the tests ten times in random order, and show what was not 
 fuzz: $(VENV)/installed-fuzz ## look for octets that a parser cannot take, 60 seconds for each parser
 	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(PARSERS)
 
-interop: $(DEV) $(INTEROP)/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
+interop: $(DEV) $(INTEROP)/installed $(INTEROP)-frameworks/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
 	$(BIN)/python -m pytest -m interop
 
 peers: $(VENV)/installed-bench $(BENCH)/aioapns/installed $(BENCH)/aapns/installed $(BENCH)/node/installed ## install what benchmarks/http2.py compares with
@@ -64,6 +64,12 @@ $(INTEROP)/installed: tests/interop/requirements.txt | $(DEV)
 	$(BIN)/python -m venv --clear $(INTEROP)
 	$(INTEROP)/bin/pip install -q -c $< setuptools
 	$(INTEROP)/bin/pip install -q --no-deps --no-build-isolation -r $<
+	@touch $@
+
+# A directory for PYTHONPATH and no environment, since they run txapns with all that it needs.
+$(INTEROP)-frameworks/installed: tests/interop/frameworks.txt | $(DEV)
+	rm -rf $(@D)
+	$(BIN)/pip install -q --no-deps --target $(@D) -r $<
 	@touch $@
 
 # Where there is no npm, the tests of what it would install are skipped.
