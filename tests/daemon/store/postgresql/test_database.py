@@ -156,6 +156,12 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.successResultOf(database.stop())
 
+    def test_long_migration(self) -> None:
+        """A migration may take longer than other transactions."""
+        database = self.open(patience=0.1)
+        self.result(database.prepare(Schema("sleepy", ("SELECT pg_sleep(0.3)",))))
+        self.failureResultOf(database.beat(lambda connection: connection.execute("SELECT pg_sleep(0.3)")), Unavailable)
+
     def test_lost_at_commit(self) -> None:
         """What may not have been committed does not count as stored."""
         database = self.open()
@@ -278,14 +284,17 @@ class SilenceTests(SynchronousTestCase):
     """A network that says nothing any more, with the threads of a daemon."""
 
     def test_silent(self) -> None:
-        """What waits for an answer fails when patience has ended, new data is refused, and later all goes on."""
+        """
+        What waits for an answer fails when patience has ended, and new data is refused, until the network is back.
+
+        Stopping does not wait for longer, either.
+        """
         server = started(self)
         proxy = DatabaseProxy(self, server.port)
         workers = ThreadWorkers()
         settings = Settings(f"{proxy.url(server.tcp_url)}?connect_timeout=2")
         database = Database(settings, workers.clock, workers.make)
         workers.result(database.start())
-        self.addCleanup(lambda: workers.result(database.stop()))
         workers.result(database.prepare(WORDS))
         workers.result(database.write(add("a"), 1))
         proxy.stop()
@@ -298,6 +307,12 @@ class SilenceTests(SynchronousTestCase):
         proxy.passing()
         workers.until(lambda: not database.trouble)
         self.assertEqual(workers.result(database.write(add("e"), 1)), "E")
+        proxy.stop()
+        asked = [database.write(add("f"), 1), database.beat(words)]
+        workers.result(database.stop())
+        for each in asked:
+            self.failureResultOf(each, Unavailable)
+        self.assertEqual(workers.clock.getDelayedCalls(), [])
 
 
 @pytest.mark.loopback

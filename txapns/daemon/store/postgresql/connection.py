@@ -114,11 +114,13 @@ class DatabaseConnection:
         """Whether there is a connection, as far as known."""
         return self._connection is not None
 
-    def transact(self, function: Callable[[Connection], _R]) -> _R:
+    def transact(self, function: Callable[[Connection], _R], *, limited: bool = True) -> _R:
         """
         Do a transaction.
 
         :param function: does it. It may be called several times, so it must change nothing but the database.
+        :param limited: whether it may take no longer than patience allows. Otherwise the function has to see to it that
+            the server does not end its statements.
         :returns: its result, once it is committed.
         :raises psycopg.Error: nothing was committed, unless the connection was lost during COMMIT.
         :raises Unusable: there is no connection, and an operator has to see to it.
@@ -128,7 +130,7 @@ class DatabaseConnection:
             connection = self._connected()
             committing = False
             try:
-                self._since = self._clock.seconds()
+                self._since = self._clock.seconds() if limited else None
                 result = function(connection)
                 committing = True
                 connection.commit()
@@ -154,6 +156,8 @@ class DatabaseConnection:
         try:
             # A copy of the descriptor: the other thread may close its own, and the number may be used again.
             with socket.socket(fileno=os.dup(connection.fileno())) as copy:
+                if self._since != since or self._connection is not connection:
+                    return False
                 copy.shutdown(socket.SHUT_RDWR)
         except (OSError, psycopg.Error):
             return False  # it was closed in the meantime

@@ -50,6 +50,11 @@ _T = TypeVar("_T")
 #: How many seconds a transaction may take; then the database counts as silent.
 PATIENCE = 10.0
 
+# A heartbeat is short. If its connection is silent, a new one has to succeed before the node's life ends.
+_PATIENCE_BEAT = 4.0
+
+_MODES = (Mode("accept"), Mode("settle"), Mode("lease", durable=False), Mode("read", reads=True), Mode("beat"))
+
 
 @attrs.define(eq=False)
 class _Lane:
@@ -58,8 +63,8 @@ class _Lane:
     connection: DatabaseConnection
     worker: IWorker
 
-    def run(self, function: Callable[[Connection], _R]) -> Deferred[_R]:
-        return self.worker.run(lambda: self.connection.transact(function))
+    def run(self, function: Callable[[Connection], _R], *, limited: bool = True) -> Deferred[_R]:
+        return self.worker.run(lambda: self.connection.transact(function, limited=limited))
 
     def stop(self) -> Deferred[None]:
         """Finish what was submitted, and close."""
@@ -98,6 +103,7 @@ class Database:
         self._workers = workers or (lambda name: ThreadWorker(clock, name))
         self._patience = patience
         self._lanes: dict[str, _Lane] = {}
+        self._watched: list[DatabaseConnection] = []
         self._accepting = _Transactions(self)
         self._settling = _Transactions(self)
         self._acceptances = GroupCommit(clock, self._accepting, gather, capacity)
@@ -124,15 +130,12 @@ class Database:
 
     def start(self) -> Deferred[None]:
         """Connect, and create the schema; :class:`DatabaseError` if it cannot be used, and nothing is left open."""
-        for mode in (
-            Mode("accept"),
-            Mode("settle"),
-            Mode("lease", durable=False),
-            Mode("read", reads=True),
-            Mode("beat"),
-        ):
-            connection = DatabaseConnection(self.settings, self.clock, mode, self._patience)
+        for mode in _MODES:
+            patience = min(self._patience, _PATIENCE_BEAT) if mode.name == "beat" else self._patience
+            connection = DatabaseConnection(self.settings, self.clock, mode, patience)
             self._lanes[mode.name] = _Lane(connection, self._workers(f"txapns-{mode.name}"))
+        self._watched = [lane.connection for lane in self._lanes.values()]
+        self._watch.start(RETRY, now=False)
         self._accepting.connection = self._lanes["accept"].connection
         self._settling.connection = self._lanes["settle"].connection
         self._acceptances.worker = self._lanes["accept"].worker
@@ -147,7 +150,6 @@ class Database:
         self.health.opened()
         for warning in self.warnings:
             _log.warn("{warning}", warning=warning)
-        self._watch.start(RETRY, now=False)
 
     def _not_opened(self, failure: Failure) -> Deferred[None]:
         return self._close().addCallback(lambda _: self._failed(failure))
@@ -160,14 +162,17 @@ class Database:
     def stop(self) -> Deferred[None]:
         """Finish the work submitted so far, and close the connections."""
         self._open = False
-        if self._watch.running:
-            self._watch.stop()
         return self.flush().addCallback(lambda _: self._close())
 
     def _close(self) -> Deferred[None]:
         lanes, self._lanes = self._lanes, {}
         self._acceptances.worker = self._settlements.worker = None
-        return gatherResults([lane.stop() for lane in lanes.values()]).addCallback(lambda _: None)
+
+        def closed(_: object) -> None:
+            if lanes:
+                self._watch.stop()
+
+        return gatherResults([lane.stop() for lane in lanes.values()]).addCallback(closed)
 
     # Reading and writing.
 
@@ -181,12 +186,12 @@ class Database:
         """
 
         def create(connection: Connection) -> None:
-            connection.execute("SET LOCAL statement_timeout = 0")
+            connection.execute("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0")
             prepare(connection, schema, self.settings.where, alone=self.alone(connection))
 
         if not self._open:
             return fail(_closed())
-        return self._lanes["settle"].run(create).addErrback(self._failed)
+        return self._lanes["settle"].run(create, limited=False).addErrback(self._failed)
 
     def write(self, function: Callable[[Connection], _R], size: int = 0) -> Deferred[_R]:
         """
@@ -296,10 +301,10 @@ class Database:
     def _look(self) -> None:
         """Cut connections that are silent; while the database is away, try to connect."""
         now = self.clock.seconds()
-        for lane in self._lanes.values():
-            if lane.connection.cut(now):
+        for connection in self._watched:
+            if connection.cut(now):
                 _log.warn("{where} is silent; connecting anew", where=self.settings.where)
-        if self.health.refusal and not self._trying:
+        if self._open and self.health.refusal and not self._trying:
             self._trying = True
             self._lanes["accept"].run(_touch).addErrback(self.explained).addBoth(self._tried)
 
