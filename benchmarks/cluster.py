@@ -72,10 +72,7 @@ class PostgreSQLOutcomes:
     def rows(self) -> list[tuple[int, int, int]]:
         """Return when each was settled and when accepted, in ms, and its state, by the time when it was settled."""
         return self._database.execute(
-            """
-            SELECT settled_at, accepted_at, state FROM outcome JOIN message ON message.number = message
-            WHERE settled_at > %s ORDER BY settled_at
-            """,
+            "SELECT settled_at, accepted_at, state FROM outcome WHERE settled_at > %s ORDER BY settled_at",
             [self._first],
         ).fetchall()
 

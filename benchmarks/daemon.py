@@ -123,10 +123,10 @@ class Figures:
     lost: int
 
 
-def cpu_times(process: int) -> list[float]:
+def cpu_times(process: int) -> dict[int, float]:
     """Return the CPU seconds of each thread of a process, the first thread first."""
     tasks = sorted(Path(f"/proc/{process}/task").iterdir(), key=lambda task: int(task.name))
-    return [int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks]
+    return {int(task.name): int((task / "schedstat").read_text().split()[0]) / 1e9 for task in tasks}
 
 
 def all_cpu_time() -> float:
@@ -223,13 +223,13 @@ class Daemon:
         self.call(load, WARM_UP)
         self._memory.clear()
         self.outcomes.mark()
-        before, served, stored = self._cpu_times(), sum(cpu_times(self.server.process)), self.outcomes.spent()
+        before, served, stored = self._cpu_times(), sum(cpu_times(self.server.process).values()), self.outcomes.spent()
         started, everybody, us = time.perf_counter(), all_cpu_time(), time.process_time()
         figures = self.call(load, count // load.tokens)
         took, everybody, us = time.perf_counter() - started, all_cpu_time() - everybody, time.process_time() - us
         threads = [
-            [late - early for late, early in zip(*times, strict=True)]
-            for times in zip(self._cpu_times(), before, strict=True)
+            [seconds - early.get(thread, 0.0) for thread, seconds in late.items()]
+            for late, early in zip(self._cpu_times(), before, strict=True)
         ]
         database, written = (late - early for late, early in zip(self.outcomes.spent(), stored, strict=True))
         spent = {
@@ -237,7 +237,7 @@ class Daemon:
             "reactor": sum(times[0] for times in threads),
             "writer": sum(max(times[1:]) for times in threads),
             "database": database,
-            "server": sum(cpu_times(self.server.process)) - served,
+            "server": sum(cpu_times(self.server.process).values()) - served,
             "caller": figures["cpu"] / 1e6 * count / load.tokens,
         }
         others = everybody - us - sum(spent[name] for name in ("daemon", "database", "server", "caller"))
@@ -280,7 +280,7 @@ class Daemon:
                 raise SystemExit("some notifications are not settled")
         return figures
 
-    def _cpu_times(self) -> list[list[float]]:
+    def _cpu_times(self) -> list[dict[int, float]]:
         return [cpu_times(process) for process in self._processes]
 
     def _look(self) -> None:

@@ -1,29 +1,40 @@
 """
 How many notifications a second the daemon's queue accepts, leases and settles, in one process.
 
-    python benchmarks/store.py [notifications] [directory]
+    python benchmarks/store.py [--count 100000] [--postgresql] [--waiting 20000 2000000] [--directory DIR]
 
 Each line is one run on an empty database: the size of the requests, the operation, notifications a second, the CPU time
 of the whole process for each (all threads together), and how long a request waited to be stored. In a "busy" run the
 reactor's thread does other work half of the time, 4 ms at a stretch, as a daemon's does.
+
+With ``--postgresql`` the store is on a PostgreSQL server of the benchmark's own, and its CPU time is told as well. With
+``--waiting`` so many more notifications wait while some are leased and settled, which should cost the same.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
-import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from itertools import count as counted
 from pathlib import Path
 
+import attrs
+from database_server import DatabaseServer, database_server
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.task import LoopingCall, deferLater, react
 
 from txapns._network.clocks import wall_clock
 from txapns.daemon.identifiers import Identifiers
+from txapns.daemon.store.postgresql.database import Database as PostgreSQLDatabase
+from txapns.daemon.store.postgresql.settings import Settings
+from txapns.daemon.store.postgresql.store import PostgreSQLStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
+from txapns.daemon.store.store import IStore
 from txapns.daemon.values import Message, Settlement, State
 
 PAYLOAD = (
@@ -34,11 +45,11 @@ CONCURRENCY = 64
 
 
 class Bench:
-    """A store in a file of its own, and the operations on it."""
+    """A store of its own, and the operations on it."""
 
-    def __init__(self, reactor: object, directory: Path, count: int, size: int) -> None:
+    def __init__(self, reactor: object, store: IStore, count: int, size: int) -> None:
         self.clock = reactor
-        self.store = SQLiteStore(Database(directory / "store", reactor))
+        self.store = store
         self.queue = self.store.queue
         self.count = count
         self.size = size
@@ -79,20 +90,46 @@ class Bench:
         await gatherResults([Deferred.fromCoroutine(each) for each in (self.accept(), self.send())])
 
 
-async def measure(label: str, count: int, work: Callable[[], Awaitable[None]], waited: list[float]) -> None:
-    """Run an operation, and print its costs."""
-    waited.clear()
-    before, started = os.times(), time.perf_counter()
-    await work()
-    took, after = time.perf_counter() - started, os.times()
-    cpu = (after.user + after.system - before.user - before.system) / count * 1e6
-    waits = sorted(waited)
-    said = (
-        f"  stored after {waits[len(waits) // 2] * 1e3:.0f} ms, p99 {waits[len(waits) * 99 // 100] * 1e3:.0f}"
-        if waits
-        else ""
-    )
-    print(f"{label:44} {count / took:9,.0f}/s {cpu:6.1f} µs CPU{said}")
+@attrs.frozen
+class Place:
+    """
+    Where stores are made.
+
+    :ivar server: the PostgreSQL server; ``None`` for SQLite.
+    """
+
+    directory: Path
+    server: DatabaseServer | None
+    number: Iterator[int] = attrs.Factory(counted)
+
+    @contextmanager
+    def store(self, reactor: object) -> Iterator[IStore]:
+        """Make a store with an empty database."""
+        if self.server is not None:
+            settings = Settings(self.server.url, schema=f"bench{next(self.number)}")
+            yield PostgreSQLStore(PostgreSQLDatabase(settings, reactor))
+            return
+        with tempfile.TemporaryDirectory(dir=self.directory) as name:
+            yield SQLiteStore(Database(Path(name) / "store", reactor))
+
+    async def measure(
+        self, label: str, count: int, work: Callable[[], Awaitable[None]], waited: list[float] | None = None
+    ) -> None:
+        """Run an operation, and print its costs."""
+        served = self.server.cpu_time() if self.server else 0.0
+        before, started = os.times(), time.perf_counter()
+        await work()
+        took, after = time.perf_counter() - started, os.times()
+        cpu = (after.user + after.system - before.user - before.system) / count * 1e6
+        waits = sorted(waited or [])
+        said = ""
+        if self.server:
+            said += f" {(self.server.cpu_time() - served) / count * 1e6:6.1f} µs the server's"
+        if waits:
+            said += (
+                f"  stored after {waits[len(waits) // 2] * 1e3:.0f} ms, p99 {waits[len(waits) * 99 // 100] * 1e3:.0f}"
+            )
+        print(f"{label:44} {count / took:9,.0f}/s {cpu:6.1f} µs CPU{said}", flush=True)
 
 
 def burn() -> None:
@@ -102,29 +139,63 @@ def burn() -> None:
         pass
 
 
-async def main(reactor: object, directory: Path, count: int) -> None:
+async def requests(reactor: object, place: Place, size: int, count: int, *, busy: bool) -> None:
+    """Measure with requests of one size."""
+    with place.store(reactor) as store:
+        bench = Bench(reactor, store, count, size)
+        await store.start()
+        label = f"requests of {size}{', busy' if busy else ''}: "
+        burning = LoopingCall(burn)
+        if busy:
+            burning.start(0.008)
+        else:
+            await place.measure(label + "accept", count, bench.accept, bench.waited)
+            await place.measure(label + "lease and settle", count, bench.send)
+            bench.left = count // size
+        bench.waited.clear()
+        await place.measure(label + "all at the same time", count, bench.both, bench.waited)
+        if busy:
+            burning.stop()
+        await store.stop()
+
+
+async def depths(reactor: object, place: Place, waiting: list[int], count: int) -> None:
+    """Measure while many more wait, in turn."""
+    for number in waiting:
+        with place.store(reactor) as store:
+            await store.start()
+            bench = Bench(reactor, store, number + 3 * count, 1000)
+            await bench.accept()
+            bench.count = count
+            for _ in range(3):
+                await place.measure(f"{number:,} more wait: lease and settle", count, bench.send)
+            await store.stop()
+
+
+async def run(reactor: object, given: argparse.Namespace) -> None:
     """Run everything."""
-    for size, number in ((100, count), (1, count // 5)):
-        for busy in (False, True):
-            with tempfile.TemporaryDirectory(dir=directory) as name:
-                bench = Bench(reactor, Path(name), number, size)
-                await bench.store.start()
-                label = f"requests of {size}{', busy' if busy else ''}: "
-                burning = LoopingCall(burn)
-                if busy:
-                    burning.start(0.008)
-                else:
-                    await measure(label + "accept", number, bench.accept, bench.waited)
-                    bench.waited.clear()
-                    await measure(label + "lease and settle", number, bench.send, bench.waited)
-                    bench.left = number // size
-                await measure(label + "all at the same time", number, bench.both, bench.waited)
-                if busy:
-                    burning.stop()
-                await bench.store.stop()
+    running = database_server(given.directory, given.binaries) if given.postgresql else nullcontext()
+    with running as server, tempfile.TemporaryDirectory(dir=given.directory) as directory:
+        place = Place(Path(directory), server)
+        if given.waiting:
+            await depths(reactor, place, given.waiting, given.count)
+            return
+        for size, number in ((100, given.count), (1, given.count // 5)):
+            for busy in (False, True):
+                await requests(reactor, place, size, number, busy=busy)
+
+
+def main() -> None:
+    """Measure, and print the results."""
+    parser = argparse.ArgumentParser(description="Measure the daemon's queue by itself.")
+    parser.add_argument("--count", type=int, default=100_000, help="how many notifications")
+    parser.add_argument("--postgresql", action="store_true", help="store in PostgreSQL instead of SQLite")
+    parser.add_argument("--waiting", nargs="*", type=int, help="lease and settle while so many more wait, in turn")
+    parser.add_argument("--directory", type=Path, help="where to make the databases, on a disk")
+    parser.add_argument("--binaries", type=Path, help="the directory of the PostgreSQL server's programs")
+    given = parser.parse_args()
+    react(lambda reactor: Deferred.fromCoroutine(run(reactor, given)))
 
 
 if __name__ == "__main__":
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 100_000
-    with tempfile.TemporaryDirectory(dir=sys.argv[2] if len(sys.argv) > 2 else None) as directory:
-        react(lambda reactor: Deferred.fromCoroutine(main(reactor, Path(directory), count)))
+    main()
