@@ -49,7 +49,9 @@ def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
     :raises ConfigurationError: it cannot be used in this installation.
     """
     if configuration.database.url is not None:
-        raise ConfigurationError("database.url: PostgreSQL cannot be used yet")
+        with driver():
+            from txapns.daemon.store.postgresql import access
+        return access.make_store(clock, configuration)
     return SQLiteStore(Database(configuration.database.path, clock), configuration.retries.longest)
 
 
@@ -103,7 +105,10 @@ def copying(configuration: Configuration) -> Iterator[ICopy]:
         with copying_sqlite.copying(configuration.database.path) as found:
             yield found
         return
-    raise ConfigurationError("database.url: PostgreSQL cannot be copied yet")
+    with driver():
+        from txapns.daemon.store.postgresql import access
+    with access.copying(configuration.database, configuration.retries.longest) as found:
+        yield found
 
 
 def is_there(configuration: Configuration) -> bool:

@@ -5,23 +5,31 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from twisted.internet.interfaces import IReactorTime
+
+from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.config.sections import DatabaseSection
 from txapns.daemon.errors import DatabaseInUse
+from txapns.daemon.store.copying import ICopy
 from txapns.daemon.store.examination import Examination
+from txapns.daemon.store.postgresql import copying as copying_postgresql
 from txapns.daemon.store.postgresql.api_keys import KeyTable
 from txapns.daemon.store.postgresql.apps import AppTable
+from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.examination import alive, examine
 from txapns.daemon.store.postgresql.feedback_log import FEEDBACK
 from txapns.daemon.store.postgresql.nodes import NODES
 from txapns.daemon.store.postgresql.schema import migrate, pending
 from txapns.daemon.store.postgresql.settings import Settings
+from txapns.daemon.store.postgresql.store import PostgreSQLStore
+from txapns.daemon.store.postgresql.tables import QUEUE
 from txapns.daemon.store.postgresql.visiting import visiting
-from txapns.daemon.store.store import Tables
+from txapns.daemon.store.store import IStore, Tables
 
-__all__ = ["SCHEMAS", "examined", "migrated", "settings_of", "visiting_tables"]
+__all__ = ["SCHEMAS", "copying", "examined", "make_store", "migrated", "settings_of", "visiting_tables"]
 
 #: All tables.
-SCHEMAS = (NODES, FEEDBACK, AppTable.schema, KeyTable.schema)
+SCHEMAS = (NODES, QUEUE, FEEDBACK, AppTable.schema, KeyTable.schema)
 
 
 def settings_of(section: DatabaseSection) -> Settings:
@@ -34,6 +42,12 @@ def settings_of(section: DatabaseSection) -> Settings:
     return Settings(section.url, section.password_file, section.schema)
 
 
+def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
+    """Make the store of a node; see :func:`txapns.daemon.store.factory.make_store`."""
+    database = Database(settings_of(configuration.database), clock)
+    return PostgreSQLStore(database, configuration.retries.longest, configuration.node_name)
+
+
 @contextmanager
 def visiting_tables(section: DatabaseSection) -> Iterator[Tables]:
     """Run one transaction; see :func:`txapns.daemon.store.factory.visiting_tables`."""
@@ -44,6 +58,13 @@ def visiting_tables(section: DatabaseSection) -> Iterator[Tables]:
 def examined(section: DatabaseSection) -> Examination:
     """Examine a database; see :func:`~txapns.daemon.store.postgresql.examination.examine`."""
     return examine(settings_of(section), SCHEMAS)
+
+
+@contextmanager
+def copying(section: DatabaseSection, longest: float) -> Iterator[ICopy]:
+    """Open a database for copying; see :func:`~txapns.daemon.store.postgresql.copying.copying`."""
+    with copying_postgresql.copying(settings_of(section), SCHEMAS, longest) as found:
+        yield found
 
 
 def migrated(section: DatabaseSection) -> list[tuple[str, int, int]]:
