@@ -74,12 +74,14 @@ class HealthStore:
     :ivar database: what is asked for the rest.
     :ivar cluster: the nodes that share it.
     :ivar broken: why nothing can be stored, while a test says so.
+    :ivar warnings: what endangers what is stored.
     """
 
     queue: IQueue
     database: Database
     cluster: ICluster
     broken: str = ""
+    warnings: tuple[str, ...] = ()
 
     @property
     def trouble(self) -> str:

@@ -245,3 +245,11 @@ class ClusterTests(SynchronousTestCase):
         self.world.advance(2.0)
         found = self.world.result(self.world.health.readiness())
         self.assertEqual((found.ready, found.concerns), (True, ("node push-2 is gone: it was last heard of 50 s ago",)))
+
+    def test_warnings(self) -> None:
+        """What endangers what is stored is told, too."""
+        self.world.store.warnings = ("fsync is off",)
+        self.world.advance(2.0)
+        found = self.world.result(self.world.health.readiness())
+        self.assertEqual((found.ready, found.concerns), (True, ("fsync is off",)))
+        self.assertIn("fsync is off", self.world.result(self.world.status.view()).state.faults)

@@ -100,6 +100,7 @@ class Overview:
     :ivar node: the name of this node; empty if no other can use the same database.
     :ivar node_trouble: why this node does not send, for a person; empty if it does.
     :ivar nodes: all nodes that share the database; none if no other can, or if that is unknown.
+    :ivar warnings: what endangers what is stored, for a person.
     """
 
     at: float
@@ -110,6 +111,7 @@ class Overview:
     node: str = ""
     node_trouble: str = ""
     nodes: tuple[NodeStatus, ...] = ()
+    warnings: tuple[str, ...] = ()
 
     @property
     def faults(self) -> list[str]:
@@ -129,9 +131,9 @@ class Overview:
 
     @property
     def concerns(self) -> list[str]:
-        """What is wrong with single apps, or with nodes, for a person."""
+        """What is wrong with single apps, with nodes, or with the database, for a person."""
         apps = [f"{_CONCERNS[app.condition].format(app.name)}: {app.reason}" for app in self.apps if app.reason]
-        return [*apps, *node_concerns(self.nodes)]
+        return [*apps, *node_concerns(self.nodes), *self.warnings]
 
 
 @attrs.frozen
@@ -279,6 +281,7 @@ class HealthCheck:
             cluster.node if cluster.shared else "",
             cluster.trouble,
             tuple(nodes),
+            tuple(self._store.warnings),
         )
 
     def _app_overviews(self, depths: Sequence[Depth], now: float) -> tuple[AppOverview, ...]:

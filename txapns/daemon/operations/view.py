@@ -183,7 +183,7 @@ def _headline(overview: Overview) -> Headline:
         for name, text, kind in expiring
         if kind == "bad"
     ]
-    problems += node_concerns(overview.nodes)
+    problems += [*node_concerns(overview.nodes), *overview.warnings]
     if faults:
         return Headline("Not ready", "bad", (*faults, *problems))
     return Headline("Ready, with problems", "warn", tuple(problems)) if problems else Headline("Ready", "ok", ())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -29,6 +31,7 @@ class IStore(Interface):
     keys: IKeyStore = Attribute("The API keys.")
     cluster: ICluster = Attribute("The nodes that share the store.")
     trouble: str = Attribute("Why nothing new can be stored now, as text for an operator; empty if it can.")
+    warnings: Sequence[str] = Attribute("What endangers what is stored, as texts for an operator.")
 
     def start() -> Deferred[None]:
         """Open the store; :class:`DatabaseError` if it cannot be used, and nothing is left open."""

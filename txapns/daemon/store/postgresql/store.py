@@ -67,6 +67,11 @@ class PostgreSQLStore:
         """See :attr:`IStore.trouble`."""
         return self.database.trouble
 
+    @property
+    def warnings(self) -> list[str]:
+        """See :attr:`IStore.warnings`."""
+        return self.database.warnings
+
     def worker(self, name: str) -> IWorker:
         """See :meth:`IStore.worker`."""
         return self.database.worker(name)

@@ -29,6 +29,8 @@ class SQLiteStore:
     :param node: the name of this node; by default, the host's.
     """
 
+    warnings = ()
+
     def __init__(self, database: Database, longest: float = 900.0, node: str = "") -> None:
         self.database = database
         state = QueueState(Timeline(database.clock))
