@@ -15,12 +15,11 @@ from txapns._network.clocks import wall_clock
 from txapns.client import APNSClient
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.sending.breaker import HALF_OPEN
 from txapns.daemon.sending.budget import Budget
 from txapns.daemon.sending.context import SenderContext
 from txapns.daemon.sending.sender import CHUNK, AppSender
 from txapns.daemon.sending.settling import Retries
-from txapns.daemon.store.cluster import SingleNode
+from txapns.daemon.store.cluster import HALF_OPEN, SingleNode
 from txapns.daemon.values import Limits, Settlement, State
 from txapns.errors import TokensFailed
 from txapns.gateway import Gateway

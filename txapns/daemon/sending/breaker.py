@@ -6,7 +6,7 @@ state          what the sender does
 =============  =====================================================================================================
 *closed*       It sends.
 *open*         It waits. Nothing got through, such as while the gateway could not be reached.
-*half-open*    The pause is over: it sends a few notifications, :data:`HALF_OPEN` at a time, and sees what comes back.
+*half-open*    The pause is over: it sends a few notifications, ``HALF_OPEN`` at a time, and sees what comes back.
 *tripped*      Like open and half-open, with longer pauses. The credential was refused or the server not verified, so
                it will be the same until somebody changes the app.
 =============  =====================================================================================================
@@ -40,8 +40,6 @@ __all__ = ["CircuitBreaker", "Trouble"]
 
 _log = Logger()
 
-#: How many notifications are sent together in the half-open state.
-HALF_OPEN = 5
 #: The first and the longest pause, in seconds, while the circuit is open.
 OPEN_PAUSES = 1.0, 60.0
 #: The same while it is tripped.

@@ -41,11 +41,11 @@ from txapns._network.backoff import Backoff
 from txapns._waiters import Waiters
 from txapns.client import APNSClient
 from txapns.daemon.errors import RequestRefused, Unavailable, in_words
-from txapns.daemon.sending.breaker import HALF_OPEN, CircuitBreaker, Trouble
+from txapns.daemon.sending.breaker import CircuitBreaker, Trouble
 from txapns.daemon.sending.context import AppState, SenderContext
 from txapns.daemon.sending.preparing import Prepared, prepare
 from txapns.daemon.sending.settling import Attempt
-from txapns.daemon.store.cluster import Circuit
+from txapns.daemon.store.cluster import HALF_OPEN, Circuit
 from txapns.daemon.values import App, Leased, Limits, Settlement, State
 from txapns.errors import APNSError, ClientClosed
 from txapns.result import Batch

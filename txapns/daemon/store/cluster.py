@@ -22,7 +22,10 @@ from zope.interface import Attribute, Interface, implementer
 import txapns
 from txapns._network.clocks import wall_clock
 
-__all__ = ["Circuit", "ICluster", "NodeStatus", "SingleNode"]
+__all__ = ["HALF_OPEN", "Circuit", "ICluster", "NodeStatus", "SingleNode"]
+
+#: How many notifications of an app are in flight at a time while its circuit is half-open.
+HALF_OPEN = 5
 
 
 @attrs.frozen

@@ -56,6 +56,11 @@ _SETTINGS = {
     "jit": "off",  # it takes longer than our statements, and a plan without a way around what is "off" counts as dear
     "lock_timeout": "5s",
     "timezone": "UTC",
+    # A plan is made once for a connection, and is the same whatever is known of the tables. They grow from nothing to
+    # millions of rows before anybody has counted these, and every statement has an index.
+    "plan_cache_mode": "force_generic_plan",
+    "enable_seqscan": "off",
+    "work_mem": "64MB",  # a limit; it decides by estimates whether what is leased may be looked up in a hash table
 }
 
 # A statement is planned once for each connection, and its plan used until the server's statistics of a table change. A

@@ -20,14 +20,12 @@ from typing import Any
 
 import attrs
 
+from txapns.daemon.store.cluster import HALF_OPEN
 from txapns.daemon.store.postgresql.arrays import bigints
 from txapns.daemon.store.postgresql.lease_book import Found, LeaseKey
 from txapns.daemon.store.postgresql.schema import Connection
 
-__all__ = ["ENDED", "HALF_OPEN", "Claim", "Claimed", "Marks", "claim", "free", "renew"]
-
-#: How many notifications of an app all nodes together have in flight while its circuit is half-open.
-HALF_OPEN = 5
+__all__ = ["ENDED", "Claim", "Claimed", "Marks", "claim", "free", "renew"]
 
 _SLACK = 2_000  # milliseconds
 _ANEW = 10_000  # milliseconds

@@ -151,8 +151,9 @@ class PostgreSQLQueue(StoredQueue[Connection]):
             if found is None:
                 return []
             claimed, leased = found
-            numbers = [each.number for each in leased]
-            self._state.leases.lend(claimed.key, numbers, until, self._clock.seconds())
+            if wanted.node == self._state.incarnation:  # otherwise the lease has ended with that life
+                numbers = [each.number for each in leased]
+                self._state.leases.lend(claimed.key, numbers, until, self._clock.seconds())
             return leased
 
         return self._between(lend).addCallback(lent)
