@@ -5,6 +5,8 @@ from __future__ import annotations
 import uuid
 from typing import Any
 
+import psycopg
+
 from tests.daemon.fakes import DatedClock, InlineWorker
 from tests.daemon.store.contract import LONGEST, START, result
 from tests.postgresql import Schema, execute
@@ -37,10 +39,13 @@ class PostgreSQLWorld:
         self.clock = DatedClock(START)
         self.start()
 
+    def settings(self) -> Settings:
+        """How to connect."""
+        return Settings(self.place.url, schema=self.place.name)
+
     def start(self) -> None:
         """Open it."""
-        settings = Settings(self.place.url, schema=self.place.name)
-        self.database = Database(settings, self.clock, lambda name: InlineWorker(), **self.options)
+        self.database = Database(self.settings(), self.clock, lambda name: InlineWorker(), **self.options)
         result(self.clock, self.database.start())
         ahead = self.clock.ahead
         time = ClusterTime(self.clock, lambda connection: self.clock.seconds() + ahead)
@@ -68,6 +73,11 @@ class PostgreSQLWorld:
     def execute(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Execute one statement in the schema, as another program does."""
         return execute(f"{self.place.url}&options=-csearch_path%3D{self.place.name}", statement, *parameters)
+
+    def execute_all(self, script: str) -> None:
+        """Execute several statements, without parameters."""
+        with psycopg.connect(self.place.url, autocommit=True, options=f"-csearch_path={self.place.name}") as connection:
+            connection.execute(script.encode())
 
 
 def _live(connection: Connection, incarnation: str) -> None:

@@ -72,28 +72,28 @@ WITH chosen AS MATERIALIZED (
     WHERE {_APP} AND number NOT IN (SELECT unnest(numbers) FROM lease WHERE {_APP} AND NOT {ENDED})
     ORDER BY number LIMIT %(limit)s
 ),
-gone AS (DELETE FROM queue USING chosen WHERE queue.number = chosen.number RETURNING app, message),
+gone AS (DELETE FROM queue WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING app, message),
 counted AS (
     INSERT INTO lane_count (app, node, settling, waiting)
     SELECT app, %(node)s, true, -count(*) FROM gone GROUP BY app ORDER BY app
     ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting
 )
-SELECT name, count(*), array_agg(DISTINCT message) FROM gone JOIN lane ON lane.id = gone.app GROUP BY name
+SELECT (SELECT name FROM lane WHERE id = app), count(*), array_agg(message) FROM gone GROUP BY app
 """
 
 _PURGE_SETTLED = f"""
 WITH chosen AS MATERIALIZED (
     SELECT number FROM outcome WHERE {{}} AND {_APP} ORDER BY number LIMIT %(limit)s
 ),
-gone AS (DELETE FROM outcome USING chosen WHERE outcome.number = chosen.number RETURNING app, message)
-SELECT name, count(*), array_agg(DISTINCT message) FROM gone JOIN lane ON lane.id = gone.app GROUP BY name
+gone AS (DELETE FROM outcome WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING app, message)
+SELECT (SELECT name FROM lane WHERE id = app), count(*), array_agg(message) FROM gone GROUP BY app
 """
 
 _RETRY = f"""
 WITH chosen AS MATERIALIZED (
     SELECT number FROM outcome WHERE state > 1 AND state = 4 AND {_APP} ORDER BY number LIMIT %(limit)s
 ),
-gone AS (DELETE FROM outcome USING chosen WHERE outcome.number = chosen.number RETURNING outcome.*),
+gone AS (DELETE FROM outcome WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING *),
 stored AS (
     INSERT INTO queue (number, message, due, accepted_at, app, attempts, status, apns_id, token, reason)
     SELECT number, message, %(due)s, accepted_at, app, 0, status, apns_id, token, reason FROM gone
@@ -103,7 +103,7 @@ counted AS (
     SELECT app, %(node)s, true, count(*) FROM gone GROUP BY app ORDER BY app
     ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting
 )
-SELECT name, count(*) FROM gone JOIN lane ON lane.id = gone.app GROUP BY name
+SELECT (SELECT name FROM lane WHERE id = app), count(*) FROM gone GROUP BY app
 """
 
 

@@ -40,7 +40,9 @@ FROM (SELECT number, accepted_at FROM message WHERE number > %s ORDER BY number 
 _FORGET = f"DELETE FROM message WHERE number > %s AND number <= %s AND accepted_at < %s AND {_UNUSED}"
 
 _FORGET_OTHERS = """
-DELETE FROM outcome_other WHERE ctid = ANY(ARRAY(SELECT ctid FROM outcome_other WHERE settled_at < %s LIMIT %s))
+DELETE FROM outcome_other WHERE ctid = ANY(ARRAY(
+    SELECT ctid FROM outcome_other WHERE settled_at < %s ORDER BY settled_at LIMIT %s
+))
 """
 
 _FORGET_KEYS = """

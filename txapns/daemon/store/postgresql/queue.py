@@ -33,7 +33,16 @@ from txapns.daemon.values import Content, Depth, Estimate, Idempotency, Leased, 
 
 __all__ = ["PostgreSQLQueue"]
 
-_BOUND = "UPDATE queue SET due = %(latest)s WHERE app IN (SELECT id FROM lane) AND due > %(latest)s"
+_BOUND = """
+UPDATE queue SET due = %(latest)s WHERE number = ANY(ARRAY(
+    SELECT number FROM lane CROSS JOIN LATERAL (
+        SELECT number FROM queue WHERE app = lane.id AND due > %(latest)s AND (attempts = 0 OR NOT %(untried)s)
+        ORDER BY app, due LIMIT %(limit)s
+    ) AS put_off LIMIT %(limit)s
+))
+"""
+
+_PART = 10_000  # how many are changed in one transaction
 
 _FIND_NEXT = f"""
 SELECT due FROM queue WHERE app = (SELECT id FROM lane WHERE name = %(app)s)
@@ -92,17 +101,18 @@ class PostgreSQLQueue(StoredQueue[Connection]):
 
     async def _start(self) -> None:
         await self._database.prepare(QUEUE)
-        await self._database.write(self._begin)
+        await self._database.write(lambda connection: create_ahead(connection, self._time.date(), self._state.day))
+        now = self._time.now()
+        await self._bound(now + milliseconds(self._longest), untried=False)
+        await self._bound(now, untried=True)
         await self._poller.start()
         self._state.running = True
 
-    def _begin(self, connection: Connection) -> None:
+    async def _bound(self, latest: int, untried: bool) -> None:
         """Delay nothing for longer than usual, whatever the clock said in an earlier run."""
-        create_ahead(connection, self._time.date(), self._state.day)
-        now = self._time.now()
-        latest = now + milliseconds(self._longest)
-        connection.execute(_BOUND, {"latest": latest})
-        connection.execute(f"{_BOUND} AND attempts = 0", {"latest": now})
+        values = {"latest": latest, "untried": untried, "limit": _PART}
+        while await self._database.write(lambda connection: connection.execute(_BOUND, values).rowcount) == _PART:
+            pass
 
     def stop(self) -> Deferred[None]:
         """Finish the work submitted so far."""

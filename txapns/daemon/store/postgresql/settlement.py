@@ -39,7 +39,7 @@ stored AS (
     SELECT number, message, due, accepted_at, %(date)s, NULL, app, attempts + 1, 200, 1, apns_id, token, '' FROM gone
 ),
 {_COUNTED}
-SELECT name, count(*) FROM gone JOIN lane ON lane.id = gone.app GROUP BY name
+SELECT (SELECT name FROM lane WHERE id = app), count(*) FROM gone GROUP BY app
 """
 
 _FINAL = f"""
@@ -54,7 +54,7 @@ WITH gone AS (
 ),
 stored AS ({_OUTCOME} SELECT * FROM gone),
 {_COUNTED}
-SELECT number, name, token FROM gone JOIN lane ON lane.id = gone.app
+SELECT number, (SELECT name FROM lane WHERE id = app), token FROM gone
 """
 
 _RETRIED = """

@@ -120,6 +120,7 @@ CREATE INDEX outcome_number ON outcome (number);
 CREATE INDEX outcome_id ON outcome (apns_id, app, number);
 CREATE INDEX outcome_failed ON outcome (state, number) WHERE state > 1;
 CREATE TABLE outcome_other PARTITION OF outcome DEFAULT;
+CREATE INDEX outcome_other_settled_at ON outcome_other (settled_at);
 """,
     ),
 )

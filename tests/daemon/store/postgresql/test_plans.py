@@ -1,0 +1,139 @@
+"""
+The plans of the statements on the tables of the queue, with few rows, thousands and a million.
+
+The server makes a plan once for each connection, and it must serve from the first row to the millionth, whatever the
+statistics say. So each statement is executed with the rows in place, before and after they were counted, and what it
+touches must not depend on how many there are.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.store.contract import START, message, result
+from tests.daemon.store.postgresql.explaining import Explained, RecordingSettings
+from tests.daemon.store.postgresql.world import DAY, PostgreSQLWorld
+from tests.postgresql import Schema, schema
+from txapns.daemon.store.postgresql.settings import Settings
+from txapns.daemon.values import Idempotency, Settlement, State
+
+__all__ = ["PlanTests"]
+
+#: The most pages that a statement may touch, and the most rows that may come to a node of its plan.
+PAGES, ROWS = 2_000, 500
+#: Tables of which there is a row for each node, each app, each reader, or each chunk that is in flight: few.
+SMALL = {"duty", "feedback_head", "feedback_reader", "lane", "lane_count", "lease", "node", "schema_version"}
+
+_LOAD = """
+INSERT INTO lane (name) VALUES ('chess'), ('news');
+INSERT INTO message SELECT n * 10, {start}, {start}, '{{}}', '{{}}' FROM generate_series(0, {count} / 10) AS n;
+INSERT INTO queue (number, message, due, accepted_at, app, apns_id, token)
+SELECT n, n / 10 * 10, {start} - n % 2000, {start}, 1 + n / 10 % 2, md5(n::text)::uuid, sha256(n::text::bytea)
+FROM generate_series(1, {count}) AS n;
+INSERT INTO outcome (
+    number, message, due, accepted_at, settled_at, app, attempts, status, state, apns_id, token, reason
+)
+SELECT -n, -(n / 10 * 10), {start}, {start}, {start} + n % 3 * {day}, 1 + n / 10 % 2, 1, 200,
+    CASE n % 50 WHEN 0 THEN 2 WHEN 1 THEN 3 WHEN 2 THEN 4 ELSE 1 END, md5((-n)::text)::uuid, sha256(n::text::bytea), ''
+FROM generate_series(1, {count}) AS n;
+INSERT INTO idempotency
+SELECT 'caller', n::text, '', '{{1}}', '', {start}, n FROM generate_series(1, {count} / 10) AS n;
+INSERT INTO feedback_token
+SELECT n, 'chess', sha256(n::text::bytea), 'Unregistered', n, 0 FROM generate_series(1, {count} / 10) AS n;
+UPDATE feedback_head SET cursor = {count};
+SELECT setval('queue_number', {count} + 1);
+"""
+
+
+class RecordingWorld(PostgreSQLWorld):
+    """A world that records what it executes."""
+
+    def __init__(self, place: Schema) -> None:
+        self.found: list[Explained] = []
+        super().__init__(place)
+
+    def settings(self) -> Settings:
+        """Record it."""
+        return RecordingSettings(self.place.url, schema=self.place.name, found=self.found.append)
+
+
+class PlanTests(SynchronousTestCase):
+    """What the statements touch."""
+
+    def setUp(self) -> None:
+        """Make a store."""
+        self.world = RecordingWorld(schema(self))
+        self.addCleanup(lambda: self.world.stop())
+        self.key = 0
+
+    def do(self, name: str, *arguments: Any) -> Any:
+        """Call a method of the queue, and wait for the result."""
+        return result(self.world.clock, getattr(self.world.queue, name)(*arguments))
+
+    def ask(self, name: str, *arguments: Any) -> Any:
+        """Call a method of the outcome log, and wait for the result."""
+        return result(self.world.clock, getattr(self.world.outcome_log, name)(*arguments))
+
+    def live(self) -> None:
+        """Use every method."""
+        self.key += 1
+        accepted = message(self.world, 6)
+        [receipt] = self.do("accept", [accepted], Idempotency("caller/chess", str(self.key), b"digest"))
+        self.do("accept", [accepted], Idempotency("caller/chess", str(self.key), b"digest"))
+        until = self.world.clock.seconds() + 60
+        numbers = [each.number for each in self.do("lease", "chess", 6, until)]
+        self.assertEqual(len(numbers), 6)
+        settlements = [
+            Settlement(numbers[0], State.ACCEPTED, 200),
+            Settlement(numbers[1], State.REJECTED, 410, "Unregistered"),
+            Settlement(numbers[2], State.DEAD, 503, "Shutdown"),
+            Settlement(numbers[3], State.WAITING, 503, "Shutdown", due=self.world.clock.seconds()),
+        ]
+        self.do("renew", numbers, until)
+        self.do("renew", numbers[:2], until)
+        self.do("settle", settlements)
+        self.do("settle", settlements)
+        self.do("release", numbers[4:5])
+        self.do("depths")
+        self.do("next_due", "chess")
+        self.do("due_apps")
+        self.do("look")
+        self.do("lease", "chess", 1, until, 5)
+        self.ask("outcomes", [*receipt.numbers, *numbers])
+        for apps in (None, [], ["chess", "news"]):
+            self.ask("latest", accepted.apns_ids[0], apps)
+        self.ask("seen", "chess")
+        for app in (None, "chess"):
+            for state in State:
+                self.ask("listed", app, state, 10)
+                self.ask("purge", app, state, 2)
+            self.ask("retry", app, 2)
+        self.ask("prune", START - 1, 10)
+
+    def check(self, count: int) -> None:
+        """Use every method with so many rows, before and after they are counted."""
+        self.world.execute_all(_LOAD.format(count=count, start=int(START * 1000), day=DAY))
+        for _ in range(2):
+            self.world.restart()
+            self.world.found.clear()
+            self.live()
+            self.world.execute_all("ANALYZE")
+            self.assertGreater(len({each.statement for each in self.world.found}), 30)
+            for each in self.world.found:
+                self.assertLessEqual(each.scanned, SMALL, str(each))
+                self.assertLess(each.pages, PAGES, str(each))
+                self.assertLess(each.rows, ROWS, str(each))
+
+    def test_few(self) -> None:
+        """With ten rows."""
+        self.check(10)
+
+    def test_thousands(self) -> None:
+        """With ten thousand rows."""
+        self.check(10_000)
+
+    def test_million(self) -> None:
+        """With a million rows."""
+        self.check(1_000_000)
