@@ -129,10 +129,14 @@ class ProviderTokenTests(HTTP2Case):
         self.present(peer, self.bearer(20))
         self.present(peer, self.bearer(TOKEN_LIFE + 1), 403, "ExpiredProviderToken")
 
-    def test_per_connection(self) -> None:
-        """Each connection counts for itself."""
-        for age in (30, 20, 10):
-            self.present(self.connect(), self.bearer(age))
+    def test_updates_on_other_connections(self) -> None:
+        """All connections count together: a new token is an update on any of them, one in use is none on any."""
+        first, second, third = (self.bearer(age) for age in (30, 20, 10))
+        for authorization in first, second, first, second:
+            self.present(self.connect(), authorization)
+        self.present(self.connect(), third, 429, "TooManyProviderTokenUpdates")
+        self.simulator.advance(TOKEN_CHANGE)
+        self.present(self.connect(), third)
 
 
 class ScopeTests(HTTP2Case):

@@ -27,14 +27,11 @@ from txapns._network.transports import transport_of
 from txapns.errors import WireError
 from txapns.simulator.authority import Authority, SigningKey
 from txapns.simulator.devices import Devices
+from txapns.simulator.tokens import TOKEN_CHANGE, TOKEN_LIFE, TokenUpdates
 from txapns.wire.requests import Request, RequestReceiver
 
 __all__ = ["ACCEPTED", "SUFFIXES", "Fault", "RequestServer", "Response", "fields_of"]
 
-#: How long a provider token is valid, in seconds.
-TOKEN_LIFE = 3_600
-#: How often it may be replaced on a connection: once in this many seconds.
-TOKEN_CHANGE = 1_200
 #: The suffix that a push type adds to the app's bundle ID; an unknown type has none.
 SUFFIXES = {
     "location": ".location-query",
@@ -110,6 +107,7 @@ class RequestServer(Protocol, ABC):
     :param delay: how long a response takes, in seconds.
     :param fault: what to do wrong; see :data:`Fault`.
     :param window_updates: whether received bytes are given back to the provider's window at once.
+    :param updates: the provider tokens that are in use on other connections; left out, none are.
     :param environment: ``"production"`` or ``"sandbox"``: which certificates, signing keys and devices are valid.
     """
 
@@ -124,6 +122,7 @@ class RequestServer(Protocol, ABC):
         delay: float = 0.0,
         fault: Fault | None = None,
         window_updates: bool = True,
+        updates: TokenUpdates | None = None,
         environment: str = "production",
     ) -> None:
         self.requests: RequestReceiver
@@ -135,6 +134,7 @@ class RequestServer(Protocol, ABC):
         self._delay = delay
         self._fault = fault
         self._window_updates = window_updates
+        self._updates = updates or TokenUpdates()
         self._environment = environment
         self._certificate: X509Certificate | None = None
         self._topics: tuple[str, ...] = (topic,)
@@ -327,10 +327,11 @@ class RequestServer(Protocol, ABC):
     def _adopt(self, bearer: str, key: SigningKey, issued: float) -> Response | None:
         """Raise the limit of streams with the first valid token. Another may replace it, but not too often."""
         now = self._clock.seconds()
+        often = self._bearer is not None and now - self._replaced < TOKEN_CHANGE
+        if often or not self._updates.admit(key.team_id, key.key_id, bearer, issued, now):
+            return Response(429, "TooManyProviderTokenUpdates")
         if self._bearer is None:
             self.requests.limit(self._concurrency)
-        elif now - self._replaced < TOKEN_CHANGE:
-            return Response(429, "TooManyProviderTokenUpdates")
         else:
             self._replaced = now
         self._bearer, self._key, self._issued = bearer, key, issued

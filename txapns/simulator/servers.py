@@ -13,6 +13,7 @@ from txapns.simulator import binary, channels, feedback, http2
 from txapns.simulator.authority import Authority
 from txapns.simulator.devices import Devices
 from txapns.simulator.requests import Fault
+from txapns.simulator.tokens import TokenUpdates
 
 __all__ = ["Simulator"]
 
@@ -58,6 +59,7 @@ class Simulator:
         self.concurrency = concurrency
         self.devices = Devices(dead, wall_clock(clock).now(), keep=keep)
         self.channels = channels.ChannelRegistry()
+        self._updates = TokenUpdates()
         self.http2_fault: Fault | None = None
         self.channels_fault: Fault | None = None
         self.binary_fault: binary.Fault | None = None
@@ -108,6 +110,7 @@ class Simulator:
             delay=self.delay,
             fault=fault,
             window_updates=self.window_updates,
+            updates=self._updates,
             environment=self.environment,
         )
 
