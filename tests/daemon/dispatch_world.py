@@ -108,7 +108,7 @@ class WatchedQueue(SQLiteQueue):
         self.uncertain: Counter[str] = Counter()
         self._ids: dict[int, str] = {}
 
-    def lease(self, app: str, count: int, until: float) -> Deferred[list[Leased]]:
+    def lease(self, app: str, count: int, until: float, most: int | None = None) -> Deferred[list[Leased]]:
         """Lease what is due."""
 
         def remember(leased: list[Leased]) -> list[Leased]:
@@ -117,7 +117,7 @@ class WatchedQueue(SQLiteQueue):
 
         if self.broken is not None:
             return fail(self.broken)
-        return super().lease(app, count, until).addCallback(remember)
+        return super().lease(app, count, until, most).addCallback(remember)
 
     def reclaim(self) -> Deferred[None]:
         """Give back all leases, as their ends would."""

@@ -26,7 +26,8 @@ from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.values import App, Content, Leased, Limits, Message, State
 from txapns.gateway import Gateway
 from txapns.simulator import Simulator
-from txapns.simulator.http2 import Response
+from txapns.simulator.http2 import ProviderAPIServer, Response
+from txapns.wire.requests import Request
 
 __all__ = ["ClusterTests", "FairnessTests", "FenceTests", "LoopbackTests", "StopTests"]
 
@@ -237,7 +238,7 @@ class ClusterTests(SynchronousTestCase):
         return {self.world.outcome(each).state for each in ids}
 
     def test_lease_at_the_end(self) -> None:
-        """What is leased at the very moment when the life ends is given back unsent."""
+        """What is leased at the very moment when the life ends is not sent, even if the next life has begun."""
         leasing: Deferred[list[Leased]] = Deferred()
         lease = self.world.queue.lease
         self.patch(self.world.queue, "lease", lambda *arguments: lease(*arguments).addCallback(lambda _: leasing))
@@ -247,9 +248,13 @@ class ClusterTests(SynchronousTestCase):
         self.assertEqual(self.depth(), (3, 3))
         numbers = [self.world.outcome(each).number for each in ids]
         content = Content("chess", b"{}", {})
+        self.cluster.become(alive=True)
         leasing.callback([Leased(number, content, b"t", ids[0], 0, START, START) for number in numbers])
-        self.world.advance(1.0)
-        self.assertEqual((self.depth(), self.world.received()), ((3, 0), {}))
+        self.world.advance(5.0)
+        self.assertEqual((self.depth(), self.world.received()), ((3, 3), {}))
+        self.world.result(self.world.queue.reclaim())
+        self.world.drain()
+        self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
 
     def test_answered_in_time(self) -> None:
         """What was answered before the life ended is stored as soon as it begins anew, and sent no more."""
@@ -279,6 +284,25 @@ class ClusterTests(SynchronousTestCase):
         self.world.queue.full = False
         self.world.advance(60.0)
         self.assertEqual((self.states(ids), self.depth()), ({State.ACCEPTED}, (0, 0)))
+
+    def test_to_be_tried_again(self) -> None:
+        """What could not be stored before the life ended, and is to be tried again, is left to others."""
+        ids: list[str] = []
+
+        def fault(server: ProviderAPIServer, request: Request, response: Response) -> Response:
+            last = (b"apns-id", ids[2].encode()) in request.headers
+            return Response(503, "ServiceUnavailable") if last else response
+
+        self.world.simulator.http2_fault = fault
+        self.world.queue.full = True
+        ids += self.world.accept(3)
+        self.world.advance(1.0)
+        self.cluster.become(alive=False)
+        self.world.queue.full = False
+        self.world.advance(60.0)
+        states = [self.world.outcome(each).state for each in ids]
+        self.assertEqual(states, [State.ACCEPTED] * 2 + [State.WAITING])
+        self.assertEqual((self.world.outcome(ids[2]).attempts, self.depth()), (0, (1, 1)))
 
     def test_stopped_without_life(self) -> None:
         """It stops at once when nothing is in flight because the life has ended."""

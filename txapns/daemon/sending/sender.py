@@ -18,7 +18,8 @@ Nothing is settled before Apple answered. A chunk stays under way until its outc
 renewed until then. So a full disk stops the sender, and does not make it send anything twice.
 
 The leases of a node end with its life; see :mod:`txapns.daemon.store.cluster`. Just before that, the sender breaks off
-what is unanswered, since another node will send it. What is answered is still stored, however late.
+what is unanswered, since another node will send it. What is answered is still stored, however late, if that is final:
+whatever is to be tried again, another node tries now.
 
 Where nothing gets through, the app's :class:`~txapns.daemon.sending.breaker.CircuitBreaker` opens: what comes back goes
 back into the queue, and after a pause a few notifications are tried.
@@ -64,13 +65,20 @@ TOGETHER = 0.25
 
 @attrs.define(eq=False)
 class _Chunk:
-    """Notifications that are under way together: being sent, and then being settled, of which ``again`` is a retry."""
+    """
+    Notifications that are under way together: first being sent, then being settled.
+
+    :ivar again: the next attempt to settle them, if one failed.
+    :ivar late: whether the leases have ended with a life of the node.
+    """
 
     leased: list[Leased]
     client: APNSClient
     limits: Limits
     sending: Deferred[Batch] | None = None
+    settlements: list[Settlement] = attrs.Factory(list)
     again: IDelayedCall | None = None
+    late: bool = False
 
 
 class AppSender:
@@ -87,6 +95,7 @@ class AppSender:
         self._chunks: set[_Chunk] = set()
         self._in_flight = 0
         self._leasing = False
+        self._life = 0  # in which of its node's lives it is
         self._more = False  # something may be due now
         self._unsure = True  # something may become due before the alarm rings
         self._alarm = Alarm(context.reactor, self._due)
@@ -127,11 +136,14 @@ class AppSender:
 
     def suspend(self) -> None:
         """Break off what is not answered, and lease nothing more: the leases are about to end."""
+        self._life += 1
         self._alarm.cancel()
         self._break_off([chunk for chunk in self._chunks if chunk.sending is not None])
-        client, self._client = self._client, None
-        for each in {client, *self._draining} - {None}:
-            self._close(each, abort=True)
+        for chunk in self._chunks:
+            chunk.late = True
+            chunk.settlements = [each for each in chunk.settlements if each.state is not State.WAITING]
+        for client in {self._client, *self._draining}:
+            self._close(client, abort=True)
 
     def resume(self) -> None:
         """Lease again. What could not be stored meanwhile is stored first, since it may be leased once more."""
@@ -159,8 +171,8 @@ class AppSender:
         return self._in_flight
 
     def held(self) -> list[int]:
-        """List the numbers of the notifications that are under way."""
-        return [each.number for chunk in self._chunks for each in chunk.leased]
+        """List the numbers of the notifications that are under way and leased."""
+        return [each.number for chunk in self._chunks if not chunk.late for each in chunk.leased]
 
     def stop(self) -> Deferred[None]:
         """
@@ -206,8 +218,10 @@ class AppSender:
         self._more = False
         self._leasing = True
         self._context.budget.take(count)
-        leasing = self._queue.lease(self.name, count, self._clock.seconds() + self._context.lease)
-        leasing.addBoth(self._leased, count).addErrback(self._broken, None)
+        assert self._app is not None
+        until, most = self._clock.seconds() + self._context.lease, self._app.limits.in_flight
+        leasing = self._queue.lease(self.name, count, until, most)
+        leasing.addBoth(self._leased, count, self._life).addErrback(self._broken, None)
 
     @property
     def _sends(self) -> bool:
@@ -234,7 +248,7 @@ class AppSender:
             return 0
         return room
 
-    def _leased(self, result: list[Leased] | Failure, count: int) -> None:
+    def _leased(self, result: list[Leased] | Failure, count: int, life: int) -> None:
         self._leasing = False
         taken = 0
         if isinstance(result, Failure):
@@ -244,15 +258,18 @@ class AppSender:
         else:
             self._more = self._more or len(result) == count
             if result:
-                taken = self._take(result)
+                taken = self._take(result, life)
             if not self._more:
                 self._look_ahead()
         self._context.budget.give_back(count - taken)
         self._advance()
         self._check_idle()
 
-    def _take(self, leased: list[Leased]) -> int:
+    def _take(self, leased: list[Leased], life: int) -> int:
         """Send what was leased and return how many that is; if that is not possible any more, release it."""
+        if life != self._life:
+            self._more = True
+            return 0  # the lease has ended with that life, and by now may be another's
         client = self._connected() if self._sends and self._app is not None else None
         if client is None or self._app is None:
             releasing = self._queue.release([each.number for each in leased])
@@ -328,9 +345,10 @@ class AppSender:
     def _settle(self, chunk: _Chunk, settlements: list[Settlement]) -> None:
         """Store the outcomes of a chunk, and try again for as long as they cannot be stored."""
         pauses = Backoff(1.0, 30.0, random=self._context.retries.random)
+        chunk.settlements = settlements
 
         def store() -> None:
-            now, date = self._clock.seconds(), self._context.wall.now()
+            now, date, settlements = self._clock.seconds(), self._context.wall.now(), chunk.settlements
             storing = maybeDeferred(self._queue.settle, settlements)
             storing.addCallbacks(lambda _: self._settled(chunk, settlements, now, date), failed)
             storing.addErrback(self._broken, chunk)
@@ -351,6 +369,8 @@ class AppSender:
             self._counts[name] += states[state]
         if states[State.WAITING]:
             self._expect(settlements)
+        if self._context.cluster.shared and self._queue.waiting(self.name).count > self._in_flight:
+            self._more = True  # of the limit for all nodes there may have been too little left before
         self._advance()
         self._context.settled(self.name, chunk.leased, settlements, now)
         self._context.outcomes.settled(self.name, chunk.leased, settlements, date)
