@@ -219,7 +219,8 @@ class AppSender:
         self._leasing = True
         self._context.budget.take(count)
         assert self._app is not None
-        until, most = self._clock.seconds() + self._context.lease, self._app.limits.in_flight
+        until = self._clock.seconds() + self._context.lease
+        most = self._app.limits.in_flight if self._context.cluster.shared else None  # only the others need counting
         leasing = self._queue.lease(self.name, count, until, most)
         leasing.addBoth(self._leased, count, self._life).addErrback(self._broken, None)
 

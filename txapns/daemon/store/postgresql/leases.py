@@ -47,12 +47,13 @@ SELECT id, rest_until FROM locked
 # is in the order of the queue.
 _CLAIM = """
 WITH leased AS MATERIALIZED (SELECT numbers FROM lease WHERE app = %(app)s AND id >= %(first)s),
+room AS MATERIALIZED (SELECT %(most)s - coalesce(sum(cardinality(numbers)), 0) AS size FROM leased),
 chosen AS MATERIALIZED (
     SELECT number, message, attempts, apns_id, token FROM queue
     WHERE app = %(app)s AND due >= %(mark)s AND due <= %(now)s
     AND number NOT IN (SELECT unnest(numbers) FROM leased)
     ORDER BY app, due, number
-    LIMIT greatest(0, least(%(count)s, %(most)s - (SELECT coalesce(sum(cardinality(numbers)), 0) FROM leased)))
+    LIMIT (SELECT CASE WHEN size < %(least)s THEN 0 ELSE least(%(count)s, size) END FROM room)
 ),
 made AS (
     INSERT INTO lease (app, until, node, numbers)
@@ -190,7 +191,10 @@ def claim(connection: Connection, wanted: Claim, marks: Marks) -> Claimed | None
     most = wanted.most
     if rest_until:
         most = HALF_OPEN if most is None else min(most, HALF_OPEN)
-    values = {"app": app, "first": first, "mark": due, "now": wanted.now, "count": wanted.count, "most": most}
+    # Chunks that fill whatever room the other nodes leave get smaller and smaller.
+    least = 0 if most is None else min(wanted.count, max(1, most // 4))
+    values = {"app": app, "first": first, "mark": due, "now": wanted.now, "count": wanted.count}
+    values.update(most=most, least=least)
     cursor.execute(_CLAIM, {**values, "until": wanted.until, "node": wanted.node}, prepare=True)
     found: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
     for kind, *row in cursor.fetchall():
