@@ -6,6 +6,8 @@ own, and they take turns:
 
 - txapns: ``client.send(notification, generator of tokens)`` on Twisted;
 - blocking: the same with ``txapns.blocking``: the generator runs in the calling thread, the reactor in another;
+- aio: the same with ``txapns.aio``, on asyncio's loop;
+- aio tasks: ``client.send_one`` of ``txapns.aio`` in 1,000 tasks;
 - aioapns, as far as ``make peers`` has installed it.
 
 Then one notification at a time, to an idle, open connection: raw, which is a socket with TLS and ``txapns.wire``, and
@@ -16,12 +18,15 @@ from __future__ import annotations
 
 import argparse
 import json
+import resource
+import subprocess
 import sys
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 from http2 import (
+    ENVIRONMENT,
     PEERS,
     SCENARIOS,
     Figures,
@@ -47,7 +52,29 @@ def ours(name: str) -> Peer:
     return Peer(partial(run_script, command), 1.0, lambda: False)
 
 
-WAYS = {"txapns": PEERS["txapns"], "blocking": ours("blocking"), "aioapns": PEERS["aioapns"]}
+WAYS = {
+    "txapns": PEERS["txapns"],
+    "blocking": ours("blocking"),
+    "aio": ours("aio"),
+    "aio tasks": ours("aio_tasks"),
+    "aioapns": PEERS["aioapns"],
+}
+#: What imports of ours are compared with.
+_IMPORTS = {"txapns.aio": sys.executable, "aioapns": str(ENVIRONMENT / "aioapns/bin/python")}
+
+
+def measure_imports(rounds: int = 10) -> dict[str, float]:
+    """Measure the CPU time of an interpreter that only imports a module, in ms: the least of several, in turn."""
+    found: dict[str, float] = {}
+    for _ in range(rounds):
+        for module, python in _IMPORTS.items():
+            if Path(python).exists():
+                before = resource.getrusage(resource.RUSAGE_CHILDREN)
+                subprocess.run([python, "-c", f"import {module}"], check=True)
+                after = resource.getrusage(resource.RUSAGE_CHILDREN)
+                took = (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime) * 1_000
+                found[module] = min(found.get(module, took), took)
+    return found
 
 
 def measure_singles() -> dict[str, float]:
@@ -58,14 +85,22 @@ def measure_singles() -> dict[str, float]:
     return dict(json.loads(printed))
 
 
-def goals(found: Found, singles: dict[str, float], memory: list[Figures]) -> Iterator[tuple[str, float, bool]]:
+def goals(
+    found: Found, singles: dict[str, float], imports: dict[str, float], memory: list[Figures]
+) -> Iterator[tuple[str, float, bool]]:
     """Yield each goal, the figure, and whether it is reached."""
-    for name in ("blocking",):
+    for name in ("blocking", "aio"):
         cpu = ratio(found[name], found["txapns"], "cpu")
         yield f"CPU time each of {name}, as a multiple of that on Twisted: at most 1.3", cpu, cpu <= 1.3
         if "aioapns" in found:
             rate = ratio(found[name], found["aioapns"], "rate")
             yield f"rate of {name}, as a multiple of aioapns's: at least 15", rate, rate >= 15
+    if "aioapns" in found:
+        rate = ratio(found["aio tasks"], found["aioapns"], "rate")
+        yield "rate of 1,000 tasks of aio.send_one, as a multiple of aioapns's: at least 5", rate, rate >= 5
+    if "aioapns" in imports:
+        longer = imports["txapns.aio"] / imports["aioapns"]
+        yield "CPU time of importing txapns.aio, as a multiple of aioapns's: at most 1.2", longer, longer <= 1.2
     more = singles["blocking"] - singles["raw"]
     yield "ms that one blocking.send_one takes above the raw round trip: at most 0.5", more, more <= 0.5
     if memory:
@@ -87,8 +122,10 @@ def main() -> None:
     show(SCENARIOS["plain"], found)
     singles = measure_singles()
     print("\nms for one notification: " + ", ".join(f"{name} {ms:.3f}" for name, ms in singles.items()) + "\n")
+    imports = measure_imports()
+    print("ms of CPU time to import: " + ", ".join(f"{name} {ms:.0f}" for name, ms in imports.items()) + "\n")
     memory = measure_memory(WAYS["blocking"]) if given.memory else []
-    for goal, figure, reached in goals(found, singles, memory):
+    for goal, figure, reached in goals(found, singles, imports, memory):
         print(f"{goal}: {figure:.2f}{'' if reached else ', NOT REACHED'}")
 
 

@@ -115,6 +115,7 @@ class APNSClient:
             self._bundle_id = credential.topics[0]
         self.channels = Channels(self.gateway, self._bundle_id, self._make_management_pool, self.touch)
         self._closed: Deferred[None] | None = None
+        self._last: tuple[object, Notification] = (None, Notification(payload={}))
         self._used = reactor.seconds()
 
     def send(self, notification: Notification, tokens: Tokens, *, deadline: float | None = None) -> Deferred[Batch]:
@@ -134,7 +135,7 @@ class APNSClient:
         :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
-            return self._send(triples_of(with_topic(notification, self._topic), tokens), deadline)
+            return self._send(triples_of(self._with_topic(notification), tokens), deadline)
         except TypeError as error:
             return fail(error)
 
@@ -174,7 +175,7 @@ class APNSClient:
         if closed is not None:
             return fail(closed)
         try:
-            return self._single().start(with_topic(notification, self._topic), token).addBoth(self.touch)
+            return self._single().start(self._with_topic(notification), token).addBoth(self.touch)
         except (APNSError, TypeError) as error:
             return fail(error)
 
@@ -331,6 +332,12 @@ class APNSClient:
             return fail(ValueError("the deadline is not a non-negative number of seconds"))
         kind = Sending if self._pool.metrics is None else MeasuredSending
         return kind(self._reactor, self._pool, triples, self._send, deadline).start().addBoth(self.touch)
+
+    def _with_topic(self, notification: Notification) -> Notification:
+        """Add the client's topic; for the same notification again, return the same, so that its requests share more."""
+        if notification is not self._last[0]:
+            self._last = notification, with_topic(notification, self._topic)
+        return self._last[1]
 
     def _single(self) -> SingleSending:
         kind = SingleSending if self._pool.metrics is None else MeasuredSingleSending

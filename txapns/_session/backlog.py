@@ -76,6 +76,11 @@ class Backlog:
         return bool(self._deliveries or self._works or self._postponed)
 
     @property
+    def crowded(self) -> bool:
+        """Whether deliveries wait for a connection with room."""
+        return bool(self._deliveries)
+
+    @property
     def available(self) -> bool:
         """Whether there is something to hand to a connection now."""
         return bool(self._deliveries) or (self._accessible and any(work.available for work in self._works))

@@ -129,8 +129,11 @@ class Pool:
             return
         self._admission.check()
         self._hopeless = False
+        # If others wait already, no connection has room; whichever gets some asks for them.
+        crowded = self._backlog.crowded
         self._backlog.append(delivery)
-        self.feed()
+        if not crowded:
+            self.feed()
 
     def when_ready(self) -> Deferred[None]:
         """
