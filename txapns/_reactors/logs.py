@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 from typing import cast
 
-from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogPublisher
+from twisted.logger import ILogObserver, LogEvent, LogLevel, formatEvent, globalLogBeginner, globalLogPublisher
 
 __all__ = ["forward_logs"]
 
@@ -34,5 +34,6 @@ def _forward(event: LogEvent) -> None:
 
 
 def _heard() -> bool:
-    """Whether anybody listens to Twisted's log but its own buffer of what came before it was begun, and this module."""
-    return len(globalLogPublisher._observers) > 2
+    """Whether anybody listens to Twisted's log but this module, and Twisted itself before the log is begun."""
+    known = (_forward, globalLogBeginner._temporaryObserver)
+    return any(observer not in known for observer in globalLogPublisher._observers)

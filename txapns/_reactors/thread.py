@@ -13,6 +13,7 @@ import select
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from copy import copy
 from importlib import import_module
 from typing import Any, Generic, TypeVar, cast
@@ -34,7 +35,8 @@ STOP_PATIENCE = 2.0
 #: through.
 _LOOK = 1.0
 
-_KINDS = (("epoll", "EPollReactor"), ("poll", "PollReactor"), ("select", "SelectReactor"))
+# What of select's each needs, and by which name it holds that.
+_KINDS = (("epoll", "EPollReactor", ""), ("poll", "PollReactor", "poll"), ("select", "SelectReactor", "_select"))
 
 
 class Ended(Exception):
@@ -46,10 +48,15 @@ def make_reactor() -> Any:
     Make the reactor that Twisted would choose here, without installing it.
 
     gevent and eventlet remove from ``select`` what would block their hub; then what they left is taken.
+
+    :raises LocalError: they have done so after Twisted looked there, so it would block their hub.
     """
-    for name, kind in _KINDS:
+    for name, kind, held in _KINDS:
         if hasattr(select, name) and not (name == "poll" and platform.isMacOSX()):
-            return steady(getattr(import_module(f"twisted.internet.{name}reactor"), kind)())
+            module = import_module(f"twisted.internet.{name}reactor")
+            if held and not platform.isWindows() and getattr(module, held) is not getattr(select, name):
+                raise LocalError("gevent or eventlet patched the program after Twisted was imported; do that first")
+            return steady(getattr(module, kind)())
     raise LocalError("there is no reactor for this platform")
 
 
@@ -195,7 +202,9 @@ class ReactorThread:
         """
         with self._lock:
             if not self._ended:
-                self.reactor.callFromThread(function)
+                # eventlet refuses to write while another of its threads writes; that wakes the reactor as well.
+                with suppress(RuntimeError):
+                    self.reactor.callFromThread(function)
             return not self._ended
 
     def forget(self, call: Call[Any]) -> None:
