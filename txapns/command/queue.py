@@ -1,8 +1,8 @@
 """
 ``txapns queue``: notifications that wait, and those that were given up.
 
-Only the running daemon can change its queue, so the commands ask it through its HTTP API. If it is not running, they
-work on its database.
+With PostgreSQL the commands work on the database. With SQLite only the running daemon can change its queue, so they ask
+it through its HTTP API; if it is not running, they work on the database.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from txapns.command.tables import print_rows
 from txapns.daemon.errors import DatabaseError, DatabaseInUse
 from txapns.daemon.faces.native.json_api import MAX_PAGE
 from txapns.daemon.faces.native.queue import DEAD, LISTED, Queued
-from txapns.daemon.store.factory import make_store
+from txapns.daemon.store.factory import is_there, make_visitor
 
 __all__ = ["queue"]
 
@@ -60,10 +60,9 @@ class _QueueOptions:
             yield self._remote(reactor, self.url)
             return
         configuration = read_configuration(self.config)
-        path = configuration.database.path
-        if not path.exists():
-            raise DatabaseError(f"there is no database {path} yet")
-        store = make_store(reactor, configuration)
+        if not is_there(configuration):
+            raise DatabaseError(f"there is no database {configuration.database.path} yet")
+        store = make_visitor(reactor, configuration)
         try:
             await store.start()
         except DatabaseInUse:
@@ -89,7 +88,8 @@ def _queue_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option(
             "--url",
             metavar="URL",
-            help="The URL of the daemon's HTTP API; left out, the first address of intake.native in the configuration.",
+            help="The URL of the daemon's HTTP API; left out, a daemon is asked only if it has an SQLite database "
+            "open, at the first address of intake.native in the configuration.",
         ),
         click.option(
             "--key-file",
@@ -107,7 +107,8 @@ def queue() -> None:
     """
     List, retry and delete notifications in the daemon's queue.
 
-    While the daemon runs, this goes through its HTTP API, with a key that may manage; otherwise through its database.
+    With PostgreSQL this works on the database. With SQLite, while the daemon runs, it goes through its HTTP API, with a
+    key that may manage; otherwise it works on the database.
     """
 
 

@@ -1,7 +1,8 @@
 """
-How ``txapns queue`` reaches the queue: through the running daemon, or in the database if no daemon has it open.
+How ``txapns queue`` reaches the queue: in the database, unless that is SQLite's and a daemon has it open.
 
-The running daemon keeps the leases in memory, so only it can change its queue.
+With SQLite the running daemon keeps the leases in memory, so only it can change its queue. With PostgreSQL the leases
+are in the database.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from txapns.daemon.config.sections import NativeSection
 from txapns.daemon.errors import ConfigurationError, NotAnswered, UnknownApp
 from txapns.daemon.faces.native.json_api import ErrorBody
 from txapns.daemon.faces.native.queue import LISTED, Queued, queued
-from txapns.daemon.store.store import IStore
+from txapns.daemon.store.store import IVisitedStore
 
 __all__ = ["IQueueAccess", "RemoteQueue", "StoredQueue", "address", "agent"]
 
@@ -64,12 +65,12 @@ class IQueueAccess(Interface):
 @implementer(IQueueAccess)
 class StoredQueue:
     """
-    The queue in a database that no daemon has open.
+    The queue in a database that is open.
 
     :param configured: the names of the apps in the configuration.
     """
 
-    def __init__(self, store: IStore, configured: Container[str]) -> None:
+    def __init__(self, store: IVisitedStore, configured: Container[str]) -> None:
         self._outcomes = store.outcomes
         self._apps = store.apps
         self._configured = configured

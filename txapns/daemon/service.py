@@ -33,6 +33,7 @@ from txapns.daemon.operations.admin import Admin
 from txapns.daemon.operations.health import HealthCheck
 from txapns.daemon.operations.history import History
 from txapns.daemon.operations.metrics import DaemonMetrics
+from txapns.daemon.operations.nodes import configuration_digest
 from txapns.daemon.operations.pruning import Pruning
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.secrets.master_key import Secrets
@@ -86,6 +87,7 @@ class DaemonService(Service):
         self._history = History(clock, self.metrics.totals)
         self.dispatcher = self._make_dispatcher(clock)
         self.store.cluster.in_flight = self.dispatcher.in_flight
+        self.apps.changed(self._apps_changed)
         self.intake = Intake(self.apps, self.store.queue, Identifiers(wall), self.outcomes, self.dispatcher.wake)
         self._health = self._make_health_check(clock)
         self._page = StatusPage(clock, self._health, self._history)
@@ -165,6 +167,7 @@ class DaemonService(Service):
         for part in (self.store, self.keys, self.apps):
             await part.start()
             on_stop(part.stop)
+        self._apps_changed(frozenset())
         on_stop(self._listeners.close)  # not before the dispatcher has stopped and those who wait have their answers
         on_stop(self.outcomes.stop)
         await self.dispatcher.start()
@@ -193,11 +196,14 @@ class DaemonService(Service):
         await self._started.aclose()
         _log.info("the daemon has stopped")
 
-    # A callback of the dispatcher.
+    # Callbacks of the dispatcher and of the apps.
 
     def _settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         self.metrics.settled(app, leased, settlements, now)
         self._history.settled(app, leased, settlements)
+
+    def _apps_changed(self, names: frozenset[str]) -> None:
+        self.store.cluster.digest = configuration_digest(self._configuration, self.apps)
 
 
 def _webhook(name: str, section: WebhookSection) -> WebhookConfig:

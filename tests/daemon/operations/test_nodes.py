@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from twisted.trial.unittest import SynchronousTestCase
 
-from tests.daemon.admin_world import node_status
-from txapns.daemon.operations.nodes import node_concerns
+from tests.daemon.admin_world import AdminWorld, node_status
+from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.operations.nodes import configuration_digest, node_concerns
 
-__all__ = ["NodeConcernsTests"]
+__all__ = ["DigestTests", "NodeConcernsTests"]
 
 
 class NodeConcernsTests(SynchronousTestCase):
@@ -31,9 +34,63 @@ class NodeConcernsTests(SynchronousTestCase):
         expected = ["the nodes have different configurations: a, c; b", "the nodes have different versions: a, b; c"]
         self.assertEqual(list(node_concerns(nodes)), expected)
 
+    def test_starting(self) -> None:
+        """A node that has no digest yet differs from none."""
+        self.assertEqual(list(node_concerns([node_status("a"), node_status("b", digest="")])), [])
+
     def test_gone(self) -> None:
         """A node that is gone is told; it is no concern what it was like."""
         gone = node_status("b", alive=False, heartbeat=99.6, digest="beef", version="0", clock_offset=9.0)
         self.assertEqual(
             list(node_concerns([node_status("a"), gone])), ["node b is gone: it was last heard of 100 s ago"]
         )
+
+
+class DigestTests(SynchronousTestCase):
+    """The digest of a configuration."""
+
+    def setUp(self) -> None:
+        """There is an app."""
+        self.world = AdminWorld()
+        self.addCleanup(self.world.close)
+
+    def digest(self, text: str = "", directory: str = "/etc/txapns") -> str:
+        """Compute the digest of a configuration that has the app."""
+        app = "[apps.chess]\ncertificate = 'chess.pem'\n"
+        configuration = Configuration.from_text(app + text, Path(directory))
+        return configuration_digest(configuration, self.world.apps)
+
+    def test_same(self) -> None:
+        """What may differ between nodes is not in it: addresses, names, files."""
+        others = (
+            "[intake.native]\nlisten = 'tcp:port=9000:interface=127.0.0.1'",
+            "[node]\nname = 'push-7'",
+            "[database]\nurl = 'postgresql://other.example.com/push'",
+            "[admin]\nlisten = []",
+        )
+        self.assertEqual({self.digest(), self.digest("", "/srv"), *map(self.digest, others)}, {self.digest()})
+
+    def test_different(self) -> None:
+        """What becomes of a notification is in it."""
+        others = (
+            "[limits]\nin_flight = 7",
+            "[retries]\nattempts = 7",
+            "[database]\nretention = 7.0",
+            "[webhook.a]\nurl = 'https://example.com/'\nsecret_file = 'a'",
+            "[apps.chess.limits]\nqueue = 7",
+            "[apps.news]\ncertificate = 'news.pem'",
+        )
+        self.assertEqual(len({self.digest(), *map(self.digest, others)}), 1 + len(others))
+
+    def test_credentials(self) -> None:
+        """So are the credentials of apps in the configuration: another one is a difference, or none that works."""
+        before = self.digest()
+        app = self.world.apps.get("chess")
+        self.world.add_app("chess", credential=self.world.simulator.provider_token())
+        self.assertNotEqual(self.digest(), before)
+        self.world.add_app("chess", credential=app.credential)
+        self.assertEqual(self.digest(), before)
+        self.world.add_app("news", credential=app.credential)
+        self.assertEqual(self.digest(), before)  # an app in the database is the same on all nodes
+        self.world.apps.remove("chess")
+        self.assertNotEqual(self.digest(), before)

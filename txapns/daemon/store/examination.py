@@ -32,7 +32,7 @@ class Examination:
     """
     What was found out about a database.
 
-    :ivar prepared: whether all tables are there, in the version that this program knows.
+    :ivar prepared: whether there are tables of apps and keys that this program can read.
     :ivar nodes: the nodes that use it, if several can.
     """
 

@@ -22,9 +22,19 @@ from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.examination import examine
 from txapns.daemon.store.sqlite.file import DatabaseFile, visiting
 from txapns.daemon.store.sqlite.store import SQLiteStore
-from txapns.daemon.store.store import IStore, Tables
+from txapns.daemon.store.store import IStore, IVisitedStore, Tables
 
-__all__ = ["check_unused", "copying", "driver", "examined", "is_there", "make_store", "migrated", "visiting_tables"]
+__all__ = [
+    "check_unused",
+    "copying",
+    "driver",
+    "examined",
+    "is_there",
+    "make_store",
+    "make_visitor",
+    "migrated",
+    "visiting_tables",
+]
 
 
 @contextmanager
@@ -53,6 +63,20 @@ def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
             from txapns.daemon.store.postgresql import access
         return access.make_store(clock, configuration)
     return SQLiteStore(Database(configuration.database.path, clock), configuration.retries.longest)
+
+
+def make_visitor(clock: IReactorTime, configuration: Configuration) -> IVisitedStore:
+    """
+    Make the store of a process that neither accepts nor sends. With PostgreSQL, daemons may have the same one open.
+
+    :param clock: the reactor, or a ``Clock``.
+    :raises ConfigurationError: it cannot be used in this installation.
+    """
+    if configuration.database.url is None:
+        return make_store(clock, configuration)
+    with driver():
+        from txapns.daemon.store.postgresql import access
+    return access.make_visitor(clock, configuration.database)
 
 
 def check_unused(configuration: Configuration) -> None:

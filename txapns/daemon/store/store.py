@@ -14,30 +14,35 @@ from txapns.daemon.store.cluster import ICluster
 from txapns.daemon.store.keys import IKeyStore, IKeyTable
 from txapns.daemon.store.workers import IWorker
 
-__all__ = ["IStore", "Tables"]
+__all__ = ["IStore", "IVisitedStore", "Tables"]
 
 
-class IStore(Interface):
+class IVisitedStore(Interface):
     """
-    Everything that the daemon keeps, in one database.
+    As much of a store as a process needs that neither accepts nor sends.
 
     Each of its attributes has one duty. They are ready between :meth:`start` and :meth:`stop`.
     """
 
-    queue: IQueue = Attribute("Accepted notifications that are not settled.")
     outcomes: IOutcomeLog = Attribute("What became of notifications.")
-    feedback: IFeedbackLog = Attribute("The dead tokens.")
     apps: IAppStore = Attribute("The apps that commands and callers add.")
-    keys: IKeyStore = Attribute("The API keys.")
-    cluster: ICluster = Attribute("The nodes that share the store.")
-    trouble: str = Attribute("Why nothing new can be stored now, as text for an operator; empty if it can.")
-    warnings: Sequence[str] = Attribute("What endangers what is stored, as texts for an operator.")
 
     def start() -> Deferred[None]:
         """Open the store; :class:`DatabaseError` if it cannot be used, and nothing is left open."""
 
     def stop() -> Deferred[None]:
         """Finish the work submitted so far, and close the store. Later requests fail with :class:`Unavailable`."""
+
+
+class IStore(IVisitedStore):
+    """Everything that the daemon keeps, in one database."""
+
+    queue: IQueue = Attribute("Accepted notifications that are not settled.")
+    feedback: IFeedbackLog = Attribute("The dead tokens.")
+    keys: IKeyStore = Attribute("The API keys.")
+    cluster: ICluster = Attribute("The nodes that share the store.")
+    trouble: str = Attribute("Why nothing new can be stored now, as text for an operator; empty if it can.")
+    warnings: Sequence[str] = Attribute("What endangers what is stored, as texts for an operator.")
 
     def worker(name: str) -> IWorker:
         """Make a worker for other slow work."""

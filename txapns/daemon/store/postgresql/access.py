@@ -24,9 +24,10 @@ from txapns.daemon.store.postgresql.settings import Settings
 from txapns.daemon.store.postgresql.store import PostgreSQLStore
 from txapns.daemon.store.postgresql.tables import QUEUE
 from txapns.daemon.store.postgresql.visiting import visiting
-from txapns.daemon.store.store import IStore, Tables
+from txapns.daemon.store.postgresql.visitor import Visitor
+from txapns.daemon.store.store import IStore, IVisitedStore, Tables
 
-__all__ = ["SCHEMAS", "copying", "examined", "make_store", "migrated", "settings_of", "visiting_tables"]
+__all__ = ["SCHEMAS", "copying", "examined", "make_store", "make_visitor", "migrated", "settings_of", "visiting_tables"]
 
 #: All tables.
 SCHEMAS = (NODES, QUEUE, FEEDBACK, AppTable.schema, KeyTable.schema)
@@ -46,6 +47,11 @@ def make_store(clock: IReactorTime, configuration: Configuration) -> IStore:
     """Make the store of a node; see :func:`txapns.daemon.store.factory.make_store`."""
     database = Database(settings_of(configuration.database), clock)
     return PostgreSQLStore(database, configuration.retries.longest, configuration.node_name)
+
+
+def make_visitor(clock: IReactorTime, section: DatabaseSection) -> IVisitedStore:
+    """Make the store of a process that is no node; see :func:`txapns.daemon.store.factory.make_visitor`."""
+    return Visitor(Database(settings_of(section), clock))
 
 
 @contextmanager

@@ -38,6 +38,7 @@ from txapns.daemon.store.postgresql.examination import alive, cluster_now
 from txapns.daemon.store.postgresql.partitions import DAY, create_ahead
 from txapns.daemon.store.postgresql.schema import Connection, Schema, migrate, pending
 from txapns.daemon.store.postgresql.settings import Settings
+from txapns.daemon.store.postgresql.tables import NOBODY
 from txapns.daemon.store.postgresql.visiting import visiting
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.values import State
@@ -48,7 +49,6 @@ _Row = TypeVar("_Row", bound=tuple[Any, ...])
 
 _FETCHED = 1_000  # rows at a time
 _DAYS = 100  # for how many days before the present outcomes get partitions of their own
-_NOBODY = UUID(int=0)  # whose count of what waits it is: that of no node, as it were one that is gone
 
 
 class _Table(NamedTuple):
@@ -222,8 +222,9 @@ class PostgreSQLCopy(Reading):
         self._connection.execute("UPDATE feedback_head SET cursor = %s", [cursor])
         self._connection.execute(
             "INSERT INTO lane_count (app, node, settling, waiting)"
-            " SELECT app, %s, false, count(*) FROM queue GROUP BY app",
-            [_NOBODY],
+            " SELECT app, %s, false, count(*) FROM queue GROUP BY app"
+            " ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting",
+            [NOBODY],
         )
         self._connection.execute("ANALYZE queue, message, outcome")
 

@@ -77,10 +77,9 @@ def examine(settings: Settings, schemas: Sequence[Schema]) -> Examination:
             findings = [Finding("ok", f"connected to {settings.where} in {took * 1000:.0f} ms")]
             findings += [Finding("warning", warning) for warning in warnings]
             findings += [*_server(connection), *_transport(connection), *_clock(connection)]
-            versions = _versions(connection, schemas, settings)
+            versions, current = _versions(connection, schemas, settings)
             findings += [*versions, *_rights(connection, settings), *_load(connection)]
-            prepared = all(kind == "ok" for kind, _ in versions) and _exists(connection, "schema_version")
-            return Examination(findings, prepared, _nodes(connection))
+            return Examination(findings, {"apps", "keys"} <= current, _nodes(connection))
     except (psycopg.Error, Unusable) as error:
         return Examination([Finding("fault", str(in_words(error, settings.where)))])
 
@@ -132,22 +131,29 @@ def _clock(connection: Connection) -> Iterator[Finding]:
     yield Finding("warning" if abs(offset) > _CLOCK + (after - before) / 2 else "ok", text)
 
 
-def _versions(connection: Connection, schemas: Sequence[Schema], settings: Settings) -> list[Finding]:
-    """Compare the tables with what this program knows; one line if all is well."""
-    if not _exists(connection, "schema_version"):
-        return [Finding("ok", f"the schema {settings.schema} has no tables yet; the daemon makes them when it starts")]
-    rows = connection.execute("SELECT name, version, needed FROM schema_version")
-    known = {name: (version, needed) for name, version, needed in rows}
-    findings = []
+def _versions(connection: Connection, schemas: Sequence[Schema], settings: Settings) -> tuple[list[Finding], set[str]]:
+    """Compare the tables with what this program knows; returns also the names of those that are up to date."""
+    known: dict[str, tuple[int, int]] = {}
+    if _exists(connection, "schema_version"):
+        rows = connection.execute("SELECT name, version, needed FROM schema_version")
+        known = {name: (version, needed) for name, version, needed in rows}
+    findings, missing, current = [], [], set()
     for schema in schemas:
         version, needed = known.get(schema.name, (0, 0))
         if needed > schema.known:
             text = f"a later version of txapns changed the {schema.name} tables (version {version}); use that one"
             findings.append(Finding("fault", text))
+        elif not version:
+            missing.append(schema.name)
         elif version < schema.known:
             text = f"the {schema.name} tables have version {version} of {schema.known}: txapns database migrate"
             findings.append(Finding("warning", text))
-    return findings or [Finding("ok", f"the tables in the schema {settings.schema} are up to date")]
+        else:
+            current.add(schema.name)
+    if missing:
+        text = f"the schema {settings.schema} has no tables for {', '.join(missing)} yet; the daemon makes them"
+        findings.append(Finding("ok", text))
+    return findings or [Finding("ok", f"the tables in the schema {settings.schema} are up to date")], current
 
 
 def _rights(connection: Connection, settings: Settings) -> Iterator[Finding]:

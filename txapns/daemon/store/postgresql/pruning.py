@@ -15,6 +15,7 @@ from txapns.daemon.store.postgresql.acceptance import BLOCK_LIFE
 from txapns.daemon.store.postgresql.arrays import bigints
 from txapns.daemon.store.postgresql.partitions import create_ahead, drop_before
 from txapns.daemon.store.postgresql.schema import Connection
+from txapns.daemon.store.postgresql.tables import NOBODY
 from txapns.daemon.store.queue_time import milliseconds
 
 __all__ = ["forget_messages", "prune"]
@@ -50,8 +51,6 @@ DELETE FROM idempotency
 WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency WHERE noted_at < %s ORDER BY noted_at LIMIT %s))
 """
 
-_NOBODY = "00000000-0000-0000-0000-000000000000"
-
 _FOLD = """
 WITH ended AS (
     DELETE FROM lane_count WHERE node <> %(nobody)s
@@ -77,7 +76,7 @@ def prune(connection: Connection, position: int, before: float, now: float, limi
     time = milliseconds(before)
     feedback_log.forget(connection, before, now, limit)
     connection.execute(_FORGET_KEYS, [time, limit])
-    connection.execute(_FOLD, {"nobody": _NOBODY})
+    connection.execute(_FOLD, {"nobody": NOBODY})
     create_ahead(connection, milliseconds(now), width)
     count = drop_before(connection, time, width) + connection.execute(_FORGET_OTHERS, [time, limit]).rowcount
     row = connection.execute(_WINDOW, [position, limit]).fetchone()

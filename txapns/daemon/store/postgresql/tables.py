@@ -30,7 +30,10 @@ from __future__ import annotations
 
 from txapns.daemon.store.postgresql.schema import Schema
 
-__all__ = ["QUEUE"]
+__all__ = ["NOBODY", "QUEUE"]
+
+#: Whose row in ``lane_count`` has what no node counts: nodes that are gone, and processes that are none.
+NOBODY = "00000000-0000-0000-0000-000000000000"
 
 # The queue is vacuumed when as many rows were deleted as are a fifth of what waits: each time, the indexes of all that
 # waits are read.
