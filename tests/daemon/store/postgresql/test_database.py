@@ -156,6 +156,35 @@ class DatabaseTests(SynchronousTestCase):
         self.assertEqual(self.clock.getDelayedCalls(), [])
         self.successResultOf(database.stop())
 
+    def test_one_connection(self) -> None:
+        """As long as one of the writers has no connection, new data is refused; it is told once, and the end of it."""
+        database = self.open()
+        self.result(database.write(add("a"), 1))
+        role = f"role_{self.place.name}"
+        execute(self.place.url, f"CREATE ROLE {role} SUPERUSER LOGIN")
+        execute(self.place.url, f"ALTER ROLE {role} NOSUPERUSER CONNECTION LIMIT 0")
+        self.addCleanup(execute, self.place.url, f"DROP ROLE {role}")
+        settings = Settings(self.place.url.replace("postgres@", f"{role}@"), schema=self.place.name)
+        database._lanes["settle"].connection.close()
+        database._lanes["settle"].connection._settings = settings
+        with capturedLogs() as events:
+            for _ in range(3):
+                self.failureResultOf(self.wait(database.write(add("b"))), Unavailable)
+                self.assertIn("no connection left", database.trouble)
+                self.failureResultOf(database.write(add("c"), 1), Unavailable)
+                self.clock.advance(RETRY)
+            execute(self.place.url, f"ALTER ROLE {role} SUPERUSER CONNECTION LIMIT -1")
+            self.clock.advance(2 * RETRY)
+            self.assertEqual(database.trouble, "")
+        self.assertEqual([event["log_level"].name for event in events], ["error", "info"])
+        self.assertEqual(self.result(database.write(add("b"))), "B")
+        database._lanes["settle"].connection.close()
+
+    def wait(self, deferred: Deferred[Any]) -> Deferred[Any]:
+        """Let time pass for what is gathered."""
+        self.clock.advance(0.01)
+        return deferred
+
     def test_long_migration(self) -> None:
         """A migration may take longer than other transactions."""
         database = self.open(patience=0.1)

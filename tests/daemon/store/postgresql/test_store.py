@@ -11,7 +11,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.fakes import DatedClock, InlineWorker
 from tests.daemon.store.contract import START, message, result
-from tests.postgresql import execute, schema, started
+from tests.postgresql import execute, pair, schema, started
 from txapns.daemon.errors import DatabaseError, DatabaseVersion, Unavailable
 from txapns.daemon.store.postgresql.connection import RETRY
 from txapns.daemon.store.postgresql.database import Database
@@ -165,6 +165,28 @@ class FailureTests(SynchronousTestCase):
         self.assertEqual(len(node.lease()), 1)
         node.accept(1, 10)
         self.assertEqual(len(node.lease()), 1)
+
+    def test_promoted(self) -> None:
+        """After the primary is lost, the promoted standby has all that was accepted, and the node goes on there."""
+        primary, standby = pair(self)
+        clock = DatedClock(START)
+        hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
+        node = Node(Settings(f"postgresql://postgres@{hosts}/postgres"), clock, "one")
+        node.do(node.store.start())
+        self.addCleanup(lambda: node.do(node.store.stop()))
+        node.accept(3)
+        leased = node.lease(2)
+        primary.kill()
+        self.assertRaises(Unavailable, node.accept, 1, 10)
+        self.assertIn("read-only", node.store.trouble)
+        standby.set(synchronous_standby_names="")
+        standby.promote()
+        clock.pump([RETRY] * 2)
+        self.assertEqual(node.store.trouble, "")
+        node.settle(leased)
+        self.assertEqual([node.state(each) for each in leased], [State.ACCEPTED] * 2)
+        node.accept(1, 10)
+        self.assertEqual(len(node.lease()), 2)
 
     def fails(self, node: Node, server: Any) -> Deferred[None]:
         """Start the store while the server is stopped."""

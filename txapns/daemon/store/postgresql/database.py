@@ -15,7 +15,7 @@ a connection each, so that neither waits until the other is on the disk. The hea
 ends, so does the right to send.
 
 Every function may be called several times, on a new connection; see :mod:`txapns.daemon.store.postgresql.connection`.
-While the database is away, new data is refused at once, and a connection is tried once a second.
+While one of the writers has no connection, new data is refused at once, and both are tried once a second.
 """
 
 from __future__ import annotations
@@ -306,10 +306,14 @@ class Database:
                 _log.warn("{where} is silent; connecting anew", where=self.settings.where)
         if self._open and self.health.refusal and not self._trying:
             self._trying = True
-            self._lanes["accept"].run(_touch).addErrback(self.explained).addBoth(self._tried)
+            accept, settle = self._lanes["accept"], self._lanes["settle"]
+            trying = accept.run(_touch).addCallback(lambda _: settle.run(_touch))
+            trying.addErrback(self.explained).addBoth(self._tried)
 
     def _tried(self, result: object) -> None:
         self._trying = False
+        if not self._open:
+            return
         if isinstance(result, Failure):
             self.health.away(result.getErrorMessage())
         else:
