@@ -13,7 +13,7 @@ BENCH := $(VENV)/bench
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 help: ## list these targets
-	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 18
 
 venv: $(DEV) ## make .venv with everything needed for development
 
@@ -34,6 +34,17 @@ fuzz: $(VENV)/installed-fuzz ## look for octets that a parser cannot take, 60 se
 
 interop: $(DEV) $(INTEROP)/installed $(INTEROP)-frameworks/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
 	$(BIN)/python -m pytest -m interop
+
+test-postgresql: $(DEV) ## run the tests of the store on PostgreSQL on the version that the system has
+	@for each in /usr/lib/postgresql/*/bin; do \
+		test -x $$each/postgres || { echo 'the system has no PostgreSQL in /usr/lib/postgresql'; exit 0; }; \
+		echo "== $$($$each/postgres --version)"; \
+		TXAPNS_TEST_POSTGRESQL=$$each $(BIN)/python -m pytest -n 2 --dist loadfile \
+			tests/test_postgresql.py tests/daemon/store/postgresql || exit; \
+	done
+
+cluster: $(DEV) ## kill daemons and servers of a cluster while it sends, in network namespaces where root can make them
+	tools/in-namespaces $(BIN)/python -m pytest -m cluster tests/cluster
 
 peers: $(VENV)/installed-bench $(BENCH)/aioapns/installed $(BENCH)/aapns/installed $(BENCH)/node/installed ## install what benchmarks/http2.py compares with
 
@@ -89,4 +100,4 @@ $(BENCH)/node/installed: benchmarks/peers/package.json benchmarks/peers/package-
 	if command -v npm >/dev/null; then \
 		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
 
-.PHONY: help venv demo test test-all flaky fuzz interop peers lint packaging clean
+.PHONY: help venv demo test test-all flaky fuzz interop test-postgresql cluster peers lint packaging clean

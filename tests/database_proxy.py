@@ -102,7 +102,8 @@ class DatabaseProxy:
                 _reset(writer)
                 return
             await self._passing.wait()
-            with contextlib.suppress(OSError):
+            # asyncio logs what such a task raises, also when it is cancelled at the end.
+            with contextlib.suppress(OSError, asyncio.CancelledError):
                 far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._to)
                 self._streams.add(far_writer)
                 try:

@@ -39,7 +39,19 @@ import attrs
 
 from tests.ports import reserve
 
-__all__ = ["Schema", "Server", "execute", "pair", "processes", "programs", "schema", "shared", "started"]
+__all__ = [
+    "Host",
+    "Schema",
+    "Server",
+    "execute",
+    "pair",
+    "processes",
+    "programs",
+    "schema",
+    "shared",
+    "speaks_tls",
+    "started",
+]
 
 _CHOICE = "TXAPNS_TEST_POSTGRESQL"
 #: Where data directories are; asked for now because tests have temporary files go elsewhere.
@@ -49,15 +61,14 @@ _GUARDED = Path(__file__).with_name("guarded.py")
 PATIENCE = 60
 
 _COMMON = {
-    "autovacuum": "off",  # plans shall not depend on when it came by
     "dynamic_shared_memory_type": "mmap",  # nothing is left in /dev/shm by those that are killed
-    "listen_addresses": "127.0.0.1",
     "log_checkpoints": "off",
     "max_connections": "200",
     "shared_buffers": "64MB",
 }
 #: Settings of servers whose data may be lost: they are for tests that kill no server.
 FORGETFUL = {
+    "autovacuum": "off",  # plans shall not depend on when it came by
     "fsync": "off",
     "full_page_writes": "off",
     "max_wal_senders": "0",
@@ -94,6 +105,12 @@ def programs() -> Path:
     return Path(path).resolve().parent
 
 
+def speaks_tls() -> bool:
+    """Tell whether PostgreSQL's programs were built with TLS; those of the wheel are not."""
+    done = subprocess.run([programs() / "pg_config", "--configure"], capture_output=True, text=True, check=True)
+    return "--with-ssl=openssl" in done.stdout or "--with-openssl" in done.stdout
+
+
 def _version(directory: Path) -> int:
     [number] = re.findall(r"\d*$", directory.parent.name)[:1]
     return int(number or 0)
@@ -120,6 +137,19 @@ def _run(program: str, *arguments: str | Path) -> None:
         raise AssertionError(f"{program} failed: {done.stdout}{done.stderr}")
 
 
+@attrs.frozen
+class Host:
+    """
+    Where a process runs: on this machine, or in a network namespace that stands for another one.
+
+    :ivar address: its IP address.
+    :ivar prefix: what goes before a command to run it there.
+    """
+
+    address: str = "127.0.0.1"
+    prefix: tuple[str, ...] = ()
+
+
 class Server:
     """
     A PostgreSQL server.
@@ -127,8 +157,10 @@ class Server:
     :param settings: those that differ from PostgreSQL's own and from those of all servers of tests.
     :param files: what is written into the data directory before the first start, as ``pg_hba.conf`` or a certificate.
     :param primary: the server whose standby this one is.
+    :param host: where it runs.
 
-    :ivar port: its TCP port, on 127.0.0.1; also a part of its UNIX socket's name.
+    :ivar host: where it runs.
+    :ivar port: its TCP port; also a part of its UNIX socket's name.
     :ivar log: the file of its log.
     """
 
@@ -137,13 +169,15 @@ class Server:
         settings: Mapping[str, str] | None = None,
         files: Mapping[str, bytes] | None = None,
         primary: Server | None = None,
+        host: Host = Host(),
     ) -> None:
         programs()
+        self.host = host
         self.directory = Path(tempfile.mkdtemp(prefix="tests-postgresql-", dir=TEMPORARY))
         self.directory.chmod(0o755)
         self.log = self.directory / "log"
         self._data = self.directory / "data"
-        self._settings = {**_COMMON, **(settings or {})}
+        self._settings = {**_COMMON, "listen_addresses": host.address, **(settings or {})}
         self._guard: subprocess.Popen[bytes] | None = None
         self._pid = 0
         [self.port] = reserve()
@@ -173,8 +207,8 @@ class Server:
 
     @property
     def tcp_url(self) -> str:
-        """Where it listens: its TCP port on the loopback interface."""
-        return f"postgresql://postgres@127.0.0.1:{self.port}/postgres"
+        """Where it listens: its TCP port."""
+        return f"postgresql://postgres@{self.host.address}:{self.port}/postgres"
 
     @property
     def pid(self) -> int:
@@ -195,7 +229,7 @@ class Server:
         assert self._guard is None, "it runs"
         settings = {**self._settings, "port": str(self.port), "unix_socket_directories": str(self.directory)}
         options = [argument for name, value in settings.items() for argument in ("-c", f"{name}={value}")]
-        command = [sys.executable, "-SE", _GUARDED, str(_user()), self.directory]
+        command = [*self.host.prefix, sys.executable, "-SE", _GUARDED, str(_user()), self.directory]
         command += [programs() / "postgres", "-D", self._data, *options]
         (self._data / "postmaster.pid").unlink(missing_ok=True)  # of one that was killed
         with self.log.open("ab") as log:
@@ -369,31 +403,39 @@ def schema(case: TestCase | None = None) -> Schema:
     return place
 
 
-def started(case: TestCase, files: Mapping[str, bytes] | None = None, **settings: str) -> Server:
+def started(case: TestCase, files: Mapping[str, bytes] | None = None, host: Host = Host(), **settings: str) -> Server:
     """
     Start a server that ends with a test. It keeps what it has confirmed: ``fsync`` is on.
 
     :param case: the test.
     :param files: what is written into the data directory first.
+    :param host: where it runs.
     :param settings: PostgreSQL's.
     :raises unittest.SkipTest: there is none.
     """
-    server = Server(settings, files)
+    server = Server(settings, files, host=host)
     case.addCleanup(server.remove)
     server.start()
     return server
 
 
-def pair(case: TestCase, **settings: str) -> tuple[Server, Server]:
+def pair(
+    case: TestCase,
+    files: Mapping[str, bytes] | None = None,
+    hosts: tuple[Host, Host] = (Host(), Host()),
+    **settings: str,
+) -> tuple[Server, Server]:
     """
     Start a primary with a synchronous standby, which end with a test.
 
     :param case: the test.
+    :param files: what is written into the primary's data directory first.
+    :param hosts: where they run.
     :param settings: PostgreSQL's, of both.
     :returns: the primary and the standby.
     """
-    primary = started(case, **settings)
-    standby = Server(settings, primary=primary)
+    primary = started(case, files, hosts[0], **settings)
+    standby = Server(settings, primary=primary, host=hosts[1])
     case.addCleanup(standby.remove)
     standby.start()
     primary.set(synchronous_standby_names="*")

@@ -100,12 +100,14 @@ class DaemonProcess:
 
     :param config: its configuration.
     :param program: Python's arguments that run ``txapns``.
+    :param prefix: what goes before the command.
 
     :ivar log: its standard error, of all runs.
     """
 
-    def __init__(self, config: Path, program: Sequence[str] = ("-m", "txapns")) -> None:
+    def __init__(self, config: Path, program: Sequence[str] = ("-m", "txapns"), prefix: Sequence[str] = ()) -> None:
         self._config = config
+        self._prefix = prefix
         self._program = program
         self._process: subprocess.Popen[str] | None = None
         self._addresses: dict[str, list[str]] = {}
@@ -118,7 +120,7 @@ class DaemonProcess:
         """Start it, and wait until it listens; returns the addresses."""
         with self.log.open("a") as log:
             self._process = subprocess.Popen(
-                [sys.executable, *self._program, "serve", "--config", str(self._config)],
+                [*self._prefix, sys.executable, *self._program, "serve", "--config", str(self._config)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=log,

@@ -1,0 +1,1 @@
+"""Tests of several daemons that share a database, all in processes of their own."""

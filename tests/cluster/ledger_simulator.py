@@ -1,0 +1,123 @@
+"""
+A simulator as a program that writes down what it receives, from whom, and when.
+
+::
+
+    python -m tests.cluster.ledger_simulator STATE DELAY STREAMS ADDRESS COUNT HOST...
+
+It listens at COUNT ports of ADDRESS, one for each node, and answers after DELAY seconds, STREAMS at a time. When it
+listens, it prints the ports. STATE gets the credentials, with certificates for servers at each HOST, and the ledger: a
+line for each notification that arrives, whether it will be answered or not, and another if it is rejected. The line has
+the date on the system's monotonic clock, the number of the port, the token, the id, and the reason of a rejection,
+separated by tabs.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, TextIO
+
+from twisted.internet import reactor
+from twisted.internet.task import LoopingCall
+
+from txapns.simulator import Authority, Devices, ProviderAPIServer, Simulator
+from txapns.simulator.requests import fields_of
+from txapns.wire.requests import Request
+
+__all__: list[str] = []
+
+#: How often the ledger is written, in seconds.
+_INTERVAL = 0.02
+
+
+class _Ledger(Devices):
+    """
+    The devices behind one port.
+
+    :param file: where it writes.
+    :param number: the number of the port.
+    """
+
+    def __init__(self, file: TextIO, number: int) -> None:
+        super().__init__(keep=False)
+        self._file = file
+        self._number = number
+
+    def arrived(self, token: str, headers: Mapping[str, str], reason: str = "") -> None:
+        """Write down a notification."""
+        fields = f"{time.monotonic():.6f}", str(self._number), token, headers.get("apns-id", ""), reason
+        self._file.write("\t".join(fields) + "\n")
+
+    def note(self, protocol: str, token: bytes, payload: bytes, headers: Mapping[str, str], reason: str | None) -> None:
+        """Write down a rejection."""
+        if reason is not None:
+            self.arrived(token.hex(), headers, reason)
+
+
+class _Server(ProviderAPIServer):
+    """A connection that tells the ledger what arrives before it answers."""
+
+    def _answer_later(self, requests: list[Request]) -> None:
+        for request in requests:
+            headers = fields_of(request)
+            self._devices.arrived(headers[":path"].rpartition("/")[2], headers)
+        super()._answer_later(requests)
+
+
+class _Simulator(Simulator):
+    """A simulator of such connections."""
+
+    def _request_server(self, make: Any, fault: Any) -> Any:
+        return super()._request_server(_Server, fault)
+
+
+class _Authority(Authority):
+    """
+    One whose servers are at other addresses.
+
+    :param addresses: theirs.
+    """
+
+    def __init__(self, addresses: Sequence[str]) -> None:
+        super().__init__()
+        self._addresses = addresses
+
+    def server_certificate(
+        self, names: Sequence[str] = ("localhost",), addresses: Sequence[str] = (), *, expired: bool = False
+    ) -> bytes:
+        """See :class:`Authority`; by default, for all of the servers."""
+        return super().server_certificate(names, addresses or self._addresses, expired=expired)
+
+
+def _main(state: str, delay: str, streams: str, address: str, count: str, *hosts: str) -> None:
+    directory = Path(state)
+    authority = _Authority(hosts)
+    contents = {
+        "ca.pem": authority.ca_pem,
+        "AuthKey.p8": authority.p8,
+        "client.pem": authority.client_pem(),
+        "server.pem": authority.server_certificate(),
+    }
+    for name, content in contents.items():
+        (directory / name).touch(mode=0o600)
+        (directory / name).write_bytes(content)
+    ledger = (directory / "ledger").open("a")
+    ports = []
+    for number in range(int(count)):
+        simulator = _Simulator(reactor, authority=authority, delay=float(delay), concurrency=int(streams), keep=False)
+        simulator.devices = _Ledger(ledger, number)
+        port = reactor.listenTCP(0, simulator.tls_factory("http2"), interface=address)
+        ports.append(port.getHost().port)
+    LoopingCall(ledger.flush).start(_INTERVAL)
+    sys.stdout.write(json.dumps({"ports": ports, "key_id": authority.key_id, "team_id": authority.team_id}) + "\n")
+    sys.stdout.flush()
+    reactor.run()
+    ledger.close()
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
