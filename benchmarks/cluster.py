@@ -15,6 +15,7 @@ Each run has new tables. Medians are printed, and the goals.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -160,6 +161,20 @@ def table(load: str, results: dict[str, Figures]) -> Iterator[str]:
         yield f"     - {found.written:,.0f}" if found.written else "     -"
 
 
+def statements(database: DatabaseServer, count: int) -> None:
+    """Print the dearest statements: µs, calls and octets of the write-ahead log for each notification; forget them."""
+    with psycopg.connect(database.url, autocommit=True) as connection:
+        connection.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements")
+        rows = connection.execute(
+            "SELECT total_exec_time * 1000 / %(count)s, calls / %(count)s::float, wal_bytes / %(count)s, query "
+            "FROM pg_stat_statements ORDER BY total_exec_time DESC LIMIT 12",
+            {"count": count},
+        ).fetchall()
+        for took, calls, written, query in rows:
+            print(f"  {took:7.2f} µs {calls:8.5f} calls {written:5.0f} octets  {' '.join(query.split())[:100]}")
+        connection.execute("SELECT pg_stat_statements_reset()")
+
+
 def arguments() -> argparse.Namespace:
     """Read the command line."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n\n")[0].strip())
@@ -169,28 +184,40 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--count", type=int, default=200_000, help="how many notifications in batches; fewer in others")
     parser.add_argument("--directory", type=Path, default=ENVIRONMENT, help="where to make the databases, on a disk")
     parser.add_argument("--binaries", type=Path, help="the directory of the PostgreSQL server's programs")
+    parser.add_argument("--statements", action="store_true", help="print on what the database spent its time")
     parser.add_argument("--profile", type=Path, help="profile the first node's Python, and write it to this file")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args()
 
 
+def measure(given: argparse.Namespace, setups: list[Setup]) -> dict[str, dict[str, list[Figures]]]:
+    """Run everything in turn; returns the results by load and setup."""
+    program, settings = TXAPNS, {}
+    if given.profile:
+        program = [sys.executable, str(HERE / "peers/profiled.py"), str(given.profile)]
+    if given.statements:
+        settings["shared_preload_libraries"] = "pg_stat_statements"
+    results: dict[str, dict[str, list[Figures]]] = {load: {str(each): [] for each in setups} for load in given.load}
+    with (
+        serving(SCENARIOS["plain"]) as server,
+        database_server(given.directory, given.binaries, **settings) as database,
+    ):
+        for number, load in itertools.product(range(given.rounds), given.load):
+            count = int(given.count * LOADS[load].share)
+            for setup in random.sample(setups, len(setups)):
+                with setup.running(server, database, given.directory, program) as daemon:
+                    found = daemon.measure(LOADS[load], count)
+                results[load][str(setup)].append(found)
+                show(f"round {number + 1}, {setup}, {LOADS[load].says}", found)
+                if given.statements:
+                    statements(database, count)
+    return results
+
+
 def main() -> None:
     """Measure, and print the results."""
     given = arguments()
-    setups = [Setup(nodes) for nodes in given.nodes]
-    program = TXAPNS
-    if given.profile:
-        program = [sys.executable, str(HERE / "peers/profiled.py"), str(given.profile)]
-    results: dict[str, dict[str, list[Figures]]] = {load: {str(each): [] for each in setups} for load in given.load}
-    with serving(SCENARIOS["plain"]) as server, database_server(given.directory, given.binaries) as database:
-        for number in range(given.rounds):
-            for load in given.load:
-                count = int(given.count * LOADS[load].share)
-                for setup in random.sample(setups, len(setups)):
-                    with setup.running(server, database, given.directory, program) as daemon:
-                        found = daemon.measure(LOADS[load], count)
-                    results[load][str(setup)].append(found)
-                    show(f"round {number + 1}, {setup}, {LOADS[load].says}", found)
+    results = measure(given, [Setup(nodes) for nodes in given.nodes])
     medians = {load: {name: middle(runs) for name, runs in each.items()} for load, each in results.items()}
     print("\nMedians")
     for load, each in medians.items():

@@ -167,6 +167,8 @@ async def depths(reactor: object, place: Place, waiting: list[int], count: int) 
             bench = Bench(reactor, store, number + 3 * count, 1000)
             await bench.accept()
             bench.count = count
+            if place.server is not None:
+                place.server.tidy()
             for _ in range(3):
                 await place.measure(f"{number:,} more wait: lease and settle", count, bench.send)
             await store.stop()
