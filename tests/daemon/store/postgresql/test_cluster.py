@@ -145,6 +145,12 @@ class LifeTests(SynchronousTestCase):
         self.assertLess(found["a"].heartbeat, BEAT)
         self.assertEqual([found["b"].alive, found["b"].own, self.b.status()["b"].own], [True, False, True])
 
+    def test_digest(self) -> None:
+        """The others learn of another configuration at once."""
+        self.a.cluster.digest = "d"
+        self.nodes.advance(0.01)
+        self.assertEqual((self.a.cluster.digest, self.b.status()["a"].digest), ("d", "d"))
+
     def test_offset(self) -> None:
         """By how much each node's wall clock is ahead of the database's is known."""
         self.a.clock.ahead += 2.5

@@ -101,7 +101,7 @@ class PostgreSQLCluster:
         incarnations: Callable[[], str] = lambda: str(uuid.uuid4()),
     ) -> None:
         self.node = node
-        self.digest = ""
+        self._digest = ""
         self.in_flight: Callable[[], int] = lambda: 0
         self.trouble = ""
         self.incarnation = incarnations()
@@ -160,6 +160,17 @@ class PostgreSQLCluster:
     def alive(self) -> bool:
         """See :attr:`ICluster.alive`."""
         return self._member and self._clock.seconds() < self._deadline
+
+    @property
+    def digest(self) -> str:
+        """See :attr:`ICluster.digest`."""
+        return self._digest
+
+    @digest.setter
+    def digest(self, digest: str) -> None:
+        changed, self._digest = digest != self._digest, digest
+        if changed and self._running:
+            self._next.set(0.0)  # or the others would see a difference that is none
 
     def nodes(self) -> Deferred[list[NodeStatus]]:
         """See :meth:`ICluster.nodes`."""
