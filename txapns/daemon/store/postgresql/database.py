@@ -147,7 +147,7 @@ class Database:
         if not self._lanes:
             return  # it was stopped in the meantime
         self._open = True
-        self.health.opened()
+        self.health.back()
         for warning in self.warnings:
             _log.warn("{warning}", warning=warning)
 
@@ -297,6 +297,7 @@ class Database:
         if trouble and not connected:
             self.health.away(trouble)
         self.health.concluded(trouble, new, self.clock.seconds())
+        self.health.tell()
 
     def _look(self) -> None:
         """Cut connections that are silent; while the database is away, try to connect."""
@@ -318,6 +319,7 @@ class Database:
             self.health.away(result.getErrorMessage())
         else:
             self.health.back()
+        self.health.tell()
 
 
 class _Transactions:

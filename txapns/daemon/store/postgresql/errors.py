@@ -143,7 +143,7 @@ def in_words(error: psycopg.Error | Unusable, where: str) -> DaemonError:
     found = explained(error)
     if found is None:
         return DatabaseError(f"{where}: {_shortened(str(error)) or type(error).__name__}")
-    if error.sqlstate is not None and found is not _STATES["57014"]:
+    if error.sqlstate is not None:
         return DatabaseError(f"{where}: {found.text}: {_shortened(str(error))}")
     return DatabaseError(f"{where}: {found.text}")
 

@@ -20,19 +20,16 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from twisted.logger import Logger
-
 from txapns.daemon.errors import Unavailable
+from txapns.daemon.store.health import StoreHealth
 
 __all__ = ["Health"]
-
-_log = Logger()
 
 _REMEDY = "accepted notifications are still sent; put the file back, or restart the daemon"
 _RETRY = 10.0  # in how many seconds to retry
 
 
-class Health:
+class Health(StoreHealth):
     """
     The health of a database in a file.
 
@@ -40,13 +37,12 @@ class Health:
     """
 
     def __init__(self, path: Path, reserve: int) -> None:
+        super().__init__(str(path))
         self._path = path
         self._directory = path.parent
         self._reserve = reserve
         self._files: dict[Path, tuple[int, int]] = {}
-        self._damage = self._loss = self._scarcity = self._failure = ""
-        self._failed_until = 0.0
-        self._told = ""
+        self._damage = self._loss = self._scarcity = ""
 
     @property
     def lost(self) -> bool:
@@ -57,11 +53,6 @@ class Health:
     def refusal(self) -> str:
         """Why new data is refused, as far as known without trying to store it; empty if it is not."""
         return self._damage or self._loss or self._scarcity
-
-    @property
-    def trouble(self) -> str:
-        """Why nothing new can be stored, as text for an operator; empty if it can."""
-        return self.refusal or self._failure
 
     def opened(self, damaged: bool) -> None:
         """Begin again: the files were just opened."""
@@ -79,19 +70,6 @@ class Health:
     def damaged(self) -> None:
         """Remember that the database is damaged."""
         self._damage = "the database is damaged: replace it with a backup, or move it away, and restart the daemon"
-
-    def concluded(self, failure: str, new: bool, now: float) -> None:
-        """
-        Take note of the end of a transaction.
-
-        :param failure: why it failed; empty if it did not.
-        :param new: whether it had new data. If it fails then, smaller writes may still succeed, so this failure stands
-            for some time.
-        """
-        if failure or new or now >= self._failed_until:
-            self._failure = failure
-        if failure and new and not self.refusal:
-            self._failed_until = now + _RETRY
 
     def look(self) -> None:
         """Check the files and the disk. This may be called in any thread."""
@@ -120,15 +98,6 @@ class Health:
         """Refuse new data, with :class:`Unavailable`, if by the last check it could not be kept."""
         if self.refusal:
             raise Unavailable(self.refusal, _RETRY)
-
-    def tell(self) -> None:
-        """Log the beginning and the end of trouble."""
-        trouble = self.trouble
-        if trouble and trouble != self._told:
-            _log.error("Nothing can be stored in {path}: {reason}", path=str(self._path), reason=trouble)
-        elif self._told and not trouble:
-            _log.info("{path} can be used again", path=str(self._path))
-        self._told = trouble
 
 
 def _identity(path: Path) -> tuple[int, int]:
