@@ -22,6 +22,7 @@ import os
 import re
 import shutil
 import signal
+import sqlite3
 import subprocess
 import sys
 import unittest
@@ -41,11 +42,12 @@ from twisted.python.reflect import namedAny
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import PROJECT
+from tests.command.processes import SimulatorProcess
 from tests.connect_proxy import ConnectProxy
 from tests.daemon.fakes import key_of
 from tests.ports import reserve
 from tests.processes import interruptible
-from txapns import errors, reasons
+from txapns import Gateway, errors, reasons
 from txapns.daemon.faces.native import json_api as bodies
 from txapns.daemon.values import State
 from txapns.simulator import Authority
@@ -482,6 +484,29 @@ class LoopbackPagesTests(SynchronousTestCase):
         """docs/simulator.rst can be followed, and everything prints what it says."""
         play("docs/simulator.rst", Desk(Path(self.mktemp())))
 
+    def test_blocking(self) -> None:
+        """docs/blocking.rst is run against the simulator in another process."""
+        dead = Path(self.mktemp())
+        dead.write_text(DORA)
+        simulator = SimulatorProcess(self, "--dead", str(dead))
+        trust_root = (simulator.state / "ca.pem").read_bytes()
+        database = sqlite3.connect(":memory:")
+        self.addCleanup(database.close)
+        database.execute("CREATE TABLE device (name TEXT, token TEXT)")
+        database.executemany("INSERT INTO device VALUES (?, ?)", [("ann", ANN), ("bob", BOB), ("dora", DORA)])
+        run_page(
+            "docs/blocking.rst",
+            MemorySimulator(),
+            gateway=Gateway.http2("localhost", simulator.ready["http2"], trust_root=trust_root),
+            pem=(simulator.state / "client.pem").read_text(),
+            database=database,
+            token_of_ann=ANN,
+            token_of_bob=BOB,
+            token_of_dora=DORA,
+        )
+        _, counters = simulator.stop()
+        self.assertEqual(counters["received"], 11)
+
     def test_daemon(self) -> None:
         """docs/daemon.rst can be followed, and everything prints what it says."""
         play("docs/daemon.rst", Desk(Path(self.mktemp())))
@@ -561,7 +586,7 @@ class PagesTests(SynchronousTestCase):
 
     def test_every_page_with_code_is_run(self) -> None:
         """A new page with blocks of code needs a test that runs it."""
-        tests = inspect.getsource(MemoryPagesTests) + inspect.getsource(LoopbackPagesTests)
+        tests = "".join(map(inspect.getsource, (MemoryPagesTests, LoopbackPagesTests, ExampleTests)))
         for page in PAGES:
             if blocks(page):
                 self.assertIn(f'"{page}"', tests)
@@ -617,8 +642,18 @@ class ExampleTests(SynchronousTestCase):
 
     def test_readme_has_the_text_of_the_example(self) -> None:
         """The program in README.rst and examples/send_batch.py are the same."""
-        [program] = [block.text for block in blocks("README.rst") if block.language == "python"]
+        program, *_ = [block.text for block in blocks("README.rst") if block.language == "python"]
         self.assertEqual(program, (PROJECT / "examples/send_batch.py").read_text().rstrip())
+
+    def test_pages_of_frameworks(self) -> None:
+        """What these pages show are the examples that tests/interop/test_framework_examples.py runs."""
+        shown = {
+            "docs/flask.rst": "examples/flask_push.py",
+            "docs/django-celery.rst": "examples/django_celery/tasks.py",
+        }
+        for page, example in shown.items():
+            [program] = [block.text for block in blocks(page) if block.language == "python"]
+            self.assertEqual(program, (PROJECT / example).read_text().rstrip())
 
 
 class ReasonsTests(SynchronousTestCase):

@@ -1,0 +1,1 @@
+"""The devices, an application of Django."""
