@@ -283,7 +283,7 @@ class Desk:
     def run(self, block: Block) -> str:
         """Run a block of what ends by itself; returns what it printed."""
         if block.language == "python":
-            return self._run([sys.executable, "-c", block.text])
+            return self._run([sys.executable, "-c", self.localized(block.text)])
         commands = check_commands(self.localized(block.text))
         return self._run(["bash", "-c", commands]) if commands.strip() else ""
 
