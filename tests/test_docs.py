@@ -15,6 +15,7 @@ and test cases are run.
 from __future__ import annotations
 
 import ast
+import contextlib
 import functools
 import inspect
 import json
@@ -46,6 +47,7 @@ from tests.command.processes import SimulatorProcess
 from tests.connect_proxy import ConnectProxy
 from tests.daemon.fakes import key_of
 from tests.ports import reserve
+from tests.postgresql import programs, started
 from tests.processes import interruptible
 from txapns import Gateway, errors, reasons
 from txapns.daemon.faces.native import json_api as bodies
@@ -78,6 +80,13 @@ SERVERS = {
     "txapns serve --demo": "The daemon listens",
 }
 TIMEOUT = 60.0
+
+#: Whom a PostgreSQL server lets in.
+PASSWORDS = b"""
+local all postgres trust
+host all postgres 127.0.0.1/32 trust
+host all all 127.0.0.1/32 scram-sha-256
+"""
 
 ANN, BOB, DORA = "aa" * 32, "bb" * 32, "dd" * 32
 
@@ -342,6 +351,13 @@ def play(page: str, desk: Desk) -> None:
         desk.leave()
 
 
+def end_recorded(directory: Path) -> None:
+    """End the processes that a page has started in the background and written down, if they still run."""
+    for path in directory.glob("*.pid"):
+        with contextlib.suppress(ProcessLookupError):  # trial takes the name suppress in a module for its own
+            os.kill(int(path.read_text()), signal.SIGKILL)
+
+
 class MemoryPagesTests(SynchronousTestCase):
     """The pages whose Python blocks are fragments."""
 
@@ -565,6 +581,16 @@ class LoopbackPagesTests(SynchronousTestCase):
                 play(page, Desk(Path(self.mktemp()), ports, told["environment"]))
             finally:
                 process.terminate()
+
+    @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+    def test_cluster(self) -> None:
+        """docs/cluster.rst can be followed, with a server that asks all but its administrator for a password."""
+        server = started(self, {"pg_hba.conf": PASSWORDS}, autovacuum="on")
+        directory = Path(self.mktemp())
+        ports = dict(zip(("5432", "8091"), (str(server.port), *map(str, reserve())), strict=True))
+        path = os.pathsep.join([str(Path(sys.executable).parent), str(programs()), os.environ["PATH"]])
+        self.addCleanup(end_recorded, directory)
+        play("docs/cluster.rst", Desk(directory, ports, {"PATH": path}))
 
     def test_many_apps(self) -> None:
         """examples/many_apps.py sends twice for each of its apps, over one connection for each."""

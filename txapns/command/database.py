@@ -88,7 +88,7 @@ def _copy_database(source: Path, target: Path) -> None:
     progress.end("")
     for name, count in copied.counts.items():
         left_out = copied.damaged.get(name, 0)
-        echo(f"{count:>12,}  {name}" + (f"; {left_out:,} cannot be read and were left out" if left_out else ""))
+        echo(f"{name}: {count:,}" + (f", without {left_out:,} that cannot be read" if left_out else ""))
 
 
 def _node(node: NodeStatus) -> Finding:

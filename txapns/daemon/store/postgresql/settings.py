@@ -19,7 +19,7 @@ import psycopg
 from psycopg.conninfo import conninfo_to_dict
 
 from txapns._network.trust import authorities_file
-from txapns._texts import utf8
+from txapns._texts import first_line
 from txapns.daemon.errors import ConfigurationError
 from txapns.daemon.secrets.master_key import read_private
 
@@ -140,6 +140,6 @@ def _is_local(parameters: Mapping[str, Any]) -> bool:
 
 def _password(path: Path) -> str:
     try:
-        return utf8(read_private(path)).decode().rstrip("\r\n")
+        return first_line(read_private(path)).decode()
     except UnicodeDecodeError:
         raise ConfigurationError(f"{path} is not a password in UTF-8") from None
