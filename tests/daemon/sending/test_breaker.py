@@ -121,7 +121,7 @@ class CircuitBreakerTests(SynchronousTestCase):
             self.assertEqual((self.breaker.tripped, self.breaker.reason), (trouble.trips, trouble.reason))
             self.assertEqual((self.breaker.since, self.breaker.until), (990.0, 1_005.0))
             self.breaker.adopt(None)
-            self.assertTrue(self.breaker.closed)
+            self.assertEqual((self.breaker.closed, self.breaker.limited), (True, False))
 
     def test_pauses_of_others(self) -> None:
         """A failure counts once for all: after the pause of another node, this node's next is the longer one."""
@@ -143,10 +143,19 @@ class CircuitBreakerTests(SynchronousTestCase):
         self.assertFalse(self.breaker.closed)
 
     def test_works_elsewhere(self) -> None:
-        """A node that found the trouble itself tries when another node says that it is over, and then knows."""
+        """A node that found the trouble itself sends a few when another says that it is over, and then knows."""
         self.failed(DOWN)
         self.failed_again(DOWN)
         self.breaker.adopt(None)
-        self.assertFalse(self.breaker.closed)
-        self.assertEqual(self.breaker.until, self.clock.seconds())
+        self.assertEqual((self.breaker.closed, self.breaker.limited), (True, True))
         self.assertEqual(self.failed(DOWN), 4.0)
+        self.breaker.adopt(None)
+        self.breaker.record(True, None)
+        self.assertEqual((self.breaker.closed, self.breaker.limited), (True, False))
+        self.assertEqual(self.failed(DOWN), 1.0)
+        self.breaker.adopt(None)
+        self.breaker.adopt(Circuit(DOWN.reason, False, 1_000.0, self.clock.seconds() + 9.0))
+        self.breaker.adopt(None)
+        self.assertEqual((self.breaker.closed, self.breaker.limited), (True, True))
+        self.breaker.close()
+        self.assertFalse(self.breaker.limited)

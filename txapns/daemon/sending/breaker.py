@@ -17,7 +17,7 @@ in the half-open state makes the next pause longer.
 Where nodes share a store, each reports when the circuit of an app opens, trips or closes, and the others adopt it: a
 pause is one for all, and only a few notifications are tried by all together. A node may be the only one that cannot
 reach the gateway. So where something got through a moment ago, what another node found is not adopted, but refuted; and
-a node that found the trouble itself is not told that it is over, but tries.
+a node that found the trouble itself sends only a few at a time until something gets through here, too.
 
 Several chunks are under way together, and what stops one stops the others, so the same trouble is recorded many times.
 While the circuit is open only trouble that trips it counts; otherwise a full pipeline would count as so many failures
@@ -89,6 +89,7 @@ class CircuitBreaker:
         self._report = report
         self._opened: _Opened | None = None
         self._worked = -math.inf
+        self._unproved = False  # it is closed since another node says so, and not since anything got through here
         self._open_pauses = Backoff(*OPEN_PAUSES, random=random)
         self._tripped_pauses = Backoff(*TRIPPED_PAUSES, random=random)
 
@@ -96,6 +97,11 @@ class CircuitBreaker:
     def closed(self) -> bool:
         """Whether nothing is known to be wrong."""
         return self._opened is None
+
+    @property
+    def limited(self) -> bool:
+        """Whether only a few notifications may be sent, to see what comes back."""
+        return self._opened is not None or self._unproved
 
     @property
     def tripped(self) -> bool:
@@ -132,16 +138,19 @@ class CircuitBreaker:
 
     def close(self) -> None:
         """Close the circuit, and begin with the first pauses again."""
-        if self._opened is not None:
-            self._close()
+        reported = self._opened is not None
+        self._close(proved=True)
+        if reported:
             self._report(None)
 
-    def _close(self) -> None:
+    def _close(self, proved: bool) -> None:
         if self.tripped:
             _log.info("{app} is no longer tripped", app=self._app)
         self._opened = None
-        self._open_pauses.reset()
-        self._tripped_pauses.reset()
+        self._unproved = not proved
+        if proved:
+            self._open_pauses.reset()
+            self._tripped_pauses.reset()
 
     def open(self, trouble: Trouble) -> None:
         """Open the circuit, or trip it, and send nothing until the end of a pause."""
@@ -161,10 +170,8 @@ class CircuitBreaker:
         """
         now, opened = self._clock.seconds(), self._opened
         if circuit is None:
-            if opened is not None and opened.adopted:
-                self._close()
-            elif opened is not None:
-                self._opened = attrs.evolve(opened, until=min(opened.until, now))
+            if opened is not None:
+                self._close(proved=opened.adopted and not self._unproved)
         elif opened is None and now - self._worked <= RECENTLY:
             self._report(None)
         else:

@@ -238,7 +238,7 @@ class AppSender:
         """
         assert self._app is not None
         limit = self._app.limits.in_flight
-        if not self._breaker.closed:
+        if self._breaker.limited:
             return 0 if self._chunks else min(HALF_OPEN, limit)
         free, least = limit - self._in_flight, max(1, limit // 4)
         if free < min(CHUNK, least):
