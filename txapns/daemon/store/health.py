@@ -36,6 +36,11 @@ class StoreHealth:
         """Why nothing new can be stored, as text for an operator; empty if it can."""
         return self.refusal or self._failure
 
+    @property
+    def explanation(self) -> str:
+        """What :attr:`trouble` says, for the log, which only operators read."""
+        return self.trouble
+
     def concluded(self, failure: str, new: bool, now: float) -> None:
         """
         Take note of the end of a transaction.
@@ -53,7 +58,7 @@ class StoreHealth:
         """Log the beginning and the end of trouble."""
         trouble = self.trouble
         if trouble and trouble != self._told:
-            _log.error("Nothing can be stored in {where}: {reason}", where=self._where, reason=trouble)
+            _log.error("Nothing can be stored in {where}: {reason}", where=self._where, reason=self.explanation)
         elif self._told and not trouble:
             _log.info("{where} can be used again", where=self._where)
         self._told = trouble

@@ -105,7 +105,7 @@ class ServerTests(ExaminationCase):
 
     def test_settings(self) -> None:
         """Settings by which something is lost, slow or refused are told, but the daemon can work with them."""
-        server = started(self, max_connections="7", superuser_reserved_connections="3")
+        server = started(self, max_connections="7", superuser_reserved_connections="3", autovacuum="off")
         section = DatabaseSection(url=server.url)
         expected = ["autovacuum is off", "1 of 4 connections are in use; each node needs 5"]
         self.check(access.examined(section), "warning", *expected)

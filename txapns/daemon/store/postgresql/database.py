@@ -34,7 +34,7 @@ from twisted.python.failure import Failure
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.group_commit import CAPACITY, GATHER, GroupCommit
 from txapns.daemon.store.postgresql.connection import RETRY, DatabaseConnection, Mode
-from txapns.daemon.store.postgresql.errors import FULL, Unusable, in_words, unavailable
+from txapns.daemon.store.postgresql.errors import FULL, Unusable, explained, in_words
 from txapns.daemon.store.postgresql.health import Health
 from txapns.daemon.store.postgresql.schema import Connection, Schema, create_schema, prepare
 from txapns.daemon.store.postgresql.settings import Settings
@@ -289,8 +289,11 @@ class Database:
 
     def explained(self, failure: Failure) -> Failure:
         """Translate PostgreSQL's exceptions to :class:`Unavailable`, unless a statement is at fault."""
-        found = unavailable(failure.value)
-        return failure if found is None else Failure(found)
+        found = explained(failure.value)
+        if found is None:
+            return failure
+        self.health.detail = found.detail
+        return Failure(Unavailable(found.text, found.retry_after))
 
     def concluded(self, trouble: str, new: bool, connected: bool) -> None:
         """Take note of the end of a transaction, in the reactor's thread."""

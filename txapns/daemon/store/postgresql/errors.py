@@ -2,8 +2,8 @@
 What PostgreSQL's errors mean: for callers whether to try again, and for operators what to do.
 
 A server says in five characters, the SQLSTATE, what is wrong. Where no connection can be made there is no SQLSTATE,
-only a text, which is in English unless the server speaks another language; a text that is not known is passed on.
-Neither has a password in it.
+only a text, which is in English unless the server speaks another language. Neither has a password in it, but such texts
+name hosts and addresses: the log has them, callers do not.
 """
 
 from __future__ import annotations
@@ -13,9 +13,9 @@ import re
 import attrs
 import psycopg
 
-from txapns.daemon.errors import DaemonError, DatabaseError, Unavailable
+from txapns.daemon.errors import DaemonError, DatabaseError
 
-__all__ = ["FULL", "Explanation", "Unusable", "explained", "in_words", "retried", "unavailable"]
+__all__ = ["FULL", "Explanation", "Unusable", "explained", "in_words", "retried"]
 
 #: What :func:`explained` says of a full disk.
 FULL = "the database's disk is full"
@@ -38,14 +38,16 @@ class Explanation:
     """
     What an error means.
 
-    :ivar text: for an operator.
+    :ivar text: for callers and operators.
     :ivar retry_after: in how many seconds to try again.
     :ivar lost: whether the connection must not be used again.
+    :ivar detail: what the server or libpq says, for operators.
     """
 
     text: str
     retry_after: float
     lost: bool = False
+    detail: str = ""
 
 
 _AWAY = Explanation("the database is away", 5.0, lost=True)
@@ -60,6 +62,9 @@ _PASSWORD = Explanation("the database does not accept the user or the password",
 _NO_DATABASE = Explanation("the database does not exist", 60.0, lost=True)
 _FORBIDDEN = Explanation("the database's user lacks a right", 60.0)
 _DAMAGED = Explanation("the database is damaged", 300.0, lost=True)
+_UNUSABLE = Explanation("the database cannot be used as it is", 60.0, lost=True)
+_NOT_ADMITTED = Explanation("the database does not admit this host or user (pg_hba.conf)", 60.0, lost=True)
+_NOT_VERIFIED = Explanation("the database's server cannot be verified", 60.0, lost=True)
 
 _STATES = {
     "08": _AWAY,  # the connection failed
@@ -88,52 +93,38 @@ _STATES = {
 _TEXTS = (
     (r"too many clients|remaining connection slots|too many connections", _OCCUPIED),
     (r"password authentication failed|no password supplied|role .* does not exist|authentication failed", _PASSWORD),
-    (r"no pg_hba.conf entry", Explanation("the database does not admit this host and user (pg_hba.conf)", 60.0, True)),
-    (r"certificate verify failed|does not match host name|root certificate", None),
-    (r"server does not support SSL", None),
+    (r"no pg_hba.conf entry", _NOT_ADMITTED),
+    (r"certificate verify failed|does not match host name|root certificate|server does not support SSL", _NOT_VERIFIED),
     (r"database .* does not exist", _NO_DATABASE),
     (r"session is read-only|read-write", _READ_ONLY),
     (r"starting up|shutting down|not yet accepting|recovery mode|not accepting connections", _STARTING),
 )
-_NOT_VERIFIED = "the database's server cannot be verified"
 
 
 def explained(error: BaseException | None) -> Explanation | None:
     """
-    Explain an error of psycopg's.
+    Explain an error of psycopg's, or why there is no connection.
 
     :returns: what it means; ``None`` if the statement is at fault.
     """
+    if isinstance(error, Unusable):
+        return attrs.evolve(_UNUSABLE, detail=str(error))
     if not isinstance(error, psycopg.Error):
         return None
-    state = error.sqlstate
+    state, text = error.sqlstate, str(error)
     if state is not None:
-        return _STATES.get(state) or _STATES.get(state[:2])
-    if isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
-        return _without_state(str(error))
-    return None
-
-
-def _without_state(text: str) -> Explanation:
-    found = next((found for pattern, found in _TEXTS if re.search(pattern, text)), _AWAY)
-    short = _shortened(text)
-    if found is None:
-        return Explanation(f"{_NOT_VERIFIED}: {short}", 60.0, lost=True)
-    return attrs.evolve(found, text=f"{found.text}: {short}") if found is _AWAY and short else found
+        found = _STATES.get(state) or _STATES.get(state[:2])
+    elif isinstance(error, psycopg.OperationalError | psycopg.InterfaceError):
+        found = next((found for pattern, found in _TEXTS if re.search(pattern, text)), _AWAY)
+    else:
+        found = None
+    return None if found is None else attrs.evolve(found, detail=_shortened(text))
 
 
 def _shortened(text: str) -> str:
     """Keep the lines of a text that are not hints, on one line."""
     lines = [line.strip() for line in text.splitlines()]
     return "; ".join(line for line in lines if line and not line.startswith(("Is the server", "Multiple connection")))
-
-
-def unavailable(error: BaseException | None) -> Unavailable | None:
-    """Translate an error for callers; ``None`` if the statement is at fault."""
-    if isinstance(error, Unusable):
-        return Unavailable(str(error), 60.0)
-    found = explained(error)
-    return None if found is None else Unavailable(found.text, found.retry_after)
 
 
 def in_words(error: psycopg.Error | Unusable, where: str) -> DaemonError:
@@ -143,9 +134,7 @@ def in_words(error: psycopg.Error | Unusable, where: str) -> DaemonError:
     found = explained(error)
     if found is None:
         return DatabaseError(f"{where}: {_shortened(str(error)) or type(error).__name__}")
-    if error.sqlstate is not None:
-        return DatabaseError(f"{where}: {found.text}: {_shortened(str(error))}")
-    return DatabaseError(f"{where}: {found.text}")
+    return DatabaseError(": ".join(filter(None, (where, found.text, found.detail))))
 
 
 def retried(error: BaseException) -> bool:

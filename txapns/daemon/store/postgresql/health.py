@@ -14,10 +14,15 @@ __all__ = ["Health"]
 
 
 class Health(StoreHealth):
-    """The health of a database on a server."""
+    """
+    The health of a database on a server.
+
+    :ivar detail: what the last failure was in the words of the server or of libpq, for the log.
+    """
 
     def __init__(self, where: str) -> None:
         super().__init__(where)
+        self.detail = ""
         self._away = ""
 
     @property
@@ -25,11 +30,16 @@ class Health(StoreHealth):
         """Why new data is refused without trying to store it; empty if it is not."""
         return self._away
 
+    @property
+    def explanation(self) -> str:
+        """What :attr:`trouble` says, with the details."""
+        return f"{self.trouble}: {self.detail}" if self.trouble and self.detail else self.trouble
+
     def away(self, reason: str) -> None:
         """Refuse new data, since there is no connection."""
         self._away = reason
 
     def back(self) -> None:
         """Take new data again: there is a connection."""
-        self._away = self._failure = ""
+        self._away = self._failure = self.detail = ""
         self._failed_until = 0.0
