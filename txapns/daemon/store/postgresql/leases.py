@@ -10,12 +10,14 @@ The queue of an app is ordered by due time, then by number. What left it lately 
 vacuumed, and is passed over entry by entry. So each node remembers how far the queue of an app is empty, the *mark*,
 and begins there. Another node may add something before the mark, with a due time of a moment ago, by a transaction
 that takes long. So the mark stays behind a little, and every now and then the queue is read from its very beginning.
+Those who only look begin at the mark, too: as long as another program holds a snapshot, as a dump does, nothing can be
+vacuumed, and what is passed over grows to millions of entries.
 The ids of leases are given with the lane locked, so the first one that is alive is a mark that needs no slack.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -25,7 +27,10 @@ from txapns.daemon.store.postgresql.arrays import bigints
 from txapns.daemon.store.postgresql.lease_book import Found, LeaseKey
 from txapns.daemon.store.postgresql.schema import Connection
 
-__all__ = ["ENDED", "Claim", "Claimed", "Marks", "claim", "free", "renew"]
+__all__ = ["BEGINNING", "ENDED", "Claim", "Claimed", "Marks", "claim", "free", "renew"]
+
+#: Earlier than any due time.
+BEGINNING = -(2**62)
 
 _SLACK = 2_000  # milliseconds
 _ANEW = 10_000  # milliseconds
@@ -110,6 +115,10 @@ class _Mark:
     lease: int  # no lease before is alive
     read: int  # when the queue was last read from its beginning
 
+    def holds(self, now: int) -> bool:
+        """Tell whether to begin there."""
+        return self.due <= now < self.read + _ANEW
+
 
 class Marks:
     """How far the queues of apps are empty. They belong to the thread that claims."""
@@ -125,9 +134,22 @@ class Marks:
         """Tell from which due time on to look for notifications, and from which id on for leases."""
         mark = self._marks.get(app)
         if mark is None:
-            return -(2**62), 0
-        again = now < mark.due or now >= mark.read + _ANEW
-        return (-(2**62) if again else mark.due), mark.lease
+            return BEGINNING, 0
+        return (mark.due if mark.holds(now) else BEGINNING), mark.lease
+
+    def all(self, now: int) -> dict[str, int]:
+        """Tell from which due time on to look for notifications of the apps that have a mark."""
+        return {app: mark.due for app, mark in self._marks.items() if mark.holds(now)}
+
+    def looked(self, begun: Mapping[str, int], found: Collection[str], now: int) -> None:
+        """
+        Note of which apps something was due, leased or not.
+
+        :param begun: what :meth:`all` told before.
+        """
+        for app, mark in self._marks.items():
+            if app not in begun and app not in found:
+                mark.due, mark.read = now - _SLACK, now
 
     def move(self, app: str, begun: int, first_due: int | None, first_lease: int | None, now: int) -> None:
         """
@@ -138,7 +160,7 @@ class Marks:
         :param first_lease: the id of the first lease that is alive; ``None`` for none.
         """
         mark = self._marks.setdefault(app, _Mark(0, 0, now))
-        if begun < 0:
+        if begun == BEGINNING:
             mark.read = now
         mark.due = (now if first_due is None else min(first_due, now)) - _SLACK
         if first_lease is not None:

@@ -20,7 +20,7 @@ from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_lanes, 
 from txapns.daemon.store.postgresql.counts import NodeCounts, read_counts
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.lease_book import Found, LeaseKey
-from txapns.daemon.store.postgresql.leases import ENDED, Claim, Claimed, Marks, claim, free, renew
+from txapns.daemon.store.postgresql.leases import BEGINNING, ENDED, Claim, Claimed, Marks, claim, free, renew
 from txapns.daemon.store.postgresql.partitions import create_ahead
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.settlement import Conclusion, conclude
@@ -45,22 +45,26 @@ UPDATE queue SET due = %(latest)s WHERE number = ANY(ARRAY(
 _PART = 10_000  # how many are changed in one transaction
 
 _FIND_NEXT = f"""
-SELECT due FROM queue WHERE app = (SELECT id FROM lane WHERE name = %(app)s)
+SELECT due FROM queue WHERE app = (SELECT id FROM lane WHERE name = %(app)s) AND due >= %(mark)s
 AND number NOT IN (
     SELECT unnest(numbers) FROM lease WHERE app = (SELECT id FROM lane WHERE name = %(app)s) AND NOT {ENDED}
 )
 ORDER BY app, due, number LIMIT 1
 """
 
-_FIND_APPS = """
-SELECT name FROM lane WHERE EXISTS (SELECT FROM queue WHERE app = lane.id AND due <= %s) ORDER BY name
+# From which due time on to look; see Marks.
+_FROM_MARK = "due >= coalesce((%(marks)s::jsonb ->> lane.name)::bigint, %(beginning)s)"
+
+_FIND_APPS = f"""
+SELECT name FROM lane WHERE EXISTS (SELECT FROM queue WHERE app = lane.id AND {_FROM_MARK} AND due <= %(now)s)
+ORDER BY name
 """
 
 _DEPTHS = f"""
 SELECT name,
     (SELECT coalesce(sum(waiting), 0)::bigint FROM lane_count WHERE app = lane.id),
     (SELECT coalesce(sum(cardinality(numbers)), 0)::bigint FROM lease WHERE app = lane.id AND NOT {ENDED}),
-    (SELECT due FROM queue WHERE app = lane.id ORDER BY app, due LIMIT 1)
+    (SELECT due FROM queue WHERE app = lane.id AND {_FROM_MARK} ORDER BY app, due LIMIT 1)
 FROM lane ORDER BY name
 """
 
@@ -237,7 +241,8 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         now = self._time.now()
 
         def find(connection: Connection) -> float | None:
-            row = connection.execute(_FIND_NEXT, {"app": app, "now": now}, prepare=True).fetchone()
+            values = {"app": app, "now": now, "mark": self._marks.mark(app, now)[0]}
+            row = connection.execute(_FIND_NEXT, values, prepare=True).fetchone()
             return None if row is None else self._time.seconds(row[0])
 
         return self._between(find)
@@ -245,9 +250,15 @@ class PostgreSQLQueue(StoredQueue[Connection]):
     def due_apps(self) -> Deferred[list[str]]:
         """See :meth:`IQueue.due_apps`."""
         now = self._time.now()
-        return self._between(
-            lambda connection: [name for (name,) in connection.execute(_FIND_APPS, [now], prepare=True).fetchall()]
-        )
+
+        def find(connection: Connection) -> list[str]:
+            marks = self._marks.all(now)
+            rows = connection.execute(_FIND_APPS, {"now": now, **_places(marks)}, prepare=True).fetchall()
+            found = [name for (name,) in rows]
+            self._marks.looked(marks, found, now)
+            return found
+
+        return self._between(find)
 
     def waiting(self, app: str) -> Estimate:
         """See :meth:`IQueue.waiting`. What other nodes do is read once a second."""
@@ -273,10 +284,15 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         now = self._time.now()
 
         def look(connection: Connection) -> list[Depth]:
-            rows = connection.execute(_DEPTHS, {"now": now}, prepare=True).fetchall()
+            values = {"now": now, **_places(self._marks.all(now))}
+            rows = connection.execute(_DEPTHS, values, prepare=True).fetchall()
             return [
                 Depth(name, waiting, leased, None if oldest is None else self._time.seconds(oldest))
                 for name, waiting, leased, oldest in rows
             ]
 
         return self._between(look)
+
+
+def _places(marks: dict[str, int]) -> dict[str, object]:
+    return {"marks": msgspec.json.encode(marks).decode(), "beginning": BEGINNING}
