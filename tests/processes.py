@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
+import tempfile
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from typing import Any
 from unittest import TestCase
 
-__all__ = ["interruptible", "started"]
+__all__ = ["ForClass", "interruptible", "started"]
 
 
 #: How long a process may take to end in good order, in seconds; on a busy machine that is long.
@@ -21,7 +24,25 @@ def interruptible() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def started(case: TestCase, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
+class ForClass:
+    """
+    Stands for a test where something is started for a whole class of them: it ends when the last of these has.
+
+    :param case: the class.
+    """
+
+    def __init__(self, case: type[TestCase]) -> None:
+        self.addCleanup = case.addClassCleanup
+        self._directory = Path(tempfile.mkdtemp())
+        self._numbers = count()
+        self.addCleanup(shutil.rmtree, self._directory)
+
+    def mktemp(self) -> str:
+        """Find a name for a file or directory that is removed in the end."""
+        return str(self._directory / str(next(self._numbers)))
+
+
+def started(case: TestCase | ForClass, command: Sequence[str | Path], **options: Any) -> subprocess.Popen[Any]:
     """
     Start a process that ends with a test, whatever becomes of that.
 

@@ -24,6 +24,7 @@ Every exception the project raises or reports, in one tree.
     │   ├── WireError              it sent bytes that violate the protocol
     │   ├── CredentialRefused      it does not accept our certificate or provider token
     │   ├── RequestRejected        it rejected a request about channels
+    │   ├── DaemonRefused          the daemon refused a request
     │   ├── StreamRefused          it repeatedly refused the request without processing it
     │   ├── StreamReset            it dropped one request without an answer
     │   └── GatewayShutdown        it is closing the connection and said why
@@ -53,6 +54,7 @@ __all__ = [
     "ConnectionLost",
     "CredentialError",
     "CredentialRefused",
+    "DaemonRefused",
     "DeadlinePassed",
     "GatewayShutdown",
     "InvalidChannel",
@@ -230,6 +232,24 @@ class RequestRejected(RemoteError):
 
     def __str__(self) -> str:
         """The message alone, which includes the reason."""
+        return str(self.args[0])
+
+
+class DaemonRefused(RemoteError):
+    """
+    The daemon refused a request, so nothing of it was accepted. The code says what to do.
+
+    :ivar status: the HTTP status; 0 if there is none.
+    :ivar code: the daemon's code, such as ``"not_authenticated"``; ``""`` for an answer that is not the daemon's.
+    """
+
+    def __init__(self, message: str, status: int = 0, code: str = "") -> None:
+        super().__init__(message, status, code)
+        self.status = status
+        self.code = code
+
+    def __str__(self) -> str:
+        """The message alone."""
         return str(self.args[0])
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import shutil
-import tempfile
 import threading
 from collections.abc import Coroutine
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any, TypeVar
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.command.processes import DEAD, SimulatorProcess
+from tests.processes import ForClass
 from txapns import Certificate, Gateway
 from txapns.aio import APNSClient
 
@@ -25,18 +24,6 @@ TIMEOUT = 10.0
 T = TypeVar("T")
 
 
-class _Class:
-    """What a simulator needs of a test, for a whole class of them."""
-
-    def __init__(self, case: type[SynchronousTestCase]) -> None:
-        self.addCleanup = case.addClassCleanup
-        self.directory = Path(tempfile.mkdtemp())
-        self.addCleanup(shutil.rmtree, self.directory)
-
-    def mktemp(self) -> str:
-        return str(self.directory / "state")
-
-
 class AioCase(SynchronousTestCase):
     """
     Tests on event loops, with a simulator in a process of its own, for which ``DEAD`` and ``GONE`` are dead.
@@ -47,8 +34,8 @@ class AioCase(SynchronousTestCase):
     @classmethod
     def setUpClass(cls) -> None:
         """Start the simulator."""
-        case: Any = _Class(cls)
-        dead = case.directory / "dead.txt"
+        case: Any = ForClass(cls)
+        dead = Path(case.mktemp())
         dead.write_text(f"{DEAD}\n{GONE}\n")
         cls.simulator = SimulatorProcess(case, "--dead", str(dead))
 

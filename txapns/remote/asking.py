@@ -1,0 +1,214 @@
+"""
+Requests to the daemon, without I/O: generators that yield requests and delays.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Sequence
+from datetime import datetime, timezone
+from itertools import count
+from typing import Any, TypeAlias, TypeVar
+from urllib.parse import quote
+
+import attrs
+import httpx
+
+from txapns._network.backoff import Backoff
+from txapns.errors import APNSError, ConnectFailed, DaemonRefused, OutcomeUnknown, redact
+
+__all__ = ["Daemon", "DaemonOutcome", "DeadDevice", "Request", "Steps", "outcome_of"]
+
+T = TypeVar("T")
+
+#: How many dead tokens are asked for at a time.
+PAGE = 1_000
+#: The statuses that ask to try again.
+_AGAIN = (429, 502, 503, 504)
+#: Those of a proxy that has lost the daemon's answer.
+_GATEWAY = (502, 504)
+
+
+@attrs.frozen
+class DaemonOutcome:
+    """
+    What the daemon knows of one notification.
+
+    :ivar apns_id: its id.
+    :ivar app: the app it is for.
+    :ivar state: ``"waiting"``, ``"accepted"``, ``"rejected"``, ``"expired"`` or ``"dead"``, which was given up.
+    :ivar status: the HTTP status that Apple answered with, if it did.
+    :ivar reason: Apple's reason, or why Apple was not asked.
+    :ivar timestamp: since when the token is dead, in UTC.
+    :ivar attempts: how often it was sent.
+    """
+
+    apns_id: str
+    app: str
+    state: str
+    status: int | None = None
+    reason: str | None = None
+    timestamp: datetime | None = None
+    attempts: int = 0
+
+
+@attrs.frozen
+class DeadDevice:
+    """
+    A device token that is no longer in use.
+
+    :ivar token: in hexadecimal.
+    :ivar since: since when, in UTC. Keep a token that registered again after that.
+    :ivar reason: Apple's reason.
+    :ivar cursor: pass it as ``after`` to go on after this one.
+    """
+
+    token: str = attrs.field(repr=redact)
+    since: datetime
+    reason: str
+    cursor: int
+
+
+@attrs.frozen
+class Request:
+    """
+    A request to the daemon.
+
+    :ivar parameters: those in the query.
+    :ivar content: the body, which is JSON.
+    :ivar key: the idempotency key.
+    """
+
+    method: str
+    path: str
+    parameters: dict[str, int] = attrs.Factory(dict)
+    content: bytes | None = attrs.field(default=None, repr=False)
+    key: str | None = None
+
+
+#: What a client does: requests, each with the address to send it to, and delays in seconds.
+Steps: TypeAlias = Generator["tuple[Request, str] | float", Any, T]
+
+
+@attrs.define
+class Daemon:
+    """
+    Where the daemon is.
+
+    :ivar addresses: its nodes.
+    :ivar patience: for how long a request is tried, in seconds.
+    :ivar turn: which of the nodes is asked next.
+    """
+
+    addresses: Sequence[str]
+    app: str
+    patience: float
+    turn: int = 0
+
+    def ask(self, request: Request) -> Steps[Any]:
+        """
+        Ask until there is an answer.
+
+        :returns: the JSON of the answer.
+        :raises DaemonRefused: the daemon refused.
+        :raises ConnectFailed: there was no connection to any of the nodes.
+        :raises OutcomeUnknown: an answer was lost, and asking again did not help.
+        """
+        end = time.monotonic() + self.patience
+        backoff, nodes = Backoff(), len(self.addresses)
+        lost = False
+        for attempt in count():
+            problem: Exception
+            try:
+                response = yield request, self.addresses[self.turn % nodes]
+            except httpx.TransportError as error:
+                lost = lost or not isinstance(error, (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout))
+                problem, wait = error, 0.0
+            else:
+                lost = lost or response.status_code in _GATEWAY
+                if response.status_code < 300:
+                    return response.json()
+                problem, wait = _refusal(response), _retry_after(response)
+                if response.status_code not in _AGAIN:
+                    raise _given_up(problem, lost)
+            self.turn += 1
+            tried_all = (attempt + 1) % nodes == 0
+            delay = max(wait, backoff.delay(attempt // nodes)) if tried_all else 0.0
+            if time.monotonic() + delay > end:
+                raise _given_up(problem, lost)
+            yield delay
+        raise AssertionError("it asks until it raises or returns")
+
+    def accept(self, body: bytes, key: str) -> Steps[list[Any]]:
+        """
+        Hand notifications over.
+
+        :returns: an entry for each of the body's.
+        """
+        answer = yield from self.ask(Request("POST", self._path("notifications"), content=body, key=key))
+        return list(answer["notifications"])
+
+    def outcome(self, apns_id: str) -> Steps[DaemonOutcome | None]:
+        """Ask for the outcome of a notification."""
+        try:
+            return outcome_of((yield from self.ask(Request("GET", f"/v1/notifications/{quote(apns_id, safe='')}"))))
+        except DaemonRefused as refused:
+            if refused.code == "not_found":
+                return None
+            raise
+
+    def dead(self, after: int) -> Steps[list[DeadDevice]]:
+        """Read a page of the feedback log."""
+        answer = yield from self.ask(Request("GET", self._path("feedback"), {"after": after, "limit": PAGE}))
+        return [
+            DeadDevice(each["token"], _utc(each["timestamp"]), each["reason"], each["cursor"])
+            for each in answer["tokens"]
+        ]
+
+    def _path(self, what: str) -> str:
+        return f"/v1/apps/{quote(self.app, safe='')}/{what}"
+
+
+def _refusal(response: httpx.Response) -> DaemonRefused:
+    try:
+        error = response.json()["error"]
+        code, message = str(error["code"]), str(error["message"])
+    except (ValueError, KeyError, TypeError):
+        code, message = "", f"an answer {response.status_code} that is not the daemon's; is this its address?"
+    return DaemonRefused(message, response.status_code, code)
+
+
+def _retry_after(response: httpx.Response) -> float:
+    seconds = response.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else 0.0
+
+
+def _given_up(problem: Exception, lost: bool) -> APNSError:
+    """Tell what it comes to; if an attempt was lost, the daemon may have done it, whatever came afterwards."""
+    if isinstance(problem, DaemonRefused) and not lost:
+        return problem
+    said = f"{type(problem).__name__}: {problem}".removesuffix(": ")
+    if lost:
+        error: APNSError = OutcomeUnknown(f"an answer of the daemon was lost, and then: {said}")
+    else:
+        error = ConnectFailed(f"no connection to the daemon: {said}")
+    error.__cause__ = problem
+    return error
+
+
+def _utc(seconds: float) -> datetime:
+    return datetime.fromtimestamp(seconds, timezone.utc)
+
+
+def outcome_of(found: dict[str, Any]) -> DaemonOutcome:
+    """Read an outcome as the daemon writes it."""
+    timestamp = found.get("timestamp")
+    return DaemonOutcome(
+        found["id"],
+        found["app"],
+        found["state"],
+        found.get("status"),
+        found.get("reason"),
+        None if timestamp is None else _utc(timestamp),
+        found.get("attempts", 0),
+    )

@@ -1,0 +1,335 @@
+"""
+The two clients of the daemon, which drive the same generators.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import httpx
+
+from txapns._session.tokens import Token, Tokens, Triple, triples_of
+from txapns.notification import Notification
+from txapns.remote.asking import Daemon, DaemonOutcome, DeadDevice, Request, Steps
+from txapns.remote.sending import Sending, Submission
+from txapns.result import Accepted, Outcomes, Rejection
+
+__all__ = ["AsyncDaemonClient", "DaemonClient"]
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+T = TypeVar("T")
+
+#: How many notifications a request has at most.
+CHUNK = 1_000
+#: How long a connection may take, and an answer, in seconds; the daemon makes callers wait for outcomes for 30.
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+
+
+class _Client:
+    def __init__(
+        self,
+        addresses: str | Sequence[str],
+        *,
+        app: str,
+        key: str | None = None,
+        key_file: str | os.PathLike[str] | None = None,
+        trust_root: str | None = None,
+        patience: float = 60.0,
+    ) -> None:
+        listed = [addresses] if isinstance(addresses, str) else list(addresses)
+        if not listed or not all(each.startswith(("http://", "https://")) for each in listed):
+            raise ValueError("the address of a daemon is a URL, such as http://127.0.0.1:8080")
+        if key is not None and key_file is not None:
+            raise ValueError("give either key or key_file")
+        self._key = key if key_file is None else Path(key_file).read_text(encoding="utf-8").strip()
+        self._verify = True if trust_root is None else ssl.create_default_context(cadata=trust_root)
+        self._daemon = Daemon([address.rstrip("/") for address in listed], app, patience)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self._daemon.app} at {', '.join(self._daemon.addresses)}>"
+
+    @property
+    def _options(self) -> dict[str, Any]:
+        headers = {} if self._key is None else {"Authorization": f"Bearer {self._key}"}
+        return {"headers": headers, "timeout": _TIMEOUT, "verify": self._verify}
+
+
+def _arguments(request: Request, address: str) -> dict[str, Any]:
+    headers = {} if request.content is None else {"Content-Type": "application/json"}
+    if request.key is not None:
+        headers["Idempotency-Key"] = request.key
+    url = address + request.path
+    return {"method": request.method, "url": url, "params": request.parameters, "content": request.content} | {
+        "headers": headers
+    }
+
+
+class DaemonClient(_Client):
+    """
+    Hands notifications to the daemon, and waits. Threads may share it; a forked process makes its own connections.
+
+    :param addresses: the URL of the daemon's HTTP API, or those of several nodes, which are tried in turn.
+    :param app: the name of the app.
+    :param key: the API key; left out for a daemon that asks for none.
+    :param key_file: a file with the API key, instead of ``key``.
+    :param trust_root: PEM of the certificate authorities to trust, for ``https``; left out, the platform's.
+    :param patience: for how long a request is tried again, in seconds.
+    :raises ValueError: an address is not a URL, or there is none, or both a key and a file are given.
+    :raises OSError: the file cannot be read.
+    """
+
+    _http: httpx.Client | None = None
+    _pid = 0
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the connections; what the daemon has, it goes on sending."""
+        http, self._http = self._http, None
+        if http is not None and self._pid == os.getpid():
+            http.close()
+
+    def send(
+        self, notification: Notification, tokens: Tokens, *, deadline: float | None = None, key: str | None = None
+    ) -> Outcomes:
+        """
+        Send one notification to many devices, and wait for the outcomes.
+
+        :param notification: what to send.
+        :param tokens: as for :meth:`txapns.APNSClient.send`, but no async iterable.
+        :param deadline: after this many seconds what still waits at the daemon is reported as uncertain; it is sent
+            nevertheless.
+        :param key: identifies the batch. If the program sends it again with the same key, what the daemon had taken is
+            not sent again; left out, a new one.
+        :returns: the outcomes. What the daemon could not be given is unsent; what it may have taken is uncertain.
+        :raises TokensFailed: the iterable raised an exception.
+        :raises TypeError: an argument has the wrong type.
+        """
+        return self.send_many(_triples(notification, tokens), deadline=deadline, key=key)
+
+    def send_many(
+        self, triples: Iterable[Triple], *, deadline: float | None = None, key: str | None = None
+    ) -> Outcomes:
+        """
+        Send each device its own notification, and wait for the outcomes.
+
+        :param triples: an iterable of ``(identifier, Notification, token)``.
+        :param deadline: as for :meth:`send`.
+        :param key: as for :meth:`send`.
+        :returns: the outcomes.
+        :raises: the same as :meth:`send`.
+        """
+        return self._send(Sending(self._daemon, True, key, deadline), triples).outcomes()
+
+    def send_one(self, notification: Notification, token: Token, *, key: str | None = None) -> Accepted | Rejection:
+        """
+        Send one notification to one device, and wait for the outcome.
+
+        :param notification: what to send.
+        :param token: the device token, hexadecimal text or raw bytes.
+        :param key: as for :meth:`send`.
+        :returns: the outcome.
+        :raises InvalidToken: the token cannot be sent.
+        :raises OutcomeUnknown: no answer came.
+        :raises APNSError: any other: it was not sent.
+        """
+        return self._send(Sending(self._daemon, True, key), [(0, notification, token)]).single(token)
+
+    def submit(self, notification: Notification, tokens: Tokens, *, key: str | None = None) -> Submission:
+        """
+        Hand one notification for many devices over, and do not wait for the outcomes.
+
+        :param notification: what to send.
+        :param tokens: as for :meth:`send`.
+        :param key: as for :meth:`send`.
+        :returns: what is on the daemon's disk, and what is not.
+        :raises: the same as :meth:`send`.
+        """
+        return self._send(Sending(self._daemon, False, key), _triples(notification, tokens)).submission()
+
+    def outcome(self, apns_id: str) -> DaemonOutcome | None:
+        """
+        Ask for the outcome of a notification.
+
+        :param apns_id: its id.
+        :returns: the outcome; ``None`` if there is none with this id, or it is no longer kept.
+        :raises APNSError: the daemon cannot be asked, or refuses.
+        """
+        return self._run(self._daemon.outcome(apns_id))
+
+    def feedback(self, after: int = 0) -> Iterator[DeadDevice]:
+        """
+        Read the dead tokens that the daemon knows, oldest first, up to the present.
+
+        :param after: where to begin: the ``cursor`` of the last one that was handled, or 0.
+        :returns: an iterator.
+        :raises APNSError: (by the iterator) the daemon cannot be asked, or refuses.
+        """
+        while dead := self._run(self._daemon.dead(after)):
+            yield from dead
+            after = dead[-1].cursor
+
+    def _send(self, sending: Sending, triples: Iterable[Triple]) -> Sending:
+        iterator = iter(triples)
+        while True:
+            try:
+                chunk = list(islice(iterator, CHUNK))
+            except Exception as error:  # raised by the caller's iterable
+                raise sending.failed(error) from error
+            if not chunk:
+                return sending
+            self._run(sending.hand_over(chunk))
+
+    def _run(self, steps: Steps[T]) -> T:
+        """Take the steps."""
+        advance: Callable[[], Any] = steps.__next__
+        try:
+            while True:
+                step = advance()
+                if isinstance(step, float):
+                    time.sleep(step)
+                    advance = steps.__next__
+                    continue
+                try:
+                    advance = partial(steps.send, self._connected().request(**_arguments(*step)))
+                except httpx.TransportError as error:
+                    advance = partial(steps.throw, error)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _connected(self) -> httpx.Client:
+        if self._http is None or self._pid != os.getpid():
+            self._pid = os.getpid()
+            self._http = httpx.Client(**self._options)
+        return self._http
+
+
+def _triples(notification: Notification, tokens: Tokens) -> Iterable[Triple]:
+    triples = triples_of(notification, tokens)
+    if isinstance(triples, AsyncIterable):
+        raise TypeError("a blocking client cannot read an async iterable; AsyncDaemonClient can")
+    return triples
+
+
+class AsyncDaemonClient(_Client):
+    """
+    Hands notifications to the daemon, in coroutines of asyncio. It belongs to one event loop.
+
+    The arguments are those of :class:`DaemonClient`, and so are the methods' arguments and results. Tokens may also
+    come from async iterables.
+    """
+
+    _http: httpx.AsyncClient | None = None
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Close the connections; what the daemon has, it goes on sending."""
+        http, self._http = self._http, None
+        if http is not None:
+            await http.aclose()
+
+    async def send(
+        self, notification: Notification, tokens: Tokens, *, deadline: float | None = None, key: str | None = None
+    ) -> Outcomes:
+        """Send one notification to many devices, and wait for the outcomes; see :meth:`DaemonClient.send`."""
+        return await self.send_many(triples_of(notification, tokens), deadline=deadline, key=key)
+
+    async def send_many(
+        self,
+        triples: Iterable[Triple] | AsyncIterable[Triple],
+        *,
+        deadline: float | None = None,
+        key: str | None = None,
+    ) -> Outcomes:
+        """Send each device its own notification; see :meth:`DaemonClient.send_many`."""
+        return (await self._send(Sending(self._daemon, True, key, deadline), triples)).outcomes()
+
+    async def send_one(
+        self, notification: Notification, token: Token, *, key: str | None = None
+    ) -> Accepted | Rejection:
+        """Send one notification to one device; see :meth:`DaemonClient.send_one`."""
+        return (await self._send(Sending(self._daemon, True, key), [(0, notification, token)])).single(token)
+
+    async def submit(self, notification: Notification, tokens: Tokens, *, key: str | None = None) -> Submission:
+        """Hand one notification for many devices over; see :meth:`DaemonClient.submit`."""
+        sending = Sending(self._daemon, False, key)
+        return (await self._send(sending, triples_of(notification, tokens))).submission()
+
+    async def outcome(self, apns_id: str) -> DaemonOutcome | None:
+        """Ask for the outcome of a notification; see :meth:`DaemonClient.outcome`."""
+        return await self._run(self._daemon.outcome(apns_id))
+
+    async def feedback(self, after: int = 0) -> AsyncIterator[DeadDevice]:
+        """Read the dead tokens that the daemon knows; see :meth:`DaemonClient.feedback`."""
+        while dead := await self._run(self._daemon.dead(after)):
+            for each in dead:
+                yield each
+            after = dead[-1].cursor
+
+    async def _send(self, sending: Sending, triples: Iterable[Triple] | AsyncIterable[Triple]) -> Sending:
+        iterator = aiter(triples) if isinstance(triples, AsyncIterable) else _iterated(triples)
+        while True:
+            chunk: list[Triple] = []
+            try:
+                async for triple in iterator:
+                    chunk.append(triple)
+                    if len(chunk) == CHUNK:
+                        break
+            except Exception as error:  # raised by the caller's iterable
+                raise sending.failed(error) from error
+            if not chunk:
+                return sending
+            await self._run(sending.hand_over(chunk))
+
+    async def _run(self, steps: Steps[T]) -> T:
+        """Take the steps."""
+        advance: Callable[[], Any] = steps.__next__
+        try:
+            while True:
+                step = advance()
+                if isinstance(step, float):
+                    await asyncio.sleep(step)
+                    advance = steps.__next__
+                    continue
+                try:
+                    advance = partial(steps.send, await self._connected().request(**_arguments(*step)))
+                except httpx.TransportError as error:
+                    advance = partial(steps.throw, error)
+        except StopIteration as end:
+            result: T = end.value
+            return result
+
+    def _connected(self) -> httpx.AsyncClient:
+        if self._http is None:
+            self._http = httpx.AsyncClient(**self._options)
+        return self._http
+
+
+async def _iterated(items: Iterable[T]) -> AsyncIterator[T]:
+    for item in items:
+        yield item

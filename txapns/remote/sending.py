@@ -1,0 +1,152 @@
+"""
+A batch on its way to the daemon, in chunks.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from collections.abc import Hashable, Iterable, Mapping, Sequence
+from itertools import count
+
+import attrs
+
+from txapns._session.tokens import Token, Triple, device_of, settled
+from txapns.errors import APNSError, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
+from txapns.notification import Notification
+from txapns.remote.asking import Daemon, DaemonOutcome, Steps, outcome_of
+from txapns.result import Accepted, Outcomes, Rejection, Uncertain, Unsent
+
+__all__ = ["Sending", "Submission"]
+
+
+@attrs.frozen
+class Submission:
+    """
+    What the daemon took.
+
+    :ivar ids: the ``apns-id`` of each notification on its disk, by identifier.
+    :ivar unsent: what it did not take, by identifier.
+    :ivar uncertain: what it may have taken, since no answer came, by identifier.
+    """
+
+    ids: Mapping[Hashable, str] = attrs.field(repr=lambda ids: str(len(ids)))
+    unsent: Mapping[Hashable, Unsent]
+    uncertain: Mapping[Hashable, Uncertain]
+
+
+class Sending:
+    """
+    A batch, which is handed over in chunks.
+
+    :param wait: whether the outcomes are waited for.
+    :param key: identifies the batch; ``None`` for a new one.
+    :param deadline: for how long outcomes are waited for, in seconds; ``None`` for as long as it takes.
+    """
+
+    def __init__(self, daemon: Daemon, wait: bool, key: str | None, deadline: float | None = None) -> None:
+        self.ids: dict[Hashable, str] = {}
+        self._daemon = daemon
+        self._wait = wait
+        self._key = key or uuid.uuid4().hex
+        self._end = float("inf") if deadline is None else time.monotonic() + deadline
+        self._chunks = count(1)
+        self._accepted = 0
+        self._others: list[Rejection | Unsent | Uncertain] = []
+        self._failure: APNSError | None = None
+
+    def hand_over(self, chunk: Iterable[Triple]) -> Steps[None]:
+        """Hand a chunk over; once one has failed, the others are unsent."""
+        valid: list[Triple] = []
+        for identifier, notification, token in chunk:
+            try:
+                device_of(token)
+            except InvalidToken as error:
+                self._others.append(Unsent(identifier, settled(token), error, notification))
+            else:
+                valid.append((identifier, notification, token))
+        key = f"{self._key}/{next(self._chunks)}"
+        if self._failure is None and valid:
+            try:
+                yield from self._ask(valid, _body(valid, self._wait), key)
+                return
+            except APNSError as error:
+                self._failure = error
+                if isinstance(error, OutcomeUnknown):
+                    self._others += [Uncertain(each, settled(token), error, what) for each, what, token in valid]
+                    return
+        if self._failure is not None:
+            self._others += [Unsent(each, settled(token), self._failure, what) for each, what, token in valid]
+
+    def _ask(self, chunk: list[Triple], body: bytes, key: str) -> Steps[None]:
+        """Hand a chunk over, and ask again, which does not send it again, until all of it has an outcome."""
+        while True:
+            entries = yield from self._daemon.accept(body, key)
+            found = [outcome_of(each) for entry in entries for each in entry.get("outcomes", ())]
+            if time.monotonic() >= self._end or all(outcome.state != "waiting" for outcome in found):
+                break
+            yield 0.0
+        ids = [apns_id for entry in entries for apns_id in entry["ids"]]
+        self.ids.update((identifier, apns_id) for (identifier, _, _), apns_id in zip(chunk, ids, strict=True))
+        for triple, outcome in zip(chunk, found, strict=self._wait):
+            if outcome.state == "accepted":
+                self._accepted += 1
+            else:
+                self._others.append(_sorted(triple, outcome))
+
+    def outcomes(self) -> Outcomes:
+        """What is known of all."""
+        return Outcomes(self._accepted, self._others)
+
+    def submission(self) -> Submission:
+        """What the daemon took."""
+        outcomes = self.outcomes()
+        return Submission(self.ids, outcomes.unsent, outcomes.uncertain)
+
+    def single(self, token: Token) -> Accepted | Rejection:
+        """The outcome of the only one."""
+        if not self._others:
+            return Accepted(0, settled(token), self.ids[0])
+        [found] = self._others
+        if isinstance(found, Rejection):
+            return found
+        raise found.error
+
+    def failed(self, error: Exception) -> TokensFailed:
+        """The iterable of tokens raised an exception."""
+        what = f"{type(error).__name__}: {error}".removesuffix(": ")
+        failed = TokensFailed(f"the iterable of tokens raised {what}", self.outcomes())
+        failed.__cause__ = error
+        return failed
+
+
+def _sorted(triple: Triple, outcome: DaemonOutcome) -> Rejection | Unsent | Uncertain:
+    identifier, notification, token = triple
+    if outcome.state == "waiting":
+        waiting = OutcomeUnknown(f"the daemon still has it; ask for the outcome of {outcome.apns_id} later")
+        return Uncertain(identifier, settled(token), waiting, notification)
+    if outcome.state == "rejected" and outcome.status:
+        reason = outcome.reason or ""
+        return Rejection(identifier, settled(token), outcome.status, reason, outcome.timestamp, outcome.apns_id)
+    said = f"{outcome.state}: {outcome.reason}".removesuffix(": None")
+    return Unsent(identifier, settled(token), LocalError(f"the daemon does not send it: {said}"), notification)
+
+
+def _entry(notification: Notification, tokens: Iterable[Token]) -> bytes:
+    """Write a notification for several tokens; the payload stays as it is, byte for byte."""
+    headers = {name.decode(): value.decode() for name, value in notification.headers()}
+    hexadecimal = json.dumps([device_of(token).hex() for token in tokens]).encode()
+    return b'{"tokens":%b,"headers":%b,"payload":%b}' % (hexadecimal, json.dumps(headers).encode(), notification.body)
+
+
+def _body(triples: Sequence[Triple], wait: bool) -> bytes:
+    """Write a request; consecutive tokens of the same notification share an entry."""
+    entries: list[bytes] = []
+    start = 0
+    for end in range(1, len(triples) + 1):
+        notification = triples[start][1]
+        if end == len(triples) or triples[end][1] is not notification or notification.apns_id is not None:
+            entries.append(_entry(notification, (token for _, _, token in triples[start:end])))
+            start = end
+    return b'{"wait":%b,"notifications":[%b]}' % (b"true" if wait else b"false", b",".join(entries))
