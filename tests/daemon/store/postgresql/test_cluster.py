@@ -417,6 +417,21 @@ class ClockTests(SynchronousTestCase):
         c = self.nodes.start("c")
         self.assertAlmostEqual(self.now(c) - begin, 120.0, 1)
 
+    def test_slow(self) -> None:
+        """A node that stands still in the middle of a heartbeat, while others go on, corrects nothing."""
+        read = self.a.time.read
+
+        def slow(connection: Connection) -> float:
+            self.a.time.read = read
+            date = read(connection)
+            self.nodes.advance(9.0, self.a)
+            return date
+
+        for _ in range(3):
+            self.a.time.read = slow
+            self.nodes.advance(BEAT)
+        self.assertEqual(self.nodes.execute("SELECT correction FROM cluster_clock"), [(0,)])
+
     def test_back_by_little(self) -> None:
         """A small difference is not corrected, but followed: a node that dies is not noticed much later."""
         begin = self.now(self.a)

@@ -216,10 +216,8 @@ class PostgreSQLCluster:
         renews, wanted = self._member, frozenset(self._wanted)
 
         def beat(connection: Connection) -> _Beat:
-            before = self._clock.seconds()
-            date = self._time.read(connection)
-            offset = milliseconds(self._wall.now() - date)
-            moment = nodes.look(connection, date, before, self._clock.seconds(), epoch)
+            moment = nodes.look(connection, self._time.read, self._clock.seconds, epoch)
+            offset = milliseconds(self._wall.now() - moment.date)
             return _live(connection, attrs.evolve(node, clock_offset=offset), moment, renews, own, wanted)
 
         return self._database.beat(beat).addCallback(self._succeeded, begun, node.incarnation)

@@ -23,7 +23,7 @@ A step forward cannot be told from a pause of the node, and is not corrected: li
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import attrs
 
@@ -157,20 +157,24 @@ class Node:
         return {**attrs.asdict(self), "now": now, "until": now + milliseconds(LIFE)}
 
 
-def look(connection: Connection, date: float, before: float, after: float, epoch: float | None) -> Moment:
+def look(
+    connection: Connection, read: Callable[[Connection], float], seconds: Callable[[], float], epoch: float | None
+) -> Moment:
     """
     Find the cluster's time, and correct it if the database's clock has stepped back.
 
-    :param date: what the database's clock shows, in UNIX seconds.
-    :param before: when the reading began, by the reactor's clock; ``after``, when it had ended.
+    :param read: reads the database's clock, in UNIX seconds.
+    :param seconds: reads the reactor's clock.
     :param epoch: the cluster's time when the reactor's clock was at 0, in seconds; ``None`` if that is not known yet.
     """
     [(correction, latest)] = connection.execute(_LOOK)
-    moment = Moment(date, correction, before, after)
+    # The clock is read after that, so it is not behind a heartbeat that was found, however long this takes.
+    before = seconds()
+    moment = Moment(read(connection), correction, before, seconds())
     least = latest if epoch is None else max(latest, milliseconds(epoch + before))
     if moment.now >= least - milliseconds(TOLERANCE):
         return moment
-    correction = least - milliseconds(date)
+    correction = least - milliseconds(moment.date)
     connection.execute("UPDATE cluster_clock SET correction = greatest(correction, %s)", [correction])
     return attrs.evolve(moment, correction=correction)
 

@@ -52,9 +52,7 @@ class Visitor:
         self._state.running = True
 
     def _look(self, connection: Connection) -> Moment:
-        before = self._database.clock.seconds()
-        date = self._time.read(connection)
-        return look(connection, date, before, self._database.clock.seconds(), None)
+        return look(connection, self._time.read, self._database.clock.seconds, None)
 
     def stop(self) -> Deferred[None]:
         """See :meth:`IVisitedStore.stop`."""
