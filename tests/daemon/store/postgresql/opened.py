@@ -85,9 +85,10 @@ class _ThreadWorker:
 
 class ThreadWorkers:
     """
-    Workers with threads, as in the daemon, and a clock that runs a second in each tenth of one.
+    Workers with threads, as in the daemon.
 
-    Results arrive in the thread of the test, while it waits for one.
+    Results arrive in the thread of the test, while it waits for one. While there are none, the clock goes on: slowly,
+    so that nobody loses patience with a busy machine, or as fast as the test says.
     """
 
     def __init__(self) -> None:
@@ -98,21 +99,21 @@ class ThreadWorkers:
         """Make a worker."""
         return _ThreadWorker(self._done)
 
-    def until(self, condition: Callable[[], object], patience: float = 60.0) -> None:
-        """Let time pass until a condition is met."""
-        deadline = time.monotonic() + patience
+    def until(self, condition: Callable[[], object], step: float = 0.002) -> None:
+        """Let time pass until a condition is met, so many seconds in each hundredth of one."""
+        deadline = time.monotonic() + 60.0
         while not condition():
             assert time.monotonic() < deadline, "it is not met"
             try:
                 self._done.get(timeout=0.01)()
             except queue.Empty:
-                self.clock.advance(0.1)
+                self.clock.advance(step)
 
-    def result(self, deferred: Deferred[T]) -> T:
+    def result(self, deferred: Deferred[T], step: float = 0.002) -> T:
         """Wait for a result, and return or raise it."""
         found: list[Any] = []
         deferred.addBoth(found.append)
-        self.until(lambda: found)
+        self.until(lambda: found, step)
         if isinstance(found[0], Failure):
             found[0].raiseException()
         value: T = found[0]

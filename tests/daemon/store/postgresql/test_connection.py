@@ -168,7 +168,7 @@ class TransactionTests(SynchronousTestCase):
 
     def test_slow(self) -> None:
         """A statement that takes too long is ended by the server, and the connection can be used."""
-        connection = self.make(patience=0.1)
+        connection = self.make(patience=1.5)
         error = self.assertRaises(
             psycopg.errors.QueryCanceled, connection.transact, lambda c: c.execute("SELECT pg_sleep(60)")
         )

@@ -187,9 +187,9 @@ class DatabaseTests(SynchronousTestCase):
 
     def test_long_migration(self) -> None:
         """A migration may take longer than other transactions."""
-        database = self.open(patience=0.1)
-        self.result(database.prepare(Schema("sleepy", ("SELECT pg_sleep(0.3)",))))
-        self.failureResultOf(database.beat(lambda connection: connection.execute("SELECT pg_sleep(0.3)")), Unavailable)
+        database = self.open(patience=1.5)
+        self.result(database.prepare(Schema("sleepy", ("SELECT pg_sleep(1.5)",))))
+        self.failureResultOf(database.beat(lambda connection: connection.execute("SELECT pg_sleep(1.5)")), Unavailable)
 
     def test_lost_at_commit(self) -> None:
         """What may not have been committed does not count as stored."""
@@ -329,16 +329,16 @@ class SilenceTests(SynchronousTestCase):
         proxy.stop()
         asked = [database.write(add("b"), 1), database.write(add("c"))]
         for each in asked:
-            error = self.assertRaises(Unavailable, workers.result, each)
+            error = self.assertRaises(Unavailable, workers.result, each, 1.0)
             self.assertIn("the database is away", str(error))
         self.assertIn("the database is away", database.trouble)
         self.failureResultOf(database.write(add("d"), 1), Unavailable)
         proxy.passing()
-        workers.until(lambda: not database.trouble)
+        workers.until(lambda: not database.trouble, 0.1)
         self.assertEqual(workers.result(database.write(add("e"), 1)), "E")
         proxy.stop()
         asked = [database.write(add("f"), 1), database.beat(words)]
-        workers.result(database.stop())
+        workers.result(database.stop(), 1.0)
         for each in asked:
             self.failureResultOf(each, Unavailable)
         self.assertEqual(workers.clock.getDelayedCalls(), [])
