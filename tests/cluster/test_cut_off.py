@@ -34,7 +34,7 @@ class CutOffTests(ClusterCase):
 
     async def test_cut_off(self) -> None:
         """It stops in time, the others take over, and when it is back it settles nothing twice."""
-        await self.post("first", 0, 3_000)
+        await self.post("first", 0, 1_000)
         while await self.in_flight("n1") < self.enough:
             await deferLater(reactor, 0.05)
         self.hosts.cut("n1")
@@ -44,10 +44,10 @@ class CutOffTests(ClusterCase):
         await self.settled()
         healed = time.monotonic()
         self.hosts.heal("n1")
-        await self.post("second", 3_000, 100)
+        await self.post("second", 1_000, 100)
         await self.settled()
         await self.check_stop(cut, healed)
-        self.assertEqual(3_100, await self.count("outcome"))
+        self.assertEqual(1_100, await self.count("outcome"))
         await self.check_books()
         await self.stop_nodes()
 
