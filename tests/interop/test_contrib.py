@@ -1,0 +1,155 @@
+"""What is in contrib for several nodes: HAProxy runs with its configuration, and the manifests fit their schemas."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
+from unittest import SkipTest
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+from twisted.trial.unittest import SynchronousTestCase, TestCase
+
+from tests import PROJECT
+from tests.daemon.daemon_process import DaemonProcess, configuration, listen
+from tests.interop.programs import Program
+from tests.interop.test_frameworks import FRAMEWORKS
+from tests.ports import reserve
+from txapns.daemon.config.configuration import Configuration
+from txapns.simulator import Simulator
+
+__all__ = ["HAProxyTests", "ManifestTests"]
+
+HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
+BODY = {"wait": True, "notifications": [{"tokens": ["aa" * 32], "payload": {"aps": {"badge": 1}}}]}
+
+# Validates what is on its standard input, by the schemas of others.
+VALIDATE = """
+import importlib.util, json, pathlib, sys, jsonschema, kubernetes_validate
+found = json.load(sys.stdin)
+for each in found["kubernetes"]:
+    kubernetes_validate.validate(each, "1.30", strict=True)
+schemas = pathlib.Path(importlib.util.find_spec("check_jsonschema").origin).parent / "builtin_schemas/vendor"
+jsonschema.validate(found["compose"], json.loads((schemas / "compose-spec.json").read_text()))
+"""
+
+
+@pytest.mark.interop
+class HAProxyTests(TestCase):
+    """``contrib/haproxy.cfg`` in front of two daemons."""
+
+    def setUp(self) -> None:
+        """Skip this where there is no HAProxy."""
+        if HAPROXY is None:
+            raise SkipTest("haproxy is not installed")
+
+    async def test_killed(self) -> None:
+        """While one daemon is killed, callers notice nothing; one that is not ready gets no requests."""
+        simulator = Simulator(reactor)
+        port = listen(simulator)
+        self.addCleanup(port.stopListening)
+        daemons = [await self.daemon(simulator, port.getHost().port) for _ in range(2)]
+        front = await self.front(daemons)
+        for _ in range(20):
+            self.assertEqual(await self.send(front), 200)
+        killed, other = daemons
+        os.kill(killed.pid, signal.SIGKILL)
+        for _ in range(40):
+            self.assertEqual(await self.send(front), 200)
+        self.assertEqual(len(simulator.devices.received), 61)
+        await killed.end()
+        self.assertEqual(json.loads(await other.read("/readyz")), {"ready": True, "reasons": []})
+
+    async def daemon(self, simulator: Simulator, port: int) -> DaemonProcess:
+        """Start a daemon, which ends with the test."""
+        directory = Path(self.mktemp())
+        directory.mkdir()
+        daemon = DaemonProcess(configuration(directory, simulator, port))
+        await daemon.start()
+        self.addCleanup(lambda: daemon.end() if daemon.running else None)
+        return daemon
+
+    async def front(self, daemons: list[DaemonProcess]) -> int:
+        """Start HAProxy in front of daemons, and send one notification; returns the port of the HTTP API."""
+
+        def server(found: re.Match[str]) -> str:
+            daemon = daemons[int(found[1]) - 1]
+            return f"127.0.0.1:{daemon.port('intake.native')} check port {daemon.port('admin')}"
+
+        text = (PROJECT / "contrib/haproxy.cfg").read_text()
+        text, count = re.subn(r"10\.0\.0\.(\d):\d+ check port 8090", server, text)
+        self.assertEqual(count, 10)
+        ports = dict(zip(re.findall(r"bind :(\d+)", text), reserve(5), strict=True))
+        text = re.sub(r"bind :(\d+)", lambda found: f"bind 127.0.0.1:{ports[found[1]]}", text)
+        config = Path(self.mktemp())
+        config.write_text(text)
+        assert HAPROXY is not None
+        program = Program(reactor, [HAPROXY, "-db", "-f", str(config)])
+        self.addCleanup(lambda: program.ended)
+        self.addCleanup(program.stop)
+        while await self.send(ports["8080"]) != 200:
+            self.assertFalse(program.ended.called, program.complained)
+            await deferLater(reactor, 0.1)
+        return ports["8080"]
+
+    async def send(self, port: int) -> int:
+        """Send a notification; returns the status, 0 if nothing listens."""
+        status: int = await deferToThread(_send, port)
+        return status
+
+
+def _send(port: int) -> int:
+    url, headers = f"http://127.0.0.1:{port}/v1/apps/chess/notifications", {"Content-Type": "application/json"}
+    request = urllib.request.Request(url, json.dumps(BODY).encode(), headers)
+    try:
+        with urllib.request.urlopen(request, timeout=60) as response:
+            return int(response.status)
+    except urllib.error.HTTPError as error:
+        error.close()
+        return error.code
+    except OSError:
+        return 0
+
+
+@pytest.mark.interop
+class ManifestTests(SynchronousTestCase):
+    """``contrib/kubernetes.yaml`` and ``contrib/compose.yaml``."""
+
+    def setUp(self) -> None:
+        """Read them."""
+        yaml = pytest.importorskip("yaml")
+        self.kubernetes: list[Any] = list(yaml.safe_load_all((PROJECT / "contrib/kubernetes.yaml").read_text()))
+        self.compose: Any = yaml.safe_load((PROJECT / "contrib/compose.yaml").read_text())
+
+    def test_schemas(self) -> None:
+        """They fit the schemas of Kubernetes and of Compose."""
+        if not (FRAMEWORKS / "installed").exists():
+            raise SkipTest("not installed: run make interop")
+        found = json.dumps({"kubernetes": self.kubernetes, "compose": self.compose})
+        environment = {**os.environ, "PYTHONPATH": str(FRAMEWORKS)}
+        command = [sys.executable, "-c", VALIDATE]
+        done = subprocess.run(command, input=found, capture_output=True, text=True, env=environment)
+        self.assertEqual(done.returncode, 0, done.stderr)
+
+    def test_configurations(self) -> None:
+        """Their configurations are valid: nodes that share a database, with what their probes ask at where they ask."""
+        [node] = [each for each in self.kubernetes if each["kind"] == "Deployment"]
+        [table] = [each for each in self.kubernetes if each["kind"] == "ConfigMap"]
+        [container] = node["spec"]["template"]["spec"]["containers"]
+        self.assertEqual([port["containerPort"] for port in container["ports"]], [8080, 8090])
+        for text in (table["data"]["apns.toml"], self.compose["configs"]["apns.toml"]["content"]):
+            found = Configuration.from_text(text, Path("/etc/txapns"))
+            self.assertTrue(str(found.database.url).startswith("postgresql://txapns@"))
+            self.assertEqual((found.intake.native.listen, found.admin.listen), (("tcp:port=8080",), ("tcp:port=8090",)))
+        self.assertLess(30.0, node["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
