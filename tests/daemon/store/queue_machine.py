@@ -93,6 +93,10 @@ class QueueMachine(RuleBasedStateMachine):
         known = {each.number: each for each in self.all}
         return [known[number] for number in numbers]
 
+    def holds(self, each: _Notification) -> bool:
+        """Tell whether the store that is used has leased a notification, if anybody has."""
+        return True
+
     def some(self, data: st.DataObject) -> list[int]:
         """Choose some notifications."""
         numbers = [each.number for each in self.all]
@@ -157,8 +161,10 @@ class QueueMachine(RuleBasedStateMachine):
         self.do("settle", [Settlement(number, State.WAITING, 503, due=due) for number in numbers])
         for each in self.by_number(numbers):
             if each.state is State.WAITING:
-                each.due, each.until = due, None
+                each.due = due
                 each.attempts += 1
+                if self.holds(each):
+                    each.until = None
 
     @rule(data=st.data(), counted=st.booleans())
     def release(self, data: st.DataObject, counted: bool) -> None:
@@ -169,7 +175,8 @@ class QueueMachine(RuleBasedStateMachine):
         else:
             self.do("release", numbers)
         for each in self.by_number(numbers):
-            each.until = None
+            if self.holds(each):
+                each.until = None
 
     @rule(data=st.data(), seconds=SECONDS)
     def renew(self, data: st.DataObject, seconds: int) -> None:
@@ -177,7 +184,7 @@ class QueueMachine(RuleBasedStateMachine):
         numbers = self.some(data)
         self.do("renew", numbers, self.now + seconds)
         for each in self.by_number(numbers):
-            if each.until is not None and each.until > self.now:
+            if each.until is not None and each.until > self.now and self.holds(each):
                 each.until = self.now + seconds
 
     @rule(count=COUNTS, app=st.none() | APPS)

@@ -30,13 +30,21 @@ class PostgreSQLWorld:
     """
     A store without threads. Its node lives for ever.
 
-    The database's clock moves with the test's. It is the wall clock as it was at the last start.
+    The database's clock moves with the test's. If the world is the only one of its schema, it is the wall clock as it
+    was at the last start; otherwise it is never set.
+
+    :param other: another world of the same schema.
     """
 
-    def __init__(self, place: Schema, **options: float) -> None:
+    def __init__(self, place: Schema, other: PostgreSQLWorld | None = None, **options: float) -> None:
         self.place = place
+        self.node = "first" if other is None else "second"
         self.options = options
-        self.clock = DatedClock(START)
+        self.clock = DatedClock(START) if other is None else other.clock
+        self.alone = other is None
+        self.ahead = self.clock.ahead
+        if other is not None:
+            other.alone = False
         self.start()
 
     def settings(self) -> Settings:
@@ -47,15 +55,18 @@ class PostgreSQLWorld:
         """Open it."""
         self.database = Database(self.settings(), self.clock, lambda name: InlineWorker(), **self.options)
         result(self.clock, self.database.start())
-        ahead = self.clock.ahead
+        if self.alone:
+            self.ahead = self.clock.ahead
+        ahead = self.ahead
         time = ClusterTime(self.clock, lambda connection: self.clock.seconds() + ahead)
         time.measured(self.clock.seconds() + ahead, self.clock.seconds(), self.clock.seconds())
-        state = QueueState(time, str(uuid.uuid4()), DAY)
+        self.incarnation = str(uuid.uuid4())
+        state = QueueState(time, self.incarnation, DAY)
         self.log = PostgreSQLFeedbackLog(self.database)
         self.queue = PostgreSQLQueue(self.database, state, self.log.announce, LONGEST)
         self.outcome_log = PostgreSQLOutcomeLog(self.database, state)
         result(self.clock, self.database.prepare(NODES))
-        result(self.clock, self.database.write(lambda connection: _live(connection, state.incarnation)))
+        result(self.clock, self.database.write(lambda connection: _live(connection, self.node, state.incarnation)))
         result(self.clock, self.log.start())
         result(self.clock, self.queue.start())
 
@@ -74,16 +85,24 @@ class PostgreSQLWorld:
         """Execute one statement in the schema, as another program does."""
         return execute(f"{self.place.url}&options=-csearch_path%3D{self.place.name}", statement, *parameters)
 
+    def connect(self) -> Connection:
+        """Connect to the schema, as a store does."""
+        return psycopg.connect(self.place.url, options=f"-csearch_path={self.place.name}")
+
+    def waits(self, pid: int) -> bool:
+        """Tell whether a connection's process waits for another's lock."""
+        return self.execute("SELECT cardinality(pg_blocking_pids(%s)) > 0", pid) == [(True,)]
+
     def execute_all(self, script: str) -> None:
         """Execute several statements, without parameters."""
         with psycopg.connect(self.place.url, autocommit=True, options=f"-csearch_path={self.place.name}") as connection:
             connection.execute(script.encode())
 
 
-def _live(connection: Connection, incarnation: str) -> None:
+def _live(connection: Connection, node: str, incarnation: str) -> None:
     """Let a node live for ever."""
     connection.execute(
-        "INSERT INTO node VALUES ('node', %(incarnation)s, '', '', 0, 0, 9e15, 0, 0)"
+        "INSERT INTO node VALUES (%(node)s, %(incarnation)s, '', '', 0, 0, 9e15, 0, 0)"
         " ON CONFLICT (name) DO UPDATE SET incarnation = excluded.incarnation",
-        {"incarnation": incarnation},
+        {"node": node, "incarnation": incarnation},
     )

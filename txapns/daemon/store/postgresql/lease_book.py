@@ -2,8 +2,8 @@
 Which rows of the table of leases a node has, and which notifications are in each of them.
 
 A chunk is leased by one row and mostly settled as a whole, and then its row is deleted by its id. Only this node knows
-which notification is in which row. What is not known here, such as what another node leased after a lease of this one
-had ended, is looked for in all rows, which takes longer and is rare.
+which notification is in which row. A notification that is settled and not known here, such as one that another node
+leased after a lease of this one had ended, is looked for in all rows, which takes longer and is rare.
 
 It belongs to the reactor's thread, except for :meth:`LeaseBook.find`, which changes nothing.
 """

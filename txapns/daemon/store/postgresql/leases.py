@@ -17,13 +17,13 @@ The ids of leases are given with the lane locked, so the first one that is alive
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from typing import Any
 
 import attrs
 
 from txapns.daemon.store.cluster import HALF_OPEN
-from txapns.daemon.store.postgresql.arrays import bigints
+from txapns.daemon.store.postgresql.arrays import Array, bigints
 from txapns.daemon.store.postgresql.lease_book import Found, LeaseKey
 from txapns.daemon.store.postgresql.schema import Connection
 
@@ -81,31 +81,31 @@ WHERE lease.app = ended.app::integer AND lease.id = ended.id
 """
 
 _TAKE = """
-UPDATE lease SET numbers = ARRAY(SELECT unnest(numbers) EXCEPT SELECT unnest(%(numbers)s::bigint[]))
+UPDATE lease SET numbers = ARRAY(SELECT unnest(numbers) EXCEPT SELECT unnest(%(numbers)s))
 """
 
 _OF_ROWS = """
 FROM unnest(%(apps)s, %(ids)s) AS known (app, id) WHERE lease.app = known.app::integer AND lease.id = known.id
 """
 
-_WITH_SOME = "WHERE EXISTS (SELECT unnest(lease.numbers) INTERSECT SELECT unnest(%(numbers)s::bigint[]))"
+_WITH_SOME = "WHERE EXISTS (SELECT unnest(lease.numbers) INTERSECT SELECT unnest(%(numbers)s))"
 
 _MOVE_END = f"UPDATE lease SET until = %(until)s {_OF_ROWS} AND NOT {ENDED} RETURNING lease.app, lease.id"
 
-# What is renewed alone gets a row of its own, of the same node.
+# What is renewed alone gets a row of its own.
 _DIVIDE = f"""
 WITH found AS MATERIALIZED (
-    SELECT app, id, node, ARRAY(SELECT unnest(numbers) INTERSECT SELECT unnest(%(numbers)s::bigint[])) AS taken
-    FROM lease WHERE NOT {ENDED}
-    AND EXISTS (SELECT unnest(lease.numbers) INTERSECT SELECT unnest(%(numbers)s::bigint[]))
-    ORDER BY app, id FOR UPDATE
+    SELECT lease.app, lease.id, node, ARRAY(SELECT unnest(numbers) INTERSECT SELECT unnest(%(numbers)s)) AS taken
+    FROM lease, unnest(%(apps)s, %(ids)s) AS known (app, id)
+    WHERE lease.app = known.app::integer AND lease.id = known.id AND NOT {ENDED}
+    ORDER BY lease.app, lease.id FOR UPDATE OF lease
 ),
 rest AS (
     UPDATE lease SET numbers = ARRAY(SELECT unnest(numbers) EXCEPT SELECT unnest(found.taken))
     FROM found WHERE lease.app = found.app AND lease.id = found.id
 )
 INSERT INTO lease (app, until, node, numbers) SELECT app, %(until)s, node, taken FROM found
-RETURNING app, id, node, numbers
+RETURNING app, id, numbers
 """
 
 
@@ -228,36 +228,46 @@ def claim(connection: Connection, wanted: Claim, marks: Marks) -> Claimed | None
     return None if lease is None else Claimed((app, lease), notifications, messages)
 
 
-def free(connection: Connection, found: Found) -> None:
-    """End the leases of notifications."""
+def free(connection: Connection, found: Found, settled: Container[int] = ()) -> None:
+    """
+    End this node's leases of notifications.
+
+    What another node has leased it may be sending, so it stays leased, unless its state is final.
+
+    :param settled: the notifications whose state is final.
+    """
     if found.whole:
         connection.execute(_END, _keys(found.whole), prepare=True)
     if found.parts:
-        numbers = [number for some in found.parts.values() for number in some]
-        connection.execute(_TAKE + _OF_ROWS, {**_keys(found.parts), "numbers": bigints(numbers)})
-    if found.unknown:
-        connection.execute(_TAKE + _WITH_SOME, {"numbers": bigints(found.unknown)})
+        connection.execute(_TAKE + _OF_ROWS, {**_keys(found.parts), "numbers": _numbers(found.parts)})
+    elsewhere = [number for number in found.unknown if number in settled]
+    if elsewhere:
+        connection.execute(_TAKE + _WITH_SOME, {"numbers": bigints(elsewhere)})
 
 
 def renew(
     connection: Connection, found: Found, until: int, now: int
-) -> tuple[list[LeaseKey], list[tuple[LeaseKey, str, list[int]]]]:
+) -> tuple[list[LeaseKey], list[tuple[LeaseKey, list[int]]]]:
     """
-    Move the end of leases that have not ended.
+    Move the end of this node's leases that have not ended.
 
-    :returns: the rows of which the end has moved, and those that were made: the key, the node and the notifications.
+    :returns: the rows of which the end has moved, and those that were made, with their notifications.
     """
     moved: list[Any] = []
-    if found.whole:
-        cursor = connection.execute(_MOVE_END, {**_keys(found.whole), "until": until, "now": now}, prepare=True)
-        moved = cursor.fetchall()
-    rest = [*found.unknown, *(number for some in found.parts.values() for number in some)]
     made: list[Any] = []
-    if rest:
-        made = connection.execute(_DIVIDE, {"numbers": bigints(rest), "until": until, "now": now}).fetchall()
-    return moved, [((app, lease), str(node), numbers) for app, lease, node, numbers in made]
+    times = {"until": until, "now": now}
+    if found.whole:
+        moved = connection.execute(_MOVE_END, {**_keys(found.whole), **times}, prepare=True).fetchall()
+    if found.parts:
+        values = {**_keys(found.parts), "numbers": _numbers(found.parts)}
+        made = connection.execute(_DIVIDE, {**values, **times}).fetchall()
+    return moved, [((app, lease), numbers) for app, lease, numbers in made]
 
 
 def _keys(rows: dict[LeaseKey, set[int]]) -> dict[str, Any]:
     keys = sorted(rows)
     return {"apps": bigints([app for app, _ in keys]), "ids": bigints([lease for _, lease in keys])}
+
+
+def _numbers(rows: dict[LeaseKey, set[int]]) -> Array:
+    return bigints([number for some in rows.values() for number in some])

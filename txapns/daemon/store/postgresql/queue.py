@@ -184,7 +184,7 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         return leased
 
     def release(self, numbers: Iterable[int]) -> Deferred[None]:
-        """See :meth:`IQueue.release`."""
+        """See :meth:`IQueue.release`. What another node has leased stays leased."""
         given = list(numbers)
 
         def release(connection: Connection) -> Found:
@@ -198,22 +198,21 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         self._state.leases.drop(found.known.items())
 
     def renew(self, numbers: Iterable[int], until: float) -> Deferred[None]:
-        """See :meth:`IQueue.renew`."""
+        """See :meth:`IQueue.renew`. The leases of other nodes stay as they are."""
         given, leases = list(numbers), self._state.leases
 
-        def move(connection: Connection) -> tuple[Found, list[LeaseKey], list[tuple[LeaseKey, str, list[int]]]]:
+        def move(connection: Connection) -> tuple[Found, list[LeaseKey], list[tuple[LeaseKey, list[int]]]]:
             now = self._clock.seconds()
             found = leases.find(given, now)
             moved, made = renew(connection, found, self._time.due(until), self._time.due(now))
             return found, moved, made
 
-        def renewed(result: tuple[Found, list[LeaseKey], list[tuple[LeaseKey, str, list[int]]]]) -> None:
+        def renewed(result: tuple[Found, list[LeaseKey], list[tuple[LeaseKey, list[int]]]]) -> None:
             found, moved, made = result
             leases.renew(moved, until)
             leases.drop(found.parts.items())
-            for key, node, taken in made:
-                if node == self._state.incarnation:
-                    leases.lend(key, taken, until, self._clock.seconds())
+            for key, taken in made:
+                leases.lend(key, taken, until, self._clock.seconds())
 
         return self._between(move).addCallback(renewed)
 

@@ -84,8 +84,8 @@ def conclude(connection: Connection, reports: list[Report], freed: Found, time: 
     :param freed: where all of these notifications are leased.
     :param node: the incarnation of the node.
     """
-    free(connection, freed)
     chosen = chosen_of(reports)
+    free(connection, freed, {number for number, (each, _) in chosen.items() if each.state is not State.WAITING})
     accepted: list[int] = []
     final, retried = [], []
     for number, (each, now) in chosen.items():
