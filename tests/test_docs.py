@@ -523,6 +523,23 @@ class LoopbackPagesTests(SynchronousTestCase):
         _, counters = simulator.stop()
         self.assertEqual(counters["received"], 11)
 
+    def test_asyncio(self) -> None:
+        """docs/asyncio.rst is run against the simulator in another process."""
+        dead = Path(self.mktemp())
+        dead.write_text(DORA)
+        simulator = SimulatorProcess(self, "--dead", str(dead))
+        run_page(
+            "docs/asyncio.rst",
+            MemorySimulator(),
+            gateway=Gateway.http2(
+                "localhost", simulator.ready["http2"], trust_root=(simulator.state / "ca.pem").read_bytes()
+            ),
+            pem=(simulator.state / "client.pem").read_text(),
+            token_of_ann=ANN,
+            token_of_bob=BOB,
+            token_of_dora=DORA,
+        )
+
     def test_daemon(self) -> None:
         """docs/daemon.rst can be followed, and everything prints what it says."""
         play("docs/daemon.rst", Desk(Path(self.mktemp())))
@@ -674,6 +691,7 @@ class ExampleTests(SynchronousTestCase):
     def test_pages_of_frameworks(self) -> None:
         """What these pages show are the examples that tests/interop/test_framework_examples.py runs."""
         shown = {
+            "docs/fastapi.rst": "examples/fastapi_push.py",
             "docs/flask.rst": "examples/flask_push.py",
             "docs/django-celery.rst": "examples/django_celery/tasks.py",
         }

@@ -1,4 +1,4 @@
-"""The examples for frameworks, which docs/flask.rst and docs/django-celery.rst show."""
+"""The examples for frameworks, which docs/fastapi.rst, docs/flask.rst and docs/django-celery.rst show."""
 
 from __future__ import annotations
 
@@ -21,9 +21,52 @@ from tests.ports import reserve
 from tests.processes import started
 from txapns import Batch
 
-__all__ = ["DjangoTests", "FlaskTests"]
+__all__ = ["DjangoTests", "FastAPITests", "FlaskTests"]
 
 pytestmark = [pytest.mark.interop, pytest.mark.loopback]
+
+
+class FastAPITests(FrameworkCase):
+    """examples/fastapi_push.py."""
+
+    def check(self, loop: str) -> None:
+        """Uvicorn tells what became of each notification, and ends in good order."""
+        [port] = reserve()
+        command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-m", "uvicorn", "--loop", loop]
+        command += ["--port", str(port), "examples.fastapi_push:app"]
+        process = started(self, command, env=self.variables(), stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Uvicorn running" in line:
+                break
+
+        def push(token: str) -> tuple[int, Any]:
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/push/{token}?text=Dinner", method="POST")
+            try:
+                with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:
+                    return answer.status, json.load(answer)
+            except urllib.error.HTTPError as error:
+                with error:
+                    return error.code, json.load(error)
+
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(push, [f"{number:064x}" for number in range(40)]))
+        self.assertEqual({status for status, _ in answers}, {200})
+        self.assertEqual(len({answer["apns_id"] for _, answer in answers}), 40)
+        self.assertEqual(push(DEAD), (410, {"detail": "Unregistered"}))
+        self.assertEqual(push("nonsense")[0], 400)
+        said = self.ends(process, signal.SIGINT)
+        self.assertIn("Application shutdown complete", said)
+        self.assertNotIn("Traceback", said)
+        self.assertNotIn("ResourceWarning", said)
+
+    def test_asyncio(self) -> None:
+        """On asyncio's loop."""
+        self.check("asyncio")
+
+    def test_uvloop(self) -> None:
+        """On uvloop."""
+        self.check("uvloop")
 
 
 class FlaskTests(FrameworkCase):
