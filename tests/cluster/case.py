@@ -22,7 +22,7 @@ from tests.cluster.processes import LedgerSimulator, Node
 from tests.postgresql import Host, Schema, execute, pair, speaks_tls
 from txapns import Certificate
 
-__all__ = ["ClusterCase"]
+__all__ = ["DEPTH", "ClusterCase"]
 
 #: How many notifications of an app may be in flight at a time, on all nodes together.
 IN_FLIGHT = 2_000

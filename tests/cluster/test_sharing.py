@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import signal
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,13 +14,13 @@ from twisted.internet import reactor
 from twisted.internet.task import deferLater
 from twisted.internet.threads import deferToThread
 
-from tests.cluster.case import ClusterCase
+from tests.cluster.case import DEPTH, ClusterCase
 from tests.cluster.processes import Node
 from tests.command.processes import txapns
 from tests.postgresql import Host, Schema, schema
 from txapns import Accepted, APNSClient, Gateway, Notification, ProviderToken, Rejection
 
-__all__ = ["ChangeTests", "IdleNodeTests"]
+__all__ = ["ChangeTests", "IdleNodeTests", "OperationsTests"]
 
 #: How long a change may take to be in use everywhere, in seconds.
 PROMPT = 2.0
@@ -90,6 +92,49 @@ class ChangeTests(SharingCase):
         await self.everywhere("the app's removal", "/v1/apps", key, None, mail)
         await self.command("n2", "keys", "remove", "operator")
         await self.everywhere("the key's removal", "/v1/apps", key, 401, lambda status, body: status)
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class OperationsTests(SharingCase):
+    """What operators see of the nodes."""
+
+    async def exporters(self) -> list[str]:
+        """Scrape all nodes; returns those that export what is the same on all, as soon as there is one."""
+        while True:
+            found = [node.name for node in self.nodes.values() if node.running and await node.gauges(DEPTH)]
+            if found:
+                return found
+            await deferLater(reactor, 0.1)
+
+    async def gone(self, node: Node) -> list[str]:
+        """Ask a node that is ready which others are gone."""
+        answer = json.loads(await node.read("/readyz"))
+        self.assertEqual((True, node.name), (answer["ready"], answer["node"]))
+        return [reason for reason in answer["reasons"] if "is gone" in reason]
+
+    async def test_killed(self) -> None:
+        """One node speaks for all, in whose place another steps; the others tell that it is gone."""
+        body = {"notifications": [{"tokens": ["aa"], **HELLO}]}
+        await self.nodes["n1"].ask("POST", "/v1/apps/chess/notifications", body)
+        [first] = await self.exporters()
+        for _ in range(5):
+            self.assertEqual([first], await self.exporters())
+        rest = [node for node in self.nodes.values() if node.name != first]
+        for node in self.nodes.values():
+            self.assertEqual([], await self.gone(node))
+            page = await node.read("/")
+            self.assertIn(f"Push daemon {node.name}", page)
+            for name in self.nodes:
+                self.assertIn(name, page)
+        await self.nodes[first].end(signal.SIGKILL)
+        [second] = await self.exporters()
+        self.assertIn(second, [node.name for node in rest])
+        for node in rest:
+            while not (reasons := await self.gone(node)):
+                await deferLater(reactor, 0.1)
+            self.assertRegex("; ".join(reasons), f"^node {first} is gone: it was last heard of [0-9]+ s ago$")
+        self.assertEqual([second], await self.exporters())
 
 
 @pytest.mark.loopback
