@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import os
+import pickle
 import signal
 import sqlite3
 import threading
@@ -15,11 +16,28 @@ from typing import Any, cast
 import pytest
 
 from tests.blocking_case import DEAD, HELLO, BlockingCase, descriptors, threads, tokens
-from txapns import Accepted, Gateway, Rejection
+from txapns import Accepted, Gateway, Notification, Rejection
 from txapns.blocking import APNSClient, SendInterrupted, Session
-from txapns.errors import ClientClosed, ConnectFailed, CredentialError, DeadlinePassed, InvalidToken, TokensFailed
+from txapns.errors import (
+    ClientClosed,
+    ConnectFailed,
+    CredentialError,
+    DeadlinePassed,
+    InvalidGateway,
+    InvalidToken,
+    RequestRejected,
+    TokensFailed,
+)
 
-__all__ = ["EndTests", "InterruptTests", "SendTests", "SessionTests", "ThreadTests", "TokensTests"]
+__all__ = [
+    "EndTests",
+    "InterruptTests",
+    "OtherRequestsTests",
+    "SendTests",
+    "SessionTests",
+    "ThreadTests",
+    "TokensTests",
+]
 
 pytestmark = pytest.mark.loopback
 
@@ -88,6 +106,39 @@ class SendTests(BlockingCase):
         self.assertEqual(client.status().connections, ("ready",))
         client.close()
         self.assertEqual(client.status().connections, ("stopped",))
+
+
+class OtherRequestsTests(BlockingCase):
+    """Broadcasts, channels, and the feedback service."""
+
+    def test_channels(self) -> None:
+        """Channels are made, listed, used and deleted."""
+        ports = self.simulator.ready
+        gateway = Gateway.http2(
+            "localhost", ports["http2"], trust_root=self.gateway.trust_root, management_port=ports["channels"]
+        )
+        with APNSClient(self.certificate, gateway) as client:
+            channel = client.channels.create()
+            self.assertEqual(client.channels.list(), [channel.channel_id])
+            self.assertEqual(client.channels.read(channel.channel_id), channel)
+            update = Notification.live_activity_update("com.example.app", {"score": 1})
+            self.assertIsInstance(client.broadcast(update, channel.channel_id), Accepted)
+            client.channels.delete(channel.channel_id)
+            self.assertRaises(RequestRejected, client.channels.read, channel.channel_id)
+
+    def test_feedback(self) -> None:
+        """The list of dead tokens comes whole, or one by one; after an early end the rest comes next."""
+        ports = self.simulator.ready
+        gateway = Gateway.binary(
+            "localhost", ports["binary"], trust_root=self.gateway.trust_root, feedback_port=ports["feedback"]
+        )
+        with APNSClient(self.certificate, gateway) as client:
+            client.send(HELLO, [DEAD])
+            self.assertEqual([token for token, _ in client.iterate_feedback()], [DEAD])
+            self.assertEqual(client.feedback(), [])
+        client = APNSClient(self.certificate, self.gateway)
+        self.assertRaises(InvalidGateway, list, client.iterate_feedback())
+        client.close()
 
 
 class TokensTests(BlockingCase):
@@ -349,6 +400,16 @@ class SessionTests(BlockingCase):
             client.send_one(HELLO, DEAD)
             time.sleep(0.3)
             self.assertIsInstance(client.send_one(HELLO, "aa" * 32), Accepted)
+
+    def test_pickled(self) -> None:
+        """Sessions and clients are pickled as what they were made with."""
+        with Session(timeout=5.0) as session, pickle.loads(pickle.dumps(session)) as other:
+            client = session.client(self.certificate, self.gateway)
+            for each in (client, pickle.loads(pickle.dumps(client)), other.client(self.certificate, self.gateway)):
+                self.assertEqual((each.gateway, each.credential), (self.gateway, self.certificate))
+                self.assertEqual(each.send(HELLO, tokens(2)).accepted, 2)
+        with pickle.loads(pickle.dumps(self.client(timeout=5.0))) as alone:
+            self.assertEqual(alone.send(HELLO, tokens(2)).accepted, 2)
 
     def test_closed(self) -> None:
         """A client that was closed is made anew when the session is asked again."""

@@ -45,6 +45,24 @@ react(lambda reactor: Deferred.fromCoroutine(main(reactor, state, count)))
 """
 
 
+BLOCKING = """
+import json, sys
+from pathlib import Path
+from txapns import Gateway, Notification, ProviderToken
+from txapns.blocking import APNSClient
+
+state, count = Path(sys.argv[1]), int(sys.argv[2])
+about = json.loads((state / "simulator.json").read_text())
+token = ProviderToken.from_p8((state / "AuthKey.p8").read_bytes(), about["key_id"], about["team_id"])
+gateway = Gateway.http2("localhost", about["http2"], trust_root=(state / "ca.pem").read_bytes())
+with APNSClient(token, gateway, topic=about["topic"]) as client:
+    batch = client.send(Notification(alert="Hello"), (f"{number:064x}" for number in range(count)))
+peak = int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) * 1024
+reasons = sorted({rejection.reason for rejection in batch.failed.values()})
+outcome = [batch.accepted, sorted(batch.failed), reasons, len(batch.unsent), len(batch.uncertain)]
+print(json.dumps({"outcome": outcome, "peak": peak}))
+"""
+
 #: In how many batches of how many, with how many faults in a hundred; the whole of it is benchmarks/soak.py.
 SOAK = 6_000, 3, 2
 
@@ -88,18 +106,26 @@ class ScaleTests(SynchronousTestCase):
         assert simulator.stdout is not None
         self.assertTrue(json.loads(simulator.stdout.readline())["ready"])
 
-    def send(self, count: int) -> tuple[list[object], int]:
+    def send(self, program: str, count: int) -> tuple[list[object], int]:
         """Send so many; returns the outcome and the peak of memory, in octets."""
-        command = [sys.executable, "-c", PROGRAM, str(self.state), str(count)]
+        command = [sys.executable, "-c", program, str(self.state), str(count)]
         done = subprocess.run(command, stdout=subprocess.PIPE, timeout=120, check=True)
         found = json.loads(done.stdout)
         return found["outcome"], found["peak"]
 
     def test_long_batch(self) -> None:
         """Of 100,000 tokens out of a generator exactly the dead ones fail, in the memory that 1,000 take."""
+        self.compare(PROGRAM)
+
+    def test_blocking(self) -> None:
+        """So it is with a blocking client, whose generator runs in another thread than the reactor."""
+        self.compare(BLOCKING)
+
+    def compare(self, program: str) -> None:
+        """Send a short and a long batch."""
         peaks = []
         for count in (SHORT, LONG):
-            outcome, peak = self.send(count)
+            outcome, peak = self.send(program, count)
             dead = list(range(0, count, DEAD_EVERY))
             self.assertEqual(outcome, [count - len(dead), dead, ["Unregistered"], 0, 0])
             peaks.append(peak)

@@ -19,7 +19,7 @@ to Twisted's log.
 from __future__ import annotations
 
 import weakref
-from collections.abc import AsyncIterable, Callable, Iterable
+from collections.abc import AsyncGenerator, AsyncIterable, Callable, Generator, Iterable
 from contextlib import suppress
 from functools import partial
 from operator import methodcaller
@@ -38,9 +38,10 @@ from txapns._reactors.settings import checked
 from txapns._reactors.thread import Call, Ended, ReactorThread
 from txapns._session.batch import SendCancelled
 from txapns._session.tokens import Token, Tokens, Triple, changed, triples_of
+from txapns.channels import LIVE_ACTIVITY, Channel, StoragePolicy
 from txapns.client import ClientStatus, default_topic, with_topic
 from txapns.credentials import Credential
-from txapns.errors import TokensFailed
+from txapns.errors import ClientClosed, TokensFailed
 from txapns.feedback import DeadToken
 from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
@@ -48,7 +49,7 @@ from txapns.notification import Notification
 from txapns.options import ClientOptions, Options
 from txapns.result import Accepted, Outcomes, Rejection, Resendable, without_client
 
-__all__ = ["APNSClient", "Batch", "SendInterrupted", "Session"]
+__all__ = ["APNSClient", "Batch", "Channels", "SendInterrupted", "Session"]
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -58,6 +59,8 @@ T = TypeVar("T")
 
 #: How long a ``with`` statement that Ctrl-C ended waits for what is in flight, in seconds.
 HURRY = 1.0
+#: How many tokens of the feedback service are read at a time.
+PART = 1_000
 #: How long a call that Ctrl-C ended waits for what is known of its batch, in seconds: the reactor has it at once.
 LAST_WORD = 5.0
 
@@ -140,6 +143,7 @@ class APNSClient:
 
     :ivar gateway: where it sends.
     :ivar credential: with what.
+    :ivar channels: the app's broadcast channels, a :class:`Channels`.
     """
 
     def __init__(
@@ -166,6 +170,7 @@ class APNSClient:
         self._topic = default_topic(self.credential, arguments["topic"])
         self._place = place
         self._copy = copy
+        self.channels = Channels(place.run)
 
     def __reduce__(self) -> tuple[Callable[[], APNSClient], tuple[()]]:
         return self._copy, ()
@@ -247,6 +252,24 @@ class APNSClient:
         """
         return self._place.run(lambda client: client.feedback())
 
+    def iterate_feedback(self) -> Generator[DeadToken, None, None]:
+        """
+        Read the same list in parts, as :meth:`txapns.APNSClient.iterate_feedback` does.
+
+        :returns: an iterator over the same pairs.
+        """
+        tokens = self._place.run(lambda client: succeed(client.iterate_feedback()))
+        try:
+            ended = False
+            while not ended:
+                some, error, ended = self._place.run(lambda _: Deferred.fromCoroutine(_some(tokens)))
+                yield from some
+                if error is not None:
+                    raise error
+        finally:
+            with suppress(ClientClosed):
+                self._place.run(lambda _: Deferred.fromCoroutine(_closed(tokens)))
+
     def status(self) -> ClientStatus:
         """
         Return the status of the client in this process, without requests about channels and their connection.
@@ -304,6 +327,85 @@ class APNSClient:
 
     def _own(self, batch: result.Batch) -> Batch:
         return Batch(batch.accepted, batch.outcomes, batch.unique_ids, resend=self.send_many)
+
+
+async def _some(tokens: AsyncGenerator[DeadToken, None]) -> tuple[list[DeadToken], Exception | None, bool]:
+    """Read some, until an exception, or to the end; returns whether that is reached."""
+    found: list[DeadToken] = []
+    try:
+        async for token in tokens:
+            found.append(token)
+            if len(found) == PART:
+                return found, None, False
+    except Exception as error:
+        return found, error, True
+    return found, None, True
+
+
+async def _closed(tokens: AsyncGenerator[DeadToken, None]) -> None:
+    await tokens.aclose()
+
+
+class Channels:
+    """
+    The channels of a client's app: ``client.channels``. The methods raise the exceptions that :class:`txapns.Channels`
+    names.
+
+    :param run: makes a call in the reactor's thread.
+    """
+
+    def __init__(self, run: Callable[[Callable[[on_twisted.APNSClient], Deferred[Any]]], Any]) -> None:
+        self._run = run
+
+    def create(
+        self,
+        storage_policy: int = StoragePolicy.NO_MESSAGE_STORED,
+        *,
+        push_type: str = LIVE_ACTIVITY,
+        bundle_id: str | None = None,
+    ) -> Channel:
+        """
+        Make a channel.
+
+        :param storage_policy: a :class:`~txapns.StoragePolicy`, or another number.
+        :param push_type: what will be sent to it. Apple supports no other.
+        :param bundle_id: the app's bundle id, without any suffix; by default the client's.
+        :returns: the channel.
+        """
+        made: Channel = self._run(
+            lambda client: client.channels.create(storage_policy, push_type=push_type, bundle_id=bundle_id)
+        )
+        return made
+
+    def read(self, channel_id: str, *, bundle_id: str | None = None) -> Channel:
+        """
+        Read a channel's properties.
+
+        :param channel_id: its identifier.
+        :param bundle_id: the app's bundle id, without any suffix; by default the client's.
+        :returns: the channel.
+        """
+        found: Channel = self._run(lambda client: client.channels.read(channel_id, bundle_id=bundle_id))
+        return found
+
+    def delete(self, channel_id: str, *, bundle_id: str | None = None) -> None:
+        """
+        Delete a channel permanently.
+
+        :param channel_id: its identifier.
+        :param bundle_id: the app's bundle id, without any suffix; by default the client's.
+        """
+        self._run(lambda client: client.channels.delete(channel_id, bundle_id=bundle_id))
+
+    def list(self, *, bundle_id: str | None = None) -> list[str]:
+        """
+        List the channels of the app.
+
+        :param bundle_id: the app's bundle id, without any suffix; by default the client's.
+        :returns: their identifiers, in the server's order.
+        """
+        found: list[str] = self._run(lambda client: client.channels.list(bundle_id=bundle_id))
+        return found
 
 
 class Session:
