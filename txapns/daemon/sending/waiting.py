@@ -31,7 +31,7 @@ _log = Logger()
 #: How many seconds after an answer of the log it is asked again, while somebody waits and other nodes may send.
 LOOK = 0.1
 #: About how many notifications it is asked for at most; those that were not asked for come next.
-MOST = 10_000
+MOST = 2_000
 
 
 class _Wait:
