@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 from urllib.parse import quote
 
 import psycopg
@@ -51,6 +53,15 @@ class SettingsTests(SynchronousTestCase):
             found = self.verified(url)
             self.assertEqual((found["sslmode"], found["gssencmode"]), ("verify-full", "disable"), url)
             self.assertTrue(Path(found["sslrootcert"]).is_file())
+
+    def test_environment(self) -> None:
+        """What the url leaves out may be in the environment, as for any program that uses libpq."""
+        self.assertEqual(self.verified("postgresql:///push"), {})
+        for name, value in (("PGHOST", "db.example.com"), ("PGHOSTADDR", "192.0.2.1"), ("PGSERVICE", "push")):
+            with patch.dict(os.environ, {name: value}):
+                self.assertEqual(self.verified("postgresql:///push")["sslmode"], "verify-full", name)
+        with patch.dict(os.environ, {"PGSSLROOTCERT": "/ca.pem"}):
+            self.assertNotIn("sslrootcert", self.verified("postgresql://db.example.com/push"))
 
     def test_said(self) -> None:
         """What the url says holds, but there is a warning if that does not verify the server."""

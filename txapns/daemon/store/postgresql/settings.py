@@ -9,6 +9,7 @@ falls silent is given up after seconds.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -128,14 +129,19 @@ def _verified(parameters: Mapping[str, Any]) -> dict[str, Any]:
         return dict(parameters)
     # Encryption by Kerberos would take the place of TLS, and is not verified in this way.
     found = {"sslmode": "verify-full", "gssencmode": "disable", **parameters}
-    if "sslrootcert" not in found and not Path("~/.postgresql/root.crt").expanduser().exists():
+    if not _said(parameters, "sslrootcert") and not Path("~/.postgresql/root.crt").expanduser().exists():
         found["sslrootcert"] = str(authorities_file())
     return found
 
 
 def _is_local(parameters: Mapping[str, Any]) -> bool:
-    hosts = str(parameters.get("host") or "").split(",") + str(parameters.get("hostaddr") or "").split(",")
-    return "service" not in parameters and all(_LOCAL.fullmatch(host) for host in hosts)
+    hosts = [host for key in ("host", "hostaddr") for host in _said(parameters, key).split(",")]
+    return not _said(parameters, "service") and all(_LOCAL.fullmatch(host) for host in hosts)
+
+
+def _said(parameters: Mapping[str, Any], key: str) -> str:
+    """Tell what a parameter is, in the url or in the environment variable that libpq reads otherwise."""
+    return str(parameters.get(key) or os.environ.get(f"PG{key.upper()}", ""))
 
 
 def _password(path: Path) -> str:
