@@ -73,7 +73,7 @@ class PostgreSQLCopyTests(CopyContract, SynchronousTestCase):
         """A database with a node that is alive is not copied, and no node joins while one is copied."""
         place = self.make_place()
         world = PostgreSQLWorld(place.schema)
-        with self.assertRaisesRegex(DatabaseInUse, "is in use by node; stop these nodes first"), place.copying():
+        with self.assertRaisesRegex(DatabaseInUse, "is in use by first; stop these nodes first"), place.copying():
             pass
         world.stop()
         place.execute("DELETE FROM node")
