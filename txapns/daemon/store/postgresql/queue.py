@@ -175,10 +175,10 @@ class PostgreSQLQueue(StoredQueue[Connection]):
     def _leased(self, app: str, claimed: Claimed) -> list[Leased]:
         contents = {
             number: (Content(app, payload, _headers(headers)), accepted_at / 1000, self._time.seconds(since))
-            for number, accepted_at, since, headers, payload in claimed.messages
+            for _, number, accepted_at, since, headers, payload in claimed.messages
         }
         leased = []
-        for number, message, attempts, apns_id, token in claimed.notifications:
+        for _, number, message, attempts, apns_id, token in claimed.notifications:
             content, accepted_at, since = contents[message]
             leased.append(Leased(number, content, token, apns_id, attempts, accepted_at, since))
         return leased

@@ -85,7 +85,7 @@ def conclude(connection: Connection, reports: list[Report], freed: Found, time: 
     :param node: the incarnation of the node.
     """
     chosen = chosen_of(reports)
-    free(connection, freed, {number for number, (each, _) in chosen.items() if each.state is not State.WAITING})
+    free(connection, freed, lambda number: number in chosen and chosen[number][0].state is not State.WAITING)
     accepted: list[int] = []
     final, retried = [], []
     for number, (each, now) in chosen.items():
