@@ -1,5 +1,6 @@
 # Everything runs in .venv, which is made on first use; a changed pyproject.toml installs anew.
 # To build it with another Python than python3:  make PYTHON=python3.12 test
+# To run some of the tests:                      make TESTS=tests/wire test
 # To run the tests fewer times than ten:         make RUNS=3 flaky
 # To look for what one parser cannot take:       make SECONDS=600 PARSERS=certificates fuzz
 
@@ -21,9 +22,9 @@ demo: $(DEMO) ## send to the simulator over both protocols and show what failed
 	@$(BIN)/python examples/demo.py
 
 test: $(DEV) ## run the tests
-	$(BIN)/python -m pytest -n 3 --dist loadfile
+	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
-test-all: ## run the tests with each Python from 3.10 on that is found on the path or under pyenv's root
+test-all: ## run the tests with the oldest and the latest Python from 3.10 on, and the quick ones with those between
 	@tools/each-python $(MAKE) test
 
 flaky: $(DEV) ## run the tests ten times in random order, and show what was not green each time

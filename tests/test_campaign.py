@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from random import Random
 
 import ngh2
+import pytest
 from twisted.internet.defer import CancelledError, Deferred
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -148,6 +149,7 @@ class Campaign:
             self.case.assertLessEqual(answers.count(None), 1, f"{token.hex()} was taken twice: {answers}")
 
 
+@pytest.mark.slow
 class CampaignTests(SynchronousTestCase):
     """Everything at once, by chance, and the same each time."""
 

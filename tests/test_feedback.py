@@ -769,6 +769,7 @@ class FeedbackProtocolTests(SynchronousTestCase):
         self.assertIsInstance(self.errors[0], AnswerTimeout)
 
 
+@pytest.mark.slow
 class CampaignTests(FeedbackCase):
     """Chance as an adversary."""
 

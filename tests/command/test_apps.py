@@ -9,6 +9,7 @@ import subprocess
 import termios
 from pathlib import Path
 
+import pytest
 from cryptography.fernet import Fernet
 
 from tests.command.case import AUTHORITY, CommandCase
@@ -21,6 +22,7 @@ from txapns.daemon.values import Limits
 __all__ = ["AppsTests", "TerminalTests"]
 
 
+@pytest.mark.slow
 class AppsTests(CommandCase):
     """``txapns apps``."""
 

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.command.processes import txapns
@@ -16,6 +17,7 @@ from txapns.daemon.values import Settlement, State
 __all__ = ["QueueTests"]
 
 
+@pytest.mark.slow
 class QueueTests(SynchronousTestCase):
     """``txapns queue`` while the daemon is not running."""
 

@@ -226,6 +226,7 @@ class TroubleTests(DaemonCase):
         await self.check(2)
 
 
+@pytest.mark.slow
 class StoreTests(DaemonCase):
     """A database that is removed, replaced or damaged, or used by another daemon."""
 

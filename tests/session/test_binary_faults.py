@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from random import Random
 
+import pytest
 from twisted.internet.defer import CancelledError
 from twisted.internet.protocol import Factory
 from twisted.logger import capturedLogs
@@ -576,6 +577,7 @@ class RandomFaults:
         server.refuse(255, self._random.choice((0, 2**31)))
 
 
+@pytest.mark.slow
 class CampaignTests(BinaryCase):
     """Chance as an adversary."""
 

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping
 from itertools import pairwise
 from typing import Any
 
+import pytest
 from hpack import Encoder
 from hyperframe.frame import ContinuationFrame, HeadersFrame, SettingsFrame
 from twisted.internet.defer import Deferred
@@ -316,6 +317,7 @@ class LifespanTests(FaultCase):
         assert isinstance(error, errors.GatewayShutdown)
         self.assertEqual((error.code, str(error)), (CALM, "the gateway ends this connection: HTTP/2 error 11"))
 
+    @pytest.mark.slow
     def test_a_few_each(self) -> None:
         """A server that takes a handful on each connection is given about one connection a second."""
         for most in (1, 5, 9):
@@ -892,6 +894,7 @@ class AnswerTests(FaultCase):
         bearers = {reception.headers["authorization"] for reception in self.simulator.devices.received}
         self.assertEqual((len(bearers), self.simulator.devices.connections), (1, 2))
 
+    @pytest.mark.slow
     def test_nothing_but_500(self) -> None:
         """Where the server answers 500 to everything, a batch ends in time: each was asked once and repeated thrice."""
         count = 2_000

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from random import Random
 from typing import Any
 
+import pytest
 from twisted.internet.defer import Deferred
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -147,6 +148,7 @@ class ReentranceTests(SynchronousTestCase):
         """Other tests may have left some."""
         self.before = deliveries()
 
+    @pytest.mark.slow
     def test_campaign(self) -> None:
         """Each call ends once, nothing is sent twice, nothing is left, and the metrics have counted all of it."""
         for seed in range(25):

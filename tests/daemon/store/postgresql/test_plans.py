@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.contract import START, message, result
@@ -134,6 +135,7 @@ class PlanTests(SynchronousTestCase):
         """With ten thousand rows."""
         self.check(10_000)
 
+    @pytest.mark.slow
     def test_million(self) -> None:
         """With a million rows."""
         self.check(1_000_000)
