@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 R = TypeVar("R")
 T = TypeVar("T")
 
+#: Of how many credentials a session remembers that they were checked.
+KNOWN = 10_000
 #: How long a ``with`` statement that Ctrl-C ended waits for what is in flight, in seconds.
 HURRY = 1.0
 #: How many tokens of the feedback service are read at a time.
@@ -298,8 +300,10 @@ class APNSClient:
         source = feed if feed.pull() else (triple for triple in feed)
         while True:
             feed.open()
-            thread, call = self._place.begin(lambda client: client.send_many(source, deadline=deadline), feed.close)
+            begun: tuple[ReactorThread, Call[result.Batch]] | None = None
             try:
+                begun = self._place.begin(lambda client: client.send_many(source, deadline=deadline), feed.close)
+                thread, call = begun
                 feed.run(thread.soon)
                 return self._own(call.wait())
             except Ended:
@@ -308,7 +312,10 @@ class APNSClient:
                 failed.batch = self._own(failed.batch)
                 raise
             except BaseException as error:
-                self._interrupt(thread, call, error)
+                if begun is None:
+                    feed.end()  # where Ctrl-C came just when the batch had begun, it has nothing to wait for
+                else:
+                    self._interrupt(*begun, error)
                 raise
 
     def _interrupt(self, thread: ReactorThread, call: Call[result.Batch], error: BaseException) -> None:
@@ -424,6 +431,8 @@ class Session:
     def __init__(self, *, proxy: str | Proxy | None = None, **options: Unpack[ClientOptions]) -> None:
         self._proxy = read_proxy(proxy)
         Options(**options)
+        # What was checked before: that takes a millisecond, and a program asks for the client each time.
+        self._known: set[tuple[object, Gateway, str | None]] = set()
         make = partial(on_twisted.Session, proxy=self._proxy, **options)
         self._resident = Resident(make, on_twisted.Session.close, "session")
         weakref.finalize(self, self._resident.abandon).atexit = False
@@ -462,7 +471,13 @@ class Session:
         :raises CredentialError: the gateway's protocol cannot use this credential.
         """
         self._resident.check()
-        gateway = checked(credential, gateway, topic, self._proxy)
+        gateway = Gateway.parse(gateway, proxy=self._proxy)
+        key = getattr(credential, "fingerprint", None), gateway, topic
+        if key not in self._known:
+            checked(credential, gateway, topic, None)
+            if len(self._known) >= KNOWN:
+                self._known.clear()
+            self._known.add(key)
         return _SessionClient(self, self._resident, credential, gateway, topic, metrics)
 
     def close(self) -> None:

@@ -96,6 +96,11 @@ class Feed(Source[T]):
         self._ended = True
         call(self._arrived)
 
+    def end(self) -> None:
+        """There is nothing more, and what there is shall not be sent."""
+        self._queue.clear()
+        self._ended = True
+
     def _wait(self) -> None:
         """Wait until the queue has room."""
         self._waiting = True
