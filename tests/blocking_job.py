@@ -39,12 +39,12 @@ def tokens(count: int) -> Iterator[str]:
     return (f"{number:064x}" for number in range(count))
 
 
-def client_of(state: str | Path) -> APNSClient:
+def client_of(state: str | Path, **options: Any) -> APNSClient:
     """Make a client of the simulator with this state directory."""
     state = Path(state)
     ready = json.loads((state / "simulator.json").read_text())
     gateway = Gateway.http2("localhost", ready["http2"], trust_root=(state / "ca.pem").read_bytes())
-    return APNSClient(Certificate.from_file(state / "client.pem"), gateway)
+    return APNSClient(Certificate.from_file(state / "client.pem"), gateway, **options)
 
 
 def interrupt() -> None:

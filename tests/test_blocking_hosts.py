@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import unittest
 from typing import Any
 
 import pytest
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.blocking_job import HOSTS, expected
-from tests.command.processes import TIMEOUT, WithSimulator, environment
+from tests.command.processes import TIMEOUT, SimulatorProcess, WithSimulator, environment
+from tests.processes import started
 
-__all__ = ["HostCase", "HostTests"]
+__all__ = ["HostCase", "HostTests", "MuteTests"]
 
 pytestmark = pytest.mark.loopback
 
@@ -86,3 +89,56 @@ class HostTests(HostCase):
         """Each host has a test."""
         for host in HOSTS:
             self.assertTrue(hasattr(self, f"test_{host.replace('-', '_')}"), host)
+
+
+class MuteTests(SynchronousTestCase):
+    """A server that takes notifications and answers none of them does not keep a program from ending."""
+
+    def run_program(self, body: str, *, interrupt: bool = False) -> subprocess.CompletedProcess[str]:
+        """Run a program that is sending ten; Ctrl-C is pressed when it says so."""
+        simulator = SimulatorProcess(self, "--delay-ms", "3600000")
+        start = f"""
+import threading
+from tests.blocking_job import HELLO, client_of, tokens
+client = client_of({str(simulator.state.resolve())!r}, timeout=600.0)
+def send():
+    client.send(HELLO, tokens(10))
+def under_way():
+    while client.status().in_flight < 10:
+        pass
+    print("under way", flush=True)
+"""
+        process = started(
+            self,
+            [sys.executable, "-c", start + body],
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert process.stdout is not None
+        self.assertEqual(process.stdout.readline(), "under way\n")
+        if interrupt:
+            process.send_signal(signal.SIGINT)
+        printed, said = process.communicate(timeout=TIMEOUT)
+        return subprocess.CompletedProcess(process.args, process.returncode, printed, said)
+
+    def test_exit(self) -> None:
+        """An exit waits for its answers a few seconds and no longer."""
+        ended = self.run_program("threading.Thread(target=send, daemon=True).start(); under_way()")
+        self.assertEqual((ended.returncode, ended.stderr), (0, ""))
+
+    def test_ctrl_c(self) -> None:
+        """Nor does a with statement that Ctrl-C ends."""
+        body = """
+from txapns.blocking import SendInterrupted
+threading.Thread(target=under_way, daemon=True).start()
+try:
+    with client:
+        send()
+except SendInterrupted as error:
+    print(len(error.batch.uncertain))
+"""
+        ended = self.run_program(body, interrupt=True)
+        self.assertEqual((ended.returncode, ended.stdout), (0, "10\n"), ended.stderr)
+        self.assertRegex(ended.stderr, r"\A(.*: the connection broke: .*\n)?\Z")

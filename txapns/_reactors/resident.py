@@ -151,13 +151,16 @@ class Resident(Generic[T]):
         """
         Close it in this process, and take no more calls.
 
-        :param patience: how long to wait for that, in seconds; ``None`` for as long as it takes.
+        :param patience: how long to wait for that, in seconds; then it is dropped. ``None`` for as long as it takes.
         """
         self.is_closed = True
         thread = _process.current()
         if thread is not None:
-            with suppress(Ended, TimeoutError):
-                thread.begin(partial(self.closed, thread)).wait(patience)
+            with suppress(Ended):
+                try:
+                    thread.begin(partial(self.closed, thread)).wait(patience)
+                except TimeoutError:
+                    thread.begin(partial(self._drop, thread)).wait()
             thread.join()
 
     def abandon(self) -> None:
@@ -194,9 +197,9 @@ class Resident(Generic[T]):
             thread.leave()
             return succeed(None)
 
-        def gone(result: Any) -> Any:
-            thread.residents.pop(self, None)
-            thread.leave()
-            return result
+        return self._close(thread.residents[self]).addBoth(lambda _: self._drop(thread))
 
-        return self._close(thread.residents[self]).addBoth(gone)
+    def _drop(self, thread: ReactorThread) -> Deferred[None]:
+        thread.residents.pop(self, None)
+        thread.leave()
+        return succeed(None)
