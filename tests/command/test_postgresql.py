@@ -171,6 +171,7 @@ class QueueTests(PostgreSQLCase):
         world = self.place.start()
         self.addCleanup(world.stop)
         filled(world)
+        nodes = world.execute("SELECT name, incarnation FROM node")
         [dead] = self.rows("chess")
         self.assertEqual((dead["state"], dead["reason"]), ("dead", "ConnectionLost"))
         self.assertEqual(self.run_queue("retry", "chess"), "waiting again: 1\n")
@@ -181,7 +182,7 @@ class QueueTests(PostgreSQLCase):
         self.assertEqual(self.run_queue("purge", "chess", "--state", "waiting", "--yes"), f"deleted: {len(waiting)}\n")
         world.clock.advance(2.0)
         self.assertEqual(world.queue.waiting("chess").count, 0)
-        self.assertEqual(world.execute("SELECT name FROM node"), [("node",)])
+        self.assertEqual(world.execute("SELECT name, incarnation FROM node"), nodes)
 
     def test_refused(self) -> None:
         """An app that never was is refused, and so is a database that is away."""
