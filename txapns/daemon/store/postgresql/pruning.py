@@ -77,16 +77,19 @@ def prune(connection: Connection, position: int, before: float, now: float, limi
     feedback_log.forget(connection, before, now, limit)
     connection.execute(_FORGET_KEYS, [time, limit])
     connection.execute(_FOLD, {"nobody": NOBODY})
-    create_ahead(connection, milliseconds(now), width)
-    count = drop_before(connection, time, width) + connection.execute(_FORGET_OTHERS, [time, limit]).rowcount
+    count = connection.execute(_FORGET_OTHERS, [time, limit]).rowcount
     row = connection.execute(_WINDOW, [position, limit]).fetchone()
     assert row is not None
     last, looked, accepted_at = row
     # The numbers of nodes lie somewhat across one another; see Numbers.
-    if not looked or time + milliseconds(BLOCK_LIFE) <= accepted_at <= milliseconds(now):
-        return 0, count
-    connection.execute(_FORGET, [position, last, time])
-    return last, looked + count
+    if looked and not time + milliseconds(BLOCK_LIFE) <= accepted_at <= milliseconds(now):
+        connection.execute(_FORGET, [position, last, time])
+        position, count = last, count + looked
+    else:
+        position = 0
+    # Last, since nobody can settle until the transaction ends in which a partition is dropped.
+    create_ahead(connection, milliseconds(now), width)
+    return position, count + drop_before(connection, time, width)
 
 
 def forget_messages(connection: Connection, numbers: Sequence[int]) -> None:
