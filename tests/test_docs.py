@@ -31,6 +31,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import attrs
@@ -554,31 +555,44 @@ class LoopbackPagesTests(SynchronousTestCase):
             play("docs/daemon-http.rst", desk)
 
     def test_migrating(self) -> None:
-        """docs/migrating.rst is run: the library in memory, the daemon as a process that serves its HTTP API."""
-        simulator = MemorySimulator(dead=[DORA])
+        """docs/migrating.rst is run, against the simulator and a daemon's HTTP API in processes of their own."""
+        dead = Path(self.mktemp())
+        dead.write_text(DORA)
+        simulator = SimulatorProcess(self, "--dead", str(dead))
+        ready, state = simulator.ready, simulator.state
         forgotten: list[str] = []
 
         class Database:
             forget = staticmethod(forgotten.append)
 
+        class Devices:
+            """What Django would return."""
+
+            def values_list(self, *columns: str) -> Any:
+                return SimpleNamespace(iterator=lambda: iter([(7, ANN), (8, BOB), (9, DORA)]))
+
+            def filter(self, pk__in: list[int]) -> Any:
+                return SimpleNamespace(update=lambda active: forgotten.extend({9: DORA}[each] for each in pk__in))
+
         with serving_native(DORA) as port:
             run_page(
                 "docs/migrating.rst",
-                simulator,
-                reactor=simulator.reactor,
-                gateway=simulator.gateway(),
-                pem=simulator.authority.client_pem(),
-                p8=simulator.authority.p8,
-                key_id=simulator.authority.key_id,
-                team_id=simulator.authority.team_id,
+                MemorySimulator(),
+                gateway=Gateway.http2("localhost", ready["http2"], trust_root=(state / "ca.pem").read_bytes()),
+                pem=(state / "client.pem").read_text(),
+                p8=(state / "AuthKey.p8").read_bytes(),
+                key_id=ready["key_id"],
+                team_id=ready["team_id"],
                 tokens=[ANN, BOB, DORA],
                 token=DORA,
                 database=Database,
+                devices=Devices(),
                 port=port,
                 key=key_of("all"),
             )
-        self.assertEqual(forgotten, [DORA] * 4)  # once for each of the libraries
-        self.assertEqual(len(simulator.devices.received), 3 + 1 + 3 + 3)
+        self.assertEqual(forgotten, [DORA] * 6)  # once for each of the libraries
+        _, counters = simulator.stop()
+        self.assertEqual(counters["received"], 3 + (1 + 3) + 3 + (1 + 3) + 3)
 
     @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
     def test_daemon_faces(self) -> None:

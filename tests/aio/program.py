@@ -11,6 +11,7 @@ import itertools
 import json
 import logging
 import os
+import selectors
 import sys
 import threading
 from collections.abc import Callable, Coroutine, Iterator
@@ -114,6 +115,19 @@ def with_uvloop(case: Case) -> Any:
     return uvloop.run(case())
 
 
+def with_select(case: Case) -> Any:
+    """A loop on ``select``, as it is where there is nothing better."""
+    loop = asyncio.SelectorEventLoop(selectors.SelectSelector())
+    try:
+        return loop.run_until_complete(case())
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
+
+
 def in_threads(case: Case) -> Any:
     """A loop in each of four threads."""
     with ThreadPoolExecutor(4) as executor:
@@ -167,6 +181,7 @@ async def notebook() -> None:
 RUNNERS: dict[str, Run] = {
     "asyncio": with_asyncio,
     "uvloop": with_uvloop,
+    "select": with_select,
     "threads": in_threads,
     "running": within_running,
     "forked": forked,

@@ -57,6 +57,10 @@ class ProgramTests(ProgramCase):
         """``asyncio.run``, several times in a row."""
         self.check("asyncio", EXPECTED)
 
+    def test_select(self) -> None:
+        """A loop that has only ``select``, and is ended by hand."""
+        self.check("select", EXPECTED)
+
     def test_threads(self) -> None:
         """Loops in four threads at once."""
         self.check("threads", EXPECTED)
