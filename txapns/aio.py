@@ -13,7 +13,7 @@ Close it, or leave its ``async with`` block. A client that is still open when th
 What the client logs goes to ``logging``, as that of :mod:`txapns.blocking` does.
 
 When the task that sends a batch is cancelled, or its ``asyncio.timeout`` is over, nothing more is sent. What was known
-by then is not lost: the ``asyncio.CancelledError`` has it as ``batch``.
+by then is not lost: :func:`batch_of` finds it in the exception.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ from txapns.notification import Notification
 from txapns.options import ClientOptions, Options
 from txapns.result import Accepted, Outcomes, Rejection, Resendable
 
-__all__ = ["APNSClient", "Batch", "Channels", "Session"]
+__all__ = ["APNSClient", "Batch", "Channels", "Session", "batch_of"]
 
 if TYPE_CHECKING:
     from typing_extensions import Self, Unpack
@@ -67,6 +67,24 @@ class Batch(Outcomes):
         :returns: the new batch.
         """
         return await self._resend(self.resendable(uncertain))
+
+
+def batch_of(error: BaseException) -> Batch | None:
+    """
+    Find what was known of a batch when it was cancelled, or when its tokens failed.
+
+    :param error: the ``asyncio.CancelledError``, or the ``TimeoutError`` of ``asyncio.timeout`` or
+        ``asyncio.wait_for``, or a :exc:`~txapns.errors.TokensFailed`.
+    :returns: the batch. What waited is unsent, and what was in flight is uncertain; tokens that were not pulled from
+        the iterable are not in it. ``None`` if the exception is not about a batch.
+    """
+    found: BaseException | None = error
+    while found is not None:
+        batch = getattr(found, "batch", None)
+        if isinstance(batch, Batch):
+            return batch
+        found = found.__cause__ or found.__context__
+    return None
 
 
 class _Client(on_twisted.APNSClient):

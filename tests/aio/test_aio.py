@@ -15,7 +15,7 @@ from twisted.python.failure import Failure
 from tests.aio.case import ALIVE, GONE, AioCase
 from tests.command.processes import DEAD
 from txapns import Accepted, Notification, Rejection, StoragePolicy, result
-from txapns.aio import APNSClient, Session
+from txapns.aio import APNSClient, Session, batch_of
 from txapns.errors import (
     ClientClosed,
     ClientElsewhere,
@@ -276,7 +276,8 @@ class CancellationTests(AioCase):
                 task.cancel()
                 with self.assertRaises(asyncio.CancelledError) as raised:
                     await task
-                batch: Any = raised.exception.batch  # type: ignore[attr-defined]
+                batch = batch_of(raised.exception)
+                assert batch is not None
                 self.assertEqual(batch.total, len(pulled))
                 self.assertEqual(batch.accepted + len(batch.uncertain), batch.total)
                 self.assertGreater(batch.accepted, 0)
@@ -295,8 +296,9 @@ class CancellationTests(AioCase):
                 with self.assertRaises(TimeoutError) as raised:
                     async with asyncio.timeout(0.2):
                         await client.send(HELLO, self.counted(pulled))
-                cause: Any = raised.exception.__cause__
-                self.assertEqual(cause.batch.total, len(pulled))
+                batch = batch_of(raised.exception)
+                assert batch is not None
+                self.assertEqual(batch.total, len(pulled))
 
         if sys.version_info >= (3, 11):
             self.go(main())
@@ -314,7 +316,7 @@ class CancellationTests(AioCase):
             task.cancel()
             with self.assertRaises(asyncio.CancelledError) as raised:
                 await task
-            batch = getattr(raised.exception, "batch", None)
+            batch = batch_of(raised.exception)
             return batch and batch.accepted
 
         async def main() -> None:
