@@ -34,7 +34,7 @@ fuzz: $(VENV)/installed-fuzz ## look for octets that a parser cannot take, 60 se
 	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(PARSERS)
 
 interop: $(DEV) $(INTEROP)/installed $(INTEROP)-frameworks/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
-	$(BIN)/python -m pytest -m interop
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m interop
 
 test-postgresql: $(DEV) ## run the tests of the store on PostgreSQL on the version that the system has
 	@for each in /usr/lib/postgresql/*/bin; do \
