@@ -258,7 +258,8 @@ class Outcome:
     What became of one notification.
 
     :ivar settled_at: when its state became final; ``None`` while it waits.
-    :ivar unique_id: Apple's ``apns-unique-id``. Only callers that wait for the outcome get it: it is not stored.
+    :ivar unique_id: Apple's ``apns-unique-id``. Only callers that wait for the outcome at the node that sends get it:
+        it is not stored.
     """
 
     number: int

@@ -590,6 +590,7 @@ class FaultTests(DispatcherCase):
             120.0,
             lambda app, leased, settlements, now: settled.extend(settlements),
             lambda app: client,
+            lambda: True,
         )
         self.world.result(self.world.dispatcher.stop(1.0))
         ids = self.world.accept(3)

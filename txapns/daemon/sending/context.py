@@ -53,7 +53,11 @@ class AppState:
 
 @attrs.frozen(eq=False)
 class SenderContext:
-    """What all senders share."""
+    """
+    What all senders share.
+
+    :ivar sends: tells whether anything may be leased and sent now.
+    """
 
     reactor: IReactorTime
     wall: IWallClock
@@ -66,3 +70,4 @@ class SenderContext:
     lease: float
     settled: Settled
     connect: Callable[[App], APNSClient]
+    sends: Callable[[], bool]

@@ -6,7 +6,9 @@ anything is under way its leases are renewed, by one timer for all apps.
 
 Where several nodes share the store, each sends what any of them accepted: once a second the dispatcher looks for apps
 that have something due. When the node's life is about to end, it stops sending at once, and goes on when the node has
-joined the others anew. What other nodes report of an app's circuit goes to its sender.
+joined the others anew, after a moment: if the database was away from all nodes, each of them may know what became of
+its notifications, and has to store that before another takes them for unsent. What other nodes report of an app's
+circuit goes to its sender.
 """
 
 from __future__ import annotations
@@ -42,6 +44,8 @@ _log = Logger()
 RENEWALS = 3
 #: How often to look for what other nodes accepted, in seconds.
 LOOK = 1.0
+#: How many seconds after the node has joined anew it begins to send. By then the others have joined, too.
+GRACE = 3.0
 
 
 class Dispatcher:
@@ -87,6 +91,7 @@ class Dispatcher:
             lease,
             settled,
             partial(_connect, reactor, timeout, metrics),
+            lambda: self._sending and self._cluster.alive,
         )
         self._senders: dict[str, AppSender] = {}
         self._subscriptions: list[Callable[[], None]] = []
@@ -94,7 +99,8 @@ class Dispatcher:
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
         self._running = False
-        self._sending = True
+        self._alive = self._sending = True
+        self._joined = Alarm(reactor, self._go_on)
 
     def start(self) -> Deferred[None]:
         """Begin to send, at first what waits already: read the queue, which raises :exc:`Unavailable` if it cannot."""
@@ -153,6 +159,7 @@ class Dispatcher:
         for unsubscribe in self._subscriptions:
             unsubscribe()
         self._subscriptions.clear()
+        self._joined.cancel()
         senders = list(self._senders.values())
         late = self._reactor.callLater(deadline, self._abandon, senders)
         # Leases are renewed until then, so that nobody else sends what is under way.
@@ -193,18 +200,23 @@ class Dispatcher:
         return self._queue.due_apps().addCallbacks(found, _not_seen)
 
     def _cluster_changed(self) -> None:
-        """Stop sending, or go on."""
-        sending, self._sending = self._sending, self._cluster.alive
-        if self._sending != sending:
-            step = self._resume if self._sending else self._suspend
-            for app in list(self._senders):
-                _fenced(app, step)
+        """Stop sending, or store what could not be stored and go on soon."""
+        alive, self._alive = self._alive, self._cluster.alive
+        if alive and not self._alive:
+            self._sending = False
+            self._joined.cancel()
+            self._with_each(AppSender.suspend)
+        elif self._alive and not alive:
+            self._with_each(AppSender.hurry)
+            self._joined.set(GRACE)
 
-    def _suspend(self, app: str) -> None:
-        self._senders[app].suspend()
+    def _go_on(self) -> None:
+        self._sending = True
+        self._with_each(AppSender.wake)
 
-    def _resume(self, app: str) -> None:
-        self._senders[app].resume()
+    def _with_each(self, step: Callable[[AppSender], None]) -> None:
+        for app in list(self._senders):
+            _fenced(app, lambda app: step(self._senders[app]))
 
     def _adopt(self, app: str, circuit: Circuit | None) -> None:
         _fenced(app, lambda app: self._sender(app).adopt(circuit))

@@ -145,14 +145,12 @@ class AppSender:
         for client in {self._client, *self._draining}:
             self._close(client, abort=True)
 
-    def resume(self) -> None:
-        """Lease again. What could not be stored meanwhile is stored first, since it may be leased once more."""
+    def hurry(self) -> None:
+        """Store at once what could not be stored: soon somebody leases it again."""
+        self._unsure = True
         for chunk in self._chunks:
             if chunk.again is not None and chunk.again.active():
                 chunk.again.reset(0.0)
-        self._more = self._unsure = True
-        if not self._chunks:
-            self._advance()
 
     def state(self) -> AppState:
         """Tell what is known of the app."""
@@ -227,7 +225,7 @@ class AppSender:
     @property
     def _sends(self) -> bool:
         """Whether anything may be leased and sent."""
-        return not self._stopping and self._context.cluster.alive
+        return not self._stopping and self._context.sends()
 
     def _room(self) -> int:
         """
