@@ -117,11 +117,7 @@ class Chunk:
 
 
 class Layout:
-    """
-    A layout, as one node uses it.
-
-    :param node: the number of the node.
-    """
+    """A layout, as the node with a number uses it."""
 
     tables = ""
     delivery = "queue"
