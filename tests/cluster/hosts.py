@@ -99,8 +99,10 @@ class Namespaces(Hosts):
         _run(f"ip netns add {name}")
         self.case.addCleanup(_run, f"ip netns del {name}")
         inside = f"nsenter --net=/run/netns/{name}"
+        _run(f"ip link add name to-{name} type veth peer name eth0 netns {name}")
+        # A namespace may last a little longer than its name, and so would the link.
+        self.case.addCleanup(_run, f"ip link del to-{name}")
         _run(
-            f"ip link add name to-{name} type veth peer name eth0 netns {name}",
             f"ip link set to-{name} master hub up",
             f"{inside} ip link set lo up",
             f"{inside} ip address add {address}/24 dev eth0",
