@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 from unittest import TestCase
 
+import psycopg
 import pytest
 from twisted.internet.defer import Deferred, fail
 from twisted.logger import capturedLogs
@@ -16,9 +18,11 @@ from zope.interface.verify import verifyObject
 import txapns
 from tests.daemon.fakes import DatedClock, InlineWorker
 from tests.daemon.store.contract import START, result
+from tests.daemon.store.postgresql.opened import until
 from tests.postgresql import execute, schema
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.cluster import ICluster, NodeStatus
+from txapns.daemon.store.postgresql import nodes
 from txapns.daemon.store.postgresql.cluster import AGAIN, BEAT, MARGIN, PostgreSQLCluster
 from txapns.daemon.store.postgresql.cluster_time import ClusterTime
 from txapns.daemon.store.postgresql.database import Database
@@ -69,6 +73,10 @@ class Nodes:
             for node in self.nodes:
                 if node not in still:
                     node.clock.advance(step)
+
+    def connect(self) -> Connection:
+        """Connect, as a node does."""
+        return psycopg.connect(self.place.url, options=f"-csearch_path={self.place.name}")
 
     def execute(self, statement: str, *parameters: object) -> list[tuple[Any, ...]]:
         """Execute one statement, as another program does."""
@@ -346,6 +354,27 @@ class DutyTests(SynchronousTestCase):
         self.a.duties, self.b.duties = ["webhook"], ["webhook", "other"]
         self.a.owned, self.b.owned  # noqa: B018
         self.nodes.advance(0.01)
+
+    def test_at_the_same_time(self) -> None:
+        """Of two nodes that join and take the same duties at the same time, each of these has one owner."""
+        now = int(START * 1000)
+        self.nodes.execute("INSERT INTO duty VALUES ('old', '00000000-0000-0000-0000-000000000000')")
+        found: list[set[str]] = []
+
+        def begin(connection: Connection, number: int) -> None:
+            node = nodes.Node(f"n{number}", f"00000000-0000-4000-9000-{number:012}", "", "", 0, 0)
+            nodes.join(connection, node, now)
+            found.append(nodes.take(connection, node.incarnation, ["old", "new"], now))
+
+        with self.nodes.connect() as one, self.nodes.connect() as other:
+            begin(one, 1)
+            thread = threading.Thread(target=begin, args=(other, 2))
+            thread.start()
+            waits = "SELECT cardinality(pg_blocking_pids(%s)) > 0"
+            until(lambda: self.nodes.execute(waits, other.info.backend_pid) == [(True,)])
+            one.commit()
+            thread.join()
+        self.assertEqual(found, [{"old", "new"}, set()])
 
     def owners(self) -> list[set[str]]:
         """The duties of both."""

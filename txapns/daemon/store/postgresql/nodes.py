@@ -106,10 +106,17 @@ _HOLDERS = """
 SELECT duty.name, duty.node FROM duty JOIN node ON node.incarnation = duty.node AND node.until > %s
 """
 
+# Three statements: one that waits for another node's transaction does not see the life that began with it, and so would
+# take its duties away.
+_ADD_DUTIES = (
+    "INSERT INTO duty SELECT unnest(%(duties)s::text[]), %(incarnation)s ON CONFLICT DO NOTHING RETURNING name"
+)
+
+_LOCK_DUTIES = "SELECT FROM duty WHERE name = ANY(%(duties)s) ORDER BY name FOR UPDATE"
+
 _TAKE = """
-INSERT INTO duty SELECT unnest(%(duties)s::text[]), %(incarnation)s::uuid
-ON CONFLICT (name) DO UPDATE SET node = excluded.node
-WHERE NOT EXISTS (SELECT FROM node WHERE node.incarnation = duty.node AND node.until > %(now)s)
+UPDATE duty SET node = %(incarnation)s WHERE name = ANY(%(duties)s)
+AND NOT EXISTS (SELECT FROM node WHERE node.incarnation = duty.node AND node.until > %(now)s)
 RETURNING name
 """
 
@@ -214,7 +221,9 @@ def holders(connection: Connection, now: int) -> dict[str, str]:
 def take(connection: Connection, incarnation: str, duties: Iterable[str], now: int) -> set[str]:
     """Take those duties that no living node has; returns them."""
     parameters = {"duties": sorted(duties), "incarnation": incarnation, "now": now}
-    return {name for (name,) in connection.execute(_TAKE, parameters)}
+    taken = {name for (name,) in connection.execute(_ADD_DUTIES, parameters)}
+    connection.execute(_LOCK_DUTIES, parameters)
+    return taken | {name for (name,) in connection.execute(_TAKE, parameters)}
 
 
 def statuses(connection: Connection, name: str, now: int) -> list[NodeStatus]:
