@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import threading
+
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.contract import START, message, result
+from tests.daemon.store.postgresql.opened import until
 from tests.daemon.store.postgresql.world import DAY, PostgreSQLWorld
 from tests.postgresql import schema
 from txapns.daemon.store.postgresql.partitions import AHEAD, create_ahead, drop_before
@@ -85,6 +88,19 @@ class PartitionTests(SynchronousTestCase):
         self.assertNotEqual(self.where(numbers[1]), "outcome_other")
         found = result(self.world.clock, self.world.outcome_log.outcomes(numbers))
         self.assertEqual([each.number for each in found], numbers)
+
+    def test_meanwhile(self) -> None:
+        """What is just being stored without a partition moves to the one that is being made, too."""
+        number = self.settle()
+        date = self.date + 100 * DAY
+        with self.world.connect() as settling, self.world.connect() as connection:
+            settling.execute("UPDATE outcome SET settled_at = %s", [date])
+            thread = threading.Thread(target=create_ahead, args=(connection, date, DAY))
+            thread.start()
+            until(lambda: self.world.waits(connection.info.backend_pid))
+            settling.commit()
+            thread.join()
+        self.assertNotEqual(self.where(number), "outcome_other")
 
     def test_in_use(self) -> None:
         """A partition that is in use is not dropped now, and nobody waits long."""

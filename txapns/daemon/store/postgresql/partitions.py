@@ -82,6 +82,8 @@ def _create(connection: Connection, day: int, width: int) -> None:
     """Make a partition, and move what is of its day there. It is dropped before vacuuming it pays off."""
     name = Identifier(_name(day, width))
     first, end = Literal(day * width), Literal((day + 1) * width)
+    # Whoever has just put something there commits first, and is seen; or that would be in the way of the partition.
+    connection.execute("LOCK TABLE outcome_other IN ACCESS EXCLUSIVE MODE")
     create = SQL("CREATE TABLE {} (LIKE outcome) WITH (autovacuum_vacuum_insert_threshold = -1)")
     connection.execute(create.format(name))
     connection.execute(
