@@ -47,6 +47,17 @@ class WaitingCountsTests(SynchronousTestCase):
         self.look(7, 0, self.counts.changes)
         self.assertEqual(self.counts["chess"], 7)
 
+    def test_another_life(self) -> None:
+        """What the node changed in a former life is not counted twice, though something is always under way."""
+        self.counts.update({"chess": 3})
+        self.look(3, 0, self.counts.changes)
+        self.counts.during(Deferred())
+        self.counts.looked_up(NodeCounts("anew", {}, {"chess": 3}), None, 6.0)
+        self.assertEqual(self.counts["chess"], 3)
+        self.counts.update({"chess": 1})
+        self.counts.looked_up(NodeCounts("anew", {}, {"chess": 3}), None, 7.0)
+        self.assertEqual(self.counts["chess"], 4)
+
     def test_failures_pass(self) -> None:
         """What is under way may fail."""
         failing: Deferred[None] = self.counts.during(Deferred())

@@ -4,7 +4,8 @@ How many notifications wait: what this node has changed, exactly, and what the o
 In the database each node has rows of its own, to which its transactions add; see
 :mod:`txapns.daemon.store.postgresql.tables`. Here the count of the own rows includes what is only being stored. It
 may come to differ from them, as when a connection breaks during COMMIT; where nothing of this node's is under way, a
-look puts it right.
+look puts it right. When the node begins another life, its rows begin at 0, and those of its former life are another
+node's. Then the first look counts, even if it misses some of what is under way.
 """
 
 from __future__ import annotations
@@ -61,6 +62,7 @@ class WaitingCounts:
         self._others: Mapping[str, int] = {}
         self._under_way = 0
         self._changes = 0
+        self._node: str | None = None
 
     def __getitem__(self, app: str) -> int:
         return self._own[app] + self._others.get(app, 0)
@@ -97,5 +99,6 @@ class WaitingCounts:
         """
         self.looked = now
         self._others = found.others
-        if changes is not None and changes == self.changes:
+        anew, self._node = self._node not in (None, found.node), found.node
+        if anew or (changes is not None and changes == self.changes):
             self._own = Counter(found.own)
