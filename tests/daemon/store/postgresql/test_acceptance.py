@@ -121,6 +121,12 @@ class NumberTests(AcceptanceCase):
         self.assertEqual(numbers.take(connection, 1, 0.0), first + 2 * BLOCK + 1)
         self.assertEqual(Numbers().take(connection, 1, 0.0), first + 3 * BLOCK)
 
+    def test_server_crashed(self) -> None:
+        """A block of another connection is not used up: the server may have crashed, and given it to another node."""
+        connection, numbers = self.connect(), Numbers()
+        first = numbers.take(connection, 1, 0.0)
+        self.assertEqual(numbers.take(self.connect(), 1, 0.0), first + BLOCK)
+
     def test_old_block(self) -> None:
         """A block that was begun long ago is not used up, so that numbers increase with time on all nodes."""
         connection, numbers = self.connect(), Numbers()

@@ -118,6 +118,13 @@ class TwoNodesTests(TwoNodes):
         self.assertEqual(len(result(self.first.clock, leasing)), 2)
         self.assertEqual(self.numbers(self.second), numbers)
 
+    def test_replaced(self) -> None:
+        """A node whose name another process has taken leases nothing, or it would lease the same again and again."""
+        numbers = self.accept(2)
+        self.first.execute("UPDATE node SET incarnation = %s WHERE name = 'first'", NODE)
+        self.assertEqual(self.lease(self.first), [])
+        self.assertEqual(self.numbers(self.second), numbers)
+
     def test_circuit(self) -> None:
         """While an app's circuit is open nothing is leased, and while it is half-open a few by all together."""
         numbers = self.accept(20)
@@ -155,3 +162,20 @@ class LaneTests(TwoNodes):
         assert first is not None
         leased = [number for claimed in (first, second) for _, number, *_ in claimed.notifications]
         self.assertEqual(leased, numbers)
+
+    def test_server_crashed(self) -> None:
+        """A lease is respected whose id a server gave once more after a crash: so no mark outlives a connection."""
+        numbers, marks = self.accept(6), Marks()
+        now = milliseconds(self.first.clock.now())
+        wanted = Claim("chess", 2, now + 60_000, now, None, self.first.incarnation)
+        number_from = "SELECT setval(pg_get_serial_sequence('lease', 'id'), %s)"
+        self.first.execute(number_from, 100)
+        with self.first.connect() as connection:
+            claim(connection, wanted, marks)
+        self.first.execute("DELETE FROM lease")
+        self.first.execute(number_from, 1)
+        self.assertEqual(self.numbers(self.second, 2), numbers[:2])
+        with self.first.connect() as connection:
+            claimed = claim(connection, wanted, marks)
+        assert claimed is not None
+        self.assertEqual([number for _, number, *_ in claimed.notifications], numbers[2:4])

@@ -77,18 +77,21 @@ class Numbers:
     The numbers that a node gives. It belongs to the thread that accepts.
 
     They come from a sequence, in blocks, since other nodes give numbers at the same time. A transaction that is rolled
-    back wastes those that it took.
+    back wastes those that it took. A server that has crashed may give a block again of which no number was committed,
+    so a block is only used on the connection on which it was taken.
     """
 
     _next: int = 1
     _end: int = 1
     _taken: float = 0.0
+    _connection: Connection | None = None
 
     def take(self, connection: Connection, count: int, now: float) -> int:
         """Take numbers that follow one another, and return the first."""
-        if self._end - self._next < count or now >= self._taken + BLOCK_LIFE:
+        used = connection is self._connection and now < self._taken + BLOCK_LIFE
+        if not used or self._end - self._next < count:
             self._next = self._blocks(connection, max(1, -(-count // BLOCK)))
-            self._taken = now
+            self._taken, self._connection = now, connection
         first = self._next
         self._next += count
         return first

@@ -12,7 +12,9 @@ and begins there. Another node may add something before the mark, with a due tim
 that takes long. So the mark stays behind a little, and every now and then the queue is read from its very beginning.
 Those who only look begin at the mark, too: as long as another program holds a snapshot, as a dump does, nothing can be
 vacuumed, and what is passed over grows to millions of entries.
-The ids of leases are given with the lane locked, so the first one that is alive is a mark that needs no slack.
+The ids of leases are given with the lane locked, so the first one that is alive is a mark that needs no slack. Only a
+server that has crashed, or a standby that is promoted, may give ids again. No connection outlives that, and a mark
+belongs to the connection on which it was found.
 """
 
 from __future__ import annotations
@@ -45,7 +47,7 @@ ENDED = """
 _LOCK = f"""
 WITH locked AS (SELECT id, rest_until FROM lane WHERE name = %(app)s FOR NO KEY UPDATE),
 ended AS (DELETE FROM lease USING locked WHERE lease.app = locked.id AND lease.id >= %(first)s AND {ENDED})
-SELECT id, rest_until FROM locked
+SELECT id, rest_until, EXISTS (SELECT FROM node WHERE incarnation = %(node)s AND until > %(now)s) FROM locked
 """
 
 # Three kinds of rows: the notifications, the messages that they are of, and one that tells of the lease. The first kind
@@ -125,10 +127,13 @@ class Marks:
 
     def __init__(self) -> None:
         self._marks: dict[str, _Mark] = {}
+        self._connection: Connection | None = None
 
-    def clear(self) -> None:
-        """Begin at the beginning."""
-        self._marks.clear()
+    def follow(self, connection: Connection) -> None:
+        """Begin at the beginning, if the marks were found on another connection."""
+        if connection is not self._connection:
+            self._marks.clear()
+            self._connection = connection
 
     def mark(self, app: str, now: int) -> tuple[int, int]:
         """Tell from which due time on to look for notifications, and from which id on for leases."""
@@ -200,24 +205,27 @@ class Claimed:
 
 
 def claim(connection: Connection, wanted: Claim, marks: Marks) -> Claimed | None:
-    """Lease notifications that are due; ``None`` if there are none."""
+    """
+    Lease notifications that are due; ``None`` if there are none, or the node is not alive.
+
+    A lease of a node that another process has replaced would have ended at once, and the next claim would find the same
+    notifications again.
+    """
+    marks.follow(connection)
     due, first = marks.mark(wanted.app, wanted.now)
     cursor = connection.cursor(binary=True)
-    cursor.execute(_LOCK, {"app": wanted.app, "first": first, "now": wanted.now}, prepare=True)
-    lane = cursor.fetchone()
-    if lane is None:
-        return None
-    app, rest_until = lane
-    if rest_until > wanted.now:
+    values: dict[str, Any] = {"app": wanted.app, "first": first, "now": wanted.now, "node": wanted.node}
+    cursor.execute(_LOCK, values, prepare=True)
+    app, rest_until, alive = cursor.fetchone() or (0, 0, False)
+    if not alive or rest_until > wanted.now:
         return None
     most = wanted.most
     if rest_until:
         most = HALF_OPEN if most is None else min(most, HALF_OPEN)
     # Chunks that fill whatever room the other nodes leave get smaller and smaller.
     least = 0 if most is None else min(wanted.count, max(1, most // 4))
-    values = {"app": app, "first": first, "mark": due, "now": wanted.now, "count": wanted.count}
-    values.update(most=most, least=least)
-    cursor.execute(_CLAIM, {**values, "until": wanted.until, "node": wanted.node}, prepare=True)
+    values.update(app=app, mark=due, count=wanted.count, most=most, least=least, until=wanted.until)
+    cursor.execute(_CLAIM, values, prepare=True)
     found: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
     for row in cursor.fetchall():
         found[row[0]].append(row)
