@@ -66,6 +66,18 @@ class PruningTests(SynchronousTestCase):
         self.assertEqual(self.messages(), [first])
         self.assertEqual(len(rest), 3)
 
+    def test_node_ahead(self) -> None:
+        """A node whose clock is ahead of the others' forgets nothing too early, and goes by the database's clock."""
+        number = self.accept(State.ACCEPTED)
+        self.world.clock.ahead += 1e6
+        self.prune(20.0)
+        found = result(self.world.clock, self.world.outcome_log.outcomes([number]))
+        self.assertEqual((self.messages(), len(found)), ([number], 1))
+        self.world.clock.advance(BLOCK_LIFE + 100)
+        self.prune(20.0)
+        found = result(self.world.clock, self.world.outcome_log.outcomes([number]))
+        self.assertEqual((self.messages(), found), ([], []))
+
     def test_clock_was_ahead(self) -> None:
         """A message that was accepted while the clock was ahead does not hold up the others."""
         self.world.clock.ahead += 1e6

@@ -196,6 +196,8 @@ class PostgreSQLOutcomeLog:
     def prune(self, before: float, limit: int = 1000) -> Deferred[int]:
         """See :meth:`IOutcomeLog.prune`."""
         position, now = self._pruned, self._wall.now()
+        # A node whose clock is ahead must not forget what the others have just stored.
+        before -= max(0.0, now - self._state.time.now() / 1000)
 
         def pruned(result: tuple[int, int]) -> int:
             self._pruned, count = result
