@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 import pytest
+from twisted.internet.defer import succeed
 
 from tests.blocking_case import DEAD, HELLO, BlockingCase, descriptors, threads, tokens
 from txapns import Accepted, Gateway, Notification, Rejection
@@ -281,19 +282,21 @@ class EndTests(BlockingCase):
     def test_closed_meanwhile(self) -> None:
         """When another thread closes the client, the batch ends with the rest unsent."""
         client = self.client()
+        inner = client._place.run(succeed)
 
         def rows() -> Iterator[str]:
             for number, token in enumerate(tokens(10_000)):
                 if number == 5_000:
                     closing.start()
-                    closing.join()
+                    while inner._closed is None:
+                        time.sleep(0.001)
                 yield token
 
-        closing = threading.Thread(target=lambda: client._place.resident.close(0.0))
+        closing = threading.Thread(target=client.close)
         batch = client.send(HELLO, rows())
+        closing.join()
         self.assertEqual(batch.accepted + len(batch.unsent), 10_000)
         self.assertEqual({type(unsent.error) for unsent in batch.unsent.values()}, {ClientClosed})
-        client.close()
         self.assertEqual(self.received(), batch.accepted)
 
 
