@@ -401,8 +401,13 @@ class SessionTests(BlockingCase):
         with Session(idle_timeout=0.05) as session:
             client = session.client(self.certificate, self.gateway)
             client.send_one(HELLO, DEAD)
-            time.sleep(0.3)
+            patience = time.monotonic() + 30
+            while "ready" in client.status().connections:
+                self.assertLess(time.monotonic(), patience)
+                time.sleep(0.01)
             self.assertIsInstance(client.send_one(HELLO, "aa" * 32), Accepted)
+        _, counters = self.simulator.stop()
+        self.assertEqual(counters["connections"], 2)
 
     def test_pickled(self) -> None:
         """Sessions and clients are pickled as what they were made with."""
