@@ -189,8 +189,9 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(count=COUNTS, app=st.none() | APPS)
     def retry(self, count: int, app: str | None) -> None:
-        """Retry dead letters."""
-        dead = [each for each in self.all if each.state is State.DEAD and app in (None, each.app)][:count]
+        """Retry dead letters, those with the smallest numbers first."""
+        dead = [each for each in self.all if each.state is State.DEAD and app in (None, each.app)]
+        dead = sorted(dead, key=lambda each: each.number)[:count]
         assert self.ask("retry", app, count) == len(dead)
         for each in dead:
             each.state, each.due, each.attempts, each.until = State.WAITING, self.now, 0, None
