@@ -32,10 +32,10 @@ sys.path.insert(0, str(PROJECT))
 
 from tests.daemon.fakes import Apps, Keys, Waiting, key_of  # noqa: E402
 from txapns._network.clocks import SystemWallClock  # noqa: E402
+from txapns._serving.http import Answer, HTTPServer  # noqa: E402
 from txapns.daemon.faces.native.face import Native  # noqa: E402
 from txapns.daemon.identifiers import Identifiers  # noqa: E402
 from txapns.daemon.intake import Intake  # noqa: E402
-from txapns.daemon.serving.http import Answer, HTTPServer  # noqa: E402
 from txapns.daemon.values import Caller, Estimate, Limits, Receipt  # noqa: E402
 
 ROUNDS = 3_000

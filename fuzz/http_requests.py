@@ -10,8 +10,8 @@ from twisted.logger import LogEvent, LogLevel, globalLogPublisher
 from zope.interface import implementer
 
 from fuzz import pieces
-from txapns.daemon.serving.http import Answer, HTTPServer, IApplication, Request
-from txapns.daemon.serving.limits import ConnectionLimits
+from txapns._serving.http import Answer, HTTPServer, IApplication, Request
+from txapns._serving.limits import ConnectionLimits
 
 __all__ = ["SEEDS", "check"]
 

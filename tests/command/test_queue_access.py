@@ -17,13 +17,13 @@ from tests.command.processes import txapns
 from tests.daemon.fakes import Apps, Keys, Waiting, key_of
 from tests.daemon.store.contract import message
 from txapns._network.clocks import wall_clock
+from txapns._serving.http import HTTPServer
 from txapns.command.queue_access import IQueueAccess, RemoteQueue, StoredQueue, address, agent
 from txapns.daemon.config.sections import NativeSection, TLSSection
 from txapns.daemon.errors import ConfigurationError, NotAnswered
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
-from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.values import Caller, Limits, Settlement, State

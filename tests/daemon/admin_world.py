@@ -11,6 +11,7 @@ from twisted.web.http_headers import Headers
 
 from tests.daemon.dispatch_world import DispatchWorld
 from tests.daemon.fakes import Connection
+from txapns._serving.http import HTTPServer
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IKeys, IQueue
@@ -20,7 +21,6 @@ from txapns.daemon.operations.history import History
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig
-from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.cluster import ICluster, NodeStatus, SingleNode
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.values import Draft, Leased, Settlement

@@ -13,13 +13,13 @@ from zope.interface import implementer
 from tests.daemon.fakes import InlineWorker, Keys
 from tests.daemon.store.contract import START
 from txapns._network.clocks import wall_clock
+from txapns._serving.limits import ConnectionLimits
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.errors import UnknownApp
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.sending.waiting import OutcomeWaiters
-from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.values import App, Caller, Draft, Leased, Limits, Settlement, State

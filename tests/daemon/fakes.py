@@ -13,10 +13,10 @@ from twisted.internet.testing import StringTransport
 from zope.interface import implementer
 
 from txapns._network.clocks import IWallClock
+from txapns._serving.http import HTTPServer
 from txapns.credentials import Certificate
 from txapns.daemon.errors import NotAuthenticated, UnknownApp
 from txapns.daemon.interfaces import IApps, IKeys
-from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.cluster import Circuit, ICluster, NodeStatus
 from txapns.daemon.store.workers import IWorker
 from txapns.daemon.values import App, Caller, Limits, Outcome

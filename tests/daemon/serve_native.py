@@ -18,6 +18,7 @@ from twisted.internet.defer import Deferred
 
 from tests.daemon.fakes import Keys, Waiting
 from txapns._network.clocks import wall_clock
+from txapns._serving.http import HTTPServer
 from txapns.daemon.apps import Apps
 from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.config.sections import AppLimitsSection
@@ -26,7 +27,6 @@ from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import Secrets
-from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.apps import AppSettings
 from txapns.daemon.store.sqlite.apps import SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database

@@ -16,7 +16,8 @@ from tests.simulator.peers import (
     HTTP2Case,
 )
 from txapns.credentials import Certificate
-from txapns.simulator.requests import SUFFIXES, TOKEN_LIFE, Response
+from txapns.devices.push import SUFFIXES
+from txapns.simulator.requests import TOKEN_LIFE, Response
 
 __all__ = ["AnswerTests", "FieldTests", "OrderTests"]
 

@@ -13,6 +13,12 @@ from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 
 from txapns._network.clocks import wall_clock
+from txapns._serving.connections import ServerConnections
+from txapns._serving.descriptors import share
+from txapns._serving.http import HTTPServer, IApplication
+from txapns._serving.limits import ConnectionLimits, MemoryBudget
+from txapns._serving.target import Hosts
+from txapns._serving.tls import certified_names, tls_options
 from txapns.credentials import Certificate
 from txapns.daemon.apps import Apps
 from txapns.daemon.config.configuration import Configuration
@@ -30,17 +36,11 @@ from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.faces.pyapns import Pyapns
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, IOutcomeLog
+from txapns.daemon.listener import Listener
 from txapns.daemon.operations.admin import LIMITS as ADMIN_LIMITS
 from txapns.daemon.operations.admin import Admin
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.secrets.credentials import server_certificate
-from txapns.daemon.serving.connections import ServerConnections
-from txapns.daemon.serving.descriptors import share
-from txapns.daemon.serving.endpoints import Listener
-from txapns.daemon.serving.http import HTTPServer, IApplication
-from txapns.daemon.serving.limits import ConnectionLimits, MemoryBudget
-from txapns.daemon.serving.target import Hosts
-from txapns.daemon.serving.tls import certified_names, tls_options
 
 __all__ = ["FaceDependencies", "Listeners"]
 

@@ -33,6 +33,7 @@ from txapns.gateway import Gateway
 from txapns.reasons import Reason
 
 __all__ = [
+    "ANYBODY",
     "App",
     "Caller",
     "Content",
@@ -113,6 +114,10 @@ class Caller:
     def may_read(self, app: str) -> bool:
         """Tell whether it may read the outcomes and dead tokens of an app."""
         return self.feedback is None or app in self.feedback
+
+
+#: The caller of every request where no keys are required.
+ANYBODY = Caller("anybody", None, None, manage=True)
 
 
 @attrs.frozen

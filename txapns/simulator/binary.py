@@ -16,8 +16,9 @@ from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
 
 from txapns._network.transports import transport_of
+from txapns.devices.push import json_object
 from txapns.reasons import Status, status_name
-from txapns.simulator.devices import Devices, json_object
+from txapns.simulator.devices import Devices
 from txapns.wire.frames import MalformedFrame, NotificationParser, ReceivedNotification, encode_error
 
 __all__ = ["EnhancedNotificationServer"]

@@ -15,7 +15,7 @@ from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
 
-from txapns.simulator.devices import json_object
+from txapns.devices.push import json_object
 from txapns.simulator.requests import MAX_BODY, RequestServer, Response
 from txapns.wire.requests import Request
 

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 import attrs
 
 from txapns.errors import redact
 
-__all__ = ["Devices", "Reception", "json_object"]
+__all__ = ["Devices", "Reception"]
 
 
 @attrs.frozen
@@ -88,12 +86,3 @@ class Devices:
             "rejected": dict(sorted(self.rejected.items())),
             "connections": self.connections,
         }
-
-
-def json_object(text: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object in UTF-8; returns ``None`` for anything else."""
-    try:
-        content = json.loads(text.decode())  # json.loads would also accept UTF-16 if given bytes
-    except (ValueError, RecursionError):
-        return None
-    return content if isinstance(content, dict) else None

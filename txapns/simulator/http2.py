@@ -16,9 +16,9 @@ from typing import Any
 
 import attrs
 
+from txapns.devices.push import SUFFIXES, json_object
 from txapns.simulator.channels import BROADCASTS, ChannelRegistry, respond_to_broadcast
-from txapns.simulator.devices import json_object
-from txapns.simulator.requests import ACCEPTED, SUFFIXES, RequestServer, Response, fields_of
+from txapns.simulator.requests import ACCEPTED, RequestServer, Response, fields_of
 from txapns.wire.requests import Request
 
 __all__ = ["ProviderAPIServer"]

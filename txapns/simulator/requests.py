@@ -24,25 +24,15 @@ from txapns._credentials.bearer import BearerToken
 from txapns._credentials.choice import TOPICS, inspect_certificate
 from txapns._network.clocks import wall_clock
 from txapns._network.transports import transport_of
+from txapns.devices.push import SUFFIXES
 from txapns.errors import WireError
 from txapns.simulator.authority import Authority, SigningKey
 from txapns.simulator.devices import Devices
 from txapns.simulator.tokens import TOKEN_CHANGE, TOKEN_LIFE, TokenUpdates
 from txapns.wire.requests import Request, RequestReceiver
 
-__all__ = ["ACCEPTED", "SUFFIXES", "Fault", "RequestServer", "Response", "fields_of"]
+__all__ = ["ACCEPTED", "Fault", "RequestServer", "Response", "fields_of"]
 
-#: The suffix that a push type adds to the app's bundle ID; an unknown type has none.
-SUFFIXES = {
-    "location": ".location-query",
-    "voip": ".voip",
-    "complication": ".complication",
-    "fileprovider": ".pushkit.fileprovider",
-    "liveactivity": ".push-type.liveactivity",
-    "pushtotalk": ".voip-ptt",
-    "widgets": ".push-type.widgets",
-    "controls": ".push-type.controls",
-}
 #: The longest body allowed: a VoIP notification's, and a broadcast's.
 MAX_BODY = 5_120
 

@@ -20,6 +20,8 @@ from zope.interface.verify import verifyObject
 from tests.daemon.fakes import Connection, Keys, Response, Waiting, key_of
 from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
+from txapns._serving.http import HTTPServer, IApplication
+from txapns._serving.limits import ConnectionLimits
 from txapns.credentials import Certificate
 from txapns.daemon.apps import Apps
 from txapns.daemon.config.sections import PyapnsSection
@@ -28,8 +30,6 @@ from txapns.daemon.faces.pyapns import READER, Pyapns
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.secrets.credentials import read_certificate
-from txapns.daemon.serving.http import HTTPServer, IApplication
-from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.store.apps import AppSettings, add_app
 from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.values import Caller, Draft, Leased, Settlement, State

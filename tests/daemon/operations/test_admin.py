@@ -9,7 +9,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.admin_world import AdminWorld, Nodes
 from tests.daemon.fakes import Keys, Response, key_of
-from txapns.daemon.serving.http import IApplication
+from txapns._serving.http import IApplication
 from txapns.daemon.values import Caller
 
 __all__ = ["AdminTests", "KeysTests"]

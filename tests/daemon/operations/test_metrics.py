@@ -16,11 +16,11 @@ from tests import PROJECT
 from tests.daemon.admin_world import AdminWorld, Nodes, node_status
 from tests.daemon.dispatch_world import DEAD, token
 from tests.daemon.fakes import Connection, Keys
+from txapns._serving.http import HTTPServer, IApplication
 from txapns.daemon.errors import AppQueueFull, UnknownApp
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.interfaces import IIntake
 from txapns.daemon.operations.metrics import DaemonMetrics
-from txapns.daemon.serving.http import HTTPServer, IApplication
 from txapns.daemon.values import Caller, Content, Leased, Limits, Settlement, State
 from txapns.simulator import Response
 

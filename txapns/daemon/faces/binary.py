@@ -35,15 +35,15 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns import payload as payloads
+from txapns._serving.connections import LINGER, FaceProtocol, ServerConnections
+from txapns._serving.limits import ConnectionLimits
+from txapns._serving.tls import ServerTLS
 from txapns.credentials import Certificate
 from txapns.daemon.config.sections import BinarySection
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
 from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake
-from txapns.daemon.serving.connections import LINGER, FaceProtocol, ServerConnections
-from txapns.daemon.serving.limits import ConnectionLimits
-from txapns.daemon.serving.tls import ServerTLS
 from txapns.daemon.values import App, Draft, FeedbackEntry
 from txapns.errors import InvalidPayload
 from txapns.reasons import Status

@@ -44,6 +44,8 @@ from zope.interface import implementer
 
 from txapns import payload as payloads
 from txapns._network.clocks import IWallClock
+from txapns._serving.authorization import basic_password
+from txapns._serving.http import Answer, IApplication, Request
 from txapns.credentials import Credential
 from txapns.daemon.apps import Apps
 from txapns.daemon.config.sections import PyapnsSection
@@ -62,10 +64,8 @@ from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import read_private
 from txapns.daemon.secrets.opening import opened
-from txapns.daemon.serving.authorization import ANYBODY, basic_password
-from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.store.apps import AppSettings
-from txapns.daemon.values import App, Draft, FeedbackEntry
+from txapns.daemon.values import ANYBODY, App, Draft, FeedbackEntry
 from txapns.errors import APNSError, CredentialError, InvalidPayload
 
 __all__ = ["LIMIT", "READER", "Pyapns"]

@@ -24,14 +24,14 @@ import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from txapns._serving.authorization import basic_password, bearer_token
+from txapns._serving.http import Answer, IApplication, Request
+from txapns._serving.limits import ConnectionLimits
 from txapns.daemon.errors import NotAllowed, NotAuthenticated, RequestRefused
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.operations.health import HealthCheck, Readiness
 from txapns.daemon.operations.metrics import CONTENT_TYPE, DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
-from txapns.daemon.serving.authorization import basic_password, bearer_token
-from txapns.daemon.serving.http import Answer, IApplication, Request
-from txapns.daemon.serving.limits import ConnectionLimits
 
 __all__ = ["LIMITS", "Admin"]
 

@@ -26,10 +26,10 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 import txapns
+from txapns._serving.http import Answer, IApplication, Request
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.interfaces import IIntake
 from txapns.daemon.operations.health import AppOverview, Condition, Overview
-from txapns.daemon.serving.http import Answer, IApplication, Request
 from txapns.daemon.values import Draft, Idempotency, Leased, Outcome, Receipt, Settlement, State
 from txapns.errors import APNSError
 from txapns.interfaces import IMetrics

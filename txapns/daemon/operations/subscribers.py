@@ -17,7 +17,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns._network.alarm import Alarm
-from txapns.daemon.serving.http import Request
+from txapns._serving.http import Request
 
 __all__ = ["Subscribers"]
 

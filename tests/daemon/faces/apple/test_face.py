@@ -20,10 +20,10 @@ from tests.credentials.test_bearer import der_signed
 from tests.daemon.faces.apple.face_case import ANN, BOB, PAYLOAD, PORT, TOPIC, AppleCase, Said
 from tests.daemon.faces_world import HOST
 from txapns import APNSClient, Gateway, Notification, ProviderToken
+from txapns._serving.limits import MemoryBudget
 from txapns.credentials import Certificate
 from txapns.daemon.faces.apple.connection import CONCURRENCY
 from txapns.daemon.faces.apple.requests import MAX_BODY
-from txapns.daemon.serving.limits import MemoryBudget
 from txapns.daemon.values import Limits, Outcome, State
 from txapns.simulator import Authority
 

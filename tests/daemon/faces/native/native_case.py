@@ -13,11 +13,11 @@ from tests.daemon.fakes import Apps, Connection, Keys, Response, Waiting
 from tests.daemon.store.contract import result
 from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns._network.clocks import wall_clock
+from txapns._serving.http import HTTPServer
+from txapns._serving.limits import ConnectionLimits
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
-from txapns.daemon.serving.http import HTTPServer
-from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.values import Caller, Leased, Limits, Settlement, State
 
 __all__ = ["ANN", "BOB", "PATH", "PATIENCE", "NativeCase", "submission"]

@@ -16,12 +16,12 @@ import txapns.daemon.apps
 from tests.daemon.fakes import Connection, Keys, Response, Waiting
 from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
+from txapns._serving.http import HTTPServer
 from txapns.credentials import ProviderToken
 from txapns.daemon.apps import Apps, expiry
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
-from txapns.daemon.serving.http import HTTPServer
 from txapns.daemon.store.apps import AppSettings, add_app
 from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.values import Caller, Limits

@@ -15,10 +15,10 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.faces.native.native_case import ANN, BOB, PATH, PATIENCE, NativeCase, submission
 from tests.daemon.fakes import Connection, key_of
+from txapns._serving.http import HTTPServer, IApplication
+from txapns._serving.limits import ConnectionLimits
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.serving.http import HTTPServer, IApplication
-from txapns.daemon.serving.limits import ConnectionLimits
 from txapns.daemon.values import Settlement, State
 
 __all__ = ["AcceptTests", "FeedbackTests", "OutcomeTests", "PlaceTests", "SubmissionTests"]

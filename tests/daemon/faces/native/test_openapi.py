@@ -7,8 +7,8 @@ import json
 from msgspec import Struct
 from twisted.trial.unittest import SynchronousTestCase
 
+from txapns._serving.http import Answer
 from txapns.daemon.faces.native.openapi import Operation, document, parameter
-from txapns.daemon.serving.http import Answer
 
 __all__ = ["DocumentTests"]
 

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 import attrs
 
 from txapns._network.clocks import IWallClock
+from txapns._serving.authorization import bearer_token
 from txapns.daemon.errors import NotAuthenticated
 from txapns.daemon.faces.apple.responses import ErrorResponse, NotAuthenticatedResponse
 from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.serving.authorization import bearer_token
 
 __all__ = ["Authentication", "app_of"]
 

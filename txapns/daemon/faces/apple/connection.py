@@ -19,6 +19,7 @@ from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 
 from txapns._network.clocks import IWallClock
+from txapns._serving.connections import LINGER, FaceProtocol
 from txapns.daemon.config.sections import AppleSection
 from txapns.daemon.errors import RequestRefused, Unavailable
 from txapns.daemon.faces.apple.authentication import Authentication, app_of
@@ -42,7 +43,6 @@ from txapns.daemon.faces.apple.responses import (
 )
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
-from txapns.daemon.serving.connections import LINGER, FaceProtocol
 from txapns.daemon.values import FeedbackEntry, Receipt
 from txapns.errors import WireError
 from txapns.wire.requests import (

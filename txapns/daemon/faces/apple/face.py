@@ -8,14 +8,14 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 
 from txapns._network.clocks import wall_clock
+from txapns._serving.connections import LINGER, ServerConnections
+from txapns._serving.limits import ConnectionLimits
+from txapns._serving.tls import ServerTLS
 from txapns.credentials import Certificate
 from txapns.daemon.config.sections import AppleSection
 from txapns.daemon.faces.apple.connection import AppleConnection, AppleContext
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
-from txapns.daemon.serving.connections import LINGER, ServerConnections
-from txapns.daemon.serving.limits import ConnectionLimits
-from txapns.daemon.serving.tls import ServerTLS
 
 __all__ = ["Apple"]
 

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 
 import attrs
 
+from txapns._serving.coding import BodyTooLong, MalformedEncoding, UnknownEncoding, body_decoder
 from txapns.daemon.faces.apple.responses import ErrorResponse
 from txapns.daemon.intake import MAX_TOKEN, header_fault
-from txapns.daemon.serving.coding import BodyTooLong, MalformedEncoding, UnknownEncoding, body_decoder
 from txapns.daemon.values import Draft
 from txapns.wire.requests import Request
 

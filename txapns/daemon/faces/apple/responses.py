@@ -12,8 +12,8 @@ import attrs
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
+from txapns._serving.coding import ACCEPTED
 from txapns.daemon.errors import AppQueueFull, RequestRefused, TooLarge, Unavailable, UnknownApp
-from txapns.daemon.serving.coding import ACCEPTED
 from txapns.daemon.values import Outcome, State
 
 __all__ = [

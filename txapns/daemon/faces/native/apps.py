@@ -29,6 +29,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns._network.trust import trust_pem
+from txapns._serving.http import Answer, Request
 from txapns.credentials import Credential, ProviderToken
 from txapns.daemon.apps import Apps, expiry
 from txapns.daemon.config.sections import FINGERPRINT, AppLimitsSection
@@ -38,7 +39,6 @@ from txapns.daemon.faces.native.openapi import Operation, Schema
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.opening import opened
-from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.store.apps import AppSettings
 from txapns.daemon.values import Caller
 from txapns.errors import CredentialError, InvalidGateway, WrongPassphrase

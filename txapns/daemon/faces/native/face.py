@@ -17,6 +17,8 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
+from txapns._serving.authorization import bearer_token
+from txapns._serving.http import Answer, IApplication, Request
 from txapns.daemon.apps import Apps
 from txapns.daemon.errors import NotAuthenticated, RequestRefused
 from txapns.daemon.faces.native import apps as apps_operations
@@ -25,9 +27,7 @@ from txapns.daemon.faces.native import queue as queue_operations
 from txapns.daemon.faces.native.json_api import fault, refused, refused_later
 from txapns.daemon.faces.native.openapi import Operation, document, parameter
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IOutcomeLog
-from txapns.daemon.serving.authorization import ANYBODY, bearer_token
-from txapns.daemon.serving.http import Answer, IApplication, Request
-from txapns.daemon.values import Caller
+from txapns.daemon.values import ANYBODY, Caller
 
 __all__ = ["Native", "openapi"]
 

@@ -16,6 +16,7 @@ import msgspec
 from msgspec import Meta, Struct
 from twisted.python.failure import Failure
 
+from txapns._serving.http import Answer, Request
 from txapns.daemon.errors import (
     AppExists,
     AppQueueFull,
@@ -29,7 +30,6 @@ from txapns.daemon.errors import (
     UnknownApp,
     UnsupportedMediaType,
 )
-from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, State
 from txapns.payload import half_character
 

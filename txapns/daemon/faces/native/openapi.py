@@ -16,8 +16,8 @@ from msgspec import Struct
 from twisted.internet.defer import Deferred
 
 import txapns
+from txapns._serving.http import Answer
 from txapns.daemon.faces.native.json_api import ERRORS, MAX_CURSOR, MAX_PAGE, ErrorBody, encode
-from txapns.daemon.serving.http import Answer
 
 __all__ = ["PAGING", "Operation", "Schema", "document", "parameter"]
 

@@ -20,6 +20,7 @@ import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from twisted.internet.defer import Deferred, succeed
 
+from txapns._serving.http import Answer, Request
 from txapns.daemon.errors import Malformed, Unavailable, UnknownApp
 from txapns.daemon.faces.native.json_api import (
     MAX_PAGE,
@@ -33,7 +34,6 @@ from txapns.daemon.faces.native.json_api import (
 )
 from txapns.daemon.faces.native.openapi import PAGING, Operation, parameter
 from txapns.daemon.interfaces import IApps, IOutcomeLog
-from txapns.daemon.serving.http import Answer, Request
 from txapns.daemon.values import Caller, Entry, State
 from txapns.errors import redact
 

@@ -9,12 +9,7 @@ from __future__ import annotations
 
 import base64
 
-from txapns.daemon.values import Caller
-
-__all__ = ["ANYBODY", "basic_password", "bearer_token"]
-
-#: The caller of every request where no keys are required.
-ANYBODY = Caller("anybody", None, None, manage=True)
+__all__ = ["basic_password", "bearer_token"]
 
 
 def bearer_token(value: str) -> str | None:

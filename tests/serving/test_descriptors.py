@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.serving.descriptors`."""
+"""Tests for :mod:`txapns._serving.descriptors`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from contextlib import ExitStack, contextmanager
 from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.serving.descriptors import KEPT, OWN, are_left, available, share
+from txapns._serving.descriptors import KEPT, OWN, are_left, available, share
 
 __all__ = ["DescriptorTests"]
 

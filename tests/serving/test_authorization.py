@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.serving.authorization`."""
+"""Tests for :mod:`txapns._serving.authorization`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from base64 import b64encode
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.serving.authorization import basic_password, bearer_token
+from txapns._serving.authorization import basic_password, bearer_token
 
 __all__ = ["AuthorizationTests"]
 

@@ -12,7 +12,7 @@ and so is the time that it takes. While a request is being answered, no further 
 begun before the peer has read the earlier answers. When many small requests arrive at once, two of them are answered;
 then it is the turn of the other connections. A caller that is refused again and again has to connect again.
 
-:mod:`~txapns.daemon.serving.connections` limits the number of connections, and ends them.
+:mod:`~txapns._serving.connections` limits the number of connections, and ends them.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from twisted.web import http
 from zope.interface import Interface
 
 from txapns._network.clocks import wall_clock
-from txapns.daemon.serving.coding import (
+from txapns._serving.coding import (
     ACCEPTED,
     BodyTooLong,
     Decoder,
@@ -37,10 +37,10 @@ from txapns.daemon.serving.coding import (
     UnknownEncoding,
     body_decoder,
 )
-from txapns.daemon.serving.connections import FaceProtocol, ServerConnections
-from txapns.daemon.serving.failures import described
-from txapns.daemon.serving.limits import ConnectionLimits
-from txapns.daemon.serving.target import BadHead, CrossSite, ForeignHost, Hosts, asked_host, split_target
+from txapns._serving.connections import FaceProtocol, ServerConnections
+from txapns._serving.failures import described
+from txapns._serving.limits import ConnectionLimits
+from txapns._serving.target import BadHead, CrossSite, ForeignHost, Hosts, asked_host, split_target
 
 __all__ = ["JSON", "Answer", "HTTPServer", "IApplication", "Request"]
 
@@ -237,7 +237,7 @@ class Request(http.Request):
             self._connection.failed(reason)
         else:
             self._connection.report(described(reason))
-            fault = self._server.application.fault(500, "something went wrong in the daemon; its log says more")
+            fault = self._server.application.fault(500, "something went wrong in the server; its log says more")
             self.channel.refuse(self, fault)
 
 
@@ -432,7 +432,7 @@ class HTTPServer(ServerConnections):
     def begun(self, request: Request) -> Answer | None:
         """See :meth:`IApplication.begun`."""
         if self.draining:
-            answer = self.application.fault(503, "the daemon is shutting down")
+            answer = self.application.fault(503, "the server is shutting down")
             return attrs.evolve(answer, headers=[*answer.headers, (b"Retry-After", b"%d" % _STOPPING)])
         return self._cross_site(request) or self.application.begun(request) or self._undecodable(request)
 

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.serving.http`."""
+"""Tests for :mod:`txapns._serving.http`."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
 
 from tests.daemon.fakes import Connection, DatedClock, Response
-from txapns.daemon.serving.connections import LINGER
-from txapns.daemon.serving.http import Answer, HTTPServer, IApplication, Request
-from txapns.daemon.serving.limits import ConnectionLimits, MemoryBudget
-from txapns.daemon.serving.target import Hosts
+from txapns._serving.connections import LINGER
+from txapns._serving.http import Answer, HTTPServer, IApplication, Request
+from txapns._serving.limits import ConnectionLimits, MemoryBudget
+from txapns._serving.target import Hosts
 from txapns.simulator import Authority
 
 __all__ = [

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.serving.endpoints`."""
+"""Tests for :mod:`txapns.daemon.listener`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from twisted.internet.protocol import Factory, Protocol
 from twisted.trial.unittest import TestCase
 
 from txapns.daemon.errors import ConfigurationError
-from txapns.daemon.serving.endpoints import Listener
+from txapns.daemon.listener import Listener
 
 __all__ = ["AddressTests", "SocketTests"]
 

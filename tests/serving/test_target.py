@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.serving.target`."""
+"""Tests for :mod:`txapns._serving.target`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.serving.target import BadHead, CrossSite, ForeignHost, Hosts, asked_host, split_target
+from txapns._serving.target import BadHead, CrossSite, ForeignHost, Hosts, asked_host, split_target
 
 __all__ = ["AskedHostTests", "HostsTests", "TargetTests"]
 

@@ -62,11 +62,11 @@ from zope.interface import directlyProvides, implementer, providedBy
 
 from txapns._network.alarm import Alarm
 from txapns._network.endpoints import url_host
+from txapns._serving.descriptors import are_left
+from txapns._serving.failures import FailureLog, described, openssl_reasons
+from txapns._serving.limits import ConnectionLimits
+from txapns._serving.tls import fingerprint
 from txapns._waiters import Waiters
-from txapns.daemon.serving.descriptors import are_left
-from txapns.daemon.serving.failures import FailureLog, described, openssl_reasons
-from txapns.daemon.serving.limits import ConnectionLimits
-from txapns.daemon.serving.tls import fingerprint
 
 __all__ = ["LINGER", "FaceProtocol", "ServerConnection", "ServerConnections"]
 

@@ -1,11 +1,11 @@
-"""Tests for :mod:`txapns.daemon.serving.limits`, beside those of the connections."""
+"""Tests for :mod:`txapns._serving.limits`, beside those of the connections."""
 
 from __future__ import annotations
 
 import attrs
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.serving.limits import MemoryBudget
+from txapns._serving.limits import MemoryBudget
 
 __all__ = ["MemoryBudgetTests"]
 

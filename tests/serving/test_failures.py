@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.serving.failures`, beside those of the connections."""
+"""Tests for :mod:`txapns._serving.failures`, beside those of the connections."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.serving.failures import FailureLog, described, openssl_reasons
+from txapns._serving.failures import FailureLog, described, openssl_reasons
 
 __all__ = ["DescribedTests", "FailureLogTests"]
 

@@ -27,12 +27,12 @@ from tests.daemon.daemon_process import DaemonProcess, configuration, listen
 from tests.daemon.faces_world import FacesWorld
 from tests.daemon.fakes import Connection, key_of
 from txapns._network.clocks import wall_clock
+from txapns._serving.http import HTTPServer
 from txapns.daemon.config.sections import AppleSection, BinarySection, PyapnsSection
 from txapns.daemon.faces.apple.face import Apple
 from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.faces.pyapns import Pyapns
-from txapns.daemon.serving.http import HTTPServer
 from txapns.simulator import Simulator
 
 __all__ = ["FloodTests", "NonsenseTests"]

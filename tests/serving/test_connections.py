@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.serving.connections`, beside those of the faces that use it."""
+"""Tests for :mod:`txapns._serving.connections`, beside those of the faces that use it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
-from txapns.daemon.serving.connections import LINGER, FaceProtocol, ServerConnection, ServerConnections, _Producer
-from txapns.daemon.serving.limits import ConnectionLimits, MemoryBudget
+from txapns._serving.connections import LINGER, FaceProtocol, ServerConnection, ServerConnections, _Producer
+from txapns._serving.limits import ConnectionLimits, MemoryBudget
 
 __all__ = ["FenceTests", "RoomTests", "ServerConnectionsTests", "TimeTests", "UnreadTests"]
 
@@ -99,7 +99,7 @@ class ConnectionsCase(SynchronousTestCase):
 
     def log(self, event: LogEvent) -> None:
         """Collect what a server logs."""
-        if event["log_namespace"] == "txapns.daemon.serving.failures":
+        if event["log_namespace"] == "txapns._serving.failures":
             self.assertNotIn("log_failure", event)
             self.lines.append(formatEvent(event))
 

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.serving.coding`."""
+"""Tests for :mod:`txapns._serving.coding`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.daemon.serving.coding import BodyTooLong, Decoder, MalformedEncoding, UnknownEncoding, body_decoder
+from txapns._serving.coding import BodyTooLong, Decoder, MalformedEncoding, UnknownEncoding, body_decoder
 
 __all__ = ["ChoiceTests", "DecoderTests"]
 

@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.daemon.serving.tls`."""
+"""Tests for :mod:`txapns._serving.tls`."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
+from txapns._serving.connections import FaceProtocol, ServerConnections
+from txapns._serving.limits import ConnectionLimits
+from txapns._serving.tls import ServerTLS, certified_names
 from txapns.credentials import Certificate
-from txapns.daemon.serving.connections import FaceProtocol, ServerConnections
-from txapns.daemon.serving.limits import ConnectionLimits
-from txapns.daemon.serving.tls import ServerTLS, certified_names
 from txapns.simulator import Authority
 
 __all__ = ["HandshakeTests", "NameTests", "ServerTLSTests"]

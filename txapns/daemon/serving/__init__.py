@@ -1,1 +1,0 @@
-"""How the faces are served: guarded connections, with limits on memory and time, and HTTP/1.1 on top of them."""
