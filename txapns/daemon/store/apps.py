@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
-from typing import Literal, TypeVar
+from typing import Literal, TypeAlias, TypeVar
 
 import attrs
+import msgspec
 from twisted.internet.defer import Deferred
 from zope.interface import Interface
 
@@ -20,6 +21,7 @@ from txapns.daemon.config.sections import NAME, AppDescription
 from txapns.daemon.errors import AppExists, Malformed, UnknownApp
 from txapns.daemon.secrets.credentials import encrypt, reencrypt
 from txapns.daemon.secrets.master_key import MasterKey, Secrets
+from txapns.daemon.store.rows import Instant, printable
 from txapns.errors import InvalidGateway
 from txapns.gateway import Gateway
 
@@ -38,6 +40,7 @@ __all__ = [
 ]
 
 _T = TypeVar("_T")
+_Columns: TypeAlias = tuple[Literal["certificate", "key"], str, Instant | None, Instant, Instant]
 
 #: What is wrong with a name that is not allowed.
 NAME_RULE = "the name of an app has 1 to 100 letters, digits, dots, hyphens and underscores"
@@ -75,6 +78,11 @@ class EncryptedCredential:
         kind: Literal["certificate", "key"] = "key" if expires is None else "certificate"
         return cls(encrypt(credential, app, key), kind, credential.fingerprint, expires)
 
+    @property
+    def columns(self) -> tuple[bytes, str, str, float | None]:
+        """The columns of a row, in the order of the fields."""
+        return self.encrypted, self.kind, self.fingerprint, self.expires
+
 
 @attrs.frozen
 class StoredApp:
@@ -95,6 +103,27 @@ class StoredApp:
     created_at: float
     changed_at: float
     problem: str = ""
+
+    @classmethod
+    def from_row(cls, name: object, settings: bytes, *columns: object) -> StoredApp:
+        """
+        Read a row, whatever is in it.
+
+        :param settings: :class:`AppSettings`, in JSON.
+        :param columns: the other columns, in the order of the fields.
+        """
+        try:
+            found = msgspec.json.decode(settings, type=AppSettings)
+        except msgspec.MsgspecError as error:
+            return cls._unreadable(name, f"its settings in the database cannot be read: {error}")
+        try:
+            return cls(printable(name), found, *msgspec.convert(columns, _Columns))
+        except msgspec.MsgspecError as error:
+            return cls._unreadable(name, str(error))
+
+    @classmethod
+    def _unreadable(cls, name: object, problem: str) -> StoredApp:
+        return cls(printable(name), AppSettings(gateway=""), "", "", None, 0.0, 0.0, problem)
 
 
 @attrs.frozen

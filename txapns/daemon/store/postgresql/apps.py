@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 from zope.interface import implementer
@@ -11,6 +10,7 @@ from zope.interface import implementer
 from txapns.daemon.store.apps import AppRow, AppSettings, EncryptedCredential, IAppStore, IAppTable, StoredApp
 from txapns.daemon.store.postgresql.counted import CountedStore, CountedTable, counted
 from txapns.daemon.store.postgresql.database import Database
+from txapns.daemon.store.rows import printable
 
 __all__ = ["AppTable", "PostgreSQLAppStore"]
 
@@ -53,14 +53,14 @@ class AppTable(CountedTable):
     def rows(self) -> list[AppRow]:
         """See :meth:`IAppTable.rows`."""
         rows = self._connection.execute("SELECT name, settings::text, encrypted FROM app ORDER BY name")
-        return [AppRow(_printable(name), settings.encode(), encrypted) for name, settings, encrypted in rows]
+        return [AppRow(printable(name), settings.encode(), encrypted) for name, settings, encrypted in rows]
 
     def listed(self) -> list[StoredApp]:
         """See :meth:`IAppTable.listed`."""
         rows = self._connection.execute(
             "SELECT name, settings::text, kind, fingerprint, expires, created_at, changed_at FROM app ORDER BY name"
         )
-        return [_stored(*row) for row in rows]
+        return [StoredApp.from_row(name, settings.encode(), *columns) for name, settings, *columns in rows]
 
     def created_at(self, name: str) -> float | None:
         """See :meth:`IAppTable.created_at`."""
@@ -76,12 +76,12 @@ class AppTable(CountedTable):
         changed_at: float,
     ) -> None:
         """See :meth:`IAppTable.put`."""
-        row = name, msgspec.json.encode(settings).decode(), *_columns(credential), created_at, changed_at
+        row = name, msgspec.json.encode(settings).decode(), *credential.columns, created_at, changed_at
         self._connection.execute(_PUT, row)
 
     def set_credential(self, name: str, credential: EncryptedCredential, changed_at: float) -> bool:
         """See :meth:`IAppTable.set_credential`."""
-        return self._connection.execute(_SET_CREDENTIAL, [*_columns(credential), changed_at, name]).rowcount > 0
+        return self._connection.execute(_SET_CREDENTIAL, [*credential.columns, changed_at, name]).rowcount > 0
 
     def reencrypt(self, function: Callable[[bytes, str], bytes]) -> int:
         """See :meth:`IAppTable.reencrypt`."""
@@ -102,22 +102,3 @@ class PostgreSQLAppStore(CountedStore[AppTable]):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, AppTable)
-
-
-def _columns(credential: EncryptedCredential) -> tuple[bytes, str, str, float | None]:
-    return credential.encrypted, credential.kind, credential.fingerprint, credential.expires
-
-
-def _stored(name: str, settings: str, *columns: Any) -> StoredApp:
-    try:
-        found = msgspec.json.decode(settings, type=AppSettings)
-    except msgspec.MsgspecError as error:
-        problem = f"its settings in the database cannot be read: {error}"
-        return StoredApp(_printable(name), AppSettings(gateway=""), "", "", None, 0.0, 0.0, problem)
-    kind, fingerprint, expires, created_at, changed_at = columns
-    return StoredApp(_printable(name), found, kind, fingerprint, expires, created_at, changed_at)
-
-
-def _printable(name: str) -> str:
-    """Show a name that was written into the database by other means than ours."""
-    return name if name.isprintable() else ascii(name)[1:-1]

@@ -10,7 +10,8 @@ from zope.interface import implementer
 
 from txapns.daemon.errors import Malformed
 from txapns.daemon.store.keys import IKeyStore, IKeyTable, StoredKey
-from txapns.daemon.store.sqlite.counted import CountedStore, CountedTable, Instant, counted
+from txapns.daemon.store.rows import Instant
+from txapns.daemon.store.sqlite.counted import CountedStore, CountedTable, counted
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.values import Caller

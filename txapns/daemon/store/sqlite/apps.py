@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal, TypeAlias
 
 import msgspec
 from zope.interface import implementer
 
 from txapns.daemon.store.apps import AppRow, AppSettings, EncryptedCredential, IAppStore, IAppTable, StoredApp
-from txapns.daemon.store.sqlite.counted import CountedStore, CountedTable, Instant, counted
+from txapns.daemon.store.rows import printable
+from txapns.daemon.store.sqlite.counted import CountedStore, CountedTable, counted
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import lenient
 
 __all__ = ["AppTable", "SQLiteAppStore"]
-
-_Columns: TypeAlias = tuple[Literal["certificate", "key"], str, Instant | None, Instant, Instant]
 
 
 @implementer(IAppTable)
@@ -46,7 +44,7 @@ class AppTable(CountedTable):
             rows = self._connection.execute(
                 "SELECT CAST(name AS TEXT), CAST(settings AS BLOB), CAST(encrypted AS BLOB) FROM app ORDER BY name"
             ).fetchall()
-        return [AppRow(_printable(name), settings, encrypted) for name, settings, encrypted in rows]
+        return [AppRow(printable(name), settings, encrypted) for name, settings, encrypted in rows]
 
     def listed(self) -> list[StoredApp]:
         """See :meth:`IAppTable.listed`."""
@@ -55,7 +53,7 @@ class AppTable(CountedTable):
                 "SELECT CAST(name AS TEXT), CAST(settings AS BLOB), kind, fingerprint, expires, created_at, changed_at"
                 " FROM app ORDER BY name"
             ).fetchall()
-        return [_stored(*row) for row in rows]
+        return [StoredApp.from_row(*row) for row in rows]
 
     def created_at(self, name: str) -> float | None:
         """See :meth:`IAppTable.created_at`."""
@@ -71,14 +69,14 @@ class AppTable(CountedTable):
         changed_at: float,
     ) -> None:
         """See :meth:`IAppTable.put`."""
-        row = name, msgspec.json.encode(settings), *_columns(credential), created_at, changed_at
+        row = name, msgspec.json.encode(settings), *credential.columns, created_at, changed_at
         self._connection.execute("INSERT OR REPLACE INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?)", row)
 
     def set_credential(self, name: str, credential: EncryptedCredential, changed_at: float) -> bool:
         """See :meth:`IAppTable.set_credential`."""
         changed = self._connection.execute(
             "UPDATE app SET encrypted = ?, kind = ?, fingerprint = ?, expires = ?, changed_at = ? WHERE name = ?",
-            [*_columns(credential), changed_at, name],
+            [*credential.columns, changed_at, name],
         )
         return changed.rowcount > 0
 
@@ -100,27 +98,3 @@ class SQLiteAppStore(CountedStore[AppTable]):
 
     def __init__(self, database: Database) -> None:
         super().__init__(database, AppTable)
-
-
-def _columns(credential: EncryptedCredential) -> tuple[bytes, str, str, float | None]:
-    return credential.encrypted, credential.kind, credential.fingerprint, credential.expires
-
-
-def _stored(name: object, settings: bytes, *rest: object) -> StoredApp:
-    try:
-        found = msgspec.json.decode(settings, type=AppSettings)
-    except msgspec.MsgspecError as error:
-        return _unreadable(name, f"its settings in the database cannot be read: {error}")
-    try:
-        return StoredApp(_printable(name), found, *msgspec.convert(rest, _Columns))
-    except msgspec.MsgspecError as error:
-        return _unreadable(name, str(error))
-
-
-def _unreadable(name: object, problem: str) -> StoredApp:
-    return StoredApp(_printable(name), AppSettings(gateway=""), "", "", None, 0.0, 0.0, problem)
-
-
-def _printable(name: object) -> str:
-    """Show a name that was written into the database by other means than ours."""
-    return text if (text := str(name)).isprintable() else ascii(text)[1:-1]

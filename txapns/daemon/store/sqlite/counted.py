@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable
-from typing import Annotated, ClassVar, Generic, TypeAlias, TypeVar
+from typing import ClassVar, Generic, TypeVar
 
-from msgspec import Meta
 from twisted.internet.defer import Deferred
 
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema
 
-__all__ = ["CountedStore", "CountedTable", "Instant", "counted"]
-
-#: A time in a row, in UNIX seconds of the first ten thousand years.
-Instant: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_799)]
+__all__ = ["CountedStore", "CountedTable", "counted"]
 
 _R = TypeVar("_R")
 _T = TypeVar("_T", bound="CountedTable")
