@@ -4,7 +4,28 @@ What becomes of a push: what Apple answers, and what the device does with it.
 Everything here is a pure function of values. Nothing reads a clock, a file or a socket.
 """
 
+from txapns.devices.device import App, Capability, Device, Permission, Platform, Previews, Settings, Stored, TokenKind
 from txapns.devices.findings import Finding, Grade, Severity
+from txapns.devices.presentation import Activity, ActivityState, Level, Outcome, Presentation
 from txapns.devices.push import Push
 
-__all__ = ["Finding", "Grade", "Push", "Severity"]
+__all__ = [
+    "Activity",
+    "ActivityState",
+    "App",
+    "Capability",
+    "Device",
+    "Finding",
+    "Grade",
+    "Level",
+    "Outcome",
+    "Permission",
+    "Platform",
+    "Presentation",
+    "Previews",
+    "Push",
+    "Settings",
+    "Severity",
+    "Stored",
+    "TokenKind",
+]
