@@ -78,6 +78,8 @@ class RequestReceiver:
         :meth:`acknowledge` when the server is done with a request.
     :param early: whether a request is returned as soon as its body is too long, rather than at its end, which may never
         come. Its body is then everything received so far; later bytes are dropped.
+
+    :ivar left: whether the peer said that it is leaving. The connection is over when its requests are answered.
     """
 
     def __init__(self, concurrency: int, *, max_body: int, window_updates: bool = True, early: bool = False) -> None:
@@ -98,6 +100,7 @@ class RequestReceiver:
         self._open: dict[int, tuple[Headers, bytearray]] = {}
         self._held = 0
         self._opening = b""
+        self.left = False
 
     @property
     def begun(self) -> bool:
@@ -154,6 +157,8 @@ class RequestReceiver:
                 self._ended(event.stream_id, True, complete)
             elif isinstance(event, StreamClosed) and event.stream_id in self._open:
                 self._dropped(event.stream_id, len(self._take(event.stream_id).body))
+            elif isinstance(event, ngh2.GoAwayReceived):
+                self.left = True
         return complete
 
     def _data(self, event: ngh2.DataReceived, complete: list[Request]) -> None:

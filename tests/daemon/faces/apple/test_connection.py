@@ -202,7 +202,6 @@ class HostileTests(AppleCase):
         field = b"\0\x01x\x7f\x85\x06" + b"y" * 900  # as HPACK writes it (RFC 7541, section 6.2.2)
         for raw in (
             frame(4, flags=1) * 10,
-            frame(7, b"\0" * 8) + frame(1, b"\xff" * 30, 4, 1),
             frame(9, b"", 0, 1),
             frame(1, b"\x83\x87\x84" + field * 17, 0, 1) + frame(9, field * 17, 4, 1),
             frame(1, b"\x83\x87\x84" + b"\0\x01x\x01y" * 200, 4, 1),
@@ -289,6 +288,27 @@ class StopTests(AppleCase):
         caller.server.connectionLost()
         self.successResultOf(stopped)
         self.assertTrue(self.caller().gone)
+
+    def test_left(self) -> None:
+        """A client that says that it leaves gets its answers, and breaks no rule."""
+        idle, caller = self.caller(), self.caller()
+        with capturedLogs() as events:
+            idle.h2.send_goaway(0)
+            idle.pump()
+            self.assertTrue(idle.gone)
+            stream = caller.begin()
+            self.reactor.advance(0.02)
+            caller.h2.send_goaway(0)
+            caller.pump()
+            self.assertFalse(caller.gone)
+            [leased] = self.world.lease()
+            self.world.settle(leased, State.ACCEPTED, 200)
+            self.assertEqual(caller.said(stream).status, 200)
+            self.assertTrue(caller.gone)
+            left = self.caller()
+            left.server.dataReceived(frame(7, b"\0" * 8) + frame(1, b"\xff" * 30, 4, 1))
+            self.assertTrue(left.gone)
+        self.assertEqual(events, [])
 
     def test_grace(self) -> None:
         """A connection that does not finish in time is cut."""

@@ -246,7 +246,7 @@ class AppleConnection(FaceProtocol):
         data = self.requests.data_to_send()
         if data:
             self.transport.write(data)
-        if self.requests.closed and self._closing:
+        if self.requests.closed and (self._closing or self.requests.left):
             connection.end()
         elif self.requests.closed:
             self._give_up("the client broke the rules of HTTP/2")
