@@ -1,0 +1,47 @@
+"""All rules, and what they find in a push."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from itertools import islice
+from types import MappingProxyType, ModuleType
+
+from txapns.devices.findings import Finding
+from txapns.devices.push import Push
+from txapns.devices.rules import activity, alert, background, keys, kinds, request
+from txapns.devices.rules.rule import KINDS, Needs, Rule, kind_of
+
+__all__ = ["RULES", "lint"]
+
+
+def _rules_of(*modules: ModuleType) -> dict[str, Rule]:
+    return {each.code: each for module in modules for each in vars(module).values() if isinstance(each, Rule)}
+
+
+#: Every rule by its code.
+RULES: Mapping[str, Rule] = MappingProxyType(_rules_of(request, keys, alert, background, kinds, activity))
+
+
+#: How many places a rule may find in one push.
+MOST_PLACES = 10
+
+_FOR_ALL = tuple(rule for rule in RULES.values() if not rule.types)
+_FOR_KIND = {kind: tuple(rule for rule in RULES.values() if not rule.types or kind in rule.types) for kind in KINDS}
+
+
+def lint(push: Push, device: object = None, *, now: float | None = None) -> list[Finding]:
+    """
+    Find what is wrong with a push.
+
+    :param push: the push; any header fields and any bytes will do.
+    :param device: the device that it is for. Without one, only what the push shows by itself is found.
+    :param now: the time, in UNIX seconds. Without it, no date is compared with the present.
+    :returns: the findings, in the order of the rules; none if nothing is wrong.
+    """
+    facts = {Needs.NOTHING: (push,), Needs.TIME: (push, now), Needs.DEVICE: (push, device)}
+    return [
+        rule.finding(place)
+        for rule in _FOR_KIND.get(kind_of(push), _FOR_ALL)
+        if (given := facts[rule.needs])[-1] is not None
+        for place in islice(rule.check(*given), MOST_PLACES)
+    ]
