@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from itertools import islice
 from types import MappingProxyType, ModuleType
 
+from txapns.devices.device import Device
 from txapns.devices.findings import Finding
 from txapns.devices.push import Push
 from txapns.devices.rules import activity, alert, background, keys, kinds, request
@@ -29,7 +30,7 @@ _FOR_ALL = tuple(rule for rule in RULES.values() if not rule.types)
 _FOR_KIND = {kind: tuple(rule for rule in RULES.values() if not rule.types or kind in rule.types) for kind in KINDS}
 
 
-def lint(push: Push, device: object = None, *, now: float | None = None) -> list[Finding]:
+def lint(push: Push, device: Device | None = None, *, now: float | None = None) -> list[Finding]:
     """
     Find what is wrong with a push.
 
