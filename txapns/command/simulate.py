@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,14 @@ def _dead(context: click.Context, parameter: click.Parameter, path: Path | None)
         return [] if path is None else read_dead(path)
     except ValueError as error:
         raise click.BadParameter(str(error)) from None
+
+
+def _wait_for_eof(reactor: Any) -> None:
+    """Read to the end, in a thread: where standard input is a file, the reactor cannot. What comes is not looked at."""
+    # Not through sys.stdin, whose lock a thread that still reads would hold when Python ends.
+    while os.read(0, 4_096):
+        pass
+    reactor.callFromThread(reactor.stop)
 
 
 @click.command(
@@ -61,7 +71,8 @@ def _dead(context: click.Context, parameter: click.Parameter, path: Path | None)
     metavar="NAME",
     help=f"What the binary server does wrong: {', '.join(FAULTS)}.",
 )
-def simulate(**options: Any) -> None:
+@click.option("--until-eof", is_flag=True, help="End when standard input ends, as it does with who started it.")
+def simulate(until_eof: bool, **options: Any) -> None:
     """
     Simulate Apple's servers on loopback until a signal ends it.
 
@@ -73,6 +84,8 @@ def simulate(**options: Any) -> None:
         service = SimulatorService.from_options(reactor, **options)
         service.startService()
         print_json({"ready": True, **service.description()})
+        if until_eof:
+            threading.Thread(target=_wait_for_eof, args=(reactor,), daemon=True).start()
         await stop
         await service.stopService()
         return service.simulator.counters()
