@@ -501,6 +501,10 @@ class LoopbackPagesTests(SynchronousTestCase):
         """docs/simulator.rst can be followed, and everything prints what it says."""
         play("docs/simulator.rst", Desk(Path(self.mktemp())))
 
+    def test_doctor(self) -> None:
+        """docs/doctor.rst can be followed, and everything prints what it says."""
+        play("docs/doctor.rst", Desk(Path(self.mktemp())))
+
     def test_blocking(self) -> None:
         """docs/blocking.rst is run against the simulator in another process."""
         dead = Path(self.mktemp())

@@ -16,7 +16,7 @@ from txapns._credentials.containers import Contents, public_der, shielded
 from txapns._credentials.der import UTF8_STRING, elements
 from txapns.errors import CertificateExpired, CredentialError, KeyMismatch, UnsupportedKey
 
-__all__ = ["TOPICS", "Candidate", "choose", "inspect_certificate"]
+__all__ = ["TOPICS", "Candidate", "choose", "inspect_certificate", "is_marked", "key_in"]
 
 _ENVIRONMENTS = {
     x509.ObjectIdentifier("1.2.840.113635.100.6.3.1"): "sandbox",
@@ -115,8 +115,8 @@ def _candidates(contents: Contents) -> list[Candidate]:
     }
     if not keys:
         raise UnsupportedKey("the private key is neither RSA nor elliptic curve")
-    push = [each for each in contents.certificates if _is_marked(each)]
-    own = {each: keys[key] for each in push or contents.certificates if (key := _key_in(each)) in keys}
+    push = [each for each in contents.certificates if is_marked(each)]
+    own = {each: keys[key] for each in push or contents.certificates if (key := key_in(each)) in keys}
     if not own:
         if contents.faults:
             raise contents.faults[0]
@@ -162,14 +162,15 @@ def _is_readable(certificate: x509.Certificate) -> bool:
         return False
 
 
-def _is_marked(certificate: x509.Certificate) -> bool:
+def is_marked(certificate: x509.Certificate) -> bool:
+    """Whether it has one of Apple's marks of push certificates."""
     try:
         return any(each.oid.dotted_string.startswith(_MARKS) for each in shielded(lambda: certificate.extensions))
     except (UnsupportedAlgorithm, ValueError):
         return False
 
 
-def _key_in(certificate: x509.Certificate) -> bytes | None:
+def key_in(certificate: x509.Certificate) -> bytes | None:
     """The public key in a certificate; ``None`` for an unknown kind of key, which is allowed in a chain."""
     try:
         return public_der(shielded(certificate.public_key))

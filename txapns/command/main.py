@@ -25,7 +25,11 @@ except ModuleNotFoundError:
 __all__ = ["main"]
 
 # Where the commands are: a module of this package, and the command's name in it.
-_COMMANDS = {"send": ("send", "send"), "simulate": ("simulate", "simulate")}
+_COMMANDS = {
+    "inspect": ("inspect", "inspect"),
+    "send": ("send", "send"),
+    "simulate": ("simulate", "simulate"),
+}
 _DAEMON_COMMANDS = {
     "apps": ("apps", "apps"),
     "check-config": ("serve", "check_config"),

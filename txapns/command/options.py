@@ -17,7 +17,16 @@ from txapns.command.streams import InputFile, name_of
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import CredentialError, WrongPassphrase
 
-__all__ = ["CredentialOptions", "config_option", "credential_options", "gateway_option", "gather", "json_option"]
+__all__ = [
+    "CredentialOptions",
+    "config_option",
+    "credential_options",
+    "gateway_option",
+    "gather",
+    "json_option",
+    "passphrase_file_option",
+    "passphrase_from",
+]
 
 #: ``--config``: where the daemon's configuration is.
 config_option = click.option(
@@ -37,6 +46,22 @@ gateway_option = click.option(
     show_default=True,
     help="Apple's server: production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N.",
 )
+
+#: ``--passphrase-file``: what opens a credential.
+passphrase_file_option = click.option(
+    "--passphrase-file",
+    type=InputFile(),
+    metavar="FILE",
+    help="A file whose first line opens the certificate or key; or set TXAPNS_PASSPHRASE.",
+)
+
+
+def passphrase_from(file: IO[bytes] | None) -> bytes | None:
+    """Read the passphrase from the first line of a file or, without one, from the variable ``TXAPNS_PASSPHRASE``."""
+    if file is not None:
+        return first_line(file.read())
+    given = os.environ.get("TXAPNS_PASSPHRASE")
+    return None if given is None else given.encode("utf-8", "surrogateescape")
 
 
 def json_option(text: str = "Write JSON lines.") -> Callable[[Callable[..., None]], Callable[..., None]]:
@@ -83,19 +108,13 @@ class CredentialOptions:
             except CredentialError as error:
                 raise type(error)(f"{name_of(file)}: {error}") from None
 
-        passphrase = self._passphrase()
+        passphrase = passphrase_from(self.passphrase_file)
         try:
             return make(passphrase)
         except WrongPassphrase:
             if passphrase is not None or not prompt or sys.stdin is None or not sys.stdin.isatty():
                 raise
         return make(click.prompt("Passphrase", hide_input=True, err=True).encode())
-
-    def _passphrase(self) -> bytes | None:
-        if self.passphrase_file is not None:
-            return first_line(self.passphrase_file.read())
-        given = os.environ.get("TXAPNS_PASSPHRASE")
-        return None if given is None else given.encode("utf-8", "surrogateescape")
 
 
 def credential_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -110,12 +129,7 @@ def credential_options(command: Callable[..., None]) -> Callable[..., None]:
         click.option("--key", type=InputFile(), metavar="FILE", help="A signing key (.p8); - for standard input."),
         click.option("--key-id", help="The signing key's identifier."),
         click.option("--team-id", help="The team's identifier."),
-        click.option(
-            "--passphrase-file",
-            type=InputFile(),
-            metavar="FILE",
-            help="A file whose first line opens the certificate or key; or set TXAPNS_PASSPHRASE.",
-        ),
+        passphrase_file_option,
     )
     return gather(CredentialOptions, "credential", options, command)
 
