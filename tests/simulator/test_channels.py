@@ -8,7 +8,8 @@ from collections.abc import Mapping
 
 from tests.simulator.peers import AUTHORITY, ID, TOPIC, Field, HTTP2Case, HTTP2Peer
 from txapns.credentials import Certificate
-from txapns.simulator.channels import MAX_CHANNELS, MAX_IDENTIFIER
+from txapns.devices.broadcasts import MAX_CHANNEL
+from txapns.simulator.channels import MAX_CHANNELS
 from txapns.simulator.requests import TOKEN_LIFE
 
 __all__ = ["BroadcastTests", "ChannelCase", "ManagementTests"]
@@ -89,7 +90,7 @@ class BroadcastTests(ChannelCase):
                 ({"authorization": self.bearer(TOKEN_LIFE + 1)}, 403, "ExpiredProviderToken"),
                 ({"apns-channel-id": None}, 400, "MissingChannelId"),
                 ({"apns-channel-id": "no base64"}, 400, "BadChannelId"),
-                ({"apns-channel-id": "A" * (MAX_IDENTIFIER + 4)}, 400, "BadChannelId"),
+                ({"apns-channel-id": "A" * (MAX_CHANNEL + 4)}, 400, "BadChannelId"),
                 ({"apns-push-type": None}, 400, "MissingPushType"),
                 ({"apns-push-type": "alert"}, 400, "InvalidPushType"),
                 ({":path": BROADCAST, "apns-channel-id": self.plain, "apns-expiration": "1"}, 400, "BadExpirationDate"),

@@ -4,6 +4,7 @@ What becomes of a push: what Apple answers, and what the device does with it.
 Everything here is a pure function of values. Nothing reads a clock, a file or a socket.
 """
 
+from txapns.devices.answers import Answer, Credential, answer, refusals
 from txapns.devices.device import App, Capability, Device, Permission, Platform, Previews, Settings, Stored, TokenKind
 from txapns.devices.findings import Finding, Grade, Severity
 from txapns.devices.presentation import Activity, ActivityState, Level, Outcome, Presentation
@@ -12,8 +13,10 @@ from txapns.devices.push import Push
 __all__ = [
     "Activity",
     "ActivityState",
+    "Answer",
     "App",
     "Capability",
+    "Credential",
     "Device",
     "Finding",
     "Grade",
@@ -28,4 +31,6 @@ __all__ = [
     "Severity",
     "Stored",
     "TokenKind",
+    "answer",
+    "refusals",
 ]

@@ -190,6 +190,7 @@ class Device:
     :ivar version: the version of that.
     :ivar environment: the only environment in which the token is valid, ``"production"`` or ``"sandbox"``; ``None``
         for either.
+    :ivar topic: the app's bundle ID; empty if it is not known.
     :ivar token_kind: what the token is for; ``None`` if it is not known: then every push fits.
     :ivar token_outdated: whether the app has been given a newer token of this kind.
     :ivar app: the app.
@@ -216,6 +217,7 @@ class Device:
     platform: Platform = Platform.IOS
     version: tuple[int, int] = (26, 4)
     environment: str | None = None
+    topic: str = ""
     token_kind: TokenKind | None = None
     token_outdated: bool = False
     app: App = App()

@@ -78,6 +78,7 @@ class Activity:
     :ivar ends_at: when the system ends it.
     :ivar dismissed_at: when it leaves the lock screen; ``None`` until it has ended.
     :ivar token: the token for its updates; empty if it is not known.
+    :ivar channel: the channel whose broadcasts update it; empty for none.
     :ivar urgent: when updates of priority 10 came, of the last hour.
     """
 
@@ -92,6 +93,7 @@ class Activity:
     stale_at: float | None = None
     dismissed_at: float | None = None
     token: str = attrs.field(default="", repr=False)
+    channel: str = ""
     urgent: tuple[float, ...] = ()
 
     @property

@@ -1,9 +1,9 @@
 """
-Broadcasts and the channels they go to, from Apple's side.
+The channels of broadcasts, from Apple's side.
 
-A broadcast comes to the server of the provider API, which checks it with :func:`respond_to_broadcast`; channels are
-managed by a server of their own, :class:`ChannelServer`. For what both check, see :mod:`txapns.simulator.requests`; for
-what a provider sends, see :mod:`txapns.channels`. The first fault determines the response.
+A broadcast comes to the server of the provider API; channels are managed by a server of their own,
+:class:`ChannelServer`. For what both check, see :mod:`txapns.simulator.requests`; for what a provider sends, see
+:mod:`txapns.channels`. The first fault determines the response.
 """
 
 from __future__ import annotations
@@ -12,25 +12,20 @@ import json
 import re
 import secrets
 from base64 import b64encode
-from collections.abc import Callable
 from typing import Any
 
+from txapns.devices.broadcasts import PUSH_TYPE, check_channel
 from txapns.devices.push import json_object
-from txapns.simulator.requests import MAX_BODY, RequestServer, Response
+from txapns.simulator.requests import RequestServer, Response
 from txapns.wire.requests import Request
 
-__all__ = ["BROADCASTS", "ChannelRegistry", "ChannelServer", "respond_to_broadcast"]
+__all__ = ["BROADCASTS", "ChannelRegistry", "ChannelServer"]
 
 #: What the path of a broadcast begins with; the app's bundle ID follows.
 BROADCASTS = "/4/broadcasts/apps/"
 #: How many channels an app may have.
 MAX_CHANNELS = 10_000
-#: How long the identifier of a channel may be; Apple says only that it can be too long.
-MAX_IDENTIFIER = 128
-_PUSH_TYPE = "LiveActivity"
 _POLICY_KEY, _PUSH_TYPE_KEY = "message-storage-policy", "push-type"
-# Python's own decoder has become stricter from version to version.
-_BASE64 = re.compile("(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _PATH = re.compile(r"/1/apps/([^/]+)/(channels|all-channels)")
 
 
@@ -64,50 +59,6 @@ class ChannelRegistry:
     def of(self, app: str) -> list[str]:
         """Return the identifiers of an app's channels, the oldest first."""
         return list(self._policies.get(app, ()))
-
-
-def respond_to_broadcast(
-    request: Request, headers: dict[str, str], check_app: Callable[[str], Response | None], channels: ChannelRegistry
-) -> Response | None:
-    """Check a broadcast whose form and credentials are valid; returns a response if there is a fault."""
-    app = headers[":path"].removeprefix(BROADCASTS)
-    policy = channels.policy(app, headers.get("apns-channel-id", ""))
-    return (
-        _check_channel_id(headers)
-        or _check_fields(headers, policy)
-        or check_app(app)
-        or (None if channels.enabled else Response(400, "FeatureNotEnabled"))
-        or (Response(400, "ChannelNotRegistered") if policy is None else None)
-        or _check_payload(request.body)
-    )
-
-
-def _check_channel_id(headers: dict[str, str]) -> Response | None:
-    channel_id = headers.get("apns-channel-id")
-    if not channel_id:
-        return Response(400, "MissingChannelId")
-    known = len(channel_id) <= MAX_IDENTIFIER and _BASE64.fullmatch(channel_id)
-    return None if known else Response(400, "BadChannelId")
-
-
-def _check_fields(headers: dict[str, str], policy: int | None) -> Response | None:
-    push_type = headers.get("apns-push-type")
-    if push_type is None:
-        return Response(400, "MissingPushType")
-    if push_type.lower() != _PUSH_TYPE.lower():  # Apple's own examples spell it both ways
-        return Response(400, "InvalidPushType")
-    expiration = headers.get("apns-expiration", "")
-    if not (expiration.isascii() and expiration.isdigit()) or (policy == 0 and expiration.strip("0")):
-        return Response(400, "BadExpirationDate")
-    return None if headers.get("apns-priority") in ("1", "5", "10") else Response(400, "BadPriority")
-
-
-def _check_payload(body: bytes) -> Response | None:
-    if not body:
-        return Response(400, "PayloadEmpty")
-    if len(body) > MAX_BODY:
-        return Response(413, "PayloadTooLarge")
-    return Response(400, "PayloadEmpty") if json_object(body) is None else None
 
 
 class ChannelServer(RequestServer):
@@ -156,15 +107,16 @@ class ChannelServer(RequestServer):
         policy, push_type = content.get(_POLICY_KEY), content.get(_PUSH_TYPE_KEY)
         if type(policy) is not int or policy not in (0, 1):
             return Response(400, "MissingChannelQueueSize")
-        if push_type != _PUSH_TYPE:
+        if push_type != PUSH_TYPE:
             return Response(400, "MissingPushType" if push_type is None else "InvalidPushType")
         if len(self._channels.of(app)) >= self._channels.limit:
             return Response(400, "CannotCreateChannelConfig")
         return Response(201, fields=((b"apns-channel-id", self._channels.make(app, policy).encode()),))
 
     def _find(self, app: str, headers: dict[str, str]) -> Response | None:
-        fault = _check_channel_id(headers)
-        if fault is None and self._channels.policy(app, headers["apns-channel-id"]) is None:
+        channel_id = headers.get("apns-channel-id", "")
+        fault = Response.of(check_channel(channel_id))
+        if fault is None and self._channels.policy(app, channel_id) is None:
             fault = Response(400, "ChannelNotRegistered")
         return fault
 
@@ -172,7 +124,7 @@ class ChannelServer(RequestServer):
         if (fault := self._find(app, headers)) is not None:
             return fault
         policy = self._channels.policy(app, headers["apns-channel-id"])
-        return Response(200, content=json.dumps({_POLICY_KEY: policy, _PUSH_TYPE_KEY: _PUSH_TYPE}).encode())
+        return Response(200, content=json.dumps({_POLICY_KEY: policy, _PUSH_TYPE_KEY: PUSH_TYPE}).encode())
 
     def _delete(self, app: str, request: Request, headers: dict[str, str]) -> Response:
         fault = self._find(app, headers)

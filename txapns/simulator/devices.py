@@ -7,9 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import attrs
 
+from txapns.devices.answers import token_bytes
+from txapns.devices.device import Device
 from txapns.errors import redact
 
 __all__ = ["Devices", "Reception"]
+
+_ANY = Device()
 
 
 @attrs.frozen
@@ -59,6 +63,14 @@ class Devices:
     def known(self, token: bytes, environment: str) -> bool:
         """Whether a token is not known to belong to another environment."""
         return self.environments.get(token, environment) == environment
+
+    def device(self, token: str) -> Device:
+        """Find the device to which a token in hexadecimal text leads."""
+        octets = token_bytes(token) or b""
+        environment, since = self.environments.get(octets), self.dead.get(octets)
+        if environment is None and since is None:
+            return _ANY
+        return Device(environment=environment, removed_since=since)
 
     def unlisted(self) -> Iterator[tuple[bytes, float]]:
         """

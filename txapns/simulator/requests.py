@@ -24,7 +24,8 @@ from txapns._credentials.bearer import BearerToken
 from txapns._credentials.choice import TOPICS, inspect_certificate
 from txapns._network.clocks import wall_clock
 from txapns._network.transports import transport_of
-from txapns.devices.push import SUFFIXES
+from txapns.devices.answers import Answer, Credential, is_identifier
+from txapns.devices.broadcasts import MAX_BROADCAST, check_app
 from txapns.errors import WireError
 from txapns.simulator.authority import Authority, SigningKey
 from txapns.simulator.devices import Devices
@@ -32,9 +33,6 @@ from txapns.simulator.tokens import TOKEN_CHANGE, TOKEN_LIFE, TokenUpdates
 from txapns.wire.requests import Request, RequestReceiver
 
 __all__ = ["ACCEPTED", "Fault", "RequestServer", "Response", "fields_of"]
-
-#: The longest body allowed: a VoIP notification's, and a broadcast's.
-MAX_BODY = 5_120
 
 
 @attrs.frozen
@@ -54,6 +52,11 @@ class Response:
     timestamp: float | None = None
     fields: tuple[tuple[bytes, bytes], ...] = ()
     content: bytes = b""
+
+    @classmethod
+    def of(cls, answer: Answer | None) -> Response | None:
+        """Make a response of an answer; of ``None`` it is ``None``."""
+        return None if answer is None else cls(answer.status, answer.reason, answer.timestamp)
 
     @property
     def is_success(self) -> bool:
@@ -127,8 +130,8 @@ class RequestServer(Protocol, ABC):
         self._updates = updates or TokenUpdates()
         self._environment = environment
         self._certificate: X509Certificate | None = None
-        self._topics: tuple[str, ...] = (topic,)
-        self._listed = False  # whether the certificate lists its topics, so that each request must name one
+        self._topic = topic
+        self._credential = Credential(())
         self._lost = False
         self._paused = False
         self._stalled = False
@@ -156,13 +159,13 @@ class RequestServer(Protocol, ABC):
         self._certificate = None if peer is None else peer.to_cryptography()
         self.requests = RequestReceiver(
             1 if self._certificate is None else self._concurrency,
-            max_body=MAX_BODY,
+            max_body=MAX_BROADCAST,
             window_updates=self._window_updates,
         )
         if self._certificate is not None:
             topics, environments = inspect_certificate(self._certificate)
-            self._topics = topics or self._topics
-            self._listed = any(each.oid == TOPICS for each in self._certificate.extensions)
+            listed = any(each.oid == TOPICS for each in self._certificate.extensions)
+            self._credential = Credential(topics or (self._topic,), is_certificate=True, listed=listed)
             if self._environment not in environments:
                 self.requests.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')
         transport.registerProducer(self, True)
@@ -262,7 +265,7 @@ class RequestServer(Protocol, ABC):
         """Respond to a request."""
         name = self.id_field(headers.get(":path", ""))
         given = headers.get(name, "")
-        identifier = given if _is_uuid(given) else str(uuid.uuid4())
+        identifier = given if is_identifier(given) else str(uuid.uuid4())
         answer = [(b":status", b"%d" % response.status), (name.encode(), identifier.encode())]
         body = response.body()
         if body:
@@ -279,7 +282,7 @@ class RequestServer(Protocol, ABC):
         if len(headers) != len(request.headers):
             return Response(400, "DuplicateHeaders")
         name = self.id_field(headers.get(":path", ""))
-        if name in headers and not _is_uuid(headers[name]):
+        if name in headers and not is_identifier(headers[name]):
             return Response(400, "BadMessageId")
         return None
 
@@ -325,35 +328,21 @@ class RequestServer(Protocol, ABC):
         else:
             self._replaced = now
         self._bearer, self._key, self._issued = bearer, key, issued
+        self._credential = Credential(self._topics_of(key))
         return None
 
-    def serves(self, topic: str) -> bool:
-        """Whether the certificate names a topic, or the key is for it or for one that it continues."""
-        if self._certificate is not None:
-            return topic in self._topics
-        key = self._key
-        if key is None or key.team_id != self._authority.team_id:
-            return False
-        scopes = self._topics if key.topics is None else key.topics
-        return _continues(topic, self._topics) and _continues(topic, scopes)
+    def _topics_of(self, key: SigningKey) -> tuple[str, ...]:
+        """Return the topics of the app for which a key is."""
+        if key.team_id != self._authority.team_id:
+            return ()
+        if key.topics is None or _continues(self._topic, key.topics):
+            return (self._topic,)
+        return tuple(topic for topic in key.topics if _continues(topic, (self._topic,)))
 
     def check_app(self, app: str) -> Response | None:
-        """
-        Check whether the credentials are for the app in the path of a request about channels, and whether it is an app
-        and not another topic; returns a response if there is a fault.
-        """
-        suffix = next((each for each in SUFFIXES.values() if app.endswith(each)), "")
-        if not self.serves(app.removesuffix(suffix)):
-            return Response(403, "TopicMismatch")
-        return Response(400, "TopicDisallowed") if suffix else None
+        """Check the app in the path of a request about channels; returns a response if there is a fault."""
+        return Response.of(check_app(app, self._credential))
 
 
 def _continues(topic: str, topics: tuple[str, ...]) -> bool:
     return any(topic == each or topic.startswith(f"{each}.") for each in topics)
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text.lower()
-    except ValueError:
-        return False
