@@ -497,6 +497,10 @@ class LoopbackPagesTests(SynchronousTestCase):
         """README.rst can be followed, and everything prints what it says."""
         play("README.rst", Desk(Path(self.mktemp())))
 
+    def test_command(self) -> None:
+        """docs/command.rst can be followed, and everything prints what it says."""
+        play("docs/command.rst", Desk(Path(self.mktemp())))
+
     def test_simulator(self) -> None:
         """docs/simulator.rst can be followed, and everything prints what it says."""
         play("docs/simulator.rst", Desk(Path(self.mktemp())))

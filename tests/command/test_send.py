@@ -32,7 +32,7 @@ from tests.command.processes import (
     txapns,
 )
 from tests.processes import started
-from txapns.command.send import ROWS
+from txapns.command.outcomes import ROWS
 from txapns.simulator import Authority
 
 __all__ = ["SendTests", "TerminalTests"]
@@ -61,9 +61,11 @@ class SendTests(WithSimulator):
             self.assertRegex(result.stdout, r"^2 accepted, 0 failed, 0 unsent, 0 uncertain in [\d.]+ s, \d+/s\n$")
 
     def test_no_tokens(self) -> None:
-        """A file without tokens is an empty batch, and nothing failed."""
-        result = self.send(*self.http2(), "--tokens", self.file("# none yet\n"))
-        self.assertEqual((result.returncode, result.stdout[:10]), (0, "0 accepted"))
+        """A file without tokens cannot be used."""
+        tokens = self.file("# none yet\n")
+        result = self.send(*self.http2(), "--tokens", tokens)
+        said = f"Error: {tokens}: there are no device tokens in it\n"
+        self.assertEqual((result.returncode, result.stdout, result.stderr), (2, "", said))
 
     def test_failures(self) -> None:
         """Each failure is a line: the line number in the file, the shortened token, the reason, and what to do."""
@@ -148,6 +150,22 @@ class SendTests(WithSimulator):
                 "send", *self.http2(), "--tokens", self.file(ANN), "--payload", payload, "--expiration", "60"
             )
             self.assertEqual(result.returncode, 0, result)
+
+    def test_options(self) -> None:
+        """The parts of a payload are options, too."""
+        texts = "--title", "Dinner", "--subtitle", "Tonight", "--body", "It is ready", "--category", "meal"
+        more = "--badge", "1", "--sound", "default", "--thread-id", "t", "--data", "table=4", "--data", "guests:=[1, 2]"
+        result = txapns("send", *self.http2(), "--tokens", self.file(ANN), *texts, *more)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+
+    def test_common_cause(self) -> None:
+        """Many tokens with the same cause share a line, which names the first few; JSON has them all."""
+        tokens = self.file("\n".join([*["zz"] * 1_203, DEAD]))
+        lines = self.send(*self.http2(), "--tokens", tokens).stdout.splitlines()
+        self.assertRegex(lines[0], r"^lines 1, 2, 3 and 1,200 more: unsent, InvalidToken\. ")
+        self.assertRegex(lines[1], r"^line 1204, token dddd…dddd: failed, Unregistered\. ")
+        self.assertEqual(len(lines), 3)
+        self.assertEqual(self.send(*self.http2(), "--tokens", tokens, "--json").stdout.count("\n"), 1_205)
 
     def test_passphrase(self) -> None:
         """A passphrase comes from a file or from the environment, and never from the command line."""
@@ -237,7 +255,7 @@ class SendTests(WithSimulator):
             (("--topic", "a\nb"), "Error: topic has a control character"),
         ):
             self.assertIn(sentence, refused(*send, "--alert", "Hello", *options))
-        self.assertIn("Error: ", refused(*send, "--payload", self.file("{]")))
+        self.assertIn(f"Error: {junk}: the payload is not JSON", refused(*send, "--payload", junk))
         certificate = "--certificate", junk
         said = refused("send", "--tokens", junk, *self.gateway("http2"), *certificate, "--alert", "Hello")
         self.assertIn(f"Error: {junk}: the text contains no PEM, and is not DER, PKCS#12", said)
@@ -247,7 +265,7 @@ class SendTests(WithSimulator):
         tokens = "--tokens", self.file(ANN)
         for options, sentence in (
             (self.gateway("binary"), "does not support provider tokens"),
-            (("--trust-root", self.file("junk")), "Error: trust_root"),
+            (("--trust-root", self.file("junk")), ": trust_root is not the PEM"),
         ):
             self.assert_refused(self.send(*self.http2(), *options, *tokens), 2, sentence)
 
@@ -302,7 +320,8 @@ class TerminalTests(WithSimulator):
     def test_long_table(self) -> None:
         """A long table is cut, and the command says how to get the rest."""
         with terminal() as (theirs, screen):
-            process = self.start(theirs, theirs, self.file("zz\n" * (ROWS + 7)))
+            varied = "".join("z" * length + "\n" for length in range(1, ROWS + 8))  # each has an error of its own
+            process = self.start(theirs, theirs, self.file(varied))
             shown = read_until(screen, "uncertain in")
             self.assertEqual(process.wait(TIMEOUT), 1)
         self.assertIn("and 7 more; --json lists all", shown)

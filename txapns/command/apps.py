@@ -14,7 +14,6 @@ from typing import IO, Any
 
 import click
 
-from txapns._network.trust import trust_pem
 from txapns.command.installation import Installation, iso_time, now
 from txapns.command.options import (
     CredentialOptions,
@@ -22,8 +21,10 @@ from txapns.command.options import (
     credential_options,
     gateway_option,
     json_option,
+    read_trust_root,
+    trust_root_option,
 )
-from txapns.command.streams import Group, InputFile, echo
+from txapns.command.streams import Group, echo
 from txapns.command.tables import print_rows
 from txapns.credentials import Certificate, Credential
 from txapns.daemon.apps import app_of, expiry, row_app, section_app
@@ -57,9 +58,7 @@ def _limits(context: click.Context, parameter: click.Parameter, given: Sequence[
 @config_option
 @credential_options
 @gateway_option
-@click.option(
-    "--trust-root", type=InputFile(), metavar="FILE", help="Authorities to trust (PEM) instead of the platform's."
-)
+@trust_root_option
 @click.option("--topic", help="The app's bundle ID; not needed with the certificate of one app.")
 @click.option("--push-type", help="The push type of notifications that do not name one.")
 @click.option(
@@ -88,7 +87,7 @@ def _add_app(
     _check_not_configured(installation, name)
     settings = AppSettings(
         gateway=gateway,
-        trust_root=None if trust_root is None else trust_pem(trust_root.read()),
+        trust_root=read_trust_root(trust_root),
         topic=topic,
         push_type=push_type,
         callers=_fingerprints(callers),

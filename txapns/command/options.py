@@ -12,10 +12,11 @@ from typing import IO, Any
 import attrs
 import click
 
+from txapns._network.trust import trust_pem
 from txapns._texts import first_line
-from txapns.command.streams import InputFile, name_of
+from txapns.command.streams import InputFile, naming
 from txapns.credentials import Certificate, Credential, ProviderToken
-from txapns.errors import CredentialError, WrongPassphrase
+from txapns.errors import WrongPassphrase
 
 __all__ = [
     "CredentialOptions",
@@ -26,6 +27,8 @@ __all__ = [
     "json_option",
     "passphrase_file_option",
     "passphrase_from",
+    "read_trust_root",
+    "trust_root_option",
 ]
 
 #: ``--config``: where the daemon's configuration is.
@@ -45,6 +48,11 @@ gateway_option = click.option(
     default="production",
     show_default=True,
     help="Apple's server: production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N.",
+)
+
+#: ``--trust-root``: the authorities of a gateway that is not Apple's.
+trust_root_option = click.option(
+    "--trust-root", type=InputFile(), metavar="FILE", help="Authorities to trust (PEM) instead of the platform's."
 )
 
 #: ``--passphrase-file``: what opens a credential.
@@ -69,6 +77,19 @@ def json_option(text: str = "Write JSON lines.") -> Callable[[Callable[..., None
     return click.option("--json", "as_json", is_flag=True, help=text)
 
 
+def read_trust_root(file: IO[bytes] | None) -> str | None:
+    """
+    Read what ``--trust-root`` names.
+
+    :returns: the certificates in PEM; ``None`` if the option was not given.
+    :raises CredentialError: the file holds none; the message names it.
+    """
+    if file is None:
+        return None
+    with naming(file):
+        return trust_pem(file.read())
+
+
 @attrs.frozen
 class CredentialOptions:
     """
@@ -83,6 +104,11 @@ class CredentialOptions:
     team_id: str | None
     passphrase_file: IO[bytes] | None
 
+    @property
+    def file(self) -> IO[bytes] | None:
+        """The file of the certificate or key; ``None`` if neither was given."""
+        return self.certificate or self.key
+
     def read(self, certificate: Callable[[bytes, bytes | None], Certificate], *, prompt: bool = False) -> Credential:
         """
         Read the credential.
@@ -92,7 +118,7 @@ class CredentialOptions:
         :raises click.UsageError: options are missing, or exclude each other.
         :raises CredentialError: the credential cannot be used; the message names the file.
         """
-        file = self.certificate or self.key
+        file = self.file
         if file is None or (self.certificate is not None and self.key is not None):
             raise click.UsageError("Give either --certificate or --key.")
         key_id, team_id = self.key_id, self.team_id
@@ -101,12 +127,10 @@ class CredentialOptions:
         data = file.read()
 
         def make(passphrase: bytes | None) -> Credential:
-            try:
+            with naming(file):
                 if self.key is None:
                     return certificate(data, passphrase)
                 return ProviderToken.from_p8(data, key_id or "", team_id or "", passphrase=passphrase)
-            except CredentialError as error:
-                raise type(error)(f"{name_of(file)}: {error}") from None
 
         passphrase = passphrase_from(self.passphrase_file)
         try:

@@ -16,7 +16,7 @@ from typing import IO, Any
 
 import click
 
-from txapns.errors import APNSError
+from txapns.errors import APNSError, LocalError
 
 __all__ = [
     "UNUSABLE",
@@ -27,6 +27,7 @@ __all__ = [
     "echo",
     "flush_output",
     "name_of",
+    "naming",
     "open_streams",
     "writing",
 ]
@@ -101,6 +102,15 @@ def name_of(file: IO[bytes]) -> str:
     """Return the name of a file that :class:`InputFile` opened, for a message."""
     name = getattr(file, "name", "<stdin>")
     return "standard input" if name == "<stdin>" else str(name)
+
+
+@contextmanager
+def naming(file: IO[bytes], kind: type[LocalError] = LocalError) -> Iterator[None]:
+    """Name a file that :class:`InputFile` opened in the message of an error of this kind."""
+    try:
+        yield
+    except kind as error:
+        raise type(error)(f"{name_of(file)}: {error}") from None
 
 
 def open_streams() -> None:
