@@ -27,7 +27,7 @@ def check_batch(case: TestCase, batch: Batch, tokens: Mapping[Hashable, str], si
     :param tokens: what was sent: for each identifier a token in hexadecimal, all of them different.
     :param simulator: the servers, which record each notification.
     """
-    received = simulator.devices.received
+    received = simulator.inbox.received
     check_answers(case, batch, tokens, [(reception.token, reception.reason) for reception in received])
 
 

@@ -28,4 +28,4 @@ class ClientCase(SynchronousTestCase):
 
     def received(self) -> list[str]:
         """The tokens that the server accepted, in order."""
-        return [reception.token.hex() for reception in self.simulator.devices.received if reception.reason is None]
+        return [reception.token.hex() for reception in self.simulator.inbox.received if reception.reason is None]

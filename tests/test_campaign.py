@@ -106,12 +106,12 @@ class Campaign:
     def kill(self, tokens: dict[int, str]) -> None:
         """Have a few of the devices gone."""
         dead = (bytes.fromhex(token) for token in tokens.values() if self.chance.random() < 0.05)
-        self.simulator.devices.dead.update((token, 0.0) for token in dead)
+        self.simulator.inbox.dead.update((token, 0.0) for token in dead)
 
     def said(self) -> dict[bytes, list[str | None]]:
         """What the server says that it answered, or did, for each token."""
         said: defaultdict[bytes, list[str | None]] = defaultdict(list)
-        for reception in self.simulator.devices.received:
+        for reception in self.simulator.inbox.received:
             said[reception.token].append(reception.reason)
         return said
 

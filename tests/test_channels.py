@@ -213,7 +213,7 @@ class BroadcastTests(ChannelsCase):
         outcome = self.simulator.result(self.client.broadcast(UPDATE, self.plain))
         assert isinstance(outcome, Accepted)
         self.assertEqual((outcome.identifier, outcome.token, outcome.unique_id), (self.plain, "", None))
-        [reception] = self.simulator.devices.received
+        [reception] = self.simulator.inbox.received
         self.assertEqual((reception.protocol, reception.payload, reception.reason), ("broadcast", UPDATE.body, None))
         headers = {name: value for name, value in reception.headers.items() if not name.startswith(":")}
         expected = {"apns-channel-id": self.plain, "apns-push-type": "liveactivity"}
@@ -228,7 +228,7 @@ class BroadcastTests(ChannelsCase):
         outcome = self.simulator.result(self.client.broadcast(update, self.storing))
         assert isinstance(outcome, Accepted)
         self.assertEqual(outcome.apns_id, ID)
-        [reception] = self.simulator.devices.received
+        [reception] = self.simulator.inbox.received
         found = {name: reception.headers.get(f"apns-{name}") for name in ("priority", "expiration", "request-id")}
         self.assertEqual(found, {"priority": "5", "expiration": "9999999999", "request-id": ID})
         self.assertTrue({"apns-collapse-id", "apns-id", "apns-topic"}.isdisjoint(reception.headers))
@@ -278,7 +278,7 @@ class BroadcastTests(ChannelsCase):
         answers = [Response(503, "ServiceUnavailable"), Response(429, "TooManyRequests")]
         self.simulator.http2_fault = lambda server, request, response: answers.pop() if answers else response
         self.assertIsInstance(self.simulator.result(self.client.broadcast(UPDATE, self.plain)), Accepted)
-        self.assertEqual(len(self.simulator.devices.received), 3)
+        self.assertEqual(len(self.simulator.inbox.received), 3)
 
     def test_too_many(self) -> None:
         """Those that wait are bounded, as notifications are, and so are those that ask about channels."""

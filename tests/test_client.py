@@ -44,7 +44,7 @@ class CredentialTests(ClientCase):
         self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
         voip = Notification(payload={"x": 1}, topic="com.example.app.voip", push_type="voip")
         self.simulator.result(self.client.send_one(voip, "aa" * 32))
-        topics = [reception.headers["apns-topic"] for reception in self.simulator.devices.received]
+        topics = [reception.headers["apns-topic"] for reception in self.simulator.inbox.received]
         self.assertEqual(topics, ["com.example.app", "com.example.app.voip"])
 
     def test_certificate_for_several_topics(self) -> None:
@@ -52,7 +52,7 @@ class CredentialTests(ClientCase):
         pem = AUTHORITY.client_pem(topics=["com.example.app", "com.example.app.voip"])
         client = self.simulator.client(credential=Certificate.from_pem(pem), topic=None)
         self.assertIsInstance(self.simulator.result(client.send_one(HELLO, "aa" * 32)), Accepted)
-        self.assertEqual(self.simulator.devices.received[0].headers["apns-topic"], "com.example.app")
+        self.assertEqual(self.simulator.inbox.received[0].headers["apns-topic"], "com.example.app")
 
     def test_provider_token(self) -> None:
         """A provider token authenticates as well as a certificate."""
@@ -68,7 +68,7 @@ class SendManyTests(ClientCase):
         """Each device gets its own payload and header fields."""
         triples = [(n, Notification(badge=n, collapse_id=f"c{n}"), token) for n, token in enumerate(tokens(50))]
         self.assertEqual(self.simulator.result(self.client.send_many(triples)).accepted, 50)
-        received = self.simulator.devices.received
+        received = self.simulator.inbox.received
         got = [(reception.payload, reception.headers["apns-collapse-id"]) for reception in received]
         self.assertEqual(got, [(b'{"aps":{"badge":%d}}' % n, f"c{n}") for n in range(50)])
 
@@ -265,7 +265,7 @@ class ConnectionTests(ClientCase):
         """Batches share the connection."""
         for _ in range(3):
             self.simulator.result(self.client.send(HELLO, tokens(10)))
-        self.assertEqual(self.simulator.devices.connections, 1)
+        self.assertEqual(self.simulator.inbox.connections, 1)
 
     def test_idle(self) -> None:
         """After idle_timeout it is closed; the next batch opens another."""
@@ -276,7 +276,7 @@ class ConnectionTests(ClientCase):
         self.assertEqual(self.client.status().connections[0], "idle")
         self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
         self.assertIsInstance(self.simulator.result(self.client.send_one(HELLO, "aa" * 32)), Accepted)
-        self.assertEqual(self.simulator.devices.connections, 2)
+        self.assertEqual(self.simulator.inbox.connections, 2)
 
     def test_idle_at_any_moment(self) -> None:
         """However the moments of use and the timeout add up in floating point, the check comes to an end."""
@@ -292,10 +292,10 @@ class ConnectionTests(ClientCase):
         client = self.simulator.client(idle_timeout=None)
         self.simulator.result(client.send_one(HELLO, "aa" * 32))
         self.simulator.advance(100_000)
-        self.assertEqual((client.status().connections[0], self.simulator.devices.connections), ("ready", 1))
+        self.assertEqual((client.status().connections[0], self.simulator.inbox.connections), ("ready", 1))
         self.simulator.sessions[-1].abort()  # type: ignore[attr-defined]
         self.simulator.advance(5)
-        self.assertEqual((client.status().connections[0], self.simulator.devices.connections), ("ready", 2))
+        self.assertEqual((client.status().connections[0], self.simulator.inbox.connections), ("ready", 2))
 
     def test_unreachable(self) -> None:
         """Nothing listens: after the timeout all is unsent with the reason, and the attempts were few."""
@@ -346,18 +346,18 @@ class ConnectionTests(ClientCase):
             client = self.simulator.client(timeout=timeout)
             self.simulator.result(client.send_one(HELLO, "aa" * 32))
             self.simulator.sessions[-1].dataReceived = lambda data: None  # type: ignore[method-assign]
-            before = self.simulator.devices.connections
+            before = self.simulator.inbox.connections
             self.simulator.advance(120)
             batch = self.simulator.result(client.send(HELLO, tokens(3_000)))
             self.assertEqual(batch.accepted, 3_000)
-            self.assertEqual(self.simulator.devices.connections, before + 1)
+            self.assertEqual(self.simulator.inbox.connections, before + 1)
 
     def test_live_connection(self) -> None:
         """A connection that was silent for long and answers the PING is used on."""
         self.simulator.result(self.client.send_one(HELLO, "aa" * 32))
         self.simulator.advance(120)
         self.assertEqual(self.simulator.result(self.client.send(HELLO, tokens(3_000)), within=1).accepted, 3_000)
-        self.assertEqual(self.simulator.devices.connections, 1)
+        self.assertEqual(self.simulator.inbox.connections, 1)
 
     def test_closed_by_a_callback_of_its_end(self) -> None:
         """A callback at the connection's end may close the client, and nothing is left."""

@@ -460,7 +460,7 @@ class MemoryPagesTests(SynchronousTestCase):
             async def delete_soon(self, token: str, registered_before: datetime) -> None:
                 self.delete(token, registered_before)
 
-        self.simulator.devices.dead = {bytes.fromhex(DORA): since.timestamp()}
+        self.simulator.inbox.dead = {bytes.fromhex(DORA): since.timestamp()}
         application = MultiService()
         application.startService()
         run_page(
@@ -470,7 +470,7 @@ class MemoryPagesTests(SynchronousTestCase):
             trust_root=self.simulator.authority.ca_pem,
             pem=self.simulator.authority.client_pem(),
             application=application,
-            database=Database(self.simulator.devices.dead),
+            database=Database(self.simulator.inbox.dead),
             datetime=datetime,
             timezone=timezone,
             token_of_ann=ANN,

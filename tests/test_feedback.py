@@ -105,7 +105,7 @@ class FeedbackCase(SynchronousTestCase):
 
     def kill(self, dead: list[DeadToken]) -> list[DeadToken]:
         """These devices no longer have the app."""
-        self.simulator.devices.dead.update({bytes.fromhex(token): since.timestamp() for token, since in dead})
+        self.simulator.inbox.dead.update({bytes.fromhex(token): since.timestamp() for token, since in dead})
         return dead
 
     def read(self) -> list[DeadToken]:
@@ -133,12 +133,12 @@ class ListTests(FeedbackCase):
 
     def test_pairs(self) -> None:
         """A pair is the token in lower-case hexadecimal, and a time that knows it is UTC."""
-        self.simulator.devices.dead[bytes.fromhex("AB" * 32)] = TIMESTAMP + 0.9
+        self.simulator.inbox.dead[bytes.fromhex("AB" * 32)] = TIMESTAMP + 0.9
         self.assertEqual(self.read(), [("ab" * 32, SINCE)])
 
     def test_last_second(self) -> None:
         """The time is unsigned."""
-        self.simulator.devices.dead[b"\x01"] = 2.0**32 - 1
+        self.simulator.inbox.dead[b"\x01"] = 2.0**32 - 1
         self.assertEqual(self.read(), [("01", datetime(2106, 2, 7, 6, 28, 15, tzinfo=timezone.utc))])
 
     def test_nothing(self) -> None:
@@ -849,7 +849,7 @@ class LoopbackTests(TestCase):
     def start(self, dead: list[DeadToken]) -> tuple[Simulator, APNSClient]:
         """Start the simulator, and make a client of it, both to be stopped with the test."""
         simulator = Simulator(reactor, authority=AUTHORITY)
-        simulator.devices.dead.update({bytes.fromhex(token): since.timestamp() for token, since in dead})
+        simulator.inbox.dead.update({bytes.fromhex(token): since.timestamp() for token, since in dead})
         service = SimulatorService(reactor, simulator, self.mktemp())
         service.startService()
         self.addCleanup(service.stopService)
@@ -895,7 +895,7 @@ class LoopbackTests(TestCase):
         async with aclosing(client.iterate_feedback()) as iterator:
             self.assertEqual(await anext(iterator), dead[0])
             await deferLater(reactor, 0.5)
-            listed = len(simulator.devices.listed)
+            listed = len(simulator.inbox.listed)
         self.assertLess(listed, len(dead))
         rest = [int(token, 16) for token, _ in await client.feedback()]
         self.assertEqual((rest[0], rest[-1]), (1, len(dead) - 1))

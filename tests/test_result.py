@@ -26,7 +26,7 @@ class BatchTests(ClientCase):
     def test_shared_identifiers(self) -> None:
         """Two notifications under one identifier are two: nothing of either is lost."""
         other = "ee" * 32
-        self.simulator.devices.dead[bytes.fromhex(other)] = 0.0
+        self.simulator.inbox.dead[bytes.fromhex(other)] = 0.0
         rows = [("anna", DEAD), ("anna", other), ("anna", "zz"), ("ben", "aa" * 32)]
         batch = self.simulator.result(self.client.send(HELLO, rows))
         self.assertEqual((batch.accepted, batch.total, len(batch.outcomes)), (1, 4, 3))
@@ -53,7 +53,7 @@ class BatchTests(ClientCase):
         self.simulator.reactor.servers[2197] = self.simulator.tls_factory("http2")
         again = self.simulator.result(batch.retry())
         self.assertEqual((again.accepted, again.total), (20, 20))
-        payloads = {reception.payload for reception in self.simulator.devices.received}
+        payloads = {reception.payload for reception in self.simulator.inbox.received}
         self.assertEqual(payloads, {notification.body for _, notification, _ in triples})
 
     def test_retry_uncertain(self) -> None:
@@ -87,7 +87,7 @@ class TravelTests(ClientCase):
 
     def batch(self) -> Batch:
         """Make a batch with an outcome of each kind."""
-        self.simulator.devices.dead[bytes.fromhex(DEAD)] = 1_790_000_000.0
+        self.simulator.inbox.dead[bytes.fromhex(DEAD)] = 1_790_000_000.0
         mute = b"/3/device/" + b"ee" * 32
         self.simulator.http2_fault = lambda server, request, response: (
             None if dict(request.headers)[b":path"] == mute else response

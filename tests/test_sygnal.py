@@ -211,7 +211,7 @@ class RunTests(SygnalCase):
             {token: (200, [pushkey_of(token)] if token in DEAD else []) for token in TOKENS},
         )
         self.assertEqual(len(refused), 1)
-        received = self.simulator.devices.received
+        received = self.simulator.inbox.received
         self.assertEqual(sorted(each.token.hex() for each in received), TOKENS)
         self.assertEqual(len({uuid.UUID(each.headers["apns-id"]) for each in received}), len(TOKENS))
         _, metrics = await self.request("GET", self.metrics, "/metrics")
@@ -233,7 +233,7 @@ class PushkinTests(SygnalCase):
         """What Apple gets is what Sygnal's own pushkin sends."""
         self.assertEqual(await self.notify(pushkey_of(TOKENS[1])), (200, []))
         self.assertEqual(await self.notify(pushkey_of(TOKENS[2]), prio="low"), (200, []))
-        first, second = self.simulator.devices.received
+        first, second = self.simulator.inbox.received
         arguments = ["Ann", "Kitchen", "Dinner is ready"]
         alert = {"loc-key": "MSG_FROM_USER_IN_ROOM_WITH_CONTENT", "loc-args": arguments}
         expected = {"aps": {"sound": "x", "alert": alert, "badge": 2}, "room_id": "!room:example.com"}
@@ -246,7 +246,7 @@ class PushkinTests(SygnalCase):
         self.assertEqual(await self.notify(pushkey_of(TOKENS[1]), "certificate"), (200, []))
         self.assertEqual(await self.notify(TOKENS[2], "hexadecimal"), (200, []))
         self.assertEqual(await self.notify("not hexadecimal", "hexadecimal"), (200, ["not hexadecimal"]))
-        first, second = self.simulator.devices.received
+        first, second = self.simulator.inbox.received
         self.assertNotIn("authorization", first.headers)
         self.assertEqual((second.headers["apns-push-type"], second.headers["apns-priority"]), ("background", "5"))
 

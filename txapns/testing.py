@@ -36,6 +36,7 @@ from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.gateway import Gateway
 from txapns.simulator.authority import Authority
 from txapns.simulator.servers import Simulator
+from txapns.simulator.web.api import WebServer
 
 __all__ = ["MemoryReactor", "MemorySimulator", "MemoryWallClock"]
 
@@ -43,6 +44,7 @@ T = TypeVar("T")
 
 _HOST = "127.0.0.1"
 _PORTS = {"http2": 2197, "binary": 2195, "feedback": 2196, "channels": 2198}
+_WEB = 8025
 
 
 @implementer(IConnector)
@@ -208,6 +210,7 @@ class MemorySimulator(Simulator):
         )
         for protocol, port in _PORTS.items():
             self.reactor.servers[port] = self.tls_factory(protocol)
+        self.reactor.servers[_WEB] = WebServer(self.reactor, self)
 
     def gateway(self, protocol: str = "http2", **options: Any) -> Gateway:
         """

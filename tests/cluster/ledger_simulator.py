@@ -24,7 +24,8 @@ from typing import Any, TextIO
 from twisted.internet import reactor
 from twisted.internet.task import LoopingCall
 
-from txapns.simulator import Authority, Devices, ProviderAPIServer, Simulator
+from txapns._network.clocks import wall_clock
+from txapns.simulator import Authority, Inbox, ProviderAPIServer, Simulator
 from txapns.simulator.requests import fields_of
 from txapns.wire.requests import Request
 
@@ -34,16 +35,16 @@ __all__: list[str] = []
 _INTERVAL = 0.02
 
 
-class _Ledger(Devices):
+class _Ledger(Inbox):
     """
-    The devices behind one port.
+    The inbox behind one port.
 
     :param file: where it writes.
     :param number: the number of the port.
     """
 
     def __init__(self, file: TextIO, number: int) -> None:
-        super().__init__(keep=False)
+        super().__init__(wall_clock(reactor), keep=0)
         self._file = file
         self._number = number
 
@@ -52,7 +53,15 @@ class _Ledger(Devices):
         fields = f"{time.monotonic():.6f}", str(self._number), token, headers.get("apns-id", ""), reason
         self._file.write("\t".join(fields) + "\n")
 
-    def note(self, protocol: str, token: bytes, payload: bytes, headers: Mapping[str, str], reason: str | None) -> None:
+    def note(
+        self,
+        protocol: str,
+        token: bytes,
+        payload: bytes,
+        headers: Mapping[str, str],
+        reason: str | None,
+        *connection: Any,
+    ) -> None:
         """Write down a rejection."""
         if reason is not None:
             self.arrived(token.hex(), headers, reason)
@@ -64,7 +73,7 @@ class _Server(ProviderAPIServer):
     def _answer_later(self, requests: list[Request]) -> None:
         for request in requests:
             headers = fields_of(request)
-            self._devices.arrived(headers[":path"].rpartition("/")[2], headers)
+            self._inbox.arrived(headers[":path"].rpartition("/")[2], headers)
         super()._answer_later(requests)
 
 
@@ -108,8 +117,8 @@ def _main(state: str, delay: str, streams: str, address: str, count: str, *hosts
     ledger = (directory / "ledger").open("a")
     ports = []
     for number in range(int(count)):
-        simulator = _Simulator(reactor, authority=authority, delay=float(delay), concurrency=int(streams), keep=False)
-        simulator.devices = _Ledger(ledger, number)
+        simulator = _Simulator(reactor, authority=authority, delay=float(delay), concurrency=int(streams), keep=0)
+        simulator.inbox = _Ledger(ledger, number)
         port = reactor.listenTCP(0, simulator.tls_factory("http2"), interface=address)
         ports.append(port.getHost().port)
     LoopingCall(ledger.flush).start(_INTERVAL)

@@ -262,7 +262,7 @@ class DispatchWorld:
 
     def received(self, *, accepted: bool = True) -> Counter[str]:
         """How often each id came to the simulator, and was accepted or rejected."""
-        receptions = self.simulator.devices.received
+        receptions = self.simulator.inbox.received
         return Counter([each.headers["apns-id"] for each in receptions if (each.reason is None) is accepted])
 
 

@@ -68,9 +68,9 @@ class EarlierDatabaseTests(TestCase):
 
     async def received(self, count: int) -> dict[str, str]:
         """Wait until the simulator has received so many; returns their ids, by token."""
-        while len(self.simulator.devices.received) < count:
+        while len(self.simulator.inbox.received) < count:
             await deferLater(reactor, 0.02)
-        return {each.token.hex(): each.headers["apns-id"] for each in self.simulator.devices.received}
+        return {each.token.hex(): each.headers["apns-id"] for each in self.simulator.inbox.received}
 
     async def test_everything_is_there(self) -> None:
         """

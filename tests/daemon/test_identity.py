@@ -86,7 +86,7 @@ class RelayTests(IdentityCase):
             self.assertEqual(batch.failed.keys(), {number for number in part if number % 10 == 0})
             self.assertEqual({each.status for each in batch.failed.values()} | {410}, {410})
             self.assertEqual((batch.total, batch.unsent, batch.uncertain), (250, {}, {}))
-        received = self.simulator.devices.received
+        received = self.simulator.inbox.received
         self.assertEqual(len({each.token for each in received}), len(received))
         self.assertEqual({each.headers["apns-id"] for each in received}, {ID})
 
@@ -134,7 +134,7 @@ class NativeTests(IdentityCase):
         asked = [self.wait(10, 11, headers=key), self.wait(20, 21), self.wait(10, 11, headers=key), self.wait(22, 30)]
         answers = await gatherResults([Deferred.fromCoroutine(each) for each in asked])
         self.assertEqual([self.statuses(each) for each in answers], [[410, 200], [410, 200], [410, 200], [200, 410]])
-        self.assertEqual(len(self.simulator.devices.received), 6)
+        self.assertEqual(len(self.simulator.inbox.received), 6)
 
     async def test_repeated(self) -> None:
         """A request repeated with its key gets the outcomes of the first, even after a restart."""
@@ -147,4 +147,4 @@ class NativeTests(IdentityCase):
         await self.wait(21, 30)
         again.append(await self.wait(10, 11, headers=key))
         self.assertEqual([self.statuses(answer) for answer in [first, *again]], [[410, 200]] * 3)
-        self.assertEqual(len(self.simulator.devices.received), 6)
+        self.assertEqual(len(self.simulator.inbox.received), 6)

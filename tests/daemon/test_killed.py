@@ -132,7 +132,7 @@ class KillCase(TestCase):
         while len(ids) < len(self.accepted):
             await deferLater(reactor, 0.1)
             ids.clear()
-            for reception in self.simulator.devices.received:
+            for reception in self.simulator.inbox.received:
                 ids[reception.token.hex()].append(reception.headers["apns-id"])
         twice = sum(len(found) - 1 for found in ids.values())
         told = f"{twice} of {len(ids)} arrived twice, {self.again} were sent twice"

@@ -90,11 +90,11 @@ class LifeTests(DaemonCase):
         self.assertEqual(status, 202)
         await deferLater(reactor, 0.5)
         self.assertEqual(await self.daemon.end(), 0)
-        received = Counter(reception.token.hex() for reception in self.simulator.devices.received)
+        received = Counter(reception.token.hex() for reception in self.simulator.inbox.received)
         await self.daemon.start()
         while len(received) < 500:
             await deferLater(reactor, 0.1)
-            received = Counter(reception.token.hex() for reception in self.simulator.devices.received)
+            received = Counter(reception.token.hex() for reception in self.simulator.inbox.received)
         self.assertEqual(await self.daemon.end(), 0)
         self.assertEqual(set(received.values()), {1})
 
@@ -188,9 +188,9 @@ class TroubleTests(DaemonCase):
         while await self.post(number) != 202:
             number += 1
             await deferLater(reactor, 0.2)
-        while len({each.token for each in self.simulator.devices.received}) < len(self.accepted):
+        while len({each.token for each in self.simulator.inbox.received}) < len(self.accepted):
             await deferLater(reactor, 0.1)
-        self.assertEqual({each.token.hex() for each in self.simulator.devices.received}, self.accepted)
+        self.assertEqual({each.token.hex() for each in self.simulator.inbox.received}, self.accepted)
         self.assertEqual(await self.daemon.end(), 0)
         with closing(sqlite3.connect(self.directory / "apns.db")) as database:
             self.assertEqual(database.execute("PRAGMA integrity_check").fetchall(), [("ok",)])
@@ -266,7 +266,7 @@ class StoreTests(DaemonCase):
     async def arrived(self, number: int) -> None:
         """Wait until what was posted under a number has arrived."""
         tokens = {(100 * number + place).to_bytes(32, "big") for place in range(100)}
-        while not tokens <= {each.token for each in self.simulator.devices.received}:
+        while not tokens <= {each.token for each in self.simulator.inbox.received}:
             await deferLater(reactor, 0.05)
 
     async def test_removed(self) -> None:
@@ -425,7 +425,7 @@ class ClockTests(DaemonCase):
             os.kill(self.daemon.pid, number)
             self.assertLess(await loading, before + 60)  # and not an hour
         self.assertEqual(await self.daemon.end(), 0)
-        self.assertEqual(len({each.token for each in self.simulator.devices.received}), self.number)
+        self.assertEqual(len({each.token for each in self.simulator.inbox.received}), self.number)
 
     async def test_key_removed(self) -> None:
         """A removed key is refused within moments."""
@@ -461,7 +461,7 @@ class ClockTests(DaemonCase):
         self.daemon = DaemonProcess(self.config)
         await self.daemon.start()
         began = monotonic()
-        while len({each.token for each in self.simulator.devices.received}) < 40:
+        while len({each.token for each in self.simulator.inbox.received}) < 40:
             self.assertLess(monotonic() - began, 60)
             await deferLater(reactor, 0.1)
 

@@ -67,7 +67,7 @@ class HAProxyTests(TestCase):
         os.kill(killed.pid, signal.SIGKILL)
         for _ in range(40):
             self.assertEqual(await self.send(front), 200)
-        self.assertEqual(len(simulator.devices.received), 61)
+        self.assertEqual(len(simulator.inbox.received), 61)
         await killed.end()
         self.assertEqual(json.loads(await other.read("/readyz")), {"ready": True, "reasons": []})
 

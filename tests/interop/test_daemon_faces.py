@@ -121,7 +121,7 @@ class AppleFaceTests(ClientTests):
         """Start everything, if the client is installed."""
         self.command = command(self.driver)
         self.simulator = Simulator(reactor, topic="com.example.app")
-        self.simulator.devices.dead = {bytes.fromhex(token): float(since) for token, since in DEAD.items()}
+        self.simulator.inbox.dead = {bytes.fromhex(token): float(since) for token, since in DEAD.items()}
         faces = f"""
             [intake.apple]
             listen = "tcp:port=0:interface={HOST}"
@@ -164,7 +164,7 @@ class AioapnsFaceTests(AppleFaceTests):
         """It authenticates by its provider token; its ids go to Apple."""
         said = await self.check("token")
         self.assertEqual(dict(said["identifiers"]), IDENTIFIERS)
-        for reception in self.simulator.devices.received:
+        for reception in self.simulator.inbox.received:
             self.assertEqual(reception.headers["apns-id"], IDENTIFIERS[reception.token.hex()])
 
     async def test_certificate(self) -> None:
@@ -207,7 +207,7 @@ class BinaryFaceTests(TestCase):
             raise SkipTest("needs Python 3.11 or older: make PYTHON=python3.11 interop, after make clean")
         self.command = command(self.driver)
         self.simulator = Simulator(reactor)
-        self.simulator.devices.dead = {bytes.fromhex(token): float(since) for token, since in GONE.items()}
+        self.simulator.inbox.dead = {bytes.fromhex(token): float(since) for token, since in GONE.items()}
         faces = f"""
             [intake.binary]
             listen = "tcp:port=0:interface={HOST}"
@@ -231,7 +231,7 @@ class BinaryFaceTests(TestCase):
         }
         driver.transport.write(json.dumps({**about, **self.wishes, **request}).encode() + b"\n")
         if request["task"] == "send":
-            received = self.simulator.devices.received
+            received = self.simulator.inbox.received
             while len(received) < len(request["tokens"]) and not driver.ended.called:
                 await deferLater(reactor, 0.01)
             driver.transport.closeStdin()
@@ -243,7 +243,7 @@ class BinaryFaceTests(TestCase):
         """Everything is sent and nothing refused; what Apple rejects comes from the feedback service, once."""
         said = await self.run_driver(task="send", tokens=TOKENS, **NOTIFICATION, **wishes)
         self.assertEqual(said, {"refused": []})
-        received = self.simulator.devices.received
+        received = self.simulator.inbox.received
         self.assertCountEqual([reception.token.hex() for reception in received], TOKENS)
         self.assertEqual([json.loads(reception.payload) for reception in received], [PAYLOAD] * len(TOKENS))
         self.assertEqual({reception.headers["apns-topic"] for reception in received}, {"com.example.app"})
@@ -323,7 +323,7 @@ class StopTests(TestCase):
         self.assertFalse(sending.called)
         await daemon.service.stopService()
         batch = await sending
-        self.assertEqual((batch.accepted, len(simulator.devices.received)), (200, 201))
+        self.assertEqual((batch.accepted, len(simulator.inbox.received)), (200, 201))
 
     async def test_binary(self) -> None:
         """What was sent before is stored, and the client knows the rest."""
@@ -364,7 +364,7 @@ class PyapnsFaceTests(TestCase):
     async def test_all(self) -> None:
         """It provisions, sends, and gets each dead token once."""
         simulator = Simulator(reactor)
-        simulator.devices.dead = {bytes.fromhex(token): float(since) for token, since in GONE.items()}
+        simulator.inbox.dead = {bytes.fromhex(token): float(since) for token, since in GONE.items()}
         faces = f'[intake.pyapns]\nlisten = "tcp:port=0:interface={HOST}"\nkeys = false'
         daemon = await served(simulator, faces, Path(self.mktemp()), self.addCleanup)
         uri = f"http://{HOST}:{daemon.addresses['intake.pyapns']}/"
@@ -377,9 +377,9 @@ class PyapnsFaceTests(TestCase):
             return deferToThread(work)
 
         self.assertIsNone(await call("notify", "chess", TOKENS, [PAYLOAD] * len(TOKENS)))
-        while len(simulator.devices.received) < len(TOKENS):
+        while len(simulator.inbox.received) < len(TOKENS):
             await deferLater(reactor, 0.01)
-        received = simulator.devices.received
+        received = simulator.inbox.received
         self.assertCountEqual([reception.token.hex() for reception in received], TOKENS)
         self.assertEqual([json.loads(reception.payload) for reception in received], [PAYLOAD] * len(TOKENS))
         found: list[Any] = []

@@ -64,7 +64,7 @@ class ClientTests(TestCase):
         """Start the server, where the client is installed."""
         self.command = command(self.driver)
         self.simulator = Simulator(reactor, topic=TOPIC)
-        self.simulator.devices.dead = {bytes.fromhex(token): float(since) for token, since in DEAD.items()}
+        self.simulator.inbox.dead = {bytes.fromhex(token): float(since) for token, since in DEAD.items()}
         self.factory = self.simulator.tls_factory("http2")
         self.factory.noisy = False
         self.port = reactor.listenTCP(0, self.factory, interface=HOST)
@@ -111,7 +111,7 @@ class ClientTests(TestCase):
 
     def check_received(self, *, bearer: bool) -> None:
         """Each token came exactly once, with header fields and payload as given, and with a provider token or not."""
-        received = self.simulator.devices.received
+        received = self.simulator.inbox.received
         reasons = sorted((reception.token.hex(), reception.reason) for reception in received)
         self.assertEqual(reasons, [(token, "Unregistered" if token in DEAD else None) for token in TOKENS])
         for reception in received:
@@ -138,7 +138,7 @@ class AioapnsTests(ClientTests):
         self.check_said(said)
         self.assertEqual(dict(said["identifiers"]), IDENTIFIERS)
         self.check_received(bearer=mode == "token")
-        for reception in self.simulator.devices.received:
+        for reception in self.simulator.inbox.received:
             self.assertEqual(reception.headers["apns-id"], IDENTIFIERS[reception.token.hex()])
 
     def check_expiration(self, expiration: int) -> None:

@@ -73,7 +73,7 @@ class BeforeTests(TestCase):
     async def check(self, library: str) -> None:
         """The dead token was forgotten, and each of the others came once."""
         self.assertEqual(await self.run_program(library), [DEAD])
-        received = [reception.token.hex() for reception in self.simulator.devices.received if not reception.reason]
+        received = [reception.token.hex() for reception in self.simulator.inbox.received if not reception.reason]
         self.assertEqual(sorted(received), sorted(set(TOKENS) - {DEAD}))
 
     async def test_apns_client(self) -> None:

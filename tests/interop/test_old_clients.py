@@ -197,7 +197,7 @@ class OldClientTests(TestCase):
 
     async def read_feedback(self) -> None:
         """Read the feedback service, twice."""
-        self.servers.simulator.devices.dead = {
+        self.servers.simulator.inbox.dead = {
             bytes.fromhex(BAD[0]): 1_700_000_000.0,
             bytes.fromhex(BAD[1]): 1_700_000_001.0,
         }

@@ -73,7 +73,7 @@ class RetryTests(SynchronousTestCase):
         answer = [(b":status", b"%d" % response.status), *self.extra]
         server.requests.respond(request.stream, answer, response.body())
         token = bytes.fromhex(headers[":path"].removeprefix("/3/device/"))
-        self.simulator.devices.note("http2", token, request.body, headers, response.reason)
+        self.simulator.inbox.note("http2", token, request.body, headers, response.reason)
         return None
 
     def tearDown(self) -> None:
@@ -94,7 +94,7 @@ class RetryTests(SynchronousTestCase):
         delays = [later - earlier for earlier, later in pairwise(self.times)]
         for delay, expected in zip(delays, [1, 2, 4], strict=True):
             self.assertTrue(0.8 * expected <= delay <= expected + 0.25, delays)
-        self.assertEqual({each.headers["apns-id"] for each in self.simulator.devices.received}, {notification.apns_id})
+        self.assertEqual({each.headers["apns-id"] for each in self.simulator.inbox.received}, {notification.apns_id})
 
     def test_not_for_ever(self) -> None:
         """After the last retry the rejection is final."""
@@ -116,7 +116,7 @@ class RetryTests(SynchronousTestCase):
         self.responses = [Response(429, "TooManyRequests")]
         batch = self.simulator.result(self.client.send(HELLO, [f"{number:064x}" for number in range(5_000)]))
         self.assertEqual(batch.accepted, 5_000)
-        self.assertEqual(int.from_bytes(self.simulator.devices.received[-1].token, "big"), 0)
+        self.assertEqual(int.from_bytes(self.simulator.inbox.received[-1].token, "big"), 0)
 
     def test_retry_after(self) -> None:
         """The gateway's own word counts, in seconds or as a date, where it asks for more than we would wait."""

@@ -51,7 +51,7 @@ class SendTests(ClientCase):
         """Tokens go out in lower case and come back as they were given."""
         batch = self.simulator.result(self.client.send(HELLO, [DEAD.upper()]))
         self.assertEqual(batch.failed[0].token, DEAD.upper())
-        self.assertEqual(self.simulator.devices.received[0].headers[":path"], "/3/device/" + DEAD)
+        self.assertEqual(self.simulator.inbox.received[0].headers[":path"], "/3/device/" + DEAD)
 
     def test_malformed_tokens(self) -> None:
         """What no request can carry is unsent with the reason, and harms no other."""

@@ -80,11 +80,11 @@ class BinaryCase(SynchronousTestCase):
     def kill(self, *tokens: str) -> None:
         """The devices with these tokens are gone."""
         for token in tokens:
-            self.simulator.devices.dead[bytes.fromhex(token)] = 0.0
+            self.simulator.inbox.dead[bytes.fromhex(token)] = 0.0
 
     def note(self, notification: ReceivedNotification, reason: str | None) -> None:
         """Have the server's record say what a deed did to a notification."""
-        self.simulator.devices.note("binary", notification.token, notification.payload, {}, reason)
+        self.simulator.inbox.note("binary", notification.token, notification.payload, {}, reason)
 
     def refuse(self, status: int, *pieces: int, identifier: int | None = None) -> Deed:
         """Answer with an error packet, cut at some places, that may name another."""
@@ -99,7 +99,7 @@ class BinaryCase(SynchronousTestCase):
 
     def taken(self) -> list[int]:
         """Tell whose notifications the server accepted, in its order."""
-        received = self.simulator.devices.received
+        received = self.simulator.inbox.received
         return [int.from_bytes(reception.token, "big") - 1 for reception in received if reception.reason is None]
 
 
@@ -113,7 +113,7 @@ class ErrorPacketTests(BinaryCase):
         batch = self.send(tokens)
         self.assertEqual((batch.accepted, list(batch.failed)), (99, [40]))
         self.assertEqual((batch.failed[40].status, batch.failed[40].reason), (8, "InvalidToken"))
-        self.assertEqual(self.simulator.devices.connections, 2)
+        self.assertEqual(self.simulator.inbox.connections, 2)
 
     def test_split(self) -> None:
         """An error packet that comes in two halves, or byte by byte, is one error packet."""
@@ -140,7 +140,7 @@ class ErrorPacketTests(BinaryCase):
         batch = self.send(tokens)
         self.assertEqual(sorted(batch.failed), sorted(dead))
         self.assertEqual(batch.accepted, 300 - len(dead))
-        self.assertEqual(self.simulator.devices.connections, len(dead))
+        self.assertEqual(self.simulator.inbox.connections, len(dead))
 
     def test_all_dead(self) -> None:
         """A batch of nothing but dead tokens fails whole."""
@@ -255,7 +255,7 @@ class CredentialTests(BinaryCase):
             for unsent in batch.unsent.values():
                 assert isinstance(unsent.error, errors.CredentialRefused)
                 self.assertEqual(unsent.error.reason, status_name(status))
-            self.assertEqual(self.simulator.devices.connections, 1)
+            self.assertEqual(self.simulator.inbox.connections, 1)
 
     def test_topic_statuses_answer_the_barrier(self) -> None:
         """The same with a barrier, where the protocol drains already."""
@@ -419,7 +419,7 @@ class BarrierTests(BinaryCase):
         """Each batch has its own barrier and its own connection."""
         for start in (0, 5, 10):
             self.assertEqual(self.send(some(5, start=start)).accepted, 5)
-        self.assertEqual(self.simulator.devices.connections, 3)
+        self.assertEqual(self.simulator.inbox.connections, 3)
 
 
 class CommandTests(BinaryCase):
@@ -431,7 +431,7 @@ class CommandTests(BinaryCase):
         tokens = some(100)
         self.kill(tokens[40])
         self.assertEqual(list(self.send(tokens).failed), [40])
-        self.assertEqual(self.simulator.devices.connections, 2)
+        self.assertEqual(self.simulator.inbox.connections, 2)
 
     def test_simple(self) -> None:
         """Command 0 does where nothing is refused."""
@@ -481,7 +481,7 @@ class AllowanceTests(BinaryCase):
         tokens = some(count)
         self.kill(*(tokens[number] for number in dead))
         context = AUTHORITY.server_options((), require_certificate=True)
-        clock, devices = self.simulator.reactor, self.simulator.devices
+        clock, devices = self.simulator.reactor, self.simulator.inbox
         server = type("Server", (CountingServer,), {})
         factory = Factory.forProtocol(lambda: server(clock, devices))
         clock.servers[BINARY] = TLSMemoryBIOFactory(context, False, factory, clock)
@@ -519,7 +519,7 @@ class RandomFaults:
 
     def __init__(self, random: Random, simulator: MemorySimulator) -> None:
         self._random = random
-        self._note = simulator.devices.note
+        self._note = simulator.inbox.note
         self._rate = random.choice((0.0, 0.01, 0.05, 0.3))
 
     def __call__(

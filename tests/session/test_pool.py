@@ -46,7 +46,7 @@ class PoolTests(SynchronousTestCase):
             self.client.send_one(HELLO, f"{number:064x}")
         self.assertEqual(self.client.status().queued, 100)
         self.simulator.advance(1)
-        received = [int.from_bytes(reception.token, "big") for reception in self.simulator.devices.received]
+        received = [int.from_bytes(reception.token, "big") for reception in self.simulator.inbox.received]
         self.assertEqual(received, list(range(100)))
 
     def test_window(self) -> None:
@@ -135,7 +135,7 @@ class SeveralConnectionsTests(SynchronousTestCase):
 
     def accepted_once(self) -> None:
         """Everything that was sent was accepted, once."""
-        tokens = [int.from_bytes(reception.token, "big") for reception in self.simulator.devices.received]
+        tokens = [int.from_bytes(reception.token, "big") for reception in self.simulator.inbox.received]
         self.assertEqual(sorted(tokens), list(range(self.sent)))
 
     def test_one_is_enough(self) -> None:

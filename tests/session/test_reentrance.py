@@ -173,7 +173,7 @@ class ReentranceTests(SynchronousTestCase):
         """Look at what is left."""
         self.assertEqual(meddler.ended, len(meddler.begun), seed)
         self.assertEqual(meddler.books.out, meddler.books.back, seed)
-        accepted = [each.token.hex() for each in meddler.simulator.devices.received if each.reason is None]
+        accepted = [each.token.hex() for each in meddler.simulator.inbox.received if each.reason is None]
         self.assertEqual([token for token, times in Counter(accepted).items() if times > 1], [], seed)
         self.assertLessEqual(deliveries(), self.before, seed)
         self.assertEqual(meddler.simulator.reactor.getDelayedCalls(), [], seed)

@@ -88,7 +88,7 @@ class BinaryCase(SynchronousTestCase):
 
     def reasons(self) -> list[str | None]:
         """Return the outcome of each notification that the server processed."""
-        return [reception.reason for reception in self.simulator.devices.received]
+        return [reception.reason for reception in self.simulator.inbox.received]
 
 
 # HTTP/2.

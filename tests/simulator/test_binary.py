@@ -50,7 +50,7 @@ class AcceptTests(BinaryCase):
         data = encode_simple(TOKEN, PAYLOAD) + encode_enhanced(7, 0, TOKEN, PAYLOAD)
         data += encode_framed(8, TOKEN, PAYLOAD, 99, 5)
         self.assertEqual(self.say(data), b"")
-        received = self.simulator.devices.received
+        received = self.simulator.inbox.received
         self.assertEqual(
             [reception.headers for reception in received],
             [{}, {"identifier": "7", "expiration": "0"}, {"identifier": "8", "expiration": "99", "priority": "5"}],
@@ -93,7 +93,7 @@ class RefuseTests(BinaryCase):
         Compare the answer. Nothing that follows is looked at, and the connection is closed a second after the answer,
         or at once if there is none.
         """
-        seen = len(self.simulator.devices.received)
+        seen = len(self.simulator.inbox.received)
         peer = self.connect()
         peer.transport.write(data + encode_framed(99, TOKEN, PAYLOAD, None, None))
         self.simulator.flush()
@@ -236,14 +236,14 @@ class FaultTests(BinaryCase):
 
     def test_no_status(self) -> None:
         """A fault may accept what is wrong."""
-        self.simulator.devices.dead[TOKEN] = 0.0
+        self.simulator.inbox.dead[TOKEN] = 0.0
         self.play(lambda server, notification, status: None)
         self.assertEqual(self.reasons(), [None, None, None])
 
     def test_never_mind(self) -> None:
         """A fault may lose a notification."""
         self.play(self.second(lambda server: False))
-        self.assertEqual([reception.headers["identifier"] for reception in self.simulator.devices.received], ["1", "3"])
+        self.assertEqual([reception.headers["identifier"] for reception in self.simulator.inbox.received], ["1", "3"])
 
     def test_over(self) -> None:
         """After a fault has ended the connection, it is not called again, and everything else is ignored."""
@@ -285,7 +285,7 @@ class FaultTests(BinaryCase):
     def test_provider_stays(self) -> None:
         """If the provider does not close after the server, the connection is aborted."""
         clock = Clock()
-        server = EnhancedNotificationServer(clock, self.simulator.devices)
+        server = EnhancedNotificationServer(clock, self.simulator.inbox)
         transport = FakeTransport(server, isServer=True)
         transport.abortConnection = partial(setattr, transport, "disconnected", True)
         server.makeConnection(transport)
@@ -317,7 +317,7 @@ class HandshakeTests(BinaryCase):
         """Without a certificate there is no session, and no feedback: nothing is listed, so nothing is lost."""
         for port in (BINARY, FEEDBACK):
             self.refused(self.connect(port, anonymous=True), "alert")
-        self.assertEqual(len(list(self.simulator.devices.unlisted())), 1)
+        self.assertEqual(len(list(self.simulator.inbox.unlisted())), 1)
 
     def test_certificate_of_a_stranger(self) -> None:
         """A certificate of another authority is refused."""

@@ -125,7 +125,7 @@ class BroadcastTests(ChannelCase):
         self.check(self.peer, {"body": '{"aps":"%s"}' % ("x" * 5_110), "apns-push-type": "Liveactivity"}, 200)
         self.check(self.peer, {"apns-channel-id": self.storing, "apns-expiration": "9999999999"}, 200)
         self.assertEqual(self.simulator.counters()["accepted"], 2)
-        self.assertEqual({reception.protocol for reception in self.simulator.devices.received}, {"broadcast"})
+        self.assertEqual({reception.protocol for reception in self.simulator.inbox.received}, {"broadcast"})
 
     def test_identifier(self) -> None:
         """The response has the identifier of the request, or a new one; never an ``apns-id``."""
@@ -225,7 +225,7 @@ class ManagementTests(ChannelCase):
     def test_nothing_recorded(self) -> None:
         """A notification's path is a bad path here."""
         self.answer({})
-        self.assertEqual((self.simulator.devices.received, self.simulator.counters()["received"]), ([], 0))
+        self.assertEqual((self.simulator.inbox.received, self.simulator.counters()["received"]), ([], 0))
 
     def test_limit(self) -> None:
         """An app may have 10,000 channels."""

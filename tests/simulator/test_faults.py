@@ -51,7 +51,7 @@ class WireTests(BinaryCase):
 
     def taken(self) -> list[str | None]:
         """Return what the server recorded; everything after a fault is ignored."""
-        return [reception.reason for reception in self.simulator.devices.received]
+        return [reception.reason for reception in self.simulator.inbox.received]
 
     def reads(self, name: str, *answers: bytes) -> BinaryPeer:
         """Compare what can be read at once, and after each pause."""
@@ -123,7 +123,7 @@ class WireTests(BinaryCase):
 
     def test_shutdown_of_nothing(self) -> None:
         """A server that has accepted nothing refuses as usual."""
-        self.simulator.devices.dead[TOKEN] = 0.0
+        self.simulator.inbox.dead[TOKEN] = 0.0
         self.assertEqual(self.play("shutdown").read, error(8, 1))
 
     def test_silence(self) -> None:

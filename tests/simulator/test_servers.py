@@ -16,7 +16,7 @@ class EnvironmentTests(HTTP2Case):
 
     def test_other_environment(self) -> None:
         """A token of the other environment is invalid, over either protocol; in its own it is valid."""
-        self.simulator.devices.environments[bytes.fromhex(DEVICE)] = "sandbox"
+        self.simulator.inbox.environments[bytes.fromhex(DEVICE)] = "sandbox"
         peer = self.connect(self.simulator.certificate())
         self.check(peer, {}, 400, "BadDeviceToken")
         self.check(peer, {":path": "/3/device/" + "ef" * 32}, 200)

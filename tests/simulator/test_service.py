@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 from pathlib import Path
+from urllib.request import urlopen
 
 import attrs
 import pytest
@@ -17,6 +18,7 @@ from twisted.internet.error import CannotListenError
 from twisted.internet.interfaces import IHandshakeListener
 from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.internet.testing import MemoryReactorClock
+from twisted.internet.threads import deferToThread
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 from zope.interface import implementer
@@ -72,7 +74,7 @@ class StateTests(SynchronousTestCase):
         self.simulator = Simulator(self.reactor, topic="com.example.other")
         self.state = Path(self.mktemp()) / "state"
         self.service = SimulatorService(
-            self.reactor, self.simulator, self.state, http2=3, binary=4, feedback=5, channels=6
+            self.reactor, self.simulator, self.state, http2=3, binary=4, feedback=5, channels=6, web=7
         )
 
     def test_interface(self) -> None:
@@ -83,7 +85,7 @@ class StateTests(SynchronousTestCase):
         """Each server listens at the given port, on loopback only."""
         self.service.startService()
         listening = [(port, interface) for port, _, _, interface in self.reactor.tcpServers]
-        self.assertEqual(listening, [(3, HOST), (4, HOST), (5, HOST), (6, HOST)])
+        self.assertEqual(listening, [(3, HOST), (4, HOST), (5, HOST), (6, HOST), (7, HOST)])
 
     def test_description(self) -> None:
         """The description has everything needed to send, and the files that it names exist."""
@@ -159,7 +161,7 @@ class StateTests(SynchronousTestCase):
         )
         simulator = service.simulator
         self.assertEqual((simulator.topic, simulator.delay, simulator.concurrency), ("a.b", 1.5, 7))
-        self.assertEqual(list(simulator.devices.dead), [b"\xaa"])
+        self.assertEqual(list(simulator.inbox.dead), [b"\xaa"])
         self.assertIs(simulator.binary_fault, split)
         self.assertIsInstance(simulator.http2_fault, RandomFaults)
         self.assertTrue(simulator.strict_legacy_payload)
@@ -238,6 +240,18 @@ class LoopbackTests(TestCase):
             self.assertEqual(await client.channels.list(), [])
             await client.close()
 
+    async def test_web(self) -> None:
+        """The control API tells what came over real connections, and from where."""
+        start = self.start()
+        gateway = Gateway.http2("localhost", start.ports["http2"], trust_root=(start.state / "ca.pem").read_bytes())
+        client = APNSClient(reactor, Certificate.from_file(start.state / "client.pem"), gateway)
+        await client.send(Notification(alert="Hello"), ["ab" * 32])
+        await client.close()
+        with await deferToThread(urlopen, f"http://localhost:{start.ports['web']}/v1/received") as response:
+            [entry] = json.load(response)["received"]
+        self.assertEqual((entry["token"], entry["client"]["certificate"]["topics"]), ("ab" * 32, ["com.example.app"]))
+        self.assertRegex(entry["client"]["address"], r"127\.0\.0\.1:\d+")
+
     async def test_stops(self) -> None:
         """Stopping frees the ports and aborts the connections."""
         start = self.start()
@@ -249,7 +263,7 @@ class LoopbackTests(TestCase):
         await watcher.ready
         await start.service.stopService()
         await watcher.lost
-        for port in ("http2", "binary", "feedback", "channels"):
+        for port in ("http2", "binary", "feedback", "channels", "web"):
             with socket.socket() as probe:
                 self.assertNotEqual(probe.connect_ex((HOST, start.ports[port])), 0)
 

@@ -44,6 +44,7 @@ class OptionsTests(SynchronousTestCase):
                 "binary": 0,
                 "feedback": 0,
                 "channels": 0,
+                "web": 0,
                 "state": "here",
                 "dead": None,
                 "topic": "com.example.app",
@@ -64,7 +65,7 @@ class OptionsTests(SynchronousTestCase):
         ours = parse("--state", "x")
         theirs = {option.opts[0].removeprefix("--"): option for option in simulate.params}
         self.assertEqual(set(ours), set(theirs))
-        for name in ("http2", "binary", "feedback", "channels", "topic", "delay-ms", "max-concurrent-streams"):
+        for name in ("http2", "binary", "feedback", "channels", "web", "topic", "delay-ms", "max-concurrent-streams"):
             self.assertEqual(ours[name], theirs[name].default, name)
 
     def test_all(self) -> None:

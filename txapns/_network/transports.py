@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import cast
 
+from OpenSSL.SSL import Connection
 from twisted.internet.interfaces import IConsumer, IPushProducer, ISSLTransport, ITCPTransport
 from twisted.internet.protocol import Protocol
 from zope.interface import Attribute
@@ -15,6 +16,9 @@ class ITLSTransport(ISSLTransport, IConsumer, IPushProducer):
     """What ``TLSMemoryBIOProtocol`` is to the protocol that it wraps."""
 
     transport: ITCPTransport = Attribute("The TCP transport below.")
+
+    def getHandle() -> Connection:
+        """Return the connection of OpenSSL."""
 
 
 def transport_of(protocol: Protocol) -> ITLSTransport:

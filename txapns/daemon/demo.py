@@ -23,6 +23,7 @@ from txapns.daemon.keys import add_key, remove_key
 from txapns.daemon.service import DaemonService
 from txapns.daemon.store.factory import check_unused
 from txapns.daemon.store.keys import IKeyTable
+from txapns.simulator.inbox import KEPT
 from txapns.simulator.servers import Simulator
 from txapns.simulator.service import SimulatorService
 
@@ -100,7 +101,7 @@ class Demonstration:
         # Before anything is written: another demonstration that runs here needs its credentials and configuration.
         directory.mkdir(parents=True, exist_ok=True)
         check_unused(Configuration.from_text("", directory.absolute()))
-        apple = Simulator(IReactorTime(reactor), dead=[bytes.fromhex(DEAD)], keep=False)
+        apple = Simulator(IReactorTime(reactor), dead=[bytes.fromhex(DEAD)], keep=KEPT)
         simulator = SimulatorService(reactor, apple, directory / "simulator")
         simulator.startService()
         path = directory / "apns.toml"

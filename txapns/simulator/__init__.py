@@ -8,8 +8,8 @@ order that Apple's documentation suggests. They can misbehave on demand.
 
 from txapns.simulator.authority import Authority
 from txapns.simulator.channels import ChannelRegistry, ChannelServer
-from txapns.simulator.devices import Devices, Reception
 from txapns.simulator.http2 import ProviderAPIServer
+from txapns.simulator.inbox import Inbox, Reception
 from txapns.simulator.random_faults import RandomFaults
 from txapns.simulator.requests import RequestServer, Response
 from txapns.simulator.servers import Simulator
@@ -18,7 +18,7 @@ __all__ = [
     "Authority",
     "ChannelRegistry",
     "ChannelServer",
-    "Devices",
+    "Inbox",
     "ProviderAPIServer",
     "RandomFaults",
     "Reception",

@@ -10,15 +10,19 @@ identifier that it could name) the connection is closed at once.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import cast
 
-from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from OpenSSL.crypto import X509
+from twisted.internet.interfaces import IDelayedCall, IHandshakeListener, IReactorTime
 from twisted.internet.protocol import Protocol, connectionDone
 from twisted.python.failure import Failure
+from zope.interface import implementer
 
+from txapns._credentials.choice import inspect_certificate
 from txapns._network.transports import transport_of
 from txapns.devices.push import json_object
 from txapns.reasons import Status, status_name
-from txapns.simulator.devices import Devices
+from txapns.simulator.inbox import Connection, Inbox
 from txapns.wire.frames import MalformedFrame, NotificationParser, ReceivedNotification, encode_error
 
 __all__ = ["EnhancedNotificationServer"]
@@ -42,12 +46,13 @@ PAUSE = 0.01
 Fault = Callable[["EnhancedNotificationServer", ReceivedNotification, "int | None"], "int | bool | None"]
 
 
+@implementer(IHandshakeListener)
 class EnhancedNotificationServer(Protocol):
     """
     One connection of a provider.
 
     :param clock: the reactor, or a ``Clock``.
-    :param devices: the devices, and the record of what was received.
+    :param inbox: the record of what was received, and the devices.
     :param delay: the time until an error packet is sent, in seconds.
     :param fault: what to do wrong; see :data:`Fault`.
     :param strict_legacy_payload: whether commands 0 and 1 accept at most 256 bytes of payload.
@@ -59,7 +64,7 @@ class EnhancedNotificationServer(Protocol):
     def __init__(
         self,
         clock: IReactorTime,
-        devices: Devices,
+        inbox: Inbox,
         *,
         delay: float = 0.0,
         fault: Fault | None = None,
@@ -67,8 +72,9 @@ class EnhancedNotificationServer(Protocol):
         environment: str = "production",
     ) -> None:
         self.accepted: int | None = None
+        self._connection = Connection(0)
         self._clock = clock
-        self._devices = devices
+        self._inbox = inbox
         self._delay = delay
         self._fault = fault
         self._max_legacy_payload = MAX_LEGACY_PAYLOAD if strict_legacy_payload else MAX_PAYLOAD
@@ -79,8 +85,17 @@ class EnhancedNotificationServer(Protocol):
 
     def connectionMade(self) -> None:
         """Send the error packet at once."""
-        self._devices.connections += 1
+        self._connection = self._inbox.connect(transport_of(self).getPeer())
         transport_of(self).setTcpNoDelay(True)
+
+    def handshakeCompleted(self) -> None:
+        """Note how the provider is connected; its certificate was demanded."""
+        transport = transport_of(self)
+        self._connection.tls = transport.getHandle().get_protocol_version_name()
+        certificate = cast(X509, transport.getPeerCertificate()).to_cryptography()
+        topics, environments = inspect_certificate(certificate)
+        self._connection.topics = topics or self._connection.topics
+        self._connection.environments = tuple(sorted(environments))
 
     def dataReceived(self, data: bytes) -> None:
         """Accept notifications until the first fault."""
@@ -91,7 +106,7 @@ class EnhancedNotificationServer(Protocol):
         except MalformedFrame as error:
             self._take(error.received)
             if not self._over:
-                self._devices.rejected[status_name(error.status)] += 1
+                self._inbox.rejected[status_name(error.status)] += 1
                 self.refuse(error.status, error.identifier)
         else:
             self._take(received)
@@ -204,7 +219,8 @@ class EnhancedNotificationServer(Protocol):
         fields = ((name, getattr(notification, name)) for name in ("identifier", "expiration", "priority"))
         headers = {name: str(value) for name, value in fields if value is not None}
         reason = None if status is None else status_name(status)
-        self._devices.note("binary", notification.token, notification.payload, headers, reason)
+        token, payload = notification.token, notification.payload
+        self._inbox.note("binary", token, payload, headers, reason, status or 0, self._connection)
 
     def status_for(self, notification: ReceivedNotification) -> int | None:
         """Find the status of a notification, ``None`` if it is accepted. The token is checked first."""
@@ -222,7 +238,7 @@ class EnhancedNotificationServer(Protocol):
         if notification.priority == 10 and _silent(content):
             return Status.UNKNOWN
         token = notification.token
-        good = token not in self._devices.dead and self._devices.known(token, self._environment)
+        good = token not in self._inbox.dead and self._inbox.known(token, self._environment)
         return None if good else Status.INVALID_TOKEN
 
 

@@ -19,10 +19,8 @@ from txapns.devices.push import json_object
 from txapns.simulator.requests import RequestServer, Response
 from txapns.wire.requests import Request
 
-__all__ = ["BROADCASTS", "ChannelRegistry", "ChannelServer"]
+__all__ = ["ChannelRegistry", "ChannelServer"]
 
-#: What the path of a broadcast begins with; the app's bundle ID follows.
-BROADCASTS = "/4/broadcasts/apps/"
 #: How many channels an app may have.
 MAX_CHANNELS = 10_000
 _POLICY_KEY, _PUSH_TYPE_KEY = "message-storage-policy", "push-type"

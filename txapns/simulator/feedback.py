@@ -16,7 +16,7 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns._network.transports import transport_of
-from txapns.simulator.devices import Devices
+from txapns.simulator.inbox import Inbox
 from txapns.wire import feedback
 
 __all__ = ["FeedbackServer"]
@@ -37,13 +37,13 @@ class FeedbackServer(Protocol):
     One connection of a provider.
 
     :param clock: the reactor, or a ``Clock``.
-    :param devices: the devices.
+    :param inbox: the devices.
     :param fault: what to do wrong; see :data:`Fault`.
     """
 
-    def __init__(self, clock: IReactorTime, devices: Devices, *, fault: Fault | None = None) -> None:
+    def __init__(self, clock: IReactorTime, inbox: Inbox, *, fault: Fault | None = None) -> None:
         self._clock = clock
-        self._devices = devices
+        self._inbox = inbox
         self._fault = fault
         self._paused = True
         self._over = False
@@ -51,7 +51,7 @@ class FeedbackServer(Protocol):
 
     def handshakeCompleted(self) -> None:
         """List the tokens that were not listed before, as fast as the provider reads."""
-        self._unlisted = self._devices.unlisted()
+        self._unlisted = self._inbox.unlisted()
         transport_of(self).registerProducer(self, True)
         self.resumeProducing()
 
@@ -86,7 +86,7 @@ class FeedbackServer(Protocol):
             if self._over:
                 return
         self.transport.write(data)
-        self._devices.listed.update(token for token, _ in entries)
+        self._inbox.listed.update(token for token, _ in entries)
         if not entries:
             self._over = True
             self._close()

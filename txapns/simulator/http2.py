@@ -15,13 +15,12 @@ import attrs
 from txapns.devices.answers import Answer, answer, token_bytes
 from txapns.devices.broadcasts import answer_broadcast
 from txapns.devices.push import Push
-from txapns.simulator.channels import BROADCASTS, ChannelRegistry
+from txapns.simulator.channels import ChannelRegistry
+from txapns.simulator.inbox import BROADCASTS, DEVICES
 from txapns.simulator.requests import ACCEPTED, RequestServer, Response, fields_of
 from txapns.wire.requests import Request
 
 __all__ = ["ProviderAPIServer"]
-
-_PATH = "/3/device/"
 
 
 class ProviderAPIServer(RequestServer):
@@ -47,20 +46,21 @@ class ProviderAPIServer(RequestServer):
             unique = (b"apns-unique-id", str(uuid.uuid4()).encode())
             response = attrs.evolve(response, fields=(*response.fields, unique))
         super().respond(request, headers, response)
-        # Only a proxy rejects without a reason.
-        self._note(request, headers, None if response.is_success else response.reason)
+        self._note(request, headers, response)
 
     def take(self, request: Request) -> None:
         """Record a notification as accepted, without a response."""
-        self._note(request, fields_of(request), None)
+        self._note(request, fields_of(request), ACCEPTED)
 
-    def _note(self, request: Request, headers: dict[str, str], reason: str | None) -> None:
+    def _note(self, request: Request, headers: dict[str, str], response: Response) -> None:
+        reason = None if response.is_success else response.reason  # only a proxy rejects without a reason
         path = headers.get(":path", "")
         if path.startswith(BROADCASTS):
-            self._devices.note("broadcast", b"", request.body, headers, reason)
+            protocol, token = "broadcast", b""
         else:
-            text = path.removeprefix(_PATH)
-            self._devices.note("http2", token_bytes(text) or text.encode(), request.body, headers, reason)
+            text = path.removeprefix(DEVICES)
+            protocol, token = "http2", token_bytes(text) or text.encode()
+        self._inbox.note(protocol, token, request.body, headers, reason, response.status, self._connection)
 
     def response_to(self, request: Request, headers: dict[str, str]) -> Response:
         """Find the response to a request."""
@@ -71,15 +71,15 @@ class ProviderAPIServer(RequestServer):
         if path.startswith(BROADCASTS):
             given = self._broadcast(request, headers, path.removeprefix(BROADCASTS))
         else:
-            token = path.removeprefix(_PATH)
+            token = path.removeprefix(DEVICES)
             push = Push(headers, request.body, token)
-            given = answer(push, self._devices.device(token), self._credential, self._environment)
+            given = answer(push, self._inbox.device(token), self._credential, self._environment)
         return ACCEPTED if given.is_success else Response(given.status, given.reason, given.timestamp)
 
     def _target(self, headers: dict[str, str]) -> Response | None:
         if headers.get(":method") != "POST":
             return Response(405, "MethodNotAllowed")
-        if not headers.get(":path", "").startswith((_PATH, BROADCASTS)):
+        if not headers.get(":path", "").startswith((DEVICES, BROADCASTS)):
             return Response(404, "BadPath")
         return None
 

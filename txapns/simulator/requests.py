@@ -28,7 +28,7 @@ from txapns.devices.answers import Answer, Credential, is_identifier
 from txapns.devices.broadcasts import MAX_BROADCAST, check_app
 from txapns.errors import WireError
 from txapns.simulator.authority import Authority, SigningKey
-from txapns.simulator.devices import Devices
+from txapns.simulator.inbox import Connection, Inbox
 from txapns.simulator.tokens import TOKEN_CHANGE, TOKEN_LIFE, TokenUpdates
 from txapns.wire.requests import Request, RequestReceiver
 
@@ -94,7 +94,7 @@ class RequestServer(Protocol, ABC):
 
     :param clock: the reactor, or a ``Clock``.
     :param authority: the authority that made the signing keys.
-    :param devices: the devices, and the record of what was received.
+    :param inbox: the record of what was received, and the devices.
     :param topic: the app's bundle ID; with a suffix it is another topic of the app.
     :param concurrency: how many streams are allowed once the credentials are accepted.
     :param delay: how long a response takes, in seconds.
@@ -108,7 +108,7 @@ class RequestServer(Protocol, ABC):
         self,
         clock: IReactorTime,
         authority: Authority,
-        devices: Devices,
+        inbox: Inbox,
         topic: str,
         *,
         concurrency: int = 1_000,
@@ -122,7 +122,7 @@ class RequestServer(Protocol, ABC):
         self._clock = clock
         self._wall = wall_clock(clock)
         self._authority = authority
-        self._devices = devices
+        self._inbox = inbox
         self._concurrency = concurrency
         self._delay = delay
         self._fault = fault
@@ -132,6 +132,7 @@ class RequestServer(Protocol, ABC):
         self._certificate: X509Certificate | None = None
         self._topic = topic
         self._credential = Credential(())
+        self._connection = Connection(0)
         self._lost = False
         self._paused = False
         self._stalled = False
@@ -144,7 +145,7 @@ class RequestServer(Protocol, ABC):
 
     def connectionMade(self) -> None:
         """Send responses at once."""
-        self._devices.connections += 1
+        self._connection = self._inbox.connect(transport_of(self).getPeer())
         transport_of(self).setTcpNoDelay(True)
 
     def handshakeCompleted(self) -> None:
@@ -157,6 +158,7 @@ class RequestServer(Protocol, ABC):
         transport = transport_of(self)
         peer = cast("X509 | None", transport.getPeerCertificate())
         self._certificate = None if peer is None else peer.to_cryptography()
+        self._connection.tls = transport.getHandle().get_protocol_version_name()
         self.requests = RequestReceiver(
             1 if self._certificate is None else self._concurrency,
             max_body=MAX_BROADCAST,
@@ -166,6 +168,8 @@ class RequestServer(Protocol, ABC):
             topics, environments = inspect_certificate(self._certificate)
             listed = any(each.oid == TOPICS for each in self._certificate.extensions)
             self._credential = Credential(topics or (self._topic,), is_certificate=True, listed=listed)
+            self._connection.topics = self._credential.topics
+            self._connection.environments = tuple(sorted(environments))
             if self._environment not in environments:
                 self.requests.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')
         transport.registerProducer(self, True)

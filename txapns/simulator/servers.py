@@ -1,4 +1,4 @@
-"""The four servers together, with what they share: the devices, the authority, and their settings."""
+"""The four servers together, with what they share: the inbox, the authority, and their settings."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 from txapns._network.clocks import wall_clock
 from txapns.simulator import binary, channels, feedback, http2
 from txapns.simulator.authority import Authority
-from txapns.simulator.devices import Devices
+from txapns.simulator.inbox import Inbox
 from txapns.simulator.requests import Fault
 from txapns.simulator.tokens import TokenUpdates
 
@@ -28,9 +28,10 @@ class Simulator:
     :param dead: the tokens whose devices are gone: 410 Unregistered, or status 8, and listed by the feedback service.
     :param delay: how long a response takes, in seconds.
     :param concurrency: MAX_CONCURRENT_STREAMS once the credentials are accepted.
-    :param keep: whether to keep each notification in ``devices.received``; otherwise they are only counted.
+    :param keep: how many notifications to keep in ``inbox.received``, the latest ones; left out, all. They are counted
+        in any case.
 
-    :ivar devices: the devices, and the record of what was received.
+    :ivar inbox: the record of what was received, and the devices.
     :ivar channels: the broadcast channels; their ``enabled`` and ``limit`` can be changed to have requests rejected.
     :ivar http2_fault: what the server of the provider API does wrong on new connections.
     :ivar channels_fault: what the server that manages channels does wrong on new connections.
@@ -39,7 +40,7 @@ class Simulator:
     :ivar strict_legacy_payload: whether the binary server accepts at most 256 bytes of payload in commands 0 and 1.
     :ivar window_updates: whether the HTTP/2 server gives received bytes back to the provider's window at once.
     :ivar environment: ``"production"`` or ``"sandbox"``: which certificates, signing keys and device tokens are valid.
-    :ivar sessions: the servers' protocol objects, in the order of their connections; kept only with ``keep``.
+    :ivar sessions: the servers' protocol objects, in the order of their connections; kept if all notifications are.
     """
 
     def __init__(
@@ -51,13 +52,13 @@ class Simulator:
         dead: Iterable[bytes] = (),
         delay: float = 0.0,
         concurrency: int = 1_000,
-        keep: bool = True,
+        keep: int | None = None,
     ) -> None:
         self.authority = authority or Authority()
         self.topic = topic
         self.delay = delay
         self.concurrency = concurrency
-        self.devices = Devices(dead, wall_clock(clock).now(), keep=keep)
+        self.inbox = Inbox(wall_clock(clock), dead, topic, keep=keep)
         self.channels = channels.ChannelRegistry()
         self._updates = TokenUpdates()
         self.http2_fault: Fault | None = None
@@ -73,7 +74,7 @@ class Simulator:
 
     def counters(self) -> dict[str, int | dict[str, int]]:
         """Return the counters ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``."""
-        return self.devices.counters()
+        return self.inbox.counters()
 
     def tls_factory(self, protocol: str, *, tls12: bool = False, tickets: bool = True) -> TLSMemoryBIOFactory:
         """
@@ -87,14 +88,14 @@ class Simulator:
         builders: dict[str, Callable[[], Protocol]] = {
             "http2": lambda: self._request_server(http2.ProviderAPIServer, self.http2_fault),
             "binary": self._binary,
-            "feedback": lambda: feedback.FeedbackServer(self._clock, self.devices, fault=self.feedback_fault),
+            "feedback": lambda: feedback.FeedbackServer(self._clock, self.inbox, fault=self.feedback_fault),
             "channels": lambda: self._request_server(channels.ChannelServer, self.channels_fault),
         }
         speaks_http2 = protocol in ("http2", "channels")
         options = self.authority.server_options(
             (b"h2",) if speaks_http2 else (), tls12=tls12, tickets=tickets, require_certificate=not speaks_http2
         )
-        server = _Server(builders[protocol], self.sessions if self._keep else None)
+        server = _Server(builders[protocol], self.sessions if self._keep is None else None)
         return TLSMemoryBIOFactory(options, False, server, self._clock)
 
     def _request_server(
@@ -103,7 +104,7 @@ class Simulator:
         return make(
             self._clock,
             self.authority,
-            self.devices,
+            self.inbox,
             self.topic,
             channels=self.channels,
             concurrency=self.concurrency,
@@ -117,7 +118,7 @@ class Simulator:
     def _binary(self) -> Protocol:
         return binary.EnhancedNotificationServer(
             self._clock,
-            self.devices,
+            self.inbox,
             delay=self.delay,
             fault=self.binary_fault,
             strict_legacy_payload=self.strict_legacy_payload,

@@ -39,8 +39,10 @@ from twisted.protocols.tls import TLSMemoryBIOFactory
 
 from txapns._texts import utf8
 from txapns.simulator.faults import FAULTS
+from txapns.simulator.inbox import KEPT
 from txapns.simulator.random_faults import RandomFaults
 from txapns.simulator.servers import Simulator
+from txapns.simulator.web.api import WebServer
 
 __all__ = ["FLAGS", "HOST", "NUMBERS", "Number", "SimulatorService", "read_dead"]
 
@@ -76,6 +78,7 @@ NUMBERS = (
     Number("binary", 0, 0, 65_535, "The port of the enhanced binary protocol; 0 picks one."),
     Number("feedback", 0, 0, 65_535, "The port of the feedback service; 0 picks one."),
     Number("channels", 0, 0, 65_535, "The port of the server that manages broadcast channels; 0 picks one."),
+    Number("web", 0, 0, 65_535, "The port of the control API and its page; 0 picks one."),
     Number("delay-ms", 0, 0, 3_600_000, "How long a response takes, in milliseconds."),
     Number("max-concurrent-streams", 1_000, 1, 2**31 - 1, "How many requests may be under way on a connection."),
     Number("random-faults", 0, 0, 100, "Of a hundred HTTP/2 requests, how many go wrong, at random."),
@@ -121,6 +124,7 @@ class SimulatorService(Service):
     :param binary: the port of the enhanced binary protocol.
     :param feedback: the port of the feedback service.
     :param channels: the port of the server that manages broadcast channels.
+    :param web: the port of the control API and its page; ``None`` for none.
     :param tls12: whether to speak nothing newer than TLS 1.2.
     :param tickets: whether to issue TLS session tickets.
     """
@@ -137,6 +141,7 @@ class SimulatorService(Service):
         binary: int = 0,
         feedback: int = 0,
         channels: int = 0,
+        web: int | None = 0,
         tls12: bool = False,
         tickets: bool = True,
     ) -> None:
@@ -148,6 +153,8 @@ class SimulatorService(Service):
         self._tickets = tickets
         self._factories: list[TLSMemoryBIOFactory] = []
         self._ports: dict[str, IListeningPort] = {}
+        self._web_port = web
+        self._web: WebServer | None = None
 
     @classmethod
     def from_options(
@@ -168,7 +175,7 @@ class SimulatorService(Service):
         """
         Make the service from the options that ``txapns simulate`` and ``twist apns-simulator`` have in common.
 
-        It may run for long, so it counts notifications and keeps none.
+        It may run for long, so it counts notifications and keeps only the latest.
 
         :param reactor: the reactor.
         :param state: as for the class.
@@ -189,7 +196,7 @@ class SimulatorService(Service):
             dead=dead or (),
             delay=delay_ms / 1000,
             concurrency=max_concurrent_streams,
-            keep=False,
+            keep=KEPT,
         )
         if random_faults:
             simulator.http2_fault = RandomFaults(Random(), random_faults / 100)  # noqa: S311  # not to be secret
@@ -212,6 +219,11 @@ class SimulatorService(Service):
                 port = self._reactor.listenTCP(number, cast(ServerFactory, factory), interface=HOST)
                 self._ports[protocol] = port
                 self._factories.append(factory)
+            if self._web_port is not None:
+                self._web = WebServer(IReactorTime(self._reactor), self.simulator)
+                self._ports["web"] = self._reactor.listenTCP(
+                    self._web_port, cast(ServerFactory, self._web), interface=HOST
+                )
             self._write_state()
         except Exception:
             self.stopService()
@@ -255,6 +267,9 @@ class SimulatorService(Service):
         for factory in factories:
             for connection in list(factory.protocols):
                 connection.abortConnection()
+        web, self._web = self._web, None
+        if web is not None:
+            await web.close()
         # An aborted connection reports to its protocol in the reactor's next turn.
         await deferLater(IReactorTime(self._reactor), 0)
         _log.info("the simulator stopped: {counters}", counters=self.simulator.counters())

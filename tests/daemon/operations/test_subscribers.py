@@ -12,7 +12,7 @@ from zope.interface.verify import verifyObject
 
 from tests.daemon.admin_world import AdminWorld
 from tests.daemon.dispatch_world import token
-from txapns.daemon.operations.subscribers import _Subscriber
+from txapns._serving.event_stream import EventStream
 from txapns.daemon.values import Estimate
 
 __all__ = ["SubscribersTests"]
@@ -120,4 +120,4 @@ class SubscribersTests(SynchronousTestCase):
 
     def test_interface(self) -> None:
         """A subscriber is a push producer."""
-        verifyObject(IPushProducer, _Subscriber(None, self.world.clock))  # type: ignore[arg-type]
+        verifyObject(IPushProducer, EventStream(None, self.world.clock))  # type: ignore[arg-type]

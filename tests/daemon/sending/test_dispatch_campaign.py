@@ -140,7 +140,7 @@ class CampaignTests(SynchronousTestCase):
             if outcome.state is not State.DEAD:
                 self.assertGreaterEqual(times, 1, f"seed {seed}: {apns_id} never arrived")
         self.assertLessEqual(set(campaign.arrived), set(campaign.accepted), f"seed {seed}: an id that was not accepted")
-        receptions = [(each.headers["apns-id"], each.token) for each in world.simulator.devices.received]
+        receptions = [(each.headers["apns-id"], each.token) for each in world.simulator.inbox.received]
         for apns_id, device in receptions:
             self.assertEqual(campaign.accepted[apns_id], device, f"seed {seed}: an id for another device")
         again = campaign.arrived - world.queue.uncertain - Counter(campaign.accepted.keys())

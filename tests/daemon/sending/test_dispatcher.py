@@ -225,7 +225,7 @@ class ClusterTests(SynchronousTestCase):
         ids += self.world.accept(5)
         self.world.advance(10.0)
         self.assertEqual((self.world.received(), self.depth()), ({}, (65, 60)))
-        self.assertEqual(self.world.simulator.devices.connections, 1)
+        self.assertEqual(self.world.simulator.inbox.connections, 1)
         self.world.simulator.delay = 0.0
         self.world.result(self.world.queue.reclaim())
         self.cluster.become(alive=True)
@@ -381,7 +381,7 @@ class LoopbackTests(TestCase):
         found = [outcome for each in waiting for outcome in (await each).values()]
         states = Counter(outcome.state for outcome in found)
         self.assertEqual(states, {State.ACCEPTED: 1_960, State.REJECTED: 40})
-        received = Counter(each.headers["apns-id"] for each in simulator.devices.received)
+        received = Counter(each.headers["apns-id"] for each in simulator.inbox.received)
         self.assertEqual(received, dict.fromkeys([outcome.apns_id for outcome in found], 1))
         await dispatcher.stop(10.0)
         self.assertEqual([queue.waiting(name).count for name in apps.names()], [0, 0])

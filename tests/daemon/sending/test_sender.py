@@ -96,7 +96,7 @@ class OutcomeTests(DispatcherCase):
             tokens=[token(7)], payload=payload, priority="5", expiration=str(int(START) + 60), collapse_id="x"
         )
         self.world.drain()
-        [found] = self.world.simulator.devices.received
+        [found] = self.world.simulator.inbox.received
         self.assertEqual((found.token, found.payload), (token(7), payload))
         expected = {
             "apns-topic": "com.example.app",
@@ -365,7 +365,7 @@ class CredentialTests(DispatcherCase):
         self.world.advance(0.2)
         self.assertTrue(self.world.state().tripped)
         self.assertIn("not trusted", self.world.state().reason)
-        self.assertEqual(self.world.simulator.devices.received, [])
+        self.assertEqual(self.world.simulator.inbox.received, [])
 
     def test_unusable(self) -> None:
         """A credential that the gateway's protocol cannot use trips the circuit, too."""
@@ -400,7 +400,7 @@ class RotationTests(DispatcherCase):
         self.world.add_app("chess", credential=self.world.simulator.provider_token())
         later = self.world.accept(5)
         self.world.advance(0.1)
-        self.assertEqual(self.world.simulator.devices.connections, 2)  # it does not wait for the old one
+        self.assertEqual(self.world.simulator.inbox.connections, 2)  # it does not wait for the old one
         ids += later
         self.world.drain()
         self.assertEqual(self.world.received(), dict.fromkeys(ids, 1))
@@ -412,7 +412,7 @@ class RotationTests(DispatcherCase):
         self.world.advance(0.5)
         self.world.add_app("chess", credential=self.same(), limits=Limits(in_flight=5))
         self.world.drain()
-        self.assertEqual(self.world.simulator.devices.connections, 1)
+        self.assertEqual(self.world.simulator.inbox.connections, 1)
         self.assertEqual(self.states(ids), [State.ACCEPTED] * 20)
 
     def same(self) -> Certificate | ProviderToken:
@@ -425,7 +425,7 @@ class RotationTests(DispatcherCase):
         self.world.advance(0.5)
         self.world.add_app("chess", credential=self.same())
         self.world.drain()
-        self.assertEqual(self.world.simulator.devices.connections, 1)
+        self.assertEqual(self.world.simulator.inbox.connections, 1)
 
     def test_removed(self) -> None:
         """What is under way when the app is removed is answered; the others wait."""

@@ -27,6 +27,7 @@ from zope.interface import implementer
 from txapns._serving.authorization import basic_password, bearer_token
 from txapns._serving.http import Answer, IApplication, Request
 from txapns._serving.limits import ConnectionLimits
+from txapns._serving.pages import SECURITY
 from txapns.daemon.errors import NotAllowed, NotAuthenticated, RequestRefused
 from txapns.daemon.interfaces import IKeys
 from txapns.daemon.operations.health import HealthCheck, Readiness
@@ -48,24 +49,9 @@ _FILES = {
 }
 _METHODS = (b"GET", b"HEAD")
 
-_POLICY = (
-    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
-)
-# Sent with every response: the page needs nothing from elsewhere, and no other page may embed or read it.
-_SECURITY = (
-    (b"Content-Security-Policy", _POLICY),
-    (b"Cache-Control", b"no-store"),
-    (b"Cross-Origin-Opener-Policy", b"same-origin"),
-    (b"Cross-Origin-Resource-Policy", b"same-origin"),
-    (b"Referrer-Policy", b"no-referrer"),
-    (b"X-Content-Type-Options", b"nosniff"),
-    (b"X-Frame-Options", b"DENY"),
-)
-
 
 def _answer(status: int, body: bytes, kind: bytes, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-    return Answer(status, body, (*_SECURITY, *headers), kind)
+    return Answer(status, body, (*SECURITY, *headers), kind)
 
 
 def _json(status: int, value: object, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
@@ -115,7 +101,7 @@ class Admin:
             return self.fault(404, "not found")
         if request.method not in _METHODS:
             return attrs.evolve(
-                self.fault(405, "allowed here: GET, HEAD"), headers=(*_SECURITY, (b"Allow", b"GET, HEAD"))
+                self.fault(405, "allowed here: GET, HEAD"), headers=(*SECURITY, (b"Allow", b"GET, HEAD"))
             )
         refusal = request.context
         if refusal is not None and request.path not in (b"/healthz", b"/readyz"):
@@ -137,7 +123,7 @@ class Admin:
         if self._status.subscribers.full:
             busy = self.fault(503, "too many browsers show the status page")
             return attrs.evolve(busy, headers=(*busy.headers, (b"Retry-After", b"30")))
-        for name, value in (*_SECURITY, (b"Content-Type", _EVENTS)):
+        for name, value in (*SECURITY, (b"Content-Type", _EVENTS)):
             request.responseHeaders.addRawHeader(name, value)
         self._status.subscribers.add(request)
         return Deferred()  # never fires: the subscribers write the response

@@ -8,15 +8,14 @@ stays slow. Each event is the whole page, so a reader that skipped some is up to
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.interfaces import IPushProducer, IReactorTime
+from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
-from zope.interface import implementer
 
 from txapns._network.alarm import Alarm
+from txapns._serving.event_stream import EventStream
 from txapns._serving.http import Request
 
 __all__ = ["Subscribers"]
@@ -26,53 +25,6 @@ _log = Logger()
 _INTERVAL = 2.0  # seconds from one event to the next
 _HEARTBEAT = 15.0  # seconds without an event after which a comment keeps the connection alive
 _PATIENCE = 10.0  # seconds after which a subscriber that does not read is dropped
-
-
-@implementer(IPushProducer)
-class _Subscriber:
-    """
-    A browser that shows the page.
-
-    :param request: its request; events are the response.
-    :param clock: the reactor, or a ``Clock``.
-
-    :ivar blocked: since when it has not been reading; ``None`` if it reads.
-    """
-
-    def __init__(self, request: Request, clock: IReactorTime) -> None:
-        self._request: Any = request  # Twisted's base class is not typed
-        self._clock = clock
-        self.blocked: float | None = None
-
-    def begin(self) -> None:
-        """Start the response."""
-        self._request.registerProducer(self, True)
-        # If the connection breaks, the browser reconnects after this many milliseconds.
-        self.write(b"retry: 5000\n\n")
-
-    def write(self, data: bytes) -> None:
-        """Send something, unless what was sent before has not been read yet."""
-        if self.blocked is None:
-            self._request.write(data)
-
-    def end(self) -> None:
-        """End the response."""
-        self._request.unregisterProducer()
-        self._request.finish()
-
-    def drop(self) -> None:
-        """Close the connection, and discard what was not read."""
-        self._request.channel.transport.abortConnection()
-
-    def pauseProducing(self) -> None:
-        if self.blocked is None:
-            self.blocked = self._clock.seconds()
-
-    def resumeProducing(self) -> None:
-        self.blocked = None
-
-    def stopProducing(self) -> None:
-        """See :meth:`IPushProducer.stopProducing`."""
 
 
 class Subscribers:
@@ -88,7 +40,7 @@ class Subscribers:
         self._clock = clock
         self._find = find
         self._limit = limit
-        self._subscribers: dict[_Subscriber, None] = {}
+        self._subscribers: dict[EventStream, None] = {}
         self._alarm = Alarm(clock, self._tick)
         self._finding = False
         self._last_write = 0.0
@@ -104,7 +56,7 @@ class Subscribers:
 
     def add(self, request: Request) -> None:
         """Answer a request with events, the first at once, until its connection closes."""
-        subscriber = _Subscriber(request, self._clock)
+        subscriber = EventStream(request, self._clock)
         self._subscribers[subscriber] = None
         request.notifyFinish().addBoth(lambda _: self._remove(subscriber))
         subscriber.begin()
@@ -116,7 +68,7 @@ class Subscribers:
         for subscriber in list(self._subscribers):
             subscriber.end()
 
-    def _remove(self, subscriber: _Subscriber) -> None:
+    def _remove(self, subscriber: EventStream) -> None:
         self._subscribers.pop(subscriber, None)
         if not self._subscribers:
             self._alarm.cancel()

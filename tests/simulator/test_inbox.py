@@ -1,11 +1,11 @@
-"""Tests for :mod:`txapns.simulator.devices`."""
+"""Tests for :mod:`txapns.simulator.inbox`."""
 
 from __future__ import annotations
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulator.peers import DEVICE
-from txapns.simulator.devices import Reception
+from txapns.simulator.inbox import Reception
 from txapns.wire.requests import Request
 
 __all__ = ["SecretTests"]

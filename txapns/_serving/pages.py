@@ -1,0 +1,20 @@
+"""What browsers may do with our pages: nothing that the pages themselves do not need."""
+
+from __future__ import annotations
+
+__all__ = ["SECURITY"]
+
+_POLICY = (
+    b"default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+    b"base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+#: Header fields for every response: a page needs nothing from elsewhere, and no other page may embed or read it.
+SECURITY = (
+    (b"Content-Security-Policy", _POLICY),
+    (b"Cache-Control", b"no-store"),
+    (b"Cross-Origin-Opener-Policy", b"same-origin"),
+    (b"Cross-Origin-Resource-Policy", b"same-origin"),
+    (b"Referrer-Policy", b"no-referrer"),
+    (b"X-Content-Type-Options", b"nosniff"),
+    (b"X-Frame-Options", b"DENY"),
+)

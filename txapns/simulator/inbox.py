@@ -1,0 +1,251 @@
+"""
+The inbox: what the simulated servers received, and what they know about devices.
+
+One inbox is shared by all servers. It keeps the latest notifications as they came, and makes nothing more of them until
+somebody asks: what nobody looks at costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+
+import attrs
+
+from txapns._credentials.bearer import BearerToken
+from txapns._network.clocks import IWallClock
+from txapns.devices.answers import token_bytes
+from txapns.devices.device import Device
+from txapns.devices.push import Push
+from txapns.errors import redact
+
+__all__ = ["BROADCASTS", "DEVICES", "KEPT", "Connection", "Inbox", "Reception"]
+
+#: How many notifications are kept where they may come for long.
+KEPT = 2_000
+#: What the path of a push begins with; the device token follows, or the app's bundle ID.
+DEVICES, BROADCASTS = "/3/device/", "/4/broadcasts/apps/"
+
+
+@attrs.define(eq=False)
+class Connection:
+    """
+    A connection of a provider.
+
+    :ivar number: its number, in the order of opening.
+    :ivar peer: the address and port of the provider; empty if there are none.
+    :ivar tls: the version of TLS.
+    :ivar topics: the topics of its certificate; without one, that of the app.
+    :ivar environments: the environments that its certificate is valid in; ``None`` without a certificate.
+    """
+
+    number: int
+    peer: str = ""
+    tls: str = ""
+    topics: tuple[str, ...] = ()
+    environments: tuple[str, ...] | None = None
+
+
+_ANY = Device()
+_UNKNOWN = Connection(0)
+
+
+@attrs.define(eq=False)
+class Reception:
+    """
+    A notification as a server received it, and the answer.
+
+    :ivar protocol: ``"http2"`` or ``"binary"``; ``"broadcast"`` for a broadcast over HTTP/2.
+    :ivar token: the device token; the text of the path if that is malformed, and empty for a broadcast.
+    :ivar payload: the payload.
+    :ivar headers: the header fields of a request, repeated ones once, and a provider token without its signature; for
+        the binary protocol ``identifier``, ``expiration`` and ``priority``, if they were sent.
+    :ivar reason: why it was rejected; ``None`` if it was accepted.
+    :ivar status: the HTTP status; over the binary protocol that of the error packet, 0 if it was accepted.
+    :ivar connection: the connection that it came by.
+    :ivar id: its number, in the order of arrival.
+    :ivar at: when it came, in UNIX seconds.
+    """
+
+    protocol: str
+    token: bytes = attrs.field(repr=redact)
+    payload: bytes = attrs.field(repr=lambda payload: f"<{len(payload)} bytes>")
+    headers: Mapping[str, str] = attrs.field(repr=lambda headers: f"<{len(headers)} fields>")
+    reason: str | None
+    status: int = attrs.field(default=0, repr=False)
+    connection: Connection = attrs.field(default=_UNKNOWN, repr=False)
+    id: int = attrs.field(default=0, repr=False)
+    at: float = attrs.field(default=0.0, repr=False)
+
+    @property
+    def push(self) -> Push:
+        """The push in it."""
+        return Push(self.headers, self.payload, self.token_text, self.headers.get("apns-channel-id", ""))
+
+    @property
+    def token_text(self) -> str:
+        """The device token in hexadecimal; the text of the path if that is malformed."""
+        return (
+            self.headers.get(":path", "").removeprefix(DEVICES).lower()
+            if self.protocol == "http2"
+            else self.token.hex()
+        )
+
+    @property
+    def topic(self) -> str:
+        """The topic: the one that it names, or else the app's."""
+        if self.protocol == "broadcast":
+            return self.headers.get(":path", "").removeprefix(BROADCASTS)
+        return self.headers.get("apns-topic") or next(iter(self.connection.topics), "")
+
+    @property
+    def provider_token(self) -> BearerToken | None:
+        """What its provider token claims; ``None`` if there is none, or none that can be read."""
+        return BearerToken.parse(self.headers.get("authorization", "").partition(" ")[2])
+
+
+class Inbox:
+    """
+    The record of what was received, and the devices of one app.
+
+    Every token is valid in either environment, except those that are dead.
+
+    :param clock: the clock that dates what comes.
+    :param dead: the tokens whose devices are gone, from now on.
+    :param topic: the app's bundle ID.
+    :param keep: how many notifications to keep, the latest ones; ``None`` for all.
+
+    :ivar received: the notifications that are kept, the oldest first.
+    :ivar accepted: how many were accepted.
+    :ivar rejected: how many were not, by reason.
+    :ivar connections: how many connections were opened.
+    :ivar dead: the tokens whose devices are gone, and since when, in UNIX seconds.
+    :ivar environments: the tokens that are valid in one environment only, ``"production"`` or ``"sandbox"``.
+    :ivar listed: the tokens that the feedback service has listed.
+    :ivar last_id: the number of the last notification that came.
+    :ivar cleared: the number of the last one that was removed by :meth:`clear`.
+    :ivar listeners: they are called when something has come, or was removed.
+    """
+
+    def __init__(
+        self, clock: IWallClock, dead: Iterable[bytes] = (), topic: str = "", *, keep: int | None = None
+    ) -> None:
+        self.received: list[Reception] = []
+        self.accepted = 0
+        self.rejected: Counter[str] = Counter()
+        self.connections = 0
+        self.dead: dict[bytes, float] = dict.fromkeys(dead, clock.now())
+        self.environments: dict[bytes, str] = {}
+        self.listed: set[bytes] = set()
+        self.listeners: list[Callable[[], None]] = []
+        self.last_id = self.cleared = 0
+        self.topic = topic
+        self._clock = clock
+        self._keep = keep
+
+    # For the servers.
+
+    def connect(self, peer: object) -> Connection:
+        """
+        Count a connection.
+
+        :param peer: the provider's address.
+        :returns: the connection, for :meth:`note`.
+        """
+        self.connections += 1
+        host, port = getattr(peer, "host", None), getattr(peer, "port", None)
+        name = "" if host is None else f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return Connection(self.connections, name, topics=(self.topic,))
+
+    def note(
+        self,
+        protocol: str,
+        token: bytes,
+        payload: bytes,
+        headers: Mapping[str, str],
+        reason: str | None,
+        status: int = 200,
+        connection: Connection = _UNKNOWN,
+    ) -> None:
+        """Record a notification; for the arguments see :class:`Reception`."""
+        if reason is None:
+            self.accepted += 1
+        else:
+            self.rejected[reason] += 1
+        if self._keep == 0:
+            return
+        self.last_id += 1
+        headers = _unsigned(headers)
+        now = self._clock.now()
+        self.received.append(
+            Reception(protocol, token, payload, headers, reason, status, connection, self.last_id, now)
+        )
+        if self._keep is not None and len(self.received) > self._keep:
+            del self.received[0]
+        for listener in tuple(self.listeners):
+            listener()
+
+    def known(self, token: bytes, environment: str) -> bool:
+        """Whether a token is not known to belong to another environment."""
+        return self.environments.get(token, environment) == environment
+
+    def device(self, token: str) -> Device:
+        """Find the device to which a token in hexadecimal text leads."""
+        octets = token_bytes(token) or b""
+        environment, since = self.environments.get(octets), self.dead.get(octets)
+        if environment is None and since is None:
+            return _ANY
+        return Device(environment=environment, removed_since=since)
+
+    def unlisted(self) -> Iterator[tuple[bytes, float]]:
+        """
+        Yield the dead tokens, each with the time when it died, that are not in ``listed`` when they are reached. The
+        feedback service adds to ``listed`` what it wrote.
+        """
+        for token, since in list(self.dead.items()):
+            if token not in self.listed:
+                yield token, since
+
+    # For those who look.
+
+    def after(self, last: int) -> list[Reception]:
+        """
+        Find what came after a notification.
+
+        :param last: its number; it need not be kept any longer.
+        :returns: the later ones that are kept, the oldest first.
+        """
+        first = self.received[0].id if self.received else 0
+        return self.received[max(0, last + 1 - first) :]
+
+    def clear(self) -> int:
+        """
+        Forget what was received, but not how many notifications there were.
+
+        :returns: how many are forgotten.
+        """
+        count = len(self.received)
+        self.received.clear()
+        self.cleared = self.last_id
+        for listener in tuple(self.listeners):
+            listener()
+        return count
+
+    def counters(self) -> dict[str, int | dict[str, int]]:
+        """Return the counters ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``."""
+        return {
+            "received": self.accepted + sum(self.rejected.values()),
+            "accepted": self.accepted,
+            "rejected": dict(sorted(self.rejected.items())),
+            "connections": self.connections,
+        }
+
+
+def _unsigned(headers: Mapping[str, str]) -> Mapping[str, str]:
+    """Cut the signature off a provider token: whoever reads the record must not be able to use it."""
+    authorization = headers.get("authorization")
+    if authorization is None:
+        return headers
+    scheme, _, token = authorization.partition(" ")
+    claims, dot, _ = token.rpartition(".")
+    return {**headers, "authorization": f"{scheme} {claims}{dot}"}

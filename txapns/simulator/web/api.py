@@ -1,0 +1,268 @@
+"""
+The control API: what came, for people and for tests in any language.
+
+::
+
+    GET     /v1/received    what came, or what comes next
+    DELETE  /v1/received    forget it
+    GET     /v1/events      what comes, as server-sent events
+    GET     /               the page
+
+Errors and the limits of requests are those of :mod:`~txapns.simulator.web.json_api` and :data:`LIMITS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from zope.interface import implementer
+
+from txapns._serving.http import Answer, HTTPServer, IApplication, Request
+from txapns._serving.limits import ConnectionLimits, MemoryBudget
+from txapns._serving.operations import Operation, Router, parameter
+from txapns._serving.pages import SECURITY
+from txapns._serving.target import Hosts
+from txapns.simulator.inbox import KEPT, Inbox, Reception
+from txapns.simulator.servers import Simulator
+from txapns.simulator.web.entries import listing
+from txapns.simulator.web.events import Events
+from txapns.simulator.web.json_api import Refused, answer, fault, number, parameters, refused
+from txapns.simulator.web.pages import pages
+
+__all__ = ["LIMITS", "ControlAPI", "WebServer"]
+
+#: The limits of its requests and connections.
+LIMITS = ConnectionLimits(
+    body=1_048_576,
+    clients=200,
+    unauthenticated=200,
+    unread=MemoryBudget(33_554_432),
+    unfinished=MemoryBudget(16_777_216),
+)
+#: How many requests may wait at a time, and how long each, in seconds.
+MAX_WAITING, MAX_WAIT = 100, 60.0
+_LIMIT = 100  # entries in an answer, unless the request asks for another number
+_FILTERS = ("token", "topic", "push_type")
+
+
+class WebServer(HTTPServer):
+    """
+    Builds the connections of the control API and its page, which are for loopback only.
+
+    :param clock: the reactor, or a ``Clock``.
+    """
+
+    def __init__(self, clock: IReactorTime, simulator: Simulator) -> None:
+        self._api = ControlAPI(clock, simulator)
+        super().__init__(clock, self._api, LIMITS, "web", Hosts())
+
+    def drain(self) -> None:
+        """End what waits, too."""
+        self._api.stop()
+        super().drain()
+
+
+@implementer(IApplication)
+class ControlAPI:
+    """
+    Answers the requests.
+
+    :param clock: the reactor, or a ``Clock``.
+
+    :ivar events: the browsers that watch.
+    """
+
+    def __init__(self, clock: IReactorTime, simulator: Simulator) -> None:
+        self._clock = clock
+        self._inbox = simulator.inbox
+        self.events = Events(clock, simulator.inbox)
+        self._waiting: set[_Wait] = set()
+        self._pages = pages()
+        self._router = Router({self: _OPERATIONS}, fault)
+
+    # IApplication
+
+    def begun(self, request: Request) -> Answer | None:
+        """Read on: the server has looked at the host and the site."""
+        return None
+
+    def received(self, request: Request) -> Answer | Deferred[Answer]:
+        """Answer a request."""
+        request.mark_authenticated()
+        if request.method in (b"GET", b"HEAD") and request.path in self._pages:
+            return self._pages[request.path]
+        try:
+            return self._router.answer(request)
+        except Refused as error:
+            return refused(error)
+
+    def fault(self, status: int, message: str) -> Answer:
+        """See :meth:`IApplication.fault`."""
+        return fault(status, message)
+
+    def stop(self) -> None:
+        """End everything that goes on."""
+        self.events.stop()
+        for wait in list(self._waiting):
+            wait.end()
+
+    # What came.
+
+    def get_received(self, request: Request) -> Answer | Deferred[Answer]:
+        """Answer with what came."""
+        given = parameters(request, *_FILTERS, "after", "limit", "wait")
+        after = int(number(given, "after", 0, 2**53)) if "after" in given else None
+        limit = int(number(given, "limit", _LIMIT, KEPT))
+        is_wanted = _filter(given)
+        find = partial(_find, self._inbox, is_wanted, after, limit)
+        wait = number(given, "wait", 0, MAX_WAIT)
+        page = find()
+        if not wait or page.found:
+            return _listed(page)
+        if len(self._waiting) >= MAX_WAITING:
+            raise Refused("too many requests wait already", "wait", 503)
+        waiting = _Wait(self._clock, self._inbox, is_wanted, find, wait)
+        self._waiting.add(waiting)
+        request.notifyFinish().addErrback(lambda _: waiting.end())
+        return waiting.done.addCallback(self._waited, waiting)
+
+    def _waited(self, page: _Page, waiting: _Wait) -> Answer:
+        self._waiting.discard(waiting)
+        return _listed(page)
+
+    def delete_received(self, request: Request) -> Answer:
+        """Forget what came."""
+        parameters(request)
+        return answer({"deleted": self._inbox.clear()})
+
+    def get_events(self, request: Request) -> Answer | Deferred[Answer]:
+        """Answer with events, until the browser closes the connection."""
+        given = parameters(request, "after")
+        last = request.single(b"Last-Event-ID")
+        if last is not None:
+            given = {"after": last.decode("latin-1")}
+        after = int(number(given, "after", 0, 2**53)) if "after" in given else None
+        if request.method == b"HEAD":
+            return Answer(200, b"", SECURITY, b"text/event-stream")
+        if self.events.full:
+            raise Refused("too many browsers watch already", status=503)
+        for name, value in (*SECURITY, (b"Content-Type", b"text/event-stream")):
+            request.responseHeaders.addRawHeader(name, value)
+        self.events.add(request, after)
+        return Deferred()  # never fires: the events are the response
+
+
+@attrs.frozen
+class _Page:
+    """Some of what came, and the number after which to go on."""
+
+    found: list[Reception]
+    after: int
+
+
+def _filter(given: Mapping[str, str]) -> Callable[[Reception], bool]:
+    token = given.get("token", "").lower()
+    wanted = {name: given[name] for name in ("topic", "push_type") if name in given}
+
+    def is_wanted(reception: Reception) -> bool:
+        if "token" in given and reception.token_text != token:
+            return False
+        found = {"topic": reception.topic, "push_type": reception.push.push_type} if wanted else {}
+        return wanted.items() <= found.items()
+
+    return is_wanted
+
+
+def _find(inbox: Inbox, is_wanted: Callable[[Reception], bool], after: int | None, limit: int) -> _Page:
+    """Find the first ones after a number, or without one the latest."""
+    found = [each for each in inbox.after(after or 0) if is_wanted(each)]
+    if after is None:
+        return _Page(found[-limit:] if limit else [], inbox.last_id)
+    more = len(found) > limit
+    found = found[:limit]
+    return _Page(found, found[-1].id if more and found else max(after, inbox.last_id))
+
+
+def _listed(page: _Page) -> Answer:
+    return Answer(200, b'{"received":%s,"after":%d}' % (listing(page.found), page.after), SECURITY)
+
+
+class _Wait:
+    """
+    A request that waits until something is found.
+
+    :ivar done: fires with what was found; with nothing when the time is over.
+    """
+
+    def __init__(
+        self,
+        clock: IReactorTime,
+        inbox: Inbox,
+        is_wanted: Callable[[Reception], bool],
+        find: Callable[[], _Page],
+        seconds: float,
+    ) -> None:
+        self.done: Deferred[_Page] = Deferred()
+        self._is_wanted = is_wanted
+        self._inbox = inbox
+        self._find = find
+        self._last = inbox.last_id
+        self._call: IDelayedCall = clock.callLater(seconds, self.end)
+        inbox.listeners.append(self._look)
+
+    def _look(self) -> None:
+        new = self._inbox.after(self._last)
+        self._last = self._inbox.last_id
+        if any(map(self._is_wanted, new)):
+            self.end()
+
+    def end(self) -> None:
+        """Wait no longer."""
+        if not self.done.called:
+            if self._call.active():
+                self._call.cancel()
+            self._inbox.listeners.remove(self._look)
+            self.done.callback(self._find())
+
+
+_OPERATIONS = (
+    Operation(
+        "GET",
+        "/v1/received",
+        ControlAPI.get_received,
+        "getReceived",
+        "Get what was received, or wait for it.",
+        {200: ("What was received, the oldest first.", ("Received",))},
+        (400, 503),
+        parameters=(
+            parameter("token", "query", "Only what is for this device token.", type="string"),
+            parameter("topic", "query", "Only what is for this topic.", type="string"),
+            parameter("push_type", "query", "Only what has this push type.", type="string"),
+            parameter("after", "query", "Only what came after this number.", type="integer", minimum=0),
+            parameter("limit", "query", "How many entries.", type="integer", minimum=0, maximum=KEPT, default=_LIMIT),
+            parameter("wait", "query", "How long to wait, in seconds.", type="number", minimum=0, maximum=MAX_WAIT),
+        ),
+    ),
+    Operation(
+        "DELETE",
+        "/v1/received",
+        ControlAPI.delete_received,
+        "deleteReceived",
+        "Forget what was received.",
+        {200: ("How many are forgotten.", ("Deleted",))},
+    ),
+    Operation(
+        "GET",
+        "/v1/events",
+        ControlAPI.get_events,
+        "getEvents",
+        "Watch what is received.",
+        {200: ("Server-sent events.", ())},
+        (400, 503),
+        parameters=(parameter("after", "query", "Begin after this number.", type="integer", minimum=0),),
+    ),
+)

@@ -1,0 +1,60 @@
+"""What was received, as JSON."""
+
+from __future__ import annotations
+
+from base64 import b64encode
+from collections.abc import Iterable
+from typing import Any
+
+from txapns.simulator.inbox import Connection, Reception
+from txapns.simulator.web.json_api import encode
+
+__all__ = ["entry", "listing"]
+
+
+def entry(reception: Reception) -> dict[str, Any]:
+    """
+    Describe a notification.
+
+    :returns: a dictionary; what a client has to know of it is in ``docs/simulator.rst``.
+    """
+    push, claims = reception.push, reception.provider_token
+    return {
+        "id": reception.id,
+        "at": reception.at,
+        "protocol": reception.protocol,
+        "token": push.token,
+        "topic": reception.topic,
+        "push_type": push.push_type,
+        "headers": dict(push.headers),
+        "payload": push.content,
+        "payload_base64": b64encode(push.payload).decode(),
+        "connection": reception.connection.number,
+        "client": _client(reception.connection, push.headers.get("user-agent")),
+        "provider_token": claims
+        and {"key_id": claims.key_id, "team_id": claims.team_id, "age": reception.at - claims.issued_at},
+        "answer": {"status": reception.status, "reason": reception.reason},
+    }
+
+
+def _client(connection: Connection, agent: str | None) -> dict[str, Any]:
+    certificate = connection.environments is not None
+    return {
+        "address": connection.peer or None,
+        "tls": connection.tls or None,
+        "user_agent": agent,
+        "certificate": {"topics": connection.topics, "environments": connection.environments} if certificate else None,
+    }
+
+
+def listing(receptions: Iterable[Reception]) -> bytes:
+    """Describe notifications as a JSON array."""
+    return b"[%s]" % b",".join(map(_encoded, receptions))
+
+
+def _encoded(reception: Reception) -> bytes:
+    found = entry(reception)
+    try:
+        return encode(found)
+    except (ValueError, RecursionError):  # Python reads NaN, and what is nested very deeply; others do not
+        return encode({**found, "payload": None})

@@ -1,0 +1,95 @@
+"""
+JSON over HTTP/1.1, as the control API reads and writes it.
+
+An error is ``{"error": {"code": …, "message": …, "path": …}}``, as in the daemon's API. The path is the part of the
+request that is to blame, and empty if that is not one part.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl
+
+from txapns._serving.http import Answer, Request
+from txapns._serving.operations import CODES
+from txapns._serving.pages import SECURITY
+from txapns.devices.push import json_object
+
+__all__ = ["Refused", "answer", "encode", "fault", "json_body", "number", "parameters", "refused"]
+
+
+class Refused(Exception):
+    """
+    A request is refused.
+
+    :ivar status: the HTTP status.
+    :ivar path: the part of the request that is to blame.
+    """
+
+    def __init__(self, message: str, path: str = "", status: int = 400) -> None:
+        super().__init__(message)
+        self.path = path
+        self.status = status
+
+
+def encode(value: object) -> bytes:
+    """Write JSON; raises :exc:`ValueError` or :exc:`RecursionError` if that is not possible."""
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
+
+
+def answer(value: object, status: int = 200) -> Answer:
+    """Write an answer."""
+    return Answer(status, encode(value), SECURITY)
+
+
+def fault(status: int, message: str, path: str = "") -> Answer:
+    """Write an error."""
+    return answer({"error": {"code": CODES[status], "message": message, "path": path}}, status)
+
+
+def refused(error: Refused) -> Answer:
+    """Write the answer to a request that is refused."""
+    return fault(error.status, str(error), error.path)
+
+
+def parameters(request: Request, *known: str) -> dict[str, str]:
+    """Read the query of a request, which may have only the ``known`` parameters, and each only once."""
+    query = request.uri.partition(b"?")[2].decode("latin-1")
+    try:
+        pairs = parse_qsl(query, keep_blank_values=True, strict_parsing=bool(query), max_num_fields=20)
+    except ValueError:
+        raise Refused("the query cannot be read") from None
+    found = dict(pairs)
+    unknown = sorted(found.keys() - set(known))
+    if unknown or len(found) < len(pairs):
+        raise Refused(f"a query parameter is unknown or repeated; allowed: {', '.join(known) or 'none'}")
+    return found
+
+
+def number(given: Mapping[str, str], name: str, default: float, most: float) -> float:
+    """Read a parameter that is a number from 0 to ``most``."""
+    try:
+        found = float(given.get(name, default))
+    except ValueError:
+        found = math.nan
+    if not 0 <= found <= most:
+        raise Refused(f"{name} must be a number from 0 to {most:g}", name)
+    return found
+
+
+def json_body(request: Request) -> dict[str, Any]:
+    """
+    Read the body of a request, a JSON object that is declared as one.
+
+    A page of another site can make a browser send a form, but not this type, unless we were to allow it.
+    """
+    kind = request.single(b"Content-Type") or b""
+    if kind.partition(b";")[0].strip().lower() != b"application/json":
+        raise Refused("the body must be JSON, and the Content-Type application/json", status=415)
+    content = json_object(request.body)
+    if content is None:
+        raise Refused("the body is not a JSON object")
+    return content
