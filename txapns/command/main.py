@@ -27,6 +27,7 @@ __all__ = ["main"]
 # Where the commands are: a module of this package, and the command's name in it.
 _COMMANDS = {
     "inspect": ("inspect", "inspect"),
+    "lint": ("lint", "lint"),
     "send": ("send", "send"),
     "simulate": ("simulate", "simulate"),
 }

@@ -10,6 +10,8 @@ The command exits with
 3  the gateway could not be reached; nothing was sent
 =  ============================================================================================
 
+With ``--dry-run`` it is 0 if nothing is worse than a hint, and 1 if something is, or a token cannot be sent.
+
 It lists what was not accepted on standard output, and a summary as the last line: a table on a terminal, plain lines
 elsewhere, JSON lines with ``--json``. Many tokens with the same cause are one row or line, except in JSON. The progress
 bar is drawn on standard error, and only on a terminal.
@@ -31,6 +33,7 @@ from twisted.internet.task import LoopingCall
 from txapns import reasons
 from txapns._running import run
 from txapns.client import APNSClient
+from txapns.command.dry_run import try_out
 from txapns.command.notification import NotificationOptions, notification_options
 from txapns.command.options import (
     CredentialOptions,
@@ -41,9 +44,9 @@ from txapns.command.options import (
     trust_root_option,
 )
 from txapns.command.outcomes import report
-from txapns.command.streams import UNUSABLE, Command, InputFile, Unusable, name_of, naming
-from txapns.command.token_file import TokenFile
-from txapns.credentials import Certificate
+from txapns.command.streams import UNUSABLE, Command, InputFile, naming
+from txapns.command.token_file import TokenFile, no_tokens
+from txapns.credentials import Certificate, Credential
 from txapns.errors import CredentialError, CredentialRefused, TokensFailed, TransportError
 from txapns.gateway import Gateway
 from txapns.notification import Notification
@@ -81,6 +84,7 @@ _REDRAW = 0.1  # seconds between two drawings of the progress bar
     metavar="URL",
     help="Connect through an HTTP proxy: http://host:port, or environment for the one in HTTPS_PROXY.",
 )
+@click.option("--dry-run", is_flag=True, help="Say what is wrong with it, and send nothing; needs no credential.")
 @click.option("--barrier", is_flag=True, help="Binary protocol: prove acceptance at once instead of waiting for it.")
 @json_option("Write JSON lines, with whole tokens.")
 def send(
@@ -90,6 +94,7 @@ def send(
     tokens: IO[bytes],
     timeout: float,
     proxy: str | None,
+    dry_run: bool,
     barrier: bool,
     as_json: bool,
     content: NotificationOptions,
@@ -100,10 +105,16 @@ def send(
     It lists the notifications that were not accepted, by the number of the token's line; where many have the same
     cause, in one line. The exit status is 0 if all were accepted, 1 if some were not, 2 if an option, a file or the
     credential cannot be used, and 3 if the gateway could not be reached.
+
+    With --dry-run nothing is sent. It lists what txapns lint finds in the notification, and the tokens that no request
+    can carry; the exit status is 0 if there is nothing worse than a hint, 1 if there is, and 2 as above.
     """
     server = _gateway(gateway, trust_root, barrier)
-    who = credential.read(lambda data, passphrase: Certificate.from_pem(data, passphrase=passphrase))
     notification = content.notification()
+    if dry_run:
+        who = _read(credential) if credential.file is not None else None
+        raise SystemExit(try_out(notification, who, tokens, as_json))
+    who = _read(credential)
 
     async def work(reactor: Any, stop: Deferred[None]) -> _Sent:
         assert credential.file is not None
@@ -113,11 +124,15 @@ def send(
 
     sent = run(work)
     if not sent.batch.total and sent.complaint is None:
-        raise Unusable(f"{name_of(tokens)}: there are no device tokens in it")
+        raise no_tokens(tokens)
     report(sent.batch, sent.seconds, as_json)
     if sent.complaint is not None:
         click.echo(f"Error: {sent.complaint}", err=True)
     raise SystemExit(_status(sent))
+
+
+def _read(credential: CredentialOptions) -> Credential:
+    return credential.read(lambda data, passphrase: Certificate.from_pem(data, passphrase=passphrase))
 
 
 def _gateway(description: str, trust_root: IO[bytes] | None, barrier: bool) -> Gateway:

@@ -16,13 +16,19 @@ from twisted.python.failure import Failure
 from zope.interface import implementer
 
 from txapns._texts import encoding_of
+from txapns.command.streams import Unusable, name_of
 
-__all__ = ["CHUNK", "TokenFile"]
+__all__ = ["CHUNK", "TokenFile", "no_tokens"]
 
 #: How many bytes of the file are read at a time.
 CHUNK = 65_536
 # A byte order mark is in the middle of a file where two files were put together.
 _MARK = "\ufeff"
+
+
+def no_tokens(file: IO[bytes]) -> Unusable:
+    """Make the error for a file that has no tokens in it."""
+    return Unusable(f"{name_of(file)}: there are no device tokens in it")
 
 
 @implementer(IReadDescriptor)
