@@ -5,6 +5,6 @@ Nothing here refuses a push. Apple is the judge, and a new key or type of Apple'
 """
 
 from txapns.devices.rules.registry import RULES, lint
-from txapns.devices.rules.rule import KINDS, Needs, Place, Rule
+from txapns.devices.rules.rule import KINDS, Place, Rule
 
-__all__ = ["KINDS", "RULES", "Needs", "Place", "Rule", "lint"]
+__all__ = ["KINDS", "RULES", "Place", "Rule", "lint"]

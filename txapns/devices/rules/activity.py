@@ -8,7 +8,7 @@ from typing import Any
 from txapns.devices.findings import Grade, Severity
 from txapns.devices.push import Push
 from txapns.devices.rules.alert import has_text
-from txapns.devices.rules.rule import Needs, Place, Places, is_number, rule, shown
+from txapns.devices.rules.rule import NOW, Place, Places, is_number, rule, shown
 from txapns.devices.rules.sources import GENERATING, LIVE_ACTIVITIES
 
 __all__ = ["HOUR"]
@@ -53,7 +53,7 @@ def _timestamp(push: Push) -> Places:
     "LA_MILLISECONDS",
     Severity.WARNING,
     "Dates of Live Activities are in seconds; {value} looks like milliseconds.",
-    f"{LIVE_ACTIVITIES}; ludufre/capacitor-live-activity#7",
+    f"{LIVE_ACTIVITIES}; kisimediaDE/capacitor-live-activity#7",
     types=_ACTIVITY,
 )
 def _milliseconds(push: Push) -> Places:
@@ -70,7 +70,7 @@ def _milliseconds(push: Push) -> Places:
     "Apple Developer Forums 776165",
     Grade.SINGLE_REPORT,
     types=_ACTIVITY,
-    needs=Needs.TIME,
+    needs=NOW,
 )
 def _future(push: Push, now: float) -> Places:
     timestamp = _date(push, "timestamp")

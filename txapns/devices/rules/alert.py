@@ -11,7 +11,7 @@ from txapns.devices.push import Push
 from txapns.devices.rules.rule import Place, Places, is_number, is_one, rule, shown
 from txapns.devices.rules.sources import GENERATING, GUIDELINES, HEADERS, LEVELS, MODIFYING, SOUND
 
-__all__ = ["TEXTS", "has_text", "is_visible"]
+__all__ = ["TEXTS", "has_text", "is_visible", "sound_name"]
 
 #: The keys of an alert that give it text.
 TEXTS = ("title", "title-loc-key", "subtitle", "subtitle-loc-key", "body", "loc-key")
@@ -47,7 +47,7 @@ def _arguments(push: Push) -> Iterator[tuple[str, Any, Any]]:
             yield f"aps.alert.{key}.loc-args", text["loc-args"], text.get("loc-key")
 
 
-def _sound_name(push: Push) -> tuple[str, str]:
+def sound_name(push: Push) -> tuple[str, str]:
     """Find the sound's file name, and its path; returns two empty texts if there is none."""
     sound, path = push.aps.get("sound"), "aps.sound"
     if isinstance(sound, dict):
@@ -129,8 +129,8 @@ def _loc_args_type(push: Push) -> Places:
 @rule(
     "LOC_ARGS_NULL",
     Severity.WARNING,
-    "A null among the arguments is shown to the user as such.",
-    "mac-cain13/AppleApnPush#33",
+    "A null among the arguments may be shown to the user as <null>.",
+    "ZhukV/AppleApnPush#33",
     Grade.SINGLE_REPORT,
     types=_ALERT_OR_ACTIVITY,
 )
@@ -207,14 +207,14 @@ def _no_sound(push: Push) -> Places:
 
 @rule(
     "SOUND_NO_EXT",
-    Severity.WARNING,
-    "The name of a sound needs its extension; without it the default sound plays.",
-    "phonegap/phonegap-plugin-push#607",
-    Grade.SINGLE_REPORT,
+    Severity.HINT,
+    "A sound is named with its extension; sources disagree whether one without is found.",
+    "phonegap/phonegap-plugin-push#607, #1434",
+    Grade.UNKNOWN,
     types=_ALERT,
 )
 def _sound_no_ext(push: Push) -> Places:
-    name, path = _sound_name(push)
+    name, path = sound_name(push)
     if name and "." not in name:
         yield Place(path)
 
@@ -227,7 +227,7 @@ def _sound_no_ext(push: Push) -> Places:
     types=_ALERT,
 )
 def _sound_format(push: Push) -> Places:
-    name, path = _sound_name(push)
+    name, path = sound_name(push)
     _, dot, extension = name.rpartition(".")
     if dot and extension.lower() not in _FORMATS:
         yield Place(path, shown(extension))

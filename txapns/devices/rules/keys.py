@@ -140,9 +140,9 @@ def _header_in_payload(push: Push) -> Places:
 @rule(
     "NULL_VALUE",
     Severity.HINT,
-    "A null may upset the app that receives it; leave the key out.",
-    "openradar 28200025",
-    Grade.SINGLE_REPORT,
+    "A null may upset the app that receives it, or keep the push from it; leave the key out.",
+    "openradar 28200025, wultra/powerauth-push-server#675, appfeel/node-pushnotifications#176",
+    Grade.REPORTED,
 )
 def _null_value(push: Push) -> Places:
     if b"null" not in push.payload:

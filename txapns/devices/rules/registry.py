@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from itertools import islice
 from types import MappingProxyType, ModuleType
 
+from txapns.devices.answers import Credential
 from txapns.devices.device import Device
 from txapns.devices.findings import Finding
 from txapns.devices.push import Push
-from txapns.devices.rules import activity, alert, background, keys, kinds, request
-from txapns.devices.rules.rule import KINDS, Needs, Rule, kind_of
+from txapns.devices.rules import activity, alert, app, background, delivery, keys, kinds, request, running
+from txapns.devices.rules.rule import KINDS, Rule, kind_of
 
 __all__ = ["RULES", "lint"]
 
@@ -20,7 +21,9 @@ def _rules_of(*modules: ModuleType) -> dict[str, Rule]:
 
 
 #: Every rule by its code.
-RULES: Mapping[str, Rule] = MappingProxyType(_rules_of(request, keys, alert, background, kinds, activity))
+RULES: Mapping[str, Rule] = MappingProxyType(
+    _rules_of(request, keys, alert, app, background, kinds, activity, running, delivery)
+)
 
 
 #: How many places a rule may find in one push.
@@ -30,19 +33,29 @@ _FOR_ALL = tuple(rule for rule in RULES.values() if not rule.types)
 _FOR_KIND = {kind: tuple(rule for rule in RULES.values() if not rule.types or kind in rule.types) for kind in KINDS}
 
 
-def lint(push: Push, device: Device | None = None, *, now: float | None = None) -> list[Finding]:
+def lint(
+    push: Push,
+    device: Device | None = None,
+    credential: Credential | None = None,
+    environment: str | None = None,
+    *,
+    now: float | None = None,
+) -> list[Finding]:
     """
     Find what is wrong with a push.
 
     :param push: the push; any header fields and any bytes will do.
     :param device: the device that it is for. Without one, only what the push shows by itself is found.
+    :param credential: the credential that it is sent with; ``None`` if it is not known.
+    :param environment: where it is sent, ``"production"`` or ``"sandbox"``; ``None`` if that is not known.
     :param now: the time, in UNIX seconds. Without it, no date is compared with the present.
     :returns: the findings, in the order of the rules; none if nothing is wrong.
     """
-    facts = {Needs.NOTHING: (push,), Needs.TIME: (push, now), Needs.DEVICE: (push, device)}
+    facts = {"device": device, "credential": credential, "environment": environment, "now": now}
+    known = {name for name, fact in facts.items() if fact is not None}
     return [
         rule.finding(place)
         for rule in _FOR_KIND.get(kind_of(push), _FOR_ALL)
-        if (given := facts[rule.needs])[-1] is not None
-        for place in islice(rule.check(*given), MOST_PLACES)
+        if known.issuperset(rule.needs)
+        for place in islice(rule.check(push, *[facts[name] for name in rule.needs]), MOST_PLACES)
     ]

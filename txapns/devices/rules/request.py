@@ -4,16 +4,26 @@ from __future__ import annotations
 
 import re
 
+from txapns.devices.answers import (
+    MAX_COLLAPSE_ID,
+    MAX_PAYLOAD,
+    MAX_VOIP_PAYLOAD,
+    PRIORITIES,
+    PUSH_TYPES,
+    TOKEN_LENGTHS,
+    Credential,
+    is_identifier,
+    token_bytes,
+)
+from txapns.devices.broadcasts import MAX_BROADCAST, PUSH_TYPE, check_channel
 from txapns.devices.findings import Grade, Severity
 from txapns.devices.push import SUFFIXES, Push
-from txapns.devices.rules.rule import KINDS, Place, Places, kind_of, rule, shown, suffix_of
+from txapns.devices.rules.rule import CREDENTIAL, NOW, Place, Places, kind_of, rule, shown, suffix_of
 from txapns.devices.rules.sources import BROADCAST, GENERATING, RESPONSES, SENDING
 
 __all__: list[str] = []
 
-_UUID = re.compile(r"[0-9A-Fa-f]{8}-(?:[0-9A-Fa-f]{4}-){3}[0-9A-Fa-f]{12}")
 _TOPIC = re.compile(r"[A-Za-z0-9._-]+")
-_TOKEN = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 #: Keys of ``aps``, which some put into the header fields.
 _KEYS = (
     "alert",
@@ -33,7 +43,7 @@ _EARLIEST, _LATEST = 1_000_000_000, 100_000_000_000
 def _apns_id(push: Push) -> Places:
     name = "apns-request-id" if push.channel else "apns-id"
     given = push.headers.get(name)
-    if given is not None and not _UUID.fullmatch(given):
+    if given is not None and not is_identifier(given):
         yield Place(name, shown(given))
 
 
@@ -41,6 +51,54 @@ def _apns_id(push: Push) -> Places:
 def _topic_missing(push: Push) -> Places:
     if "authorization" in push.headers and "apns-topic" not in push.headers and not push.channel:
         yield Place("apns-topic")
+
+
+@rule(
+    "TOPIC_UNNAMED",
+    Severity.ERROR,
+    "A request must name its topic, unless its certificate is for that alone.",
+    SENDING,
+    needs=CREDENTIAL,
+)
+def _topic_unnamed(push: Push, credential: Credential) -> Places:
+    if push.channel or "apns-topic" in push.headers or "authorization" in push.headers:
+        return
+    alone = credential.is_certificate and not credential.listed
+    if not alone or not credential.topics[0].endswith(SUFFIXES.get(push.push_type, "")):
+        yield Place("apns-topic")
+
+
+@rule("TOPIC_NOT_SERVED", Severity.ERROR, "The credential is not for this topic.", RESPONSES, needs=CREDENTIAL)
+def _topic_not_served(push: Push, credential: Credential) -> Places:
+    if "apns-topic" in push.headers and not push.channel and not credential.serves(push.topic):
+        yield Place("apns-topic")
+
+
+@rule(
+    "LA_CERTIFICATE",
+    Severity.ERROR,
+    "Live Activities need a provider token; certificates are not for their topics.",
+    "Apple Developer Forums 712499, Live-Activities-Demo-NBA-Score#1",
+    Grade.REPORTED,
+    types=("liveactivity",),
+    needs=CREDENTIAL,
+)
+def _la_certificate(push: Push, credential: Credential) -> Places:
+    if credential.is_certificate:
+        yield Place("")
+
+
+@rule(
+    "LOCATION_CERTIFICATE",
+    Severity.ERROR,
+    "Location pushes need a provider token.",
+    SENDING,
+    types=("location",),
+    needs=CREDENTIAL,
+)
+def _location_certificate(push: Push, credential: Credential) -> Places:
+    if credential.is_certificate:
+        yield Place("")
 
 
 @rule(
@@ -65,7 +123,7 @@ def _topic_type(push: Push) -> Places:
     "TOPIC_SUFFIX",
     Severity.WARNING,
     "The topic of this push type is the bundle ID alone, and this one ends as those of {value} pushes do.",
-    "ammarahm-ed/react-native-voip-push-notification#90",
+    "react-native-webrtc/react-native-voip-push-notification#90",
     Grade.REPORTED,
     types=("alert", "background"),
 )
@@ -90,7 +148,7 @@ def _topic_double_suffix(push: Push) -> Places:
 
 @rule("TYPE_UNKNOWN", Severity.ERROR, "Apple knows no push type {value}.", SENDING)
 def _type_unknown(push: Push) -> Places:
-    known = push.push_type.lower() == "liveactivity" if push.channel else push.push_type in KINDS[:-1]
+    known = push.push_type.lower() == PUSH_TYPE.lower() if push.channel else push.push_type in PUSH_TYPES
     if push.push_type and not known:
         yield Place("apns-push-type", shown(push.push_type))
 
@@ -109,7 +167,7 @@ def _type_missing(push: Push) -> Places:
 
 @rule("PRIORITY", Severity.ERROR, "A priority is 10, 5 or 1, not {value}.", SENDING)
 def _priority(push: Push) -> Places:
-    if push.priority not in ("1", "5", "10"):
+    if push.priority not in PRIORITIES:
         yield Place("apns-priority", shown(push.priority))
 
 
@@ -147,6 +205,20 @@ def _expiration_unit(push: Push) -> Places:
 
 
 @rule(
+    "EXPIRATION_PAST",
+    Severity.HINT,
+    "The expiration has passed, and Apple does not say what becomes of such a push.",
+    SENDING,
+    Grade.UNKNOWN,
+    needs=NOW,
+)
+def _expiration_past(push: Push, now: float) -> Places:
+    given = push.headers.get("apns-expiration", "")
+    if given.isascii() and given.isdigit() and len(given) <= 12 and _EARLIEST < int(given) < now:
+        yield Place("apns-expiration")
+
+
+@rule(
     "EXPIRATION_ZERO",
     Severity.HINT,
     "With expiration 0 Apple tries once, so a device that is offline never gets this push.",
@@ -161,8 +233,8 @@ def _expiration_zero(push: Push) -> Places:
 
 @rule("COLLAPSE_ID", Severity.ERROR, "A collapse ID has at most 64 bytes, not {value}.", SENDING)
 def _collapse_id(push: Push) -> Places:
-    length = len(push.headers.get("apns-collapse-id", "").encode("utf-8", "surrogatepass"))
-    if length > 64:
+    length = len(push.headers.get("apns-collapse-id", ""))  # one character stands for one octet
+    if length > MAX_COLLAPSE_ID and not push.channel:
         yield Place("apns-collapse-id", str(length))
 
 
@@ -170,8 +242,8 @@ def _collapse_id(push: Push) -> Places:
     "KEY_AS_HEADER",
     Severity.WARNING,
     "{value} is a key of aps; as a header field it does nothing.",
-    "sideshow/apns2#41",
-    Grade.SINGLE_REPORT,
+    "sideshow/apns2#61, node-apn/node-apn#484",
+    Grade.REPORTED,
 )
 def _key_as_header(push: Push) -> Places:
     for key in _KEYS:
@@ -179,16 +251,35 @@ def _key_as_header(push: Push) -> Places:
             yield Place(key if key in push.headers else f"apns-{key}", key)
 
 
-@rule("TOKEN_FORM", Severity.ERROR, "A device token is written in hexadecimal digits, two for each byte.", RESPONSES)
+@rule(
+    "TOKEN_FORM",
+    Severity.ERROR,
+    "A device token is written in hexadecimal digits, and has at least 32 bytes.",
+    RESPONSES,
+)
 def _token_form(push: Push) -> Places:
-    if push.token and not _TOKEN.fullmatch(push.token):
+    token = token_bytes(push.token) if push.token else bytes(TOKEN_LENGTHS.start)
+    if token is None or len(token) not in TOKEN_LENGTHS:
         yield Place("")
 
 
-@rule("BROADCAST_TYPE", Severity.ERROR, "Only Live Activities can be sent to a channel.", BROADCAST)
+@rule("CHANNEL_FORM", Severity.ERROR, "The identifier of a channel is base64.", BROADCAST)
+def _channel_form(push: Push) -> Places:
+    if push.channel and check_channel(push.channel) is not None:
+        yield Place("apns-channel-id")
+
+
+@rule("BROADCAST_TYPE", Severity.ERROR, "A broadcast must have the push type liveactivity.", BROADCAST)
 def _broadcast_type(push: Push) -> Places:
-    if push.channel and push.push_type.lower() != "liveactivity":
+    if push.channel and not push.push_type:
         yield Place("apns-push-type")
+
+
+@rule("BROADCAST_FIELDS", Severity.ERROR, "A broadcast must have {value}.", BROADCAST)
+def _broadcast_fields(push: Push) -> Places:
+    for name, what in (("apns-expiration", "an expiration, if only 0"), ("apns-priority", "a priority")):
+        if push.channel and name not in push.headers:
+            yield Place(name, what)
 
 
 @rule("PAYLOAD_EMPTY", Severity.ERROR, "A push must have a payload.", RESPONSES)
@@ -204,7 +295,7 @@ def _payload_empty(push: Push) -> Places:
     GENERATING,
 )
 def _payload_too_large(push: Push) -> Places:
-    limit = 5_120 if push.channel or push.push_type == "voip" else 4_096
+    limit = MAX_BROADCAST if push.channel else MAX_VOIP_PAYLOAD if push.push_type == "voip" else MAX_PAYLOAD
     if len(push.payload) > limit:
         yield Place("", f"{len(push.payload):,} of {limit:,}")
 

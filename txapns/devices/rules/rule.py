@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from enum import Enum
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import attrs
@@ -24,8 +23,10 @@ from txapns.devices.findings import Finding, Grade, Severity
 from txapns.devices.push import SUFFIXES, Push
 
 __all__ = [
+    "CREDENTIAL",
+    "DEVICE",
     "KINDS",
-    "Needs",
+    "NOW",
     "Place",
     "Places",
     "Rule",
@@ -41,17 +42,10 @@ __all__ = [
 #: The kinds of push that rules are for: Apple's push types, and the pushes of Wallet passes, which have none of their
 #: own.
 KINDS = ("alert", "background", "mdm", *SUFFIXES, "pass")
+#: What a rule may need.
+DEVICE, CREDENTIAL, NOW = ("device",), ("credential",), ("now",)
 #: How much of a value is shown, in characters.
 _LONGEST = 40
-
-
-class Needs(Enum):
-    """What a rule looks at besides the push."""
-
-    NOTHING = "the push alone"
-    TIME = "the time"
-    CREDENTIAL = "the credential"
-    DEVICE = "the device"
 
 
 class Place(NamedTuple):
@@ -81,7 +75,8 @@ class Rule:
     :ivar source: the title of a page of Apple's, or the name of a report.
     :ivar grade: how well the fact is known.
     :ivar types: the kinds of push that it is for; empty for all.
-    :ivar needs: what it looks at besides the push.
+    :ivar needs: what it looks at besides the push, as names of arguments of :func:`~txapns.devices.rules.lint`; it is
+        left out where one of them is not known.
     :ivar check: the function, which takes the push and what the rule needs.
     """
 
@@ -91,7 +86,7 @@ class Rule:
     source: str
     grade: Grade
     types: tuple[str, ...]
-    needs: Needs
+    needs: tuple[str, ...]
     check: Callable[..., Places] = attrs.field(repr=False)
 
     def finding(self, place: Place) -> Finding:
@@ -107,7 +102,7 @@ def rule(
     source: str,
     grade: Grade = Grade.DOCUMENTED,
     types: tuple[str, ...] = (),
-    needs: Needs = Needs.NOTHING,
+    needs: tuple[str, ...] = (),
 ) -> Callable[[Callable[..., Places]], Rule]:
     """Make a rule of a function; the arguments are the fields of :class:`Rule`."""
     return lambda check: Rule(code, severity, message, source, grade, types, needs, check)

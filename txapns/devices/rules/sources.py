@@ -5,7 +5,9 @@ from __future__ import annotations
 __all__ = [
     "BACKGROUND",
     "BROADCAST",
+    "CATEGORIES",
     "FILE_PROVIDER",
+    "FOCUS_FILTER",
     "GENERATING",
     "GUIDELINES",
     "HEADERS",
@@ -15,6 +17,7 @@ __all__ = [
     "MDM",
     "METRICS",
     "MODIFYING",
+    "OPTIONS",
     "PUSHKIT",
     "PUSH_TO_TALK",
     "REGISTERING",
@@ -44,5 +47,8 @@ LOCATION = "Creating a location push service extension"
 #: The reference of classes, the headers of a framework, and the design guide.
 SOUND = "UNNotificationSound"
 LEVELS = "UNNotificationInterruptionLevel"
+OPTIONS = "UNAuthorizationOptions"
+FOCUS_FILTER = "UNNotificationContent: filterCriteria"
+CATEGORIES = "Declaring your actionable notification types"
 HEADERS = "The headers of the UserNotifications framework"
 GUIDELINES = "Human Interface Guidelines: Managing notifications"

@@ -1,0 +1,127 @@
+"""
+Tests of all rules together: each has a push in which it finds something and one in which it does not.
+
+The modules of rules have no tests of their own beside this table.
+"""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.devices.rules.cases import CASES
+from txapns.devices import Activity, ActivityState, Credential, Device, Grade, Push, Severity, TokenKind, refusals
+from txapns.devices.rules import KINDS, RULES, lint
+
+__all__ = ["AnswerTests", "TableTests"]
+
+#: The rules that were collected from Apple's documentation and from reports; there are more by now.
+# fmt: off
+COLLECTED = [
+    "BACKGROUND_PRIORITY", "TOPIC_TYPE", "TOPIC_DOUBLE_SUFFIX", "ENVIRONMENT", "TOKEN_KIND", "LA_CERTIFICATE",
+    "APS_MISSING", "APS_TYPE", "NOTHING_TO_SHOW", "KEY_OUTSIDE_APS", "KEY_SPELLING", "KEY_UNKNOWN",
+    "HEADER_IN_PAYLOAD", "KEY_AS_HEADER", "ALERT_EMPTY", "ALERT_TYPE", "ALERT_NO_BODY", "ALERT_NO_TITLE",
+    "LOC_ARGS_TYPE", "LOC_ARGS_NULL", "LOC_ARGS_ORPHAN", "LOC_KEY_MISSING", "SUMMARY_ARG", "BADGE_TYPE",
+    "BADGE_INCREMENT", "BADGE_UNCHANGED", "NO_SOUND", "SOUND_NO_EXT", "SOUND_FORMAT", "SOUND_LONG", "SOUND_MISSING",
+    "CRITICAL_NOT_1", "CRITICAL_VOLUME", "CRITICAL_ENTITLEMENT", "LEVEL_UNKNOWN", "LEVEL_TIME_SENSITIVE",
+    "LEVEL_PASSIVE_SOUND", "RELEVANCE_RANGE", "CATEGORY_UNKNOWN", "NULL_VALUE", "MUTABLE_NO_TEXT", "MUTABLE_NOT_1",
+    "AVAILABLE_NOT_1", "ALERT_AND_SILENT", "TYPE_MISSING", "SILENT_AS_ALERT", "BACKGROUND_VISIBLE",
+    "BACKGROUND_NO_FLAG", "BACKGROUND_RATE", "STYLES_OFF", "FORCE_QUIT", "VOIP_REPORT", "VOIP_ALERT", "PTT_HEADERS",
+    "PTT_NOT_JOINED", "LOCATION_BUDGET", "FILEPROVIDER_CONTAINER", "WIDGET_CHANGED", "MDM_EXTRA", "WALLET_TEXT",
+    "TVOS_TEXT", "LA_EVENT", "LA_TIMESTAMP", "LA_MILLISECONDS", "LA_OLD", "LA_FUTURE", "LA_STATE", "LA_STATE_DECODE",
+    "LA_DATE_FIELD", "LA_START_FIELDS", "LA_START_ALERT", "LA_START_OS", "LA_START_BUDGET", "LA_START_TWICE",
+    "LA_START_TOKEN", "LA_START_CHANNEL", "LA_DISMISS_EVENT", "LA_DISMISS_4H", "LA_STALE_PAST", "LA_ENDED",
+    "LA_BUDGET", "LA_KEY_ELSEWHERE", "EXPIRATION_ZERO", "EXPIRATION_UNIT", "STORED_LATEST", "COLLAPSE_QUIET",
+    "COLLAPSE_NOT_THREAD", "NOT_PERMITTED", "PROVISIONAL", "FOCUS", "FOREGROUND",
+]
+# fmt: on
+
+#: The rules for each reason with which Apple refuses a push. Some are for faults that have another reason, or that are
+#: found in other ways too.
+REASONS = {
+    "BadMessageId": {"APNS_ID"},
+    "MissingTopic": {"TOPIC_MISSING", "TOPIC_UNNAMED"},
+    "BadTopic": {"TOPIC_FORM", "TOPIC_TYPE", "TOPIC_NOT_SERVED", "TOPIC_UNNAMED"},
+    "TopicDisallowed": {"TOPIC_NOT_SERVED"},
+    "InvalidPushType": {"TYPE_UNKNOWN"},
+    "BadPriority": {"PRIORITY", "BACKGROUND_PRIORITY"},
+    "BadExpirationDate": {"EXPIRATION"},
+    "BadCollapseId": {"COLLAPSE_ID"},
+    "BadDeviceToken": {"TOKEN_FORM", "ENVIRONMENT"},
+    "Unregistered": {"REMOVED", "LA_GONE"},
+    "DeviceTokenNotForTopic": {"TOKEN_TOPIC", "TOKEN_KIND"},
+    "PayloadEmpty": {"PAYLOAD_EMPTY", "PAYLOAD_NOT_JSON"},
+    "PayloadTooLarge": {"PAYLOAD_TOO_LARGE", "PAYLOAD_NOT_JSON"},
+}
+
+_TOKENS = ("ab" * 32, "cd" * 32, "ab", "not hexadecimal")
+_TYPES = st.sampled_from((*KINDS, "Alert"))
+_TOPICS = st.sampled_from(("com.example.app", "com.example.app.voip", "com.example.other", "com example"))
+_FIELDS: dict[str, st.SearchStrategy[str]] = {
+    "apns-push-type": _TYPES,
+    "apns-topic": _TOPICS,
+    "apns-priority": st.sampled_from(("1", "5", "7", "10")),
+    "apns-expiration": st.sampled_from(("0", "1800000000", "1e9")),
+    "apns-id": st.sampled_from(("4711", "123e4567-e89b-12d3-a456-426655440000")),
+    "apns-collapse-id": st.sampled_from(("a", "a" * 65)),
+}
+_PAYLOADS = st.sampled_from((b"", b"[]", b"{}", b'{"aps":{"badge":1}}', b"{%b}" % (b" " * 4_095), b" " * 5_200))
+_PUSHES = st.builds(Push, st.fixed_dictionaries({}, optional=_FIELDS), _PAYLOADS, st.sampled_from(_TOKENS))
+_GONE = Activity(1, "Game", 0, 0, 0, state=ActivityState.DISMISSED, dismissed_at=1, token=_TOKENS[0])
+_DEVICES = st.builds(
+    Device,
+    topic=st.sampled_from(("", "com.example.app")),
+    environment=st.sampled_from((None, "production", "sandbox")),
+    token_kind=st.none() | st.sampled_from(TokenKind),
+    removed_since=st.none() | st.just(1.0),
+    activities=st.sampled_from(((), (_GONE,))),
+)
+_CREDENTIALS = st.none() | st.builds(Credential, st.just(("com.example.app",)), st.booleans(), st.booleans())
+
+
+class TableTests(SynchronousTestCase):
+    """The table of cases."""
+
+    def test_found(self) -> None:
+        """Each rule finds something in its first case."""
+        for code, (faulty, _) in CASES.items():
+            self.assertIn(code, faulty.codes())
+
+    def test_not_found(self) -> None:
+        """It finds nothing in the second."""
+        for code, (_, faultless) in CASES.items():
+            self.assertNotIn(code, faultless.codes())
+
+    def test_complete(self) -> None:
+        """Every rule has cases, and all that were collected are rules."""
+        self.assertEqual((CASES.keys() ^ RULES.keys(), set(COLLECTED) - RULES.keys()), (set(), set()))
+        self.assertEqual((len(COLLECTED), len(RULES)), (91, 121))
+
+    def test_facts(self) -> None:
+        """The facts of a rule are there, and a rule that others report names them."""
+        for code, rule in RULES.items():
+            self.assertEqual(rule.code, code)
+            self.assertRegex(code, r"^[A-Z][A-Z0-9]*(_[A-Z0-9]+)*$")
+            self.assertRegex(rule.message, r"^(.+)\.$|^\{value\} .+\.$")
+            self.assertLess(len(rule.message), 120)
+            self.assertTrue(rule.source)
+            self.assertTrue(set(rule.types) <= set(KINDS))
+            if rule.grade in (Grade.REPORTED, Grade.SINGLE_REPORT):
+                self.assertRegex(rule.source, r"#\d|openradar|Forums", code)
+
+
+class AnswerTests(SynchronousTestCase):
+    """What is found, beside what Apple answers."""
+
+    @given(_PUSHES, _DEVICES, _CREDENTIALS, st.sampled_from((None, "production", "sandbox")))
+    def test_refused(self, push: Push, device: Device, credential: Credential | None, environment: str | None) -> None:
+        """For each fault that Apple refuses a push for there is an error, and for most errors there is such a fault."""
+        answers = {each.reason for each in refusals(push, device, credential, environment)}
+        findings = lint(push, device, credential, environment)
+        errors = {finding.code for finding in findings if finding.severity is Severity.ERROR}
+        for reason in answers:
+            if reason != "MissingTopic" or credential is not None:
+                self.assertTrue(REASONS[reason] & errors, (reason, errors))
+        for code in errors - {"TOPIC_DOUBLE_SUFFIX", "LA_CERTIFICATE", "LOCATION_CERTIFICATE"}:
+            self.assertTrue(any(code in REASONS[reason] for reason in answers), (code, answers))
