@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-__all__ = ["apns_simulator", "apns_simulator_options", "apns_simulator_process", "apns_topic"]
+__all__ = ["apns_device", "apns_simulator", "apns_simulator_options", "apns_simulator_process", "apns_topic"]
 
 if TYPE_CHECKING:
+    from txapns.simulator.control import SimulatedDevice
     from txapns.simulator.process import SimulatorProcess
 
 
@@ -41,5 +42,12 @@ def apns_simulator_process(apns_topic: str, apns_simulator_options: Sequence[str
 
 @pytest.fixture
 def apns_simulator(apns_simulator_process: SimulatorProcess) -> SimulatorProcess:
-    """The simulator."""
+    """The simulator, which has forgotten what earlier tests sent."""
+    apns_simulator_process.clear()
     return apns_simulator_process
+
+
+@pytest.fixture
+def apns_device(apns_simulator: SimulatorProcess) -> SimulatedDevice:
+    """A device of the simulator, with a new token."""
+    return apns_simulator.device()

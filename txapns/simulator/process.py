@@ -23,6 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from txapns.simulator.control import SimulatorControl
+
 __all__ = ["HOST", "PASSPHRASE", "SimulatorProcess"]
 
 if TYPE_CHECKING:
@@ -39,7 +41,7 @@ _FILES = ("ca", "certificate", "pkcs12", "rsa_certificate", "rsa_pkcs12", "key")
 _PATIENCE = 60.0
 
 
-class SimulatorProcess:
+class SimulatorProcess(SimulatorControl):
     """
     A simulator in a process of its own, which is also a context manager. It needs the extra ``cli``.
 
@@ -47,8 +49,8 @@ class SimulatorProcess:
     :param options: further options of ``txapns simulate``, as on the command line.
 
     :ivar topic: the app's bundle ID.
-    :ivar ports: the ports by name: ``"http2"``, ``"binary"``, ``"feedback"``, ``"channels"``. Once it has started, like
-        what follows.
+    :ivar url: the URL of its page and its control API. It is known when it has started, like what follows.
+    :ivar ports: the ports by name: ``"http2"``, ``"binary"``, ``"feedback"``, ``"channels"``, ``"web"``.
     :ivar files: the files by name: ``"ca"``, the authority to trust; ``"key"``, a signing key for provider tokens;
         ``"certificate"`` and ``"pkcs12"``, each a client certificate with its key; ``"rsa_certificate"`` and
         ``"rsa_pkcs12"``, the same with RSA. They are gone when it has ended.
@@ -62,6 +64,7 @@ class SimulatorProcess:
     team_id: str
 
     def __init__(self, topic: str = "com.example.app", options: Sequence[str] = ()) -> None:
+        super().__init__("")
         self.topic = topic
         self._options = [*options, "--topic", topic]
         self._directory: Path | None = None
@@ -121,3 +124,4 @@ class SimulatorProcess:
         self.files = {name: state / ready[name] for name in _FILES}
         self.key_id, self.team_id = ready["key_id"], ready["team_id"]
         self.ports = {name: port for name, port in ready.items() if type(port) is int}
+        self.url = f"http://127.0.0.1:{self.ports['web']}"

@@ -1,0 +1,87 @@
+"""Tests for :mod:`txapns.simulator.control`, against ``txapns simulate``."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import ClassVar
+
+import pytest
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns import Certificate, Gateway, Notification
+from txapns.blocking import APNSClient
+from txapns.simulator.control import ControlRefused, NotReceived, SimulatorControl
+from txapns.simulator.process import HOST, SimulatorProcess
+
+__all__ = ["SimulatorControlTests"]
+
+HELLO = Notification(alert="Hello")
+
+
+@pytest.mark.loopback
+class SimulatorControlTests(SynchronousTestCase):
+    """A program sends to a simulator, and its test looks and interferes."""
+
+    simulator: ClassVar[SimulatorProcess]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Start one for all tests."""
+        cls.simulator = SimulatorProcess()
+        cls.simulator.start()
+        cls.addClassCleanup(cls.simulator.stop)
+
+    def setUp(self) -> None:
+        """Connect a client, and forget what came in other tests."""
+        self.simulator.clear()
+        files = self.simulator.files
+        gateway = Gateway.http2(HOST, self.simulator.ports["http2"], trust_root=files["ca"].read_bytes())
+        self.client = APNSClient(Certificate.from_file(files["certificate"]), gateway)
+        self.addCleanup(self.client.close)
+
+    def test_received(self) -> None:
+        """What came is told whole, or of one device, topic or push type; once cleared, no more."""
+        ann, bob = self.simulator.device("AA" * 32), self.simulator.device()
+        self.client.send(HELLO, [ann.token, bob.token])
+        self.client.send(Notification.background(), [bob.token])
+        control = SimulatorControl(self.simulator.url)
+        self.assertEqual(len(control.received()), 3)
+        self.assertEqual([push["push_type"] for push in bob.received()], ["alert", "background"])
+        self.assertEqual([push["token"] for push in ann.received()], ["aa" * 32])
+        self.assertEqual(control.received(topic="com.example.other"), [])
+        [push] = control.received(topic=self.simulator.topic, push_type="background")
+        self.assertEqual(push["payload"], {"aps": {"content-available": 1}})
+        control.clear()
+        self.assertEqual(control.received(), [])
+
+    def test_wait(self) -> None:
+        """It is waited for as many as are asked for, and those that came before are counted."""
+        device = self.simulator.device()
+        self.client.send(HELLO, [device.token, self.simulator.device().token])
+        sending = threading.Timer(0.2, self.client.send, (HELLO, [device.token]))
+        sending.start()
+        self.addCleanup(sending.join)
+        first, second = device.wait(2)
+        self.assertEqual(first["token"], second["token"])
+        self.assertLess(first["id"], second["id"])
+        self.assertEqual(len(device.wait(1)), 1)
+
+    def test_in_vain(self) -> None:
+        """Where too few come in time, the test fails, and is told how many came."""
+        device = self.simulator.device()
+        self.client.send(HELLO, [device.token])
+        begun = time.monotonic()
+        failure = self.assertRaises(NotReceived, device.wait, 2, timeout=0.3)
+        self.assertGreaterEqual(time.monotonic() - begun, 0.3)
+        self.assertEqual(str(failure), "1 of 2 notifications came within 0.3 s")
+        self.assertIsInstance(failure, AssertionError)
+        self.simulator.clear()
+        self.assertRaises(NotReceived, self.simulator.wait, timeout=0)
+
+    def test_refused(self) -> None:
+        """What the simulator does not understand is an error that says why."""
+        refused = self.assertRaises(ControlRefused, self.simulator.ask, "GET", "/v1/received?limit=x")
+        self.assertEqual(refused.status, 400)
+        self.assertIn("limit", str(refused))
+        self.assertEqual(self.assertRaises(ControlRefused, self.simulator.ask, "GET", "/v1/none").status, 404)
