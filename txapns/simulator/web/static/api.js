@@ -1,0 +1,38 @@
+// The control API of the simulator, as the page uses it.
+
+async function ask(method, path, body) {
+  const options = { method };
+  if (body !== undefined) {
+    options.body = JSON.stringify(body);
+    options.headers = { "Content-Type": "application/json" };
+  }
+  const response = await fetch(path, options);
+  const text = await response.text();
+  const value = text ? JSON.parse(text) : null;
+  if (!response.ok) throw new Error(value?.error?.message ?? `${response.status} ${response.statusText}`);
+  return value;
+}
+
+const device = (token) => `v1/devices/${encodeURIComponent(token)}`;
+
+export const getReceived = () => ask("GET", "v1/received?limit=2000");
+export const clear = () => ask("DELETE", "v1/received");
+export const getDevice = (token) => ask("GET", device(token));
+export const setDevice = (token, changes) => ask("PUT", device(token), changes);
+export const lint = async (push) => (await ask("POST", "v1/lint", push)).findings;
+export const send = (push) => ask("POST", "v1/push", push);
+export const sendStrings = (strings) => ask("POST", "v1/strings", { strings });
+
+// Listen for what comes after a number. `got` is called with lists of notifications, `cleared` with the number up to
+// which they were removed, `state` with whether the connection stands. The browser connects again by itself, and the
+// server then goes on where it was.
+export function listen(after, { got, cleared, state }) {
+  const source = new EventSource(`v1/events?after=${after}`);
+  source.onopen = () => state(true);
+  source.onerror = () => {
+    state(false);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(after, { got, cleared, state }), 3000);
+  };
+  source.addEventListener("received", (event) => got(JSON.parse(event.data).received));
+  source.addEventListener("cleared", (event) => cleared(JSON.parse(event.data).id));
+}
