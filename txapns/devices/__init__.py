@@ -7,15 +7,20 @@ Everything here is a pure function of values. Nothing reads a clock, a file or a
 from txapns.devices.answers import Answer, Credential, answer, refusals
 from txapns.devices.device import App, Capability, Device, Permission, Platform, Previews, Settings, Stored, TokenKind
 from txapns.devices.findings import Finding, Grade, Severity
+from txapns.devices.phone import come_online, open_app, pass_time, receive
 from txapns.devices.presentation import Activity, ActivityState, Level, Outcome, Presentation
 from txapns.devices.push import Push
+from txapns.devices.rules import RULES, lint
+from txapns.devices.verdict import Change, Verdict
 
 __all__ = [
+    "RULES",
     "Activity",
     "ActivityState",
     "Answer",
     "App",
     "Capability",
+    "Change",
     "Credential",
     "Device",
     "Finding",
@@ -31,6 +36,12 @@ __all__ = [
     "Severity",
     "Stored",
     "TokenKind",
+    "Verdict",
     "answer",
+    "come_online",
+    "lint",
+    "open_app",
+    "pass_time",
+    "receive",
     "refusals",
 ]

@@ -34,6 +34,8 @@ class Outcome(Enum):
     ACTIVITY_UPDATED = "activity updated"
     ACTIVITY_STALE = "activity stale"
     ACTIVITY_ENDED = "activity ended"
+    #: The Live Activity has left the lock screen.
+    ACTIVITY_DISMISSED = "activity dismissed"
     #: The Live Activity stays, or does not begin.
     ACTIVITY_IGNORED = "activity ignored"
     #: The widgets or the control are loaded anew.
