@@ -25,7 +25,7 @@ class UsageTests(SynchronousTestCase):
 
     def test_help(self) -> None:
         """Each command describes itself."""
-        for arguments in ((), ("simulate",), ("send",), ("inspect",), ("lint",)):
+        for arguments in ((), ("simulate",), ("send",), ("inspect",), ("lint",), ("doctor",)):
             result = txapns(*arguments, "--help")
             self.assertEqual((result.returncode, result.stdout[:6]), (0, "Usage:"))
 

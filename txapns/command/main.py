@@ -26,6 +26,7 @@ __all__ = ["main"]
 
 # Where the commands are: a module of this package, and the command's name in it.
 _COMMANDS = {
+    "doctor": ("doctor", "doctor"),
     "inspect": ("inspect", "inspect"),
     "lint": ("lint", "lint"),
     "send": ("send", "send"),
