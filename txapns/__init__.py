@@ -2,6 +2,7 @@
 Apple push notifications for Twisted: the HTTP/2 provider API and the enhanced binary protocol, behind one API.
 """
 
+from txapns._linting import lint
 from txapns._network.clocks import steady
 from txapns._network.proxy import Proxy
 from txapns._network.tls import ClientContextFactory
@@ -61,5 +62,6 @@ __all__ = [
     "Uncertain",
     "Unsent",
     "__version__",
+    "lint",
     "steady",
 ]

@@ -66,7 +66,7 @@ def try_out(notification: Notification, credential: Credential | None, tokens: I
 
 def _push(notification: Notification, credential: Credential | None) -> Push:
     """Make the push that APNs would get."""
-    fields = {name.decode(): value.decode() for name, value in notification.headers()}
+    fields = {name.decode(): value.decode("latin-1") for name, value in notification.headers()}
     if isinstance(credential, Certificate):
         if credential.topics:
             fields.setdefault("apns-topic", credential.topics[0])  # APNs takes it from the certificate

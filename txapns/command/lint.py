@@ -124,7 +124,7 @@ class _Given:
             fields = Notification(payload=payload, topic=topic, push_type=push_type).headers()
         except LocalError:  # no request can carry it
             return Push(_fields(push_type, topic), payload)
-        return Push({name.decode(): value.decode() for name, value in fields}, payload)
+        return Push({name.decode(): value.decode("latin-1") for name, value in fields}, payload)
 
 
 def _fields(push_type: str | None, topic: str | None) -> dict[str, str]:

@@ -10,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests import PROJECT
 from tests.devices.rules.cases import CASES
+from tools.findings import reference
 from txapns.devices import Activity, ActivityState, Credential, Device, Grade, Push, Severity, TokenKind, refusals
 from txapns.devices.rules import KINDS, RULES, lint
 
-__all__ = ["AnswerTests", "TableTests"]
+__all__ = ["AnswerTests", "ReferenceTests", "TableTests"]
 
 #: The rules that were collected from Apple's documentation and from reports; there are more by now.
 # fmt: off
@@ -109,6 +111,22 @@ class TableTests(SynchronousTestCase):
             self.assertTrue(set(rule.types) <= set(KINDS))
             if rule.grade in (Grade.REPORTED, Grade.SINGLE_REPORT):
                 self.assertRegex(rule.source, r"#\d|openradar|Forums", code)
+
+
+class ReferenceTests(SynchronousTestCase):
+    """``docs/findings.rst``."""
+
+    def test_up_to_date(self) -> None:
+        """It is made of the rules as they are."""
+        page = (PROJECT / "docs/findings.rst").read_text(encoding="utf-8")
+        self.assertTrue(reference() == page, "run: python tools/findings.py > docs/findings.rst")
+
+    def test_complete(self) -> None:
+        """It has every rule, with its message and source."""
+        page = reference()
+        for code, rule in RULES.items():
+            for part in (f"``{code}``", rule.message.replace("{value}", "…"), rule.source):
+                self.assertIn(part, page)
 
 
 class AnswerTests(SynchronousTestCase):

@@ -1,0 +1,39 @@
+"""What is wrong with a notification, before it is sent."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from txapns.devices import Device, Finding
+    from txapns.notification import Notification
+
+__all__ = ["lint"]
+
+
+def lint(
+    notification: Notification, *, topic: str | None = None, device: Device | None = None, now: float | None = None
+) -> list[Finding]:
+    """
+    Find what is wrong with a notification: what Apple would reject, and what a device would ignore or change.
+
+    It never keeps anything from being sent. Apple is the judge, and knows keys that this version does not. The codes
+    and their sources are listed in ``docs/findings.rst``.
+
+    :param notification: the notification.
+    :param topic: its topic if it has none: the default of the client that would send it.
+    :param device: a device that it is for, a :class:`txapns.devices.Device`. Without one, only what the notification
+        shows by itself is found.
+    :param now: the time, in UNIX seconds; ``None`` for the present.
+    :returns: a :class:`txapns.devices.Finding` for each fault; an empty list if there is none.
+    """
+    # Imported here, since most programs only send.
+    from txapns.devices import Push
+    from txapns.devices.rules import lint as lint_push
+
+    # One character stands for one octet, as in what a server receives.
+    headers = {name.decode(): value.decode("latin-1") for name, value in notification.headers()}
+    if topic is not None:
+        headers.setdefault("apns-topic", topic)
+    return lint_push(Push(headers, notification.body), device, now=time.time() if now is None else now)
