@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 from tests import PROJECT
-from tests.command.processes import TIMEOUT, WithSimulator, environment
+from tests.command.processes import TIMEOUT, SharingSimulator, environment
 
 __all__ = ["PlatformTests"]
 
@@ -29,7 +29,7 @@ print(json.dumps([type(make_reactor()).__name__, batch.accepted]))
 """
 
 
-class PlatformTests(WithSimulator):
+class PlatformTests(SharingSimulator):
     """What stands in for other systems."""
 
     def test_select(self) -> None:

@@ -8,16 +8,16 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests import PROJECT
 from tests.checks import invoke
-from tests.processes import started
+from tests.processes import ForClass, started
 from txapns.command.streams import UNUSABLE
 
-__all__ = ["ANN", "BOB", "DEAD", "SHORT", "TIMEOUT", "TXAPNS", "SimulatorProcess", "WithSimulator"]
+__all__ = ["ANN", "BOB", "DEAD", "SHORT", "TIMEOUT", "TXAPNS", "SharingSimulator", "SimulatorProcess", "WithSimulator"]
 __all__ += ["environment", "refused", "run_without", "txapns"]
 
 TXAPNS = (sys.executable, "-m", "txapns")
@@ -51,7 +51,7 @@ def refused(*arguments: str | Path) -> str:
 class SimulatorProcess:
     """``txapns simulate``, listening."""
 
-    def __init__(self, case: TestCase, *arguments: str) -> None:
+    def __init__(self, case: TestCase | ForClass, *arguments: str) -> None:
         self.state = state = Path(case.mktemp())
         command = [*TXAPNS, "simulate", "--state", str(state), *arguments]
         self._process = started(case, command, stdout=subprocess.PIPE, text=True, env=environment())
@@ -93,6 +93,24 @@ class WithSimulator(SynchronousTestCase):
     def binary(self) -> tuple[str, ...]:
         """Return the options for the binary protocol, with a certificate."""
         return *self.gateway("binary"), "--certificate", str(self.simulator.state / "client.pem"), "--barrier"
+
+
+class SharingSimulator(WithSimulator):
+    """Tests that have one simulator together: none of them stops it, or counts what it received."""
+
+    shared: ClassVar[SimulatorProcess]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Start it."""
+        case = ForClass(cls)
+        dead = Path(case.mktemp())
+        dead.write_text(DEAD)
+        cls.shared = SimulatorProcess(case, "--dead", str(dead))
+
+    def setUp(self) -> None:
+        """It is there already."""
+        self.simulator = self.shared
 
 
 def run_without(package: str, *arguments: str) -> tuple[int, str, str]:

@@ -26,7 +26,7 @@ from tests.command.processes import (
     SHORT,
     TIMEOUT,
     TXAPNS,
-    WithSimulator,
+    SharingSimulator,
     environment,
     refused,
     txapns,
@@ -39,7 +39,7 @@ __all__ = ["SendTests", "TerminalTests"]
 
 
 @pytest.mark.loopback
-class SendTests(WithSimulator):
+class SendTests(SharingSimulator):
     """``txapns send``, to pipes."""
 
     def send(self, *options: str | Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
@@ -313,7 +313,7 @@ def read_until(screen: IO[str], text: str) -> str:
 
 
 @pytest.mark.loopback
-class TerminalTests(WithSimulator):
+class TerminalTests(SharingSimulator):
     """``txapns send`` on a terminal."""
 
     def start(self, screen: int, stdout: int, tokens: str, *more: str) -> subprocess.Popen[str]:
