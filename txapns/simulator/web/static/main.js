@@ -109,7 +109,7 @@ function select(item) {
   list.select(item, false);
   showDetail(item);
   showPhone(item, item ? items.filter((each) => each.token === item.token && each.id <= item.id) : []);
-  showDevice(item ? item.token : "");
+  showDevice(item && item.device ? item.token : "");
 }
 
 function view(name) {
