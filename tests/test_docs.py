@@ -73,6 +73,8 @@ __all__ = [
 
 PAGES = ["README.rst", *sorted(f"docs/{path.name}" for path in (PROJECT / "docs").glob("*.rst"))]
 LANGUAGES = {"python", "shell", "text"}
+#: Others, on one page: the interop tests run its JavaScript, and nothing its Go.
+OTHERS = {"docs/test-your-push-code.rst": {"javascript", "go"}}
 PORTS = ("2195", "2196", "2197", "8080", "8081", "8090")  # 8081 is the one after 8080
 #: What runs in a terminal of its own, and what it prints when it is ready.
 SERVERS = {
@@ -129,6 +131,18 @@ def rows(page: str, width: int) -> list[list[str]]:
     """Find the rows of all tables on a page that have so many columns."""
     found = [[entry.astext() for entry in row.findall(nodes.entry)] for row in parse(page).findall(nodes.row)]
     return [row for row in found if len(row) == width]
+
+
+def write_named(page: str, directory: Path, language: str) -> list[str]:
+    """Write the blocks in a language to files in a new directory, each under its name; returns these."""
+    directory.mkdir()
+    names = []
+    for node in parse(page).findall(nodes.literal_block):
+        if language in node["classes"]:
+            [name] = node["names"]
+            (directory / name).write_text(node.astext(), encoding="utf-8")
+            names.append(name)
+    return names
 
 
 # Commands that are not run.
@@ -631,6 +645,23 @@ class LoopbackPagesTests(SynchronousTestCase):
         self.addCleanup(end_recorded, directory)
         play("docs/cluster.rst", Desk(directory, ports, {"PATH": path}))
 
+    def test_push_code(self) -> None:
+        """The tests in Python on docs/test-your-push-code.rst pass, each in the file that the page says."""
+        directory = Path(self.mktemp())
+        names = write_named("docs/test-your-push-code.rst", directory, "python")
+        self.assertEqual(names, ["invitations.py", "test_invitations.py", "test_cases.py"])
+        command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:schemathesis"]
+        done = subprocess.run(
+            [*command, "-W", "error", "--basetemp", "scratch"],
+            cwd=directory,
+            env={**os.environ, "PYTHONPATH": str(PROJECT)},
+            capture_output=True,
+            text=True,
+            timeout=TIMEOUT,
+            check=False,
+        )
+        self.assertEqual((done.returncode, done.stderr), (0, ""), done.stdout)
+
     def test_many_apps(self) -> None:
         """examples/many_apps.py sends twice for each of its apps, over one connection for each."""
         desk = Desk(Path(self.mktemp()))
@@ -660,7 +691,7 @@ class PagesTests(SynchronousTestCase):
         """A block in any other language would not be run."""
         for page in PAGES:
             for block in blocks(page):
-                self.assertIn(block.language, LANGUAGES, block.where)
+                self.assertIn(block.language, LANGUAGES | OTHERS.get(page, set()), block.where)
 
     def test_links(self) -> None:
         """Links to files lead to files that are there."""

@@ -41,7 +41,8 @@ found = json.load(sys.stdin)
 for each in found["kubernetes"]:
     kubernetes_validate.validate(each, "1.30", strict=True)
 schemas = pathlib.Path(importlib.util.find_spec("check_jsonschema").origin).parent / "builtin_schemas/vendor"
-jsonschema.validate(found["compose"], json.loads((schemas / "compose-spec.json").read_text()))
+for each in found["compose"]:
+    jsonschema.validate(each, json.loads((schemas / "compose-spec.json").read_text()))
 """
 
 
@@ -124,19 +125,20 @@ def _send(port: int) -> int:
 
 @pytest.mark.interop
 class ManifestTests(SynchronousTestCase):
-    """``contrib/kubernetes.yaml`` and ``contrib/compose.yaml``."""
+    """``contrib/kubernetes.yaml``, ``contrib/compose.yaml`` and ``contrib/compose-simulator.yaml``."""
 
     def setUp(self) -> None:
         """Read them."""
         yaml = pytest.importorskip("yaml")
         self.kubernetes: list[Any] = list(yaml.safe_load_all((PROJECT / "contrib/kubernetes.yaml").read_text()))
         self.compose: Any = yaml.safe_load((PROJECT / "contrib/compose.yaml").read_text())
+        self.tests: Any = yaml.safe_load((PROJECT / "contrib/compose-simulator.yaml").read_text())
 
     def test_schemas(self) -> None:
         """They fit the schemas of Kubernetes and of Compose."""
         if not (FRAMEWORKS / "installed").exists():
             raise SkipTest("not installed: run make interop")
-        found = json.dumps({"kubernetes": self.kubernetes, "compose": self.compose})
+        found = json.dumps({"kubernetes": self.kubernetes, "compose": [self.compose, self.tests]})
         environment = {**os.environ, "PYTHONPATH": str(FRAMEWORKS)}
         command = [sys.executable, "-c", VALIDATE]
         done = subprocess.run(command, input=found, capture_output=True, text=True, env=environment)
