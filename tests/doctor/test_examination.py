@@ -361,6 +361,8 @@ class WayTests(Case):
         self.assertEqual(self.faults(self.examine()), ["tls"])
         self.put(saying(b"\x00\x01 noise, not frames" * 9), (b"h2",))
         self.assertEqual(self.faults(self.examine()), ["protocol"])
+        self.put(saying(b"HTTP/1.1 200 OK\r\nX: " + b"x" * 99_999), (b"http/1.1",))
+        self.assertEqual(self.faults(self.examine()), ["protocol"])
 
     def test_proxy(self) -> None:
         """A proxy is named, without its password; one that refuses is a fault."""

@@ -30,6 +30,8 @@ def name(contact: Contact) -> list[Finding]:
     gateway = contact.gateway
     if contact.proxied:
         return [_finding(contact, "name", Level.UNKNOWN, "the proxy looks the name up")]
+    if gateway.host in contact.addresses:
+        return []  # an address needs no look-up
     if contact.lookup_error:
         advice = "check the name, this machine's DNS servers, and whether only a proxy leads out"
         return [_finding(contact, "name", Level.FAULT, contact.lookup_error, advice)]

@@ -290,7 +290,7 @@ class _Visit(Protocol):
         """Read the answer."""
         if self.done.called:
             return
-        self._data += data
+        self._data += data[: _MOST - len(self._data)]
         if self._text or self._data.startswith(b"HTTP/"):
             self._read_text()
         else:
