@@ -136,9 +136,7 @@ def _widgets(push: Push, device: Device, now: float, until: float) -> Verdict:
     if device.version < (26, 0):
         return Verdict(Outcome.NOTHING, "Widgets take pushes from version 26 on.", device)
     if push.aps.get("content-changed") is not True:
-        return Verdict(
-            Outcome.NOTHING, "Apple asks for content-changed, true, and does not say what else does.", device
-        )
+        return Verdict(Outcome.NOTHING, "Apple does not say what happens unless content-changed is true.", device)
     why = "All widgets of the app that take pushes are loaded anew, when the system finds it convenient."
     return Verdict(Outcome.RELOADED, why, device)
 
