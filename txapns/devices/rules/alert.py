@@ -8,7 +8,7 @@ from typing import Any
 
 from txapns.devices.findings import Grade, Severity
 from txapns.devices.push import Push
-from txapns.devices.rules.rule import Place, Places, is_number, is_one, rule, shown
+from txapns.devices.rules.rule import Place, Places, is_flag, is_number, is_one, rule, shown
 from txapns.devices.rules.sources import GENERATING, GUIDELINES, HEADERS, LEVELS, MODIFYING, SOUND
 
 __all__ = ["TEXTS", "has_text", "is_visible", "sound_name"]
@@ -306,5 +306,5 @@ def _mutable_no_text(push: Push) -> Places:
     types=_ALERT,
 )
 def _mutable_not_1(push: Push) -> Places:
-    if not is_one(push.aps.get("mutable-content", 1)):
+    if not is_flag(push.aps.get("mutable-content", 1)):
         yield Place("aps.mutable-content", shown(push.aps["mutable-content"]))

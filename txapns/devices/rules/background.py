@@ -5,7 +5,7 @@ from __future__ import annotations
 from txapns.devices.findings import Grade, Severity
 from txapns.devices.push import Push
 from txapns.devices.rules.alert import is_visible
-from txapns.devices.rules.rule import Place, Places, is_one, rule, shown
+from txapns.devices.rules.rule import Place, Places, is_flag, is_one, rule, shown
 from txapns.devices.rules.sources import BACKGROUND, GENERATING
 
 __all__: list[str] = []
@@ -14,12 +14,13 @@ __all__: list[str] = []
 @rule(
     "AVAILABLE_NOT_1",
     Severity.WARNING,
-    "content-available must be the number 1, not {value}; leave it out if the app is not to be woken.",
+    "content-available must be the number 1, not {value}.",
     f"{BACKGROUND}; appfeel/node-pushnotifications#72",
     types=("alert", "background"),
 )
 def _available_not_1(push: Push) -> Places:
-    if not is_one(push.aps.get("content-available", 1)):
+    value = push.aps.get("content-available", 1)
+    if not (is_flag(value) if push.push_type == "alert" else is_one(value)):
         yield Place("aps.content-available", shown(push.aps["content-available"]))
 
 

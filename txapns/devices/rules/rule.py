@@ -30,6 +30,7 @@ __all__ = [
     "Place",
     "Places",
     "Rule",
+    "is_flag",
     "is_number",
     "is_one",
     "joined",
@@ -149,6 +150,11 @@ def is_number(value: object) -> TypeGuard[int | float]:
 def is_one(value: object) -> bool:
     """Tell whether a value is the number 1."""
     return is_number(value) and value == 1
+
+
+def is_flag(value: object) -> bool:
+    """Tell whether a value is 1 or 0: several libraries send a 0 for what others leave out."""
+    return is_number(value) and value in (0, 1)
 
 
 def shown(value: Any) -> str:
