@@ -7,8 +7,10 @@ import sys
 
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns import Notification, lint
+from txapns import Certificate, Notification, ProviderToken, lint
+from txapns._linting import lint_with
 from txapns.devices import App, Device, Finding
+from txapns.simulator import Authority
 
 __all__ = ["LintTests"]
 
@@ -68,6 +70,24 @@ class LintTests(SynchronousTestCase):
         notification = Notification.background(expiration=NOW)
         self.assertEqual(codes(lint(notification, now=NOW + 1)), ["EXPIRATION_PAST"])
         self.assertEqual(codes(lint(Notification.background(expiration=1_500_000_000))), ["EXPIRATION_PAST"])
+
+    def test_credential(self) -> None:
+        """With a certificate its topics are known; with a provider token the notification has to name one."""
+        authority = Authority()
+        certificate = Certificate.from_pem(authority.client_pem())
+        token = ProviderToken.from_p8(authority.p8, authority.key_id, authority.team_id)
+        app, other = certificate.topics[0], Notification.background(topic="com.example.other")
+        for notification, credential, expected in (
+            (Notification.background(), None, []),
+            (Notification.background(), certificate, []),
+            (Notification.background(), token, ["TOPIC_MISSING"]),
+            (other, token, []),
+            (other, certificate, ["TOPIC_NOT_SERVED"]),
+            (Notification.live_activity_update(app, {}, timestamp=NOW), token, []),
+        ):
+            self.assertEqual(codes(lint_with(notification, credential, NOW)), expected, (notification, credential))
+        update = Notification.live_activity_update(app, {}, timestamp=NOW)
+        self.assertIn("LA_CERTIFICATE", codes(lint_with(update, certificate, NOW)))
 
     def test_lazy(self) -> None:
         """Programs that only send do not import the rules."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from txapns.credentials import Certificate
+
 if TYPE_CHECKING:
+    from txapns.credentials import Credential
     from txapns.devices import Device, Finding
     from txapns.notification import Notification
 
-__all__ = ["lint"]
+__all__ = ["lint", "lint_with"]
 
 
 def lint(
@@ -32,8 +35,33 @@ def lint(
     from txapns.devices import Push
     from txapns.devices.rules import lint as lint_push
 
-    # One character stands for one octet, as in what a server receives.
-    headers = {name.decode(): value.decode("latin-1") for name, value in notification.headers()}
+    headers = _headers(notification)
     if topic is not None:
         headers.setdefault("apns-topic", topic)
     return lint_push(Push(headers, notification.body), device, now=time.time() if now is None else now)
+
+
+def lint_with(notification: Notification, credential: Credential | None, now: float) -> list[Finding]:
+    """
+    Find what is wrong with a notification, with regard to the credential.
+
+    :param notification: the notification, with a topic if the client that would send it has one.
+    :param credential: what it would be sent with; ``None`` if that is not known.
+    :param now: the time, in UNIX seconds.
+    """
+    from txapns import devices
+
+    headers = _headers(notification)
+    known = None
+    if isinstance(credential, Certificate):
+        known = devices.Credential(credential.topics, is_certificate=True, listed=credential.needs_topic)
+        if credential.topics:
+            headers.setdefault("apns-topic", credential.topics[0])  # from there APNs or the client takes it
+    elif credential is not None:
+        headers["authorization"] = "bearer"  # the token itself does not matter
+    return devices.lint(devices.Push(headers, notification.body), credential=known, now=now)
+
+
+def _headers(notification: Notification) -> dict[str, str]:
+    # One character stands for one octet, as in what a server receives.
+    return {name.decode(): value.decode("latin-1") for name, value in notification.headers()}

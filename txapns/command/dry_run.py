@@ -8,6 +8,7 @@ from typing import IO, Any
 import click
 from twisted.internet.defer import Deferred
 
+from txapns._linting import lint_with
 from txapns._running import run
 from txapns._session.tokens import device_of
 from txapns.command.findings import print_findings, serious, tally
@@ -15,9 +16,7 @@ from txapns.command.outcomes import list_outcomes
 from txapns.command.streams import echo
 from txapns.command.tables import print_json
 from txapns.command.token_file import TokenFile, no_tokens
-from txapns.credentials import Certificate, Credential
-from txapns.devices import Push
-from txapns.devices.rules import lint
+from txapns.credentials import Credential
 from txapns.errors import InvalidToken
 from txapns.notification import Notification
 from txapns.result import Unsent
@@ -51,7 +50,7 @@ def try_out(notification: Notification, credential: Credential | None, tokens: I
     given, invalid, fault = run(work)
     if not given and fault is None:
         raise no_tokens(tokens)
-    findings = lint(_push(notification, credential), now=time.time())
+    findings = lint_with(notification, credential, time.time())
     print_findings("notification", findings, as_json)
     list_outcomes(invalid, as_json)
     if as_json:
@@ -62,14 +61,3 @@ def try_out(notification: Notification, credential: Credential | None, tokens: I
     if fault is not None:
         click.echo(f"Error: the tokens could not be read to the end: {fault}", err=True)
     return 1 if invalid or fault is not None or serious(findings) else 0
-
-
-def _push(notification: Notification, credential: Credential | None) -> Push:
-    """Make the push that APNs would get."""
-    fields = {name.decode(): value.decode("latin-1") for name, value in notification.headers()}
-    if isinstance(credential, Certificate):
-        if credential.topics:
-            fields.setdefault("apns-topic", credential.topics[0])  # APNs takes it from the certificate
-    elif credential is not None:
-        fields["authorization"] = "bearer"  # what is in it does not matter
-    return Push(fields, notification.body)

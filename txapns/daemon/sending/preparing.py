@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import attrs
 
+from txapns.daemon.linting import notification_of
 from txapns.daemon.values import Content, Leased, Settlement, State
 from txapns.errors import APNSError
 from txapns.notification import Notification
@@ -43,7 +44,7 @@ def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepare
             settled[content] = State.EXPIRED, ""
             continue
         try:
-            notifications[content] = _notification(content, topic)
+            notifications[content] = notification_of(content.payload, content.headers, topic)
         except (APNSError, ValueError) as error:  # the priority or the expiration may not be a number
             settled[content] = State.REJECTED, type(error).__name__
     if not settled:
@@ -52,16 +53,3 @@ def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepare
     others = [(each.number, *settled[each.content]) for each in leased if each.content in settled]
     settlements = [Settlement(number, state, 0, reason) for number, state, reason in others]
     return Prepared(ready, settlements, notifications)
-
-
-def _notification(content: Content, topic: str | None) -> Notification:
-    headers = content.headers
-    priority, expiration = headers.get("apns-priority"), headers.get("apns-expiration")
-    return Notification(
-        payload=content.payload,
-        topic=headers.get("apns-topic", topic),
-        push_type=headers.get("apns-push-type"),
-        priority=None if priority is None else int(priority),
-        expiration=None if expiration is None else int(expiration),
-        collapse_id=headers.get("apns-collapse-id"),
-    )

@@ -78,10 +78,25 @@ class AcceptTests(NativeCase):
     def test_validate_only(self) -> None:
         """The request is checked as others are, and nothing is stored."""
         response = self.post(submission(validate_only=True))
-        self.assertEqual((response.status, response.json), (200, {"valid": True}))
+        self.assertEqual((response.status, response.json["valid"]), (200, True))
         self.assertEqual(self.post(submission("xx", validate_only=True)).status, 400)
         self.assertEqual(self.post(submission(*[ANN] * 4, validate_only=True)).status, 413)
         self.assertEqual(self.world.queue.waiting("chess").count, 0)
+
+    def test_findings(self) -> None:
+        """With validate_only it is said what is wrong with each notification, as the app would send it."""
+        good = {"aps": {"alert": {"title": "T", "body": "B"}, "sound": "default"}}
+        notifications = [
+            {"tokens": [ANN], "payload": good},
+            {"tokens": [ANN], "payload": {"aps": {**good["aps"], "badge": "3"}}},
+            {"tokens": [ANN], "payload": good, "headers": {"apns-priority": 7}},
+        ]
+        response = self.post(json.dumps({"validate_only": True, "notifications": notifications}).encode())
+        self.assertEqual(response.status, 200)
+        badge, priority = response.json["findings"]
+        self.assertEqual((badge["notification"], badge["code"], badge["path"]), (1, "BADGE_TYPE", "aps.badge"))
+        self.assertEqual((badge["severity"], badge["message"]), ("warning", 'A badge must be a number, not "3".'))
+        self.assertEqual((priority["notification"], priority["code"], priority["severity"]), (2, "PRIORITY", "error"))
 
     def test_half_a_character(self) -> None:
         """A text that was cut in the middle of a character is refused with its path, anywhere in the request."""

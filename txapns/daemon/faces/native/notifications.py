@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import time
 from binascii import unhexlify
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Literal
@@ -28,6 +29,7 @@ from txapns.daemon.faces.native.json_api import STATES, Seconds, encode, fault, 
 from txapns.daemon.faces.native.openapi import PAGING, Operation, Schema, parameter
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IOutcomeLog
+from txapns.daemon.linting import LINTED, lint_drafts
 from txapns.daemon.values import Caller, Draft, FeedbackEntry, Idempotency, Outcome, Receipt
 
 __all__ = ["EXTRAS", "ID", "OPERATIONS", "NotificationOperations"]
@@ -86,7 +88,7 @@ class _Submission(Struct, forbid_unknown_fields=True):
     """A request to accept notifications."""
 
     notifications: Annotated[list[_Notification], Meta(extra_json_schema={"minItems": 1})]
-    validate_only: Annotated[bool, Meta(description="Only check whether they would be accepted.")] = False
+    validate_only: Annotated[bool, Meta(description="Only check them; nothing is stored.")] = False
     wait: Annotated[bool, Meta(description="Answer when Apple has answered, or after a while.")] = False
 
 
@@ -120,10 +122,28 @@ class _Acceptance(Struct):
     notifications: list[_Accepted]
 
 
+class _Finding(Struct):
+    """What would come of a notification other than is meant."""
+
+    notification: Annotated[int, Meta(description="Its position in the request.")]
+    code: Annotated[str, Meta(description="The rule.")]
+    severity: Annotated[
+        Literal["error", "warning", "hint"],
+        Meta(description="Apple rejects it; the device ignores or changes something; it may not be what was meant."),
+    ]
+    message: str
+    path: Annotated[str, Meta(description="A key of the payload, as aps.badge, a header field, or empty.")]
+    grade: Annotated[
+        Literal["documented", "reported", "single report", "unknown"], Meta(description="How well that is known.")
+    ]
+    source: Annotated[str, Meta(description="A page of Apple's documentation, or a report.")]
+
+
 class _Valid(Struct):
     """The answer to validate_only."""
 
     valid: Literal[True]
+    findings: Annotated[list[_Finding], Meta(description=f"What is found in the first {LINTED} notifications.")]
 
 
 class _FeedbackToken(Struct):
@@ -181,7 +201,11 @@ class NotificationOperations:
         drafts = [_draft(each, position) for position, each in enumerate(submission.notifications)]
         if submission.validate_only:
             self._intake.check(app, drafts)
-            return Answer(200, encode(_Valid(True)))
+            found = lint_drafts(self._apps.get(app), drafts, time.time())
+            findings = [
+                msgspec.convert({"notification": each, **finding.to_dict()}, _Finding) for each, finding in found
+            ]
+            return Answer(200, encode(_Valid(True, findings)))
         accepted = self._intake.accept(app, drafts, _idempotency(request, caller, app))
         return accepted.addCallback(self._wait, app) if submission.wait else accepted.addCallback(_accepted)
 
