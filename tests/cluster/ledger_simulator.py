@@ -27,7 +27,6 @@ from twisted.internet.task import LoopingCall
 from txapns._network.clocks import wall_clock
 from txapns.simulator import Authority, Inbox, ProviderAPIServer, Simulator
 from txapns.simulator.requests import fields_of
-from txapns.wire.requests import Request
 
 __all__: list[str] = []
 
@@ -70,11 +69,12 @@ class _Ledger(Inbox):
 class _Server(ProviderAPIServer):
     """A connection that tells the ledger what arrives before it answers."""
 
-    def _answer_later(self, requests: list[Request]) -> None:
+    def _later(self, delay: float, function: Any, *arguments: Any) -> None:
+        [requests] = arguments
         for request in requests:
             headers = fields_of(request)
             self._inbox.arrived(headers[":path"].rpartition("/")[2], headers)
-        super()._answer_later(requests)
+        super()._later(delay, function, requests)
 
 
 class _Simulator(Simulator):

@@ -15,8 +15,8 @@ import attrs
 from txapns.devices.answers import Answer, answer, token_bytes
 from txapns.devices.broadcasts import answer_broadcast
 from txapns.devices.push import Push
+from txapns.simulator.answers import BROADCASTS, DEVICES
 from txapns.simulator.channels import ChannelRegistry
-from txapns.simulator.inbox import BROADCASTS, DEVICES
 from txapns.simulator.requests import ACCEPTED, RequestServer, Response, fields_of
 from txapns.wire.requests import Request
 

@@ -7,8 +7,9 @@ somebody asks: what nobody looks at costs next to nothing.
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from random import Random
 
 import attrs
 
@@ -17,14 +18,15 @@ from txapns._network.clocks import IWallClock
 from txapns.devices.answers import token_bytes
 from txapns.devices.device import Device
 from txapns.devices.push import Push
+from txapns.devices.verdict import Verdict
 from txapns.errors import redact
+from txapns.simulator.answers import BROADCASTS, DEVICES, PlannedAnswers
 
-__all__ = ["BROADCASTS", "DEVICES", "KEPT", "Connection", "Inbox", "Reception"]
+__all__ = ["KEPT", "Connection", "Inbox", "Reception"]
 
 #: How many notifications are kept where they may come for long.
 KEPT = 2_000
-#: What the path of a push begins with; the device token follows, or the app's bundle ID.
-DEVICES, BROADCASTS = "/3/device/", "/4/broadcasts/apps/"
+_REVISED = 200
 
 
 @attrs.define(eq=False)
@@ -46,7 +48,6 @@ class Connection:
     environments: tuple[str, ...] | None = None
 
 
-_ANY = Device()
 _UNKNOWN = Connection(0)
 
 
@@ -65,6 +66,7 @@ class Reception:
     :ivar connection: the connection that it came by.
     :ivar id: its number, in the order of arrival.
     :ivar at: when it came, in UNIX seconds.
+    :ivar verdict: what became of it; ``None`` until somebody asks, see :mod:`txapns.simulator.phones`.
     """
 
     protocol: str
@@ -76,11 +78,17 @@ class Reception:
     connection: Connection = attrs.field(default=_UNKNOWN, repr=False)
     id: int = attrs.field(default=0, repr=False)
     at: float = attrs.field(default=0.0, repr=False)
+    verdict: Verdict | None = attrs.field(default=None, repr=False)
 
     @property
     def push(self) -> Push:
-        """The push in it."""
-        return Push(self.headers, self.payload, self.token_text, self.headers.get("apns-channel-id", ""))
+        """The push in it, with the header fields that it would have over HTTP/2."""
+        headers, channel = self.headers, ""
+        if self.protocol == "broadcast":
+            channel = headers.get("apns-channel-id", "")
+        elif self.protocol == "binary":
+            headers = {f"apns-{name}": value for name, value in headers.items() if name != "identifier"}
+        return Push(headers, self.payload, self.token_text, channel)
 
     @property
     def token_text(self) -> str:
@@ -114,6 +122,7 @@ class Inbox:
     :param dead: the tokens whose devices are gone, from now on.
     :param topic: the app's bundle ID.
     :param keep: how many notifications to keep, the latest ones; ``None`` for all.
+    :param random: the source of chance for planned answers.
 
     :ivar received: the notifications that are kept, the oldest first.
     :ivar accepted: how many were accepted.
@@ -121,14 +130,27 @@ class Inbox:
     :ivar connections: how many connections were opened.
     :ivar dead: the tokens whose devices are gone, and since when, in UNIX seconds.
     :ivar environments: the tokens that are valid in one environment only, ``"production"`` or ``"sandbox"``.
+    :ivar template: what a device is of which nothing is known.
+    :ivar devices: the other devices, by their tokens in hexadecimal. Whether they are gone, and their environments, are
+        not kept in these.
+    :ivar owners: the tokens of the devices with Live Activities, by those of the activities.
     :ivar listed: the tokens that the feedback service has listed.
+    :ivar answers: the answers that are planned.
     :ivar last_id: the number of the last notification that came.
     :ivar cleared: the number of the last one that was removed by :meth:`clear`.
+    :ivar revised: the latest notifications on which another verdict was found later.
+    :ivar revisions: how many there were of these.
     :ivar listeners: they are called when something has come, or was removed.
     """
 
     def __init__(
-        self, clock: IWallClock, dead: Iterable[bytes] = (), topic: str = "", *, keep: int | None = None
+        self,
+        clock: IWallClock,
+        dead: Iterable[bytes] = (),
+        topic: str = "",
+        *,
+        keep: int | None = None,
+        random: Random | None = None,
     ) -> None:
         self.received: list[Reception] = []
         self.accepted = 0
@@ -136,9 +158,14 @@ class Inbox:
         self.connections = 0
         self.dead: dict[bytes, float] = dict.fromkeys(dead, clock.now())
         self.environments: dict[bytes, str] = {}
+        self.template = Device()
+        self.devices: dict[str, Device] = {}
+        self.owners: dict[str, str] = {}
         self.listed: set[bytes] = set()
+        self.answers = PlannedAnswers(random or Random())  # noqa: S311  # not to be secret
         self.listeners: list[Callable[[], None]] = []
-        self.last_id = self.cleared = 0
+        self.last_id = self.cleared = self.revisions = 0
+        self.revised: deque[Reception] = deque(maxlen=_REVISED)
         self.topic = topic
         self._clock = clock
         self._keep = keep
@@ -182,20 +209,25 @@ class Inbox:
         )
         if self._keep is not None and len(self.received) > self._keep:
             del self.received[0]
-        for listener in tuple(self.listeners):
-            listener()
+        self.tell()
 
     def known(self, token: bytes, environment: str) -> bool:
         """Whether a token is not known to belong to another environment."""
         return self.environments.get(token, environment) == environment
 
     def device(self, token: str) -> Device:
-        """Find the device to which a token in hexadecimal text leads."""
+        """Find the device to which a token in hexadecimal text leads, as it was when it was last looked at."""
         octets = token_bytes(token) or b""
         environment, since = self.environments.get(octets), self.dead.get(octets)
+        found = self.devices.get(self.owner(token), self.template) if self.devices else self.template
         if environment is None and since is None:
-            return _ANY
-        return Device(environment=environment, removed_since=since)
+            return found
+        return attrs.evolve(found, environment=environment, removed_since=since)
+
+    def owner(self, token: str) -> str:
+        """Find the token of the device that a token leads to: that of a Live Activity leads to another."""
+        token = token.lower()
+        return self.owners.get(token, token)
 
     def unlisted(self) -> Iterator[tuple[bytes, float]]:
         """
@@ -227,9 +259,18 @@ class Inbox:
         count = len(self.received)
         self.received.clear()
         self.cleared = self.last_id
+        self.tell()
+        return count
+
+    def revise(self, reception: Reception) -> None:
+        """Note that another verdict was found on a notification."""
+        self.revisions += 1
+        self.revised.append(reception)
+
+    def tell(self) -> None:
+        """Tell the listeners that something has changed."""
         for listener in tuple(self.listeners):
             listener()
-        return count
 
     def counters(self) -> dict[str, int | dict[str, int]]:
         """Return the counters ``received``, ``accepted``, ``rejected`` (by reason) and ``connections``."""

@@ -27,6 +27,7 @@ from txapns._network.transports import transport_of
 from txapns.devices.answers import Answer, Credential, is_identifier
 from txapns.devices.broadcasts import MAX_BROADCAST, check_app
 from txapns.errors import WireError
+from txapns.simulator.answers import PlannedAnswer
 from txapns.simulator.authority import Authority, SigningKey
 from txapns.simulator.inbox import Connection, Inbox
 from txapns.simulator.tokens import TOKEN_CHANGE, TOKEN_LIFE, TokenUpdates
@@ -185,7 +186,7 @@ class RequestServer(Protocol, ABC):
             transport_of(self).abortConnection()
             return
         if requests and self._delay:
-            self._answer_later(requests)
+            self._later(self._delay, self._answer, requests)
         else:
             self._answer(requests)
 
@@ -234,12 +235,12 @@ class RequestServer(Protocol, ABC):
         """Ignore everything received from now on, and leave the connection open."""
         self._stalled = True
 
-    def _answer_later(self, requests: list[Request]) -> None:
-        def answer() -> None:
+    def _later(self, delay: float, function: Callable[..., object], *arguments: object) -> None:
+        def elapsed() -> None:
             self._delayed.remove(call)
-            self._answer(requests)
+            function(*arguments)
 
-        call = self._clock.callLater(self._delay, answer)
+        call = self._clock.callLater(delay, elapsed)
         self._delayed.add(call)
 
     def _answer(self, requests: list[Request]) -> None:
@@ -247,12 +248,33 @@ class RequestServer(Protocol, ABC):
             if self._lost:
                 return
             headers = fields_of(request)
-            response: Response | None = self.response_to(request, headers)
-            assert response is not None
-            if self._fault is not None:
-                response = self._fault(self, request, response)
-            if response is not None:
-                self.respond(request, headers, response)
+            response = self.response_to(request, headers)
+            planned = self._inbox.answers.take(headers)
+            if planned is None:
+                self._finish(request, headers, response)
+            elif planned.delay:
+                self._later(planned.delay, self._give, planned, request, headers, response)
+            else:
+                self._give(planned, request, headers, response)
+        self.write()
+
+    def _finish(self, request: Request, headers: dict[str, str], response: Response) -> None:
+        faulty = response if self._fault is None else self._fault(self, request, response)
+        if faulty is not None:
+            self.respond(request, headers, faulty)
+
+    def _give(self, planned: PlannedAnswer, request: Request, headers: dict[str, str], response: Response) -> None:
+        """Give a planned answer."""
+        if planned.status is not None:
+            response = Response(planned.status, planned.reason, planned.timestamp)
+        if planned.drop:
+            if response.is_success:
+                self.take(request)
+            self.abort()
+            return
+        if planned.goaway:
+            self.requests.goaway()
+        self._finish(request, headers, response)
         self.write()
 
     # The servers differ in these.

@@ -12,6 +12,7 @@ from txapns._network.clocks import wall_clock
 from txapns.simulator import binary, channels, feedback, http2
 from txapns.simulator.authority import Authority
 from txapns.simulator.inbox import Inbox
+from txapns.simulator.phones import Phones
 from txapns.simulator.requests import Fault
 from txapns.simulator.tokens import TokenUpdates
 
@@ -32,6 +33,7 @@ class Simulator:
         in any case.
 
     :ivar inbox: the record of what was received, and the devices.
+    :ivar phones: what becomes on the devices of what was received.
     :ivar channels: the broadcast channels; their ``enabled`` and ``limit`` can be changed to have requests rejected.
     :ivar http2_fault: what the server of the provider API does wrong on new connections.
     :ivar channels_fault: what the server that manages channels does wrong on new connections.
@@ -59,6 +61,7 @@ class Simulator:
         self.delay = delay
         self.concurrency = concurrency
         self.inbox = Inbox(wall_clock(clock), dead, topic, keep=keep)
+        self.phones = Phones(self.inbox, wall_clock(clock))
         self.channels = channels.ChannelRegistry()
         self._updates = TokenUpdates()
         self.http2_fault: Fault | None = None

@@ -6,6 +6,11 @@ The control API: what came, for people and for tests in any language.
     GET     /v1/received    what came, or what comes next
     DELETE  /v1/received    forget it
     GET     /v1/events      what comes, as server-sent events
+    GET     /v1/devices     the devices; with a token, GET and PUT one
+    GET     /v1/answers     the answers that are planned; POST plans one, DELETE removes them
+    POST    /v1/push        send a push by hand
+    POST    /v1/lint        what is wrong with a push
+    POST    /v1/strings     the strings of the app
     GET     /               the page
 
 Errors and the limits of requests are those of :mod:`~txapns.simulator.web.json_api` and :data:`LIMITS`.
@@ -21,6 +26,7 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+from txapns._network.clocks import wall_clock
 from txapns._serving.http import Answer, HTTPServer, IApplication, Request
 from txapns._serving.limits import ConnectionLimits, MemoryBudget
 from txapns._serving.operations import Operation, Router, parameter
@@ -28,10 +34,14 @@ from txapns._serving.pages import SECURITY
 from txapns._serving.target import Hosts
 from txapns.simulator.inbox import KEPT, Inbox, Reception
 from txapns.simulator.servers import Simulator
+from txapns.simulator.web import answers, devices, pushes
+from txapns.simulator.web.answers import AnswerOperations
+from txapns.simulator.web.devices import DeviceOperations
 from txapns.simulator.web.entries import listing
 from txapns.simulator.web.events import Events
 from txapns.simulator.web.json_api import Refused, answer, fault, number, parameters, refused
 from txapns.simulator.web.pages import pages
+from txapns.simulator.web.pushes import PushOperations
 
 __all__ = ["LIMITS", "ControlAPI", "WebServer"]
 
@@ -79,10 +89,20 @@ class ControlAPI:
     def __init__(self, clock: IReactorTime, simulator: Simulator) -> None:
         self._clock = clock
         self._inbox = simulator.inbox
-        self.events = Events(clock, simulator.inbox)
+        self._phones = simulator.phones
+        wall = wall_clock(clock)
+        self.events = Events(clock, simulator)
         self._waiting: set[_Wait] = set()
         self._pages = pages()
-        self._router = Router({self: _OPERATIONS}, fault)
+        self._router = Router(
+            {
+                self: _OPERATIONS,
+                DeviceOperations(simulator.phones, wall): devices.OPERATIONS,
+                AnswerOperations(simulator.inbox.answers, wall): answers.OPERATIONS,
+                PushOperations(simulator, wall): pushes.OPERATIONS,
+            },
+            fault,
+        )
 
     # IApplication
 
@@ -120,6 +140,7 @@ class ControlAPI:
         is_wanted = _filter(given)
         find = partial(_find, self._inbox, is_wanted, after, limit)
         wait = number(given, "wait", 0, MAX_WAIT)
+        self._phones.judge()
         page = find()
         if not wait or page.found:
             return _listed(page)
@@ -132,6 +153,7 @@ class ControlAPI:
 
     def _waited(self, page: _Page, waiting: _Wait) -> Answer:
         self._waiting.discard(waiting)
+        self._phones.judge()
         return _listed(page)
 
     def delete_received(self, request: Request) -> Answer:

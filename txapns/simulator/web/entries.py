@@ -6,10 +6,13 @@ from base64 import b64encode
 from collections.abc import Iterable
 from typing import Any
 
+from txapns.devices.device import Device
+from txapns.devices.verdict import Verdict
 from txapns.simulator.inbox import Connection, Reception
 from txapns.simulator.web.json_api import encode
+from txapns.simulator.web.values import plain
 
-__all__ = ["entry", "listing"]
+__all__ = ["entry", "listing", "state_of"]
 
 
 def entry(reception: Reception) -> dict[str, Any]:
@@ -18,7 +21,7 @@ def entry(reception: Reception) -> dict[str, Any]:
 
     :returns: a dictionary; what a client has to know of it is in ``docs/simulator.rst``.
     """
-    push, claims = reception.push, reception.provider_token
+    push, claims, verdict = reception.push, reception.provider_token, reception.verdict
     return {
         "id": reception.id,
         "at": reception.at,
@@ -26,15 +29,38 @@ def entry(reception: Reception) -> dict[str, Any]:
         "token": push.token,
         "topic": reception.topic,
         "push_type": push.push_type,
-        "headers": dict(push.headers),
+        "headers": dict(reception.headers),
         "payload": push.content,
         "payload_base64": b64encode(push.payload).decode(),
         "connection": reception.connection.number,
-        "client": _client(reception.connection, push.headers.get("user-agent")),
+        "client": _client(reception.connection, reception.headers.get("user-agent")),
         "provider_token": claims
         and {"key_id": claims.key_id, "team_id": claims.team_id, "age": reception.at - claims.issued_at},
         "answer": {"status": reception.status, "reason": reception.reason},
+        **(_judged(verdict) if verdict else {}),
     }
+
+
+def _judged(verdict: Verdict) -> dict[str, Any]:
+    device = verdict.device
+    return {
+        "outcome": verdict.outcome.value,
+        "presentation": plain(verdict.presentation),
+        "why": verdict.why,
+        "findings": [finding.to_dict() for finding in verdict.findings],
+        "device": {
+            "state": state_of(device),
+            "badge": device.badge,
+            "shown": len(device.shown),
+            "stored": len(device.stored),
+            "activities": sum(each.is_running for each in device.activities),
+        },
+    }
+
+
+def state_of(device: Device) -> str:
+    """Say whether a device is reached: ``"online"``, ``"offline"``, or ``"removed"`` if the app is."""
+    return "removed" if device.removed_since is not None else "online" if device.online else "offline"
 
 
 def _client(connection: Connection, agent: str | None) -> dict[str, Any]:
@@ -57,4 +83,4 @@ def _encoded(reception: Reception) -> bytes:
     try:
         return encode(found)
     except (ValueError, RecursionError):  # Python reads NaN, and what is nested very deeply; others do not
-        return encode({**found, "payload": None})
+        return encode({**found, "payload": None, "presentation": None})

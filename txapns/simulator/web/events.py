@@ -4,6 +4,7 @@ What browsers are told at once, as server-sent events.
 ::
 
     event: received     data: {"received": [entries as of GET /v1/received], "missed": 0}     id: that of the last one
+    event: changed      data: {"received": [entries]}     they were told before; now there is another verdict
     event: cleared      data: {"id": N}     what has an id up to N was removed
 
 What comes within a tenth of a second is one event, and no event has more than a hundred entries. Nothing is kept for a
@@ -19,7 +20,8 @@ from twisted.internet.interfaces import IReactorTime
 from txapns._network.alarm import Alarm
 from txapns._serving.event_stream import EventStream
 from txapns._serving.http import Request
-from txapns.simulator.inbox import Inbox
+from txapns.simulator.phones import Phones
+from txapns.simulator.servers import Simulator
 from txapns.simulator.web.entries import listing
 
 __all__ = ["Events"]
@@ -32,11 +34,12 @@ _PATIENCE = 10.0  # seconds after which a browser that does not read is dropped
 
 @attrs.define(eq=False)
 class _Subscriber:
-    """A browser: its response, the last notification that it was told of, and the last removal."""
+    """A browser: its response, and the last notification, removal and revision that it was told of."""
 
     stream: EventStream
     last: int
     cleared: int
+    revisions: int
 
 
 class Events:
@@ -47,9 +50,10 @@ class Events:
     :param limit: how many there may be.
     """
 
-    def __init__(self, clock: IReactorTime, inbox: Inbox, limit: int = 16) -> None:
+    def __init__(self, clock: IReactorTime, simulator: Simulator, limit: int = 16) -> None:
         self._clock = clock
-        self._inbox = inbox
+        self._inbox = simulator.inbox
+        self._phones: Phones = simulator.phones
         self._limit = limit
         self._subscribers: dict[_Subscriber, None] = {}
         self._next = Alarm(clock, self._tell)
@@ -68,7 +72,8 @@ class Events:
         """
         stream = EventStream(request, self._clock)
         inbox = self._inbox
-        subscriber = _Subscriber(stream, inbox.last_id if last is None else min(last, inbox.last_id), inbox.cleared)
+        last = inbox.last_id if last is None else min(last, inbox.last_id)
+        subscriber = _Subscriber(stream, last, inbox.cleared, inbox.revisions)
         if not self._subscribers:
             inbox.listeners.append(self._changed)
             self._heartbeat.set(_HEARTBEAT)
@@ -94,6 +99,7 @@ class Events:
 
     def _tell(self) -> None:
         """Tell each browser what is new; if something is left, the rest later."""
+        self._phones.judge()
         for subscriber in list(self._subscribers):
             if subscriber.stream.blocked is None and self._tell_one(subscriber):
                 self._changed()
@@ -105,6 +111,11 @@ class Events:
             subscriber.cleared = inbox.cleared
             subscriber.last = max(subscriber.last, inbox.cleared)
             stream.write(b'event: cleared\ndata: {"id":%d}\n\n' % inbox.cleared)
+        revised = min(inbox.revisions - subscriber.revisions, len(inbox.revised))
+        subscriber.revisions = inbox.revisions
+        changed = [each for each in list(inbox.revised)[-revised:] if inbox.cleared < each.id <= subscriber.last]
+        if revised and changed:
+            stream.write(b'event: changed\ndata: {"received":%s}\n\n' % listing(changed))
         new = inbox.after(subscriber.last)
         if new:
             told = new[:_ENTRIES]

@@ -18,7 +18,7 @@ from txapns._serving.operations import CODES
 from txapns._serving.pages import SECURITY
 from txapns.devices.push import json_object
 
-__all__ = ["Refused", "answer", "encode", "fault", "json_body", "number", "parameters", "refused"]
+__all__ = ["Fields", "Refused", "answer", "encode", "fault", "json_body", "number", "parameters", "refused"]
 
 
 class Refused(Exception):
@@ -93,3 +93,47 @@ def json_body(request: Request) -> dict[str, Any]:
     if content is None:
         raise Refused("the body is not a JSON object")
     return content
+
+
+class Fields:
+    """
+    The members of a JSON object, which may have only the ``known`` ones. Null is the same as a missing one.
+
+    Each method raises :exc:`Refused` if a member is not what it should be.
+    """
+
+    def __init__(self, content: Mapping[str, Any], *known: str) -> None:
+        unknown = sorted(content.keys() - set(known))
+        if unknown:
+            raise Refused(f"this is unknown; known: {', '.join(known)}", unknown[0])
+        self._content = content
+
+    def text(self, name: str) -> str | None:
+        """Read a text; ``None`` if it is missing."""
+        value = self._content.get(name)
+        if value is not None and not isinstance(value, str):
+            raise Refused(f"{name} must be a text", name)
+        return value
+
+    def whole(self, name: str, least: int, most: int) -> int | None:
+        """Read a whole number; ``None`` if it is missing."""
+        value = self._content.get(name)
+        if value is not None and not (type(value) is int and least <= value <= most):
+            raise Refused(f"{name} must be a whole number from {least} to {most}", name)
+        return value
+
+    def number(self, name: str, least: float, most: float, default: float | None = None) -> float | None:
+        """Read a number."""
+        value = self._content.get(name)
+        if value is None:
+            return default
+        if not (isinstance(value, int | float) and type(value) is not bool and least <= value <= most):
+            raise Refused(f"{name} must be a number from {least:g} to {most:g}", name)
+        return float(value)
+
+    def flag(self, name: str) -> bool:
+        """Read true or false; false if it is missing."""
+        value = self._content.get(name)
+        if value is not None and not isinstance(value, bool):
+            raise Refused(f"{name} must be true or false", name)
+        return bool(value)

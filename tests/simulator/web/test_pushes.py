@@ -1,0 +1,74 @@
+"""Tests for :mod:`txapns.simulator.web.pushes`."""
+
+from __future__ import annotations
+
+from tests.simulator.web.web_case import WebCase
+
+__all__ = ["PushTests"]
+
+A = "aa" * 32
+HEADERS = {"apns-topic": "com.example.app", "apns-push-type": "alert"}
+
+
+class PushTests(WebCase):
+    """``/v1/push``, ``/v1/lint`` and ``/v1/strings``."""
+
+    def test_send(self) -> None:
+        """A push by hand is judged and recorded like any other."""
+        push = {"token": A, "headers": HEADERS, "payload": {"aps": {"alert": "Hi"}}}
+        response = self.ask("POST", "/v1/push", push)
+        self.assertEqual((response.status, response.json["outcome"]), (201, "banner"))
+        self.assertEqual(self.get("/v1/received")["received"], [response.json])
+        for changes, reason in (
+            ({"headers": {}}, "MissingTopic"),
+            ({"token": "aa"}, "BadDeviceToken"),
+            ({"token": ""}, "MissingDeviceToken"),
+            ({"payload": "no JSON"}, "PayloadEmpty"),
+            ({"headers": {**HEADERS, "APNS-Priority": "3"}}, "BadPriority"),
+        ):
+            response = self.ask("POST", "/v1/push", {**push, **changes})
+            self.assertEqual(
+                (response.json["answer"]["reason"], response.json["outcome"]), (reason, "refused"), changes
+            )
+
+    def test_planned(self) -> None:
+        """A planned answer is given to a push by hand, too."""
+        self.ask("POST", "/v1/answers", {"token": A, "status": 503, "reason": "Shutdown", "times": 1})
+        response = self.ask("POST", "/v1/push", {"token": A, "headers": HEADERS, "payload": {"aps": {}}})
+        self.assertEqual(response.json["answer"], {"status": 503, "reason": "Shutdown"})
+
+    def test_lint(self) -> None:
+        """The findings are told without sending anything."""
+        push = {"headers": {**HEADERS, "apns-push-type": "background"}, "payload": {"aps": {"content-available": 1}}}
+        for more in ({}, {"token": A}):
+            findings = self.ask("POST", "/v1/lint", {**push, **more}).json["findings"]
+            self.assertTrue(any(finding["severity"] == "error" for finding in findings), findings)
+        self.assertEqual(self.get("/v1/received")["received"], [])
+
+    def test_strings(self) -> None:
+        """Texts that a payload names are shown as the app has them, from either form of a ``.strings`` file."""
+        for body in (
+            {"text": '/* People see this */ "INVITE" = "%@ invites \\"you\\"";'},
+            {"text": '{"INVITE": "%@ invites \\"you\\""}'},
+            {"strings": {"INVITE": '%@ invites "you"'}},
+        ):
+            self.assertEqual(self.ask("POST", "/v1/strings", body).json, {"strings": 1})
+            payload = {"aps": {"alert": {"loc-key": "INVITE", "loc-args": ["Ada"]}}}
+            response = self.ask("POST", "/v1/push", {"token": A, "headers": HEADERS, "payload": payload})
+            self.assertEqual(response.json["presentation"]["body"], 'Ada invites "you"')
+
+    def test_refused(self) -> None:
+        """What cannot be understood is refused."""
+        for path, body in (
+            ("/v1/push", {"tokens": []}),
+            ("/v1/push", {"headers": {"a": 1}}),
+            ("/v1/push", {"headers": {":path": "/"}}),
+            ("/v1/push", {"headers": {"a": "b\r\nc: d"}}),
+            ("/v1/push", {"token": 3}),
+            ("/v1/lint", {"headers": []}),
+            ("/v1/strings", {}),
+            ("/v1/strings", {"strings": {"a": 1}}),
+            ("/v1/strings", {"strings": [], "text": ""}),
+            ("/v1/strings", {"text": '"a" = "b"'}),
+        ):
+            self.assertEqual(self.ask("POST", path, body).status, 400, (path, body))

@@ -1,0 +1,178 @@
+"""``/v1/push``, ``/v1/lint`` and ``/v1/strings``: pushes made by hand."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from typing import Any
+
+import attrs
+
+from txapns._network.clocks import IWallClock
+from txapns._serving.http import Answer, Request
+from txapns._serving.operations import Operation
+from txapns.devices.answers import answer as answer_to
+from txapns.devices.answers import token_bytes
+from txapns.devices.push import Push
+from txapns.devices.rules import lint
+from txapns.simulator.answers import DEVICES
+from txapns.simulator.inbox import Connection
+from txapns.simulator.servers import Simulator
+from txapns.simulator.strings import MalformedStrings, parse_strings
+from txapns.simulator.web.entries import entry
+from txapns.simulator.web.json_api import Fields, Refused, answer, json_body, parameters
+
+__all__ = ["OPERATIONS", "SCHEMAS", "PushOperations"]
+
+_FORBIDDEN = frozenset("\0\r\n")
+
+
+class PushOperations:
+    """
+    Takes pushes from people.
+
+    :param clock: the clock that dates what comes.
+    """
+
+    def __init__(self, simulator: Simulator, clock: IWallClock) -> None:
+        self._simulator = simulator
+        self._clock = clock
+        self._connection = Connection(0, topics=(simulator.topic,))
+
+    def send(self, request: Request) -> Answer:
+        """Send a push, as if a provider with a provider token had sent it."""
+        parameters(request)
+        push, inbox = _read(json_body(request)), self._simulator.inbox
+        headers = {":method": "POST", ":path": DEVICES + push.token, **push.headers}
+        headers.setdefault("apns-id", str(uuid.uuid4()))
+        push = attrs.evolve(push, headers=headers)
+        given = answer_to(push, inbox.device(push.token), None, self._simulator.environment)
+        status, reason = given.status, given.reason
+        planned = inbox.answers.take(headers)
+        if planned is not None and planned.status is not None:
+            status, reason = planned.status, planned.reason
+        token = token_bytes(push.token) or push.token.encode()
+        refused = None if 200 <= status <= 299 else reason
+        inbox.note("http2", token, push.payload, headers, refused, status, self._connection)
+        self._simulator.phones.judge()
+        latest = inbox.after(inbox.last_id - 1)
+        return answer(entry(latest[0]) if latest else {}, 201)
+
+    def lint(self, request: Request) -> Answer:
+        """Answer with what is wrong with a push; with a token, also for that device."""
+        parameters(request)
+        push = _read(json_body(request))
+        device = self._simulator.phones.device(push.token) if push.token else None
+        findings = lint(push, device, now=self._clock.now())
+        return answer({"findings": [finding.to_dict() for finding in findings]})
+
+    def set_strings(self, request: Request) -> Answer:
+        """Take the strings of the app, for all devices."""
+        parameters(request)
+        content = json_body(request)
+        fields = Fields(content, "strings", "text")
+        text, strings = fields.text("text"), content.get("strings")
+        if (text is None) == (strings is None):
+            raise Refused("give either the text of a .strings file, or strings as an object")
+        if text is not None:
+            try:
+                strings = parse_strings(text)
+            except MalformedStrings as error:
+                raise Refused(str(error), "text") from None
+        if not isinstance(strings, dict) or not all(isinstance(value, str) for value in strings.values()):
+            raise Refused("the strings must be an object of texts", "strings")
+        self._simulator.phones.set_strings(strings)
+        return answer({"strings": len(strings)})
+
+
+def _read(content: dict[str, Any]) -> Push:
+    """Read a push; its payload is an object, or the text of anything else."""
+    fields = Fields(content, "token", "headers", "payload")
+    headers, payload = content.get("headers"), content.get("payload")
+    if headers is None:
+        headers = {}
+    if not isinstance(headers, dict) or not all(isinstance(value, str) for value in headers.values()):
+        raise Refused("the headers must be an object of texts", "headers")
+    for name, value in headers.items():
+        if name.startswith(":") or _FORBIDDEN & {*name, *value}:
+            raise Refused("this is no header field", f"headers.{name}")
+    if payload is None:
+        payload = ""
+    if not isinstance(payload, str):
+        payload = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    lowered = {name.lower(): value for name, value in headers.items()}
+    return Push(lowered, payload.encode("utf-8", "surrogatepass"), (fields.text("token") or "").lower())
+
+
+_PUSH = {
+    "token": {"type": "string", "description": "The device token, in hexadecimal."},
+    "headers": {
+        "type": "object",
+        "additionalProperties": {"type": "string"},
+        "description": "The header fields, such as apns-topic and apns-push-type.",
+    },
+    "payload": {"description": "The payload: an object, or the text of what may be anything."},
+}
+_FINDING = ("code", "severity", "message", "path", "grade", "source")
+
+#: The schemas of the bodies.
+SCHEMAS = {
+    "Push": {"type": "object", "additionalProperties": False, "properties": _PUSH},
+    "Findings": {
+        "type": "object",
+        "required": ["findings"],
+        "properties": {"findings": {"type": "array", "items": {"$ref": "#/components/schemas/Finding"}}},
+    },
+    "Finding": {
+        "type": "object",
+        "required": list(_FINDING),
+        "properties": {name: {"type": "string"} for name in _FINDING},
+    },
+    "Strings": {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "strings": {"type": "object", "additionalProperties": {"type": "string"}},
+            "text": {"type": "string", "description": "The content of a .strings file, in either form."},
+        },
+    },
+    "StringsTaken": {
+        "type": "object",
+        "required": ["strings"],
+        "properties": {"strings": {"type": "integer", "description": "How many there are."}},
+    },
+}
+
+#: What is answered here.
+OPERATIONS = (
+    Operation(
+        "POST",
+        "/v1/push",
+        PushOperations.send,
+        "postPush",
+        "Send a push by hand.",
+        {201: ("What became of it.", ("Received",))},
+        (400, 413, 415),
+        body="Push",
+    ),
+    Operation(
+        "POST",
+        "/v1/lint",
+        PushOperations.lint,
+        "postLint",
+        "Find what is wrong with a push.",
+        {200: ("The findings.", ("Findings",))},
+        (400, 413, 415),
+        body="Push",
+    ),
+    Operation(
+        "POST",
+        "/v1/strings",
+        PushOperations.set_strings,
+        "postStrings",
+        "Give the strings of the app, which loc-key and its like name.",
+        {200: ("They are taken.", ("StringsTaken",))},
+        (400, 413, 415),
+        body="Strings",
+    ),
+)
