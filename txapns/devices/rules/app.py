@@ -9,7 +9,7 @@ from txapns.devices.device import Capability, Device
 from txapns.devices.findings import Grade, Severity
 from txapns.devices.push import Push
 from txapns.devices.rules.alert import sound_name
-from txapns.devices.rules.rule import DEVICE, Place, Places, rule, shown
+from txapns.devices.rules.rule import DEVICE, Place, Places, is_older, rule, shown
 from txapns.devices.rules.sources import (
     CATEGORIES,
     GENERATING,
@@ -192,7 +192,7 @@ def _location_budget(push: Push, device: Device) -> Places:
     needs=DEVICE,
 )
 def _widget_os(push: Push, device: Device) -> Places:
-    if push.push_type == "widgets" and not device.runs(26):
+    if push.push_type == "widgets" and is_older(device, 26):
         yield Place("apns-push-type", "widgets by push from iOS 26 on")
-    elif push.push_type == "controls" and not device.runs(18):
+    elif push.push_type == "controls" and is_older(device, 18):
         yield Place("apns-push-type", "controls by push from iOS 18 on")

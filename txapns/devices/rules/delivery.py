@@ -241,7 +241,7 @@ def _badge_unchanged(push: Push, device: Device) -> Places:
 @rule(
     "STORED_LATEST",
     Severity.WARNING,
-    "The device is offline, and this push replaces the one that waits for it.",
+    "The device is offline, and this push may replace the one that waits for it.",
     f"{METRICS}; element-hq/element-x-ios#5055, home-assistant/iOS#527",
     needs=DEVICE,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 from itertools import islice
 from types import MappingProxyType, ModuleType
 
@@ -29,8 +30,13 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 #: How many places a rule may find in one push.
 MOST_PLACES = 10
 
-_FOR_ALL = tuple(rule for rule in RULES.values() if not rule.types)
-_FOR_KIND = {kind: tuple(rule for rule in RULES.values() if not rule.types or kind in rule.types) for kind in KINDS}
+
+@cache
+def _rules_for(kind: str, known: frozenset[str]) -> tuple[Rule, ...]:
+    """Find the rules for a kind of push, one of :data:`KINDS` or empty for all others, of which the facts are known."""
+    return tuple(
+        rule for rule in RULES.values() if known.issuperset(rule.needs) and (not rule.types or kind in rule.types)
+    )
 
 
 def lint(
@@ -52,10 +58,10 @@ def lint(
     :returns: the findings, in the order of the rules; none if nothing is wrong.
     """
     facts = {"device": device, "credential": credential, "environment": environment, "now": now}
-    known = {name for name, fact in facts.items() if fact is not None}
+    known = frozenset([name for name, fact in facts.items() if fact is not None])
+    kind = kind_of(push)
     return [
         rule.finding(place)
-        for rule in _FOR_KIND.get(kind_of(push), _FOR_ALL)
-        if known.issuperset(rule.needs)
+        for rule in _rules_for(kind if kind in KINDS else "", known)
         for place in islice(rule.check(push, *[facts[name] for name in rule.needs]), MOST_PLACES)
     ]

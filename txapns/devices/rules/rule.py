@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import attrs
 
+from txapns.devices.device import Device, Platform
 from txapns.devices.findings import Finding, Grade, Severity
 from txapns.devices.push import SUFFIXES, Push
 
@@ -32,6 +33,7 @@ __all__ = [
     "Rule",
     "is_flag",
     "is_number",
+    "is_older",
     "is_one",
     "joined",
     "kind_of",
@@ -155,6 +157,11 @@ def is_one(value: object) -> bool:
 def is_flag(value: object) -> bool:
     """Tell whether a value is 1 or 0: several libraries send a 0 for what others leave out."""
     return is_number(value) and value in (0, 1)
+
+
+def is_older(device: Device, major: int, minor: int = 0) -> bool:
+    """Tell whether a device runs a version of iOS or iPadOS before this one; other systems count differently."""
+    return device.platform in (Platform.IOS, Platform.IPADOS) and device.version < (major, minor)
 
 
 def shown(value: Any) -> str:

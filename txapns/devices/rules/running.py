@@ -6,7 +6,7 @@ from txapns.devices.device import Device, TokenKind
 from txapns.devices.findings import Grade, Severity
 from txapns.devices.presentation import Activity
 from txapns.devices.push import Push
-from txapns.devices.rules.rule import DEVICE, Place, Places, is_number, rule, shown
+from txapns.devices.rules.rule import DEVICE, Place, Places, is_number, is_older, rule, shown
 from txapns.devices.rules.sources import LIVE_ACTIVITIES
 
 __all__: list[str] = []
@@ -98,7 +98,7 @@ def _type_unknown(push: Push, device: Device) -> Places:
     needs=DEVICE,
 )
 def _start_os(push: Push, device: Device) -> Places:
-    if _is_start(push) and not device.runs(17, 2):
+    if _is_start(push) and is_older(device, 17, 2):
         yield Place("aps.event")
 
 
@@ -111,7 +111,7 @@ def _start_os(push: Push, device: Device) -> Places:
     needs=DEVICE,
 )
 def _channel_os(push: Push, device: Device) -> Places:
-    if _is_start(push) and "input-push-channel" in push.aps and not device.runs(18):
+    if _is_start(push) and "input-push-channel" in push.aps and is_older(device, 18):
         yield Place("aps.input-push-channel")
 
 
