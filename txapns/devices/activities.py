@@ -21,6 +21,7 @@ import attrs
 
 from txapns.devices.alerts import sound_of
 from txapns.devices.device import Capability, Device, Platform
+from txapns.devices.limits import ACTIVITY_STARTS
 from txapns.devices.presentation import Activity, ActivityState, Outcome, Presentation
 from txapns.devices.push import Push
 from txapns.devices.rules.alert import has_text
@@ -32,8 +33,6 @@ __all__ = ["ACTIVE_FOR", "SHOWN_FOR", "pass_time", "receive_activity"]
 
 #: How long a Live Activity is active at most, and how long an ended one stays on the lock screen, in seconds.
 ACTIVE_FOR, SHOWN_FOR = 8 * 3_600.0, 4 * 3_600.0
-#: How many starts in an hour a device accepts, as an engineer of Apple's is quoted.
-MOST_STARTS = 10
 #: How many activities that are gone are remembered here.
 MOST_GONE = 20
 #: No date is as far away as this, in seconds or milliseconds.
@@ -205,8 +204,8 @@ def _start_hindrance(push: Push, device: Device) -> str:
         return "The app cannot decode the content-state."
     if channel is not None and not device.runs(18):
         return "A start can name a channel only from iOS 18 on."
-    if len(device.activity_starts) >= MOST_STARTS:
-        return f"There have been about {MOST_STARTS} starts in a short time: several report that more are not done."
+    if len(device.activity_starts) >= ACTIVITY_STARTS:
+        return f"There have been about {ACTIVITY_STARTS} starts in a short time: several report that more are not done."
     return ""
 
 

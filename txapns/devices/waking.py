@@ -7,6 +7,7 @@ from collections.abc import Callable
 import attrs
 
 from txapns.devices.device import Capability, Device, Platform, Stored
+from txapns.devices.limits import BACKGROUND_PUSHES, LOCATION_PUSHES
 from txapns.devices.presentation import Outcome
 from txapns.devices.push import Push
 from txapns.devices.rules.alert import is_visible
@@ -14,11 +15,6 @@ from txapns.devices.rules.rule import is_one
 from txapns.devices.verdict import Verdict, sentences
 
 __all__ = ["NOT_ON", "WAKING", "may_wake", "wake"]
-
-#: Background pushes in an hour that wake the app: Apple says two or three.
-MOST_IN_HOUR = 3
-#: Location pushes in a day.
-MOST_LOCATIONS = 360
 
 Wake = Callable[[Push, Device, float, float], Verdict]
 
@@ -73,7 +69,7 @@ def _why_held(push: Push, device: Device) -> str:
         return "Low Power Mode is on: several report that the push is held back."
     if push.priority == "1":
         return "A push of priority 1 does not wake the device: it is held back."
-    if len(device.background_pushes) >= MOST_IN_HOUR:
+    if len(device.background_pushes) >= BACKGROUND_PUSHES:
         return "The app has had the two or three background pushes an hour that Apple speaks of: it is held back."
     return ""
 
@@ -114,8 +110,8 @@ def _location(push: Push, device: Device, now: float, until: float) -> Verdict:
         return Verdict(Outcome.NOTHING, "The app lacks the extension or the entitlement for location pushes.", device)
     if not device.settings.location_always:
         return Verdict(Outcome.NOTHING, "The user does not allow the app to see the location always.", device)
-    if len(device.location_pushes) >= MOST_LOCATIONS:
-        why = f"There have been about {MOST_LOCATIONS} location pushes today: more do nothing for a while."
+    if len(device.location_pushes) >= LOCATION_PUSHES:
+        why = f"There have been about {LOCATION_PUSHES} location pushes today: more do nothing for a while."
         return Verdict(Outcome.NOTHING, why, device)
     device = attrs.evolve(device, location_pushes=(*device.location_pushes, now))
     return Verdict(Outcome.WOKEN, "The app's extension runs and finds the location.", device)

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
-from txapns.devices import Finding, Push
+from tests.devices.rules.cases import CASES
+from txapns.devices import Credential, Device, Finding, Push
 from txapns.devices.rules import KINDS, RULES, lint
 
 __all__ = ["LintTests"]
@@ -26,6 +27,9 @@ _HEADERS = st.dictionaries(
     st.sampled_from(_FIELDS) | st.text(), st.sampled_from(KINDS) | st.sampled_from(("5", "0", "9" * 5_000)) | st.text()
 )
 _PUSHES = st.builds(Push, _HEADERS, _PAYLOADS, st.text(), st.sampled_from(("", "Y2hhbm5lbA==")))
+_DEVICES = [each.device for cases in CASES.values() for each in cases if each.device is not None]
+_BOTH = (False, True)
+_CREDENTIALS = [Credential(topics, alone, listed) for topics in ((), ("a",)) for alone in _BOTH for listed in _BOTH]
 
 
 class LintTests(SynchronousTestCase):
@@ -70,9 +74,9 @@ class LintTests(SynchronousTestCase):
                 self.assertTrue(finding.message.isprintable(), finding)
                 self.assertLess(len(finding.message.encode()), 200)
 
-    @given(_PUSHES)
-    def test_never_raises(self, push: Push) -> None:
-        """Any push can be linted, whatever its header fields and bytes."""
-        for finding in lint(push) + lint(push, now=1_800_000_000.0):
+    @given(_PUSHES, st.sampled_from(_DEVICES), st.sampled_from(_CREDENTIALS))
+    def test_never_raises(self, push: Push, device: Device, credential: Credential) -> None:
+        """Any push can be linted, whatever its header fields and bytes, for any device and credential."""
+        for finding in lint(push) + lint(push, device, credential, "sandbox", now=1_800_000_000.0):
             json.dumps(finding.to_dict(), ensure_ascii=False).encode()
             self.assertNotIn("{value}", finding.message)

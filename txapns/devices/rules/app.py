@@ -7,6 +7,7 @@ from typing import Any
 
 from txapns.devices.device import Capability, Device
 from txapns.devices.findings import Grade, Severity
+from txapns.devices.limits import LOCATION_PUSHES
 from txapns.devices.push import Push
 from txapns.devices.rules.alert import sound_name
 from txapns.devices.rules.rule import DEVICE, Place, Places, is_older, rule, shown
@@ -26,8 +27,6 @@ __all__: list[str] = []
 _ALERT = ("alert",)
 #: A sound must be shorter, in seconds.
 _LONGEST_SOUND = 30
-#: How many location pushes an extension gets, about, in a day.
-_MOST_LOCATIONS = 360
 
 
 def _text_keys(push: Push) -> Iterator[tuple[str, Any]]:
@@ -179,7 +178,7 @@ def _ptt_not_joined(push: Push, device: Device) -> Places:
     needs=DEVICE,
 )
 def _location_budget(push: Push, device: Device) -> Places:
-    if len(device.location_pushes) >= _MOST_LOCATIONS:
+    if len(device.location_pushes) >= LOCATION_PUSHES:
         yield Place("")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from txapns.devices.answers import TOKEN_KINDS
 from txapns.devices.device import Device, Permission, Platform, TokenKind
 from txapns.devices.findings import Grade, Severity
+from txapns.devices.limits import BACKGROUND_PUSHES
 from txapns.devices.presentation import ActivityState
 from txapns.devices.push import SUFFIXES, Push
 from txapns.devices.rules.alert import has_text
@@ -220,7 +221,7 @@ def _force_quit(push: Push, device: Device) -> Places:
     needs=DEVICE,
 )
 def _background_rate(push: Push, device: Device) -> Places:
-    if len(device.background_pushes) >= 3:
+    if len(device.background_pushes) >= BACKGROUND_PUSHES:
         yield Place("", str(len(device.background_pushes)))
 
 

@@ -64,7 +64,7 @@ def _topic_unnamed(push: Push, credential: Credential) -> Places:
     if push.channel or "apns-topic" in push.headers or "authorization" in push.headers:
         return
     alone = credential.is_certificate and not credential.listed
-    if not alone or not credential.topics[0].endswith(SUFFIXES.get(push.push_type, "")):
+    if not (alone and all(topic.endswith(SUFFIXES.get(push.push_type, "")) for topic in credential.topics[:1])):
         yield Place("apns-topic")
 
 

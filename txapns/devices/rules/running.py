@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from txapns.devices.device import Device, TokenKind
 from txapns.devices.findings import Grade, Severity
+from txapns.devices.limits import ACTIVITY_STARTS, URGENT_UPDATES
 from txapns.devices.presentation import Activity
 from txapns.devices.push import Push
 from txapns.devices.rules.rule import DEVICE, Place, Places, is_number, is_older, rule, shown
@@ -12,8 +13,6 @@ from txapns.devices.rules.sources import LIVE_ACTIVITIES
 __all__: list[str] = []
 
 _ACTIVITY = ("liveactivity",)
-#: How many starts in an hour are known to exhaust the budget, and how many urgent updates may.
-_MOST_STARTS = _MOST_URGENT = 10
 
 
 def _addressed(push: Push, device: Device) -> Activity | None:
@@ -125,7 +124,7 @@ def _channel_os(push: Push, device: Device) -> Places:
     needs=DEVICE,
 )
 def _start_budget(push: Push, device: Device) -> Places:
-    if _is_start(push) and len(device.activity_starts) >= _MOST_STARTS:
+    if _is_start(push) and len(device.activity_starts) >= ACTIVITY_STARTS:
         yield Place("aps.event", str(len(device.activity_starts)))
 
 
@@ -175,5 +174,5 @@ def _ended(push: Push, device: Device) -> Places:
 )
 def _budget(push: Push, device: Device) -> Places:
     activity = _addressed(push, device)
-    if activity is not None and push.priority == "10" and len(activity.urgent) >= _MOST_URGENT:
+    if activity is not None and push.priority == "10" and len(activity.urgent) >= URGENT_UPDATES:
         yield Place("apns-priority", str(len(activity.urgent)))
