@@ -42,7 +42,7 @@ def apns_simulator_process(apns_topic: str, apns_simulator_options: Sequence[str
 
 @pytest.fixture
 def apns_simulator(apns_simulator_process: SimulatorProcess) -> SimulatorProcess:
-    """The simulator, which has forgotten what earlier tests sent."""
+    """The simulator, which has forgotten what earlier tests sent, and how it was to answer."""
     apns_simulator_process.clear()
     return apns_simulator_process
 

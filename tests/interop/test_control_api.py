@@ -8,15 +8,14 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import time
 import uuid
-from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.interop.programs import NODE_ENVIRONMENT, command
-from tests.processes import ForClass
 from txapns.simulator.process import SimulatorProcess
 
 __all__ = ["AioapnsTests", "Apns2Tests", "NodeApnTests"]
@@ -32,7 +31,6 @@ SENT = {
     "time_to_live": 3_600,
     "collapse_id": "dinner",
 }
-GONE = "dd" * 32
 TIMEOUT = 90
 
 
@@ -50,9 +48,7 @@ class ClientTests(SynchronousTestCase):
     def setUpClass(cls) -> None:
         """Start the simulator, where the client is installed."""
         cls.command = command(cls.driver)
-        dead = Path(ForClass(cls).mktemp())
-        dead.write_text(GONE)
-        cls.simulator = SimulatorProcess(options=["--dead", str(dead)])
+        cls.simulator = SimulatorProcess()
         cls.simulator.start()
         cls.addClassCleanup(cls.simulator.stop)
 
@@ -91,18 +87,35 @@ class ClientTests(SynchronousTestCase):
         return said
 
     def check(self, mode: str) -> None:
-        """Three devices get a notification; the client learns which other one has no app any longer."""
-        devices = [self.simulator.device() for _ in range(3)]
-        tokens = [device.token for device in devices]
-        said = self.send(mode, *tokens, GONE)
-        self.assertEqual(sorted(said["accepted"]), sorted(tokens))
-        [[token, status, reason, _]] = said["refused"]
-        self.assertEqual((token, status, reason), (GONE, 410, "Unregistered"))
-        for device in (*devices, self.simulator.device(GONE)):
+        """Two phones get a notification, one of them later; the client learns which device has no app any longer."""
+        shown, away, gone, other = (self.simulator.device() for _ in range(4))
+        away.offline()
+        begun = time.time()
+        gone.uninstall()
+        other.answer(400, "DeviceTokenNotForTopic", times=1)
+        said = self.send(mode, shown.token, away.token, gone.token, other.token)
+        self.assertEqual(sorted(said["accepted"]), sorted([shown.token, away.token]))
+        self.check_refused(said["refused"], gone.token, other.token, begun)
+        answers = [200, 200, 410, 400]
+        for device, status in zip((shown, away, gone, other), answers, strict=True):
             [push] = device.received()
-            self.assertEqual(push["answer"]["status"], 410 if device.token == GONE else 200)
+            self.assertEqual(push["answer"]["status"], status)
             self.check_push(push, mode)
         self.assertEqual(len(self.simulator.received()), 4)
+        self.assertEqual([push["outcome"] for push in shown.received()], ["banner"])
+        self.assertEqual([push["outcome"] for push in away.received()], ["stored"])
+        away.online()
+        self.assertEqual([push["outcome"] for push in away.received()], ["banner"])
+        self.assertEqual(self.send(mode, other.token)["accepted"], [other.token])
+
+    def check_refused(self, refused: list[list[Any]], gone: str, other: str, begun: float) -> None:
+        """The client tells both refusals, and that of the one without the app with its time, in milliseconds."""
+        told = {token: (status, reason, at) for token, status, reason, at in refused}
+        self.assertEqual(told.keys(), {gone, other})
+        self.assertEqual(told[other][:2], (400, "DeviceTokenNotForTopic"))
+        status, reason, at = told[gone]
+        self.assertEqual((status, reason), (410, "Unregistered"))
+        self.assertTrue(begun - 1 <= at / 1_000 <= time.time() + 1)
 
     def check_push(self, push: dict[str, Any], mode: str) -> None:
         """It came as it was given."""
@@ -111,6 +124,8 @@ class ClientTests(SynchronousTestCase):
         self.assertEqual((push["topic"], push["push_type"]), (simulator.topic, "alert"))
         fields = {name: push["headers"].get(name) for name in ("apns-priority", "apns-collapse-id")}
         self.assertEqual(fields, {"apns-priority": "5", "apns-collapse-id": "dinner"})
+        if push["answer"]["status"] == 200:
+            self.assertEqual([each for each in push["findings"] if each["severity"] == "error"], [])
         if mode == "token":
             claims = push["provider_token"]
             self.assertEqual((claims["key_id"], claims["team_id"]), (simulator.key_id, simulator.team_id))

@@ -79,9 +79,34 @@ class SimulatorControlTests(SynchronousTestCase):
         self.simulator.clear()
         self.assertRaises(NotReceived, self.simulator.wait, timeout=0)
 
+    def test_devices(self) -> None:
+        """A device that is offline gets a push later; one without the app gets none, and Apple says so."""
+        device = self.simulator.device()
+        device.offline()
+        self.assertEqual(device.facts()["state"], "offline")
+        self.assertEqual(self.client.send(HELLO, [device.token]).accepted, 1)
+        self.assertEqual(device.received()[0]["outcome"], "stored")
+        device.online()
+        self.assertEqual(device.received()[0]["outcome"], "banner")
+        device.uninstall()
+        refused = self.client.send(HELLO, [device.token]).failed[0]
+        self.assertEqual((refused.status, refused.reason), (410, "Unregistered"))
+
+    def test_answers(self) -> None:
+        """A push is answered as a test wants, so many times, and no longer once cleared."""
+        device, other = self.simulator.device(), self.simulator.device()
+        device.answer(400, "DeviceTokenNotForTopic", times=1)
+        self.assertEqual(self.client.send(HELLO, [other.token]).accepted, 1)
+        refused = self.client.send(HELLO, [device.token]).failed[0]
+        self.assertEqual((refused.status, refused.reason), (400, "DeviceTokenNotForTopic"))
+        self.assertEqual(self.client.send(HELLO, [device.token]).accepted, 1)
+        self.simulator.answer(400, "BadTopic")
+        self.simulator.clear()
+        self.assertEqual(self.client.send(HELLO, [device.token]).accepted, 1)
+
     def test_refused(self) -> None:
         """What the simulator does not understand is an error that says why."""
-        refused = self.assertRaises(ControlRefused, self.simulator.ask, "GET", "/v1/received?limit=x")
+        refused = self.assertRaises(ControlRefused, self.simulator.answer, 42)
         self.assertEqual(refused.status, 400)
-        self.assertIn("limit", str(refused))
+        self.assertIn("status", str(refused))
         self.assertEqual(self.assertRaises(ControlRefused, self.simulator.ask, "GET", "/v1/none").status, 404)

@@ -15,7 +15,7 @@ import secrets
 import time
 from http.client import HTTPConnection
 from typing import Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import quote, urlencode, urlsplit
 
 __all__ = ["ControlRefused", "NotReceived", "SimulatedDevice", "SimulatorControl"]
 
@@ -99,8 +99,9 @@ class SimulatorControl:
                 raise NotReceived(f"{len(found)} of {count} notifications came within {timeout:g} s")
 
     def clear(self) -> None:
-        """Forget what was received."""
+        """Forget what was received, and the answers that were to be given."""
         self.ask("DELETE", "/v1/received")
+        self.ask("DELETE", "/v1/answers")
 
     def device(self, token: str | None = None) -> SimulatedDevice:
         """
@@ -110,6 +111,18 @@ class SimulatorControl:
         :returns: the device.
         """
         return SimulatedDevice(self, token or secrets.token_hex(32))
+
+    def answer(self, status: int, reason: str | None = None, *, token: str | None = None, **more: Any) -> None:
+        """
+        Have pushes answered otherwise than Apple would.
+
+        :param status: the HTTP status.
+        :param reason: the reason.
+        :param token: only those for this token; left out, all.
+        :param more: what else ``POST /v1/answers`` takes, such as ``times``, ``chance`` and ``delay``.
+        """
+        given = {"status": status, "reason": reason, "token": token, **more}
+        self.ask("POST", "/v1/answers", {name: value for name, value in given.items() if value is not None})
 
     def ask(self, method: str, path: str, body: object = None) -> Any:
         """
@@ -149,6 +162,7 @@ class SimulatedDevice:
     def __init__(self, simulator: SimulatorControl, token: str) -> None:
         self.token = token
         self._simulator = simulator
+        self._path = f"/v1/devices/{quote(token, safe='')}"
 
     def received(self) -> list[dict[str, Any]]:
         """Tell what came for it; see :meth:`SimulatorControl.received`."""
@@ -157,6 +171,39 @@ class SimulatedDevice:
     def wait(self, count: int = 1, *, timeout: float = 10.0) -> list[dict[str, Any]]:
         """Wait until so many notifications have come for it; see :meth:`SimulatorControl.wait`."""
         return self._simulator.wait(count, timeout=timeout, token=self.token)
+
+    def answer(self, status: int, reason: str | None = None, **more: Any) -> None:
+        """Have pushes for it answered otherwise; see :meth:`SimulatorControl.answer`."""
+        self._simulator.answer(status, reason, token=self.token, **more)
+
+    def offline(self) -> None:
+        """Take it off the network: what comes is stored for it, as far as Apple's servers do."""
+        self.change(state="offline")
+
+    def online(self) -> None:
+        """Have it on the network: it gets what was stored."""
+        self.change(state="online")
+
+    def uninstall(self) -> None:
+        """Remove the app from it: from now on the answer is 410, ``Unregistered``."""
+        self.change(state="removed")
+
+    def change(self, **fields: Any) -> Any:
+        """
+        Change it.
+
+        :param fields: those of ``PUT /v1/devices/<token>``.
+        :returns: the device as it is then, as a dictionary.
+        """
+        return self._simulator.ask("PUT", self._path, fields)
+
+    def facts(self) -> Any:
+        """
+        Describe it.
+
+        :returns: the answer to ``GET /v1/devices/<token>``, a dictionary.
+        """
+        return self._simulator.ask("GET", self._path)
 
 
 def _wanted(token: str | None, topic: str | None, push_type: str | None) -> dict[str, str]:
