@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -129,6 +130,132 @@ class InboxPageTests(TestCase):
             )
             self.assertEqual(browser.text("#count"), "1 of 2")
             self.assertEqual(browser.run("return document.querySelectorAll('[role=option]').length"), 1)
+
+    def test_phone(self) -> None:
+        """The verdict and the phone say what the simulator says, in any direction of writing, and of texts by key."""
+        with self.browsing() as browser:
+            self.send(alert={"title": "Anna", "body": "Are you coming tonight?"}, thread_id="kitchen", sound="default")
+            self.send(alert="Lunch is served", badge=1)
+            self.send(alert={"title": "عشاء", "body": "الطاولة جاهزة"}, thread_id="hall", sound="default")
+            self.shown(browser, "عشاء")
+            direction = "return getComputedStyle(document.querySelector('.new .shown-body')).direction"
+            self.assertEqual(browser.run(direction), "rtl")
+            self.ask("v1/strings", "POST", {"text": '"READY" = "%@ is ready";'})
+            alert = {
+                "title-loc-key": "READY",
+                "title-loc-args": ["Dinner"],
+                "subtitle": "Table 4",
+                "body": "Come. " * 9,
+            }
+            options = {"thread_id": "kitchen", "badge": 3, "sound": "bell.caf", "interruption_level": "time-sensitive"}
+            self.send(alert=alert, collapse_id="dinner", **options)
+            self.shown(browser, "Dinner is ready")
+            self.assertEqual(browser.text(".new .more"), "1 more in kitchen")
+            self.assertEqual(browser.text(".new .level"), "Time Sensitive")
+            self.picture(browser, "inbox")
+            self.send(alert={**alert, "body": "It gets cold"}, collapse_id="dinner", **options)
+            browser.until(lambda: browser.text(".new .shown-body") == "It gets cold")
+            self.assertEqual(browser.text(".new .more"), "1 more in kitchen")
+            browser.run("document.querySelector('[data-screen=home]').click()")
+            self.assertEqual(browser.text(".banner .shown-title"), "Dinner is ready")
+            self.assertEqual(browser.text("#phone .badge"), "3")
+
+    def shown(self, browser: Browser, title: str) -> None:
+        """Wait for a notification; list, verdict and phone then say the same of it as the control API."""
+        self.shows(browser, title)
+        entry = self.latest()
+        shown = entry["presentation"]
+        self.assertEqual(shown["title"], title)
+        self.assertEqual(browser.text("[aria-selected=true] .tag"), entry["outcome"])
+        lines = browser.run("return [...document.querySelectorAll('#verdict dd')].map((each) => each.textContent)")
+        self.assertEqual((lines[0], lines[2]), ("200 accepted", entry["why"]))
+        self.assertTrue(lines[1].startswith(entry["outcome"].capitalize()), lines[1])
+        codes = "return [...document.querySelectorAll('#findings .code')].map((each) => each.textContent)"
+        self.assertEqual(sorted(browser.run(codes)), sorted(each["code"] for each in entry["findings"]))
+        for part in filter(shown.get, ("title", "subtitle", "body")):
+            self.assertEqual(browser.text(f".new .shown-{part}"), shown[part])
+
+    def test_activity(self) -> None:
+        """The card of a Live Activity has its values, counts down to being stale, and stays until it is dismissed."""
+        topic, now = self.simulator.topic, int(time.time())
+        with self.browsing() as browser:
+            browser.prefer_dark()
+            browser.run("document.querySelector('#dark').click()")
+            self.client.send(
+                Notification.live_activity_start(
+                    topic,
+                    attributes_type="Match",
+                    attributes={"home": "Ajax", "away": "Feyenoord"},
+                    content_state={"score": "0 : 0"},
+                    timestamp=now,
+                    stale_date=now + 600,
+                    alert={"title": "Kick-off", "body": "Ajax against Feyenoord"},
+                ),
+                [ANN],
+            )
+            browser.until(lambda: browser.text("#verdict").count("Activity started"))
+            for text in ("Match", "home", "Ajax", "score", "0 : 0"):
+                self.assertIn(text, browser.text(".activity"))
+            self.assertRegex(browser.text(".activity .status"), r"^Active · stale in \d+ min \d+ s · ends in \d+ h")
+            self.picture(browser, "inbox-activity")
+            self.send(alert="Meanwhile")
+            self.shows(browser, "Meanwhile")
+            self.assertIn("0 : 0", browser.text(".activity"))
+            state = {"score": "2 : 1"}
+            end = Notification.live_activity_end(topic, content_state=state, timestamp=now + 1, dismissal_date=now - 60)
+            self.client.send(end, [ANN])
+            browser.until(lambda: "Activity ended" in browser.text("#verdict"))
+            browser.until(lambda: browser.run("return document.querySelectorAll('.activity').length") == 0)
+
+    def test_device(self) -> None:
+        """What waits while a device is switched off is shown when it is on again."""
+        switch = """
+            const choice = document.querySelector("#device-state");
+            choice.value = "{}";
+            choice.dispatchEvent(new Event("change"));
+        """
+        self.send(alert="Before")
+        with self.browsing() as browser:
+            self.shows(browser, "Before")
+            browser.until(lambda: browser.run("return document.querySelector('#device-state').value") == "online")
+            browser.run(switch.format("offline"))
+            browser.until(lambda: self.ask(f"v1/devices/{ANN}")["state"] == "offline")
+            self.send(alert="Waiting")
+            self.shows(browser, "Waiting")
+            self.assertIn("PhoneStored", browser.text("#verdict"))
+            self.assertIn("1 at Apple", browser.text("#effects"))
+            browser.run(switch.format("online"))
+            browser.until(lambda: "PhoneBanner" in browser.text("#verdict"))
+
+    def test_compose(self) -> None:
+        """By keyboard one opens the box, types, reads findings, and sends; what came is copied in three forms."""
+        self.send(alert="Before")
+        with self.browsing() as browser:
+            self.shows(browser, "Before")
+            browser.press("c")
+            browser.until(lambda: browser.run("return document.activeElement.id") == "compose-title")
+            browser.press("!")
+            self.assertIn('"title": "Dinner!"', browser.run("return document.querySelector('#compose-json').value"))
+            browser.run(
+                "const each = document.querySelector('#compose-sound'); each.value = 'ping';"
+                "each.dispatchEvent(new Event('input'))"
+            )
+            browser.until(lambda: "SOUND_NO_EXT" in browser.text("#compose-findings"))
+            self.picture(browser, "inbox-compose")
+            browser.press(ENTER)
+            self.shows(browser, "Dinner!")
+            self.assertIn("by hand", browser.text("#way"))
+            browser.press(ESCAPE)
+            browser.run("navigator.clipboard.writeText = async (text) => { window.copied = text; }")
+            copied = {}
+            for way in ("curl", "txapns", "apns"):
+                browser.run(f"window.copied = ''; document.querySelector('[data-copy={way}]').click()")
+                copied[way] = browser.until(lambda: browser.run("return copied"))
+            self.assertIn(f"https://api.sandbox.push.apple.com/3/device/{ANN}", copied["curl"])
+            self.assertEqual(json.loads(copied["apns"])["Simulator Target Bundle"], self.simulator.topic)
+            made: dict[str, Any] = {}
+            exec(copied["txapns"].rpartition("batch =")[0], made)  # our own page made it
+            self.assertEqual(json.loads(made["notification"].body), self.latest()["payload"])
 
     def test_keyboard(self) -> None:
         """The keyboard alone reaches everything, with a visible focus, and opens, searches and composes."""

@@ -21,18 +21,19 @@ export const getDevice = (token) => ask("GET", device(token));
 export const setDevice = (token, changes) => ask("PUT", device(token), changes);
 export const lint = async (push) => (await ask("POST", "v1/lint", push)).findings;
 export const send = (push) => ask("POST", "v1/push", push);
-export const sendStrings = (strings) => ask("POST", "v1/strings", { strings });
+export const sendStrings = async (text) => (await ask("POST", "v1/strings", { text })).strings;
 
-// Listen for what comes after a number. `got` is called with lists of notifications, `cleared` with the number up to
-// which they were removed, `state` with whether the connection stands. The browser connects again by itself, and the
+// Listen for what comes after a number. `got` is called with lists of notifications, `changed` with those on which there is
+// another verdict now, `cleared` with the number up to which they were removed, `state` with whether the connection stands. The browser connects again by itself, and the
 // server then goes on where it was.
-export function listen(after, { got, cleared, state }) {
+export function listen(after, { got, changed, cleared, state }) {
   const source = new EventSource(`v1/events?after=${after}`);
   source.onopen = () => state(true);
   source.onerror = () => {
     state(false);
-    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(after, { got, cleared, state }), 3000);
+    if (source.readyState === EventSource.CLOSED) setTimeout(() => listen(after, { got, changed, cleared, state }), 3000);
   };
   source.addEventListener("received", (event) => got(JSON.parse(event.data).received));
+  source.addEventListener("changed", (event) => changed(JSON.parse(event.data).received));
   source.addEventListener("cleared", (event) => cleared(JSON.parse(event.data).id));
 }

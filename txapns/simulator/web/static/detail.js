@@ -48,7 +48,7 @@ export function findings(found) {
         "div",
         {},
         make("p", { text: finding.message, dir: "auto" }),
-        make("p", { class: "source" }, make("code", { text: finding.code }), finding.path ? " at " : "", finding.path ? make("code", { text: finding.path }) : "", ` · ${finding.source}${grade}`),
+        make("p", { class: "source" }, make("code", { class: "code", text: finding.code }), finding.path ? " at " : "", finding.path ? make("code", { text: finding.path }) : "", ` · ${finding.source}${grade}`),
       ),
     );
   });

@@ -22,7 +22,6 @@ const SWITCHES = [
 ];
 
 let token = "";
-let changed = () => {};
 
 // Show the switches of the device with a token; empty hides them.
 export async function showDevice(wanted) {
@@ -34,7 +33,7 @@ export async function showDevice(wanted) {
   await load();
 }
 
-export async function load() {
+async function load() {
   const asked = token;
   if (!asked) return;
   try {
@@ -57,15 +56,13 @@ async function change(name, value, label) {
   try {
     fill(await api.setDevice(token, { [name]: value }));
     tell(`${label}: ${value === true ? "on" : value === false ? "off" : value}`);
-    changed(token);
   } catch (error) {
     tell(String(error.message));
     await load();
   }
 }
 
-export function prepareDevice(whenChanged) {
-  changed = whenChanged;
+export function prepareDevice() {
   const choices = CHOICES.map(([name, label, words]) => {
     const options = words.map((word) => make("option", { value: word, text: word }));
     const choice = make("select", { id: `device-${name}`, onchange: () => change(name, choice.value, label) }, ...options);

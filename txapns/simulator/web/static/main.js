@@ -6,7 +6,6 @@ import { prepareDevice, showDevice } from "./device.js";
 import { make, place, press, setText, tell } from "./dom.js";
 import { List } from "./list.js";
 import { setScreen, showPhone, tick } from "./phone.js";
-import { readStrings } from "./strings.js";
 import { haystack, rank, worst } from "./words.js";
 
 const KEPT = 2000; // as many as the simulator keeps
@@ -50,6 +49,15 @@ function take() {
 function calmly(draw) {
   clearTimeout(waiting);
   waiting = setTimeout(draw, Math.max(0, drawn + CALM - performance.now()));
+}
+
+// Take what has another verdict now, as its device has come online.
+function changed(entries) {
+  const latest = new Map(entries.map((item) => [item.id, item]));
+  items = items.map((item) => latest.get(item.id) ?? item);
+  entries.forEach(offer);
+  apply();
+  if (selected && latest.has(selected.id)) select(latest.get(selected.id));
 }
 
 function cleared(id) {
@@ -130,7 +138,7 @@ function back() {
 
 function prepare() {
   prepareDetail(openCompose);
-  prepareDevice(refresh);
+  prepareDevice();
   prepareCompose();
   for (const each of Object.values(filter)) each.addEventListener("input", apply);
   place("filter").addEventListener("submit", (event) => event.preventDefault());
@@ -178,23 +186,20 @@ async function upload() {
   const [file] = place("file").files;
   if (!file) return;
   try {
-    const strings = readStrings(await file.text());
-    await api.sendStrings(strings);
-    tell(`${Object.keys(strings).length} strings from ${file.name}`);
-    await refresh();
+    const count = await api.sendStrings(await file.text());
+    tell(`${count} strings from ${file.name}; pushes from now on use them`);
   } catch (error) {
     tell(error.message);
   }
   place("file").value = "";
 }
 
-// Read everything again, because what became of it may have changed.
+// Read everything.
 async function refresh() {
   const found = await api.getReceived();
   items = found.received;
   items.forEach(offer);
   apply();
-  if (selected) select(items.find((item) => item.id === selected.id) ?? null);
   return found.after;
 }
 
@@ -213,6 +218,7 @@ async function begin() {
   const link = place("link");
   api.listen(after, {
     got,
+    changed,
     cleared,
     state: (stands) => {
       setText(link, stands ? "live" : "disconnected; reconnecting");

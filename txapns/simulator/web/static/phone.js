@@ -3,12 +3,11 @@ import { clock, make, place, setFacts, span } from "./dom.js";
 import { capital, deed, isRefused } from "./words.js";
 
 const MOST = 12; // notifications on the lock screen
-const state = { item: null, items: [], device: null };
+const state = { item: null, items: [] };
 
-// Show what a notification did. `items` are those of the same token up to it, the oldest first; `device` is the device
-// as it is now, or nothing.
-export function showPhone(item, items, device) {
-  Object.assign(state, { item, items, device });
+// Show what a notification did. `items` are those of the same token up to it, the oldest first.
+export function showPhone(item, items) {
+  Object.assign(state, { item, items });
   draw();
 }
 
@@ -33,16 +32,27 @@ function appOf(item) {
 }
 
 // Return what is on the lock screen once a notification has come: each under the identifier that replaces.
-function present(items, device) {
-  if (device && Array.isArray(device.shown)) return device.shown;
+function present(items) {
   const shown = new Map();
-  for (const { outcome, presentation } of items) {
+  for (const { id, outcome, presentation } of items) {
     if (!presentation || !["banner", "list only"].includes(outcome)) continue;
-    shown.delete(presentation.replaces || presentation.identifier);
-    shown.delete(presentation.identifier);
-    shown.set(presentation.identifier, presentation);
+    const identifier = presentation.identifier || `number ${id}`; // Apple makes one if the sender does not
+    shown.delete(identifier);
+    shown.set(identifier, presentation);
   }
   return [...shown.values()];
+}
+
+// Return the Live Activities as the latest push left each, the latest first.
+function running(items) {
+  const activities = new Map();
+  for (const { presentation } of items) {
+    const activity = presentation?.activity;
+    if (!activity) continue;
+    activities.delete(activity.number);
+    activities.set(activity.number, activity);
+  }
+  return [...activities.values()].filter((activity) => activity.state !== "dismissed").reverse();
 }
 
 function lockScreen(item, name) {
@@ -52,8 +62,7 @@ function lockScreen(item, name) {
   const cards = [];
   if (item) {
     if (item.outcome === "call screen") cards.push(call(name));
-    const activity = item.presentation?.activity;
-    if (activity && activity.state !== "dismissed") cards.push(activityCard(activity, name, at));
+    cards.push(...running(state.items).map((activity) => activityCard(activity, name, at)));
     cards.push(...stacks(item, name));
     if (!isNews(item)) cards.push(quiet(item));
   }
@@ -65,7 +74,7 @@ const isNews = (item) => ["banner", "list only", "call screen"].includes(item.ou
 // Group by thread: the latest notification of each on top, the others beneath it.
 function stacks(item, name) {
   const threads = new Map();
-  for (const shown of present(state.items, item.device).slice(-50)) {
+  for (const shown of present(state.items).slice(-50)) {
     const stack = threads.get(shown.thread || "") ?? [];
     threads.delete(shown.thread || "");
     threads.set(shown.thread || "", [...stack, shown]);
@@ -73,7 +82,7 @@ function stacks(item, name) {
   return [...threads].reverse().slice(0, MOST).map(([thread, stack]) => {
     const top = stack.at(-1);
     const more = stack.length - 1;
-    const classes = ["stack", more > 0 && "many", top.identifier === item.presentation?.identifier && "new"];
+    const classes = ["stack", more > 0 && "many", top === item.presentation && "new"];
     const note = more > 0 ? make("p", { class: "more", text: `${more} more${thread ? ` in ${thread}` : ""}` }) : null;
     return make("div", { class: classes.filter(Boolean).join(" ") }, card(top, name, item.at), note);
   });
@@ -166,7 +175,8 @@ function homeScreen(item, name) {
 // Say what the picture cannot.
 function effects(item) {
   const shown = item.presentation;
-  if (!shown || isRefused(item)) return [["Outcome", deed(item)]];
+  const waiting = ["Waiting", item.device?.stored ? `${item.device.stored} at Apple` : "nothing"];
+  if (!shown || isRefused(item)) return [["Outcome", deed(item)], waiting];
   const badge = { null: "stays as it is", 0: "removed" }[shown.badge ?? null] ?? String(shown.badge);
   return [
     ["Sound", shown.sound ?? "none"],
@@ -174,5 +184,6 @@ function effects(item) {
     ["Level", shown.level ?? "none"],
     ["Thread", shown.thread || "the app's"],
     ["Replaces", shown.replaces || "nothing"],
+    waiting,
   ];
 }
