@@ -1,11 +1,13 @@
 # Everything runs in .venv, which is made on first use; a changed pyproject.toml installs anew.
 # To build it with another Python than python3:  make PYTHON=python3.12 test
+# To show the inbox at another port:              make WEB=8026 inbox
 # To run some of the tests:                      make TESTS=tests/wire test
 # To run the tests fewer times than ten:         make RUNS=3 flaky
 # To look for what one parser cannot take:       make SECONDS=600 PARSERS=certificates fuzz
 
 PYTHON ?= python3
 VENV ?= .venv
+WEB ?= 8025
 BIN := $(VENV)/bin
 DEMO := $(VENV)/installed-cli
 DEV := $(VENV)/installed-all,dev
@@ -20,6 +22,9 @@ venv: $(DEV) ## make .venv with everything needed for development
 
 demo: $(DEMO) ## send to the simulator over both protocols and show what failed
 	@$(BIN)/python examples/demo.py
+
+inbox: $(DEMO) ## show in a browser what programs send to the simulator, until Ctrl-C
+	@exec $(BIN)/txapns simulate --http2 2197 --binary 2195 --feedback 2196 --web $(WEB) --state $(VENV)/inbox
 
 test: $(DEV) ## run the tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
@@ -101,4 +106,4 @@ $(BENCH)/node/installed: benchmarks/peers/package.json benchmarks/peers/package-
 	if command -v npm >/dev/null; then \
 		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
 
-.PHONY: help venv demo test test-all flaky fuzz interop test-postgresql cluster peers lint packaging clean
+.PHONY: help venv demo inbox test test-all flaky fuzz interop test-postgresql cluster peers lint packaging clean

@@ -163,6 +163,7 @@ async def send(client: APNSClient, label: str, expectation: dict[Hashable, tuple
 async def demonstrate(reactor: Any, state: Path) -> bool:
     """Send over both protocols; returns whether exactly the expected identifiers failed."""
     async with simulator(reactor, state) as description:
+        console.print(f"What comes in is shown at http://127.0.0.1:{description['web']}/ while this runs.\n")
         trust_root = (state / description["ca"]).read_bytes()
 
         signing_key = (state / description["key"]).read_bytes()
@@ -185,6 +186,7 @@ async def main(reactor: Any, correct: list[bool]) -> None:
     with tempfile.TemporaryDirectory(prefix="txapns-demo-") as state:
         correct.append(await demonstrate(reactor, Path(state)))
     console.print("Exactly the expected identifiers failed." if correct[0] else "That is not what was expected!")
+    console.print("To keep that page open, for what your own programs send: make inbox")
 
 
 if __name__ == "__main__":

@@ -8,14 +8,17 @@ import signal
 import socket
 import ssl
 import struct
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from twisted.internet import reactor
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
-from tests.command.processes import ANN, DEAD, TIMEOUT, SimulatorProcess, txapns
+from tests.command.processes import ANN, DEAD, TIMEOUT, TXAPNS, SimulatorProcess, environment, txapns
 from tests.ports import reserve
+from tests.processes import started
 from txapns import Accepted, APNSClient, Certificate, Gateway, Notification
 
 __all__ = ["ChannelsTests", "FaultTests", "SimulateTests"]
@@ -45,6 +48,27 @@ class SimulateTests(SynchronousTestCase):
             status, counters = SimulatorProcess(self).stop(by)
             self.assertEqual(status, 0)
             self.assertEqual(counters, {"received": 0, "accepted": 0, "rejected": {}, "connections": 0})
+
+    def test_invitation(self) -> None:
+        """Who chose the port of the page is told its URL, and a command that sends something to it."""
+        [port] = reserve()
+        state = Path(self.mktemp(), "a state")
+        command = [*TXAPNS, "simulate", "--state", str(state), "--web", str(port)]
+        process = started(self, command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment())
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.readline()
+        first, *told = [process.stderr.readline() for _ in range(3)]
+        self.assertEqual(
+            first, f"What comes in is shown at http://127.0.0.1:{port}/ until Ctrl-C. To send something:\n"
+        )
+        path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+        sent = subprocess.run(
+            ["bash", "-c", "".join(told)], env=environment(PATH=path), capture_output=True, text=True, timeout=TIMEOUT
+        )
+        self.assertEqual((sent.returncode, sent.stderr), (0, ""))
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=TIMEOUT)
+        self.assertEqual(json.loads(output)["accepted"], 1)
 
     def test_taken_port(self) -> None:
         """A port in use is reported in a sentence."""

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shlex
+import sys
 import threading
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +19,7 @@ from txapns._running import run
 from txapns.command.streams import Command, Unusable
 from txapns.command.tables import print_json
 from txapns.simulator.faults import FAULTS
-from txapns.simulator.service import FLAGS, NUMBERS, SimulatorService, read_dead
+from txapns.simulator.service import FLAGS, HOST, NUMBERS, SimulatorService, read_dead
 
 __all__ = ["simulate"]
 
@@ -35,6 +39,16 @@ def _wait_for_eof(reactor: Any) -> None:
     while os.read(0, 4_096):
         pass
     reactor.callFromThread(reactor.stop)
+
+
+def _invitation(description: Mapping[str, object], state: Path) -> str:
+    """Tell a person where the page is, and how to get something into it."""
+    where = shlex.quote(str(state))
+    return (
+        f"What comes in is shown at http://{HOST}:{description['web']}/ until Ctrl-C. To send something:\n"
+        f"  echo {'aa' * 32} | txapns send --gateway http2:host=localhost:port={description['http2']} \\\n"
+        f"    --trust-root {where}/ca.pem --certificate {where}/client.pem --title Hello --tokens -"
+    )
 
 
 @click.command(
@@ -77,13 +91,19 @@ def simulate(until_eof: bool, **options: Any) -> None:
     Simulate Apple's servers on loopback until a signal ends it.
 
     When it listens, it prints one line of JSON with the ports and the names of the files in the state directory. When
-    it ends, it prints another with the numbers of notifications received, accepted and rejected.
+    it ends, it prints another with the numbers of notifications received, accepted and rejected. At the port of --web
+    there is a page of what comes in, and of what a phone does with it; a terminal is told its URL, and so is anybody
+    who chose the port.
     """
 
     async def work(reactor: Any, stop: Deferred[None]) -> dict[str, Any]:
         service = SimulatorService.from_options(reactor, **options)
         service.startService()
-        print_json({"ready": True, **service.description()})
+        description = service.description()
+        print_json({"ready": True, **description})
+        if options["web"] or sys.stderr.isatty():
+            with suppress(OSError):  # nobody may read it
+                click.echo(_invitation(description, options["state"]), err=True)
         if until_eof:
             threading.Thread(target=_wait_for_eof, args=(reactor,), daemon=True).start()
         await stop

@@ -25,7 +25,7 @@ from txapns.daemon.store.factory import check_unused
 from txapns.daemon.store.keys import IKeyTable
 from txapns.simulator.inbox import KEPT
 from txapns.simulator.servers import Simulator
-from txapns.simulator.service import SimulatorService
+from txapns.simulator.service import HOST, SimulatorService
 
 __all__ = ["ALIVE", "DEAD", "Demonstration"]
 
@@ -58,6 +58,7 @@ _TEXT = """\
 The daemon listens at {url}. Apple's servers are simulated: nothing leaves this machine.
 There is an app called demo, and a key for it in {directory}/key.
 Open it in a browser: {admin}/
+See what comes to Apple's servers, and what a phone does with it: {inbox}/
 Stop it with Ctrl-C. Its data stays in {directory}.
 
 Try it from another terminal, in the same directory. First, the key:
@@ -116,7 +117,10 @@ class Demonstration:
             await simulator.stopService()
             raise
         url, page = (f"http://{addresses[name][0]}" for name in ("intake.native", "admin"))
-        text = _TEXT.format(url=url, admin=page, directory=shlex.quote(str(directory)), ALIVE=ALIVE, DEAD=DEAD)
+        inbox = f"http://{HOST}:{simulator.description()['web']}"
+        text = _TEXT.format(
+            url=url, admin=page, inbox=inbox, directory=shlex.quote(str(directory)), ALIVE=ALIVE, DEAD=DEAD
+        )
         return cls(simulator, daemon, text, key, addresses)
 
     async def stop(self) -> None:
