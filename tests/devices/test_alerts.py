@@ -274,6 +274,12 @@ class PlaceTests(SynchronousTestCase):
             given = attrs.evolve(device(previews=previews), locked=locked)
             self.assertEqual(presented(FULL, given).hidden, hidden)
 
+    def test_priority(self) -> None:
+        """One that is not urgent may come later."""
+        for priority, words in ("10", 0), ("5", 1), ("1", 2):
+            why = show(FULL, priority=priority).why
+            self.assertEqual(("may come later" in why) + ("does not wake" in why), words)
+
     def test_bounded(self) -> None:
         """A device keeps a limited number."""
         phone = Device()
@@ -306,6 +312,8 @@ class ReplacementTests(SynchronousTestCase):
         for _ in range(2):
             phone = show({"alert": "Hi", "thread-id": "chat"}, phone).device
         self.assertEqual([(each.thread, each.replaces) for each in phone.shown], [("chat", "")] * 2)
+        apart = show({"alert": "Hi", "thread-id": "chat"}, device(grouped=False))
+        self.assertIn("switched off grouping", apart.why)
 
 
 class AppTests(SynchronousTestCase):
@@ -327,7 +335,7 @@ class AppTests(SynchronousTestCase):
         """The extension runs for alerts with text, if the app has one."""
         without = Device(app=App(capabilities=frozenset(Capability) - {Capability.EXTENSION}))
         for aps, given, word in (
-            ({"alert": "Hi", "mutable-content": 1}, Device(), "about 30 seconds"),
+            ({"alert": "Hi", "mutable-content": 1}, Device(), "to change or hide it first"),
             ({"alert": "Hi", "mutable-content": 1}, without, "has no extension"),
             ({"badge": 1, "mutable-content": 1}, Device(), "does not run"),
         ):

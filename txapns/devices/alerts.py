@@ -24,6 +24,10 @@ __all__ = ["show", "sound_of"]
 MOST_SHOWN = 100
 #: Sounds as long as this are replaced by the default one, in seconds.
 LONGEST_SOUND = 30
+_PRIORITIES = {
+    "5": "With priority 5 it may come later, together with others.",
+    "1": "With priority 1 it may come later, together with others, and it does not wake the device.",
+}
 _FORMATS = (".aif", ".aiff", ".wav", ".caf")
 
 
@@ -136,6 +140,8 @@ def _presented(push: Push, device: Device, texts: Texts, now: float) -> tuple[Pr
         "The user hides its text." if presentation.hidden and texts else "",
         _about_extension(push, device, texts),
         _about_title(texts),
+        _PRIORITIES.get(push.priority, ""),
+        "The user has switched off grouping." if presentation.thread and not device.settings.grouped else "",
     ]
     return presentation, notes
 
@@ -153,7 +159,8 @@ def _about_extension(push: Push, device: Device, texts: Texts) -> str:
         return "The app's extension does not run: there is no text."
     if not device.can(Capability.EXTENSION):
         return "The app has no extension that could change it."
-    return "The app's extension has about 30 seconds to change it first."
+    hides = " or hide" if device.can(Capability.FILTERING) else ""
+    return f"The app's extension has about 30 seconds to change{hides} it first."
 
 
 def _hides(device: Device) -> bool:
