@@ -498,6 +498,10 @@ class MemoryPagesTests(SynchronousTestCase):
         """docs/channels.rst is run against the simulator in memory."""
         run_page("docs/channels.rst", self.simulator, client=self.simulator.client(topic="com.example.app"))
 
+    def test_devices(self) -> None:
+        """docs/devices.rst is run; it needs no simulator."""
+        run_page("docs/devices.rst", self.simulator)
+
     def test_testing(self) -> None:
         """docs/testing.rst is run as it stands: it makes its own simulators."""
         run_page("docs/testing.rst", self.simulator)
