@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from txapns._network.clocks import IWallClock
 from txapns._serving.http import Answer, Request
-from txapns._serving.operations import Operation
+from txapns._serving.operations import Operation, Schema
 from txapns.devices.answers import token_bytes
 from txapns.simulator.answers import MAX_PLANNED, PlannedAnswer, PlannedAnswers
 from txapns.simulator.web.json_api import Fields, Refused, answer, json_body, parameters
@@ -107,7 +108,7 @@ _CONDITIONS = {
 }
 
 #: The schemas of the bodies.
-SCHEMAS = {
+SCHEMAS: Mapping[str, Schema] = {
     "Plan": {"type": "object", "additionalProperties": False, "properties": _CONDITIONS},
     "PlannedAnswer": {
         "type": "object",

@@ -11,6 +11,7 @@ The control API: what came, for people and for tests in any language.
     POST    /v1/push        send a push by hand
     POST    /v1/lint        what is wrong with a push
     POST    /v1/strings     the strings of the app
+    GET     /openapi.json   all of this as an OpenAPI document
     GET     /               the page
 
 Errors and the limits of requests are those of :mod:`~txapns.simulator.web.json_api` and :data:`LIMITS`.
@@ -18,18 +19,21 @@ Errors and the limits of requests are those of :mod:`~txapns.simulator.web.json_
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import attrs
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from zope.interface import implementer
 
+import txapns
 from txapns._network.clocks import wall_clock
 from txapns._serving.http import Answer, HTTPServer, IApplication, Request
 from txapns._serving.limits import ConnectionLimits, MemoryBudget
-from txapns._serving.operations import Operation, Router, parameter
+from txapns._serving.openapi import REFERENCE, document
+from txapns._serving.operations import Operation, Router, Schema, parameter
 from txapns._serving.pages import SECURITY
 from txapns._serving.target import Hosts
 from txapns.simulator.inbox import KEPT, Inbox, Reception
@@ -37,13 +41,13 @@ from txapns.simulator.servers import Simulator
 from txapns.simulator.web import answers, devices, pushes
 from txapns.simulator.web.answers import AnswerOperations
 from txapns.simulator.web.devices import DeviceOperations
-from txapns.simulator.web.entries import listing
+from txapns.simulator.web.entries import ENTRY, listing
 from txapns.simulator.web.events import Events
-from txapns.simulator.web.json_api import Refused, answer, fault, number, parameters, refused
+from txapns.simulator.web.json_api import ERROR, ERRORS, Refused, answer, fault, number, parameters, refused
 from txapns.simulator.web.pages import pages
 from txapns.simulator.web.pushes import PushOperations
 
-__all__ = ["LIMITS", "ControlAPI", "WebServer"]
+__all__ = ["LIMITS", "ControlAPI", "WebServer", "openapi"]
 
 #: The limits of its requests and connections.
 LIMITS = ConnectionLimits(
@@ -129,6 +133,11 @@ class ControlAPI:
         self.events.stop()
         for wait in list(self._waiting):
             wait.end()
+
+    def describe(self, request: Request) -> Answer:
+        """Answer with the OpenAPI document."""
+        parameters(request)
+        return answer(openapi())
 
     # What came.
 
@@ -251,6 +260,24 @@ class _Wait:
             self.done.callback(self._find())
 
 
+#: The schemas of the bodies.
+SCHEMAS: Mapping[str, Schema] = {
+    "Received": {
+        "type": "object",
+        "required": ["received", "after"],
+        "properties": {
+            "received": {"type": "array", "items": {"$ref": "#/components/schemas/Entry"}},
+            "after": {"type": "integer", "description": "The number after which to go on."},
+        },
+    },
+    "Entry": ENTRY,
+    "Deleted": {"type": "object", "required": ["deleted"], "properties": {"deleted": {"type": "integer"}}},
+    **ERROR,
+    **devices.SCHEMAS,
+    **answers.SCHEMAS,
+    **pushes.SCHEMAS,
+}
+
 _OPERATIONS = (
     Operation(
         "GET",
@@ -276,6 +303,7 @@ _OPERATIONS = (
         "deleteReceived",
         "Forget what was received.",
         {200: ("How many are forgotten.", ("Deleted",))},
+        (400,),
     ),
     Operation(
         "GET",
@@ -287,4 +315,30 @@ _OPERATIONS = (
         (400, 503),
         parameters=(parameter("after", "query", "Begin after this number.", type="integer", minimum=0),),
     ),
+    Operation(
+        "GET",
+        "/openapi.json",
+        ControlAPI.describe,
+        "describe",
+        "Get this document.",
+        {200: ("The document.", ("Document",))},
+        (400,),
+    ),
 )
+
+_SEGMENTS = {
+    "token": parameter("token", "path", "The device token, in hexadecimal.", type="string", minLength=64),
+    "number": parameter("number", "path", "The number of the planned answer.", type="integer", minimum=1),
+}
+
+
+def openapi() -> dict[str, Any]:
+    """Make the OpenAPI document."""
+    operations = (*_OPERATIONS, *devices.OPERATIONS, *answers.OPERATIONS, *pushes.OPERATIONS)
+    made = document("txapns simulator", txapns.__version__, operations, _SEGMENTS, _reference, ERRORS, "Error")
+    return {**made, "components": {"schemas": {**SCHEMAS, "Document": {"type": "object"}}}}
+
+
+def _reference(bodies: Sequence[str]) -> Schema:
+    [name] = bodies
+    return {"$ref": REFERENCE.format(name=name)}

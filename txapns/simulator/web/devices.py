@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from txapns._network.clocks import IWallClock
 from txapns._serving.http import Answer, Request
-from txapns._serving.operations import Operation
+from txapns._serving.operations import Operation, Schema
 from txapns.devices.answers import TOKEN_LENGTHS, token_bytes
 from txapns.devices.device import App, Device, Settings
 from txapns.simulator.phones import MAX_DEVICES, Phones
@@ -91,7 +92,7 @@ def _grouped(changes: dict[str, Any]) -> dict[str, Any]:
 
 
 #: The schemas of the bodies.
-SCHEMAS = {
+SCHEMAS: Mapping[str, Schema] = {
     "DeviceChanges": {
         "type": "object",
         "description": "Fields of a device, or of its settings, or of its app. They are in the documentation.",

@@ -7,12 +7,43 @@ from collections.abc import Iterable
 from typing import Any
 
 from txapns.devices.device import Device
+from txapns.devices.presentation import Outcome
 from txapns.devices.verdict import Verdict
 from txapns.simulator.inbox import Connection, Reception
 from txapns.simulator.web.json_api import encode
 from txapns.simulator.web.values import plain
 
-__all__ = ["entry", "listing", "state_of"]
+__all__ = ["ENTRY", "entry", "listing", "state_of"]
+
+
+_TEXT, _WHOLE, _OBJECT = ({"type": name} for name in ("string", "integer", "object"))
+_MAYBE_OBJECT = {"type": ["object", "null"]}
+
+#: The schema of an entry.
+ENTRY = {
+    "type": "object",
+    "required": ["id", "at", "protocol", "token", "topic", "push_type", "headers", "payload", "payload_base64"],
+    "properties": {
+        "id": _WHOLE,
+        "at": {"type": "number", "description": "UNIX seconds."},
+        "protocol": {"enum": ["http2", "binary", "broadcast"]},
+        "token": _TEXT,
+        "topic": _TEXT,
+        "push_type": _TEXT,
+        "headers": {"type": "object", "additionalProperties": _TEXT},
+        "payload": _MAYBE_OBJECT,
+        "payload_base64": _TEXT,
+        "connection": _WHOLE,
+        "client": _OBJECT,
+        "provider_token": _MAYBE_OBJECT,
+        "answer": {"type": "object", "properties": {"status": _WHOLE, "reason": {"type": ["string", "null"]}}},
+        "outcome": {"enum": [each.value for each in Outcome]},
+        "presentation": _MAYBE_OBJECT,
+        "why": _TEXT,
+        "findings": {"type": "array", "items": {"$ref": "#/components/schemas/Finding"}},
+        "device": _OBJECT,
+    },
+}
 
 
 def entry(reception: Reception) -> dict[str, Any]:

@@ -18,7 +18,43 @@ from txapns._serving.operations import CODES
 from txapns._serving.pages import SECURITY
 from txapns.devices.push import json_object
 
-__all__ = ["Fields", "Refused", "answer", "encode", "fault", "json_body", "number", "parameters", "refused"]
+__all__ = [
+    "ERROR",
+    "ERRORS",
+    "Fields",
+    "Refused",
+    "answer",
+    "encode",
+    "fault",
+    "json_body",
+    "number",
+    "parameters",
+    "refused",
+]
+
+
+#: What each status of an error means.
+ERRORS = {
+    400: "The request is malformed.",
+    404: "It does not exist.",
+    413: "The body is too long.",
+    415: "The body is not application/json.",
+    503: "There are too many of these.",
+}
+#: The schemas of the body of an error.
+ERROR = {
+    "Error": {
+        "type": "object",
+        "required": ["error"],
+        "properties": {
+            "error": {
+                "type": "object",
+                "required": ["code", "message", "path"],
+                "properties": {name: {"type": "string"} for name in ("code", "message", "path")},
+            }
+        },
+    }
+}
 
 
 class Refused(Exception):

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import uuid
+from collections.abc import Mapping
 from typing import Any
 
 import attrs
 
 from txapns._network.clocks import IWallClock
 from txapns._serving.http import Answer, Request
-from txapns._serving.operations import Operation
+from txapns._serving.operations import Operation, Schema
 from txapns.devices.answers import answer as answer_to
 from txapns.devices.answers import token_bytes
 from txapns.devices.push import Push
@@ -116,7 +117,7 @@ _PUSH = {
 _FINDING = ("code", "severity", "message", "path", "grade", "source")
 
 #: The schemas of the bodies.
-SCHEMAS = {
+SCHEMAS: Mapping[str, Schema] = {
     "Push": {"type": "object", "additionalProperties": False, "properties": _PUSH},
     "Findings": {
         "type": "object",
@@ -151,7 +152,7 @@ OPERATIONS = (
         PushOperations.send,
         "postPush",
         "Send a push by hand.",
-        {201: ("What became of it.", ("Received",))},
+        {201: ("What became of it.", ("Entry",))},
         (400, 413, 415),
         body="Push",
     ),

@@ -8,7 +8,8 @@ from msgspec import Struct
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns._serving.http import Answer
-from txapns.daemon.faces.native.openapi import Operation, document, parameter
+from txapns._serving.operations import Operation, parameter
+from txapns.daemon.faces.native.openapi import document
 
 __all__ = ["DocumentTests"]
 

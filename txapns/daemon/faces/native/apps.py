@@ -30,12 +30,12 @@ from twisted.python.failure import Failure
 
 from txapns._network.trust import trust_pem
 from txapns._serving.http import Answer, Request
+from txapns._serving.operations import Operation, Schema
 from txapns.credentials import Credential, ProviderToken
 from txapns.daemon.apps import Apps, expiry
 from txapns.daemon.config.sections import FINGERPRINT, AppLimitsSection
 from txapns.daemon.errors import ConfigurationError, Malformed, NotAllowed, RequestRefused, SecretError, Unavailable
 from txapns.daemon.faces.native.json_api import encode, json_body, must_manage, parameters
-from txapns.daemon.faces.native.openapi import Operation, Schema
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.opening import opened

@@ -8,59 +8,27 @@ routes requests by the tables of those modules, and serves the OpenAPI document 
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from urllib.parse import unquote
+from collections.abc import Callable
 
-import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
 from txapns._serving.authorization import bearer_token
 from txapns._serving.http import Answer, IApplication, Request
+from txapns._serving.operations import Operation, Router, parameter
 from txapns.daemon.apps import Apps
 from txapns.daemon.errors import NotAuthenticated, RequestRefused
 from txapns.daemon.faces.native import apps as apps_operations
 from txapns.daemon.faces.native import notifications
 from txapns.daemon.faces.native import queue as queue_operations
 from txapns.daemon.faces.native.json_api import fault, refused, refused_later
-from txapns.daemon.faces.native.openapi import Operation, document, parameter
+from txapns.daemon.faces.native.openapi import document
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IOutcomeLog
 from txapns.daemon.values import ANYBODY, Caller
 
 __all__ = ["Native", "openapi"]
 
 _SEGMENTS = {"app": parameter("app", "path", "The app's name.", type="string", minLength=1), "id": notifications.ID}
-
-
-@attrs.frozen
-class _Route:
-    """
-    One resource.
-
-    :ivar pattern: its path; each group is an argument.
-    :ivar answers: what answers each method. ``OPTIONS``, and ``HEAD`` where there is ``GET``, are answered as well.
-    """
-
-    pattern: re.Pattern[bytes]
-    answers: dict[bytes, Callable[..., Answer | Deferred[Answer]]]
-
-    @property
-    def allowed(self) -> bytes:
-        """The methods, as in the header field ``Allow``."""
-        return b", ".join([*self.answers, *([b"HEAD"] if b"GET" in self.answers else []), b"OPTIONS"])
-
-
-def _routes(tables: Mapping[object, Sequence[Operation]]) -> list[_Route]:
-    """Make the routes to the operations, given for each object those that it implements."""
-    routes: dict[str, _Route] = {}
-    for implementation, operations in tables.items():
-        for operation in operations:
-            pattern = re.sub(r"\\{\w+\\}", "([^/]+)", re.escape(operation.path))
-            route = routes.setdefault(operation.path, _Route(re.compile(pattern.encode()), {}))
-            route.answers[operation.method.encode()] = partial(operation.answer, implementation)
-    return list(routes.values())
 
 
 def _ignore(app: str) -> None:
@@ -91,7 +59,7 @@ class Native:
     ) -> None:
         self._keys = keys
         self._openapi = openapi()
-        self._routes = _routes(
+        self._router = Router(
             {
                 notifications.NotificationOperations(
                     intake, outcomes, feedback, apps, patience
@@ -99,7 +67,8 @@ class Native:
                 queue_operations.QueueOperations(outcomes, apps, wake): queue_operations.OPERATIONS,
                 apps_operations.AppOperations(None if keys is None else stored): apps_operations.OPERATIONS,
                 self: _OPERATIONS,
-            }
+            },
+            fault,
         )
 
     def begun(self, request: Request) -> Answer | None:
@@ -120,21 +89,8 @@ class Native:
     def received(self, request: Request) -> Answer | Deferred[Answer]:
         """Route the request to its operation."""
         request.mark_authenticated()  # with a key again: there may be a place for it by now
-        for route in self._routes:
-            match = route.pattern.fullmatch(request.path)
-            if match is not None:
-                return self._routed(route, request, match.groups())
-        return self.fault(404, "there is nothing at this path")
-
-    def _routed(self, route: _Route, request: Request, segments: Sequence[bytes]) -> Answer | Deferred[Answer]:
-        if request.method == b"OPTIONS":
-            return Answer(204, headers=[(b"Allow", route.allowed)])
-        known = route.answers.get(b"GET" if request.method == b"HEAD" else request.method)
-        if known is None:
-            answer = self.fault(405, f"allowed here: {route.allowed.decode()}")
-            return attrs.evolve(answer, headers=[(b"Allow", route.allowed)])
         try:
-            result = known(request, request.context, *[_unquoted(each) for each in segments])
+            result = self._router.answer(request, request.context)
         except RequestRefused as refusal:
             return refused(refusal)
         return result if isinstance(result, Answer) else result.addErrback(refused_later)
@@ -159,11 +115,6 @@ _OPERATIONS = (
         (401,),
     ),
 )
-
-
-def _unquoted(segment: bytes) -> str:
-    text = segment.decode("latin-1")
-    return unquote(text, errors="replace") if "%" in text else text
 
 
 def openapi() -> bytes:

@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 from twisted.python.failure import Failure
 
 from txapns._serving.http import Answer, Request
+from txapns._serving.operations import CODES as CODES_OF_HTTP
 from txapns.daemon.errors import (
     AppExists,
     AppQueueFull,
@@ -66,18 +67,6 @@ _REFUSALS = (
     AppQueueFull,
     Unavailable,
 )
-# The errors of HTTP itself.
-_FAULTS = {
-    400: "malformed",
-    403: "not_allowed",
-    404: "not_found",
-    405: "method_not_allowed",
-    413: "too_large",
-    415: "unsupported_media_type",
-    421: "misdirected",
-    500: "internal",
-    503: "unavailable",
-}
 
 
 def _code(kind: type[RequestRefused]) -> str:
@@ -86,7 +75,7 @@ def _code(kind: type[RequestRefused]) -> str:
 
 
 #: Every code that an error can have, with its status.
-CODES = frozenset({(_code(kind), kind.status) for kind in _REFUSALS} | {(code, n) for n, code in _FAULTS.items()})
+CODES = frozenset({(_code(kind), kind.status) for kind in _REFUSALS} | {(code, n) for n, code in CODES_OF_HTTP.items()})
 
 #: How the states of notifications are written.
 STATES: Mapping[State, Any] = {state: state.name.lower() for state in State}
@@ -194,7 +183,7 @@ def _error(status: int, code: str, message: str, path: str = "", headers: Sequen
 
 def fault(status: int, message: str) -> Answer:
     """Write an error of HTTP itself."""
-    return _error(status, _FAULTS[status], message)
+    return _error(status, CODES_OF_HTTP[status], message)
 
 
 def refused(refusal: RequestRefused) -> Answer:

@@ -24,9 +24,10 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from twisted.internet.defer import Deferred
 
 from txapns._serving.http import Answer, Request
+from txapns._serving.operations import Operation, Schema, parameter
 from txapns.daemon.errors import Malformed, NotAllowed
 from txapns.daemon.faces.native.json_api import STATES, Seconds, encode, fault, json_body, page, parameters
-from txapns.daemon.faces.native.openapi import PAGING, Operation, Schema, parameter
+from txapns.daemon.faces.native.openapi import PAGING
 from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IOutcomeLog
 from txapns.daemon.linting import LINTED, lint_drafts

@@ -21,6 +21,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from twisted.internet.defer import Deferred, succeed
 
 from txapns._serving.http import Answer, Request
+from txapns._serving.operations import Operation, parameter
 from txapns.daemon.errors import Malformed, Unavailable, UnknownApp
 from txapns.daemon.faces.native.json_api import (
     MAX_PAGE,
@@ -32,7 +33,7 @@ from txapns.daemon.faces.native.json_api import (
     page,
     parameters,
 )
-from txapns.daemon.faces.native.openapi import PAGING, Operation, parameter
+from txapns.daemon.faces.native.openapi import PAGING
 from txapns.daemon.interfaces import IApps, IOutcomeLog
 from txapns.daemon.values import Caller, Entry, State
 from txapns.errors import redact
