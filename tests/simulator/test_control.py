@@ -86,6 +86,8 @@ class SimulatorControlTests(SynchronousTestCase):
         self.assertEqual(device.facts()["state"], "offline")
         self.assertEqual(self.client.send(HELLO, [device.token]).accepted, 1)
         self.assertEqual(device.received()[0]["outcome"], "stored")
+        self.assertEqual(device.change(badge=3, permission="provisional")["badge"], 3)
+        self.assertEqual(device.change(permission="authorized")["settings"]["permission"], "authorized")
         device.online()
         self.assertEqual(device.received()[0]["outcome"], "banner")
         device.uninstall()
