@@ -29,7 +29,10 @@ inbox: $(DEMO) ## show in a browser what programs send to the simulator, until C
 test: $(DEV) ## run the tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
-test-all: ## run the tests with the oldest and the latest Python from 3.10 on, and the quick ones with those between
+campaigns: $(DEV) ## run what make test leaves out: many seeds, a million rows, kills
+	$(BIN)/python -m pytest -n 3 --dist loadfile -m campaign
+
+test-all: ## run the tests with the latest Python, all but slow ones with 3.10, and the quick ones with those between
 	@tools/each-python $(MAKE) test
 
 flaky: $(DEV) ## run the tests ten times in random order, and show what was not green each time
@@ -106,4 +109,4 @@ $(BENCH)/node/installed: benchmarks/peers/package.json benchmarks/peers/package-
 	if command -v npm >/dev/null; then \
 		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
 
-.PHONY: help venv demo inbox test test-all flaky fuzz interop test-postgresql cluster peers lint packaging clean
+.PHONY: help venv demo inbox test campaigns test-all flaky fuzz interop test-postgresql cluster peers lint packaging clean

@@ -149,7 +149,6 @@ class Campaign:
             self.case.assertLessEqual(answers.count(None), 1, f"{token.hex()} was taken twice: {answers}")
 
 
-@pytest.mark.slow
 class CampaignTests(SynchronousTestCase):
     """Everything at once, by chance, and the same each time."""
 
@@ -159,11 +158,20 @@ class CampaignTests(SynchronousTestCase):
         kinds = Counter(type(found) for found in gc.get_objects())
         return {kind.__name__: kinds[kind] for kind in KINDS}
 
-    def test_seeds(self) -> None:
+    def test_few(self) -> None:
         """Whatever goes wrong, all is accounted for as the server has it, and nothing is left behind."""
+        self.run_seeds(20)
+
+    @pytest.mark.campaign
+    def test_many(self) -> None:
+        """The same, for longer."""
+        self.run_seeds(200)
+
+    def run_seeds(self, count: int) -> None:
+        """Run so many campaigns."""
         ends: Counter[str] = Counter()
         before = self.left()
-        for seed in range(200):
+        for seed in range(count):
             try:
                 ends += Campaign(self, seed).run()
             except Exception as error:

@@ -68,7 +68,7 @@ SOAK = 6_000, 3, 2
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 class SoakTests(SynchronousTestCase):
     """A server that does wrong by chance, over real sockets."""
 
@@ -86,7 +86,7 @@ class SoakTests(SynchronousTestCase):
 
 
 @pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.campaign
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="only Linux tells the peak of a process alone")
 class ScaleTests(SynchronousTestCase):
     """The simulator and the sender are processes of their own."""

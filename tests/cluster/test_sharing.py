@@ -94,8 +94,8 @@ class ChangeTests(SharingCase):
         await self.everywhere("the key's removal", "/v1/apps", key, 401, lambda status, body: status)
 
 
+@pytest.mark.campaign
 @pytest.mark.loopback
-@pytest.mark.slow
 class OperationsTests(SharingCase):
     """What operators see of the nodes."""
 

@@ -30,8 +30,8 @@ _ADDING = _LATER.format(known=_KNOWN + 1, breaking=())
 _BREAKING = _LATER.format(known=_KNOWN + 2, breaking=(_KNOWN + 2,))
 
 
+@pytest.mark.campaign
 @pytest.mark.loopback
-@pytest.mark.slow
 class UpgradeTests(SharingCase):
     """This version is the old one."""
 

@@ -188,8 +188,8 @@ class ClientKillCase(KillCase):
         return {token: ids[token] for token in tokens if token not in batch.unsent and token not in batch.uncertain}
 
 
+@pytest.mark.campaign
 @pytest.mark.loopback
-@pytest.mark.slow
 class AppleKillTests(ClientKillCase):
     """HTTP/2, as Apple serves it; answered when a notification is on disk."""
 
@@ -208,8 +208,8 @@ class AppleKillTests(ClientKillCase):
         await self.lose_nothing()
 
 
+@pytest.mark.campaign
 @pytest.mark.loopback
-@pytest.mark.slow
 class BinaryKillTests(ClientKillCase):
     """The enhanced binary protocol, confirmed by a barrier."""
 
@@ -224,8 +224,8 @@ class BinaryKillTests(ClientKillCase):
         await self.lose_nothing()
 
 
+@pytest.mark.campaign
 @pytest.mark.loopback
-@pytest.mark.slow
 class PyapnsKillTests(KillCase):
     """XML-RPC."""
 

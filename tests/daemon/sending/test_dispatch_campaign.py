@@ -152,7 +152,7 @@ class CampaignTests(SynchronousTestCase):
         for seed in range(2):
             self.check(seed)
 
-    @pytest.mark.slow
+    @pytest.mark.campaign
     def test_many(self) -> None:
         """The same, for longer."""
         for seed in range(100, 104):

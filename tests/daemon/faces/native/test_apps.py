@@ -13,6 +13,7 @@ from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 import txapns.daemon.apps
+import txapns.daemon.faces.native.apps
 from tests.daemon.fakes import Connection, Keys, Response, Waiting
 from tests.daemon.world import world_of
 from txapns._network.clocks import wall_clock
@@ -255,10 +256,13 @@ class FaultTests(ProvisioningCase):
     def test_fault_of_our_own(self) -> None:
         """Every exception of the credential's parser is answered with 400, and logged."""
 
-        def odd(*arguments: object, **options: object) -> ProviderToken:
-            raise RuntimeError(PASSPHRASE)
+        class Odd(ProviderToken):
+            @classmethod
+            def from_p8(cls, *arguments: object, **options: object) -> ProviderToken:
+                raise RuntimeError(PASSPHRASE)
 
-        self.patch(ProviderToken, "from_p8", odd)
+        # Not the method: patch() would put back the one bound to ProviderToken, which all subclasses then inherit.
+        self.patch(txapns.daemon.faces.native.apps, "ProviderToken", Odd)
         response = self.put()
         self.check(response, "credential.key", "cannot be read")
         self.assertNotIn(PASSPHRASE.encode(), response.body)

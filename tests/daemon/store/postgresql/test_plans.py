@@ -135,7 +135,7 @@ class PlanTests(SynchronousTestCase):
         """With ten thousand rows."""
         self.check(10_000)
 
-    @pytest.mark.slow
+    @pytest.mark.campaign
     def test_million(self) -> None:
         """With a million rows."""
         self.check(1_000_000)
