@@ -45,24 +45,33 @@ class SchemaTests(SynchronousTestCase):
 
     def test_operations(self) -> None:
         """Whatever is asked, the answer is one that the document has for it."""
+        self.ask_all(5)
+
+    @pytest.mark.campaign
+    def test_longer(self) -> None:
+        """The same, with more requests for each operation."""
+        self.ask_all(20)
+
+    def ask_all(self, count: int) -> None:
+        """Make so many requests of each kind for each operation."""
         operations = [each.ok() for each in self.schema.get_all_operations()]
         described = set(self.schema.raw_schema["paths"]) - {"/v1/openapi.json"}  # which is where it was read from
         self.assertEqual({each.path for each in operations}, described)
         for operation in operations:
-            good = self.ask(operation, schemathesis.GenerationMode.POSITIVE)
-            bad = self.ask(operation, schemathesis.GenerationMode.NEGATIVE)
+            good = self.ask(operation, schemathesis.GenerationMode.POSITIVE, count)
+            bad = self.ask(operation, schemathesis.GenerationMode.NEGATIVE, count)
             harmless = {405} if "{" in operation.path else {405, 200}  # where nothing is given, nothing is wrong
             self.assertLessEqual(bad - harmless, {400, 401, 404, 413}, operation.path)
             if "{app}" in operation.path:
                 again = {404} if operation.method == "delete" else {409}  # a key may have been used before
                 self.assertLessEqual(good, {200, 202, 204} | again, operation.path)
 
-    def ask(self, operation: Any, mode: schemathesis.GenerationMode) -> set[int]:
-        """Try one operation; returns the statuses of the answers."""
+    def ask(self, operation: Any, mode: schemathesis.GenerationMode, count: int) -> set[int]:
+        """Try one operation so many times; returns the statuses of the answers."""
         statuses = set()
 
         # Always the same requests: the document is what changes.
-        @settings(max_examples=20, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+        @settings(max_examples=count, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
         @given(operation.as_strategy(generation_mode=mode))
         def one(case: Any) -> None:
             if mode is schemathesis.GenerationMode.POSITIVE and "app" in case.path_parameters:
