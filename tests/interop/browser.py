@@ -47,6 +47,7 @@ class Browser:
     def __init__(self, width: int = 1280, height: int = 900, *, javascript: bool = True) -> None:
         assert DRIVER is not None
         self._address = ""
+        self._preferred: dict[str, str] = {}
         self._profile = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
         self._driver = subprocess.Popen(
             [DRIVER, "--port=0"],
@@ -92,7 +93,16 @@ class Browser:
 
     def prefer_dark(self) -> None:
         """Prefer dark mode from now on."""
-        self._devtools("Emulation.setEmulatedMedia", features=[{"name": "prefers-color-scheme", "value": "dark"}])
+        self._prefer("prefers-color-scheme", "dark")
+
+    def prefer_stillness(self) -> None:
+        """Prefer no motion from now on."""
+        self._prefer("prefers-reduced-motion", "reduce")
+
+    def _prefer(self, name: str, value: str) -> None:
+        self._preferred[name] = value
+        features = [{"name": name, "value": value} for name, value in self._preferred.items()]
+        self._devtools("Emulation.setEmulatedMedia", features=features)
 
     def open(self, url: str) -> None:
         """Open a page."""

@@ -97,7 +97,7 @@ class InboxPageTests(TestCase):
     def picture(self, browser: Browser, name: str) -> None:
         """Take a picture, if pictures are asked for."""
         if PICTURES:
-            browser.run("document.getAnimations().forEach((each) => each.finish())")
+            browser.prefer_stillness()
             browser.photograph(Path(PICTURES) / f"{name}.png")
 
     def test_received(self) -> None:
@@ -145,13 +145,17 @@ class InboxPageTests(TestCase):
                 "title-loc-key": "READY",
                 "title-loc-args": ["Dinner"],
                 "subtitle": "Table 4",
-                "body": "Come. " * 9,
+                "body": "The lasagne is out of the oven. Come before it gets cold.",
             }
             options = {"thread_id": "kitchen", "badge": 3, "sound": "bell.caf", "interruption_level": "time-sensitive"}
             self.send(alert=alert, collapse_id="dinner", **options)
             self.shown(browser, "Dinner is ready")
             self.assertEqual(browser.text(".new .more"), "1 more in kitchen")
             self.assertEqual(browser.text(".new .level"), "Time Sensitive")
+            motion = "return getComputedStyle(document.querySelector('.new .card')).animationName"
+            self.assertEqual(browser.run(motion), "arrive")
+            browser.prefer_stillness()
+            browser.until(lambda: browser.run(motion) == "none")
             self.picture(browser, "inbox")
             self.send(alert={**alert, "body": "It gets cold"}, collapse_id="dinner", **options)
             browser.until(lambda: browser.text(".new .shown-body") == "It gets cold")
