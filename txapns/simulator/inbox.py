@@ -26,6 +26,8 @@ __all__ = ["KEPT", "Connection", "Inbox", "Reception"]
 
 #: How many notifications are kept where they may come for long.
 KEPT = 2_000
+# How many more there may be before the oldest are removed, together.
+_SPARE = 200
 _REVISED = 200
 
 
@@ -124,7 +126,7 @@ class Inbox:
     :param keep: how many notifications to keep, the latest ones; ``None`` for all.
     :param random: the source of chance for planned answers.
 
-    :ivar received: the notifications that are kept, the oldest first.
+    :ivar received: the notifications that are kept, the oldest first; there may be a few more than are to be kept.
     :ivar accepted: how many were accepted.
     :ivar rejected: how many were not, by reason.
     :ivar connections: how many connections were opened.
@@ -169,6 +171,7 @@ class Inbox:
         self.topic = topic
         self._clock = clock
         self._keep = keep
+        self._bearer = "", ""  # a provider token, and what is recorded of it
 
     # For the servers.
 
@@ -202,14 +205,25 @@ class Inbox:
         if self._keep == 0:
             return
         self.last_id += 1
-        headers = _unsigned(headers)
         now = self._clock.now()
         self.received.append(
-            Reception(protocol, token, payload, headers, reason, status, connection, self.last_id, now)
+            Reception(protocol, token, payload, self._unsigned(headers), reason, status, connection, self.last_id, now)
         )
-        if self._keep is not None and len(self.received) > self._keep:
-            del self.received[0]
-        self.tell()
+        if self._keep is not None and len(self.received) >= self._keep + _SPARE:
+            del self.received[: -self._keep]
+        if self.listeners:
+            self.tell()
+
+    def _unsigned(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """Cut the signature off a provider token: nobody who reads the record can use it."""
+        authorization = headers.get("authorization")
+        if authorization is None:
+            return headers
+        if authorization != self._bearer[0]:  # most requests have the same
+            scheme, _, token = authorization.partition(" ")
+            claims, dot, _ = token.rpartition(".")
+            self._bearer = authorization, f"{scheme} {claims}{dot}"
+        return {**headers, "authorization": self._bearer[1]}
 
     def known(self, token: bytes, environment: str) -> bool:
         """Whether a token is not known to belong to another environment."""
@@ -280,13 +294,3 @@ class Inbox:
             "rejected": dict(sorted(self.rejected.items())),
             "connections": self.connections,
         }
-
-
-def _unsigned(headers: Mapping[str, str]) -> Mapping[str, str]:
-    """Cut the signature off a provider token: whoever reads the record must not be able to use it."""
-    authorization = headers.get("authorization")
-    if authorization is None:
-        return headers
-    scheme, _, token = authorization.partition(" ")
-    claims, dot, _ = token.rpartition(".")
-    return {**headers, "authorization": f"{scheme} {claims}{dot}"}

@@ -250,7 +250,9 @@ class RequestServer(Protocol, ABC):
             headers = fields_of(request)
             response = self.response_to(request, headers)
             planned = self._inbox.answers.take(headers)
-            if planned is None:
+            if planned is None and self._fault is None:
+                self.respond(request, headers, response)
+            elif planned is None:
                 self._finish(request, headers, response)
             elif planned.delay:
                 self._later(planned.delay, self._give, planned, request, headers, response)
