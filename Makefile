@@ -29,7 +29,7 @@ inbox: $(DEMO) ## show in a browser what programs send to the simulator, until C
 test: $(DEV) ## run the tests
 	$(BIN)/python -m pytest -n 3 --dist loadfile $(TESTS)
 
-campaigns: $(DEV) ## run what make test leaves out: many seeds, a million rows, kills
+campaigns: $(DEV) ## run what make test leaves out, since it takes long: many seeds, a million rows, kills
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m campaign
 
 test-all: ## run the tests with the latest Python, all but slow ones with 3.10, and the quick ones with those between

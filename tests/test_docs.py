@@ -639,6 +639,7 @@ class LoopbackPagesTests(SynchronousTestCase):
             finally:
                 process.terminate()
 
+    @pytest.mark.campaign
     @pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
     def test_cluster(self) -> None:
         """docs/cluster.rst can be followed, with a server that asks all but its administrator for a password."""

@@ -75,7 +75,7 @@ class AssertTests(SynchronousTestCase):
             self.assertFalse(is_for_types(ast.parse(text, mode="eval").body), text)
 
 
-@pytest.mark.slow
+@pytest.mark.campaign
 class OptimizedTests(SynchronousTestCase):
     """The package without its assertions."""
 

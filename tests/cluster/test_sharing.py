@@ -137,8 +137,8 @@ class OperationsTests(SharingCase):
         self.assertEqual([second], await self.exporters())
 
 
+@pytest.mark.campaign
 @pytest.mark.loopback
-@pytest.mark.slow
 class IdleNodeTests(SharingCase):
     """Callers that wait for the outcome at a node that sends nothing itself."""
 
