@@ -48,10 +48,14 @@ class InboxPageTests(TestCase):
     """What a developer sees and does."""
 
     def setUp(self) -> None:
-        """Start a simulator, and connect to it."""
+        """Start a simulator."""
         if CHROMIUM is None or DRIVER is None:
             raise SkipTest("chromium and chromedriver are not installed")
-        self.simulator = SimulatorProcess("com.example.dinner")
+        self.start()
+
+    def start(self, web: int = 0) -> None:
+        """Start a simulator, whose page is at a port, and connect to it."""
+        self.simulator = SimulatorProcess("com.example.dinner", ["--web", str(web)])
         self.simulator.start()
         self.addCleanup(self.simulator.stop)
         gateway = Gateway.http2(HOST, self.simulator.ports["http2"], trust_root=self.simulator.files["ca"].read_bytes())
@@ -260,6 +264,24 @@ class InboxPageTests(TestCase):
             made: dict[str, Any] = {}
             exec(copied["txapns"].rpartition("batch =")[0], made)  # our own page made it
             self.assertEqual(json.loads(made["notification"].body), self.latest()["payload"])
+
+    def test_started_anew(self) -> None:
+        """A page that is kept open shows what a simulator has that was started anew at the same port, and only that."""
+        browser = Browser(1440)
+        try:
+            browser.open(self.url)
+            for text in ("Once", "Twice"):
+                self.send(alert=text)
+                self.shows(browser, text)
+            self.client.close()
+            self.simulator.stop()
+            browser.until(lambda: "reconnecting" in browser.text("#link"))
+            self.start(self.simulator.ports["web"])
+            self.send(alert="Anew")
+            self.shows(browser, "Anew")
+            self.assertEqual((browser.text("#link"), browser.text("#count")), ("live", "1 received"))
+        finally:
+            browser.close()
 
     def test_keyboard(self) -> None:
         """The keyboard alone reaches everything, with a visible focus, and opens, searches and composes."""

@@ -194,13 +194,23 @@ async function upload() {
   place("file").value = "";
 }
 
-// Read everything.
+// Read everything. After the simulator has started anew, nothing of what it had is left.
 async function refresh() {
   const found = await api.getReceived();
   items = found.received;
   items.forEach(offer);
   apply();
   return found.after;
+}
+
+async function again() {
+  try {
+    await refresh();
+    const same = (item) => selected && item.id === selected.id && item.at === selected.at;
+    select(items.find(same) ?? seen.at(-1) ?? null);
+  } catch (error) {
+    tell(error.message);
+  }
 }
 
 async function begin() {
@@ -216,11 +226,14 @@ async function begin() {
     tell(error.message);
   }
   const link = place("link");
+  let lost = false;
   api.listen(after, {
     got,
     changed,
     cleared,
     state: (stands) => {
+      if (stands && lost) again();
+      lost = !stands;
       setText(link, stands ? "live" : "disconnected; reconnecting");
       link.className = stands ? "ok" : "warn";
     },
