@@ -35,6 +35,11 @@ from txapns.wire.requests import Request, RequestReceiver
 
 __all__ = ["ACCEPTED", "Fault", "RequestServer", "Response", "fields_of"]
 
+_FIELDS = "id", "topic", "push-type", "priority", "expiration", "collapse-id", "channel-id"
+_OTHERS = ":method", ":scheme", ":authority", ":path", "authorization", "user-agent", "content-type", "content-length"
+# The usual names of header fields: those of all requests that the inbox keeps share one text.
+_NAMES = {name.encode(): name for name in (*_OTHERS, *(f"apns-{each}" for each in _FIELDS))}
+
 
 @attrs.frozen
 class Response:
@@ -85,7 +90,7 @@ Fault = Callable[["RequestServer", Request, Response], "Response | None"]
 
 def fields_of(request: Request) -> dict[str, str]:
     """Return a request's header fields as text, by name; if one is repeated, its last value."""
-    return {name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
+    return {_NAMES.get(name) or name.decode("latin-1"): value.decode("latin-1") for name, value in request.headers}
 
 
 @implementer(IHandshakeListener, IPushProducer)
