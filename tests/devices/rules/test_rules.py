@@ -90,6 +90,13 @@ class TableTests(SynchronousTestCase):
         for code, (faulty, _) in CASES.items():
             self.assertIn(code, faulty.codes())
 
+    def test_messages(self) -> None:
+        """A message that is to have a value has one, and no other message is given one."""
+        for code, (faulty, _) in CASES.items():
+            rule, messages = RULES[code], {each.message for each in faulty.findings() if each.code == code}
+            self.assertEqual("{value}" in rule.message, rule.message not in messages, messages)
+            self.assertFalse(any("{" in message or "not ." in message for message in messages), messages)
+
     def test_not_found(self) -> None:
         """It finds nothing in the second."""
         for code, (_, faultless) in CASES.items():
