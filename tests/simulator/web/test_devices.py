@@ -85,6 +85,14 @@ class DeviceTests(WebCase):
         self.assertEqual(self.ask("PUT", f"/v1/devices/{A}", b"{}", {"Content-Type": "text/plain"}).status, 415)
         self.assertEqual(self.inbox.devices, {})
 
+    def test_not_finite(self) -> None:
+        """A time that is no number, or too great a one, changes nothing."""
+        for number in (float("nan"), float("inf"), float("-inf"), 10**400):
+            for changes in ({"removed_since": number}, {"background_pushes": [number]}):
+                response = self.ask("PUT", f"/v1/devices/{A}", changes)
+                self.assertEqual((response.status, response.json["error"]["code"]), (400, "malformed"), changes)
+        self.assertEqual(self.get(f"/v1/devices/{A}")["state"], "online")
+
     def test_listed(self) -> None:
         """Devices are listed that something was sent to, or that were changed."""
         self.put(B, badge=1)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.simulator.web.web_case import WebCase
 
 __all__ = ["PushTests"]
@@ -36,6 +38,31 @@ class PushTests(WebCase):
         self.ask("POST", "/v1/answers", {"token": A, "status": 503, "reason": "Shutdown", "times": 1})
         response = self.ask("POST", "/v1/push", {"token": A, "headers": HEADERS, "payload": {"aps": {}}})
         self.assertEqual(response.json["answer"], {"status": 503, "reason": "Shutdown"})
+
+    def test_not_finite(self) -> None:
+        """Numbers that JSON has not are null where a push or its device is shown, and hide nothing else."""
+        self.ask("PUT", f"/v1/devices/{A}", {"state": "offline"})
+        for number in ("NaN", "1e999", "-1e999"):
+            payload = f'{{"aps": {{"alert": "Hi", "badge": {number}}}}}'
+            response = self.ask("POST", "/v1/push", {"token": A, "headers": HEADERS, "payload": payload})
+            self.assertEqual((response.status, response.json["payload"]), (201, None), number)
+            stored = self.get(f"/v1/devices/{A}")["stored"]
+            self.assertIn('"badge":null', json.dumps(stored, separators=(",", ":")))
+            self.assertEqual([each["token"] for each in self.get("/v1/devices")["devices"]], [A])
+
+    def test_nested(self) -> None:
+        """A payload may be nested as deeply as its size allows, and everything is still shown."""
+        headers = {"apns-topic": "com.example.app.push-type.liveactivity", "apns-push-type": "liveactivity"}
+        for depth in (90, 480, 900):
+            state = "[" * depth + "]" * depth
+            payload = (
+                '{"aps": {"timestamp": 1, "event": "start", "attributes-type": "Game", "attributes": {},'
+                f' "content-state": {{"x": {state}}}, "alert": {{"title": "Game", "body": "It begins"}}}}}}'
+            )
+            response = self.ask("POST", "/v1/push", {"token": A, "headers": headers, "payload": payload})
+            self.assertEqual(response.status, 201, depth)
+            self.assertEqual([each["token"] for each in self.get("/v1/devices")["devices"]], [A])
+            self.assertEqual(self.get("/v1/received")["received"][-1]["id"], response.json["id"])
 
     def test_lint(self) -> None:
         """The findings are told without sending anything."""

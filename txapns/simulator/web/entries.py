@@ -13,7 +13,7 @@ from txapns.simulator.inbox import Connection, Reception
 from txapns.simulator.web.json_api import encode
 from txapns.simulator.web.values import plain
 
-__all__ = ["ENTRY", "entry", "listing", "state_of"]
+__all__ = ["ENTRY", "entry", "entry_json", "listing", "state_of"]
 
 
 _TEXT, _WHOLE, _OBJECT = ({"type": name} for name in ("string", "integer", "object"))
@@ -106,10 +106,11 @@ def _client(connection: Connection, agent: str | None) -> dict[str, Any]:
 
 def listing(receptions: Iterable[Reception]) -> bytes:
     """Describe notifications as a JSON array."""
-    return b"[%s]" % b",".join(map(_encoded, receptions))
+    return b"[%s]" % b",".join(map(entry_json, receptions))
 
 
-def _encoded(reception: Reception) -> bytes:
+def entry_json(reception: Reception) -> bytes:
+    """Describe a notification as a JSON object; the payload is null in it if JSON cannot hold that."""
     found = entry(reception)
     try:
         return encode(found)

@@ -33,6 +33,7 @@ __all__ = [
 ]
 
 
+_DEPTH = 100  # how deeply an answer that cannot be written as it is may be nested
 #: What each status of an error means.
 ERRORS = {
     400: "The request is malformed.",
@@ -77,8 +78,22 @@ def encode(value: object) -> bytes:
 
 
 def answer(value: object, status: int = 200) -> Answer:
-    """Write an answer."""
-    return Answer(status, encode(value), SECURITY)
+    """Write an answer. What JSON cannot hold, such as NaN from a payload, is null in it."""
+    try:
+        return Answer(status, encode(value), SECURITY)
+    except (ValueError, RecursionError):
+        return Answer(status, encode(_writable(value)), SECURITY)
+
+
+def _writable(value: Any, depth: int = 0) -> Any:
+    """Put null for what is not finite or nested too deeply."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict | list | tuple) and depth >= _DEPTH:
+        return None
+    if isinstance(value, dict):
+        return {name: _writable(each, depth + 1) for name, each in value.items()}
+    return [_writable(each, depth + 1) for each in value] if isinstance(value, list | tuple) else value
 
 
 def fault(status: int, message: str, path: str = "") -> Answer:

@@ -12,6 +12,7 @@ import attrs
 from txapns._network.clocks import IWallClock
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
+from txapns._serving.pages import SECURITY
 from txapns.devices.answers import answer as answer_to
 from txapns.devices.answers import token_bytes
 from txapns.devices.push import Push
@@ -20,7 +21,7 @@ from txapns.simulator.answers import DEVICES
 from txapns.simulator.inbox import Connection
 from txapns.simulator.servers import Simulator
 from txapns.simulator.strings import MalformedStrings, parse_strings
-from txapns.simulator.web.entries import entry
+from txapns.simulator.web.entries import entry_json
 from txapns.simulator.web.json_api import Fields, Refused, answer, json_body, parameters
 
 __all__ = ["OPERATIONS", "SCHEMAS", "PushOperations"]
@@ -57,7 +58,7 @@ class PushOperations:
         inbox.note("http2", token, push.payload, headers, refused, status, self._connection)
         self._simulator.phones.judge()
         latest = inbox.after(inbox.last_id - 1)
-        return answer(entry(latest[0]) if latest else {}, 201)
+        return Answer(201, entry_json(latest[0]) if latest else b"{}", SECURITY)
 
     def lint(self, request: Request) -> Answer:
         """Answer with what is wrong with a push; with a token, also for that device."""

@@ -16,28 +16,38 @@ from txapns.simulator.web.json_api import Refused
 
 __all__ = ["changed", "plain"]
 
+#: The greatest number that a field may be set to; all are seconds or shares.
+_MOST = 2.0**40
+
+_DEPTH = 100  # how deeply a value may be nested
+
 V = TypeVar("V", bound=attrs.AttrsInstance)
 
 
-def plain(value: Any) -> Any:
+def plain(value: Any, depth: int = 0) -> Any:
     """
     Make something that JSON can write.
 
     :param value: a value made of attrs classes, enums and containers.
-    :returns: dictionaries, lists and scalars. Sets are sorted.
+    :param depth: how deeply it is nested in another.
+    :returns: dictionaries, lists and scalars. Sets are sorted, and what is nested too deeply is ``None``: payloads
+        are in it.
     """
+    if depth > _DEPTH:
+        return None
+    depth += 1
     if isinstance(value, Push):
         payload = b64encode(value.payload).decode()
         return {"headers": dict(value.headers), "payload": value.content, "payload_base64": payload}
     if attrs.has(type(value)):
-        return {field.name: plain(getattr(value, field.name)) for field in attrs.fields(type(value))}
+        return {field.name: plain(getattr(value, field.name), depth) for field in attrs.fields(type(value))}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): plain(each) for key, each in value.items()}
+        return {str(key): plain(each, depth) for key, each in value.items()}
     if isinstance(value, frozenset | set):
-        return sorted(map(plain, value))
-    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
+        return sorted(plain(each, depth) for each in value)
+    return [plain(each, depth) for each in value] if isinstance(value, list | tuple) else value
 
 
 def changed(value: V, changes: Any, path: str = "") -> V:
@@ -94,8 +104,9 @@ def _scalar(kind: type, content: Any, path: str) -> Any:
         if content not in known:
             raise Refused(f"this must be one of {', '.join(known)}", path)
         return kind(content)
-    number = isinstance(content, int | float) and not isinstance(content, bool)
-    if kind is float and number:
+    if kind is float and isinstance(content, int | float) and not isinstance(content, bool):
+        if not abs(content) <= _MOST:
+            raise Refused(f"this must be a number from {-_MOST:g} to {_MOST:g}", path)
         return float(content)
     if kind not in (bool, int, str) or type(content) is not kind:
         names = {bool: "true or false", int: "a whole number", str: "a text", float: "a number"}
