@@ -27,6 +27,7 @@ from tests.command.processes import (
     TIMEOUT,
     TXAPNS,
     SharingSimulator,
+    WithSimulator,
     environment,
     refused,
     txapns,
@@ -35,7 +36,7 @@ from tests.processes import started
 from txapns.command.outcomes import ROWS
 from txapns.simulator import Authority
 
-__all__ = ["SendTests", "TerminalTests"]
+__all__ = ["DryRunTests", "SendTests", "TerminalTests"]
 
 
 @pytest.mark.loopback
@@ -167,27 +168,6 @@ class SendTests(SharingSimulator):
         self.assertEqual(len(lines), 3)
         self.assertEqual(self.send(*self.http2(), "--tokens", tokens, "--json").stdout.count("\n"), 1_205)
 
-    def test_dry_run(self) -> None:
-        """Nothing is sent in a dry run: it says what is wrong with the notification and the tokens."""
-        texts = "--title", "Dinner", "--body", "It is ready", "--dry-run"
-        tokens = "--tokens", self.file(f"{ANN}\n{BOB}\n")
-        result = txapns("send", *texts, "--sound", "default", *tokens)
-        self.assertEqual((result.returncode, result.stderr), (0, ""))
-        self.assertEqual(result.stdout, "0 errors, 0 warnings, 0 hints; 2 could be sent\n")
-        tokens = "--tokens", self.file(f"{ANN}\nnot a token\n")
-        options = *self.http2(), *texts, "--sound", "default", "--push-type", "voip"
-        result = txapns("send", *options, *tokens)
-        self.assertEqual((result.returncode, result.stderr), (1, ""))
-        *findings, invalid, summary = result.stdout.splitlines()
-        self.assertIn("TOPIC_TYPE", [line.partition("[")[2].partition(";")[0] for line in findings])
-        self.assertRegex(invalid, "^line 2, token …: unsent, InvalidToken. ")
-        self.assertRegex(summary, r"^\d errors?, \d warnings?, \d hints?; 1 could be sent, and 1 could not$")
-        found, unsent, total = map(json.loads, txapns("send", *options, *tokens, "--json").stdout.splitlines())
-        self.assertEqual((found["source"], unsent["identifier"]), ("notification", 2))
-        self.assertEqual(total, {"summary": {"tokens": 2, "unsent": 1}})
-        _, counters = self.simulator.stop()
-        self.assertEqual(counters["received"], 0)
-
     def test_passphrase(self) -> None:
         """A passphrase comes from a file or from the environment, and never from the command line."""
         options = *self.gateway("binary"), "--certificate", self.simulator.state / "client.p12", "--barrier"
@@ -310,6 +290,32 @@ def read_until(screen: IO[str], text: str) -> str:
         assert readable, f"{text!r} was not shown: {shown!r}"
         shown += os.read(screen.fileno(), 4_096)
     return shown.decode("utf-8", "replace")  # it may end within a character
+
+
+@pytest.mark.loopback
+class DryRunTests(WithSimulator):
+    """``txapns send --dry-run``."""
+
+    def test_dry_run(self) -> None:
+        """Nothing is sent in a dry run: it says what is wrong with the notification and the tokens."""
+        texts = "--title", "Dinner", "--body", "It is ready", "--dry-run"
+        tokens = "--tokens", self.file(f"{ANN}\n{BOB}\n")
+        result = txapns("send", *texts, "--sound", "default", *tokens)
+        self.assertEqual((result.returncode, result.stderr), (0, ""))
+        self.assertEqual(result.stdout, "0 errors, 0 warnings, 0 hints; 2 could be sent\n")
+        tokens = "--tokens", self.file(f"{ANN}\nnot a token\n")
+        options = *self.http2(), *texts, "--sound", "default", "--push-type", "voip"
+        result = txapns("send", *options, *tokens)
+        self.assertEqual((result.returncode, result.stderr), (1, ""))
+        *findings, invalid, summary = result.stdout.splitlines()
+        self.assertIn("TOPIC_TYPE", [line.partition("[")[2].partition(";")[0] for line in findings])
+        self.assertRegex(invalid, "^line 2, token …: unsent, InvalidToken. ")
+        self.assertRegex(summary, r"^\d errors?, \d warnings?, \d hints?; 1 could be sent, and 1 could not$")
+        found, unsent, total = map(json.loads, txapns("send", *options, *tokens, "--json").stdout.splitlines())
+        self.assertEqual((found["source"], unsent["identifier"]), ("notification", 2))
+        self.assertEqual(total, {"summary": {"tokens": 2, "unsent": 1}})
+        _, counters = self.simulator.stop()
+        self.assertEqual(counters["received"], 0)
 
 
 @pytest.mark.loopback
