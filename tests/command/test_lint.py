@@ -41,6 +41,13 @@ class PushesTests(SynchronousTestCase):
         given = self.pushes(GOOD, push_type="alert", topic="com.example.app")
         self.assertEqual(given, [("", Push(FIELDS, GOOD.encode()))])
 
+    def test_broken(self) -> None:
+        """A broken line is one push of several; a broken payload is one push, whatever its lines are."""
+        places = [place for place, _ in self.pushes(f'{{"aps":\n{GOOD}\n{BAD}\n')]
+        self.assertEqual(places, [":1", ":2", ":3"])
+        text = '{"aps": {"alert": "Hello"},\n"games": [\n{"number": 1},\n{"number": 2}\n}'
+        self.assertEqual(self.pushes(text), [("", Push({}, text.encode()))])
+
     def test_as_sent(self) -> None:
         """With an option the other header fields are those that txapns would send."""
         silent = '{"aps": {"content-available": 1}}'

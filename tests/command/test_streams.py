@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.checks import invoke
 from tests.processes import started
+from txapns.command import streams
 from txapns.simulator import Authority
 
 __all__ = ["InputTests", "OutputTests"]
@@ -97,6 +99,15 @@ class InputTests(StreamsCase):
             status, _, complaint = self.shell(f"{SEND} {source}")
             self.assertEqual(status, expected)
             self.assertIn(words, complaint)
+
+    def test_endless(self) -> None:
+        """A file that never ends is read up to a limit."""
+        self.patch(streams, "MOST", 1_048_576)
+        sending = "send", "--dry-run", "--tokens", self.directory / "tokens", "--payload"
+        for command in (["lint"], ["inspect"], sending):
+            result = invoke(*command, "/dev/zero")
+            self.assertEqual(result.exit_code, 2, result.output)
+            self.assertIn("/dev/zero: this is longer than 1 MiB, so it is not what it should be", result.output)
 
     def test_binary(self) -> None:
         """A file that is not text contains no tokens, which is reported for each line."""

@@ -21,7 +21,7 @@ from twisted.internet.defer import CancelledError, Deferred
 from txapns._network.proxy import Proxy
 from txapns._running import run
 from txapns.command.options import CredentialOptions, credential_options, json_option
-from txapns.command.streams import Command, InputFile, Unusable, echo
+from txapns.command.streams import Command, InputFile, Unusable, content_of, echo
 from txapns.command.tables import print_json, printable
 from txapns.credentials import Certificate
 from txapns.doctor.examination import examine
@@ -83,7 +83,7 @@ def doctor(
     It asks with device tokens made up at random, so nothing reaches a device. The exit status is 0 if all works, 1 if
     something does not, and 2 if an option, a file or the credential cannot be used.
     """
-    root = None if trust_root is None else trust_root.read()
+    root = None if trust_root is None else content_of(trust_root)
     who = credential.read(lambda data, passphrase: Certificate.from_pem(data, passphrase=passphrase))
     if not topics and not getattr(who, "topics", ()):
         raise click.UsageError("Give --topic, the app's bundle ID: the credential names none.")

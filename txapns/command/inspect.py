@@ -19,7 +19,7 @@ from typing import IO, Any
 import click
 
 from txapns.command.options import passphrase_file_option, passphrase_from
-from txapns.command.streams import Command, InputFile, echo, name_of
+from txapns.command.streams import Command, InputFile, content_of, echo, name_of
 from txapns.command.tables import print_json, printable
 from txapns.doctor.inspection import Inspection
 from txapns.doctor.inspection import inspect as inspected
@@ -44,7 +44,7 @@ def inspect(files: tuple[IO[bytes], ...], passphrase_file: IO[bytes] | None, as_
     for file in files:
         name = name_of(file)
         try:
-            found = inspected(file.read(), now, name=name, passphrase=passphrase)
+            found = inspected(content_of(file), now, name=name, passphrase=passphrase)
         except CredentialError as error:
             usable = False
             _unreadable(name, str(error), as_json)

@@ -25,7 +25,7 @@ import binascii
 import json
 import time
 from base64 import b64decode
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import IO, Any
 
 import attrs
@@ -34,7 +34,7 @@ import click
 from txapns._texts import utf8
 from txapns.command.findings import print_findings, serious, tally
 from txapns.command.options import json_option
-from txapns.command.streams import Command, InputFile, echo, name_of
+from txapns.command.streams import Command, InputFile, content_of, echo, name_of
 from txapns.devices import Finding, Push
 from txapns.devices.push import SUFFIXES, json_object
 from txapns.devices.rules import lint as lint_push
@@ -63,7 +63,7 @@ def lint(files: tuple[IO[bytes], ...], push_type: str | None, topic: str | None,
     all_findings: list[Finding] = []
     count, now = 0, time.time()
     for file in files:
-        for place, push in pushes_in(file.read(), push_type, topic):
+        for place, push in pushes_in(content_of(file), push_type, topic):
             findings = lint_push(push, now=now)
             print_findings(name_of(file) + place, findings, as_json)
             all_findings += findings
@@ -85,11 +85,16 @@ def pushes_in(content: bytes, push_type: str | None = None, topic: str | None = 
     text = utf8(content)
     given = _Given(push_type, topic)
     lines = [(number, line) for number, line in enumerate(text.split(b"\n"), 1) if line.strip()]
-    if len(lines) > 1 and json_object(lines[0][1]) is not None:
+    if len(lines) > 1 and json_object(text) is None and _mostly_objects(lines):
         for number, line in lines:
             yield f":{number}", given.push(line.strip())
     else:
         yield "", given.push(text)
+
+
+def _mostly_objects(lines: Sequence[tuple[int, bytes]]) -> bool:
+    """Tell JSON lines, of which some may be broken, from a broken payload, a line of which may be an object."""
+    return 2 * sum(json_object(line) is not None for _, line in lines) >= len(lines)
 
 
 @attrs.frozen

@@ -12,7 +12,7 @@ import click
 
 from txapns._texts import utf8
 from txapns.command.options import gather
-from txapns.command.streams import InputFile, naming
+from txapns.command.streams import InputFile, content_of, naming
 from txapns.notification import Notification
 
 __all__ = ["NotificationOptions", "notification_options"]
@@ -67,7 +67,7 @@ class NotificationOptions:
             return Notification(**self._keywords(), **fields)
         if given:
             raise click.UsageError(f"--payload is the whole payload, so it excludes --{given[0].replace('_', '-')}.")
-        content = utf8(self.payload.read())
+        content = utf8(content_of(self.payload))
         Notification(payload={}, **fields)  # so that an error of these is not taken for one of the file
         with naming(self.payload):
             return Notification(payload=content, **fields)

@@ -14,7 +14,7 @@ import click
 
 from txapns._network.trust import trust_pem
 from txapns._texts import first_line
-from txapns.command.streams import InputFile, naming
+from txapns.command.streams import InputFile, content_of, naming
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import WrongPassphrase
 
@@ -67,7 +67,7 @@ passphrase_file_option = click.option(
 def passphrase_from(file: IO[bytes] | None) -> bytes | None:
     """Read the passphrase from the first line of a file or, without one, from the variable ``TXAPNS_PASSPHRASE``."""
     if file is not None:
-        return first_line(file.read())
+        return first_line(content_of(file))
     given = os.environ.get("TXAPNS_PASSPHRASE")
     return None if given is None else given.encode("utf-8", "surrogateescape")
 
@@ -87,7 +87,7 @@ def read_trust_root(file: IO[bytes] | None) -> str | None:
     if file is None:
         return None
     with naming(file):
-        return trust_pem(file.read())
+        return trust_pem(content_of(file))
 
 
 @attrs.frozen
@@ -124,7 +124,7 @@ class CredentialOptions:
         key_id, team_id = self.key_id, self.team_id
         if self.key is not None and (key_id is None or team_id is None):
             raise click.UsageError("--key needs --key-id and --team-id.")
-        data = file.read()
+        data = content_of(file)
 
         def make(passphrase: bytes | None) -> Credential:
             with naming(file):

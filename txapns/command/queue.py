@@ -23,7 +23,7 @@ from txapns._texts import first_line
 from txapns.command.installation import iso_time, read_configuration
 from txapns.command.options import config_option, gather, json_option
 from txapns.command.queue_access import IQueueAccess, RemoteQueue, StoredQueue, address, agent
-from txapns.command.streams import Group, InputFile, echo
+from txapns.command.streams import Group, InputFile, content_of, echo
 from txapns.command.tables import print_rows
 from txapns.daemon.errors import DatabaseError, DatabaseInUse
 from txapns.daemon.faces.native.json_api import MAX_PAGE
@@ -76,8 +76,8 @@ class _QueueOptions:
     def _remote(self, reactor: Any, url: str) -> RemoteQueue:
         key = os.environ.get("TXAPNS_KEY")
         if self.key_file is not None:
-            key = first_line(self.key_file.read()).decode("utf-8", "replace")
-        trust_root = None if self.trust_root is None else self.trust_root.read()
+            key = first_line(content_of(self.key_file)).decode("utf-8", "replace")
+        trust_root = None if self.trust_root is None else content_of(self.trust_root)
         return RemoteQueue(reactor, agent(reactor, url, trust_root), url, key)
 
 

@@ -24,6 +24,7 @@ __all__ = [
     "Group",
     "InputFile",
     "Unusable",
+    "content_of",
     "echo",
     "flush_output",
     "name_of",
@@ -34,6 +35,9 @@ __all__ = [
 
 #: The exit status of a command that cannot do what it was asked for.
 UNUSABLE = 2
+
+#: The longest file that is read whole, in bytes. A credential has a few thousand; pushes to look at may have millions.
+MOST = 64 * 1024 * 1024
 
 #: Where the context of a command keeps which option reads standard input.
 _STANDARD_INPUT = f"{__name__}.standard_input"
@@ -102,6 +106,18 @@ def name_of(file: IO[bytes]) -> str:
     """Return the name of a file that :class:`InputFile` opened, for a message."""
     name = getattr(file, "name", "<stdin>")
     return "standard input" if name == "<stdin>" else str(name)
+
+
+def content_of(file: IO[bytes]) -> bytes:
+    """
+    Read a file that :class:`InputFile` opened.
+
+    :raises Unusable: it is longer than :data:`MOST`, as a device is that never ends.
+    """
+    content = file.read(MOST + 1)
+    if len(content) > MOST:
+        raise Unusable(f"{name_of(file)}: this is longer than {MOST // 1024**2} MiB, so it is not what it should be")
+    return content
 
 
 @contextmanager
