@@ -85,7 +85,11 @@ LEFT JOIN queue_message ON queue_message.number = queue_delivery.message
 ORDER BY queue_delivery.number
 """,
         """
-INSERT INTO queue_delivery SELECT ?1, ?2, id, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?13 FROM queue_app WHERE name = ?3
+INSERT INTO queue_delivery
+SELECT number, message, id, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at FROM (
+    SELECT ? AS number, ? AS message, ? AS app, ? AS token, ? AS apns_id, ? AS due, ? AS state, ? AS attempts,
+        ? AS status, ? AS reason, ? AS timestamp, ? AS accepted_at, ? AS settled_at
+) AS copied JOIN queue_app ON queue_app.name = copied.app
 """,
     ),
     IdempotencyRow: _Statements(
