@@ -42,7 +42,8 @@ MAX_COLLAPSE_ID = 64
 TOKEN_LENGTHS = range(32, 101)
 PUSH_TYPES = frozenset({"alert", "background", "mdm", *SUFFIXES})
 PRIORITIES = frozenset({"1", "5", "10"})
-_TOPIC = re.compile(r"[A-Za-z0-9._-]+")
+#: What a topic is made of.
+TOPIC = re.compile(r"[A-Za-z0-9._-]+")
 _IDENTIFIER = re.compile("[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}")
 #: The kinds of tokens for each push type.
 TOKEN_KINDS = {
@@ -164,7 +165,7 @@ def _allowed(push: Push, device: Device, credential: Credential | None, environm
     if topic is None:
         optional = credential is not None and credential.is_certificate and not listed
         return None if optional else Answer(400, "MissingTopic")
-    if not _TOPIC.fullmatch(topic):
+    if not TOPIC.fullmatch(topic):
         return Answer(400, "BadTopic")
     if credential is None or credential.serves(topic):
         return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import re
-
 from txapns.devices.answers import (
     MAX_COLLAPSE_ID,
     MAX_PAYLOAD,
@@ -11,6 +9,7 @@ from txapns.devices.answers import (
     PRIORITIES,
     PUSH_TYPES,
     TOKEN_LENGTHS,
+    TOPIC,
     Credential,
     is_identifier,
     token_bytes,
@@ -23,7 +22,6 @@ from txapns.devices.rules.sources import BROADCAST, GENERATING, RESPONSES, SENDI
 
 __all__: list[str] = []
 
-_TOPIC = re.compile(r"[A-Za-z0-9._-]+")
 #: Keys of ``aps``, which some put into the header fields.
 _KEYS = (
     "alert",
@@ -108,7 +106,7 @@ def _location_certificate(push: Push, credential: Credential) -> Places:
     RESPONSES,
 )
 def _topic_form(push: Push) -> Places:
-    if "apns-topic" in push.headers and not _TOPIC.fullmatch(push.topic):
+    if "apns-topic" in push.headers and not TOPIC.fullmatch(push.topic):
         yield Place("apns-topic", shown(push.topic))
 
 
