@@ -138,7 +138,7 @@ class DescriptionTests(SynchronousTestCase):
             "Submission",
             "Notification",
             "Acceptance",
-            "Outcome",
+            "OutcomeBody",
             "Feedback",
             "FeedbackToken",
             "Error",

@@ -12,12 +12,10 @@ A payload is not decoded and encoded again: Apple gets the bytes that the caller
 
 from __future__ import annotations
 
-import hashlib
 import re
-import time
 from binascii import unhexlify
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
@@ -26,41 +24,42 @@ from twisted.internet.defer import Deferred
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema, parameter
 from txapns.daemon.errors import Malformed, NotAllowed
-from txapns.daemon.faces.native.json_api import STATES, Seconds, encode, fault, json_body, page, parameters
+from txapns.daemon.faces.native.json_api import encode, fault, json_body, page, parameters
 from txapns.daemon.faces.native.openapi import PAGING
-from txapns.daemon.intake import MAX_HEADER, MAX_TOKEN
+from txapns.daemon.faces.native.submissions import (
+    IDEMPOTENCY_KEY,
+    NUMBER,
+    TEXT,
+    UUID,
+    OutcomeBody,
+    ValidBody,
+    digits,
+    idempotency,
+    outcome_bodies,
+    outcome_body,
+    valid_body,
+)
+from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IOutcomeLog
-from txapns.daemon.linting import LINTED, lint_drafts
-from txapns.daemon.values import Caller, Draft, FeedbackEntry, Idempotency, Outcome, Receipt
+from txapns.daemon.values import Caller, Draft, FeedbackEntry, Outcome, Receipt
 
 __all__ = ["EXTRAS", "ID", "OPERATIONS", "NotificationOperations"]
 
-_KEY = re.compile(rb"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
-_UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
-_ID = re.compile(_UUID)
+_ID = re.compile(UUID)
 
 #: The parameter in a path that names a notification.
-ID = parameter("id", "path", "The notification's apns-id.", type="string", pattern=f"^{_UUID}$")
+ID = parameter("id", "path", "The notification's apns-id.", type="string", pattern=f"^{UUID}$")
 
-# Header fields, exactly as the intake accepts them.
-_TEXT = {"type": "string", "pattern": "^(?! )[^\\u0000-\\u001f\\u007f]*(?<! )$", "maxLength": MAX_HEADER}
-_MOST = 10**18 - 1
-_NUMBER = {
-    "anyOf": [
-        {"type": "string", "pattern": "^-?[0-9]{1,18}$"},
-        {"type": "integer", "minimum": -_MOST, "maximum": _MOST},
-    ]
-}
 _HEADERS = {
     "type": "object",
     "description": "Apple's header fields. The expiration is in UNIX seconds; an apns-id is for one token only.",
     "properties": {
-        "apns-topic": _TEXT,
-        "apns-push-type": _TEXT,
-        "apns-priority": _NUMBER,
-        "apns-expiration": _NUMBER,
-        "apns-collapse-id": _TEXT,
-        "apns-id": {"type": "string", "pattern": f"^{_UUID.replace('a-f', 'a-fA-F')}$"},
+        "apns-topic": TEXT,
+        "apns-push-type": TEXT,
+        "apns-priority": NUMBER,
+        "apns-expiration": NUMBER,
+        "apns-collapse-id": TEXT,
+        "apns-id": {"type": "string", "pattern": f"^{UUID.replace('a-f', 'a-fA-F')}$"},
     },
     "additionalProperties": False,
     "default": {},
@@ -96,55 +95,19 @@ class _Submission(Struct, forbid_unknown_fields=True):
 # Bodies of answers.
 
 
-class _Outcome(Struct, omit_defaults=True):
-    """What is known of one notification for one device."""
-
-    id: Annotated[str, Meta(description="Its apns-id.")]
-    app: str
-    state: Literal["waiting", "accepted", "rejected", "expired", "dead"]
-    status: Annotated[int, Meta(description="The HTTP status that Apple answered with.")] | UnsetType = UNSET
-    reason: Annotated[str, Meta(description="Apple's reason, or why Apple was not asked.")] | UnsetType = UNSET
-    timestamp: Annotated[float, Meta(description="When the token died, in UNIX seconds.")] | UnsetType = UNSET
-    attempts: int | UnsetType = UNSET
-    accepted_at: Seconds | UnsetType = UNSET
-    settled_at: Seconds | UnsetType = UNSET
-
-
 class _Accepted(Struct):
     """What was accepted of one notification."""
 
     ids: Annotated[list[str], Meta(description="For each token, in order, the apns-id.")]
-    outcomes: Annotated[list[_Outcome], Meta(description="The same for the outcomes, with wait.")] | UnsetType = UNSET
+    outcomes: Annotated[list[OutcomeBody], Meta(description="The same for the outcomes, with wait.")] | UnsetType = (
+        UNSET
+    )
 
 
 class _Acceptance(Struct):
     """What was accepted, in the order of the request."""
 
     notifications: list[_Accepted]
-
-
-class _Finding(Struct):
-    """What would come of a notification other than is meant."""
-
-    notification: Annotated[int, Meta(description="Its position in the request.")]
-    code: Annotated[str, Meta(description="The rule.")]
-    severity: Annotated[
-        Literal["error", "warning", "hint"],
-        Meta(description="Apple rejects it; the device ignores or changes something; it may not be what was meant."),
-    ]
-    message: str
-    path: Annotated[str, Meta(description="A key of the payload, as aps.badge, a header field, or empty.")]
-    grade: Annotated[
-        Literal["documented", "reported", "single report", "unknown"], Meta(description="How well that is known.")
-    ]
-    source: Annotated[str, Meta(description="A page of Apple's documentation, or a report.")]
-
-
-class _Valid(Struct):
-    """The answer to validate_only."""
-
-    valid: Literal[True]
-    findings: Annotated[list[_Finding], Meta(description=f"What is found in the first {LINTED} notifications.")]
 
 
 class _FeedbackToken(Struct):
@@ -202,18 +165,14 @@ class NotificationOperations:
         drafts = [_draft(each, position) for position, each in enumerate(submission.notifications)]
         if submission.validate_only:
             self._intake.check(app, drafts)
-            found = lint_drafts(self._apps.get(app), drafts, time.time())
-            findings = [
-                msgspec.convert({"notification": each, **finding.to_dict()}, _Finding) for each, finding in found
-            ]
-            return Answer(200, encode(_Valid(True, findings)))
-        accepted = self._intake.accept(app, drafts, _idempotency(request, caller, app))
+            return Answer(200, encode(valid_body(self._apps.get(app), drafts)))
+        accepted = self._intake.accept(app, drafts, idempotency(request, caller, app))
         return accepted.addCallback(self._wait, app) if submission.wait else accepted.addCallback(_accepted)
 
     def _wait(self, receipts: list[Receipt], app: str) -> Deferred[Answer]:
         def waited(found: Mapping[int, Outcome]) -> Answer:
             complete = len(found) == sum(len(receipt.numbers) for receipt in receipts)
-            accepted = [_Accepted(list(receipt.apns_ids), _outcomes(receipt, app, found)) for receipt in receipts]
+            accepted = [_Accepted(list(receipt.apns_ids), outcome_bodies(receipt, app, found)) for receipt in receipts]
             return Answer(200 if complete else 202, encode(_Acceptance(accepted)))
 
         return self._intake.wait(receipts, self._patience).addCallback(waited)
@@ -226,7 +185,7 @@ class NotificationOperations:
             return _unknown_id()
 
         def found(outcome: Outcome | None) -> Answer:
-            return _unknown_id() if outcome is None else Answer(200, encode(_outcome(outcome)))
+            return _unknown_id() if outcome is None else Answer(200, encode(outcome_body(outcome)))
 
         return self._outcomes.latest(apns_id, caller.feedback).addCallback(found)
 
@@ -250,32 +209,15 @@ class NotificationOperations:
 # Reading requests.
 
 
-def _idempotency(request: Request, caller: Caller, app: str) -> Idempotency | None:
-    values = request.requestHeaders.getRawHeaders(b"Idempotency-Key")
-    if values is None:
-        return None
-    if len(values) != 1 or not _KEY.fullmatch(values[0]):
-        raise Malformed("an Idempotency-Key has 1 to 255 printable ASCII characters", path="Idempotency-Key")
-    digest = hashlib.sha256(request.body).digest()
-    return Idempotency(f"{caller.name}/{app}", values[0].decode("ascii"), digest)
-
-
 def _draft(notification: _Notification, position: int) -> Draft:
     path = f"notifications[{position}]"
     try:
         tokens = [unhexlify(token) for token in notification.tokens]
     except ValueError:
         raise _invalid_token(notification.tokens, f"{path}.tokens") from None
-    headers = {
-        name: value if isinstance(value, str) else _digits(value) for name, value in notification.headers.items()
-    }
+    headers = {name: value if isinstance(value, str) else digits(value) for name, value in notification.headers.items()}
     apns_id = headers.pop("apns-id", None)
     return Draft(bytes(notification.payload), headers, tokens, () if apns_id is None else (apns_id,))
-
-
-def _digits(number: float) -> str:
-    """Write a number as a header field has it; 10.0 is a whole number in JSON, too."""
-    return str(int(number) if number == number // 1 else number)
 
 
 def _invalid_token(tokens: Sequence[str], path: str) -> Malformed:
@@ -304,38 +246,6 @@ def _accepted(receipts: list[Receipt]) -> Answer:
     return Answer(202, encode(_Acceptance([_Accepted(list(receipt.apns_ids)) for receipt in receipts])))
 
 
-def _outcomes(receipt: Receipt, app: str, found: Mapping[int, Outcome]) -> list[_Outcome]:
-    """Describe the outcome of each, in the order of the request."""
-    return [
-        _outcome(found[number]) if number in found else _Outcome(apns_id, app, "waiting")
-        for number, apns_id in zip(receipt.numbers, receipt.apns_ids, strict=True)
-    ]
-
-
-def _outcome(outcome: Outcome) -> _Outcome:
-    return _Outcome(
-        outcome.apns_id,
-        outcome.app,
-        STATES[outcome.state],
-        outcome.status or UNSET,
-        outcome.reason or UNSET,
-        UNSET if outcome.timestamp is None else outcome.timestamp,
-        outcome.attempts,
-        outcome.accepted_at,
-        UNSET if outcome.settled_at is None else outcome.settled_at,
-    )
-
-
-_IDEMPOTENCY_KEY = parameter(
-    "Idempotency-Key",
-    "header",
-    "Identifies the request: if it is sent again, it is not accepted again.",
-    type="string",
-    minLength=1,
-    maxLength=255,
-    pattern="^[!-~]([ -~]*[!-~])?$",
-)
-
 #: What :class:`NotificationOperations` answers.
 OPERATIONS = (
     Operation(
@@ -345,12 +255,15 @@ OPERATIONS = (
         "accept",
         "Accept notifications: all, or none.",
         {
-            200: ("All have an outcome (with wait), or would be accepted (with validate_only).", (_Acceptance, _Valid)),
+            200: (
+                "All have an outcome (with wait), or would be accepted (with validate_only).",
+                (_Acceptance, ValidBody),
+            ),
             202: ("They are on the disk.", (_Acceptance,)),
         },
         (400, 401, 403, 404, 409, 413, 415, 429, 503),
         body=_Submission,
-        parameters=(_IDEMPOTENCY_KEY,),
+        parameters=(IDEMPOTENCY_KEY,),
     ),
     Operation(
         "GET",
@@ -358,7 +271,7 @@ OPERATIONS = (
         NotificationOperations.outcome,
         "outcome",
         "Get the outcome of a notification.",
-        {200: ("The latest with this id that the key may read.", (_Outcome,))},
+        {200: ("The latest with this id that the key may read.", (OutcomeBody,))},
         (400, 401, 404, 503),
     ),
     Operation(
