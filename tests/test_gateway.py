@@ -137,6 +137,8 @@ class ParseTests(SynchronousTestCase):
         for mistake in (
             "settle_time=soon",
             "settle_time=nan",
+            "settle_time=1_0",
+            "settle_time=٣",
             "barrier=yes",
             "command=9",
             "command=x",

@@ -49,10 +49,9 @@ def _whole(text: str) -> int:
 
 
 def _seconds(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InvalidGateway(f"the settle time must be a number of seconds, not {text!r}") from None
+    if not re.fullmatch(r"[0-9]+(\.[0-9]+)?(e[+-]?[0-9]+)?", text):
+        raise InvalidGateway(f"the settle time must be a number of seconds, not {text!r}")
+    return float(text)
 
 
 def _flag(text: str) -> bool:

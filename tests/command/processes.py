@@ -8,8 +8,9 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
+import attrs
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests import PROJECT
@@ -48,8 +49,25 @@ def refused(*arguments: str | Path) -> str:
     return result.output
 
 
+@attrs.frozen
+class Running:
+    """
+    A simulator that runs.
+
+    :ivar state: its state directory.
+    :ivar ready: what it said when it was ready.
+    """
+
+    state: Path
+    ready: dict[str, Any]
+
+
 class SimulatorProcess:
-    """``txapns simulate``, listening."""
+    """
+    ``txapns simulate``, listening.
+
+    :ivar running: what tests have of it that do not stop it.
+    """
 
     def __init__(self, case: TestCase | ForClass, *arguments: str) -> None:
         self.state = state = Path(case.mktemp())
@@ -57,6 +75,7 @@ class SimulatorProcess:
         self._process = started(case, command, stdout=subprocess.PIPE, text=True, env=environment())
         assert self._process.stdout is not None
         self.ready: dict[str, Any] = json.loads(self._process.stdout.readline())
+        self.running = Running(state, self.ready)
 
     def stop(self, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
         """Stop it; returns the exit status and the counters."""
@@ -65,13 +84,10 @@ class SimulatorProcess:
         return self._process.returncode, json.loads(output)
 
 
-class WithSimulator(SynchronousTestCase):
-    """Tests with a simulator, for which :data:`DEAD` is dead."""
+class _WithGateway(SynchronousTestCase):
+    """Tests that send to a simulator."""
 
-    def setUp(self) -> None:
-        """Start it."""
-        self.simulator = SimulatorProcess(self, "--dead", self.file(DEAD))
-        self.addCleanup(self.simulator.stop)
+    simulator: Running | SimulatorProcess
 
     def file(self, content: str) -> str:
         """Write a file."""
@@ -95,10 +111,21 @@ class WithSimulator(SynchronousTestCase):
         return *self.gateway("binary"), "--certificate", str(self.simulator.state / "client.pem"), "--barrier"
 
 
-class SharingSimulator(WithSimulator):
-    """Tests that have one simulator together: none of them stops it, or counts what it received."""
+class WithSimulator(_WithGateway):
+    """Tests with a simulator, for which :data:`DEAD` is dead."""
 
-    shared: ClassVar[SimulatorProcess]
+    simulator: SimulatorProcess
+
+    def setUp(self) -> None:
+        """Start it."""
+        self.simulator = SimulatorProcess(self, "--dead", self.file(DEAD))
+        self.addCleanup(self.simulator.stop)
+
+
+class SharingSimulator(_WithGateway):
+    """Tests that have one simulator together: none of them can stop it, and none counts what it received."""
+
+    simulator: Running
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -106,11 +133,7 @@ class SharingSimulator(WithSimulator):
         case = ForClass(cls)
         dead = Path(case.mktemp())
         dead.write_text(DEAD)
-        cls.shared = SimulatorProcess(case, "--dead", str(dead))
-
-    def setUp(self) -> None:
-        """It is there already."""
-        self.simulator = self.shared
+        cls.simulator = SimulatorProcess(case, "--dead", str(dead)).running
 
 
 def run_without(package: str, *arguments: str) -> tuple[int, str, str]:

@@ -206,6 +206,7 @@ class AppsTests(CommandCase):
             ((*add, *one, "--limit", "queue"), "'queue' is not one of queue, tokens, in_flight, connections, attempts"),
             ((*add, *one, "--limit", "zzz=1"), "'zzz=1' is not one of"),
             ((*add, *one, "--limit", "queue=0"), "'queue=0' is not one of"),
+            ((*add, *one, "--limit", "queue=٣"), "'queue=٣' is not one of"),
             ((*add, *one, "--caller", "AB"), "--caller takes a SHA-256"),
             (("apps", "add", "b/c", *one), "the name of an app has"),
             (("apps", "add", "a", *one), "there is an app a already"),

@@ -118,6 +118,10 @@ class LintTests(SynchronousTestCase):
         output = self.lint(*arguments, "--json", status=status, stdin=stdin).stdout
         return [json.loads(line) for line in output.splitlines()]
 
+    def test_twice(self) -> None:
+        """Standard input is not read twice: the second time it would be empty."""
+        self.assertIn("read only once", self.lint("-", "-", status=2, stdin=GOOD).stderr)
+
     def test_good(self) -> None:
         """Nothing is said of what is right, but that it was looked at."""
         self.assertEqual(self.lint(self.file(GOOD), status=0).stdout, "0 errors, 0 warnings, 0 hints in 1 push\n")

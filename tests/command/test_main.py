@@ -28,6 +28,7 @@ class UsageTests(SynchronousTestCase):
         for arguments in ((), ("simulate",), ("send",), ("inspect",), ("lint",), ("doctor",)):
             result = txapns(*arguments, "--help")
             self.assertEqual((result.returncode, result.stdout[:6]), (0, "Usage:"))
+            self.assertNotRegex(result.stdout, r"[^]]\.\.\.\n")
 
     def test_incomplete(self) -> None:
         """Options that are missing, or that exclude each other, are named."""
@@ -38,7 +39,8 @@ class UsageTests(SynchronousTestCase):
             (("simulate",), "Missing option '--state'"),
             (("simulate", "--state", "x", "--http2", "70000"), "70000 is not in the range"),
             (("simulate", "--state", "x", "--fault", "rudeness"), "'rudeness' is not one of 'silent-close', "),
-            (("send",), "Missing option '--tokens'"),
+            (("send",), "either --token or --tokens"),
+            ((*send, "--token", "aa"), "either --token or --tokens"),
             ((*send, "--alert", "x"), "either --certificate or --key"),
             ((*send, "--alert", "x", *certificate, "--key", here), "either --certificate or --key"),
             ((*send, "--alert", "x", "--key", here), "--key needs --key-id and --team-id"),

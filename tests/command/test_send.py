@@ -311,6 +311,8 @@ class DryRunTests(WithSimulator):
         self.assertIn("TOPIC_TYPE", [line.partition("[")[2].partition(";")[0] for line in findings])
         self.assertRegex(invalid, "^line 2, token …: unsent, InvalidToken. ")
         self.assertRegex(summary, r"^\d errors?, \d warnings?, \d hints?; 1 could be sent, and 1 could not$")
+        named = "--token", ANN, "--token", "not a token"
+        self.assertEqual(txapns("send", *options, *named).stdout, result.stdout)
         found, unsent, total = map(json.loads, txapns("send", *options, *tokens, "--json").stdout.splitlines())
         self.assertEqual((found["source"], unsent["identifier"]), ("notification", 2))
         self.assertEqual(total, {"summary": {"tokens": 2, "unsent": 1}})

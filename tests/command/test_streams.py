@@ -72,7 +72,7 @@ class InputTests(StreamsCase):
             self.assertIn("standard input is closed", said)
 
     def test_twice(self) -> None:
-        """Only one option can read standard input."""
+        """Standard input is read only once."""
         for command in (
             f"{TXAPNS} send --certificate - --alert Hi --tokens -",
             f"{TXAPNS} send --key - --key-id K --team-id T --payload - --tokens tokens",
@@ -81,7 +81,7 @@ class InputTests(StreamsCase):
         ):
             status, _, said = self.shell(f"{command} <a.pem")
             self.assertEqual(status, 2, command)
-            self.assertIn("Only one option can read standard input.", said)
+            self.assertIn("Standard input can be read only once.", said)
 
     def test_not_needed(self) -> None:
         """If it does not need standard input, it does not matter."""

@@ -14,9 +14,9 @@ from twisted.python.failure import Failure
 from twisted.trial.unittest import TestCase
 from zope.interface.verify import verifyObject
 
-from txapns.command.token_file import CHUNK, TokenFile
+from txapns.command.token_file import CHUNK, TokenFile, TokenList
 
-__all__ = ["TokenFileTests"]
+__all__ = ["TokenFileTests", "TokenListTests"]
 
 
 class TokenFileTests(TestCase):
@@ -148,3 +148,26 @@ class TokenFileTests(TestCase):
         lines = TokenFile(reactor, Directory())
         with self.assertRaises(IsADirectoryError):
             await anext(lines.__aiter__())
+
+
+class TokenListTests(TestCase):
+    """Tokens of the command line."""
+
+    timeout = 30
+
+    async def test_numbers(self) -> None:
+        """They are numbered from 1."""
+        tokens = TokenList(["aa", "", "#"])
+        self.assertEqual([pair async for pair in tokens], [(1, "aa"), (2, ""), (3, "#")])
+        self.assertEqual((tokens.number, tokens.given, tokens.consumed, tokens.size), (3, 3, 3, 3))
+        self.assertTrue(tokens.complete)
+
+    async def test_end(self) -> None:
+        """It can be ended early."""
+        tokens = TokenList(["aa", "bb", "cc"])
+        found = []
+        async for number, _ in tokens:
+            found.append(number)
+            if number == 2:
+                tokens.end()
+        self.assertEqual((found, tokens.number, tokens.complete), ([1, 2], 2, False))

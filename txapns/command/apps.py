@@ -7,6 +7,7 @@ or so. A credential is read from a file or from standard input, never from the c
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -47,7 +48,7 @@ def _limits(context: click.Context, parameter: click.Parameter, given: Sequence[
     limits = {}
     for text in given:
         name, _, number = text.partition("=")
-        if name not in names or not (number.isascii() and number.isdigit() and int(number)):
+        if name not in names or not re.fullmatch("0*[1-9][0-9]{0,17}", number):
             raise click.BadParameter(f"{text!r} is not one of {', '.join(names)} with = and a number after it")
         limits[name] = int(number)
     return AppLimitsSection(**limits)

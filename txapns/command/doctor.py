@@ -78,10 +78,11 @@ def doctor(
     as_json: bool,
 ) -> None:
     """
-    Say what works with a credential, and what is wrong on the way to Apple.
+    Say what is wrong on the way to Apple.
 
-    It asks with device tokens made up at random, so nothing reaches a device. The exit status is 0 if all works, 1 if
-    something does not, and 2 if an option, a file or the credential cannot be used.
+    It also says what works with a credential. It asks with device tokens made up at random, so nothing reaches a
+    device. The exit status is 0 if all works, 1 if something does not, and 2 if an option, a file or the credential
+    cannot be used.
     """
     root = None if trust_root is None else content_of(trust_root)
     who = credential.read(lambda data, passphrase: Certificate.from_pem(data, passphrase=passphrase))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import IO, Any
+from typing import Any
 
 import click
 from twisted.internet.defer import Deferred
@@ -15,7 +15,7 @@ from txapns.command.findings import print_findings, serious, tally
 from txapns.command.outcomes import list_outcomes
 from txapns.command.streams import echo
 from txapns.command.tables import print_json
-from txapns.command.token_file import TokenFile, no_tokens
+from txapns.command.token_file import TokenSource, no_tokens, tokens_from
 from txapns.credentials import Credential
 from txapns.errors import InvalidToken
 from txapns.notification import Notification
@@ -24,17 +24,17 @@ from txapns.result import Unsent
 __all__ = ["try_out"]
 
 
-def try_out(notification: Notification, credential: Credential | None, tokens: IO[bytes], as_json: bool) -> int:
+def try_out(notification: Notification, credential: Credential | None, tokens: TokenSource, as_json: bool) -> int:
     """
     Say what is wrong with a notification and with tokens, and send nothing.
 
     :param credential: what it would be sent with; ``None`` if that is not known.
-    :param tokens: the file of the tokens.
+    :param tokens: the tokens, or the file of them.
     :returns: the exit status.
     """
 
     async def work(reactor: Any, stop: Deferred[None]) -> tuple[int, list[Unsent], OSError | None]:
-        file = TokenFile(reactor, tokens)
+        file = tokens_from(reactor, tokens)
         stop.addCallback(lambda _: file.end())
         invalid: list[Unsent] = []
         try:

@@ -34,7 +34,9 @@ __all__ = ["inspect"]
 @click.option("--json", "as_json", is_flag=True, help="Write JSON lines, one for each credential.")
 def inspect(files: tuple[IO[bytes], ...], passphrase_file: IO[bytes] | None, as_json: bool) -> None:
     """
-    Say what credentials are good for: certificates and signing keys, in any form. No secret is shown.
+    Say what credentials are good for.
+
+    They are certificates and signing keys, in any form. No secret is shown.
 
     The exit status is 0 if all can be used, 1 if one cannot, and 2 if a file cannot be opened.
     """

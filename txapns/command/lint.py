@@ -54,11 +54,11 @@ TARGET = "Simulator Target Bundle"
 @json_option("Write JSON lines, one for each push.")
 def lint(files: tuple[IO[bytes], ...], push_type: str | None, topic: str | None, as_json: bool) -> None:
     """
-    Say what is wrong with payloads and pushes, and how that is known.
+    Say what is wrong with payloads and pushes.
 
-    A file holds a payload, or one with the key Simulator Target Bundle, or JSON lines of objects with headers and
-    payload; - is standard input. The exit status is 0 if nothing is worse than a hint, 1 if something is, and 2 if a
-    file cannot be read.
+    Each finding says how it is known. A file holds a payload, or one with the key Simulator Target Bundle, or JSON
+    lines of objects with headers and payload; - is standard input. The exit status is 0 if nothing is worse than a
+    hint, 1 if something is, and 2 if a file cannot be read.
     """
     all_findings: list[Finding] = []
     count, now = 0, time.time()

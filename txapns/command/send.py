@@ -45,7 +45,7 @@ from txapns.command.options import (
 )
 from txapns.command.outcomes import report
 from txapns.command.streams import UNUSABLE, Command, InputFile, naming
-from txapns.command.token_file import TokenFile, no_tokens
+from txapns.command.token_file import TokenFile, TokenList, TokenSource, no_tokens, tokens_from
 from txapns.credentials import Certificate, Credential
 from txapns.errors import CredentialError, CredentialRefused, TokensFailed, TransportError
 from txapns.gateway import Gateway
@@ -64,10 +64,10 @@ _REDRAW = 0.1  # seconds between two drawings of the progress bar
 @trust_root_option
 @credential_options
 @notification_options
+@click.option("--token", "named", multiple=True, metavar="HEX", help="A device token; several times for several.")
 @click.option(
     "--tokens",
     type=InputFile(),
-    required=True,
     metavar="FILE",
     help="One hexadecimal device token a line; - for standard input. Blank lines and # comments are skipped.",
 )
@@ -91,7 +91,8 @@ def send(
     gateway: str,
     trust_root: IO[bytes] | None,
     credential: CredentialOptions,
-    tokens: IO[bytes],
+    named: tuple[str, ...],
+    tokens: IO[bytes] | None,
     timeout: float,
     proxy: str | None,
     dry_run: bool,
@@ -102,29 +103,30 @@ def send(
     """
     Send one notification to many devices.
 
-    It lists the notifications that were not accepted, by the number of the token's line; where many have the same
-    cause, in one line. The exit status is 0 if all were accepted, 1 if some were not, 2 if an option, a file or the
-    credential cannot be used, and 3 if the gateway could not be reached.
+    It lists the notifications that were not accepted, by the number of the token's line or option; where many have
+    the same cause, in one line. The exit status is 0 if all were accepted, 1 if some were not, 2 if an option, a file
+    or the credential cannot be used, and 3 if the gateway could not be reached.
 
     With --dry-run nothing is sent. It lists what txapns lint finds in the notification, and the tokens that no request
     can carry; the exit status is 0 if there is nothing worse than a hint, 1 if there is, and 2 as above.
     """
     server = _gateway(gateway, trust_root, barrier)
+    source = _source(named, tokens)
     notification = content.notification()
     if dry_run:
         who = _read(credential) if credential.file is not None else None
-        raise SystemExit(try_out(notification, who, tokens, as_json))
+        raise SystemExit(try_out(notification, who, source, as_json))
     who = _read(credential)
 
     async def work(reactor: Any, stop: Deferred[None]) -> _Sent:
         assert credential.file is not None
         with naming(credential.file, CredentialError):
             client = APNSClient(reactor, who, server, timeout=timeout, proxy=proxy)
-        return await _send(reactor, client, notification, TokenFile(reactor, tokens), stop)
+        return await _send(reactor, client, notification, tokens_from(reactor, source), stop)
 
     sent = run(work)
     if not sent.batch.total and sent.complaint is None:
-        raise no_tokens(tokens)
+        raise no_tokens(source)
     report(sent.batch, sent.seconds, as_json)
     if sent.complaint is not None:
         click.echo(f"Error: {sent.complaint}", err=True)
@@ -133,6 +135,12 @@ def send(
 
 def _read(credential: CredentialOptions) -> Credential:
     return credential.read(lambda data, passphrase: Certificate.from_pem(data, passphrase=passphrase))
+
+
+def _source(named: tuple[str, ...], file: IO[bytes] | None) -> TokenSource:
+    if bool(named) == (file is not None):
+        raise click.UsageError("Give either --token or --tokens.")
+    return named if file is None else file
 
 
 def _gateway(description: str, trust_root: IO[bytes] | None, barrier: bool) -> Gateway:
@@ -156,7 +164,7 @@ class _Sent:
 
 
 async def _send(
-    reactor: Any, client: APNSClient, notification: Notification, tokens: TokenFile, stop: Deferred[None]
+    reactor: Any, client: APNSClient, notification: Notification, tokens: TokenFile | TokenList, stop: Deferred[None]
 ) -> _Sent:
     def interrupt(_: None) -> None:
         tokens.end()
@@ -200,7 +208,7 @@ def _credential_refused(batch: Batch) -> bool:
 
 
 @contextmanager
-def _progress_bar(client: APNSClient, tokens: TokenFile) -> Iterator[None]:
+def _progress_bar(client: APNSClient, tokens: TokenFile | TokenList) -> Iterator[None]:
     """Show the progress on a terminal."""
     console = Console(stderr=True)
     if not console.is_terminal:

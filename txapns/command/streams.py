@@ -39,7 +39,7 @@ UNUSABLE = 2
 #: The longest file that is read whole, in bytes. A credential has a few thousand; pushes to look at may have millions.
 MOST = 64 * 1024 * 1024
 
-#: Where the context of a command keeps which option reads standard input.
+#: Where the context of a command keeps that standard input is read.
 _STANDARD_INPUT = f"{__name__}.standard_input"
 
 
@@ -96,8 +96,10 @@ class InputFile(click.File):
         """Open the file."""
         if value == "-" and sys.stdin is None:
             self.fail("standard input is closed", param, ctx)
-        if value == "-" and ctx is not None and ctx.meta.setdefault(_STANDARD_INPUT, param) is not param:
-            raise click.UsageError("Only one option can read standard input.", ctx)
+        if value == "-" and ctx is not None:
+            if _STANDARD_INPUT in ctx.meta:
+                raise click.UsageError("Standard input can be read only once.", ctx)
+            ctx.meta[_STANDARD_INPUT] = True
         file: IO[bytes] = super().convert(value, param, ctx)
         return file
 

@@ -1,13 +1,13 @@
-"""A file of device tokens, read as the tokens are sent."""
+"""Device tokens: those of a file, read as they are sent, and those of the command line."""
 
 from __future__ import annotations
 
 import os
 import stat
 from codecs import getincrementaldecoder
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
 from io import IncrementalNewlineDecoder
-from typing import IO, Any
+from typing import IO, Any, TypeAlias
 
 from twisted.internet.defer import Deferred
 from twisted.internet.error import ConnectionDone
@@ -18,17 +18,12 @@ from zope.interface import implementer
 from txapns._texts import encoding_of
 from txapns.command.streams import Unusable, name_of
 
-__all__ = ["CHUNK", "TokenFile", "no_tokens"]
+__all__ = ["CHUNK", "TokenFile", "TokenList", "TokenSource", "no_tokens", "tokens_from"]
 
 #: How many bytes of the file are read at a time.
 CHUNK = 65_536
 # A byte order mark is in the middle of a file where two files were put together.
 _MARK = "\ufeff"
-
-
-def no_tokens(file: IO[bytes]) -> Unusable:
-    """Make the error for a file that has no tokens in it."""
-    return Unusable(f"{name_of(file)}: there are no device tokens in it")
 
 
 @implementer(IReadDescriptor)
@@ -138,3 +133,46 @@ class TokenFile:
     def connectionLost(self, reason: Failure) -> None:
         """The other end of the pipe was closed, or the reactor cannot watch such a file."""
         self._arrived(b"" if reason.check(ConnectionDone) else reason)
+
+
+class TokenList:
+    """
+    Device tokens that are known already, each with its number, from 1. It can be used like a :class:`TokenFile`.
+
+    :param tokens: the tokens.
+    """
+
+    def __init__(self, tokens: Sequence[str]) -> None:
+        self.number = self.given = self.consumed = 0
+        self.complete = False
+        self.size: int | None = len(tokens)
+        self._tokens = tokens
+        self._ended = False
+
+    def end(self) -> None:
+        """Yield no more tokens."""
+        self._ended = True
+
+    async def __aiter__(self) -> AsyncIterator[tuple[int, str]]:
+        """Yield pairs of number and token."""
+        for number, token in enumerate(self._tokens, 1):
+            if self._ended:
+                return
+            self.number = self.given = self.consumed = number
+            yield number, token
+        self.complete = True
+
+
+#: What the command line says of the tokens: a file of them, or the tokens themselves.
+TokenSource: TypeAlias = "IO[bytes] | Sequence[str]"
+
+
+def tokens_from(reactor: Any, source: TokenSource) -> TokenFile | TokenList:
+    """Make an asynchronous iterable of tokens."""
+    return TokenList(source) if isinstance(source, Sequence) else TokenFile(reactor, source)
+
+
+def no_tokens(source: TokenSource) -> Unusable:
+    """Make the error for a file that has no tokens in it."""
+    name = "the command line" if isinstance(source, Sequence) else name_of(source)
+    return Unusable(f"{name}: there are no device tokens in it")

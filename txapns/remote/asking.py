@@ -180,7 +180,7 @@ def _refusal(response: httpx.Response) -> DaemonRefused:
 
 def _retry_after(response: httpx.Response) -> float:
     seconds = response.headers.get("Retry-After", "")
-    return float(seconds) if seconds.isdigit() else 0.0
+    return float(seconds[:9]) if seconds.isascii() and seconds.isdigit() else 0.0
 
 
 def _given_up(problem: Exception, lost: bool) -> APNSError:

@@ -96,7 +96,8 @@ class AnswerTests(WebCase):
             self.plan(status=status)
         self.assertEqual([each["status"] for each in self.get("/v1/answers")["answers"]], [500, 503, 502])
         self.assertEqual(self.ask("DELETE", "/v1/answers/2").json, {"deleted": 1})
-        self.assertEqual([self.ask("DELETE", f"/v1/answers/{each}").status for each in ("2", "x")], [404, 404])
+        for number in ("2", "x", "0", "9" * 5_000):
+            self.assertEqual(self.ask("DELETE", f"/v1/answers/{number}").status, 404)
         self.assertEqual(self.ask("DELETE", "/v1/answers").json, {"deleted": 2})
 
     def test_refused(self) -> None:

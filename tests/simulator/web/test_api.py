@@ -123,6 +123,14 @@ class ReceivedTests(WebCase):
             ("limit=x", "limit"),
             ("wait=61", "60"),
             ("wait=nan", "wait"),
+            ("wait=1_0", "wait"),
+            ("wait=%D9%A3", "wait"),
+            ("wait=+1", "wait"),
+            ("wait=1.", "wait"),
+            ("limit=1.0", "limit"),
+            ("limit=1_0", "limit"),
+            ("after=%D9%A3", "after"),
+            (f"after={'9' * 5_000}", "after"),
             ("&&", "query"),
         ):
             response = self.ask("GET", f"/v1/received?{query}")
@@ -167,6 +175,14 @@ class WaitTests(WebCase):
         self.begin("/v1/received?wait=60")
         self.connections[0].lose()
         self.assertEqual(self.inbox.listeners, [])
+
+    def test_fractions(self) -> None:
+        """The time is a number as JSON writes it."""
+        for text in ("0.5", "5e-1", "05E-01"):
+            self.begin(f"/v1/received?wait={text}")
+            self.simulator.advance(0.6)
+            [response] = self.connections[-1].read()
+            self.assertEqual(response.status, 200, text)
 
     def test_limit(self) -> None:
         """Only so many may wait."""

@@ -12,7 +12,7 @@ from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
 from txapns.devices.answers import token_bytes
 from txapns.simulator.answers import MAX_PLANNED, PlannedAnswer, PlannedAnswers
-from txapns.simulator.web.json_api import Fields, Refused, answer, json_body, parameters
+from txapns.simulator.web.json_api import Fields, Refused, answer, json_body, parameters, whole
 
 __all__ = ["OPERATIONS", "SCHEMAS", "AnswerOperations"]
 
@@ -78,7 +78,8 @@ class AnswerOperations:
     def remove(self, request: Request, number: str) -> Answer:
         """Remove a planned answer."""
         parameters(request)
-        if not number.isascii() or not number.isdigit() or not self._answers.remove(int(number)):
+        found = whole(number)
+        if found is None or not self._answers.remove(found):
             raise Refused("there is no planned answer of this number", status=404)
         return answer({"deleted": 1})
 

@@ -43,7 +43,17 @@ from txapns.simulator.web.answers import AnswerOperations
 from txapns.simulator.web.devices import DeviceOperations
 from txapns.simulator.web.entries import ENTRY, listing
 from txapns.simulator.web.events import Events
-from txapns.simulator.web.json_api import ERROR, ERRORS, Refused, answer, fault, number, parameters, refused
+from txapns.simulator.web.json_api import (
+    ERROR,
+    ERRORS,
+    Refused,
+    answer,
+    fault,
+    number,
+    parameters,
+    refused,
+    whole_parameter,
+)
 from txapns.simulator.web.pages import pages
 from txapns.simulator.web.pushes import PushOperations
 
@@ -59,6 +69,7 @@ LIMITS = ConnectionLimits(
 )
 #: How many requests may wait at a time, and how long each, in seconds.
 MAX_WAITING, MAX_WAIT = 100, 60.0
+_LAST = 2**53  # the greatest number that a program in JavaScript reads exactly
 _LIMIT = 100  # entries in an answer, unless the request asks for another number
 _FILTERS = ("token", "topic", "push_type")
 
@@ -144,8 +155,8 @@ class ControlAPI:
     def get_received(self, request: Request) -> Answer | Deferred[Answer]:
         """Answer with what came."""
         given = parameters(request, *_FILTERS, "after", "limit", "wait")
-        after = int(number(given, "after", 0, 2**53)) if "after" in given else None
-        limit = int(number(given, "limit", _LIMIT, KEPT))
+        after = whole_parameter(given, "after", None, _LAST)
+        limit = whole_parameter(given, "limit", _LIMIT, KEPT)
         is_wanted = _filter(given)
         find = partial(_find, self._inbox, is_wanted, after, limit)
         wait = number(given, "wait", 0, MAX_WAIT)
@@ -176,7 +187,7 @@ class ControlAPI:
         last = request.single(b"Last-Event-ID")
         if last is not None:
             given = {"after": last.decode("latin-1")}
-        after = int(number(given, "after", 0, 2**53)) if "after" in given else None
+        after = whole_parameter(given, "after", None, _LAST)
         if request.method == b"HEAD":
             return Answer(200, b"", SECURITY, b"text/event-stream")
         if self.events.full:

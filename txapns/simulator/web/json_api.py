@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import parse_qsl
 
 from txapns._serving.http import Answer, Request
@@ -30,10 +31,16 @@ __all__ = [
     "number",
     "parameters",
     "refused",
+    "whole",
+    "whole_parameter",
 ]
 
 
+# Numbers as JSON and OpenAPI write them. What Python reads besides, such as 1_0, is not one.
+_NUMBER, _WHOLE = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"), re.compile(r"[0-9]{1,16}")
 _DEPTH = 100  # how deeply an answer that cannot be written as it is may be nested
+D = TypeVar("D", int, None)
+
 #: What each status of an error means.
 ERRORS = {
     400: "The request is malformed.",
@@ -122,12 +129,28 @@ def parameters(request: Request, *known: str) -> dict[str, str]:
 
 def number(given: Mapping[str, str], name: str, default: float, most: float) -> float:
     """Read a parameter that is a number from 0 to ``most``."""
-    try:
-        found = float(given.get(name, default))
-    except ValueError:
-        found = math.nan
-    if not 0 <= found <= most:
+    text = given.get(name)
+    if text is None:
+        return default
+    found = float(text) if _NUMBER.fullmatch(text) else math.inf
+    if found > most:
         raise Refused(f"{name} must be a number from 0 to {most:g}", name)
+    return found
+
+
+def whole(text: str) -> int | None:
+    """Read a whole number in decimal digits; ``None`` if it is none, or has more than 16 digits."""
+    return int(text) if _WHOLE.fullmatch(text) else None
+
+
+def whole_parameter(given: Mapping[str, str], name: str, default: D, most: int) -> int | D:
+    """Read a parameter that is a whole number from 0 to ``most``."""
+    text = given.get(name)
+    if text is None:
+        return default
+    found = whole(text)
+    if found is None or found > most:
+        raise Refused(f"{name} must be a whole number from 0 to {most}", name)
     return found
 
 
