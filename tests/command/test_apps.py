@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import fcntl
+import getpass
 import os
 import pty
 import subprocess
 import termios
+from datetime import datetime
 from pathlib import Path
 
 import pytest
@@ -110,12 +112,14 @@ class AppsTests(CommandCase):
         certificate = Certificate.from_file(self.pem)
         expected = {"name": "a", "source": "file", "credential": "certificate", "topic": None, "gateway": "production"}
         times = {"expires": certificate.expires.isoformat(timespec="seconds"), "fingerprint": certificate.fingerprint}
-        self.assertEqual(first, {**expected, **times, "problem": None})
+        self.assertEqual(first, {**expected, **times, "problem": None, "paused": None})
         self.assertEqual((second["name"], second["source"], second["topic"]), ("b", "database", "t"))
         self.assertIn("No such file", third["problem"])
         text = self.txapns("apps", "list").splitlines()
-        self.assertRegex(text[0], "^name  source    credential   expires +topic  gateway +fingerprint +problem$")
-        self.assertRegex(text[2], "^b     database  key          - +t      production  [0-9a-f]{64}  -$")
+        self.assertRegex(
+            text[0], "^name  source    credential   expires +topic  gateway +fingerprint +problem +paused$"
+        )
+        self.assertRegex(text[2], "^b     database  key          - +t      production  [0-9a-f]{64}  - +-$")
 
     def test_listed_without_master_key(self) -> None:
         """If the master key is missing or invalid, the list says so for each app in the database."""
@@ -150,6 +154,24 @@ class AppsTests(CommandCase):
         self.world.clock.advance(INTERVAL)
         app = self.apps.get("a")
         self.assertEqual((app.topic, app.credential), ("t", ProviderToken.from_p8(AUTHORITY.p8, "K", "T")))
+
+    def test_paused(self) -> None:
+        """An app is paused and resumed, the running daemon knows it within the interval, and the list shows it."""
+        self.txapns("apps", "add", "a", "--certificate", self.pem)
+        said = [self.txapns("apps", "pause", "a") for _ in range(2)]
+        self.assertEqual(said, ["paused a\n", "a was paused before\n"])
+        self.world.clock.advance(INTERVAL)
+        pause = self.apps.get("a").pause
+        assert pause is not None
+        self.assertEqual(pause.caller, f"the user {getpass.getuser()}")
+        (row,) = self.rows("apps", "list")
+        self.assertEqual(datetime.fromisoformat(row["paused"]).timestamp(), int(pause.since))
+        said = [self.txapns("apps", "resume", "a") for _ in range(2)]
+        self.assertEqual(said, ["resumed a\n", "a was not paused\n"])
+        self.world.clock.advance(INTERVAL)
+        self.assertIsNone(self.apps.get("a").pause)
+        for command in ("pause", "resume"):
+            self.assertIn("there is no app b", self.refused("apps", command, "b"))
 
     def test_removed(self) -> None:
         """The running daemon forgets a removed app."""

@@ -29,7 +29,7 @@ from txapns.daemon.store.apps import AppSettings, add_app, rekey_apps, remove_ap
 from txapns.daemon.store.polling import INTERVAL
 from txapns.daemon.store.sqlite.apps import AppTable, SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
-from txapns.daemon.values import Limits
+from txapns.daemon.values import Limits, Pause
 from txapns.errors import CredentialError
 from txapns.simulator import Authority
 
@@ -125,6 +125,26 @@ class AppsTests(SynchronousTestCase):
         self.world.result(self.world.database.read(lambda connection: connection.set_trace_callback(statements.append)))
         self.world.clock.pump([INTERVAL] * 3)
         self.assertEqual((statements, self.told), (["SELECT number FROM app_changes"] * 3, []))
+
+    def test_paused(self) -> None:
+        """A pause is in effect when it is answered, within the interval for others, and after a restart."""
+        other = self.start()
+        since = self.world.clock.seconds()
+        self.assertEqual(self.world.result(self.apps.pause("a", "ann")), True)
+        self.assertEqual((self.apps.get("a").pause, self.told), (Pause(since, "ann"), [["a"]]))
+        self.assertEqual((self.world.result(self.apps.pause("a", "bob")), self.told), (False, [["a"]]))
+        self.world.clock.advance(INTERVAL)
+        for apps in (other, self.start()):
+            self.assertEqual(apps.get("a").pause, Pause(since, "ann"))
+        self.assertEqual(self.world.result(other.resume("a")), True)
+        self.world.clock.advance(INTERVAL)
+        self.assertEqual((self.apps.get("a").pause, self.told), (None, [["a"], ["a"]]))
+        self.assertEqual(self.world.result(self.apps.resume("a")), False)
+
+    def test_paused_unknown(self) -> None:
+        """An app that does not exist can be neither paused nor resumed."""
+        for asked in (self.apps.pause("b", "ann"), self.apps.resume("b")):
+            self.failureResultOf(asked, UnknownApp)
 
     def test_the_same_again(self) -> None:
         """Storing an app again unchanged is not a change."""
@@ -438,6 +458,30 @@ class FileTests(SynchronousTestCase):
             apps = self.start("[apps.a]\ncertificate = 'a.pem'\ntrust_root = 'ca.cer'")
             self.assertRegex(apps.problems()["a"], f"ca.cer: trust_root is {words}")
             self.assertRaises(Unavailable, apps.get, "a")
+
+    def test_paused(self) -> None:
+        """An app of the configuration can be paused, too, and stays so when its files change."""
+        apps = self.start()
+        self.world.result(apps.pause("a", "ann"))
+        self.assertIsNotNone(apps.get("a").pause)
+        pem = AUTHORITY.client_pem()
+        self.replace(pem)
+        self.world.clock.advance(INTERVAL)
+        app = apps.get("a")
+        self.assertEqual((app.credential, app.pause is None), (Certificate.from_pem(pem), False))
+
+    def test_reconfigured(self) -> None:
+        """Another configuration changes the apps in it, and the limits of all; those it lacks are gone."""
+        apps = self.start()
+        self.world.result(apps.put("c", AppSettings(), signing_key()))
+        for queue, name in ((7, "b"), (8, "b"), (9, "c"), (10, "a")):
+            section = f"[limits]\nqueue = {queue}\n[apps.{name}]\ncertificate = 'a.pem'\ngateway = 'sandbox'"
+            self.world.configure(section)
+            self.world.result(apps.reconfigure(self.world.configuration))
+            self.assertEqual(apps.names(), sorted({name, "c"}))
+            self.assertEqual({apps.get(each).limits.queue for each in apps.names()}, {queue})
+            self.assertEqual(apps.source("c"), "file" if name == "c" else "database")
+            self.assertEqual(isinstance(apps.get("c").credential, Certificate), name == "c")
 
     def test_before_the_database(self) -> None:
         """It takes precedence over one of the same name in the database, which cannot be changed."""

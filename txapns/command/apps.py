@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from functools import partial
+from getpass import getuser
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,9 +31,19 @@ from txapns.command.tables import print_rows
 from txapns.credentials import Certificate, Credential
 from txapns.daemon.apps import app_of, expiry, row_app, section_app
 from txapns.daemon.config.sections import FINGERPRINT, AppLimitsSection, AppSection, plain_fingerprint
-from txapns.daemon.errors import AppExists, Malformed, SecretError, in_words
+from txapns.daemon.errors import AppExists, Malformed, SecretError, UnknownApp, in_words
 from txapns.daemon.secrets.credentials import read_certificate
-from txapns.daemon.store.apps import AppRow, AppSettings, StoredApp, add_app, rekey_apps, remove_app, rotate_app
+from txapns.daemon.store.apps import (
+    AppRow,
+    AppSettings,
+    IAppTable,
+    StoredApp,
+    add_app,
+    rekey_apps,
+    remove_app,
+    rotate_app,
+)
+from txapns.daemon.values import Pause
 from txapns.errors import APNSError
 
 __all__ = ["apps"]
@@ -136,6 +147,40 @@ def _remove_app(name: str, config: Path) -> None:
     echo(f"removed {name}")
 
 
+@apps.command("pause")
+@click.argument("name")
+@config_option
+def _pause_app(name: str, config: Path) -> None:
+    """
+    Send nothing more for an app until it is resumed.
+
+    What is under way is finished, and what is accepted meanwhile waits. The app stays paused over a restart.
+    """
+    installation = Installation.from_file(config)
+    pause = Pause(now().timestamp(), f"the user {getuser()}")
+    with installation.visiting() as tables:
+        _check_exists(installation, tables.apps, name)
+        changed = tables.apps.pause(name, pause)
+    echo(f"paused {name}" if changed else f"{name} was paused before")
+
+
+@apps.command("resume")
+@click.argument("name")
+@config_option
+def _resume_app(name: str, config: Path) -> None:
+    """Send for an app again after a pause."""
+    installation = Installation.from_file(config)
+    with installation.visiting() as tables:
+        _check_exists(installation, tables.apps, name)
+        changed = tables.apps.resume(name)
+    echo(f"resumed {name}" if changed else f"{name} was not paused")
+
+
+def _check_exists(installation: Installation, table: IAppTable, name: str) -> None:
+    if name not in installation.configuration.apps and table.created_at(name) is None:
+        raise UnknownApp(f"there is no app {name}")
+
+
 @apps.command("list")
 @config_option
 @json_option()
@@ -147,6 +192,10 @@ def _list_apps(config: Path, as_json: bool) -> None:
         with installation.visiting() as tables:
             problems = _problems(installation, tables.apps.rows())
             rows += [_stored_row(app, problems) for app in tables.apps.listed()]
+            pauses = tables.apps.pauses()
+        for row in rows:
+            if row["name"] in pauses:
+                row["paused"] = iso_time(pauses[row["name"]].since)
     print_rows(sorted(rows, key=lambda row: str(row["name"])), as_json)
 
 
@@ -242,4 +291,5 @@ def _row(name: str, source: str, kind: str, settings: AppSettings | AppSection, 
         "gateway": settings.gateway,
         "fingerprint": rest.get("fingerprint"),
         "problem": rest.get("problem"),
+        "paused": None,
     }

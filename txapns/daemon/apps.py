@@ -28,7 +28,7 @@ from txapns._network.clocks import wall_clock
 from txapns._network.trust import trust_pem
 from txapns.credentials import Certificate, Credential
 from txapns.daemon.config.configuration import Configuration
-from txapns.daemon.config.sections import NAME, AppDescription, AppSection, plain_fingerprint
+from txapns.daemon.config.sections import NAME, AppDescription, AppLimitsSection, AppSection, plain_fingerprint
 from txapns.daemon.errors import AppExists, ConfigurationError, Unavailable, UnknownApp, in_words
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.secrets.credentials import decrypt, section_credential
@@ -45,7 +45,7 @@ from txapns.daemon.store.apps import (
 )
 from txapns.daemon.store.polling import ChangePoller
 from txapns.daemon.store.workers import IWorker
-from txapns.daemon.values import App
+from txapns.daemon.values import App, Pause
 from txapns.errors import APNSError, CredentialError
 from txapns.gateway import Gateway
 from txapns.notification import Notification
@@ -132,6 +132,12 @@ class _Known:
         """Whether it need not be made again, as long as the origin is the same."""
         return not self.problem or (self.master_key == master_key and now < self.again)
 
+    def with_pause(self, pause: Pause | None) -> _Known:
+        """Return the same, with the app paused or not."""
+        if self.app is None or self.app.pause == pause:
+            return self
+        return attrs.evolve(self, app=attrs.evolve(self.app, pause=pause))
+
 
 _MISSING = _Known(None, None)
 
@@ -140,8 +146,16 @@ _MISSING = _Known(None, None)
 class _Found:
     """What a poll found."""
 
+    configuration: Configuration | None = None
     changes: int = -1
     apps: Mapping[str, _Known] = attrs.Factory(dict)
+    pauses: Mapping[str, Pause] = attrs.Factory(dict)
+
+    def is_current(self, configuration: Configuration, changes: int, master_key: Stamp | None, now: float) -> bool:
+        """Whether the apps in the store are still the same, and none of them is to be tried again."""
+        stored = (known for name, known in self.apps.items() if name not in configuration.apps)
+        same = self.configuration is configuration and self.changes == changes
+        return same and all(known.is_current(master_key, now) for known in stored)
 
 
 @implementer(IApps)
@@ -271,33 +285,61 @@ class Apps:
         """
         return self._change(name, lambda table: remove_app(table, name))
 
+    def pause(self, name: str, caller: str) -> Deferred[bool]:
+        """
+        Send nothing more for an app, wherever it is kept, until it is resumed. It stays paused over a restart.
+
+        :param caller: who wants it; see :class:`~txapns.daemon.values.Pause`.
+        :returns: a ``Deferred`` that fires when that is on the disk, with whether the app was not paused before.
+        :raises UnknownApp: there is no such app.
+        """
+        pause = Pause(self._wall.now(), caller)
+        return self._mark(name, lambda table: table.pause(name, pause))
+
+    def resume(self, name: str) -> Deferred[bool]:
+        """
+        End the pause of an app.
+
+        :returns: a ``Deferred`` that fires when that is on the disk, with whether the app was paused before.
+        :raises UnknownApp: there is no such app.
+        """
+        return self._mark(name, lambda table: table.resume(name))
+
+    def _mark(self, name: str, change: Callable[[IAppTable], bool]) -> Deferred[bool]:
+        if name not in self._state.apps:
+            return fail(UnknownApp(f"there is no app {name}"))
+        return self._store.write(change).addCallback(self._taken_up)
+
+    def reconfigure(self, configuration: Configuration) -> Deferred[None]:
+        """Use another configuration from now on. The ``Deferred`` fires when the apps are as it says."""
+        self._configuration = configuration
+        return self._poller.poll()
+
     def _change(self, name: str, change: Callable[[IAppTable], _T]) -> Deferred[_T]:
         if name in self._configuration.apps:
             return fail(AppExists(f"the app {name} is in the configuration, and can only be changed there"))
+        return self._store.write(change).addCallback(self._taken_up)
 
-        def changed(result: _T) -> Deferred[_T]:
-            return self._poller.poll().addCallback(lambda _: result)
-
-        return self._store.write(change).addCallback(changed)
+    def _taken_up(self, result: _T) -> Deferred[_T]:
+        return self._poller.poll().addCallback(lambda _: result)
 
     # In the thread that reads
 
     def _read(self, table: IAppTable) -> _Found:
         before, configuration, master_key = self._state, self._configuration, self._secrets.stamp()
         number = table.changes()
-        known = {}
+        defaults, known = configuration.limits_of(AppLimitsSection()), {}
         for name, section in configuration.apps.items():
             make = partial(section_app, name, section, configuration)
-            known[name] = self._renewed(before.apps.get(name), _origin(section), None, make)
-        stored = {name: each for name, each in before.apps.items() if name not in known}
-        now = self._clock.seconds()
-        if number != before.changes or not all(each.is_current(master_key, now) for each in stored.values()):
-            old, stored = stored, {}
-            for row in table.rows():
-                if row.name not in known:
-                    make = partial(row_app, row, self._secrets, configuration)
-                    stored[row.name] = self._renewed(old.get(row.name), row, master_key, make)
-        return _Found(number, {**stored, **known})
+            known[name] = self._renewed(before.apps.get(name), (section, defaults, *_stamps(section)), None, make)
+        if before.is_current(configuration, number, master_key, self._clock.seconds()):
+            return attrs.evolve(before, apps={**before.apps, **_with_pauses(known, before.pauses)})
+        for row in table.rows():
+            if row.name not in configuration.apps:
+                make = partial(row_app, row, self._secrets, configuration)
+                known[row.name] = self._renewed(before.apps.get(row.name), (row, defaults), master_key, make)
+        pauses = table.pauses()
+        return _Found(configuration, number, _with_pauses(known, pauses), pauses)
 
     def _renewed(
         self, before: _Known | None, origin: object, master_key: Stamp | None, make: Callable[[datetime], App]
@@ -369,7 +411,11 @@ def _warn_of(name: str, expires: datetime, days: int) -> None:
         _log.warn("the certificate of the app {app} expires within {left}, on {expires} UTC", left=left, **facts)
 
 
-def _origin(section: AppSection) -> tuple[Stamp | None, ...]:
+def _with_pauses(apps: Mapping[str, _Known], pauses: Mapping[str, Pause]) -> dict[str, _Known]:
+    return {name: known.with_pause(pauses.get(name)) for name, known in apps.items()}
+
+
+def _stamps(section: AppSection) -> tuple[Stamp | None, ...]:
     """Tell the state of the files that an app is made from."""
     files = section.certificate, section.key, section.passphrase_file, section.trust_root
     return tuple(stamp(path) for path in files if path is not None)

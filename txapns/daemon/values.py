@@ -47,6 +47,7 @@ __all__ = [
     "Limits",
     "Message",
     "Outcome",
+    "Pause",
     "Receipt",
     "Settlement",
     "State",
@@ -71,6 +72,18 @@ class Limits:
 
 
 @attrs.frozen
+class Pause:
+    """
+    That nothing is sent for an app, since somebody wants it so. What is accepted meanwhile waits.
+
+    :ivar caller: who paused it: the id of an API key, or the user who gave the command.
+    """
+
+    since: float
+    caller: str
+
+
+@attrs.frozen
 class App:
     """
     An app that notifications are sent to.
@@ -79,6 +92,7 @@ class App:
     :ivar push_type: the push type of notifications from faces that know none; ``None`` to infer it from the payload.
     :ivar callers: the SHA-256 fingerprints of client certificates whose owners may send for it. The app's own
         certificate need not be listed.
+    :ivar pause: ``None`` unless it is paused.
     """
 
     name: str
@@ -89,6 +103,7 @@ class App:
     callers: frozenset[str] = frozenset()
     limits: Limits = Limits()
     source: Literal["file", "database"] = "file"
+    pause: Pause | None = None
 
 
 @attrs.frozen

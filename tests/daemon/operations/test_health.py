@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import attrs
 from twisted.internet.defer import CancelledError, Deferred, fail, succeed
 from twisted.trial.unittest import SynchronousTestCase
 
@@ -11,7 +12,7 @@ from tests.daemon.admin_world import AdminWorld, HealthStore, Nodes, node_status
 from tests.daemon.dispatch_world import token
 from txapns.daemon.operations.health import AppOverview, HealthCheck, Overview
 from txapns.daemon.store.cluster import SingleNode
-from txapns.daemon.values import Depth, Estimate
+from txapns.daemon.values import Depth, Estimate, Pause
 from txapns.simulator import Response
 
 __all__ = ["ClusterTests", "HealthCheckTests", "ReadinessTests"]
@@ -44,6 +45,15 @@ class HealthCheckTests(SynchronousTestCase):
         self.world.take([token(1)])
         self.world.drain()
         self.assertEqual((self.app().condition, self.app().state.accepted), ("working", 1))
+
+    def test_paused(self) -> None:
+        """An app that is paused says by whom and since when; the daemon is ready."""
+        apps = self.world.apps
+        apps.put(attrs.evolve(apps.get("chess"), pause=Pause(1_700_000_000.0, "ann")))
+        app = self.app()
+        self.assertEqual((app.condition, app.reason), ("paused", "by ann since 2023-11-14 22:13 UTC"))
+        overview = self.look()
+        self.assertEqual((overview.faults, overview.concerns), ([], [f"app chess is paused: {app.reason}"]))
 
     def test_tripped(self) -> None:
         """An app whose credential is refused is tripped, with the reason and since when."""

@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from typing import Any
 
+import attrs
 from twisted.internet.defer import Deferred, fail
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface import implementer
@@ -20,7 +21,7 @@ from txapns.daemon.sending.context import SenderContext
 from txapns.daemon.sending.sender import CHUNK, AppSender
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.store.cluster import HALF_OPEN, SingleNode
-from txapns.daemon.values import Limits, Settlement, State
+from txapns.daemon.values import Limits, Pause, Settlement, State
 from txapns.errors import TokensFailed
 from txapns.gateway import Gateway
 from txapns.interfaces import IMetrics
@@ -29,7 +30,16 @@ from txapns.simulator.authority import Authority
 from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.wire.requests import Request
 
-__all__ = ["ClockTests", "CredentialTests", "FaultTests", "LeaseTests", "OutcomeTests", "RotationTests", "TroubleTests"]
+__all__ = [
+    "ClockTests",
+    "CredentialTests",
+    "FaultTests",
+    "LeaseTests",
+    "OutcomeTests",
+    "PauseTests",
+    "RotationTests",
+    "TroubleTests",
+]
 
 
 @implementer(IMetrics)
@@ -436,6 +446,44 @@ class RotationTests(DispatcherCase):
         states = self.states(ids)
         self.assertEqual(states.count(State.ACCEPTED), 10)
         self.assertEqual(states.count(State.WAITING), 50)
+
+
+class PauseTests(DispatcherCase):
+    """An app that somebody pauses."""
+
+    def pause(self, pause: Pause | None) -> None:
+        """Pause the app, or resume it."""
+        self.world.apps.put(attrs.evolve(self.world.apps.get("chess"), pause=pause))
+
+    def test_paused(self) -> None:
+        """What is under way is finished over the same connection; nothing more is sent until the app is resumed."""
+        first = self.world.accept(3)
+        self.world.advance(0.001)
+        self.pause(Pause(START, "ann"))
+        second = self.world.accept(3)
+        self.world.advance(3_600)
+        self.assertEqual(self.states(first + second), [State.ACCEPTED] * 3 + [State.WAITING] * 3)
+        self.pause(None)
+        self.world.advance(0.1)
+        self.assertEqual(self.states(second), [State.ACCEPTED] * 3)
+        self.assertEqual(self.world.received(), dict.fromkeys(first + second, 1))
+
+    def test_paused_while_leasing(self) -> None:
+        """What was leased when the app was paused is given back, and no attempt counts."""
+        lease = self.world.queue.lease
+
+        def paused(*given: Any) -> Any:
+            self.pause(Pause(START, "ann"))
+            return lease(*given)
+
+        self.patch(self.world.queue, "lease", paused)
+        ids = self.world.accept(3)
+        self.world.advance(60)
+        self.assertEqual((self.world.received(), self.states(ids)), ({}, [State.WAITING] * 3))
+        self.patch(self.world.queue, "lease", lease)
+        self.pause(None)
+        self.world.advance(60)
+        self.assertEqual([self.world.outcome(each).attempts for each in ids], [1] * 3)
 
 
 class ClockTests(SynchronousTestCase):

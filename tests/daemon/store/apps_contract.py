@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import datetime, timezone
+from itertools import pairwise
 from typing import Any, TypeVar
 
 from cryptography.fernet import Fernet
@@ -26,6 +27,7 @@ from txapns.daemon.store.apps import (
     remove_app,
     rotate_app,
 )
+from txapns.daemon.values import Pause
 from txapns.simulator import Authority
 
 __all__ = ["AUTHORITY", "CERTIFICATE", "KEY", "AppStoreContract", "present"]
@@ -177,6 +179,27 @@ class AppStoreContract:
         self.assertEqual(changed(), False)
         self.write(lambda table: remove_app(table, "a"))
         self.assertEqual(changed(), True)
+
+    def test_paused(self) -> None:
+        """The first pause of an app stays until it is resumed, or removed; each change of it is counted."""
+        first, second = Pause(5.0, "ann"), Pause(6.0, "bob")
+        numbers = [self.read(lambda table: table.changes())]
+
+        def after(change: Callable[[IAppTable], bool]) -> tuple[bool, Any]:
+            result = self.write(change)
+            numbers.append(self.read(lambda table: table.changes()))
+            return result, self.read(lambda table: table.pauses())
+
+        self.assertEqual(after(lambda table: table.pause("old", first)), (True, {"old": first}))
+        self.assertEqual(after(lambda table: table.pause("old", second)), (False, {"old": first}))
+        self.assertEqual(after(lambda table: table.resume("old")), (True, {}))
+        self.assertEqual(after(lambda table: table.resume("old")), (False, {}))
+        self.assertEqual([after > before for before, after in pairwise(numbers)], [True, False, True, False])
+        self.add("a")
+        self.write(lambda table: table.pause("a", first))
+        self.write(lambda table: remove_app(table, "a"))
+        self.add("a")
+        self.assertEqual(self.read(lambda table: table.pauses()), {})
 
     def test_rolled_back(self) -> None:
         """If something fails, nothing is changed."""

@@ -30,12 +30,13 @@ from txapns.daemon.store.copying import (
     IdempotencyRow,
     MessageRow,
     NotificationRow,
+    PauseRow,
     QueueRow,
     ReaderRow,
     copy,
 )
 from txapns.daemon.store.keys import StoredKey
-from txapns.daemon.values import Caller, Idempotency, Settlement, State
+from txapns.daemon.values import Caller, Idempotency, Pause, Settlement, State
 
 __all__ = ["CopyContract", "MemoryCopy", "Place", "contents", "copied", "filled", "seen"]
 
@@ -190,6 +191,7 @@ def contents(draw: st.DrawFn) -> MemoryCopy:
         )
         for name in draw(st.sets(_NAMES, max_size=3))
     ]
+    pauses = [PauseRow(name, draw(_SECONDS), draw(_TEXTS)) for name in draw(st.sets(_NAMES, max_size=3))]
     keys = [
         APIKeyRow(
             name, f"of {name}", draw(st.binary()), draw(_LISTS), draw(_LISTS), draw(st.integers(0, 1)), draw(_SECONDS)
@@ -198,6 +200,7 @@ def contents(draw: st.DrawFn) -> MemoryCopy:
     ]
     found = {
         AppRow: apps,
+        PauseRow: pauses,
         APIKeyRow: keys,
         QueueRow: [QueueRow(name) for name in queues],
         MessageRow: messages,
@@ -240,6 +243,7 @@ def filled(world: Any) -> None:
     app = ("chess", AppSettings(topic="com.example.chess"), _CREDENTIAL, START, START)
     do(world.store.apps.start())
     do(world.store.apps.write(lambda table: table.put(*app)))
+    do(world.store.apps.write(lambda table: table.pause("old", Pause(START, "web"))))
     do(world.store.keys.start())
     key = StoredKey(Caller("id", frozenset(["chess"]), None, True), "web", START, b"digest")
     do(world.store.keys.write(lambda table: table.add(key)))
@@ -262,6 +266,7 @@ def seen(world: Any) -> dict[str, Any]:
         "feedback": do(world.log.after(None, 0, 100)),
         "unread": do(world.log.take("chess", "web", 100)),
         "apps": do(world.store.apps.read(lambda table: [*table.rows(), *table.listed()])),
+        "pauses": do(world.store.apps.read(lambda table: table.pauses())),
         "keys": do(world.store.keys.read(lambda table: table.listed())),
         "waiting": world.queue.waiting("chess").count,
     }

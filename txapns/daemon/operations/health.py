@@ -8,6 +8,7 @@ result they share.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from datetime import datetime, timezone
 from typing import Generic, Literal, TypeAlias, TypeVar
 
 import attrs
@@ -38,13 +39,14 @@ _METRICS = "metrics"
 _T = TypeVar("_T")
 _Default = TypeVar("_Default")
 
-#: The condition of an app: it works; its circuit is open, as nothing gets through for the moment; its circuit is
-#: tripped until the app is changed; it cannot be used at all.
-Condition: TypeAlias = Literal["working", "open", "tripped", "unusable"]
+#: The condition of an app: it works; somebody paused it; its circuit is open, as nothing gets through for the moment;
+#: its circuit is tripped until the app is changed; it cannot be used at all.
+Condition: TypeAlias = Literal["working", "paused", "open", "tripped", "unusable"]
 
 # The same in a sentence. An app that works and has a reason has a renewed credential that cannot be used.
 _CONCERNS: Mapping[Condition, str] = {
     "working": "app {} keeps its previous settings",
+    "paused": "app {} is paused",
     "open": "the circuit of app {} is open",
     "tripped": "the circuit of app {} is tripped",
     "unusable": "app {} cannot be used",
@@ -306,6 +308,9 @@ class HealthCheck:
         else:
             condition = "tripped" if state.tripped else "open" if state.reason else "working"
             reason = state.reason or problem
+            if app.pause is not None:
+                since = datetime.fromtimestamp(app.pause.since, timezone.utc)
+                condition, reason = "paused", f"by {app.pause.caller} since {since:%Y-%m-%d %H:%M} UTC"
         expires = None if app is None else expiry(app)
         overdue = None if depth is None else _seconds_since(depth.oldest, now)
         return AppOverview(

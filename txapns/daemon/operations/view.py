@@ -75,6 +75,7 @@ TABLES = {
 
 _CONDITIONS: dict[str, tuple[str, Kind]] = {
     "working": ("Working", "ok"),
+    "paused": ("Paused", "notice"),
     "open": ("Circuit open", "warn"),
     "tripped": ("Circuit tripped", "bad"),
     "unusable": ("Unusable", "bad"),

@@ -205,7 +205,7 @@ class AppSender:
 
     def _advance(self) -> None:
         """Lease a chunk, if something may be due and there is room."""
-        if self._leasing or not self._sends or not self._more or not (self._app or self._find_app()):
+        if self._leasing or not self._more or not (self._app or self._find_app()) or not self._sends:
             return
         if self._clock.seconds() < self._breaker.until:
             self._wake_at(self._breaker.until)
@@ -225,7 +225,8 @@ class AppSender:
     @property
     def _sends(self) -> bool:
         """Whether anything may be leased and sent."""
-        return not self._stopping and self._context.sends()
+        paused = self._app is not None and self._app.pause is not None
+        return not self._stopping and not paused and self._context.sends()
 
     def _room(self) -> int:
         """

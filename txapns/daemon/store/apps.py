@@ -7,7 +7,7 @@ which calls them through an :class:`IAppStore`, and for the commands, which work
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Literal, TypeAlias, TypeVar
 
@@ -22,6 +22,7 @@ from txapns.daemon.errors import AppExists, Malformed, UnknownApp
 from txapns.daemon.secrets.credentials import encrypt, reencrypt
 from txapns.daemon.secrets.master_key import MasterKey, Secrets
 from txapns.daemon.store.rows import Instant, printable
+from txapns.daemon.values import Pause
 from txapns.errors import InvalidGateway
 from txapns.gateway import Gateway
 
@@ -166,7 +167,16 @@ class IAppTable(Interface):
         """Replace every encrypted credential by what a function of it and the app's name returns; return the count."""
 
     def remove(name: str) -> bool:
-        """Delete an app; tell whether there was one of this name."""
+        """Delete an app, and its pause if there is one; tell whether there was an app of this name."""
+
+    def pauses() -> Mapping[str, Pause]:
+        """Read which apps are paused, by name."""
+
+    def pause(name: str, pause: Pause) -> bool:
+        """Pause an app, wherever it is kept; tell whether it was not paused before. An earlier pause stays."""
+
+    def resume(name: str) -> bool:
+        """End the pause of an app; tell whether there was one."""
 
 
 class IAppStore(Interface):

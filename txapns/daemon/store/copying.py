@@ -42,6 +42,7 @@ __all__ = [
     "IdempotencyRow",
     "MessageRow",
     "NotificationRow",
+    "PauseRow",
     "QueueRow",
     "ReaderRow",
     "Reading",
@@ -175,6 +176,14 @@ class AppRow(NamedTuple):
     changed_at: _Date
 
 
+class PauseRow(NamedTuple):
+    """An app that is paused, whether its row is here or in the configuration."""
+
+    name: str
+    since: _Date
+    caller: str
+
+
 class APIKeyRow(NamedTuple):
     """
     An API key; ``None`` stands for all apps.
@@ -194,6 +203,7 @@ class APIKeyRow(NamedTuple):
 #: What a store consists of, in an order in which it can be written, and what each is called for a person.
 KINDS: Mapping[type[Any], str] = {
     AppRow: "apps",
+    PauseRow: "pauses",
     APIKeyRow: "keys",
     QueueRow: "queues",
     MessageRow: "messages",

@@ -168,6 +168,21 @@ class ChangeTests(ProvisioningCase):
         self.assertEqual((response.status, response.json["fingerprint"]), (200, app.credential.fingerprint))
         self.assertEqual((app.topic, app.limits.queue, response.json["credential"]), ("t", 7, "certificate"))
 
+    def test_paused(self) -> None:
+        """An app is paused and resumed, wherever it is kept; who did it and when can be read."""
+        for name in ("chess", "old"):
+            self.put()
+            first, again = (self.ask("POST", f"/{name}/pause") for _ in range(2))
+            pause = self.apps.get(name).pause
+            assert pause is not None
+            self.assertEqual((first.status, first.json["paused_by"]), (200, pause.caller))
+            self.assertEqual((first.json["paused_since"], again.json), (pause.since, first.json))
+            resumed = self.ask("POST", f"/{name}/resume")
+            self.assertEqual((resumed.status, "paused_by" in resumed.json), (200, False))
+            self.assertIsNone(self.apps.get(name).pause)
+        for path in ("/none/pause", "/none/resume"):
+            self.assertEqual(self.ask("POST", path).code, "unknown_app")
+
     def test_removed(self) -> None:
         """A removed app is neither known nor stored any more, and cannot be removed again."""
         self.put()

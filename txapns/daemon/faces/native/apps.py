@@ -1,5 +1,5 @@
 """
-The apps in the database, for programs that manage them.
+The apps, for programs that manage them.
 
 ::
 
@@ -7,6 +7,10 @@ The apps in the database, for programs that manage them.
     PUT    /v1/apps/<app>                 add an app, or replace it
     DELETE /v1/apps/<app>                 remove an app
     POST   /v1/apps/<app>/credential      replace an app's credential, and nothing else
+    POST   /v1/apps/<app>/pause           send nothing more for an app until it is resumed
+    POST   /v1/apps/<app>/resume          send again
+
+Apps in the configuration are changed there, and can only be paused and resumed here.
 
 Every request needs a key that allows ``manage``. Where no keys are required, all are refused: without its app, a
 notification that waits cannot be sent. When a change is answered, it is on the disk and in effect.
@@ -131,6 +135,8 @@ class _Known(Struct, omit_defaults=True):
     expires: Annotated[float, Meta(description="When its certificate expires, in UNIX seconds.")] | UnsetType = UNSET
     fingerprint: Annotated[str, Meta(description="The SHA-256 of its credential.")] | UnsetType = UNSET
     problem: Annotated[str, Meta(description="Why it, or its new credential, cannot be used.")] | UnsetType = UNSET
+    paused_since: Annotated[float, Meta(description="Since when it is paused, in UNIX seconds.")] | UnsetType = UNSET
+    paused_by: Annotated[str, Meta(description="Who paused it.")] | UnsetType = UNSET
 
 
 class _Apps(Struct):
@@ -198,6 +204,28 @@ class AppOperations:
             return Answer(204)
 
         return self._checked(request, caller).remove(app).addCallback(removed)
+
+    def pause(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
+        """Send nothing more for an app."""
+        apps = self._checked(request, caller)
+
+        def paused(changed: bool) -> Answer:
+            if changed:
+                _log.info("{caller} paused the app {app}", caller=caller.name, app=app)
+            return Answer(200, encode(_known(apps, app)))
+
+        return apps.pause(app, caller.name).addCallback(paused)
+
+    def resume(self, request: Request, caller: Caller, app: str) -> Deferred[Answer]:
+        """Send for an app again."""
+        apps = self._checked(request, caller)
+
+        def resumed(changed: bool) -> Answer:
+            if changed:
+                _log.info("{caller} resumed the app {app}", caller=caller.name, app=app)
+            return Answer(200, encode(_known(apps, app)))
+
+        return apps.resume(app).addCallback(resumed)
 
     def _checked(self, request: Request, caller: Caller) -> Apps:
         """Check the caller before anything of the body is read."""
@@ -286,10 +314,13 @@ def _known(apps: Apps, name: str) -> _Known:
         UNSET if expires is None else expires.timestamp(),
         app.credential.fingerprint,
         problem,
+        UNSET if app.pause is None else app.pause.since,
+        UNSET if app.pause is None else app.pause.caller,
     )
 
 
 _CHANGE_ERRORS = (400, 401, 403, 404, 409, 413, 415, 503)
+_MARK_ERRORS = (400, 401, 403, 404, 503)
 
 #: What :class:`AppOperations` answers.
 OPERATIONS = (
@@ -305,6 +336,24 @@ OPERATIONS = (
         {200: ("It is in use.", (_Known,))},
         _CHANGE_ERRORS,
         body=_Credential,
+    ),
+    Operation(
+        "POST",
+        "/v1/apps/{app}/pause",
+        AppOperations.pause,
+        "pause",
+        "Send nothing more for an app, also after a restart. What is accepted meanwhile waits.",
+        {200: ("It is paused.", (_Known,))},
+        _MARK_ERRORS,
+    ),
+    Operation(
+        "POST",
+        "/v1/apps/{app}/resume",
+        AppOperations.resume,
+        "resume",
+        "Send for an app again.",
+        {200: ("It is not paused.", (_Known,))},
+        _MARK_ERRORS,
     ),
     Operation(
         "PUT",

@@ -8,9 +8,10 @@ import msgspec
 from zope.interface import implementer
 
 from txapns.daemon.store.apps import AppRow, AppSettings, EncryptedCredential, IAppStore, IAppTable, StoredApp
-from txapns.daemon.store.postgresql.counted import CountedStore, CountedTable, counted
+from txapns.daemon.store.postgresql.counted import CountedStore, CountedTable, counted, counting
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.rows import printable
+from txapns.daemon.values import Pause
 
 __all__ = ["AppTable", "PostgreSQLAppStore"]
 
@@ -47,6 +48,14 @@ class AppTable(CountedTable):
             created_at double precision NOT NULL CHECK (created_at BETWEEN 0 AND 253402300799),
             changed_at double precision NOT NULL CHECK (changed_at BETWEEN 0 AND 253402300799)
         )
+        """,
+        f"""
+        CREATE TABLE app_pause (
+            name text COLLATE "C" PRIMARY KEY,  -- of an app in the database or in the configuration
+            since double precision NOT NULL CHECK (since BETWEEN 0 AND 253402300799),
+            caller text NOT NULL
+        );
+        {counting("app_pause", "app")};
         """,
     )
 
@@ -93,7 +102,23 @@ class AppTable(CountedTable):
 
     def remove(self, name: str) -> bool:
         """See :meth:`IAppTable.remove`."""
+        self.resume(name)
         return self._connection.execute("DELETE FROM app WHERE name = %s", [name]).rowcount > 0
+
+    def pauses(self) -> dict[str, Pause]:
+        """See :meth:`IAppTable.pauses`."""
+        rows = self._connection.execute("SELECT name, since, caller FROM app_pause")
+        return {printable(name): Pause(since, printable(caller)) for name, since, caller in rows}
+
+    def pause(self, name: str, pause: Pause) -> bool:
+        """See :meth:`IAppTable.pause`."""
+        row = name, pause.since, pause.caller
+        added = self._connection.execute("INSERT INTO app_pause VALUES (%s, %s, %s) ON CONFLICT DO NOTHING", row)
+        return added.rowcount > 0
+
+    def resume(self, name: str) -> bool:
+        """See :meth:`IAppTable.resume`."""
+        return self._connection.execute("DELETE FROM app_pause WHERE name = %s", [name]).rowcount > 0
 
 
 @implementer(IAppStore)

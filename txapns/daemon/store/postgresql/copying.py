@@ -27,6 +27,7 @@ from txapns.daemon.store.copying import (
     IdempotencyRow,
     MessageRow,
     NotificationRow,
+    PauseRow,
     QueueRow,
     ReaderRow,
     Reading,
@@ -69,6 +70,7 @@ SELECT name, convert_to(settings::text, 'UTF8'), encrypted, kind, fingerprint, e
 FROM app ORDER BY name
 """,
     ),
+    PauseRow: _Table("app_pause", PauseRow._fields, "SELECT name, since, caller FROM app_pause ORDER BY name"),
     APIKeyRow: _Table(
         "api_key",
         APIKeyRow._fields,

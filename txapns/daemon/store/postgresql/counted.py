@@ -10,7 +10,7 @@ from twisted.internet.defer import Deferred
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.schema import Connection, Schema
 
-__all__ = ["CountedStore", "CountedTable", "counted"]
+__all__ = ["CountedStore", "CountedTable", "counted", "counting"]
 
 _R = TypeVar("_R")
 _T = TypeVar("_T", bound="CountedTable")
@@ -24,14 +24,30 @@ CREATE FUNCTION {table}_changed() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
     EXECUTE format('UPDATE %I.{table}_changes SET number = number + 1', TG_TABLE_SCHEMA);
     RETURN NULL;
 END $$;
-CREATE TRIGGER {table}_changed AFTER INSERT OR UPDATE OR DELETE ON {table}
-    FOR EACH ROW EXECUTE FUNCTION {table}_changed();
+{counting};
 """
 
 
-def counted(name: str, table: str, create: str) -> Schema:
-    """Make the schema of a table that counts its changes."""
-    return Schema(name, (_COUNTED.format(table=table, create=create.strip()),))
+def counted(name: str, table: str, create: str, *steps: str) -> Schema:
+    """
+    Make the schema of a table that counts its changes.
+
+    :param steps: the scripts that migrate it; see :class:`Schema`.
+    """
+    script = _COUNTED.format(table=table, create=create.strip(), counting=counting(table, table))
+    return Schema(name, (script, *steps))
+
+
+def counting(table: str, counter: str) -> str:
+    """
+    Write the statement that makes changes of a table count.
+
+    :param counter: the table that counts its changes, and from now on those of the other one, too.
+    """
+    return (
+        f"CREATE TRIGGER {table}_changed AFTER INSERT OR UPDATE OR DELETE ON {table}"
+        f" FOR EACH ROW EXECUTE FUNCTION {counter}_changed()"
+    )
 
 
 class CountedTable:

@@ -9,9 +9,10 @@ from zope.interface import implementer
 
 from txapns.daemon.store.apps import AppRow, AppSettings, EncryptedCredential, IAppStore, IAppTable, StoredApp
 from txapns.daemon.store.rows import printable
-from txapns.daemon.store.sqlite.counted import CountedStore, CountedTable, counted
+from txapns.daemon.store.sqlite.counted import CountedStore, CountedTable, counted, counting
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import lenient
+from txapns.daemon.values import Pause
 
 __all__ = ["AppTable", "SQLiteAppStore"]
 
@@ -35,6 +36,14 @@ class AppTable(CountedTable):
             created_at REAL NOT NULL,
             changed_at REAL NOT NULL
         )
+        """,
+        f"""
+        CREATE TABLE app_pause (
+            name TEXT PRIMARY KEY,       -- of an app in the database or in the configuration
+            since REAL NOT NULL,
+            caller TEXT NOT NULL
+        );
+        {counting("app_pause", "app")}
         """,
     )
 
@@ -89,7 +98,26 @@ class AppTable(CountedTable):
 
     def remove(self, name: str) -> bool:
         """See :meth:`IAppTable.remove`."""
+        self.resume(name)
         return self._connection.execute("DELETE FROM app WHERE name = ?", [name]).rowcount > 0
+
+    def pauses(self) -> dict[str, Pause]:
+        """See :meth:`IAppTable.pauses`."""
+        with lenient(self._connection):
+            rows = self._connection.execute(
+                "SELECT CAST(name AS TEXT), CAST(since AS REAL), CAST(caller AS TEXT) FROM app_pause"
+            ).fetchall()
+        return {printable(name): Pause(since, printable(caller)) for name, since, caller in rows}
+
+    def pause(self, name: str, pause: Pause) -> bool:
+        """See :meth:`IAppTable.pause`."""
+        row = name, pause.since, pause.caller
+        added = self._connection.execute("INSERT INTO app_pause VALUES (?, ?, ?) ON CONFLICT DO NOTHING", row)
+        return added.rowcount > 0
+
+    def resume(self, name: str) -> bool:
+        """See :meth:`IAppTable.resume`."""
+        return self._connection.execute("DELETE FROM app_pause WHERE name = ?", [name]).rowcount > 0
 
 
 @implementer(IAppStore)

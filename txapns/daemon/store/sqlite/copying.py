@@ -21,6 +21,7 @@ from txapns.daemon.store.copying import (
     IdempotencyRow,
     MessageRow,
     NotificationRow,
+    PauseRow,
     QueueRow,
     ReaderRow,
     Reading,
@@ -59,6 +60,11 @@ _STATEMENTS: Mapping[type[Any], _Statements] = {
         "app",
         "SELECT name, settings, encrypted, kind, fingerprint, expires, created_at, changed_at FROM app ORDER BY name",
         "INSERT INTO app VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    ),
+    PauseRow: _Statements(
+        "app_pause",
+        "SELECT name, since, caller FROM app_pause ORDER BY name",
+        "INSERT INTO app_pause VALUES (?, ?, ?)",
     ),
     APIKeyRow: _Statements(
         "api_key",

@@ -11,25 +11,38 @@ from twisted.internet.defer import Deferred
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.schema import Schema
 
-__all__ = ["CountedStore", "CountedTable", "counted"]
+__all__ = ["CountedStore", "CountedTable", "counted", "counting"]
 
 _R = TypeVar("_R")
 _T = TypeVar("_T", bound="CountedTable")
 
 
-def counted(name: str, table: str, create: str) -> Schema:
-    """Make the schema of a table that counts its changes."""
+def counted(name: str, table: str, create: str, *steps: str) -> Schema:
+    """
+    Make the schema of a table that counts its changes.
+
+    :param steps: the scripts that migrate it; see :class:`Schema`.
+    """
     statements = [
         create,
         f"CREATE TABLE {table}_changes (number INTEGER NOT NULL)",
         f"INSERT INTO {table}_changes VALUES (0)",  # noqa: S608 - a name of our own
-        *(
-            f"CREATE TRIGGER {table}_{event} AFTER {event} ON {table} "  # noqa: S608 - a name of our own
-            f"BEGIN UPDATE {table}_changes SET number = number + 1; END"
-            for event in ("insert", "update", "delete")
-        ),
+        counting(table, table),
     ]
-    return Schema(name, (";\n".join(statements),))
+    return Schema(name, (";\n".join(statements), *steps))
+
+
+def counting(table: str, counter: str) -> str:
+    """
+    Write the statements that make changes of a table count.
+
+    :param counter: the table that counts its changes, and from now on those of the other one, too.
+    """
+    return ";\n".join(
+        f"CREATE TRIGGER {table}_{event} AFTER {event} ON {table} "  # noqa: S608 - a name of our own
+        f"BEGIN UPDATE {counter}_changes SET number = number + 1; END"
+        for event in ("insert", "update", "delete")
+    )
 
 
 class CountedTable:
