@@ -42,9 +42,8 @@ async def settle(store: SQLiteStore, waiting: Waiting, app: str, dead: str) -> N
     for each in await store.queue.lease(app, 1_000, reactor.seconds() + 60):
         is_dead = each.token.hex() == dead
         state, answer = (State.REJECTED, (410, "Unregistered")) if is_dead else (State.ACCEPTED, (200, ""))
-        await store.queue.settle(
-            [Settlement(each.number, state, *answer, timestamp=each.accepted_at if is_dead else None)]
-        )
+        timestamp, unique_id = (each.accepted_at, "") if is_dead else (None, f"of {each.apns_id}")
+        await store.queue.settle([Settlement(each.number, state, *answer, timestamp, unique_id=unique_id)])
         [outcome] = await store.outcomes.outcomes([each.number])
         waiting.tell(outcome)
 

@@ -61,6 +61,7 @@ class ClientTests(DaemonCase):
         """A batch has the same outcomes as one that is sent directly."""
         found = self.client().send(HELLO, {"ann": ALIVE, "bob": DEAD, "cleo": "not a token"})
         self.assertEqual((found.accepted, list(found.failed), list(found.unsent)), (1, ["bob"], ["cleo"]))
+        self.assertEqual(list(found.unique_ids), ["ann"])
         [(token, since)] = found.dead_tokens
         self.assertEqual(token, DEAD)
         assert since is not None
@@ -92,7 +93,9 @@ class ClientTests(DaemonCase):
         accepted = client.send_one(HELLO, bytes.fromhex(ALIVE))
         assert isinstance(accepted, Accepted)
         self.assertEqual(accepted.token, bytes.fromhex(ALIVE))
-        self.assertIsInstance(client.outcome(str(accepted.apns_id)), DaemonOutcome)
+        outcome = client.outcome(str(accepted.apns_id))
+        assert isinstance(outcome, DaemonOutcome)
+        self.assertEqual((accepted.unique_id, outcome.unique_id), (f"of {accepted.apns_id}",) * 2)
         rejection = client.send_one(HELLO, DEAD)
         assert isinstance(rejection, Rejection)
         self.assertTrue(rejection.dead)

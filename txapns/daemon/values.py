@@ -255,7 +255,7 @@ class Settlement(msgspec.Struct, frozen=True, gc=False):
     :ivar state: its new state. ``WAITING`` asks for another attempt: with ``due`` this one counts; without, the lease
         is given back and no attempt is counted.
     :ivar due: when to try again, by the reactor's clock.
-    :ivar unique_id: Apple's ``apns-unique-id``, which only the sandbox returns. It is not stored.
+    :ivar unique_id: Apple's ``apns-unique-id``, which only the sandbox returns; empty without.
     """
 
     number: int
@@ -278,8 +278,7 @@ class Outcome:
     What became of one notification.
 
     :ivar settled_at: when its state became final; ``None`` while it waits.
-    :ivar unique_id: Apple's ``apns-unique-id``. Only callers that wait for the outcome at the node that sends get it:
-        it is not stored.
+    :ivar unique_id: Apple's ``apns-unique-id``, under which its developer console has the notification; empty without.
     """
 
     number: int

@@ -41,6 +41,7 @@ class DaemonOutcome:
     :ivar reason: Apple's reason, or why Apple was not asked.
     :ivar timestamp: since when the token is dead, in UTC.
     :ivar attempts: how often it was sent.
+    :ivar unique_id: Apple's ``apns-unique-id``, for its developer console; sandbox only.
     """
 
     apns_id: str
@@ -50,6 +51,7 @@ class DaemonOutcome:
     reason: str | None = None
     timestamp: datetime | None = None
     attempts: int = 0
+    unique_id: str | None = None
 
 
 @attrs.frozen
@@ -211,4 +213,5 @@ def outcome_of(found: dict[str, Any]) -> DaemonOutcome:
         found.get("reason"),
         None if timestamp is None else _utc(timestamp),
         found.get("attempts", 0),
+        found.get("unique_id"),
     )

@@ -53,6 +53,7 @@ class Sending:
         self._end = float("inf") if deadline is None else time.monotonic() + deadline
         self._chunks = count(1)
         self._accepted = 0
+        self._unique_ids: dict[Hashable, str] = {}
         self._others: list[Rejection | Unsent | Uncertain] = []
         self._failure: APNSError | None = None
 
@@ -92,12 +93,14 @@ class Sending:
         for triple, outcome in zip(chunk, found, strict=self._wait):
             if outcome.state == "accepted":
                 self._accepted += 1
+                if outcome.unique_id is not None:
+                    self._unique_ids[triple[0]] = outcome.unique_id
             else:
                 self._others.append(_sorted(triple, outcome))
 
     def outcomes(self) -> Outcomes:
         """What is known of all."""
-        return Outcomes(self._accepted, self._others)
+        return Outcomes(self._accepted, self._others, self._unique_ids)
 
     def submission(self) -> Submission:
         """What the daemon took."""
@@ -107,7 +110,7 @@ class Sending:
     def single(self, token: Token) -> Accepted | Rejection:
         """The outcome of the only one."""
         if not self._others:
-            return Accepted(0, settled(token), self.ids[0])
+            return Accepted(0, settled(token), self.ids[0], self._unique_ids.get(0))
         [found] = self._others
         if isinstance(found, Rejection):
             return found

@@ -92,12 +92,13 @@ class OutcomeTests(DispatcherCase):
         self.assertLess((found.settled_at or 0.0) - START, 0.05)
 
     def test_unique_id(self) -> None:
-        """One who waits gets the id that Apple gives notifications in the sandbox."""
+        """One who waits gets the id that Apple gives notifications in the sandbox, and so does one who asks later."""
         self.world.simulator.environment = "sandbox"
         [apns_id] = self.world.accept(1)
         number = self.world.outcome(apns_id).number
         waiting = self.world.outcomes.wait([number], 5.0)
-        self.assertTrue(self.world.result(waiting)[number].unique_id)
+        found = self.world.result(waiting)[number].unique_id
+        self.assertEqual((bool(found), self.world.outcome(apns_id).unique_id), (True, found))
 
     def test_what_is_sent(self) -> None:
         """Token, payload and header fields arrive as accepted, with the app's topic if they have none."""

@@ -89,12 +89,12 @@ class SettlementTests(SynchronousTestCase):
         self.assertRaises(ValueError, Attempt(NOW, DATE, RETRIES, 5).settle, [leased(1), leased(2)], batch)
 
     def test_unique_id(self) -> None:
-        """The ids that Apple gave accepted notifications are kept."""
+        """The ids that Apple gave accepted notifications are kept, up to a length."""
         first, second = leased(1), leased(2)
-        batch = Batch(2, [], {second: "X"}, resend=lambda again: Deferred())
+        batch = Batch(2, [], {second: "X" * 300}, resend=lambda again: Deferred())
         self.assertEqual(
             Attempt(NOW, DATE, RETRIES, 5).settle([first, second], batch).settlements,
-            [Settlement(1, State.ACCEPTED, 200), Settlement(2, State.ACCEPTED, 200, unique_id="X")],
+            [Settlement(1, State.ACCEPTED, 200), Settlement(2, State.ACCEPTED, 200, unique_id="X" * 255)],
         )
 
     def test_dead_token(self) -> None:

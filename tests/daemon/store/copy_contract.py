@@ -144,6 +144,7 @@ def _notifications(draw: st.DrawFn, message: MessageRow, app: str) -> list[Notif
             None if state is State.WAITING else draw(st.none() | _DATES),
             message.accepted_at,
             None if state is State.WAITING else draw(_DATES),
+            draw(st.none() | _TEXTS) if state is State.ACCEPTED else None,
         )
         found.append(row)
     return found
@@ -229,7 +230,7 @@ def filled(world: Any) -> None:
     leased = do(world.queue.lease("chess", 8, world.clock.seconds() + 60))
     since = world.clock.seconds()
     how: list[tuple[Any, ...]] = [
-        (State.ACCEPTED, 200),
+        (State.ACCEPTED, 200, "", None, None, "E77A"),
         (State.REJECTED, 410, "Unregistered", START - 5),
         (State.REJECTED, 400, "BadDeviceToken"),
         (State.EXPIRED,),

@@ -52,6 +52,23 @@ class OutcomeLogContract(StoreContract):
         self.case.assertEqual([each.apns_id for each in self.lease()], ids[4:])
         self.case.assertEqual(self.world.queue.waiting("chess").count, 1)
 
+    def test_unique_id(self) -> None:
+        """Apple's unique id is kept with the outcome, wherever that is shown, and over a restart."""
+        ids = self.accept(3)
+        first, second, third = self.lease()
+        self.do(
+            "settle",
+            [
+                Settlement(first.number, State.ACCEPTED, 200, unique_id="E77A-0"),
+                Settlement(second.number, State.REJECTED, 400, "BadTopic", unique_id="E77A-1"),
+                Settlement(third.number, State.ACCEPTED, 200),
+            ],
+        )
+        self.world.restart()
+        self.case.assertEqual([self.outcome(each).unique_id for each in ids], ["E77A-0", "E77A-1", ""])
+        found = [self.ask("listed", "chess", state, 9)[0].outcome for state in (State.ACCEPTED, State.REJECTED)]
+        self.case.assertEqual([(each.unique_id, each.status) for each in found], [("E77A-0", 200), ("E77A-1", 400)])
+
     def test_unknown(self) -> None:
         """Nothing is known of an id that was never accepted, or is not an id at all."""
         self.case.assertEqual([self.ask("latest", each) for each in (ID, "", "what?")], [None] * 3)

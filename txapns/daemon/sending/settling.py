@@ -52,6 +52,8 @@ __all__ = ["Attempt", "BatchSettlement", "Retries"]
 
 #: The longest pause that Apple may ask for, in seconds.
 MAX_RETRY_AFTER = 86_400.0
+#: The longest unique id that is stored; Apple's have 36 characters.
+MAX_UNIQUE_ID = 255
 
 _INVALID = (InvalidToken, InvalidNotification, InvalidPayload)
 _CREDENTIAL = (CredentialRefused, CredentialError, PeerNotVerified)
@@ -117,7 +119,7 @@ class Attempt:
         settlements = [
             self._settlement(each, others[each])
             if each in others
-            else Settlement(each.number, State.ACCEPTED, 200, unique_id=batch.unique_ids.get(each, ""))
+            else Settlement(each.number, State.ACCEPTED, 200, unique_id=batch.unique_ids.get(each, "")[:MAX_UNIQUE_ID])
             for each in sent
         ]
         works = batch.accepted > 0 or any(_answered(outcome) for outcome in batch.outcomes)

@@ -2,7 +2,7 @@
 Callers who wait for the outcomes of notifications, and need not ask again and again.
 
 Most callers do not wait. A notification that nobody waits for costs one look-up, and nothing while nobody waits at all.
-Outcomes are told when they are stored, so who asks the log afterwards gets the same answer, except for the unique id.
+Outcomes are told when they are stored, so who asks the log afterwards gets the same answer.
 
 Where several nodes share the store, any of them may send what somebody waits for here. So while anybody waits, the log
 is asked every :data:`LOOK` seconds, with one query for all.

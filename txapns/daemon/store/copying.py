@@ -120,6 +120,7 @@ class NotificationRow(NamedTuple):
     timestamp: int | None
     accepted_at: int
     settled_at: int | None
+    unique_id: str | None = None
 
 
 class IdempotencyRow(NamedTuple):

@@ -9,10 +9,14 @@ import attrs
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.values import Settlement, State
 
-__all__ = ["DeadToken", "Report", "Settled", "chosen_of", "dead_tokens", "row_of"]
+__all__ = ["DeadToken", "Report", "Row", "Settled", "chosen_of", "dead_tokens", "is_plain", "row_of"]
 
 #: A dead token, as the feedback log notes it: the app's name, the token, the reason, and the time at which it died.
 DeadToken = tuple[str, bytes, str, float]
+
+#: What changes of a notification: its number, its state, status, reason and timestamp, when it was settled, when it is
+#: due if that changes, how many attempts to add, and Apple's unique id if there is one.
+Row = tuple[int, int, int, str, int | None, int | None, int | None, int, str | None]
 
 
 @attrs.frozen(eq=False)
@@ -74,18 +78,17 @@ def dead_tokens(
     return tokens
 
 
-def row_of(
-    settlement: Settlement, now: int, due: int | None
-) -> tuple[int, int, int, str, int | None, int | None, int | None, int]:
-    """
-    Tell what changes of a notification that waits.
+def is_plain(settlement: Settlement) -> bool:
+    """Whether it says only that Apple accepted the notification, as nearly all do."""
+    accepted = settlement.state is State.ACCEPTED and settlement.status == 200
+    return accepted and not settlement.reason and not settlement.unique_id
 
-    :returns: its number, its state, status, reason and timestamp, when it was settled, when it is due if that changes,
-        and how many attempts to add.
-    """
+
+def row_of(settlement: Settlement, now: int, due: int | None) -> Row:
+    """Tell what changes of a notification that waits."""
     timestamp = None if settlement.timestamp is None else milliseconds(settlement.timestamp)
     waiting = settlement.state is State.WAITING
     attempts = 0 if settlement.state is State.EXPIRED else 1
     settled_at, due = (None, due) if waiting else (now, None)
     state, status, reason = int(settlement.state), settlement.status, settlement.reason
-    return settlement.number, state, status, reason, timestamp, settled_at, due, attempts
+    return settlement.number, state, status, reason, timestamp, settled_at, due, attempts, settlement.unique_id or None

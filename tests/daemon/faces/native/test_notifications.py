@@ -305,9 +305,11 @@ class OutcomeTests(NativeCase):
         found = self.get(f"/v1/notifications/{apns_id}", key="reader").json
         self.assertAlmostEqual(found.pop("accepted_at"), accepted_at, places=1)
         self.assertEqual(found, {"id": apns_id, "app": "news", "state": "waiting", "attempts": 0})
-        self.result(self.world.queue.settle([Settlement(self.lease("news")[0].number, State.ACCEPTED, 200)]))
+        accepted = Settlement(self.lease("news")[0].number, State.ACCEPTED, 200, unique_id="E77A")
+        self.result(self.world.queue.settle([accepted]))
         found = self.get(f"/v1/notifications/{apns_id.upper()}").json
         self.assertEqual((found["state"], found["status"], found["attempts"]), ("accepted", 200, 1))
+        self.assertEqual(found["unique_id"], "E77A")
         self.assertGreaterEqual(found["settled_at"], found["accepted_at"])
 
     def test_dead(self) -> None:

@@ -42,6 +42,7 @@ __all__ = [
     "STATES",
     "ErrorBody",
     "Seconds",
+    "UniqueId",
     "decoded",
     "encode",
     "fault",
@@ -86,6 +87,9 @@ _DEFAULT_PAGE = 1_000
 
 #: A time in an answer.
 Seconds = Annotated[float, Meta(description="UNIX seconds.")]
+
+#: Apple's unique id in an answer.
+UniqueId = Annotated[str, Meta(description="Apple's apns-unique-id, for its developer console; sandbox only.")]
 
 #: Writes a body.
 encode = msgspec.json.Encoder().encode

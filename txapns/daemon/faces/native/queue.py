@@ -27,6 +27,7 @@ from txapns.daemon.faces.native.json_api import (
     MAX_PAGE,
     STATES,
     Seconds,
+    UniqueId,
     encode,
     json_body,
     must_manage,
@@ -71,6 +72,7 @@ class Queued(Struct, omit_defaults=True):
     status: Annotated[int, Meta(description="The HTTP status of Apple's last answer.")] | UnsetType = UNSET
     reason: Annotated[str, Meta(description="Apple's last reason, or why Apple was not asked.")] | UnsetType = UNSET
     settled_at: Seconds | UnsetType = UNSET
+    unique_id: UniqueId | UnsetType = UNSET
 
 
 class _Queue(Struct):
@@ -117,6 +119,7 @@ def queued(entry: Entry) -> Queued:
         outcome.status or UNSET,
         outcome.reason or UNSET,
         UNSET if outcome.settled_at is None else outcome.settled_at,
+        outcome.unique_id or UNSET,
     )
 
 

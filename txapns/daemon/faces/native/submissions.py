@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from txapns._serving.http import Request
 from txapns._serving.operations import Schema, parameter
 from txapns.daemon.errors import Malformed
-from txapns.daemon.faces.native.json_api import STATES, Seconds
+from txapns.daemon.faces.native.json_api import STATES, Seconds, UniqueId
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.linting import LINTED, lint_drafts
 from txapns.daemon.values import App, Caller, Draft, Idempotency, Outcome, Receipt
@@ -78,6 +78,7 @@ class OutcomeBody(Struct, omit_defaults=True):
     attempts: int | UnsetType = UNSET
     accepted_at: Seconds | UnsetType = UNSET
     settled_at: Seconds | UnsetType = UNSET
+    unique_id: UniqueId | UnsetType = UNSET
 
 
 class FindingBody(Struct):
@@ -151,4 +152,5 @@ def outcome_body(outcome: Outcome) -> OutcomeBody:
         outcome.attempts,
         outcome.accepted_at,
         UNSET if outcome.settled_at is None else outcome.settled_at,
+        outcome.unique_id or UNSET,
     )

@@ -88,14 +88,14 @@ FROM app ORDER BY name
         ["number", "message", "app", "token", "apns_id", "due", "attempts", "status", "reason", "accepted_at"],
         """
 SELECT number, message, name, token, uuid_send(apns_id), due, state, attempts, status, reason, timestamp, accepted_at,
-    settled_at
+    settled_at, unique_id
 FROM (
     SELECT number, message, app, token, apns_id, due, 0 AS state, attempts, status, reason, NULL::bigint AS timestamp,
-        accepted_at, NULL::bigint AS settled_at
+        accepted_at, NULL::bigint AS settled_at, NULL::text AS unique_id
     FROM queue
     UNION ALL
     SELECT number, message, app, token, apns_id, due, state, attempts, status, reason, timestamp, accepted_at,
-        settled_at
+        settled_at, unique_id
     FROM outcome
 ) AS notification JOIN lane ON lane.id = notification.app
 ORDER BY number
@@ -121,7 +121,7 @@ FROM feedback_token ORDER BY cursor
         "SELECT reader, app, cursor FROM feedback_reader ORDER BY reader, app",
     ),
 }
-_OUTCOME = ("outcome", [*_TABLES[NotificationRow].columns, "state", "timestamp", "settled_at"])
+_OUTCOME = ("outcome", [*_TABLES[NotificationRow].columns, "state", "timestamp", "settled_at", "unique_id"])
 
 
 @implementer(ICopy)
@@ -198,7 +198,7 @@ class PostgreSQLCopy(Reading):
             else:
                 settled_at = row.accepted_at if row.settled_at is None else row.settled_at
                 self._make_partition(settled_at)
-                settled.append([*values, row.state, row.timestamp, settled_at])
+                settled.append([*values, row.state, row.timestamp, settled_at, row.unique_id])
         table = _TABLES[NotificationRow]
         self._write(table.name, table.columns, waiting)
         self._write(*_OUTCOME, settled)

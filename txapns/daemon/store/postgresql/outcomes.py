@@ -26,17 +26,18 @@ _T = TypeVar("_T")
 
 _WAITING = """
 SELECT number, token, due, apns_id, app, 0 AS state, status, reason, NULL::bigint AS timestamp, attempts, accepted_at,
-    NULL::bigint AS settled_at
+    NULL::bigint AS settled_at, NULL::text AS unique_id
 FROM queue
 """
 
 _SETTLED = """
-SELECT number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at
+SELECT number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at, unique_id
 FROM outcome
 """
 
 _ENTRIES = """
-SELECT number, token, due, apns_id::text, name, state, status, reason, timestamp, attempts, accepted_at, settled_at
+SELECT number, token, due, apns_id::text, name, state, status, reason, timestamp, attempts, accepted_at, settled_at,
+    coalesce(unique_id, '')
 FROM ({}) AS found JOIN lane ON lane.id = found.app ORDER BY number
 """
 
@@ -230,7 +231,8 @@ def _entries(connection: Connection, statement: str, values: Mapping[str, object
 
 
 def _entry(row: tuple[Any, ...], lead: int) -> Entry:
-    number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at = row
+    number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, *last = row
+    settled_at, unique_id = last
     outcome = Outcome(
         number,
         apns_id,
@@ -242,5 +244,6 @@ def _entry(row: tuple[Any, ...], lead: int) -> Entry:
         attempts,
         accepted_at / 1000,
         None if settled_at is None else settled_at / 1000,
+        unique_id,
     )
     return Entry(token, (due + lead) / 1000, outcome)

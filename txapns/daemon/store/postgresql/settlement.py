@@ -7,12 +7,12 @@ from typing import Any
 import attrs
 
 from txapns.daemon.store.postgresql import feedback_log
-from txapns.daemon.store.postgresql.arrays import bigints, texts
+from txapns.daemon.store.postgresql.arrays import bigints, text, texts
 from txapns.daemon.store.postgresql.lease_book import Found
 from txapns.daemon.store.postgresql.leases import free
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.queue_time import QueueTime
-from txapns.daemon.store.settlement import Report, Settled, chosen_of, dead_tokens, row_of
+from txapns.daemon.store.settlement import Report, Row, Settled, chosen_of, dead_tokens, is_plain, row_of
 from txapns.daemon.values import State
 
 __all__ = ["Conclusion", "conclude"]
@@ -27,7 +27,8 @@ counted AS (
 
 _OUTCOME = """
 INSERT INTO outcome (
-    number, message, due, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id, token, reason
+    number, message, due, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id, token, reason,
+    unique_id
 )
 """
 
@@ -36,7 +37,9 @@ _ACCEPTED = f"""
 WITH gone AS (DELETE FROM queue WHERE number = ANY(%(numbers)s) RETURNING *),
 stored AS (
     {_OUTCOME}
-    SELECT number, message, due, accepted_at, %(date)s, NULL, app, attempts + 1, 200, 1, apns_id, token, '' FROM gone
+    SELECT
+        number, message, due, accepted_at, %(date)s, NULL, app, attempts + 1, 200, 1, apns_id, token, '', NULL
+    FROM gone
 ),
 {_COUNTED}
 SELECT (SELECT name FROM lane WHERE id = app), count(*) FROM gone GROUP BY app
@@ -46,11 +49,13 @@ _FINAL = f"""
 WITH gone AS (
     DELETE FROM queue
     USING unnest(
-        %(numbers)s, %(states)s, %(statuses)s, %(reasons)s, %(timestamps)s::bigint[], %(dates)s, %(attempts)s
-    ) AS chosen (number, state, status, reason, timestamp, settled_at, attempts)
+        %(numbers)s, %(states)s, %(statuses)s, %(reasons)s, %(timestamps)s::bigint[], %(dates)s, %(attempts)s,
+        %(unique_ids)s::text[]
+    ) AS chosen (number, state, status, reason, timestamp, settled_at, attempts, unique_id)
     WHERE queue.number = chosen.number
     RETURNING queue.number, message, due, accepted_at, chosen.settled_at, chosen.timestamp, app,
-        queue.attempts + chosen.attempts AS attempts, chosen.status, chosen.state, apns_id, token, chosen.reason
+        queue.attempts + chosen.attempts AS attempts, chosen.status, chosen.state, apns_id, token, chosen.reason,
+        chosen.unique_id
 ),
 stored AS ({_OUTCOME} SELECT * FROM gone),
 {_COUNTED}
@@ -89,7 +94,7 @@ def conclude(connection: Connection, reports: list[Report], freed: Found, time: 
     accepted: list[int] = []
     final, retried = [], []
     for number, (each, now) in chosen.items():
-        if each.state is State.ACCEPTED and each.status == 200 and not each.reason:
+        if is_plain(each):
             accepted.append(number)
         elif each.state is State.WAITING:
             retried.append(row_of(each, now, None if each.due is None else time.due(each.due)))
@@ -112,10 +117,10 @@ def conclude(connection: Connection, reports: list[Report], freed: Found, time: 
     return Conclusion(counts, frozenset(app for app, *_ in noted), freed)
 
 
-def _columns(rows: list[tuple[int, int, int, str, int | None, int | None, int | None, int]]) -> dict[str, Any]:
+def _columns(rows: list[Row]) -> dict[str, Any]:
     """Make the parameters of settlements that are all final, or all retried."""
     rows.sort()
-    numbers, states, statuses, reasons, timestamps, dates, dues, attempts = zip(*rows, strict=True)
+    numbers, states, statuses, reasons, timestamps, dates, dues, attempts, unique_ids = zip(*rows, strict=True)
     return {
         "numbers": bigints(numbers),
         "states": bigints(states),
@@ -125,4 +130,5 @@ def _columns(rows: list[tuple[int, int, int, str, int | None, int | None, int | 
         "dates": bigints([date or 0 for date in dates]),
         "dues": bigints([due or 0 for due in dues]),
         "attempts": bigints(attempts),
+        "unique_ids": [unique_id and text(unique_id) for unique_id in unique_ids],
     }

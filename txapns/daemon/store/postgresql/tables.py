@@ -125,5 +125,6 @@ CREATE INDEX outcome_failed ON outcome (state, number) WHERE state > 1;
 CREATE TABLE outcome_other PARTITION OF outcome DEFAULT;
 CREATE INDEX outcome_other_settled_at ON outcome_other (settled_at);
 """,
+        "ALTER TABLE outcome ADD COLUMN unique_id text",
     ),
 )

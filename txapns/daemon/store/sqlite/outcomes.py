@@ -29,7 +29,7 @@ _R = TypeVar("_R")
 _OUTCOMES = """
 SELECT
     queue_delivery.number, token, due, lower(hex(apns_id)), name, state, status, reason, timestamp, attempts,
-    accepted_at, settled_at
+    accepted_at, settled_at, coalesce(unique_id, '')
 FROM queue_delivery
 JOIN queue_app ON queue_app.id = queue_delivery.app
 JOIN queue_message ON queue_message.number = queue_delivery.message
@@ -284,7 +284,8 @@ def _entries(connection: sqlite3.Connection, statement: str, arguments: Sequence
 
 
 def _entry(row: tuple[Any, ...], lead: int = 0) -> Entry:
-    number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, settled_at = row
+    number, token, due, apns_id, app, state, status, reason, timestamp, attempts, accepted_at, *last = row
+    settled_at, unique_id = last
     outcome = Outcome(
         number,
         uuid_text(apns_id),
@@ -296,5 +297,6 @@ def _entry(row: tuple[Any, ...], lead: int = 0) -> Entry:
         attempts,
         accepted_at / 1000,
         None if settled_at is None else settled_at / 1000,
+        unique_id,
     )
     return Entry(token, (due + lead) / 1000, outcome)

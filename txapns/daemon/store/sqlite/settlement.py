@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from txapns.daemon.store.settlement import Report, Settled, chosen_of, dead_tokens, row_of
+from txapns.daemon.store.settlement import Report, Settled, chosen_of, dead_tokens, is_plain, row_of
 from txapns.daemon.store.sqlite import feedback_log
 from txapns.daemon.store.sqlite.tables import array
 from txapns.daemon.store.sqlite.timeline import Timeline
@@ -35,13 +35,14 @@ _SETTLE = """
 UPDATE queue_delivery SET
     state = chosen.state, status = chosen.status, reason = chosen.reason, timestamp = chosen.timestamp,
     settled_at = chosen.settled_at, due = coalesce(chosen.due, queue_delivery.due),
-    attempts = queue_delivery.attempts + chosen.attempts
+    attempts = queue_delivery.attempts + chosen.attempts, unique_id = chosen.unique_id
 FROM (
     SELECT
         json_extract(value, '$[0]') AS number, json_extract(value, '$[1]') AS state,
         json_extract(value, '$[2]') AS status, json_extract(value, '$[3]') AS reason,
         json_extract(value, '$[4]') AS timestamp, json_extract(value, '$[5]') AS settled_at,
-        json_extract(value, '$[6]') AS due, json_extract(value, '$[7]') AS attempts
+        json_extract(value, '$[6]') AS due, json_extract(value, '$[7]') AS attempts,
+        json_extract(value, '$[8]') AS unique_id
     FROM json_each(?)
 ) AS chosen
 WHERE queue_delivery.number = chosen.number AND queue_delivery.state = 0
@@ -57,7 +58,7 @@ def conclude(connection: sqlite3.Connection, reports: Iterable[Report], timeline
     accepted: dict[int, list[int]] = {}
     rows = []
     for number, (each, now) in chosen.items():
-        if each.state is State.ACCEPTED and each.status == 200 and not each.reason:
+        if is_plain(each):
             accepted.setdefault(now, []).append(number)
         else:
             rows.append(row_of(each, now, None if each.due is None else timeline.due(each.due)))

@@ -70,6 +70,7 @@ CREATE TABLE queue_series (n INTEGER PRIMARY KEY);
 WITH RECURSIVE series(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM series WHERE n < 999)
 INSERT INTO queue_series SELECT n FROM series
 """,
+        "ALTER TABLE queue_delivery ADD COLUMN unique_id TEXT",
     ),
 )
 
