@@ -31,7 +31,7 @@ from txapns.notification import Notification
 from txapns.options import ClientOptions, Options
 from txapns.result import Accepted, Batch, Rejection
 
-__all__ = ["APNSClient", "ClientStatus", "Session", "default_topic", "with_topic"]
+__all__ = ["APNSClient", "ClientStatus", "Session", "default_bundle_id", "default_topic", "with_topic"]
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -110,9 +110,7 @@ class APNSClient:
         self._topic = default_topic(credential, topic)
         self._pool = Pool(reactor, self.gateway, credential, Options(**options), metrics)
         self._feedback = FeedbackReader(reactor, self.gateway, credential, self._pool.options.timeout)
-        self._bundle_id = self._topic
-        if topic is None and isinstance(credential, Certificate) and credential.topics:
-            self._bundle_id = credential.topics[0]
+        self._bundle_id = default_bundle_id(credential, self._topic)
         self.channels = Channels(self.gateway, self._bundle_id, self._make_management_pool, self.touch)
         self._closed: Deferred[None] | None = None
         self._last: tuple[object, Notification] = (None, Notification(payload={}))
@@ -372,6 +370,18 @@ def default_topic(credential: Credential, topic: str | None) -> str | None:
     if topic is None and isinstance(credential, Certificate) and credential.needs_topic and credential.topics:
         topic = credential.topics[0]
     return None if topic is None else Notification(payload={}, topic=topic).topic
+
+
+def default_bundle_id(credential: Credential, topic: str | None) -> str | None:
+    """
+    Find the bundle id for broadcasts and channels without one.
+
+    :param topic: the client's topic.
+    :returns: that, or the first topic of a certificate; ``None`` for none.
+    """
+    if topic is None and isinstance(credential, Certificate) and credential.topics:
+        return credential.topics[0]
+    return topic
 
 
 def with_topic(notification: Notification, topic: str | None) -> Notification:

@@ -17,12 +17,16 @@ The daemon's exceptions. Their root is an :class:`~txapns.errors.APNSError`.
         ├── NotAuthenticated       401: the caller is unknown
         ├── NotAllowed             403: the caller may not do this
         ├── UnknownApp             404: the app does not exist
+        ├── UnknownChannel         404: Apple knows no such channel
         ├── AppExists              409: the app exists already
         ├── KeyConflict            409: the idempotency key was used for another request
+        ├── NotSupported           409: the app's gateway has no such service
         ├── TooLarge               413: the request exceeds a limit
         ├── UnsupportedMediaType   415: the body is not of the expected type
+        ├── RejectedByApple        422: Apple rejects what was passed on
         ├── AppQueueFull           429: the app's queue is full
-        └── Unavailable            503: the request cannot be served now
+        ├── Unavailable            503: the request cannot be served now
+        └── NoAnswer               504: no answer of Apple's came to what was passed on
 
 A :class:`RequestRefused` is for the caller and says what to do. The others are for the operator. Messages name files,
 apps and limits, but never a key, a passphrase or a whole device token.
@@ -31,6 +35,7 @@ apps and limits, but never a key, a passphrase or a whole device token.
 from __future__ import annotations
 
 from txapns.errors import APNSError
+from txapns.reasons import Reason
 
 __all__ = [
     "AppExists",
@@ -44,14 +49,18 @@ __all__ = [
     "DatabaseVersion",
     "KeyConflict",
     "Malformed",
+    "NoAnswer",
     "NotAllowed",
     "NotAnswered",
     "NotAuthenticated",
+    "NotSupported",
+    "RejectedByApple",
     "RequestRefused",
     "SecretError",
     "TooLarge",
     "Unavailable",
     "UnknownApp",
+    "UnknownChannel",
     "UnsupportedMediaType",
     "in_words",
 ]
@@ -109,9 +118,11 @@ class RequestRefused(DaemonError):
     :cvar status: the HTTP status.
     :ivar retry_after: after how many seconds to try the same request again; ``None`` if that does not help.
     :ivar path: the part of the request it is about, such as ``notifications[3].tokens[7]``; empty for all of it.
+    :ivar reason: Apple's reason, if it was Apple who rejected it.
     """
 
     status = 400
+    reason = ""
 
     def __init__(self, message: str, retry_after: float | None = None, path: str = "") -> None:
         super().__init__(message, retry_after, path)
@@ -145,6 +156,13 @@ class UnknownApp(RequestRefused, LookupError):
     status = 404
 
 
+class UnknownChannel(RequestRefused, LookupError):
+    """Apple knows no such channel of the app: it was deleted, or is of the other environment. Forget it."""
+
+    status = 404
+    reason = Reason.CHANNEL_NOT_REGISTERED.value
+
+
 class AppExists(RequestRefused):
     """There is an app of this name already. Choose another name, or change the existing app."""
 
@@ -153,6 +171,12 @@ class AppExists(RequestRefused):
 
 class KeyConflict(RequestRefused):
     """The idempotency key was used for another request. Use a new key for each new request."""
+
+    status = 409
+
+
+class NotSupported(RequestRefused):
+    """The app's gateway has no such service. Give the app another gateway."""
 
     status = 409
 
@@ -167,6 +191,20 @@ class UnsupportedMediaType(RequestRefused):
     """The body is not of the expected type. Send that, and name it in the Content-Type."""
 
     status = 415
+
+
+class RejectedByApple(RequestRefused):
+    """
+    Apple rejects a request about channels. The message has Apple's reason and what to do.
+
+    :param reason: Apple's reason, such as ``"CannotCreateChannelConfig"``.
+    """
+
+    status = 422
+
+    def __init__(self, message: str, reason: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class AppQueueFull(RequestRefused):
@@ -184,6 +222,16 @@ class Unavailable(RequestRefused):
     """
 
     status = 503
+
+
+class NoAnswer(RequestRefused):
+    """
+    A request about channels was passed on, and no answer of Apple's came: it may have been done.
+
+    List the channels. To read, list or delete again does no harm.
+    """
+
+    status = 504
 
 
 def in_words(error: BaseException) -> str:

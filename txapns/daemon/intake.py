@@ -18,10 +18,11 @@ from zope.interface import implementer
 
 from txapns import payload as payloads
 from txapns._fields import FORBIDDEN
+from txapns.daemon.broadcasts import check_broadcast
 from txapns.daemon.errors import AppQueueFull, Malformed, TooLarge, Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps, IIntake, IQueue
-from txapns.daemon.values import Draft, Idempotency, Message, Outcome, Receipt
+from txapns.daemon.values import CHANNEL, App, Draft, Idempotency, Message, Outcome, Receipt
 from txapns.errors import InvalidPayload
 
 __all__ = ["MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting", "header_fault"]
@@ -30,7 +31,7 @@ __all__ = ["MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting", "heade
 #: 100. What lies between, Apple rejects, so that what Apple allows next year works today.
 MAX_PAYLOAD, MAX_HEADER, MAX_TOKEN = 65_536, 1_024, 512
 
-_FIELDS = frozenset({"apns-topic", "apns-push-type", "apns-priority", "apns-expiration", "apns-collapse-id"})
+_FIELDS = frozenset({"apns-topic", "apns-push-type", "apns-priority", "apns-expiration", "apns-collapse-id", CHANNEL})
 _NUMBERS = frozenset({"apns-priority", "apns-expiration"})
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
 
@@ -71,7 +72,8 @@ class Intake:
         """See :meth:`IIntake.check`."""
         if self._stopping:
             raise Unavailable("the daemon is shutting down", _STOPPING)
-        limits = self._apps.get(app).limits
+        found = self._apps.get(app)
+        limits = found.limits
         count = sum([len(draft.tokens) for draft in drafts])
         if not count:
             raise Malformed("the request has no device tokens", path="notifications")
@@ -79,7 +81,8 @@ class Intake:
         if count > most:
             raise TooLarge(f"the request has {count} device tokens; {most} are allowed", path="notifications")
         for position, draft in enumerate(drafts):
-            _check(draft, f"notifications[{position}]")
+            kind = "broadcasts" if CHANNEL in draft.headers and not any(draft.tokens) else "notifications"
+            _check(draft, f"{kind}[{position}]", found)
         if self._queue.waiting(app).count + count > limits.queue:
             raise AppQueueFull(
                 f"the app's queue may hold {limits.queue} notifications; with these there would be more", _BUSY
@@ -111,7 +114,7 @@ class Intake:
         return self._waiting.wait(numbers, timeout, fresh=not any(receipt.earlier for receipt in receipts))
 
 
-def _check(draft: Draft, path: str) -> None:
+def _check(draft: Draft, path: str, app: App) -> None:
     """Refuse what cannot be sent to Apple, or is absurdly large."""
     if len(draft.payload) > MAX_PAYLOAD:
         path = f"{path}.payload"
@@ -122,9 +125,11 @@ def _check(draft: Draft, path: str) -> None:
         raise _malformed(f"{path}.payload", str(error)) from None
     for name, value in draft.headers.items():
         _check_field(name, value, f"{path}.headers")
-    if not draft.tokens:
+    if CHANNEL in draft.headers:
+        check_broadcast(app, draft, path)
+    elif not draft.tokens:
         raise _malformed(f"{path}.tokens", "there are no device tokens")
-    if not all(draft.tokens) or max(map(len, draft.tokens)) > MAX_TOKEN:
+    elif not all(draft.tokens) or max(map(len, draft.tokens)) > MAX_TOKEN:
         _check_lengths(draft.tokens, f"{path}.tokens")
     if draft.apns_ids:
         _check_ids(draft, f"{path}.headers.apns-id")

@@ -16,6 +16,9 @@ Times are UNIX seconds. Device tokens are bytes. Header fields have Apple's name
 those that are present; ``apns-id`` is not among them, since each device has its own. Payloads are JSON, as they go to
 Apple. A status is the HTTP status of Apple's answer, or 0 for no answer; a reason is Apple's, or says why there was no
 answer; their timestamp says since when the token is dead, if Apple said so.
+
+A *broadcast* is a notification for a channel. Among its header fields is ``apns-channel-id``, and its device token is
+empty; it is for one channel, so it has one number and one id, which Apple knows as its ``apns-request-id``.
 """
 
 from __future__ import annotations
@@ -34,6 +37,7 @@ from txapns.reasons import Reason
 
 __all__ = [
     "ANYBODY",
+    "CHANNEL",
     "App",
     "Caller",
     "Content",
@@ -52,6 +56,9 @@ __all__ = [
     "Settlement",
     "State",
 ]
+
+#: The header field that names the channel of a broadcast.
+CHANNEL = "apns-channel-id"
 
 _DEAD = (Reason.UNREGISTERED.value, Reason.EXPIRED_TOKEN.value)
 
@@ -215,6 +222,11 @@ class Content:
         """
         value = self.headers.get("apns-expiration", "0")
         return float(value) if value.isdecimal() and int(value) else None
+
+    @property
+    def channel(self) -> str | None:
+        """The channel of a broadcast; ``None`` for what goes to devices."""
+        return self.headers.get(CHANNEL)
 
 
 # One of these and one settlement are made for each notification: as structures of msgspec's, in 0.2 µs instead of 1.5.

@@ -33,6 +33,15 @@ class PrepareTests(SynchronousTestCase):
         ]
         self.assertEqual(found, [(each, each.apns_id, "com.example.app", 5, each.token) for each in sent])
 
+    def test_broadcasts(self) -> None:
+        """A broadcast is for its channel, and not for a device."""
+        contents = [Content("chess", b'{"aps":{}}', each) for each in ({"apns-channel-id": "AbCd"}, {})]
+        broadcast, device = (leased(number, content) for number, content in enumerate(contents))
+        prepared = prepare([broadcast, device], "com.example.app", DATE)
+        [(found, notification, channel)] = prepared.broadcasts()
+        self.assertEqual((found, notification.apns_id, channel), (broadcast, broadcast.apns_id, "AbCd"))
+        self.assertEqual([found for found, *_ in prepared.triples()], [device])
+
     def test_topic(self) -> None:
         """Without a topic of its own content gets the app's."""
         prepared = prepare([leased(1, Content("chess", b'{"aps":{}}', {}))], "com.example.app", DATE)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from zope.interface.verify import verifyObject
 
-from tests.daemon.store.contract import START, StoreContract
+from tests.daemon.store.contract import ID, PAYLOAD, START, StoreContract, message
 from txapns.daemon.interfaces import IFeedbackLog
-from txapns.daemon.values import State
+from txapns.daemon.values import Message, State
 
 __all__ = ["FeedbackLogContract"]
 
@@ -43,6 +43,13 @@ class FeedbackLogContract(StoreContract):
         self.accept(1)
         self.settle(self.lease(), State.REJECTED, 400, "BadDeviceToken")
         self.case.assertEqual(self.read("after", None, 0, 10), [])
+
+    def test_broadcast(self) -> None:
+        """A broadcast has no token that could be dead, whatever is answered to it."""
+        headers = {"apns-channel-id": "AbCd"}
+        self.do("accept", [Message("chess", PAYLOAD, headers, [b""], [ID]), message(self.world)])
+        self.settle(self.lease(), State.REJECTED, 410, "Unregistered", 5.0)
+        self.case.assertEqual([each.token for each in self.read("after", None, 0, 10)], [bytes(32)])
 
     def test_noted_once(self) -> None:
         """A token is noted once for each time at which it died."""

@@ -41,6 +41,25 @@ class QueueContract(StoreContract):
         self.case.assertEqual((contents[0].app, contents[0].payload, contents[0].headers), ("chess", PAYLOAD, HEADERS))
         self.case.assertEqual((contents[4].payload, contents[4].headers), (b'{"n":2}', {}))
 
+    def test_broadcasts(self) -> None:
+        """A broadcast, whose token is empty, is kept like what goes to devices, alone and among others."""
+        headers = {**HEADERS, "apns-channel-id": "AbCd/+=="}
+        broadcast = Message("chess", PAYLOAD, headers, [b""], [ID])
+        [alone] = self.do("accept", [broadcast])
+        receipts = self.do("accept", [message(self.world), broadcast, message(self.world, start=1), broadcast])
+        leased = self.lease()
+        self.case.assertEqual([len(each.token) for each in leased], [0, 32, 0, 32, 0])
+        numbers = [number for receipt in (alone, *receipts) for number in receipt.numbers]
+        self.case.assertEqual([each.number for each in leased], numbers)
+        self.case.assertEqual({each.content.channel for each in leased[::2]}, {"AbCd/+=="})
+        self.case.assertEqual({each.content.channel for each in leased[1::2]}, {None})
+        self.settle(leased[:1], State.WAITING, 429, "TooManyRequests", None, self.now)
+        [again] = self.lease()
+        self.case.assertEqual((again.token, again.content.channel, again.apns_id), (b"", "AbCd/+==", ID))
+        self.settle([again], State.REJECTED, 400, "ChannelNotRegistered")
+        [entry] = self.ask("listed", "chess", State.REJECTED, 10)
+        self.case.assertEqual((entry.token, entry.outcome.reason), (b"", "ChannelNotRegistered"))
+
     def test_many(self) -> None:
         """A message can be for thousands of devices, with tokens of different lengths."""
         tokens = [bytes([n % 251]) * (32 if n % 1700 else 64) for n in range(5_000)]

@@ -27,11 +27,26 @@ class Prepared:
     settlements: list[Settlement]
     notifications: Mapping[Content, Notification]
 
+    @property
+    def channels(self) -> Mapping[Content, str]:
+        """The channels of the broadcasts among it."""
+        return {content: channel for content in self.notifications if (channel := content.channel) is not None}
+
     def triples(self) -> Iterator[tuple[Leased, Notification, bytes]]:
-        """Give what is to be sent as :meth:`~txapns.APNSClient.send_many` takes it, each its own identifier."""
-        notifications = self.notifications
+        """
+        Give what is to be sent to devices as :meth:`~txapns.APNSClient.send_many` takes it, each its own identifier.
+        """
+        notifications, channels = self.notifications, self.channels
         for each in self.ready:
-            yield each, notifications[each.content].with_apns_id(each.apns_id), each.token
+            if each.content not in channels:
+                yield each, notifications[each.content].with_apns_id(each.apns_id), each.token
+
+    def broadcasts(self) -> Iterator[tuple[Leased, Notification, str]]:
+        """Give what is to be sent to channels."""
+        notifications, channels = self.notifications, self.channels
+        for each in self.ready if channels else ():
+            if each.content in channels:
+                yield each, notifications[each.content].with_apns_id(each.apns_id), channels[each.content]
 
 
 def prepare(leased: Sequence[Leased], topic: str | None, date: float) -> Prepared:

@@ -44,6 +44,7 @@ from txapns.client import APNSClient
 from txapns.daemon.errors import RequestRefused, Unavailable, in_words
 from txapns.daemon.sending.breaker import CircuitBreaker, Trouble
 from txapns.daemon.sending.context import AppState, SenderContext
+from txapns.daemon.sending.handing import send
 from txapns.daemon.sending.preparing import Prepared, prepare
 from txapns.daemon.sending.settling import Attempt
 from txapns.daemon.store.cluster import HALF_OPEN, Circuit
@@ -313,7 +314,7 @@ class AppSender:
             self._settle(chunk, prepared.settlements)
             return
         self._counts["sent"] += len(prepared.ready)
-        chunk.sending = chunk.client.send_many(prepared.triples())
+        chunk.sending = send(chunk.client, prepared)
         chunk.sending.addBoth(self._sent, chunk, prepared).addErrback(self._broken, chunk)
 
     def _sent(self, result: Batch | Failure, chunk: _Chunk, prepared: Prepared) -> None:

@@ -39,6 +39,8 @@ from txapns.errors import (
     CredentialError,
     CredentialRefused,
     GatewayShutdown,
+    InvalidChannel,
+    InvalidGateway,
     InvalidNotification,
     InvalidPayload,
     InvalidToken,
@@ -55,7 +57,8 @@ MAX_RETRY_AFTER = 86_400.0
 #: The longest unique id that is stored; Apple's have 36 characters.
 MAX_UNIQUE_ID = 255
 
-_INVALID = (InvalidToken, InvalidNotification, InvalidPayload)
+# A gateway is invalid for a broadcast if it speaks the binary protocol.
+_INVALID = (InvalidToken, InvalidNotification, InvalidPayload, InvalidChannel, InvalidGateway)
 _CREDENTIAL = (CredentialRefused, CredentialError, PeerNotVerified)
 _NO_CONNECTION = (*_CREDENTIAL, ClientClosed, GatewayShutdown, TransportError)
 

@@ -65,14 +65,14 @@ def dead_tokens(
     found: Iterable[tuple[int, str, bytes]], chosen: Mapping[int, tuple[Settlement, int]]
 ) -> list[DeadToken]:
     """
-    Tell which tokens are dead.
+    Tell which tokens are dead. A broadcast has none.
 
     :param found: the number, the app and the token of each notification that has just become final.
     """
     tokens = []
     for number, app, token in found:
         settlement, now = chosen[number]
-        if settlement.dead:
+        if settlement.dead and token:
             timestamp = now / 1000 if settlement.timestamp is None else settlement.timestamp
             tokens.append((app, token, settlement.reason, timestamp))
     return tokens

@@ -24,6 +24,7 @@ SELECT
 FROM json_each(?)
 """
 
+# A part of an empty blob, where all are broadcasts, is NULL.
 _ADD_DELIVERIES = """
 WITH run(number, message, app, due, count, token, width, apns_id) AS MATERIALIZED (
     SELECT
@@ -33,7 +34,8 @@ WITH run(number, message, app, due, count, token, width, apns_id) AS MATERIALIZE
     FROM json_each(?)
 )
 INSERT INTO queue_delivery (number, message, app, due, token, apns_id)
-SELECT number + n, message, app, due, substr(?, token + n * width, width), substr(?, apns_id + n * 16, 16)
+SELECT
+    number + n, message, app, due, coalesce(substr(?, token + n * width, width), x''), substr(?, apns_id + n * 16, 16)
 FROM run CROSS JOIN queue_series WHERE n < count
 """
 

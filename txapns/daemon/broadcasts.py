@@ -1,0 +1,65 @@
+"""
+Broadcasts: notifications for a channel, which reach all devices that listen to it.
+
+A broadcast goes the way of every notification, from the intake through the queue to Apple, with the same retries and
+outcomes. Two things are particular about it: its header field ``apns-channel-id``, and that its token is empty. What
+Apple requires of a broadcast and the caller leaves out, the client adds; see :meth:`txapns.APNSClient.broadcast`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from txapns.channels import broadcast_request
+from txapns.client import default_bundle_id
+from txapns.daemon.errors import Malformed, NotSupported
+from txapns.daemon.values import CHANNEL, App, Draft
+from txapns.errors import InvalidChannel
+from txapns.notification import Notification
+
+__all__ = ["broadcast_draft", "check_broadcast", "check_gateway"]
+
+_NO_PAYLOAD = Notification(payload={})
+
+
+def broadcast_draft(payload: bytes, headers: Mapping[str, str], channel: str, request_id: str | None = None) -> Draft:
+    """
+    Make a draft of a broadcast.
+
+    :param headers: its other header fields; the topic is the app's bundle id.
+    :param channel: the channel's identifier.
+    :param request_id: the id that the caller chose; ``None`` if the daemon chooses.
+    """
+    return Draft(payload, {**headers, CHANNEL: channel}, [b""], () if request_id is None else (request_id,))
+
+
+def check_gateway(app: App) -> None:
+    """
+    Check whether an app's gateway has broadcasts.
+
+    :raises NotSupported: it speaks the binary protocol.
+    """
+    if app.gateway.protocol != "http2":
+        raise NotSupported("the app's gateway speaks the binary protocol, which has no broadcasts and no channels")
+
+
+def check_broadcast(app: App, draft: Draft, path: str) -> None:
+    """
+    Check what a broadcast must have beside what every notification must have.
+
+    :param draft: the draft, which has a channel.
+    :param path: the part of the request that it is.
+    :raises NotSupported: the app's gateway has no broadcasts.
+    :raises Malformed: it has device tokens or no bundle id, or no request can carry its channel.
+    """
+    check_gateway(app)
+    if list(draft.tokens) != [b""]:
+        raise Malformed(f"{path}: a broadcast is for one channel, and for no device tokens", path=path)
+    bundle_id = draft.headers.get("apns-topic") or default_bundle_id(app.credential, app.topic)
+    if not bundle_id:
+        path = f"{path}.headers.apns-topic"
+        raise Malformed(f"{path}: it must be the bundle id, since the app has no topic of its own", path=path)
+    try:
+        broadcast_request(_NO_PAYLOAD, draft.headers[CHANNEL], bundle_id)
+    except InvalidChannel as error:
+        raise Malformed(f"{path}.channel: {error}", path=f"{path}.channel") from None
