@@ -1,4 +1,4 @@
-"""Tests for :mod:`txapns.channels`, and for broadcasts: what a program sees, over the whole stack, in memory."""
+"""Tests for :mod:`txapns.channels` and of broadcasts: what a program sees, over the whole stack, in memory."""
 
 from __future__ import annotations
 
@@ -13,7 +13,8 @@ from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
 from txapns import Accepted, APNSClient, Channel, Gateway, Notification, Rejection, Session, StoragePolicy
-from txapns.channels import ChannelRequest, _Asking, broadcast_request
+from txapns._session.channels import _Asking
+from txapns.channels import ChannelRequest, broadcast_request
 from txapns.delivery import DeliveryListener
 from txapns.errors import (
     APNSError,

@@ -6,6 +6,8 @@ import ast
 import importlib
 import inspect
 import re
+import subprocess
+import sys
 from graphlib import CycleError, TopologicalSorter
 from importlib.util import find_spec
 
@@ -149,12 +151,41 @@ class PublicNamesTests(SynchronousTestCase):
             package = importlib.import_module(name)
             imported = {
                 alias.asname or alias.name
-                for statement in tree_of(name).body
-                if isinstance(statement, ast.ImportFrom)
+                for statement in ast.walk(tree_of(name))
+                if isinstance(statement, ast.ImportFrom) and statement.module not in ("importlib", "typing")
                 for alias in statement.names
             }
             version = {"__version__"} if name == "txapns" else set()
             self.assertEqual(set(getattr(package, "__all__", ())), imported | version, name)
+
+    def test_imported_late(self) -> None:
+        """A name of ``txapns`` that is imported when it is asked for comes from where type checkers see it."""
+        for_checkers = next(each for each in tree_of("txapns").body if isinstance(each, ast.If))
+        seen = {
+            name.name: statement.module
+            for statement in for_checkers.body
+            if isinstance(statement, ast.ImportFrom)
+            for name in statement.names
+        }
+        self.assertEqual(txapns._MODULES, seen)
+        for name, module in txapns._MODULES.items():
+            self.assertIs(getattr(txapns, name), getattr(importlib.import_module(module), name))
+        self.assertLessEqual(set(txapns.__all__), set(dir(txapns)))
+        self.assertRaises(AttributeError, getattr, txapns, "Apnsclient")
+
+    def test_not_imported(self) -> None:
+        """Programs that import ``txapns`` or ``txapns.aio`` wait for Twisted when they make a client, not before."""
+        program = """
+import sys
+import txapns
+from txapns.aio import APNSClient, Batch, Session
+from txapns import Accepted, Notification, Reason
+print(sorted({name.partition(".")[0] for name in sys.modules} & {"twisted", "zope", "OpenSSL", "cryptography"}))
+txapns.APNSClient
+print("twisted.internet.reactor" in sys.modules, "txapns.feedback_poller" in sys.modules)
+"""
+        printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
+        self.assertEqual(printed, "[]\nFalse False\n")
 
     def test_no_name_twice(self) -> None:
         """No name is listed twice."""

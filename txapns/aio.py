@@ -20,37 +20,33 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterable, Awaitable, Callable, Iterable
-from functools import partial
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, cast
 
 import attrs
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
 
-from txapns import client as on_twisted
 from txapns import result
-from txapns._network.proxy import Proxy, read_proxy
 from txapns._reactors.awaiting import iterated, result_of
-from txapns._reactors.on_loop import OnLoop
-from txapns._reactors.reading import TaskReadAhead
-from txapns._reactors.settings import checked
-from txapns._session.tokens import Token, Tokens, Triple
 from txapns.channels import LIVE_ACTIVITY, Channel, StoragePolicy
-from txapns.client import ClientStatus
-from txapns.credentials import Credential
 from txapns.errors import TokensFailed
-from txapns.feedback import DeadToken
-from txapns.gateway import Gateway
-from txapns.interfaces import IMetrics
-from txapns.notification import Notification
-from txapns.options import ClientOptions, Options
 from txapns.result import Accepted, Outcomes, Rejection, Resendable
 
 __all__ = ["APNSClient", "Batch", "Channels", "Session", "batch_of"]
 
 if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
     from typing_extensions import Self, Unpack
+
+    from txapns import client as on_twisted
+    from txapns._network.proxy import Proxy
+    from txapns._session.tokens import Token, Tokens, Triple
+    from txapns.client import ClientStatus
+    from txapns.credentials import Credential
+    from txapns.feedback import DeadToken
+    from txapns.gateway import Gateway
+    from txapns.interfaces import IMetrics
+    from txapns.notification import Notification
+    from txapns.options import ClientOptions
 
 
 @attrs.frozen(eq=False)
@@ -87,21 +83,6 @@ def batch_of(error: BaseException) -> Batch | None:
     return None
 
 
-class _Client(on_twisted.APNSClient):
-    """A client on an event loop, where tasks read async iterables."""
-
-    def _send(
-        self, triples: Iterable[Triple] | AsyncIterable[Triple], deadline: float | None = None
-    ) -> Deferred[result.Batch]:
-        return super()._send(TaskReadAhead(triples) if isinstance(triples, AsyncIterable) else triples, deadline)
-
-
-class _Session(on_twisted.Session):
-    """A session of such clients."""
-
-    _kind = _Client
-
-
 class APNSClient:
     """
     Sends the notifications of one app to one gateway, as :class:`txapns.APNSClient` does, on asyncio.
@@ -131,9 +112,9 @@ class APNSClient:
         proxy: str | Proxy | None = None,
         **options: Unpack[ClientOptions],
     ) -> None:
-        gateway = checked(credential, gateway, topic, proxy, **options)
-        make = partial(_Client, credential=credential, gateway=gateway, topic=topic, metrics=metrics, **options)
-        here = OnLoop(make)
+        from txapns._reactors.loop_clients import client_on_loop  # here, since Twisted takes long to import
+
+        here = client_on_loop(credential, gateway, topic, metrics, proxy, **options)
         self._settle(here.get, here.close)
 
     def _settle(self, get: Callable[[], on_twisted.APNSClient], close: Callable[[], Awaitable[None]]) -> None:
@@ -245,9 +226,9 @@ class APNSClient:
 
     async def _batch(self, sending: Deferred[result.Batch]) -> Batch:
         """Wait for a batch. When the task is cancelled, the exception gets what was known by then."""
-        ended: list[result.Batch | Failure] = []
+        ended: list[Any] = []
 
-        def keep(outcome: result.Batch | Failure) -> result.Batch | Failure:
+        def keep(outcome: Any) -> Any:
             ended.append(outcome)
             return outcome
 
@@ -257,7 +238,7 @@ class APNSClient:
             failed.batch = self._own(failed.batch)
             raise
         except asyncio.CancelledError as cancelled:
-            outcome = ended[0].value if isinstance(ended[0], Failure) else ended[0]
+            outcome = getattr(ended[0], "value", ended[0])  # a failure has one
             batch = getattr(outcome, "batch", outcome)
             if isinstance(batch, result.Batch):
                 cast(Any, cancelled).batch = self._own(batch)
@@ -335,9 +316,9 @@ class Session:
     """
 
     def __init__(self, *, proxy: str | Proxy | None = None, **options: Unpack[ClientOptions]) -> None:
-        read_proxy(proxy)
-        Options(**options)
-        self._here = OnLoop(partial(_Session, proxy=proxy, **options))
+        from txapns._reactors.loop_clients import session_on_loop  # here, since Twisted takes long to import
+
+        self._here = session_on_loop(proxy, **options)
 
     async def __aenter__(self) -> Self:
         self._here.get()

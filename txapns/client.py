@@ -18,9 +18,10 @@ from txapns._network.clocks import timers
 from txapns._network.forks import Home
 from txapns._network.proxy import Proxy, read_proxy
 from txapns._session.batch import MeasuredSending, MeasuredSingleSending, Sending, SingleSending
+from txapns._session.channels import Channels
 from txapns._session.pool import Pool
 from txapns._session.tokens import Token, Tokens, Triple, changed, triples_of
-from txapns.channels import Channels, broadcast_request
+from txapns.channels import broadcast_request
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.delivery import Delivery
 from txapns.errors import APNSError, ClientClosed, ConnectionLost, CredentialError, InvalidGateway

@@ -6,12 +6,13 @@ import asyncio
 import types
 from collections.abc import AsyncGenerator, Coroutine, Generator
 from functools import partial
-from typing import Any, TypeVar
-
-from twisted.internet.defer import Deferred
-from twisted.python.failure import Failure
+from typing import TYPE_CHECKING, Any, TypeVar
 
 __all__ = ["future_of", "iterated", "result_of", "translated"]
+
+if TYPE_CHECKING:
+    from twisted.internet.defer import Deferred
+    from twisted.python.failure import Failure
 
 T = TypeVar("T")
 
@@ -24,18 +25,19 @@ def future_of(deferred: Deferred[T]) -> asyncio.Future[T]:
     :returns: the future.
     """
     future: asyncio.Future[T] = asyncio.get_running_loop().create_future()
-    deferred.addBoth(partial(_settle, future))
+    deferred.addCallbacks(partial(_succeed, future), partial(_fail, future))
     return future
 
 
-def _settle(future: asyncio.Future[T], result: T | Failure) -> None:
-    if future.done():  # cancelled
-        return
-    if isinstance(result, Failure):
-        assert result.value is not None
-        future.set_exception(result.value)
-    else:
+def _succeed(future: asyncio.Future[T], result: T) -> None:
+    if not future.done():  # by being cancelled
         future.set_result(result)
+
+
+def _fail(future: asyncio.Future[Any], failure: Failure) -> None:
+    if not future.done():
+        assert failure.value is not None
+        future.set_exception(failure.value)
 
 
 async def result_of(deferred: Deferred[T]) -> T:
@@ -61,6 +63,8 @@ def translated(coroutine: Coroutine[Any, Any, T]) -> Generator[Any, Any, T]:
     :param coroutine: the coroutine.
     :returns: an awaitable of its result, for a task.
     """
+    from twisted.internet.defer import Deferred
+
     advance = partial(coroutine.send, None)
     while True:
         try:

@@ -24,21 +24,22 @@ except ModuleNotFoundError:
 
 __all__ = ["main"]
 
-# Where the commands are: a module of this package, and the command's name in it.
+# Where the commands are: a module of this package, and the command's name in it. Their first sentences are here too,
+# since to take them from the commands would import all of them, and with them the daemon.
 _COMMANDS = {
-    "doctor": ("doctor", "doctor"),
-    "inspect": ("inspect", "inspect"),
-    "lint": ("lint", "lint"),
-    "send": ("send", "send"),
-    "simulate": ("simulate", "simulate"),
+    "doctor": ("doctor", "doctor", "Say what is wrong on the way to Apple."),
+    "inspect": ("inspect", "inspect", "Say what credentials are good for."),
+    "lint": ("lint", "lint", "Say what is wrong with payloads and pushes."),
+    "send": ("send", "send", "Send one notification to many devices."),
+    "simulate": ("simulate", "simulate", "Simulate Apple's servers on loopback until a signal ends it."),
 }
 _DAEMON_COMMANDS = {
-    "apps": ("apps", "apps"),
-    "check-config": ("serve", "check_config"),
-    "database": ("database", "database"),
-    "keys": ("keys", "keys"),
-    "queue": ("queue", "queue"),
-    "serve": ("serve", "serve"),
+    "apps": ("apps", "apps", "Manage the daemon's apps and their credentials."),
+    "check-config": ("serve", "check_config", "Check a configuration and its files."),
+    "database": ("database", "database", "Create, check and copy the daemon's database."),
+    "keys": ("keys", "keys", "Manage the keys that callers show to the daemon."),
+    "queue": ("queue", "queue", "List, retry and delete notifications in the daemon's queue."),
+    "serve": ("serve", "serve", "Run the daemon until a signal ends it."),
 }
 
 
@@ -60,12 +61,18 @@ class _LazyGroup(click.Group):
         """List the commands whose libraries are installed."""
         return sorted([*_COMMANDS, *(_DAEMON_COMMANDS if find_spec("msgspec") else ())])
 
+    def format_commands(self, context: click.Context, formatter: click.HelpFormatter) -> None:
+        """Describe the commands without importing them."""
+        every = {**_COMMANDS, **_DAEMON_COMMANDS}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, every[name][2]) for name in self.list_commands(context)])
+
     def get_command(self, context: click.Context, name: str) -> click.Command | None:
         """Import a command."""
         found = _COMMANDS.get(name) or _DAEMON_COMMANDS.get(name)
         if found is None:
             return None
-        module, attribute = found
+        module, attribute, _ = found
         try:
             command: click.Command = getattr(import_module(f"txapns.command.{module}"), attribute)
         except ModuleNotFoundError as error:
