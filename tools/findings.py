@@ -15,6 +15,7 @@ from itertools import groupby
 
 from txapns.devices import Grade, Severity
 from txapns.devices.rules import RULES, Rule
+from txapns.devices.rules.refusal import Refusal
 
 __all__ = ["reference"]
 
@@ -33,13 +34,20 @@ the simulator tell what they find, and nothing is kept from being sent.
 - A *hint*: it works, and may not be what was meant. {hint} rules.
 
 Apple documents less than one would like. So each rule says how its fact is known: it is *documented* by Apple;
-*reported* by several of its users, or in a *single report*; or it is *unknown*, and sources disagree. What follows is
-the title of Apple's page, or the name of a report: ``owner/project#number`` is an issue on GitHub.
+*reported* by several of its users, or in a *single report*; or it is *unknown*: Apple does not say, or sources
+disagree. What follows is the title of Apple's page, or the name of a report: ``owner/project#number`` is an issue on
+GitHub.
 
-An ellipsis stands for the value that was found. Where a rule needs more than the push to look at, this is said in
-parentheses.
+An ellipsis stands for the value that was found. After the message of an error stands what Apple answers. Where a rule
+needs more than the push to look at, this is said in parentheses.
 """
-_NEEDS = {"device": "the device", "credential": "the credential", "environment": "the environment", "now": "the time"}
+_NEEDS = {
+    "device": "the device",
+    "credential": "the credential",
+    "environment": "the environment",
+    "now": "the time",
+    "token": "the token",
+}
 
 
 def _title(rule: Rule) -> str:
@@ -61,7 +69,8 @@ def _rows(rules: Iterable[Rule]) -> Iterator[str]:
     yield "   * - Code\n     - Severity\n     - Pushes\n     - Message, and how the fact is known"
     for rule in rules:
         yield f"   * - ``{rule.code}``\n     - {rule.severity.value}\n     - {_facts(rule)}"
-        yield f"     - {rule.message.replace('{value}', '…')}\n\n       *{rule.grade.value}:* {rule.source}"
+        answer = f" ({rule.answer.status} {rule.answer.reason})" if isinstance(rule, Refusal) else ""
+        yield f"     - {rule.message.replace('{value}', '…')}{answer}\n\n       *{rule.grade.label}:* {rule.source}"
 
 
 def reference() -> str:

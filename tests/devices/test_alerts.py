@@ -227,7 +227,6 @@ class BadgeTests(SynchronousTestCase):
             (True, 5, "Several report"),
             (-1, 5, "Apple does not say"),
             (1.5, 5, "Apple does not say"),
-            (float("inf"), 5, "Apple does not say"),
         ):
             verdict = show({"alert": "Hi", "badge": badge}, Device(badge=5))
             self.assertEqual(verdict.device.badge, expected)

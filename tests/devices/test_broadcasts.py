@@ -7,8 +7,8 @@ from typing import Any
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.devices import Answer, Credential, Push
-from txapns.devices.answers import ACCEPTED
 from txapns.devices.broadcasts import answer_broadcast
+from txapns.devices.rules.refusal import ACCEPTED
 
 __all__ = ["BroadcastTests"]
 

@@ -27,8 +27,8 @@ from txapns.devices import (
     pass_time,
     receive,
 )
-from txapns.devices.answers import PUSH_TYPES
 from txapns.devices.phone import LONGEST_STORED
+from txapns.devices.rules.request import PUSH_TYPES
 
 __all__ = ["AnyTests", "DisabledTests", "OfflineTests", "RefusedTests", "StorageTests", "TypeTests"]
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from tests.simulator.peers import AUTHORITY, ID, TOPIC, Field, HTTP2Case, HTTP2Peer
 from txapns.credentials import Certificate
-from txapns.devices.broadcasts import MAX_CHANNEL
+from txapns.devices.rules.broadcast import MAX_CHANNEL
 from txapns.simulator.channels import MAX_CHANNELS
 from txapns.simulator.requests import TOKEN_LIFE
 

@@ -106,7 +106,8 @@ class FieldTests(HTTP2Case):
             self.check(self.peer, {"apns-push-type": "background", "apns-priority": priority}, 400, "BadPriority")
 
     def test_push_types(self) -> None:
-        """Each push type requires its topic, and only the known lower-case names are valid."""
+        """Each push type requires its topic, some a provider token, and only the known lower-case names are valid."""
+        peer = self.connect()
         for push_type, topic in (
             ("alert", TOPIC),
             ("mdm", TOPIC),
@@ -119,9 +120,12 @@ class FieldTests(HTTP2Case):
             ("widgets", f"{TOPIC}.push-type.widgets"),
             ("controls", f"{TOPIC}.push-type.controls"),
         ):
-            self.check(self.peer, {"apns-push-type": push_type, "apns-topic": topic}, 200)
+            fields = {"apns-push-type": push_type, "authorization": self.bearer()}
+            self.check(peer, {**fields, "apns-topic": topic}, 200)
             if topic != TOPIC:
-                self.check(self.peer, {"apns-push-type": push_type}, 400, "BadTopic")
+                self.check(peer, fields, 400, "BadTopic")
+            refused = (400, "TopicDisallowed") if push_type in ("location", "liveactivity") else (200, "")
+            self.check(self.peer, {**fields, "apns-topic": topic}, *refused)
         for push_type in ("", "telepathy", "Alert", "VOIP", "Background"):
             self.check(self.peer, {"apns-push-type": push_type}, 400, "InvalidPushType")
 

@@ -29,7 +29,7 @@ def print_findings(source: str, findings: Sequence[Finding], as_json: bool) -> N
 def in_words(finding: Finding) -> str:
     """Write a finding: its severity, where it is, the sentence, its code, and the source of the fact."""
     where = f"{finding.path}: " if finding.path else ""
-    grade = "" if finding.grade is Grade.DOCUMENTED else f"{finding.grade.value}: "
+    grade = "" if finding.grade is Grade.DOCUMENTED else f"{finding.grade.label}: "
     return f"{finding.severity.value}: {where}{finding.message} [{finding.code}; {grade}{finding.source}]"
 
 

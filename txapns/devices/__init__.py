@@ -4,13 +4,15 @@ What becomes of a push: what Apple answers, and what the device does with it.
 Everything here is a pure function of values. Nothing reads a clock, a file or a socket.
 """
 
-from txapns.devices.answers import Answer, Credential, answer, refusals
+from txapns.devices.answers import answer
+from txapns.devices.credential import Credential
 from txapns.devices.device import App, Capability, Device, Permission, Platform, Previews, Settings, Stored, TokenKind
 from txapns.devices.findings import Finding, Grade, Severity
 from txapns.devices.phone import come_online, open_app, pass_time, receive
 from txapns.devices.presentation import Activity, ActivityState, Level, Outcome, Presentation
 from txapns.devices.push import Push
 from txapns.devices.rules import RULES, lint
+from txapns.devices.rules.refusal import Answer
 from txapns.devices.verdict import Change, Verdict
 
 __all__ = [
@@ -43,5 +45,4 @@ __all__ = [
     "open_app",
     "pass_time",
     "receive",
-    "refusals",
 ]

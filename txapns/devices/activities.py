@@ -290,7 +290,7 @@ def _end(push: Push, device: Device, activity: Activity, now: float) -> Verdict:
 
 
 def _date(push: Push, key: str) -> float | None:
-    """Find a date; Python's decoder would also take what JSON has not, as NaN."""
+    """Find a date that is near enough to be counted with."""
     date = push.aps.get(key)
     return date if is_number(date) and -FARTHEST < date < FARTHEST else None
 

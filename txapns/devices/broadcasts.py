@@ -2,26 +2,21 @@
 What Apple's servers answer to a broadcast.
 
 The order is that of the table in Apple's documentation: the channel, the other header fields, the credentials, whether
-the channel exists, the payload.
+the channel exists, the payload. What can be said of a broadcast without its channel is in
+:mod:`txapns.devices.rules.broadcast`.
 """
 
 from __future__ import annotations
 
-import re
-
-from txapns.devices.answers import ACCEPTED, MAX_VOIP_PAYLOAD, PRIORITIES, Answer, Credential
+from txapns.devices.credential import Credential
+from txapns.devices.device import Device
 from txapns.devices.push import SUFFIXES, Push
+from txapns.devices.rules.broadcast import OF_CHANNEL, OF_FIELDS, OF_PAYLOAD, OF_PRIORITY
+from txapns.devices.rules.refusal import ACCEPTED, Answer, Attempt, first_answer
 
-__all__ = ["MAX_BROADCAST", "MAX_CHANNEL", "PUSH_TYPE", "answer_broadcast", "check_app", "check_channel"]
+__all__ = ["answer_broadcast", "check_app", "check_channel"]
 
-#: The longest payload of a broadcast, in bytes.
-MAX_BROADCAST = MAX_VOIP_PAYLOAD
-#: How long the identifier of a channel may be; Apple says only that it can be too long.
-MAX_CHANNEL = 128
-#: The push type of all broadcasts.
-PUSH_TYPE = "LiveActivity"
-# Python's own decoder has become stricter from version to version.
-_BASE64 = re.compile("(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
+_ANY_DEVICE = Device()
 
 
 def answer_broadcast(
@@ -37,13 +32,17 @@ def answer_broadcast(
     :param enabled: whether the app may send broadcasts.
     :returns: the answer.
     """
+    attempt = Attempt(push, _ANY_DEVICE, credential)
+    stored = policy == 0 and push.headers.get("apns-expiration", "").strip("0")
     return (
         check_channel(push.channel)
-        or _check_fields(push, policy)
+        or first_answer(OF_FIELDS, attempt)
+        or (Answer(400, "BadExpirationDate") if stored else None)  # the channel stores nothing
+        or first_answer(OF_PRIORITY, attempt)
         or check_app(app, credential)
         or (None if enabled else Answer(400, "FeatureNotEnabled"))
         or (Answer(400, "ChannelNotRegistered") if policy is None else None)
-        or _check_payload(push)
+        or first_answer(OF_PAYLOAD, attempt)
         or ACCEPTED
     )
 
@@ -52,8 +51,7 @@ def check_channel(channel: str) -> Answer | None:
     """Check the identifier of a channel; returns an answer if it is missing or malformed."""
     if not channel:
         return Answer(400, "MissingChannelId")
-    known = len(channel) <= MAX_CHANNEL and _BASE64.fullmatch(channel)
-    return None if known else Answer(400, "BadChannelId")
+    return first_answer(OF_CHANNEL, Attempt(Push({}, b"", channel=channel), _ANY_DEVICE))
 
 
 def check_app(app: str, credential: Credential) -> Answer | None:
@@ -65,23 +63,3 @@ def check_app(app: str, credential: Credential) -> Answer | None:
     if not credential.serves(app.removesuffix(suffix)):
         return Answer(403, "TopicMismatch")
     return Answer(400, "TopicDisallowed") if suffix else None
-
-
-def _check_fields(push: Push, policy: int | None) -> Answer | None:
-    push_type = push.headers.get("apns-push-type")
-    if push_type is None:
-        return Answer(400, "MissingPushType")
-    if push_type.lower() != PUSH_TYPE.lower():  # Apple's own examples spell it both ways
-        return Answer(400, "InvalidPushType")
-    expiration = push.headers.get("apns-expiration", "")
-    if not (expiration.isascii() and expiration.isdigit()) or (policy == 0 and expiration.strip("0")):
-        return Answer(400, "BadExpirationDate")
-    return None if push.headers.get("apns-priority") in PRIORITIES else Answer(400, "BadPriority")
-
-
-def _check_payload(push: Push) -> Answer | None:
-    if not push.payload:
-        return Answer(400, "PayloadEmpty")
-    if len(push.payload) > MAX_BROADCAST:
-        return Answer(413, "PayloadTooLarge")
-    return Answer(400, "PayloadEmpty") if push.content is None else None

@@ -31,7 +31,13 @@ class Grade(Enum):
     DOCUMENTED = "documented"
     REPORTED = "reported"
     SINGLE_REPORT = "single report"
+    #: Apple does not say, or sources disagree. The message of the rule says which.
     UNKNOWN = "unknown"
+
+    @property
+    def label(self) -> str:
+        """What is written before a source."""
+        return "unknown, see" if self is Grade.UNKNOWN else self.value
 
 
 @attrs.frozen

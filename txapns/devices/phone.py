@@ -11,11 +11,14 @@ import attrs
 
 from txapns.devices import activities
 from txapns.devices.alerts import show
-from txapns.devices.answers import Answer, Credential, answer
+from txapns.devices.answers import answer
+from txapns.devices.credential import Credential
 from txapns.devices.device import Device, Permission, Stored
+from txapns.devices.findings import Finding
 from txapns.devices.presentation import Outcome
 from txapns.devices.push import Push
-from txapns.devices.rules.registry import lint
+from txapns.devices.rules.refusal import Answer, Refusal
+from txapns.devices.rules.registry import RULES, lint
 from txapns.devices.rules.rule import kind_of
 from txapns.devices.verdict import Change, Verdict, sentences
 from txapns.devices.waking import NOT_ON, WAKING, may_wake
@@ -55,13 +58,22 @@ def receive(
     device = pass_time(device, now).device
     if answered is None:
         answered = Answer(200) if push.channel else answer(push, device, credential, environment)
+    findings = tuple(lint(push, device, credential, environment, now=now))
     if answered.is_success:
         verdict = _accepted(push, device, now)
     else:
-        why = f"Apple refuses it with {answered.status} {answered.reason}."
-        verdict = Verdict(Outcome.REFUSED, sentences(why, text(answered.status, answered.reason)), device)
-    findings = tuple(lint(push, device, credential, environment, now=now))
+        verdict = Verdict(Outcome.REFUSED, _refused(answered, findings), device)
     return attrs.evolve(verdict, answer=answered, findings=findings, push=push)
+
+
+def _refused(answered: Answer, findings: tuple[Finding, ...]) -> str:
+    """Say why Apple refuses a push: what was found with this reason, or else what the reason means."""
+    why = f"Apple refuses it with {answered.status} {answered.reason}."
+    for finding in findings:
+        rule = RULES[finding.code]
+        if isinstance(rule, Refusal) and rule.answer.reason == answered.reason:
+            return sentences(why, finding.message)
+    return sentences(why, text(answered.status, answered.reason))
 
 
 def come_online(device: Device, now: float) -> Change:

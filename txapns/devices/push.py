@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import math
+import re
+from binascii import unhexlify
 from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
@@ -11,7 +14,7 @@ import attrs
 
 from txapns.errors import redact
 
-__all__ = ["SUFFIXES", "Push", "json_object"]
+__all__ = ["SUFFIXES", "TOKEN_LENGTHS", "Push", "is_identifier", "json_object", "token_bytes"]
 
 #: The suffix that a push type adds to the app's bundle ID; an unknown type has none.
 SUFFIXES = {
@@ -24,6 +27,13 @@ SUFFIXES = {
     "widgets": ".push-type.widgets",
     "controls": ".push-type.controls",
 }
+#: Bytes in a device token. It has always been 32; longer ones have been announced and seen.
+TOKEN_LENGTHS = range(32, 101)
+#: How deeply Foundation's parser reads objects and arrays that are nested.
+MAX_DEPTH = 512
+# What JSON takes for white space.
+_SPACE = " \t\n\r"
+_IDENTIFIER = re.compile("[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}")
 
 
 @attrs.frozen(slots=False)
@@ -71,9 +81,53 @@ class Push:
 
 
 def json_object(text: bytes) -> dict[str, Any] | None:
-    """Parse a JSON object in UTF-8; returns ``None`` for anything else."""
+    """
+    Parse a JSON object in UTF-8, with all limits of the parser that devices have.
+
+    That is Foundation's, which reads neither ``NaN`` and ``Infinity`` nor numbers that are too large, such as
+    ``1e999``, and nothing that is nested more deeply than :data:`MAX_DEPTH`. So what is found can be written as JSON.
+
+    :param text: anything.
+    :returns: the object; ``None`` if it is none.
+    """
     try:
-        content = json.loads(text.decode())  # json.loads would also accept UTF-16 if given bytes
+        document = text.decode().strip(_SPACE)  # json.loads would also accept UTF-16 if given bytes
+        content, end = _DECODER.raw_decode(document)
     except (ValueError, RecursionError):
         return None
-    return content if isinstance(content, dict) else None
+    if not isinstance(content, dict) or end < len(document):
+        return None
+    brackets = document.count("{") + document.count("[") if end > 2 * MAX_DEPTH else 0
+    return None if brackets > MAX_DEPTH and _is_deep(content) else content
+
+
+def _is_deep(content: dict[str, Any]) -> bool:
+    """Whether an object is nested too deeply."""
+    level: list[Any] = [content]
+    for _ in range(MAX_DEPTH):
+        values = [value for each in level for value in (each.values() if isinstance(each, dict) else each)]
+        level = [value for value in values if isinstance(value, dict | list)]
+    return bool(level)
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is too large, or no number in JSON")
+    return number
+
+
+_DECODER = json.JSONDecoder(parse_float=_finite, parse_constant=_finite)
+
+
+def is_identifier(text: str) -> bool:
+    """Whether a text is a UUID in its usual form, in either case."""
+    return _IDENTIFIER.fullmatch(text) is not None
+
+
+def token_bytes(text: str) -> bytes | None:
+    """Parse the hexadecimal text of a device token; returns ``None`` if it is malformed."""
+    try:
+        return unhexlify(text)
+    except ValueError:
+        return None

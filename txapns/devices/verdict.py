@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import attrs
 
-from txapns.devices.answers import ACCEPTED, Answer
 from txapns.devices.device import Device
 from txapns.devices.findings import Finding
 from txapns.devices.presentation import Outcome, Presentation
 from txapns.devices.push import Push
+from txapns.devices.rules.refusal import ACCEPTED, Answer
 
 __all__ = ["Change", "Verdict", "sentences"]
 

@@ -14,8 +14,9 @@ import secrets
 from base64 import b64encode
 from typing import Any
 
-from txapns.devices.broadcasts import PUSH_TYPE, check_channel
+from txapns.devices.broadcasts import check_channel
 from txapns.devices.push import json_object
+from txapns.devices.rules.broadcast import PUSH_TYPE
 from txapns.simulator.requests import RequestServer, Response
 from txapns.wire.requests import Request
 

@@ -12,9 +12,10 @@ from typing import Any
 
 import attrs
 
-from txapns.devices.answers import Answer, answer, token_bytes
+from txapns.devices.answers import answer
 from txapns.devices.broadcasts import answer_broadcast
-from txapns.devices.push import Push
+from txapns.devices.push import Push, token_bytes
+from txapns.devices.rules.refusal import Answer
 from txapns.simulator.answers import BROADCASTS, DEVICES
 from txapns.simulator.channels import ChannelRegistry
 from txapns.simulator.requests import ACCEPTED, RequestServer, Response, fields_of

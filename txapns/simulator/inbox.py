@@ -15,9 +15,8 @@ import attrs
 
 from txapns._credentials.bearer import BearerToken
 from txapns._network.clocks import IWallClock
-from txapns.devices.answers import token_bytes
 from txapns.devices.device import Device
-from txapns.devices.push import Push
+from txapns.devices.push import Push, token_bytes
 from txapns.devices.verdict import Verdict
 from txapns.errors import redact
 from txapns.simulator.answers import BROADCASTS, DEVICES, PlannedAnswers

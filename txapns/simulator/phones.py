@@ -12,10 +12,10 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from txapns._network.clocks import IWallClock
-from txapns.devices.answers import Answer, token_bytes
 from txapns.devices.device import Device
 from txapns.devices.phone import come_online, open_app, pass_time, receive
-from txapns.devices.push import Push
+from txapns.devices.push import Push, token_bytes
+from txapns.devices.rules.refusal import Answer
 from txapns.devices.verdict import Change, Verdict
 from txapns.simulator.inbox import Inbox, Reception
 

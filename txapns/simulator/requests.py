@@ -24,8 +24,11 @@ from txapns._credentials.bearer import BearerToken
 from txapns._credentials.choice import TOPICS, inspect_certificate
 from txapns._network.clocks import wall_clock
 from txapns._network.transports import transport_of
-from txapns.devices.answers import Answer, Credential, is_identifier
-from txapns.devices.broadcasts import MAX_BROADCAST, check_app
+from txapns.devices.broadcasts import check_app
+from txapns.devices.credential import Credential
+from txapns.devices.push import is_identifier
+from txapns.devices.rules.refusal import Answer
+from txapns.devices.rules.request import MAX_BROADCAST
 from txapns.errors import WireError
 from txapns.simulator.answers import PlannedAnswer
 from txapns.simulator.authority import Authority, SigningKey
@@ -173,8 +176,8 @@ class RequestServer(Protocol, ABC):
         if self._certificate is not None:
             topics, environments = inspect_certificate(self._certificate)
             listed = any(each.oid == TOPICS for each in self._certificate.extensions)
-            self._credential = Credential(topics or (self._topic,), is_certificate=True, listed=listed)
-            self._connection.topics = self._credential.topics
+            self._connection.topics = topics or (self._topic,)
+            self._credential = Credential(self._connection.topics, is_certificate=True, listed=listed)
             self._connection.environments = tuple(sorted(environments))
             if self._environment not in environments:
                 self.requests.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')

@@ -69,7 +69,7 @@ class LintTests(SynchronousTestCase):
 
     def test_shown(self) -> None:
         """What is shown of a payload is short, and can be printed and encoded."""
-        for value in (r'"\ud800\u0007"', '"' + "é" * 3_000 + '"', "[" * 500 + "]" * 500, "9" * 4_300, "1e999", "NaN"):
+        for value in (r'"\ud800\u0007"', '"' + "é" * 3_000 + '"', "[" * 500 + "]" * 500, "9" * 4_300):
             for finding in self.found({}, b'{"aps": {"badge": 1, "sound": {"volume": %s}}}' % value.encode()):
                 self.assertTrue(finding.message.isprintable(), finding)
                 self.assertLess(len(finding.message.encode()), 200)

@@ -40,29 +40,32 @@ class PushTests(WebCase):
         self.assertEqual(response.json["answer"], {"status": 503, "reason": "Shutdown"})
 
     def test_not_finite(self) -> None:
-        """Numbers that JSON has not are null where a push or its device is shown, and hide nothing else."""
-        self.ask("PUT", f"/v1/devices/{A}", {"state": "offline"})
+        """A payload with numbers that JSON has not is none, and hides nothing else."""
         for number in ("NaN", "1e999", "-1e999"):
             payload = f'{{"aps": {{"alert": "Hi", "badge": {number}}}}}'
             response = self.ask("POST", "/v1/push", {"token": A, "headers": HEADERS, "payload": payload})
             self.assertEqual((response.status, response.json["payload"]), (201, None), number)
-            stored = self.get(f"/v1/devices/{A}")["stored"]
-            self.assertIn('"badge":null', json.dumps(stored, separators=(",", ":")))
-            self.assertEqual([each["token"] for each in self.get("/v1/devices")["devices"]], [A])
+            self.assertEqual([each["code"] for each in response.json["findings"]], ["PAYLOAD_NOT_JSON"])
+            self.assertIn("A payload must be a JSON object in UTF-8", response.json["why"])
+            self.assertEqual(self.get("/v1/received")["received"][-1], response.json)
 
     def test_nested(self) -> None:
-        """A payload may be nested as deeply as its size allows, and everything is still shown."""
+        """A payload may be nested as deeply as devices read it, and all of it is shown."""
         headers = {"apns-topic": "com.example.app.push-type.liveactivity", "apns-push-type": "liveactivity"}
-        for depth in (90, 480, 900):
+        for depth, outcome in (90, "activity started"), (509, "activity started"), (510, "refused"):
             state = "[" * depth + "]" * depth
             payload = (
                 '{"aps": {"timestamp": 1, "event": "start", "attributes-type": "Game", "attributes": {},'
                 f' "content-state": {{"x": {state}}}, "alert": {{"title": "Game", "body": "It begins"}}}}}}'
             )
             response = self.ask("POST", "/v1/push", {"token": A, "headers": headers, "payload": payload})
-            self.assertEqual(response.status, 201, depth)
-            self.assertEqual([each["token"] for each in self.get("/v1/devices")["devices"]], [A])
-            self.assertEqual(self.get("/v1/received")["received"][-1]["id"], response.json["id"])
+            self.assertEqual((response.status, response.json["outcome"]), (201, outcome), depth)
+            self.assertEqual(self.get("/v1/received")["received"][-1], response.json)
+            devices = self.get("/v1/devices")["devices"]
+            self.assertEqual([each["token"] for each in devices], [A])
+            (shown,) = [each["content"] for each in devices[0]["activities"][-1:]]
+            if outcome != "refused":
+                self.assertEqual(shown, json.loads(payload)["aps"]["content-state"])
 
     def test_lint(self) -> None:
         """The findings are told without sending anything."""

@@ -1,7 +1,9 @@
 """
 Rules: what can be wrong with a push, as small functions of it and of the device.
 
-Nothing here refuses a push. Apple is the judge, and a new key or type of Apple's must not wait for a new rule.
+Those for which Apple refuses a push are its servers' checks at the same time: the simulator answers with the first
+that applies, and :func:`lint` finds all of them. Nothing here keeps a push from being sent. Apple is the judge, and a
+new key or type of Apple's must not wait for a new rule.
 """
 
 from txapns.devices.rules.registry import RULES, lint

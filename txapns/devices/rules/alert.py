@@ -98,7 +98,7 @@ def _alert_type(push: Push) -> Places:
     "ALERT_NO_BODY",
     Severity.HINT,
     "A title without a body may not be shown: sources disagree.",
-    "The documentation of OneSignal and of Braze",
+    "the documentation of OneSignal and of Braze",
     Grade.UNKNOWN,
     types=_ALERT,
 )

@@ -1,13 +1,11 @@
-"""Rules on what the device allows and remembers: tokens, permission, Focus, what waits and what is shown already."""
+"""Rules on what the device allows and remembers: permission, Focus, what waits and what is shown already."""
 
 from __future__ import annotations
 
-from txapns.devices.answers import TOKEN_KINDS
-from txapns.devices.device import Device, Permission, Platform, TokenKind
+from txapns.devices.device import Device, Permission, Platform
 from txapns.devices.findings import Grade, Severity
 from txapns.devices.limits import BACKGROUND_PUSHES
-from txapns.devices.presentation import ActivityState
-from txapns.devices.push import SUFFIXES, Push
+from txapns.devices.push import Push
 from txapns.devices.rules.alert import has_text
 from txapns.devices.rules.rule import DEVICE, Place, Places, rule, shown
 from txapns.devices.rules.sources import (
@@ -18,15 +16,12 @@ from txapns.devices.rules.sources import (
     METRICS,
     OPTIONS,
     REGISTERING,
-    RESPONSES,
     SENDING,
 )
 
 __all__: list[str] = []
 
 _ALERT = ("alert",)
-#: What tokens are for, where it is not the kind's own name.
-_TYPES = {TokenKind.PUSH_TO_START: "liveactivity", TokenKind.WALLET: "alert, for passes,"}
 #: Push types that are not for every platform.
 _PLATFORMS = {
     "complication": (Platform.IOS, Platform.VISIONOS, Platform.WATCHOS),
@@ -35,60 +30,6 @@ _PLATFORMS = {
     "pushtotalk": (Platform.IOS, Platform.IPADOS, Platform.VISIONOS),
     **dict.fromkeys(("voip", "mdm", "fileprovider"), tuple(each for each in Platform if each != Platform.WATCHOS)),
 }
-
-
-@rule(
-    "ENVIRONMENT",
-    Severity.ERROR,
-    "The token is for the {value} environment, and the push is sent to the other.",
-    f"{REGISTERING}; rpush/rpush#646, phonegap/phonegap-plugin-push#2352",
-    needs=(*DEVICE, "environment"),
-)
-def _environment(push: Push, device: Device, environment: str) -> Places:
-    if device.environment is not None and device.environment != environment:
-        yield Place("", device.environment)
-
-
-@rule("REMOVED", Severity.ERROR, "The token is dead: the app was removed from the device.", RESPONSES, needs=DEVICE)
-def _removed(push: Push, device: Device) -> Places:
-    if device.removed_since is not None and not push.channel:
-        yield Place("")
-
-
-@rule(
-    "TOKEN_KIND",
-    Severity.ERROR,
-    "The token is of another kind: it is for pushes of the type {value}.",
-    "Pr0Ger/PyAPNs2#134",
-    Grade.REPORTED,
-    needs=DEVICE,
-)
-def _token_kind(push: Push, device: Device) -> Places:
-    kind, fitting = device.token_kind, TOKEN_KINDS.get(push.push_type)
-    if fitting is not None and kind is not None and kind not in fitting and not push.channel:
-        yield Place("apns-push-type", _TYPES.get(kind, kind.value))
-
-
-@rule("TOKEN_TOPIC", Severity.ERROR, "The token is of another app: its topic is {value}.", RESPONSES, needs=DEVICE)
-def _token_topic(push: Push, device: Device) -> Places:
-    suffixes = (SUFFIXES.get(push.push_type, ""),) if push.push_type else ("", *SUFFIXES.values())
-    known = push.topic and device.topic and not push.channel
-    if known and push.topic not in [device.topic + suffix for suffix in suffixes]:
-        yield Place("apns-topic", device.topic)
-
-
-@rule(
-    "LA_GONE",
-    Severity.ERROR,
-    "The token is dead: its Live Activity has left the lock screen.",
-    "loopandlearn/LoopFollow#657",
-    Grade.REPORTED,
-    needs=DEVICE,
-)
-def _gone(push: Push, device: Device) -> Places:
-    for activity in device.activities:
-        if push.token and activity.token == push.token and activity.state is ActivityState.DISMISSED:
-            yield Place("")
 
 
 @rule(

@@ -1,305 +1,311 @@
-"""Rules on the request: its header fields, its token, and the size and form of its payload."""
+"""
+Rules on the request, for which Apple refuses it.
+
+Apple documents the answers, but not the order of the checks, except that the credentials come before the token. The
+order is that of this module: the identifier, the topic, the other header fields, the token, the payload. The first
+fault determines the answer.
+
+Broadcasts have some rules of their own, in :mod:`txapns.devices.rules.broadcast`, and share others. Values of header
+fields are texts in which one character stands for one octet.
+"""
 
 from __future__ import annotations
 
-from txapns.devices.answers import (
-    MAX_COLLAPSE_ID,
-    MAX_PAYLOAD,
-    MAX_VOIP_PAYLOAD,
-    PRIORITIES,
-    PUSH_TYPES,
-    TOKEN_LENGTHS,
-    TOPIC,
-    Credential,
-    is_identifier,
-    token_bytes,
-)
-from txapns.devices.broadcasts import MAX_BROADCAST, PUSH_TYPE, check_channel
-from txapns.devices.findings import Grade, Severity
-from txapns.devices.push import SUFFIXES, Push
-from txapns.devices.rules.rule import CREDENTIAL, NOW, Place, Places, kind_of, rule, shown, suffix_of
-from txapns.devices.rules.sources import BROADCAST, GENERATING, RESPONSES, SENDING
+import re
 
-__all__: list[str] = []
+from txapns.devices.device import TokenKind
+from txapns.devices.findings import Grade
+from txapns.devices.presentation import ActivityState
+from txapns.devices.push import SUFFIXES, TOKEN_LENGTHS, is_identifier, token_bytes
+from txapns.devices.rules.refusal import Attempt, Refusal, refusal
+from txapns.devices.rules.rule import CREDENTIAL, DEVICE, ENVIRONMENT, TOKEN, Place, shown
+from txapns.devices.rules.sources import GENERATING, REGISTERING, RESPONSES, SENDING
 
-#: Keys of ``aps``, which some put into the header fields.
-_KEYS = (
-    "alert",
-    "badge",
-    "sound",
-    "category",
-    "thread-id",
-    "content-available",
-    "mutable-content",
-    "interruption-level",
-)
-#: Dates before and after these are in some other unit, or are no dates, in UNIX seconds.
-_EARLIEST, _LATEST = 1_000_000_000, 100_000_000_000
+__all__ = [
+    "MAX_BROADCAST",
+    "MAX_PAYLOAD",
+    "MAX_VOIP_PAYLOAD",
+    "REFUSALS",
+]
 
-
-@rule("APNS_ID", Severity.ERROR, "The apns-id must be a UUID of the form 8-4-4-4-12, not {value}.", SENDING)
-def _apns_id(push: Push) -> Places:
-    name = "apns-request-id" if push.channel else "apns-id"
-    given = push.headers.get(name)
-    if given is not None and not is_identifier(given):
-        yield Place(name, shown(given))
+#: The longest payload, and those of a VoIP notification and a broadcast, in bytes.
+MAX_PAYLOAD, MAX_VOIP_PAYLOAD, MAX_BROADCAST = 4_096, 5_120, 5_120
+#: The longest collapse ID, in bytes.
+MAX_COLLAPSE_ID = 64
+PUSH_TYPES = frozenset({"alert", "background", "mdm", *SUFFIXES})
+PRIORITIES = frozenset({"1", "5", "10"})
+#: What a topic is made of.
+TOPIC = re.compile(r"[A-Za-z0-9._-]+")
+#: The kinds of tokens for each push type.
+TOKEN_KINDS = {
+    "alert": {TokenKind.APP, TokenKind.WALLET},
+    "background": {TokenKind.APP},
+    "mdm": {TokenKind.MDM},
+    **{push_type: {TokenKind(push_type)} for push_type in SUFFIXES},
+    "liveactivity": {TokenKind.LIVE_ACTIVITY, TokenKind.PUSH_TO_START},
+}
+#: What tokens are for, where it is not the kind's own name.
+_TYPES = {TokenKind.PUSH_TO_START: "liveactivity", TokenKind.WALLET: "alert, for passes,"}
 
 
-@rule("TOPIC_MISSING", Severity.ERROR, "A request with a provider token must name its topic.", SENDING)
-def _topic_missing(push: Push) -> Places:
-    if "authorization" in push.headers and "apns-topic" not in push.headers and not push.channel:
-        yield Place("apns-topic")
+@refusal("APNS_ID", 400, "BadMessageId", "The apns-id must be a UUID of the form 8-4-4-4-12, not {value}.", SENDING)
+def _identifier(attempt: Attempt) -> Place | None:
+    name = "apns-request-id" if attempt.push.channel else "apns-id"
+    given = attempt.headers.get(name)
+    return None if given is None or is_identifier(given) else Place(name, shown(given))
 
 
-@rule(
-    "TOPIC_UNNAMED",
-    Severity.ERROR,
+@refusal(
+    "TOPIC_MISSING",
+    400,
+    "MissingTopic",
     "A request must name its topic, unless its certificate is for that alone.",
     SENDING,
     needs=CREDENTIAL,
 )
-def _topic_unnamed(push: Push, credential: Credential) -> Places:
-    if push.channel or "apns-topic" in push.headers or "authorization" in push.headers:
-        return
-    alone = credential.is_certificate and not credential.listed
-    if not (alone and all(topic.endswith(SUFFIXES.get(push.push_type, "")) for topic in credential.topics[:1])):
-        yield Place("apns-topic")
+def _topic_missing(attempt: Attempt) -> Place | None:
+    if "apns-topic" in attempt.headers:
+        return None
+    credential = attempt.credential
+    return Place("apns-topic") if credential.listed or not credential.is_certificate else None
 
 
-@rule("TOPIC_NOT_SERVED", Severity.ERROR, "The credential is not for this topic.", RESPONSES, needs=CREDENTIAL)
-def _topic_not_served(push: Push, credential: Credential) -> Places:
-    if "apns-topic" in push.headers and not push.channel and not credential.serves(push.topic):
-        yield Place("apns-topic")
+@refusal(
+    "TOPIC_FORM",
+    400,
+    "BadTopic",
+    "A topic is a bundle ID, of letters, digits, hyphens and dots; {value} is none.",
+    RESPONSES,
+)
+def _topic_form(attempt: Attempt) -> Place | None:
+    topic = attempt.headers.get("apns-topic")
+    return None if topic is None or TOPIC.fullmatch(topic) else Place("apns-topic", shown(topic))
 
 
-@rule(
+@refusal(
+    "TOPIC_NOT_LISTED",
+    400,
+    "BadTopic",
+    "The certificate lists its topics, and this is not among them.",
+    RESPONSES,
+    needs=CREDENTIAL,
+)
+def _topic_not_listed(attempt: Attempt) -> Place | None:
+    if not attempt.credential.listed:
+        return None
+    topic = attempt.headers.get("apns-topic")
+    return None if topic is None or attempt.credential.serves(topic) else Place("apns-topic")
+
+
+@refusal(
+    "TOPIC_NOT_SERVED", 400, "TopicDisallowed", "The credential is not for this topic.", RESPONSES, needs=CREDENTIAL
+)
+def _topic_not_served(attempt: Attempt) -> Place | None:
+    topic = attempt.headers.get("apns-topic")
+    served = topic is None or attempt.credential.listed or attempt.credential.serves(topic)
+    return None if served else Place("apns-topic")
+
+
+@refusal(
     "LA_CERTIFICATE",
-    Severity.ERROR,
+    400,
+    "TopicDisallowed",
     "Live Activities need a provider token; certificates are not for their topics.",
     "Apple Developer Forums 712499, Live-Activities-Demo-NBA-Score#1",
     Grade.REPORTED,
     types=("liveactivity",),
     needs=CREDENTIAL,
 )
-def _la_certificate(push: Push, credential: Credential) -> Places:
-    if credential.is_certificate:
-        yield Place("")
+def _activity_certificate(attempt: Attempt) -> Place | None:
+    return Place("") if attempt.push_type == "liveactivity" and attempt.credential.is_certificate else None
 
 
-@rule(
+@refusal(
     "LOCATION_CERTIFICATE",
-    Severity.ERROR,
+    400,
+    "TopicDisallowed",
     "Location pushes need a provider token.",
     SENDING,
     types=("location",),
     needs=CREDENTIAL,
 )
-def _location_certificate(push: Push, credential: Credential) -> Places:
-    if credential.is_certificate:
-        yield Place("")
+def _location_certificate(attempt: Attempt) -> Place | None:
+    return Place("") if attempt.push_type == "location" and attempt.credential.is_certificate else None
 
 
-@rule(
-    "TOPIC_FORM",
-    Severity.ERROR,
-    "A topic is a bundle ID, of letters, digits, hyphens and dots; {value} is none.",
-    RESPONSES,
-)
-def _topic_form(push: Push) -> Places:
-    if "apns-topic" in push.headers and not TOPIC.fullmatch(push.topic):
-        yield Place("apns-topic", shown(push.topic))
+@refusal("TYPE_UNKNOWN", 400, "InvalidPushType", "Apple knows no push type {value}.", SENDING)
+def _type_unknown(attempt: Attempt) -> Place | None:
+    given = attempt.push_type
+    return None if given is None or given in PUSH_TYPES else Place("apns-push-type", shown(given))
 
 
-@rule("TOPIC_TYPE", Severity.ERROR, "The topic of this push type is the bundle ID followed by {value}.", SENDING)
-def _topic_type(push: Push) -> Places:
-    suffix = SUFFIXES.get(push.push_type, "")
-    if push.topic and not push.channel and not push.topic.endswith(suffix):
-        yield Place("apns-topic", suffix)
+@refusal("TOPIC_TYPE", 400, "BadTopic", "The topic of this push type is the bundle ID followed by {value}.", SENDING)
+def _topic_type(attempt: Attempt) -> Place | None:
+    suffix = SUFFIXES.get(attempt.push_type or "")
+    if suffix is None:
+        return None
+    topic = attempt.headers.get("apns-topic", attempt.credential.topic)
+    return None if topic is None or topic.endswith(suffix) else Place("apns-topic", suffix)
 
 
-@rule(
-    "TOPIC_SUFFIX",
-    Severity.WARNING,
-    "The topic of this push type is the bundle ID alone, and this one ends as those of {value} pushes do.",
-    "react-native-webrtc/react-native-voip-push-notification#90",
-    Grade.REPORTED,
-    types=("alert", "background"),
-)
-def _topic_suffix(push: Push) -> Places:
-    # An error if it is a suffix; but a bundle ID may end like one.
-    if push.push_type and (kind := suffix_of(push.topic)):
-        yield Place("apns-topic", kind)
+@refusal("PRIORITY", 400, "BadPriority", "A priority is 10, 5 or 1, not {value}.", SENDING)
+def _priority(attempt: Attempt) -> Place | None:
+    given = attempt.headers.get("apns-priority")
+    return None if given is None or given in PRIORITIES else Place("apns-priority", shown(given))
 
 
-@rule(
-    "TOPIC_DOUBLE_SUFFIX",
-    Severity.ERROR,
-    "The topic has the suffix {value} twice: some libraries add it by themselves.",
-    "alexalok/dotAPNS#90",
-    Grade.SINGLE_REPORT,
-)
-def _topic_double_suffix(push: Push) -> Places:
-    suffix = SUFFIXES.get(suffix_of(push.topic))
-    if suffix and push.topic.endswith(suffix * 2):
-        yield Place("apns-topic", suffix)
-
-
-@rule("TYPE_UNKNOWN", Severity.ERROR, "Apple knows no push type {value}.", SENDING)
-def _type_unknown(push: Push) -> Places:
-    known = push.push_type.lower() == PUSH_TYPE.lower() if push.channel else push.push_type in PUSH_TYPES
-    if push.push_type and not known:
-        yield Place("apns-push-type", shown(push.push_type))
-
-
-@rule(
-    "TYPE_MISSING",
-    Severity.WARNING,
-    "Without apns-push-type a push may be delayed or dropped; watches require it.",
-    SENDING,
-)
-def _type_missing(push: Push) -> Places:
-    # Nothing is known of the header fields of a bare payload.
-    if push.headers and not push.push_type and kind_of(push) != "pass":
-        yield Place("apns-push-type")
-
-
-@rule("PRIORITY", Severity.ERROR, "A priority is 10, 5 or 1, not {value}.", SENDING)
-def _priority(push: Push) -> Places:
-    if push.priority not in PRIORITIES:
-        yield Place("apns-priority", shown(push.priority))
-
-
-@rule(
+@refusal(
     "BACKGROUND_PRIORITY",
-    Severity.ERROR,
+    400,
+    "BadPriority",
     "A background push must have priority 5; without apns-priority, Apple assumes 10.",
     SENDING,
     types=("background",),
 )
-def _background_priority(push: Push) -> Places:
-    if push.push_type == "background" and push.priority == "10":
-        yield Place("apns-priority")
+def _background_priority(attempt: Attempt) -> Place | None:
+    return Place("apns-priority") if attempt.push_type == "background" and attempt.push.priority == "10" else None
 
 
-@rule("EXPIRATION", Severity.ERROR, "An expiration is a whole number of UNIX seconds, not {value}.", SENDING)
-def _expiration(push: Push) -> Places:
-    given = push.headers.get("apns-expiration", "0")
-    if not (given.isascii() and given.isdigit()):
-        yield Place("apns-expiration", shown(given))
-
-
-@rule(
-    "EXPIRATION_UNIT",
-    Severity.WARNING,
-    "An expiration is a date in UNIX seconds, not a duration and not milliseconds; {value} is not near the present.",
-    SENDING,
+@refusal(
+    "EXPIRATION", 400, "BadExpirationDate", "An expiration is a whole number of UNIX seconds, not {value}.", SENDING
 )
-def _expiration_unit(push: Push) -> Places:
-    given = push.headers.get("apns-expiration", "0")
-    if given.isascii() and given.isdigit() and given.strip("0"):
-        digits = given.lstrip("0")  # compared by length first: int() refuses thousands of digits
-        if len(digits) > 12 or not _EARLIEST < int(digits) <= _LATEST:
-            yield Place("apns-expiration", shown(given))
+def _expiration(attempt: Attempt) -> Place | None:
+    given = attempt.headers.get("apns-expiration")
+    return None if given is None or (given.isdigit() and given.isascii()) else Place("apns-expiration", shown(given))
 
 
-@rule(
-    "EXPIRATION_PAST",
-    Severity.HINT,
-    "The expiration has passed, and Apple does not say what becomes of such a push.",
-    SENDING,
-    Grade.UNKNOWN,
-    needs=NOW,
+@refusal("COLLAPSE_ID", 400, "BadCollapseId", "A collapse ID has at most 64 bytes, not {value}.", SENDING)
+def _collapse_id(attempt: Attempt) -> Place | None:
+    given = attempt.headers.get("apns-collapse-id", "")
+    return Place("apns-collapse-id", str(len(given))) if len(given) > MAX_COLLAPSE_ID else None
+
+
+@refusal(
+    "TOKEN_MISSING",
+    400,
+    "MissingDeviceToken",
+    "The request does not say for which device it is.",
+    RESPONSES,
+    needs=TOKEN,
 )
-def _expiration_past(push: Push, now: float) -> Places:
-    given = push.headers.get("apns-expiration", "")
-    if given.isascii() and given.isdigit() and len(given) <= 12 and _EARLIEST < int(given) < now:
-        yield Place("apns-expiration")
+def _token_missing(attempt: Attempt) -> Place | None:
+    return None if attempt.push.token else Place("")
 
 
-@rule(
-    "EXPIRATION_ZERO",
-    Severity.HINT,
-    "With expiration 0 Apple tries once, so a device that is offline never gets this push.",
-    SENDING,
-    types=("alert", "liveactivity"),
-)
-def _expiration_zero(push: Push) -> Places:
-    # A broadcast has no other choice unless its channel stores messages.
-    if not push.channel and push.headers.get("apns-expiration") == "0":
-        yield Place("apns-expiration")
-
-
-@rule("COLLAPSE_ID", Severity.ERROR, "A collapse ID has at most 64 bytes, not {value}.", SENDING)
-def _collapse_id(push: Push) -> Places:
-    length = len(push.headers.get("apns-collapse-id", ""))  # one character stands for one octet
-    if length > MAX_COLLAPSE_ID and not push.channel:
-        yield Place("apns-collapse-id", str(length))
-
-
-@rule(
-    "KEY_AS_HEADER",
-    Severity.WARNING,
-    "{value} is a key of aps; as a header field it does nothing.",
-    "sideshow/apns2#61, node-apn/node-apn#484",
-    Grade.REPORTED,
-)
-def _key_as_header(push: Push) -> Places:
-    for key in _KEYS:
-        if key in push.headers or f"apns-{key}" in push.headers:
-            yield Place(key if key in push.headers else f"apns-{key}", key)
-
-
-@rule(
+@refusal(
     "TOKEN_FORM",
-    Severity.ERROR,
+    400,
+    "BadDeviceToken",
     "A device token is written in hexadecimal digits, and has at least 32 bytes.",
     RESPONSES,
 )
-def _token_form(push: Push) -> Places:
-    token = token_bytes(push.token) if push.token else bytes(TOKEN_LENGTHS.start)
-    if token is None or len(token) not in TOKEN_LENGTHS:
-        yield Place("")
+def _token_form(attempt: Attempt) -> Place | None:
+    text = attempt.push.token
+    token = token_bytes(text)
+    return None if not text or (token is not None and len(token) in TOKEN_LENGTHS) else Place("")
 
 
-@rule("CHANNEL_FORM", Severity.ERROR, "The identifier of a channel is base64.", BROADCAST)
-def _channel_form(push: Push) -> Places:
-    if push.channel and check_channel(push.channel) is not None:
-        yield Place("apns-channel-id")
-
-
-@rule("BROADCAST_TYPE", Severity.ERROR, "A broadcast must have the push type liveactivity.", BROADCAST)
-def _broadcast_type(push: Push) -> Places:
-    if push.channel and not push.push_type:
-        yield Place("apns-push-type")
-
-
-@rule("BROADCAST_FIELDS", Severity.ERROR, "A broadcast must have {value}.", BROADCAST)
-def _broadcast_fields(push: Push) -> Places:
-    for name, what in (("apns-expiration", "an expiration, if only 0"), ("apns-priority", "a priority")):
-        if push.channel and name not in push.headers:
-            yield Place(name, what)
-
-
-@rule("PAYLOAD_EMPTY", Severity.ERROR, "A push must have a payload.", RESPONSES)
-def _payload_empty(push: Push) -> Places:
-    if not push.payload:
-        yield Place("")
-
-
-@rule(
-    "PAYLOAD_TOO_LARGE",
-    Severity.ERROR,
-    "The payload is too long: it has {value} bytes.",
-    GENERATING,
+@refusal(
+    "ENVIRONMENT",
+    400,
+    "BadDeviceToken",
+    "The token is for the {value} environment, and the push is sent to the other.",
+    f"{REGISTERING}; rpush/rpush#646, phonegap/phonegap-plugin-push#2352",
+    needs=(*DEVICE, *ENVIRONMENT),
 )
-def _payload_too_large(push: Push) -> Places:
-    limit = MAX_BROADCAST if push.channel else MAX_VOIP_PAYLOAD if push.push_type == "voip" else MAX_PAYLOAD
-    if len(push.payload) > limit:
-        yield Place("", f"{len(push.payload):,} of {limit:,}")
+def _environment(attempt: Attempt) -> Place | None:
+    valid, given = attempt.device.environment, attempt.environment
+    return None if valid is None or given is None or valid == given else Place("", valid)
 
 
-@rule("PAYLOAD_NOT_JSON", Severity.ERROR, "A payload must be a JSON object in UTF-8.", GENERATING, Grade.UNKNOWN)
-def _payload_not_json(push: Push) -> Places:
-    # Apple documents the form of a payload, but not which answer any other gets.
-    if push.payload and push.content is None:
-        yield Place("")
+@refusal(
+    "REMOVED",
+    410,
+    "Unregistered",
+    "The token is dead: the app was removed from the device.",
+    RESPONSES,
+    needs=DEVICE,
+)
+def _removed(attempt: Attempt) -> Place | None:
+    since = attempt.device.removed_since
+    return None if since is None else Place("", since=since)
+
+
+@refusal(
+    "LA_GONE",
+    410,
+    "Unregistered",
+    "The token is dead: its Live Activity has left the lock screen.",
+    "loopandlearn/LoopFollow#657",
+    Grade.REPORTED,
+    needs=DEVICE,
+)
+def _activity_gone(attempt: Attempt) -> Place | None:
+    token = attempt.push.token
+    for activity in attempt.device.activities:
+        if token and activity.token == token and activity.state is ActivityState.DISMISSED:
+            return Place("", since=activity.dismissed_at)
+    return None
+
+
+@refusal(
+    "TOKEN_TOPIC",
+    400,
+    "DeviceTokenNotForTopic",
+    "The token is of another app: its topic is {value}.",
+    RESPONSES,
+    needs=DEVICE,
+)
+def _token_topic(attempt: Attempt) -> Place | None:
+    app, push_type = attempt.device.topic, attempt.push_type
+    if not app:
+        return None
+    suffixes = (SUFFIXES.get(push_type, ""),) if push_type else ("", *SUFFIXES.values())
+    topic = attempt.push.topic
+    return None if not topic or topic in [app + suffix for suffix in suffixes] else Place("apns-topic", app)
+
+
+@refusal(
+    "TOKEN_KIND",
+    400,
+    "DeviceTokenNotForTopic",
+    "The token is of another kind: it is for pushes of the type {value}.",
+    "Pr0Ger/PyAPNs2#134",
+    Grade.REPORTED,
+    needs=DEVICE,
+)
+def _token_kind(attempt: Attempt) -> Place | None:
+    kind = attempt.device.token_kind
+    if kind is None or kind in TOKEN_KINDS.get(attempt.push_type or "", {kind}):
+        return None
+    return Place("apns-push-type", _TYPES.get(kind, kind.value))
+
+
+@refusal("PAYLOAD_EMPTY", 400, "PayloadEmpty", "A push must have a payload.", RESPONSES)
+def _payload_empty(attempt: Attempt) -> Place | None:
+    return None if attempt.push.payload else Place("")
+
+
+@refusal("PAYLOAD_TOO_LARGE", 413, "PayloadTooLarge", "The payload is too long: it has {value} bytes.", GENERATING)
+def _payload_too_large(attempt: Attempt) -> Place | None:
+    length = len(attempt.push.payload)
+    if length <= MAX_PAYLOAD:
+        return None
+    limit = MAX_BROADCAST if attempt.push.channel else MAX_VOIP_PAYLOAD if attempt.push_type == "voip" else MAX_PAYLOAD
+    return Place("", f"{length:,} of {limit:,}") if length > limit else None
+
+
+@refusal(
+    "PAYLOAD_NOT_JSON",
+    400,
+    "PayloadEmpty",
+    "A payload must be a JSON object in UTF-8; Apple does not say what it answers to anything else.",
+    GENERATING,
+    Grade.UNKNOWN,
+)
+def _payload_not_json(attempt: Attempt) -> Place | None:
+    return Place("") if attempt.push.payload and attempt.push.content is None else None
+
+
+#: What is checked of a push to a device, in order.
+REFUSALS: tuple[Refusal, ...] = tuple(each for each in tuple(vars().values()) if isinstance(each, Refusal))

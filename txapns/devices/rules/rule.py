@@ -26,8 +26,10 @@ from txapns.devices.push import SUFFIXES, Push
 __all__ = [
     "CREDENTIAL",
     "DEVICE",
+    "ENVIRONMENT",
     "KINDS",
     "NOW",
+    "TOKEN",
     "Place",
     "Places",
     "Rule",
@@ -46,7 +48,7 @@ __all__ = [
 #: own.
 KINDS = ("alert", "background", "mdm", *SUFFIXES, "pass")
 #: What a rule may need.
-DEVICE, CREDENTIAL, NOW = ("device",), ("credential",), ("now",)
+DEVICE, CREDENTIAL, ENVIRONMENT, NOW, TOKEN = ("device",), ("credential",), ("environment",), ("now",), ("token",)
 #: How much of a value is shown, in characters.
 _LONGEST = 40
 
@@ -57,10 +59,12 @@ class Place(NamedTuple):
 
     :ivar path: as in a finding.
     :ivar value: what the message says about it, for its ``{value}``.
+    :ivar since: if a token is dead, since when, in UNIX seconds.
     """
 
     path: str
     value: str = ""
+    since: float | None = None
 
 
 #: What the function of a rule returns.
@@ -80,7 +84,8 @@ class Rule:
     :ivar types: the kinds of push that it is for; empty for all.
     :ivar needs: what it looks at besides the push, as names of arguments of :func:`~txapns.devices.rules.lint`; it is
         left out where one of them is not known.
-    :ivar check: the function, which takes the push and what the rule needs.
+    :ivar check: the function, which takes the push and what the rule needs; that of a refusal is another, see
+        :mod:`txapns.devices.rules.refusal`.
     """
 
     code: str
@@ -90,7 +95,7 @@ class Rule:
     grade: Grade
     types: tuple[str, ...]
     needs: tuple[str, ...]
-    check: Callable[..., Places] = attrs.field(repr=False)
+    check: Callable[..., Any] = attrs.field(repr=False)
 
     def finding(self, place: Place) -> Finding:
         """Make a finding of a place where the rule applies."""

@@ -10,7 +10,7 @@ import attrs
 from txapns._network.clocks import IWallClock
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
-from txapns.devices.answers import token_bytes
+from txapns.devices.push import token_bytes
 from txapns.simulator.answers import MAX_PLANNED, PlannedAnswer, PlannedAnswers
 from txapns.simulator.web.json_api import Fields, Refused, answer, json_body, parameters, whole
 

@@ -10,8 +10,8 @@ import attrs
 from txapns._network.clocks import IWallClock
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
-from txapns.devices.answers import TOKEN_LENGTHS, token_bytes
 from txapns.devices.device import App, Device, Settings
+from txapns.devices.push import TOKEN_LENGTHS, token_bytes
 from txapns.simulator.phones import MAX_DEVICES, Phones
 from txapns.simulator.web.entries import state_of
 from txapns.simulator.web.json_api import Refused, answer, json_body, parameters

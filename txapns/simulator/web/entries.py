@@ -110,9 +110,5 @@ def listing(receptions: Iterable[Reception]) -> bytes:
 
 
 def entry_json(reception: Reception) -> bytes:
-    """Describe a notification as a JSON object; the payload is null in it if JSON cannot hold that."""
-    found = entry(reception)
-    try:
-        return encode(found)
-    except (ValueError, RecursionError):  # Python reads NaN, and what is nested very deeply; others do not
-        return encode({**found, "payload": None, "presentation": None})
+    """Describe a notification as a JSON object."""
+    return encode(entry(reception))

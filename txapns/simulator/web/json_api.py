@@ -38,7 +38,6 @@ __all__ = [
 
 # Numbers as JSON and OpenAPI write them. What Python reads besides, such as 1_0, is not one.
 _NUMBER, _WHOLE = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"), re.compile(r"[0-9]{1,16}")
-_DEPTH = 100  # how deeply an answer that cannot be written as it is may be nested
 D = TypeVar("D", int, None)
 
 #: What each status of an error means.
@@ -80,27 +79,13 @@ class Refused(Exception):
 
 
 def encode(value: object) -> bytes:
-    """Write JSON; raises :exc:`ValueError` or :exc:`RecursionError` if that is not possible."""
+    """Write JSON."""
     return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()
 
 
 def answer(value: object, status: int = 200) -> Answer:
-    """Write an answer. What JSON cannot hold, such as NaN from a payload, is null in it."""
-    try:
-        return Answer(status, encode(value), SECURITY)
-    except (ValueError, RecursionError):
-        return Answer(status, encode(_writable(value)), SECURITY)
-
-
-def _writable(value: Any, depth: int = 0) -> Any:
-    """Put null for what is not finite or nested too deeply."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, dict | list | tuple) and depth >= _DEPTH:
-        return None
-    if isinstance(value, dict):
-        return {name: _writable(each, depth + 1) for name, each in value.items()}
-    return [_writable(each, depth + 1) for each in value] if isinstance(value, list | tuple) else value
+    """Write an answer."""
+    return Answer(status, encode(value), SECURITY)
 
 
 def fault(status: int, message: str, path: str = "") -> Answer:

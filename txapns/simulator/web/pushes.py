@@ -14,8 +14,7 @@ from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
 from txapns._serving.pages import SECURITY
 from txapns.devices.answers import answer as answer_to
-from txapns.devices.answers import token_bytes
-from txapns.devices.push import Push
+from txapns.devices.push import Push, token_bytes
 from txapns.devices.rules import lint
 from txapns.simulator.answers import DEVICES
 from txapns.simulator.inbox import Connection

@@ -18,36 +18,34 @@ __all__ = ["changed", "plain"]
 
 #: The greatest number that a field may be set to; all are seconds or shares.
 _MOST = 2.0**40
-
-_DEPTH = 100  # how deeply a value may be nested
+# The type of fields that are from a payload.
+_JSON = Mapping[str, Any]
 
 V = TypeVar("V", bound=attrs.AttrsInstance)
 
 
-def plain(value: Any, depth: int = 0) -> Any:
+def plain(value: Any) -> Any:
     """
     Make something that JSON can write.
 
     :param value: a value made of attrs classes, enums and containers.
-    :param depth: how deeply it is nested in another.
-    :returns: dictionaries, lists and scalars. Sets are sorted, and what is nested too deeply is ``None``: payloads
-        are in it.
+    :returns: dictionaries, lists and scalars. Sets are sorted. What is from a payload is JSON already, and left as it
+        is, since it may be nested deeply.
     """
-    if depth > _DEPTH:
-        return None
-    depth += 1
     if isinstance(value, Push):
         payload = b64encode(value.payload).decode()
         return {"headers": dict(value.headers), "payload": value.content, "payload_base64": payload}
     if attrs.has(type(value)):
-        return {field.name: plain(getattr(value, field.name), depth) for field in attrs.fields(type(value))}
+        kind: Any = type(value)
+        fields, hints = attrs.asdict(value, recurse=False), _hints(kind)
+        return {name: each if hints[name] == _JSON else plain(each) for name, each in fields.items()}
     if isinstance(value, Enum):
         return value.value
     if isinstance(value, Mapping):
-        return {str(key): plain(each, depth) for key, each in value.items()}
+        return {str(key): plain(each) for key, each in value.items()}
     if isinstance(value, frozenset | set):
-        return sorted(plain(each, depth) for each in value)
-    return [plain(each, depth) for each in value] if isinstance(value, list | tuple) else value
+        return sorted(plain(each) for each in value)
+    return [plain(each) for each in value] if isinstance(value, list | tuple) else value
 
 
 def changed(value: V, changes: Any, path: str = "") -> V:

@@ -39,7 +39,7 @@ export function findings(found) {
   if (!found.length) return [];
   const sorted = [...found].sort((one, other) => rank(other.severity) - rank(one.severity));
   const items = sorted.map((finding) => {
-    const grade = finding.grade === "documented" ? "" : ` (${finding.grade})`;
+    const grade = { documented: "", unknown: "unknown, see: " }[finding.grade] ?? `${finding.grade}: `;
     return make(
       "li",
       { class: finding.severity },
@@ -48,7 +48,7 @@ export function findings(found) {
         "div",
         {},
         make("p", { text: finding.message, dir: "auto" }),
-        make("p", { class: "source" }, make("code", { class: "code", text: finding.code }), finding.path ? " at " : "", finding.path ? make("code", { text: finding.path }) : "", ` · ${finding.source}${grade}`),
+        make("p", { class: "source" }, make("code", { class: "code", text: finding.code }), finding.path ? " at " : "", finding.path ? make("code", { text: finding.path }) : "", ` · ${grade}${finding.source}`),
       ),
     );
   });
