@@ -51,7 +51,7 @@ class IQueue(Interface):
     is the only case in which one is sent twice.
 
     Due times and the ends of leases are times of the reactor's clock, so setting the wall clock delays nothing. Dates
-    are times of the wall clock.
+    are times of the wall clock; only what is not sent before a date depends on how it is set.
 
     Each notification has a number. No number is used twice, even if its notification is forgotten.
     """
@@ -106,6 +106,15 @@ class IQueue(Interface):
 
         It is one quick look, whatever the number of apps and of notifications. So an app whose due notifications are
         all leased may be among them.
+        """
+
+    def clock_set() -> Deferred[bool]:
+        """
+        Find out whether the wall clock was set, and if so, when what has a date is due now.
+
+        Nothing is leased too early anyway; without this, it would be leased too late after the clock was set forward.
+
+        :returns: whether due times have changed.
         """
 
     def waiting(app: str) -> Estimate:

@@ -148,12 +148,16 @@ class Draft:
     A notification as a caller submits it: one payload for one or more devices.
 
     :ivar apns_ids: the ids that the caller chose, one for each token; empty if the daemon chooses.
+    :ivar not_before: the date before which it is not sent; ``None`` to send it now.
+    :ivar rate: to how many devices a second the request is sent, from then on; ``None`` for as fast as possible.
     """
 
     payload: bytes = attrs.field(repr=_size)
     headers: Mapping[str, str]
     tokens: Sequence[bytes] = attrs.field(repr=_size)
     apns_ids: Sequence[str] = attrs.field(default=(), repr=_size)
+    not_before: float | None = None
+    rate: int | None = None
 
 
 @attrs.frozen
@@ -163,6 +167,9 @@ class Message:
 
     :ivar apns_ids: the id for each device, in order: UUIDs in lower case. An id is chosen once and is the same in all
         attempts. Callers and Apple know the notification by it. Two notifications may have the same.
+    :ivar not_before: the date before which it is not sent; ``None`` to send it now.
+    :ivar rate: to how many devices a second it is sent, from then on; ``None`` for as fast as possible. The messages of
+        a request that have a rate follow one another.
     """
 
     app: str
@@ -170,6 +177,8 @@ class Message:
     headers: Mapping[str, str]
     tokens: Sequence[bytes] = attrs.field(repr=_size)
     apns_ids: Sequence[str] = attrs.field(repr=_size)
+    not_before: float | None = None
+    rate: int | None = None
 
     def __attrs_post_init__(self) -> None:
         """Check that there is one id for each device."""

@@ -130,13 +130,14 @@ def _notifications(draw: st.DrawFn, message: MessageRow, app: str) -> list[Notif
     for n in range(draw(st.integers(1, 4))):
         state = draw(st.sampled_from(State))
         attempts = draw(st.integers(0 if state is State.WAITING else 1, 9))
+        due, later = draw(_DATES), state is State.WAITING and draw(st.booleans())
         row = NotificationRow(
             message.number + n,
             message.number,
             app,
             draw(st.binary(min_size=1, max_size=40)),
             draw(st.binary(min_size=16, max_size=16)),
-            draw(_DATES),
+            due,
             int(state),
             attempts,
             draw(st.sampled_from([0, 200, 410])),
@@ -145,6 +146,7 @@ def _notifications(draw: st.DrawFn, message: MessageRow, app: str) -> list[Notif
             message.accepted_at,
             None if state is State.WAITING else draw(_DATES),
             draw(st.none() | _TEXTS) if state is State.ACCEPTED else None,
+            due if later else None,
         )
         found.append(row)
     return found

@@ -23,6 +23,7 @@ class _Notification:
     apns_id: str
     app: str
     due: float
+    not_before: float | None = None
     state: State = State.WAITING
     attempts: int = 0
     until: float | None = None  # of its lease
@@ -77,6 +78,25 @@ class QueueMachine(RuleBasedStateMachine):
         """The time."""
         return float(self.world.clock.seconds())
 
+    def lead(self) -> float:
+        """By how many seconds the clock by whose dates the store goes is ahead of the reactor's."""
+        return self.world.clock.ahead
+
+    def place(self, found: Sequence[_Notification]) -> None:
+        """Place anew those of these that have a date, and were not tried before."""
+        for each in found:
+            if each.not_before is not None and not each.attempts:
+                each.due = each.not_before - self.lead()
+
+    def due(self, app: str, count: int) -> list[_Notification]:
+        """The first notifications that can be leased. Those that became due too early are placed anew."""
+        while True:
+            found = [each for each in self.free(app) if each.due <= self.now][:count]
+            early = [each for each in found if not each.attempts and (each.not_before or 0) - self.lead() > self.now]
+            if not early:
+                return found
+            self.place(early)
+
     def free(self, app: str | None = None) -> list[_Notification]:
         """The notifications that are not leased, in the order in which they are due."""
         found = [
@@ -111,6 +131,19 @@ class QueueMachine(RuleBasedStateMachine):
         [receipt] = self.do("accept", [sent])
         self.note(receipt, sent)
 
+    @rule(app=APPS, count=COUNTS, seconds=st.none() | SECONDS, rate=st.none() | st.just(1))
+    def accept_for_later(self, app: str, count: int, seconds: int | None, rate: int | None) -> None:
+        """Accept two messages that are sent from a date on, a device a second, or both."""
+        not_before = None if seconds is None else self.now + self.lead() + seconds
+        first, second = message(self.world, count, app), message(self.world, 2, app)
+        sent = [attrs.evolve(each, not_before=not_before, rate=rate) for each in (first, second)]
+        start = len(self.all)
+        for receipt, each in zip(self.do("accept", sent), sent, strict=True):
+            self.note(receipt, each)
+        for position, each in enumerate(self.all[start:]):
+            each.due += (seconds or 0) + (position if rate else 0)
+            each.not_before = None if seconds is rate is None else each.due + self.lead()
+
     @rule(app=APPS, count=COUNTS, key=st.sampled_from(["a", "b"]))
     def accept_once(self, app: str, count: int, key: str) -> None:
         """Accept a request with a key; a repeated one gets the first receipts, whatever happened since."""
@@ -134,7 +167,7 @@ class QueueMachine(RuleBasedStateMachine):
     @rule(app=APPS, count=COUNTS, seconds=SECONDS)
     def lease(self, app: str, count: int, seconds: int) -> None:
         """Lease exactly what the model says, in its order."""
-        due = [each for each in self.free(app) if each.due <= self.now][:count]
+        due = self.due(app, count)
         leased = self.do("lease", app, count, self.now + seconds)
         assert [(each.number, each.apns_id, each.attempts) for each in leased] == [
             (each.number, each.apns_id, each.attempts) for each in due
@@ -195,6 +228,7 @@ class QueueMachine(RuleBasedStateMachine):
         assert self.ask("retry", app, count) == len(dead)
         for each in dead:
             each.state, each.due, each.attempts, each.until = State.WAITING, self.now, 0, None
+            each.not_before = None
 
     @rule(count=COUNTS, app=st.none() | APPS, state=st.sampled_from(State))
     def purge(self, count: int, app: str | None, state: State) -> None:
@@ -212,9 +246,12 @@ class QueueMachine(RuleBasedStateMachine):
 
     @rule(seconds=st.integers(min_value=-100, max_value=100))
     def clock_set(self, seconds: int) -> None:
-        """Set the wall clock, which changes nothing before the next start."""
+        """Set the wall clock, which changes nothing before the next start but when what has a date is due."""
+        before = self.lead()
         self.world.clock.ahead += seconds
         self.set += seconds
+        assert self.do("clock_set") == (self.lead() != before)
+        self.place(self.free())
 
     @rule()
     def restart(self) -> None:
@@ -225,6 +262,7 @@ class QueueMachine(RuleBasedStateMachine):
         for each in self.all:
             bound = now + 0.5 + (LONGEST if each.attempts else 0)
             each.due, each.until = min(each.due - self.set, bound), None
+        self.place(self.all)
         self.set = 0
 
     @rule(app=APPS)

@@ -16,9 +16,21 @@ import attrs
 import msgspec
 
 from txapns.daemon.errors import KeyConflict
+from txapns.daemon.store.queue_time import QueueTime, milliseconds
 from txapns.daemon.values import Idempotency, Message, Receipt
 
-__all__ = ["LONGEST_RUN", "Acceptance", "Layout", "Packed", "laid_out", "pack", "receipts_of", "repeated", "uuid_text"]
+__all__ = [
+    "LONGEST_RUN",
+    "Acceptance",
+    "Layout",
+    "Packed",
+    "laid_out",
+    "pack",
+    "receipts_of",
+    "repeated",
+    "scheduled",
+    "uuid_text",
+]
 
 #: How many deliveries one run of tokens with equal lengths can have; longer runs are divided.
 LONGEST_RUN = 1000
@@ -26,7 +38,13 @@ LONGEST_RUN = 1000
 
 @attrs.frozen(eq=False)
 class Packed:
-    """A message in the form that the statements take."""
+    """
+    A message in the form that the statements take.
+
+    :ivar not_before: the date before which its first delivery is not sent, in milliseconds; 0 for none.
+    :ivar due: when that is, in milliseconds of the queue's time; ``None`` for now.
+    :ivar step: how many microseconds after each delivery the next one may be sent.
+    """
 
     app: str
     headers: str
@@ -34,6 +52,9 @@ class Packed:
     tokens: bytes
     runs: list[tuple[int, int]]  # how many tokens of which length
     apns_ids: bytes
+    not_before: int = 0
+    due: int | None = None
+    step: int = 0
 
     @property
     def count(self) -> int:
@@ -47,7 +68,7 @@ class Acceptance:
     One request to accept messages.
 
     :ivar date: the date, in milliseconds.
-    :ivar due: when its notifications are due, in milliseconds of the queue's time.
+    :ivar due: when its notifications are due that may be sent now, in milliseconds of the queue's time.
     :ivar apps: the ids of all apps, including those made for it.
     :ivar first: the number of its first delivery; 0 if nothing was stored.
     """
@@ -73,11 +94,12 @@ class Layout:
     :ivar messages: of each the number, the headers, the date, where in the payloads its own is, and how long, and when
         it is due.
     :ivar runs: of each the number of the first delivery, the message, the app, when it is due, how many deliveries it
-        has, where in the tokens its own are, how long each is, where in the ids its own are, and the date.
+        has, where in the tokens its own are, how long each is, where in the ids its own are, the date, the date before
+        which the first is not sent, or 0, and how many microseconds later the next one may be.
     """
 
     messages: list[tuple[int, str, int, int, int, int]]
-    runs: list[tuple[int, int, int, int, int, int, int, int, int]]
+    runs: list[tuple[int, int, int, int, int, int, int, int, int, int, int]]
     payloads: bytes
     tokens: bytes
     apns_ids: bytes
@@ -105,6 +127,26 @@ def pack(message: Message) -> Packed:
     return Packed(message.app, headers, message.payload, b"".join(message.tokens), runs, apns_ids)
 
 
+def scheduled(packed: Sequence[Packed], messages: Sequence[Message], time: QueueTime) -> list[Packed]:
+    """Place the messages of a request in the queue that are not sent at once."""
+    if all(message.not_before is None and message.rate is None for message in messages):
+        return list(packed)
+    found = []
+    present = time.calendar()
+    paced = 0  # how many devices come before, at the rate of the request
+    for each, message in zip(packed, messages, strict=True):
+        date = present if message.not_before is None else max(present, milliseconds(message.not_before))
+        step = 0
+        if message.rate is not None:
+            step = -(-1_000_000 // message.rate)
+            date += paced * step // 1_000
+            paced += each.count
+        if date > present or step:
+            each = attrs.evolve(each, not_before=date, due=time.place(date), step=step)
+        found.append(each)
+    return found
+
+
 def laid_out(acceptances: Iterable[Acceptance]) -> Layout:
     """Lay out new requests, which have numbers and whose apps have ids."""
     rows, runs = [], []
@@ -121,8 +163,12 @@ def laid_out(acceptances: Iterable[Acceptance]) -> Layout:
                 )
             payload_at += len(message.payload)
             app = acceptance.apps[message.app]
+            date, due = acceptance.date, acceptance.due if message.due is None else message.due
             for count, width in message.runs:
-                runs.append((number, first, app, acceptance.due, count, token_at, width, id_at, acceptance.date))
+                later = (number - first) * message.step // 1_000
+                not_before = message.not_before and message.not_before + later
+                place = (number, first, app, due + later, count)
+                runs.append((*place, token_at, width, id_at, date, not_before, message.step))
                 number += count
                 token_at += count * width
                 id_at += count * 16

@@ -105,6 +105,7 @@ class NotificationRow(NamedTuple):
     :ivar apns_id: the octets of its UUID.
     :ivar due: when it is due, by the store's own clock; of no meaning if it does not wait.
     :ivar timestamp: of no meaning if it waits.
+    :ivar not_before: the date before which it is not sent, if it waits.
     """
 
     number: int
@@ -121,6 +122,7 @@ class NotificationRow(NamedTuple):
     accepted_at: int
     settled_at: int | None
     unique_id: str | None = None
+    not_before: int | None = None
 
 
 class IdempotencyRow(NamedTuple):

@@ -15,7 +15,7 @@ from twisted.internet.defer import Deferred, fail
 from twisted.python.failure import Failure
 
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.store.acceptance import Acceptance, pack, receipts_of
+from txapns.daemon.store.acceptance import Acceptance, pack, receipts_of, scheduled
 from txapns.daemon.store.queue_time import QueueTime
 from txapns.daemon.store.settlement import Report, Settled
 from txapns.daemon.values import Idempotency, Message, Receipt, Settlement
@@ -96,7 +96,7 @@ class StoredQueue(Generic[_C]):
         if not self._shared.running:
             return stopped()
         try:
-            packed = [pack(message) for message in messages]
+            packed = scheduled([pack(message) for message in messages], messages, self._time)
         except ValueError:
             return fail()
         acceptance = Acceptance(packed, idempotency, self._time.date(), self._time.now())

@@ -42,6 +42,18 @@ class QueueTime:
         """Tell the present place on the timeline."""
         return self.due(self._clock.seconds())
 
+    def calendar(self) -> int:
+        """
+        Tell the date by which something is sent not before another date, in milliseconds since the UNIX epoch.
+
+        It is the date of the wall clock, unless several nodes need the same one.
+        """
+        return self.date()
+
+    def place(self, date: int) -> int:
+        """Place a date on the timeline, as the two relate now."""
+        return date - self.calendar() + self.now()
+
     def date(self) -> int:
         """Tell the date, in milliseconds since the UNIX epoch."""
         return milliseconds(self._wall.now())

@@ -8,13 +8,22 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.daemon.store.postgresql.world import PostgreSQLWorld
 from tests.daemon.store.queue_contract import QueueContract
 from tests.daemon.store.queue_machine import QueueMachine
+from tests.daemon.store.schedule_contract import ScheduleContract
 from tests.postgresql import schema
 
-__all__ = ["ModelTests", "PostgreSQLQueueMachine", "PostgreSQLQueueTests"]
+__all__ = ["ModelTests", "PostgreSQLQueueMachine", "PostgreSQLQueueTests", "PostgreSQLScheduleTests"]
 
 
 class PostgreSQLQueueTests(QueueContract, SynchronousTestCase):
     """The contract."""
+
+    def make_world(self) -> PostgreSQLWorld:
+        """Make one in a schema of its own."""
+        return PostgreSQLWorld(schema(self))
+
+
+class PostgreSQLScheduleTests(ScheduleContract, SynchronousTestCase):
+    """The contract of what is sent later."""
 
     def make_world(self) -> PostgreSQLWorld:
         """Make one in a schema of its own."""
@@ -41,9 +50,15 @@ class TemporaryWorld(PostgreSQLWorld):
 class PostgreSQLQueueMachine(QueueMachine):
     """The machine with one of these."""
 
+    world: TemporaryWorld
+
     def make_world(self) -> TemporaryWorld:
         """Make one."""
         return TemporaryWorld()
+
+    def lead(self) -> float:
+        """By how much the database's clock is ahead of the reactor's."""
+        return self.world.ahead
 
 
 ModelTests = PostgreSQLQueueMachine.TestCase

@@ -61,6 +61,10 @@ class TwoStoresMachine(QueueMachine):
         """Only the store that has leased it may release or renew it."""
         return self.holders.get(each.number) == self.node
 
+    def lead(self) -> float:
+        """By how much the database's clock is ahead of the reactor's."""
+        return self.worlds[0].ahead
+
     @initialize()
     def begin(self) -> None:
         """Begin with something that the first store has leased, and the second uses."""

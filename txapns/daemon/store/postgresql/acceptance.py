@@ -48,13 +48,16 @@ WITH stored_message AS (
         AS new (number, headers, accepted_at, at, length, since)
 ),
 stored AS (
-    INSERT INTO queue (number, message, due, accepted_at, app, apns_id, token)
+    INSERT INTO queue (number, message, due, accepted_at, app, apns_id, token, not_before)
     SELECT
-        number + n, message, due, accepted_at, app,
+        number + n, message, due + n * step / 1000, accepted_at, app,
         encode(substr(%(ids)s, id::integer + n * 16, 16), 'hex')::uuid,
-        substr(%(tokens)s, token::integer + n * width::integer, width::integer)
-    FROM unnest(%(number)s, %(message)s, %(app)s, %(due)s, %(count)s, %(token)s, %(width)s, %(id)s, %(accepted_at)s)
-        AS run (number, message, app, due, count, token, width, id, accepted_at),
+        substr(%(tokens)s, token::integer + n * width::integer, width::integer),
+        nullif(not_before, 0) + n * step / 1000
+    FROM unnest(
+        %(number)s, %(message)s, %(app)s, %(due)s, %(count)s, %(token)s, %(width)s, %(id)s, %(accepted_at)s,
+        %(not_before)s, %(step)s
+    ) AS run (number, message, app, due, count, token, width, id, accepted_at, not_before, step),
         generate_series(0, count::integer - 1) AS n
 )
 INSERT INTO lane_count (app, node, settling, waiting)
@@ -63,7 +66,7 @@ ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + e
 """
 
 # The columns of runs; see Layout.
-_RUN = ("number", "message", "app", "due", "count", "token", "width", "id", "accepted_at")
+_RUN = ("number", "message", "app", "due", "count", "token", "width", "id", "accepted_at", "not_before", "step")
 
 #: Owner and key.
 _Key = tuple[str, str]

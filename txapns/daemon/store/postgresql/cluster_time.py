@@ -14,7 +14,8 @@ A measurement is uncertain by half of the time that it took::
 As long as the date is where the node expects it, within that uncertainty, nothing is corrected. So the cluster's time
 does not tremble with the network.
 
-The wall clock of the node dates what is accepted and settled, for people.
+The wall clock of the node dates what is accepted and settled, for people. Before which date something is not sent is
+a matter of the cluster's time: if the database's clock is set, such dates come sooner or later.
 """
 
 from __future__ import annotations
@@ -51,6 +52,14 @@ class ClusterTime(QueueTime):
         self.error = 0.0
         super().__init__(clock)
         self._epoch: float | None = None  # the database's time when the reactor's clock was at 0
+
+    def calendar(self) -> int:
+        """See :meth:`QueueTime.calendar`: the cluster's time is also a date, and the same for all nodes."""
+        return self.now()
+
+    def place(self, date: int) -> int:
+        """See :meth:`QueueTime.place`."""
+        return date
 
     @property
     def epoch(self) -> float:

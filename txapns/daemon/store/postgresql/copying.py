@@ -61,6 +61,10 @@ class _Table(NamedTuple):
     json: Sequence[int] = ()
 
 
+_NOTIFICATION = ["number", "message", "app", "token", "apns_id", "due", "attempts", "status", "reason", "accepted_at"]
+_WAITING = [*_NOTIFICATION, "not_before"]
+_OUTCOME = [*_NOTIFICATION, "state", "timestamp", "settled_at", "unique_id"]
+
 _TABLES: Mapping[type[Any], _Table] = {
     AppRow: _Table(
         "app",
@@ -85,17 +89,17 @@ FROM app ORDER BY name
     ),
     NotificationRow: _Table(
         "queue",
-        ["number", "message", "app", "token", "apns_id", "due", "attempts", "status", "reason", "accepted_at"],
+        _NOTIFICATION,
         """
 SELECT number, message, name, token, uuid_send(apns_id), due, state, attempts, status, reason, timestamp, accepted_at,
-    settled_at, unique_id
+    settled_at, unique_id, not_before
 FROM (
     SELECT number, message, app, token, apns_id, due, 0 AS state, attempts, status, reason, NULL::bigint AS timestamp,
-        accepted_at, NULL::bigint AS settled_at, NULL::text AS unique_id
+        accepted_at, NULL::bigint AS settled_at, NULL::text AS unique_id, not_before
     FROM queue
     UNION ALL
     SELECT number, message, app, token, apns_id, due, state, attempts, status, reason, timestamp, accepted_at,
-        settled_at, unique_id
+        settled_at, unique_id, NULL::bigint
     FROM outcome
 ) AS notification JOIN lane ON lane.id = notification.app
 ORDER BY number
@@ -121,7 +125,6 @@ FROM feedback_token ORDER BY cursor
         "SELECT reader, app, cursor FROM feedback_reader ORDER BY reader, app",
     ),
 }
-_OUTCOME = ("outcome", [*_TABLES[NotificationRow].columns, "state", "timestamp", "settled_at", "unique_id"])
 
 
 @implementer(ICopy)
@@ -189,19 +192,21 @@ class PostgreSQLCopy(Reading):
         waiting: list[list[Any]] = []
         settled: list[list[Any]] = []
         for row in rows:
-            # Nothing is put off for longer than usual, whatever the clock said where it comes from.
-            due = min(row.due, self._latest if row.attempts else self._now)
+            # Nothing is put off for longer than usual or asked for, whatever the clock said where it comes from.
+            if row.attempts:
+                due = min(row.due, self._latest)
+            else:
+                due = min(row.due, self._now) if row.not_before is None else row.not_before
             values = [row.number, row.message, self._lanes[_without_nul(row.app)], row.token, UUID(bytes=row.apns_id)]
             values += [due, row.attempts, row.status, row.reason, row.accepted_at]
             if row.state == State.WAITING:
-                waiting.append(values)
+                waiting.append([*values, row.not_before])
             else:
                 settled_at = row.accepted_at if row.settled_at is None else row.settled_at
                 self._make_partition(settled_at)
                 settled.append([*values, row.state, row.timestamp, settled_at, row.unique_id])
-        table = _TABLES[NotificationRow]
-        self._write(table.name, table.columns, waiting)
-        self._write(*_OUTCOME, settled)
+        self._write("queue", _WAITING, waiting)
+        self._write("outcome", _OUTCOME, settled)
 
     def _make_partition(self, date: int) -> None:
         day = date // DAY

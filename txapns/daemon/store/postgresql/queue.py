@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IQueue
@@ -36,7 +36,8 @@ __all__ = ["PostgreSQLQueue"]
 _BOUND = """
 UPDATE queue SET due = %(latest)s WHERE number = ANY(ARRAY(
     SELECT number FROM lane CROSS JOIN LATERAL (
-        SELECT number FROM queue WHERE app = lane.id AND due > %(latest)s AND (attempts = 0 OR NOT %(untried)s)
+        SELECT number FROM queue WHERE app = lane.id AND due > %(latest)s
+        AND CASE WHEN %(untried)s THEN attempts = 0 AND not_before IS NULL ELSE attempts > 0 END
         ORDER BY app, due LIMIT %(limit)s
     ) AS put_off LIMIT %(limit)s
 ))
@@ -113,7 +114,7 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         self._state.running = True
 
     async def _bound(self, latest: int, untried: bool) -> None:
-        """Delay nothing for longer than usual, whatever the clock said in an earlier run."""
+        """Delay nothing for longer than usual or asked for, whatever the clock said in an earlier run."""
         values = {"latest": latest, "untried": untried, "limit": _PART}
         while await self._database.write(lambda connection: connection.execute(_BOUND, values).rowcount) == _PART:
             pass
@@ -258,6 +259,10 @@ class PostgreSQLQueue(StoredQueue[Connection]):
             return found
 
         return self._between(find)
+
+    def clock_set(self) -> Deferred[bool]:
+        """See :meth:`IQueue.clock_set`. Dates are of the cluster's time, and so are due times."""
+        return succeed(False)
 
     def waiting(self, app: str) -> Estimate:
         """See :meth:`IQueue.waiting`. What other nodes do is read once a second."""

@@ -126,5 +126,7 @@ CREATE TABLE outcome_other PARTITION OF outcome DEFAULT;
 CREATE INDEX outcome_other_settled_at ON outcome_other (settled_at);
 """,
         "ALTER TABLE outcome ADD COLUMN unique_id text",
+        "ALTER TABLE queue ADD COLUMN not_before bigint",
     ),
+    breaking=(3,),  # an older node would make due at its start what is not sent before a date
 )

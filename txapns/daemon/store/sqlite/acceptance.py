@@ -26,16 +26,18 @@ FROM json_each(?)
 
 # A part of an empty blob, where all are broadcasts, is NULL.
 _ADD_DELIVERIES = """
-WITH run(number, message, app, due, count, token, width, apns_id) AS MATERIALIZED (
+WITH run(number, message, app, due, count, token, width, apns_id, not_before, step) AS MATERIALIZED (
     SELECT
         json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
         json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
-        json_extract(value, '$[6]'), json_extract(value, '$[7]')
+        json_extract(value, '$[6]'), json_extract(value, '$[7]'), nullif(json_extract(value, '$[9]'), 0),
+        json_extract(value, '$[10]')
     FROM json_each(?)
 )
-INSERT INTO queue_delivery (number, message, app, due, token, apns_id)
+INSERT INTO queue_delivery (number, message, app, due, token, apns_id, not_before)
 SELECT
-    number + n, message, app, due, coalesce(substr(?, token + n * width, width), x''), substr(?, apns_id + n * 16, 16)
+    number + n, message, app, due + n * step / 1000, coalesce(substr(?, token + n * width, width), x''),
+    substr(?, apns_id + n * 16, 16), not_before + n * step / 1000
 FROM run CROSS JOIN queue_series WHERE n < count
 """
 

@@ -85,21 +85,23 @@ _STATEMENTS: Mapping[type[Any], _Statements] = {
         "queue_delivery",
         """
 SELECT queue_delivery.number, message, name, token, apns_id, due, state, attempts, status, reason, timestamp,
-    accepted_at, settled_at, unique_id
+    accepted_at, settled_at, unique_id, not_before
 FROM queue_delivery LEFT JOIN queue_app ON queue_app.id = queue_delivery.app
 LEFT JOIN queue_message ON queue_message.number = queue_delivery.message
 ORDER BY queue_delivery.number
 """,
         """
 INSERT INTO queue_delivery (
-    number, message, app, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at, unique_id
+    number, message, app, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at, unique_id,
+    not_before
 )
 SELECT
-    number, message, id, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at, unique_id
+    number, message, id, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at, unique_id,
+    not_before
 FROM (
     SELECT ? AS number, ? AS message, ? AS app, ? AS token, ? AS apns_id, ? AS due, ? AS state, ? AS attempts,
         ? AS status, ? AS reason, ? AS timestamp, ? AS accepted_at, ? AS settled_at,
-        ? AS unique_id
+        ? AS unique_id, ? AS not_before
 ) AS copied JOIN queue_app ON queue_app.name = copied.app
 """,
     ),

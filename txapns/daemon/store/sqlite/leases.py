@@ -76,6 +76,10 @@ class Leases:
         """Take account of a free notification that may lie before the mark."""
         self._marks[app] = min(self.mark(app), (due, number - 1))
 
+    def rewind(self) -> None:
+        """Take account of free notifications that may lie anywhere."""
+        self._marks.clear()
+
     def drop(self, number: int) -> None:
         """End the lease of a notification that left the queue, or its place there."""
         self._leases.pop(number, None)

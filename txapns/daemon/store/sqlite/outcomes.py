@@ -61,7 +61,7 @@ WHERE number IN (SELECT value FROM json_each(?)) GROUP BY app
 """
 
 _RETRY = """
-UPDATE queue_delivery SET state = 0, due = ?, attempts = 0, settled_at = NULL
+UPDATE queue_delivery SET state = 0, due = ?, attempts = 0, settled_at = NULL, not_before = NULL
 WHERE number IN (SELECT value FROM json_each(?))
 """
 

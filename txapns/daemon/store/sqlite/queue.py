@@ -16,20 +16,23 @@ from typing import Annotated, TypeVar
 import attrs
 import msgspec
 from msgspec import Meta
-from twisted.internet.defer import Deferred
+from twisted.internet.defer import Deferred, succeed
 from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IQueue
 from txapns.daemon.store.acceptance import Acceptance, uuid_text
-from txapns.daemon.store.queue import StoredQueue
+from txapns.daemon.store.queue import StoredQueue, stopped
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.settlement import Report, Settled
 from txapns.daemon.store.sqlite.acceptance import add, recognize
 from txapns.daemon.store.sqlite.database import Database
+from txapns.daemon.store.sqlite.leases import Mark
+from txapns.daemon.store.sqlite.placing import place, place_these
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.settlement import conclude
 from txapns.daemon.store.sqlite.tables import QUEUE, QueueState, array
+from txapns.daemon.store.sqlite.timeline import STEP
 from txapns.daemon.values import Content, Depth, Estimate, Leased, Receipt, Settlement, State
 
 __all__ = ["SQLiteQueue"]
@@ -41,7 +44,7 @@ _R = TypeVar("_R")
 _RESERVED = 10_000  # how many numbers are reserved on the disk at a time: it costs a page of the transaction
 
 _FIND_DUE = """
-SELECT json_group_array(json_array(number, message, hex(token), lower(hex(apns_id)), attempts, due)) FROM (
+SELECT json_group_array(json_array(number, message, hex(token), lower(hex(apns_id)), attempts, due, not_before)) FROM (
     SELECT * FROM queue_delivery
     WHERE state = 0 AND app = ? AND (due, number) > (?, ?) AND due <= ?
     AND number NOT IN (SELECT value FROM json_each(?))
@@ -69,9 +72,13 @@ _BOUND = """
 UPDATE queue_delivery SET due = ? WHERE state = 0 AND app IN (SELECT id FROM queue_app) AND due > ?
 """
 
+_BOUND_TRIED = f"{_BOUND} AND attempts > 0"
+
+_BOUND_UNTRIED = f"{_BOUND} AND attempts = 0 AND not_before IS NULL"
+
 # The rows that _FIND_DUE and _FIND_MESSAGES find. Every notification passes here, and a decoder that knows the types
 # takes half the time.
-_Due = tuple[int, int, str, Annotated[str, Meta(min_length=32, max_length=32)], int, int]
+_Due = tuple[int, int, str, Annotated[str, Meta(min_length=32, max_length=32)], int, int, int | None]
 _due = msgspec.json.Decoder(list[_Due]).decode
 _messages = msgspec.json.Decoder(list[tuple[int, str, str, int]]).decode
 _headers = msgspec.json.Decoder(dict[str, str]).decode
@@ -80,6 +87,13 @@ _headers = msgspec.json.Decoder(dict[str, str]).decode
 @attrs.frozen
 class _Damaged:
     """Notifications whose rows cannot be read."""
+
+    numbers: list[int]
+
+
+@attrs.frozen
+class _Early:
+    """Notifications that have become due too early, since the wall clock was set back."""
 
     numbers: list[int]
 
@@ -109,6 +123,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         self._timeline = state.timeline
         # Of the writer's thread:
         self._leases = state.leases
+        self._lead = 0  # by which what has a date was placed
         self._number = 1
         self._reserved = self._reserving = 1  # the end of the reserved numbers, on the disk and in the transaction
 
@@ -132,16 +147,43 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         return (
             self._database.prepare(QUEUE)
             .addCallback(lambda _: self._database.write(self._bound))
+            .addCallback(lambda _: self._place())
             .addCallback(lambda _: self._database.between(load))
             .addCallback(loaded)
         )
 
     def _bound(self, connection: sqlite3.Connection) -> None:
-        """Delay nothing for longer than usual, whatever the wall clock said in an earlier run."""
+        """Delay nothing for longer than usual or asked for, whatever the wall clock said in an earlier run."""
         now = self._timeline.now()
         latest = now + milliseconds(self._longest)
-        connection.execute(_BOUND, [latest, latest])
-        connection.execute(f"{_BOUND} AND attempts = 0", [now, now])
+        connection.execute(_BOUND_TRIED, [latest, latest])
+        connection.execute(_BOUND_UNTRIED, [now, now])
+
+    def _place(self) -> Deferred[None]:
+        """Make due at their dates what is not sent before, whatever the wall clock has said."""
+        return Deferred.fromCoroutine(self._place_all())
+
+    async def _place_all(self) -> None:
+        self._lead = lead = self._timeline.lead()
+        now = self._clock.seconds()
+        after: Mark | None = (0, 0)
+
+        def place_part(connection: sqlite3.Connection) -> Mark | None:
+            assert after is not None
+            self._leases.expire(now)
+            self._leases.rewind()
+            return place(connection, after, lead, self._leases.numbers())
+
+        while after is not None:
+            after = await self._database.write(place_part)
+
+    def clock_set(self) -> Deferred[bool]:
+        """See :meth:`IQueue.clock_set`."""
+        if not self._state.running:
+            return stopped()
+        if abs(self._timeline.lead() - self._lead) < STEP:
+            return succeed(False)
+        return self._place().addCallback(lambda _: True)
 
     # Accepting.
 
@@ -175,7 +217,8 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
                 number = acceptance.first
                 self._timeline.accepted(number, acceptance.date, acceptance.due)
                 for message in acceptance.messages:
-                    self._leases.appear(message.app, acceptance.due, number)
+                    due = acceptance.due if message.due is None else message.due
+                    self._leases.appear(message.app, due, number)
                     number += message.count
                 self._number = max(self._number, number)
 
@@ -185,7 +228,11 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         """See :meth:`IQueue.lease`. Notifications whose rows are damaged are rejected, with a line in the log."""
         now = self._clock.seconds()
 
-        def lent(found: list[Leased] | _Damaged) -> list[Leased] | Deferred[list[Leased]]:
+        def lent(found: list[Leased] | _Damaged | _Early) -> list[Leased] | Deferred[list[Leased]]:
+            if isinstance(found, _Early):
+                lead = self._timeline.lead()
+                placing = self._database.write(lambda connection: place_these(connection, found.numbers, lead))
+                return placing.addCallback(lambda _: self.lease(app, count, until, most))
             if not isinstance(found, _Damaged):
                 return found
             _log.error("{app}: notifications {numbers} are damaged and rejected", app=app, numbers=found.numbers)
@@ -196,7 +243,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
     def _lend(
         self, connection: sqlite3.Connection, app: str, count: int, until: float, now: float, most: int | None
-    ) -> list[Leased] | _Damaged:
+    ) -> list[Leased] | _Damaged | _Early:
         self._leases.expire(now)
         if most is not None:
             count = max(0, min(count, most - self._leases.counts().get(app, 0)))
@@ -208,19 +255,23 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             rows = _due(found)
         except msgspec.ValidationError:
             return _Damaged([number for number, *rest in msgspec.json.decode(found) if not _is_due([number, *rest])])
+        date = self._timeline.date()
         if not rows:
             return []
+        early = [number for number, *_, attempts, _, not_before in rows if (not_before or 0) > date and not attempts]
+        if early:
+            return _Early(early)
         messages = {row[1] for row in rows}
         contents = self._contents(connection, app, messages)
         if len(contents) < len(messages):
             return _Damaged([number for number, message, *_ in rows if message not in contents])
         leased = []
-        for number, message, token, apns_id, attempts, _ in rows:
+        for number, message, token, apns_id, attempts, *_ in rows:
             content, accepted_at, since = contents[message]
             leased.append(
                 Leased(number, content, bytes.fromhex(token), uuid_text(apns_id), attempts, accepted_at, since)
             )
-        self._leases.lend(app, [(due, number) for number, *_, due in rows], until)
+        self._leases.lend(app, [(due, number) for number, *_, due, _ in rows], until)
         return leased
 
     def _contents(

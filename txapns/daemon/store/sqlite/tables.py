@@ -71,6 +71,11 @@ WITH RECURSIVE series(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM series WHERE n
 INSERT INTO queue_series SELECT n FROM series
 """,
         "ALTER TABLE queue_delivery ADD COLUMN unique_id TEXT",
+        """
+ALTER TABLE queue_delivery ADD COLUMN not_before INTEGER;
+CREATE INDEX queue_delivery_not_before ON queue_delivery (not_before, number)
+WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL
+""",
     ),
 )
 

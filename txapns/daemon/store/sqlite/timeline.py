@@ -7,6 +7,9 @@ at the wall clock's time at each start and moves with the reactor's clock. Steps
 the process are handled at the start: what was never tried is due at once, and nothing is delayed by more than the
 longest retry.
 
+Before which date something is not sent *is* a date of the wall clock. When that is due follows from it, and has to be
+found anew after each step of the wall clock.
+
 All stored times are whole milliseconds.
 """
 
@@ -19,9 +22,10 @@ from twisted.internet.interfaces import IReactorTime
 
 from txapns.daemon.store.queue_time import QueueTime
 
-__all__ = ["Timeline"]
+__all__ = ["STEP", "Timeline"]
 
-_STEP = 1000  # milliseconds; the two clocks drift apart by less than this unless somebody sets one
+#: In milliseconds; the two clocks drift apart by less than this unless somebody sets one.
+STEP = 1000
 
 
 class Timeline(QueueTime):
@@ -42,9 +46,13 @@ class Timeline(QueueTime):
         """Begin at the wall clock's time."""
         self._epoch = self._wall.now() - self._clock.seconds()
 
+    def lead(self) -> int:
+        """Tell by how many milliseconds the wall clock is ahead of the timeline."""
+        return self.date() - self.now()
+
     def accepted(self, message: int, date: int, due: int) -> None:
         """Remember how dates and the timeline relate, from a message on that was accepted at a date and a place."""
-        if abs(date - due - self._leads[-1][1]) > _STEP:
+        if abs(date - due - self._leads[-1][1]) > STEP:
             self._leads.append((message, date - due))
 
     def accepted_since(self, message: int, date: float) -> float:

@@ -1,0 +1,114 @@
+"""Tests for :mod:`txapns.daemon.store.sqlite.placing`: a wall clock that is set while something waits for a date."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.store.contract import START, message, result
+from tests.daemon.store.schedule_contract import ScheduleContract
+from tests.daemon.store.sqlite.world import SQLiteWorld
+from txapns.daemon.store.sqlite import placing
+from txapns.daemon.values import State
+
+__all__ = ["ClockSetTests", "PlanTests", "SQLiteScheduleTests"]
+
+
+class SQLiteScheduleTests(ScheduleContract, SynchronousTestCase):
+    """The contract."""
+
+    def make_world(self) -> SQLiteWorld:
+        """Make one in a file of its own."""
+        return SQLiteWorld(Path(self.mktemp()))
+
+
+class ClockSetTests(ScheduleContract, SynchronousTestCase):
+    """The same, and the wall clock is set."""
+
+    def make_world(self) -> SQLiteWorld:
+        """Make one in a file of its own."""
+        return SQLiteWorld(Path(self.mktemp()))
+
+    def test_unchanged(self) -> None:
+        """While nobody sets the clock, nothing is written."""
+        self.accept_later(1, 50.0)
+        self.world.clock.ahead += 0.9
+        self.case.assertIs(self.do("clock_set"), False)
+        self.world.clock.ahead += 0.2
+        self.case.assertIs(self.do("clock_set"), True)
+        self.case.assertIs(self.do("clock_set"), False)
+
+    def test_set_forward(self) -> None:
+        """After the clock was set forward, what has come is due, in parts if there is much of it."""
+        self.patch(placing, "PART", 3)
+        first, second = self.accept_later(10, 1_000.0), self.accept_later(1, 5_000.0)
+        self.world.clock.ahead += 2_000.0
+        self.do("clock_set")
+        self.assertEqual(self.leased(), first)
+        self.assertAlmostEqual(self.next_due(), 3_000.0, 1)
+        self.world.clock.advance(3_000.0)
+        self.assertEqual(self.leased(), second)
+
+    def test_set_back(self) -> None:
+        """After the clock was set back, nothing is leased too early, and nothing else is held up."""
+        ids = self.accept_later(10, 10.0)
+        self.world.clock.ahead -= 100.0
+        self.world.clock.advance(20.0)
+        now = self.accept(1)
+        self.assertEqual([each.apns_id for each in self.lease(2)], now)
+        self.assertAlmostEqual(self.next_due(), 90.0, 1)
+        self.do("clock_set")
+        self.world.clock.advance(89.9)
+        self.assertEqual([each for each in self.leased() if each in ids], [])
+        self.world.clock.advance(0.2)
+        self.assertEqual([each for each in self.leased() if each in ids], ids)
+
+    def test_set_while_leased(self) -> None:
+        """What was leased when the clock was set and comes back untried is sent at its date, and once."""
+        ids = self.accept_later(3, 10.0)
+        self.world.clock.advance(11.0)
+        first, second, third = self.lease(seconds=5.0)
+        for step in (-100.0, 50.0, -50.0):
+            self.world.clock.ahead += step
+            self.do("clock_set")
+        self.assertEqual(self.lease(), [])
+        self.do("release", [first.number])
+        self.settle([second], State.WAITING, 503, "Shutdown", None, self.now + 1.0)
+        self.world.clock.advance(6.0)
+        self.assertEqual(self.leased(), ids[1:2])
+        self.world.clock.advance(100.0)
+        self.assertEqual(self.leased(), [ids[0], ids[2]])
+        self.settle([first, second, third], State.ACCEPTED, 200)
+        self.assertEqual(self.lease(), [])
+
+
+class PlanTests(SynchronousTestCase):
+    """The plans of the statements."""
+
+    def test_index(self) -> None:
+        """They read the index of what waits for a date, and what has none is not in it."""
+        world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(world.stop)
+        sent = message(world, 5_000)
+        result(world.clock, world.queue.accept([sent, attrs.evolve(sent, not_before=START + 100.0)]))
+        result(world.clock, world.queue.accept([message(world, 5_000)]))
+        seen: list[str] = []
+
+        def explain(connection: sqlite3.Connection) -> list[str]:
+            connection.set_trace_callback(seen.append)
+            placing.place(connection, (0, 0), 10**12, [])
+            placing.place_these(connection, [5_001], 0)
+            connection.set_trace_callback(None)
+            explained = [f"EXPLAIN QUERY PLAN {each}" for each in seen]
+            return [row[3] for each in explained for row in connection.execute(each, [None] * each.count("?"))]
+
+        steps = result(world.clock, world.database.write(explain))
+        self.assertNotIn("SCAN queue_delivery", steps)
+        self.assertEqual(sum("INDEX queue_delivery_not_before" in each for each in steps), 2)
+        counted = "SELECT count(*) FROM queue_delivery INDEXED BY queue_delivery_not_before WHERE {}"
+        dated = "state = 0 AND attempts = 0 AND not_before IS NOT NULL"
+        rows = result(world.clock, world.database.read(lambda each: each.execute(counted.format(dated)).fetchall()))
+        self.assertEqual(rows, [(5_000,)])

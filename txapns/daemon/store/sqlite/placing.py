@@ -1,0 +1,57 @@
+"""
+When something is due that is not sent before a date of the wall clock.
+
+It is placed on the queue's timeline when it is accepted. At a start, and when the wall clock was set meanwhile, what is
+not leased is placed anew, a part at a time. What becomes due too early nevertheless is found when it is to be leased.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+
+from txapns.daemon.store.sqlite.leases import Mark
+from txapns.daemon.store.sqlite.tables import array
+from txapns.daemon.store.sqlite.timeline import STEP
+
+__all__ = ["PART", "place", "place_these"]
+
+#: How many notifications are looked at in one transaction.
+PART = 10_000
+
+_END = """
+SELECT not_before, number FROM queue_delivery WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL
+AND (not_before, number) > (?, ?) ORDER BY not_before, number LIMIT 1 OFFSET ?
+"""
+
+_PLACE = """
+UPDATE queue_delivery SET due = not_before - ?
+WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL
+AND (not_before, number) > (?, ?) AND (not_before, number) <= (?, ?)
+AND abs(due - not_before + ?) >= ? AND number NOT IN (SELECT value FROM json_each(?))
+"""
+
+
+_PLACE_THESE = """
+UPDATE queue_delivery SET due = not_before - ? WHERE number IN (SELECT value FROM json_each(?)) AND state = 0
+"""
+
+
+def place_these(connection: sqlite3.Connection, numbers: list[int], lead: int) -> None:
+    """Place some anew, in a transaction of the caller's."""
+    connection.execute(_PLACE_THESE, [lead, array(numbers)])
+
+
+def place(connection: sqlite3.Connection, after: Mark, lead: int, leased: Iterable[int]) -> Mark | None:
+    """
+    Place the next few anew, in a transaction of the caller's.
+
+    :param after: the date and the number of the last one that was looked at.
+    :param lead: by how many milliseconds the wall clock is ahead of the timeline.
+    :param leased: the numbers of those that stay where they are.
+    :returns: the last one that was looked at; ``None`` at the end.
+    """
+    last = connection.execute(_END, [*after, PART - 1]).fetchone()
+    until = (2**62, 0) if last is None else last
+    connection.execute(_PLACE, [lead, *after, *until, lead, STEP, array(list(leased))])
+    return None if last is None else (last[0], last[1])
