@@ -357,7 +357,7 @@ def set_to(seconds):
     global ahead
     ahead = seconds
 
-signal.signal(signal.SIGUSR1, lambda *_: set_to(0))
+signal.signal(signal.SIGALRM, lambda *_: set_to(0))
 signal.signal(signal.SIGUSR2, lambda *_: set_to(86400))
 time.time = lambda: clock() + ahead
 
@@ -419,7 +419,7 @@ class ClockTests(DaemonCase):
         """No notification waits longer, neither for its first attempt nor for the next."""
         await self.daemon.start()
         before = await self.load(1.0)
-        for number in (signal.SIGUSR1, signal.SIGUSR2, signal.SIGUSR1):
+        for number in (signal.SIGALRM, signal.SIGUSR2, signal.SIGALRM):
             loading = Deferred.fromCoroutine(self.load(1.0))
             await deferLater(reactor, 0.5)
             os.kill(self.daemon.pid, number)
@@ -435,7 +435,7 @@ class ClockTests(DaemonCase):
         self.headers["Authorization"] = f"Bearer {key}"
         await self.daemon.start()
         self.assertEqual(await self.post(), 200)
-        os.kill(self.daemon.pid, signal.SIGUSR1)
+        os.kill(self.daemon.pid, signal.SIGALRM)
         self.assertEqual(await self.post(), 200)
         await self.told("keys", "remove", "ours")
         began = monotonic()

@@ -23,8 +23,10 @@ class TwistTests(DaemonCase):
     """What ``twist apns`` runs."""
 
     async def test_twist(self) -> None:
-        """The daemon runs as a plugin of Twisted."""
-        command = [sys.executable, "-m", "twisted", "apns", "--config", str(self.config)]
+        """The daemon runs as a plugin of Twisted, and ends with status 0 when it is asked to stop."""
+        twistd = "from twisted.scripts.twistd import run; run()"
+        command = [sys.executable, "-c", twistd, "--nodaemon", f"--pidfile={self.directory}/pid", "apns"]
+        command += ["--config", str(self.config)]
         log = self.directory / "twist.log"
         with log.open("w") as file:
             process = started(self, command, stdout=file, stderr=subprocess.STDOUT)
@@ -33,7 +35,7 @@ class TwistTests(DaemonCase):
         for _ in range(2):
             process.send_signal(signal.SIGTERM)
             await deferLater(reactor, 0.01)
-        await deferToThread(process.wait, 60)
+        self.assertEqual(await deferToThread(process.wait, 60), 0)
         text = log.read_text()
         self.assertIn("the daemon has stopped", text)
         self.assertNotIn("Traceback", text)

@@ -402,7 +402,7 @@ class HTTPServer(ServerConnections):
 
     :param clock: the reactor, or a ``Clock``.
     :param face: the name of the face in the log.
-    :param hosts: our hosts, where web pages are kept out; ``None`` where keys keep them out.
+    :ivar hosts: our hosts, where web pages are kept out; ``None`` where keys keep them out. It may be changed.
     """
 
     def __init__(
@@ -415,7 +415,7 @@ class HTTPServer(ServerConnections):
     ) -> None:
         super().__init__(clock, lambda: _Channel(self), limits or ConnectionLimits(), face)
         self.application = application
-        self._hosts = hosts
+        self.hosts = hosts
         self._wall = wall_clock(clock)
         self._date = (-1, b"")
 
@@ -438,10 +438,10 @@ class HTTPServer(ServerConnections):
 
     def _cross_site(self, request: Request) -> Answer | None:
         """Refuse requests that a browser sends for a web page of another site."""
-        if self._hosts is None:
+        if self.hosts is None:
             return None
         try:
-            self._hosts.check(request.named, request.texts(b"Origin"), request.texts(b"Sec-Fetch-Site"))
+            self.hosts.check(request.named, request.texts(b"Origin"), request.texts(b"Sec-Fetch-Site"))
         except ForeignHost as error:
             return self.application.fault(421, str(error))
         except CrossSite as error:

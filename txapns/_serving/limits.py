@@ -25,11 +25,11 @@ class MemoryBudget:
     """
     Counts the memory that peers make the daemon hold, on all connections together.
 
-    :param most: the largest number of bytes.
+    :ivar most: the largest number of bytes. It may be changed.
     """
 
     def __init__(self, most: int = 67_108_864) -> None:
-        self._most = most
+        self.most = most
         self._sum = 0
         self._held: dict[Holder, int] = {}
 
@@ -39,7 +39,7 @@ class MemoryBudget:
             return
         self._held[connection] = self._held.get(connection, 0) + size
         self._sum += size
-        while self._sum > self._most and self._held:
+        while self._sum > self.most and self._held:
             worst = next((each for each in self._held if not each.authenticated), next(iter(self._held)))
             self.forget(worst)
             worst.cut()

@@ -18,11 +18,11 @@ from txapns.command.options import config_option
 from txapns.command.streams import UNUSABLE, Command, echo
 from txapns.command.tables import print_json
 from txapns.daemon.check import check_files
-from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.demo import Demonstration
 from txapns.daemon.operations.collector import calm_collector
 from txapns.daemon.operations.log import observer
 from txapns.daemon.service import DaemonService
+from txapns.daemon.signals import heed_signals
 
 __all__ = ["check_config", "serve"]
 
@@ -69,6 +69,9 @@ def serve(context: click.Context, config: Path, check: bool, demo: bool, directo
     """
     Run the daemon until a signal ends it.
 
+    SIGTERM stops it when what is under way is answered; SIGUSR1 sends everything that waits first. SIGHUP reads the
+    configuration again.
+
     With --demo there is nothing to configure: it makes a directory, an app and a key, and says what to try. It serves a
     status page at the next port, and logs only warnings and errors.
     """
@@ -85,7 +88,7 @@ def serve(context: click.Context, config: Path, check: bool, demo: bool, directo
         if demo:
             await _demonstrate(reactor, stop, directory, port)
         else:
-            await _serve(reactor, stop, read_configuration(config))
+            await _serve(reactor, stop, config)
 
     log = observer()
     if demo:  # the person who tries it wants to read what it says
@@ -102,14 +105,15 @@ async def _demonstrate(reactor: Any, stop: Deferred[None], directory: Path, port
     await demonstration.stop()
 
 
-async def _serve(reactor: Any, stop: Deferred[None], configuration: Configuration) -> None:
+async def _serve(reactor: Any, stop: Deferred[None], config: Path) -> None:
     def ready(addresses: object) -> None:
         calm_collector()
+        heed_signals(reactor, daemon, str(config))
         with suppress(OSError, click.ClickException):  # the reader of standard output may have gone
             print_json({"ready": True, "addresses": addresses})
 
     broken: Deferred[Exception] = Deferred()
-    daemon = DaemonService(reactor, configuration, os.environ, broken.callback)
+    daemon = DaemonService(reactor, read_configuration(config), os.environ, broken.callback)
     daemon.ready.addCallback(ready)
     daemon.startService()
     either: list[Deferred[Any]] = [stop, broken]

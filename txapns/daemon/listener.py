@@ -11,13 +11,34 @@ from typing import Any
 from twisted.internet.defer import Deferred, DeferredList, maybeDeferred
 from twisted.internet.endpoints import serverFromString
 from twisted.internet.error import CannotListenError
-from twisted.internet.interfaces import IListeningPort, IProtocolFactory, IReactorCore
+from twisted.internet.interfaces import IAddress, IListeningPort, IProtocol, IProtocolFactory, IReactorCore
+from zope.interface import implementer
 
 from txapns._network.endpoints import url_host
 from txapns.daemon.config.endpoints import with_mode
 from txapns.daemon.errors import ConfigurationError
 
 __all__ = ["Listener"]
+
+
+@implementer(IProtocolFactory)
+class _Replaceable:
+    """A factory in front of another, which can be replaced while ports listen with it."""
+
+    def __init__(self, current: IProtocolFactory) -> None:
+        self.current = current
+
+    def buildProtocol(self, addr: IAddress) -> IProtocol | None:
+        """See :class:`IProtocolFactory`."""
+        return self.current.buildProtocol(addr)
+
+    def doStart(self) -> None:
+        """See :class:`IProtocolFactory`."""
+        self.current.doStart()
+
+    def doStop(self) -> None:
+        """See :class:`IProtocolFactory`."""
+        self.current.doStop()
 
 
 class Listener:
@@ -37,7 +58,7 @@ class Listener:
         self.key = key
         self._reactor = reactor
         self._endpoints = endpoints
-        self._factory = factory
+        self._factory = _Replaceable(factory)
         self._ports: list[IListeningPort] = []
 
     async def start(self) -> None:
@@ -52,6 +73,13 @@ class Listener:
                 self._ports.append(await endpoint.listen(self._factory))
             except (CannotListenError, OSError) as error:
                 raise ConfigurationError(f"{self.key}.listen: {text}: {error}") from None
+
+    def replace(self, factory: IProtocolFactory) -> None:
+        """Make further connections with another factory. Existing ones remain."""
+        for _ in self._ports:
+            factory.doStart()
+            self._factory.doStop()
+        self._factory.current = factory
 
     @property
     def addresses(self) -> list[str]:

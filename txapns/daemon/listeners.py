@@ -5,12 +5,14 @@ The faces of the configuration and the admin endpoint, each listening at its end
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timezone
+from operator import attrgetter
 from typing import Any
 
 import attrs
 from twisted.internet.defer import DeferredList, gatherResults
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
+from twisted.logger import Logger
 
 from txapns._network.clocks import wall_clock
 from txapns._serving.connections import ServerConnections
@@ -26,6 +28,7 @@ from txapns.daemon.config.sections import (
     AppleSection,
     BinarySection,
     HTTPSection,
+    LimitsSection,
     NativeSection,
     PyapnsSection,
     TLSSection,
@@ -41,8 +44,11 @@ from txapns.daemon.operations.admin import LIMITS as ADMIN_LIMITS
 from txapns.daemon.operations.admin import Admin
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.secrets.credentials import server_certificate
+from txapns.errors import APNSError
 
-__all__ = ["FaceDependencies", "Listeners"]
+__all__ = ["FaceDependencies", "Listeners", "tls_section"]
+
+_log = Logger()
 
 _PER_APP = 2  # connections for each one to Apple: it is replaced while the old one drains
 _MIN_CLIENTS = 4  # connections that each listener accepts, however few file descriptors there are
@@ -67,31 +73,35 @@ class FaceDependencies:
     admin: Admin
 
 
+@attrs.define(eq=False)
+class _Listening:
+    """
+    A listener that can be given another certificate.
+
+    :ivar factory: makes the factory of its connections, with a certificate or for plain text.
+    :ivar certificate: the one that it shows; ``None`` without TLS.
+    """
+
+    listener: Listener
+    factory: Callable[[Certificate | None], IProtocolFactory]
+    certificate: Certificate | None
+
+
 class Listeners:
     """
     All listeners of the daemon.
 
     :param parts: the parts of the daemon that the faces use.
-    :param now: the time, to check the server certificates.
     :raises APNSError: a certificate cannot be used; the message names its file.
     """
 
-    def __init__(self, reactor: Any, configuration: Configuration, parts: FaceDependencies, now: datetime) -> None:
+    def __init__(self, reactor: Any, configuration: Configuration, parts: FaceDependencies) -> None:
         self._reactor = reactor
         self._clock = IReactorTime(reactor)
         self._parts = parts
-        self._now = now
-        limits, faces = configuration.limits, configuration.intake
-        self._limits = ConnectionLimits(
-            body=limits.body,
-            clients=limits.clients,
-            unauthenticated=limits.unauthenticated,
-            idle=limits.idle,
-            request=limits.request,
-            unread=MemoryBudget(limits.unread),
-            unfinished=MemoryBudget(limits.unread),
-        )
-        self._listeners: list[Listener] = []
+        faces = configuration.intake
+        self._limits = _connection_limits(configuration.limits)
+        self._listeners: list[_Listening] = []
         self._servers: list[HTTPServer | Apple | Binary] = []
         self._connections: list[ServerConnections] = []
         self._make_native(faces.native)
@@ -101,8 +111,7 @@ class Listeners:
             self._make_apple(faces.apple)
         if faces.binary is not None:
             self._make_binary(faces.binary)
-        admin_limits = attrs.evolve(ADMIN_LIMITS, unread=self._limits.unread, unfinished=self._limits.unfinished)
-        self._admin = self._serve("admin", configuration.admin, parts.admin, admin_limits, guarded=True)
+        self._admin = self._serve("admin", configuration.admin, parts.admin, self._admin_limits, guarded=True)
 
     def _make_native(self, section: NativeSection) -> None:
         parts = self._parts
@@ -131,7 +140,7 @@ class Listeners:
         apple = Apple(self._clock, intake, parts.apps, parts.keys, parts.feedback, section, self._limits)
         self._servers.append(apple)
         self._connections.append(apple.server)
-        self._listen("intake.apple", section.listen, apple.factory(self._certificate(section.tls)))
+        self._listen("intake.apple", section.listen, apple.factory, section.tls)
 
     def _make_binary(self, section: BinarySection) -> None:
         parts = self._parts
@@ -139,9 +148,8 @@ class Listeners:
         binary = Binary(self._clock, intake, parts.apps, parts.feedback, section, self._limits)
         self._servers.append(binary)
         self._connections += [binary.notifications, binary.dead]
-        certificate = self._certificate(section.tls)
-        self._listen("intake.binary", section.listen, binary.factory(certificate))
-        self._listen("intake.binary.feedback", section.feedback, binary.feedback_factory(certificate))
+        self._listen("intake.binary", section.listen, binary.factory, section.tls)
+        self._listen("intake.binary.feedback", section.feedback, binary.feedback_factory, section.tls)
 
     def _serve(
         self,
@@ -157,22 +165,39 @@ class Listeners:
 
         Requests from web pages are refused unless keys are asked for; with ``guarded`` in any case.
         """
-        certificate = self._certificate(section.tls)
-        names = () if certificate is None else certified_names(certificate)
-        hosts = Hosts([*section.hosts, *names]) if guarded or not section.keys else None
-        server = HTTPServer(self._clock, application, limits, key, hosts)
+        server = HTTPServer(self._clock, application, limits, key)
+
+        def factory(certificate: Certificate | None) -> IProtocolFactory:
+            names = () if certificate is None else certified_names(certificate)
+            server.hosts = Hosts([*section.hosts, *names]) if guarded or not section.keys else None
+            if certificate is None:
+                return server
+            return server.encrypted(tls_options(certificate, server.acceptableProtocols()))
+
         self._servers.append(server)
         if section.listen:
             self._connections.append(server)
-        encrypted = certificate and server.encrypted(tls_options(certificate, server.acceptableProtocols()))
-        self._listen(key, section.listen, encrypted or server)
+        self._listen(key, section.listen, factory, section.tls)
         return server
 
-    def _listen(self, key: str, endpoints: Sequence[str], factory: IProtocolFactory) -> None:
-        self._listeners.append(Listener(self._reactor, key, endpoints, factory))
+    def _listen(
+        self,
+        key: str,
+        endpoints: Sequence[str],
+        factory: Callable[[Certificate | None], IProtocolFactory],
+        tls: TLSSection | None,
+    ) -> None:
+        certificate = self._certificate(tls)
+        listener = Listener(self._reactor, key, endpoints, factory(certificate))
+        self._listeners.append(_Listening(listener, factory, certificate))
 
     def _certificate(self, section: TLSSection | None) -> Certificate | None:
-        return None if section is None else server_certificate(section, self._now)
+        now = datetime.fromtimestamp(wall_clock(self._reactor).now(), timezone.utc)
+        return None if section is None else server_certificate(section, now)
+
+    @property
+    def _admin_limits(self) -> ConnectionLimits:
+        return attrs.evolve(ADMIN_LIMITS, unread=self._limits.unread, unfinished=self._limits.unfinished)
 
     async def start(self) -> dict[str, list[str]]:
         """
@@ -182,9 +207,40 @@ class Listeners:
         :raises ConfigurationError: an endpoint cannot listen.
         """
         self._fit_descriptors()
-        for listener in self._listeners:
-            await listener.start()
-        return {listener.key: listener.addresses for listener in self._listeners}
+        for each in self._listeners:
+            await each.listener.start()
+        return {each.listener.key: each.listener.addresses for each in self._listeners}
+
+    def reconfigure(self, configuration: Configuration) -> None:
+        """
+        Take up what another configuration says of limits and certificates, for further requests and connections.
+
+        The files of certificates are read again. A certificate that cannot be used is logged, and the listener keeps
+        the one that it has.
+        """
+        unread, unfinished = self._limits.unread, self._limits.unfinished
+        unread.most = unfinished.most = configuration.limits.unread
+        self._limits = attrs.evolve(_connection_limits(configuration.limits), unread=unread, unfinished=unfinished)
+        for each in self._connections:
+            each.limits = self._admin_limits if each is self._admin else self._limits
+        self._fit_descriptors()
+        for listening in self._listeners:
+            self._renew(listening, tls_section(configuration, listening.listener.key))
+
+    def _renew(self, listening: _Listening, section: TLSSection | None) -> None:
+        key = listening.listener.key
+        if listening.certificate is None or section is None:
+            return  # whether there is TLS is decided at the start
+        try:
+            certificate = self._certificate(section)
+            assert certificate is not None
+            if certificate.fingerprint != listening.certificate.fingerprint:
+                listening.listener.replace(listening.factory(certificate))
+                listening.certificate = certificate
+                expires = f"{certificate.expires:%Y-%m-%d}"
+                _log.info("{key} shows a new certificate, which expires on {expires}", key=key, expires=expires)
+        except APNSError as error:
+            _log.error("{key} goes on with its certificate: {reason}", key=key, reason=str(error))
 
     def _fit_descriptors(self) -> None:
         """Accept fewer connections than the configuration allows if there are too few file descriptors."""
@@ -213,5 +269,23 @@ class Listeners:
 
     async def close(self) -> None:
         """Stop listening and close all connections."""
-        await DeferredList([listener.stop() for listener in self._listeners], consumeErrors=True)
+        await DeferredList([each.listener.stop() for each in self._listeners], consumeErrors=True)
         await gatherResults([server.close() for server in self._servers])
+
+
+def tls_section(configuration: Configuration, key: str) -> TLSSection | None:
+    """Find the ``tls`` table of a listener, by its key in the configuration."""
+    listener = attrgetter(key.removesuffix(".feedback"))(configuration)
+    return None if listener is None else listener.tls
+
+
+def _connection_limits(limits: LimitsSection) -> ConnectionLimits:
+    return ConnectionLimits(
+        body=limits.body,
+        clients=limits.clients,
+        unauthenticated=limits.unauthenticated,
+        idle=limits.idle,
+        request=limits.request,
+        unread=MemoryBudget(limits.unread),
+        unfinished=MemoryBudget(limits.unread),
+    )

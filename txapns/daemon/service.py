@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
-from datetime import datetime, timezone
 from functools import partial
 from typing import Any
 
@@ -36,6 +35,7 @@ from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.nodes import configuration_digest
 from txapns.daemon.operations.pruning import Pruning
 from txapns.daemon.operations.status_page import StatusPage
+from txapns.daemon.reloading import differences, in_effect
 from txapns.daemon.secrets.master_key import Secrets
 from txapns.daemon.sending.dispatcher import Dispatcher
 from txapns.daemon.sending.settling import Retries
@@ -93,8 +93,7 @@ class DaemonService(Service):
         self._page = StatusPage(clock, self._health, self._history)
         retention = Retention(clock, configuration.database.retention)
         self._pruning = Pruning(clock, self.store.outcomes, retention, self.store.cluster)
-        now = datetime.fromtimestamp(wall.now(), timezone.utc)
-        self._listeners = Listeners(reactor, configuration, self._face_dependencies(), now)
+        self._listeners = Listeners(reactor, configuration, self._face_dependencies())
         self._starting: Deferred[None] | None = None
         self._started = AsyncExitStack()
 
@@ -149,6 +148,34 @@ class DaemonService(Service):
         Service.stopService(self)
         return Deferred.fromCoroutine(self._stop())
 
+    def reload(self, configuration: Configuration) -> Deferred[None]:
+        """
+        Use another configuration from now on, as far as that does not need a restart; the log says how far it does.
+
+        The files that it names are read again.
+        """
+        changed = differences(self._configuration, configuration)
+        self._configuration = in_effect(self._configuration, configuration)
+        waiting = differences(self._configuration, configuration)
+        now = ", ".join(key for key in changed if key not in waiting)
+        _log.info("the configuration was read again; changed: {keys}", keys=now or "nothing")
+        for key in waiting:
+            _log.warn("{key} has changed, which takes effect at the next start", key=key)
+        self._listeners.reconfigure(self._configuration)
+        self._apps_changed(frozenset())
+        return self.apps.reconfigure(self._configuration)
+
+    def drain(self) -> Deferred[None]:
+        """
+        Refuse new requests, and send what waits, as far as it is due and gets through.
+
+        Where other nodes share the database, they send it.
+
+        :returns: a ``Deferred`` that fires when that is done, or the daemon stops. The service still has to be stopped.
+        """
+        self._refuse()
+        return self.dispatcher.drain()
+
     # Starting and stopping.
 
     async def _start(self) -> None:
@@ -171,7 +198,7 @@ class DaemonService(Service):
         on_stop(self._listeners.close)  # not before the dispatcher has stopped and those who wait have their answers
         on_stop(self.outcomes.stop)
         await self.dispatcher.start()
-        on_stop(partial(self.dispatcher.stop, self._configuration.limits.stop))
+        on_stop(lambda: self.dispatcher.stop(self._configuration.limits.stop))
         others: list[Webhook | History | Pruning] = [*self.webhooks, self._history, self._pruning]
         for other in others:
             other.start()
@@ -185,6 +212,8 @@ class DaemonService(Service):
         self._reactor.callLater(0, self._broken, failure.value)
 
     def _refuse(self) -> None:
+        if self._health.stopping:
+            return
         self._health.stopping = True
         self.intake.stop()
         self._listeners.refuse()

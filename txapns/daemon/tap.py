@@ -17,6 +17,7 @@ from txapns._running import stop_once
 from txapns.daemon.config.configuration import Configuration
 from txapns.daemon.operations.collector import calm_collector
 from txapns.daemon.service import DaemonService
+from txapns.daemon.signals import heed_signals, stop_on_termination
 from txapns.errors import APNSError
 
 __all__ = ["Options", "makeService"]
@@ -43,6 +44,7 @@ def makeService(options: Options) -> IService:
     from twisted.internet import reactor
 
     stop_once(reactor)
+    path = os.path.abspath(options["config"])  # noqa: PTH100 - twistd changes the directory
 
     def broken(error: Exception) -> None:
         _log.critical("the daemon cannot start: {reason}", reason=str(error))
@@ -54,5 +56,11 @@ def makeService(options: Options) -> IService:
     except APNSError as error:
         sys.stderr.write(f"{error}\n")
         raise SystemExit(2) from None
-    daemon.ready.addCallback(lambda _: calm_collector())
+
+    def ready(_: object) -> None:
+        heed_signals(reactor, daemon, path)
+        calm_collector()
+
+    reactor.callWhenRunning(stop_on_termination, reactor)
+    daemon.ready.addCallback(ready)
     return daemon

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 
+import attrs
 import pytest
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred, fail
@@ -23,13 +24,13 @@ from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.cluster import Circuit, SingleNode
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
-from txapns.daemon.values import App, Content, Leased, Limits, Message, State
+from txapns.daemon.values import App, Content, Leased, Limits, Message, Pause, State
 from txapns.gateway import Gateway
 from txapns.simulator import Simulator
 from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.wire.requests import Request
 
-__all__ = ["ClusterTests", "FairnessTests", "FenceTests", "LoopbackTests", "StopTests"]
+__all__ = ["ClusterTests", "DrainTests", "FairnessTests", "FenceTests", "LoopbackTests", "StopTests"]
 
 
 class FenceTests(DispatcherCase):
@@ -108,6 +109,50 @@ class FairnessTests(DispatcherCase):
             self.world.advance(0.5)
             self.assertEqual(self.world.state(name).in_flight, limit)
             self.world.drain(app=name)
+
+
+class DrainTests(DispatcherCase):
+    """A dispatcher that sends what waits before it is stopped."""
+
+    def test_drained(self) -> None:
+        """It is over when everything that is due is sent."""
+        ids = self.world.accept(3_000)
+        over = self.world.dispatcher.drain()
+        self.world.advance(0.01)
+        self.assertNoResult(over)
+        self.world.drain()
+        self.world.advance(1.0)
+        self.assertEqual((self.successResultOf(over), self.world.received()), (None, dict.fromkeys(ids, 1)))
+
+    def test_stuck(self) -> None:
+        """What cannot be sent is not waited for: that of an app that is paused, is gone, or whose circuit is open."""
+        self.world.simulator.http2_fault = lambda server, request, response: Response(403, "BadCertificateEnvironment")
+        self.world.accept(3)
+        paused = self.world.add_app("paused")
+        self.world.apps.put(attrs.evolve(paused, pause=Pause(START, "ann")))
+        self.world.accept(3, "paused")
+        self.world.accept(3, "gone")
+        over = self.world.dispatcher.drain()
+        self.world.advance(5.0)
+        self.assertEqual((self.successResultOf(over), self.world.dispatcher.in_flight()), (None, 0))
+
+    def test_stopped(self) -> None:
+        """It is over when the dispatcher is stopped, whatever waits, even if the database cannot be read."""
+        self.world.queue.broken = Unavailable("the disk is gone", 1.0)
+        self.patch(self.world.queue, "due_apps", lambda: fail(Unavailable("the disk is gone", 1.0)))
+        self.world.accept(3)
+        over = self.world.dispatcher.drain()
+        self.world.advance(60.0)
+        self.assertNoResult(over)
+        self.world.result(self.world.dispatcher.stop(0.0))
+        self.assertEqual(self.successResultOf(over), None)
+
+    def test_nodes(self) -> None:
+        """Other nodes send what waits, so there is nothing to wait for."""
+        self.world.cluster = Cluster()
+        self.world.start()
+        self.world.accept(3)
+        self.assertEqual(self.successResultOf(self.world.dispatcher.drain()), None)
 
 
 class StopTests(DispatcherCase):

@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from twisted.internet.defer import Deferred, gatherResults, maybeDeferred
+from twisted.internet.defer import Deferred, gatherResults, maybeDeferred, succeed
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
 from twisted.internet.task import LoopingCall
 from twisted.logger import Logger
@@ -98,6 +98,8 @@ class Dispatcher:
         self._renewing = Alarm(reactor, self._renew)
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
+        self._draining = LoopingCall(self._check_drained)
+        self._draining.clock = reactor
         self._running = False
         self._alive = self._sending = True
         self._joined = Alarm(reactor, self._go_on)
@@ -146,6 +148,21 @@ class Dispatcher:
         senders = sorted(self._senders.items())
         return [sender.state() for name, sender in senders if not sender.unknown or self._queue.waiting(name).count]
 
+    def drain(self) -> Deferred[None]:
+        """
+        Wait until everything is sent that is due and gets through, or until :meth:`stop` is called.
+
+        Where other nodes share the queue, there is nothing to wait for: they send what this one does not.
+        """
+        return succeed(None) if self._cluster.shared else self._draining.start(LOOK).addCallback(lambda _: None)
+
+    def _check_drained(self) -> Deferred[None]:
+        def found(apps: list[str]) -> None:
+            if not self.in_flight() and all(self._sender(app).stuck for app in apps) and self._draining.running:
+                self._draining.stop()
+
+        return self._queue.due_apps().addCallbacks(found, _not_seen)
+
     def stop(self, deadline: float) -> Deferred[None]:
         """
         Lease nothing more, wait for the answers to what is under way, and close the connections.
@@ -154,8 +171,9 @@ class Dispatcher:
             sent again after the next start.
         """
         self._running = False
-        if self._looking.running:
-            self._looking.stop()
+        for loop in (self._looking, self._draining):
+            if loop.running:
+                loop.stop()
         for unsubscribe in self._subscriptions:
             unsubscribe()
         self._subscriptions.clear()

@@ -165,6 +165,11 @@ class AppSender:
         return self._app is None and not self._in_flight
 
     @property
+    def stuck(self) -> bool:
+        """Whether nothing of what waits can be sent for the moment."""
+        return self._app is None or self._app.pause is not None or not self._breaker.closed
+
+    @property
     def in_flight(self) -> int:
         """How many notifications are under way."""
         return self._in_flight

@@ -1,0 +1,61 @@
+"""Tests for :mod:`txapns.daemon.reloading`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from twisted.trial.unittest import SynchronousTestCase
+
+from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.reloading import differences, in_effect
+
+__all__ = ["ReloadingTests"]
+
+
+def configured(text: str) -> Configuration:
+    """Read a configuration."""
+    return Configuration.from_text(text, Path("/etc"))
+
+
+_TLS = """
+intake.apple.tls.certificate = "a.pem"
+admin.tls.certificate = "a.pem"
+intake.binary.app = "a"
+"""
+
+
+class ReloadingTests(SynchronousTestCase):
+    """What differs, and what of it a running daemon takes up."""
+
+    def check(self, before: str, after: str, changed: list[str], left: list[str]) -> None:
+        """Check which keys have changed, and which of them need a restart."""
+        one, other = configured(before), configured(after)
+        self.assertEqual(differences(one, other), changed)
+        self.assertEqual(differences(in_effect(one, other), other), left)
+
+    def test_same(self) -> None:
+        """The same configuration has no differences, with whatever in it."""
+        self.check(_TLS, _TLS, [], [])
+
+    def test_taken_up(self) -> None:
+        """Limits, apps and certificates are taken up."""
+        self.check("", "limits.stop = 5\nretries.attempts = 3", ["limits.stop", "retries.attempts"], [])
+        self.check("", "[apps.a]\ncertificate = 'a.pem'", ["apps.a"], [])
+        self.check("[apps.a]\ncertificate = 'a.pem'", "", ["apps.a"], [])
+        certificate = "[apps.a]\ncertificate = 'a.pem'\n"
+        keys = ["apps.a.topic", "apps.a.limits.queue"]
+        self.check(certificate, f"{certificate}limits.queue = 5\ntopic = 't'", sorted(keys, reverse=True), [])
+        certificates = ["intake.apple.tls.certificate", "admin.tls.certificate"]
+        self.check(_TLS, _TLS.replace("a.pem", "b.pem"), certificates, [])
+
+    def test_left(self) -> None:
+        """Everything else needs a restart, also TLS where there was none."""
+        for text, keys in (
+            ("database.retention = 5\nretries.first = 2", ["database.retention", "retries.first"]),
+            ("intake.native.wait = 5", ["intake.native.wait"]),
+            ("intake.apple.tls.certificate = 'a.pem'", ["intake.apple"]),
+            ("admin.tls.certificate = 'a.pem'", ["admin.tls"]),
+            ("[webhook.a]\nurl = 'https://example.com/'\nsecret_file = 'a'", ["webhook.a"]),
+        ):
+            self.check("", text, keys, keys)
+            self.check(text, "", keys, keys)

@@ -1,0 +1,73 @@
+"""Tests for :mod:`txapns.daemon.signals`."""
+
+from __future__ import annotations
+
+import os
+import signal
+import ssl
+from typing import Any
+
+import pytest
+from twisted.internet import reactor
+from twisted.internet.task import deferLater
+from twisted.internet.threads import deferToThread
+
+from tests.daemon.daemon_case import AUTHORITY, DaemonCase, submission
+
+__all__ = ["SignalTests"]
+
+_FACES = """
+[intake.apple]
+listen = "tcp:port=0:interface=127.0.0.1"
+tls.certificate = "server.pem"
+"""
+
+
+@pytest.mark.loopback
+@pytest.mark.slow
+class SignalTests(DaemonCase):
+    """A daemon that gets signals."""
+
+    async def signaled(self, number: int, text: str) -> None:
+        """Send a signal, and wait for a text in what the log says after that."""
+        said = len(self.daemon.log.read_text())
+        os.kill(self.daemon.pid, number)
+        while text not in self.daemon.log.read_text()[said:]:
+            await deferLater(reactor, 0.05)
+
+    async def shown(self) -> Any:
+        """Return the certificate that a listener shows."""
+        return await deferToThread(ssl.get_server_certificate, ("127.0.0.1", self.daemon.port("intake.apple")))
+
+    async def test_reloaded(self) -> None:
+        """
+        After SIGHUP limits, apps and the certificates of listeners are what the configuration now says, and the log
+        names what needs a restart. A configuration that cannot be used changes nothing.
+        """
+        text = self.config.read_text().replace("\n[intake.native]", f"{_FACES}[intake.native]")
+        self.config.write_text(text)
+        await self.daemon.start()
+        before = await self.shown()
+        (self.directory / "server.pem").write_bytes(AUTHORITY.server_certificate())
+        self.config.write_text(f"limits.tokens = 1\nretries.first = 5\n{text}".replace("apps.chess", "apps.go"))
+        await self.signaled(signal.SIGHUP, "apps changed: chess, go")
+        self.assertNotEqual(await self.shown(), before)
+        for app, status in (("go", 413), ("chess", 404)):
+            path = f"/v1/apps/{app}/notifications"
+            self.assertEqual((await self.daemon.ask("POST", path, submission("aa" * 32, "bb" * 32)))[0], status)
+        log = self.daemon.log.read_text()
+        self.assertRegex(log, "changed: .*limits.tokens.*apps.chess, apps.go")
+        self.assertIn("retries.first has changed, which takes effect at the next start", log)
+        self.config.write_text("limits.tokens = 0")
+        await self.signaled(signal.SIGHUP, "the configuration stays as it was: apns.toml: limits.tokens: found 0")
+        self.assertEqual((await self.daemon.ask("GET", "/v1/openapi.json"))[0], 200)
+        self.assertEqual(await self.daemon.end(), 0)
+
+    async def test_drained(self) -> None:
+        """After SIGUSR1 everything that waits is sent before the daemon stops, with status 0."""
+        await self.daemon.start()
+        tokens = [f"{number:064x}" for number in range(3_000)]
+        status, _ = await self.daemon.ask("POST", "/v1/apps/chess/notifications", submission(*tokens))
+        self.assertEqual(status, 202)
+        self.assertEqual(await self.daemon.end(signal.SIGUSR1), 0)
+        self.assertEqual(sorted(each.token.hex() for each in self.simulator.inbox.received), tokens)
