@@ -62,6 +62,10 @@ lint: $(DEV) ## check style, format and types
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
+container: $(DEV) ## build the simulator's container and try it with podman, as root on Debian
+	tools/try-container contrib/Containerfile.simulator apns-simulator \
+		$(BIN)/python -m pytest -m interop tests/interop/test_simulator_container.py
+
 packaging: $(DEV) ## check that what we ship installs and works
 	PATH="$(CURDIR)/$(BIN):$$PATH" tools/check-packaging
 
@@ -109,4 +113,4 @@ $(BENCH)/node/installed: benchmarks/peers/package.json benchmarks/peers/package-
 	if command -v npm >/dev/null; then \
 		npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error && touch $@; fi
 
-.PHONY: help venv demo inbox test campaigns test-all flaky fuzz interop test-postgresql cluster peers lint packaging clean
+.PHONY: help venv demo inbox test campaigns test-all flaky fuzz interop test-postgresql cluster peers lint container packaging clean

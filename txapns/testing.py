@@ -211,6 +211,7 @@ class MemorySimulator(Simulator):
         for protocol, port in _PORTS.items():
             self.reactor.servers[port] = self.tls_factory(protocol)
         self.reactor.servers[_WEB] = WebServer(self.reactor, self)
+        self.ports = {**_PORTS, "web": _WEB}
 
     def gateway(self, protocol: str = "http2", **options: Any) -> Gateway:
         """

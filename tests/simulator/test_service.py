@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import socket
+import ssl
+from collections.abc import Sequence
 from pathlib import Path
-from urllib.request import urlopen
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
 
 import attrs
 import pytest
@@ -86,6 +90,17 @@ class StateTests(SynchronousTestCase):
         self.service.startService()
         listening = [(port, interface) for port, _, _, interface in self.reactor.tcpServers]
         self.assertEqual(listening, [(3, HOST), (4, HOST), (5, HOST), (6, HOST), (7, HOST)])
+
+    def test_other_interface(self) -> None:
+        """On demand it listens elsewhere, and is then named by that address too, if it is one."""
+        options = {"delay_ms": 0, "max_concurrent_streams": 1, "random_faults": 0, "fault": None, "dead": None}
+        options |= {"strict_legacy_payload": False, "no_tickets": False, "topic": "a.b", "names": ["apns.test"]}
+        for interface, names in (("0.0.0.0", ()), ("::", ()), (HOST, ()), ("192.0.2.7", ("192.0.2.7",))):
+            memory = MemoryReactorClock()
+            service = SimulatorService.from_options(memory, state=self.mktemp(), interface=interface, **options)
+            service.startService()
+            self.assertEqual({each[3] for each in memory.tcpServers}, {interface})
+            self.assertEqual(service.simulator.names, ("apns.test", *names))
 
     def test_description(self) -> None:
         """The description has everything needed to send, and the files that it names exist."""
@@ -199,10 +214,10 @@ class LoopbackTests(TestCase):
 
     timeout = 30
 
-    def start(self, **options: bool) -> Start:
+    def start(self, names: Sequence[str] = (), **options: bool) -> Start:
         """Start a service, to be stopped with the test."""
         state = Path(self.mktemp())
-        service = SimulatorService(reactor, Simulator(reactor), state, **options)
+        service = SimulatorService(reactor, Simulator(reactor, names=names), state, **options)
         service.startService()
         self.addCleanup(service.stopService)
         return Start(service, state, json.loads((state / "simulator.json").read_text()))
@@ -251,6 +266,32 @@ class LoopbackTests(TestCase):
             [entry] = json.load(response)["received"]
         self.assertEqual((entry["token"], entry["client"]["certificate"]["topics"]), ("ab" * 32, ["com.example.app"]))
         self.assertRegex(entry["client"]["address"], r"127\.0\.0\.1:\d+")
+
+    async def test_names(self) -> None:
+        """Its certificates are valid for its names, and its page is theirs; other hosts are refused."""
+        start = self.start(["apns.test", "192.0.2.7"])
+        about = await deferToThread(self.about, start, "apns.test")
+        self.assertEqual(
+            (about["names"], about["ports"]["http2"]), (["localhost", "apns.test", "192.0.2.7"], start.ports["http2"])
+        )
+        error = await self.assertFailure(deferToThread(self.about, start, "evil.example"), HTTPError)
+        self.assertEqual(error.code, 421)
+        error.close()
+        for name in ("apns.test", "192.0.2.7", "localhost"):
+            await deferToThread(self.shake_hands, start, name)
+        await self.assertFailure(deferToThread(self.shake_hands, start, "evil.example"), ssl.SSLCertVerificationError)
+
+    def about(self, start: Start, name: str) -> Any:
+        """Ask the simulator about itself, by a name."""
+        request = Request(f"http://{HOST}:{start.ports['web']}/v1/simulator", headers={"Host": f"{name}:8025"})
+        with urlopen(request) as response:
+            return json.load(response)
+
+    def shake_hands(self, start: Start, name: str) -> None:
+        """Connect, and check that the certificate is for a name."""
+        context = ssl.create_default_context(cafile=str(start.state / "ca.pem"))
+        with socket.create_connection((HOST, start.ports["http2"]), 20) as connection:
+            context.wrap_socket(connection, server_hostname=name).close()
 
     async def test_stops(self) -> None:
         """Stopping frees the ports and aborts the connections."""

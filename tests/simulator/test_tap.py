@@ -45,6 +45,8 @@ class OptionsTests(SynchronousTestCase):
                 "feedback": 0,
                 "channels": 0,
                 "web": 0,
+                "interface": "127.0.0.1",
+                "names": [],
                 "state": "here",
                 "dead": None,
                 "topic": "com.example.app",
@@ -64,9 +66,20 @@ class OptionsTests(SynchronousTestCase):
 
         ours = parse("--state", "x")
         theirs = {option.opts[0].removeprefix("--"): option for option in simulate.params}
+        theirs["names"] = theirs.pop("name")
         # A service does not end with who started it.
         self.assertEqual(set(ours), set(theirs) - {"until-eof"})
-        for name in ("http2", "binary", "feedback", "channels", "web", "topic", "delay-ms", "max-concurrent-streams"):
+        for name in (
+            "http2",
+            "binary",
+            "feedback",
+            "channels",
+            "web",
+            "topic",
+            "delay-ms",
+            "max-concurrent-streams",
+            "interface",
+        ):
             self.assertEqual(ours[name], theirs[name].default, name)
 
     def test_all(self) -> None:
@@ -83,6 +96,18 @@ class OptionsTests(SynchronousTestCase):
         options = parse("--state", "here", "--fault", "half-close", "--strict-legacy-payload", "--channels", "4")
         self.assertEqual(options["channels"], 4)
         self.assertEqual([options["fault"], options["strict-legacy-payload"]], ["half-close", 1])
+
+    def test_names(self) -> None:
+        """It can listen at other addresses, and have further names; what is neither is refused."""
+        names = *("--name", "Apns.Test"), *("--name", "192.0.2.7"), *("--name", "2001:DB8::1"), *("--name", "*.local")
+        options = parse("--state", "x", "--interface", "::", *names)
+        self.assertEqual(options["interface"], "::")
+        self.assertEqual(options["names"], ["apns.test", "192.0.2.7", "2001:db8::1", "*.local"])
+        for mistake in ("a b", "", "http://a", "a:1", "ä.example", ".", "a." + "b" * 64, "*"):
+            error = self.assertRaises(usage.UsageError, parse, "--state", "x", "--name", mistake)
+            self.assertRegex(str(error), "is neither a host name nor an IP address|is not an IP address")
+        error = self.assertRaises(usage.UsageError, parse, "--state", "x", "--interface", "localhost")
+        self.assertIn("'localhost' is not an IP address, such as 127.0.0.1 or 0.0.0.0", str(error))
 
     def test_no_state(self) -> None:
         """The state directory is required."""

@@ -1,6 +1,6 @@
 """
-Apple's servers on loopback or in memory: both protocols, the feedback service, and the server that manages broadcast
-channels. No Apple account is needed.
+Apple's servers on this machine or in memory: both protocols, the feedback service, and the server that manages
+broadcast channels. No Apple account is needed.
 
 They are built from the same :mod:`txapns.wire` as the client, in the server's role, and check what they receive in the
 order that Apple's documentation suggests. They can misbehave on demand.

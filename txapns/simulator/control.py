@@ -52,6 +52,15 @@ class SimulatorControl:
     def __init__(self, url: str) -> None:
         self.url = url
 
+    def about(self) -> dict[str, Any]:
+        """
+        Describe it.
+
+        :returns: the answer to ``GET /v1/simulator``: the topic, the ports, the authority to trust and so on.
+        """
+        found: dict[str, Any] = self.ask("GET", "/v1/simulator")
+        return found
+
     def received(
         self, *, token: str | None = None, topic: str | None = None, push_type: str | None = None
     ) -> list[dict[str, Any]]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import ipaddress
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from twisted.internet.interfaces import IAddress, IReactorTime
 from twisted.internet.protocol import Factory, Protocol
@@ -29,9 +30,12 @@ class Simulator:
     :param dead: the tokens whose devices are gone: 410 Unregistered, or status 8, and listed by the feedback service.
     :param delay: how long a response takes, in seconds.
     :param concurrency: MAX_CONCURRENT_STREAMS once the credentials are accepted.
+    :param names: further host names and IP addresses for which the servers' certificates are valid, besides localhost.
     :param keep: how many notifications to keep in ``inbox.received``, the latest ones; left out, all. They are counted
         in any case.
 
+    :ivar names: the further names of the servers.
+    :ivar ports: at which ports the servers listen, by protocol, with ``"web"`` for the control API.
     :ivar inbox: the record of what was received, and the devices.
     :ivar phones: what becomes on the devices of what was received.
     :ivar channels: the broadcast channels; their ``enabled`` and ``limit`` can be changed to have requests rejected.
@@ -54,10 +58,13 @@ class Simulator:
         dead: Iterable[bytes] = (),
         delay: float = 0.0,
         concurrency: int = 1_000,
+        names: Sequence[str] = (),
         keep: int | None = None,
     ) -> None:
         self.authority = authority or Authority()
         self.topic = topic
+        self.names = tuple(names)
+        self.ports: Mapping[str, int] = {}
         self.delay = delay
         self.concurrency = concurrency
         self.inbox = Inbox(wall_clock(clock), dead, topic, keep=keep)
@@ -96,10 +103,20 @@ class Simulator:
         }
         speaks_http2 = protocol in ("http2", "channels")
         options = self.authority.server_options(
-            (b"h2",) if speaks_http2 else (), tls12=tls12, tickets=tickets, require_certificate=not speaks_http2
+            (b"h2",) if speaks_http2 else (),
+            tls12=tls12,
+            tickets=tickets,
+            require_certificate=not speaks_http2,
+            certificate=self._server_certificate(),
         )
         server = _Server(builders[protocol], self.sessions if self._keep is None else None)
         return TLSMemoryBIOFactory(options, False, server, self._clock)
+
+    def _server_certificate(self) -> bytes:
+        names, addresses = ["localhost"], ["127.0.0.1", "::1"]
+        for name in self.names:
+            (addresses if _is_address(name) else names).append(name)
+        return self.authority.server_certificate(names, addresses)
 
     def _request_server(
         self, make: type[http2.ProviderAPIServer] | type[channels.ChannelServer], fault: Fault | None
@@ -127,6 +144,14 @@ class Simulator:
             strict_legacy_payload=self.strict_legacy_payload,
             environment=self.environment,
         )
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True
 
 
 class _Server(Factory):

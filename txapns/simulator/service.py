@@ -1,5 +1,5 @@
 """
-The simulator as a service of one process: ports on loopback, and a directory with all that other programs need.
+The simulator as a service of one process: its ports, and a directory with all that other programs need.
 
 The state directory holds what a provider of the simulated app would get from Apple::
 
@@ -18,11 +18,13 @@ can read them.
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import os
+import re
 import tempfile
 from binascii import unhexlify
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any, cast
@@ -44,12 +46,14 @@ from txapns.simulator.random_faults import RandomFaults
 from txapns.simulator.servers import Simulator
 from txapns.simulator.web.api import WebServer
 
-__all__ = ["FLAGS", "HOST", "NUMBERS", "Number", "SimulatorService", "read_dead"]
+__all__ = ["FLAGS", "HOST", "NUMBERS", "Number", "SimulatorService", "is_open", "read_dead", "read_interface"]
+__all__ += ["read_name"]
 
 _log = Logger()
 
-#: The only address it listens at: it accepts everything, so other machines must not reach it.
+#: The address it listens at, unless it is told another: it believes everything and shows it to everybody.
 HOST = "127.0.0.1"
+_NAME = re.compile(r"(\*\.)?[A-Za-z0-9_-]{1,63}(\.[A-Za-z0-9_-]{1,63})*")
 _DESCRIPTION = "simulator.json"
 
 
@@ -91,6 +95,28 @@ FLAGS = {
 }
 
 
+def read_interface(text: str) -> str:
+    """Check the address to listen at; raises :exc:`ValueError` if it is none."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"{text!r} is not an IP address, such as 127.0.0.1 or 0.0.0.0") from None
+
+
+def read_name(text: str) -> str:
+    """Check a host name or IP address of the simulator; raises :exc:`ValueError` if it is neither."""
+    if ":" in text:
+        return read_interface(text)
+    if not _NAME.fullmatch(text) or len(text) > 253:
+        raise ValueError(f"{text!r} is neither a host name nor an IP address")
+    return text.lower()
+
+
+def is_open(interface: str) -> bool:
+    """Whether other machines may reach what listens at an address."""
+    return not ipaddress.ip_address(interface).is_loopback
+
+
 def read_dead(path: str | os.PathLike[str]) -> list[bytes]:
     """
     Read the tokens whose devices are gone.
@@ -115,11 +141,13 @@ def read_dead(path: str | os.PathLike[str]) -> list[bytes]:
 
 class SimulatorService(Service):
     """
-    A simulator that listens on loopback while the service runs.
+    A simulator that listens while the service runs.
 
     :param reactor: the reactor.
     :param simulator: the simulated servers.
     :param state: the state directory; if it does not exist, it is made, for its owner alone.
+    :param interface: the IP address to listen at. It asks nobody who they are: anybody who reaches another address than
+        a loopback one can read what comes in, and have it answered otherwise. It is one of the simulator's names.
     :param http2: the port of the HTTP/2 provider API; for this and the following 0 picks a free one.
     :param binary: the port of the enhanced binary protocol.
     :param feedback: the port of the feedback service.
@@ -137,6 +165,7 @@ class SimulatorService(Service):
         simulator: Simulator,
         state: str | os.PathLike[str],
         *,
+        interface: str = HOST,
         http2: int = 0,
         binary: int = 0,
         feedback: int = 0,
@@ -148,6 +177,9 @@ class SimulatorService(Service):
         self.simulator = simulator
         self._reactor = reactor
         self._state = Path(state)
+        self._interface = interface
+        if interface != HOST and not ipaddress.ip_address(interface).is_unspecified:
+            simulator.names = (*simulator.names, interface)
         self._numbers = {"http2": http2, "binary": binary, "feedback": feedback, "channels": channels}
         self._tls12 = tls12
         self._tickets = tickets
@@ -164,6 +196,7 @@ class SimulatorService(Service):
         state: str | os.PathLike[str],
         dead: Iterable[bytes] | None,
         topic: str,
+        names: Sequence[str] = (),
         delay_ms: int,
         max_concurrent_streams: int,
         random_faults: int,
@@ -179,7 +212,7 @@ class SimulatorService(Service):
 
         :param reactor: the reactor.
         :param state: as for the class.
-        :param dead: as for :class:`~txapns.simulator.Simulator`, like ``topic``; ``None`` for none.
+        :param dead: as for :class:`~txapns.simulator.Simulator`, like ``topic`` and ``names``; ``None`` for none.
         :param delay_ms: how long a response takes, in milliseconds.
         :param max_concurrent_streams: how many requests may be under way on a connection.
         :param random_faults: the rate of :class:`~txapns.simulator.random_faults.RandomFaults`, in percent.
@@ -187,13 +220,14 @@ class SimulatorService(Service):
             nothing.
         :param strict_legacy_payload: as for the simulator.
         :param no_tickets: whether to issue no TLS session tickets.
-        :param options: the ports and ``tls12``, as for the class.
+        :param options: the interface, the ports and ``tls12``, as for the class.
         :returns: the service.
         """
         simulator = Simulator(
             IReactorTime(reactor),
             topic=topic,
             dead=dead or (),
+            names=names,
             delay=delay_ms / 1000,
             concurrency=max_concurrent_streams,
             keep=KEPT,
@@ -216,14 +250,15 @@ class SimulatorService(Service):
             for protocol, number in self._numbers.items():
                 factory = self.simulator.tls_factory(protocol, tls12=self._tls12, tickets=self._tickets)
                 factory.noisy = False  # one line in the log stands for all of them
-                port = self._reactor.listenTCP(number, cast(ServerFactory, factory), interface=HOST)
+                port = self._reactor.listenTCP(number, cast(ServerFactory, factory), interface=self._interface)
                 self._ports[protocol] = port
                 self._factories.append(factory)
             if self._web_port is not None:
                 self._web = WebServer(IReactorTime(self._reactor), self.simulator)
                 self._ports["web"] = self._reactor.listenTCP(
-                    self._web_port, cast(ServerFactory, self._web), interface=HOST
+                    self._web_port, cast(ServerFactory, self._web), interface=self._interface
                 )
+            self.simulator.ports = self._listening()
             self._write_state()
         except Exception:
             self.stopService()
@@ -247,7 +282,7 @@ class SimulatorService(Service):
         """
         authority = self.simulator.authority
         return {
-            **{protocol: cast(IPv4Address, port.getHost()).port for protocol, port in self._ports.items()},
+            **self._listening(),
             "topic": self.simulator.topic,
             "key_id": authority.key_id,
             "team_id": authority.team_id,
@@ -258,6 +293,9 @@ class SimulatorService(Service):
             "rsa_pkcs12": "client-rsa.p12",
             "key": "AuthKey.p8",
         }
+
+    def _listening(self) -> dict[str, int]:
+        return {protocol: cast(IPv4Address, port.getHost()).port for protocol, port in self._ports.items()}
 
     async def _stop(self) -> None:
         ports, self._ports = self._ports, {}

@@ -11,7 +11,16 @@ from twisted.python import usage
 from txapns._network.clocks import steady
 from txapns._running import stop_once
 from txapns.simulator.faults import FAULTS
-from txapns.simulator.service import FLAGS, NUMBERS, Number, SimulatorService, read_dead
+from txapns.simulator.service import (
+    FLAGS,
+    HOST,
+    NUMBERS,
+    Number,
+    SimulatorService,
+    read_dead,
+    read_interface,
+    read_name,
+)
 
 __all__ = ["Options", "makeService"]
 
@@ -34,19 +43,28 @@ def _fault(name: str) -> str:
 class Options(usage.Options):
     """The options of ``twist apns-simulator``; those of ``txapns simulate`` are the same."""
 
-    longdesc = "Apple's push servers on loopback: HTTP/2 provider API, enhanced binary protocol, feedback, channels."
+    longdesc = "Apple's push servers: HTTP/2 provider API, enhanced binary protocol, feedback, channels."
 
     optFlags: ClassVar = [[name, None, words] for name, words in FLAGS.items()]
     optParameters: ClassVar = [
         *([number.name, None, number.default, number.help, _reader(number)] for number in NUMBERS),
+        ["interface", None, HOST, "The IP address to listen at.", read_interface],
         ["state", None, None, "The directory to write credentials and ports to. Required."],
         ["dead", None, None, "A file of tokens whose devices are gone, one hexadecimal token a line.", read_dead],
         ["topic", None, "com.example.app", "The app's bundle ID."],
         ["fault", None, None, f"What the binary server does wrong: {', '.join(FAULTS)}.", _fault],
     ]
 
+    def opt_name(self, name: str) -> None:
+        """A further host name or IP address of the simulator, for its certificates and the page; may be repeated."""
+        try:
+            self.setdefault("names", []).append(read_name(name))
+        except ValueError as error:
+            raise usage.UsageError(str(error)) from None
+
     def postOptions(self) -> None:
-        """Check the option that has no default."""
+        """Check the option that has no default, and give one to the option that may be repeated."""
+        self.setdefault("names", [])
         if not self["state"]:
             raise usage.UsageError("--state DIR is required")
 

@@ -6,7 +6,9 @@ from base64 import b64decode
 
 from zope.interface.verify import verifyObject
 
+from tests.simulator.peers import AUTHORITY
 from tests.simulator.web.web_case import WebCase
+from txapns import ProviderToken
 from txapns._serving.http import IApplication
 from txapns.simulator.web.api import MAX_WAITING, ControlAPI
 
@@ -136,6 +138,16 @@ class ReceivedTests(WebCase):
             response = self.ask("GET", f"/v1/received?{query}")
             self.assertEqual((response.status, response.code), (400, "malformed"), query)
             self.assertIn(word, response.json["error"]["message"])
+
+    def test_simulator(self) -> None:
+        """The simulator says what is needed to send to it."""
+        about = self.get("/v1/simulator")
+        gateway = self.simulator.gateway()
+        self.assertEqual((about["ports"]["http2"], about["ports"]["web"]), (gateway.port, 8025))
+        self.assertEqual((about["ca"], about["topic"]), (gateway.trust_root, "com.example.app"))
+        self.assertEqual((about["environment"], about["names"]), ("production", ["localhost"]))
+        token = ProviderToken.from_p8(AUTHORITY.p8, about["key_id"], about["team_id"])
+        self.assertEqual(token, self.simulator.provider_token())
 
 
 class WaitTests(WebCase):

@@ -49,6 +49,7 @@ class DocumentTests(WebCase):
             ("POST", "/v1/lint", {"headers": 3}),
             ("POST", "/v1/strings", {"strings": {}}),
             ("GET", "/v1/received", None),
+            ("GET", "/v1/simulator", None),
             ("POST", "/v1/answers", {"status": 500, "chance": 0.5}),
             ("POST", "/v1/answers", {}),
             ("GET", "/v1/answers", None),

@@ -3,6 +3,7 @@ The control API: what came, for people and for tests in any language.
 
 ::
 
+    GET     /v1/simulator   the topic, the ports, and whom to trust
     GET     /v1/received    what came, or what comes next
     DELETE  /v1/received    forget it
     GET     /v1/events      what comes, as server-sent events
@@ -76,14 +77,14 @@ _FILTERS = ("token", "topic", "push_type")
 
 class WebServer(HTTPServer):
     """
-    Builds the connections of the control API and its page, which are for loopback only.
+    Builds the connections of the control API and its page.
 
     :param clock: the reactor, or a ``Clock``.
     """
 
     def __init__(self, clock: IReactorTime, simulator: Simulator) -> None:
         self._api = ControlAPI(clock, simulator)
-        super().__init__(clock, self._api, LIMITS, "web", Hosts())
+        super().__init__(clock, self._api, LIMITS, "web", Hosts(simulator.names))
 
     def drain(self) -> None:
         """End what waits, too."""
@@ -103,6 +104,7 @@ class ControlAPI:
 
     def __init__(self, clock: IReactorTime, simulator: Simulator) -> None:
         self._clock = clock
+        self._simulator = simulator
         self._inbox = simulator.inbox
         self._phones = simulator.phones
         wall = wall_clock(clock)
@@ -149,6 +151,22 @@ class ControlAPI:
         """Answer with the OpenAPI document."""
         parameters(request)
         return answer(openapi())
+
+    def get_simulator(self, request: Request) -> Answer:
+        """Answer with what a program needs to send to this simulator, except its credential."""
+        parameters(request)
+        simulator, authority = self._simulator, self._simulator.authority
+        return answer(
+            {
+                "topic": simulator.topic,
+                "environment": simulator.environment,
+                "ports": dict(simulator.ports),
+                "names": ["localhost", *simulator.names],
+                "key_id": authority.key_id,
+                "team_id": authority.team_id,
+                "ca": authority.ca_pem.decode(),
+            }
+        )
 
     # What came.
 
@@ -271,8 +289,24 @@ class _Wait:
             self.done.callback(self._find())
 
 
+_TEXT: Schema = {"type": "string"}
+_ABOUT: Schema = {
+    "topic": {**_TEXT, "description": "The app's bundle ID."},
+    "environment": {"enum": ["production", "sandbox"], "description": "The one that it plays."},
+    "ports": {
+        "type": "object",
+        "additionalProperties": {"type": "integer"},
+        "description": "The ports by protocol: http2, binary, feedback, channels and web.",
+    },
+    "names": {"type": "array", "items": _TEXT, "description": "The names in its certificates."},
+    "key_id": {**_TEXT, "description": "The identifier of its signing key."},
+    "team_id": {**_TEXT, "description": "The identifier of the team."},
+    "ca": {**_TEXT, "description": "The certificate of the authority to trust, in PEM."},
+}
+
 #: The schemas of the bodies.
 SCHEMAS: Mapping[str, Schema] = {
+    "Simulator": {"type": "object", "required": [*_ABOUT], "properties": _ABOUT},
     "Received": {
         "type": "object",
         "required": ["received", "after"],
@@ -290,6 +324,15 @@ SCHEMAS: Mapping[str, Schema] = {
 }
 
 _OPERATIONS = (
+    Operation(
+        "GET",
+        "/v1/simulator",
+        ControlAPI.get_simulator,
+        "getSimulator",
+        "Describe this simulator.",
+        {200: ("What a program needs to send to it.", ("Simulator",))},
+        (400,),
+    ),
     Operation(
         "GET",
         "/v1/received",
