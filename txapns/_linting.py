@@ -5,14 +5,18 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from txapns.channels import broadcast_request
 from txapns.credentials import Certificate
 
 if TYPE_CHECKING:
     from txapns.credentials import Credential
+    from txapns.delivery import RequestTemplate
     from txapns.devices import Device, Finding
     from txapns.notification import Notification
 
 __all__ = ["lint", "lint_with"]
+
+_ANY_APP = "app"  # no rule looks at the app of a broadcast
 
 
 def lint(
@@ -41,17 +45,20 @@ def lint(
     return lint_push(Push(headers, notification.body), device, now=time.time() if now is None else now)
 
 
-def lint_with(notification: Notification, credential: Credential | None, now: float) -> list[Finding]:
+def lint_with(
+    notification: Notification, credential: Credential | None, now: float, channel: str = ""
+) -> list[Finding]:
     """
     Find what is wrong with a notification, with regard to the credential.
 
     :param notification: the notification, with a topic if the client that would send it has one.
     :param credential: what it would be sent with; ``None`` if that is not known.
     :param now: the time, in UNIX seconds.
+    :param channel: the channel that it would be broadcast to; empty for a device.
     """
     from txapns import devices
 
-    headers = _headers(notification)
+    headers = _headers(broadcast_request(notification, channel, _ANY_APP) if channel else notification)
     known = None
     if isinstance(credential, Certificate):
         known = devices.Credential(credential.topics, is_certificate=True, listed=credential.needs_topic)
@@ -59,9 +66,10 @@ def lint_with(notification: Notification, credential: Credential | None, now: fl
             headers.setdefault("apns-topic", credential.topics[0])  # from there APNs or the client takes it
     elif credential is not None:
         headers["authorization"] = "bearer"  # the token itself does not matter
-    return devices.lint(devices.Push(headers, notification.body), credential=known, now=now)
+    push = devices.Push(headers, notification.body, channel=channel)
+    return devices.lint(push, credential=known, now=now)
 
 
-def _headers(notification: Notification) -> dict[str, str]:
+def _headers(notification: RequestTemplate) -> dict[str, str]:
     # One character stands for one octet, as in what a server receives.
     return {name.decode(): value.decode("latin-1") for name, value in notification.headers()}

@@ -39,7 +39,15 @@ import attrs
 from txapns.errors import InvalidChannel
 from txapns.notification import Notification, Priority, PushType
 
-__all__ = ["Channel", "ChannelRequest", "StoragePolicy", "app_of", "broadcast_request", "channel_field"]
+__all__ = [
+    "LIVE_ACTIVITY",
+    "Channel",
+    "ChannelRequest",
+    "StoragePolicy",
+    "app_of",
+    "broadcast_request",
+    "channel_field",
+]
 
 #: The spelling of the push type in requests to the management server. In a broadcast it is in lower case.
 LIVE_ACTIVITY = "LiveActivity"

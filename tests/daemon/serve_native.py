@@ -27,12 +27,13 @@ from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.intake import Intake
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import Secrets
+from txapns.daemon.sending.channels import AppChannels
 from txapns.daemon.store.apps import AppSettings
 from txapns.daemon.store.sqlite.apps import SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
 from txapns.daemon.values import Caller, Settlement, State
-from txapns.simulator import Authority
+from txapns.simulator import Authority, Simulator
 
 __all__ = ["main"]
 
@@ -58,8 +59,18 @@ async def serve(directory: Path, dead: str | None) -> None:
     apps = Apps(reactor, configuration, SQLiteAppStore(database), secrets, database.worker)
     for each in (store, apps):
         await each.start()
-    certificate = read_certificate(Authority().client_pem("com.example.chess"), None, datetime.now(timezone.utc))
-    await apps.put("chess", AppSettings(gateway="sandbox", limits=AppLimitsSection(queue=10_000_000)), certificate)
+    authority = Authority()
+    certificate = read_certificate(authority.client_pem("com.example.chess"), None, datetime.now(timezone.utc))
+    simulator = Simulator(reactor, topic="com.example.chess", authority=authority)
+    managing = reactor.listenTCP(0, simulator.tls_factory("channels"), interface="127.0.0.1").getHost().port
+    gateway = f"http2:host=127.0.0.1:port=1:management_port={managing}"  # nothing is sent
+    settings = AppSettings(
+        gateway=gateway,
+        trust_root=authority.ca_pem.decode(),
+        topic="com.example.chess",
+        limits=AppLimitsSection(queue=10_000_000),
+    )
+    await apps.put("chess", settings, certificate)
     waiting = Waiting(reactor)
 
     def wake(app: str) -> None:
@@ -68,7 +79,9 @@ async def serve(directory: Path, dead: str | None) -> None:
 
     intake = Intake(apps, store.queue, Identifiers(wall_clock(reactor)), waiting, wake)
     keys = Keys(Caller("all", None, None, manage=True))
-    native = Native(intake, store.outcomes, store.feedback, apps, keys, 1.0, stored=apps)
+    native = Native(
+        intake, store.outcomes, store.feedback, apps, keys, 1.0, stored=apps, channels_of=AppChannels(reactor, apps).of
+    )
     port = reactor.listenTCP(0, HTTPServer(reactor, native), interface="127.0.0.1")
     reactor.addSystemEventTrigger("before", "shutdown", database.stop)
     sys.stdout.write(f"http://127.0.0.1:{port.getHost().port}\n")

@@ -89,6 +89,10 @@ class IntakeTests(IntakeCase):
             ("broadcasts[1].headers.apns-priority", {"headers": {"apns-priority": "high", "apns-channel-id": CHANNEL}}),
             ("broadcasts[1].headers.apns-channel-id", {"headers": {"apns-channel-id": "a" * (MAX_HEADER + 1)}}),
             ("broadcasts[1].channel", {"headers": {"apns-channel-id": "a b"}}),
+            (
+                "broadcasts[1].headers.apns-collapse-id",
+                {"headers": {"apns-channel-id": CHANNEL, "apns-collapse-id": "x"}},
+            ),
             ("broadcasts[1].headers.apns-id", {"apns_ids": ["no-uuid"]}),
             ("broadcasts[1]", {"tokens": [b"", b""]}),
             ("notifications[1]", {"tokens": TOKENS[:1]}),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.credentials import Certificate
+from txapns.daemon.broadcasts import broadcast_draft
 from txapns.daemon.linting import LINTED, lint_drafts
 from txapns.daemon.values import App, Draft
 from txapns.gateway import Gateway
@@ -29,6 +30,14 @@ class LintDraftsTests(SynchronousTestCase):
         self.assertEqual(self.found(Draft(b'{"aps":{"content-available":1}}', {}, [TOKEN])), [])
         voip = Draft(b'{"aps":{"content-available":1}}', {"apns-push-type": "voip"}, [TOKEN])
         self.assertIn((0, "TOPIC_TYPE"), self.found(voip))
+
+    def test_broadcast(self) -> None:
+        """A broadcast is linted with the header fields that the client adds, and its channel and payload are seen."""
+        update = b'{"aps":{"event":"update","timestamp":1700000000,"content-state":{"home":1}}}'
+        self.assertEqual(self.found(broadcast_draft(update, {}, "dHN0LXNyY2gtY2hubA==")), [])
+        bad = broadcast_draft(update.replace(b"update", b"start"), {}, "?")
+        self.assertLessEqual({(0, "CHANNEL_FORM"), (0, "LA_START_CHANNEL")}, set(self.found(bad)))
+        self.assertIn((0, "CHANNEL_FORM"), self.found(broadcast_draft(update, {"apns-priority": "9" * 30}, "?")))
 
     def test_not_sent(self) -> None:
         """What no request can carry is linted as it stands."""

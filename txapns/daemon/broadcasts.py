@@ -50,11 +50,14 @@ def check_broadcast(app: App, draft: Draft, path: str) -> None:
     :param draft: the draft, which has a channel.
     :param path: the part of the request that it is.
     :raises NotSupported: the app's gateway has no broadcasts.
-    :raises Malformed: it has device tokens or no bundle id, or no request can carry its channel.
+    :raises Malformed: it has device tokens, a collapse id or no bundle id, or no request can carry its channel.
     """
     check_gateway(app)
     if list(draft.tokens) != [b""]:
         raise Malformed(f"{path}: a broadcast is for one channel, and for no device tokens", path=path)
+    if "apns-collapse-id" in draft.headers:
+        path = f"{path}.headers.apns-collapse-id"
+        raise Malformed(f"{path}: a broadcast has none", path=path)
     bundle_id = draft.headers.get("apns-topic") or default_bundle_id(app.credential, app.topic)
     if not bundle_id:
         path = f"{path}.headers.apns-topic"

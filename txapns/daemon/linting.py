@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from txapns._linting import lint_with
-from txapns.daemon.values import App, Draft
+from txapns.daemon.values import CHANNEL, App, Draft
 from txapns.devices import Finding, Push, lint
 from txapns.errors import APNSError
 from txapns.notification import Notification
@@ -26,12 +26,13 @@ def lint_drafts(app: App, drafts: Sequence[Draft], now: float) -> Iterator[tuple
     :returns: each finding with the position of its notification.
     """
     for position, draft in enumerate(drafts[:LINTED]):
+        channel = draft.headers.get(CHANNEL, "")
         try:
             notification = notification_of(draft.payload, draft.headers, app.topic)
         except (APNSError, ValueError):  # no request can carry it
-            findings = lint(Push(draft.headers, draft.payload), now=now)
+            findings = lint(Push(draft.headers, draft.payload, channel=channel), now=now)
         else:
-            findings = lint_with(notification, app.credential, now)
+            findings = lint_with(notification, app.credential, now, channel)
         for finding in findings:
             yield position, finding
 

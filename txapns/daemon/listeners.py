@@ -44,6 +44,7 @@ from txapns.daemon.operations.admin import LIMITS as ADMIN_LIMITS
 from txapns.daemon.operations.admin import Admin
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.secrets.credentials import server_certificate
+from txapns.daemon.sending.channels import AppChannels
 from txapns.errors import APNSError
 
 __all__ = ["FaceDependencies", "Listeners", "tls_section"]
@@ -69,6 +70,7 @@ class FaceDependencies:
     apps: Apps
     keys: IKeys
     wake: Callable[[str], None]
+    channels: AppChannels
     metrics: DaemonMetrics
     admin: Admin
 
@@ -124,6 +126,7 @@ class Listeners:
             section.wait,
             parts.wake,
             parts.apps,
+            parts.channels.of,
         )
         self._serve("intake.native", section, parts.metrics.application("native", native), self._limits)
 

@@ -37,6 +37,7 @@ from txapns.daemon.operations.pruning import Pruning
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.reloading import differences, in_effect
 from txapns.daemon.secrets.master_key import Secrets
+from txapns.daemon.sending.channels import AppChannels
 from txapns.daemon.sending.dispatcher import Dispatcher
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
@@ -89,6 +90,7 @@ class DaemonService(Service):
         self.store.cluster.in_flight = self.dispatcher.in_flight
         self.apps.changed(self._apps_changed)
         self.intake = Intake(self.apps, self.store.queue, Identifiers(wall), self.outcomes, self.dispatcher.wake)
+        self._channels = AppChannels(clock, self.apps)
         self._health = self._make_health_check(clock)
         self._page = StatusPage(clock, self._health, self._history)
         retention = Retention(clock, configuration.database.retention)
@@ -129,6 +131,7 @@ class DaemonService(Service):
             self.apps,
             self.keys,
             self.dispatcher.wake,
+            self._channels,
             self.metrics,
             Admin(self._health, self.metrics, self._page, keys),
         )
@@ -196,6 +199,7 @@ class DaemonService(Service):
             on_stop(part.stop)
         self._apps_changed(frozenset())
         on_stop(self._listeners.close)  # not before the dispatcher has stopped and those who wait have their answers
+        on_stop(self._channels.stop)
         on_stop(self.outcomes.stop)
         await self.dispatcher.start()
         on_stop(lambda: self.dispatcher.stop(self._configuration.limits.stop))

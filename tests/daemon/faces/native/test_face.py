@@ -121,6 +121,9 @@ class DescriptionTests(SynchronousTestCase):
         document = json.loads(openapi())
         paths = [
             "/v1/apps/{app}/notifications",
+            "/v1/apps/{app}/broadcasts",
+            "/v1/apps/{app}/channels",
+            "/v1/apps/{app}/channels/{channel}",
             "/v1/notifications/{id}",
             "/v1/apps/{app}/feedback",
             "/v1/apps/{app}/queue",
@@ -128,6 +131,8 @@ class DescriptionTests(SynchronousTestCase):
             "/v1/apps/{app}/queue/purge",
             "/v1/apps",
             "/v1/apps/{app}/credential",
+            "/v1/apps/{app}/pause",
+            "/v1/apps/{app}/resume",
             "/v1/apps/{app}",
             "/v1/openapi.json",
         ]

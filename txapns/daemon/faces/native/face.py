@@ -2,6 +2,7 @@
 The native face: JSON over HTTP/1.1.
 
 The modules beside this one implement its operations: :mod:`~txapns.daemon.faces.native.notifications`,
+:mod:`~txapns.daemon.faces.native.broadcasts`, :mod:`~txapns.daemon.faces.native.channels`,
 :mod:`~txapns.daemon.faces.native.queue` and :mod:`~txapns.daemon.faces.native.apps`. This one authenticates callers,
 routes requests by the tables of those modules, and serves the OpenAPI document of all of them at ``/v1/openapi.json``.
 """
@@ -16,10 +17,11 @@ from zope.interface import implementer
 from txapns._serving.authorization import bearer_token
 from txapns._serving.http import Answer, IApplication, Request
 from txapns._serving.operations import Operation, Router, parameter
+from txapns._session.channels import Channels
 from txapns.daemon.apps import Apps
 from txapns.daemon.errors import NotAuthenticated, RequestRefused
 from txapns.daemon.faces.native import apps as apps_operations
-from txapns.daemon.faces.native import notifications
+from txapns.daemon.faces.native import broadcasts, channels, notifications
 from txapns.daemon.faces.native import queue as queue_operations
 from txapns.daemon.faces.native.json_api import fault, refused, refused_later
 from txapns.daemon.faces.native.openapi import document
@@ -28,7 +30,11 @@ from txapns.daemon.values import ANYBODY, Caller
 
 __all__ = ["Native", "openapi"]
 
-_SEGMENTS = {"app": parameter("app", "path", "The app's name.", type="string", minLength=1), "id": notifications.ID}
+_SEGMENTS = {
+    "app": parameter("app", "path", "The app's name.", type="string", minLength=1),
+    "id": notifications.ID,
+    "channel": channels.CHANNEL,
+}
 
 
 def _ignore(app: str) -> None:
@@ -44,6 +50,7 @@ class Native:
     :param patience: how long a caller can wait for outcomes, in seconds.
     :param wake: called with an app's name when notifications of the app are due again.
     :param stored: the same apps, if callers may change them.
+    :param channels_of: returns the channels of an app, by its name.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class Native:
         patience: float = 30.0,
         wake: Callable[[str], None] = _ignore,
         stored: Apps | None = None,
+        channels_of: Callable[[str], Channels] = channels.no_channels,
     ) -> None:
         self._keys = keys
         self._openapi = openapi()
@@ -64,6 +72,8 @@ class Native:
                 notifications.NotificationOperations(
                     intake, outcomes, feedback, apps, patience
                 ): notifications.OPERATIONS,
+                broadcasts.BroadcastOperations(intake, apps, patience): broadcasts.OPERATIONS,
+                channels.ChannelOperations(channels_of): channels.OPERATIONS,
                 queue_operations.QueueOperations(outcomes, apps, wake): queue_operations.OPERATIONS,
                 apps_operations.AppOperations(None if keys is None else stored): apps_operations.OPERATIONS,
                 self: _OPERATIONS,
@@ -120,7 +130,14 @@ _OPERATIONS = (
 def openapi() -> bytes:
     """Make the OpenAPI document of the face, in JSON."""
     return document(
-        [*notifications.OPERATIONS, *queue_operations.OPERATIONS, *apps_operations.OPERATIONS, *_OPERATIONS],
+        [
+            *notifications.OPERATIONS,
+            *broadcasts.OPERATIONS,
+            *channels.OPERATIONS,
+            *queue_operations.OPERATIONS,
+            *apps_operations.OPERATIONS,
+            *_OPERATIONS,
+        ],
         _SEGMENTS,
-        {**notifications.EXTRAS, **apps_operations.EXTRAS},
+        {**notifications.EXTRAS, **broadcasts.EXTRAS, **apps_operations.EXTRAS},
     )

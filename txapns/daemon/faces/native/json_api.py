@@ -1,8 +1,9 @@
 """
 JSON over HTTP/1.1: how requests are read and answers are written.
 
-An error is ``{"error": {"code": …, "message": …, "path": …}}``. The code is the name of the exception that refused the
-request, or of the HTTP status. The path is there if one part of the request is to blame.
+An error is ``{"error": {"code": …, "message": …, "path": …, "reason": …}}``. The code is the name of the exception that
+refused the request, or of the HTTP status. The path is there if one part of the request is to blame, and the reason if
+it was Apple who rejected it.
 """
 
 from __future__ import annotations
@@ -23,12 +24,16 @@ from txapns.daemon.errors import (
     AppQueueFull,
     KeyConflict,
     Malformed,
+    NoAnswer,
     NotAllowed,
     NotAuthenticated,
+    NotSupported,
+    RejectedByApple,
     RequestRefused,
     TooLarge,
     Unavailable,
     UnknownApp,
+    UnknownChannel,
     UnsupportedMediaType,
 )
 from txapns.daemon.values import Caller, State
@@ -61,12 +66,16 @@ _REFUSALS = (
     NotAuthenticated,
     NotAllowed,
     UnknownApp,
+    UnknownChannel,
     AppExists,
     KeyConflict,
+    NotSupported,
     TooLarge,
     UnsupportedMediaType,
+    RejectedByApple,
     AppQueueFull,
     Unavailable,
+    NoAnswer,
 )
 
 
@@ -101,6 +110,7 @@ class _Error(Struct, omit_defaults=True):
     code: str
     message: str
     path: Annotated[str, Meta(description="The part of the request that is to blame.")] = ""
+    reason: Annotated[str, Meta(description="Apple's reason, if Apple rejected it.")] = ""
 
 
 class ErrorBody(Struct):
@@ -181,13 +191,13 @@ def decoded(decoder: msgspec.json.Decoder[_S], body: bytes) -> _S:
 # Writing answers.
 
 
-def _error(status: int, code: str, message: str, path: str = "", headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
-    return Answer(status, encode(ErrorBody(_Error(code, message, path))), headers)
+def _error(status: int, error: _Error, headers: Sequence[tuple[bytes, bytes]] = ()) -> Answer:
+    return Answer(status, encode(ErrorBody(error)), headers)
 
 
 def fault(status: int, message: str) -> Answer:
     """Write an error of HTTP itself."""
-    return _error(status, CODES_OF_HTTP[status], message)
+    return _error(status, _Error(CODES_OF_HTTP[status], message))
 
 
 def refused(refusal: RequestRefused) -> Answer:
@@ -197,7 +207,8 @@ def refused(refusal: RequestRefused) -> Answer:
         headers.append((b"Retry-After", b"%d" % max(1, round(refusal.retry_after))))
     if isinstance(refusal, NotAuthenticated):
         headers.append((b"WWW-Authenticate", b'Bearer realm="txapns"'))
-    return _error(refusal.status, _code(type(refusal)), str(refusal), refusal.path, headers)
+    error = _Error(_code(type(refusal)), str(refusal), refusal.path, refusal.reason)
+    return _error(refusal.status, error, headers)
 
 
 def refused_later(reason: Failure) -> Answer:
@@ -214,9 +225,11 @@ ERRORS = {
     401: "The key is missing or unknown.",
     403: "The key does not allow this.",
     404: "It does not exist.",
-    409: "The idempotency key was used for another request, or the app is in the configuration.",
+    409: "The idempotency key was used for another request, or the app is in the configuration or cannot do this.",
     413: "It exceeds the limits.",
     415: "The body is not application/json.",
+    422: "Apple rejects it, for the reason given.",
     429: "The app's queue is full. Nothing was accepted.",
     503: "It cannot be done now. Nothing was done.",
+    504: "It was passed on, and no answer of Apple's came: it may have been done.",
 }

@@ -1,0 +1,59 @@
+"""
+The broadcast channels of the apps. Requests about them are passed on to Apple at once; nothing of them is stored.
+
+The server that manages channels is another than that of notifications, so these requests have clients of their own,
+which open a connection when there is something to ask and close it when it has been idle. They take no part in the
+app's circuit breaker: whoever asks gets the answer, or learns why there is none.
+"""
+
+from __future__ import annotations
+
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
+
+from txapns._session.channels import Channels
+from txapns.client import Session, default_bundle_id
+from txapns.daemon.broadcasts import check_gateway
+from txapns.daemon.errors import NotSupported, Unavailable
+from txapns.daemon.interfaces import IApps
+from txapns.errors import APNSError
+
+__all__ = ["AppChannels"]
+
+#: How many requests about the channels of an app may wait for a connection.
+MOST = 100
+
+
+class AppChannels:
+    """
+    Makes the clients that manage channels.
+
+    :param timeout: how long Apple's answer may take, in seconds.
+    """
+
+    def __init__(self, reactor: IReactorTime, apps: IApps, timeout: float = 30.0) -> None:
+        self._apps = apps
+        self._session = Session(reactor, timeout=timeout, max_queued=MOST)
+
+    def of(self, app: str) -> Channels:
+        """
+        Find the channels of an app.
+
+        :param app: its name.
+        :raises NotSupported: it has no bundle id, or its gateway no server that manages channels.
+        :raises RequestRefused: there is no such app, or it cannot be used now.
+        """
+        found = self._apps.get(app)
+        check_gateway(found)
+        if found.gateway.management_port is None:
+            raise NotSupported("the app's gateway has no server that manages channels: give it a management_port")
+        if not default_bundle_id(found.credential, found.topic):
+            raise NotSupported("the app has no topic: give it its bundle id")
+        try:
+            return self._session.client(found.credential, found.gateway, topic=found.topic).channels
+        except APNSError as error:
+            raise Unavailable(str(error), 60.0) from None
+
+    def stop(self) -> Deferred[None]:
+        """Wait for the answers to what is under way, and close the connections."""
+        return self._session.close()
