@@ -8,7 +8,6 @@ requests are Sygnal's; only the request to Apple is made here. The client resend
 
 from __future__ import annotations
 
-import base64
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from sygnal.exceptions import NotificationDispatchException, PushkinSetupExcepti
 from sygnal.notifications import Device
 from sygnal.utils import NotificationLoggerAdapter
 
+from txapns._pushkeys import token_of
 from txapns.client import APNSClient
 from txapns.credentials import Certificate, Credential, ProviderToken
 from txapns.errors import APNSError, InvalidToken, redact
@@ -109,9 +109,8 @@ class ApnsPushkin(apnspushkin.ApnsPushkin):
         :raises NotificationDispatchException: it was not accepted for any other reason. Synapse tries again.
         """
         span.set_tag("apns_id", notif_id)
-        token: str | bytes = device.pushkey
-        if self.get_config("convert_device_token_to_hex", bool, True):
-            token = base64.b64decode(device.pushkey)
+        encoded = self.get_config("convert_device_token_to_hex", bool, True)
+        token: str | bytes = (token_of(device.pushkey) or b"") if encoded else device.pushkey
         notification = Notification(
             payload=shaved_payload,
             push_type=self.push_type and self.push_type.value,

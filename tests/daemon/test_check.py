@@ -114,6 +114,17 @@ class CheckTests(CommandCase):
         self.assertEqual(fault, "apps.a: the gateway is production, and the certificate is for sandbox")
         self.assertEqual(self.faults("[apps.a]\ncertificate = 's.pem'\ngateway = 'sandbox'"), [])
 
+    def test_app_ids(self) -> None:
+        """So is a Matrix app id of an app that is neither in the configuration nor in the database."""
+        app_ids = "[intake.matrix.app_ids]\n'com.example.a'.app = 'a'\n'com.example.b'.app = 'b'\n"
+        text = f"{app_ids}[apps.a]\ncertificate = 'a.pem'"
+        fault = 'intake.matrix.app_ids."com.example.b".app: there is no app b in the configuration or the database'
+        self.assertEqual(self.faults(text), [fault])
+        self.txapns("apps", "add", "c", "--certificate", self.pem)
+        self.assertEqual(self.faults(text), [fault])
+        self.txapns("apps", "add", "b", "--certificate", self.pem)
+        self.assertEqual(self.faults(text), [])
+
     def test_rows(self) -> None:
         """A damaged row of the database is reported with the name of its app or key; lists show it, too."""
         for name in ("b", "c"):

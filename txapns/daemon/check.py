@@ -8,7 +8,7 @@ Apple can prevent sending.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime
 from functools import partial
 
@@ -17,6 +17,7 @@ from msgspec.structs import asdict
 from txapns.credentials import Certificate
 from txapns.daemon.apps import row_app, section_app
 from txapns.daemon.config.configuration import Configuration
+from txapns.daemon.config.decoding import dotted
 from txapns.daemon.errors import in_words
 from txapns.daemon.secrets.credentials import server_certificate
 from txapns.daemon.secrets.master_key import Secrets
@@ -72,8 +73,11 @@ def _database_faults(configuration: Configuration, secrets: Secrets, now: dateti
     try:
         found = examined(configuration)
         yield from (f"{where}: {fault}" for fault in found.faults)
-        if found.faults or not found.prepared:
-            return  # what is missing will be made by the daemon
+        if found.faults:
+            return
+        if not found.prepared:  # what is missing will be made by the daemon
+            yield from _app_id_faults(configuration, ())
+            return
         with visiting_tables(configuration) as tables:
             rows, keys = tables.apps.rows(), tables.keys.listed()
     except Exception as error:
@@ -84,5 +88,15 @@ def _database_faults(configuration: Configuration, secrets: Secrets, now: dateti
             yield f"the key {key.label} in the database: {key.problem}"
     unusable = list(_faults("secrets.master_key_file", secrets.master_key)) if rows else []
     yield from unusable
+    yield from _app_id_faults(configuration, [row.name for row in rows])
     for row in [] if unusable else rows:
         yield from _faults(f"the app {row.name} in the database", partial(row_app, row, secrets, configuration, now))
+
+
+def _app_id_faults(configuration: Configuration, stored: Iterable[str]) -> Iterator[str]:
+    """Find Matrix app ids of apps that do not exist; ``stored`` are the names of those in the database."""
+    matrix, names = configuration.intake.matrix, {*configuration.apps, *stored}
+    for app_id, section in () if matrix is None else matrix.app_ids.items():
+        if section.app not in names:
+            key = dotted("intake.matrix.app_ids", app_id)
+            yield f"{key}.app: there is no app {section.app} in the configuration or the database"

@@ -29,6 +29,7 @@ from txapns.daemon.config.sections import (
     BinarySection,
     HTTPSection,
     LimitsSection,
+    MatrixSection,
     NativeSection,
     PyapnsSection,
     TLSSection,
@@ -36,6 +37,7 @@ from txapns.daemon.config.sections import (
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.faces.apple.face import Apple
 from txapns.daemon.faces.binary import Binary
+from txapns.daemon.faces.matrix.face import Matrix
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.faces.pyapns import Pyapns
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, IOutcomeLog
@@ -113,6 +115,8 @@ class Listeners:
             self._make_apple(faces.apple)
         if faces.binary is not None:
             self._make_binary(faces.binary)
+        if faces.matrix is not None:
+            self._make_matrix(faces.matrix)
         self._admin = self._serve("admin", configuration.admin, parts.admin, self._admin_limits, guarded=True)
 
     def _make_native(self, section: NativeSection) -> None:
@@ -153,6 +157,13 @@ class Listeners:
         self._connections += [binary.notifications, binary.dead]
         self._listen("intake.binary", section.listen, binary.factory, section.tls)
         self._listen("intake.binary.feedback", section.feedback, binary.feedback_factory, section.tls)
+
+    def _make_matrix(self, section: MatrixSection) -> None:
+        parts = self._parts
+        intake = parts.metrics.intake("matrix", parts.intake)
+        keys = parts.keys if section.keys else None
+        matrix = Matrix(wall_clock(self._reactor), intake, parts.apps, keys, parts.feedback, section)
+        self._serve("intake.matrix", section, parts.metrics.application("matrix", matrix), self._limits, guarded=True)
 
     def _serve(
         self,

@@ -12,6 +12,10 @@ NO_TLS = "allowed is interface=127.0.0.1, a tls table, or allow_without_tls = tr
 NO_KEYS = "allowed is keys = true, a loopback address, or allow_without_keys = true"
 USERS = "and every user of this machine can reach"
 NO_MODE = "allowed is keys = true, mode=660, or allow_without_keys = true"
+NO_APP_IDS = (
+    "intake.matrix.app_ids: found nothing; allowed is at least one table such as "
+    '[intake.matrix.app_ids."com.example.app"]'
+)
 NO_CERTIFICATE = "allowed is a loopback address, or allow_without_keys = true"
 GATEWAY = "production, sandbox, http2:host=NAME:port=N or binary:host=NAME:port=N"
 REACHABLE = "which other machines can reach without TLS"
@@ -34,6 +38,14 @@ WRONG: dict[str, list[str]] = {
     ],
     "intake.pyapns = {listen = 'tcp:1', keys = false, allow_without_tls = true}": [
         f'intake.pyapns.keys: found false, and other machines can reach "tcp:1"; {NO_KEYS}',
+    ],
+    "intake.matrix = {listen = 'tcp:1', tls.certificate = 's.pem', app_ids.x.app = 'a'}": [
+        f'intake.matrix.keys: found false, and other machines can reach "tcp:1"; {NO_KEYS}',
+    ],
+    "intake.matrix = {wait = 0, app_ids = {}}": [NO_APP_IDS],
+    "intake.matrix.app_ids.x = {app = 'a/b', badge = 1}": [
+        f'intake.matrix.app_ids.x.app: found "a/b"; allowed is a name of 1 to {RULE}',
+        "intake.matrix.app_ids.x.badge: found 1; allowed is true or false",
     ],
     "intake.native.listen = 'systemd:domain=INET:index=0'": [
         f'intake.native.listen: found "systemd:domain=INET:index=0", {REACHABLE}; {NO_TLS}',

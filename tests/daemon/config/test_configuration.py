@@ -22,7 +22,9 @@ class ConfigurationTests(SynchronousTestCase):
         found = read("")
         self.assertEqual(found.intake.native.listen, ("tcp:port=8080:interface=127.0.0.1",))
         self.assertTrue(found.intake.native.keys)
-        self.assertEqual((found.intake.apple, found.intake.binary, found.intake.pyapns), (None, None, None))
+        self.assertEqual(
+            (found.intake.apple, found.intake.binary, found.intake.pyapns, found.intake.matrix), (None,) * 4
+        )
         self.assertEqual((found.apps, found.webhook), ({}, {}))
 
     def test_files(self) -> None:

@@ -61,6 +61,7 @@ class ExampleTests(SynchronousTestCase):
         """It contains every key, at least once for each table that has it."""
         found = msgspec.toml.decode(self.whole)
         tables = {"apps": found["apps"]["example"] | found["apps"]["other"], "webhook": found["webhook"]["example"]}
+        tables["app_ids"] = found["intake"]["matrix"]["app_ids"]["com.example.app.ios"]
 
         def check(kind: type[msgspec.Struct], table: dict[str, Any]) -> None:
             self.assertEqual(set(table), set(kind.__struct_fields__), kind)
@@ -78,8 +79,9 @@ class ExampleTests(SynchronousTestCase):
             self.assertEqual(getattr(found, name), getattr(default, name), name)
         self.assertEqual(msgspec.structs.replace(found.admin, tls=None), default.admin)
         self.assertEqual(msgspec.structs.replace(found.intake.native, tls=None), default.intake.native)
-        on = read("[intake.apple]\n[intake.binary]\napp = 'example'\n[intake.pyapns]").intake
-        for name in ("apple", "binary", "pyapns"):
+        matrix = "[intake.matrix.app_ids.'com.example.app.ios']\napp = 'example'"
+        on = read(f"[intake.apple]\n[intake.binary]\napp = 'example'\n[intake.pyapns]\n{matrix}").intake
+        for name in ("apple", "binary", "pyapns", "matrix"):
             self.assertEqual(msgspec.structs.replace(getattr(found.intake, name), tls=None), getattr(on, name))
         self.assertEqual(found.limits_of(found.apps["example"].limits), Limits())
         webhook = read("[webhook.a]\nurl = 'https://example.com/apns'\nsecret_file = 'webhook.secret'").webhook["a"]

@@ -20,6 +20,7 @@ from txapns.daemon.config.sections import (
     DatabaseSection,
     Endpoint,
     ListenerSection,
+    MatrixSection,
     TLSSection,
     WebhookSection,
 )
@@ -31,6 +32,7 @@ __all__ = [
     "binary_faults",
     "database_faults",
     "listener_faults",
+    "matrix_faults",
     "name_faults",
     "node_faults",
     "webhook_faults",
@@ -96,6 +98,13 @@ def binary_faults(binary: BinarySection) -> Iterator[str]:
             yield from _endpoint_faults(f"intake.binary.{name}", endpoint, binary.tls, binary.allow_without_tls)
             if not (binary.app is None or binary.allow_without_keys):
                 yield from _open_faults(f"intake.binary.app: found {shown(binary.app)}", endpoint, "")
+
+
+def matrix_faults(matrix: MatrixSection) -> Iterator[str]:
+    """Check that there are app ids: pushkeys of others are rejected, and homeservers then forget them."""
+    if not matrix.app_ids:
+        example = '[intake.matrix.app_ids."com.example.app"]'
+        yield f"intake.matrix.app_ids: found nothing; allowed is at least one table such as {example}"
 
 
 def _endpoint_faults(key: str, endpoint: str, tls: TLSSection | None, allow_without_tls: bool) -> Iterator[str]:

@@ -18,6 +18,7 @@ from txapns.daemon.config.checks import (
     binary_faults,
     database_faults,
     listener_faults,
+    matrix_faults,
     name_faults,
     node_faults,
     webhook_faults,
@@ -30,6 +31,7 @@ from txapns.daemon.config.sections import (
     DatabaseSection,
     IntakeSection,
     LimitsSection,
+    ListenerSection,
     NodeSection,
     RetriesSection,
     SecretsSection,
@@ -102,13 +104,15 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
         yield from database_faults(self.database, given)
         if self.database.url is not None:
             yield from node_faults(self.node_name)
-        listeners = {"native": self.intake.native, "apple": self.intake.apple, "pyapns": self.intake.pyapns}
-        for name, listener in listeners.items():
+        for name in ("native", "apple", "pyapns", "matrix"):
+            listener: ListenerSection | None = getattr(self.intake, name)
             if listener is not None:
                 yield from listener_faults(f"intake.{name}", listener)
         yield from listener_faults("admin", self.admin)
         if self.intake.binary is not None:
             yield from binary_faults(self.intake.binary)
+        if self.intake.matrix is not None:
+            yield from matrix_faults(self.intake.matrix)
         for name, app in self.apps.items():
             yield from name_faults(dotted("apps", name), name)
             yield from app_faults(dotted("apps", name), app)

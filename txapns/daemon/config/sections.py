@@ -11,7 +11,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Literal, TypeAlias
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from txapns.daemon.values import Limits
 
@@ -30,6 +30,8 @@ __all__ = [
     "IntakeSection",
     "LimitsSection",
     "ListenerSection",
+    "MatrixAppSection",
+    "MatrixSection",
     "NativeSection",
     "NodeSection",
     "PyapnsSection",
@@ -188,6 +190,22 @@ class PyapnsSection(HTTPSection, frozen=True, kw_only=True):
     allow_paths: bool = False
 
 
+class MatrixAppSection(Struct, frozen=True, kw_only=True):
+    """``[intake.matrix.app_ids.ID]``: which app a Matrix app id means, and whether it wants a badge."""
+
+    app: _Name
+    badge: bool = True
+
+
+class MatrixSection(HTTPSection, frozen=True, kw_only=True):
+    """``[intake.matrix]``: the push gateway API of Matrix. Homeservers show no keys."""
+
+    listen: tuple[Endpoint, ...] = ("tcp:port=5000:interface=127.0.0.1",)
+    keys: bool = False
+    wait: _Seconds = 5.0
+    app_ids: dict[str, MatrixAppSection] = field(default_factory=dict)
+
+
 class AdminSection(HTTPSection, frozen=True, kw_only=True):
     """``[admin]``: health, metrics and the status page."""
 
@@ -202,6 +220,7 @@ class IntakeSection(TableOfTables, frozen=True, kw_only=True):
     apple: AppleSection | None = None
     binary: BinarySection | None = None
     pyapns: PyapnsSection | None = None
+    matrix: MatrixSection | None = None
 
 
 class LimitsSection(Struct, frozen=True, kw_only=True):

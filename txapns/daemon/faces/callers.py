@@ -8,22 +8,27 @@ key, and the operator has said who that is. So a program that has always used it
 A *provider token* is verified with the daemon's own signing key, if that has the same team and key identifier. It can
 be an hour old, as with Apple. It is for all apps of this key, and is not sent on.
 
+A *key* of the daemon can be part of an address, for callers that know nothing but that: ``/txapns_…/``.
+
 The *topic* tells which of these apps is meant, without the suffix that some push types add. If two apps have the same
 topic, one in Apple's sandbox and one not, the host name that the caller connected to decides.
 """
 
 from __future__ import annotations
 
+import re
+
 import attrs
 
 from txapns._credentials.bearer import BearerToken
+from txapns._serving.http import Request
 from txapns.credentials import Certificate, ProviderToken
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.interfaces import IApps
 from txapns.daemon.values import App
 from txapns.notification import PushType
 
-__all__ = ["LEEWAY", "TOKEN_LIFE", "Callers", "Claim", "default_headers", "lacks_topic"]
+__all__ = ["LEEWAY", "TOKEN_LIFE", "Callers", "Claim", "default_headers", "lacks_topic", "take_key"]
 
 #: The greatest age of a provider token, in seconds.
 TOKEN_LIFE = 3_600
@@ -31,6 +36,7 @@ TOKEN_LIFE = 3_600
 LEEWAY = 300
 
 _REMEMBERED = 1_000  # topics whose apps are remembered
+_KEY_IN_PATH = re.compile(rb"/(txapns_[^/?]*)(.*)")
 _SUFFIXES = tuple(sorted({each.suffix for each in PushType if each.suffix}, key=len, reverse=True))
 
 
@@ -173,3 +179,16 @@ def lacks_topic(app: App) -> bool:
     """Tell whether an app has no topic of its own, so that every notification must have one."""
     credential = app.credential
     return app.topic is None and not (isinstance(credential, Certificate) and not credential.needs_topic)
+
+
+def take_key(request: Request) -> str:
+    """
+    Take the key that is the first part of a request's path out of it, so that nothing else sees it there.
+
+    :returns: the key; empty if there is none.
+    """
+    match = _KEY_IN_PATH.fullmatch(request.path)
+    if match is None:
+        return ""
+    request.uri = request.path = match[2] or b"/"
+    return match[1].decode("latin-1")

@@ -59,7 +59,7 @@ from txapns.daemon.errors import (
     Unavailable,
     UnknownApp,
 )
-from txapns.daemon.faces.callers import default_headers
+from txapns.daemon.faces.callers import default_headers, take_key
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
 from txapns.daemon.secrets.credentials import read_certificate
 from txapns.daemon.secrets.master_key import read_private
@@ -84,7 +84,6 @@ _SCALARS = {"nil", "boolean", "int", "i4", "i8", "double", "string", "dateTime.i
 _ELEMENTS = frozenset(_STRUCTURE | _SCALARS)
 _MAX_DEPTH = 256
 _TEXT = b"text/xml; charset=utf-8"
-_KEY_IN_PATH = re.compile(rb"/(txapns_[^/?]*)(.*)")
 _KINDS = (b"text/xml", b"application/xml")
 _UNSEEN = re.compile(r"\s+")
 
@@ -125,7 +124,7 @@ class Pyapns:
 
     def begun(self, request: Request) -> Answer | None:
         """Authenticate the caller."""
-        shown = _taken_from_path(request) or basic_password(request.authorization) or ""
+        shown = take_key(request) or basic_password(request.authorization) or ""
         if self._keys is None:
             request.context = ANYBODY
             return None
@@ -255,15 +254,6 @@ class Pyapns:
             return reason
 
         return read.addCallbacks(listed, failed)
-
-
-def _taken_from_path(request: Request) -> str:
-    """Remove the key from the path, if there is one, so that nothing else sees it there."""
-    match = _KEY_IN_PATH.fullmatch(request.path)
-    if match is None:
-        return ""
-    request.uri = request.path = match[2] or b"/"
-    return match[1].decode("latin-1")
 
 
 def _wrong(message: str) -> xmlrpc.client.Fault:
