@@ -1,8 +1,12 @@
 """
 What each kind of program does with a blocking client: ``python -m tests.blocking_job HOST STATE``.
 
-It prints a line of JSON for each time that the job was done, and what should have been received in total. It exits
-without closing its last client. The hosts are named in :data:`HOSTS`; frameworks of others import this module.
+The job is a batch with a dead token, single notifications, a batch that Ctrl-C ends midway, and then either to close
+the client or to exit without that. Each host does both, in the processes that it starts, where it starts some. Each of
+these may take ten seconds.
+
+It prints a line of JSON for each time that the job was done, and what should have been received in total. The hosts are
+named in :data:`HOSTS`; frameworks of others import this module.
 """
 
 from __future__ import annotations
@@ -19,6 +23,7 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.hanging import until_exit, watched
 from txapns import Accepted, Certificate, Gateway, Notification
 from txapns.blocking import APNSClient, SendInterrupted
 from txapns.errors import ClientClosed
@@ -79,11 +84,14 @@ def interrupted(client: APNSClient) -> tuple[int, int, int]:
 
 
 def exercise(client: APNSClient) -> Job:
-    """Do the job: a batch with a dead token, single notifications, and a batch that is interrupted midway."""
-    batch = client.send(HELLO, [*tokens(500), DEAD])
-    alive, dead = client.send_one(HELLO, "aa" * 32), client.send_one(HELLO, DEAD)
-    total, left, pulled = interrupted(client)
-    after = client.send(HELLO, tokens(5))
+    """Do the job but for its end."""
+    with watched():
+        batch = client.send(HELLO, [*tokens(500), DEAD])
+    with watched():
+        alive, dead = client.send_one(HELLO, "aa" * 32), client.send_one(HELLO, DEAD)
+    with watched():
+        total, left, pulled = interrupted(client)
+        after = client.send(HELLO, tokens(5))
     return {
         "batch": [batch.accepted, list(batch.failed), [token for token, _ in batch.dead_tokens]],
         "one": [isinstance(alive, Accepted), getattr(dead, "reason", "")],
@@ -112,8 +120,10 @@ def descriptors() -> int:
 
 def done(client: APNSClient, before: int) -> None:
     """Close the client: nothing may be left, and it may not be used."""
-    client.close()
-    assert not [thread for thread in threading.enumerate() if thread.daemon], threading.enumerate()
+    with watched():
+        client.close()
+    others = set(threading.enumerate()) - {threading.current_thread()}  # where a pool's thread forked, it is a daemon
+    assert not [thread for thread in others if thread.daemon], str(others)
     assert descriptors() <= before, (descriptors(), before)
     try:
         client.send_one(HELLO, DEAD)
@@ -130,8 +140,15 @@ def report(job: Job) -> None:
 
 def leave(state: str) -> None:
     """Use a client that nobody closes; it is referenced until the end."""
-    _left.append(client_of(state))
-    report({"received": _left[-1].send(HELLO, tokens(10)).total})
+    client = client_of(state)
+    report({"received": client.send(HELLO, tokens(10)).total})
+    left(client)
+
+
+def left(client: APNSClient) -> None:
+    """Leave a client as it is until the exit."""
+    _left.append(client)
+    until_exit()
 
 
 _left: list[APNSClient] = []
@@ -175,7 +192,8 @@ def in_child(state: str) -> None:
         assert status == 0, status
         report(exercise(client))
     before = descriptors()
-    client.close()
+    with watched():
+        client.close()
     assert descriptors() < before
     leave(state)
 
@@ -185,33 +203,50 @@ def in_fork_pool(state: str) -> None:
     global _inherited
     client = _inherited = client_of(state)
     report({"received": client.send(HELLO, tokens(10)).total})
-    with multiprocessing.get_context("fork").Pool(2) as pool:
-        for job in pool.map(_with_inherited, range(4), chunksize=1):
+    with multiprocessing.get_context("fork").Pool(2, maxtasksperchild=1) as pool:
+        for job in pool.map(_with_inherited, [True, False] * 2, chunksize=1):
             report(job)
+        pool.close()
+        pool.join()
     report(exercise(client))
+    left(client)
 
 
 _inherited: APNSClient
 
 
-def _with_inherited(_: int) -> Job:
-    return exercise(_inherited)
+def _with_inherited(close: bool) -> Job:
+    return whole_process(_inherited, close)
+
+
+def whole_process(client: APNSClient, close: bool) -> Job:
+    """Do the job in a process that ends then."""
+    before = descriptors()
+    job = exercise(client)
+    if close:
+        done(client, before)
+    else:
+        left(client)
+    return job
 
 
 def in_spawn_pool(state: str) -> None:
     """The processes of a pool that were started anew; they get the client pickled."""
     client = client_of(state)
-    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
-        for job in pool.map(exercise, [client] * 4):
+    with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
+        for job in pool.starmap(whole_process, [(client, True), (client, False)], chunksize=1):
             report(job)
+        pool.close()
+        pool.join()
     report(exercise(client))
+    left(client)
 
 
 def in_forkserver_pool(state: str) -> None:
-    """The same with a server that forks them."""
+    """The same with a server that forks them, and processes that do the job more than once."""
     client = client_of(state)
     with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("forkserver")) as pool:
-        for job in pool.map(exercise, [client] * 2):
+        for job in pool.map(exercise, [client] * 4):
             report(job)
 
 

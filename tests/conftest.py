@@ -25,6 +25,9 @@ __all__: list[str] = []
 settings.register_profile("txapns", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("txapns")
 
+# Where Python may not write bytecode, each process that a test starts would compile all modules anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 _DESCRIPTORS = Path("/proc/self/fd")
 _TASKS = Path("/proc/self/task")
 

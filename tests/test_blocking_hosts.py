@@ -72,11 +72,11 @@ class HostTests(HostCase):
 
     def test_spawn_pool(self) -> None:
         """A pool of processes that start anew, and get the client pickled."""
-        self.run_in("spawn-pool", 5)
+        self.run_in("spawn-pool", 3)
 
     def test_forkserver_pool(self) -> None:
         """A pool of processes that a server forks."""
-        self.run_in("forkserver-pool", 2)
+        self.run_in("forkserver-pool", 4)
 
     def test_asyncio(self) -> None:
         """In a running event loop, as in a notebook."""

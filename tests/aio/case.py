@@ -15,11 +15,19 @@ from tests.processes import ForClass
 from txapns import Certificate, Gateway
 from txapns.aio import APNSClient
 
-__all__ = ["ALIVE", "GONE", "TIMEOUT", "AioCase"]
+__all__ = ["ALIVE", "EXPECTED", "GONE", "TIMEOUT", "AioCase"]
 
 ALIVE, GONE = "aa" * 32, "ee" * 32
 #: How long anything may take, in seconds.
 TIMEOUT = 10.0
+#: What comes of each case of ``program.py``.
+EXPECTED: dict[str, list[Any]] = {
+    "batch": [900, True, 100],
+    "one": [50, 100],
+    "close": [20_000, 0, 0],
+    "cancel": [True, True, 1],
+    "leave": [True],
+}
 
 T = TypeVar("T")
 

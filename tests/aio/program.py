@@ -1,7 +1,8 @@
 """
 A program on asyncio that sends to a simulator in several ways, for :mod:`tests.aio.test_programs`.
 
-Arguments: the runner, and the simulator's directory. It prints what came of each case, as JSON.
+Its argument is the runner; ``SIMULATOR`` is the simulator's state directory. It prints what came of each case, as JSON.
+Each may take ten seconds, and so may its end.
 """
 
 from __future__ import annotations
@@ -19,13 +20,14 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from tests.hanging import until_exit, watched
 from txapns import Certificate, Gateway, Notification, Rejection
 from txapns.aio import APNSClient, batch_of
 from txapns.errors import ClientElsewhere
 
-__all__: list[str] = []
+__all__ = ["CASES"]
 
-STATE = Path(sys.argv[2])
+STATE = Path(os.environ["SIMULATOR"])
 READY = json.loads((STATE / "simulator.json").read_text())
 GATEWAY = Gateway.http2("localhost", READY["http2"], trust_root=(STATE / "ca.pem").read_text())
 CERTIFICATE = Certificate.from_pem((STATE / "client.pem").read_text())
@@ -99,7 +101,7 @@ async def leave() -> list[Any]:
     return [True]
 
 
-CASES: tuple[Case, ...] = (batch, one, close, cancel, leave)
+CASES: dict[str, Case] = {"batch": batch, "one": one, "close": close, "cancel": cancel, "leave": leave}
 LEFT: list[Any] = []
 
 
@@ -199,7 +201,10 @@ def main(runner: str) -> None:
     if runner == "running":
         thread.start()
         BEGUN.wait()
-    results = {case.__name__: RUNNERS[runner](case) for case in CASES}
+    results = {}
+    for name, case in CASES.items():
+        with watched():
+            results[name] = RUNNERS[runner](case)
     if runner == "running":
         LOOPS[0].call_soon_threadsafe(ENDED.set)
         thread.join()
@@ -207,6 +212,7 @@ def main(runner: str) -> None:
     results["threads"] = threading.active_count()
     results["left"] = sorted(descriptors() - before)
     sys.stdout.write(json.dumps(results))
+    until_exit()
 
 
 def descriptors() -> set[str]:
@@ -215,4 +221,5 @@ def descriptors() -> set[str]:
     return {each.name for each in directory.iterdir() if each.exists()} if directory.exists() else set()
 
 
-main(sys.argv[1])
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -13,7 +13,7 @@ import pytest
 from twisted.trial.unittest import SkipTest
 
 from tests import PROJECT
-from tests.aio.case import AioCase
+from tests.aio.case import EXPECTED, AioCase
 from tests.command.processes import environment
 from tests.interop.test_frameworks import FRAMEWORKS
 
@@ -22,30 +22,16 @@ __all__ = ["ProgramTests", "UvloopTests"]
 #: How long a program may take with all its cases, in seconds; on a busy machine that is long.
 PATIENCE = 120
 
-EXPECTED = {"batch": [900, True, 100], "one": [50, 100], "close": [20_000, 0, 0], "cancel": [True, True, 1]}
-EXPECTED["leave"] = [True]
-
 
 class ProgramCase(AioCase):
     """The cases of ``program.py``."""
 
     def check(self, runner: str, expected: dict[str, list[Any]], *packages: Path) -> None:
         """Run them; the outcomes are exact, there is no warning, and no thread, socket or global reactor is left."""
-        command = [
-            sys.executable,
-            "-X",
-            "dev",
-            "-W",
-            "error",
-            "-m",
-            "tests.aio.program",
-            runner,
-            self.simulator.state.absolute(),
-        ]
+        command = [sys.executable, "-X", "dev", "-W", "error", "-m", "tests.aio.program", runner]
         path = os.pathsep.join(map(str, [PROJECT, *packages]))
-        done = subprocess.run(
-            command, capture_output=True, text=True, env=environment(PYTHONPATH=path), timeout=PATIENCE, check=False
-        )
+        variables = environment(PYTHONPATH=path, SIMULATOR=str(self.simulator.state.absolute()))
+        done = subprocess.run(command, capture_output=True, text=True, env=variables, timeout=PATIENCE, check=False)
         self.assertEqual((done.returncode, done.stderr), (0, ""))
         self.assertEqual(json.loads(done.stdout), {**expected, "reactor": False, "threads": 1, "left": []})
 

@@ -2,8 +2,8 @@
 Tasks of Celery that send with a blocking client.
 
 As an application (``celery -A tests.interop.drive_celery worker``) it needs the variables ``SIMULATOR``, the state
-directory of a simulator, and ``QUEUE``, a directory for messages and results. As a program it has tasks done, and
-prints what each returned.
+directory of a simulator, and ``QUEUE``, a directory for messages and results; with ``LEAVE``, nobody closes the client.
+As a program it has tasks done, and prints what each returned.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from celery import Celery, signals
 from celery.exceptions import SoftTimeLimitExceeded
 
-from tests.blocking_job import HELLO, client_of, exercise, tokens
+from tests.blocking_job import HELLO, client_of, descriptors, done, exercise, left, tokens
 
 PLACE = Path(os.environ["QUEUE"])
 for name in ("messages", "control", "results"):
@@ -40,8 +40,19 @@ def use_in_parent(**_: object) -> None:
 
 @signals.worker_process_shutdown.connect
 def close(**_: object) -> None:
-    """Close it in each process of the pool: these run nothing that is registered with atexit."""
-    CLIENT.close()
+    """Close it in each process of the pool, or leave it: these run nothing that is registered with atexit."""
+    if "LEAVE" in os.environ:
+        left(CLIENT)
+    else:
+        done(CLIENT, BEFORE)
+        sys.__stderr__.write("closed\n")
+
+
+@signals.worker_process_init.connect
+def count(**_: object) -> None:
+    """Count what is open before the first task."""
+    global BEFORE
+    BEFORE = descriptors()
 
 
 @app.task

@@ -16,13 +16,14 @@ import pytest
 from twisted.trial.unittest import SkipTest
 
 from tests import PROJECT
+from tests.aio.case import EXPECTED
 from tests.command.processes import DEAD, TIMEOUT, SimulatorProcess, environment
 from tests.ports import reserve
 from tests.processes import started
 from tests.test_blocking_hosts import HostCase
 from txapns import Batch
 
-__all__ = ["CeleryTests", "GunicornTests", "ProgramTests"]
+__all__ = ["CeleryTests", "GunicornTests", "ProgramTests", "UvicornTests"]
 
 pytestmark = [pytest.mark.interop, pytest.mark.loopback]
 
@@ -96,7 +97,7 @@ class GunicornTests(FrameworkCase):
         """Serve 16 requests, eight at a time."""
         [port] = reserve()
         command = [sys.executable, "-m", "gunicorn", "-w2", "-b", f"127.0.0.1:{port}", *options]
-        command.append("tests.interop.drive_gunicorn:application")
+        command += ["-c", "python:tests.interop.drive_gunicorn", "tests.interop.drive_gunicorn:application"]
         variables = self.variables(**more)
         process = started(self, command, env=variables, stderr=subprocess.PIPE, text=True)
         assert process.stderr is not None
@@ -116,11 +117,12 @@ class GunicornTests(FrameworkCase):
             del answer["process"]
         said = self.ends(process, by)
         self.assertEqual((process.returncode, "Traceback" in said), (0, False), said)
-        self.check([*answers, {"received": 10 if more else 0}], 16)
+        self.assertEqual(said.count("closed\n"), 2 if "CLOSE" in more else 0, said)
+        self.check([*answers, {"received": 10 if "USE" in more else 0}], 16)
 
     def test_threads(self) -> None:
-        """Each worker has a client of its own."""
-        self.serve("--threads", "4")
+        """Each worker has a client of its own, and closes it in the end."""
+        self.serve("--threads", "4", CLOSE="1")
 
     def test_preload(self) -> None:
         """The workers inherit the client from the master, which has used it; Ctrl-C ends them all."""
@@ -131,25 +133,55 @@ class GunicornTests(FrameworkCase):
         self.serve("-k", "gevent")
 
 
+class UvicornTests(FrameworkCase):
+    """An application of FastAPI under uvicorn."""
+
+    def serve(self, loop: str) -> None:
+        """Do each case in a request; the server ends while the last one still sends."""
+        [port] = reserve()
+        command = [sys.executable, "-X", "dev", "-W", "error::ResourceWarning", "-m", "uvicorn", "--loop", loop]
+        command += ["--port", str(port), "tests.interop.drive_uvicorn:app"]
+        process = started(self, command, env=self.variables(), stderr=subprocess.PIPE, text=True)
+        assert process.stderr is not None
+        for line in process.stderr:
+            if "Uvicorn running" in line:
+                break
+        for case, outcome in EXPECTED.items():
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/{case}", timeout=TIMEOUT) as answer:
+                self.assertEqual(json.load(answer), outcome, case)
+        said = self.ends(process, signal.SIGINT)
+        self.assertIn("Application shutdown complete", said)
+        self.assertEqual([word for word in ("Traceback", "Warning", "Timeout") if word in said], [], said)
+
+    def test_asyncio(self) -> None:
+        """On asyncio's loop."""
+        self.serve("asyncio")
+
+    def test_uvloop(self) -> None:
+        """On uvloop's."""
+        self.serve("uvloop")
+
+
 class CeleryTests(FrameworkCase):
     """A worker of Celery, with messages in files."""
 
-    def worker(self, pool: str) -> tuple[subprocess.Popen[Any], dict[str, str]]:
+    def worker(self, pool: str, **more: str) -> tuple[subprocess.Popen[Any], dict[str, str]]:
         """Start a worker."""
         place = Path(self.mktemp())
         place.mkdir()
-        variables = {"QUEUE": str(place.resolve())}
+        variables = {"QUEUE": str(place.resolve()), **more}
         command = [sys.executable, "-m", "celery", "-A", "tests.interop.drive_celery", "worker", "--pool", pool, "-c2"]
         command += ["--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel", "WARNING"]
         process = started(self, command, env=self.variables(**variables), stderr=subprocess.PIPE, text=True)
         return process, variables
 
-    def work(self, pool: str) -> None:
-        """Have tasks done."""
-        process, variables = self.worker(pool)
+    def work(self, pool: str, closed: int, **more: str) -> None:
+        """Have tasks done by a worker in which so many processes close their client."""
+        process, variables = self.worker(pool, **more)
         *jobs, dead = self.lines(self.run_driver("drive_celery", **variables))
         said = self.ends(process, signal.SIGTERM)
         self.assertEqual((process.returncode, "Traceback" in said), (0, False), said)
+        self.assertEqual(said.count("closed\n"), closed, said)
         for job in jobs:
             del job["process"]
         self.assertEqual(Batch.from_dict(dead).failed["dora"].token, DEAD)
@@ -157,11 +189,15 @@ class CeleryTests(FrameworkCase):
 
     def test_prefork(self) -> None:
         """Processes that inherit the client from the parent, which has used it. Batches come back as JSON."""
-        self.work("prefork")
+        self.work("prefork", 2)
+
+    def test_left(self) -> None:
+        """The same without closing it."""
+        self.work("prefork", 0, LEAVE="1")
 
     def test_threads(self) -> None:
         """Threads of one process."""
-        self.work("threads")
+        self.work("threads", 0)
 
     def test_time_limit(self) -> None:
         """When a task has taken too long, the batch is known as far as it came, and the next task goes on."""
