@@ -46,6 +46,23 @@ class PlannedAnswersTests(SynchronousTestCase):
         self.answers.add(topic="com.example.app", status=400)
         self.assertEqual(self.statuses(1, {":path": "/4/broadcasts/apps/com.example.app"}), [400])
 
+    def test_protocols(self) -> None:
+        """A status is for its protocol alone, and what only ends a connection is not for a push by hand."""
+        for facts, over in (
+            ({"status": 500}, {"http2", "hand"}),
+            ({"status": 500, "drop": True}, {"http2", "hand"}),
+            ({"error_packet": 8}, {"binary"}),
+            ({"error_packet": 8, "delay": 1.0}, {"binary"}),
+            ({"status": 410, "error_packet": 8}, {"http2", "binary", "hand"}),
+            ({"delay": 1.0}, {"http2", "binary", "hand"}),
+            ({"drop": True}, {"http2", "binary"}),
+            ({"goaway": True}, {"http2", "binary"}),
+        ):
+            self.answers.remove()
+            planned = self.answers.add(**facts)
+            found = {each for each in ("http2", "binary", "hand") if self.answers.take(PUSH, each) is planned}
+            self.assertEqual((found, planned.given), (over, len(over)), facts)
+
     def test_chance(self) -> None:
         """Chance is the given source's."""
         self.answers.add(status=500, chance=0.25)

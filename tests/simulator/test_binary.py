@@ -6,6 +6,7 @@ import json
 import struct
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -40,6 +41,82 @@ def framed(*items: tuple[int, bytes]) -> bytes:
 def error(status: int, identifier: int = 0) -> bytes:
     """Encode the error packet, without the code under test."""
     return struct.pack(">BBI", 8, status, identifier)
+
+
+class PlannedTests(BinaryCase):
+    """Answers that somebody has planned."""
+
+    def plan(self, **facts: Any) -> None:
+        """Plan one, given once."""
+        self.simulator.inbox.answers.add(times=1, **facts)
+
+    def say_all(self) -> BinaryPeer:
+        """Write three notifications at once over a new connection."""
+        peer = self.connect()
+        peer.transport.write(b"".join(encode_framed(each, TOKEN, PAYLOAD, None, None) for each in (1, 2, 3)))
+        self.simulator.flush()
+        return peer
+
+    def test_error_packet(self) -> None:
+        """The notification for which it is planned gets the error packet, and those after it are ignored."""
+        self.plan(token=TOKEN.hex(), topic="com.example.app", error_packet=77)
+        self.plan(push_type="alert", error_packet=1)  # nothing over this protocol has a push type
+        self.assertEqual(self.say_all().read, error(77, 1))
+        self.assertEqual(self.reasons(), ["Status77"])
+        self.say_all()
+        self.assertEqual(self.reasons(), ["Status77", None, None, None])
+
+    def test_for_http2(self) -> None:
+        """What is for HTTP/2 waits for that."""
+        self.plan(status=503, reason="Shutdown", drop=True)
+        self.assertEqual(self.say_all().read, b"")
+        self.assertEqual((self.reasons(), len(self.simulator.inbox.answers)), ([None] * 3, 1))
+
+    def test_delay(self) -> None:
+        """An error packet can come late, also one that was not planned; silence cannot."""
+        self.plan(error_packet=8, delay=5.0)
+        peer = self.say_all()
+        self.simulator.advance(4.9)
+        self.assertEqual(peer.read, b"")
+        self.simulator.advance(0.2)
+        self.assertEqual(peer.read, error(8, 1))
+        self.plan(delay=5.0)
+        peer = self.connect()
+        peer.transport.write(encode_framed(9, DEAD_TOKEN, PAYLOAD, None, None))
+        self.simulator.advance(4.9)
+        self.assertEqual(peer.read, b"")
+        self.simulator.advance(0.2)
+        self.assertEqual(peer.read, error(8, 9))
+        self.plan(delay=5.0)
+        self.assertEqual(self.say_all().read, b"")
+        self.assertEqual(self.reasons()[-3:], [None] * 3)
+
+    def test_goaway(self) -> None:
+        """A server that goes away accepts the notification and names it with status 10."""
+        self.plan(goaway=True)
+        self.assertEqual(self.say_all().read, error(10, 1))
+        self.assertEqual(self.reasons(), [None])
+
+    def test_drop(self) -> None:
+        """A connection is aborted at once or after the delay, without an error packet; what was good has been taken."""
+        self.plan(drop=True, delay=3.0)
+        peer = self.say_all()
+        self.assertEqual((self.reasons(), peer.lost), ([None], None))
+        self.simulator.advance(3.1)
+        self.assertIsNotNone(peer.lost)
+        self.plan(drop=True, error_packet=8)
+        peer = self.say_all()
+        self.assertIsNotNone(peer.lost)
+        self.assertEqual((peer.read, self.reasons()), (b"", [None]))
+
+    def test_leaves(self) -> None:
+        """If the provider leaves first, nothing is left to be done."""
+        for facts in ({"drop": True}, {"error_packet": 8}, {"goaway": True}):
+            self.plan(delay=30.0, **facts)
+            peer = self.say_all()
+            peer.transport.loseConnection()
+            self.simulator.flush()
+        self.assertEqual(self.simulator.reactor.getDelayedCalls(), [])
 
 
 class AcceptTests(BinaryCase):

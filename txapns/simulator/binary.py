@@ -22,6 +22,7 @@ from txapns._credentials.choice import inspect_certificate
 from txapns._network.transports import transport_of
 from txapns.devices.push import json_object
 from txapns.reasons import Status, status_name
+from txapns.simulator.answers import DEVICES, PlannedAnswer
 from txapns.simulator.inbox import Connection, Inbox
 from txapns.wire.frames import MalformedFrame, NotificationParser, ReceivedNotification, encode_error
 
@@ -203,7 +204,10 @@ class EnhancedNotificationServer(Protocol):
     def _take(self, received: list[ReceivedNotification]) -> None:
         for notification in received:
             status: int | bool | None = self.status_for(notification)
-            if self._fault is not None:
+            planned = self._planned(notification)
+            if planned is not None:
+                status = self._give(planned, notification, status)
+            elif self._fault is not None:
                 status = self._fault(self, notification, status)
             if status is not False:
                 self._note(notification, None if status is None else int(status))
@@ -214,6 +218,29 @@ class EnhancedNotificationServer(Protocol):
             elif status is not False:
                 self.finish(self.answer(notification, int(status)))
                 return
+
+    def _planned(self, notification: ReceivedNotification) -> PlannedAnswer | None:
+        if not len(self._inbox.answers):
+            return None
+        topic = next(iter(self._connection.topics), "")
+        headers = {":path": DEVICES + notification.token.hex(), "apns-topic": topic}
+        return self._inbox.answers.take(headers, "binary")
+
+    def _give(
+        self, planned: PlannedAnswer, notification: ReceivedNotification, status: int | None
+    ) -> int | bool | None:
+        """Give a planned answer; like a fault, it returns the status to record."""
+        if planned.error_packet is not None:
+            status = planned.error_packet
+        if planned.drop:
+            self.discard()
+            self._later = self._clock.callLater(planned.delay, self._abort_after, 0)
+            return None if status is None else False
+        if status is not None:
+            self.finish(self.answer(notification, status), after=planned.delay)
+        elif planned.goaway:
+            self.finish(self.answer(notification, Status.SHUTDOWN), after=planned.delay)
+        return status
 
     def _note(self, notification: ReceivedNotification, status: int | None) -> None:
         fields = ((name, getattr(notification, name)) for name in ("identifier", "expiration", "priority"))

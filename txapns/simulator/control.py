@@ -121,14 +121,16 @@ class SimulatorControl:
         """
         return SimulatedDevice(self, token or secrets.token_hex(32))
 
-    def answer(self, status: int, reason: str | None = None, *, token: str | None = None, **more: Any) -> None:
+    def answer(
+        self, status: int | None = None, reason: str | None = None, *, token: str | None = None, **more: Any
+    ) -> None:
         """
         Have pushes answered otherwise than Apple would.
 
-        :param status: the HTTP status.
+        :param status: the HTTP status; left out, the answer is what it would have been.
         :param reason: the reason.
         :param token: only those for this token; left out, all.
-        :param more: what else ``POST /v1/answers`` takes, such as ``times``, ``chance`` and ``delay``.
+        :param more: what else ``POST /v1/answers`` takes, such as ``error_packet``, ``times`` and ``delay``.
         """
         given = {"status": status, "reason": reason, "token": token, **more}
         self.ask("POST", "/v1/answers", {name: value for name, value in given.items() if value is not None})
@@ -181,7 +183,7 @@ class SimulatedDevice:
         """Wait until so many notifications have come for it; see :meth:`SimulatorControl.wait`."""
         return self._simulator.wait(count, timeout=timeout, token=self.token)
 
-    def answer(self, status: int, reason: str | None = None, **more: Any) -> None:
+    def answer(self, status: int | None = None, reason: str | None = None, **more: Any) -> None:
         """Have pushes for it answered otherwise; see :meth:`SimulatorControl.answer`."""
         self._simulator.answer(status, reason, token=self.token, **more)
 

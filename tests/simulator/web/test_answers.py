@@ -90,6 +90,18 @@ class AnswerTests(WebCase):
         self.assertEqual((batch.accepted, list(batch.uncertain)), (0, [0]))
         self.assertEqual(self.answers(), [(A, 200, None)])
 
+    def test_binary(self) -> None:
+        """Over the binary protocol an error packet is given; the same plan may have both statuses."""
+        self.plan(token=A, status=410, reason="Unregistered", error_packet=8)
+        gateway = self.simulator.gateway("binary", barrier=True)
+        for where, reason in (("http2", "Unregistered"), (gateway, "InvalidToken")):
+            client = self.simulator.client(where)
+            self.clients.append(client)
+            batch = self.simulator.result(client.send(Notification(alert="Hi"), [A, B]))
+            self.assertEqual((batch.accepted, [each.reason for each in batch.failed.values()]), (1, [reason]))
+        [planned] = self.get("/v1/answers")["answers"]
+        self.assertEqual((planned["given"], planned["error_packet"]), (2, 8))
+
     def test_removed(self) -> None:
         """Answers are listed, and removed one by one or all together."""
         for status in (500, 503, 502):
@@ -115,6 +127,10 @@ class AnswerTests(WebCase):
             ({"drop": "yes"}, "drop"),
             ({"status": 500, "tokens": []}, "tokens"),
             ({"status": 500, "reason": 5}, "reason"),
+            ({"error_packet": 0}, "error_packet"),
+            ({"error_packet": 256}, "error_packet"),
+            ({"error_packet": 10}, "error_packet"),
+            ({"error_packet": 8, "reason": "InvalidToken"}, "reason"),
         ):
             response = self.ask("POST", "/v1/answers", facts)
             self.assertEqual((response.status, response.json["error"]["path"]), (400, path), facts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 
 from tests.simulator.web.web_case import WebCase
+from txapns.simulator.web.pushes import MAX_LATE
 
 __all__ = ["PushTests"]
 
@@ -38,6 +39,34 @@ class PushTests(WebCase):
         self.ask("POST", "/v1/answers", {"token": A, "status": 503, "reason": "Shutdown", "times": 1})
         response = self.ask("POST", "/v1/push", {"token": A, "headers": HEADERS, "payload": {"aps": {}}})
         self.assertEqual(response.json["answer"], {"status": 503, "reason": "Shutdown"})
+
+    def test_late(self) -> None:
+        """A planned delay holds the answer back; who leaves meanwhile sends nothing, and only so many may wait."""
+        push = {"token": A, "headers": HEADERS, "payload": {"aps": {"alert": "Hi"}}}
+        body = json.dumps(push)
+        head = "POST /v1/push HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+        request = f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode()
+        self.ask("POST", "/v1/answers", {"status": 503, "reason": "Shutdown", "delay": 20})
+        staying, *leaving = [self.connect() for _ in range(MAX_LATE)]
+        for connection in (staying, *leaving):
+            connection.write(request)
+        self.simulator.advance(19.9)
+        self.assertEqual((staying.read(), self.get("/v1/received")["received"]), ([], []))
+        self.assertEqual(self.ask("POST", "/v1/push", push).status, 503)
+        for connection in leaving:
+            connection.lose()
+        self.simulator.advance(0.2)
+        [response] = staying.read()
+        self.assertEqual((response.status, response.json["answer"]), (201, {"status": 503, "reason": "Shutdown"}))
+        self.assertEqual(self.get("/v1/received")["received"], [response.json])
+
+    def test_no_connection(self) -> None:
+        """A push by hand comes by no connection: what only ends one waits for another push."""
+        self.ask("POST", "/v1/answers", {"drop": True, "times": 1})
+        self.ask("POST", "/v1/answers", {"goaway": True, "times": 1})
+        response = self.ask("POST", "/v1/push", {"token": A, "headers": HEADERS, "payload": {"aps": {"alert": "Hi"}}})
+        self.assertEqual(response.json["answer"]["status"], 200)
+        self.assertEqual([each["given"] for each in self.get("/v1/answers")["answers"]], [0, 0])
 
     def test_not_finite(self) -> None:
         """A payload with numbers that JSON has not is none, and hides nothing else."""

@@ -11,6 +11,7 @@ from txapns._network.clocks import IWallClock
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
 from txapns.devices.push import token_bytes
+from txapns.reasons import Status
 from txapns.simulator.answers import MAX_PLANNED, PlannedAnswer, PlannedAnswers
 from txapns.simulator.web.json_api import Fields, Refused, answer, json_body, parameters, whole
 
@@ -49,11 +50,13 @@ class AnswerOperations:
         if token is not None and token_bytes(token) is None:
             raise Refused("the token must be hexadecimal", "token")
         status, reason = fields.whole("status", 200, 599), fields.text("reason")
+        error_packet = fields.whole("error_packet", 1, 255)
         facts = {
             "token": token and token.lower(),
             "topic": fields.text("topic"),
             "push_type": fields.text("push_type"),
             "status": status,
+            "error_packet": error_packet,
             "reason": reason or "",
             "timestamp": fields.number("timestamp", 0, 2**40),
             "times": fields.whole("times", 1, _MAX_TIMES),
@@ -64,8 +67,10 @@ class AnswerOperations:
         }
         if reason and (status is None or status < 300):
             raise Refused("a reason is for a status of an error", "reason")
-        if status is None and not (facts["delay"] or facts["goaway"] or facts["drop"]):
-            raise Refused("give a status, a delay, goaway or drop: otherwise nothing changes")
+        if error_packet == Status.SHUTDOWN:
+            raise Refused("this status names what was accepted last; goaway gives it", "error_packet")
+        if not (status or error_packet or facts["delay"] or facts["goaway"] or facts["drop"]):
+            raise Refused("give a status, an error_packet, a delay, goaway or drop: otherwise nothing changes")
         if status == 410 and facts["timestamp"] is None:
             facts["timestamp"] = self._clock.now()
         return facts
@@ -94,6 +99,13 @@ _CONDITIONS = {
         "maximum": 599,
         "description": "The HTTP status. Left out, the answer is what it would have been.",
     },
+    "error_packet": {
+        "type": ["integer", "null"],
+        "minimum": 1,
+        "maximum": 255,
+        "description": "The status of the binary protocol's error packet. An answer with one status is for its "
+        "protocol alone; with both or neither it is for both.",
+    },
     "reason": {"type": "string", "description": "The reason; empty for an answer without a body."},
     "timestamp": {"type": ["number", "null"], "minimum": 0, "description": "With 410, in UNIX seconds; or now."},
     "times": {
@@ -104,7 +116,12 @@ _CONDITIONS = {
     },
     "chance": {"type": "number", "minimum": 0, "maximum": 1, "default": 1, "description": "How likely it is given."},
     "delay": {"type": "number", "minimum": 0, "maximum": _MAX_DELAY, "default": 0, "description": "In seconds."},
-    "goaway": {"type": "boolean", "default": False, "description": "Whether a GOAWAY goes before it."},
+    "goaway": {
+        "type": "boolean",
+        "default": False,
+        "description": "Whether a GOAWAY goes before it; over the binary protocol, an error packet with status 10 "
+        "after it. A push by hand comes by no connection: for that, neither this nor drop means anything.",
+    },
     "drop": {"type": "boolean", "default": False, "description": "Whether the connection is aborted in its place."},
 }
 

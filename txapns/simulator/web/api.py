@@ -116,7 +116,7 @@ class ControlAPI:
                 self: _OPERATIONS,
                 DeviceOperations(simulator.phones, wall): devices.OPERATIONS,
                 AnswerOperations(simulator.inbox.answers, wall): answers.OPERATIONS,
-                PushOperations(simulator, wall): pushes.OPERATIONS,
+                PushOperations(clock, simulator): pushes.OPERATIONS,
             },
             fault,
         )

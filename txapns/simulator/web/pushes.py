@@ -8,15 +8,18 @@ from collections.abc import Mapping
 from typing import Any
 
 import attrs
+from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IDelayedCall, IReactorTime
+from twisted.python.failure import Failure
 
-from txapns._network.clocks import IWallClock
+from txapns._network.clocks import wall_clock
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
 from txapns._serving.pages import SECURITY
 from txapns.devices.answers import answer as answer_to
 from txapns.devices.push import Push, token_bytes
 from txapns.devices.rules import lint
-from txapns.simulator.answers import DEVICES
+from txapns.simulator.answers import DEVICES, PlannedAnswer
 from txapns.simulator.inbox import Connection
 from txapns.simulator.servers import Simulator
 from txapns.simulator.strings import MalformedStrings, parse_strings
@@ -25,6 +28,8 @@ from txapns.simulator.web.json_api import Fields, Refused, answer, json_body, pa
 
 __all__ = ["OPERATIONS", "SCHEMAS", "PushOperations"]
 
+#: How many pushes may wait for late answers at a time.
+MAX_LATE = 100
 _FORBIDDEN = frozenset("\0\r\n")
 
 
@@ -32,29 +37,57 @@ class PushOperations:
     """
     Takes pushes from people.
 
-    :param clock: the clock that dates what comes.
+    :param clock: the reactor, or a ``Clock``.
     """
 
-    def __init__(self, simulator: Simulator, clock: IWallClock) -> None:
+    def __init__(self, clock: IReactorTime, simulator: Simulator) -> None:
         self._simulator = simulator
         self._clock = clock
+        self._wall = wall_clock(clock)
+        self._late: set[IDelayedCall] = set()
         self._connection = Connection(0, topics=(simulator.topic,))
 
-    def send(self, request: Request) -> Answer:
+    def send(self, request: Request) -> Answer | Deferred[Answer]:
         """Send a push, as if a provider with a provider token had sent it."""
         parameters(request)
-        push, inbox = _read(json_body(request)), self._simulator.inbox
+        push = _read(json_body(request))
         headers = {":method": "POST", ":path": DEVICES + push.token, **push.headers}
         headers.setdefault("apns-id", str(uuid.uuid4()))
         push = attrs.evolve(push, headers=headers)
+        if len(self._late) >= MAX_LATE:
+            raise Refused("too many pushes wait for their answers already", status=503)
+        planned = self._simulator.inbox.answers.take(headers, "hand")
+        if planned is None or not planned.delay:
+            return self._answer(push, planned)
+        return self._answer_late(request, push, planned)
+
+    def _answer_late(self, request: Request, push: Push, planned: PlannedAnswer) -> Deferred[Answer]:
+        """Answer when it is time, if somebody still waits for it then."""
+        answered: Deferred[Answer] = Deferred()
+
+        def answer() -> None:
+            self._late.remove(call)
+            answered.callback(self._answer(push, planned))
+
+        def leave(reason: Failure) -> None:
+            if call in self._late:
+                self._late.remove(call)
+                call.cancel()
+
+        call = self._clock.callLater(planned.delay, answer)
+        self._late.add(call)
+        request.notifyFinish().addErrback(leave)
+        return answered
+
+    def _answer(self, push: Push, planned: PlannedAnswer | None) -> Answer:
+        inbox = self._simulator.inbox
         given = answer_to(push, inbox.device(push.token), None, self._simulator.environment)
         status, reason = given.status, given.reason
-        planned = inbox.answers.take(headers)
         if planned is not None and planned.status is not None:
             status, reason = planned.status, planned.reason
         token = token_bytes(push.token) or push.token.encode()
         refused = None if 200 <= status <= 299 else reason
-        inbox.note("http2", token, push.payload, headers, refused, status, self._connection)
+        inbox.note("http2", token, push.payload, push.headers, refused, status, self._connection)
         self._simulator.phones.judge()
         latest = inbox.after(inbox.last_id - 1)
         return Answer(201, entry_json(latest[0]) if latest else b"{}", SECURITY)
@@ -64,7 +97,7 @@ class PushOperations:
         parameters(request)
         push = _read(json_body(request))
         device = self._simulator.phones.device(push.token) if push.token else None
-        findings = lint(push, device, now=self._clock.now())
+        findings = lint(push, device, now=self._wall.now())
         return answer({"findings": [finding.to_dict() for finding in findings]})
 
     def set_strings(self, request: Request) -> Answer:
@@ -153,7 +186,7 @@ OPERATIONS = (
         "postPush",
         "Send a push by hand.",
         {201: ("What became of it.", ("Entry",))},
-        (400, 413, 415),
+        (400, 413, 415, 503),
         body="Push",
     ),
     Operation(
