@@ -7,7 +7,7 @@ The seams of the daemon: the interfaces between its parts.
       │                     │
       ├──► IKeys, IApps     │ settle
       │                     ▼
-      └──► IOutcomeLog, IFeedbackLog ◄── webhooks
+      └──► IOutcomeLog, IOutcomeFeed, IFeedbackLog ◄── webhooks
 
 A method that returns a ``Deferred`` raises nothing itself: the ``Deferred`` fails. It always fires, at the latest when
 :meth:`~txapns.daemon.store.store.IStore.stop` is called. Where an app's name may be ``None``, that stands for all apps.
@@ -16,7 +16,7 @@ Durations are in seconds.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
@@ -34,11 +34,12 @@ from txapns.daemon.values import (
     Message,
     Outcome,
     Receipt,
+    RecordedOutcome,
     Settlement,
     State,
 )
 
-__all__ = ["IApps", "IFeedbackLog", "IIntake", "IKeys", "IOutcomeLog", "IQueue"]
+__all__ = ["IApps", "IFeedbackLog", "IIntake", "IKeys", "IOutcomeFeed", "IOutcomeLog", "IQueue"]
 
 
 class IQueue(Interface):
@@ -210,6 +211,63 @@ class IFeedbackLog(Interface):
         Look tokens up.
 
         :returns: the latest entry of each token that the log has. The token may have become valid again since.
+        """
+
+
+class IOutcomeFeed(Interface):
+    """
+    What became of the notifications of some apps, in the order in which that was stored.
+
+    A final state and the settlement that causes it are stored in one transaction, so each is in the feed once, and none
+    is missing. A dead letter that is retried has a second one. Nothing is recorded of an app that does not ask for it.
+
+    Each app has cursors of its own, from 1 on and without gaps: a reader that finds cursor 9 after cursor 5 knows that
+    three entries were forgotten before it came. Readers, too, have a position for each app.
+    """
+
+    def keep(apps: Iterable[str]) -> None:
+        """Record the outcomes of these apps from now on, and of no others."""
+
+    def subscribe(listener: Callable[[str], None]) -> Callable[[], None]:
+        """
+        Call a function whenever outcomes are recorded.
+
+        :param listener: called in the reactor's thread with an app's name, when new outcomes of it may be on the disk.
+        :returns: a function that ends the subscription.
+        """
+
+    def after(app: str, cursor: int, limit: int) -> Deferred[list[RecordedOutcome]]:
+        """Read on from a position that the reader keeps: the cursor of the last entry read, or 0 to begin."""
+
+    def take(apps: Collection[str] | None, reader: str, limit: int) -> Deferred[list[RecordedOutcome]]:
+        """
+        Read on from the positions that the feed keeps, some of each app. Until they are confirmed, entries come again.
+
+        :param apps: the apps; ``None`` for all.
+        :returns: entries by app, and of each app by cursor; none only if there are none.
+        """
+
+    def confirm(reader: str, cursors: Mapping[str, int]) -> Deferred[None]:
+        """
+        Move a reader's positions forward. They never move back.
+
+        :param cursors: by app, the cursor of the last entry that need not come again.
+        :raises Unavailable: the positions cannot be stored now.
+        """
+
+    def behind(apps: Collection[str] | None, reader: str) -> Deferred[int]:
+        """Count the entries that a reader has not confirmed."""
+
+    def prune(before: float, most: int, limit: int = 10_000) -> Deferred[int]:
+        """
+        Forget some of the entries that were kept long enough, or are too many.
+
+        Call it until it returns 0, with pauses.
+
+        :param before: outcomes that were settled before this date are forgotten.
+        :param most: how many entries of an app are kept at most.
+        :param limit: about how many to forget.
+        :returns: how many were forgotten; 0 at the end.
         """
 
 

@@ -53,6 +53,7 @@ __all__ = [
     "Outcome",
     "Pause",
     "Receipt",
+    "RecordedOutcome",
     "Settlement",
     "State",
 ]
@@ -100,6 +101,7 @@ class App:
     :ivar callers: the SHA-256 fingerprints of client certificates whose owners may send for it. The app's own
         certificate need not be listed.
     :ivar pause: ``None`` unless it is paused.
+    :ivar outcomes: whether what becomes of its notifications is recorded in the outcome feed.
     """
 
     name: str
@@ -111,6 +113,7 @@ class App:
     limits: Limits = Limits()
     source: Literal["file", "database"] = "file"
     pause: Pause | None = None
+    outcomes: bool = False
 
 
 @attrs.frozen
@@ -351,6 +354,19 @@ class Depth:
     waiting: int
     leased: int
     oldest: float | None
+
+
+@attrs.frozen
+class RecordedOutcome:
+    """
+    One final state of a notification, in the outcome feed of its app.
+
+    :ivar cursor: its position in the feed of its app: 1, 2, 3 and so on, without gaps.
+    """
+
+    cursor: int
+    token: bytes = attrs.field(repr=redact)
+    outcome: Outcome
 
 
 @attrs.frozen

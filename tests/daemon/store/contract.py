@@ -51,6 +51,7 @@ class World(Protocol):
     queue: Any
     outcome_log: Any
     log: Any
+    feed: Any
 
     def restart(self) -> None:
         """Stop everything, and start again from what is stored."""
@@ -104,6 +105,10 @@ class StoreContract:
     def read(self, name: str, *arguments: Any) -> Any:
         """Call a method of the feedback log, and wait for the result."""
         return result(self.world.clock, getattr(self.world.log, name)(*arguments))
+
+    def result(self, deferred: Deferred[Any]) -> Any:
+        """Wait for a result."""
+        return result(self.world.clock, deferred)
 
     def accept(self, count: int = 1, app: str = "chess", start: int = 0) -> list[str]:
         """Accept one message, and return its ids."""

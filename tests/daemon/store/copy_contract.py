@@ -26,6 +26,9 @@ from txapns.daemon.store.copying import (
     AppRow,
     Counters,
     DeadTokenRow,
+    FeedEntryRow,
+    FeedReaderRow,
+    FeedRow,
     ICopy,
     IdempotencyRow,
     MessageRow,
@@ -153,6 +156,24 @@ def _notifications(draw: st.DrawFn, message: MessageRow, app: str) -> list[Notif
 
 
 @st.composite
+def _feeds(draw: st.DrawFn, queues: list[str]) -> tuple[list[FeedRow], list[FeedEntryRow], list[FeedReaderRow]]:
+    """Make the outcome feeds of some apps, of which the first entries may be forgotten, and positions in them."""
+    feeds, entries, positions = [], [], []
+    for app in draw(st.lists(st.sampled_from(queues), unique=True)):
+        first = draw(st.integers(1, 2**40))
+        cursor = first - 1 + draw(st.integers(0, 3))
+        feeds.append(FeedRow(app, cursor, first))
+        for each in range(first, cursor + 1):
+            answer = draw(st.sampled_from([1, 2, 3, 4])), draw(st.sampled_from([0, 200, 410])), draw(_TEXTS)
+            dates = draw(st.none() | _DATES), draw(st.integers(0, 9)), draw(_DATES), draw(_DATES)
+            token, apns_id = draw(st.binary(min_size=1, max_size=40)), draw(st.binary(min_size=16, max_size=16))
+            number = draw(st.integers(1, 2**40))
+            entries.append(FeedEntryRow(app, each, number, token, apns_id, *answer, *dates, draw(st.none() | _TEXTS)))
+        positions += [FeedReaderRow(reader, app, draw(st.integers(0, cursor))) for reader in draw(st.sets(_NAMES))]
+    return feeds, entries, positions
+
+
+@st.composite
 def contents(draw: st.DrawFn) -> MemoryCopy:
     """Make the contents of a store."""
     queues = draw(st.lists(_NAMES, unique=True, min_size=1, max_size=3))
@@ -182,6 +203,7 @@ def contents(draw: st.DrawFn) -> MemoryCopy:
         ReaderRow(reader, app, draw(st.integers(0, 2**40)))
         for reader, app in draw(st.sets(st.tuples(_NAMES, st.just("") | _NAMES), max_size=3))
     ]
+    feeds, entries, positions = draw(_feeds(queues))
     apps = [
         AppRow(
             name,
@@ -211,6 +233,9 @@ def contents(draw: st.DrawFn) -> MemoryCopy:
         IdempotencyRow: requests,
         DeadTokenRow: tokens,
         ReaderRow: readers,
+        FeedRow: feeds,
+        FeedEntryRow: entries,
+        FeedReaderRow: positions,
     }
     return MemoryCopy(found, Counters(number, max(cursors, default=0) + draw(st.integers(0, 9))))
 
@@ -240,7 +265,9 @@ def filled(world: Any) -> None:
         (State.WAITING, 503, "Shutdown", None, since),
         (State.REJECTED, 410, "ExpiredToken"),
     ]
+    world.feed.keep(["chess"])
     do(world.queue.settle([Settlement(each.number, *given) for each, given in zip(leased, how, strict=False)]))
+    do(world.feed.confirm("web", {"chess": 2}))
     do(world.queue.release([leased[7].number]))
     do(world.log.confirm("chess", "web", 1))
     app = ("chess", AppSettings(topic="com.example.chess"), _CREDENTIAL, START, START)
@@ -268,6 +295,8 @@ def seen(world: Any) -> dict[str, Any]:
         "tokens": {entry.outcome.number: entry.token for entry in listed},
         "feedback": do(world.log.after(None, 0, 100)),
         "unread": do(world.log.take("chess", "web", 100)),
+        "feed": do(world.feed.after("chess", 0, 100)),
+        "unread in the feed": do(world.feed.take(None, "web", 100)),
         "apps": do(world.store.apps.read(lambda table: [*table.rows(), *table.listed()])),
         "pauses": do(world.store.apps.read(lambda table: table.pauses())),
         "keys": do(world.store.keys.read(lambda table: table.listed())),
@@ -351,9 +380,12 @@ class CopyContract:
         self._case.assertEqual(
             {(each.content.payload, *each.content.headers.items()) for each in leased}, {(PAYLOAD, *HEADERS.items())}
         )
+        world.feed.keep(["chess"])
         do(world.queue.settle([Settlement(receipt.numbers[0], State.REJECTED, 410, "Unregistered")]))
         last = do(world.log.after("chess", 0, 100))[-1]
         self._case.assertEqual(last.token, (30).to_bytes(32, "big"))
         self._case.assertGreater(last.cursor, max(entry.cursor for entry in before["feedback"]))
+        self._case.assertEqual([each.cursor for each in do(world.feed.after("chess", 0, 100))], list(range(1, 8)))
+        self._case.assertEqual((len(before["feed"]), len(before["unread in the feed"])), (6, 4))
 
     addCleanup: Any

@@ -36,6 +36,9 @@ __all__ = [
     "Copied",
     "Counters",
     "DeadTokenRow",
+    "FeedEntryRow",
+    "FeedReaderRow",
+    "FeedRow",
     "ICopy",
     "ICopySource",
     "ICopyTarget",
@@ -179,6 +182,45 @@ class AppRow(NamedTuple):
     changed_at: _Date
 
 
+class FeedRow(NamedTuple):
+    """
+    How far the outcome feed of an app has come.
+
+    :ivar cursor: the last that was given.
+    :ivar first: the first that is not forgotten.
+    """
+
+    app: str
+    cursor: int
+    first: int
+
+
+class FeedEntryRow(NamedTuple):
+    """An entry of an outcome feed."""
+
+    app: str
+    cursor: int
+    number: int
+    token: bytes
+    apns_id: _UUID
+    state: _State
+    status: _Small
+    reason: str
+    timestamp: int | None
+    attempts: _Small
+    accepted_at: int
+    settled_at: int
+    unique_id: str | None
+
+
+class FeedReaderRow(NamedTuple):
+    """How far a reader of an app's outcome feed has come."""
+
+    reader: str
+    app: str
+    cursor: int
+
+
 class PauseRow(NamedTuple):
     """An app that is paused, whether its row is here or in the configuration."""
 
@@ -214,6 +256,9 @@ KINDS: Mapping[type[Any], str] = {
     IdempotencyRow: "idempotency keys",
     DeadTokenRow: "dead tokens",
     ReaderRow: "positions of readers",
+    FeedRow: "outcome feeds",
+    FeedEntryRow: "recorded outcomes",
+    FeedReaderRow: "positions in outcome feeds",
 }
 
 

@@ -16,6 +16,7 @@ from twisted.python.failure import Failure
 
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.store.acceptance import Acceptance, pack, receipts_of, scheduled
+from txapns.daemon.store.outcome_feed import Recording
 from txapns.daemon.store.queue_time import QueueTime
 from txapns.daemon.store.settlement import Report, Settled
 from txapns.daemon.values import Idempotency, Message, Receipt, Settlement
@@ -65,6 +66,10 @@ class QueueState(Protocol):
     @property
     def waiting(self) -> Counts:
         """How many notifications wait."""
+
+    @property
+    def recording(self) -> Recording:
+        """Which outcomes are recorded."""
 
 
 class StoredQueue(Generic[_C]):
@@ -142,6 +147,7 @@ class StoredQueue(Generic[_C]):
     def _settled(self, found: Settled) -> None:
         self._shared.waiting.subtract(found.counts)
         self._noted(found.noted)
+        self._shared.recording.announce(found.recorded)
 
     def _between(self, function: Callable[[_C], _R]) -> Deferred[_R]:
         return self._writes.between(function) if self._shared.running else stopped()

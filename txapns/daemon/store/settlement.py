@@ -38,10 +38,12 @@ class Settled:
 
     :ivar counts: how many notifications of which apps became final.
     :ivar noted: the apps of which tokens were noted as dead.
+    :ivar recorded: the apps of which outcomes were recorded.
     """
 
     counts: Mapping[str, int] = attrs.Factory(dict)
     noted: frozenset[str] = frozenset()
+    recorded: frozenset[str] = frozenset()
 
 
 def chosen_of(reports: Iterable[Report]) -> dict[int, tuple[Settlement, int]]:

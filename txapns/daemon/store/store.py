@@ -8,7 +8,7 @@ import attrs
 from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
-from txapns.daemon.interfaces import IFeedbackLog, IOutcomeLog, IQueue
+from txapns.daemon.interfaces import IFeedbackLog, IOutcomeFeed, IOutcomeLog, IQueue
 from txapns.daemon.store.apps import IAppStore, IAppTable
 from txapns.daemon.store.cluster import ICluster
 from txapns.daemon.store.keys import IKeyStore, IKeyTable
@@ -39,6 +39,7 @@ class IStore(IVisitedStore):
 
     queue: IQueue = Attribute("Accepted notifications that are not settled.")
     feedback: IFeedbackLog = Attribute("The dead tokens.")
+    outcome_feed: IOutcomeFeed = Attribute("What became of notifications, for those who read on.")
     keys: IKeyStore = Attribute("The API keys.")
     cluster: ICluster = Attribute("The nodes that share the store.")
     trouble: str = Attribute("Why nothing new can be stored now, as text for an operator; empty if it can.")

@@ -29,7 +29,8 @@ __all__ = ["ConcurrencyTests"]
 
 _T = TypeVar("_T")
 
-APPS = ("chess", "go")
+APPS = ("chess", "go", "news")
+RECORDED = frozenset(["chess", "go"])
 NODES, ROUNDS = 4, 25
 
 
@@ -110,7 +111,7 @@ class _Node:
 
         def settle(connection: Connection) -> Any:
             freed = self._book.find([each.number for each in report.settlements], 0.0)
-            return conclude(connection, [report], freed, self._time, self._node)
+            return conclude(connection, [report], freed, self._time, self._node, RECORDED)
 
         self.held.difference_update(each.number for each in report.settlements)
         done = self.transact(settle)
@@ -153,3 +154,15 @@ class ConcurrencyTests(SynchronousTestCase):
         self.assertEqual(sum(count for _, count in waiting), len(accepted) - settled)
         self.assertEqual((world.execute("SELECT unnest(numbers) FROM lease"), held), ([], set()))
         self.assertGreater(world.execute("SELECT count(*) FROM feedback_token"), [(0,)])
+        self.check_recorded(world)
+
+    def check_recorded(self, world: PostgreSQLWorld) -> None:
+        """Each outcome of the apps that ask for it is recorded once, with cursors of its app without gaps."""
+        settled = "SELECT name, number FROM outcome JOIN lane ON id = app WHERE name = ANY(%s) ORDER BY name, number"
+        recorded = "SELECT name, number FROM outcome_entry JOIN lane ON id = app ORDER BY name, number"
+        expected = world.execute(settled, sorted(RECORDED))
+        self.assertEqual(world.execute(recorded), expected)
+        self.assertEqual({name for name, _ in expected}, RECORDED)
+        cursors = "SELECT app, count(*), min(cursor), max(cursor) FROM outcome_entry GROUP BY app ORDER BY app"
+        heads = "SELECT app, cursor, 1::bigint, cursor FROM outcome_head ORDER BY app"
+        self.assertEqual(world.execute(cursors), world.execute(heads))

@@ -25,7 +25,19 @@ __all__ = ["PlanTests"]
 #: The most pages that a statement may touch, and the most rows that may come to a node of its plan.
 PAGES, ROWS = 2_000, 500
 #: Tables of which there is a row for each node, each app, each reader, or each chunk that is in flight: few.
-SMALL = {"duty", "feedback_head", "feedback_reader", "lane", "lane_count", "lease", "node", "schema_version"}
+SMALL = {
+    "duty",
+    "feedback_head",
+    "feedback_reader",
+    "lane",
+    "lane_count",
+    "lease",
+    "node",
+    "outcome_head",
+    "outcome_reader",
+    "outcome_tail",
+    "schema_version",
+}
 
 _LOAD = """
 INSERT INTO lane (name) VALUES ('chess'), ('news');
@@ -44,6 +56,12 @@ SELECT 'caller', n::text, '', '{{1}}', '', {start}, n FROM generate_series(1, {c
 INSERT INTO feedback_token
 SELECT n, 'chess', sha256(n::text::bytea), 'Unregistered', n, 0 FROM generate_series(1, {count} / 10) AS n;
 UPDATE feedback_head SET cursor = {count};
+INSERT INTO outcome_head VALUES (1, {count}), (2, 1);
+INSERT INTO outcome_entry
+SELECT n, n, {start}, {start} + n, NULL, 1, 1, 200, 1, md5(n::text)::uuid, sha256(n::text::bytea), '', NULL
+FROM generate_series(1, {count}) AS n;
+INSERT INTO outcome_entry SELECT 1, n, accepted_at, settled_at, NULL, 2, 1, 200, 1, apns_id, token, '', NULL
+FROM outcome_entry AS entry (cursor, n) WHERE n = 1;
 SELECT setval('queue_number', {count} + 1);
 """
 
@@ -53,6 +71,7 @@ class RecordingWorld(PostgreSQLWorld):
 
     def __init__(self, place: Schema) -> None:
         self.found: list[Explained] = []
+        self.count = 0
         super().__init__(place)
 
     def settings(self) -> Settings:
@@ -83,6 +102,7 @@ class PlanTests(SynchronousTestCase):
         accepted = message(self.world, 6)
         [receipt] = self.do("accept", [accepted], Idempotency("caller/chess", str(self.key), b"digest"))
         self.do("accept", [accepted], Idempotency("caller/chess", str(self.key), b"digest"))
+        self.world.feed.keep(["chess"])
         until = self.world.clock.seconds() + 60
         numbers = [each.number for each in self.do("lease", "chess", 6, until)]
         self.assertEqual(len(numbers), 6)
@@ -112,9 +132,20 @@ class PlanTests(SynchronousTestCase):
                 self.ask("purge", app, state, 2)
             self.ask("retry", app, 2)
         self.ask("prune", START - 1, 10)
+        self.follow()
+
+    def follow(self) -> None:
+        """Use every method of the outcome feed."""
+        calls: list[tuple[Any, ...]] = [("after", "chess", self.world.count // 2, 10), ("after", "news", 0, 10)]
+        for apps in (None, ["chess"], []):
+            calls += [("take", apps, "web", 10), ("behind", apps, "web")]
+        calls += [("confirm", "web", {"chess": 5}), ("prune", START + 0.005, 10**7, 10), ("prune", 0.0, 10, 10)]
+        for name, *arguments in calls:
+            result(self.world.clock, getattr(self.world.feed, name)(*arguments))
 
     def check(self, count: int) -> None:
         """Use every method with so many rows, before and after they are counted."""
+        self.world.count = count
         self.world.execute_all(_LOAD.format(count=count, start=int(START * 1000), day=DAY))
         for _ in range(2):
             self.world.restart()

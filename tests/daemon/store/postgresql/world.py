@@ -14,6 +14,7 @@ from txapns.daemon.store.postgresql.cluster_time import ClusterTime
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.feedback_log import PostgreSQLFeedbackLog
 from txapns.daemon.store.postgresql.nodes import NODES
+from txapns.daemon.store.postgresql.outcome_feed import PostgreSQLOutcomeFeed
 from txapns.daemon.store.postgresql.outcomes import PostgreSQLOutcomeLog
 from txapns.daemon.store.postgresql.queue import PostgreSQLQueue
 from txapns.daemon.store.postgresql.schema import Connection
@@ -65,14 +66,17 @@ class PostgreSQLWorld:
         self.log = PostgreSQLFeedbackLog(self.database)
         self.queue = PostgreSQLQueue(self.database, state, self.log.announce, LONGEST)
         self.outcome_log = PostgreSQLOutcomeLog(self.database, state)
+        self.feed = PostgreSQLOutcomeFeed(self.database, state.recording)
         result(self.clock, self.database.prepare(NODES))
         result(self.clock, self.database.write(lambda connection: _live(connection, self.node, state.incarnation)))
         result(self.clock, self.log.start())
+        result(self.clock, self.feed.start())
         result(self.clock, self.queue.start())
 
     def stop(self) -> None:
         """Close it."""
         result(self.clock, self.log.stop())
+        result(self.clock, self.feed.stop())
         result(self.clock, self.queue.stop())
         result(self.clock, self.database.stop())
 

@@ -157,12 +157,16 @@ class PlanTests(WorldCase):
         for step, sql in result(self.world.clock, self.world.database.read(plan)):
             if "ORDER BY cursor LIMIT" not in sql:  # that is read from its beginning, and not for long
                 self.assertNotRegex(
-                    step, r"SCAN (queue_delivery|queue_message|queue_key|feedback_token)(?! USING)", sql
+                    step,
+                    r"SCAN (queue_delivery|queue_message|queue_key|feedback_token|outcome_entry|entry)(?! USING)",
+                    sql,
                 )
 
     def live(self) -> None:
         """Use every method."""
         self.do("start")
+        feed = self.world.feed
+        feed.keep(["chess"])
         accepted = message(self.world, 6)
         [receipt] = self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
         self.do("accept", [accepted], Idempotency("caller/chess", "key", b"digest"))
@@ -195,6 +199,11 @@ class PlanTests(WorldCase):
         self.ask("retry", "chess", 10)
         self.ask("purge", None, State.REJECTED, 10)
         self.ask("prune", START + 100)
+        for apps in (None, ["chess"]):
+            result(self.world.clock, feed.take(apps, "reader", 10))
+            result(self.world.clock, feed.behind(apps, "reader"))
+        for each in (feed.after("chess", 0, 10), feed.confirm("reader", {"chess": 1}), feed.prune(START + 100, 10)):
+            result(self.world.clock, each)
 
     def test_an_id_of_thousands(self) -> None:
         """Searching an id takes as many steps whether one, thousands or only another app's notifications have it."""

@@ -19,6 +19,7 @@ from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.examination import alive, examine
 from txapns.daemon.store.postgresql.feedback_log import FEEDBACK
 from txapns.daemon.store.postgresql.nodes import NODES
+from txapns.daemon.store.postgresql.outcome_feed import OUTCOMES
 from txapns.daemon.store.postgresql.schema import migrate, pending
 from txapns.daemon.store.postgresql.settings import Settings
 from txapns.daemon.store.postgresql.store import PostgreSQLStore
@@ -30,7 +31,7 @@ from txapns.daemon.store.store import IStore, IVisitedStore, Tables
 __all__ = ["SCHEMAS", "copying", "examined", "make_store", "make_visitor", "migrated", "settings_of", "visiting_tables"]
 
 #: All tables.
-SCHEMAS = (NODES, QUEUE, FEEDBACK, AppTable.schema, KeyTable.schema)
+SCHEMAS = (NODES, QUEUE, OUTCOMES, FEEDBACK, AppTable.schema, KeyTable.schema)
 
 
 def settings_of(section: DatabaseSection) -> Settings:

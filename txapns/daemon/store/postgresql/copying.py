@@ -7,7 +7,7 @@ command changes apps or keys. Rows are read through a cursor on the server, and 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
 from uuid import UUID
@@ -23,6 +23,9 @@ from txapns.daemon.store.copying import (
     AppRow,
     Counters,
     DeadTokenRow,
+    FeedEntryRow,
+    FeedReaderRow,
+    FeedRow,
     ICopy,
     IdempotencyRow,
     MessageRow,
@@ -124,6 +127,28 @@ FROM feedback_token ORDER BY cursor
         ReaderRow._fields,
         "SELECT reader, app, cursor FROM feedback_reader ORDER BY reader, app",
     ),
+    FeedRow: _Table(
+        "outcome_head",
+        ["app", "cursor"],
+        """
+SELECT name, cursor, coalesce(first, 1)
+FROM outcome_head JOIN lane ON lane.id = app LEFT JOIN outcome_tail USING (app) ORDER BY name
+""",
+    ),
+    FeedEntryRow: _Table(
+        "outcome_entry",
+        FeedEntryRow._fields,
+        """
+SELECT name, cursor, number, token, uuid_send(apns_id), state, status, reason, timestamp, attempts, accepted_at,
+    settled_at, unique_id
+FROM outcome_entry JOIN lane ON lane.id = app ORDER BY app, cursor
+""",
+    ),
+    FeedReaderRow: _Table(
+        "outcome_reader",
+        FeedReaderRow._fields,
+        "SELECT reader, name, cursor FROM outcome_reader JOIN lane ON lane.id = app ORDER BY reader, name",
+    ),
 }
 
 
@@ -184,9 +209,18 @@ class PostgreSQLCopy(Reading):
             self._lanes.update(find_lanes(self._connection, [name for (name,) in rows]))
         elif kind is NotificationRow:
             self._add_notifications(map(NotificationRow._make, rows))
+        elif kind is FeedRow:
+            feeds = [(self._lane(app), cursor, first) for app, cursor, first in rows]
+            self._write("outcome_head", ["app", "cursor"], ((app, cursor) for app, cursor, _ in feeds))
+            self._write("outcome_tail", ["app", "first"], ((app, first) for app, _, first in feeds))
+        elif kind in _OF_FEEDS:
+            self._write_rows(kind, (_OF_FEEDS[kind](self._lane, row) for row in rows))
         else:
-            table = _TABLES[kind]
-            self._write(table.name, table.columns, map(_WRITTEN.get(kind, list), rows))
+            self._write_rows(kind, map(_WRITTEN.get(kind, list), rows))
+
+    def _write_rows(self, kind: type[Any], rows: Iterable[Sequence[Any]]) -> None:
+        table = _TABLES[kind]
+        self._write(table.name, table.columns, rows)
 
     def _add_notifications(self, rows: Iterable[NotificationRow]) -> None:
         waiting: list[list[Any]] = []
@@ -197,7 +231,7 @@ class PostgreSQLCopy(Reading):
                 due = min(row.due, self._latest)
             else:
                 due = min(row.due, self._now) if row.not_before is None else row.not_before
-            values = [row.number, row.message, self._lanes[_without_nul(row.app)], row.token, UUID(bytes=row.apns_id)]
+            values = [row.number, row.message, self._lane(row.app), row.token, UUID(bytes=row.apns_id)]
             values += [due, row.attempts, row.status, row.reason, row.accepted_at]
             if row.state == State.WAITING:
                 waiting.append([*values, row.not_before])
@@ -207,6 +241,9 @@ class PostgreSQLCopy(Reading):
                 settled.append([*values, row.state, row.timestamp, settled_at, row.unique_id])
         self._write("queue", _WAITING, waiting)
         self._write("outcome", _OUTCOME, settled)
+
+    def _lane(self, app: str) -> int:
+        return self._lanes[_without_nul(app)]
 
     def _make_partition(self, date: int) -> None:
         day = date // DAY
@@ -251,6 +288,12 @@ _WRITTEN: Mapping[type[Any], Any] = {
         row.accepted_at,
         row.accepted_at,
     ],
+}
+
+# The same for rows of outcome feeds, which have the ids of apps.
+_OF_FEEDS: Mapping[type[Any], Callable[[Callable[[str], int], Any], Sequence[Any]]] = {
+    FeedEntryRow: lambda lane, row: row._replace(app=lane(row.app), apns_id=UUID(bytes=row.apns_id)),
+    FeedReaderRow: lambda lane, row: row._replace(app=lane(row.app)),
 }
 
 

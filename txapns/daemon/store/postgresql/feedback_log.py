@@ -139,7 +139,7 @@ class PostgreSQLFeedbackLog(Listeners):
     """The feedback log in PostgreSQL."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__()
+        super().__init__("dead tokens")
         self._database = database
         self._seen: int | None = None  # the last cursor of which the listeners were told
         self._poller = ChangePoller(database.clock, self._look, self._found)

@@ -166,6 +166,7 @@ class PostgreSQLQueue(StoredQueue[Connection]):
             if found is None:
                 return []
             claimed, leased = found
+            self._state.names[claimed.key[0]] = app
             if wanted.node == self._state.incarnation:  # otherwise the lease has ended with that life
                 numbers = [each.number for each in leased]
                 self._state.leases.lend(claimed.key, numbers, until, self._clock.seconds())
@@ -226,7 +227,8 @@ class PostgreSQLQueue(StoredQueue[Connection]):
     def _conclude(self, connection: Connection, reports: list[Report]) -> Sequence[Settled]:
         numbers = {settlement.number for report in reports for settlement in report.settlements}
         found = self._state.leases.find(numbers, self._clock.seconds())
-        done = conclude(connection, reports, found, self._time, self._state.incarnation)
+        recording = self._state.recording.apps if self._state.may_record(found) else frozenset()
+        done = conclude(connection, reports, found, self._time, self._state.incarnation, recording)
         return [done, *(Settled() for _ in reports[1:])]
 
     def _settled(self, found: Settled) -> None:

@@ -10,6 +10,7 @@ from txapns.daemon.store.postgresql import feedback_log
 from txapns.daemon.store.postgresql.arrays import bigints, text, texts
 from txapns.daemon.store.postgresql.lease_book import Found
 from txapns.daemon.store.postgresql.leases import free
+from txapns.daemon.store.postgresql.outcome_feed import record
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.queue_time import QueueTime
 from txapns.daemon.store.settlement import Report, Row, Settled, chosen_of, dead_tokens, is_plain, row_of
@@ -44,6 +45,8 @@ stored AS (
 {_COUNTED}
 SELECT (SELECT name FROM lane WHERE id = app), count(*) FROM gone GROUP BY app
 """
+
+_ACCEPTED_NUMBERS = _ACCEPTED.replace("count(*) FROM gone GROUP BY app\n", "array_agg(number) FROM gone GROUP BY app\n")
 
 _FINAL = f"""
 WITH gone AS (
@@ -82,12 +85,15 @@ class Conclusion(Settled):
     freed: Found = attrs.Factory(Found)
 
 
-def conclude(connection: Connection, reports: list[Report], freed: Found, time: QueueTime, node: str) -> Conclusion:
+def conclude(
+    connection: Connection, reports: list[Report], freed: Found, time: QueueTime, node: str, recording: frozenset[str]
+) -> Conclusion:
     """
     Store settlements, and note the dead tokens among them.
 
     :param freed: where all of these notifications are leased.
     :param node: the incarnation of the node.
+    :param recording: the apps of which outcomes are recorded; none if these notifications are of others.
     """
     chosen = chosen_of(reports)
     free(connection, freed, lambda number: number in chosen and chosen[number][0].state is not State.WAITING)
@@ -101,20 +107,29 @@ def conclude(connection: Connection, reports: list[Report], freed: Found, time: 
         else:
             final.append(row_of(each, now, None))
     counts: dict[str, int] = {}
+    recorded: dict[str, list[int]] = {}
     noted: list[Any] = []
     if accepted:
         values = {"numbers": bigints(sorted(accepted)), "date": reports[-1].date, "node": node}
-        counts.update(connection.execute(_ACCEPTED, values, prepare=True).fetchall())
+        if recording:
+            recorded.update(connection.execute(_ACCEPTED_NUMBERS, values, prepare=True, binary=True).fetchall())
+            counts = {app: len(numbers) for app, numbers in recorded.items()}
+        else:
+            counts.update(connection.execute(_ACCEPTED, values, prepare=True).fetchall())
     if retried:
         connection.execute(_RETRIED, _columns(retried), prepare=True)
     if final:
         found = connection.execute(_FINAL, {**_columns(final), "node": node}, prepare=True, binary=True).fetchall()
-        for _, app, _ in found:
+        for number, app, _ in found:
             counts[app] = counts.get(app, 0) + 1
+            recorded.setdefault(app, []).append(number)
         noted = dead_tokens(sorted(found), chosen)  # in the order of their acceptance
+    apps = recording & recorded.keys()
+    dates = [report.date for report in reports]
+    record(connection, [number for app in apps for number in recorded[app]], min(dates), max(dates))
     if noted:
         feedback_log.note(connection, noted, reports[-1].date / 1000)
-    return Conclusion(counts, frozenset(app for app, *_ in noted), freed)
+    return Conclusion(counts, frozenset(app for app, *_ in noted), apps, freed)
 
 
 def _columns(rows: list[Row]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from txapns.daemon.store.postgresql.cluster import PostgreSQLCluster
 from txapns.daemon.store.postgresql.cluster_time import ClusterTime, database_date
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.feedback_log import PostgreSQLFeedbackLog
+from txapns.daemon.store.postgresql.outcome_feed import PostgreSQLOutcomeFeed
 from txapns.daemon.store.postgresql.outcomes import PostgreSQLOutcomeLog
 from txapns.daemon.store.postgresql.queue import PostgreSQLQueue
 from txapns.daemon.store.postgresql.schema import Connection
@@ -53,6 +54,7 @@ class PostgreSQLStore:
         self.feedback = PostgreSQLFeedbackLog(database)
         self.queue = PostgreSQLQueue(database, self._state, self.feedback.announce, longest)
         self.outcomes = PostgreSQLOutcomeLog(database, self._state)
+        self.outcome_feed = PostgreSQLOutcomeFeed(database, self._state.recording)
         self.apps = PostgreSQLAppStore(database)
         self.keys = PostgreSQLKeyStore(database)
         self.cluster.subscribe(self._changed)
@@ -89,6 +91,7 @@ class PostgreSQLStore:
         try:
             await self.cluster.start()
             await self.feedback.start()
+            await self.outcome_feed.start()
             await self.queue.start()
         except BaseException:
             await self._stop()
@@ -101,5 +104,6 @@ class PostgreSQLStore:
     async def _stop(self) -> None:
         await self.queue.stop()
         await self.feedback.stop()
+        await self.outcome_feed.stop()
         await self.cluster.stop()
         await self.database.stop()

@@ -23,7 +23,7 @@ accepts and one for that which settles, so that no transaction waits for another
 
 Times are whole milliseconds: ``due``, ``until`` and ``since`` are of the cluster's time, the rest are dates of a node's
 wall clock. A transaction locks lanes first, then leases, then notifications, each in ascending order, then keys, then
-counts, and last the head of the feedback log. So no two of them wait for each other.
+counts, then heads of the outcome feed, and last the head of the feedback log. So no two of them wait for each other.
 """
 
 from __future__ import annotations

@@ -17,6 +17,9 @@ from txapns.daemon.store.copying import (
     AppRow,
     Counters,
     DeadTokenRow,
+    FeedEntryRow,
+    FeedReaderRow,
+    FeedRow,
     ICopy,
     IdempotencyRow,
     MessageRow,
@@ -30,6 +33,7 @@ from txapns.daemon.store.sqlite.api_keys import KeyTable
 from txapns.daemon.store.sqlite.apps import AppTable
 from txapns.daemon.store.sqlite.feedback_log import FEEDBACK
 from txapns.daemon.store.sqlite.file import DatabaseFile
+from txapns.daemon.store.sqlite.outcome_feed import OUTCOMES
 from txapns.daemon.store.sqlite.schema import prepare
 from txapns.daemon.store.sqlite.tables import QUEUE, array
 
@@ -38,7 +42,7 @@ __all__ = ["SQLiteCopy", "copying", "migrated"]
 _Row = TypeVar("_Row", bound=tuple[Any, ...])
 
 _PATIENCE = 10.0  # seconds to wait for another program that has the file locked
-_SCHEMAS = (QUEUE, FEEDBACK, AppTable.schema, KeyTable.schema)
+_SCHEMAS = (QUEUE, OUTCOMES, FEEDBACK, AppTable.schema, KeyTable.schema)
 _DAMAGED = object()  # in place of a text that is not UTF-8: no kind of row takes it
 
 
@@ -125,6 +129,26 @@ FROM feedback_token ORDER BY cursor
         "feedback_reader",
         "SELECT reader, app, cursor FROM feedback_reader ORDER BY reader, app",
         "INSERT INTO feedback_reader VALUES (?, ?, ?)",
+    ),
+    FeedRow: _Statements(
+        "outcome_head",
+        "SELECT name, cursor, first FROM outcome_head JOIN queue_app ON id = app ORDER BY name",
+        "INSERT INTO outcome_head SELECT id, ?2, ?3 FROM queue_app WHERE name = ?1",
+    ),
+    FeedEntryRow: _Statements(
+        "outcome_entry",
+        """
+SELECT name, cursor, number, token, apns_id, state, status, reason, timestamp, attempts, accepted_at, settled_at,
+    unique_id
+FROM outcome_entry JOIN queue_app ON id = app ORDER BY app, cursor
+""",
+        "INSERT INTO outcome_entry SELECT id, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13 FROM queue_app"
+        " WHERE name = ?1",
+    ),
+    FeedReaderRow: _Statements(
+        "outcome_reader",
+        "SELECT reader, name, cursor FROM outcome_reader JOIN queue_app ON id = app ORDER BY reader, name",
+        "INSERT INTO outcome_reader SELECT ?1, id, ?3 FROM queue_app WHERE name = ?2",
     ),
 }
 

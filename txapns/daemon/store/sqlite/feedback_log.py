@@ -118,7 +118,7 @@ class SQLiteFeedbackLog(Listeners):
     """The feedback log in SQLite."""
 
     def __init__(self, database: Database) -> None:
-        super().__init__()
+        super().__init__("dead tokens")
         self._database = database
 
     def start(self) -> Deferred[None]:

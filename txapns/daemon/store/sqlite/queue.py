@@ -311,7 +311,10 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     # Settling.
 
     def _conclude(self, connection: sqlite3.Connection, reports: list[Report]) -> list[Settled]:
-        return [conclude(connection, reports, self._timeline), *(Settled() for _ in reports[1:])]
+        return [
+            conclude(connection, reports, self._timeline, self._state.recording.apps),
+            *(Settled() for _ in reports[1:]),
+        ]
 
     def _concluded(self, reports: list[Report]) -> None:
         for report in reports:

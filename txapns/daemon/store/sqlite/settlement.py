@@ -9,6 +9,7 @@ import msgspec
 
 from txapns.daemon.store.settlement import Report, Settled, chosen_of, dead_tokens, is_plain, row_of
 from txapns.daemon.store.sqlite import feedback_log
+from txapns.daemon.store.sqlite.outcome_feed import record
 from txapns.daemon.store.sqlite.tables import array
 from txapns.daemon.store.sqlite.timeline import Timeline
 from txapns.daemon.values import Settlement, State
@@ -24,6 +25,11 @@ _FIND_DEAD = """
 SELECT json_group_array(json_array(number, name, hex(token)))
 FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
 WHERE state = 0 AND number IN (SELECT value FROM json_each(?))
+"""
+
+_FIND_RECORDED = """
+SELECT json_group_array(number) FROM queue_delivery JOIN queue_app ON queue_app.id = queue_delivery.app
+WHERE state = 0 AND number IN (SELECT value FROM json_each(?)) AND name IN (SELECT value FROM json_each(?))
 """
 
 _SETTLE_ACCEPTED = """
@@ -49,12 +55,20 @@ WHERE queue_delivery.number = chosen.number AND queue_delivery.state = 0
 """
 
 
-def conclude(connection: sqlite3.Connection, reports: Iterable[Report], timeline: Timeline) -> Settled:
-    """Store settlements, and note the dead tokens among them."""
+def conclude(
+    connection: sqlite3.Connection, reports: Iterable[Report], timeline: Timeline, recording: frozenset[str]
+) -> Settled:
+    """
+    Store settlements, and note the dead tokens among them.
+
+    :param recording: the apps of which outcomes are recorded.
+    """
     chosen = chosen_of(reports)
     final = array([number for number, (each, _) in chosen.items() if each.state is not State.WAITING])
     counts = dict(connection.execute(_COUNT_WAITING, [final]))
     noted = _note_dead(connection, chosen)
+    recorded = recording & counts.keys()
+    [(to_record,)] = connection.execute(_FIND_RECORDED, [final, array(sorted(recorded))]) if recorded else [("",)]
     accepted: dict[int, list[int]] = {}
     rows = []
     for number, (each, now) in chosen.items():
@@ -66,7 +80,9 @@ def conclude(connection: sqlite3.Connection, reports: Iterable[Report], timeline
         connection.execute(_SETTLE_ACCEPTED, [now, array(numbers)])
     if rows:
         connection.execute(_SETTLE, [array(rows)])
-    return Settled(counts, noted)
+    if recorded:
+        record(connection, to_record)
+    return Settled(counts, noted, recorded)
 
 
 def _note_dead(connection: sqlite3.Connection, chosen: Mapping[int, tuple[Settlement, int]]) -> frozenset[str]:

@@ -10,6 +10,7 @@ from txapns.daemon.store.sqlite.api_keys import SQLiteKeyStore
 from txapns.daemon.store.sqlite.apps import SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.outcome_feed import SQLiteOutcomeFeed
 from txapns.daemon.store.sqlite.outcomes import SQLiteOutcomeLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.store.sqlite.tables import QueueState
@@ -37,6 +38,7 @@ class SQLiteStore:
         self.feedback = SQLiteFeedbackLog(database)
         self.queue = SQLiteQueue(database, state, self.feedback.announce, longest)
         self.outcomes = SQLiteOutcomeLog(database, state)
+        self.outcome_feed = SQLiteOutcomeFeed(database, state.recording)
         self.apps = SQLiteAppStore(database)
         self.keys = SQLiteKeyStore(database)
         self.cluster = SingleNode(database.clock, node)
@@ -62,6 +64,7 @@ class SQLiteStore:
         await self.database.start()
         try:
             await self.feedback.start()
+            await self.outcome_feed.start()
             await self.queue.start()
         except BaseException:
             await self.database.stop()

@@ -13,6 +13,7 @@ from collections import Counter
 import attrs
 import msgspec
 
+from txapns.daemon.store.outcome_feed import Recording
 from txapns.daemon.store.sqlite.leases import Leases
 from txapns.daemon.store.sqlite.schema import Schema
 from txapns.daemon.store.sqlite.timeline import Timeline
@@ -88,12 +89,14 @@ class QueueState:
     :ivar leases: the leases. They belong to the writer's thread.
     :ivar apps: the ids of apps, by name. They belong to the writer's thread.
     :ivar waiting: how many notifications wait, by app's name.
+    :ivar recording: what they share with the outcome feed.
     """
 
     timeline: Timeline
     leases: Leases = attrs.Factory(Leases)
     apps: dict[str, int] = attrs.Factory(dict)
     waiting: Counter[str] = attrs.Factory(Counter)
+    recording: Recording = attrs.Factory(Recording)
     running: bool = False
 
 
