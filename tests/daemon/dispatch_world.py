@@ -34,7 +34,18 @@ from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.testing import MemorySimulator
 from txapns.wire.requests import Request
 
-__all__ = ["AUTHORITY", "DEAD", "START", "DictApps", "DispatchWorld", "DispatcherCase", "WatchedQueue", "token"]
+__all__ = [
+    "AUTHORITY",
+    "DEAD",
+    "HEADERS",
+    "PAYLOAD",
+    "START",
+    "DictApps",
+    "DispatchWorld",
+    "DispatcherCase",
+    "WatchedQueue",
+    "token",
+]
 
 START = 1_700_000_000.0
 AUTHORITY = Authority()

@@ -28,7 +28,7 @@ from txapns.daemon.errors import (
     UnknownApp,
 )
 from txapns.daemon.identifiers import Identifiers
-from txapns.daemon.intake import MAX_HEADER, MAX_PAYLOAD, MAX_TOKEN, Intake
+from txapns.daemon.intake import FURTHEST, MAX_HEADER, MAX_PAYLOAD, MAX_TOKEN, Intake
 from txapns.daemon.interfaces import IApps, IIntake
 from txapns.daemon.values import Draft, Idempotency, Limits
 from txapns.notification import Notification
@@ -118,6 +118,22 @@ class AcceptTests(IntakeCase):
         with self.assertRaises(KeyConflict):
             self.result(self.intake.accept("chess", [self.draft()], other))
 
+    def test_later(self) -> None:
+        """What has a date or a rate is stored with it, and the sender learns that there is something for later."""
+        expected: list[str] = []
+        identifiers = Identifiers(wall_clock(self.clock))
+        intake = Intake(self.apps, self.world.queue, identifiers, self.waiting, self.woken.append, expected.append)
+        date = self.clock.now() + FURTHEST
+        self.result(intake.accept("chess", [self.draft(not_before=date)]))
+        self.result(intake.accept("chess", [self.draft(TOKENS[:2], rate=1)]))
+        self.result(intake.accept("chess", [self.draft()]))
+        self.assertEqual((expected, self.woken), (["chess"] * 2, ["chess"]))
+        leased = self.result(self.world.queue.lease("chess", 10, self.clock.seconds() + 60))
+        self.assertEqual([each.token for each in leased], [TOKENS[0], TOKENS[0]])
+        self.clock.advance(FURTHEST)
+        leased = self.result(self.world.queue.lease("chess", 10, self.clock.seconds() + 60))
+        self.assertEqual(len(leased), 4)
+
     def test_cannot_be_stored(self) -> None:
         """If the queue refuses, the request is refused, and no sender is woken."""
         self.result(self.world.queue.stop())
@@ -191,6 +207,20 @@ class CheckTests(IntakeCase):
             refusal = self.refusal(self.draft(), self.draft(**changes))
             self.assertEqual((type(refusal), refusal.path), (kind, f"notifications[1].{part}"), changes.keys())
             self.assertIn(refusal.path, str(refusal))
+
+    def test_too_late(self) -> None:
+        """What is to be sent in more than 30 days, or after it has expired, is refused at once."""
+        now = self.clock.now()
+        expired = {"apns-expiration": str(int(now) + 100)}
+        for words, changes in (
+            ("more than 30 days ahead", {"not_before": now + FURTHEST + 1.0}),
+            ("expires before it is sent", {"not_before": now + 100.0, "headers": expired}),
+        ):
+            refusal = self.refusal(self.draft(**changes))
+            self.assertEqual((type(refusal), refusal.path), (Malformed, "not_before"))
+            self.assertIn(words, str(refusal))
+        self.intake.check("chess", [self.draft(not_before=now + 99.0, headers=expired)])
+        self.intake.check("chess", [self.draft(not_before=now + 99.0, headers={"apns-expiration": "0"})])
 
     def test_left_to_apple(self) -> None:
         """What only Apple's rules forbid is accepted."""

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +23,9 @@ from tests.ports import reserve
 from tests.processes import ForClass, started
 from tests.remote.front import Front
 from txapns import Accepted, Notification, Rejection
-from txapns.errors import ConnectFailed, DaemonRefused, InvalidToken, OutcomeUnknown, TokensFailed
+from txapns.errors import ConnectFailed, DaemonRefused, InvalidNotification, InvalidToken, OutcomeUnknown, TokensFailed
 from txapns.remote import AsyncDaemonClient, DaemonClient, DaemonOutcome, clients
+from txapns.remote.asking import Daemon, Steps
 
 __all__ = ["AsyncClientTests", "ClientTests", "RetryTests"]
 
@@ -110,6 +114,30 @@ class ClientTests(DaemonCase):
         )
         self.assertIsNotNone(client.outcome(submission.ids["ann"]))
         self.assertIsNone(client.outcome("123e4567-e89b-12d3-a456-426655440999"))
+
+    def test_submit_for_later(self) -> None:
+        """A batch has one date and one rate, in however many requests it is handed over."""
+        bodies: list[dict[str, Any]] = []
+
+        def noted(daemon: Daemon, body: bytes, key: str) -> Steps[list[Any]]:
+            bodies.append(json.loads(body))
+            return (yield from accept(daemon, body, key))
+
+        accept = Daemon.accept
+        self.patch(Daemon, "accept", noted)
+        date = datetime.now(timezone.utc) + timedelta(days=1)
+        submission = self.client().submit(HELLO, [ALIVE] * 25, not_before=date, rate=5)
+        self.assertEqual(len(submission.ids), 25)
+        start = bodies[0]["not_before"]
+        self.assertEqual([each["not_before"] - start for each in bodies], [0.0, 2.0, 4.0])
+        self.assertEqual((start, {each["rate"] for each in bodies}), (date.timestamp(), {5}))
+        self.client().submit(HELLO, [ALIVE] * 11, rate=10)
+        self.assertNotIn("not_before", bodies[3])
+        self.assertGreater(bodies[4]["not_before"], time.time())
+        late = self.client().submit(HELLO, [ALIVE], not_before=timedelta(days=40))
+        [unsent] = late.unsent.values()
+        self.assertIsInstance(unsent.error, DaemonRefused)
+        self.assertRaises(InvalidNotification, self.client().submit, HELLO, [ALIVE], rate=0)
 
     def test_feedback(self) -> None:
         """The dead tokens are read on from a cursor."""

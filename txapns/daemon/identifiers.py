@@ -32,10 +32,12 @@ class Identifiers:
     Makes ids. Each is greater than all before it, even if the clock steps back. It is thread-safe.
 
     :param random: returns a given number of random bytes.
+
+    :ivar wall: the clock that they are dated with.
     """
 
     def __init__(self, wall: IWallClock, random: Callable[[int], bytes] = os.urandom) -> None:
-        self._wall = wall
+        self.wall = wall
         self._random = random
         self._lock = threading.Lock()
         self._next = 0  # of the 60 bits before the random ones: the milliseconds and the count in one number
@@ -47,7 +49,7 @@ class Identifiers:
         :returns: the ids, in lower case, in increasing order.
         """
         with self._lock:
-            first = max(self._next, int(self._wall.now() * 1000) << _COUNTED)
+            first = max(self._next, int(self.wall.now() * 1000) << _COUNTED)
             self._next = first + count
         return _format(first, self._random(8 * count))
 

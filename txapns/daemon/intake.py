@@ -22,10 +22,10 @@ from txapns.daemon.broadcasts import check_broadcast
 from txapns.daemon.errors import AppQueueFull, Malformed, TooLarge, Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps, IIntake, IQueue
-from txapns.daemon.values import CHANNEL, App, Draft, Idempotency, Message, Outcome, Receipt
+from txapns.daemon.values import CHANNEL, App, Draft, Idempotency, Message, Outcome, Receipt, expiration
 from txapns.errors import InvalidPayload
 
-__all__ = ["MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting", "header_fault"]
+__all__ = ["FURTHEST", "MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting", "header_fault", "schedule_fault"]
 
 #: The longest payload, header field and device token that are accepted, in bytes. Apple accepts far less: 5,120, 64 and
 #: 100. What lies between, Apple rejects, so that what Apple allows next year works today.
@@ -34,6 +34,9 @@ MAX_PAYLOAD, MAX_HEADER, MAX_TOKEN = 65_536, 1_024, 512
 _FIELDS = frozenset({"apns-topic", "apns-push-type", "apns-priority", "apns-expiration", "apns-collapse-id", CHANNEL})
 _NUMBERS = frozenset({"apns-priority", "apns-expiration"})
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+#: How far ahead the date may be before which a notification is not sent, in seconds.
+FURTHEST = 30 * 86_400.0
 
 _BUSY = 5.0  # in how many seconds a caller may retry when the queue is full
 _STOPPING = 10.0  # in how many seconds a restart should be over
@@ -52,16 +55,24 @@ class Intake:
     Checks notifications, assigns ids and stores them.
 
     :param wake: called with an app's name when new notifications are stored for it.
+    :param expect: called instead when some of them are for later; ``None`` for ``wake``.
     """
 
     def __init__(
-        self, apps: IApps, queue: IQueue, identifiers: Identifiers, waiting: Waiting, wake: Callable[[str], None]
+        self,
+        apps: IApps,
+        queue: IQueue,
+        identifiers: Identifiers,
+        waiting: Waiting,
+        wake: Callable[[str], None],
+        expect: Callable[[str], None] | None = None,
     ) -> None:
         self._apps = apps
         self._queue = queue
         self._identifiers = identifiers
         self._waiting = waiting
         self._wake = wake
+        self._expect = expect or wake
         self._stopping = False
 
     def stop(self) -> None:
@@ -83,6 +94,10 @@ class Intake:
         for position, draft in enumerate(drafts):
             kind = "broadcasts" if CHANNEL in draft.headers and not any(draft.tokens) else "notifications"
             _check(draft, f"{kind}[{position}]", found)
+            if draft.not_before is not None:
+                fault = schedule_fault(draft.not_before, draft.headers, self._identifiers.wall.now())
+                if fault is not None:
+                    raise _malformed("not_before", fault)
         if self._queue.waiting(app).count + count > limits.queue:
             raise AppQueueFull(
                 f"the app's queue may hold {limits.queue} notifications; with these there would be more", _BUSY
@@ -100,10 +115,11 @@ class Intake:
         messages = []
         for draft in drafts:
             ids = [each.lower() for each in draft.apns_ids] or [next(chosen) for _ in draft.tokens]
-            messages.append(Message(app, draft.payload, draft.headers, draft.tokens, ids))
+            messages.append(Message(app, draft.payload, draft.headers, draft.tokens, ids, draft.not_before, draft.rate))
+        later = any(draft.not_before is not None or draft.rate is not None for draft in drafts)
 
         def stored(receipts: list[Receipt]) -> list[Receipt]:
-            self._wake(app)
+            (self._expect if later else self._wake)(app)
             return receipts
 
         return self._queue.accept(messages, idempotency).addCallback(stored)
@@ -143,6 +159,21 @@ def header_fault(name: str, value: str) -> str | None:
         return "it has a control character, a space at either end or half of a surrogate pair"
     if name in _NUMBERS and not _NUMBER.fullmatch(value):
         return "it is not a whole number"
+    return None
+
+
+def schedule_fault(not_before: float, headers: Mapping[str, str], date: float) -> str | None:
+    """
+    Say what is wrong with a date before which a notification is not sent; ``None`` if nothing is.
+
+    :param headers: the notification's header fields.
+    :param date: the present date.
+    """
+    if not_before > date + FURTHEST:
+        return f"it is more than {FURTHEST / 86_400:.0f} days ahead"
+    expires = expiration(headers)
+    if expires is not None and expires <= not_before:
+        return "the notification expires before it is sent"
     return None
 
 

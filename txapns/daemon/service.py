@@ -89,7 +89,9 @@ class DaemonService(Service):
         self.dispatcher = self._make_dispatcher(clock)
         self.store.cluster.in_flight = self.dispatcher.in_flight
         self.apps.changed(self._apps_changed)
-        self.intake = Intake(self.apps, self.store.queue, Identifiers(wall), self.outcomes, self.dispatcher.wake)
+        self.intake = Intake(
+            self.apps, self.store.queue, Identifiers(wall), self.outcomes, self.dispatcher.wake, self.dispatcher.expect
+        )
         self._channels = AppChannels(clock, self.apps)
         self._health = self._make_health_check(clock)
         self._page = StatusPage(clock, self._health, self._history)

@@ -56,6 +56,7 @@ __all__ = [
     "RecordedOutcome",
     "Settlement",
     "State",
+    "expiration",
 ]
 
 #: The header field that names the channel of a broadcast.
@@ -217,6 +218,16 @@ class Idempotency:
     digest: bytes = attrs.field(repr=False)
 
 
+def expiration(headers: Mapping[str, str]) -> float | None:
+    """
+    Find out when a notification expires, given its header fields; ``None`` for never.
+
+    An ``apns-expiration`` of 0 is not a time: it asks Apple not to store the notification.
+    """
+    value = headers.get("apns-expiration", "0")
+    return float(value) if value.isdecimal() and int(value) else None
+
+
 @attrs.frozen(eq=False)
 class Content:
     """What the deliveries of one message share. Deliveries that are leased together share the object."""
@@ -227,13 +238,8 @@ class Content:
 
     @property
     def expires(self) -> float | None:
-        """
-        When the notification expires; ``None`` for never.
-
-        An ``apns-expiration`` of 0 is not a time: it asks Apple not to store the notification.
-        """
-        value = self.headers.get("apns-expiration", "0")
-        return float(value) if value.isdecimal() and int(value) else None
+        """When the notification expires; ``None`` for never."""
+        return expiration(self.headers)
 
     @property
     def channel(self) -> str | None:

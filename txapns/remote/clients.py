@@ -9,6 +9,7 @@ import os
 import ssl
 import time
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Sequence
+from datetime import datetime, timedelta
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -20,7 +21,7 @@ import httpx
 from txapns._session.tokens import Token, Tokens, Triple, triples_of
 from txapns.notification import Notification
 from txapns.remote.asking import Daemon, DaemonOutcome, DeadDevice, Request, Steps
-from txapns.remote.sending import Sending, Submission
+from txapns.remote.sending import Schedule, Sending, Submission
 from txapns.result import Accepted, Outcomes, Rejection
 
 __all__ = ["AsyncDaemonClient", "DaemonClient"]
@@ -152,17 +153,31 @@ class DaemonClient(_Client):
         """
         return self._send(Sending(self._daemon, True, key), [(0, notification, token)]).single(token)
 
-    def submit(self, notification: Notification, tokens: Tokens, *, key: str | None = None) -> Submission:
+    def submit(
+        self,
+        notification: Notification,
+        tokens: Tokens,
+        *,
+        key: str | None = None,
+        not_before: float | timedelta | datetime | None = None,
+        rate: int | None = None,
+    ) -> Submission:
         """
         Hand one notification for many devices over, and do not wait for the outcomes.
 
         :param notification: what to send.
         :param tokens: as for :meth:`send`.
-        :param key: as for :meth:`send`.
+        :param key: as for :meth:`send`. For a batch of more than 1,000 devices with a ``rate``, give ``not_before``,
+            too, and the same if the program sends it again.
+        :param not_before: the daemon sends none of it before: a time from now, a datetime with a time zone, or UNIX
+            seconds, up to 30 days ahead; left out, it begins at once.
+        :param rate: to how many devices a second it sends it, at most, so that the program's servers are not called by
+            all of them at once; left out, as fast as possible.
         :returns: what is on the daemon's disk, and what is not.
         :raises: the same as :meth:`send`.
         """
-        return self._send(Sending(self._daemon, False, key), _triples(notification, tokens)).submission()
+        sending = Sending(self._daemon, False, key, schedule=Schedule.of(not_before, rate))
+        return self._send(sending, _triples(notification, tokens)).submission()
 
     def outcome(self, apns_id: str) -> DaemonOutcome | None:
         """
@@ -275,9 +290,17 @@ class AsyncDaemonClient(_Client):
         """Send one notification to one device; see :meth:`DaemonClient.send_one`."""
         return (await self._send(Sending(self._daemon, True, key), [(0, notification, token)])).single(token)
 
-    async def submit(self, notification: Notification, tokens: Tokens, *, key: str | None = None) -> Submission:
+    async def submit(
+        self,
+        notification: Notification,
+        tokens: Tokens,
+        *,
+        key: str | None = None,
+        not_before: float | timedelta | datetime | None = None,
+        rate: int | None = None,
+    ) -> Submission:
         """Hand one notification for many devices over; see :meth:`DaemonClient.submit`."""
-        sending = Sending(self._daemon, False, key)
+        sending = Sending(self._daemon, False, key, schedule=Schedule.of(not_before, rate))
         return (await self._send(sending, triples_of(notification, tokens))).submission()
 
     async def outcome(self, apns_id: str) -> DaemonOutcome | None:

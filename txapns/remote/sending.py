@@ -8,17 +8,19 @@ import json
 import time
 import uuid
 from collections.abc import Hashable, Iterable, Mapping, Sequence
+from datetime import datetime, timedelta
 from itertools import count
 
 import attrs
 
+from txapns._fields import checked_integer, checked_seconds
 from txapns._session.tokens import Token, Triple, device_of, settled
-from txapns.errors import APNSError, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
+from txapns.errors import APNSError, InvalidNotification, InvalidToken, LocalError, OutcomeUnknown, TokensFailed
 from txapns.notification import Notification
 from txapns.remote.asking import Daemon, DaemonOutcome, Steps, outcome_of
 from txapns.result import Accepted, Outcomes, Rejection, Uncertain, Unsent
 
-__all__ = ["Sending", "Submission"]
+__all__ = ["Schedule", "Sending", "Submission"]
 
 
 @attrs.frozen
@@ -36,6 +38,51 @@ class Submission:
     uncertain: Mapping[Hashable, Uncertain]
 
 
+@attrs.frozen
+class Schedule:
+    """
+    When the daemon sends a batch.
+
+    :ivar not_before: the date before which it sends none of it, in UNIX seconds; ``None`` for now.
+    :ivar rate: to how many devices a second it sends it; ``None`` for as fast as possible.
+    """
+
+    not_before: float | None = None
+    rate: int | None = None
+    begun: float = attrs.field(factory=time.time, repr=False)
+
+    @classmethod
+    def of(cls, not_before: float | timedelta | datetime | None, rate: int | None) -> Schedule:
+        """
+        Make one of what a program gives.
+
+        :raises InvalidNotification: that is not a time, or not a number of devices.
+        """
+        seconds: float | None = checked_seconds("not_before", not_before)
+        if isinstance(not_before, datetime):  # to the fraction of a second, so that nothing is sent before
+            seconds = not_before.timestamp()
+        elif isinstance(not_before, timedelta):
+            seconds = time.time() + not_before.total_seconds()
+        elif isinstance(not_before, float):
+            seconds = not_before
+        number = checked_integer("rate", rate)
+        if number is not None and number < 1:
+            raise InvalidNotification(f"rate must be at least 1, not {number}")
+        return cls(seconds, number)
+
+    def fields(self, handed: int) -> dict[str, object]:
+        """
+        Say in a request when it is sent.
+
+        :param handed: how many devices the requests before were for.
+        """
+        not_before = self.not_before
+        if self.rate is not None and handed:
+            not_before = (self.begun if not_before is None else not_before) + handed / self.rate
+        found = {"not_before": not_before, "rate": self.rate}
+        return {name: value for name, value in found.items() if value is not None}
+
+
 class Sending:
     """
     A batch, which is handed over in chunks.
@@ -43,15 +90,25 @@ class Sending:
     :param wait: whether the outcomes are waited for.
     :param key: identifies the batch; ``None`` for a new one.
     :param deadline: for how long outcomes are waited for, in seconds; ``None`` for as long as it takes.
+    :param schedule: when the daemon sends it.
     """
 
-    def __init__(self, daemon: Daemon, wait: bool, key: str | None, deadline: float | None = None) -> None:
+    def __init__(
+        self,
+        daemon: Daemon,
+        wait: bool,
+        key: str | None,
+        deadline: float | None = None,
+        schedule: Schedule | None = None,
+    ) -> None:
         self.ids: dict[Hashable, str] = {}
         self._daemon = daemon
         self._wait = wait
         self._key = key or uuid.uuid4().hex
         self._end = float("inf") if deadline is None else time.monotonic() + deadline
         self._chunks = count(1)
+        self._schedule = schedule or Schedule()
+        self._handed = 0
         self._accepted = 0
         self._unique_ids: dict[Hashable, str] = {}
         self._others: list[Rejection | Unsent | Uncertain] = []
@@ -70,7 +127,9 @@ class Sending:
         key = f"{self._key}/{next(self._chunks)}"
         if self._failure is None and valid:
             try:
-                yield from self._ask(valid, _body(valid, self._wait), key)
+                fields = {"wait": self._wait, **self._schedule.fields(self._handed)}
+                self._handed += len(valid)
+                yield from self._ask(valid, _body(valid, fields), key)
                 return
             except APNSError as error:
                 self._failure = error
@@ -143,7 +202,7 @@ def _entry(notification: Notification, tokens: Iterable[Token]) -> bytes:
     return b'{"tokens":%b,"headers":%b,"payload":%b}' % (hexadecimal, json.dumps(headers).encode(), notification.body)
 
 
-def _body(triples: Sequence[Triple], wait: bool) -> bytes:
+def _body(triples: Sequence[Triple], fields: Mapping[str, object]) -> bytes:
     """Write a request; consecutive tokens of the same notification share an entry."""
     entries: list[bytes] = []
     start = 0
@@ -152,4 +211,5 @@ def _body(triples: Sequence[Triple], wait: bool) -> bytes:
         if end == len(triples) or triples[end][1] is not notification or notification.apns_id is not None:
             entries.append(_entry(notification, (token for _, _, token in triples[start:end])))
             start = end
-    return b'{"wait":%b,"notifications":[%b]}' % (b"true" if wait else b"false", b",".join(entries))
+    written = json.dumps(fields, separators=(",", ":")).encode().removesuffix(b"}")
+    return b'%b,"notifications":[%b]}' % (written, b",".join(entries))

@@ -1,7 +1,8 @@
 """
 One :class:`~txapns.daemon.sending.sender.AppSender` for each app that has something to send.
 
-The intake wakes the dispatcher when something was accepted; at the start it looks once for what waits already. While
+The intake wakes the dispatcher when something was accepted; at the start it looks once for what waits already. Once a
+second it finds out whether the wall clock was set, which moves what is not sent before a date. While
 anything is under way its leases are renewed, by one timer for all apps.
 
 Where several nodes share the store, each sends what any of them accepted: once a second the dispatcher looks for apps
@@ -96,6 +97,7 @@ class Dispatcher:
         self._senders: dict[str, AppSender] = {}
         self._subscriptions: list[Callable[[], None]] = []
         self._renewing = Alarm(reactor, self._renew)
+        self._dates = Alarm(reactor, self._check_clock)
         self._looking = LoopingCall(self._look)
         self._looking.clock = reactor
         self._draining = LoopingCall(self._check_drained)
@@ -120,6 +122,8 @@ class Dispatcher:
                     self.wake(depth.app)
             if self._cluster.shared:
                 self._looking.start(LOOK, now=False).addErrback(_not_looked)
+            elif any(depth.waiting for depth in depths):
+                self._dates.set(LOOK)
 
         return self._queue.depths().addCallback(found)
 
@@ -128,10 +132,24 @@ class Dispatcher:
         if self._running:
             _fenced(app, self._wake)
 
+    def expect(self, app: str) -> None:
+        """Look for something to send now, and for when there will be more: something is for later."""
+        if self._running:
+            _fenced(app, self._expect)
+
+    def _expect(self, app: str) -> None:
+        self._renew_soon()
+        if not self._cluster.shared and not self._dates.is_set:
+            self._dates.set(LOOK)
+        self._sender(app).expect()
+
     def _wake(self, app: str) -> None:
+        self._renew_soon()
+        self._sender(app).wake()
+
+    def _renew_soon(self) -> None:
         if not self._renewing.is_set:
             self._renewing.set(self._lease / RENEWALS)
-        self._sender(app).wake()
 
     def _sender(self, app: str) -> AppSender:
         sender = self._senders.get(app)
@@ -178,6 +196,7 @@ class Dispatcher:
             unsubscribe()
         self._subscriptions.clear()
         self._joined.cancel()
+        self._dates.cancel()
         senders = list(self._senders.values())
         late = self._reactor.callLater(deadline, self._abandon, senders)
         # Leases are renewed until then, so that nobody else sends what is under way.
@@ -205,6 +224,19 @@ class Dispatcher:
             sender.changed()
         elif self._queue.waiting(name).count:
             self.wake(name)
+
+    # The clock on the wall.
+
+    def _check_clock(self) -> None:
+        """Find out whether it was set, and something that has a date is due sooner or later."""
+
+        def found(changed: bool | None) -> None:
+            if changed:
+                self._with_each(AppSender.expect)
+            if self._running and any(self._queue.waiting(name).count for name in self._senders):
+                self._dates.set(LOOK)
+
+        self._queue.clock_set().addErrback(_not_seen).addCallback(found)
 
     # The other nodes.
 

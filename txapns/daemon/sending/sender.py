@@ -99,7 +99,7 @@ class AppSender:
         self._life = 0  # in which of its node's lives it is
         self._more = False  # something may be due now
         self._unsure = True  # something may become due before the alarm rings
-        self._alarm = Alarm(context.reactor, self._due)
+        self._alarm = Alarm(context.reactor, self.expect)
         report = partial(context.cluster.report, name)
         self._breaker = CircuitBreaker(name, context.reactor, context.retries.random, report)
         self._counts: Counter[str] = Counter()
@@ -113,6 +113,11 @@ class AppSender:
         """Look for something to send: there may be something new."""
         self._more = True
         self._advance()
+
+    def expect(self) -> None:
+        """Look for something to send now, and for when there will be more."""
+        self._unsure = True
+        self.wake()
 
     def changed(self) -> None:
         """Take up a change of the app. The new connections are opened first; then the old ones are closed."""
@@ -305,10 +310,6 @@ class AppSender:
     def _wake_after(self, delay: float) -> None:
         if not self._stopping:
             self._alarm.set(max(delay, TOGETHER))
-
-    def _due(self) -> None:
-        self._unsure = True
-        self.wake()
 
     # Sending.
 

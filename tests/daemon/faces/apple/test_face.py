@@ -33,7 +33,31 @@ __all__ = [
     "QueueTests",
     "RefusalTests",
     "RelayTests",
+    "ScheduleTests",
 ]
+
+
+class ScheduleTests(AppleCase):
+    """Notifications that are not sent before a date, for which there is a field that Apple does not have."""
+
+    mode = "relay"
+
+    def test_not_before(self) -> None:
+        """The answer is 200 when it is on the disk, without waiting for Apple's, and it is sent at its date."""
+        date = int(self.world.reactor.seconds()) + 100
+        self.assertEqual(self.ask({"txapns-not-before": str(date)}).brief, (200, ""))
+        self.assertEqual((self.world.lease(), self.world.queue.waiting("chess").count), ([], 1))
+        self.world.reactor.advance(100)
+        self.assertEqual(len(self.world.lease()), 1)
+
+    def test_refused(self) -> None:
+        """What is no date, or further ahead than 30 days, or after the expiration, is refused."""
+        now = int(self.world.reactor.seconds())
+        for given in ("soon", "-5", "1e9", "", str(now + 31 * 86_400)):
+            self.assertEqual(self.ask({"txapns-not-before": given}).brief, (400, "BadNotBefore"))
+        expiring = {"txapns-not-before": str(now + 50), "apns-expiration": str(now + 50)}
+        self.assertEqual(self.ask(expiring).brief, (400, "BadNotBefore"))
+        self.assertEqual(self.world.queue.waiting("chess").count, 0)
 
 
 class QueueTests(AppleCase):

@@ -98,6 +98,25 @@ class AcceptTests(NativeCase):
         self.assertEqual((badge["severity"], badge["message"]), ("warning", 'A badge must be a number, not "3".'))
         self.assertEqual((priority["notification"], priority["code"], priority["severity"]), (2, "PRIORITY", "error"))
 
+    def test_later(self) -> None:
+        """A request may have a date before which nothing is sent, and a rate."""
+        now = self.clock.now()
+        whole = {"notifications": [{"tokens": [ANN, BOB], "payload": {}}], "not_before": now + 10.5, "rate": 1.0}
+        self.assertEqual(self.post(json.dumps(whole).encode()).status, 202)
+        for seconds, tokens in ((10.0, []), (0.6, [ANN]), (1.0, [BOB])):
+            self.clock.advance(seconds)
+            self.assertEqual([each.token.hex() for each in self.lease()], tokens)
+        for field, value in (
+            ("not_before", now + 31 * 86_400.0),
+            ("not_before", -1.0),
+            ("not_before", "tomorrow"),
+            ("rate", 0),
+            ("rate", 1.5),
+            ("rate", 10**7),
+        ):
+            response = self.post(json.dumps({**whole, "validate_only": True, field: value}).encode())
+            self.assertEqual((response.status, response.json["error"]["path"]), (400, field), value)
+
     def test_half_a_character(self) -> None:
         """A text that was cut in the middle of a character is refused with its path, anywhere in the request."""
         for half in (r"\ud83c", r"\uD83c!", r"\udf55", r"\ud83c\ud83c", r"\ud83c\n"):

@@ -31,6 +31,7 @@ from txapns.daemon.faces.apple.requests import (
     draft_of,
     fields_of,
     headers_of,
+    not_before_of,
 )
 from txapns.daemon.faces.apple.responses import (
     ACCEPTED_RESPONSE,
@@ -298,7 +299,8 @@ class AppleConnection(FaceProtocol):
         names = self._authenticate(fields.get("authorization", ""))
         headers = headers_of(fields)
         app = app_of(self._context.callers, fields, names)
-        return Submission(request, apns_id, app, draft_of(request, fields, headers, apns_id))
+        not_before = not_before_of(fields, headers, self._context.wall.now())
+        return Submission(request, apns_id, app, draft_of(request, fields, headers, apns_id, not_before))
 
     def _take(self, requests: Sequence[Request]) -> None:
         submissions: dict[str, list[Submission]] = {}
@@ -345,7 +347,7 @@ class AppleConnection(FaceProtocol):
         for each, receipt in zip(group, receipts, strict=True):
             self._give_back(each.request)  # its bytes are no longer held here
             [apns_id] = receipt.apns_ids
-            if relayed:
+            if relayed and each.draft.not_before is None:
                 waited = context.intake.wait([receipt], context.options.wait).addCallback(response_to_outcomes)
                 waited.addCallback(self._relay, each, apns_id).addErrback(self.connection.failed)
             else:

@@ -4,6 +4,7 @@ Requests of the Apple face, read and checked in Apple's order. What is wrong is 
 
 from __future__ import annotations
 
+import math
 import re
 from binascii import unhexlify
 from collections.abc import Mapping
@@ -12,16 +13,27 @@ import attrs
 
 from txapns._serving.coding import BodyTooLong, MalformedEncoding, UnknownEncoding, body_decoder
 from txapns.daemon.faces.apple.responses import ErrorResponse
-from txapns.daemon.intake import MAX_TOKEN, header_fault
+from txapns.daemon.intake import MAX_TOKEN, header_fault, schedule_fault
 from txapns.daemon.values import Draft
 from txapns.wire.requests import Request
 
-__all__ = ["MAX_BODY", "Submission", "apns_id_of", "authorization_of", "draft_of", "fields_of", "headers_of"]
+__all__ = [
+    "MAX_BODY",
+    "Submission",
+    "apns_id_of",
+    "authorization_of",
+    "draft_of",
+    "fields_of",
+    "headers_of",
+    "not_before_of",
+]
 
 #: The longest body that is read. Apple rejects what is longer than its own 4,096 bytes and not longer than this.
 MAX_BODY = 16_384
 
 _PATH = "/3/device/"
+_NOT_BEFORE = "txapns-not-before"  # Apple has no such field
+_SECONDS = re.compile("[0-9]{1,12}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 # The header fields of a notification, with Apple's reason for an invalid one.
@@ -89,7 +101,28 @@ def headers_of(fields: Mapping[str, str]) -> dict[str, str]:
     return headers
 
 
-def draft_of(request: Request, fields: Mapping[str, str], headers: Mapping[str, str], apns_id: str | None) -> Draft:
+def not_before_of(fields: Mapping[str, str], headers: Mapping[str, str], date: float) -> float | None:
+    """
+    Find and check the date before which the notification is not sent; ``None`` to send it now.
+
+    :param date: the present date.
+    """
+    given = fields.get(_NOT_BEFORE)
+    if given is None:
+        return None
+    not_before = float(given) if _SECONDS.fullmatch(given) else math.inf
+    if schedule_fault(not_before, headers, date) is not None:
+        raise ErrorResponse(400, "BadNotBefore")
+    return not_before
+
+
+def draft_of(
+    request: Request,
+    fields: Mapping[str, str],
+    headers: Mapping[str, str],
+    apns_id: str | None,
+    not_before: float | None = None,
+) -> Draft:
     """Read and check the device token and the payload; returns the notification."""
     token = _token(fields[":path"].removeprefix(_PATH))
     if not request.body:
@@ -97,7 +130,7 @@ def draft_of(request: Request, fields: Mapping[str, str], headers: Mapping[str, 
     if len(request.body) > MAX_BODY:
         raise ErrorResponse(413, "PayloadTooLarge")
     payload = _decompressed(request.body, fields.get("content-encoding", ""))
-    return Draft(payload, headers, [token], () if apns_id is None else (apns_id,))
+    return Draft(payload, headers, [token], () if apns_id is None else (apns_id,), not_before)
 
 
 def _token(text: str) -> bytes:

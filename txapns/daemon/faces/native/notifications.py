@@ -31,7 +31,9 @@ from txapns.daemon.faces.native.submissions import (
     NUMBER,
     TEXT,
     UUID,
+    NotBefore,
     OutcomeBody,
+    Rate,
     ValidBody,
     digits,
     idempotency,
@@ -90,6 +92,8 @@ class _Submission(Struct, forbid_unknown_fields=True):
     notifications: Annotated[list[_Notification], Meta(extra_json_schema={"minItems": 1})]
     validate_only: Annotated[bool, Meta(description="Only check them; nothing is stored.")] = False
     wait: Annotated[bool, Meta(description="Answer when Apple has answered, or after a while.")] = False
+    not_before: NotBefore | UnsetType = UNSET
+    rate: Rate | UnsetType = UNSET
 
 
 # Bodies of answers.
@@ -162,7 +166,9 @@ class NotificationOperations:
             raise NotAllowed("the key does not allow sending for this app")
         parameters(request)
         submission = json_body(_submission, request)
-        drafts = [_draft(each, position) for position, each in enumerate(submission.notifications)]
+        not_before = None if submission.not_before is UNSET else submission.not_before
+        rate = None if submission.rate is UNSET else int(submission.rate)
+        drafts = [_draft(each, position, not_before, rate) for position, each in enumerate(submission.notifications)]
         if submission.validate_only:
             self._intake.check(app, drafts)
             return Answer(200, encode(valid_body(self._apps.get(app), drafts)))
@@ -209,7 +215,7 @@ class NotificationOperations:
 # Reading requests.
 
 
-def _draft(notification: _Notification, position: int) -> Draft:
+def _draft(notification: _Notification, position: int, not_before: float | None, rate: int | None) -> Draft:
     path = f"notifications[{position}]"
     try:
         tokens = [unhexlify(token) for token in notification.tokens]
@@ -217,7 +223,8 @@ def _draft(notification: _Notification, position: int) -> Draft:
         raise _invalid_token(notification.tokens, f"{path}.tokens") from None
     headers = {name: value if isinstance(value, str) else digits(value) for name, value in notification.headers.items()}
     apns_id = headers.pop("apns-id", None)
-    return Draft(bytes(notification.payload), headers, tokens, () if apns_id is None else (apns_id,))
+    apns_ids = () if apns_id is None else (apns_id,)
+    return Draft(bytes(notification.payload), headers, tokens, apns_ids, not_before, rate)
 
 
 def _invalid_token(tokens: Sequence[str], path: str) -> Malformed:

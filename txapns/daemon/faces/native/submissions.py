@@ -9,7 +9,7 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -18,7 +18,7 @@ from txapns._serving.http import Request
 from txapns._serving.operations import Schema, parameter
 from txapns.daemon.errors import Malformed
 from txapns.daemon.faces.native.json_api import STATES, Seconds, UniqueId
-from txapns.daemon.intake import MAX_HEADER
+from txapns.daemon.intake import FURTHEST, MAX_HEADER
 from txapns.daemon.linting import LINTED, lint_drafts
 from txapns.daemon.values import App, Caller, Draft, Idempotency, Outcome, Receipt
 
@@ -28,7 +28,9 @@ __all__ = [
     "TEXT",
     "UUID",
     "FindingBody",
+    "NotBefore",
     "OutcomeBody",
+    "Rate",
     "ValidBody",
     "digits",
     "idempotency",
@@ -46,6 +48,7 @@ UUID = "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 #: The schema of one that is text.
 TEXT: Schema = {"type": "string", "pattern": "^(?! )[^\\u0000-\\u001f\\u007f]*(?<! )$", "maxLength": MAX_HEADER}
 _MOST = 10**18 - 1
+_LAST = 253_402_300_799  # a date in the year 9999
 #: The schema of one that is a number.
 NUMBER: Schema = {
     "anyOf": [
@@ -53,6 +56,21 @@ NUMBER: Schema = {
         {"type": "integer", "minimum": -_MOST, "maximum": _MOST},
     ]
 }
+
+#: A date before which nothing of a request is sent.
+NotBefore: TypeAlias = Annotated[
+    float,
+    Meta(
+        ge=0,
+        le=_LAST,
+        description=f"Send nothing before this date, in UNIX seconds: {FURTHEST / 86_400:.0f} days ahead at most.",
+    ),
+]
+#: At which rate a request is sent. A float, because 10.0 is a whole number in JSON, too.
+Rate: TypeAlias = Annotated[
+    float,
+    Meta(ge=1, le=1_000_000, multiple_of=1, description="To how many devices a second it is sent, at most."),
+]
 
 #: The parameter that identifies a request.
 IDEMPOTENCY_KEY = parameter(
