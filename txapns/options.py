@@ -29,6 +29,7 @@ class ClientOptions(TypedDict, total=False):
     :ivar retries: how often a notification is sent again, with a growing delay, after an answer that asks to wait: 429
         ``TooManyRequests``, 500, 503, and the status 1 or 255 of the binary protocol; 3 by default.
     :ivar max_queued: how many single notifications may wait to be sent; 10,000 by default.
+    :ivar name: what the log calls the client, in the text and in the field ``app`` of its events; none by default.
     """
 
     timeout: float
@@ -38,6 +39,7 @@ class ClientOptions(TypedDict, total=False):
     max_connections: int
     retries: int
     max_queued: int
+    name: str
 
 
 @attrs.frozen(kw_only=True)
@@ -55,6 +57,7 @@ class Options:
     max_connections: int = 1
     retries: int = 3
     max_queued: int = 10_000
+    name: str = ""
 
     def __attrs_post_init__(self) -> None:
         for name in ("timeout", "idle_timeout", "ping_interval"):

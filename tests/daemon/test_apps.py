@@ -110,7 +110,9 @@ class AppsTests(SynchronousTestCase):
         revision = self.apps.revision
         self.add("b")
         self.add("a", credential=signing_key("OTHER"))
-        self.world.clock.advance(INTERVAL)
+        with capturedLogs() as events:
+            self.world.clock.advance(INTERVAL)
+        self.assertEqual([event["names"] for event in events], ["a, b"])
         self.assertEqual((self.told, self.apps.names()), ([["a", "b"]], ["a", "b"]))
         self.assertEqual(self.apps.get("a").credential, signing_key("OTHER"))
         with self.world.visiting() as connection:
@@ -130,7 +132,9 @@ class AppsTests(SynchronousTestCase):
         """A pause is in effect when it is answered, within the interval for others, and after a restart."""
         other = self.start()
         since = self.world.clock.seconds()
-        self.assertEqual(self.world.result(self.apps.pause("a", "ann")), True)
+        with capturedLogs() as events:
+            self.assertEqual(self.world.result(self.apps.pause("a", "ann")), True)
+        self.assertEqual(events, [])  # it is its caller who logs it
         self.assertEqual((self.apps.get("a").pause, self.told), (Pause(since, "ann"), [["a"]]))
         self.assertEqual((self.world.result(self.apps.pause("a", "bob")), self.told), (False, [["a"]]))
         self.world.clock.advance(INTERVAL)

@@ -162,8 +162,10 @@ class StartTests(DaemonCase):
 
     async def test_configuration(self) -> None:
         """The configuration has a mistake or is missing."""
-        self.config.write_text("[limits]\nbody = '4k'\n")
-        self.assertIn('limits.body: found "4k"', await self.refused())
+        self.config.write_text("[limits]\nbody = '4k'\ntokens = 0\n")
+        lines = [json.loads(line) for line in (await self.refused()).splitlines()]
+        self.assertEqual([line["level"] for line in lines], ["critical"] * 2)
+        self.assertIn('cannot start: apns.toml: limits.body: found "4k"', " ".join(line["message"] for line in lines))
         self.config.unlink()
         self.assertIn("apns.toml", await self.refused())
 

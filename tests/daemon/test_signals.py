@@ -50,7 +50,7 @@ class SignalTests(DaemonCase):
         before = await self.shown()
         (self.directory / "server.pem").write_bytes(AUTHORITY.server_certificate())
         self.config.write_text(f"limits.tokens = 1\nretries.first = 5\n{text}".replace("apps.chess", "apps.go"))
-        await self.signaled(signal.SIGHUP, "apps changed: chess, go")
+        await self.signaled(signal.SIGHUP, "by another node: chess, go")
         self.assertNotEqual(await self.shown(), before)
         for app, status in (("go", 413), ("chess", 404)):
             path = f"/v1/apps/{app}/notifications"

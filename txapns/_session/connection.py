@@ -158,6 +158,7 @@ class Connection:
         self._endpoint = endpoint
         self._events = events
         self._timeout = options.timeout
+        self._name = options.name
         self._backoff = backoff
         self._idle_timeout = None if lasting else options.idle_timeout
         self._now: _Idle | _Connecting | _Starting | _Ready | _Waiting | _Stopped = _Idle()
@@ -366,7 +367,8 @@ class Connection:
         self._events.connection_changed()
 
     def _trouble(self, error: APNSError, hopeless: bool) -> None:
-        _log.warn("{gateway}: {reason}", gateway=str(self.gateway), reason=str(error))
+        text = "{app}: {gateway}: {reason}" if self._name else "{gateway}: {reason}"
+        _log.warn(text, app=self._name or None, gateway=str(self.gateway), reason=str(error))
         self._events.connection_trouble(error, hopeless)
 
     # Idleness.

@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 from click.core import ParameterSource
 from twisted.internet.defer import Deferred, DeferredList
-from twisted.logger import FilteringLogObserver, LogLevel, LogLevelFilterPredicate, globalLogBeginner
+from twisted.logger import Logger, globalLogBeginner
 
 from txapns._running import run
 from txapns.command.installation import Installation, now, read_configuration
@@ -23,8 +23,11 @@ from txapns.daemon.operations.collector import calm_collector
 from txapns.daemon.operations.log import observer
 from txapns.daemon.service import DaemonService
 from txapns.daemon.signals import heed_signals
+from txapns.errors import APNSError
 
 __all__ = ["check_config", "serve"]
+
+_log = Logger()
 
 
 @click.command("check-config", cls=Command)
@@ -64,8 +67,27 @@ def check_config(config: Path) -> None:
     metavar="N",
     help="The port of --demo; 0 picks one.",
 )
+@click.option(
+    "--log-format",
+    type=click.Choice(["json", "text"]),
+    help="How to write the log to standard error: by default as text on a terminal, otherwise as JSON lines.",
+)
+@click.option(
+    "--log-level",
+    type=click.Choice(["debug", "info", "warn", "error", "critical"]),
+    help="The lowest level of what is logged: by default info, with --demo warn.",
+)
 @click.pass_context
-def serve(context: click.Context, config: Path, check: bool, demo: bool, directory: Path, port: int) -> None:
+def serve(
+    context: click.Context,
+    config: Path,
+    check: bool,
+    demo: bool,
+    directory: Path,
+    port: int,
+    log_format: Literal["json", "text"] | None,
+    log_level: str | None,
+) -> None:
     """
     Run the daemon until a signal ends it.
 
@@ -90,11 +112,15 @@ def serve(context: click.Context, config: Path, check: bool, demo: bool, directo
         else:
             await _serve(reactor, stop, config)
 
-    log = observer()
-    if demo:  # the person who tries it wants to read what it says
-        log = FilteringLogObserver(log, [LogLevelFilterPredicate(LogLevel.warn)])
+    # With --demo, the person who tries it wants to read what it says.
+    log = observer(style=log_format, level=log_level or ("warn" if demo else "info"))
     globalLogBeginner.beginLoggingTo([log], redirectStandardIO=False)
-    run(work)
+    try:
+        run(work)
+    except APNSError as error:
+        for line in str(error).splitlines():
+            _log.critical("the daemon cannot start: {reason}", reason=line)
+        raise SystemExit(UNUSABLE) from None
 
 
 async def _demonstrate(reactor: Any, stop: Deferred[None], directory: Path, port: int) -> None:

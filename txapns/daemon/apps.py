@@ -11,6 +11,7 @@ refused. The log says why, once. It also warns 30, 7 and 1 days before a certifi
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from functools import partial
@@ -179,6 +180,7 @@ class Apps:
         self._worker = worker
         self._state = _Found()
         self._listeners: list[Callable[[frozenset[str]], None]] = []
+        self._writing: Counter[str] = Counter()  # the apps that callers of this daemon change
         self._warned: dict[tuple[str, str], int] = {}
         self._poller = ChangePoller(clock, lambda: store.read(self._read), self._found)
         self._reader: IWorker | None = None
@@ -308,7 +310,7 @@ class Apps:
     def _mark(self, name: str, change: Callable[[IAppTable], bool]) -> Deferred[bool]:
         if name not in self._state.apps:
             return fail(UnknownApp(f"there is no app {name}"))
-        return self._store.write(change).addCallback(self._taken_up)
+        return self._write(name, change)
 
     def reconfigure(self, configuration: Configuration) -> Deferred[None]:
         """Use another configuration from now on. The ``Deferred`` fires when the apps are as it says."""
@@ -318,10 +320,20 @@ class Apps:
     def _change(self, name: str, change: Callable[[IAppTable], _T]) -> Deferred[_T]:
         if name in self._configuration.apps:
             return fail(AppExists(f"the app {name} is in the configuration, and can only be changed there"))
-        return self._store.write(change).addCallback(self._taken_up)
+        return self._write(name, change)
 
-    def _taken_up(self, result: _T) -> Deferred[_T]:
-        return self._poller.poll().addCallback(lambda _: result)
+    def _write(self, name: str, change: Callable[[IAppTable], _T]) -> Deferred[_T]:
+        """Change an app for a caller, whom the log names, and take that up."""
+
+        def written(result: _T) -> Deferred[_T]:
+            return self._poller.poll().addCallback(lambda _: result)
+
+        def over(result: object) -> object:
+            self._writing[name] -= 1
+            return result
+
+        self._writing[name] += 1
+        return self._store.write(change).addCallback(written).addBoth(over)
 
     # In the thread that reads
 
@@ -370,7 +382,9 @@ class Apps:
 
     def _notify(self, names: frozenset[str]) -> None:
         self.revision += 1
-        _log.info("apps changed: {names}", names=", ".join(sorted(names)))
+        others = ", ".join(name for name in sorted(names) if not self._writing[name])
+        if others:
+            _log.info("apps were changed by a command, in a file or by another node: {names}", names=others)
         for listener in list(self._listeners):
             try:
                 listener(names)

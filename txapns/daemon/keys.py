@@ -17,7 +17,7 @@ import hashlib
 import hmac
 import re
 import secrets
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
@@ -113,11 +113,21 @@ class Keys:
     def _found(self, found: tuple[int, list[StoredKey] | None]) -> None:
         number, keys = found
         if keys is not None:
+            before, first = self._keys, self._changes == -1
             self._changes = number
             self._keys = {stored.caller.name: stored for stored in keys if not stored.problem}
+            if not first:
+                _log_changes(before, self._keys)
             for stored in keys:
                 if stored.problem:
                     _log.error("the key {label} cannot be used: {reason}", label=stored.label, reason=stored.problem)
+
+
+def _log_changes(before: Mapping[str, StoredKey], after: Mapping[str, StoredKey]) -> None:
+    for action, one, other in (("added", after, before), ("removed", before, after)):
+        for name in sorted(one.keys() - other.keys()):
+            label = one[name].label
+            _log.info("a command {action} the key {key}, {label}", action=action, key=name, label=label)
 
 
 def _digest(key: str) -> bytes:

@@ -67,13 +67,26 @@ class HealthCheckTests(SynchronousTestCase):
         self.assertTrue(4 < app.failing < 8)
         self.assertEqual(self.look().faults, ["no app can be used"])
 
+    def test_connecting(self) -> None:
+        """An app without a connection says so at once, with the last error, as long as it has something to send."""
+        self.assertEqual(self.app().condition, "working")
+        self.world.clock.servers.clear()
+        self.world.take([token(1)])
+        app = self.app()
+        self.assertEqual((app.condition, app.state.in_flight, app.state.under_way), ("connecting", 0, 1))
+        self.assertIn("nothing listens", app.reason)
+        self.assertIn(f"app chess has no connection: {app.reason}", self.look().concerns)
+
     def test_open(self) -> None:
         """The circuit of an app whose gateway cannot be reached is open; its notifications are still accepted."""
         self.world.clock.servers.clear()
         self.world.take([token(1)])
         for _ in range(60):
             self.world.advance(1.0)
-        self.assertEqual(self.app().condition, "open")
+        app = self.app()
+        self.assertEqual(app.condition, "open")
+        assert app.again is not None
+        self.assertTrue(0 <= app.again <= 60)
         self.assertEqual(self.look().faults, [])
 
     def test_problems(self) -> None:

@@ -6,7 +6,7 @@ import io
 import json
 from typing import Any
 
-from twisted.logger import ILogObserver, Logger, LogPublisher
+from twisted.logger import ILogObserver, Logger, LogLevel, LogPublisher
 from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
@@ -33,10 +33,10 @@ class Terminal(io.StringIO):
 class LogTests(SynchronousTestCase):
     """What the log contains."""
 
-    def begin(self, stream: io.StringIO) -> Logger:
+    def begin(self, stream: io.StringIO, **options: Any) -> Logger:
         """Log to a stream."""
         publisher = LogPublisher()
-        publisher.addObserver(observer(stream))
+        publisher.addObserver(observer(stream, **options))
         return Logger("txapns.daemon.sending.breaker", observer=publisher)
 
     def lines(self, stream: io.StringIO) -> list[dict[str, Any]]:
@@ -92,11 +92,32 @@ class LogTests(SynchronousTestCase):
         self.assertEqual(len(self.lines(stream)), 1)
 
     def test_print(self) -> None:
-        """Events of the legacy logging system are logged, too."""
+        """Of what other packages say, warnings and errors are logged, also those of the legacy logging system."""
         stream = io.StringIO()
-        observer(stream)({"log_format": "{text}", "text": "Hello", "log_time": 0.0})
+        log = observer(stream)
+        legacy = {"log_format": "{text}", "log_time": 0.0, "log_namespace": "log_legacy"}
+        log({**legacy, "text": "Hello", "log_level": LogLevel.info})
+        log({**legacy, "text": "Oh", "log_level": LogLevel.critical})
         [line] = self.lines(stream)
-        self.assertEqual((line["message"], line["level"], line["time"]), ("Hello", "info", "1970-01-01T00:00:00.000Z"))
+        self.assertEqual((line["message"], line["level"], line["time"]), ("Oh", "critical", "1970-01-01T00:00:00.000Z"))
+
+    def test_level(self) -> None:
+        """The level decides what is logged of this package, and of others if it is higher."""
+        for level, expected in (("debug", "diwe"), ("info", "iwe"), ("warn", "we"), ("error", "e")):
+            stream = io.StringIO()
+            log = observer(stream, level=level)
+            for each in (LogLevel.debug, LogLevel.info, LogLevel.warn, LogLevel.error):
+                for namespace, text in (("txapns.daemon", each.name[0]), ("twisted.web", each.name[0].upper())):
+                    log({"log_format": text, "log_time": 0.0, "log_level": each, "log_namespace": namespace})
+            found = "".join(line["message"] for line in self.lines(stream))
+            self.assertEqual("".join(filter(str.islower, found)), expected)
+            self.assertEqual("".join(filter(str.isupper, found)), "E" if level == "error" else "WE")
+
+    def test_style(self) -> None:
+        """The style may be chosen."""
+        for stream, style, first in ((io.StringIO(), "text", "2"), (Terminal(), "json", "{")):
+            self.begin(stream, style=style).warn("Hello")
+            self.assertEqual(stream.getvalue()[0], first)
 
     def test_text(self) -> None:
         """On a terminal an event is text."""

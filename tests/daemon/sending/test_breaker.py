@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from twisted.internet.task import Clock
-from twisted.logger import capturedLogs
+from twisted.logger import capturedLogs, formatEvent
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.daemon.sending.breaker import RECENTLY, CircuitBreaker, Trouble
@@ -79,12 +79,36 @@ class CircuitBreakerTests(SynchronousTestCase):
         for trouble, pause in (DOWN, 1.0), (REFUSED, 10.0):
             self.failed(trouble)
             self.failed_again(trouble)
-            with capturedLogs() as events:
-                self.breaker.record(True, None)
-            self.assertEqual(len(events), trouble.trips)
+            self.breaker.record(True, None)
             self.assertTrue(self.breaker.closed)
             self.assertEqual(self.failed(trouble), pause)
             self.breaker.close()
+
+    def test_log(self) -> None:
+        """The log says in a line each that the circuit opens, trips, and that it works again, also after a change."""
+        with capturedLogs() as events:
+            self.failed(DOWN)
+            self.failed_again(DOWN)
+            self.failed(REFUSED)
+            self.clock.advance(60.0)
+            self.breaker.close()  # the app was changed
+            self.breaker.record(True, None)
+            self.breaker.record(True, None)
+            self.failed(DOWN)
+            self.breaker.close()
+            self.failed(DOWN)
+            self.breaker.record(True, None)
+        self.assertEqual(
+            [formatEvent(event) for event in events],
+            [
+                "the circuit of chess is open: the gateway is down",
+                "chess is tripped: the credential is refused",
+                "chess works again, after 61 s",
+                "the circuit of chess is open: the gateway is down",
+                "chess works again, after 0 s",
+            ],
+        )
+        self.assertEqual({event["app"] for event in events}, {"chess"})
 
     def test_no_app(self) -> None:
         """Where there is no app it is tripped without a pause, since the first time that this was found."""

@@ -84,9 +84,9 @@ class FairnessTests(DispatcherCase):
         ids = self.world.accept(RESERVED)
         self.world.advance(0.05)
         self.assertEqual(self.states(ids), [State.ACCEPTED] * RESERVED)
-        in_flight = [self.world.state(name).in_flight for name in slow]
-        self.assertLessEqual(sum(in_flight), 600 + 5 * RESERVED)
-        self.assertGreaterEqual(min(in_flight), RESERVED)
+        under_way = [self.world.state(name).under_way for name in slow]
+        self.assertLessEqual(sum(under_way), 600 + 5 * RESERVED)
+        self.assertGreaterEqual(min(under_way), RESERVED)
 
     def test_turns(self) -> None:
         """Apps with long queues advance about equally, and in the end everything is sent."""
@@ -107,7 +107,7 @@ class FairnessTests(DispatcherCase):
             self.world.add_app(name, limits=Limits(in_flight=limit))
             self.world.accept(3 * limit, name)
             self.world.advance(0.5)
-            self.assertEqual(self.world.state(name).in_flight, limit)
+            self.assertEqual(self.world.state(name).under_way, limit)
             self.world.drain(app=name)
 
 
@@ -134,7 +134,7 @@ class DrainTests(DispatcherCase):
         self.world.accept(3, "gone")
         over = self.world.dispatcher.drain()
         self.world.advance(5.0)
-        self.assertEqual((self.successResultOf(over), self.world.dispatcher.in_flight()), (None, 0))
+        self.assertEqual((self.successResultOf(over), self.world.dispatcher.under_way()), (None, 0))
 
     def test_stopped(self) -> None:
         """It is over when the dispatcher is stopped, whatever waits, even if the database cannot be read."""
@@ -264,9 +264,9 @@ class ClusterTests(SynchronousTestCase):
         self.world.simulator.delay = 5.0
         ids = self.world.accept(60)
         self.world.advance(1.0)
-        self.assertEqual((self.world.dispatcher.in_flight(), self.world.state().connections), (60, ("ready",)))
+        self.assertEqual((self.world.dispatcher.under_way(), self.world.state().connections), (60, ("ready",)))
         self.cluster.become(alive=False)
-        self.assertEqual((self.world.dispatcher.in_flight(), self.world.state().connections), (0, ()))
+        self.assertEqual((self.world.dispatcher.under_way(), self.world.state().connections), (0, ()))
         ids += self.world.accept(5)
         self.world.advance(10.0)
         self.assertEqual((self.world.received(), self.depth()), ({}, (65, 60)))
@@ -308,7 +308,7 @@ class ClusterTests(SynchronousTestCase):
         self.world.advance(40.0)
         self.assertEqual((set(self.world.received()), self.depth()), (set(ids), (5, 5)))
         self.cluster.become(alive=False)
-        self.assertEqual(self.world.dispatcher.in_flight(), 5)
+        self.assertEqual(self.world.dispatcher.under_way(), 5)
         self.world.queue.full = False
         self.world.result(self.world.queue.reclaim())
         self.cluster.become(alive=True)

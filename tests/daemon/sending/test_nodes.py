@@ -221,9 +221,9 @@ class TakingOverTests(NodesCase):
         cut = self.clock.seconds()
         a.cut_off()
         while a.store.cluster.alive:
-            self.assertEqual((a.dispatcher.in_flight(), len(self.requests)), (300, 300))
+            self.assertEqual((a.dispatcher.under_way(), len(self.requests)), (300, 300))
             self.advance(0.25)
-        self.assertEqual((a.dispatcher.in_flight(), a.state().connections), (0, ()))
+        self.assertEqual((a.dispatcher.under_way(), a.state().connections), (0, ()))
         self.assertLess(self.clock.seconds() - cut, LIFE)
         self.reply = lambda response: response
         self.drain(b)
@@ -278,7 +278,7 @@ class TakingOverTests(NodesCase):
         for receipt in receipts:
             self.assertEqual(self.states(nodes[0], receipt), {State.ACCEPTED: 100})
         self.advance(35.0)
-        self.assertEqual([node.dispatcher.in_flight() for node in nodes], [0, 0])
+        self.assertEqual([node.dispatcher.under_way() for node in nodes], [0, 0])
 
 
 @pytest.mark.loopback
@@ -293,7 +293,7 @@ class LimitTests(NodesCase):
         for node in nodes:
             node.accept(200)
         self.advance(3.0)
-        self.assertEqual(sum(node.dispatcher.in_flight() for node in nodes), 100)
+        self.assertEqual(sum(node.dispatcher.under_way() for node in nodes), 100)
         self.assertEqual(len(self.requests), 100)
 
     def test_turns(self) -> None:

@@ -39,13 +39,15 @@ _METRICS = "metrics"
 _T = TypeVar("_T")
 _Default = TypeVar("_Default")
 
-#: The condition of an app: it works; somebody paused it; its circuit is open, as nothing gets through for the moment;
-#: its circuit is tripped until the app is changed; it cannot be used at all.
-Condition: TypeAlias = Literal["working", "paused", "open", "tripped", "unusable"]
+#: The condition of an app: it works, which takes a connection as soon as there is something to send; it has none yet;
+#: somebody paused it; its circuit is open, as nothing gets through for the moment; its circuit is tripped until the app
+#: is changed; it cannot be used at all.
+Condition: TypeAlias = Literal["working", "connecting", "paused", "open", "tripped", "unusable"]
 
 # The same in a sentence. An app that works and has a reason has a renewed credential that cannot be used.
 _CONCERNS: Mapping[Condition, str] = {
     "working": "app {} keeps its previous settings",
+    "connecting": "app {} has no connection",
     "paused": "app {} is paused",
     "open": "the circuit of app {} is open",
     "tripped": "the circuit of app {} is tripped",
@@ -60,6 +62,8 @@ class AppOverview:
 
     :ivar reason: why it is not working, or why a renewed credential is not used; for a person.
     :ivar failing: for how many seconds it has not been working; ``None`` if it works or if that is unknown.
+    :ivar again: in how many seconds a few notifications are tried again; ``None`` unless the circuit is open or
+        tripped.
     :ivar gateway: where it sends; empty if that is unknown.
     :ivar expires: when its certificate expires; ``None`` if it has none.
     :ivar waiting: how many notifications wait, those in flight included.
@@ -70,6 +74,7 @@ class AppOverview:
     condition: Condition
     reason: str
     failing: float | None
+    again: float | None
     gateway: str
     expires: float | None
     waiting: int
@@ -292,7 +297,7 @@ class HealthCheck:
         states = {state.name: state for state in self._states()}
         known = {depth.app: depth for depth in depths}
         waiting = {name for name, depth in known.items() if depth.waiting}
-        names = {*self._apps.names(), *problems, *waiting, *(name for name, state in states.items() if state.in_flight)}
+        names = {*self._apps.names(), *problems, *waiting, *(name for name, state in states.items() if state.under_way)}
         return tuple(
             self._app_overview(name, states.get(name, AppState(name)), known.get(name), problems.get(name, ""), now)
             for name in sorted(names)
@@ -306,11 +311,8 @@ class HealthCheck:
         except RequestRefused as refusal:
             app, condition, reason = None, "unusable", problem or str(refusal)
         else:
-            condition = "tripped" if state.tripped else "open" if state.reason else "working"
-            reason = state.reason or problem
-            if app.pause is not None:
-                since = datetime.fromtimestamp(app.pause.since, timezone.utc)
-                condition, reason = "paused", f"by {app.pause.caller} since {since:%Y-%m-%d %H:%M} UTC"
+            condition, reason = _condition(app, state)
+            reason = reason or problem
         expires = None if app is None else expiry(app)
         overdue = None if depth is None else _seconds_since(depth.oldest, now)
         return AppOverview(
@@ -318,12 +320,25 @@ class HealthCheck:
             condition,
             reason,
             _seconds_since(state.since, now),
+            None if state.until is None else max(0.0, state.until - now),
             "" if app is None else str(app.gateway),
             None if expires is None else expires.timestamp(),
             self._store.queue.waiting(name).count,
             None if overdue is None else max(0.0, overdue),
             state,
         )
+
+
+def _condition(app: App, state: AppState) -> tuple[Condition, str]:
+    """Tell the condition of an app that can be used, and why it is not working, for a person."""
+    if app.pause is not None:
+        since = datetime.fromtimestamp(app.pause.since, timezone.utc)
+        return "paused", f"by {app.pause.caller} since {since:%Y-%m-%d %H:%M} UTC"
+    if state.reason:
+        return "tripped" if state.tripped else "open", state.reason
+    if state.under_way and "ready" not in state.connections:
+        return "connecting", state.last_error
+    return "working", ""
 
 
 def _seconds_since(began: float | None, now: float) -> float | None:

@@ -1,5 +1,6 @@
 """
-The daemon's log: text on a terminal, otherwise JSON, one line per event.
+The daemon's log: text on a terminal, otherwise JSON, one line per event. What other packages say is written only if it
+is a warning or worse.
 
 ::
 
@@ -19,13 +20,16 @@ from __future__ import annotations
 import re
 import sys
 from datetime import datetime, timezone
-from typing import Any, TextIO
+from typing import Any, Literal, TextIO
 
 import msgspec
 from twisted.logger import (
     FileLogObserver,
+    FilteringLogObserver,
     ILogObserver,
     LogEvent,
+    LogLevel,
+    LogLevelFilterPredicate,
     formatEvent,
     formatEventAsClassicLogText,
 )
@@ -38,16 +42,20 @@ __all__ = ["FIELDS", "as_json", "as_text", "observer", "scrub"]
 #: The fields of events that are written beside the message, if they are numbers or text.
 FIELDS = (
     "app",
+    "caller",
     "count",
     "expires",
     "face",
     "gateway",
+    "key",
     "left",
     "name",
     "names",
+    "node",
     "path",
     "peer",
     "reason",
+    "seconds",
     "status",
 )
 
@@ -105,11 +113,19 @@ def _format_time(seconds: float | None) -> str:
     return "-" if seconds is None else f"{datetime.fromtimestamp(seconds, timezone.utc):%Y-%m-%d %H:%M:%SZ}"
 
 
-def observer(stream: TextIO | None = None) -> ILogObserver:
+def observer(
+    stream: TextIO | None = None, style: Literal["json", "text"] | None = None, level: str = "info"
+) -> ILogObserver:
     """
     Make an observer that writes the log.
 
     :param stream: where to write; by default standard error.
+    :param style: by default text if that is a terminal, otherwise JSON.
+    :param level: the name of the lowest level that is written of what this package says.
     """
     stream = sys.stderr if stream is None else stream
-    return FileLogObserver(stream, as_text if stream.isatty() else as_json)
+    style = style or ("text" if stream.isatty() else "json")
+    lowest = LogLevel.levelWithName(level)
+    levels = LogLevelFilterPredicate(max(lowest, LogLevel.warn))
+    levels.setLogLevelForNamespace("txapns", lowest)
+    return FilteringLogObserver(FileLogObserver(stream, as_text if style == "text" else as_json), [levels])

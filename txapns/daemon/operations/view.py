@@ -75,6 +75,7 @@ TABLES = {
 
 _CONDITIONS: dict[str, tuple[str, Kind]] = {
     "working": ("Working", "ok"),
+    "connecting": ("Connecting", "notice"),
     "paused": ("Paused", "notice"),
     "open": ("Circuit open", "warn"),
     "tripped": ("Circuit tripped", "bad"),
@@ -215,7 +216,8 @@ def _app_row(app: AppOverview, now: float) -> list[Cell]:
     if app.reason:
         text = f"{text}: {app.reason}"
     if app.failing is not None:
-        text = f"{text} (for {_duration(app.failing)})"
+        again = "" if app.again is None else f", next attempt in {_duration(app.again)}"
+        text = f"{text} (for {_duration(app.failing)}{again})"
     state = app.state
     return [
         Cell(app.name),

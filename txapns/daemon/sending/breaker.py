@@ -90,6 +90,7 @@ class CircuitBreaker:
         self._opened: _Opened | None = None
         self._worked = -math.inf
         self._unproved = False  # it is closed since another node says so, and not since anything got through here
+        self._down: float | None = None  # since when the log says that nothing gets through
         self._open_pauses = Backoff(*OPEN_PAUSES, random=random)
         self._tripped_pauses = Backoff(*TRIPPED_PAUSES, random=random)
 
@@ -133,19 +134,18 @@ class CircuitBreaker:
         if works:
             self._worked = self._clock.seconds()
             self.close()
+            self._recovered()
         elif trouble is not None:
             self.open(trouble)
 
     def close(self) -> None:
-        """Close the circuit, and begin with the first pauses again."""
+        """Close the circuit, and begin with the first pauses again. Whether anything gets through is not known yet."""
         reported = self._opened is not None
         self._close(proved=True)
         if reported:
             self._report(None)
 
     def _close(self, proved: bool) -> None:
-        if self.tripped:
-            _log.info("{app} is no longer tripped", app=self._app)
         self._opened = None
         self._unproved = not proved
         if proved:
@@ -185,9 +185,21 @@ class CircuitBreaker:
         return self._tripped_pauses if trouble.trips else self._open_pauses
 
     def _open(self, opened: _Opened) -> None:
+        reason = opened.trouble.reason
         if opened.trouble.trips and not self.tripped:
-            _log.error("{app} is tripped: {reason}", app=self._app, reason=opened.trouble.reason)
+            _log.error("{app} is tripped: {reason}", app=self._app, reason=reason)
+        elif self._down is None:
+            _log.warn("the circuit of {app} is open: {reason}", app=self._app, reason=reason)
+        if self._down is None:
+            self._down = self._clock.seconds()
         self._opened = opened
+
+    def _recovered(self) -> None:
+        """Log that notifications get through again, if the log has said that they do not."""
+        down, self._down = self._down, None
+        if down is not None:
+            seconds = round(self._clock.seconds() - down)
+            _log.info("{app} works again, after {seconds} s", app=self._app, seconds=seconds)
 
     def trip(self, reason: str) -> None:
         """Trip the circuit because there is nothing to try, and so nothing to wait for but a change of the app."""

@@ -32,7 +32,11 @@ class AppState:
     :ivar tripped: whether the circuit is tripped, and the app has to be changed.
     :ivar reason: why nothing gets through, for a person; empty if nothing is known to be wrong.
     :ivar since: since when, by the reactor's clock.
+    :ivar until: when a few notifications are tried again, by the reactor's clock; ``None`` if nothing is wrong.
+    :ivar in_flight: how many notifications a connection has sent that are not answered.
+    :ivar under_way: how many are leased: those in flight, and those that wait for a connection or are being settled.
     :ivar connections: the state of each connection, as in :class:`~txapns.ClientStatus`.
+    :ivar last_error: the last error of a connection, for a person; empty if there was none.
     :ivar sent: how many attempts were made.
     :ivar retried: how many attempts were put off until later.
     """
@@ -41,8 +45,11 @@ class AppState:
     tripped: bool = False
     reason: str = ""
     since: float | None = None
+    until: float | None = None
     in_flight: int = 0
+    under_way: int = 0
     connections: tuple[str, ...] = ()
+    last_error: str = ""
     sent: int = 0
     accepted: int = 0
     rejected: int = 0

@@ -158,8 +158,12 @@ class Dispatcher:
         return sender
 
     def in_flight(self) -> int:
-        """Count the notifications that are under way."""
+        """Count the notifications that are sent and not answered."""
         return sum(sender.in_flight for sender in self._senders.values())
+
+    def under_way(self) -> int:
+        """Count the notifications that are leased: waiting for a connection, in flight, or being settled."""
+        return sum(sender.under_way for sender in self._senders.values())
 
     def states(self) -> list[AppState]:
         """Tell what is known of each app that has, or had, something to send, sorted by name."""
@@ -176,7 +180,7 @@ class Dispatcher:
 
     def _check_drained(self) -> Deferred[None]:
         def found(apps: list[str]) -> None:
-            if not self.in_flight() and all(self._sender(app).stuck for app in apps) and self._draining.running:
+            if not self.under_way() and all(self._sender(app).stuck for app in apps) and self._draining.running:
                 self._draining.stop()
 
         return self._queue.due_apps().addCallbacks(found, _not_seen)
@@ -290,6 +294,7 @@ def _connect(reactor: IReactorTime, timeout: float, metrics: Callable[[str], IMe
         max_connections=app.limits.connections,
         timeout=timeout,
         retries=0,
+        name=app.name,
     )
 
 

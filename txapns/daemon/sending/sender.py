@@ -94,7 +94,7 @@ class AppSender:
         self._client: APNSClient | None = None
         self._draining: set[APNSClient] = set()
         self._chunks: set[_Chunk] = set()
-        self._in_flight = 0
+        self._under_way = 0
         self._leasing = False
         self._life = 0  # in which of its node's lives it is
         self._more = False  # something may be due now
@@ -160,14 +160,24 @@ class AppSender:
 
     def state(self) -> AppState:
         """Tell what is known of the app."""
-        breaker, connections = self._breaker, () if self._client is None else self._client.status().connections
-        reason, since, count = breaker.reason, breaker.since, self._in_flight
-        return AppState(self.name, breaker.tripped, reason, since, count, connections, **self._counts)
+        breaker, status = self._breaker, None if self._client is None else self._client.status()
+        return AppState(
+            self.name,
+            breaker.tripped,
+            breaker.reason,
+            breaker.since,
+            None if breaker.closed else breaker.until,
+            self.in_flight,
+            self.under_way,
+            () if status is None else status.connections,
+            "" if status is None or status.last_error is None else str(status.last_error),
+            **self._counts,
+        )
 
     @property
     def unknown(self) -> bool:
         """Whether there is no such app, and nothing of it is under way."""
-        return self._app is None and not self._in_flight
+        return self._app is None and not self._under_way
 
     @property
     def stuck(self) -> bool:
@@ -175,9 +185,15 @@ class AppSender:
         return self._app is None or self._app.pause is not None or not self._breaker.closed
 
     @property
+    def under_way(self) -> int:
+        """How many notifications are leased: waiting for a connection, in flight, or being settled."""
+        return self._under_way
+
+    @property
     def in_flight(self) -> int:
-        """How many notifications are under way."""
-        return self._in_flight
+        """How many notifications a connection has sent that are not answered."""
+        clients = self._draining if self._client is None else {self._client, *self._draining}
+        return sum(client.status().in_flight for client in clients)
 
     def held(self) -> list[int]:
         """List the numbers of the notifications that are under way and leased."""
@@ -250,10 +266,10 @@ class AppSender:
         limit = self._app.limits.in_flight
         if self._breaker.limited:
             return 0 if self._chunks else min(HALF_OPEN, limit)
-        free, least = limit - self._in_flight, max(1, limit // 4)
+        free, least = limit - self._under_way, max(1, limit // 4)
         if free < min(CHUNK, least):
             return 0
-        room = min(CHUNK, free, self._context.budget.room(self._in_flight))
+        room = min(CHUNK, free, self._context.budget.room(self._under_way))
         if room < min(SMALLEST, least):
             self._context.budget.wait(self._advance)
             return 0
@@ -286,13 +302,13 @@ class AppSender:
             releasing = self._queue.release([each.number for each in leased])
             releasing.addErrback(lambda _: self._wake_after(self._context.lease))
             return 0
-        self._in_flight += len(leased)
+        self._under_way += len(leased)
         self._send(_Chunk(leased, client, self._app.limits), self._app.topic)
         return len(leased)
 
     def _look_ahead(self) -> None:
         """Nothing more is due now. Find out when something will be, unless that is known."""
-        if self._stopping or not self._unsure or self._queue.waiting(self.name).count <= self._in_flight:
+        if self._stopping or not self._unsure or self._queue.waiting(self.name).count <= self._under_way:
             return
         self._unsure = False
 
@@ -376,7 +392,7 @@ class AppSender:
             self._counts[name] += states[state]
         if states[State.WAITING]:
             self._expect(settlements)
-        if self._context.cluster.shared and self._queue.waiting(self.name).count > self._in_flight:
+        if self._context.cluster.shared and self._queue.waiting(self.name).count > self._under_way:
             self._more = True  # of the limit for all nodes there may have been too little left before
         self._advance()
         self._context.settled(self.name, chunk.leased, settlements, now)
@@ -388,7 +404,7 @@ class AppSender:
         if chunk not in self._chunks:
             return False
         self._chunks.remove(chunk)
-        self._in_flight -= len(chunk.leased)
+        self._under_way -= len(chunk.leased)
         self._context.budget.give_back(len(chunk.leased))
         return True
 

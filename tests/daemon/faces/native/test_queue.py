@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 
+from twisted.logger import capturedLogs, formatEvent
+
 from tests.daemon.faces.native.native_case import ANN, BOB, NativeCase
 from tests.daemon.fakes import Keys, Response
 from txapns.daemon.faces.native.face import Native
@@ -70,7 +72,10 @@ class QueueTests(NativeCase):
     def test_retried(self) -> None:
         """Dead letters become due again, the oldest first, and the dispatcher is woken."""
         ids = self.give_up(ANN, BOB)
-        self.assertEqual(self.ask("/retry", {"limit": 1}).json, {"count": 1})
+        with capturedLogs() as events:
+            self.assertEqual(self.ask("/retry", {"limit": 1}).json, {"count": 1})
+        self.assertEqual([(event["app"], event["count"]) for event in events], [("chess", 1)])
+        self.assertIn("operator", formatEvent(events[0]))
         self.assertEqual(([each.apns_id for each in self.lease()], self.woken), (ids[:1], ["chess"]))
         self.assertEqual(self.ask("/retry", {}).json, {"count": 1})
         self.assertEqual(self.ask("/retry", {}).json, {"count": 0})
@@ -81,7 +86,9 @@ class QueueTests(NativeCase):
         self.post()
         self.lease()
         self.post()
-        self.assertEqual(self.ask("/purge", {"state": "dead", "limit": 1}).json, {"count": 1})
+        with capturedLogs() as events:
+            self.assertEqual(self.ask("/purge", {"state": "dead", "limit": 1}).json, {"count": 1})
+        self.assertRegex(formatEvent(events[0]), "operator purged 1 notifications of chess: dead")
         self.assertEqual(self.ask("/purge", {"state": "dead"}).json, {"count": 1})
         self.assertEqual(self.ask("/purge", {"state": "waiting"}).json, {"count": 1})
         self.assertEqual((self.world.queue.waiting("chess").count, self.woken), (1, []))

@@ -19,6 +19,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 from twisted.internet.defer import Deferred, succeed
+from twisted.logger import Logger
 
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, parameter
@@ -40,6 +41,8 @@ from txapns.daemon.values import Caller, Entry, State
 from txapns.errors import redact
 
 __all__ = ["DEAD", "LISTED", "OPERATIONS", "QueueOperations", "Queued", "queued"]
+
+_log = Logger()
 
 #: The states in which notifications can be listed and purged: all but those that Apple accepted.
 LISTED = {STATES[state]: state for state in (State.DEAD, State.WAITING, State.REJECTED, State.EXPIRED)}
@@ -159,6 +162,7 @@ class QueueOperations:
 
         def retried(count: int) -> Answer:
             self._wake(app)
+            _log.info("{caller} retried {count} dead letters of {app}", caller=caller.name, count=count, app=app)
             return _counted(count)
 
         return self._existing(app).addCallback(lambda _: self._outcomes.retry(app, limit)).addCallback(retried)
@@ -169,7 +173,13 @@ class QueueOperations:
         parameters(request)
         asked = json_body(_purge, request)
         state, limit = LISTED[asked.state], int(asked.limit)
-        return self._existing(app).addCallback(lambda _: self._outcomes.purge(app, state, limit)).addCallback(_counted)
+
+        def purged(count: int) -> Answer:
+            facts = {"caller": caller.name, "count": count, "state": asked.state, "app": app}
+            _log.info("{caller} purged {count} notifications of {app}: {state}", **facts)
+            return _counted(count)
+
+        return self._existing(app).addCallback(lambda _: self._outcomes.purge(app, state, limit)).addCallback(purged)
 
     def _existing(self, app: str) -> Deferred[None]:
         """Refuse a name that no app ever had: otherwise its queue would only look empty."""
