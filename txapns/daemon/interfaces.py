@@ -30,6 +30,7 @@ from txapns.daemon.values import (
     Estimate,
     FeedbackEntry,
     Idempotency,
+    Lane,
     Leased,
     Message,
     Outcome,
@@ -69,13 +70,20 @@ class IQueue(Interface):
         :raises Unavailable: they cannot be stored now; nothing was stored.
         """
 
-    def lease(app: str, count: int, until: float, most: int | None = None) -> Deferred[list[Leased]]:
+    def lease(
+        app: str, count: int, until: float, most: int | None = None, only: Lane | None = None
+    ) -> Deferred[list[Leased]]:
         """
-        Lease notifications that are due, in the order of their due times, then of their acceptance.
+        Lease notifications of one lane that are due: of all callers that have some, each an equal part.
+
+        :mod:`txapns.daemon.store.turns` says which lane. Those of one caller are leased in the order of their due
+        times, then of their acceptance.
 
         :param until: when the lease ends, by the reactor's clock.
         :param most: how many of the app's notifications may be leased at a time, whoever has leased them.
-        :returns: notifications that nobody else has leased; fewer than ``count`` if no more are due.
+        :param only: the lane to lease from; ``None`` for that whose turn it is.
+        :returns: notifications that nobody else has leased; none if none are due. There may be more if some are
+            returned, even if they are fewer than ``count``.
         """
 
     def settle(settlements: Sequence[Settlement]) -> Deferred[None]:

@@ -47,6 +47,7 @@ __all__ = [
     "Estimate",
     "FeedbackEntry",
     "Idempotency",
+    "Lane",
     "Leased",
     "Limits",
     "Message",
@@ -67,6 +68,14 @@ _DEAD = (Reason.UNREGISTERED.value, Reason.EXPIRED_TOKEN.value)
 
 def _size(found: Sequence[object] | bytes) -> str:
     return str(len(found))
+
+
+class Lane(enum.IntEnum):
+    """Which notifications of an app are sent first, those of the first lane before all."""
+
+    URGENT = 0  #: somebody waits for it: a message, a call, a code
+    NORMAL = 1
+    BULK = 2  #: many at once, as of a campaign, none of which is in a hurry
 
 
 @attrs.frozen
@@ -126,12 +135,14 @@ class Caller:
     :ivar send: the names of the apps to which it may send; ``None`` for all.
     :ivar feedback: the names of the apps of which it may read outcomes and dead tokens; ``None`` for all.
     :ivar manage: whether it may manage apps and their queues.
+    :ivar lane: the lane of everything that it sends, whatever a request asks for; ``None`` if the key is not bound.
     """
 
     name: str
     send: frozenset[str] | None = frozenset()
     feedback: frozenset[str] | None = frozenset()
     manage: bool = False
+    lane: Lane | None = None
 
     def may_send(self, app: str) -> bool:
         """Tell whether it may send to an app."""
@@ -154,6 +165,7 @@ class Draft:
     :ivar apns_ids: the ids that the caller chose, one for each token; empty if the daemon chooses.
     :ivar not_before: the date before which it is not sent; ``None`` to send it now.
     :ivar rate: to how many devices a second the request is sent, from then on; ``None`` for as fast as possible.
+    :ivar lane: the lane that the caller asks for; ``None`` if the daemon chooses.
     """
 
     payload: bytes = attrs.field(repr=_size)
@@ -162,6 +174,7 @@ class Draft:
     apns_ids: Sequence[str] = attrs.field(default=(), repr=_size)
     not_before: float | None = None
     rate: int | None = None
+    lane: Lane | None = None
 
 
 @attrs.frozen
@@ -174,6 +187,7 @@ class Message:
     :ivar not_before: the date before which it is not sent; ``None`` to send it now.
     :ivar rate: to how many devices a second it is sent, from then on; ``None`` for as fast as possible. The messages of
         a request that have a rate follow one another.
+    :ivar caller: the name of the caller it is from. Callers take turns in each lane.
     """
 
     app: str
@@ -183,6 +197,8 @@ class Message:
     apns_ids: Sequence[str] = attrs.field(repr=_size)
     not_before: float | None = None
     rate: int | None = None
+    lane: Lane = Lane.NORMAL
+    caller: str = ANYBODY.name
 
     def __attrs_post_init__(self) -> None:
         """Check that there is one id for each device."""

@@ -73,10 +73,10 @@ def result(clock: Clock, deferred: Deferred[Any]) -> Any:
     return found[0]
 
 
-def message(world: World, count: int = 1, app: str = "chess", start: int = 0) -> Message:
-    """Make a message for some devices."""
+def message(world: World, count: int = 1, app: str = "chess", start: int = 0, **more: Any) -> Message:
+    """Make a message for some devices, in a lane and from a caller if they are given."""
     tokens = [(start + n).to_bytes(32, "big") for n in range(count)]
-    return Message(app, PAYLOAD, HEADERS, tokens, Identifiers(wall_clock(world.clock)).take(count))
+    return Message(app, PAYLOAD, HEADERS, tokens, Identifiers(wall_clock(world.clock)).take(count), **more)
 
 
 class StoreContract:

@@ -39,7 +39,7 @@ from txapns.daemon.store.copying import (
     copy,
 )
 from txapns.daemon.store.keys import StoredKey
-from txapns.daemon.values import Caller, Idempotency, Pause, Settlement, State
+from txapns.daemon.values import Caller, Idempotency, Lane, Pause, Settlement, State
 
 __all__ = ["CopyContract", "MemoryCopy", "Place", "contents", "copied", "filled", "seen"]
 
@@ -150,6 +150,8 @@ def _notifications(draw: st.DrawFn, message: MessageRow, app: str) -> list[Notif
             None if state is State.WAITING else draw(_DATES),
             draw(st.none() | _TEXTS) if state is State.ACCEPTED else None,
             due if later else None,
+            int(draw(st.sampled_from(Lane))),
+            draw(_TEXTS),
         )
         found.append(row)
     return found
@@ -254,6 +256,7 @@ def filled(world: Any) -> None:
 
     do(world.queue.accept([message(world, 2)], _REQUEST))
     do(world.queue.accept([message(world, 7, start=10)]))
+    do(world.queue.accept([message(world, 3, start=20, lane=Lane.BULK, caller="shop")]))
     leased = do(world.queue.lease("chess", 8, world.clock.seconds() + 60))
     since = world.clock.seconds()
     how: list[tuple[Any, ...]] = [
@@ -359,7 +362,7 @@ class CopyContract:
         world.stop()
         with place.copying() as source, other.copying() as target:
             counts = copied(source, target)
-        self._case.assertEqual(counts["notifications"], 9)
+        self._case.assertEqual(counts["notifications"], 12)
         self._case.assertEqual(counts["dead tokens"], 2)
         copy_of_it = other.start()
         self.addCleanup(copy_of_it.stop)
@@ -375,7 +378,10 @@ class CopyContract:
         [receipt] = do(world.queue.accept([message(world, start=30)]))
         highest = max(outcome.number for outcome in before["outcomes"])
         self._case.assertGreater(receipt.numbers[0], highest)
-        leased = do(world.queue.lease("chess", 100, world.clock.seconds() + 60))
+        until = world.clock.seconds() + 60
+        bulk = do(world.queue.lease("chess", 100, until, None, Lane.BULK))
+        self._case.assertEqual([each.token for each in bulk], [n.to_bytes(32, "big") for n in (20, 21, 22)])
+        leased = [*do(world.queue.lease("chess", 100, until)), *bulk]
         self._case.assertEqual(len(leased), before["waiting"] + 2)
         self._case.assertEqual(
             {(each.content.payload, *each.content.headers.items()) for each in leased}, {(PAYLOAD, *HEADERS.items())}

@@ -22,6 +22,7 @@ from txapns.daemon.values import Idempotency, Message, Receipt
 __all__ = [
     "LONGEST_RUN",
     "Acceptance",
+    "FlowKey",
     "Layout",
     "Packed",
     "laid_out",
@@ -35,6 +36,10 @@ __all__ = [
 #: How many deliveries one run of tokens with equal lengths can have; longer runs are divided.
 LONGEST_RUN = 1000
 
+#: What tells one *flow* from another: the app's name, the lane and the caller's name. The notifications of a flow wait
+#: in line; see :mod:`txapns.daemon.store.turns`.
+FlowKey = tuple[str, int, str]
+
 
 @attrs.frozen(eq=False)
 class Packed:
@@ -46,7 +51,7 @@ class Packed:
     :ivar step: how many microseconds after each delivery the next one may be sent.
     """
 
-    app: str
+    flow: FlowKey
     headers: str
     payload: bytes
     tokens: bytes
@@ -55,6 +60,11 @@ class Packed:
     not_before: int = 0
     due: int | None = None
     step: int = 0
+
+    @property
+    def app(self) -> str:
+        """The app's name."""
+        return self.flow[0]
 
     @property
     def count(self) -> int:
@@ -70,6 +80,7 @@ class Acceptance:
     :ivar date: the date, in milliseconds.
     :ivar due: when its notifications are due that may be sent now, in milliseconds of the queue's time.
     :ivar apps: the ids of all apps, including those made for it.
+    :ivar flows: the ids of all flows, likewise.
     :ivar first: the number of its first delivery; 0 if nothing was stored.
     """
 
@@ -78,6 +89,7 @@ class Acceptance:
     date: int
     due: int
     apps: dict[str, int] = attrs.Factory(dict)
+    flows: dict[FlowKey, int] = attrs.Factory(dict)
     first: int = 0
 
     @property
@@ -95,11 +107,11 @@ class Layout:
         it is due.
     :ivar runs: of each the number of the first delivery, the message, the app, when it is due, how many deliveries it
         has, where in the tokens its own are, how long each is, where in the ids its own are, the date, the date before
-        which the first is not sent, or 0, and how many microseconds later the next one may be.
+        which the first is not sent, or 0, how many microseconds later the next one may be, and the flow.
     """
 
     messages: list[tuple[int, str, int, int, int, int]]
-    runs: list[tuple[int, int, int, int, int, int, int, int, int, int, int]]
+    runs: list[tuple[int, int, int, int, int, int, int, int, int, int, int, int]]
     payloads: bytes
     tokens: bytes
     apns_ids: bytes
@@ -124,7 +136,8 @@ def pack(message: Message) -> Packed:
     for width, count in groups:
         runs += [(min(LONGEST_RUN, count - done), width) for done in range(0, count, LONGEST_RUN)]
     headers = msgspec.json.encode(dict(message.headers)).decode()
-    return Packed(message.app, headers, message.payload, b"".join(message.tokens), runs, apns_ids)
+    flow = message.app, int(message.lane), message.caller
+    return Packed(flow, headers, message.payload, b"".join(message.tokens), runs, apns_ids)
 
 
 def scheduled(packed: Sequence[Packed], messages: Sequence[Message], time: QueueTime) -> list[Packed]:
@@ -148,7 +161,7 @@ def scheduled(packed: Sequence[Packed], messages: Sequence[Message], time: Queue
 
 
 def laid_out(acceptances: Iterable[Acceptance]) -> Layout:
-    """Lay out new requests, which have numbers and whose apps have ids."""
+    """Lay out new requests, which have numbers and whose apps and flows have ids."""
     rows, runs = [], []
     payload_at = token_at = id_at = 1
     messages = []
@@ -162,13 +175,13 @@ def laid_out(acceptances: Iterable[Acceptance]) -> Layout:
                     (number, message.headers, acceptance.date, payload_at, len(message.payload), acceptance.due)
                 )
             payload_at += len(message.payload)
-            app = acceptance.apps[message.app]
+            app, flow = acceptance.apps[message.app], acceptance.flows[message.flow]
             date, due = acceptance.date, acceptance.due if message.due is None else message.due
             for count, width in message.runs:
                 later = (number - first) * message.step // 1_000
                 not_before = message.not_before and message.not_before + later
                 place = (number, first, app, due + later, count)
-                runs.append((*place, token_at, width, id_at, date, not_before, message.step))
+                runs.append((*place, token_at, width, id_at, date, not_before, message.step, flow))
                 number += count
                 token_at += count * width
                 id_at += count * 16

@@ -26,7 +26,7 @@ from msgspec import Meta
 from msgspec.json import decode
 from zope.interface import Attribute, Interface
 
-from txapns.daemon.values import State
+from txapns.daemon.values import ANYBODY, Lane, State
 
 __all__ = [
     "KEPT",
@@ -56,6 +56,7 @@ _BATCH = 1_000  # rows; the largest are messages, with a payload of 4 KiB each
 
 _UUID: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
 _State: TypeAlias = Annotated[int, Meta(ge=0, le=4)]
+_Lane: TypeAlias = Annotated[int, Meta(ge=0, le=2)]
 _Count: TypeAlias = Annotated[int, Meta(ge=0)]
 _Small: TypeAlias = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
 _Date: TypeAlias = Annotated[float, Meta(ge=0, le=253_402_300_799)]  # the last second of the year 9999
@@ -109,6 +110,8 @@ class NotificationRow(NamedTuple):
     :ivar due: when it is due, by the store's own clock; of no meaning if it does not wait.
     :ivar timestamp: of no meaning if it waits.
     :ivar not_before: the date before which it is not sent, if it waits.
+    :ivar lane: the lane that it waits in, or waited in.
+    :ivar caller: the name of the caller it is from.
     """
 
     number: int
@@ -126,6 +129,8 @@ class NotificationRow(NamedTuple):
     settled_at: int | None
     unique_id: str | None = None
     not_before: int | None = None
+    lane: _Lane = Lane.NORMAL.value
+    caller: str = ANYBODY.name
 
 
 class IdempotencyRow(NamedTuple):

@@ -13,7 +13,7 @@ from tests.daemon.store.postgresql.world import PostgreSQLWorld
 from tests.postgresql import schema
 from txapns.daemon.errors import KeyConflict
 from txapns.daemon.store.acceptance import Acceptance, pack
-from txapns.daemon.store.postgresql.acceptance import BLOCK, BLOCK_LIFE, Numbers, add, find_lanes, recognize
+from txapns.daemon.store.postgresql.acceptance import BLOCK, BLOCK_LIFE, Numbers, add, find_apps, find_flows, recognize
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.values import Idempotency, Receipt
 
@@ -38,9 +38,10 @@ class AcceptanceCase(SynchronousTestCase):
         """Accept requests together, in a transaction that is not committed."""
         packed = [pack(message(self.world, 2)) for _ in idempotencies]
         acceptances = [Acceptance([each], key, 1, 1) for each, key in zip(packed, idempotencies, strict=True)]
-        lanes = find_lanes(connection, {"chess"})
+        apps = find_apps(connection, {"chess"})
+        flows = find_flows(connection, {message.flow for each in acceptances for message in each.messages}, apps)
         for each in acceptances:
-            each.apps = lanes
+            each.apps, each.flows = apps, flows
         results, new = recognize(connection, acceptances, Numbers(), 0.0)
         add(connection, new, self.world.incarnation)
         return results
@@ -52,7 +53,7 @@ class KeyTests(AcceptanceCase):
     def race(self, first: list[Idempotency], second: list[Idempotency]) -> tuple[list[Any], list[Any]]:
         """Let one node accept requests while another one's transaction with the same keys is not committed yet."""
         one, other = self.connect(), self.connect()
-        find_lanes(one, {"chess"})
+        find_apps(one, {"chess"})
         one.commit()
         results = self.accept(one, *first)
         found: list[Any] = []
@@ -78,7 +79,7 @@ class KeyTests(AcceptanceCase):
         self.assertEqual((first, second[1]), ([None], None))
         self.assertIsInstance(second[0], KeyConflict)
         self.assertEqual(self.world.execute("SELECT count(*) FROM queue"), [(4,)])
-        self.assertEqual(self.world.execute("SELECT sum(waiting) FROM lane_count"), [(4,)])
+        self.assertEqual(self.world.execute("SELECT sum(waiting) FROM queue_count"), [(4,)])
 
     def test_no_deadlock(self) -> None:
         """Two nodes that use the same keys in another order do not wait for each other."""
@@ -90,7 +91,7 @@ class KeyTests(AcceptanceCase):
         """If the first is rolled back, the other is stored."""
         key = Idempotency("caller", "key", b"digest")
         one, other = self.connect(), self.connect()
-        find_lanes(one, {"chess"})
+        find_apps(one, {"chess"})
         one.commit()
         self.accept(one, key)
         found: list[Any] = []

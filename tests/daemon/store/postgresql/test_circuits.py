@@ -14,7 +14,7 @@ from txapns.daemon.store.postgresql.circuits import POLL
 __all__ = ["CircuitsTests"]
 
 _LANE = """
-CREATE TABLE lane (
+CREATE TABLE queue_app (
     name text, rest_until bigint DEFAULT 0, since bigint DEFAULT 0, trips boolean DEFAULT false, trouble text DEFAULT ''
 )
 """
@@ -29,7 +29,7 @@ class CircuitsTests(SynchronousTestCase):
         self.nodes = Nodes(self)
         self.a = self.nodes.start("a")
         self.nodes.execute(_LANE)
-        self.nodes.execute("INSERT INTO lane (name) VALUES ('chess'), ('go')")
+        self.nodes.execute("INSERT INTO queue_app (name) VALUES ('chess'), ('go')")
         self.b = self.nodes.start("b")
         self.b.clock.rightNow += 500.0
         self.told: dict[Node, list[tuple[str, Circuit | None]]] = {self.a: [], self.b: []}
@@ -46,7 +46,7 @@ class CircuitsTests(SynchronousTestCase):
 
     def rows(self) -> dict[str, tuple[str, bool]]:
         """What is stored of circuits that are not closed."""
-        rows = self.nodes.execute("SELECT name, trouble, trips FROM lane WHERE rest_until > 0")
+        rows = self.nodes.execute("SELECT name, trouble, trips FROM queue_app WHERE rest_until > 0")
         return {name: (trouble, trips) for name, trouble, trips in rows}
 
     def test_told(self) -> None:

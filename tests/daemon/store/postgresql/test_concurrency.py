@@ -14,7 +14,7 @@ from tests.daemon.store.contract import message
 from tests.daemon.store.postgresql.world import DAY, PostgreSQLWorld
 from tests.postgresql import schema
 from txapns.daemon.store.acceptance import Acceptance, pack
-from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_lanes, recognize
+from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_apps, find_flows, recognize
 from txapns.daemon.store.postgresql.cluster_time import ClusterTime
 from txapns.daemon.store.postgresql.connection import DatabaseConnection, Mode
 from txapns.daemon.store.postgresql.lease_book import LeaseBook
@@ -23,6 +23,7 @@ from txapns.daemon.store.postgresql.pruning import prune
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.settlement import conclude
 from txapns.daemon.store.settlement import Report
+from txapns.daemon.store.turns import Turns
 from txapns.daemon.values import Idempotency, Settlement, State
 
 __all__ = ["ConcurrencyTests"]
@@ -51,7 +52,8 @@ class _Node:
         self._node = world.incarnation
         self._time = ClusterTime(world.clock)
         self._connection = DatabaseConnection(world.settings(), world.clock, Mode("node"), 0.0)
-        self._numbers, self._marks, self._book = Numbers(), Marks(), LeaseBook()
+        self._numbers, self._book = Numbers(), LeaseBook()
+        self._marks, self._turns = Marks(), Turns()
 
     def run(self) -> None:
         """Do everything a number of times."""
@@ -78,9 +80,10 @@ class _Node:
             requests.append(Acceptance([sent], self.random.choice([key, None]), self._time.date(), self._time.now()))
 
         def store(connection: Connection) -> list[Acceptance]:
-            lanes = find_lanes(connection, APPS)
+            apps = find_apps(connection, APPS)
+            flows = find_flows(connection, {message.flow for each in requests for message in each.messages}, apps)
             for each in requests:
-                each.apps = lanes
+                each.apps, each.flows = apps, flows
             _, new = recognize(connection, requests, self._numbers, 0.0)
             add(connection, new, self._node)
             return new
@@ -92,7 +95,7 @@ class _Node:
         """Lease some and settle them in any way, with some that others may have."""
         now = self._time.now()
         wanted = Claim(app, self.random.randint(1, 30), now + 10**6, now, None, self._node)
-        found = self.transact(lambda connection: claim(connection, wanted, self._marks))
+        found = self.transact(lambda connection: claim(connection, wanted, self._marks, self._turns))
         numbers: list[int] = []
         if found is not None:
             numbers = [number for _, number, *_ in found.notifications]
@@ -148,7 +151,7 @@ class ConcurrencyTests(SynchronousTestCase):
         self.assertEqual(len(set(accepted)), len(accepted))
         rows = world.execute("SELECT number FROM queue UNION ALL SELECT number FROM outcome ORDER BY number")
         self.assertEqual([number for (number,) in rows], accepted)
-        counts = "SELECT app, sum(waiting)::bigint FROM lane_count GROUP BY app ORDER BY app"
+        counts = "SELECT app, sum(waiting)::bigint FROM queue_count GROUP BY app ORDER BY app"
         waiting = world.execute("SELECT app, count(*) FROM queue GROUP BY app ORDER BY app")
         self.assertEqual([row for row in world.execute(counts) if row[1]], waiting)
         self.assertEqual(sum(count for _, count in waiting), len(accepted) - settled)
@@ -158,8 +161,8 @@ class ConcurrencyTests(SynchronousTestCase):
 
     def check_recorded(self, world: PostgreSQLWorld) -> None:
         """Each outcome of the apps that ask for it is recorded once, with cursors of its app without gaps."""
-        settled = "SELECT name, number FROM outcome JOIN lane ON id = app WHERE name = ANY(%s) ORDER BY name, number"
-        recorded = "SELECT name, number FROM outcome_entry JOIN lane ON id = app ORDER BY name, number"
+        settled = "SELECT name, number FROM outcome JOIN queue_app ON id = app WHERE name = ANY(%s) ORDER BY 1, 2"
+        recorded = "SELECT name, number FROM outcome_entry JOIN queue_app ON id = app ORDER BY name, number"
         expected = world.execute(settled, sorted(RECORDED))
         self.assertEqual(world.execute(recorded), expected)
         self.assertEqual({name for name, _ in expected}, RECORDED)

@@ -111,7 +111,7 @@ class PostgreSQLCopyTests(CopyContract, SynchronousTestCase):
         row = NotificationRow(5, 5, "a\0b", b"t", bytes(16), 0, State.WAITING, 0, 0, "c\0d", None, 7_000, None)
         with place.copying() as target:
             copy(MemoryCopy({QueueRow: [QueueRow("a\0b")], NotificationRow: [row]}), target, lambda *step: None)
-        statement = "SELECT name, reason FROM queue JOIN lane ON lane.id = app"
+        statement = "SELECT name, reason FROM queue JOIN queue_app ON queue_app.id = app"
         self.assertEqual(place.execute(statement), [("ab", "cd")])
 
 

@@ -96,7 +96,7 @@ class SharedCountTests(SynchronousTestCase):
         for _ in range(3):
             self.first.restart()
         result(self.second.clock, self.second.outcome_log.prune(0.0))
-        self.assertEqual(self.first.execute("SELECT waiting FROM lane_count ORDER BY waiting"), [(-2,), (5,)])
+        self.assertEqual(self.first.execute("SELECT waiting FROM queue_count ORDER BY waiting"), [(-2,), (5,)])
         result(self.second.clock, self.second.queue.look())
         result(self.first.clock, self.first.queue.look())
         self.assertEqual((self.waiting(self.first), self.waiting(self.second)), (3, 3))

@@ -9,7 +9,7 @@ from twisted.trial.unittest import SynchronousTestCase
 from tests.daemon.store.contract import message, result
 from tests.daemon.store.postgresql.world import PostgreSQLWorld
 from tests.postgresql import schema
-from txapns.daemon.store.postgresql.leases import BEGINNING, Marks
+from txapns.daemon.store.postgresql.leases import Marks
 from txapns.daemon.values import Settlement, State
 
 __all__ = ["MarksTests", "QueueTests"]
@@ -19,36 +19,37 @@ class MarksTests(SynchronousTestCase):
     """Tests for :class:`Marks`. Times are milliseconds; a mark stays 2,000 behind, and holds for 10,000."""
 
     def setUp(self) -> None:
-        """Make the mark of an app whose first notification is due at 50,000."""
+        """Make the marks of an app with two flows, of which the first has something due at 50,000."""
         self.marks = Marks()
-        self.marks.move("chess", BEGINNING, 50_000, 7, 60_000)
+        self.marks.move("chess", {}, {1: 50_000, 2: None}, 7, 60_000)
 
     def test_unknown(self) -> None:
-        """The queue of an app without a mark is read from its beginning."""
-        self.assertEqual(self.marks.mark("go", 60_000), (BEGINNING, 0))
+        """A flow without a mark is read from its beginning."""
+        self.assertEqual((self.marks.of("go", 60_000), self.marks.lease("go")), ({}, 0))
 
     def test_holds(self) -> None:
-        """A search begins a little before the first that waits."""
-        self.assertEqual(self.marks.mark("chess", 69_999), (48_000, 7))
-        self.assertEqual(self.marks.all(69_999), {"chess": 48_000})
+        """A search begins a little before the first that waits, or before the last search that found nothing."""
+        self.assertEqual((self.marks.of("chess", 69_999), self.marks.lease("chess")), ({1: 48_000, 2: 58_000}, 7))
+        self.assertEqual(self.marks.all(69_999), {1: 48_000, 2: 58_000})
 
     def test_anew(self) -> None:
-        """Every now and then the queue is read from its beginning."""
-        self.assertEqual(self.marks.mark("chess", 70_000), (BEGINNING, 7))
-        self.assertEqual(self.marks.all(70_000), {})
+        """Every now and then a flow is read from its beginning."""
+        self.marks.move("chess", {2: 58_000}, {1: 55_000, 2: 65_000}, None, 65_000)
+        self.assertEqual((self.marks.of("chess", 70_000), self.marks.lease("chess")), ({1: 53_000}, 7))
+        self.assertEqual(self.marks.all(75_000), {})
 
     def test_stepped_back(self) -> None:
         """So it is when the time is before the mark."""
-        self.assertEqual(self.marks.mark("chess", 47_999), (BEGINNING, 7))
-        self.assertEqual(self.marks.all(47_999), {})
+        self.assertEqual(self.marks.of("chess", 47_999), {})
+        self.assertEqual(self.marks.all(50_000), {1: 48_000})
 
     def test_looked(self) -> None:
         """A look that began at the beginning and found nothing counts as a search; one that found something, not."""
-        self.marks.move("go", BEGINNING, 50_000, None, 60_000)
+        self.marks.move("go", {}, {3: 50_000}, None, 60_000)
         self.marks.looked({}, ["go"], 70_000)
-        self.assertEqual(self.marks.all(70_000), {"chess": 68_000})
-        self.marks.looked({"chess": 68_000}, [], 75_000)
-        self.assertEqual(self.marks.all(79_999), {"chess": 68_000, "go": 73_000})
+        self.assertEqual(self.marks.all(70_000), {1: 68_000, 2: 68_000})
+        self.marks.looked({1: 68_000}, [], 75_000)
+        self.assertEqual(self.marks.all(79_999), {1: 68_000, 2: 73_000, 3: 73_000})
 
 
 class QueueTests(SynchronousTestCase):

@@ -24,23 +24,24 @@ __all__ = ["PlanTests"]
 
 #: The most pages that a statement may touch, and the most rows that may come to a node of its plan.
 PAGES, ROWS = 2_000, 500
-#: Tables of which there is a row for each node, each app, each reader, or each chunk that is in flight: few.
+#: Tables of which there is a row for each node, each app, each flow, each reader, or each chunk that is in flight: few.
 SMALL = {
     "duty",
     "feedback_head",
     "feedback_reader",
-    "lane",
-    "lane_count",
+    "flow",
     "lease",
     "node",
     "outcome_head",
     "outcome_reader",
     "outcome_tail",
+    "queue_app",
+    "queue_count",
     "schema_version",
 }
 
 _LOAD = """
-INSERT INTO lane (name) VALUES ('chess'), ('news');
+INSERT INTO queue_app (name) VALUES ('chess'), ('news');
 INSERT INTO message SELECT n * 10, {start}, {start}, '{{}}', '{{}}' FROM generate_series(0, {count} / 10) AS n;
 INSERT INTO queue (number, message, due, accepted_at, app, apns_id, token)
 SELECT n, n / 10 * 10, {start} - n % 2000, {start}, 1 + n / 10 % 2, md5(n::text)::uuid, sha256(n::text::bytea)

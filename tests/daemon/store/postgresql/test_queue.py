@@ -5,13 +5,20 @@ from __future__ import annotations
 from hypothesis import HealthCheck, settings
 from twisted.trial.unittest import SynchronousTestCase
 
+from tests.daemon.store.lanes_contract import LanesContract
 from tests.daemon.store.postgresql.world import PostgreSQLWorld
 from tests.daemon.store.queue_contract import QueueContract
 from tests.daemon.store.queue_machine import QueueMachine
 from tests.daemon.store.schedule_contract import ScheduleContract
 from tests.postgresql import schema
 
-__all__ = ["ModelTests", "PostgreSQLQueueMachine", "PostgreSQLQueueTests", "PostgreSQLScheduleTests"]
+__all__ = [
+    "ModelTests",
+    "PostgreSQLLanesTests",
+    "PostgreSQLQueueMachine",
+    "PostgreSQLQueueTests",
+    "PostgreSQLScheduleTests",
+]
 
 
 class PostgreSQLQueueTests(QueueContract, SynchronousTestCase):
@@ -24,6 +31,14 @@ class PostgreSQLQueueTests(QueueContract, SynchronousTestCase):
 
 class PostgreSQLScheduleTests(ScheduleContract, SynchronousTestCase):
     """The contract of what is sent later."""
+
+    def make_world(self) -> PostgreSQLWorld:
+        """Make one in a schema of its own."""
+        return PostgreSQLWorld(schema(self))
+
+
+class PostgreSQLLanesTests(LanesContract, SynchronousTestCase):
+    """The contract of lanes and callers."""
 
     def make_world(self) -> PostgreSQLWorld:
         """Make one in a schema of its own."""

@@ -14,9 +14,10 @@ from tests.postgresql import schema
 from txapns.daemon.store.cluster import HALF_OPEN
 from txapns.daemon.store.postgresql.leases import Claim, Marks, claim
 from txapns.daemon.store.queue_time import milliseconds
+from txapns.daemon.store.turns import Turns
 from txapns.daemon.values import Leased, Settlement, State
 
-__all__ = ["LaneTests", "TwoNodesTests"]
+__all__ = ["ClaimTests", "TwoNodesTests"]
 
 NODE = "00000000-0000-4000-8000-000000000000"
 
@@ -129,7 +130,7 @@ class TwoNodesTests(TwoNodes):
         """While an app's circuit is open nothing is leased, and while it is half-open a few by all together."""
         numbers = self.accept(20)
         now = milliseconds(self.first.clock.now())
-        self.first.execute("UPDATE lane SET rest_until = %s", now + 5_000)
+        self.first.execute("UPDATE queue_app SET rest_until = %s", now + 5_000)
         self.assertEqual((self.lease(self.first), self.lease(self.second)), ([], []))
         self.first.clock.advance(6)
         self.assertEqual(self.numbers(self.first, 3), numbers[:3])
@@ -137,11 +138,11 @@ class TwoNodesTests(TwoNodes):
         self.assertEqual(self.lease(self.first), [])
         self.do(self.first, "release", numbers[:2])
         self.assertEqual(self.numbers(self.second, 10), numbers[:2])
-        self.first.execute("UPDATE lane SET rest_until = 0")
+        self.first.execute("UPDATE queue_app SET rest_until = 0")
         self.assertEqual(self.numbers(self.second), numbers[HALF_OPEN:])
 
 
-class LaneTests(TwoNodes):
+class ClaimTests(TwoNodes):
     """Nodes that claim at the same time."""
 
     def test_one_after_the_other(self) -> None:
@@ -150,9 +151,9 @@ class LaneTests(TwoNodes):
         now = milliseconds(self.first.clock.now())
         wanted = Claim("chess", 3, now + 60_000, now, None, self.first.incarnation)
         with self.first.connect() as one, self.first.connect() as other:
-            first = claim(one, wanted, Marks())
+            first = claim(one, wanted, Marks(), Turns())
             found: list[Any] = []
-            thread = threading.Thread(target=lambda: found.append(claim(other, wanted, Marks())))
+            thread = threading.Thread(target=lambda: found.append(claim(other, wanted, Marks(), Turns())))
             thread.start()
             until(lambda: self.first.waits(other.info.backend_pid))
             one.commit()
@@ -171,11 +172,11 @@ class LaneTests(TwoNodes):
         number_from = "SELECT setval(pg_get_serial_sequence('lease', 'id'), %s)"
         self.first.execute(number_from, 100)
         with self.first.connect() as connection:
-            claim(connection, wanted, marks)
+            claim(connection, wanted, marks, Turns())
         self.first.execute("DELETE FROM lease")
         self.first.execute(number_from, 1)
         self.assertEqual(self.numbers(self.second, 2), numbers[:2])
         with self.first.connect() as connection:
-            claimed = claim(connection, wanted, marks)
+            claimed = claim(connection, wanted, marks, Turns())
         assert claimed is not None
         self.assertEqual([number for _, number, *_ in claimed.notifications], numbers[2:4])

@@ -15,6 +15,7 @@ from twisted.logger import capturedLogs
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.contract import HEADERS, PAYLOAD, START, message, result
+from tests.daemon.store.lanes_contract import LanesContract
 from tests.daemon.store.queue_contract import QueueContract
 from tests.daemon.store.queue_machine import QueueMachine
 from tests.daemon.store.sqlite.world import SQLiteWorld
@@ -25,6 +26,7 @@ __all__ = [
     "ModelTests",
     "NumberTests",
     "PlanTests",
+    "SQLiteLanesTests",
     "SQLiteQueueMachine",
     "SQLiteQueueTests",
 ]
@@ -32,6 +34,14 @@ __all__ = [
 
 class SQLiteQueueTests(QueueContract, SynchronousTestCase):
     """The contract."""
+
+    def make_world(self) -> SQLiteWorld:
+        """Make one in a file of its own."""
+        return SQLiteWorld(Path(self.mktemp()))
+
+
+class SQLiteLanesTests(LanesContract, SynchronousTestCase):
+    """The contract of lanes and callers."""
 
     def make_world(self) -> SQLiteWorld:
         """Make one in a file of its own."""

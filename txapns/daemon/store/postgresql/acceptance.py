@@ -13,12 +13,12 @@ from typing import Any
 import attrs
 
 from txapns.daemon.errors import KeyConflict
-from txapns.daemon.store.acceptance import Acceptance, laid_out, repeated
+from txapns.daemon.store.acceptance import Acceptance, FlowKey, laid_out, repeated
 from txapns.daemon.store.postgresql.arrays import bigints, byteas, text, texts
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.values import Idempotency, Receipt
 
-__all__ = ["BLOCK", "BLOCK_LIFE", "Numbers", "add", "find_lanes", "recognize"]
+__all__ = ["BLOCK", "BLOCK_LIFE", "Numbers", "add", "find_apps", "find_flows", "recognize"]
 
 #: How many numbers are taken from the sequence at a time.
 BLOCK = 10_000
@@ -48,25 +48,25 @@ WITH stored_message AS (
         AS new (number, headers, accepted_at, at, length, since)
 ),
 stored AS (
-    INSERT INTO queue (number, message, due, accepted_at, app, apns_id, token, not_before)
+    INSERT INTO queue (number, message, due, accepted_at, app, apns_id, token, not_before, flow)
     SELECT
         number + n, message, due + n * step / 1000, accepted_at, app,
         encode(substr(%(ids)s, id::integer + n * 16, 16), 'hex')::uuid,
         substr(%(tokens)s, token::integer + n * width::integer, width::integer),
-        nullif(not_before, 0) + n * step / 1000
+        nullif(not_before, 0) + n * step / 1000, flow
     FROM unnest(
         %(number)s, %(message)s, %(app)s, %(due)s, %(count)s, %(token)s, %(width)s, %(id)s, %(accepted_at)s,
-        %(not_before)s, %(step)s
-    ) AS run (number, message, app, due, count, token, width, id, accepted_at, not_before, step),
+        %(not_before)s, %(step)s, %(flow)s
+    ) AS run (number, message, app, due, count, token, width, id, accepted_at, not_before, step, flow),
         generate_series(0, count::integer - 1) AS n
 )
-INSERT INTO lane_count (app, node, settling, waiting)
+INSERT INTO queue_count (app, node, settling, waiting)
 SELECT app, %(node)s, false, waiting FROM unnest(%(c_app)s, %(c_waiting)s) AS added (app, waiting)
-ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting
+ON CONFLICT (app, node, settling) DO UPDATE SET waiting = queue_count.waiting + excluded.waiting
 """
 
 # The columns of runs; see Layout.
-_RUN = ("number", "message", "app", "due", "count", "token", "width", "id", "accepted_at", "not_before", "step")
+_RUN = ("number", "message", "app", "due", "count", "token", "width", "id", "accepted_at", "not_before", "step", "flow")
 
 #: Owner and key.
 _Key = tuple[str, str]
@@ -111,15 +111,42 @@ class Numbers:
                 return int(first)
 
 
-def find_lanes(connection: Connection, names: Iterable[str]) -> dict[str, int]:
+def find_apps(connection: Connection, names: Iterable[str]) -> dict[str, int]:
     """Find the ids of apps, and give some to those that have none."""
     wanted = texts(sorted(names))
     connection.execute(
-        "INSERT INTO lane (name) SELECT name FROM unnest(%(names)s) AS new (name)"
-        " WHERE NOT EXISTS (SELECT FROM lane WHERE lane.name = new.name) ORDER BY name ON CONFLICT DO NOTHING",
+        "INSERT INTO queue_app (name) SELECT name FROM unnest(%(names)s) AS new (name)"
+        " WHERE NOT EXISTS (SELECT FROM queue_app WHERE queue_app.name = new.name)"
+        " ORDER BY name ON CONFLICT DO NOTHING",
         {"names": wanted},
     )
-    return dict(connection.execute("SELECT name, id FROM lane WHERE name = ANY(%s)", [wanted]).fetchall())
+    return dict(connection.execute("SELECT name, id FROM queue_app WHERE name = ANY(%s)", [wanted]).fetchall())
+
+
+_ADD_FLOWS = """
+INSERT INTO flow (app, lane, caller)
+SELECT app, lane, caller FROM unnest(%(apps)s, %(lanes)s, %(callers)s) AS new (app, lane, caller)
+WHERE NOT EXISTS (
+    SELECT FROM flow WHERE flow.app = new.app AND flow.lane = new.lane AND flow.caller = new.caller
+)
+ORDER BY app, lane, caller ON CONFLICT DO NOTHING
+"""
+
+_FIND_FLOWS = """
+SELECT flow.app, flow.lane, flow.caller, flow.id
+FROM unnest(%(apps)s, %(lanes)s, %(callers)s) AS wanted (app, lane, caller)
+JOIN flow ON flow.app = wanted.app AND flow.lane = wanted.lane AND flow.caller = wanted.caller
+"""
+
+
+def find_flows(connection: Connection, keys: Collection[FlowKey], apps: Mapping[str, int]) -> dict[FlowKey, int]:
+    """Find the ids of flows of apps that have an id, and give some to those that have none."""
+    rows = {key: (apps[key[0]], key[1], text(key[2])) for key in keys}
+    numbers, lanes, callers = zip(*sorted(set(rows.values())), strict=True)
+    values = {"apps": bigints(numbers), "lanes": bigints(lanes), "callers": texts(callers)}
+    connection.execute(_ADD_FLOWS, values)
+    found = {tuple(row): flow for *row, flow in connection.execute(_FIND_FLOWS, values).fetchall()}
+    return {key: found[row] for key, row in rows.items()}
 
 
 def recognize(
@@ -199,7 +226,7 @@ def _add_keys(connection: Connection, new: Mapping[_Key, Acceptance]) -> set[_Ke
 
 def add(connection: Connection, acceptances: list[Acceptance], node: str) -> None:
     """
-    Store new requests, which have numbers and whose apps have ids.
+    Store new requests, which have numbers and whose apps and flows have ids.
 
     :param node: the incarnation of the node.
     """

@@ -1,7 +1,7 @@
 """
-What the nodes tell one another of the apps' circuits, in the lanes of the queue.
+What the nodes tell one another of the apps' circuits, in the rows of the apps.
 
-The columns ``rest_until``, ``trouble``, ``trips`` and ``since`` of a lane are those of a
+The columns ``rest_until``, ``trouble``, ``trips`` and ``since`` of an app are those of a
 :class:`~txapns.daemon.store.cluster.Circuit`, in the cluster's time; ``rest_until`` is 0 while the circuit is closed.
 Whoever leases looks at ``rest_until``, too. So what one node reports holds for all of them from its commit on, even
 before they are told.
@@ -32,14 +32,16 @@ _log = Logger()
 #: How often the reports of the others are read, in seconds.
 POLL = 1.0
 
-_READ = "SELECT name, trouble, trips, since, rest_until FROM lane WHERE rest_until > 0"
+_READ = "SELECT name, trouble, trips, since, rest_until FROM queue_app WHERE rest_until > 0"
 
 _OPEN = """
-UPDATE lane SET rest_until = %(until)s, trouble = %(trouble)s, trips = %(trips)s, since = %(since)s
+UPDATE queue_app SET rest_until = %(until)s, trouble = %(trouble)s, trips = %(trips)s, since = %(since)s
 WHERE name = %(name)s AND (rest_until <= %(now)s OR (%(trips)s AND NOT trips))
 """
 
-_CLOSE = "UPDATE lane SET rest_until = 0, trouble = '', trips = false, since = 0 WHERE name = %s AND rest_until > 0"
+_CLOSE = (
+    "UPDATE queue_app SET rest_until = 0, trouble = '', trips = false, since = 0 WHERE name = %s AND rest_until > 0"
+)
 
 #: A circuit as it is stored: trouble, whether it trips, since, and the end of the pause.
 _Row = tuple[str, bool, int, int]

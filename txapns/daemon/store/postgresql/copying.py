@@ -17,6 +17,7 @@ from psycopg.sql import SQL, Identifier
 from zope.interface import implementer
 
 from txapns.daemon.errors import DatabaseInUse
+from txapns.daemon.store.acceptance import FlowKey
 from txapns.daemon.store.copying import (
     KINDS,
     APIKeyRow,
@@ -35,7 +36,7 @@ from txapns.daemon.store.copying import (
     ReaderRow,
     Reading,
 )
-from txapns.daemon.store.postgresql.acceptance import BLOCK, find_lanes
+from txapns.daemon.store.postgresql.acceptance import BLOCK, find_apps, find_flows
 from txapns.daemon.store.postgresql.api_keys import KeyTable
 from txapns.daemon.store.postgresql.apps import AppTable
 from txapns.daemon.store.postgresql.examination import alive, cluster_now
@@ -65,6 +66,7 @@ class _Table(NamedTuple):
 
 
 _NOTIFICATION = ["number", "message", "app", "token", "apns_id", "due", "attempts", "status", "reason", "accepted_at"]
+_NOTIFICATION += ["flow"]
 _WAITING = [*_NOTIFICATION, "not_before"]
 _OUTCOME = [*_NOTIFICATION, "state", "timestamp", "settled_at", "unique_id"]
 
@@ -83,7 +85,7 @@ FROM app ORDER BY name
         APIKeyRow._fields,
         "SELECT id, label, digest, send, feedback, manage::integer, created_at FROM api_key ORDER BY id",
     ),
-    QueueRow: _Table("lane", ["name"], "SELECT name FROM lane ORDER BY id"),
+    QueueRow: _Table("queue_app", ["name"], "SELECT name FROM queue_app ORDER BY id"),
     MessageRow: _Table(
         "message",
         ["number", "headers", "payload", "accepted_at", "since"],
@@ -95,16 +97,16 @@ FROM app ORDER BY name
         _NOTIFICATION,
         """
 SELECT number, message, name, token, uuid_send(apns_id), due, state, attempts, status, reason, timestamp, accepted_at,
-    settled_at, unique_id, not_before
+    settled_at, unique_id, not_before, coalesce(lane, 1), coalesce(caller, 'anybody')
 FROM (
     SELECT number, message, app, token, apns_id, due, 0 AS state, attempts, status, reason, NULL::bigint AS timestamp,
-        accepted_at, NULL::bigint AS settled_at, NULL::text AS unique_id, not_before
+        accepted_at, NULL::bigint AS settled_at, NULL::text AS unique_id, not_before, flow
     FROM queue
     UNION ALL
     SELECT number, message, app, token, apns_id, due, state, attempts, status, reason, timestamp, accepted_at,
-        settled_at, unique_id, NULL::bigint
+        settled_at, unique_id, NULL::bigint, flow
     FROM outcome
-) AS notification JOIN lane ON lane.id = notification.app
+) AS notification JOIN queue_app ON queue_app.id = notification.app LEFT JOIN flow ON flow.id = notification.flow
 ORDER BY number
 """,
     ),
@@ -132,7 +134,7 @@ FROM feedback_token ORDER BY cursor
         ["app", "cursor"],
         """
 SELECT name, cursor, coalesce(first, 1)
-FROM outcome_head JOIN lane ON lane.id = app LEFT JOIN outcome_tail USING (app) ORDER BY name
+FROM outcome_head JOIN queue_app ON queue_app.id = app LEFT JOIN outcome_tail USING (app) ORDER BY name
 """,
     ),
     FeedEntryRow: _Table(
@@ -141,13 +143,13 @@ FROM outcome_head JOIN lane ON lane.id = app LEFT JOIN outcome_tail USING (app) 
         """
 SELECT name, cursor, number, token, uuid_send(apns_id), state, status, reason, timestamp, attempts, accepted_at,
     settled_at, unique_id
-FROM outcome_entry JOIN lane ON lane.id = app ORDER BY app, cursor
+FROM outcome_entry JOIN queue_app ON queue_app.id = app ORDER BY app, cursor
 """,
     ),
     FeedReaderRow: _Table(
         "outcome_reader",
         FeedReaderRow._fields,
-        "SELECT reader, name, cursor FROM outcome_reader JOIN lane ON lane.id = app ORDER BY reader, name",
+        "SELECT reader, name, cursor FROM outcome_reader JOIN queue_app ON queue_app.id = app ORDER BY reader, name",
     ),
 }
 
@@ -167,7 +169,8 @@ class PostgreSQLCopy(Reading):
         self._connection = connection
         self._now = now
         self._latest = now + milliseconds(longest)
-        self._lanes: dict[str, int] = {}
+        self._apps: dict[str, int] = {}
+        self._flows: dict[FlowKey, int] = {}
         self._days: set[int] = set()
 
     # ICopySource
@@ -206,15 +209,15 @@ class PostgreSQLCopy(Reading):
     def add(self, kind: type[_Row], rows: Sequence[_Row]) -> None:
         """See :meth:`ICopyTarget.add`."""
         if kind is QueueRow:
-            self._lanes.update(find_lanes(self._connection, [name for (name,) in rows]))
+            self._apps.update(find_apps(self._connection, [name for (name,) in rows]))
         elif kind is NotificationRow:
-            self._add_notifications(map(NotificationRow._make, rows))
+            self._add_notifications([NotificationRow._make(row) for row in rows])
         elif kind is FeedRow:
-            feeds = [(self._lane(app), cursor, first) for app, cursor, first in rows]
+            feeds = [(self._app(app), cursor, first) for app, cursor, first in rows]
             self._write("outcome_head", ["app", "cursor"], ((app, cursor) for app, cursor, _ in feeds))
             self._write("outcome_tail", ["app", "first"], ((app, first) for app, _, first in feeds))
         elif kind in _OF_FEEDS:
-            self._write_rows(kind, (_OF_FEEDS[kind](self._lane, row) for row in rows))
+            self._write_rows(kind, (_OF_FEEDS[kind](self._app, row) for row in rows))
         else:
             self._write_rows(kind, map(_WRITTEN.get(kind, list), rows))
 
@@ -222,7 +225,9 @@ class PostgreSQLCopy(Reading):
         table = _TABLES[kind]
         self._write(table.name, table.columns, rows)
 
-    def _add_notifications(self, rows: Iterable[NotificationRow]) -> None:
+    def _add_notifications(self, rows: Sequence[NotificationRow]) -> None:
+        if unknown := {_flow_of(row) for row in rows} - self._flows.keys():
+            self._flows.update(find_flows(self._connection, unknown, self._apps))
         waiting: list[list[Any]] = []
         settled: list[list[Any]] = []
         for row in rows:
@@ -231,8 +236,9 @@ class PostgreSQLCopy(Reading):
                 due = min(row.due, self._latest)
             else:
                 due = min(row.due, self._now) if row.not_before is None else row.not_before
-            values = [row.number, row.message, self._lane(row.app), row.token, UUID(bytes=row.apns_id)]
+            values = [row.number, row.message, self._app(row.app), row.token, UUID(bytes=row.apns_id)]
             values += [due, row.attempts, row.status, row.reason, row.accepted_at]
+            values.append(self._flows[_flow_of(row)])
             if row.state == State.WAITING:
                 waiting.append([*values, row.not_before])
             else:
@@ -242,8 +248,8 @@ class PostgreSQLCopy(Reading):
         self._write("queue", _WAITING, waiting)
         self._write("outcome", _OUTCOME, settled)
 
-    def _lane(self, app: str) -> int:
-        return self._lanes[_without_nul(app)]
+    def _app(self, app: str) -> int:
+        return self._apps[_without_nul(app)]
 
     def _make_partition(self, date: int) -> None:
         day = date // DAY
@@ -265,12 +271,16 @@ class PostgreSQLCopy(Reading):
         self._connection.execute("SELECT setval('queue_number', %s, false)", [number])
         self._connection.execute("UPDATE feedback_head SET cursor = %s", [cursor])
         self._connection.execute(
-            "INSERT INTO lane_count (app, node, settling, waiting)"
+            "INSERT INTO queue_count (app, node, settling, waiting)"
             " SELECT app, %s, false, count(*) FROM queue GROUP BY app"
-            " ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting",
+            " ON CONFLICT (app, node, settling) DO UPDATE SET waiting = queue_count.waiting + excluded.waiting",
             [NOBODY],
         )
         self._connection.execute("ANALYZE queue, message, outcome")
+
+
+def _flow_of(row: NotificationRow) -> FlowKey:
+    return _without_nul(row.app), row.lane, row.caller
 
 
 def _without_nul(text: str) -> str:
@@ -292,8 +302,8 @@ _WRITTEN: Mapping[type[Any], Any] = {
 
 # The same for rows of outcome feeds, which have the ids of apps.
 _OF_FEEDS: Mapping[type[Any], Callable[[Callable[[str], int], Any], Sequence[Any]]] = {
-    FeedEntryRow: lambda lane, row: row._replace(app=lane(row.app), apns_id=UUID(bytes=row.apns_id)),
-    FeedReaderRow: lambda lane, row: row._replace(app=lane(row.app)),
+    FeedEntryRow: lambda app, row: row._replace(app=app(row.app), apns_id=UUID(bytes=row.apns_id)),
+    FeedReaderRow: lambda app, row: row._replace(app=app(row.app)),
 }
 
 

@@ -26,7 +26,7 @@ _T = TypeVar("_T")
 _READ = """
 SELECT name, coalesce(sum(waiting) FILTER (WHERE node = %(node)s), 0)::bigint,
     coalesce(sum(waiting) FILTER (WHERE node <> %(node)s), 0)::bigint
-FROM lane_count JOIN lane ON lane.id = lane_count.app GROUP BY name
+FROM queue_count JOIN queue_app ON queue_app.id = queue_count.app GROUP BY name
 """
 
 

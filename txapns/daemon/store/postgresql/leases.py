@@ -1,18 +1,18 @@
 """
 How notifications are leased: one row of the table of leases for each chunk.
 
-Who claims notifications of an app locks the app's lane, and then looks for what nobody has leased. These are two
+Who claims notifications of an app locks the app's row, and then looks for what nobody has leased. These are two
 statements: a statement sees what was committed before it began, so the one that looks must begin when the lock is
 there. With the first one the leases that have ended are deleted. So a lease that is in the table when somebody claims
 is respected, and one that is renewed meanwhile is either renewed in time or gone.
 
-The queue of an app is ordered by due time, then by number. What left it lately is still in the index until it is
-vacuumed, and is passed over entry by entry. So each node remembers how far the queue of an app is empty, the *mark*,
-and begins there. Another node may add something before the mark, with a due time of a moment ago, by a transaction
-that takes long. So the mark stays behind a little, and every now and then the queue is read from its very beginning.
-Those who only look begin at the mark, too: as long as another program holds a snapshot, as a dump does, nothing can be
-vacuumed, and what is passed over grows to millions of entries.
-The ids of leases are given with the lane locked, so the first one that is alive is a mark that needs no slack. Only a
+A flow is ordered by due time, then by number. What left it lately is still in the index until it is vacuumed, and is
+passed over entry by entry. So each node remembers how far a flow is empty, the *mark*, and begins there. Another node
+may add something before the mark, with a due time of a moment ago, by a transaction that takes long. So the mark stays
+behind a little, and every now and then the flow is read from its very beginning. Those who only look begin at the mark,
+too: as long as another program holds a snapshot, as a dump does, nothing can be vacuumed, and what is passed over grows
+to millions of entries.
+The ids of leases are given with the app locked, so the first one that is alive is a mark that needs no slack. Only a
 server that has crashed, or a standby that is promoted, may give ids again. No connection outlives that, and a mark
 belongs to the connection on which it was found.
 """
@@ -23,16 +23,18 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import attrs
+import msgspec
 
 from txapns.daemon.store.cluster import HALF_OPEN
 from txapns.daemon.store.postgresql.arrays import Array, bigints
 from txapns.daemon.store.postgresql.lease_book import Found, LeaseKey
 from txapns.daemon.store.postgresql.schema import Connection
+from txapns.daemon.store.turns import Turns
+from txapns.daemon.values import Lane
 
-__all__ = ["BEGINNING", "ENDED", "Claim", "Claimed", "Marks", "claim", "free", "renew"]
+__all__ = ["ENDED", "FROM_MARK", "Claim", "Claimed", "Marks", "claim", "free", "places", "renew"]
 
-#: Earlier than any due time.
-BEGINNING = -(2**62)
+_BEGINNING = -(2**62)  # earlier than any due time
 
 _SLACK = 2_000  # milliseconds
 _ANEW = 10_000  # milliseconds
@@ -45,22 +47,48 @@ ENDED = """
 """
 
 _LOCK = f"""
-WITH locked AS (SELECT id, rest_until FROM lane WHERE name = %(app)s FOR NO KEY UPDATE),
+WITH locked AS (SELECT id, rest_until FROM queue_app WHERE name = %(app)s FOR NO KEY UPDATE),
 ended AS (DELETE FROM lease USING locked WHERE lease.app = locked.id AND lease.id >= %(first)s AND {ENDED})
 SELECT id, rest_until, EXISTS (SELECT FROM node WHERE incarnation = %(node)s AND until > %(now)s) FROM locked
 """
 
-# Three kinds of rows: the notifications, the messages that they are of, and one that tells of the lease. The first kind
-# is in the order of the queue.
-_CLAIM = """
+#: From which due time on to look into a flow; see :class:`Marks`.
+FROM_MARK = "due >= coalesce((%(marks)s::jsonb ->> flow.id::text)::bigint, %(beginning)s)"
+
+# Four kinds of rows: the notifications, the messages that they are of, one that tells of the lease, and the flows. It
+# chooses as Turn.choose() does. The notifications of a flow are in their order.
+_CLAIM = f"""
 WITH leased AS MATERIALIZED (SELECT numbers FROM lease WHERE app = %(app)s AND id >= %(first)s),
 room AS MATERIALIZED (SELECT %(most)s - coalesce(sum(cardinality(numbers)), 0) AS size FROM leased),
+wanted AS MATERIALIZED (SELECT CASE WHEN size < %(least)s THEN 0 ELSE least(%(count)s, size) END AS size FROM room),
+taken AS MATERIALIZED (SELECT unnest(numbers) AS number FROM leased),
+begun AS MATERIALIZED (
+    SELECT id, lane, (SELECT due FROM queue WHERE flow = flow.id AND {FROM_MARK} ORDER BY flow, due LIMIT 1) AS first
+    FROM flow WHERE app = %(app)s
+),
+due AS MATERIALIZED (
+    SELECT id, lane, first, first <= %(now)s AND (
+        SELECT number FROM queue
+        WHERE flow = begun.id AND due >= first AND due <= %(now)s AND number NOT IN (SELECT number FROM taken)
+        ORDER BY flow, due, number LIMIT 1
+    ) IS NOT NULL AS is_due FROM begun
+),
+turn AS MATERIALIZED (
+    SELECT id, first, row_number() OVER (ORDER BY id <= (%(after)s)[lane + 1], id) AS place,
+        ceil(size::numeric / least(size, count(*) OVER ()))::bigint AS part
+    FROM due, wanted WHERE size > 0 AND is_due AND lane = (
+        SELECT lane FROM due WHERE is_due ORDER BY array_position(%(lanes)s, lane::bigint) LIMIT 1
+    ) AND lane = ANY(%(lanes)s)
+),
 chosen AS MATERIALIZED (
-    SELECT number, message, attempts, apns_id, token FROM queue
-    WHERE app = %(app)s AND due >= %(mark)s AND due <= %(now)s
-    AND number NOT IN (SELECT unnest(numbers) FROM leased)
-    ORDER BY app, due, number
-    LIMIT (SELECT CASE WHEN size < %(least)s THEN 0 ELSE least(%(count)s, size) END FROM room)
+    SELECT number, message, attempts, apns_id, token
+    FROM (SELECT * FROM turn WHERE place <= (SELECT ceil(size::numeric / part) FROM wanted) ORDER BY place) AS flow
+    CROSS JOIN LATERAL (
+        SELECT number, message, attempts, apns_id, token FROM queue
+        WHERE flow = flow.id AND due >= flow.first AND due <= %(now)s AND number NOT IN (SELECT number FROM taken)
+        ORDER BY flow, due, number LIMIT part
+    ) AS next
+    LIMIT (SELECT size FROM wanted)
 ),
 made AS (
     INSERT INTO lease (app, until, node, numbers)
@@ -72,9 +100,9 @@ UNION ALL
 SELECT 1, message.number, message.accepted_at, message.since, message.headers, message.payload
 FROM (SELECT DISTINCT message FROM chosen) AS used JOIN message ON message.number = used.message
 UNION ALL
-SELECT 2, (SELECT id FROM made),
-    (SELECT due FROM queue WHERE app = %(app)s AND due >= %(mark)s ORDER BY app, due LIMIT 1),
-    (SELECT min(id) FROM lease WHERE app = %(app)s AND id >= %(first)s), NULL, NULL
+SELECT 2, (SELECT id FROM made), (SELECT min(id) FROM lease WHERE app = %(app)s AND id >= %(first)s), NULL, NULL, NULL
+UNION ALL
+SELECT 3, id, first, lane, is_due::text, NULL FROM due
 """
 
 _END = """
@@ -114,62 +142,79 @@ RETURNING app, id, numbers
 @attrs.define(eq=False)
 class _Mark:
     due: int  # nothing that is due before waits
-    lease: int  # no lease before is alive
-    read: int  # when the queue was last read from its beginning
+    read: int  # when the flow was last read from its beginning
 
     def holds(self, now: int) -> bool:
         """Tell whether to begin there."""
         return self.due <= now < self.read + _ANEW
 
 
+@attrs.define(eq=False)
+class _App:
+    lease: int = 0  # no lease before is alive
+    flows: dict[int, _Mark] = attrs.Factory(dict)
+
+
 class Marks:
-    """How far the queues of apps are empty. They belong to the thread that claims."""
+    """How far the flows of apps are empty. They belong to the thread that claims."""
 
     def __init__(self) -> None:
-        self._marks: dict[str, _Mark] = {}
+        self._apps: dict[str, _App] = {}
         self._connection: Connection | None = None
 
     def follow(self, connection: Connection) -> None:
         """Begin at the beginning, if the marks were found on another connection."""
         if connection is not self._connection:
-            self._marks.clear()
+            self._apps.clear()
             self._connection = connection
 
-    def mark(self, app: str, now: int) -> tuple[int, int]:
-        """Tell from which due time on to look for notifications, and from which id on for leases."""
-        mark = self._marks.get(app)
-        if mark is None:
-            return BEGINNING, 0
-        return (mark.due if mark.holds(now) else BEGINNING), mark.lease
+    def lease(self, app: str) -> int:
+        """Tell from which id on to look for leases of an app."""
+        return self._apps[app].lease if app in self._apps else 0
 
-    def all(self, now: int) -> dict[str, int]:
-        """Tell from which due time on to look for notifications of the apps that have a mark."""
-        return {app: mark.due for app, mark in self._marks.items() if mark.holds(now)}
+    def of(self, app: str, now: int) -> dict[int, int]:
+        """Tell from which due time on to look for notifications, of the flows of an app that have a mark."""
+        flows = self._apps[app].flows if app in self._apps else {}
+        return {flow: mark.due for flow, mark in flows.items() if mark.holds(now)}
 
-    def looked(self, begun: Mapping[str, int], found: Collection[str], now: int) -> None:
+    def all(self, now: int) -> dict[int, int]:
+        """Tell the same of the flows of all apps."""
+        return {flow: due for app in self._apps for flow, due in self.of(app, now).items()}
+
+    def looked(self, begun: Mapping[int, int], found: Collection[str], now: int) -> None:
         """
         Note of which apps something was due, leased or not.
 
         :param begun: what :meth:`all` told before.
         """
-        for app, mark in self._marks.items():
-            if app not in begun and app not in found:
-                mark.due, mark.read = now - _SLACK, now
+        for app in self._apps.keys() - set(found):
+            for flow, mark in self._apps[app].flows.items():
+                if flow not in begun:
+                    mark.due, mark.read = now - _SLACK, now
 
-    def move(self, app: str, begun: int, first_due: int | None, first_lease: int | None, now: int) -> None:
+    def move(
+        self, app: str, begun: Mapping[int, int], firsts: Mapping[int, int | None], first_lease: int | None, now: int
+    ) -> None:
         """
         Note what was found.
 
-        :param begun: the due time at which the search began.
-        :param first_due: when the first that waits is due, leased or not; ``None`` if nothing waits.
+        :param begun: where the search began, of the flows that had a mark.
+        :param firsts: of each flow when the first that waits is due, leased or not; ``None`` if nothing waits.
         :param first_lease: the id of the first lease that is alive; ``None`` for none.
         """
-        mark = self._marks.setdefault(app, _Mark(0, 0, now))
-        if begun == BEGINNING:
-            mark.read = now
-        mark.due = (now if first_due is None else min(first_due, now)) - _SLACK
+        known = self._apps.setdefault(app, _App())
+        for flow, due in firsts.items():
+            mark = known.flows.setdefault(flow, _Mark(0, now))
+            if flow not in begun:
+                mark.read = now
+            mark.due = (now if due is None else min(due, now)) - _SLACK
         if first_lease is not None:
-            mark.lease = first_lease
+            known.lease = first_lease
+
+
+def places(marks: Mapping[int, int]) -> dict[str, object]:
+    """Make the parameters of :data:`FROM_MARK`."""
+    return {"marks": msgspec.json.encode(marks).decode(), "beginning": _BEGINNING}
 
 
 @attrs.frozen
@@ -179,6 +224,7 @@ class Claim:
 
     :ivar most: how many of the app's notifications may be leased at a time; ``None`` for any number.
     :ivar node: the incarnation of the node.
+    :ivar only: the lane to lease from; ``None`` for that whose turn it is.
     """
 
     app: str
@@ -187,6 +233,7 @@ class Claim:
     now: int
     most: int | None
     node: str
+    only: Lane | None = None
 
 
 @attrs.frozen(eq=False)
@@ -204,7 +251,7 @@ class Claimed:
     messages: Sequence[tuple[int, int, int, int, str, bytes]]
 
 
-def claim(connection: Connection, wanted: Claim, marks: Marks) -> Claimed | None:
+def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> Claimed | None:
     """
     Lease notifications that are due; ``None`` if there are none, or the node is not alive.
 
@@ -212,7 +259,7 @@ def claim(connection: Connection, wanted: Claim, marks: Marks) -> Claimed | None
     notifications again.
     """
     marks.follow(connection)
-    due, first = marks.mark(wanted.app, wanted.now)
+    begun, first = marks.of(wanted.app, wanted.now), marks.lease(wanted.app)
     cursor = connection.cursor(binary=True)
     values: dict[str, Any] = {"app": wanted.app, "first": first, "now": wanted.now, "node": wanted.node}
     cursor.execute(_LOCK, values, prepare=True)
@@ -224,16 +271,23 @@ def claim(connection: Connection, wanted: Claim, marks: Marks) -> Claimed | None
         most = HALF_OPEN if most is None else min(most, HALF_OPEN)
     # Chunks that fill whatever room the other nodes leave get smaller and smaller.
     least = 0 if most is None else min(wanted.count, max(1, most // 4))
-    values.update(app=app, mark=due, count=wanted.count, most=most, least=least, until=wanted.until)
+    turn = turns.next(wanted.app, wanted.count, wanted.only)
+    values.update(app=app, count=wanted.count, most=most, least=least, until=wanted.until)
+    values.update(lanes=bigints(turn.lanes), after=bigints(turn.after), **places(begun))
     cursor.execute(_CLAIM, values, prepare=True)
-    found: tuple[list[Any], list[Any], list[Any]] = ([], [], [])
+    found: tuple[list[Any], ...] = ([], [], [], [])
     for row in cursor.fetchall():
         found[row[0]].append(row)
-    notifications, messages, [(_, lease, first_due, first_lease, *_)] = found
+    notifications, messages, [(_, lease, first_lease, *_)], flows = found
     if lease is not None:
         first_lease = lease if first_lease is None else min(first_lease, lease)
-    marks.move(wanted.app, due, first_due, first_lease, wanted.now)
-    return None if lease is None else Claimed((app, lease), notifications, messages)
+    marks.move(wanted.app, begun, {flow: due for _, flow, due, *_ in flows}, first_lease, wanted.now)
+    if lease is None:
+        return None
+    due = {flow: lane for _, flow, _, lane, is_due, _ in flows if is_due == "true"}
+    chosen = turn.choose(due, min(wanted.count, len(notifications)))
+    turns.took(wanted.app, due[chosen[0]], len(notifications), chosen[-1], due.values())
+    return Claimed((app, lease), notifications, messages)
 
 
 def free(connection: Connection, found: Found, settled: Callable[[int], bool] = lambda number: False) -> None:

@@ -98,12 +98,12 @@ name, entry.cursor, number, token, apns_id::text, state, status, reason, timesta
 coalesce(unique_id, '')
 """
 
-_LANE = "(SELECT id FROM lane WHERE name = %(app)s)"
+_APP_ID = "(SELECT id FROM queue_app WHERE name = %(app)s)"
 
 _READ = f"""
-SELECT {_COLUMNS} FROM outcome_entry AS entry JOIN lane ON lane.id = entry.app
-WHERE entry.app = {_LANE}
-AND entry.cursor > greatest(%(cursor)s, (SELECT first - 1 FROM outcome_tail WHERE app = {_LANE}))
+SELECT {_COLUMNS} FROM outcome_entry AS entry JOIN queue_app ON queue_app.id = entry.app
+WHERE entry.app = {_APP_ID}
+AND entry.cursor > greatest(%(cursor)s, (SELECT first - 1 FROM outcome_tail WHERE app = {_APP_ID}))
 ORDER BY entry.app, entry.cursor LIMIT %(limit)s
 """
 
@@ -114,7 +114,7 @@ WITH pending AS (
     FROM outcome_head AS head
     LEFT JOIN outcome_tail AS tail ON tail.app = head.app
     LEFT JOIN outcome_reader AS reader ON reader.app = head.app AND reader.reader = %(reader)s
-    WHERE %(apps)s::text[] IS NULL OR head.app = ANY(ARRAY(SELECT id FROM lane WHERE name = ANY(%(apps)s)))
+    WHERE %(apps)s::text[] IS NULL OR head.app = ANY(ARRAY(SELECT id FROM queue_app WHERE name = ANY(%(apps)s)))
 )
 """
 
@@ -130,14 +130,15 @@ CROSS JOIN LATERAL (
     AND outcome_entry.cursor <= start + %(share)s
     ORDER BY outcome_entry.app, outcome_entry.cursor LIMIT %(share)s
 ) AS entry
-JOIN lane ON lane.id = entry.app
+JOIN queue_app ON queue_app.id = entry.app
 ORDER BY entry.app, entry.cursor
 """
 
 _CONFIRM = """
 INSERT INTO outcome_reader
-SELECT %(reader)s, lane.id, read.cursor
-FROM unnest(%(apps)s, %(cursors)s) AS read (name, cursor) JOIN lane ON lane.name = read.name ORDER BY lane.id
+SELECT %(reader)s, queue_app.id, read.cursor
+FROM unnest(%(apps)s, %(cursors)s) AS read (name, cursor) JOIN queue_app ON queue_app.name = read.name
+ORDER BY queue_app.id
 ON CONFLICT (reader, app) DO UPDATE SET cursor = greatest(outcome_reader.cursor, excluded.cursor)
 """
 

@@ -38,7 +38,7 @@ FROM outcome
 _ENTRIES = """
 SELECT number, token, due, apns_id::text, name, state, status, reason, timestamp, attempts, accepted_at, settled_at,
     coalesce(unique_id, '')
-FROM ({}) AS found JOIN lane ON lane.id = found.app ORDER BY number
+FROM ({}) AS found JOIN queue_app ON queue_app.id = found.app ORDER BY number
 """
 
 _THESE = _ENTRIES.format(
@@ -48,14 +48,14 @@ _THESE = _ENTRIES.format(
 # One look into the indexes for each app in question; the notifications of other apps are not touched.
 _LATEST = """
 SELECT max(greatest(
-    (SELECT max(number) FROM queue WHERE apns_id = %(id)s::uuid AND app = lane.id),
-    (SELECT max(number) FROM outcome WHERE apns_id = %(id)s::uuid AND app = lane.id)
-)) FROM lane
+    (SELECT max(number) FROM queue WHERE apns_id = %(id)s::uuid AND app = queue_app.id),
+    (SELECT max(number) FROM outcome WHERE apns_id = %(id)s::uuid AND app = queue_app.id)
+)) FROM queue_app
 """
 
 _LATEST_OF = _LATEST + "WHERE name = ANY(%(apps)s)"
 
-_APP = "(%(app)s::text IS NULL OR app = (SELECT id FROM lane WHERE name = %(app)s::text))"
+_APP = "(%(app)s::text IS NULL OR app = (SELECT id FROM queue_app WHERE name = %(app)s::text))"
 
 _PAGE = f"number > %(after)s AND {_APP} ORDER BY number LIMIT %(limit)s"
 
@@ -63,8 +63,8 @@ _LIST_WAITING = _ENTRIES.format(f"{_WAITING} WHERE {_PAGE}")
 
 _LIST_SETTLED = _ENTRIES.format(f"{_SETTLED} WHERE {{}} AND {_PAGE}")
 
-_LOCK_LANES = """
-SELECT FROM lane WHERE %(app)s::text IS NULL OR name = %(app)s::text ORDER BY id FOR NO KEY UPDATE
+_LOCK_APPS = """
+SELECT FROM queue_app WHERE %(app)s::text IS NULL OR name = %(app)s::text ORDER BY id FOR NO KEY UPDATE
 """
 
 _PURGE_WAITING = f"""
@@ -75,11 +75,11 @@ WITH chosen AS MATERIALIZED (
 ),
 gone AS (DELETE FROM queue WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING app, message),
 counted AS (
-    INSERT INTO lane_count (app, node, settling, waiting)
+    INSERT INTO queue_count (app, node, settling, waiting)
     SELECT app, %(node)s, true, -count(*) FROM gone GROUP BY app ORDER BY app
-    ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting
+    ON CONFLICT (app, node, settling) DO UPDATE SET waiting = queue_count.waiting + excluded.waiting
 )
-SELECT (SELECT name FROM lane WHERE id = app), count(*), array_agg(message) FROM gone GROUP BY app
+SELECT (SELECT name FROM queue_app WHERE id = app), count(*), array_agg(message) FROM gone GROUP BY app
 """
 
 _PURGE_SETTLED = f"""
@@ -87,7 +87,7 @@ WITH chosen AS MATERIALIZED (
     SELECT number FROM outcome WHERE {{}} AND {_APP} ORDER BY number LIMIT %(limit)s
 ),
 gone AS (DELETE FROM outcome WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING app, message)
-SELECT (SELECT name FROM lane WHERE id = app), count(*), array_agg(message) FROM gone GROUP BY app
+SELECT (SELECT name FROM queue_app WHERE id = app), count(*), array_agg(message) FROM gone GROUP BY app
 """
 
 _RETRY = f"""
@@ -96,15 +96,15 @@ WITH chosen AS MATERIALIZED (
 ),
 gone AS (DELETE FROM outcome WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING *),
 stored AS (
-    INSERT INTO queue (number, message, due, accepted_at, app, attempts, status, apns_id, token, reason)
-    SELECT number, message, %(due)s, accepted_at, app, 0, status, apns_id, token, reason FROM gone
+    INSERT INTO queue (number, message, due, accepted_at, app, attempts, status, apns_id, token, reason, flow)
+    SELECT number, message, %(due)s, accepted_at, app, 0, status, apns_id, token, reason, flow FROM gone
 ),
 counted AS (
-    INSERT INTO lane_count (app, node, settling, waiting)
+    INSERT INTO queue_count (app, node, settling, waiting)
     SELECT app, %(node)s, true, count(*) FROM gone GROUP BY app ORDER BY app
-    ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting
+    ON CONFLICT (app, node, settling) DO UPDATE SET waiting = queue_count.waiting + excluded.waiting
 )
-SELECT (SELECT name FROM lane WHERE id = app), count(*) FROM gone GROUP BY app
+SELECT (SELECT name FROM queue_app WHERE id = app), count(*) FROM gone GROUP BY app
 """
 
 
@@ -149,7 +149,7 @@ class PostgreSQLOutcomeLog:
     def seen(self, app: str) -> Deferred[bool]:
         """See :meth:`IOutcomeLog.seen`."""
         return self._read(
-            lambda connection: connection.execute("SELECT FROM lane WHERE name = %s", [app]).fetchone() is not None
+            lambda connection: connection.execute("SELECT FROM queue_app WHERE name = %s", [app]).fetchone() is not None
         )
 
     def listed(self, app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
@@ -182,7 +182,7 @@ class PostgreSQLOutcomeLog:
 
         def purge(connection: Connection) -> dict[str, int]:
             if waits:  # nobody leases meanwhile
-                connection.execute(_LOCK_LANES, values)
+                connection.execute(_LOCK_APPS, values)
             rows = connection.execute(statement, {**values, "node": self._state.incarnation}).fetchall()
             forget_messages(connection, [message for _, _, messages in rows for message in messages])
             return {name: count for name, count, _ in rows}

@@ -53,13 +53,13 @@ WHERE ctid = ANY(ARRAY(SELECT ctid FROM idempotency WHERE noted_at < %s ORDER BY
 
 _FOLD = """
 WITH ended AS (
-    DELETE FROM lane_count WHERE node <> %(nobody)s
-    AND NOT EXISTS (SELECT FROM node WHERE node.incarnation = lane_count.node)
+    DELETE FROM queue_count WHERE node <> %(nobody)s
+    AND NOT EXISTS (SELECT FROM node WHERE node.incarnation = queue_count.node)
     RETURNING app, waiting
 )
-INSERT INTO lane_count (app, node, settling, waiting)
+INSERT INTO queue_count (app, node, settling, waiting)
 SELECT app, %(nobody)s, false, sum(waiting) FROM ended GROUP BY app ORDER BY app
-ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting
+ON CONFLICT (app, node, settling) DO UPDATE SET waiting = queue_count.waiting + excluded.waiting
 """
 
 

@@ -16,11 +16,21 @@ from zope.interface import implementer
 from txapns.daemon.interfaces import IQueue
 from txapns.daemon.store.acceptance import Acceptance
 from txapns.daemon.store.polling import ChangePoller
-from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_lanes, recognize
+from txapns.daemon.store.postgresql.acceptance import Numbers, add, find_apps, find_flows, recognize
 from txapns.daemon.store.postgresql.counts import NodeCounts, read_counts
 from txapns.daemon.store.postgresql.database import Database
 from txapns.daemon.store.postgresql.lease_book import Found, LeaseKey
-from txapns.daemon.store.postgresql.leases import BEGINNING, ENDED, Claim, Claimed, Marks, claim, free, renew
+from txapns.daemon.store.postgresql.leases import (
+    ENDED,
+    FROM_MARK,
+    Claim,
+    Claimed,
+    Marks,
+    claim,
+    free,
+    places,
+    renew,
+)
 from txapns.daemon.store.postgresql.partitions import create_ahead
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.settlement import Conclusion, conclude
@@ -29,44 +39,48 @@ from txapns.daemon.store.postgresql.tables import QUEUE
 from txapns.daemon.store.queue import StoredQueue
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.settlement import Report, Settled
-from txapns.daemon.values import Content, Depth, Estimate, Idempotency, Leased, Message, Receipt, Settlement
+from txapns.daemon.store.turns import Turns
+from txapns.daemon.values import Content, Depth, Estimate, Idempotency, Lane, Leased, Message, Receipt, Settlement
 
 __all__ = ["PostgreSQLQueue"]
 
 _BOUND = """
 UPDATE queue SET due = %(latest)s WHERE number = ANY(ARRAY(
-    SELECT number FROM lane CROSS JOIN LATERAL (
-        SELECT number FROM queue WHERE app = lane.id AND due > %(latest)s
+    SELECT number FROM flow CROSS JOIN LATERAL (
+        SELECT number FROM queue WHERE flow = flow.id AND due > %(latest)s
         AND CASE WHEN %(untried)s THEN attempts = 0 AND not_before IS NULL ELSE attempts > 0 END
-        ORDER BY app, due LIMIT %(limit)s
+        ORDER BY flow, due LIMIT %(limit)s
     ) AS put_off LIMIT %(limit)s
 ))
 """
 
 _PART = 10_000  # how many are changed in one transaction
 
+# Scalar subqueries, since with each of them the server looks once into the index for each flow.
+
 _FIND_NEXT = f"""
-SELECT due FROM queue WHERE app = (SELECT id FROM lane WHERE name = %(app)s) AND due >= %(mark)s
-AND number NOT IN (
-    SELECT unnest(numbers) FROM lease WHERE app = (SELECT id FROM lane WHERE name = %(app)s) AND NOT {ENDED}
+WITH taken AS MATERIALIZED (
+    SELECT unnest(numbers) AS number FROM lease
+    WHERE app = (SELECT id FROM queue_app WHERE name = %(app)s) AND NOT {ENDED}
 )
-ORDER BY app, due, number LIMIT 1
+SELECT min((
+    SELECT due FROM queue WHERE flow = flow.id AND {FROM_MARK} AND number NOT IN (SELECT number FROM taken)
+    ORDER BY flow, due, number LIMIT 1
+)) FROM flow WHERE app = (SELECT id FROM queue_app WHERE name = %(app)s)
 """
 
-# From which due time on to look; see Marks.
-_FROM_MARK = "due >= coalesce((%(marks)s::jsonb ->> lane.name)::bigint, %(beginning)s)"
+_FIRST_DUE = f"(SELECT due FROM queue WHERE flow = flow.id AND {FROM_MARK} ORDER BY flow, due LIMIT 1)"
 
 _FIND_APPS = f"""
-SELECT name FROM lane WHERE EXISTS (SELECT FROM queue WHERE app = lane.id AND {_FROM_MARK} AND due <= %(now)s)
-ORDER BY name
+SELECT name FROM queue_app WHERE id IN (SELECT app FROM flow WHERE {_FIRST_DUE} <= %(now)s) ORDER BY name
 """
 
 _DEPTHS = f"""
 SELECT name,
-    (SELECT coalesce(sum(waiting), 0)::bigint FROM lane_count WHERE app = lane.id),
-    (SELECT coalesce(sum(cardinality(numbers)), 0)::bigint FROM lease WHERE app = lane.id AND NOT {ENDED}),
-    (SELECT due FROM queue WHERE app = lane.id AND {_FROM_MARK} ORDER BY app, due LIMIT 1)
-FROM lane ORDER BY name
+    (SELECT coalesce(sum(waiting), 0)::bigint FROM queue_count WHERE app = queue_app.id),
+    (SELECT coalesce(sum(cardinality(numbers)), 0)::bigint FROM lease WHERE app = queue_app.id AND NOT {ENDED}),
+    (SELECT min({_FIRST_DUE}) FROM flow WHERE app = queue_app.id)
+FROM queue_app ORDER BY name
 """
 
 _headers = msgspec.json.Decoder(dict[str, str]).decode
@@ -95,7 +109,7 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         self._longest = longest
         self._clock = database.clock
         self._numbers = Numbers()  # of the thread that accepts
-        self._marks = Marks()  # of the thread that leases
+        self._marks, self._turns = Marks(), Turns()  # of the thread that leases
         self._poller: ChangePoller[tuple[NodeCounts, int | None]] = ChangePoller(
             database.clock, self._look, self._looked
         )
@@ -138,28 +152,32 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         self, connection: Connection, acceptances: list[Acceptance]
     ) -> Sequence[list[Receipt] | Exception | None]:
         names = {message.app for each in acceptances for message in each.messages}
-        apps = self._state.apps
+        apps, flows = self._state.apps, self._state.flows
         if names - apps.keys():
-            apps = {**apps, **find_lanes(connection, names)}
+            apps = {**apps, **find_apps(connection, names)}
+        if unknown := {message.flow for each in acceptances for message in each.messages} - flows.keys():
+            flows = {**flows, **find_flows(connection, unknown, apps)}
         for acceptance in acceptances:
-            acceptance.apps = apps
+            acceptance.apps, acceptance.flows = apps, flows
         results, new = recognize(connection, acceptances, self._numbers, self._clock.seconds())
         add(connection, new, self._state.incarnation)
         return results
 
     def _stored(self, acceptances: list[Acceptance]) -> None:
         if acceptances:
-            self._state.apps = acceptances[-1].apps
+            self._state.apps, self._state.flows = acceptances[-1].apps, acceptances[-1].flows
 
     # Leasing.
 
-    def lease(self, app: str, count: int, until: float, most: int | None = None) -> Deferred[list[Leased]]:
+    def lease(
+        self, app: str, count: int, until: float, most: int | None = None, only: Lane | None = None
+    ) -> Deferred[list[Leased]]:
         """See :meth:`IQueue.lease`. While the circuit of the app is open, nothing is leased."""
         time = self._time
-        wanted = Claim(app, count, time.due(until), time.now(), most, self._state.incarnation)
+        wanted = Claim(app, count, time.due(until), time.now(), most, self._state.incarnation, only)
 
         def lend(connection: Connection) -> tuple[Claimed, list[Leased]] | None:
-            claimed = claim(connection, wanted, self._marks)
+            claimed = claim(connection, wanted, self._marks, self._turns)
             return None if claimed is None else (claimed, self._leased(app, claimed))
 
         def lent(found: tuple[Claimed, list[Leased]] | None) -> list[Leased]:
@@ -243,9 +261,9 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         now = self._time.now()
 
         def find(connection: Connection) -> float | None:
-            values = {"app": app, "now": now, "mark": self._marks.mark(app, now)[0]}
-            row = connection.execute(_FIND_NEXT, values, prepare=True).fetchone()
-            return None if row is None else self._time.seconds(row[0])
+            values = {"app": app, "now": now, **places(self._marks.of(app, now))}
+            [(due,)] = connection.execute(_FIND_NEXT, values, prepare=True).fetchall()
+            return None if due is None else self._time.seconds(due)
 
         return self._between(find)
 
@@ -255,7 +273,7 @@ class PostgreSQLQueue(StoredQueue[Connection]):
 
         def find(connection: Connection) -> list[str]:
             marks = self._marks.all(now)
-            rows = connection.execute(_FIND_APPS, {"now": now, **_places(marks)}, prepare=True).fetchall()
+            rows = connection.execute(_FIND_APPS, {"now": now, **places(marks)}, prepare=True).fetchall()
             found = [name for (name,) in rows]
             self._marks.looked(marks, found, now)
             return found
@@ -290,7 +308,7 @@ class PostgreSQLQueue(StoredQueue[Connection]):
         now = self._time.now()
 
         def look(connection: Connection) -> list[Depth]:
-            values = {"now": now, **_places(self._marks.all(now))}
+            values = {"now": now, **places(self._marks.all(now))}
             rows = connection.execute(_DEPTHS, values, prepare=True).fetchall()
             return [
                 Depth(name, waiting, leased, None if oldest is None else self._time.seconds(oldest))
@@ -298,7 +316,3 @@ class PostgreSQLQueue(StoredQueue[Connection]):
             ]
 
         return self._between(look)
-
-
-def _places(marks: dict[str, int]) -> dict[str, object]:
-    return {"marks": msgspec.json.encode(marks).decode(), "beginning": BEGINNING}

@@ -20,16 +20,16 @@ __all__ = ["Conclusion", "conclude"]
 
 _COUNTED = """
 counted AS (
-    INSERT INTO lane_count (app, node, settling, waiting)
+    INSERT INTO queue_count (app, node, settling, waiting)
     SELECT app, %(node)s, true, -count(*) FROM gone GROUP BY app ORDER BY app
-    ON CONFLICT (app, node, settling) DO UPDATE SET waiting = lane_count.waiting + excluded.waiting
+    ON CONFLICT (app, node, settling) DO UPDATE SET waiting = queue_count.waiting + excluded.waiting
 )
 """
 
 _OUTCOME = """
 INSERT INTO outcome (
     number, message, due, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id, token, reason,
-    unique_id
+    unique_id, flow
 )
 """
 
@@ -39,11 +39,11 @@ WITH gone AS (DELETE FROM queue WHERE number = ANY(%(numbers)s) RETURNING *),
 stored AS (
     {_OUTCOME}
     SELECT
-        number, message, due, accepted_at, %(date)s, NULL, app, attempts + 1, 200, 1, apns_id, token, '', NULL
+        number, message, due, accepted_at, %(date)s, NULL, app, attempts + 1, 200, 1, apns_id, token, '', NULL, flow
     FROM gone
 ),
 {_COUNTED}
-SELECT (SELECT name FROM lane WHERE id = app), count(*) FROM gone GROUP BY app
+SELECT (SELECT name FROM queue_app WHERE id = app), count(*) FROM gone GROUP BY app
 """
 
 _ACCEPTED_NUMBERS = _ACCEPTED.replace("count(*) FROM gone GROUP BY app\n", "array_agg(number) FROM gone GROUP BY app\n")
@@ -58,11 +58,11 @@ WITH gone AS (
     WHERE queue.number = chosen.number
     RETURNING queue.number, message, due, accepted_at, chosen.settled_at, chosen.timestamp, app,
         queue.attempts + chosen.attempts AS attempts, chosen.status, chosen.state, apns_id, token, chosen.reason,
-        chosen.unique_id
+        chosen.unique_id, flow
 ),
 stored AS ({_OUTCOME} SELECT * FROM gone),
 {_COUNTED}
-SELECT number, (SELECT name FROM lane WHERE id = app), token FROM gone
+SELECT number, (SELECT name FROM queue_app WHERE id = app), token FROM gone
 """
 
 _RETRIED = """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import attrs
 
+from txapns.daemon.store.acceptance import FlowKey
 from txapns.daemon.store.outcome_feed import Recording
 from txapns.daemon.store.postgresql.cluster_time import ClusterTime
 from txapns.daemon.store.postgresql.counts import WaitingCounts
@@ -21,6 +22,7 @@ class QueueState:
     :ivar incarnation: the node's, a UUID; it changes when the node joins again.
     :ivar day: how long the day of a partition is, in milliseconds.
     :ivar apps: the ids of apps, by name. They belong to the thread that accepts.
+    :ivar flows: the ids of flows, likewise.
     :ivar leases: the leases of this node.
     :ivar waiting: how many notifications wait, by app's name.
     :ivar names: the names of apps of which something was leased, by id.
@@ -31,6 +33,7 @@ class QueueState:
     incarnation: str = ""
     day: int = DAY
     apps: dict[str, int] = attrs.Factory(dict)
+    flows: dict[FlowKey, int] = attrs.Factory(dict)
     leases: LeaseBook = attrs.Factory(LeaseBook)
     waiting: WaitingCounts = attrs.Factory(WaitingCounts)
     names: dict[int, str] = attrs.Factory(dict)

@@ -16,14 +16,17 @@ Two other layouts were measured: a row that is leased and settled in place, as i
 place and moves when it is settled. They took 1.3 to 1.6 and 1.1 to 1.2 times the server's CPU time, and 1.3 and 1.2
 times the write-ahead log; the figures are in ``docs/daemon-performance.rst``.
 
-The deliveries of a request have consecutive numbers, and a message has the number of its first delivery. Each app has a
-row in ``lane``, with the state of its circuit; whoever claims notifications of the app locks it. ``lane_count`` says
-how much waits: each node adds up what its own transactions change in rows of its own, one for its connection that
-accepts and one for that which settles, so that no transaction waits for another. The sum of all rows is exact.
+The deliveries of a request have consecutive numbers, and a message has the number of its first delivery. What one
+caller sends for one app in one lane is a *flow* and has a row in ``flow``; its notifications wait in line by due time,
+then by number. Each app has a row in ``queue_app``, with the state of its circuit; whoever claims notifications of the
+app locks it. ``queue_count`` says how much waits: each node adds up what its own transactions change in rows of its
+own, one for its connection that accepts and one for that which settles, so that no transaction waits for another. The
+sum of all rows is exact.
 
 Times are whole milliseconds: ``due``, ``until`` and ``since`` are of the cluster's time, the rest are dates of a node's
-wall clock. A transaction locks lanes first, then leases, then notifications, each in ascending order, then keys, then
-counts, then heads of the outcome feed, and last the head of the feedback log. So no two of them wait for each other.
+wall clock. A transaction locks apps first, then flows, leases and notifications, each in ascending order, then keys,
+then counts, then heads of the outcome feed, and last the head of the feedback log. So no two of them wait for each
+other.
 """
 
 from __future__ import annotations
@@ -32,7 +35,7 @@ from txapns.daemon.store.postgresql.schema import Schema
 
 __all__ = ["NOBODY", "QUEUE"]
 
-#: Whose row in ``lane_count`` has what no node counts: nodes that are gone, and processes that are none.
+#: Whose row in ``queue_count`` has what no node counts: nodes that are gone, and processes that are none.
 NOBODY = "00000000-0000-0000-0000-000000000000"
 
 # The queue is vacuumed when as many rows were deleted as are a fifth of what waits: each time, the indexes of all that
@@ -127,6 +130,30 @@ CREATE INDEX outcome_other_settled_at ON outcome_other (settled_at);
 """,
         "ALTER TABLE outcome ADD COLUMN unique_id text",
         "ALTER TABLE queue ADD COLUMN not_before bigint",
+        # What may still be sent was in one line for each app.
+        """
+ALTER TABLE lane RENAME TO queue_app;
+ALTER SEQUENCE lane_id_seq RENAME TO queue_app_id_seq;
+ALTER INDEX lane_pkey RENAME TO queue_app_pkey;
+ALTER INDEX lane_name_key RENAME TO queue_app_name_key;
+ALTER TABLE lane_count RENAME TO queue_count;
+ALTER INDEX lane_count_pkey RENAME TO queue_count_pkey;
+CREATE TABLE flow (
+    id integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    app integer NOT NULL,
+    lane smallint NOT NULL CHECK (lane IN (0, 1, 2)),
+    caller text NOT NULL,
+    UNIQUE (app, lane, caller)
+);
+INSERT INTO flow (app, lane, caller) SELECT id, 1, 'anybody' FROM queue_app ORDER BY id;
+ALTER TABLE queue ADD flow integer NOT NULL DEFAULT 0;
+UPDATE queue SET flow = flow.id FROM flow WHERE flow.app = queue.app;
+DROP INDEX queue_due;
+CREATE INDEX queue_flow ON queue (flow, due, number);
+ALTER TABLE outcome ADD flow integer NOT NULL DEFAULT 0;
+UPDATE outcome SET flow = flow.id FROM flow WHERE state > 1 AND state = 4 AND flow.app = outcome.app;
+""",
     ),
-    breaking=(3,),  # an older node would make due at its start what is not sent before a date
+    # An older node would make due at its start what is not sent before a date, and it does not know flows.
+    breaking=(3, 4),
 )

@@ -26,18 +26,18 @@ FROM json_each(?)
 
 # A part of an empty blob, where all are broadcasts, is NULL.
 _ADD_DELIVERIES = """
-WITH run(number, message, app, due, count, token, width, apns_id, not_before, step) AS MATERIALIZED (
+WITH run(number, message, app, due, count, token, width, apns_id, not_before, step, flow) AS MATERIALIZED (
     SELECT
         json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
         json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
         json_extract(value, '$[6]'), json_extract(value, '$[7]'), nullif(json_extract(value, '$[9]'), 0),
-        json_extract(value, '$[10]')
+        json_extract(value, '$[10]'), json_extract(value, '$[11]')
     FROM json_each(?)
 )
-INSERT INTO queue_delivery (number, message, app, due, token, apns_id, not_before)
+INSERT INTO queue_delivery (number, message, app, due, token, apns_id, not_before, flow)
 SELECT
     number + n, message, app, due + n * step / 1000, coalesce(substr(?, token + n * width, width), x''),
-    substr(?, apns_id + n * 16, 16), not_before + n * step / 1000
+    substr(?, apns_id + n * 16, 16), not_before + n * step / 1000, flow
 FROM run CROSS JOIN queue_series WHERE n < count
 """
 
@@ -84,7 +84,7 @@ def _earlier(
 
 
 def add(connection: sqlite3.Connection, acceptances: list[Acceptance]) -> None:
-    """Store new requests, which have numbers and whose apps have ids."""
+    """Store new requests, which have numbers and whose apps and flows have ids."""
     layout = laid_out(acceptances)
     connection.execute(_ADD_MESSAGES, [layout.payloads, array(layout.messages)])
     connection.execute(_ADD_DELIVERIES, [array(layout.runs), layout.tokens, layout.apns_ids])

@@ -89,24 +89,28 @@ _STATEMENTS: Mapping[type[Any], _Statements] = {
         "queue_delivery",
         """
 SELECT queue_delivery.number, message, name, token, apns_id, due, state, attempts, status, reason, timestamp,
-    accepted_at, settled_at, unique_id, not_before
-FROM queue_delivery LEFT JOIN queue_app ON queue_app.id = queue_delivery.app
+    accepted_at, settled_at, unique_id, not_before, coalesce(lane, 1), coalesce(caller, 'anybody')
+FROM queue_delivery
+LEFT JOIN queue_flow ON queue_flow.id = queue_delivery.flow
+LEFT JOIN queue_app ON queue_app.id = queue_delivery.app
 LEFT JOIN queue_message ON queue_message.number = queue_delivery.message
 ORDER BY queue_delivery.number
 """,
         """
 INSERT INTO queue_delivery (
     number, message, app, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at, unique_id,
-    not_before
+    not_before, flow
 )
 SELECT
-    number, message, id, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at, unique_id,
-    not_before
+    number, message, queue_app.id, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at,
+    unique_id, not_before, queue_flow.id
 FROM (
     SELECT ? AS number, ? AS message, ? AS app, ? AS token, ? AS apns_id, ? AS due, ? AS state, ? AS attempts,
         ? AS status, ? AS reason, ? AS timestamp, ? AS accepted_at, ? AS settled_at,
-        ? AS unique_id, ? AS not_before
+        ? AS unique_id, ? AS not_before, ? AS lane, ? AS caller
 ) AS copied JOIN queue_app ON queue_app.name = copied.app
+JOIN queue_flow ON queue_flow.app = queue_app.id AND queue_flow.lane = copied.lane
+    AND queue_flow.caller = copied.caller
 """,
     ),
     IdempotencyRow: _Statements(
@@ -151,6 +155,11 @@ FROM outcome_entry JOIN queue_app ON id = app ORDER BY app, cursor
         "INSERT INTO outcome_reader SELECT ?1, id, ?3 FROM queue_app WHERE name = ?2",
     ),
 }
+
+
+_ADD_FLOW = """
+INSERT OR IGNORE INTO queue_flow (app, lane, caller) SELECT id, ?, ? FROM queue_app WHERE name = ?
+"""
 
 
 @implementer(ICopy)
@@ -199,6 +208,7 @@ class SQLiteCopy(Reading):
         statements = _STATEMENTS[kind]
         if kind is NotificationRow:
             self._add_messages(rows)
+            self._add_flows(rows)
         self._connection.executemany(statements.write, (_encoded(row, statements.json) for row in rows))
 
     def _add_messages(self, rows: Sequence[tuple[Any, ...]]) -> None:
@@ -206,6 +216,10 @@ class SQLiteCopy(Reading):
         found = map(NotificationRow._make, rows)
         settled = {(row.message, row.accepted_at) for row in found if row.state not in KEPT}
         self._connection.executemany("INSERT OR IGNORE INTO queue_message VALUES (?, '{}', x'', ?)", sorted(settled))
+
+    def _add_flows(self, rows: Sequence[tuple[Any, ...]]) -> None:
+        flows = {(row.lane, row.caller, row.app) for row in map(NotificationRow._make, rows)}
+        self._connection.executemany(_ADD_FLOW, sorted(flows))
 
     def finish(self, counters: Counters) -> None:
         """See :meth:`ICopyTarget.finish`."""

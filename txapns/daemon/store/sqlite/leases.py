@@ -1,8 +1,8 @@
 """
 The leases, and where in the queue to look for the next notification.
 
-The queue of an app is ordered by due time, then by number. Leased notifications stay at its front until they are
-settled, so the *mark* remembers how far the queue was leased, and the search begins there. When a notification before
+A flow is ordered by due time, then by number. Leased notifications stay at its front until they are settled, so the
+*mark* remembers how far the flow was leased, and the search begins there. When a notification before
 the mark becomes free, because its lease ended or was given back, the mark moves back to it, and those still leased
 after it are skipped.
 
@@ -25,56 +25,56 @@ _START: Mark = (-(2**62), 0)
 
 
 class _Lease(NamedTuple):
-    app: str
+    flow: int
     due: int
     until: float
 
 
 class Leases:
-    """The leases of all apps."""
+    """The leases of all flows, which are known by their ids."""
 
     def __init__(self) -> None:
         self._leases: dict[int, _Lease] = {}
-        self._marks: dict[str, Mark] = {}
-        self._furthest: dict[str, Mark] = {}
+        self._marks: dict[int, Mark] = {}
+        self._furthest: dict[int, Mark] = {}
         self._soonest = math.inf  # no lease ends before this time
 
-    def counts(self) -> dict[str, int]:
-        """Count the leases, by app."""
-        found: dict[str, int] = {}
+    def counts(self) -> dict[int, int]:
+        """Count the leases, by flow."""
+        found: dict[int, int] = {}
         for lease in self._leases.values():
-            found[lease.app] = found.get(lease.app, 0) + 1
+            found[lease.flow] = found.get(lease.flow, 0) + 1
         return found
 
     def numbers(self) -> list[int]:
         """List the leased notifications."""
         return list(self._leases)
 
-    def mark(self, app: str) -> Mark:
+    def mark(self, flow: int) -> Mark:
         """Tell after which place to look for free notifications."""
-        return self._marks.get(app, _START)
+        return self._marks.get(flow, _START)
 
-    def passed_over(self, app: str) -> list[int]:
+    def passed_over(self, flow: int) -> list[int]:
         """List the leased notifications that may lie after the mark."""
-        if self.mark(app) >= self._furthest.get(app, _START):
+        if self.mark(flow) >= self._furthest.get(flow, _START):
             return []
-        return [number for number, lease in self._leases.items() if lease.app == app]
+        return [number for number, lease in self._leases.items() if lease.flow == flow]
 
-    def lend(self, app: str, places: Sequence[Mark], until: float) -> None:
+    def lend(self, flow: int, places: Sequence[Mark], until: float) -> None:
         """
         Lease notifications.
 
         :param places: their places after the mark, in order, with nothing free between them.
         """
         if places:
-            self._leases.update({number: _Lease(app, due, until) for due, number in places})
-            self._marks[app] = places[-1]
+            self._leases.update({number: _Lease(flow, due, until) for due, number in places})
+            self._marks[flow] = places[-1]
             self._soonest = min(self._soonest, until)
-        self._furthest[app] = max(self._furthest.get(app, _START), self.mark(app))
+        self._furthest[flow] = max(self._furthest.get(flow, _START), self.mark(flow))
 
-    def appear(self, app: str, due: int, number: int) -> None:
+    def appear(self, flow: int, due: int, number: int) -> None:
         """Take account of a free notification that may lie before the mark."""
-        self._marks[app] = min(self.mark(app), (due, number - 1))
+        self._marks[flow] = min(self.mark(flow), (due, number - 1))
 
     def rewind(self) -> None:
         """Take account of free notifications that may lie anywhere."""
@@ -88,21 +88,21 @@ class Leases:
         """End the lease of a notification that moved to another place in the queue."""
         lease = self._leases.pop(number, None)
         if lease is not None:
-            self.appear(lease.app, due, number)
+            self.appear(lease.flow, due, number)
 
     def free(self, numbers: Iterable[int]) -> None:
         """End leases, so that the notifications can be leased again."""
         for number in numbers:
             lease = self._leases.pop(number, None)
             if lease is not None:
-                self.appear(lease.app, lease.due, number)
+                self.appear(lease.flow, lease.due, number)
 
     def renew(self, numbers: Iterable[int], until: float) -> None:
         """Move the end of leases."""
         for number in numbers:
             lease = self._leases.get(number)
             if lease is not None:
-                self._leases[number] = _Lease(lease.app, lease.due, until)
+                self._leases[number] = _Lease(lease.flow, lease.due, until)
                 self._soonest = min(self._soonest, until)
 
     def expire(self, now: float) -> None:

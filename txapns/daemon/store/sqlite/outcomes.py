@@ -60,6 +60,8 @@ SELECT name, count(*) FROM queue_delivery JOIN queue_app ON queue_app.id = queue
 WHERE number IN (SELECT value FROM json_each(?)) GROUP BY app
 """
 
+_FLOWS = "SELECT DISTINCT flow FROM queue_delivery WHERE number IN (SELECT value FROM json_each(?))"
+
 _RETRY = """
 UPDATE queue_delivery SET state = 0, due = ?, attempts = 0, settled_at = NULL, not_before = NULL
 WHERE number IN (SELECT value FROM json_each(?))
@@ -102,7 +104,7 @@ class _Choice:
     state: State
     limit: int
     now: float
-    apps: list[str] = attrs.Factory(list)  # the apps of the chosen notifications
+    flows: list[int] = attrs.Factory(list)  # the flows of the chosen notifications
 
 
 @implementer(IOutcomeLog)
@@ -203,8 +205,8 @@ class SQLiteOutcomeLog:
 
         def appear(choices: list[_Choice]) -> None:
             for each in choices:
-                for app in each.apps:
-                    self._state.leases.appear(app, self._state.timeline.due(each.now), 1)
+                for flow in each.flows:
+                    self._state.leases.appear(flow, self._state.timeline.due(each.now), 1)
 
         return self._database.write_together(function, choice, 0, appear).addCallback(done)
 
@@ -214,7 +216,7 @@ class SQLiteOutcomeLog:
         arguments = [choice.app, array(leases.numbers()), choice.limit]
         [(chosen,)] = connection.execute(_of_state(_CHOOSE, choice.state), arguments)
         counts = dict(connection.execute(_COUNT, [chosen]))
-        choice.apps = list(counts)
+        choice.flows = [flow for (flow,) in connection.execute(_FLOWS, [chosen])]
         return chosen, counts
 
     def prune(self, before: float, limit: int = 1000) -> Deferred[int]:

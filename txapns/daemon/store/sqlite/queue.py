@@ -21,7 +21,7 @@ from twisted.logger import Logger
 from zope.interface import implementer
 
 from txapns.daemon.interfaces import IQueue
-from txapns.daemon.store.acceptance import Acceptance, uuid_text
+from txapns.daemon.store.acceptance import Acceptance, FlowKey, uuid_text
 from txapns.daemon.store.queue import StoredQueue, stopped
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.settlement import Report, Settled
@@ -33,7 +33,8 @@ from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.settlement import conclude
 from txapns.daemon.store.sqlite.tables import QUEUE, QueueState, array
 from txapns.daemon.store.sqlite.timeline import STEP
-from txapns.daemon.values import Content, Depth, Estimate, Leased, Receipt, Settlement, State
+from txapns.daemon.store.turns import Turns, part
+from txapns.daemon.values import Content, Depth, Estimate, Lane, Leased, Receipt, Settlement, State
 
 __all__ = ["SQLiteQueue"]
 
@@ -46,21 +47,40 @@ _RESERVED = 10_000  # how many numbers are reserved on the disk at a time: it co
 _FIND_DUE = """
 SELECT json_group_array(json_array(number, message, hex(token), lower(hex(apns_id)), attempts, due, not_before)) FROM (
     SELECT * FROM queue_delivery
-    WHERE state = 0 AND app = ? AND (due, number) > (?, ?) AND due <= ?
+    WHERE state = 0 AND flow = ? AND (due, number) > (?, ?) AND due <= ?
     AND number NOT IN (SELECT value FROM json_each(?))
     ORDER BY due, number LIMIT ?
 )
 """
 
+# Of each flow the first that is due and not leased. The flows are given with their marks.
 _FIND_NEXT = """
-SELECT due FROM queue_delivery
-WHERE state = 0 AND app = ? AND (due, number) > (?, ?) AND number NOT IN (SELECT value FROM json_each(?))
-ORDER BY due, number LIMIT 1
+WITH flow(id, due, number) AS MATERIALIZED (
+    SELECT json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]') FROM json_each(?)
+)
+SELECT id, (
+    SELECT due FROM queue_delivery
+    WHERE state = 0 AND flow = flow.id AND (due, number) > (flow.due, flow.number)
+    AND number NOT IN (SELECT value FROM json_each(?))
+    ORDER BY due, number LIMIT 1
+) AS next FROM flow WHERE next IS NOT NULL
 """
 
 _FIND_APPS = """
-SELECT CAST(name AS TEXT) FROM queue_app
-WHERE EXISTS (SELECT 1 FROM queue_delivery WHERE state = 0 AND app = queue_app.id AND due <= ?) ORDER BY name
+SELECT CAST(name AS TEXT) FROM queue_app WHERE EXISTS (
+    SELECT 1 FROM queue_flow WHERE app = queue_app.id
+    AND EXISTS (SELECT 1 FROM queue_delivery WHERE state = 0 AND flow = queue_flow.id AND due <= ?)
+) ORDER BY name
+"""
+
+_FIND_FIRST = """
+SELECT min((SELECT min(due) FROM queue_delivery WHERE state = 0 AND flow = queue_flow.id))
+FROM queue_flow WHERE app = ?
+"""
+
+_FLOWS = """
+SELECT CAST(name AS TEXT), lane, CAST(caller AS TEXT), queue_flow.id
+FROM queue_flow JOIN queue_app ON queue_app.id = queue_flow.app
 """
 
 _FIND_MESSAGES = """
@@ -69,7 +89,7 @@ WHERE number IN (SELECT value FROM json_each(?))
 """
 
 _BOUND = """
-UPDATE queue_delivery SET due = ? WHERE state = 0 AND app IN (SELECT id FROM queue_app) AND due > ?
+UPDATE queue_delivery SET due = ? WHERE state = 0 AND flow IN (SELECT id FROM queue_flow) AND due > ?
 """
 
 _BOUND_TRIED = f"{_BOUND} AND attempts > 0"
@@ -124,6 +144,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         # Of the writer's thread:
         self._leases = state.leases
         self._lead = 0  # by which what has a date was placed
+        self._turns = Turns()
         self._number = 1
         self._reserved = self._reserving = 1  # the end of the reserved numbers, on the disk and in the transaction
 
@@ -134,11 +155,16 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         def load(connection: sqlite3.Connection) -> dict[str, int]:
             with lenient(connection):
                 self._state.apps = dict(connection.execute("SELECT CAST(name AS TEXT), id FROM queue_app"))
+                self._state.know({(app, lane, caller): n for app, lane, caller, n in connection.execute(_FLOWS)})
             [(number,)] = connection.execute("SELECT number FROM queue_next")
             self._number = self._reserved = number
-            rows = connection.execute("SELECT app, count(*) FROM queue_delivery WHERE state = 0 GROUP BY app")
-            names = {number: name for name, number in self._state.apps.items()}
-            return {names[app]: count for app, count in rows if app in names}
+            rows = connection.execute("SELECT flow, count(*) FROM queue_delivery WHERE state = 0 GROUP BY flow")
+            names = {number: name for (name, *_), number in self._state.flows.items()}
+            counts: Counter[str] = Counter()
+            for flow, count in rows:
+                if flow in names:
+                    counts[names[flow]] += count
+            return counts
 
         def loaded(counts: dict[str, int]) -> None:
             self._state.waiting = Counter(counts)
@@ -192,9 +218,11 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     ) -> list[list[Receipt] | Exception | None]:
         results, new = recognize(connection, acceptances, self._number)
         number = max([self._number, *(each.first + each.count for each in new)])
-        apps = self._find_apps(connection, {message.app for each in new for message in each.messages})
+        keys = {message.flow for each in new for message in each.messages}
+        apps = self._find_apps(connection, {app for app, *_ in keys})
+        flows = self._find_flows(connection, keys, apps)
         for acceptance in new:
-            acceptance.apps = apps
+            acceptance.apps, acceptance.flows = apps, flows
         add(connection, new)
         self._reserving = self._reserved
         if number > self._reserved:
@@ -209,22 +237,39 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         connection.executemany("INSERT INTO queue_app (name) VALUES (?)", [(name,) for name in sorted(unknown)])
         return dict(connection.execute("SELECT name, id FROM queue_app"))
 
+    def _find_flows(
+        self, connection: sqlite3.Connection, keys: set[FlowKey], apps: dict[str, int]
+    ) -> dict[FlowKey, int]:
+        unknown = sorted(keys - self._state.flows.keys())
+        if not unknown:
+            return self._state.flows
+        added = {}
+        for name, lane, caller in unknown:
+            row = [apps[name], lane, caller]
+            cursor = connection.execute("INSERT INTO queue_flow (app, lane, caller) VALUES (?, ?, ?)", row)
+            assert cursor.lastrowid is not None
+            added[name, lane, caller] = cursor.lastrowid
+        return {**self._state.flows, **added}
+
     def _stored(self, acceptances: list[Acceptance]) -> None:
         self._reserved = self._reserving
         for acceptance in acceptances:
             if acceptance.first:
                 self._state.apps = acceptance.apps
+                self._state.know(acceptance.flows)
                 number = acceptance.first
                 self._timeline.accepted(number, acceptance.date, acceptance.due)
                 for message in acceptance.messages:
                     due = acceptance.due if message.due is None else message.due
-                    self._leases.appear(message.app, due, number)
+                    self._leases.appear(acceptance.flows[message.flow], due, number)
                     number += message.count
                 self._number = max(self._number, number)
 
     # Leasing.
 
-    def lease(self, app: str, count: int, until: float, most: int | None = None) -> Deferred[list[Leased]]:
+    def lease(
+        self, app: str, count: int, until: float, most: int | None = None, only: Lane | None = None
+    ) -> Deferred[list[Leased]]:
         """See :meth:`IQueue.lease`. Notifications whose rows are damaged are rejected, with a line in the log."""
         now = self._clock.seconds()
 
@@ -232,32 +277,56 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             if isinstance(found, _Early):
                 lead = self._timeline.lead()
                 placing = self._database.write(lambda connection: place_these(connection, found.numbers, lead))
-                return placing.addCallback(lambda _: self.lease(app, count, until, most))
+                return placing.addCallback(lambda _: self.lease(app, count, until, most, only))
             if not isinstance(found, _Damaged):
                 return found
             _log.error("{app}: notifications {numbers} are damaged and rejected", app=app, numbers=found.numbers)
             rejected = [Settlement(number, State.REJECTED, 0, "Damaged") for number in found.numbers]
-            return self.settle(rejected).addCallback(lambda _: self.lease(app, count, until, most))
+            return self.settle(rejected).addCallback(lambda _: self.lease(app, count, until, most, only))
 
-        return self._between(lambda connection: self._lend(connection, app, count, until, now, most)).addCallback(lent)
+        def lend(connection: sqlite3.Connection) -> list[Leased] | _Damaged | _Early:
+            self._leases.expire(now)
+            room = count if most is None else min(count, most - self._leased(app))
+            turn, due = self._turns.next(app, count, only), self._timeline.due(now)
+            active = {flow: lane for flow, lane, first in self._next(connection, app) if first <= due}
+            flows = turn.choose(active, room)
+            if not flows:
+                return []
+            found = self._lend(connection, app, flows, room, until, due)
+            if isinstance(found, list):
+                self._turns.took(app, active[flows[0]], len(found), flows[-1], active.values())
+            return found
+
+        return self._between(lend).addCallback(lent)
+
+    def _leased(self, app: str) -> int:
+        counts = self._leases.counts()
+        return sum([counts.get(flow, 0) for flow in self._state.app_flows.get(app, ())])
+
+    def _next(self, connection: sqlite3.Connection, app: str) -> list[tuple[int, int, int]]:
+        """Find the first of each flow of an app that is not leased: the flow, its lane, and when it is due."""
+        lanes = self._state.app_flows.get(app, {})
+        marks = [(flow, *self._leases.mark(flow)) for flow in lanes]
+        leased = [number for flow in lanes for number in self._leases.passed_over(flow)]
+        return [(flow, lanes[flow], due) for flow, due in connection.execute(_FIND_NEXT, [array(marks), array(leased)])]
 
     def _lend(
-        self, connection: sqlite3.Connection, app: str, count: int, until: float, now: float, most: int | None
+        self, connection: sqlite3.Connection, app: str, flows: list[int], count: int, until: float, due: int
     ) -> list[Leased] | _Damaged | _Early:
-        self._leases.expire(now)
-        if most is not None:
-            count = max(0, min(count, most - self._leases.counts().get(app, 0)))
-        arguments = (self._state.apps.get(app), *self._leases.mark(app))
-        passed_over = array(self._leases.passed_over(app))
-        due = self._timeline.due(now)
-        [(found,)] = connection.execute(_FIND_DUE, [*arguments, due, passed_over, count])
-        try:
-            rows = _due(found)
-        except msgspec.ValidationError:
-            return _Damaged([number for number, *rest in msgspec.json.decode(found) if not _is_due([number, *rest])])
+        """Lease equal parts of some flows."""
+        rows: list[_Due] = []
+        places: dict[int, list[Mark]] = {}
+        for flow in flows:
+            arguments = [flow, *self._leases.mark(flow), due, array(self._leases.passed_over(flow))]
+            limit = min(part(count, len(flows)), count - len(rows))
+            [(found,)] = connection.execute(_FIND_DUE, [*arguments, limit])
+            try:
+                some = _due(found)
+            except msgspec.ValidationError:
+                return _Damaged([row[0] for row in msgspec.json.decode(found) if not _is_due(row)])
+            rows += some
+            places[flow] = [(due_at, number) for number, *_, due_at, _ in some]
         date = self._timeline.date()
-        if not rows:
-            return []
         early = [number for number, *_, attempts, _, not_before in rows if (not_before or 0) > date and not attempts]
         if early:
             return _Early(early)
@@ -271,7 +340,8 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             leased.append(
                 Leased(number, content, bytes.fromhex(token), uuid_text(apns_id), attempts, accepted_at, since)
             )
-        self._leases.lend(app, [(due, number) for number, *_, due, _ in rows], until)
+        for flow, taken in places.items():
+            self._leases.lend(flow, taken, until)
         return leased
 
     def _contents(
@@ -334,9 +404,8 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
         def find(connection: sqlite3.Connection) -> float | None:
             self._leases.expire(now)
-            arguments = (self._state.apps.get(app), *self._leases.mark(app))
-            rows = connection.execute(_FIND_NEXT, [*arguments, array(self._leases.passed_over(app))])
-            return next((self._timeline.seconds(due) for (due,) in rows), None)
+            first = min([due for *_, due in self._next(connection, app)], default=None)
+            return None if first is None else self._timeline.seconds(first)
 
         return self._between(find)
 
@@ -362,10 +431,9 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             self._leases.expire(now)
             leased, found = self._leases.counts(), []
             for name, number in sorted(self._state.apps.items()):
-                [(due,)] = connection.execute(
-                    "SELECT min(due) FROM queue_delivery WHERE state = 0 AND app = ?", [number]
-                )
-                found.append((name, leased.get(name, 0), None if due is None else self._timeline.seconds(due)))
+                [(due,)] = connection.execute(_FIND_FIRST, [number])
+                count = sum([leased.get(flow, 0) for flow in self._state.app_flows.get(name, ())])
+                found.append((name, count, None if due is None else self._timeline.seconds(due)))
             return found
 
         def join(found: list[tuple[str, int, float | None]]) -> list[Depth]:

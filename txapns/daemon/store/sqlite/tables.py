@@ -4,6 +4,9 @@ The tables of the queue, and how their rows are written and read.
 A message is stored once, with one delivery for each of its devices. The deliveries of a request have consecutive
 numbers, and a message has the number of its first delivery. ``queue_next`` holds the end of the numbers that may be in
 use, so that no number is given twice, even if its notification is forgotten.
+
+What one caller sends for one app in one lane is a *flow*, and waits in line by due time, then by number. Whoever leases
+looks at the flows of the app and takes from some of them; see :mod:`txapns.daemon.store.turns`.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections import Counter
 import attrs
 import msgspec
 
+from txapns.daemon.store.acceptance import FlowKey
 from txapns.daemon.store.outcome_feed import Recording
 from txapns.daemon.store.sqlite.leases import Leases
 from txapns.daemon.store.sqlite.schema import Schema
@@ -77,6 +81,24 @@ ALTER TABLE queue_delivery ADD COLUMN not_before INTEGER;
 CREATE INDEX queue_delivery_not_before ON queue_delivery (not_before, number)
 WHERE state = 0 AND attempts = 0 AND not_before IS NOT NULL
 """,
+        # What may still be sent was in one line for each app.
+        """
+CREATE TABLE queue_flow (
+    id INTEGER PRIMARY KEY,
+    app INTEGER NOT NULL,
+    lane INTEGER NOT NULL CHECK (lane IN (0, 1, 2)),
+    caller TEXT NOT NULL,
+    UNIQUE (app, lane, caller)
+);
+INSERT INTO queue_flow (app, lane, caller) SELECT id, 1, 'anybody' FROM queue_app ORDER BY id;
+ALTER TABLE queue_delivery ADD COLUMN flow INTEGER NOT NULL DEFAULT 0;
+UPDATE queue_delivery SET flow = coalesce((SELECT id FROM queue_flow WHERE app = queue_delivery.app), 0)
+WHERE state = 0;
+UPDATE queue_delivery SET flow = coalesce((SELECT id FROM queue_flow WHERE app = queue_delivery.app), 0)
+WHERE state > 1 AND state = 4;
+DROP INDEX queue_delivery_waiting;
+CREATE INDEX queue_delivery_flow ON queue_delivery (flow, due, number) WHERE state = 0
+""",
     ),
 )
 
@@ -88,6 +110,8 @@ class QueueState:
 
     :ivar leases: the leases. They belong to the writer's thread.
     :ivar apps: the ids of apps, by name. They belong to the writer's thread.
+    :ivar flows: the ids of flows, likewise.
+    :ivar app_flows: the flows of each app, by its name: their ids with their lanes, likewise.
     :ivar waiting: how many notifications wait, by app's name.
     :ivar recording: what they share with the outcome feed.
     """
@@ -95,9 +119,18 @@ class QueueState:
     timeline: Timeline
     leases: Leases = attrs.Factory(Leases)
     apps: dict[str, int] = attrs.Factory(dict)
+    flows: dict[FlowKey, int] = attrs.Factory(dict)
+    app_flows: dict[str, dict[int, int]] = attrs.Factory(dict)
     waiting: Counter[str] = attrs.Factory(Counter)
     recording: Recording = attrs.Factory(Recording)
     running: bool = False
+
+    def know(self, flows: dict[FlowKey, int]) -> None:
+        """Take note of new flows, given all of them."""
+        for key in flows.keys() - self.flows.keys():
+            app, lane, _ = key
+            self.app_flows.setdefault(app, {})[flows[key]] = lane
+        self.flows = flows
 
 
 def array(value: object) -> str:
