@@ -16,16 +16,22 @@ from twisted.trial.unittest import SkipTest
 __all__ = ["Program", "command"]
 
 HERE = Path(__file__).parent
-PYTHON_ENVIRONMENT = HERE.parent.parent / ".venv/interop"
-NODE_ENVIRONMENT = HERE.parent.parent / ".venv/interop-node"
+ENVIRONMENTS = HERE.parent.parent / ".venv"
+NODE_ENVIRONMENT = ENVIRONMENTS / "interop-node"
 
 
-def command(driver: str) -> list[str]:
-    """Find the command that runs a driver; skips the test where its client is not installed."""
+def command(driver: str, environment: str = "interop") -> list[str]:
+    """
+    Find the command that runs a driver; skips the test where its client is not installed.
+
+    :param driver: the name of its file.
+    :param environment: which of the environments of Python has the client.
+    """
     node = driver.endswith(".js")
-    if not ((NODE_ENVIRONMENT if node else PYTHON_ENVIRONMENT) / "installed").exists():
+    place = NODE_ENVIRONMENT if node else ENVIRONMENTS / environment
+    if not (place / "installed").exists():
         raise SkipTest(f"not installed: run make interop{', which needs npm for it' if node else ''}")
-    program = shutil.which("node") if node else str(PYTHON_ENVIRONMENT / "bin/python")
+    program = shutil.which("node") if node else str(place / "bin/python")
     assert program, "node is gone"
     return [program, str(HERE / driver)]
 
