@@ -26,12 +26,35 @@ class KeptTests(SynchronousTestCase):
             self.inbox.note("http2", b"a", b"{}", {}, None)
 
     def test_latest(self) -> None:
-        """The latest are kept, and few others; all are counted, and numbered on."""
-        self.note(1_000)
-        kept = [each.id for each in self.inbox.received]
-        self.assertEqual((kept[-1], kept), (1_000, list(range(kept[0], 1_001))))
-        self.assertTrue(10 <= len(kept) < 210 + 1, len(kept))
-        self.assertEqual(self.inbox.counters()["received"], 1_000)
+        """The latest are kept, whether somebody looks at them or not; all are counted, and numbered on."""
+        for looks in (1_000,), (3, 4, 993), (9, 5, 986):
+            inbox = self.inbox = Inbox(wall_clock(Clock()), keep=10)
+            for count in looks:
+                self.note(count)
+                last = inbox.last_id
+                self.assertEqual([each.id for each in inbox.received], list(range(max(1, last - 9), last + 1)))
+            self.assertEqual(inbox.counters()["received"], 1_000)
+            self.assertIs(inbox.received[0], inbox.received[0])
+            self.assertEqual((inbox.clear(), inbox.received), (10, []))
+
+    def test_all(self) -> None:
+        """If it is to keep all, it does, and counts what nobody has looked at when they are removed."""
+        inbox = self.inbox = Inbox(wall_clock(Clock()))
+        self.note(3_000)
+        self.assertEqual(len(inbox.received), 3_000)
+        self.note(2)
+        self.assertEqual((inbox.clear(), inbox.received), (3_002, []))
+
+    def test_token(self) -> None:
+        """The token is that of the path, which may not be one."""
+        for path, token, text in (
+            (f"/3/device/{DEVICE.upper()}", bytes.fromhex(DEVICE), DEVICE),
+            ("/3/device/abc", b"abc", "abc"),
+            ("/3/device/", b"", ""),
+        ):
+            self.inbox.note("http2", b"", b"{}", {":path": path}, None)
+            reception = self.inbox.received[-1]
+            self.assertEqual((reception.token, reception.token_text), (token, text))
 
     def test_after(self) -> None:
         """What came after a number is found, whether that is still kept or not."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import uuid
 from itertools import pairwise
 from typing import Any
 
 import attrs
 import jwt
+from twisted.trial.unittest import SynchronousTestCase
 
 from tests.credentials.test_bearer import der_signed
 from tests.simulator.peers import (
@@ -20,9 +22,10 @@ from tests.simulator.peers import (
 from txapns.credentials import Certificate, ProviderToken
 from txapns.notification import Notification
 from txapns.simulator.authority import Authority, SigningKey
-from txapns.simulator.requests import TOKEN_CHANGE, TOKEN_LIFE
+from txapns.simulator.requests import TOKEN_CHANGE, TOKEN_LIFE, fields_of, random_identifier
+from txapns.wire.requests import Request
 
-__all__ = ["CertificateTests", "ConnectionTests", "ProviderTokenTests", "ScopeTests"]
+__all__ = ["CertificateTests", "ConnectionTests", "FieldsTests", "ProviderTokenTests", "ScopeTests"]
 
 
 def bearer(
@@ -242,6 +245,29 @@ class CertificateTests(HTTP2Case):
         peer = self.connect(Certificate.from_pem(AUTHORITY.client_pem(TOPIC, environments=["sandbox"])))
         self.assertEqual(peer.goaways, [b'{"reason":"BadCertificateEnvironment"}'])
         self.assertIsNotNone(peer.lost)
+
+
+class FieldsTests(SynchronousTestCase):
+    """What is read of the header fields."""
+
+    def test_shared(self) -> None:
+        """Requests share the texts that they have in common; those that are of one request alone are not remembered."""
+        fields = {"apns-topic": TOPIC, ":path": f"/3/device/{DEVICE}", "own-field": "é"}
+        one, other = (
+            fields_of(Request(1, [(name.encode(), value.encode("latin-1")) for name, value in fields.items()], b""))
+            for _ in range(2)
+        )
+        self.assertEqual((one, other), (fields, fields))
+        self.assertIs(one["apns-topic"], other["apns-topic"])
+        self.assertIsNot(one[":path"], other[":path"])
+
+    def test_identifier(self) -> None:
+        """An identifier that the server makes is a random UUID, as the standard library makes them."""
+        made = {random_identifier() for _ in range(1_000)}
+        self.assertEqual(len(made), 1_000)
+        for text in made:
+            made_as = uuid.UUID(text)
+            self.assertEqual((str(made_as), made_as.version, made_as.variant), (text, 4, uuid.RFC_4122))
 
 
 class ConnectionTests(HTTP2Case):

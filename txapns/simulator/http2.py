@@ -7,18 +7,17 @@ first fault determines the response.
 
 from __future__ import annotations
 
-import uuid
 from typing import Any
 
 import attrs
 
 from txapns.devices.answers import answer
 from txapns.devices.broadcasts import answer_broadcast
-from txapns.devices.push import Push, token_bytes
+from txapns.devices.push import Push
 from txapns.devices.rules.refusal import Answer
 from txapns.simulator.answers import BROADCASTS, DEVICES
 from txapns.simulator.channels import ChannelRegistry
-from txapns.simulator.requests import ACCEPTED, RequestServer, Response, fields_of
+from txapns.simulator.requests import ACCEPTED, RequestServer, Response, fields_of, random_identifier
 from txapns.wire.requests import Request
 
 __all__ = ["ProviderAPIServer"]
@@ -44,7 +43,7 @@ class ProviderAPIServer(RequestServer):
         """Respond to a request, and record it."""
         broadcast = headers.get(":path", "").startswith(BROADCASTS)
         if response.is_success and self._environment == "sandbox" and not broadcast:
-            unique = (b"apns-unique-id", str(uuid.uuid4()).encode())
+            unique = (b"apns-unique-id", random_identifier().encode())
             response = attrs.evolve(response, fields=(*response.fields, unique))
         super().respond(request, headers, response)
         self._note(request, headers, response)
@@ -55,13 +54,8 @@ class ProviderAPIServer(RequestServer):
 
     def _note(self, request: Request, headers: dict[str, str], response: Response) -> None:
         reason = None if response.is_success else response.reason  # only a proxy rejects without a reason
-        path = headers.get(":path", "")
-        if path.startswith(BROADCASTS):
-            protocol, token = "broadcast", b""
-        else:
-            text = path.removeprefix(DEVICES)
-            protocol, token = "http2", token_bytes(text) or text.encode()
-        self._inbox.note(protocol, token, request.body, headers, reason, response.status, self._connection)
+        protocol = "broadcast" if headers.get(":path", "").startswith(BROADCASTS) else "http2"
+        self._inbox.note(protocol, b"", request.body, headers, reason, response.status, self._connection)
 
     def response_to(self, request: Request, headers: dict[str, str]) -> Response:
         """Find the response to a request."""

@@ -1,8 +1,9 @@
 """
 The inbox: what the simulated servers received, and what they know about devices.
 
-One inbox is shared by all servers. It keeps the latest notifications as they came, and makes nothing more of them until
-somebody asks: what nobody looks at costs next to nothing.
+One inbox is shared by all servers. It keeps the latest notifications as they came, and makes nothing of them until
+somebody asks, not even a :class:`Reception`: what nobody looks at costs next to nothing. ``benchmarks/inbox.py`` tells
+how much.
 """
 
 from __future__ import annotations
@@ -25,8 +26,6 @@ __all__ = ["KEPT", "Connection", "Inbox", "Reception"]
 
 #: How many notifications are kept where they may come for long.
 KEPT = 2_000
-# How many more there may be before the oldest are removed, together.
-_SPARE = 200
 _REVISED = 200
 
 
@@ -125,7 +124,6 @@ class Inbox:
     :param keep: how many notifications to keep, the latest ones; ``None`` for all.
     :param random: the source of chance for planned answers.
 
-    :ivar received: the notifications that are kept, the oldest first; there may be a few more than are to be kept.
     :ivar accepted: how many were accepted.
     :ivar rejected: how many were not, by reason.
     :ivar connections: how many connections were opened.
@@ -153,7 +151,10 @@ class Inbox:
         keep: int | None = None,
         random: Random | None = None,
     ) -> None:
-        self.received: list[Reception] = []
+        # What came since somebody looked, as arguments of _reception; and what was looked at.
+        self._new: deque[tuple[str, bytes, bytes, Mapping[str, str], str | None, int, Connection, float]]
+        self._new = deque(maxlen=keep)
+        self._seen: list[Reception] = []
         self.accepted = 0
         self.rejected: Counter[str] = Counter()
         self.connections = 0
@@ -168,7 +169,7 @@ class Inbox:
         self.last_id = self.cleared = self.revisions = 0
         self.revised: deque[Reception] = deque(maxlen=_REVISED)
         self.topic = topic
-        self._clock = clock
+        self._now = clock.now
         self._keep = keep
         self._bearer = "", ""  # a provider token, and what is recorded of it
 
@@ -196,20 +197,17 @@ class Inbox:
         status: int = 200,
         connection: Connection = _UNKNOWN,
     ) -> None:
-        """Record a notification; for the arguments see :class:`Reception`."""
+        """
+        Record a notification; for the arguments see :class:`Reception`.
+
+        :param token: may be empty over HTTP/2, where the path says it.
+        """
         if reason is None:
             self.accepted += 1
         else:
             self.rejected[reason] += 1
-        if self._keep == 0:
-            return
         self.last_id += 1
-        now = self._clock.now()
-        self.received.append(
-            Reception(protocol, token, payload, self._unsigned(headers), reason, status, connection, self.last_id, now)
-        )
-        if self._keep is not None and len(self.received) >= self._keep + _SPARE:
-            del self.received[: -self._keep]
+        self._new.append((protocol, token, payload, headers, reason, status, connection, self._now()))
         if self.listeners:
             self.tell()
 
@@ -253,6 +251,34 @@ class Inbox:
 
     # For those who look.
 
+    @property
+    def received(self) -> list[Reception]:
+        """The notifications that are kept, the oldest first."""
+        if self._new:
+            first = self.last_id + 1 - len(self._new)
+            self._seen += [self._reception(*each, number) for number, each in enumerate(self._new, first)]
+            self._new.clear()
+            if self._keep is not None:
+                del self._seen[: -self._keep]
+        return self._seen
+
+    def _reception(
+        self,
+        protocol: str,
+        token: bytes,
+        payload: bytes,
+        headers: Mapping[str, str],
+        reason: str | None,
+        status: int,
+        connection: Connection,
+        at: float,
+        number: int,
+    ) -> Reception:
+        if protocol == "http2" and not token:
+            text = headers.get(":path", "").removeprefix(DEVICES)
+            token = token_bytes(text) or text.encode()
+        return Reception(protocol, token, payload, self._unsigned(headers), reason, status, connection, number, at)
+
     def after(self, last: int) -> list[Reception]:
         """
         Find what came after a notification.
@@ -260,8 +286,9 @@ class Inbox:
         :param last: its number; it need not be kept any longer.
         :returns: the later ones that are kept, the oldest first.
         """
-        first = self.received[0].id if self.received else 0
-        return self.received[max(0, last + 1 - first) :]
+        received = self.received
+        first = received[0].id if received else 0
+        return received[max(0, last + 1 - first) :]
 
     def clear(self) -> int:
         """
@@ -269,8 +296,9 @@ class Inbox:
 
         :returns: how many are forgotten.
         """
-        count = len(self.received)
-        self.received.clear()
+        count = len(self._new) + len(self._seen)
+        self._new.clear()
+        self._seen.clear()
         self.cleared = self.last_id
         self.tell()
         return count
