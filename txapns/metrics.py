@@ -167,9 +167,11 @@ class ClientMetrics:
     The metrics of all clients of a program.
 
     :param registry: where to register them; by default the registry of Prometheus' library; ``None`` for none.
+    :param label: the name of the label that tells the clients apart.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = REGISTRY) -> None:
+    def __init__(self, registry: CollectorRegistry | None = REGISTRY, label: str = "client") -> None:
+        self._label = label
         self._listeners: dict[str, ClientListener] = {}
         self._clients: dict[str, APNSClient] = {}
         if registry is not None:
@@ -214,16 +216,18 @@ class ClientMetrics:
         """
         listeners = list(self._listeners.items())
         counted = [((client,), {**listener.counts, ("accepted",): listener.taken}) for client, listener in listeners]
-        yield from totals("apns_notifications_", _TOTALS, counted, "client")
+        yield from totals("apns_notifications_", _TOTALS, counted, self._label)
         durations = [(client, listener.seconds) for client, listener in listeners]
-        yield histogram("apns_notification_seconds", "The time until the answer.", "client", durations)
+        text = "The time from sending a notification to the answer."
+        yield histogram("apns_notification_seconds", text, self._label, durations)
 
     def _states(self) -> Iterator[Metric]:
-        connections = GaugeMetricFamily("apns_connections", "Connections.", labels=["client", "state"])
-        in_flight = GaugeMetricFamily("apns_notifications_in_flight", "Notifications in flight.", labels=["client"])
-        queued = GaugeMetricFamily("apns_notifications_queued", "Notifications that wait.", labels=["client"])
+        labels = [self._label]
+        connections = GaugeMetricFamily("apns_connections", "Connections.", labels=[*labels, "state"])
+        in_flight = GaugeMetricFamily("apns_notifications_in_flight", "Notifications in flight.", labels=labels)
+        queued = GaugeMetricFamily("apns_notifications_queued", "Notifications that wait.", labels=labels)
         expiry = GaugeMetricFamily(
-            "apns_certificate_expiry_timestamp_seconds", "When the certificate expires.", labels=["client"]
+            "apns_certificate_expiry_timestamp_seconds", "When the certificate expires.", labels=labels
         )
         for name, client in list(self._clients.items()):
             status = client.status()

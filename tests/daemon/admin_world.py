@@ -119,7 +119,7 @@ class AdminWorld(DispatchWorld):
         if now is not None:
             self.clock.rightNow = now
         self.problems: dict[str, str] = {}
-        self.metrics = DaemonMetrics()
+        self.metrics = DaemonMetrics(self.clock)
         self.history = History(self.clock, self.metrics.totals)
         self.start(metrics=self.metrics.client, settled=self._settled)
         hook = WebhookConfig("crm", "https://crm.invalid/?key=hush", lambda: b"correct horse battery staple")

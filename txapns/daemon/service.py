@@ -84,7 +84,7 @@ class DaemonService(Service):
             Webhook(reactor, self.store.feedback, _webhook(name, section), cluster=self.store.cluster)
             for name, section in configuration.webhook.items()
         ]
-        self.metrics = DaemonMetrics()
+        self.metrics = DaemonMetrics(clock)
         self._history = History(clock, self.metrics.totals)
         self.dispatcher = self._make_dispatcher(clock)
         self.store.cluster.in_flight = self.dispatcher.in_flight

@@ -9,6 +9,7 @@ from typing import Any
 from docutils import nodes
 from docutils.core import publish_doctree
 from prometheus_client.parser import text_string_to_metric_families
+from twisted.internet.task import Clock
 from twisted.trial.unittest import SynchronousTestCase
 from zope.interface.verify import verifyObject
 
@@ -20,11 +21,13 @@ from txapns._serving.http import HTTPServer, IApplication
 from txapns.daemon.errors import AppQueueFull, UnknownApp
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.interfaces import IIntake
-from txapns.daemon.operations.metrics import DaemonMetrics
+from txapns.daemon.operations.health import AppOverview, Overview
+from txapns.daemon.operations.metrics import MOST_APPS, OTHER_APPS, DaemonMetrics
+from txapns.daemon.sending.context import AppState
 from txapns.daemon.values import Caller, Content, Leased, Limits, Settlement, State
 from txapns.simulator import Response
 
-__all__ = ["CostTests", "DaemonMetricsTests", "DocumentationTests", "FaceTests"]
+__all__ = ["CostTests", "DaemonMetricsTests", "DocumentationTests", "FaceTests", "ManyAppsTests"]
 
 PAGE = PROJECT / "docs/daemon-operations.rst"
 BODY = b'{"notifications": [{"tokens": ["aa11", "bb22"], "payload": {}}]}'
@@ -105,7 +108,8 @@ class DaemonMetricsTests(SynchronousTestCase):
         values = self.look()
         self.assertEqual((values["queue", "chess"], values["in_flight", "chess"]), (2, 0))
         self.assertEqual([value for name, value in values.items() if name[:2] == ("connections", "chess")], [1])
-        conditions = [values["app_condition", "chess", name] for name in ("working", "open", "tripped", "unusable")]
+        self.assertEqual([name[2] for name in values if name[0] == "app_condition"], ["tripped"])
+        conditions = [values["apps", name] for name in ("working", "open", "tripped", "unusable")]
         self.assertEqual(conditions, [0, 0, 1, 0])
         expires = self.world.apps.get("chess").credential.expires.timestamp()  # type: ignore[union-attr]
         self.assertEqual(values["certificate_expiry_timestamp_seconds", "chess"], expires)
@@ -152,6 +156,47 @@ class DaemonMetricsTests(SynchronousTestCase):
         self.assertNotIn("hush", text)
         self.assertIsNone(re.search("[0-9a-f]{32}", text))
         self.assertEqual(found(text.encode())["outcomes_total", "chess", "other", "rejected"], 50)
+
+
+class ManyAppsTests(SynchronousTestCase):
+    """Ten thousand apps."""
+
+    def test_bounded(self) -> None:
+        """A bounded number have labels of their own, those first that need attention; sums over all are right."""
+        metrics = DaemonMetrics(Clock())
+        for number in range(10_000):
+            metrics.received("native", f"app{number}", 2)
+        for number in range(100):
+            metrics.client(f"more{number}").sent(3)
+        text = metrics.render(overview_of(10_000))
+        self.assertLess(len(text), 2_000_000)
+        values = found(text)
+        self.assertEqual(len({name[1] for name in values if name[0] == "received_total"}), MOST_APPS + 1)
+        self.assertEqual(sum(value for name, value in values.items() if name[0] == "received_total"), 20_000)
+        self.assertEqual(values["apns_notifications_sent_total", OTHER_APPS], 300)
+        self.assertEqual(sum(value for name, value in values.items() if name[0] == "queue"), 10_000)
+        self.assertEqual(values["queue_oldest_seconds", OTHER_APPS], 9_999)
+        self.assertEqual(values["apps", "tripped"], 5)
+        self.assertNotIn(("app_condition", OTHER_APPS, "working"), values)
+        self.assertNotIn(b"_created", text)
+
+    def test_attention(self) -> None:
+        """Apps that do not work have labels before those that do, if they come in the same answer."""
+        values = found(DaemonMetrics(Clock()).render(overview_of(10_000)))
+        self.assertEqual([name[1:] for name in values if name[::2] == ("app_condition", "tripped")], TRIPPED)
+
+
+TRIPPED = [(f"app{number}", "tripped") for number in (9_995, 9_996, 9_997, 9_998, 9_999)]
+
+
+def overview_of(count: int) -> Overview:
+    """Make the health of apps of which the last five are tripped, and each has one notification waiting."""
+    tripped = dict(TRIPPED)
+    apps = [
+        AppOverview(name, tripped.get(name, "working"), "", None, None, "", None, 1, float(number), AppState(name))  # type: ignore[arg-type]
+        for number, name in enumerate(f"app{number}" for number in range(count))
+    ]
+    return Overview(0.0, tuple(apps), (), "", stopping=False)
 
 
 class FaceTests(SynchronousTestCase):
@@ -231,7 +276,7 @@ class CostTests(SynchronousTestCase):
         content = Content("chess", b"{}", {})
         leased = [Leased(n, content, token(n), "", 0, 0.0, 100.0 + n // 100) for n in range(500)]
         settlements = [Settlement(each.number, State.ACCEPTED, 200) for each in leased]
-        together, apart = DaemonMetrics(), DaemonMetrics()
+        together, apart = DaemonMetrics(Clock()), DaemonMetrics(Clock())
         together.settled("chess", leased, settlements, 104.5)
         for each, settlement in zip(leased, settlements, strict=True):
             apart.settled("chess", [each], [settlement], 104.5)

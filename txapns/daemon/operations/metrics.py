@@ -8,20 +8,24 @@ Where several nodes share a database, each exports what it does itself, so that 
 the same on all of them, such as the length of a queue, is exported by one node only: sums are right there, too, and an
 alert fires once. If each exported it, every query would have to pick one of several values, read at different times.
 
-Labels have few values. Operators name apps and webhooks. A gateway chooses the reason of a rejection, so only known
-reasons become labels; all others count as ``other``. ``docs/daemon-operations.rst`` has a table of all names.
+Labels have few values. A gateway chooses the reason of a rejection, so only known reasons become labels; all others
+count as ``other``. At most :data:`MOST_APPS` apps have a label of their own, those first that do not work or have
+something to count; all others together have :data:`OTHER_APPS`. ``docs/daemon-operations.rst`` has a table of all
+names.
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import TypeAlias, get_args
 
 import attrs
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import GaugeMetricFamily, InfoMetricFamily, Metric
 from twisted.internet.defer import Deferred
+from twisted.internet.interfaces import IReactorTime
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
@@ -36,29 +40,38 @@ from txapns.interfaces import IMetrics
 from txapns.metrics import ClientMetrics, Durations, histogram, totals
 from txapns.reasons import Reason
 
-__all__ = ["BUCKETS", "CONTENT_TYPE", "DaemonMetrics", "Totals"]
+__all__ = ["BUCKETS", "CONTENT_TYPE", "MOST_APPS", "OTHER_APPS", "DaemonMetrics", "Totals"]
 
 #: The bounds of the histogram, in seconds.
 BUCKETS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 300.0, 1800.0, 7200.0)
+#: The bounds of the histogram of the intake, in seconds.
+INTAKE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+#: How many apps have a label of their own. Each has up to some forty samples, which all count when they are written.
+MOST_APPS = 500
+#: The label of all other apps together. No app is called so.
+OTHER_APPS = "_other"
 #: The content type of what :meth:`DaemonMetrics.render` returns.
 CONTENT_TYPE = b"text/plain; version=0.0.4; charset=utf-8"
 
 _PREFIX = "apns_daemon_"
 _TOTALS = {
-    "received": ("Notifications received from callers.", ("app", "face")),
-    "refused": ("Requests refused.", ("face", "status")),
-    "outcomes": ("Notifications by their outcome.", ("app", "state", "reason")),
-    "retries": ("Attempts after which another follows.", ("app", "reason")),
+    "received": ("Notifications accepted from callers, by face.", ("app", "face")),
+    "refused": ("Requests refused, by the HTTP status that says why.", ("face", "status")),
+    "outcomes": ("Notifications with a final state, by state and reason.", ("app", "state", "reason")),
+    "retries": ("Attempts after which another follows, by reason.", ("app", "reason")),
 }
-_Gauges: TypeAlias = Mapping[str, tuple[str, Callable[[AppOverview], float | None]]]
+# Of each gauge the text, its value for an app, and how the values of several apps make one.
+_Gauges: TypeAlias = Mapping[str, tuple[str, Callable[[AppOverview], float | None], Callable[[Iterable[float]], float]]]
 _SHARED_APP_GAUGES: _Gauges = {
-    "queue": ("Notifications waiting, those in flight included.", lambda app: app.waiting),
-    "queue_oldest_seconds": ("How long the oldest of them has been due.", lambda app: app.oldest),
+    "queue": ("Notifications that wait, with those in flight.", lambda app: app.waiting, sum),
+    "queue_oldest_seconds": ("For how long the oldest of them has been due.", lambda app: app.oldest, max),
 }
 _APP_GAUGES: _Gauges = {
-    "in_flight": ("Notifications in flight.", lambda app: app.state.in_flight),
-    "certificate_expiry_timestamp_seconds": ("When the app's certificate expires.", lambda app: app.expires),
+    "in_flight": ("Notifications sent and not answered.", lambda app: app.state.in_flight, sum),
+    "certificate_expiry_timestamp_seconds": ("When the certificate expires.", lambda app: app.expires, min),
 }
+# The apps with each label.
+_Groups: TypeAlias = Mapping[str, Sequence[AppOverview]]
 _OTHER = "other"
 # A module's names are looked up faster than members of an enumeration.
 _ACCEPTED, _REJECTED, _WAITING = State.ACCEPTED, State.REJECTED, State.WAITING
@@ -96,19 +109,23 @@ class DaemonMetrics:
     """
     The daemon's metrics.
 
+    :param clock: the reactor, or a ``Clock``.
     :param registry: where to register them; by default a registry of their own.
 
     :ivar totals: the notifications since the start, over all apps.
     """
 
-    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+    def __init__(self, clock: IReactorTime, registry: CollectorRegistry | None = None) -> None:
         self.registry = CollectorRegistry() if registry is None else registry
+        self.clock = clock
         self.totals = Totals()
+        self._labels: dict[str, str] = {}  # of the apps that have one of their own
         self._counts: Counter[tuple[str, ...]] = Counter()  # by name and labels
-        self._seconds: dict[str, Durations] = {}
+        self._seconds: defaultdict[str, Durations] = defaultdict(partial(Durations, BUCKETS))
+        self._intake: defaultdict[str, Durations] = defaultdict(partial(Durations, INTAKE_BUCKETS))
         self._overview: Overview | None = None
         self._shared = True
-        self._clients = ClientMetrics(None)
+        self._clients = ClientMetrics(None, "app")
         self.registry.register(self)
         ProcessCollector(registry=self.registry)
 
@@ -116,7 +133,16 @@ class DaemonMetrics:
 
     def client(self, app: str) -> IMetrics:
         """Return what counts the attempts of an app's client."""
-        return self._clients.listener(app)
+        return self._clients.listener(self._label(app))
+
+    def _label(self, app: str) -> str:
+        """Give an app a label of its own, as long as there are few."""
+        label = self._labels.get(app)
+        if label is None:
+            if len(self._labels) >= MOST_APPS:
+                return OTHER_APPS
+            label = self._labels[app] = app
+        return label
 
     def intake(self, face: str, intake: IIntake, *, refusals: bool = False) -> IIntake:
         """
@@ -135,7 +161,11 @@ class DaemonMetrics:
     def received(self, face: str, app: str, count: int) -> None:
         """Count an accepted request."""
         self.totals.received += count
-        self._counts["received", app, face] += count
+        self._counts["received", self._label(app), face] += count
+
+    def stored(self, face: str, seconds: float) -> None:
+        """Count how long it took to store a request."""
+        self._intake[face].add(seconds)
 
     def refused(self, face: str, status: int) -> None:
         """Count a refused request, by the HTTP status that says why or would say it."""
@@ -143,6 +173,7 @@ class DaemonMetrics:
 
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         """Count an attempt to send a chunk; ``now`` is the reactor's time."""
+        app = self._label(app)
         others = [each for each in settlements if each.state is not _ACCEPTED]
         accepted = len(settlements) - len(others)
         if accepted:
@@ -152,9 +183,7 @@ class DaemonMetrics:
             self._count_others(app, others)
             answered = {each.number for each in settlements if each.state is _ACCEPTED or each.state is _REJECTED}
             leased = [each for each in leased if each.number in answered]
-        seconds = self._seconds.get(app)
-        if seconds is None:
-            seconds = self._seconds[app] = Durations(BUCKETS)
+        seconds = self._seconds[app]
         # Those of one request were accepted at the same time.
         for since, count in Counter([each.since for each in leased]).items():
             seconds.add(max(0.0, now - since), count)
@@ -193,13 +222,24 @@ class DaemonMetrics:
             "app",
             list(self._seconds.items()),
         )
+        text = "From the arrival of a request to its acceptance on the disk."
+        yield histogram(_PREFIX + "intake_seconds", text, "face", list(self._intake.items()))
         yield from (family for family in self._clients.totals() if family.samples)
-        yield InfoMetricFamily("apns_daemon", "The daemon.", value={"version": txapns.__version__})
         if self._overview is not None:
-            yield from _app_gauges(self._overview)
             yield from _daemon_gauges(self._overview)
+            groups = self._grouped(self._overview.apps)
+            yield from _app_gauges(groups)
+            yield from _gauges_of(_APP_GAUGES, groups)
             if self._shared:
+                yield from _gauges_of(_SHARED_APP_GAUGES, groups)
                 yield from _shared_gauges(self._overview)
+
+    def _grouped(self, apps: Iterable[AppOverview]) -> _Groups:
+        """Group apps by their labels."""
+        groups: dict[str, list[AppOverview]] = {}
+        for app in sorted(apps, key=lambda app: (app.condition == "working", not app.waiting)):
+            groups.setdefault(self._label(app.name), []).append(app)
+        return groups
 
 
 def _gauge(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[Sequence[str], float | None]]) -> Metric:
@@ -210,25 +250,22 @@ def _gauge(name: str, text: str, labels: Sequence[str], values: Iterable[tuple[S
     return family
 
 
-def _app_gauges(overview: Overview) -> Iterator[Metric]:
-    apps = overview.apps
-    yield from _gauges_of(_APP_GAUGES, apps)
-    counts = (([each.name, state], n) for each in apps for state, n in Counter(each.state.connections).items())
-    yield _gauge("connections", "Connections to Apple.", ["app", "state"], counts)
-    current = (
-        ([each.name, condition], each.condition == condition) for each in apps for condition in get_args(Condition)
-    )
-    text = "1 for the app's current condition, 0 for the others."
-    yield _gauge("app_condition", text, ["app", "condition"], current)
+def _app_gauges(groups: _Groups) -> Iterator[Metric]:
+    states = {name: Counter(state for app in apps for state in app.state.connections) for name, apps in groups.items()}
+    counts = (([name, state], count) for name, found in states.items() for state, count in found.items())
+    yield _gauge("connections", "Connections to Apple, by state.", ["app", "state"], counts)
+    current = {name: app.condition for name, apps in groups.items() if name != OTHER_APPS for app in apps}
+    text = "1 for the condition that the app is in."
+    yield _gauge("app_condition", text, ["app", "condition"], ((pair, 1) for pair in current.items()))
 
 
-def _gauges_of(gauges: _Gauges, apps: Sequence[AppOverview]) -> Iterator[Metric]:
-    for name, (text, value) in gauges.items():
-        yield _gauge(name, text, ["app"], (([each.name], value(each)) for each in apps))
+def _gauges_of(gauges: _Gauges, groups: _Groups) -> Iterator[Metric]:
+    for name, (text, value, together) in gauges.items():
+        values = {label: [each for each in map(value, apps) if each is not None] for label, apps in groups.items()}
+        yield _gauge(name, text, ["app"], (([label], together(found)) for label, found in values.items() if found))
 
 
 def _shared_gauges(overview: Overview) -> Iterator[Metric]:
-    yield from _gauges_of(_SHARED_APP_GAUGES, overview.apps)
     backlogs = (([each.state.name], each.backlog) for each in overview.webhooks)
     yield _gauge("webhook_backlog", "Dead tokens not delivered yet.", ["webhook"], backlogs)
     if overview.node:
@@ -238,6 +275,11 @@ def _shared_gauges(overview: Overview) -> Iterator[Metric]:
 
 
 def _daemon_gauges(overview: Overview) -> Iterator[Metric]:
+    name = {"node": overview.node} if overview.node else {}
+    yield InfoMetricFamily("apns_daemon", "The daemon.", value={"version": txapns.__version__, **name})
+    conditions = Counter(app.condition for app in overview.apps)
+    counts = (([condition], conditions[condition]) for condition in get_args(Condition))
+    yield _gauge("apps", "Apps, by the condition that they are in.", ["condition"], counts)
     failing = (([each.state.name], each.failing or 0.0) for each in overview.webhooks)
     yield _gauge("webhook_failing_seconds", "For how long deliveries have been failing.", ["webhook"], failing)
     for node in overview.nodes:
@@ -268,7 +310,10 @@ class _CountedIntake:
     ) -> Deferred[list[Receipt]]:
         """See :meth:`IIntake.accept`."""
 
+        began = self._metrics.clock.seconds()
+
         def accepted(receipts: list[Receipt]) -> list[Receipt]:
+            self._metrics.stored(self._face, self._metrics.clock.seconds() - began)
             new = [len(receipt.numbers) for receipt in receipts if not receipt.earlier]
             self._metrics.received(self._face, app, sum(new))
             return receipts
