@@ -124,8 +124,8 @@ def parts() -> None:
     steps = {
         "HTTP": Constant(intake, apps, keys, False),
         "and the key": Constant(intake, apps, keys, True),
-        "and JSON": Native(Nothing(), None, None, apps, keys),  # type: ignore[arg-type]
-        "and checks and ids": Native(intake, None, None, apps, keys),  # type: ignore[arg-type]
+        "and JSON": Native(Nothing(), None, None, None, apps, keys),  # type: ignore[arg-type]
+        "and checks and ids": Native(intake, None, None, None, apps, keys),  # type: ignore[arg-type]
     }
     for tokens in (1, 100):
         data = request_of(tokens)

@@ -92,7 +92,11 @@ class RemoteTests(TestCase):
         apps = Apps({"chess": Limits(), "a b/ü": Limits()})
         intake = Intake(apps, queue, Identifiers(wall_clock(reactor)), Waiting(reactor), lambda name: None)
         keys = Keys(Caller("all", None, None), Caller("operator", manage=True))
-        self.listen(HTTPServer(reactor, Native(intake, self.store.outcomes, self.store.feedback, apps, keys)))
+        self.listen(
+            HTTPServer(
+                reactor, Native(intake, self.store.outcomes, self.store.feedback, self.store.outcome_feed, apps, keys)
+            )
+        )
         await queue.accept([message(self, 2)])
         leased = await queue.lease("chess", 9, reactor.seconds() + 60)
         await queue.settle([Settlement(each.number, State.DEAD, 503, "Shutdown") for each in leased])

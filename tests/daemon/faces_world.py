@@ -83,6 +83,7 @@ class FacesWorld:
         self.database = Database(directory / "apns.db", self.reactor, lambda name: InlineWorker())
         store = SQLiteStore(self.database)
         self.queue, self.outcome_log, self.log = store.queue, store.outcomes, store.feedback
+        self.feed = store.outcome_feed
         self.result(store.start())
         self.certificate = Certificate.from_pem(self.authority.client_pem("com.example.chess"))
         self.provider_token = ProviderToken.from_p8(self.authority.p8, self.authority.key_id, self.authority.team_id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import attrs
@@ -54,16 +54,18 @@ class Apps:
     Some apps.
 
     :param limits: the limits of each app, by name.
+    :param recorded: the apps whose outcomes are recorded.
     """
 
     revision = 0
     _credential: Certificate | None = None
 
-    def __init__(self, limits: Mapping[str, Limits]) -> None:
+    def __init__(self, limits: Mapping[str, Limits], recorded: Collection[str] = ()) -> None:
         if Apps._credential is None:
             Apps._credential = Certificate.from_pem(Authority().client_pem())
         self._apps = {
-            name: App(name, Gateway.parse("sandbox"), Apps._credential, limits=each) for name, each in limits.items()
+            name: App(name, Gateway.parse("sandbox"), Apps._credential, limits=each, outcomes=name in recorded)
+            for name, each in limits.items()
         }
 
     def get(self, name: str) -> App:

@@ -68,9 +68,11 @@ async def serve(directory: Path, dead: str | None) -> None:
         gateway=gateway,
         trust_root=authority.ca_pem.decode(),
         topic="com.example.chess",
+        outcomes=True,
         limits=AppLimitsSection(queue=10_000_000),
     )
     await apps.put("chess", settings, certificate)
+    store.outcome_feed.keep(["chess"])
     waiting = Waiting(reactor)
 
     def wake(app: str) -> None:
@@ -80,7 +82,15 @@ async def serve(directory: Path, dead: str | None) -> None:
     intake = Intake(apps, store.queue, Identifiers(wall_clock(reactor)), waiting, wake)
     keys = Keys(Caller("all", None, None, manage=True))
     native = Native(
-        intake, store.outcomes, store.feedback, apps, keys, 1.0, stored=apps, channels_of=AppChannels(reactor, apps).of
+        intake,
+        store.outcomes,
+        store.feedback,
+        store.outcome_feed,
+        apps,
+        keys,
+        1.0,
+        stored=apps,
+        channels_of=AppChannels(reactor, apps).of,
     )
     port = reactor.listenTCP(0, HTTPServer(reactor, native), interface="127.0.0.1")
     reactor.addSystemEventTrigger("before", "shutdown", database.stop)

@@ -24,7 +24,7 @@ from tests.processes import ForClass, started
 from tests.remote.front import Front
 from txapns import Accepted, Notification, Rejection
 from txapns.errors import ConnectFailed, DaemonRefused, InvalidNotification, InvalidToken, OutcomeUnknown, TokensFailed
-from txapns.remote import AsyncDaemonClient, DaemonClient, DaemonOutcome, clients
+from txapns.remote import AsyncDaemonClient, DaemonClient, DaemonOutcome, asking, clients
 from txapns.remote.asking import Daemon, Steps
 
 __all__ = ["AsyncClientTests", "ClientTests", "RetryTests"]
@@ -148,6 +148,19 @@ class ClientTests(DaemonCase):
         self.assertEqual((dead.token, dead.reason), (DEAD, "Unregistered"))
         self.assertNotIn(DEAD, repr(dead))
         self.assertEqual(list(client.feedback(dead.cursor)), [])
+
+    def test_outcomes(self) -> None:
+        """What became of notifications is read on, page after page."""
+        self.patch(asking, "PAGE", 3)
+        client = self.client()
+        *_, since = [0, *(each.cursor for each in client.outcomes())]
+        client.send(HELLO, [DEAD if n == 3 else f"{n:064x}" for n in range(7)])
+        found = list(client.outcomes(since))
+        self.assertEqual([each.cursor - since for each in found], list(range(1, 8)))
+        self.assertEqual([each.token for each in found if each.outcome.state == "rejected"], [DEAD])
+        self.assertEqual(found[0].outcome, client.outcome(found[0].outcome.apns_id))
+        self.assertLess(abs(found[0].settled_at.timestamp() - time.time()), 600)
+        self.assertNotIn(DEAD, repr(found))
 
     def test_refused(self) -> None:
         """What the daemon refuses is unsent; questions raise."""
@@ -290,6 +303,8 @@ class AsyncClientTests(DaemonCase):
             accepted = await client.send_one(HELLO, ALIVE)
             assert isinstance(accepted, Accepted)
             self.assertIsNotNone(await client.outcome(str(accepted.apns_id)))
+            *_, last = [each async for each in client.outcomes()]
+            self.assertEqual(last.outcome, await client.outcome(last.outcome.apns_id))
             self.assertEqual(len((await client.submit(HELLO, [ALIVE])).ids), 1)
             self.assertEqual([dead.token async for dead in client.feedback(self.since)], [DEAD])
 

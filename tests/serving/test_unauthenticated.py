@@ -97,7 +97,7 @@ class NonsenseTests(SynchronousTestCase):
         world = self.world = FacesWorld(Path(self.mktemp()))
         self.addCleanup(world.stop)
         clock: Any = world.reactor
-        native = Native(world.intake, world.outcome_log, world.log, world.apps, world.keys)
+        native = Native(world.intake, world.outcome_log, world.log, world.feed, world.apps, world.keys)
         apps: Any = world.apps
         pyapns = Pyapns(wall_clock(clock), world.intake, apps, world.keys, world.log, PyapnsSection())
         self.apple = Apple(clock, world.intake, world.apps, world.keys, world.log, AppleSection(), world.limits)

@@ -80,6 +80,7 @@ def _limits(context: click.Context, parameter: click.Parameter, given: Sequence[
     metavar="SHA256",
     help="The fingerprint of a client certificate whose owner may send for the app; may be repeated.",
 )
+@click.option("--outcomes", is_flag=True, help="Record what becomes of its notifications, for programs that read that.")
 @click.option(
     "--limit", "limits", multiple=True, callback=_limits, metavar="NAME=N", help="A limit of its own; may be repeated."
 )
@@ -92,6 +93,7 @@ def _add_app(
     topic: str | None,
     push_type: str | None,
     callers: tuple[str, ...],
+    outcomes: bool,
     limits: AppLimitsSection,
 ) -> None:
     """Add an app to the database. Its private key is encrypted with the master key."""
@@ -103,6 +105,7 @@ def _add_app(
         topic=topic,
         push_type=push_type,
         callers=_fingerprints(callers),
+        outcomes=outcomes,
         limits=limits,
     )
     read = partial(read_certificate, now=now(), gateway=gateway, topic=topic)

@@ -85,7 +85,8 @@ def app_of(
     gateway.context(credential)
     Notification(payload={}, topic=settings.topic, push_type=settings.push_type)
     callers, limits = frozenset(map(plain_fingerprint, settings.callers)), configuration.limits_of(settings.limits)
-    return App(name, gateway, credential, settings.topic, settings.push_type, callers, limits, source)
+    common = settings.topic, settings.push_type, callers, limits, source
+    return App(name, gateway, credential, *common, outcomes=settings.outcomes)
 
 
 def section_app(name: str, section: AppSection, configuration: Configuration, now: datetime) -> App:

@@ -21,6 +21,7 @@ The daemon's exceptions. Their root is an :class:`~txapns.errors.APNSError`.
         ├── AppExists              409: the app exists already
         ├── KeyConflict            409: the idempotency key was used for another request
         ├── NotSupported           409: the app's gateway has no such service
+        ├── NotRecorded            409: the app's outcomes are not recorded
         ├── TooLarge               413: the request exceeds a limit
         ├── UnsupportedMediaType   415: the body is not of the expected type
         ├── RejectedByApple        422: Apple rejects what was passed on
@@ -53,6 +54,7 @@ __all__ = [
     "NotAllowed",
     "NotAnswered",
     "NotAuthenticated",
+    "NotRecorded",
     "NotSupported",
     "RejectedByApple",
     "RequestRefused",
@@ -177,6 +179,12 @@ class KeyConflict(RequestRefused):
 
 class NotSupported(RequestRefused):
     """The app's gateway has no such service. Give the app another gateway."""
+
+    status = 409
+
+
+class NotRecorded(RequestRefused):
+    """The outcomes of the app are not recorded. Give the app ``outcomes = true``; those from then on are."""
 
     status = 409
 

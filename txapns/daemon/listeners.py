@@ -40,7 +40,7 @@ from txapns.daemon.faces.binary import Binary
 from txapns.daemon.faces.matrix.face import Matrix
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.faces.pyapns import Pyapns
-from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, IOutcomeLog
+from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys, IOutcomeFeed, IOutcomeLog
 from txapns.daemon.listener import Listener
 from txapns.daemon.operations.admin import LIMITS as ADMIN_LIMITS
 from txapns.daemon.operations.admin import Admin
@@ -69,6 +69,7 @@ class FaceDependencies:
     intake: IIntake
     outcomes: IOutcomeLog
     feedback: IFeedbackLog
+    feed: IOutcomeFeed
     apps: Apps
     keys: IKeys
     wake: Callable[[str], None]
@@ -125,6 +126,7 @@ class Listeners:
             parts.metrics.intake("native", parts.intake),
             parts.outcomes,
             parts.feedback,
+            parts.feed,
             parts.apps,
             parts.keys if section.keys else None,
             section.wait,

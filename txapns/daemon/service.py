@@ -95,8 +95,7 @@ class DaemonService(Service):
         self._channels = AppChannels(clock, self.apps)
         self._health = self._make_health_check(clock)
         self._page = StatusPage(clock, self._health, self._history)
-        retention = Retention(clock, configuration.database.retention)
-        self._pruning = Pruning(clock, self.store.outcomes, retention, self.store.cluster)
+        self._prunings = self._make_prunings(clock)
         self._listeners = Listeners(reactor, configuration, self._face_dependencies())
         self._starting: Deferred[None] | None = None
         self._started = AsyncExitStack()
@@ -114,6 +113,13 @@ class DaemonService(Service):
             settled=self._settled,
         )
 
+    def _make_prunings(self, clock: IReactorTime) -> list[Pruning]:
+        """Forget outcomes and recorded outcomes, which are kept for different times."""
+        database, feed = self._configuration.database, self._configuration.outcomes
+        prune_feed = partial(self.store.outcome_feed.prune, most=feed.most)
+        kept = ((self.store.outcomes.prune, database.retention), (prune_feed, feed.retention))
+        return [Pruning(clock, prune, Retention(clock, seconds), self.store.cluster) for prune, seconds in kept]
+
     def _make_health_check(self, clock: IReactorTime) -> HealthCheck:
         return HealthCheck(
             clock,
@@ -130,6 +136,7 @@ class DaemonService(Service):
             self.intake,
             self.store.outcomes,
             self.store.feedback,
+            self.store.outcome_feed,
             self.apps,
             self.keys,
             self.dispatcher.wake,
@@ -205,7 +212,7 @@ class DaemonService(Service):
         on_stop(self.outcomes.stop)
         await self.dispatcher.start()
         on_stop(lambda: self.dispatcher.stop(self._configuration.limits.stop))
-        others: list[Webhook | History | Pruning] = [*self.webhooks, self._history, self._pruning]
+        others: list[Webhook | History | Pruning] = [*self.webhooks, self._history, *self._prunings]
         for other in others:
             other.start()
             on_stop(other.stop)
@@ -239,6 +246,7 @@ class DaemonService(Service):
 
     def _apps_changed(self, names: frozenset[str]) -> None:
         self.store.cluster.digest = configuration_digest(self._configuration, self.apps)
+        self.store.outcome_feed.keep(name for name in self.apps.names() if self.apps.get(name).outcomes)
 
 
 def _webhook(name: str, section: WebhookSection) -> WebhookConfig:

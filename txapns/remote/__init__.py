@@ -16,8 +16,8 @@ Both clients share what they do: a generator, which yields requests and delays, 
 of either kind.
 """
 
-from txapns.remote.asking import DaemonOutcome, DeadDevice
+from txapns.remote.asking import DaemonOutcome, DeadDevice, RecordedOutcome
 from txapns.remote.clients import AsyncDaemonClient, DaemonClient
 from txapns.remote.sending import Submission
 
-__all__ = ["AsyncDaemonClient", "DaemonClient", "DaemonOutcome", "DeadDevice", "Submission"]
+__all__ = ["AsyncDaemonClient", "DaemonClient", "DaemonOutcome", "DeadDevice", "RecordedOutcome", "Submission"]

@@ -17,11 +17,11 @@ import httpx
 from txapns._network.backoff import Backoff
 from txapns.errors import APNSError, ConnectFailed, DaemonRefused, OutcomeUnknown, redact
 
-__all__ = ["Daemon", "DaemonOutcome", "DeadDevice", "Request", "Steps", "outcome_of"]
+__all__ = ["Daemon", "DaemonOutcome", "DeadDevice", "RecordedOutcome", "Request", "Steps", "outcome_of"]
 
 T = TypeVar("T")
 
-#: How many dead tokens are asked for at a time.
+#: How many dead tokens or outcomes are asked for at a time.
 PAGE = 1_000
 #: The statuses that ask to try again.
 _AGAIN = (429, 502, 503, 504)
@@ -52,6 +52,23 @@ class DaemonOutcome:
     timestamp: datetime | None = None
     attempts: int = 0
     unique_id: str | None = None
+
+
+@attrs.frozen
+class RecordedOutcome:
+    """
+    What became of a notification, in the order in which the daemon learned it.
+
+    :ivar token: the device token, in hexadecimal.
+    :ivar settled_at: when that was stored, in UTC.
+    :ivar cursor: pass it as ``after`` to go on after this one. The cursors of an app are 1, 2, 3 and so on: one that is
+        missing was forgotten before it was read.
+    """
+
+    outcome: DaemonOutcome
+    token: str = attrs.field(repr=redact)
+    settled_at: datetime
+    cursor: int
 
 
 @attrs.frozen
@@ -165,6 +182,14 @@ class Daemon:
         return [
             DeadDevice(each["token"], _utc(each["timestamp"]), each["reason"], each["cursor"])
             for each in answer["tokens"]
+        ]
+
+    def outcomes(self, after: int) -> Steps[list[RecordedOutcome]]:
+        """Read a page of the outcome feed."""
+        answer = yield from self.ask(Request("GET", self._path("outcomes"), {"after": after, "limit": PAGE}))
+        return [
+            RecordedOutcome(outcome_of(each), each["token"], _utc(each["settled_at"]), each["cursor"])
+            for each in answer["outcomes"]
         ]
 
     def _path(self, what: str) -> str:

@@ -20,7 +20,7 @@ import httpx
 
 from txapns._session.tokens import Token, Tokens, Triple, triples_of
 from txapns.notification import Notification
-from txapns.remote.asking import Daemon, DaemonOutcome, DeadDevice, Request, Steps
+from txapns.remote.asking import Daemon, DaemonOutcome, DeadDevice, RecordedOutcome, Request, Steps
 from txapns.remote.sending import Schedule, Sending, Submission
 from txapns.result import Accepted, Outcomes, Rejection
 
@@ -201,6 +201,21 @@ class DaemonClient(_Client):
             yield from dead
             after = dead[-1].cursor
 
+    def outcomes(self, after: int = 0) -> Iterator[RecordedOutcome]:
+        """
+        Read what became of the app's notifications, whoever sent them, up to the present.
+
+        The daemon records that if the app has ``outcomes = true``.
+
+        :param after: where to begin: the ``cursor`` of the last one that was handled, or 0.
+        :returns: an iterator.
+        :raises APNSError: (by the iterator) the daemon cannot be asked, or refuses: :exc:`DaemonRefused` with the code
+            ``not_recorded`` if it records none.
+        """
+        while found := self._run(self._daemon.outcomes(after)):
+            yield from found
+            after = found[-1].cursor
+
     def _send(self, sending: Sending, triples: Iterable[Triple]) -> Sending:
         iterator = iter(triples)
         while True:
@@ -313,6 +328,13 @@ class AsyncDaemonClient(_Client):
             for each in dead:
                 yield each
             after = dead[-1].cursor
+
+    async def outcomes(self, after: int = 0) -> AsyncIterator[RecordedOutcome]:
+        """Read what became of the app's notifications; see :meth:`DaemonClient.outcomes`."""
+        while found := await self._run(self._daemon.outcomes(after)):
+            for each in found:
+                yield each
+            after = found[-1].cursor
 
     async def _send(self, sending: Sending, triples: Iterable[Triple] | AsyncIterable[Triple]) -> Sending:
         iterator = aiter(triples) if isinstance(triples, AsyncIterable) else _iterated(triples)

@@ -208,7 +208,12 @@ class FaceTests(SynchronousTestCase):
         self.addCleanup(self.world.close)
         self.metrics = self.world.metrics
         native = Native(
-            self.world.intake, self.world.outcome_log, self.world.log, self.world.apps, Keys(Caller("all", None, None))
+            self.world.intake,
+            self.world.outcome_log,
+            self.world.log,
+            self.world.feed,
+            self.world.apps,
+            Keys(Caller("all", None, None)),
         )
         self.application = self.metrics.application("native", native)
         self.caller = Connection(HTTPServer(self.world.clock, self.application), self.world.clock)

@@ -33,6 +33,7 @@ from txapns.daemon.config.sections import (
     LimitsSection,
     ListenerSection,
     NodeSection,
+    OutcomesSection,
     RetriesSection,
     SecretsSection,
     TableOfTables,
@@ -54,6 +55,7 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
     admin: AdminSection = AdminSection()
     limits: LimitsSection = LimitsSection()
     retries: RetriesSection = RetriesSection()
+    outcomes: OutcomesSection = OutcomesSection()
     webhook: dict[str, WebhookSection] = msgspec.field(default_factory=dict)
     apps: dict[str, AppSection] = msgspec.field(default_factory=dict)
 

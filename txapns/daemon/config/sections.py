@@ -34,6 +34,7 @@ __all__ = [
     "MatrixSection",
     "NativeSection",
     "NodeSection",
+    "OutcomesSection",
     "PyapnsSection",
     "RetriesSection",
     "SecretsSection",
@@ -248,6 +249,17 @@ class RetriesSection(Struct, frozen=True, kw_only=True):
     jitter: _Share = 0.5
 
 
+class OutcomesSection(Struct, frozen=True, kw_only=True):
+    """
+    ``[outcomes]``: how long outcomes are recorded, of apps that ask for it.
+
+    :ivar most: how many of an app, however young they are.
+    """
+
+    retention: _Seconds = 3 * 86_400.0
+    most: _Count = 1_000_000
+
+
 class WebhookSection(Struct, frozen=True, kw_only=True):
     """``[webhook.NAME]``: where dead tokens are reported."""
 
@@ -277,6 +289,7 @@ class AppDescription(Struct, frozen=True, kw_only=True):
     topic: str | None = None
     push_type: str | None = None
     callers: tuple[_Fingerprint, ...] = ()
+    outcomes: bool = False
     limits: AppLimitsSection = AppLimitsSection()
 
 

@@ -59,7 +59,8 @@ def configuration_digest(configuration: Configuration, apps: IApps) -> str:
         name: ([getattr(section, each) for each in AppDescription.__struct_fields__], _fingerprint(apps, name))
         for name, section in configuration.apps.items()
     }
-    parts = [configuration.database.retention, configuration.limits, configuration.retries, webhooks, described]
+    kept = configuration.database.retention, configuration.outcomes
+    parts = [kept, configuration.limits, configuration.retries, webhooks, described]
     return hashlib.sha256(msgspec.json.encode(parts, order="sorted")).hexdigest()
 
 

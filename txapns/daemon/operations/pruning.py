@@ -1,5 +1,5 @@
 """
-Outcomes are deleted when they are older than the retention, a part at a time.
+Outcomes are deleted when they are older than the retention, a part at a time. So are those that are recorded.
 
 Each part is small, so a prune never holds up other writes for long; while there is more, the next part follows soon.
 Where several nodes share the store, one at a time has the duty to prune.
@@ -7,13 +7,15 @@ Where several nodes share the store, one at a time has the duty to prune.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns._network.alarm import Alarm
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.interfaces import IOutcomeLog
 from txapns.daemon.store.cluster import ICluster, SingleNode
 from txapns.daemon.store.retention import Retention
 
@@ -31,14 +33,19 @@ class Pruning:
     Deletes old outcomes, as long as the daemon runs.
 
     :param clock: the reactor, or a ``Clock``.
+    :param prune: deletes some of those from before a date, and tells how many.
     :param cluster: the nodes that share the store; ``None`` if it cannot be shared.
     """
 
     def __init__(
-        self, clock: IReactorTime, outcomes: IOutcomeLog, retention: Retention, cluster: ICluster | None = None
+        self,
+        clock: IReactorTime,
+        prune: Callable[[float], Deferred[int]],
+        retention: Retention,
+        cluster: ICluster | None = None,
     ) -> None:
         self._cluster = cluster or SingleNode(clock)
-        self._outcomes = outcomes
+        self._delete = prune
         self._retention = retention
         self._alarm = Alarm(clock, self._prune)
         self._running = False
@@ -56,7 +63,7 @@ class Pruning:
     def _prune(self) -> None:
         begin = self._retention.begin()  # also without the duty, since it tracks the clock
         if self._cluster.owns(_DUTY):
-            self._outcomes.prune(begin).addCallbacks(self._pruned, self._failed)
+            self._delete(begin).addCallbacks(self._pruned, self._failed)
         else:
             self._pruned(0)
 

@@ -29,6 +29,7 @@ class BroadcastCase(SynchronousTestCase):
             world.intake,
             world.outcome_log,
             world.log,
+            world.feed,
             world.apps,
             world.keys,
             PATIENCE,

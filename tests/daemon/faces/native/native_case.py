@@ -50,12 +50,15 @@ class NativeCase(SynchronousTestCase):
         self.world = SQLiteWorld(Path(self.mktemp()))
         self.addCleanup(lambda: self.world.stop())
         self.clock = self.world.clock
-        self.apps = apps = Apps({"chess": Limits(queue=5, tokens=3), "news": Limits()})
+        self.apps = apps = Apps({"chess": Limits(queue=5, tokens=3), "news": Limits()}, {"chess"})
+        self.world.feed.keep(["chess"])
         self.waiting = Waiting(self.clock)
         self.intake = Intake(
             apps, self.world.queue, Identifiers(wall_clock(self.clock)), self.waiting, lambda name: None
         )
-        self.native = Native(self.intake, self.world.outcome_log, self.world.log, apps, self.keys, PATIENCE)
+        self.native = Native(
+            self.intake, self.world.outcome_log, self.world.log, self.world.feed, apps, self.keys, PATIENCE
+        )
         self.server = HTTPServer(self.clock, self.native, ConnectionLimits(body=100_000))
         self.connection = Connection(self.server, self.clock)
         self.addCleanup(lambda: self.connection.lose())

@@ -62,7 +62,7 @@ class ProvisioningCase(SynchronousTestCase):
         waiting = Waiting(self.world.clock)
         store = self.world.store
         intake = Intake(self.apps, store.queue, Identifiers(wall_clock(self.world.clock)), waiting, lambda name: None)
-        native = Native(intake, store.outcomes, store.feedback, self.apps, keys, stored=self.apps)
+        native = Native(intake, store.outcomes, store.feedback, store.outcome_feed, self.apps, keys, stored=self.apps)
         connection = Connection(HTTPServer(self.world.clock, native), self.world.clock)
         self.addCleanup(connection.lose)
         return connection
@@ -107,6 +107,14 @@ class ListTests(ProvisioningCase):
         assert expires is not None
         self.assertEqual(old["expires"], expires.timestamp())
         self.assertNotIn(b"PRIVATE", response.body)
+
+    def test_recorded(self) -> None:
+        """An app whose outcomes are recorded says so."""
+        self.assertEqual(self.put("chess", topic="com.example.chess", outcomes=True).json["outcomes"], True)
+        self.assertTrue(self.apps.get("chess").outcomes)
+        self.assertNotIn("outcomes", self.put("chess", topic="com.example.chess").json)
+        self.assertFalse(self.apps.get("chess").outcomes)
+        self.assertEqual(self.put("chess", outcomes="yes").json["error"]["path"], "outcomes")
 
     def test_problem(self) -> None:
         """An app that cannot be used has the reason, and so has one that still works with its old credential."""

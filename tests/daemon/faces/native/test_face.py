@@ -131,6 +131,7 @@ class DescriptionTests(SynchronousTestCase):
             "/v1/apps/{app}/queue/purge",
             "/v1/apps",
             "/v1/apps/{app}/credential",
+            "/v1/apps/{app}/outcomes",
             "/v1/apps/{app}/pause",
             "/v1/apps/{app}/resume",
             "/v1/apps/{app}",

@@ -26,7 +26,13 @@ class QueueTests(NativeCase):
         super().setUp()
         self.woken: list[str] = []
         self.server.application = Native(
-            self.intake, self.world.outcome_log, self.world.log, self.apps, self.keys, wake=self.woken.append
+            self.intake,
+            self.world.outcome_log,
+            self.world.log,
+            self.world.feed,
+            self.apps,
+            self.keys,
+            wake=self.woken.append,
         )
 
     def give_up(self, *tokens: str, app: str = "chess") -> list[str]:
@@ -132,5 +138,7 @@ class QueueTests(NativeCase):
 
     def test_nothing_asked_for(self) -> None:
         """Where no keys are required, everything is allowed."""
-        self.server.application = Native(self.intake, self.world.outcome_log, self.world.log, self.apps, None)
+        self.server.application = Native(
+            self.intake, self.world.outcome_log, self.world.log, self.world.feed, self.apps, None
+        )
         self.assertEqual(self.get(PATH, key=None).status, 200)

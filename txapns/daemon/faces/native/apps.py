@@ -118,6 +118,7 @@ class _App(Struct, forbid_unknown_fields=True):
     callers: Annotated[
         list[_Fingerprint], Meta(description="SHA-256 of client certificates whose owners may send for it.")
     ] = []
+    outcomes: Annotated[bool, Meta(description="Whether what becomes of its notifications is recorded.")] = False
     limits: _Limits = msgspec.field(default_factory=_Limits)
 
 
@@ -137,6 +138,7 @@ class _Known(Struct, omit_defaults=True):
     problem: Annotated[str, Meta(description="Why it, or its new credential, cannot be used.")] | UnsetType = UNSET
     paused_since: Annotated[float, Meta(description="Since when it is paused, in UNIX seconds.")] | UnsetType = UNSET
     paused_by: Annotated[str, Meta(description="Who paused it.")] | UnsetType = UNSET
+    outcomes: Annotated[bool, Meta(description="Whether its outcomes are recorded.")] | UnsetType = UNSET
 
 
 class _Apps(Struct):
@@ -254,6 +256,7 @@ def _settings(asked: _App) -> AppSettings:
         topic=asked.topic,
         push_type=asked.push_type,
         callers=tuple(asked.callers),
+        outcomes=asked.outcomes,
         limits=AppLimitsSection(**limits),
     )
 
@@ -316,6 +319,7 @@ def _known(apps: Apps, name: str) -> _Known:
         problem,
         UNSET if app.pause is None else app.pause.since,
         UNSET if app.pause is None else app.pause.caller,
+        app.outcomes or UNSET,
     )
 
 

@@ -3,8 +3,9 @@ The native face: JSON over HTTP/1.1.
 
 The modules beside this one implement its operations: :mod:`~txapns.daemon.faces.native.notifications`,
 :mod:`~txapns.daemon.faces.native.broadcasts`, :mod:`~txapns.daemon.faces.native.channels`,
-:mod:`~txapns.daemon.faces.native.queue` and :mod:`~txapns.daemon.faces.native.apps`. This one authenticates callers,
-routes requests by the tables of those modules, and serves the OpenAPI document of all of them at ``/v1/openapi.json``.
+:mod:`~txapns.daemon.faces.native.outcomes`, :mod:`~txapns.daemon.faces.native.queue` and
+:mod:`~txapns.daemon.faces.native.apps`. This one authenticates callers, routes requests by the tables of those modules,
+and serves the OpenAPI document of all of them at ``/v1/openapi.json``.
 """
 
 from __future__ import annotations
@@ -22,10 +23,11 @@ from txapns.daemon.apps import Apps
 from txapns.daemon.errors import NotAuthenticated, RequestRefused
 from txapns.daemon.faces.native import apps as apps_operations
 from txapns.daemon.faces.native import broadcasts, channels, notifications
+from txapns.daemon.faces.native import outcomes as outcome_operations
 from txapns.daemon.faces.native import queue as queue_operations
 from txapns.daemon.faces.native.json_api import fault, refused, refused_later
 from txapns.daemon.faces.native.openapi import document
-from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IOutcomeLog
+from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IOutcomeFeed, IOutcomeLog
 from txapns.daemon.values import ANYBODY, Caller
 
 __all__ = ["Native", "openapi"]
@@ -58,6 +60,7 @@ class Native:
         intake: IIntake,
         outcomes: IOutcomeLog,
         feedback: IFeedbackLog,
+        feed: IOutcomeFeed,
         apps: IApps,
         keys: IKeys | None,
         patience: float = 30.0,
@@ -74,6 +77,7 @@ class Native:
                 ): notifications.OPERATIONS,
                 broadcasts.BroadcastOperations(intake, apps, patience): broadcasts.OPERATIONS,
                 channels.ChannelOperations(channels_of): channels.OPERATIONS,
+                outcome_operations.OutcomeOperations(feed, apps): outcome_operations.OPERATIONS,
                 queue_operations.QueueOperations(outcomes, apps, wake): queue_operations.OPERATIONS,
                 apps_operations.AppOperations(None if keys is None else stored): apps_operations.OPERATIONS,
                 self: _OPERATIONS,
@@ -134,6 +138,7 @@ def openapi() -> bytes:
             *notifications.OPERATIONS,
             *broadcasts.OPERATIONS,
             *channels.OPERATIONS,
+            *outcome_operations.OPERATIONS,
             *queue_operations.OPERATIONS,
             *apps_operations.OPERATIONS,
             *_OPERATIONS,

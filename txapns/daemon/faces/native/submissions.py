@@ -9,7 +9,7 @@ import hashlib
 import re
 import time
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
 
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
@@ -36,6 +36,7 @@ __all__ = [
     "idempotency",
     "outcome_bodies",
     "outcome_body",
+    "outcome_values",
     "valid_body",
 ]
 
@@ -160,7 +161,12 @@ def outcome_bodies(receipt: Receipt, app: str, found: Mapping[int, Outcome]) -> 
 
 def outcome_body(outcome: Outcome) -> OutcomeBody:
     """Describe an outcome."""
-    return OutcomeBody(
+    return OutcomeBody(*outcome_values(outcome))
+
+
+def outcome_values(outcome: Outcome) -> tuple[Any, ...]:
+    """List the values that describe an outcome, in the order of :class:`OutcomeBody`."""
+    return (
         outcome.apns_id,
         outcome.app,
         STATES[outcome.state],
