@@ -116,6 +116,18 @@ class Browser:
         """Read the text of an element."""
         return str(self.run(f"return document.querySelector({json.dumps(selector)}).textContent"))
 
+    def role(self, selector: str) -> str:
+        """Read the role that a screen reader is told of an element."""
+        return str(self._ask("GET", f"/element/{self._element(selector)}/computedrole"))
+
+    def label(self, selector: str) -> str:
+        """Read the name that a screen reader is told of an element."""
+        return str(self._ask("GET", f"/element/{self._element(selector)}/computedlabel"))
+
+    def _element(self, selector: str) -> str:
+        found = self._ask("POST", "/element", {"using": "css selector", "value": selector})
+        return str(found["element-6066-11e4-a52e-4f735466cecf"])  # the name of a reference in the protocol
+
     def press(self, key: str) -> None:
         """Press a key, by its code in the WebDriver protocol."""
         strokes = [{"type": "keyDown", "value": key}, {"type": "keyUp", "value": key}]

@@ -6,8 +6,9 @@ import json
 import os
 import time
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import SkipTest, TestCase
@@ -41,6 +42,48 @@ OUTSIDE = """
     return performance.getEntriesByType("resource").map((each) => each.name)
         .filter((name) => !name.startsWith(location.origin));
 """
+
+
+CONTROLS = (
+    "return [...document.querySelectorAll('input[id], select[id], textarea[id], button[id]')].map((each) => each.id)"
+)
+# What a screen reader is told of controls: their roles and names.
+MAIN = {
+    "main": ("main", ""),
+    "#link": ("status", ""),
+    "#write": ("button", "Compose"),
+    "#planning": ("button", "Answers…"),
+    "#clear": ("button", "Clear"),
+    "#search": ("searchbox", "Search what was received"),
+    "#type": ("combobox", "Push type"),
+    "#grade": ("combobox", "Findings"),
+    "#follow": ("checkbox", "Follow the latest"),
+    "#rows": ("listbox", "Notifications, the latest first"),
+    "#detail": ("region", "Dinner"),
+    "#size": ("meter", "62 of 4,096 bytes, 2 %"),
+    "[data-form=text]": ("button", "Formatted"),
+    "#large": ("button", "Large text"),
+    "aside": ("complementary", "Phone"),
+    "#device-state": ("combobox", "Device"),
+    "#device-focus": ("checkbox", "Focus is on"),
+    "#device-version": ("textbox", "Version"),
+    "#device-app-capabilities": ("group", "Capabilities"),
+}
+COMPOSE = {
+    "#compose": ("dialog", "Compose"),
+    "#compose-token": ("textbox", "Device token"),
+    "#compose-type": ("combobox", "Push type"),
+    "#compose-json": ("textbox", "Payload as JSON"),
+    "#compose-findings": ("group", "Findings"),
+    "#compose-mutable": ("checkbox", "mutable-content"),
+}
+PLANS = {
+    "#plans": ("dialog", "Planned answers"),
+    "#plan-list": ("list", "Planned answers"),
+    "#plan-usual": ("combobox", "Answer over HTTP/2"),
+    "#plan-chance": ("textbox", "Chance in %"),
+    "#plan-drop": ("checkbox", "Drop the connection"),
+}
 
 
 @pytest.mark.interop
@@ -265,6 +308,187 @@ class InboxPageTests(TestCase):
             exec(copied["txapns"].rpartition("batch =")[0], made)  # our own page made it
             self.assertEqual(json.loads(made["notification"].body), self.latest()["payload"])
 
+    def test_simulator(self) -> None:
+        """Before anything has come the page says where to send, and the compose box has the topic."""
+        with self.browsing() as browser:
+            for value in (f"port {self.simulator.ports['http2']}", self.simulator.topic, self.simulator.key_id):
+                self.assertIn(value, browser.text("#where"))
+            browser.press("c")
+            browser.until(lambda: browser.run("return document.activeElement.id") == "compose-title")
+            self.assertEqual(browser.run("return document.querySelector('#compose-topic').value"), self.simulator.topic)
+            self.set(browser, "#compose-type", "voip")
+            topic = browser.run("return document.querySelector('#compose-topic').value")
+            self.assertEqual(topic, f"{self.simulator.topic}.voip")
+
+    def test_answers(self) -> None:
+        """Answers are planned, listed as they are given, and removed; a mistake is said."""
+        self.send(alert="Before")
+        with self.browsing() as browser:
+            self.shows(browser, "Before")
+            browser.run("document.querySelector('#planning').click()")
+            self.assertEqual(browser.run("return document.querySelector('#plan-token').value"), ANN)
+            self.set(browser, "#plan-usual", "410 Unregistered")
+            for name, value in (("times", "2"), ("chance", "100"), ("error_packet", "8")):
+                self.set(browser, f"#plan-{name}", value)
+            browser.press(ENTER)
+            self.assertEqual(browser.run("return document.activeElement.id"), "plan-usual")
+            browser.run("document.querySelector('#plans [type=submit]').click()")
+            listed = "410 Unregistered, error packet 8 · for token a1b2c3d4…c3d4 · 2 more times, given 0 timesRemove"
+            browser.until(lambda: browser.text("#plan-list") == listed)
+            self.picture(browser, "inbox-answers")
+            [plan] = self.ask("v1/answers")["answers"]
+            facts = {name: plan[name] for name in ("token", "status", "reason", "error_packet", "times", "chance")}
+            wanted = {"token": ANN, "status": 410, "reason": "Unregistered", "error_packet": 8, "times": 2, "chance": 1}
+            self.assertEqual(facts, wanted)
+            self.send(alert="Refused")
+            browser.until(lambda: "1 more times, given 1 times" in browser.text("#plan-list"))
+            self.assertEqual(self.latest()["answer"], {"status": 410, "reason": "Unregistered"})
+            self.set(browser, "#plan-chance", "120")
+            browser.run("document.querySelector('#plans [type=submit]').click()")
+            browser.until(lambda: browser.text("#plan-problem") == "chance must be a number from 0 to 1")
+            browser.run("document.querySelector('#plan-list button').click()")
+            browser.until(lambda: not browser.run("return document.querySelector('#plan-none').hidden"))
+            self.assertEqual(self.ask("v1/answers"), {"answers": []})
+            self.assertTrue(browser.run("return document.querySelector('#plan-all').hidden"))
+            browser.press(ESCAPE)
+            # The browser itself says in the console that a request was refused.
+            self.assertRegex("".join(browser.complaints()), "^[^ ]+/v1/answers - .*status of 400 [^ ]* ?[^ ]*$")
+
+    def set(self, browser: Browser, selector: str, value: str) -> None:
+        """Give a control a value, as its user does."""
+        browser.run(
+            f"const each = document.querySelector({json.dumps(selector)}); each.value = {json.dumps(value)};"
+            "each.dispatchEvent(new Event('input', {bubbles: true}));"
+            "each.dispatchEvent(new Event('change', {bubbles: true}))"
+        )
+
+    def test_settings(self) -> None:
+        """Every setting of a device that the control API has can be changed on the page."""
+        self.send(alert="Before")
+        with self.browsing() as browser:
+            self.shows(browser, "Before")
+            browser.until(lambda: browser.run("return document.querySelector('#device-platform').value") == "iOS")
+            device = self.ask(f"v1/devices/{ANN}")
+            controls = set(
+                browser.run("return [...document.querySelectorAll('#switches [id]')].map((each) => each.id)")
+            )
+            shown = {each.removeprefix("device-") for each in controls}
+            known = {"environment", "platform", "version", "topic", "token_kind", "token_outdated", "state", "locked"}
+            known |= {"foreground", "force_quit", "joined", "badge", "keeps_all", *device["settings"]}
+            # The app's sounds, strings and types of activities are more than a control has room for.
+            known |= {f"app-{name}" for name in device["app"]} - {"app-sounds", "app-strings", "app-activities"}
+            self.assertEqual(shown, known)
+            for selector, value, path in (
+                ("#device-platform", "macOS", ("platform",)),
+                ("#device-version", "14.2", ("version",)),
+                ("#device-environment", "sandbox", ("environment",)),
+                ("#device-token_kind", "voip", ("token_kind",)),
+                ("#device-badge", "7", ("badge",)),
+                ("#device-focus_criteria", "work, home", ("settings", "focus_criteria")),
+                ("#device-app-categories", "GAME", ("app", "categories")),
+            ):
+                self.set(browser, selector, value)
+                written = {"version": [14, 2], "badge": 7, "focus_criteria": ["home", "work"], "categories": ["GAME"]}
+                self.becomes(browser, path, written.get(path[-1], value))
+            browser.run("document.querySelector('#device-app-capabilities [value=calls]').click()")
+            capabilities = [each for each in device["app"]["capabilities"] if each != "calls"]
+            self.becomes(browser, ("app", "capabilities"), capabilities)
+            self.set(browser, "#device-environment", "")
+            self.becomes(browser, ("environment",), None)
+            browser.run("document.querySelector('#device-critical').click()")
+            self.becomes(browser, ("settings", "critical"), False)
+
+    def becomes(self, browser: Browser, path: Sequence[str], value: object) -> None:
+        """Wait until a field of the device has a value."""
+
+        def has() -> bool:
+            found = self.ask(f"v1/devices/{ANN}")
+            for name in path:
+                found = found[name]
+            return bool(found == value)
+
+        browser.until(has)
+
+    def test_markup(self) -> None:
+        """Markup in whatever is shown is text: it makes no element, runs nothing, and loads nothing."""
+        evil = "<script>hacked=1</script><img src=x onerror=hacked=1><svg onload=hacked=1>"
+        alert = {"title": evil, "subtitle": evil, "body": evil, "loc-key": evil, "loc-args": [evil]}
+        content = {
+            "aps": {"alert": alert, "thread-id": evil, "category": evil, "sound": evil, evil: evil},
+            evil: [evil],
+        }
+        headers = {
+            "apns-topic": evil,
+            "apns-push-type": "alert",
+            "apns-collapse-id": evil,
+            "user-agent": evil,
+            evil: evil,
+        }
+        activity = {"timestamp": 1, "event": "start", "attributes-type": evil, "attributes": {evil: evil}}
+        activity |= {"content-state": {evil: {evil: evil}}, "alert": {"title": evil, "body": evil}}
+        topic = f"{self.simulator.topic}.push-type.liveactivity"
+        live = {"apns-topic": topic, "apns-push-type": "liveactivity", "apns-priority": "10"}
+        good = {"apns-topic": self.simulator.topic, "apns-push-type": "alert", "apns-collapse-id": evil[:60]}
+        pushes: list[dict[str, Any]] = [
+            {"token": ANN, "headers": headers, "payload": content},
+            {"token": ANN, "headers": good, "payload": content},
+            {"token": ANN, "headers": live, "payload": {"aps": activity}},
+            {"token": evil, "headers": {**good, "apns-push-type": evil}, "payload": evil},
+            {"token": ANN, "headers": good, "payload": content},
+        ]
+        self.ask("v1/answers", "POST", {"status": 500, "reason": evil, "push_type": evil, "topic": evil})
+        self.ask("v1/answers", "POST", {"status": 400, "reason": evil, "topic": evil})
+        self.ask("v1/strings", "POST", {"strings": {evil: evil}})
+        self.ask(f"v1/devices/{ANN}", "PUT", {"topic": "", "app": {"categories": [evil]}})
+        with self.browsing() as browser:
+            before = browser.run("return document.querySelectorAll('script, img, svg').length")
+            for push in pushes:
+                number = f"Number {self.ask('v1/push', 'POST', push)['id']} "
+                browser.until(partial(self.begins, browser, "#meta", number))
+                for screen in ("home", "lock"):
+                    browser.run(f"document.querySelector('[data-screen={screen}]').click()")
+            self.assertEqual(browser.text("#subject"), evil)
+            self.assertIn(evil, browser.text(".new .shown-title"))
+            self.assertIn(evil, browser.text(".activity"))
+            for opening, filled in (("#again", "#compose-findings"), ("#planning", "#plan-list")):
+                browser.run(f"document.querySelector('{opening}').click()")
+                browser.until(partial(browser.text, filled))
+                browser.run("document.querySelectorAll('dialog').forEach((each) => each.close())")
+            self.assertIn(evil, browser.text("#plan-list"))
+            self.assertEqual(browser.run("return document.querySelectorAll('script, img, svg').length"), before)
+            self.assertEqual(browser.run("return document.querySelectorAll('[onerror], [onload]').length"), 0)
+            self.assertFalse(browser.run("return 'hacked' in window"))
+
+    def begins(self, browser: Browser, selector: str, text: str) -> bool:
+        """Whether the text of an element begins with this."""
+        return browser.text(selector).startswith(text)
+
+    def test_screen_reader(self) -> None:
+        """A screen reader is told what each of the main controls is, and what it is for."""
+        self.send(alert={"title": "Dinner", "body": "The table is set"})
+        with self.browsing() as browser:
+            self.shows(browser, "Dinner")
+            browser.until(lambda: browser.run("return document.querySelector('#device-platform').value") == "iOS")
+            browser.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+            self.told(browser, MAIN)
+            self.assertIn("Dinner", browser.label("#rows [role=option]"))
+            unnamed = [
+                each
+                for each in browser.run(CONTROLS)
+                if browser.run(f"return document.getElementById('{each}').checkVisibility()")
+                and not browser.label(f"#{each}")
+            ]
+            self.assertEqual(unnamed, [])
+            browser.run("document.querySelector('#write').click()")
+            self.told(browser, COMPOSE)
+            browser.run("document.querySelector('#compose').close(); document.querySelector('#planning').click()")
+            self.told(browser, PLANS)
+
+    def told(self, browser: Browser, wanted: Mapping[str, tuple[str, str]]) -> None:
+        """Compare what a screen reader is told."""
+        found = {selector: (browser.role(selector), browser.label(selector)) for selector in wanted}
+        self.assertEqual(found, wanted)
+
     def test_started_anew(self) -> None:
         """A page that is kept open shows what a simulator has that was started anew at the same port, and only that."""
         browser = Browser(1440)
@@ -290,13 +514,13 @@ class InboxPageTests(TestCase):
         with self.browsing() as browser:
             self.shows(browser, "Second")
             reached = []
-            for _ in range(16):
+            for _ in range(17):
                 browser.press(TAB)
                 reached.append(browser.run("return document.activeElement.id || document.activeElement.textContent"))
                 outline = "return getComputedStyle(document.activeElement).outlineStyle"
                 self.assertNotEqual(browser.run(outline), "none", reached[-1])
-            expected = ["Skip to the notification", "write", "strings", "clear", "search", "type", "outcome", "grade"]
-            self.assertEqual(reached[:10], [*expected, "follow", "rows"])
+            expected = ["Skip to the notification", "write", "planning", "strings", "clear", "search"]
+            self.assertEqual(reached[:11], [*expected, "type", "outcome", "grade", "follow", "rows"])
             self.assertEqual(reached[-1], "Octets")
             browser.run("document.querySelector('#rows').focus()")
             browser.press(DOWN)

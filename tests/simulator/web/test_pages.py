@@ -68,7 +68,7 @@ class PageTests(SynchronousTestCase):
         """What refers to an element by its identifier refers to one that there is, once."""
         identifiers = self.page.values("id")
         self.assertEqual(len(set(identifiers)), len(identifiers))
-        script = (STATIC / "compose.js").read_text()
+        script = "".join(file.read_text() for file in STATIC.glob("*.js"))
         for names in self.page.values("aria-labelledby"):
             for name in names.split():
                 self.assertTrue(name in identifiers or f'id: "{name}"' in script, name)

@@ -21,6 +21,10 @@ export const getDevice = (token) => ask("GET", device(token));
 export const setDevice = (token, changes) => ask("PUT", device(token), changes);
 export const lint = async (push) => (await ask("POST", "v1/lint", push)).findings;
 export const send = (push) => ask("POST", "v1/push", push);
+export const getSimulator = () => ask("GET", "v1/simulator");
+export const getAnswers = async () => (await ask("GET", "v1/answers")).answers;
+export const planAnswer = (plan) => ask("POST", "v1/answers", plan);
+export const removeAnswers = (number) => ask("DELETE", number === undefined ? "v1/answers" : `v1/answers/${number}`);
 export const sendStrings = async (text) => (await ask("POST", "v1/strings", { text })).strings;
 
 // Listen for what comes after a number. `got` is called with lists of notifications, `changed` with those on which there is

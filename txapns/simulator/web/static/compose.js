@@ -1,5 +1,6 @@
 // The compose box: a form and the JSON that it stands for, side by side. Each follows the other.
 import * as api from "./api.js";
+import { box, input, select } from "./controls.js";
 import { make, place, setText, tell } from "./dom.js";
 import { findings } from "./detail.js";
 import { limitOf, textOf } from "./payload.js";
@@ -34,7 +35,7 @@ const SAMPLES = {
 
 let timer = 0;
 let turn = 0;
-let topic = "com.example.app";
+let topic = ""; // of the app
 const field = (name) => place(`compose-${name}`);
 
 // Open the box; with a notification, filled with it.
@@ -60,6 +61,11 @@ function useSample(type) {
   field("priority").value = type === "background" ? "5" : "10";
   field("json").value = JSON.stringify((SAMPLES[type] ?? (() => ({ aps: {} })))(), null, 2);
   readJSON();
+}
+
+// Take the app of this simulator.
+export function setTopic(known) {
+  topic = known;
 }
 
 // Remember the app and the device of what came last, so that one can answer to it.
@@ -165,23 +171,20 @@ async function send(event) {
 
 function control(name, label, kind, changed) {
   const id = `compose-${name}`;
-  let input;
-  if (Array.isArray(kind)) input = make("select", { id }, ...kind.map((word) => make("option", { value: word, text: word || "not given" })));
-  else if (kind === "long") input = make("textarea", { id, rows: 2, dir: "auto" });
-  else input = make("input", { id, type: "text", inputmode: kind === "number" ? "numeric" : null, autocomplete: "off", spellcheck: "false", dir: kind === "text" ? "auto" : null });
-  input.addEventListener("input", () => changed(input));
-  return make("label", { class: kind === "long" || name === "token" || name === "topic" ? "wide" : "" }, label, input);
+  const look = kind === "long" || name === "token" || name === "topic" ? "wide" : "";
+  if (Array.isArray(kind)) return select(id, label, kind, changed, look);
+  if (kind !== "long") return input(id, label, { number: kind === "number", look, event: "input" }, changed);
+  const area = make("textarea", { id, rows: 2, dir: "auto", oninput: () => changed(area) });
+  return make("label", { class: look }, label, area);
 }
 
 function flag(name, label, key) {
-  const box = make("input", { id: `compose-${name}`, type: "checkbox" });
-  box.addEventListener("change", () => writeJSON([key], box.checked ? 1 : undefined));
-  return make("label", { class: "flag" }, box, ` ${label}`);
+  return box(`compose-${name}`, label, (check) => writeJSON([key], check.checked ? 1 : undefined), "flag");
 }
 
 export function prepareCompose() {
-  const type = control("type", "Push type", ["", ...TYPES], (input) => {
-    useSample(input.value);
+  const type = control("type", "Push type", ["", ...TYPES], (choice) => {
+    useSample(choice.value);
     later();
   });
   const fields = [
@@ -189,7 +192,7 @@ export function prepareCompose() {
     control("topic", "Topic", "topic", later),
     type,
     ...HEADERS.map(([name, label, , kind]) => control(name, label, kind, later)),
-    ...FIELDS.map(([name, label, path, kind]) => control(name, label, kind, (input) => writeJSON(path, valueOf(input.value, kind)))),
+    ...FIELDS.map(([name, label, path, kind]) => control(name, label, kind, (line) => writeJSON(path, valueOf(line.value, kind)))),
     make("div", {}, flag("available", "content-available", "content-available"), flag("mutable", "mutable-content", "mutable-content")),
   ];
   const json = make("textarea", { id: "compose-json", spellcheck: "false", "aria-label": "Payload as JSON", "aria-describedby": "compose-problem" });

@@ -1,10 +1,11 @@
 // The inbox: takes what the simulator received, and has the list, the detail and the phone show it.
 import * as api from "./api.js";
-import { openCompose, prepareCompose, suggest } from "./compose.js";
+import { openCompose, prepareCompose, setTopic, suggest } from "./compose.js";
 import { prepareDetail, showDetail } from "./detail.js";
 import { prepareDevice, showDevice } from "./device.js";
-import { make, place, press, setText, tell } from "./dom.js";
+import { make, place, press, setFacts, setText, tell } from "./dom.js";
 import { List } from "./list.js";
+import { openPlans, plansShown, preparePlans, showPlans } from "./plans.js";
 import { setScreen, showPhone, tick } from "./phone.js";
 import { haystack, rank, worst } from "./words.js";
 
@@ -42,6 +43,7 @@ function take() {
   suggest(fresh.at(-1));
   list.set(seen, added.length);
   count();
+  if (plansShown()) showPlans();
   if (place("follow").checked && added.length) calmly(() => select(seen.at(-1)));
 }
 
@@ -140,11 +142,13 @@ function prepare() {
   prepareDetail(openCompose);
   prepareDevice();
   prepareCompose();
+  preparePlans();
   for (const each of Object.values(filter)) each.addEventListener("input", apply);
   place("filter").addEventListener("submit", (event) => event.preventDefault());
   place("follow").addEventListener("change", () => place("follow").checked && seen.length && select(seen.at(-1)));
   place("back").addEventListener("click", back);
   place("write").addEventListener("click", () => openCompose());
+  place("planning").addEventListener("click", () => openPlans(selected?.device ? selected.token : ""));
   place("clear").addEventListener("click", () => api.clear().catch((error) => tell(error.message)));
   place("strings").addEventListener("click", () => place("file").click());
   place("file").addEventListener("change", upload);
@@ -203,8 +207,23 @@ async function refresh() {
   return found.after;
 }
 
+// Say what one needs to send to this simulator.
+async function describe() {
+  const about = await api.getSimulator();
+  setTopic(about.topic);
+  const { http2, binary } = about.ports;
+  setFacts(place("where"), [
+    ["HTTP/2", `port ${http2}`],
+    ["Binary", `port ${binary}`],
+    ["Topic", about.topic],
+    ["Key ID", about.key_id],
+    ["Team ID", about.team_id],
+  ]);
+}
+
 async function again() {
   try {
+    await describe();
     await refresh();
     const same = (item) => selected && item.id === selected.id && item.at === selected.at;
     select(items.find(same) ?? seen.at(-1) ?? null);
@@ -217,6 +236,7 @@ async function begin() {
   prepare();
   let after = 0;
   try {
+    await describe();
     after = await refresh();
     if (seen.length) {
       suggest(seen.at(-1));
