@@ -13,20 +13,12 @@ from typing import Any
 import attrs
 
 from txapns.errors import redact
+from txapns.notification import PushType
 
 __all__ = ["SUFFIXES", "TOKEN_LENGTHS", "Push", "is_identifier", "json_object", "token_bytes"]
 
 #: The suffix that a push type adds to the app's bundle ID; an unknown type has none.
-SUFFIXES = {
-    "location": ".location-query",
-    "voip": ".voip",
-    "complication": ".complication",
-    "fileprovider": ".pushkit.fileprovider",
-    "liveactivity": ".push-type.liveactivity",
-    "pushtotalk": ".voip-ptt",
-    "widgets": ".push-type.widgets",
-    "controls": ".push-type.controls",
-}
+SUFFIXES = {each.value: each.suffix for each in PushType if each.suffix}
 #: Bytes in a device token. It has always been 32; longer ones have been announced and seen.
 TOKEN_LENGTHS = range(32, 101)
 #: How deeply Foundation's parser reads objects and arrays that are nested.

@@ -20,6 +20,7 @@ from txapns.devices.push import SUFFIXES, TOKEN_LENGTHS, is_identifier, token_by
 from txapns.devices.rules.refusal import Attempt, Refusal, refusal
 from txapns.devices.rules.rule import CREDENTIAL, DEVICE, ENVIRONMENT, TOKEN, Place, shown
 from txapns.devices.rules.sources import GENERATING, REGISTERING, RESPONSES, SENDING
+from txapns.notification import PushType
 
 __all__ = [
     "MAX_BROADCAST",
@@ -32,7 +33,7 @@ __all__ = [
 MAX_PAYLOAD, MAX_VOIP_PAYLOAD, MAX_BROADCAST = 4_096, 5_120, 5_120
 #: The longest collapse ID, in bytes.
 MAX_COLLAPSE_ID = 64
-PUSH_TYPES = frozenset({"alert", "background", "mdm", *SUFFIXES})
+PUSH_TYPES = frozenset(each.value for each in PushType)
 PRIORITIES = frozenset({"1", "5", "10"})
 #: What a topic is made of.
 TOPIC = re.compile(r"[A-Za-z0-9._-]+")
