@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import re
 from html.parser import HTMLParser
 
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests import PROJECT
+from txapns.devices.push import SUFFIXES
+from txapns.devices.rules.request import PUSH_TYPES
 from txapns.simulator.web.pages import pages
 
 __all__ = ["PageTests"]
@@ -63,6 +66,18 @@ class PageTests(SynchronousTestCase):
                 self.assertNotIn(word, text, file.name)
             for module in re.findall(r'from "\./([\w.]+)"', text):
                 self.assertIn(f"/{module}", served, file.name)
+
+    def test_facts(self) -> None:
+        """What the page knows of push types is what the rules know, and no file says it again."""
+        facts = pages()[b"/facts.js"].body.decode()
+        found = dict(re.findall(r"^export const (\w+) = (.*);$", facts, re.MULTILINE))
+        self.assertEqual(json.loads(found["SUFFIXES"]), SUFFIXES)
+        self.assertEqual(set(json.loads(found["TYPES"])), PUSH_TYPES)
+        self.assertEqual(json.loads(found["LIMITS"]), {"": 4_096, "voip": 5_120, "broadcast": 5_120})
+        for file in STATIC.glob("*.js"):
+            text = file.read_text()
+            for word in (*[f'"{suffix}"' for suffix in SUFFIXES.values()], "4096", "5120"):
+                self.assertNotIn(word, text, file.name)
 
     def test_labelled(self) -> None:
         """What refers to an element by its identifier refers to one that there is, once."""

@@ -26,6 +26,7 @@ __all__ = [
     "MAX_BROADCAST",
     "MAX_PAYLOAD",
     "MAX_VOIP_PAYLOAD",
+    "PUSH_TYPES",
     "REFUSALS",
 ]
 
@@ -33,6 +34,7 @@ __all__ = [
 MAX_PAYLOAD, MAX_VOIP_PAYLOAD, MAX_BROADCAST = 4_096, 5_120, 5_120
 #: The longest collapse ID, in bytes.
 MAX_COLLAPSE_ID = 64
+#: All push types.
 PUSH_TYPES = frozenset(each.value for each in PushType)
 PRIORITIES = frozenset({"1", "5", "10"})
 #: What a topic is made of.

@@ -3,10 +3,10 @@ import * as api from "./api.js";
 import { box, input, select } from "./controls.js";
 import { make, place, setText, tell } from "./dom.js";
 import { findings } from "./detail.js";
+import { SUFFIXES, TYPES } from "./facts.js";
 import { limitOf, textOf } from "./payload.js";
+import { bundleOf } from "./words.js";
 
-const SUFFIXES = { location: ".location-query", voip: ".voip", liveactivity: ".push-type.liveactivity", widgets: ".push-type.widgets", controls: ".push-type.controls", pushtotalk: ".voip-ptt", complication: ".complication", fileprovider: ".pushkit.fileprovider" };
-const TYPES = ["alert", "background", "liveactivity", "voip", "location", "widgets", "controls", "pushtotalk", "complication", "fileprovider", "mdm"];
 const LEVELS = ["", "passive", "active", "time-sensitive", "critical"];
 // Where each field stands in the payload, and how its text becomes a value.
 const FIELDS = [
@@ -70,7 +70,7 @@ export function setTopic(known) {
 
 // Remember the app and the device of what came last, so that one can answer to it.
 export function suggest(item) {
-  if (item.topic) topic = item.topic.replace(new RegExp(`(${Object.values(SUFFIXES).join("|").replaceAll(".", "\\.")})$`), "");
+  if (item.topic) topic = bundleOf(item.topic);
   if (!field("token").value && item.token) field("token").value = item.token;
 }
 

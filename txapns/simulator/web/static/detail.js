@@ -57,7 +57,7 @@ export function findings(found) {
 
 function showPayload() {
   const bytes = octetsOf(shown);
-  const limit = limitOf(shown.push_type);
+  const limit = limitOf(shown.protocol === "broadcast" ? "broadcast" : shown.push_type);
   const meter = place("size");
   Object.assign(meter, { max: limit, high: limit, low: limit * 0.8, value: Math.min(bytes.length, limit) });
   meter.classList.toggle("over", bytes.length > limit);

@@ -1,5 +1,6 @@
 // The payload as it came: as octets, and formatted without parsing, so that numbers, escapes and repeated keys stay.
 import { make } from "./dom.js";
+import { LIMITS } from "./facts.js";
 
 const TOKEN = /"(?:[^"\\]|\\.)*"|-?\d[\d.eE+-]*|true|false|null|[{}[\],:]|[^\s{}[\],:"]+|\S/gs;
 const MOST = 16384; // octets that are shown
@@ -51,4 +52,5 @@ export function octets(bytes) {
   return lines.join("\n");
 }
 
-export const limitOf = (type) => (type === "voip" ? 5120 : 4096);
+// The longest payload of a push type, or of a broadcast.
+export const limitOf = (type) => LIMITS[type] ?? LIMITS[""];

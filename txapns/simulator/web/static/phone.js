@@ -1,6 +1,6 @@
 // The phone: what the simulator says is presented, drawn as a lock screen or as a banner above the home screen.
 import { clock, make, place, setFacts, span } from "./dom.js";
-import { capital, deed, isRefused } from "./words.js";
+import { bundleOf, capital, deed, isRefused } from "./words.js";
 
 const MOST = 12; // notifications on the lock screen
 const state = { item: null, items: [] };
@@ -27,7 +27,7 @@ function draw() {
 }
 
 function appOf(item) {
-  const bundle = item ? item.topic.replace(/\.(voip|complication|voip-ptt|push-type\.\w+|pushkit\.\w+|location-query)$/, "") : "";
+  const bundle = item ? bundleOf(item.topic) : "";
   return capital(bundle.split(".").pop() || "App");
 }
 

@@ -1,7 +1,14 @@
 // What the page says of a notification. It decides nothing: it puts into words what the simulator has found.
+import { SUFFIXES } from "./facts.js";
 
 const RANKS = ["", "hint", "warning", "error"];
 const QUIET = ["nothing", "discarded", "activity ignored", "app ended", "stored"];
+
+// Return the bundle ID in a topic.
+export function bundleOf(topic) {
+  const suffix = Object.values(SUFFIXES).find((each) => topic.endsWith(each));
+  return suffix ? topic.slice(0, -suffix.length) : topic;
+}
 
 // Return the first line of a notification: what is seen of it, or else what it is.
 export function subject(item) {
