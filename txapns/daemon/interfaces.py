@@ -62,12 +62,24 @@ class IQueue(Interface):
         """
         Store notifications: all or none. When the ``Deferred`` fires, they are on the disk.
 
+        What waits for the same devices of the same app with the same collapse id becomes final as superseded, in the
+        same transaction, whenever it is due; what is leased does so when it comes back into the queue.
+
         :param idempotency: identifies the request. If a request with the same key and digest was accepted before, this
             one is not stored.
         :returns: a receipt for each message, in order; if the request repeats an earlier one, its receipts, marked as
             ``earlier``.
         :raises KeyConflict: the key was used with another digest.
         :raises Unavailable: they cannot be stored now; nothing was stored.
+        """
+
+    def subscribe(listener: Callable[[Mapping[str, int], Sequence[int]], None]) -> Callable[[], None]:
+        """
+        Call a function whenever notifications are superseded here.
+
+        :param listener: called in the reactor's thread with how many of which apps they are, and with their numbers,
+            when that is on the disk.
+        :returns: a function that ends the subscription.
         """
 
     def lease(

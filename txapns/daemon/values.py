@@ -188,6 +188,7 @@ class Message:
     :ivar rate: to how many devices a second it is sent, from then on; ``None`` for as fast as possible. The messages of
         a request that have a rate follow one another.
     :ivar caller: the name of the caller it is from. Callers take turns in each lane.
+    :ivar collapse_id: what waits for the same devices of the app with the same one is superseded; ``None`` for nothing.
     """
 
     app: str
@@ -199,6 +200,7 @@ class Message:
     rate: int | None = None
     lane: Lane = Lane.NORMAL
     caller: str = ANYBODY.name
+    collapse_id: str | None = None
 
     def __attrs_post_init__(self) -> None:
         """Check that there is one id for each device."""
@@ -212,11 +214,13 @@ class Receipt:
     The queue's answer for a stored message: the number and the id of each device's notification, in order.
 
     :ivar earlier: whether the request repeats an earlier one with the same idempotency key, and may have outcomes.
+    :ivar superseded: whether some of them are superseded already, by others that were accepted together with them.
     """
 
     numbers: Sequence[int] = attrs.field(repr=_size)
     apns_ids: Sequence[str] = attrs.field(repr=_size)
     earlier: bool = False
+    superseded: bool = False
 
 
 @attrs.frozen
@@ -292,6 +296,7 @@ class State(enum.IntEnum):
     REJECTED = 2  #: Apple rejected it for good
     EXPIRED = 3  #: it expired before it could be sent
     DEAD = 4  #: a dead letter: too many attempts failed; it can be listed, and retried
+    SUPERSEDED = 5  #: a newer one for the device with the same collapse id was accepted before it could be sent
 
 
 class Settlement(msgspec.Struct, frozen=True, gc=False):

@@ -152,6 +152,8 @@ def _notifications(draw: st.DrawFn, message: MessageRow, app: str) -> list[Notif
             due if later else None,
             int(draw(st.sampled_from(Lane))),
             draw(_TEXTS),
+            draw(st.none() | st.integers(-(2**63), 2**63 - 1)),
+            draw(st.integers(0, 1)),
         )
         found.append(row)
     return found

@@ -9,7 +9,7 @@ import attrs
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from tests.daemon.store.contract import ID, LONGEST, OTHER, World, message, result
+from tests.daemon.store.contract import ID, LONGEST, OTHER, TOKENS, World, message, result
 from txapns.daemon.values import Idempotency, Message, Receipt, Settlement, State
 
 __all__ = ["QueueMachine"]
@@ -27,6 +27,9 @@ class _Notification:
     state: State = State.WAITING
     attempts: int = 0
     until: float | None = None  # of its lease
+    token: bytes = b""
+    collapse_id: str | None = None
+    superseded: bool = False  # it is when it comes back into the queue
 
 
 APPS = st.sampled_from(["chess", "news"])
@@ -89,13 +92,22 @@ class QueueMachine(RuleBasedStateMachine):
                 each.due = each.not_before - self.lead()
 
     def due(self, app: str, count: int) -> list[_Notification]:
-        """The first notifications that can be leased. Those that became due too early are placed anew."""
+        """
+        The first notifications that can be leased. Those that became due too early are placed anew, and those that are
+        superseded are settled.
+        """
         while True:
             found = [each for each in self.free(app) if each.due <= self.now][:count]
             early = [each for each in found if not each.attempts and (each.not_before or 0) - self.lead() > self.now]
-            if not early:
-                return found
-            self.place(early)
+            if early:
+                self.place(early)
+                continue
+            rest = [each for each in found if not each.superseded]
+            for each in found:
+                if each.superseded:
+                    each.state = State.SUPERSEDED
+            if rest or not found:
+                return rest
 
     def free(self, app: str | None = None) -> list[_Notification]:
         """The notifications that are not leased, in the order in which they are due."""
@@ -144,6 +156,32 @@ class QueueMachine(RuleBasedStateMachine):
             each.due += (seconds or 0) + (position if rate else 0)
             each.not_before = None if seconds is rate is None else each.due + self.lead()
 
+    @rule(
+        app=APPS,
+        tokens=st.lists(st.sampled_from(TOKENS), min_size=1, max_size=6),
+        collapse_id=st.sampled_from(["score", "move"]),
+        seconds=st.none() | SECONDS,
+    )
+    def accept_newer(self, app: str, tokens: list[bytes], collapse_id: str, seconds: int | None) -> None:
+        """Accept a message with a collapse id, which supersedes what waits for the same devices, and marks the rest."""
+        not_before = None if seconds is None else self.now + self.lead() + seconds
+        sent = message(self.world, len(tokens), app)
+        sent = attrs.evolve(sent, tokens=tokens, collapse_id=collapse_id, not_before=not_before)
+        start = len(self.all)
+        [receipt] = self.do("accept", [sent])
+        self.note(attrs.evolve(receipt, superseded=False), sent)
+        for position, each in enumerate(self.all[start:], start):
+            each.token, each.collapse_id = tokens[position - start], collapse_id
+            each.due += seconds or 0
+            each.not_before = not_before
+            same = (each.app, each.token, each.collapse_id)
+            for older in [old for old in self.all[:position] if (old.app, old.token, old.collapse_id) == same]:
+                if older.state is State.WAITING and (older.until is None or older.until <= self.now):
+                    older.state = State.SUPERSEDED
+                elif older.state in (State.WAITING, State.DEAD):
+                    older.superseded = True
+        assert receipt.superseded == any(each.state is State.SUPERSEDED for each in self.all[start:])
+
     @rule(app=APPS, count=COUNTS, key=st.sampled_from(["a", "b"]))
     def accept_once(self, app: str, count: int, key: str) -> None:
         """Accept a request with a key; a repeated one gets the first receipts, whatever happened since."""
@@ -183,7 +221,7 @@ class QueueMachine(RuleBasedStateMachine):
         for each in self.by_number(numbers):
             if each.state is State.WAITING:
                 each.state = state
-                each.attempts += state is not State.EXPIRED
+                each.attempts += state not in (State.EXPIRED, State.SUPERSEDED)
             each.until = None
 
     @rule(data=st.data(), seconds=st.integers(min_value=0, max_value=20))

@@ -10,6 +10,7 @@ parameters, and it is one statement, however many notifications there are.
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 
 import attrs
@@ -17,6 +18,7 @@ import msgspec
 
 from txapns.daemon.errors import KeyConflict
 from txapns.daemon.store.queue_time import QueueTime, milliseconds
+from txapns.daemon.store.superseding import Superseded, hash_of
 from txapns.daemon.values import Idempotency, Message, Receipt
 
 __all__ = [
@@ -25,6 +27,7 @@ __all__ = [
     "FlowKey",
     "Layout",
     "Packed",
+    "collapsing",
     "laid_out",
     "pack",
     "receipts_of",
@@ -49,6 +52,7 @@ class Packed:
     :ivar not_before: the date before which its first delivery is not sent, in milliseconds; 0 for none.
     :ivar due: when that is, in milliseconds of the queue's time; ``None`` for now.
     :ivar step: how many microseconds after each delivery the next one may be sent.
+    :ivar collapse: the hash of its collapse id, if it supersedes those before; otherwise 0.
     """
 
     flow: FlowKey
@@ -60,6 +64,7 @@ class Packed:
     not_before: int = 0
     due: int | None = None
     step: int = 0
+    collapse: int = 0
 
     @property
     def app(self) -> str:
@@ -82,6 +87,7 @@ class Acceptance:
     :ivar apps: the ids of all apps, including those made for it.
     :ivar flows: the ids of all flows, likewise.
     :ivar first: the number of its first delivery; 0 if nothing was stored.
+    :ivar superseded: what was superseded by it and by those that are stored with it.
     """
 
     messages: list[Packed]
@@ -91,6 +97,7 @@ class Acceptance:
     apps: dict[str, int] = attrs.Factory(dict)
     flows: dict[FlowKey, int] = attrs.Factory(dict)
     first: int = 0
+    superseded: Superseded = attrs.Factory(Superseded)
 
     @property
     def count(self) -> int:
@@ -107,11 +114,12 @@ class Layout:
         it is due.
     :ivar runs: of each the number of the first delivery, the message, the app, when it is due, how many deliveries it
         has, where in the tokens its own are, how long each is, where in the ids its own are, the date, the date before
-        which the first is not sent, or 0, how many microseconds later the next one may be, and the flow.
+        which the first is not sent, or 0, how many microseconds later the next one may be, the flow, and the hash of
+        the collapse id, or 0.
     """
 
     messages: list[tuple[int, str, int, int, int, int]]
-    runs: list[tuple[int, int, int, int, int, int, int, int, int, int, int, int]]
+    runs: list[tuple[int, int, int, int, int, int, int, int, int, int, int, int, int]]
     payloads: bytes
     tokens: bytes
     apns_ids: bytes
@@ -137,7 +145,8 @@ def pack(message: Message) -> Packed:
         runs += [(min(LONGEST_RUN, count - done), width) for done in range(0, count, LONGEST_RUN)]
     headers = msgspec.json.encode(dict(message.headers)).decode()
     flow = message.app, int(message.lane), message.caller
-    return Packed(flow, headers, message.payload, b"".join(message.tokens), runs, apns_ids)
+    collapse = 0 if message.collapse_id is None else hash_of(message.collapse_id)
+    return Packed(flow, headers, message.payload, b"".join(message.tokens), runs, apns_ids, collapse=collapse)
 
 
 def scheduled(packed: Sequence[Packed], messages: Sequence[Message], time: QueueTime) -> list[Packed]:
@@ -181,7 +190,7 @@ def laid_out(acceptances: Iterable[Acceptance]) -> Layout:
                 later = (number - first) * message.step // 1_000
                 not_before = message.not_before and message.not_before + later
                 place = (number, first, app, due + later, count)
-                runs.append((*place, token_at, width, id_at, date, not_before, message.step, flow))
+                runs.append((*place, token_at, width, id_at, date, not_before, message.step, flow, message.collapse))
                 number += count
                 token_at += count * width
                 id_at += count * 16
@@ -189,16 +198,33 @@ def laid_out(acceptances: Iterable[Acceptance]) -> Layout:
     return Layout(rows, runs, payloads, tokens, b"".join(each.apns_ids for each in messages))
 
 
-def receipts_of(first: int, groups: Iterable[Sequence[str]], *, earlier: bool = False) -> list[Receipt]:
+def collapsing(acceptances: Iterable[Acceptance]) -> list[tuple[int, int]]:
+    """Find the deliveries that supersede those before: from which number on, and the number after the last."""
+    found = []
+    for acceptance in acceptances:
+        number = acceptance.first
+        for message in acceptance.messages:
+            if message.collapse and message.count:
+                found.append((number, number + message.count))
+            number += message.count
+    return found
+
+
+def receipts_of(
+    first: int, groups: Iterable[Sequence[str]], *, earlier: bool = False, superseded: Sequence[int] = ()
+) -> list[Receipt]:
     """
     Make the receipts of a request.
 
     :param first: the number of its first delivery.
     :param earlier: whether the request repeats an earlier one.
+    :param superseded: notifications that are superseded already, in order.
     """
     receipts = []
     for apns_ids in groups:
-        receipts.append(Receipt(range(first, first + len(apns_ids)), list(apns_ids), earlier))
+        numbers = range(first, first + len(apns_ids))
+        some = bisect_left(superseded, numbers.stop) > bisect_left(superseded, first)
+        receipts.append(Receipt(numbers, list(apns_ids), earlier, some))
         first += len(apns_ids)
     return receipts
 

@@ -55,7 +55,7 @@ __all__ = [
 _BATCH = 1_000  # rows; the largest are messages, with a payload of 4 KiB each
 
 _UUID: TypeAlias = Annotated[bytes, Meta(min_length=16, max_length=16)]
-_State: TypeAlias = Annotated[int, Meta(ge=0, le=4)]
+_State: TypeAlias = Annotated[int, Meta(ge=0, le=int(max(State)))]
 _Lane: TypeAlias = Annotated[int, Meta(ge=0, le=2)]
 _Count: TypeAlias = Annotated[int, Meta(ge=0)]
 _Small: TypeAlias = Annotated[int, Meta(ge=-(2**31), lt=2**31)]
@@ -112,6 +112,8 @@ class NotificationRow(NamedTuple):
     :ivar not_before: the date before which it is not sent, if it waits.
     :ivar lane: the lane that it waits in, or waited in.
     :ivar caller: the name of the caller it is from.
+    :ivar collapse: the hash of its collapse id, if it supersedes others and can be superseded.
+    :ivar superseded: 1 if it is superseded although it is not settled as that, otherwise 0.
     """
 
     number: int
@@ -131,6 +133,8 @@ class NotificationRow(NamedTuple):
     not_before: int | None = None
     lane: _Lane = Lane.NORMAL.value
     caller: str = ANYBODY.name
+    collapse: int | None = None
+    superseded: Annotated[int, Meta(ge=0, le=1)] = 0
 
 
 class IdempotencyRow(NamedTuple):

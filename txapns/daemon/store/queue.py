@@ -19,7 +19,8 @@ from txapns.daemon.store.acceptance import Acceptance, pack, receipts_of, schedu
 from txapns.daemon.store.outcome_feed import Recording
 from txapns.daemon.store.queue_time import QueueTime
 from txapns.daemon.store.settlement import Report, Settled
-from txapns.daemon.values import Idempotency, Message, Receipt, Settlement
+from txapns.daemon.store.superseding import Superseded, SupersededListeners
+from txapns.daemon.values import Idempotency, Leased, Message, Receipt, Settlement, State
 
 __all__ = ["Counts", "QueueDatabase", "QueueState", "StoredQueue", "stopped"]
 
@@ -90,6 +91,17 @@ class StoredQueue(Generic[_C]):
         self._shared = state
         self._time = time
         self._noted = noted
+        self._listeners = SupersededListeners()
+        self._announced: Superseded | None = None
+
+    def subscribe(self, listener: Callable[[Mapping[str, int], Sequence[int]], None]) -> Callable[[], None]:
+        """See :meth:`IQueue.subscribe`."""
+        return self._listeners.subscribe(listener)
+
+    def _announce(self, superseded: Superseded) -> None:
+        self._shared.waiting.subtract(superseded.counts)
+        self._shared.recording.announce(superseded.recorded)
+        self._listeners.announce(superseded.counts, superseded.numbers)
 
     def stop(self) -> Deferred[None]:
         """Finish the work submitted so far."""
@@ -112,10 +124,15 @@ class StoredQueue(Generic[_C]):
         size = sum(len(message.payload) + len(message.tokens) + len(message.apns_ids) for message in packed)
 
         def stored(earlier: list[Receipt] | None) -> list[Receipt]:
+            superseded = acceptance.superseded
+            if superseded is not self._announced:  # it is the same for those that were stored together
+                self._announced = superseded
+                self._announce(superseded)
             if earlier is not None:
                 self._shared.waiting.subtract(counts)
                 return earlier
-            return receipts_of(acceptance.first, [message.apns_ids for message in messages])
+            groups = [message.apns_ids for message in messages]
+            return receipts_of(acceptance.first, groups, superseded=superseded.numbers)
 
         def failed(failure: Failure) -> Failure:
             self._shared.waiting.subtract(counts)
@@ -136,6 +153,29 @@ class StoredQueue(Generic[_C]):
             return stopped()
         report = Report(settlements, self._time.date())
         return self._writes.write_together(self._conclude, report, 0, self._concluded).addCallback(self._settled)
+
+    def _conclude_marked(
+        self, app: str, numbers: Iterable[int], leased: list[Leased], again: Callable[[], Deferred[list[Leased]]]
+    ) -> Deferred[list[Leased]]:
+        """
+        Settle what is superseded and was leased when it came back into the queue.
+
+        :param leased: what was leased with it.
+        :param again: leases more.
+        :returns: a ``Deferred`` of what is leased. If nothing can be stored now, the others are sent all the same.
+        """
+        found = list(numbers)
+
+        def settled(_: None) -> list[Leased] | Deferred[list[Leased]]:
+            self._listeners.announce({app: len(found)}, found)
+            return leased or again()
+
+        def failed(failure: Failure) -> list[Leased]:
+            failure.trap(Unavailable)
+            return leased  # the others come back when their leases end
+
+        settling = self.settle([Settlement(number, State.SUPERSEDED) for number in found])
+        return settling.addCallbacks(settled, failed)
 
     def _conclude(self, connection: _C, reports: list[Report]) -> Sequence[Settled]:
         """Store settlements, in the writer's thread; the first result tells of all of them."""

@@ -81,7 +81,7 @@ class TwoStoresMachine(QueueMachine):
     @rule(app=APPS, count=COUNTS, seconds=SECONDS)
     def lease(self, app: str, count: int, seconds: int) -> None:
         """Lease exactly what the model says, whoever leased before."""
-        due = [each for each in self.free(app) if each.due <= self.now][:count]
+        due = self.due(app, count)
         leased = self.do("lease", app, count, self.now + seconds)
         assert [each.number for each in leased] == [each.number for each in due]
         for each in due:
@@ -93,7 +93,7 @@ class TwoStoresMachine(QueueMachine):
         """Lease no more than may be leased by both."""
         waiting = [each for each in self.all if each.app == app and each.state is State.WAITING]
         held = len(waiting) - len(self.free(app))
-        due = [each for each in self.free(app) if each.due <= self.now][: max(0, min(count, most - held))]
+        due = self.due(app, max(0, min(count, most - held)))
         leased = self.do("lease", app, count, self.now + seconds, most)
         assert [each.number for each in leased] == [each.number for each in due]
         for each in due:

@@ -48,16 +48,16 @@ WITH stored_message AS (
         AS new (number, headers, accepted_at, at, length, since)
 ),
 stored AS (
-    INSERT INTO queue (number, message, due, accepted_at, app, apns_id, token, not_before, flow)
+    INSERT INTO queue (number, message, due, accepted_at, app, apns_id, token, not_before, flow, collapse)
     SELECT
         number + n, message, due + n * step / 1000, accepted_at, app,
         encode(substr(%(ids)s, id::integer + n * 16, 16), 'hex')::uuid,
         substr(%(tokens)s, token::integer + n * width::integer, width::integer),
-        nullif(not_before, 0) + n * step / 1000, flow
+        nullif(not_before, 0) + n * step / 1000, flow, nullif(collapse, 0)
     FROM unnest(
         %(number)s, %(message)s, %(app)s, %(due)s, %(count)s, %(token)s, %(width)s, %(id)s, %(accepted_at)s,
-        %(not_before)s, %(step)s, %(flow)s
-    ) AS run (number, message, app, due, count, token, width, id, accepted_at, not_before, step, flow),
+        %(not_before)s, %(step)s, %(flow)s, %(collapse)s
+    ) AS run (number, message, app, due, count, token, width, id, accepted_at, not_before, step, flow, collapse),
         generate_series(0, count::integer - 1) AS n
 )
 INSERT INTO queue_count (app, node, settling, waiting)
@@ -66,7 +66,10 @@ ON CONFLICT (app, node, settling) DO UPDATE SET waiting = queue_count.waiting + 
 """
 
 # The columns of runs; see Layout.
-_RUN = ("number", "message", "app", "due", "count", "token", "width", "id", "accepted_at", "not_before", "step", "flow")
+_RUN = (
+    *("number", "message", "app", "due", "count", "token", "width", "id", "accepted_at", "not_before", "step", "flow"),
+    "collapse",
+)
 
 #: Owner and key.
 _Key = tuple[str, str]

@@ -66,7 +66,7 @@ class _Table(NamedTuple):
 
 
 _NOTIFICATION = ["number", "message", "app", "token", "apns_id", "due", "attempts", "status", "reason", "accepted_at"]
-_NOTIFICATION += ["flow"]
+_NOTIFICATION += ["flow", "collapse", "superseded"]
 _WAITING = [*_NOTIFICATION, "not_before"]
 _OUTCOME = [*_NOTIFICATION, "state", "timestamp", "settled_at", "unique_id"]
 
@@ -97,14 +97,16 @@ FROM app ORDER BY name
         _NOTIFICATION,
         """
 SELECT number, message, name, token, uuid_send(apns_id), due, state, attempts, status, reason, timestamp, accepted_at,
-    settled_at, unique_id, not_before, coalesce(lane, 1), coalesce(caller, 'anybody')
+    settled_at, unique_id, not_before, coalesce(lane, 1), coalesce(caller, 'anybody'),
+    collapse, superseded::integer
 FROM (
     SELECT number, message, app, token, apns_id, due, 0 AS state, attempts, status, reason, NULL::bigint AS timestamp,
-        accepted_at, NULL::bigint AS settled_at, NULL::text AS unique_id, not_before, flow
+        accepted_at, NULL::bigint AS settled_at, NULL::text AS unique_id, not_before, flow,
+        collapse, superseded
     FROM queue
     UNION ALL
     SELECT number, message, app, token, apns_id, due, state, attempts, status, reason, timestamp, accepted_at,
-        settled_at, unique_id, NULL::bigint, flow
+        settled_at, unique_id, NULL::bigint, flow, collapse, superseded
     FROM outcome
 ) AS notification JOIN queue_app ON queue_app.id = notification.app LEFT JOIN flow ON flow.id = notification.flow
 ORDER BY number
@@ -238,7 +240,7 @@ class PostgreSQLCopy(Reading):
                 due = min(row.due, self._now) if row.not_before is None else row.not_before
             values = [row.number, row.message, self._app(row.app), row.token, UUID(bytes=row.apns_id)]
             values += [due, row.attempts, row.status, row.reason, row.accepted_at]
-            values.append(self._flows[_flow_of(row)])
+            values += [self._flows[_flow_of(row)], row.collapse, bool(row.superseded)]
             if row.state == State.WAITING:
                 waiting.append([*values, row.not_before])
             else:

@@ -55,8 +55,9 @@ SELECT id, rest_until, EXISTS (SELECT FROM node WHERE incarnation = %(node)s AND
 #: From which due time on to look into a flow; see :class:`Marks`.
 FROM_MARK = "due >= coalesce((%(marks)s::jsonb ->> flow.id::text)::bigint, %(beginning)s)"
 
-# Four kinds of rows: the notifications, the messages that they are of, one that tells of the lease, and the flows. It
-# chooses as Turn.choose() does. The notifications of a flow are in their order.
+# Five kinds of rows: the notifications, the messages that they are of, one that tells of the lease, the flows, and
+# which of the notifications are superseded. It chooses as Turn.choose() does. The notifications of a flow are in their
+# order.
 _CLAIM = f"""
 WITH leased AS MATERIALIZED (SELECT numbers FROM lease WHERE app = %(app)s AND id >= %(first)s),
 room AS MATERIALIZED (SELECT %(most)s - coalesce(sum(cardinality(numbers)), 0) AS size FROM leased),
@@ -81,10 +82,10 @@ turn AS MATERIALIZED (
     ) AND lane = ANY(%(lanes)s)
 ),
 chosen AS MATERIALIZED (
-    SELECT number, message, attempts, apns_id, token
+    SELECT number, message, attempts, apns_id, token, superseded
     FROM (SELECT * FROM turn WHERE place <= (SELECT ceil(size::numeric / part) FROM wanted) ORDER BY place) AS flow
     CROSS JOIN LATERAL (
-        SELECT number, message, attempts, apns_id, token FROM queue
+        SELECT number, message, attempts, apns_id, token, superseded FROM queue
         WHERE flow = flow.id AND due >= flow.first AND due <= %(now)s AND number NOT IN (SELECT number FROM taken)
         ORDER BY flow, due, number LIMIT part
     ) AS next
@@ -103,6 +104,8 @@ UNION ALL
 SELECT 2, (SELECT id FROM made), (SELECT min(id) FROM lease WHERE app = %(app)s AND id >= %(first)s), NULL, NULL, NULL
 UNION ALL
 SELECT 3, id, first, lane, is_due::text, NULL FROM due
+UNION ALL
+SELECT 4, number, NULL, NULL, NULL, NULL FROM chosen WHERE superseded
 """
 
 _END = """
@@ -244,11 +247,13 @@ class Claimed:
     :ivar key: the row of the lease.
     :ivar notifications: 0, the number, the message, the attempts, the id and the token of each.
     :ivar messages: 1, the number, the date, when it was accepted, the headers and the payload of each.
+    :ivar marked: 4 and the number of each that is superseded.
     """
 
     key: LeaseKey
     notifications: Sequence[tuple[int, int, int, int, str, bytes]]
     messages: Sequence[tuple[int, int, int, int, str, bytes]]
+    marked: Sequence[tuple[int, int, None, None, None, None]] = ()
 
 
 def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> Claimed | None:
@@ -275,10 +280,10 @@ def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> 
     values.update(app=app, count=wanted.count, most=most, least=least, until=wanted.until)
     values.update(lanes=bigints(turn.lanes), after=bigints(turn.after), **places(begun))
     cursor.execute(_CLAIM, values, prepare=True)
-    found: tuple[list[Any], ...] = ([], [], [], [])
+    found: tuple[list[Any], ...] = ([], [], [], [], [])
     for row in cursor.fetchall():
         found[row[0]].append(row)
-    notifications, messages, [(_, lease, first_lease, *_)], flows = found
+    notifications, messages, [(_, lease, first_lease, *_)], flows, marked = found
     if lease is not None:
         first_lease = lease if first_lease is None else min(first_lease, lease)
     marks.move(wanted.app, begun, {flow: due for _, flow, due, *_ in flows}, first_lease, wanted.now)
@@ -287,7 +292,7 @@ def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> 
     due = {flow: lane for _, flow, _, lane, is_due, _ in flows if is_due == "true"}
     chosen = turn.choose(due, min(wanted.count, len(notifications)))
     turns.took(wanted.app, due[chosen[0]], len(notifications), chosen[-1], due.values())
-    return Claimed((app, lease), notifications, messages)
+    return Claimed((app, lease), notifications, messages, marked)
 
 
 def free(connection: Connection, found: Found, settled: Callable[[int], bool] = lambda number: False) -> None:

@@ -96,8 +96,12 @@ WITH chosen AS MATERIALIZED (
 ),
 gone AS (DELETE FROM outcome WHERE number = ANY(ARRAY(SELECT number FROM chosen)) RETURNING *),
 stored AS (
-    INSERT INTO queue (number, message, due, accepted_at, app, attempts, status, apns_id, token, reason, flow)
-    SELECT number, message, %(due)s, accepted_at, app, 0, status, apns_id, token, reason, flow FROM gone
+    INSERT INTO queue (
+        number, message, due, accepted_at, app, attempts, status, apns_id, token, reason, flow, collapse, superseded
+    )
+    SELECT
+        number, message, %(due)s, accepted_at, app, 0, status, apns_id, token, reason, flow, collapse, superseded
+    FROM gone
 ),
 counted AS (
     INSERT INTO queue_count (app, node, settling, waiting)

@@ -35,12 +35,23 @@ from txapns.daemon.store.postgresql.partitions import create_ahead
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.settlement import Conclusion, conclude
 from txapns.daemon.store.postgresql.state import QueueState
+from txapns.daemon.store.postgresql.superseding import lock_apps, supersede
 from txapns.daemon.store.postgresql.tables import QUEUE
 from txapns.daemon.store.queue import StoredQueue
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.settlement import Report, Settled
 from txapns.daemon.store.turns import Turns
-from txapns.daemon.values import Content, Depth, Estimate, Idempotency, Lane, Leased, Message, Receipt, Settlement
+from txapns.daemon.values import (
+    Content,
+    Depth,
+    Estimate,
+    Idempotency,
+    Lane,
+    Leased,
+    Message,
+    Receipt,
+    Settlement,
+)
 
 __all__ = ["PostgreSQLQueue"]
 
@@ -159,8 +170,13 @@ class PostgreSQLQueue(StoredQueue[Connection]):
             flows = {**flows, **find_flows(connection, unknown, apps)}
         for acceptance in acceptances:
             acceptance.apps, acceptance.flows = apps, flows
+        lock_apps(connection, acceptances)
         results, new = recognize(connection, acceptances, self._numbers, self._clock.seconds())
         add(connection, new, self._state.incarnation)
+        node, recording = self._state.incarnation, self._state.recording.apps
+        superseded = supersede(connection, new, node, self._time.now(), recording)
+        for acceptance in acceptances:
+            acceptance.superseded = superseded
         return results
 
     def _stored(self, acceptances: list[Acceptance]) -> None:
@@ -180,7 +196,7 @@ class PostgreSQLQueue(StoredQueue[Connection]):
             claimed = claim(connection, wanted, self._marks, self._turns)
             return None if claimed is None else (claimed, self._leased(app, claimed))
 
-        def lent(found: tuple[Claimed, list[Leased]] | None) -> list[Leased]:
+        def lent(found: tuple[Claimed, list[Leased]] | None) -> list[Leased] | Deferred[list[Leased]]:
             if found is None:
                 return []
             claimed, leased = found
@@ -188,7 +204,11 @@ class PostgreSQLQueue(StoredQueue[Connection]):
             if wanted.node == self._state.incarnation:  # otherwise the lease has ended with that life
                 numbers = [each.number for each in leased]
                 self._state.leases.lend(claimed.key, numbers, until, self._clock.seconds())
-            return leased
+            marked = {number for _, number, *_ in claimed.marked}
+            if not marked:
+                return leased
+            rest = [each for each in leased if each.number not in marked]
+            return self._conclude_marked(app, sorted(marked), rest, lambda: self.lease(app, count, until, most, only))
 
         return self._between(lend).addCallback(lent)
 

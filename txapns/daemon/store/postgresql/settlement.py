@@ -29,7 +29,7 @@ counted AS (
 _OUTCOME = """
 INSERT INTO outcome (
     number, message, due, accepted_at, settled_at, timestamp, app, attempts, status, state, apns_id, token, reason,
-    unique_id, flow
+    unique_id, flow, collapse, superseded
 )
 """
 
@@ -39,7 +39,8 @@ WITH gone AS (DELETE FROM queue WHERE number = ANY(%(numbers)s) RETURNING *),
 stored AS (
     {_OUTCOME}
     SELECT
-        number, message, due, accepted_at, %(date)s, NULL, app, attempts + 1, 200, 1, apns_id, token, '', NULL, flow
+        number, message, due, accepted_at, %(date)s, NULL, app, attempts + 1, 200, 1, apns_id, token, '', NULL, flow,
+        collapse, superseded
     FROM gone
 ),
 {_COUNTED}
@@ -58,7 +59,7 @@ WITH gone AS (
     WHERE queue.number = chosen.number
     RETURNING queue.number, message, due, accepted_at, chosen.settled_at, chosen.timestamp, app,
         queue.attempts + chosen.attempts AS attempts, chosen.status, chosen.state, apns_id, token, chosen.reason,
-        chosen.unique_id, flow
+        chosen.unique_id, flow, collapse, superseded
 ),
 stored AS ({_OUTCOME} SELECT * FROM gone),
 {_COUNTED}

@@ -153,7 +153,14 @@ CREATE INDEX queue_flow ON queue (flow, due, number);
 ALTER TABLE outcome ADD flow integer NOT NULL DEFAULT 0;
 UPDATE outcome SET flow = flow.id FROM flow WHERE state > 1 AND state = 4 AND flow.app = outcome.app;
 """,
+        """
+ALTER TABLE queue ADD collapse bigint, ADD superseded boolean NOT NULL DEFAULT false;
+CREATE INDEX queue_collapse ON queue (app, collapse, token) WHERE collapse IS NOT NULL;
+ALTER TABLE outcome ADD collapse bigint, ADD superseded boolean NOT NULL DEFAULT false;
+CREATE INDEX outcome_collapse ON outcome (app, collapse, token) WHERE state > 1 AND state = 4 AND collapse IS NOT NULL;
+""",
     ),
-    # An older node would make due at its start what is not sent before a date, and it does not know flows.
-    breaking=(3, 4),
+    # An older node would make due at its start what is not sent before a date, and send what is superseded; and it does
+    # not know flows.
+    breaking=(3, 4, 5),
 )

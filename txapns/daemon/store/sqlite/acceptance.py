@@ -26,18 +26,18 @@ FROM json_each(?)
 
 # A part of an empty blob, where all are broadcasts, is NULL.
 _ADD_DELIVERIES = """
-WITH run(number, message, app, due, count, token, width, apns_id, not_before, step, flow) AS MATERIALIZED (
+WITH run(number, message, app, due, count, token, width, apns_id, not_before, step, flow, collapse) AS MATERIALIZED (
     SELECT
         json_extract(value, '$[0]'), json_extract(value, '$[1]'), json_extract(value, '$[2]'),
         json_extract(value, '$[3]'), json_extract(value, '$[4]'), json_extract(value, '$[5]'),
         json_extract(value, '$[6]'), json_extract(value, '$[7]'), nullif(json_extract(value, '$[9]'), 0),
-        json_extract(value, '$[10]'), json_extract(value, '$[11]')
+        json_extract(value, '$[10]'), json_extract(value, '$[11]'), nullif(json_extract(value, '$[12]'), 0)
     FROM json_each(?)
 )
-INSERT INTO queue_delivery (number, message, app, due, token, apns_id, not_before, flow)
+INSERT INTO queue_delivery (number, message, app, due, token, apns_id, not_before, flow, collapse)
 SELECT
     number + n, message, app, due + n * step / 1000, coalesce(substr(?, token + n * width, width), x''),
-    substr(?, apns_id + n * 16, 16), not_before + n * step / 1000, flow
+    substr(?, apns_id + n * 16, 16), not_before + n * step / 1000, flow, collapse
 FROM run CROSS JOIN queue_series WHERE n < count
 """
 

@@ -89,7 +89,8 @@ _STATEMENTS: Mapping[type[Any], _Statements] = {
         "queue_delivery",
         """
 SELECT queue_delivery.number, message, name, token, apns_id, due, state, attempts, status, reason, timestamp,
-    accepted_at, settled_at, unique_id, not_before, coalesce(lane, 1), coalesce(caller, 'anybody')
+    accepted_at, settled_at, unique_id, not_before, coalesce(lane, 1), coalesce(caller, 'anybody'),
+    collapse, superseded
 FROM queue_delivery
 LEFT JOIN queue_flow ON queue_flow.id = queue_delivery.flow
 LEFT JOIN queue_app ON queue_app.id = queue_delivery.app
@@ -99,15 +100,15 @@ ORDER BY queue_delivery.number
         """
 INSERT INTO queue_delivery (
     number, message, app, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at, unique_id,
-    not_before, flow
+    not_before, flow, collapse, superseded
 )
 SELECT
     number, message, queue_app.id, token, apns_id, due, state, attempts, status, reason, timestamp, settled_at,
-    unique_id, not_before, queue_flow.id
+    unique_id, not_before, queue_flow.id, collapse, superseded
 FROM (
     SELECT ? AS number, ? AS message, ? AS app, ? AS token, ? AS apns_id, ? AS due, ? AS state, ? AS attempts,
         ? AS status, ? AS reason, ? AS timestamp, ? AS accepted_at, ? AS settled_at,
-        ? AS unique_id, ? AS not_before, ? AS lane, ? AS caller
+        ? AS unique_id, ? AS not_before, ? AS lane, ? AS caller, ? AS collapse, ? AS superseded
 ) AS copied JOIN queue_app ON queue_app.name = copied.app
 JOIN queue_flow ON queue_flow.app = queue_app.id AND queue_flow.lane = copied.lane
     AND queue_flow.caller = copied.caller

@@ -39,6 +39,9 @@ class Leases:
         self._furthest: dict[int, Mark] = {}
         self._soonest = math.inf  # no lease ends before this time
 
+    def __contains__(self, number: object) -> bool:
+        return number in self._leases
+
     def counts(self) -> dict[int, int]:
         """Count the leases, by flow."""
         found: dict[int, int] = {}

@@ -31,6 +31,7 @@ from txapns.daemon.store.sqlite.leases import Mark
 from txapns.daemon.store.sqlite.placing import place, place_these
 from txapns.daemon.store.sqlite.schema import lenient
 from txapns.daemon.store.sqlite.settlement import conclude
+from txapns.daemon.store.sqlite.superseding import supersede
 from txapns.daemon.store.sqlite.tables import QUEUE, QueueState, array
 from txapns.daemon.store.sqlite.timeline import STEP
 from txapns.daemon.store.turns import Turns, part
@@ -45,7 +46,8 @@ _R = TypeVar("_R")
 _RESERVED = 10_000  # how many numbers are reserved on the disk at a time: it costs a page of the transaction
 
 _FIND_DUE = """
-SELECT json_group_array(json_array(number, message, hex(token), lower(hex(apns_id)), attempts, due, not_before)) FROM (
+SELECT json_group_array(json_array(number, message, hex(token), lower(hex(apns_id)), attempts, due, not_before,
+    superseded)) FROM (
     SELECT * FROM queue_delivery
     WHERE state = 0 AND flow = ? AND (due, number) > (?, ?) AND due <= ?
     AND number NOT IN (SELECT value FROM json_each(?))
@@ -98,7 +100,7 @@ _BOUND_UNTRIED = f"{_BOUND} AND attempts = 0 AND not_before IS NULL"
 
 # The rows that _FIND_DUE and _FIND_MESSAGES find. Every notification passes here, and a decoder that knows the types
 # takes half the time.
-_Due = tuple[int, int, str, Annotated[str, Meta(min_length=32, max_length=32)], int, int, int | None]
+_Due = tuple[int, int, str, Annotated[str, Meta(min_length=32, max_length=32)], int, int, int | None, int]
 _due = msgspec.json.Decoder(list[_Due]).decode
 _messages = msgspec.json.Decoder(list[tuple[int, str, str, int]]).decode
 _headers = msgspec.json.Decoder(dict[str, str]).decode
@@ -116,6 +118,14 @@ class _Early:
     """Notifications that have become due too early, since the wall clock was set back."""
 
     numbers: list[int]
+
+
+@attrs.frozen
+class _Marked:
+    """Notifications that are superseded and have come back into the queue, leased together with others."""
+
+    numbers: list[int]
+    others: list[Leased]
 
 
 @implementer(IQueue)
@@ -224,11 +234,18 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         for acceptance in new:
             acceptance.apps, acceptance.flows = apps, flows
         add(connection, new)
+        self._supersede(connection, acceptances, new)
         self._reserving = self._reserved
         if number > self._reserved:
             self._reserving = number + _RESERVED
             connection.execute("UPDATE queue_next SET number = ?", [self._reserving])
         return results
+
+    def _supersede(self, connection: sqlite3.Connection, acceptances: list[Acceptance], new: list[Acceptance]) -> None:
+        self._leases.expire(self._clock.seconds())
+        superseded = supersede(connection, new, self._leases, self._state.recording.apps)
+        for acceptance in acceptances:
+            acceptance.superseded = superseded
 
     def _find_apps(self, connection: sqlite3.Connection, names: set[str]) -> dict[str, int]:
         unknown = names - self._state.apps.keys()
@@ -273,7 +290,11 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         """See :meth:`IQueue.lease`. Notifications whose rows are damaged are rejected, with a line in the log."""
         now = self._clock.seconds()
 
-        def lent(found: list[Leased] | _Damaged | _Early) -> list[Leased] | Deferred[list[Leased]]:
+        def lent(found: list[Leased] | _Damaged | _Early | _Marked) -> list[Leased] | Deferred[list[Leased]]:
+            if isinstance(found, _Marked):
+                return self._conclude_marked(
+                    app, found.numbers, found.others, lambda: self.lease(app, count, until, most, only)
+                )
             if isinstance(found, _Early):
                 lead = self._timeline.lead()
                 placing = self._database.write(lambda connection: place_these(connection, found.numbers, lead))
@@ -284,7 +305,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             rejected = [Settlement(number, State.REJECTED, 0, "Damaged") for number in found.numbers]
             return self.settle(rejected).addCallback(lambda _: self.lease(app, count, until, most, only))
 
-        def lend(connection: sqlite3.Connection) -> list[Leased] | _Damaged | _Early:
+        def lend(connection: sqlite3.Connection) -> list[Leased] | _Damaged | _Early | _Marked:
             self._leases.expire(now)
             room = count if most is None else min(count, most - self._leased(app))
             turn, due = self._turns.next(app, count, only), self._timeline.due(now)
@@ -312,7 +333,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
     def _lend(
         self, connection: sqlite3.Connection, app: str, flows: list[int], count: int, until: float, due: int
-    ) -> list[Leased] | _Damaged | _Early:
+    ) -> list[Leased] | _Damaged | _Early | _Marked:
         """Lease equal parts of some flows."""
         rows: list[_Due] = []
         places: dict[int, list[Mark]] = {}
@@ -325,9 +346,9 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             except msgspec.ValidationError:
                 return _Damaged([row[0] for row in msgspec.json.decode(found) if not _is_due(row)])
             rows += some
-            places[flow] = [(due_at, number) for number, *_, due_at, _ in some]
+            places[flow] = [(due_at, number) for number, *_, due_at, _, _ in some]
         date = self._timeline.date()
-        early = [number for number, *_, attempts, _, not_before in rows if (not_before or 0) > date and not attempts]
+        early = [number for number, *_, attempts, _, not_before, _ in rows if (not_before or 0) > date and not attempts]
         if early:
             return _Early(early)
         messages = {row[1] for row in rows}
@@ -342,6 +363,9 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             )
         for flow, taken in places.items():
             self._leases.lend(flow, taken, until)
+        marked = {row[0] for row in rows if row[-1]}
+        if marked:
+            return _Marked(sorted(marked), [each for each in leased if each.number not in marked])
         return leased
 
     def _contents(

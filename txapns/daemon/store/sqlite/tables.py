@@ -99,6 +99,13 @@ WHERE state > 1 AND state = 4;
 DROP INDEX queue_delivery_waiting;
 CREATE INDEX queue_delivery_flow ON queue_delivery (flow, due, number) WHERE state = 0
 """,
+        """
+ALTER TABLE queue_delivery ADD COLUMN collapse INTEGER;
+ALTER TABLE queue_delivery ADD COLUMN superseded INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX queue_delivery_collapse ON queue_delivery (app, collapse, token) WHERE state = 0 AND collapse IS NOT NULL;
+CREATE INDEX queue_delivery_collapse_dead ON queue_delivery (app, collapse, token)
+WHERE state = 4 AND collapse IS NOT NULL
+""",
     ),
 )
 

@@ -1,0 +1,85 @@
+"""Tests for :mod:`txapns.daemon.store.sqlite.superseding`."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import attrs
+from twisted.trial.unittest import SynchronousTestCase
+
+from tests.daemon.store.contract import message, result
+from tests.daemon.store.sqlite.world import SQLiteWorld
+from tests.daemon.store.superseding_contract import SupersedingContract
+from txapns.daemon.store.sqlite import superseding
+from txapns.daemon.values import Settlement, State
+
+__all__ = ["PlanTests", "SQLiteSupersedingTests"]
+
+
+class SQLiteSupersedingTests(SupersedingContract, SynchronousTestCase):
+    """The contract."""
+
+    def make_world(self) -> SQLiteWorld:
+        """Make one in a file of its own."""
+        return SQLiteWorld(Path(self.mktemp()))
+
+
+class PlanTests(SynchronousTestCase):
+    """The plans of the statements, and what they cost."""
+
+    def setUp(self) -> None:
+        """Fill a queue: half of it has a collapse id, and there are dead letters."""
+        self.world = SQLiteWorld(Path(self.mktemp()))
+        self.addCleanup(lambda: self.world.stop())
+        self.sent = message(self.world, 5_000)
+        self.accept(message(self.world, 5))
+        leased = result(self.world.clock, self.world.queue.lease("chess", 10, self.world.clock.seconds() + 60))
+        dead = [Settlement(each.number, State.DEAD) for each in leased]
+        result(self.world.clock, self.world.queue.settle(dead))
+        self.accept(self.sent)
+        result(self.world.clock, self.world.queue.accept([message(self.world, 5_000, start=9_000)]))
+
+    def accept(self, sent: object) -> None:
+        """Accept a message with a collapse id."""
+        each = attrs.evolve(sent, collapse_id="score")  # type: ignore[misc]
+        result(self.world.clock, self.world.queue.accept([each]))
+
+    def traced(self) -> list[str]:
+        """Accept the same again; returns the statements."""
+        seen: list[str] = []
+        between = self.world.database.between
+        result(self.world.clock, between(lambda connection: connection.set_trace_callback(seen.append)))
+        self.accept(self.sent)
+        result(self.world.clock, between(lambda connection: connection.set_trace_callback(None)))
+        return seen
+
+    def test_index(self) -> None:
+        """What is superseded is found in the indexes, of each device by one look."""
+        asked = [each for each in self.traced() if "AS old" in each or "superseded = 1" in each]
+        self.assertEqual(len(asked), 3)
+
+        def explain(connection: sqlite3.Connection) -> list[str]:
+            explained = [(f"EXPLAIN QUERY PLAN {each}", [None] * each.count("?")) for each in asked]
+            return [row[3] for each, values in explained for row in connection.execute(each, values)]
+
+        steps = result(self.world.clock, self.world.database.read(explain))
+        looks = [step for step in steps if "old" in step]
+        self.assertEqual(len(looks), 2)
+        for step in looks:
+            self.assertRegex(step, r"USING (COVERING )?INDEX queue_delivery_collapse(_dead)? \(app=\? AND collapse=\?")
+        self.assertEqual([step for step in steps if step.startswith("SCAN new") or "SCAN queue_delivery" in step], [])
+
+    def test_no_collapse_id(self) -> None:
+        """What has no collapse id executes no statement of these, and is in neither index."""
+        self.sent = message(self.world, 10, start=20_000)
+        seen: list[str] = []
+        self.patch(superseding, "array", lambda value: seen.append(value) or "[]")
+        result(self.world.clock, self.world.queue.accept([self.sent]))
+        self.assertEqual(seen, [[]])
+        counted = "SELECT count(*) FROM queue_delivery INDEXED BY queue_delivery_collapse"
+        where = "WHERE state = 0 AND collapse IS NOT NULL"
+        found = result(
+            self.world.clock, self.world.database.read(lambda each: each.execute(f"{counted} {where}").fetchall())
+        )
+        self.assertEqual(found, [(5_000,)])
