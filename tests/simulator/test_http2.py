@@ -17,9 +17,15 @@ from tests.simulator.peers import (
 )
 from txapns.credentials import Certificate
 from txapns.devices.push import SUFFIXES
+from txapns.devices.rules import RULES
+from txapns.devices.rules.refusal import Refusal
 from txapns.simulator.requests import TOKEN_LIFE, Response
 
 __all__ = ["AnswerTests", "FieldTests", "OrderTests"]
+
+
+#: The reasons for what is wrong with a push, and not with the connection or the form of the request.
+ASKED = {rule.answer.reason for rule in RULES.values() if isinstance(rule, Refusal)} - {"BadMessageId"}
 
 
 class OrderTests(HTTP2Case):
@@ -61,9 +67,15 @@ class OrderTests(HTTP2Case):
         self.check(self.peer, self.good, 200)
 
     def test_alone(self) -> None:
-        """Each fault has its response."""
+        """Each fault has its response, and if it is in what is asked for, it is found later on, before all others."""
         for fields, status, reason in self.faults():
             self.check(self.peer, {**self.good, **fields}, status, reason)
+            if reason in ASKED:
+                self.simulator.phones.judge()
+                verdict = self.simulator.inbox.received[-1].verdict
+                assert verdict is not None
+                refusals = [rule for each in verdict.findings if isinstance(rule := RULES[each.code], Refusal)]
+                self.assertEqual(refusals[0].answer.reason, reason, fields)
 
     def test_first(self) -> None:
         """The first fault determines the response, whatever else is wrong."""

@@ -7,7 +7,8 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.simulator.peers import AUTHORITY
 from txapns import Notification
-from txapns.devices.presentation import Outcome
+from txapns.credentials import Certificate
+from txapns.devices import Outcome, Severity
 from txapns.simulator.phones import MAX_DEVICES
 from txapns.testing import MemorySimulator
 
@@ -41,6 +42,28 @@ class PhonesTests(SynchronousTestCase):
         device = self.phones.device(A)
         self.assertEqual((device.badge, len(device.shown)), (3, 3))
         self.assertEqual([each.verdict and each.verdict.outcome for each in self.inbox.received], [Outcome.BANNER] * 3)
+
+    def test_refused(self) -> None:
+        """Of every push that is refused for what is asked for, the reason is found, with all that the server knows."""
+        self.inbox.environments[bytes.fromhex(B)] = "sandbox"
+        self.inbox.dead[bytes.fromhex("cc" * 32)] = 5.0
+        topics = [self.simulator.topic, "com.example.chess"]
+        listed = self.simulator.client(credential=Certificate.from_pem(AUTHORITY.client_pem(topics=topics)))
+        self.addCleanup(lambda: self.simulator.result(listed.close()))
+        for client, token, topic, code in (
+            (self.client, A, "com.example", "TOPIC_NOT_SERVED"),
+            (listed, A, "com.example", "TOPIC_NOT_LISTED"),
+            (self.client, B, None, "ENVIRONMENT"),
+            (self.client, "cc" * 32, None, "REMOVED"),
+        ):
+            self.simulator.result(client.send(Notification(alert="Hi", topic=topic), [token]))
+            self.phones.judge()
+            verdict = self.inbox.received[-1].verdict
+            assert verdict is not None
+            errors = [each for each in verdict.findings if each.severity is Severity.ERROR]
+            self.assertEqual([each.code for each in errors], [code])
+            self.assertEqual(verdict.answer.reason, self.inbox.received[-1].reason)
+            self.assertTrue(verdict.why.endswith(errors[0].message), verdict.why)
 
     def test_order(self) -> None:
         """What came before a device was changed is judged as it was then."""

@@ -16,6 +16,7 @@ import attrs
 
 from txapns._credentials.bearer import BearerToken
 from txapns._network.clocks import IWallClock
+from txapns.devices.credential import Credential
 from txapns.devices.device import Device
 from txapns.devices.push import Push, token_bytes
 from txapns.devices.verdict import Verdict
@@ -39,6 +40,8 @@ class Connection:
     :ivar tls: the version of TLS.
     :ivar topics: the topics of its certificate; without one, that of the app.
     :ivar environments: the environments that its certificate is valid in; ``None`` without a certificate.
+    :ivar credential: over HTTP/2 its credential; ``None`` if none was good yet.
+    :ivar environment: over HTTP/2 the environment of the server.
     """
 
     number: int
@@ -46,6 +49,8 @@ class Connection:
     tls: str = ""
     topics: tuple[str, ...] = ()
     environments: tuple[str, ...] | None = None
+    credential: Credential | None = None
+    environment: str | None = None
 
 
 _UNKNOWN = Connection(0)

@@ -102,12 +102,19 @@ class Phones:
         inbox.devices = {token: _with_strings(device, strings) for token, device in inbox.devices.items()}
 
     def _receive(self, reception: Reception) -> Verdict:
-        push = reception.push
+        push, connection = reception.push, reception.connection
         answered = Answer(200) if reception.reason is None else Answer(reception.status, reception.reason)
         if reception.protocol == "broadcast":
             return self._broadcast(push, reception.at, answered)
         token = self._inbox.owner(push.token)
-        verdict = receive(push, self._inbox.device(token), reception.at, answered=answered)
+        verdict = receive(
+            push,
+            self._inbox.device(token),
+            reception.at,
+            credential=connection.credential,
+            environment=connection.environment,
+            answered=answered,
+        )
         self._keep(token, verdict.device)
         return verdict
 

@@ -173,6 +173,7 @@ class RequestServer(Protocol, ABC):
     def connectionMade(self) -> None:
         """Send responses at once."""
         self._connection = self._inbox.connect(transport_of(self).getPeer())
+        self._connection.environment = self._environment
         transport_of(self).setTcpNoDelay(True)
 
     def handshakeCompleted(self) -> None:
@@ -196,6 +197,7 @@ class RequestServer(Protocol, ABC):
             listed = any(each.oid == TOPICS for each in self._certificate.extensions)
             self._connection.topics = topics or (self._topic,)
             self._credential = Credential(self._connection.topics, is_certificate=True, listed=listed)
+            self._connection.credential = self._credential
             self._connection.environments = tuple(sorted(environments))
             if self._environment not in environments:
                 self.requests.goaway(last_stream=0, debug=b'{"reason":"BadCertificateEnvironment"}')
@@ -382,7 +384,7 @@ class RequestServer(Protocol, ABC):
         else:
             self._replaced = now
         self._bearer, self._key, self._issued = bearer, key, issued
-        self._credential = Credential(self._topics_of(key))
+        self._credential = self._connection.credential = Credential(self._topics_of(key))
         return None
 
     def _topics_of(self, key: SigningKey) -> tuple[str, ...]:

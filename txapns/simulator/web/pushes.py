@@ -17,6 +17,7 @@ from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
 from txapns._serving.pages import SECURITY
 from txapns.devices.answers import answer as answer_to
+from txapns.devices.credential import Credential
 from txapns.devices.push import Push, token_bytes
 from txapns.devices.rules import lint
 from txapns.simulator.answers import DEVICES, PlannedAnswer
@@ -45,7 +46,7 @@ class PushOperations:
         self._clock = clock
         self._wall = wall_clock(clock)
         self._late: set[IDelayedCall] = set()
-        self._connection = Connection(0, topics=(simulator.topic,))
+        self._connection = Connection(0, topics=(simulator.topic,), credential=Credential())
 
     def send(self, request: Request) -> Answer | Deferred[Answer]:
         """Send a push, as if a provider with a provider token had sent it."""
@@ -80,24 +81,26 @@ class PushOperations:
         return answered
 
     def _answer(self, push: Push, planned: PlannedAnswer | None) -> Answer:
-        inbox = self._simulator.inbox
-        given = answer_to(push, inbox.device(push.token), None, self._simulator.environment)
+        inbox, connection = self._simulator.inbox, self._connection
+        connection.environment = self._simulator.environment
+        given = answer_to(push, inbox.device(push.token), connection.credential, connection.environment)
         status, reason = given.status, given.reason
         if planned is not None and planned.status is not None:
             status, reason = planned.status, planned.reason
         token = token_bytes(push.token) or push.token.encode()
         refused = None if 200 <= status <= 299 else reason
-        inbox.note("http2", token, push.payload, push.headers, refused, status, self._connection)
+        inbox.note("http2", token, push.payload, push.headers, refused, status, connection)
         self._simulator.phones.judge()
         latest = inbox.after(inbox.last_id - 1)
         return Answer(201, entry_json(latest[0]) if latest else b"{}", SECURITY)
 
     def lint(self, request: Request) -> Answer:
-        """Answer with what is wrong with a push; with a token, also for that device."""
+        """Answer with what is wrong with a push that is sent here; with a token, also for that device."""
         parameters(request)
         push = _read(json_body(request))
         device = self._simulator.phones.device(push.token) if push.token else None
-        findings = lint(push, device, now=self._wall.now())
+        environment = self._simulator.environment
+        findings = lint(push, device, self._connection.credential, environment, now=self._wall.now())
         return answer({"findings": [finding.to_dict() for finding in findings]})
 
     def set_strings(self, request: Request) -> Answer:
