@@ -32,6 +32,7 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Mapping
 from urllib.parse import quote
 
 import attrs
@@ -42,6 +43,7 @@ from txapns.notification import Notification, Priority, PushType
 __all__ = [
     "LIVE_ACTIVITY",
     "Channel",
+    "ChannelAnswer",
     "ChannelRequest",
     "StoragePolicy",
     "app_of",
@@ -96,6 +98,21 @@ class ChannelRequest:
     def headers(self) -> tuple[tuple[bytes, bytes], ...]:
         """Return the header fields."""
         return self.fields
+
+
+@attrs.frozen
+class ChannelAnswer:
+    """
+    The answer to a request about channels, if it was not rejected.
+
+    :ivar status: its HTTP status.
+    :ivar headers: its header fields.
+    :ivar body: its body.
+    """
+
+    status: int
+    headers: Mapping[bytes, bytes]
+    body: bytes = attrs.field(repr=lambda body: f"<{len(body)} bytes>")
 
 
 def broadcast_request(notification: Notification, channel_id: str, bundle_id: str | None) -> ChannelRequest:

@@ -27,7 +27,10 @@ async def serve(directory: Path, faces: str) -> None:
     """Start everything, and print the addresses."""
     authority = Authority()
     simulator = Simulator(reactor, authority=authority, dead=[bytes.fromhex(GONE)])
-    apple = reactor.listenTCP(0, simulator.tls_factory("http2"), interface="127.0.0.1")
+    apple, channels = (
+        reactor.listenTCP(0, simulator.tls_factory(protocol), interface="127.0.0.1").getHost().port
+        for protocol in ("http2", "channels")
+    )
     files = {
         "ca.pem": authority.ca_pem,
         "server.pem": authority.server_certificate(),
@@ -40,8 +43,10 @@ async def serve(directory: Path, faces: str) -> None:
         {re.sub("port=[0-9]+", "port=0", faces)}
         [intake.native]
         listen = []
+        [admin]
+        listen = []
         [apps.chess]
-        gateway = "http2:host=127.0.0.1:port={apple.getHost().port}"
+        gateway = "http2:host=127.0.0.1:port={apple}:management_port={channels}"
         trust_root = "ca.pem"
         certificate = "key.pem"
     """

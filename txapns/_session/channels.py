@@ -18,7 +18,7 @@ from twisted.internet.defer import Deferred, fail, succeed
 from txapns import reasons
 from txapns._session.batch import Single
 from txapns._session.pool import Pool
-from txapns.channels import LIVE_ACTIVITY, Channel, ChannelRequest, StoragePolicy, app_of, channel_field
+from txapns.channels import LIVE_ACTIVITY, Channel, ChannelAnswer, ChannelRequest, StoragePolicy, app_of, channel_field
 from txapns.delivery import Delivery
 from txapns.errors import APNSError, ClientClosed, InvalidNotification, RequestRejected, WireError
 from txapns.gateway import Gateway
@@ -49,6 +49,8 @@ class Channels:
     :param bundle_id: the default for the app's bundle id.
     :param make_pool: makes the pool for the management server.
     :param touch: called, with anything, whenever the client is used.
+
+    :ivar bundle_id: the same; ``None`` if there is no default.
     """
 
     def __init__(
@@ -59,7 +61,7 @@ class Channels:
         touch: Callable[[Any], Any],
     ) -> None:
         self._gateway = gateway
-        self._bundle_id = bundle_id
+        self.bundle_id = bundle_id
         self._make_pool = make_pool
         self._touch = touch
         self._pool: Pool | None = None
@@ -139,6 +141,19 @@ class Channels:
 
         return self._ask(found, b"GET", b"all-channels", bundle_id)
 
+    def forward(self, request: ChannelRequest) -> Deferred[ChannelAnswer]:
+        """
+        Send a request as it is, for a program that stands between another and Apple.
+
+        :param request: the request.
+        :returns: a ``Deferred`` of the answer as it came.
+        """
+
+        def found(headers: Mapping[bytes, bytes], body: bytes) -> ChannelAnswer:
+            return ChannelAnswer(int(headers[b":status"]), headers, body)
+
+        return self._send(found, request)
+
     @property
     def busy(self) -> bool:
         """Whether a request is in flight or waits."""
@@ -163,12 +178,18 @@ class Channels:
         *named: str,
         content: bytes = b"",
     ) -> Deferred[T]:
+        try:
+            path = b"/1/apps/%b/%b" % (app_of(bundle_id or self.bundle_id), what)
+            request = ChannelRequest(method, path, tuple(map(channel_field, named)), content)
+        except APNSError as error:
+            return fail(error)
+        return self._send(read, request)
+
+    def _send(self, read: Callable[[Mapping[bytes, bytes], bytes], T], request: ChannelRequest) -> Deferred[T]:
         self._touch(None)
         try:
             if self._closed:
                 raise ClientClosed("the client is closed")
-            path = b"/1/apps/%b/%b" % (app_of(bundle_id or self._bundle_id), what)
-            request = ChannelRequest(method, path, tuple(map(channel_field, named)), content)
             if self._pool is None:
                 self._pool = self._make_pool(self._gateway.management())
             return _Asking(self._pool, read).ask(request).addBoth(self._touch)

@@ -22,15 +22,23 @@ __all__ = ["broadcast_draft", "check_broadcast", "check_gateway"]
 _NO_PAYLOAD = Notification(payload={})
 
 
-def broadcast_draft(payload: bytes, headers: Mapping[str, str], channel: str, request_id: str | None = None) -> Draft:
+def broadcast_draft(
+    payload: bytes,
+    headers: Mapping[str, str],
+    channel: str,
+    request_id: str | None = None,
+    not_before: float | None = None,
+) -> Draft:
     """
     Make a draft of a broadcast.
 
     :param headers: its other header fields; the topic is the app's bundle id.
     :param channel: the channel's identifier.
     :param request_id: the id that the caller chose; ``None`` if the daemon chooses.
+    :param not_before: the date before which it is not sent; ``None`` to send it now.
     """
-    return Draft(payload, {**headers, CHANNEL: channel}, [b""], () if request_id is None else (request_id,))
+    ids = () if request_id is None else (request_id,)
+    return Draft(payload, {**headers, CHANNEL: channel}, [b""], ids, not_before)
 
 
 def check_gateway(app: App) -> None:

@@ -146,7 +146,16 @@ class Listeners:
     def _make_apple(self, section: AppleSection) -> None:
         parts = self._parts
         intake = parts.metrics.intake("apple", parts.intake, refusals=True)
-        apple = Apple(self._clock, intake, parts.apps, parts.keys, parts.feedback, section, self._limits)
+        apple = Apple(
+            self._clock,
+            intake,
+            parts.apps,
+            parts.keys,
+            parts.feedback,
+            section,
+            self._limits,
+            parts.channels.of,
+        )
         self._servers.append(apple)
         self._connections.append(apple.server)
         self._listen("intake.apple", section.listen, apple.factory, section.tls)

@@ -54,8 +54,6 @@ class AppChannelsTests(SynchronousTestCase):
         self.assertRaises(NotSupported, self.channels.of, "old")
         self.world.move("chess", Gateway.http2("127.0.0.1", 2197))
         self.assertRaises(NotSupported, self.channels.of, "chess")
-        self.world.move("news", self.world.gateway(), topic=None)
-        self.assertRaises(NotSupported, self.channels.of, "news")
 
     def test_bounded(self) -> None:
         """While the server cannot be reached, so many requests of an app wait, and no more."""

@@ -12,13 +12,13 @@ from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IReactorTime
 
 from txapns._session.channels import Channels
-from txapns.client import Session, default_bundle_id
+from txapns.client import Session
 from txapns.daemon.broadcasts import check_gateway
 from txapns.daemon.errors import NotSupported, Unavailable
 from txapns.daemon.interfaces import IApps
 from txapns.errors import APNSError
 
-__all__ = ["AppChannels"]
+__all__ = ["AppChannels", "no_channels"]
 
 #: How many requests about the channels of an app may wait for a connection.
 MOST = 100
@@ -40,15 +40,13 @@ class AppChannels:
         Find the channels of an app.
 
         :param app: its name.
-        :raises NotSupported: it has no bundle id, or its gateway no server that manages channels.
+        :raises NotSupported: its gateway has no server that manages channels.
         :raises RequestRefused: there is no such app, or it cannot be used now.
         """
         found = self._apps.get(app)
         check_gateway(found)
         if found.gateway.management_port is None:
             raise NotSupported("the app's gateway has no server that manages channels: give it a management_port")
-        if not default_bundle_id(found.credential, found.topic):
-            raise NotSupported("the app has no topic: give it its bundle id")
         try:
             return self._session.client(found.credential, found.gateway, topic=found.topic).channels
         except APNSError as error:
@@ -57,3 +55,12 @@ class AppChannels:
     def stop(self) -> Deferred[None]:
         """Wait for the answers to what is under way, and close the connections."""
         return self._session.close()
+
+
+def no_channels(app: str) -> Channels:
+    """
+    Stand in for the channels of apps where there are none.
+
+    :raises NotSupported: always.
+    """
+    raise NotSupported("channels are not managed here")

@@ -258,7 +258,7 @@ class RefusalTests(AppleCase):
         cases: list[tuple[tuple[int, str], dict[str, Any]]] = [
             ((405, "MethodNotAllowed"), {"method": "GET", "body": b""}),
             ((404, "BadPath"), {"path": "/3/devices/aa"}),
-            ((404, "BadPath"), {"path": "/4/broadcasts/apps/x"}),
+            ((404, "BadPath"), {"path": "/4/broadcast/apps/x"}),
             ((400, "MissingDeviceToken"), {"path": "/3/device/"}),
             ((400, "BadDeviceToken"), {"path": "/3/device/xyz"}),
             ((400, "BadDeviceToken"), {"path": "/3/device/abc"}),

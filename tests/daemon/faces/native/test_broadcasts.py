@@ -66,6 +66,15 @@ class BroadcastOperationsTests(BroadcastCase):
         [response] = self.connection.read()
         self.assertEqual((response.status, response.json["broadcasts"][0]["outcome"]["state"]), (202, "waiting"))
 
+    def test_not_before(self) -> None:
+        """A broadcast may be for later."""
+        date = self.world.reactor.wall.now()
+        self.assertEqual(self.cast(not_before=date + 10**9).json["error"]["path"], "not_before")
+        self.assertEqual(self.cast(not_before=date + 60).status, 202)
+        self.assertEqual(self.world.lease(), [])
+        self.world.reactor.advance(61.0)
+        self.assertEqual(len(self.world.lease()), 1)
+
     def test_again(self) -> None:
         """A repeated request with its key is accepted once; another one with that key is refused."""
         first, second = (self.cast(again="goal 1") for _ in range(2))

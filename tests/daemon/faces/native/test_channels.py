@@ -125,6 +125,12 @@ class RefusalTests(BroadcastCase):
         self.world.reactor.advance(5.0)
         self.assertEqual(len(self.ask("GET", "chess/channels").json["channels"]), 1)
 
+    def test_no_topic(self) -> None:
+        """An app whose bundle id is not known."""
+        self.world.move("news", self.world.gateway(), topic=None)
+        response = self.ask("GET", "news/channels", key="all")
+        self.assertEqual((response.status, response.code), (409, "not_supported"))
+
     def test_no_such_gateway(self) -> None:
         """A gateway whose server of channels is not known."""
         self.world.move("chess", Gateway.http2("127.0.0.1", 2197))

@@ -1,6 +1,6 @@
 """
-The face of Apple's provider API: HTTP/2, ``POST /3/device/<token>``. A client made for Apple's servers connects to it
-and notices no difference.
+The face of Apple's provider API: HTTP/2, ``POST /3/device/<token>``, and of broadcasts and their channels. A client
+made for Apple's servers connects to it and notices no difference.
 
 ::
 
@@ -12,8 +12,9 @@ and notices no difference.
 
 :mod:`~txapns.daemon.faces.apple.face` makes the connections, :mod:`~txapns.daemon.faces.apple.connection` speaks HTTP/2
 on each, :mod:`~txapns.daemon.faces.apple.authentication` finds out which apps its caller may send for,
-:mod:`~txapns.daemon.faces.apple.requests` reads requests, and :mod:`~txapns.daemon.faces.apple.responses` chooses
-the answers.
+:mod:`~txapns.daemon.faces.apple.requests` reads requests, :mod:`~txapns.daemon.faces.apple.broadcasts` those of
+broadcasts, and :mod:`~txapns.daemon.faces.apple.responses` chooses the answers.
+:mod:`~txapns.daemon.faces.apple.channels` passes requests about channels on to Apple, in both modes.
 
 In *relay* mode the answer is Apple's own. If Apple has not answered in time, it is 503 ServiceUnavailable, but the
 notification stays in the queue; a client that sends it again makes a second one. In *queue* mode the answer is 200 as

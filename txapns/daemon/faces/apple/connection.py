@@ -11,7 +11,7 @@ Bytes are given back to the peer's window when the notification is stored, so on
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 import attrs
@@ -20,10 +20,15 @@ from twisted.python.failure import Failure
 
 from txapns._network.clocks import IWallClock
 from txapns._serving.connections import LINGER, FaceProtocol
+from txapns._session.channels import Channels
 from txapns.daemon.config.sections import AppleSection
 from txapns.daemon.errors import RequestRefused, Unavailable
 from txapns.daemon.faces.apple.authentication import Authentication, app_of
+from txapns.daemon.faces.apple.broadcasts import broadcast_of
+from txapns.daemon.faces.apple.channels import Question, question_of
 from txapns.daemon.faces.apple.requests import (
+    BROADCASTS,
+    CHANNELS,
     MAX_BODY,
     Submission,
     apns_id_of,
@@ -31,6 +36,7 @@ from txapns.daemon.faces.apple.requests import (
     draft_of,
     fields_of,
     headers_of,
+    id_field,
     not_before_of,
 )
 from txapns.daemon.faces.apple.responses import (
@@ -85,6 +91,7 @@ class AppleContext:
     :ivar clock: the reactor, or a ``Clock``.
     :ivar callers: knows the credentials and topics of the apps.
     :ivar options: the face's section of the configuration.
+    :ivar channels_of: returns the channels of an app, by its name.
     """
 
     clock: IReactorTime
@@ -94,6 +101,7 @@ class AppleContext:
     keys: IKeys
     feedback: IFeedbackLog
     options: AppleSection
+    channels_of: Callable[[str], Channels]
 
 
 class AppleConnection(FaceProtocol):
@@ -280,7 +288,8 @@ class AppleConnection(FaceProtocol):
         else:
             self.requests.reset(head.stream, REFUSED_STREAM)
             return False
-        self.requests.refuse(head.stream, response.fields(apns_id_of(head)), response.body(), at_once=at_once)
+        fields = response.fields(apns_id_of(head), id_field(head))
+        self.requests.refuse(head.stream, fields, response.body(), at_once=at_once)
         if not at_once:
             self._unwanted.append(head.stream)
         return False
@@ -292,14 +301,19 @@ class AppleConnection(FaceProtocol):
         self.connection.mark_authenticated()
         return names
 
-    def _checked(self, request: Request, apns_id: str | None) -> Submission:
+    def _checked(self, request: Request, apns_id: str | None) -> Submission | Question:
         fields = fields_of(request)
         if "origin" in fields and not self._context.options.keys:
             raise ErrorResponse(403, "Forbidden")  # a web page sent it, by a browser
         names = self._authenticate(fields.get("authorization", ""))
+        path, callers, date = fields[":path"], self._context.callers, self._context.wall.now()
+        if path.startswith(CHANNELS):
+            return question_of(request, fields, names, callers, apns_id)
+        if path.startswith(BROADCASTS):
+            return broadcast_of(request, fields, names, callers, apns_id, date)
         headers = headers_of(fields)
-        app = app_of(self._context.callers, fields, names)
-        not_before = not_before_of(fields, headers, self._context.wall.now())
+        app = app_of(callers, fields, names)
+        not_before = not_before_of(fields, headers, date)
         return Submission(request, apns_id, app, draft_of(request, fields, headers, apns_id, not_before))
 
     def _take(self, requests: Sequence[Request]) -> None:
@@ -307,12 +321,15 @@ class AppleConnection(FaceProtocol):
         for request in requests:
             apns_id = apns_id_of(request)
             try:
-                submission = self._checked(request, apns_id)
+                checked = self._checked(request, apns_id)
             except ErrorResponse as error:
                 self._respond(request, apns_id, error.response)
                 self._give_back(request)
+                continue
+            if isinstance(checked, Question):
+                self._ask(checked)
             else:
-                submissions.setdefault(submission.app, []).append(submission)
+                submissions.setdefault(checked.app, []).append(checked)
         for app, group in submissions.items():
             self._under_way += len(group)
             if self._context.options.mode == "queue":
@@ -321,6 +338,13 @@ class AppleConnection(FaceProtocol):
                 looked.addErrback(_none_dead).addCallback(self._store, group).addErrback(self.connection.failed)
             else:
                 self._store({}, group)
+
+    def _ask(self, question: Question) -> None:
+        """Pass a request about channels on, and the answer back."""
+        self._under_way += 1
+        self._give_back(question.request)
+        asked = question.ask(self._context.channels_of)
+        asked.addCallback(self._relay, question).addErrback(self.connection.failed)
 
     def _store(self, dead: Mapping[bytes, FeedbackEntry], group: Sequence[Submission]) -> None:
         """Store together what arrived together: one commit and one check for all of it."""
@@ -369,18 +393,18 @@ class AppleConnection(FaceProtocol):
     def _give_back(self, request: Request) -> None:
         self.requests.acknowledge(request.stream, len(request.body))
 
-    def _relay(self, response: Response, submission: Submission, apns_id: str) -> None:
+    def _relay(self, response: Response, submission: Submission | Question, apns_id: str | None = None) -> None:
         self._done(response, submission, apns_id)
         self._write()
 
-    def _done(self, response: Response, submission: Submission, apns_id: str | None = None) -> None:
+    def _done(self, response: Response, submission: Submission | Question, apns_id: str | None = None) -> None:
         self._under_way -= 1
         self.connection.active = self._context.clock.seconds()
         if not self.connection.over:
             self._respond(submission.request, apns_id or submission.apns_id, response)
 
     def _respond(self, request: Request, apns_id: str | None, response: Response) -> None:
-        self.requests.respond(request.stream, response.fields(apns_id), response.body())
+        self.requests.respond(request.stream, response.fields(apns_id, id_field(request)), response.body())
         if len(request.body) > MAX_BODY:
             self._unwanted.append(request.stream)
 

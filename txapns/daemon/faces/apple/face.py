@@ -4,6 +4,8 @@ The connections of the Apple face.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from twisted.internet.defer import Deferred
 from twisted.internet.interfaces import IProtocolFactory, IReactorTime
 
@@ -11,11 +13,13 @@ from txapns._network.clocks import wall_clock
 from txapns._serving.connections import LINGER, ServerConnections
 from txapns._serving.limits import ConnectionLimits
 from txapns._serving.tls import ServerTLS
+from txapns._session.channels import Channels
 from txapns.credentials import Certificate
 from txapns.daemon.config.sections import AppleSection
 from txapns.daemon.faces.apple.connection import AppleConnection, AppleContext
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys
+from txapns.daemon.sending.channels import no_channels
 
 __all__ = ["Apple"]
 
@@ -25,6 +29,7 @@ class Apple:
     The face.
 
     :param clock: the reactor, or a ``Clock``.
+    :param channels_of: returns the channels of an app, by its name.
     """
 
     def __init__(
@@ -36,10 +41,11 @@ class Apple:
         feedback: IFeedbackLog,
         options: AppleSection,
         limits: ConnectionLimits,
+        channels_of: Callable[[str], Channels] = no_channels,
     ) -> None:
         self.callers = Callers(apps)
         self._keys = options.keys
-        context = AppleContext(clock, wall_clock(clock), intake, self.callers, keys, feedback, options)
+        context = AppleContext(clock, wall_clock(clock), intake, self.callers, keys, feedback, options, channels_of)
         self.server = ServerConnections(clock, lambda: AppleConnection(context), limits, "intake.apple")
 
     def factory(self, certificate: Certificate | None = None) -> IProtocolFactory:

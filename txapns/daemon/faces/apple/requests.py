@@ -18,6 +18,8 @@ from txapns.daemon.values import Draft
 from txapns.wire.requests import Request
 
 __all__ = [
+    "BROADCASTS",
+    "CHANNELS",
     "MAX_BODY",
     "Submission",
     "apns_id_of",
@@ -25,13 +27,19 @@ __all__ = [
     "draft_of",
     "fields_of",
     "headers_of",
+    "id_field",
     "not_before_of",
+    "payload_of",
 ]
 
 #: The longest body that is read. Apple rejects what is longer than its own 4,096 bytes and not longer than this.
 MAX_BODY = 16_384
 
-_PATH = "/3/device/"
+_DEVICES = "/3/device/"
+#: The beginnings of the paths of broadcasts, and of requests about channels.
+BROADCASTS, CHANNELS = "/4/broadcasts/apps/", "/1/apps/"
+_OTHERS = (BROADCASTS.encode(), CHANNELS.encode())
+_CHANNEL_METHODS = ("GET", "POST", "DELETE")
 _NOT_BEFORE = "txapns-not-before"  # Apple has no such field
 _SECONDS = re.compile("[0-9]{1,12}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -60,9 +68,16 @@ class Submission:
     draft: Draft
 
 
+def id_field(request: Request) -> bytes:
+    """Name the header field with the id. Broadcasts and requests about channels have another than notifications."""
+    path = next((value for name, value in request.headers if name == b":path"), b"")
+    return b"apns-request-id" if path.startswith(_OTHERS) else b"apns-id"
+
+
 def apns_id_of(request: Request) -> str | None:
     """Find the id that the caller chose for the notification; ``None`` if there is no valid one."""
-    given = next((value for name, value in request.headers if name == b"apns-id"), b"").decode("latin-1")
+    field = id_field(request)
+    given = next((value for name, value in request.headers if name == field), b"").decode("latin-1")
     return given.lower() if _UUID.fullmatch(given) else None
 
 
@@ -83,11 +98,13 @@ def fields_of(request: Request) -> dict[str, str]:
         except UnicodeDecodeError:
             if text in _FIELDS:
                 raise ErrorResponse(400, _FIELDS[text]) from None
-    if "apns-id" in fields and not _UUID.fullmatch(fields["apns-id"]):
+    given = fields.get(id_field(request).decode())
+    if given is not None and not _UUID.fullmatch(given):
         raise ErrorResponse(400, "BadMessageId")
-    if fields[":method"] != "POST":
+    path = fields.setdefault(":path", "")
+    if fields[":method"] not in (_CHANNEL_METHODS if path.startswith(CHANNELS) else ("POST",)):
         raise ErrorResponse(405, "MethodNotAllowed")
-    if not fields.setdefault(":path", "").startswith(_PATH):
+    if not path.startswith((_DEVICES, BROADCASTS, CHANNELS)):
         raise ErrorResponse(404, "BadPath")
     return fields
 
@@ -124,13 +141,17 @@ def draft_of(
     not_before: float | None = None,
 ) -> Draft:
     """Read and check the device token and the payload; returns the notification."""
-    token = _token(fields[":path"].removeprefix(_PATH))
+    token = _token(fields[":path"].removeprefix(_DEVICES))
+    return Draft(payload_of(request, fields), headers, [token], () if apns_id is None else (apns_id,), not_before)
+
+
+def payload_of(request: Request, fields: Mapping[str, str]) -> bytes:
+    """Read the body, which there must be."""
     if not request.body:
         raise ErrorResponse(400, "PayloadEmpty")
     if len(request.body) > MAX_BODY:
         raise ErrorResponse(413, "PayloadTooLarge")
-    payload = _decompressed(request.body, fields.get("content-encoding", ""))
-    return Draft(payload, headers, [token], () if apns_id is None else (apns_id,), not_before)
+    return _decompressed(request.body, fields.get("content-encoding", ""))
 
 
 def _token(text: str) -> bytes:

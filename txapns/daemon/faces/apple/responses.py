@@ -13,7 +13,7 @@ from twisted.logger import Logger
 from twisted.python.failure import Failure
 
 from txapns._serving.coding import ACCEPTED
-from txapns.daemon.errors import AppQueueFull, RequestRefused, TooLarge, Unavailable, UnknownApp
+from txapns.daemon.errors import AppQueueFull, NotSupported, RequestRefused, TooLarge, Unavailable, UnknownApp
 from txapns.daemon.values import Outcome, State
 
 __all__ = [
@@ -39,6 +39,8 @@ class Response:
     :ivar timestamp: with 410, since when the token is dead, in UNIX seconds.
     :ivar retry_after: after how many seconds to try again.
     :ivar unique_id: Apple's own id for the notification, in the sandbox.
+    :ivar content: the body, if there is no reason.
+    :ivar channel_id: the channel that was made.
     """
 
     status: int
@@ -46,20 +48,29 @@ class Response:
     timestamp: float | None = None
     retry_after: float | None = None
     unique_id: str = ""
+    content: bytes = b""
+    channel_id: bytes = b""
 
     def body(self) -> bytes:
         """Encode the body."""
         if not self.reason:
-            return b""
+            return self.content
         content: dict[str, object] = {"reason": self.reason}
         if self.timestamp is not None:
             content["timestamp"] = int(self.timestamp * 1_000)
         return json.dumps(content).encode()
 
-    def fields(self, apns_id: str | None = None) -> list[tuple[bytes, bytes]]:
-        """Encode the header fields, in order; without the notification's id, with a new one."""
-        fields = [(b":status", b"%d" % self.status), (b"apns-id", (apns_id or str(uuid.uuid4())).encode())]
-        if self.reason:
+    def fields(self, apns_id: str | None = None, id_field: bytes = b"apns-id") -> list[tuple[bytes, bytes]]:
+        """
+        Encode the header fields, in order.
+
+        :param apns_id: the id of the notification or of the request; ``None`` for a new one.
+        :param id_field: the name of the field that has it.
+        """
+        fields = [(b":status", b"%d" % self.status), (id_field, (apns_id or str(uuid.uuid4())).encode())]
+        if self.channel_id:
+            fields.append((b"apns-channel-id", self.channel_id))
+        if self.reason or self.content:
             fields.append((b"content-type", b"application/json"))
         if self.status == 415:
             fields.append((b"accept-encoding", ACCEPTED))
@@ -102,6 +113,8 @@ def response_to_failure(reason: Failure) -> Response:
         return Response(413, "PayloadTooLarge")
     if isinstance(error, UnknownApp):
         return Response(400, "TopicDisallowed")  # the app was removed a moment ago
+    if isinstance(error, NotSupported):
+        return Response(400, "FeatureNotEnabled")
     if isinstance(error, RequestRefused):
         return Response(400, "PayloadEmpty")  # everything else was checked before: the payload is not a JSON object
     _log.failure("A request could not be answered", reason)

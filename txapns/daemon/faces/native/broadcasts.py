@@ -29,6 +29,7 @@ from txapns.daemon.faces.native.submissions import (
     NUMBER,
     TEXT,
     UUID,
+    NotBefore,
     OutcomeBody,
     ValidBody,
     digits,
@@ -85,6 +86,7 @@ class _Broadcasts(Struct, forbid_unknown_fields=True):
     broadcasts: Annotated[list[_Broadcast], Meta(extra_json_schema={"minItems": 1})]
     validate_only: Annotated[bool, Meta(description="Only check them; nothing is stored.")] = False
     wait: Annotated[bool, Meta(description="Answer when Apple has answered, or after a while.")] = False
+    not_before: NotBefore | UnsetType = UNSET
 
 
 # Bodies of answers.
@@ -129,7 +131,8 @@ class BroadcastOperations:
         submission = json_body(_broadcasts, request)
         if not submission.broadcasts:
             raise Malformed("the request has no broadcasts", path="broadcasts")
-        drafts = [_draft(each, position) for position, each in enumerate(submission.broadcasts)]
+        not_before = None if submission.not_before is UNSET else submission.not_before
+        drafts = [_draft(each, position, not_before) for position, each in enumerate(submission.broadcasts)]
         if submission.validate_only:
             self._intake.check(app, drafts)
             return Answer(200, encode(valid_body(self._apps.get(app), drafts)))
@@ -145,13 +148,13 @@ class BroadcastOperations:
         return self._intake.wait(receipts, self._patience).addCallback(waited)
 
 
-def _draft(broadcast: _Broadcast, position: int) -> Draft:
+def _draft(broadcast: _Broadcast, position: int, not_before: float | None) -> Draft:
     headers = {name: value if isinstance(value, str) else digits(value) for name, value in broadcast.headers.items()}
     if CHANNEL in headers:
         path = f"broadcasts[{position}].headers.{CHANNEL}"
         raise Malformed(f"{path}: the channel is given as 'channel'", path=path)
     request_id = headers.pop(_REQUEST_ID, None)
-    return broadcast_draft(bytes(broadcast.payload), headers, broadcast.channel, request_id)
+    return broadcast_draft(bytes(broadcast.payload), headers, broadcast.channel, request_id, not_before)
 
 
 def _accepted(receipts: list[Receipt]) -> Answer:

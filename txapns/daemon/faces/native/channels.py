@@ -45,7 +45,7 @@ from txapns.daemon.values import Caller
 from txapns.errors import APNSError, InvalidChannel, OutcomeUnknown, QueueFull, RequestRejected, WireError
 from txapns.reasons import Action, Reason
 
-__all__ = ["CHANNEL", "OPERATIONS", "ChannelOperations", "no_channels"]
+__all__ = ["CHANNEL", "OPERATIONS", "ChannelOperations"]
 
 _T = TypeVar("_T")
 
@@ -89,15 +89,6 @@ class _Channels(Struct):
 _new_channel = msgspec.json.Decoder(_NewChannel)
 
 
-def no_channels(app: str) -> Channels:
-    """
-    Stand in for the channels of apps where there are none.
-
-    :raises NotSupported: always.
-    """
-    raise NotSupported("channels are not managed here")
-
-
 class ChannelOperations:
     """
     The operations of channels.
@@ -133,7 +124,10 @@ class ChannelOperations:
         if not caller.may_send(app):
             raise NotAllowed("the key does not allow sending for this app")
         parameters(request)
-        return self._channels(app)
+        channels = self._channels(app)
+        if channels.bundle_id is None:
+            raise NotSupported("the app has no topic: give it its bundle id")
+        return channels
 
 
 def _channel(channel: Channel) -> bytes:

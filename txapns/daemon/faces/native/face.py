@@ -28,6 +28,7 @@ from txapns.daemon.faces.native import queue as queue_operations
 from txapns.daemon.faces.native.json_api import fault, refused, refused_later
 from txapns.daemon.faces.native.openapi import document
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IKeys, IOutcomeFeed, IOutcomeLog
+from txapns.daemon.sending.channels import no_channels
 from txapns.daemon.values import ANYBODY, Caller
 
 __all__ = ["Native", "openapi"]
@@ -66,7 +67,7 @@ class Native:
         patience: float = 30.0,
         wake: Callable[[str], None] = _ignore,
         stored: Apps | None = None,
-        channels_of: Callable[[str], Channels] = channels.no_channels,
+        channels_of: Callable[[str], Channels] = no_channels,
     ) -> None:
         self._keys = keys
         self._openapi = openapi()
