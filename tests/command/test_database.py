@@ -53,7 +53,7 @@ class MigrateTests(CommandCase):
     def test_made(self) -> None:
         """Tables that are missing are made, and those that are there stay."""
         self.config("database.path = 'new.db'")
-        modules = ("queue", "feedback", "apps", "keys")
+        modules = ("queue", "outcomes", "feedback", "apps", "keys")
         expected = "".join(f"{name}: made version [0-9]+\n" for name in modules)
         self.assertRegex(self.txapns("database", "migrate"), f"^{expected}$")
         self.assertEqual(self.txapns("database", "migrate"), "all tables are up to date\n")
@@ -94,11 +94,14 @@ class CopyTests(CommandCase):
             "pauses: 1",
             "keys: 1",
             "queues: 1",
-            "messages: 2",
-            "notifications: 9",
+            "messages: 3",
+            "notifications: 12",
             "idempotency keys: 1",
             "dead tokens: 2",
             "positions of readers: 1",
+            "outcome feeds: 1",
+            "recorded outcomes: 6",
+            "positions in outcome feeds: 1",
         ]
         self.assertEqual(text.splitlines(), expected)
         world = SQLiteWorld(self.directory / "new.db")
@@ -131,4 +134,4 @@ class CopyTests(CommandCase):
         with closing(sqlite3.connect(self.directory / "old.db")) as connection, connection:
             connection.execute("UPDATE queue_delivery SET apns_id = x'00' WHERE number = 1")
         text = self.txapns(*self.arguments)
-        self.assertIn("notifications: 8, without 1 that cannot be read\n", text)
+        self.assertIn("notifications: 11, without 1 that cannot be read\n", text)

@@ -21,6 +21,7 @@ from txapns.daemon.operations.history import History
 from txapns.daemon.operations.metrics import DaemonMetrics
 from txapns.daemon.operations.status_page import StatusPage
 from txapns.daemon.sending.webhook import Webhook, WebhookConfig
+from txapns.daemon.sending.webhook_events import DeadTokens
 from txapns.daemon.store.cluster import ICluster, NodeStatus, SingleNode
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.values import Draft, Leased, Settlement
@@ -123,7 +124,9 @@ class AdminWorld(DispatchWorld):
         self.history = History(self.clock, self.metrics.totals)
         self.start(metrics=self.metrics.client, settled=self._settled)
         hook = WebhookConfig("crm", "https://crm.invalid/?key=hush", lambda: b"correct horse battery staple")
-        self.webhook = Webhook(self.clock, self.log, hook, agent=SilentAgent(), random=lambda: 0.5)  # type: ignore[arg-type]
+        self.webhook = Webhook(
+            self.clock, [DeadTokens(self.log, hook.reader, (), 500)], hook, agent=SilentAgent(), random=lambda: 0.5
+        )  # type: ignore[arg-type]
         self.store: Any = HealthStore(self.queue, self.database, cluster(self.clock))
         self.health = HealthCheck(
             self.clock,

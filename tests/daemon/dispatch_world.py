@@ -24,6 +24,7 @@ from txapns.daemon.sending.waiting import OutcomeWaiters
 from txapns.daemon.store.cluster import ICluster, SingleNode
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.feedback_log import SQLiteFeedbackLog
+from txapns.daemon.store.sqlite.outcome_feed import SQLiteOutcomeFeed
 from txapns.daemon.store.sqlite.outcomes import SQLiteOutcomeLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.store.sqlite.tables import QueueState
@@ -171,7 +172,8 @@ class DispatchWorld:
         state = QueueState(Timeline(self.clock))
         self.queue = WatchedQueue(self.database, state, self.log.announce)
         self.outcome_log = SQLiteOutcomeLog(self.database, state)
-        for each in (self.database, self.log, self.queue):
+        self.feed = SQLiteOutcomeFeed(self.database, state.recording)
+        for each in (self.database, self.log, self.feed, self.queue):
             self.result(each.start())
         self.outcomes = OutcomeWaiters(self.clock, self.outcome_log)
         self.ids = Identifiers(wall_clock(self.clock))

@@ -41,7 +41,7 @@ from txapns.daemon.sending.channels import AppChannels
 from txapns.daemon.sending.dispatcher import Dispatcher
 from txapns.daemon.sending.settling import Retries
 from txapns.daemon.sending.waiting import OutcomeWaiters
-from txapns.daemon.sending.webhook import Webhook, WebhookConfig, read_secret
+from txapns.daemon.sending.webhook import Webhook, WebhookConfig, events_of, read_secret
 from txapns.daemon.store.factory import make_store
 from txapns.daemon.store.retention import Retention
 from txapns.daemon.values import Leased, Settlement
@@ -80,9 +80,12 @@ class DaemonService(Service):
         self.apps = Apps(clock, configuration, self.store.apps, secrets, self.store.worker)
         self.keys = Keys(clock, self.store.keys)
         self.outcomes = OutcomeWaiters(clock, self.store.outcomes, shared=self.store.cluster.shared)
+        hooks = [_webhook(name, section) for name, section in configuration.webhook.items()]
         self.webhooks = [
-            Webhook(reactor, self.store.feedback, _webhook(name, section), cluster=self.store.cluster)
-            for name, section in configuration.webhook.items()
+            Webhook(
+                reactor, events_of(hook, self.store.feedback, self.store.outcome_feed), hook, cluster=self.store.cluster
+            )
+            for hook in hooks
         ]
         self.metrics = DaemonMetrics(clock)
         self._history = History(clock, self.metrics.totals)
@@ -251,7 +254,8 @@ class DaemonService(Service):
 
 def _webhook(name: str, section: WebhookSection) -> WebhookConfig:
     secret = partial(read_secret, section.secret_file)
-    return WebhookConfig(name, section.url, secret, section.apps, section.batch, section.timeout, section.give_up)
+    patience = section.timeout, section.give_up
+    return WebhookConfig(name, section.url, secret, section.apps, section.batch, *patience, section.events)
 
 
 async def _stop_part(stop: Callable[[], object]) -> None:

@@ -29,12 +29,13 @@ from tests.daemon.fakes import Cluster
 from txapns._network.http_client import http_agent
 from txapns._network.trust import given_trust
 from txapns.daemon.errors import Unavailable
-from txapns.daemon.sending.webhook import Webhook, WebhookConfig, WebhookState, read_secret, sign
+from txapns.daemon.sending.webhook import Webhook, WebhookConfig, WebhookState, events_of, read_secret, sign
+from txapns.daemon.sending.webhook_events import DeadTokens
 from txapns.daemon.store.cluster import ICluster
 from txapns.daemon.store.sqlite import feedback_log as feedback
 from txapns.daemon.store.sqlite.database import Database
 
-__all__ = ["SignatureTests", "TLSTests", "WebhookTests"]
+__all__ = ["OutcomesTests", "SignatureTests", "TLSTests", "WebhookTests"]
 
 SECRET = b"correct horse battery staple"
 PORT = 8080
@@ -64,7 +65,7 @@ class Receiver(Resource):
         fields = {
             name.decode().lower(): values[0].decode() for name, values in request.requestHeaders.getAllRawHeaders()
         }
-        self.posts.append((self._seconds(), fields, json.loads(body)["dead_tokens"], body))
+        self.posts.append((self._seconds(), fields, self.noted(body), body))
         if self.answer is None:
             return NOT_DONE_YET
         request.setResponseCode(self.answer)
@@ -72,9 +73,32 @@ class Receiver(Resource):
             request.setHeader(b"location", self.location)
         return b"" if self.answer == 204 else b"x" * 100_000
 
+    def noted(self, body: bytes) -> list[dict[str, Any]]:
+        """Read the entries of a body."""
+        tokens: list[dict[str, Any]] = json.loads(body)["dead_tokens"]
+        return tokens
+
     def cursors(self) -> list[int]:
         """The cursors that came, in order."""
         return [each["cursor"] for _, _, tokens, _ in self.posts for each in tokens]
+
+
+class OutcomeReceiver(Receiver):
+    """The same, which keeps what comes, by kind."""
+
+    def __init__(self, seconds: Callable[[], float]) -> None:
+        super().__init__(seconds)
+        self.reports: list[tuple[str, list[dict[str, Any]]]] = []
+
+    def noted(self, body: bytes) -> list[dict[str, Any]]:
+        """Keep the entries of a body."""
+        [(kind, entries)] = json.loads(body).items()
+        self.reports.append((kind, entries))
+        return list(entries)
+
+    def kinds(self) -> list[tuple[str, int]]:
+        """The kind of each report, and how many entries it had."""
+        return [(kind, len(entries)) for kind, entries in self.reports]
 
 
 class SignatureTests(SynchronousTestCase):
@@ -111,7 +135,7 @@ class TLSTests(TestCase):
             lambda connection: feedback.note(connection, [("chess", DEAD, "Unregistered", START)], START)
         )
         hook = WebhookConfig("crm", f"https://127.0.0.1:{port.getHost().port}/", lambda: SECRET)
-        webhook = Webhook(reactor, log, hook, agent)
+        webhook = Webhook(reactor, [DeadTokens(log, hook.reader, (), 500)], hook, agent)
         webhook.start()
         end = time.monotonic() + 30
         while not (webhook.state.sent or webhook.state.reason) and time.monotonic() < end:
@@ -150,7 +174,8 @@ class WebhookTests(SynchronousTestCase):
     def make(self, cluster: ICluster | None = None, **fields: Any) -> Webhook:
         """Make a webhook for the receiver."""
         hook = attrs.evolve(WebhookConfig("crm", f"http://127.0.0.1:{PORT}/hook?key=hush", lambda: SECRET), **fields)
-        webhook = Webhook(self.world.clock, self.world.log, hook, random=lambda: 0.0, cluster=cluster)
+        events = events_of(hook, self.world.log, self.world.feed)
+        webhook = Webhook(self.world.clock, events, hook, random=lambda: 0.0, cluster=cluster)
         self.addCleanup(webhook.stop)
         return webhook
 
@@ -429,3 +454,83 @@ class WebhookTests(SynchronousTestCase):
         self.webhook.wake()
         self.world.advance(100.0)
         self.assertEqual(len(self.receiver.posts), 2)
+
+
+class OutcomesTests(SynchronousTestCase):
+    """Outcomes, sent over HTTP, alone or with dead tokens."""
+
+    def setUp(self) -> None:
+        """Start a receiver and a dispatcher, and record the outcomes of an app."""
+        self.world = DispatchWorld()
+        self.world.start()
+        self.addCleanup(self.world.close)
+        self.world.feed.keep(["chess"])
+        self.receiver = OutcomeReceiver(self.world.clock.seconds)
+        self.world.clock.servers[PORT] = Site(self.receiver, reactor=self.world.clock)
+
+    def make(self, cluster: ICluster | None = None, **fields: Any) -> Webhook:
+        """Make a webhook for the receiver, and start it."""
+        fields = {"events": ("outcomes",), **fields}
+        hook = attrs.evolve(WebhookConfig("crm", f"http://127.0.0.1:{PORT}/hook", lambda: SECRET), **fields)
+        events = events_of(hook, self.world.log, self.world.feed)
+        webhook = Webhook(self.world.clock, events, hook, random=lambda: 0.0, cluster=cluster)
+        self.addCleanup(webhook.stop)
+        webhook.start()
+        return webhook
+
+    def send(self, *tokens: bytes) -> list[str]:
+        """Send to some devices, and wait until Apple has answered."""
+        ids = self.world.accept(tokens=tokens)
+        self.world.advance(2.0)
+        return ids
+
+    def test_reported(self) -> None:
+        """Each outcome is sent with its token, signed, soon after Apple has answered, and once."""
+        webhook = self.make()
+        ids = self.send(token(1), DEAD)
+        [(_, fields, found, body)] = self.receiver.posts
+        self.assertEqual(
+            [(each["id"], each["state"]) for each in found], list(zip(ids, ("accepted", "rejected"), strict=True))
+        )
+        self.assertEqual([each["token"] for each in found], [token(1).hex(), DEAD.hex()])
+        self.assertEqual(fields["txapns-signature"], sign(SECRET, int(fields["txapns-timestamp"]), body))
+        self.world.advance(100.0)
+        self.assertEqual((self.receiver.kinds(), webhook.state), ([("outcomes", 2)], WebhookState("crm", sent=2)))
+
+    def test_both(self) -> None:
+        """Dead tokens and outcomes take turns, each from a position of its own."""
+        self.send(*[token(n) for n in range(5)], DEAD)
+        webhook = self.make(events=("feedback", "outcomes"), batch=2)
+        self.assertEqual(self.world.result(webhook.backlog()), 7)
+        self.world.advance(1.0)
+        expected = [("dead_tokens", 1), ("outcomes", 2), ("outcomes", 2), ("outcomes", 2)]
+        self.assertEqual(self.receiver.kinds(), expected)
+        self.assertEqual((webhook.state.sent, self.world.result(webhook.backlog())), (7, 0))
+
+    def test_not_confirmed(self) -> None:
+        """What is not confirmed is sent again after a pause, over a restart, and what is new after it."""
+        self.receiver.answer = 500
+        webhook = self.make()
+        self.send(token(1))
+        self.world.advance(1.0)
+        webhook.stop()
+        self.assertIn(("outcomes", 1), self.receiver.kinds())
+        self.receiver.reports.clear()
+        self.receiver.answer = 200
+        self.make()
+        self.world.advance(1.0)
+        self.send(token(2))
+        self.assertEqual([[each["cursor"] for each in found] for _, found in self.receiver.reports], [[1], [2]])
+
+    def test_other_node(self) -> None:
+        """Of several nodes the one with the duty sends, and another goes on where it stopped."""
+        nodes = Cluster(), Cluster()
+        nodes[0].duties.add("webhook:crm")
+        first, second = (self.make(node) for node in nodes)
+        self.send(token(1))
+        self.assertEqual((first.state.sent, second.state.sent), (1, 0))
+        nodes[0].become(alive=False)
+        self.send(token(2))
+        nodes[1].become(duties=["webhook:crm"])
+        self.world.advance(1.0)
+        self.assertEqual((first.state.sent, second.state.sent, self.receiver.cursors()), (1, 1, [1, 2]))

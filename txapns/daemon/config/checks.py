@@ -154,7 +154,9 @@ def app_faults(key: str, app: AppSection) -> Iterator[str]:
 
 
 def webhook_faults(key: str, webhook: WebhookSection) -> Iterator[str]:
-    """Check a webhook's address."""
+    """Check that a webhook has something to report, and its address."""
+    if not webhook.events:
+        yield f"{key}.events: found an empty list; allowed is feedback, outcomes or both"
     try:
         parts = urlsplit(webhook.url)
         host = parts.hostname

@@ -261,10 +261,11 @@ class OutcomesSection(Struct, frozen=True, kw_only=True):
 
 
 class WebhookSection(Struct, frozen=True, kw_only=True):
-    """``[webhook.NAME]``: where dead tokens are reported."""
+    """``[webhook.NAME]``: where dead tokens, outcomes or both are reported."""
 
     url: str
     secret_file: Path
+    events: tuple[Literal["feedback", "outcomes"], ...] = ("feedback",)
     apps: tuple[str, ...] = ()
     batch: _Count = 500
     timeout: _Duration = 10.0

@@ -267,7 +267,7 @@ def _gauges_of(gauges: _Gauges, groups: _Groups) -> Iterator[Metric]:
 
 def _shared_gauges(overview: Overview) -> Iterator[Metric]:
     backlogs = (([each.state.name], each.backlog) for each in overview.webhooks)
-    yield _gauge("webhook_backlog", "Dead tokens not delivered yet.", ["webhook"], backlogs)
+    yield _gauge("webhook_backlog", "Dead tokens and outcomes not delivered yet.", ["webhook"], backlogs)
     if overview.node:
         states = Counter("alive" if each.alive else "gone" for each in overview.nodes)
         counts = (([state], states[state]) for state in ("alive", "gone"))

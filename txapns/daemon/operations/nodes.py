@@ -52,7 +52,7 @@ def configuration_digest(configuration: Configuration, apps: IApps) -> str:
     and the apps in the file, with the fingerprints of their credentials. Addresses and names of files may differ.
     """
     webhooks = {
-        name: (hook.url, hook.apps, hook.batch, hook.timeout, hook.give_up)
+        name: (hook.url, hook.apps, hook.batch, hook.timeout, hook.give_up, hook.events)
         for name, hook in configuration.webhook.items()
     }
     described = {

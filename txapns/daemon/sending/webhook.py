@@ -1,5 +1,5 @@
 """
-Dead tokens, sent to another program as they become known.
+Dead tokens and outcomes, sent to another program as they become known.
 
 ::
 
@@ -11,23 +11,24 @@ Dead tokens, sent to another program as they become known.
     {"dead_tokens": [{"cursor": 17, "app": "chess", "token": "0a1b…", "reason": "Unregistered",
                       "timestamp": 1699990000.0, "noted_at": 1700000000.0}]}
 
-The signature is the HMAC-SHA256, in hexadecimal, of the timestamp, a full stop and the body, with a secret that both
-sides know. The receiver computes the same, compares the two in constant time, and rejects what is older than a few
-minutes. So nobody else can send it tokens, and a recorded request soon becomes worthless.
+:mod:`txapns.daemon.sending.webhook_events` says what bodies there are. The signature is the HMAC-SHA256, in
+hexadecimal, of the timestamp, a full stop and the body, with a secret that both sides know. The receiver computes the
+same, compares the two in constant time, and rejects what is older than a few minutes. So nobody else can send it
+anything, and a recorded request soon becomes worthless.
 
-Any status from 200 to 299 confirms that the receiver has stored the tokens. Only then does the webhook's position in
-the feedback log move on. The position is in the database: after any failure, and after a restart, the same tokens are
-sent again, after growing pauses. So the receiver may get a token twice, with the same cursor, and never misses one.
+Any status from 200 to 299 confirms that the receiver has stored what it got. Only then does the webhook's position in
+the log move on. The position is in the database: after any failure, and after a restart, the same entries are sent
+again, after growing pauses. So the receiver may get an entry twice, with the same app and cursor, and misses none that
+is not forgotten. Dead tokens and outcomes take turns, so that many of the one do not hold up the other.
 
 Where several nodes share the store, one of them at a time has the duty of a webhook. When that node stops or dies,
-another goes on at the webhook's position.
+another goes on at the webhook's positions.
 """
 
 from __future__ import annotations
 
 import hashlib
 import hmac
-import json
 import random
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -52,25 +53,23 @@ from txapns._network.http_client import http_agent
 from txapns._network.trust import platform_trust
 from txapns._texts import first_line
 from txapns.daemon.errors import ConfigurationError, DaemonError
-from txapns.daemon.interfaces import IFeedbackLog
+from txapns.daemon.interfaces import IFeedbackLog, IOutcomeFeed
 from txapns.daemon.secrets.master_key import read_private
+from txapns.daemon.sending.webhook_events import DeadTokens, IEvents, Outcomes
 from txapns.daemon.store.cluster import ICluster, SingleNode
-from txapns.daemon.values import FeedbackEntry
 
-__all__ = ["Webhook", "WebhookConfig", "WebhookState", "read_secret", "sign"]
+__all__ = ["Webhook", "WebhookConfig", "WebhookState", "events_of", "read_secret", "sign"]
 
 _log = Logger()
 
 #: The first and the longest pause after a failure, in seconds.
 FIRST_PAUSE, LONGEST_PAUSE = 2.0, 900.0
-#: The most tokens of an app that are counted as not yet sent.
-COUNTED = 100_000
 
 
 @attrs.frozen
 class WebhookConfig:
     """
-    Where dead tokens are sent; ``[webhook.NAME]`` in ``contrib/apns.toml`` has the meaning of the other fields.
+    Where events are sent; ``[webhook.NAME]`` in ``contrib/apns.toml`` has the meaning of the other fields.
 
     :ivar url: where to POST. It may contain a secret, so it is not logged.
     :ivar secret: reads the secret of the signature; called each time that there may be something to send.
@@ -83,6 +82,12 @@ class WebhookConfig:
     batch: int = 500
     timeout: float = 10.0
     give_up: float = 259_200.0
+    events: tuple[str, ...] = ("feedback",)
+
+    @property
+    def reader(self) -> str:
+        """The name of its positions, and of the duty to send."""
+        return f"webhook:{self.name}"
 
 
 @attrs.frozen
@@ -90,7 +95,7 @@ class WebhookState:
     """
     The state of a webhook.
 
-    :ivar sent: how many tokens were sent and confirmed since the start.
+    :ivar sent: how many dead tokens and outcomes were sent and confirmed since the start.
     :ivar failing_since: since when nothing is confirmed, by the reactor's clock; ``None`` if it works.
     :ivar gave_up: whether it has given up until the next start.
     """
@@ -100,6 +105,13 @@ class WebhookState:
     failing_since: float | None = None
     reason: str = ""
     gave_up: bool = False
+
+
+def events_of(hook: WebhookConfig, feedback: IFeedbackLog, feed: IOutcomeFeed) -> list[IEvents]:
+    """Tell what a webhook sends."""
+    whose = hook.reader, hook.apps, hook.batch
+    known: dict[str, IEvents] = {"feedback": DeadTokens(feedback, *whose), "outcomes": Outcomes(feed, *whose)}
+    return [events for name, events in known.items() if name in hook.events]
 
 
 def read_secret(path: Path) -> bytes:
@@ -120,7 +132,7 @@ def sign(secret: bytes, timestamp: int, body: bytes) -> str:
 
 
 class _NotConfirmed(Exception):
-    """The receiver did not confirm that it has stored the tokens."""
+    """The receiver did not confirm that it has stored what it got."""
 
 
 class _Discarded(Protocol):
@@ -133,16 +145,17 @@ class _Discarded(Protocol):
 
 class Webhook:
     """
-    Sends dead tokens to one receiver.
+    Sends events to one receiver.
 
+    :param events: what is sent; see :func:`events_of`.
     :param agent: sends the requests. The default verifies the receiver's certificate and follows no redirect.
-    :param cluster: the nodes that share the log; ``None`` if it cannot be shared.
+    :param cluster: the nodes that share the logs; ``None`` if they cannot be shared.
     """
 
     def __init__(
         self,
         reactor: Any,
-        log: IFeedbackLog,
+        events: Sequence[IEvents],
         hook: WebhookConfig,
         agent: IAgent | None = None,
         random: Callable[[], float] = random.random,
@@ -150,7 +163,7 @@ class Webhook:
     ) -> None:
         self._reactor = reactor
         self._wall = wall_clock(reactor)
-        self._log = log
+        self._events = events
         self._hook = hook
         self._cluster = cluster or SingleNode(reactor)
         self._agent = agent or http_agent(reactor, platform_trust(), hook.timeout)
@@ -162,24 +175,24 @@ class Webhook:
         self._stopped = True
         self._subscriptions: list[Callable[[], None]] = []
         self.state = WebhookState(hook.name)
-        self._reader = f"webhook:{hook.name}"  # also the name of the duty
 
     def backlog(self) -> Deferred[int]:
         """
-        Count the dead tokens that are not sent yet.
+        Count what is not sent yet.
 
-        :returns: a ``Deferred`` of their number, with at most :data:`COUNTED` for each app.
+        :returns: a ``Deferred`` of the number.
         :raises Unavailable: the database cannot be read now.
         """
         return Deferred.fromCoroutine(self._count())
 
     async def _count(self) -> int:
-        return sum([await self._log.behind(app, self._reader, COUNTED) for app in self._hook.apps or (None,)])
+        return sum([await events.behind() for events in self._events])
 
     def start(self) -> None:
-        """Begin to send, at first what was not confirmed before, then what comes into the feedback log."""
+        """Begin to send, at first what was not confirmed before, then what is new."""
         self._stopped = False
-        self._subscriptions = [self._log.subscribe(self.wake), self._cluster.subscribe(self._cluster_changed)]
+        self._subscriptions = [events.subscribe(self.wake) for events in self._events]
+        self._subscriptions.append(self._cluster.subscribe(self._cluster_changed))
         self.wake()
 
     def wake(self, app: str | None = None) -> None:
@@ -206,7 +219,7 @@ class Webhook:
     @property
     def _owned(self) -> bool:
         """Whether it is this node that sends."""
-        return self._cluster.owns(self._reader)
+        return self._cluster.owns(self._hook.reader)
 
     def _cluster_changed(self) -> None:
         """Go on where another node stopped, or leave it to another."""
@@ -223,17 +236,20 @@ class Webhook:
         while self._again:
             self._again = False
             secret = self._hook.secret()
-            for app in self._hook.apps or (None,):
-                await self._send(app, secret)
+            while any([await self._send(events, secret) for events in self._events]):
+                pass
 
-    async def _send(self, app: str | None, secret: bytes) -> None:
-        while dead := await self._log.take(app, self._reader, self._hook.batch):
-            await self._post(dead, secret)
-            await self._log.confirm(app, self._reader, dead[-1].cursor)
-            self._succeeded(len(dead))
+    async def _send(self, events: IEvents, secret: bytes) -> bool:
+        """Send the next report; returns whether there was one."""
+        report = await events.take()
+        if report is None:
+            return False
+        await self._post(report.body, secret)
+        await report.confirm()
+        self._succeeded(report.count)
+        return True
 
-    async def _post(self, dead: Sequence[FeedbackEntry], secret: bytes) -> None:
-        body = _json(dead)
+    async def _post(self, body: bytes, secret: bytes) -> None:
         timestamp = int(self._wall.now())
         headers = Headers(
             {
@@ -282,11 +298,6 @@ class Webhook:
 def _too_late(result: object, timeout: float) -> Failure:
     """Fail with the timeout, whatever the agent raises when it is cancelled."""
     return Failure(_NotConfirmed(f"the receiver did not answer within {timeout:g} s"))
-
-
-def _json(dead: Sequence[FeedbackEntry]) -> bytes:
-    tokens = [{**attrs.asdict(each), "token": each.token.hex()} for each in dead]
-    return json.dumps({"dead_tokens": tokens}, separators=(",", ":")).encode()
 
 
 def _reason(failure: Failure) -> str:
