@@ -41,7 +41,7 @@ flaky: $(DEV) ## run the tests ten times in random order, and show what was not 
 fuzz: $(VENV)/installed-fuzz ## look for octets that a parser cannot take, 60 seconds for each parser
 	$(BIN)/python -m fuzz --seconds $(or $(SECONDS),60) $(PARSERS)
 
-interop: $(DEV) $(INTEROP)/installed $(INTEROP)-apns2/installed $(INTEROP)-frameworks/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
+interop: $(DEV) $(INTEROP)/installed $(INTEROP)-apns2/installed $(INTEROP)-synapse/installed $(INTEROP)-frameworks/installed $(INTEROP)-node/installed ## run clients and servers of others against ours
 	$(BIN)/python -m pytest -n 3 --dist loadfile -m interop
 
 test-postgresql: $(DEV) ## run the tests of the store on PostgreSQL on the version that the system has
@@ -90,7 +90,7 @@ $(INTEROP)/installed: tests/interop/requirements.txt | $(DEV)
 	$(INTEROP)/bin/pip install -q --no-deps --no-build-isolation -r $<
 	@touch $@
 
-$(INTEROP)-apns2/installed: tests/interop/apns2.txt | $(DEV)
+$(INTEROP)-apns2/installed $(INTEROP)-synapse/installed: $(INTEROP)-%/installed: tests/interop/%.txt | $(DEV)
 	$(BIN)/python -m venv --clear $(@D)
 	$(@D)/bin/pip install -q --no-deps -r $<
 	@touch $@

@@ -48,7 +48,7 @@ def check(data: bytes) -> None:
         token_of(device.pushkey)
         assert len(device.identity(request.event.event_id)) == 32
         try:
-            payload = payload_of(request.event, device, badge=True)
+            payload = payload_of(request.event, device)
             encoded = None if payload is None else shortened(payload, 100)
         except InvalidPayload:
             continue

@@ -268,6 +268,12 @@ class PushkinTests(SygnalCase):
         self.simulator.http2_fault = lambda server, request, response: next(answers)
         self.assertEqual({response: await self.notify(pushkey) for response in expected}, expected)
 
+    async def test_hexadecimal(self) -> None:
+        """A pushkey in hexadecimal is not read as base64; one that is neither is rejected, and nothing is sent."""
+        self.assertEqual(await self.notify(TOKENS[1]), (200, []))
+        self.assertEqual(await self.notify("not a token!"), (200, ["not a token!"]))
+        self.assertEqual([each.token.hex() for each in self.simulator.inbox.received], [TOKENS[1]])
+
     async def test_sent_again(self) -> None:
         """What Apple could not process is sent again under the same id."""
         seen: Counter[bytes] = Counter()

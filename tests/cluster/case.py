@@ -57,6 +57,13 @@ keys = false
 allow_without_keys = true
 allow_without_tls = true
 
+[intake.matrix]
+listen = "tcp:port=0:interface={address}"
+wait = 1.0
+app_ids."com.example.app".app = "chess"
+allow_without_keys = true
+allow_without_tls = true
+
 [admin]
 listen = "tcp:port=0:interface={address}"
 allow_without_keys = true

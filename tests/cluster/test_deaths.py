@@ -59,7 +59,7 @@ class SmallDeathTests(DeathCase):
     timeout = 120
 
     async def test_nothing_lost(self) -> None:
-        """Of 2,000 notifications none is lost when nodes are killed twice."""
+        """Of 2,500 notifications none is lost when nodes are killed twice."""
         await self.survive(requests=5, kills=2, dies=False)
 
 
@@ -68,5 +68,5 @@ class DeathTests(DeathCase):
     """As many as it takes."""
 
     async def test_nothing_lost(self) -> None:
-        """Of 60,000 notifications none is lost when nodes are killed five times, and then the primary."""
+        """Of 75,000 notifications none is lost when nodes are killed five times, and then the primary."""
         await self.survive(requests=150, kills=5, dies=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import signal
 import sys
@@ -26,7 +27,7 @@ from tests.daemon.daemon_process import DaemonProcess, configuration, listen
 from txapns import APNSClient, Batch, Certificate, Gateway, Notification, ProviderToken
 from txapns.simulator import Authority, Simulator
 
-__all__ = ["AppleKillTests", "BinaryKillTests", "NativeKillTests", "PyapnsKillTests"]
+__all__ = ["AppleKillTests", "BinaryKillTests", "MatrixKillTests", "NativeKillTests", "PyapnsKillTests"]
 
 AUTHORITY = Authority()
 CERTIFICATE = Certificate.from_pem(AUTHORITY.client_pem())
@@ -47,6 +48,10 @@ tls.certificate = "server.pem"
 [intake.pyapns]
 listen = "tcp:port=0:interface=127.0.0.1"
 keys = false
+
+[intake.matrix]
+listen = "tcp:port=0:interface=127.0.0.1"
+app_ids."com.example.app".app = "chess"
 """
 
 
@@ -163,6 +168,28 @@ class NativeKillTests(KillCase):
 
     async def test_nothing_lost(self) -> None:
         """What was answered 202 arrives, under the id in the answer."""
+        await self.lose_nothing()
+
+
+@pytest.mark.campaign
+@pytest.mark.loopback
+class MatrixKillTests(KillCase):
+    """The push gateway of Matrix."""
+
+    async def deliver(self, number: int, tokens: Sequence[str]) -> dict[str, str | None]:
+        """Notify the devices of an event, with every second pushkey in base64; an unanswered request is repeated."""
+        pushkeys = [base64.b64encode(bytes.fromhex(each)).decode() if n % 2 else each for n, each in enumerate(tokens)]
+        devices = [{"app_id": "com.example.app", "pushkey": pushkey} for pushkey in pushkeys]
+        body = {"notification": {"event_id": f"${number}", "room_id": "!1", "devices": devices}}
+        try:
+            status, answer = await self.daemon.ask("POST", "/_matrix/push/v1/notify", body, listener="intake.matrix")
+        except GONE:
+            return {}
+        self.assertEqual((status, answer), (200, {"rejected": []}))
+        return dict.fromkeys(tokens)
+
+    async def test_nothing_lost(self) -> None:
+        """What was answered arrives, and nothing twice because its homeserver repeated a request."""
         await self.lose_nothing()
 
 

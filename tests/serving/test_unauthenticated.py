@@ -28,9 +28,16 @@ from tests.daemon.faces_world import FacesWorld
 from tests.daemon.fakes import Connection, key_of
 from txapns._network.clocks import wall_clock
 from txapns._serving.http import HTTPServer
-from txapns.daemon.config.sections import AppleSection, BinarySection, PyapnsSection
+from txapns.daemon.config.sections import (
+    AppleSection,
+    BinarySection,
+    MatrixAppSection,
+    MatrixSection,
+    PyapnsSection,
+)
 from txapns.daemon.faces.apple.face import Apple
 from txapns.daemon.faces.binary import Binary
+from txapns.daemon.faces.matrix.face import Matrix
 from txapns.daemon.faces.native.face import Native
 from txapns.daemon.faces.pyapns import Pyapns
 from txapns.simulator import Simulator
@@ -42,6 +49,7 @@ KEY = f"Authorization: Bearer {key_of('all')}\r\n".encode()
 HTTP1 = (
     b"GET / HTTP/1.1\r\n",
     b"POST /v1/apps/chess/notifications HTTP/1.1\r\n",
+    b"POST /_matrix/push/v1/notify HTTP/1.1\r\n",
     b"PUT /v1/apps/x HTTP/1.0\r\n",
     b"Host: gateway\r\n",
     KEY,
@@ -54,6 +62,7 @@ HTTP1 = (
     b"\r\n",
     b"5\r\nhello\r\n0\r\n\r\n",
     b'{"notifications": [{"tokens": ["ab"], "payload": {"a": "\\ud800"}}]}',
+    b'{"notification": {"devices": [{"app_id": "a", "pushkey": "qq==", "data": {"a": "\xff"}}]}}',
     b"<?xml version='1.0'?><methodCall><methodName>feedback</methodName></methodCall>",
 )
 
@@ -100,12 +109,15 @@ class NonsenseTests(SynchronousTestCase):
         native = Native(world.intake, world.outcome_log, world.log, world.feed, world.apps, world.keys)
         apps: Any = world.apps
         pyapns = Pyapns(wall_clock(clock), world.intake, apps, world.keys, world.log, PyapnsSection())
+        app_ids = {"*": MatrixAppSection(app="chess")}
+        matrix = Matrix(wall_clock(clock), world.intake, apps, None, world.log, MatrixSection(app_ids=app_ids))
         self.apple = Apple(clock, world.intake, world.apps, world.keys, world.log, AppleSection(), world.limits)
         binary = Binary(clock, world.intake, world.apps, world.log, BinarySection(app="chess"), world.limits)
         self.native = HTTPServer(clock, native, world.limits)
         self.faces: dict[str, tuple[Any, tuple[bytes, ...]]] = {
             "native": (self.native, HTTP1),
             "pyapns": (HTTPServer(clock, pyapns, world.limits), HTTP1),
+            "matrix": (HTTPServer(clock, matrix, world.limits), HTTP1),
             "apple": (self.apple.factory(), HTTP2),
             "binary": (binary.factory(), BINARY),
             "feedback": (binary.feedback_factory(), BINARY),

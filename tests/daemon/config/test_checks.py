@@ -43,9 +43,9 @@ WRONG: dict[str, list[str]] = {
         f'intake.matrix.keys: found false, and other machines can reach "tcp:1"; {NO_KEYS}',
     ],
     "intake.matrix = {wait = 0, app_ids = {}}": [NO_APP_IDS],
-    "intake.matrix.app_ids.x = {app = 'a/b', badge = 1}": [
+    "intake.matrix.app_ids.x = {app = 'a/b', counts = 1}": [
         f'intake.matrix.app_ids.x.app: found "a/b"; allowed is a name of 1 to {RULE}',
-        "intake.matrix.app_ids.x.badge: found 1; allowed is true or false",
+        "intake.matrix.app_ids.x.counts: found 1; allowed is true or false",
     ],
     "intake.native.listen = 'systemd:domain=INET:index=0'": [
         f'intake.native.listen: found "systemd:domain=INET:index=0", {REACHABLE}; {NO_TLS}',

@@ -192,10 +192,10 @@ class PyapnsSection(HTTPSection, frozen=True, kw_only=True):
 
 
 class MatrixAppSection(Struct, frozen=True, kw_only=True):
-    """``[intake.matrix.app_ids.ID]``: which app a Matrix app id means, and whether it wants a badge."""
+    """``[intake.matrix.app_ids.ID]``: which app a Matrix app id means, and whether it wants counts."""
 
     app: _Name
-    badge: bool = True
+    counts: bool = True
 
 
 class MatrixSection(HTTPSection, frozen=True, kw_only=True):

@@ -64,7 +64,7 @@ class MatrixCase(SynchronousTestCase):
     options = MatrixSection(
         app_ids={
             APP_ID: MatrixAppSection(app="chess"),
-            "com.example.news.*": MatrixAppSection(app="news", badge=False),
+            "com.example.news.*": MatrixAppSection(app="news", counts=False),
             "com.example.later": MatrixAppSection(app="later"),
         }
     )

@@ -26,13 +26,13 @@ class PayloadCase(SynchronousTestCase):
     """Payloads of one event for one device."""
 
     def payload(
-        self, event: dict[str, Any], data: object = None, tweaks: object = None, *, badge: bool = True
+        self, event: dict[str, Any], data: object = None, tweaks: object = None, *, counts: bool = True
     ) -> dict[str, Any] | None:
         """Make a payload."""
         body = {"notification": {**event, "devices": [device(data=data, tweaks=tweaks)]}}
         request = read(json.dumps(body).encode())
         [found] = request.devices
-        return payload_of(request.event, found, badge=badge)
+        return payload_of(request.event, found, counts=counts)
 
     def aps(self, event: dict[str, Any], data: object = None, tweaks: object = None) -> dict[str, Any]:
         """Make the aps of a payload."""
@@ -51,6 +51,7 @@ class EventIdTests(PayloadCase):
         for data in (DATA, {**DATA, "format": None}):
             self.assertEqual(self.payload(event, data), {**expected, "unread_count": 3, "missed_calls": 0})
         self.assertEqual(self.payload({"event_id": "$1"}), {"event_id": "$1"})
+        self.assertEqual(self.payload(event, DATA, counts=False), expected)
 
     def test_format(self) -> None:
         """With a type, if the pusher's format is this one: nothing of the content is told."""
@@ -75,7 +76,7 @@ class CountsTests(PayloadCase):
         ):
             for empty in ({}, {"id": "", "event_id": "", "type": None, "sender": ""}):
                 self.assertEqual(self.payload({**empty, "counts": counts}, data), {"aps": {"badge": badge}})
-        self.assertIsNone(self.payload({"counts": {"unread": 2}}, data, badge=False))
+        self.assertIsNone(self.payload({"counts": {"unread": 2}}, data, counts=False))
 
     def test_with_event(self) -> None:
         """With an event they are its badge; an event without counts has the one that the app adds."""
@@ -83,7 +84,7 @@ class CountsTests(PayloadCase):
         self.assertEqual(self.aps({**EVENT, "counts": {}})["badge"], 0)
         self.assertNotIn("badge", self.aps({**EVENT, "counts": None}))
         self.assertEqual(self.aps({**EVENT, "counts": None}, {"default_payload": {"aps": {"badge": 9}}})["badge"], 9)
-        payload = self.payload(EVENT, badge=False)
+        payload = self.payload(EVENT, counts=False)
         assert payload is not None
         self.assertNotIn("badge", payload["aps"])
 
@@ -107,7 +108,7 @@ class LocalizedTests(PayloadCase):
                 "AH",
             ),
             ("message", {"content": {"body": "Hi"}}, "MSG_FROM_USER_IN_ROOM", "AR"),
-            ("message", {"content": {"msgtype": 7, "body": "Hi"}}, "MSG_FROM_USER_IN_ROOM", "AR"),
+            ("message", {"content": {"msgtype": 7, "body": "Hi"}}, "MSG_FROM_USER_IN_ROOM_WITH_CONTENT", "ARH"),
             ("message", {"content": {"msgtype": "m.text", "body": ["Hi"]}}, "MSG_FROM_USER_IN_ROOM", "AR"),
             ("message", {"content": "Hi"}, "MSG_FROM_USER_IN_ROOM", "AR"),
             ("message", unnamed, "MSG_FROM_USER", "A"),

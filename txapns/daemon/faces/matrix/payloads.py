@@ -26,6 +26,8 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import accumulate, islice
 from typing import Any, TypeAlias
 
+import attrs
+
 from txapns import payload as payloads
 from txapns.daemon.faces.matrix.requests import EVENT_ID_ONLY, Device, Event
 from txapns.errors import InvalidPayload
@@ -40,25 +42,27 @@ _TEXTS = 10
 _Localized: TypeAlias = tuple[str, list[str]] | None
 
 
-def payload_of(event: Event, device: Device, *, badge: bool) -> dict[str, Any] | None:
+def payload_of(event: Event, device: Device, *, counts: bool = True) -> dict[str, Any] | None:
     """
     Make the payload for a device.
 
-    :param badge: whether the app wants a badge.
+    :param counts: whether the app wants counts.
     :returns: ``None`` if there is nothing to tell the device.
     :raises InvalidPayload: the data of the pusher cannot be part of a payload.
     """
     if not (event.event_id or event.type):
         # Counts that are zero should be omitted, so a request about nothing says that nothing is unread.
-        return {"aps": {"badge": event.counts or 0}} if badge else None
+        return {"aps": {"badge": event.counts or 0}} if counts else None
+    if not counts:
+        event = attrs.evolve(event, unread=None, missed_calls=None, counts=None)
     default = _default_payload(device)
     if not event.type or (device.data or {}).get("format") == EVENT_ID_ONLY:
         return {**default, **_told(("room_id", event.room_id), ("event_id", event.event_id)), **_counts(event)}
     localized = _localized(event)
-    if localized is None and (event.counts is None or not badge):
+    if localized is None and event.counts is None:
         return None
     aps = default["aps"] = dict(default.get("aps") or {})
-    if badge and event.counts is not None:
+    if event.counts is not None:
         aps["badge"] = event.counts
     if localized is not None:
         aps["alert"] = _alert(aps.get("alert"), *localized)
@@ -118,7 +122,7 @@ def _room(event: Event) -> str:
 def _of_message(event: Event) -> _Localized:
     sender, room = _sender(event), _room(event)
     kind, body = event.content.get("msgtype"), event.content.get("body")
-    text = body if isinstance(kind, str) and isinstance(body, str) else ""
+    text = body if "msgtype" in event.content and isinstance(body, str) else ""
     where = "_IN_ROOM" if room else ""
     if kind == "m.image" and text:
         return f"IMAGE_FROM_USER{where}", [sender, text, *([room] if room else [])]

@@ -129,7 +129,7 @@ def _idempotency(event: Event, device: Device, app: App) -> Idempotency | None:
 def _payload(event: Event, device: Device, section: MatrixAppSection, app: App) -> bytes | None:
     most = MAX_VOIP_PAYLOAD if app.push_type == PushType.VOIP else MAX_PAYLOAD
     try:
-        payload = payload_of(event, device, badge=section.badge)
+        payload = payload_of(event, device, counts=section.counts)
         return None if payload is None else shortened(payload, most)
     except InvalidPayload:
         raise UselessPushkey from None
