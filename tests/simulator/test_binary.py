@@ -144,6 +144,11 @@ class AcceptTests(BinaryCase):
         self.assertIsNone(peer.lost)
         self.assertEqual(self.simulator.counters()["accepted"], 2)
 
+    def test_kept(self) -> None:
+        """Of what is far too long only the beginning is recorded, since thousands of them are kept."""
+        self.assertEqual(self.say(encode_framed(1, TOKEN, b"x" * 65_535, None, None)), error(7, 1))
+        self.assertEqual(self.simulator.inbox.received[0].payload, b"x" * 8_192)
+
     def test_order_of_items(self) -> None:
         """The items of a frame may be in any order."""
         self.assertEqual(self.say(framed((5, b"\x0a"), (3, bytes(4)), (2, PAYLOAD), (1, TOKEN))), b"")

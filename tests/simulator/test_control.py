@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from twisted.trial.unittest import SynchronousTestCase
@@ -14,9 +14,27 @@ from txapns.blocking import APNSClient
 from txapns.simulator.control import ControlRefused, NotReceived, SimulatorControl
 from txapns.simulator.process import HOST, SimulatorProcess
 
-__all__ = ["SimulatorControlTests"]
+__all__ = ["PagesTests", "SimulatorControlTests"]
 
 HELLO = Notification(alert="Hello")
+
+
+class PagesTests(SynchronousTestCase):
+    """What has more than one page."""
+
+    def test_received(self) -> None:
+        """All pages are read."""
+        pages = [{"received": [1, 2], "after": 2, "more": True}, {"received": [3], "after": 9, "more": False}]
+        asked = []
+
+        class Paged(SimulatorControl):
+            def ask(self, method: str, path: str, body: object = None) -> Any:
+                """Return the next page."""
+                asked.append(path)
+                return pages[len(asked) - 1]
+
+        self.assertEqual(Paged("").received(topic="a"), [1, 2, 3])
+        self.assertEqual(asked, [f"/v1/received?topic=a&after={after}&limit=2000" for after in (0, 2)])
 
 
 @pytest.mark.loopback

@@ -30,6 +30,8 @@ __all__ = ["EnhancedNotificationServer"]
 
 #: The longest payload since 2014, and the longest before. Apple's documents still give that for commands 0 and 1.
 MAX_PAYLOAD, MAX_LEGACY_PAYLOAD = 2_048, 256
+#: How much is recorded of a token and of a payload that are too long, in bytes each: thousands of them are kept.
+MAX_KEPT = 8_192
 #: Bytes in a device token.
 TOKEN_LENGTH = 32
 #: The largest size that the two lengths of commands 0 and 1 can announce, in bytes. So the parser never finds these too
@@ -246,7 +248,7 @@ class EnhancedNotificationServer(Protocol):
         fields = ((name, getattr(notification, name)) for name in ("identifier", "expiration", "priority"))
         headers = {name: str(value) for name, value in fields if value is not None}
         reason = None if status is None else status_name(status)
-        token, payload = notification.token, notification.payload
+        token, payload = notification.token[:MAX_KEPT], notification.payload[:MAX_KEPT]
         self._inbox.note("binary", token, payload, headers, reason, status or 0, self._connection)
 
     def status_for(self, notification: ReceivedNotification) -> int | None:

@@ -72,7 +72,12 @@ class SimulatorControl:
         :param push_type: the push type.
         :returns: the notifications, the oldest first.
         """
-        found: list[dict[str, Any]] = self._get(_wanted(token, topic, push_type), limit=_KEPT)["received"]
+        wanted = _wanted(token, topic, push_type)
+        found: list[dict[str, Any]] = []
+        page = {"after": 0, "more": True}
+        while page["more"]:
+            page = self._get(wanted, after=page["after"], limit=_KEPT)
+            found += page["received"]
         return found
 
     def wait(

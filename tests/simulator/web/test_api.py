@@ -103,7 +103,7 @@ class ReceivedTests(WebCase):
         """What is deleted is gone, and the numbers go on."""
         self.send(A, B)
         self.assertEqual(self.ask("DELETE", "/v1/received").json, {"deleted": 2})
-        self.assertEqual(self.get("/v1/received"), {"received": [], "after": 2})
+        self.assertEqual(self.get("/v1/received"), {"received": [], "after": 2, "more": False})
         self.send(C)
         self.assertEqual([entry["id"] for entry in self.get("/v1/received?after=2")["received"]], [3])
         self.assertEqual(self.simulator.counters()["received"], 3)
@@ -115,6 +115,25 @@ class ReceivedTests(WebCase):
         found = self.get("/v1/received")["received"]
         self.assertEqual([entry["payload"] for entry in found], [None] * 4 + [{"a": "\ud800"}])
         self.assertEqual(b64decode(found[0]["payload_base64"]), b"\xff")
+
+    def test_bounded(self) -> None:
+        """An answer has not much over 8 MB, however much is kept, and says that there is more."""
+        for number in range(1_000):
+            path = f"/3/device/{number:064x}"
+            self.inbox.note("http2", b"", b'"%s"' % (b"x" * 16_000), {":path": path}, "PayloadTooLarge", 413)
+        latest = self.ask("GET", "/v1/received?limit=1000")
+        self.assertLess(len(latest.body), 8_500_000)
+        found = [entry["id"] for entry in latest.json["received"]]
+        self.assertTrue(100 < len(found) < 1_000, len(found))
+        self.assertEqual((found, latest.json["more"]), ([*range(found[0], 1_001)], False))
+        ids, page = [], {"after": 0, "more": True}
+        while page["more"]:
+            page = self.get(f"/v1/received?limit=1000&after={page['after']}")
+            ids += [entry["id"] for entry in page["received"]]
+        self.assertEqual(ids, [*range(1, 1_001)])
+        self.assertEqual(
+            self.get("/v1/received?after=999&limit=0&wait=60"), {"received": [], "after": 999, "more": True}
+        )
 
     def test_bad_query(self) -> None:
         """A query that is not understood is refused, and the message says what is allowed."""
@@ -180,7 +199,7 @@ class WaitTests(WebCase):
         self.assertEqual(self.connections[0].read(), [])
         self.simulator.advance(0.2)
         [response] = self.connections[0].read()
-        self.assertEqual(response.json, {"received": [], "after": 0})
+        self.assertEqual(response.json, {"received": [], "after": 0, "more": False})
 
     def test_leaves(self) -> None:
         """Whoever disconnects waits no longer."""

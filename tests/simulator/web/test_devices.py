@@ -35,6 +35,21 @@ class DeviceTests(WebCase):
         self.send(A)
         self.assertEqual(self.last()["outcome"], "banner")
 
+    def test_bounded(self) -> None:
+        """The list has not much over 8 MB, and says that it is longer."""
+        self.send(*(f"{number:064x}" for number in range(20)))
+        self.assertEqual((len(self.get("/v1/devices")["devices"]), self.get("/v1/devices")["more"]), (20, False))
+        self.ask("POST", "/v1/strings", {"strings": {"TEXT": "x" * 1_000_000}})
+        response = self.ask("GET", "/v1/devices")
+        self.assertLess(len(response.body), 9_500_000)
+        self.assertEqual((len(response.json["devices"]), response.json["more"]), (8, True))
+
+    def test_huge(self) -> None:
+        """What is kept of thousands of devices is short."""
+        response = self.ask("PUT", f"/v1/devices/{A}", {"topic": "x" * 40_000})
+        self.assertEqual((response.status, self.get(f"/v1/devices/{A}")["topic"]), (413, ""))
+        self.assertEqual(self.ask("POST", "/v1/answers", {"status": 500, "topic": "x" * 40_000}).status, 413)
+
     def test_environment(self) -> None:
         """A token of the other environment is refused."""
         self.put(A, environment="sandbox")

@@ -96,6 +96,15 @@ class PushTests(WebCase):
             if outcome != "refused":
                 self.assertEqual(shown, json.loads(payload)["aps"]["content-state"])
 
+    def test_huge(self) -> None:
+        """What is far longer than any server takes is refused, so what is kept has a bound; a little more is judged."""
+        push = {"token": A, "headers": HEADERS, "payload": "x" * 5_121}
+        response = self.ask("POST", "/v1/push", push)
+        self.assertEqual((response.status, response.json["answer"]["reason"]), (201, "PayloadTooLarge"))
+        for changes in ({"payload": "é" * 8_193}, {"headers": {"a": "x" * 16_384}}, {"token": "a" * 16_385}):
+            self.assertEqual(self.ask("POST", "/v1/push", {**push, **changes}).status, 413)
+        self.assertEqual(len(self.inbox.received), 1)
+
     def test_lint(self) -> None:
         """The findings are told without sending anything."""
         push = {"headers": {**HEADERS, "apns-push-type": "background"}, "payload": {"aps": {"content-available": 1}}}

@@ -13,7 +13,7 @@ from txapns._serving.operations import Operation, Schema
 from txapns.devices.push import token_bytes
 from txapns.reasons import Status
 from txapns.simulator.answers import MAX_PLANNED, PlannedAnswer, PlannedAnswers
-from txapns.simulator.web.json_api import Fields, Refused, answer, json_body, parameters, whole
+from txapns.simulator.web.json_api import MAX_KEPT, Fields, Refused, answer, json_body, parameters, whole
 
 __all__ = ["OPERATIONS", "SCHEMAS", "AnswerOperations"]
 
@@ -41,7 +41,7 @@ class AnswerOperations:
         parameters(request)
         if len(self._answers) >= MAX_PLANNED:
             raise Refused(f"there are {MAX_PLANNED} planned answers already", status=503)
-        return answer(attrs.asdict(self._answers.add(**self._read(json_body(request)))), 201)
+        return answer(attrs.asdict(self._answers.add(**self._read(json_body(request, MAX_KEPT)))), 201)
 
     def _read(self, content: dict[str, Any]) -> dict[str, Any]:
         known = [each.name for each in attrs.fields(PlannedAnswer) if each.name not in ("id", "given")]

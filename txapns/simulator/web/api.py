@@ -42,7 +42,7 @@ from txapns.simulator.servers import Simulator
 from txapns.simulator.web import answers, devices, pushes
 from txapns.simulator.web.answers import AnswerOperations
 from txapns.simulator.web.devices import DeviceOperations
-from txapns.simulator.web.entries import ENTRY, listing
+from txapns.simulator.web.entries import ENTRY, entry_json, fitting
 from txapns.simulator.web.events import Events
 from txapns.simulator.web.json_api import (
     ERROR,
@@ -180,8 +180,8 @@ class ControlAPI:
         wait = number(given, "wait", 0, MAX_WAIT)
         self._phones.judge()
         page = find()
-        if not wait or page.found:
-            return _listed(page)
+        if not wait or page.found or page.more:
+            return page.answer()
         if len(self._waiting) >= MAX_WAITING:
             raise Refused("too many requests wait already", "wait", 503)
         waiting = _Wait(self._clock, self._inbox, is_wanted, find, wait)
@@ -192,7 +192,7 @@ class ControlAPI:
     def _waited(self, page: _Page, waiting: _Wait) -> Answer:
         self._waiting.discard(waiting)
         self._phones.judge()
-        return _listed(page)
+        return page.answer()
 
     def delete_received(self, request: Request) -> Answer:
         """Forget what came."""
@@ -218,10 +218,29 @@ class ControlAPI:
 
 @attrs.frozen
 class _Page:
-    """Some of what came, and the number after which to go on."""
+    """
+    Some of what came.
+
+    :ivar after: the number after which to go on.
+    :ivar more: whether there is more after that.
+    :ivar is_latest: whether this is the latest; otherwise it is what came first after a number.
+    """
 
     found: list[Reception]
     after: int
+    more: bool = False
+    is_latest: bool = False
+
+    def answer(self) -> Answer:
+        """List as many as fit into an answer."""
+        written = fitting(map(entry_json, reversed(self.found) if self.is_latest else self.found))
+        after, more = self.after, self.more
+        if self.is_latest:
+            written.reverse()
+        elif len(written) < len(self.found):
+            after, more = self.found[len(written) - 1].id, True
+        content = b",".join(written), after, b"true" if more else b"false"
+        return Answer(200, b'{"received":[%s],"after":%d,"more":%s}' % content, SECURITY)
 
 
 def _filter(given: Mapping[str, str]) -> Callable[[Reception], bool]:
@@ -241,14 +260,11 @@ def _find(inbox: Inbox, is_wanted: Callable[[Reception], bool], after: int | Non
     """Find the first ones after a number, or without one the latest."""
     found = [each for each in inbox.after(after or 0) if is_wanted(each)]
     if after is None:
-        return _Page(found[-limit:] if limit else [], inbox.last_id)
-    more = len(found) > limit
-    found = found[:limit]
-    return _Page(found, found[-1].id if more and found else max(after, inbox.last_id))
-
-
-def _listed(page: _Page) -> Answer:
-    return Answer(200, b'{"received":%s,"after":%d}' % (listing(page.found), page.after), SECURITY)
+        return _Page(found[-limit:] if limit else [], inbox.last_id, is_latest=True)
+    more, found = len(found) > limit, found[:limit]
+    if not more:
+        return _Page(found, max(after, inbox.last_id))
+    return _Page(found, found[-1].id if found else after, more=True)
 
 
 class _Wait:
@@ -309,10 +325,11 @@ SCHEMAS: Mapping[str, Schema] = {
     "Simulator": {"type": "object", "required": [*_ABOUT], "properties": _ABOUT},
     "Received": {
         "type": "object",
-        "required": ["received", "after"],
+        "required": ["received", "after", "more"],
         "properties": {
             "received": {"type": "array", "items": {"$ref": "#/components/schemas/Entry"}},
             "after": {"type": "integer", "description": "The number after which to go on."},
+            "more": {"type": "boolean", "description": "Whether there is more after that number already."},
         },
     },
     "Entry": ENTRY,

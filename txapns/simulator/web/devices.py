@@ -10,11 +10,12 @@ import attrs
 from txapns._network.clocks import IWallClock
 from txapns._serving.http import Answer, Request
 from txapns._serving.operations import Operation, Schema
+from txapns._serving.pages import SECURITY
 from txapns.devices.device import App, Device, Settings
 from txapns.devices.push import TOKEN_LENGTHS, token_bytes
 from txapns.simulator.phones import MAX_DEVICES, Phones
-from txapns.simulator.web.entries import state_of
-from txapns.simulator.web.json_api import Refused, answer, json_body, parameters
+from txapns.simulator.web.entries import fitting, state_of
+from txapns.simulator.web.json_api import MAX_KEPT, Refused, answer, json_body, parameters
 from txapns.simulator.web.values import changed, plain
 
 __all__ = ["OPERATIONS", "SCHEMAS", "DeviceOperations"]
@@ -37,7 +38,10 @@ class DeviceOperations:
     def list(self, request: Request) -> Answer:
         """Answer with all devices."""
         parameters(request)
-        return answer({"devices": [self._described(token) for token in self._phones.tokens()[:MAX_DEVICES]]})
+        tokens = self._phones.tokens()[:MAX_DEVICES]
+        found = fitting(answer(self._described(token)).body for token in tokens)
+        more = b"true" if len(found) < len(tokens) else b"false"
+        return Answer(200, b'{"devices":[%s],"more":%s}' % (b",".join(found), more), SECURITY)
 
     def get(self, request: Request, token: str) -> Answer:
         """Answer with a device."""
@@ -50,7 +54,7 @@ class DeviceOperations:
         token = _checked(token)
         if token not in self._phones.changed and len(self._phones.changed) >= MAX_DEVICES:
             raise Refused(f"{MAX_DEVICES} devices have been changed already", status=503)
-        changes = json_body(request)
+        changes = json_body(request, MAX_KEPT)
         state = changes.pop("state", None)
         device = changed(self._phones.device(token), _grouped(changes))
         if state is not None:
@@ -110,8 +114,11 @@ SCHEMAS: Mapping[str, Schema] = {
     },
     "Devices": {
         "type": "object",
-        "required": ["devices"],
-        "properties": {"devices": {"type": "array", "items": {"$ref": "#/components/schemas/Device"}}},
+        "required": ["devices", "more"],
+        "properties": {
+            "devices": {"type": "array", "items": {"$ref": "#/components/schemas/Device"}},
+            "more": {"type": "boolean", "description": "Whether there are more than an answer has room for."},
+        },
     },
 }
 

@@ -13,7 +13,10 @@ from txapns.simulator.inbox import Connection, Reception
 from txapns.simulator.web.json_api import encode
 from txapns.simulator.web.values import plain
 
-__all__ = ["ENTRY", "entry", "entry_json", "listing", "state_of"]
+__all__ = ["ENTRY", "entry", "entry_json", "fitting", "listing", "state_of"]
+
+#: About how long an answer becomes, in bytes: a longer one would not be worth its memory.
+MAX_ANSWER = 8_388_608
 
 
 _TEXT, _WHOLE, _OBJECT = ({"type": name} for name in ("string", "integer", "object"))
@@ -102,6 +105,18 @@ def _client(connection: Connection, agent: str | None) -> dict[str, Any]:
         "user_agent": agent,
         "certificate": {"topics": connection.topics, "environments": connection.environments} if certificate else None,
     }
+
+
+def fitting(parts: Iterable[bytes]) -> list[bytes]:
+    """Take the first parts that fit into an answer together, but one at least."""
+    found: list[bytes] = []
+    size = 0
+    for part in parts:
+        size += len(part)
+        if size > MAX_ANSWER and found:
+            break
+        found.append(part)
+    return found
 
 
 def listing(receptions: Iterable[Reception]) -> bytes:

@@ -22,6 +22,7 @@ from txapns.devices.push import json_object
 __all__ = [
     "ERROR",
     "ERRORS",
+    "MAX_KEPT",
     "Fields",
     "Refused",
     "answer",
@@ -36,6 +37,8 @@ __all__ = [
 ]
 
 
+#: How long a body may be of which thousands may be kept, in bytes.
+MAX_KEPT = 32_768
 # Numbers as JSON and OpenAPI write them. What Python reads besides, such as 1_0, is not one.
 _NUMBER, _WHOLE = re.compile(r"[0-9]+(\.[0-9]+)?([eE][+-]?[0-9]+)?"), re.compile(r"[0-9]{1,16}")
 D = TypeVar("D", int, None)
@@ -139,15 +142,19 @@ def whole_parameter(given: Mapping[str, str], name: str, default: D, most: int) 
     return found
 
 
-def json_body(request: Request) -> dict[str, Any]:
+def json_body(request: Request, most: int | None = None) -> dict[str, Any]:
     """
     Read the body of a request, a JSON object that is declared as one.
+
+    :param most: how long it may be, in bytes, if it is to be kept.
 
     A page of another site can make a browser send a form, but not this type, unless we were to allow it.
     """
     kind = request.single(b"Content-Type") or b""
     if kind.partition(b";")[0].strip().lower() != b"application/json":
         raise Refused("the body must be JSON, and the Content-Type application/json", status=415)
+    if most is not None and len(request.body) > most:
+        raise Refused(f"the body is longer than {most} bytes", status=413)
     content = json_object(request.body)
     if content is None:
         raise Refused("the body is not a JSON object")

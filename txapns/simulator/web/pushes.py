@@ -29,6 +29,8 @@ from txapns.simulator.web.json_api import Fields, Refused, answer, json_body, pa
 
 __all__ = ["OPERATIONS", "SCHEMAS", "PushOperations"]
 
+#: How long payload and header fields may be, in bytes each; Apple takes 5,120 at most.
+MAX_PUSH = 16_384
 #: How many pushes may wait for late answers at a time.
 MAX_LATE = 100
 _FORBIDDEN = frozenset("\0\r\n")
@@ -137,8 +139,12 @@ def _read(content: dict[str, Any]) -> Push:
         payload = ""
     if not isinstance(payload, str):
         payload = json.dumps(payload, ensure_ascii=False, separators=(",", ":"))
+    encoded = payload.encode("utf-8", "surrogatepass")
+    token = (fields.text("token") or "").lower()
+    if max(len(encoded), len(token) + sum(len(name) + len(value) for name, value in headers.items())) > MAX_PUSH:
+        raise Refused(f"the payload may have {MAX_PUSH} bytes, and the header fields too", status=413)
     lowered = {name.lower(): value for name, value in headers.items()}
-    return Push(lowered, payload.encode("utf-8", "surrogatepass"), (fields.text("token") or "").lower())
+    return Push(lowered, encoded, token)
 
 
 _PUSH = {
