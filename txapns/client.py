@@ -139,13 +139,14 @@ class APNSClient:
             return fail(error)
 
     def send_many(
-        self, triples: Iterable[Triple] | AsyncIterable[Triple], *, deadline: float | None = None
+        self, triples: Iterable[Triple] | AsyncIterable[Triple], *, deadline: float | None = None, first: bool = False
     ) -> Deferred[Batch]:
         """
         Send each device its own notification.
 
         :param triples: an iterable or async iterable of ``(identifier, Notification, token)``.
         :param deadline: after this many seconds the rest is not sent any more, but reported as unsent.
+        :param first: whether it goes before the batches that are being sent, instead of taking turns with them.
         :returns: a ``Deferred`` of the :class:`~txapns.Batch`.
         :raises TokensFailed: (through the ``Deferred``) the iterable raised an exception.
         :raises ClientClosed: (through the ``Deferred``) the client is closed.
@@ -153,7 +154,7 @@ class APNSClient:
         :raises ValueError: (through the ``Deferred``) the deadline is not a non-negative number of seconds.
         """
         try:
-            return self._send(changed(partial(with_topic, topic=self._topic), triples), deadline)
+            return self._send(changed(partial(with_topic, topic=self._topic), triples), deadline, first)
         except TypeError as error:
             return fail(error)
 
@@ -322,7 +323,7 @@ class APNSClient:
         return result
 
     def _send(
-        self, triples: Iterable[Triple] | AsyncIterable[Triple], deadline: float | None = None
+        self, triples: Iterable[Triple] | AsyncIterable[Triple], deadline: float | None = None, first: bool = False
     ) -> Deferred[Batch]:
         closed = self._refuse_if_closed()
         if closed is not None:
@@ -330,7 +331,7 @@ class APNSClient:
         if deadline is not None and not 0 <= deadline < math.inf:
             return fail(ValueError("the deadline is not a non-negative number of seconds"))
         kind = Sending if self._pool.metrics is None else MeasuredSending
-        return kind(self._reactor, self._pool, triples, self._send, deadline).start().addBoth(self.touch)
+        return kind(self._reactor, self._pool, triples, self._send, deadline).start(first).addBoth(self.touch)
 
     def _with_topic(self, notification: Notification) -> Notification:
         """Add the client's topic; for the same notification again, return the same, so that its requests share more."""

@@ -29,7 +29,7 @@ from txapns.daemon.store.sqlite.outcomes import SQLiteOutcomeLog
 from txapns.daemon.store.sqlite.queue import SQLiteQueue
 from txapns.daemon.store.sqlite.tables import QueueState
 from txapns.daemon.store.sqlite.timeline import Timeline
-from txapns.daemon.values import App, Leased, Limits, Message, Outcome, Settlement, State
+from txapns.daemon.values import App, Lane, Lease, Limits, Message, Outcome, Settlement, State
 from txapns.simulator.authority import Authority
 from txapns.simulator.http2 import ProviderAPIServer, Response
 from txapns.testing import MemorySimulator
@@ -120,16 +120,16 @@ class WatchedQueue(SQLiteQueue):
         self.uncertain: Counter[str] = Counter()
         self._ids: dict[int, str] = {}
 
-    def lease(self, app: str, count: int, until: float, most: int | None = None) -> Deferred[list[Leased]]:
+    def lease(self, app: str, count: int, *arguments: Any) -> Deferred[Lease]:
         """Lease what is due."""
 
-        def remember(leased: list[Leased]) -> list[Leased]:
+        def remember(leased: Lease) -> Lease:
             self._ids.update((each.number, each.apns_id) for each in leased)
             return leased
 
         if self.broken is not None:
             return fail(self.broken)
-        return super().lease(app, count, until, most).addCallback(remember)
+        return super().lease(app, count, *arguments).addCallback(remember)
 
     def reclaim(self) -> Deferred[None]:
         """Give back all leases, as their ends would."""
@@ -227,6 +227,7 @@ class DispatchWorld:
         *,
         tokens: Iterable[bytes] | None = None,
         payload: bytes = PAYLOAD,
+        lane: Lane = Lane.NORMAL,
         **headers: str,
     ) -> list[str]:
         """Accept a message as the intake does; returns the ids. Header fields are named without ``apns-``."""
@@ -235,10 +236,10 @@ class DispatchWorld:
             self.numbers += count
         tokens = list(tokens)
         named = {f"apns-{name.replace('_', '-')}": value for name, value in headers.items()}
-        message = Message(app, payload, {**HEADERS, **named}, tokens, self.ids.take(len(tokens)))
+        message = Message(app, payload, {**HEADERS, **named}, tokens, self.ids.take(len(tokens)), lane=lane)
         [receipt] = self.result(self.queue.accept([message]))
         if hasattr(self, "dispatcher"):
-            self.dispatcher.wake(app)
+            (self.dispatcher.hurry if lane is Lane.URGENT else self.dispatcher.wake)(app)
         return list(receipt.apns_ids)
 
     def result(self, deferred: Deferred[Any], step: float = 0.002) -> Any:

@@ -125,7 +125,10 @@ class FacesWorld:
 
     def lease(self, app: str = "chess") -> list[Leased]:
         """Lease everything that waits."""
-        return list(self.result(self.queue.lease(app, 10_000, self.reactor.seconds() + 60)))
+        found: list[Leased] = []
+        while some := self.result(self.queue.lease(app, 10_000, self.reactor.seconds() + 60)):
+            found += some
+        return sorted(found, key=lambda each: each.number)
 
     def settle(
         self, leased: Leased, state: State, status: int = 0, reason: str = "", since: float | None = None

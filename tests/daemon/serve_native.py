@@ -32,7 +32,7 @@ from txapns.daemon.store.apps import AppSettings
 from txapns.daemon.store.sqlite.apps import SQLiteAppStore
 from txapns.daemon.store.sqlite.database import Database
 from txapns.daemon.store.sqlite.store import SQLiteStore
-from txapns.daemon.values import Caller, Settlement, State
+from txapns.daemon.values import Caller, Lane, Settlement, State
 from txapns.simulator import Authority, Simulator
 
 __all__ = ["main"]
@@ -40,7 +40,8 @@ __all__ = ["main"]
 
 async def settle(store: SQLiteStore, waiting: Waiting, app: str, dead: str) -> None:
     """Settle everything that is due as if Apple had answered."""
-    for each in await store.queue.lease(app, 1_000, reactor.seconds() + 60):
+    due = [each for lane in Lane for each in await store.queue.lease(app, 1_000, reactor.seconds() + 60, None, lane)]
+    for each in due:
         is_dead = each.token.hex() == dead
         state, answer = (State.REJECTED, (410, "Unregistered")) if is_dead else (State.ACCEPTED, (200, ""))
         timestamp, unique_id = (each.accepted_at, "") if is_dead else (None, f"of {each.apns_id}")

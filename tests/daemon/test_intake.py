@@ -28,12 +28,21 @@ from txapns.daemon.errors import (
     UnknownApp,
 )
 from txapns.daemon.identifiers import Identifiers
-from txapns.daemon.intake import FURTHEST, MAX_HEADER, MAX_PAYLOAD, MAX_TOKEN, Intake
+from txapns.daemon.intake import (
+    BULK_DEVICES,
+    FURTHEST,
+    MAX_HEADER,
+    MAX_PAYLOAD,
+    MAX_TOKEN,
+    URGENT_DEVICES,
+    Intake,
+    lane_of,
+)
 from txapns.daemon.interfaces import IApps, IIntake
-from txapns.daemon.values import Draft, Idempotency, Limits
+from txapns.daemon.values import ANYBODY, Caller, Draft, Idempotency, Lane, Limits
 from txapns.notification import Notification
 
-__all__ = ["AcceptTests", "CheckTests", "WaitTests"]
+__all__ = ["AcceptTests", "CheckTests", "LaneTests", "WaitTests"]
 
 PAYLOAD = b'{ "aps": {"alert": "Hello"} }'
 TOKENS = [bytes([n]) * 32 for n in range(1, 4)]
@@ -68,6 +77,39 @@ class IntakeCase(SynchronousTestCase):
         self.assertEqual((self.world.queue.waiting(app).count, self.woken), (0, []))
         self.assertIsInstance(refusal, RequestRefused)
         return refusal
+
+
+class LaneTests(IntakeCase):
+    """Which lane notifications are in."""
+
+    def test_default(self) -> None:
+        """It is by the size of the request and the priority."""
+        for devices, priority, lane in (
+            (1, {}, Lane.URGENT),
+            (URGENT_DEVICES, {"apns-priority": "10"}, Lane.URGENT),
+            (1, {"apns-priority": "5"}, Lane.NORMAL),
+            (URGENT_DEVICES + 1, {}, Lane.NORMAL),
+            (BULK_DEVICES - 1, {}, Lane.NORMAL),
+            (BULK_DEVICES, {}, Lane.BULK),
+        ):
+            self.assertEqual(lane_of(self.draft(headers=priority), devices, ANYBODY), lane)
+
+    def test_chosen(self) -> None:
+        """A caller may choose, unless its key is bound."""
+        draft, bound = self.draft(lane=Lane.BULK), Caller("web", None, lane=Lane.NORMAL)
+        self.assertEqual([lane_of(draft, 1, each) for each in (ANYBODY, bound)], [Lane.BULK, Lane.NORMAL])
+        self.assertEqual(lane_of(self.draft(), BULK_DEVICES, bound), Lane.NORMAL)
+
+    def test_stored(self) -> None:
+        """The queue has the lane and the caller, and what is urgent is said to be so."""
+        hurried: list[str] = []
+        identifiers = Identifiers(wall_clock(self.clock))
+        intake = Intake(self.apps, self.world.queue, identifiers, self.waiting, self.woken.append, hurry=hurried.append)
+        for caller, lane in ((Caller("web"), Lane.URGENT), (Caller("shop"), Lane.BULK)):
+            self.result(intake.accept("chess", [self.draft(lane=lane)], caller=caller))
+        found = [self.result(self.world.queue.lease("chess", 9, self.clock.seconds() + 60)) for _ in range(2)]
+        self.assertEqual([each.content.lane for [each] in found], [Lane.URGENT, Lane.BULK])
+        self.assertEqual((hurried, self.woken), (["chess"], ["chess"]))
 
 
 class AcceptTests(IntakeCase):

@@ -111,6 +111,16 @@ class RetryTests(SynchronousTestCase):
             batch = self.simulator.result(self.client.send(HELLO, ["aa" * 32]))
             self.assertEqual((batch.failed[0].reason, len(self.times)), (response.reason, 1))
 
+    def test_first(self) -> None:
+        """A batch that is to go first is sent before what is left of the others."""
+        self.simulator.delay = 1.0
+        bulk = self.client.send(HELLO, [f"{number:064x}" for number in range(5_000)])
+        self.simulator.reactor.advance(0.5)
+        urgent = self.client.send_many([(0, HELLO, "ff" * 32)], first=True)
+        self.assertEqual(self.simulator.result(urgent).accepted, 1)
+        self.assertNoResult(bulk)
+        self.assertEqual(self.simulator.result(bulk).accepted, 5_000)
+
     def test_others_do_not_wait(self) -> None:
         """What comes later is sent meanwhile."""
         self.responses = [Response(429, "TooManyRequests")]

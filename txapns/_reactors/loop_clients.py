@@ -30,9 +30,10 @@ class _Client(APNSClient):
     """A client on an event loop, where tasks read async iterables."""
 
     def _send(
-        self, triples: Iterable[Triple] | AsyncIterable[Triple], deadline: float | None = None
+        self, triples: Iterable[Triple] | AsyncIterable[Triple], deadline: float | None = None, first: bool = False
     ) -> Deferred[Batch]:
-        return super()._send(TaskReadAhead(triples) if isinstance(triples, AsyncIterable) else triples, deadline)
+        triples = TaskReadAhead(triples) if isinstance(triples, AsyncIterable) else triples
+        return super()._send(triples, deadline, first)
 
 
 class _Session(Session):

@@ -4,7 +4,8 @@ What waits to be sent by one client.
 There are three kinds:
 
 - *deliveries* go out first, in order: those of ``send_one``, and before them what came back unprocessed;
-- *works*, the batches, are asked for deliveries only when a connection has room, and take turns;
+- *works*, the batches, are asked for deliveries only when a connection has room, and take turns; those that are to
+  go first take turns among themselves before the others;
 - *postponed* deliveries were rejected with an answer that asks to wait (429 or 5xx, or the status 1 or 255 of the
   binary protocol). Each waits for its time, longer with each rejection, and then joins the deliveries at the end.
   While very many are postponed, nothing more is taken from the batches, so that their number is bounded as well.
@@ -16,6 +17,7 @@ import heapq
 from collections import OrderedDict, deque
 from collections.abc import Callable
 from itertools import count
+from typing import cast
 
 from twisted.internet.defer import Deferred, gatherResults
 from twisted.internet.interfaces import IDelayedCall, IReactorTime
@@ -59,6 +61,7 @@ class Backlog:
         # In the order in which they go out. A dictionary, since any of them may be removed: cancelling ten thousand
         # must not search all of them ten thousand times.
         self._deliveries: OrderedDict[Delivery, None] = OrderedDict()
+        self._first: deque[IWork] = deque()
         self._works: deque[IWork] = deque()
         # The rejection of each postponed delivery, and a heap of their times; the heap may contain removed ones.
         self._postponed: dict[Delivery, Rejection] = {}
@@ -73,7 +76,7 @@ class Backlog:
 
     def __bool__(self) -> bool:
         """Whether anything waits, or may come from a batch."""
-        return bool(self._deliveries or self._works or self._postponed)
+        return bool(self._deliveries or self._first or self._works or self._postponed)
 
     @property
     def crowded(self) -> bool:
@@ -83,7 +86,9 @@ class Backlog:
     @property
     def available(self) -> bool:
         """Whether there is something to hand to a connection now."""
-        return bool(self._deliveries) or (self._accessible and any(work.available for work in self._works))
+        return bool(self._deliveries) or (
+            self._accessible and any(work.available for work in (*self._first, *self._works))
+        )
 
     @property
     def _accessible(self) -> bool:
@@ -100,9 +105,9 @@ class Backlog:
         self._deliveries[delivery] = None
         self._deliveries.move_to_end(delivery, last=False)
 
-    def add(self, work: IWork) -> None:
-        """Add a batch after the others."""
-        self._works.append(work)
+    def add(self, work: IWork, first: bool = False) -> None:
+        """Add a batch after the others, or after those that go first."""
+        (self._first if first else self._works).append(work)
 
     def postpone(self, delivery: Delivery, rejection: Rejection) -> bool:
         """
@@ -134,20 +139,27 @@ class Backlog:
                 taken.append(delivery)
             else:  # cancelled after it had come back
                 delivery.outcomes.unsent(delivery, ended)
-        for _ in range(len(self._works) if self._accessible else 0):
+        for works in (self._first, self._works) if self._accessible else ():
+            if works:
+                size = self._take(works, taken, count, size)
+        return taken
+
+    def _take(self, works: deque[IWork], taken: list[Delivery], count: int, size: int) -> int:
+        """Take from batches, which take turns; returns how many bytes are left."""
+        for _ in range(len(works)):
             # Taking may complete a batch, and the caller may then close the client, so that no batch is left.
-            if len(taken) >= count or size <= 0 or not self._works:
+            if len(taken) >= count or size <= 0 or not works:
                 break
-            work = self._works[0]
+            work = works[0]
             more = work.take(count - len(taken), size)
             taken.extend(more)
-            if len(self._works) > 1:
+            if len(works) > 1 or works is self._first:
                 size -= sum(len(delivery.notification.body) for delivery in more)
-            if self._works and self._works[0] is work:
-                self._works.rotate(-1)
+            if works and works[0] is work:
+                works.rotate(-1)
                 if work.exhausted:
-                    self._works.pop()
-        return taken
+                    works.pop()
+        return size
 
     def remove(self, delivery: Delivery) -> bool:
         """Drop a single delivery, if it waits."""
@@ -159,7 +171,9 @@ class Backlog:
 
     def withdraw(self, sending: object, error: APNSError) -> None:
         """Take nothing more from a batch, and report what still waits from it."""
-        self._works = deque(work for work in self._works if work is not sending)
+        for works in (self._first, self._works):
+            if sending in works:
+                works.remove(cast(IWork, sending))
         self._end([delivery for delivery in self._deliveries if delivery.outcomes is sending], error)
         self._reject([delivery for delivery in self._postponed if delivery.outcomes is sending])
 
@@ -169,7 +183,9 @@ class Backlog:
 
         :returns: a ``Deferred`` that fires when all the batches have ended.
         """
-        works, self._works = self._works, deque()
+        works = [*self._first, *self._works]
+        self._first.clear()
+        self._works.clear()
         self._end(list(self._deliveries), error)
         self._reject(list(self._postponed))
         return gatherResults([work.give_up(error) for work in works])

@@ -119,10 +119,11 @@ class Sending(_Listener):
         if deadline is not None:
             self._timers.append(clock.callLater(deadline, self._expire, deadline))
 
-    def start(self) -> Deferred[Batch]:
+    def start(self, first: bool = False) -> Deferred[Batch]:
         """
         Start sending.
 
+        :param first: whether before the other batches.
         :returns: a ``Deferred`` of the batch.
         """
         if self._source is not None:
@@ -130,7 +131,7 @@ class Sending(_Listener):
         else:
             self._peek()
         if not self.exhausted:
-            self._pool.add(self)
+            self._pool.add(self, first)
         return self._result
 
     def _peek(self) -> None:

@@ -149,13 +149,13 @@ class Pool:
             self.metrics.unanswered(False)
         self._watch()
 
-    def add(self, work: IWork) -> None:
-        """Send the deliveries of a batch."""
+    def add(self, work: IWork, first: bool = False) -> None:
+        """Send the deliveries of a batch, if ``first``, before the other batches."""
         if self._closed:
             work.give_up(ClientClosed("the client was closed before it was sent"))
         else:
             self._hopeless = False
-            self._backlog.add(work)
+            self._backlog.add(work, first)
             self.feed()
 
     def withdraw(self, sending: object, error: APNSError) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from txapns.channels import broadcast_request
 from txapns.client import default_bundle_id
 from txapns.daemon.errors import Malformed, NotSupported
-from txapns.daemon.values import CHANNEL, App, Draft
+from txapns.daemon.values import CHANNEL, App, Draft, Lane
 from txapns.errors import InvalidChannel
 from txapns.notification import Notification
 
@@ -28,6 +28,7 @@ def broadcast_draft(
     channel: str,
     request_id: str | None = None,
     not_before: float | None = None,
+    lane: Lane | None = None,
 ) -> Draft:
     """
     Make a draft of a broadcast.
@@ -36,9 +37,10 @@ def broadcast_draft(
     :param channel: the channel's identifier.
     :param request_id: the id that the caller chose; ``None`` if the daemon chooses.
     :param not_before: the date before which it is not sent; ``None`` to send it now.
+    :param lane: the lane that the caller asks for; ``None`` if the daemon chooses.
     """
     ids = () if request_id is None else (request_id,)
-    return Draft(payload, {**headers, CHANNEL: channel}, [b""], ids, not_before)
+    return Draft(payload, {**headers, CHANNEL: channel}, [b""], ids, not_before, lane=lane)
 
 
 def check_gateway(app: App) -> None:

@@ -22,10 +22,34 @@ from txapns.daemon.broadcasts import check_broadcast
 from txapns.daemon.errors import AppQueueFull, Malformed, TooLarge, Unavailable
 from txapns.daemon.identifiers import Identifiers
 from txapns.daemon.interfaces import IApps, IIntake, IQueue
-from txapns.daemon.values import CHANNEL, App, Draft, Idempotency, Message, Outcome, Receipt, expiration
+from txapns.daemon.values import (
+    ANYBODY,
+    CHANNEL,
+    App,
+    Caller,
+    Draft,
+    Idempotency,
+    Lane,
+    Message,
+    Outcome,
+    Receipt,
+    expiration,
+)
 from txapns.errors import InvalidPayload
 
-__all__ = ["FURTHEST", "MAX_HEADER", "MAX_PAYLOAD", "MAX_TOKEN", "Intake", "Waiting", "header_fault", "schedule_fault"]
+__all__ = [
+    "BULK_DEVICES",
+    "FURTHEST",
+    "MAX_HEADER",
+    "MAX_PAYLOAD",
+    "MAX_TOKEN",
+    "URGENT_DEVICES",
+    "Intake",
+    "Waiting",
+    "header_fault",
+    "lane_of",
+    "schedule_fault",
+]
 
 #: The longest payload, header field and device token that are accepted, in bytes. Apple accepts far less: 5,120, 64 and
 #: 100. What lies between, Apple rejects, so that what Apple allows next year works today.
@@ -34,6 +58,10 @@ MAX_PAYLOAD, MAX_HEADER, MAX_TOKEN = 65_536, 1_024, 512
 _FIELDS = frozenset({"apns-topic", "apns-push-type", "apns-priority", "apns-expiration", "apns-collapse-id", CHANNEL})
 _NUMBERS = frozenset({"apns-priority", "apns-expiration"})
 _NUMBER = re.compile(r"-?[0-9]{1,18}")
+
+#: A request for this many devices or fewer is urgent, and for this many or more is bulk, unless the caller chooses.
+URGENT_DEVICES, BULK_DEVICES = 10, 1_000
+_PROMPT = "10"  # Apple's default priority: deliver it at once
 
 #: How far ahead the date may be before which a notification is not sent, in seconds.
 FURTHEST = 30 * 86_400.0
@@ -56,6 +84,7 @@ class Intake:
 
     :param wake: called with an app's name when new notifications are stored for it.
     :param expect: called instead when some of them are for later; ``None`` for ``wake``.
+    :param hurry: called instead when some of them are urgent; ``None`` for ``wake``.
     """
 
     def __init__(
@@ -66,6 +95,7 @@ class Intake:
         waiting: Waiting,
         wake: Callable[[str], None],
         expect: Callable[[str], None] | None = None,
+        hurry: Callable[[str], None] | None = None,
     ) -> None:
         self._apps = apps
         self._queue = queue
@@ -73,6 +103,7 @@ class Intake:
         self._waiting = waiting
         self._wake = wake
         self._expect = expect or wake
+        self._hurry = hurry or wake
         self._stopping = False
 
     def stop(self) -> None:
@@ -104,7 +135,7 @@ class Intake:
             )
 
     def accept(
-        self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None
+        self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None, caller: Caller = ANYBODY
     ) -> Deferred[list[Receipt]]:
         """See :meth:`IIntake.accept`."""
         try:
@@ -113,13 +144,19 @@ class Intake:
             return fail()
         chosen = iter(self._identifiers.take(sum([len(draft.tokens) for draft in drafts if not draft.apns_ids])))
         messages = []
+        devices = sum([len(draft.tokens) for draft in drafts])
         for draft in drafts:
             ids = [each.lower() for each in draft.apns_ids] or [next(chosen) for _ in draft.tokens]
-            messages.append(Message(app, draft.payload, draft.headers, draft.tokens, ids, draft.not_before, draft.rate))
-        later = any(draft.not_before is not None or draft.rate is not None for draft in drafts)
+            lane = lane_of(draft, devices, caller)
+            content = draft.payload, draft.headers, draft.tokens, ids, draft.not_before, draft.rate
+            messages.append(Message(app, *content, lane, caller.name))
+        if any(draft.not_before is not None or draft.rate is not None for draft in drafts):
+            wake = self._expect
+        else:
+            wake = self._hurry if any(message.lane is Lane.URGENT for message in messages) else self._wake
 
         def stored(receipts: list[Receipt]) -> list[Receipt]:
-            (self._expect if later else self._wake)(app)
+            wake(app)
             return receipts
 
         return self._queue.accept(messages, idempotency).addCallback(stored)
@@ -128,6 +165,21 @@ class Intake:
         """See :meth:`IIntake.wait`."""
         numbers = [number for receipt in receipts for number in receipt.numbers]
         return self._waiting.wait(numbers, timeout, fresh=not any(receipt.earlier for receipt in receipts))
+
+
+def lane_of(draft: Draft, devices: int, caller: Caller) -> Lane:
+    """
+    Choose the lane of a notification.
+
+    :param devices: how many devices the whole request is for.
+    """
+    chosen = draft.lane if caller.lane is None else caller.lane
+    if chosen is not None:
+        return chosen
+    if devices >= BULK_DEVICES:
+        return Lane.BULK
+    prompt = devices <= URGENT_DEVICES and draft.headers.get("apns-priority", _PROMPT) == _PROMPT
+    return Lane.URGENT if prompt else Lane.NORMAL
 
 
 def _check(draft: Draft, path: str, app: App) -> None:

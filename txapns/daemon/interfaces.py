@@ -22,6 +22,7 @@ from twisted.internet.defer import Deferred
 from zope.interface import Attribute, Interface
 
 from txapns.daemon.values import (
+    ANYBODY,
     App,
     Caller,
     Depth,
@@ -31,7 +32,7 @@ from txapns.daemon.values import (
     FeedbackEntry,
     Idempotency,
     Lane,
-    Leased,
+    Lease,
     Message,
     Outcome,
     Receipt,
@@ -82,9 +83,7 @@ class IQueue(Interface):
         :returns: a function that ends the subscription.
         """
 
-    def lease(
-        app: str, count: int, until: float, most: int | None = None, only: Lane | None = None
-    ) -> Deferred[list[Leased]]:
+    def lease(app: str, count: int, until: float, most: int | None = None, only: Lane | None = None) -> Deferred[Lease]:
         """
         Lease notifications of one lane that are due: of all callers that have some, each an equal part.
 
@@ -94,8 +93,8 @@ class IQueue(Interface):
         :param until: when the lease ends, by the reactor's clock.
         :param most: how many of the app's notifications may be leased at a time, whoever has leased them.
         :param only: the lane to lease from; ``None`` for that whose turn it is.
-        :returns: notifications that nobody else has leased; none if none are due. There may be more if some are
-            returned, even if they are fewer than ``count``.
+        :returns: notifications that nobody else has leased; none if none are due. If more are due, it says so, even if
+            these are fewer than ``count``.
         """
 
     def settle(settlements: Sequence[Settlement]) -> Deferred[None]:
@@ -337,11 +336,14 @@ class IIntake(Interface):
         :raises RequestRefused: they would not.
         """
 
-    def accept(app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None) -> Deferred[list[Receipt]]:
+    def accept(
+        app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None, caller: Caller = ANYBODY
+    ) -> Deferred[list[Receipt]]:
         """
         Accept notifications: all or none. When the ``Deferred`` fires, they are on the disk.
 
         :param idempotency: identifies the request if it is repeated.
+        :param caller: who sends it.
         :returns: a receipt for each draft, in order.
         :raises RequestRefused: they are not accepted; nothing was stored.
         """

@@ -93,7 +93,13 @@ class DaemonService(Service):
         self.store.cluster.in_flight = self.dispatcher.in_flight
         self.apps.changed(self._apps_changed)
         self.intake = Intake(
-            self.apps, self.store.queue, Identifiers(wall), self.outcomes, self.dispatcher.wake, self.dispatcher.expect
+            self.apps,
+            self.store.queue,
+            Identifiers(wall),
+            self.outcomes,
+            self.dispatcher.wake,
+            self.dispatcher.expect,
+            self.dispatcher.hurry,
         )
         self._channels = AppChannels(clock, self.apps)
         self._health = self._make_health_check(clock)

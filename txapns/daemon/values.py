@@ -24,7 +24,7 @@ empty; it is for one channel, so it has one number and one id, which Apple knows
 from __future__ import annotations
 
 import enum
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import attrs
@@ -48,6 +48,7 @@ __all__ = [
     "FeedbackEntry",
     "Idempotency",
     "Lane",
+    "Lease",
     "Leased",
     "Limits",
     "Message",
@@ -255,6 +256,7 @@ class Content:
     app: str
     payload: bytes = attrs.field(repr=_size)
     headers: Mapping[str, str]
+    lane: Lane = Lane.NORMAL
 
     @property
     def expires(self) -> float | None:
@@ -286,6 +288,18 @@ class Leased(msgspec.Struct, frozen=True, eq=False, gc=False):
 
     def __repr__(self) -> str:
         return f"Leased(number={self.number}, token={redact(self.token)}, content={self.content}, …)"
+
+
+class Lease(list[Leased]):
+    """
+    Notifications that were leased together, all of one lane.
+
+    :ivar more: whether more are due.
+    """
+
+    def __init__(self, leased: Iterable[Leased] = (), more: bool = False) -> None:
+        super().__init__(leased)
+        self.more = more
 
 
 class State(enum.IntEnum):

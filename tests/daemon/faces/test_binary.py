@@ -273,7 +273,7 @@ class EndTests(BinaryCase):
 
     def test_nothing_stored(self) -> None:
         """If none was stored, the first one that was not is named instead, with a processing error."""
-        self.world.intake.accept = lambda *_: fail(Unavailable("the disk is full", 10))  # type: ignore[method-assign]
+        self.world.intake.accept = lambda *_, **__: fail(Unavailable("the disk is full", 10))  # type: ignore[method-assign]
         self.assertEqual(self.send(framed(0), framed(1)).value(), packet(1, 0))
         wire = self.send(simple())
         self.assertEqual((wire.value(), wire.disconnecting), (b"", True))

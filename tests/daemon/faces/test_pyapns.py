@@ -116,7 +116,10 @@ class PyapnsCase(SynchronousTestCase):
 
     def lease(self) -> list[Leased]:
         """Lease everything that waits."""
-        return list(self.result(self.queue.lease("chess", 100, self.clock.seconds() + 60)))
+        found: list[Leased] = []
+        while some := self.result(self.queue.lease("chess", 100, self.clock.seconds() + 60)):
+            found += some
+        return sorted(found, key=lambda each: each.number)
 
     def kill(self, *tokens: str) -> None:
         """Add tokens to the feedback log."""

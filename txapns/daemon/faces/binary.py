@@ -44,7 +44,7 @@ from txapns.daemon.errors import RequestRefused
 from txapns.daemon.faces.callers import Callers, default_headers, lacks_topic
 from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake
-from txapns.daemon.values import App, Draft, FeedbackEntry
+from txapns.daemon.values import ANYBODY, App, Caller, Draft, FeedbackEntry
 from txapns.errors import InvalidPayload
 from txapns.reasons import Status
 from txapns.wire import feedback
@@ -137,6 +137,7 @@ class _Notifications(FaceProtocol):
         self._revision = -1
         self._parser = NotificationParser(_MAX_FRAME)
         self._partial: float | None = None
+        self._caller = ANYBODY
         self._waiting = bytearray()
         self._storing = False
         self._stopping = False
@@ -157,6 +158,7 @@ class _Notifications(FaceProtocol):
         else:
             self._app, self._revision = app, self._face.callers.revision
             if self.fingerprint is not None:
+                self._caller = Caller(f"certificate {self.fingerprint}")
                 self.connection.mark_authenticated()
 
     def gone(self, reason: Failure) -> None:
@@ -238,7 +240,7 @@ class _Notifications(FaceProtocol):
         rest = iter(received)
         while group := list(islice(rest, most)):
             try:
-                await self._face.intake.accept(self._app, _drafts(group, app))
+                await self._face.intake.accept(self._app, _drafts(group, app), caller=self._caller)
             except RequestRefused as refusal:
                 _log.warn("notifications of {app} were refused: {reason}", app=self._app, reason=str(refusal))
                 self._stored()

@@ -45,10 +45,12 @@ class Claim:
     """
     What a provider token proves.
 
+    :ivar signer: the key that signed it, as the name of a caller.
     :ivar issued: when it was signed, in UNIX seconds.
     :ivar apps: the names of the apps it is for.
     """
 
+    signer: str
     issued: float
     apps: frozenset[str]
 
@@ -87,7 +89,7 @@ class Callers:
             return None
         for key, names in self._index().tokens.get((shown.team_id, shown.key_id), {}).items():
             if shown.is_signed_by(key.public_key):
-                return Claim(shown.issued_at, frozenset(names))
+                return Claim(f"key {shown.team_id}/{shown.key_id}", shown.issued_at, frozenset(names))
         return None
 
     def for_topic(self, topic: str | None, names: frozenset[str] | None, *, sandbox: bool) -> list[str]:

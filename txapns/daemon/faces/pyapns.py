@@ -222,7 +222,7 @@ class Pyapns:
         drafts = _drafts(_pairs(tokens, notifications), default_headers(app))
         if not drafts:
             return maybeDeferred(lambda: None)
-        return self._intake.accept(app_id, drafts).addCallback(lambda _: None)
+        return self._intake.accept(app_id, drafts, caller=request.context).addCallback(lambda _: None)
 
     def _list(self, request: Request, app_id: str) -> Deferred[list[Any]]:
         _check_texts(app_id)

@@ -34,7 +34,7 @@ from txapns._serving.http import Answer, IApplication, Request
 from txapns.daemon.errors import RequestRefused
 from txapns.daemon.interfaces import IIntake
 from txapns.daemon.operations.health import AppOverview, Condition, Overview
-from txapns.daemon.values import Draft, Idempotency, Leased, Outcome, Receipt, Settlement, State
+from txapns.daemon.values import ANYBODY, Caller, Draft, Idempotency, Leased, Outcome, Receipt, Settlement, State
 from txapns.errors import APNSError
 from txapns.interfaces import IMetrics
 from txapns.metrics import ClientMetrics, Durations, histogram, totals
@@ -306,7 +306,7 @@ class _CountedIntake:
         self._intake.check(app, drafts)
 
     def accept(
-        self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None
+        self, app: str, drafts: Sequence[Draft], idempotency: Idempotency | None = None, caller: Caller = ANYBODY
     ) -> Deferred[list[Receipt]]:
         """See :meth:`IIntake.accept`."""
 
@@ -323,7 +323,7 @@ class _CountedIntake:
                 self._metrics.refused(self._face, failure.value.status)
             return failure
 
-        return self._intake.accept(app, drafts, idempotency).addCallbacks(accepted, refused)
+        return self._intake.accept(app, drafts, idempotency, caller).addCallbacks(accepted, refused)
 
     def wait(self, receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
         return self._intake.wait(receipts, timeout)

@@ -132,6 +132,12 @@ class Dispatcher:
         if self._running:
             _fenced(app, self._wake)
 
+    def hurry(self, app: str) -> None:
+        """Look for something to send now: something is urgent."""
+        if self._running:
+            self._renew_soon()
+            _fenced(app, lambda app: self._sender(app).wake(urgent=True))
+
     def expect(self, app: str) -> None:
         """Look for something to send now, and for when there will be more: something is for later."""
         if self._running:

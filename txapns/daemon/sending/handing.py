@@ -26,14 +26,15 @@ __all__ = ["send"]
 _Outcome: TypeAlias = Accepted | Rejection | Unsent | Uncertain
 
 
-def send(client: APNSClient, prepared: Prepared) -> Deferred[Batch]:
+def send(client: APNSClient, prepared: Prepared, first: bool = False) -> Deferred[Batch]:
     """
     Send notifications and broadcasts.
 
+    :param first: whether before what was handed over already.
     :returns: a ``Deferred`` of the batch, in which each of them is its own identifier. It fails as that of
         :meth:`~txapns.APNSClient.send_many` does. Cancelling it drops what waits.
     """
-    sending = client.send_many(prepared.triples())
+    sending = client.send_many(prepared.triples(), first=first)
     broadcasts = [_broadcast(client, *each) for each in prepared.broadcasts()]
     if not broadcasts:
         return sending

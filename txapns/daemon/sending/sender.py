@@ -7,8 +7,9 @@ The way of one app's notifications from the queue to Apple and back.
       ▲                                     │
       └─────settle───── attempt ◄──── batch ┘
 
-A chunk is leased, sent and settled as one. Several are under way at a time, up to the app's limit. Every app has its
-own sender with its own client, so no app waits for another's gateway; what senders share is the
+A chunk is leased, sent and settled as one. Several are under way at a time, up to the app's limit. Of that a part is
+kept free for what is urgent, which goes out before what the client has been given already. Every app has its own
+sender with its own client, so no app waits for another's gateway; what senders share is the
 :class:`~txapns.daemon.sending.budget.Budget`.
 
 A sender acts when it is woken (:meth:`AppSender.wake`), when a chunk is done, and when something that was put off is
@@ -48,7 +49,7 @@ from txapns.daemon.sending.handing import send
 from txapns.daemon.sending.preparing import Prepared, prepare
 from txapns.daemon.sending.settling import Attempt
 from txapns.daemon.store.cluster import HALF_OPEN, Circuit
-from txapns.daemon.values import App, Leased, Limits, Settlement, State
+from txapns.daemon.values import App, Lane, Lease, Leased, Limits, Settlement, State
 from txapns.errors import APNSError, ClientClosed
 from txapns.result import Batch
 
@@ -60,6 +61,8 @@ _log = Logger()
 CHUNK = 500
 #: The fewest that are leased together while there is little room, except for apps with a low limit.
 SMALLEST = 25
+#: How many notifications more may be under way if they are urgent: this many, and this part of the limit at most.
+RESERVED, RESERVED_PART = 100, 20
 #: For how many seconds what is due waits for more, so that it is sent together.
 TOGETHER = 0.25
 
@@ -81,6 +84,11 @@ class _Chunk:
     again: IDelayedCall | None = None
     late: bool = False
 
+    @property
+    def urgent(self) -> bool:
+        """Whether it is urgent; a chunk is of one lane."""
+        return self.leased[0].content.lane is Lane.URGENT
+
 
 class AppSender:
     """Sends one app's notifications."""
@@ -98,6 +106,7 @@ class AppSender:
         self._leasing = False
         self._life = 0  # in which of its node's lives it is
         self._more = False  # something may be due now
+        self._urgent = False  # something urgent may be due now
         self._unsure = True  # something may become due before the alarm rings
         self._alarm = Alarm(context.reactor, self.expect)
         report = partial(context.cluster.report, name)
@@ -109,9 +118,10 @@ class AppSender:
 
     # Called by the dispatcher.
 
-    def wake(self) -> None:
-        """Look for something to send: there may be something new."""
+    def wake(self, urgent: bool = False) -> None:
+        """Look for something to send: there may be something new, and some of it urgent."""
         self._more = True
+        self._urgent = self._urgent or urgent
         self._advance()
 
     def expect(self) -> None:
@@ -232,22 +242,28 @@ class AppSender:
 
     def _advance(self) -> None:
         """Lease a chunk, if something may be due and there is room."""
-        if self._leasing or not self._more or not (self._app or self._find_app()) or not self._sends:
+        due = self._more or self._urgent
+        if self._leasing or not due or not (self._app or self._find_app()) or not self._sends:
             return
         if self._clock.seconds() < self._breaker.until:
             self._wake_at(self._breaker.until)
             return
-        count = self._room()
+        count, only = self._room() if self._more else 0, None
+        if not count and self._urgent:
+            count, only = self._room_for_urgent(), Lane.URGENT
         if not count or self._connected() is None:
             return
-        self._more = False
+        if only is None:
+            self._more = False
+        else:
+            self._urgent = False
         self._leasing = True
         self._context.budget.take(count)
-        assert self._app is not None
         until = self._clock.seconds() + self._context.lease
-        most = self._app.limits.in_flight if self._context.cluster.shared else None  # only the others need counting
-        leasing = self._queue.lease(self.name, count, until, most)
-        leasing.addBoth(self._leased, count, self._life).addErrback(self._broken, None)
+        # Only the others need counting.
+        most = self._limit(only) if self._context.cluster.shared else None
+        leasing = self._queue.lease(self.name, count, until, most, only)
+        leasing.addBoth(self._leased, count, only, self._life).addErrback(self._broken, None)
 
     @property
     def _sends(self) -> bool:
@@ -255,27 +271,40 @@ class AppSender:
         paused = self._app is not None and self._app.pause is not None
         return not self._stopping and not paused and self._context.sends()
 
+    def _limit(self, only: Lane | None) -> int:
+        """Tell how many notifications may be under way, whatever their lane, or if they are urgent."""
+        assert self._app is not None
+        limit = self._app.limits.in_flight
+        return limit - min(RESERVED, limit // RESERVED_PART) if only is None else limit
+
     def _room(self) -> int:
         """
         Find out how many notifications to lease.
 
         Chunks that fill whatever room there is get smaller and smaller. So none is leased before there is room for a
-        chunk of some size. An app that has little waiting always finds that.
+        chunk of some size, and then it is divided into equal ones. An app that has little waiting always finds that.
         """
-        assert self._app is not None
-        limit = self._app.limits.in_flight
+        limit = self._limit(None)
         if self._breaker.limited:
             return 0 if self._chunks else min(HALF_OPEN, limit)
         free, least = limit - self._under_way, max(1, limit // 4)
         if free < min(CHUNK, least):
             return 0
-        room = min(CHUNK, free, self._context.budget.room(self._under_way))
+        room = min(free // -(-free // CHUNK), self._context.budget.room(self._under_way))
         if room < min(SMALLEST, least):
             self._context.budget.wait(self._advance)
             return 0
         return room
 
-    def _leased(self, result: list[Leased] | Failure, count: int, life: int) -> None:
+    def _room_for_urgent(self) -> int:
+        """Find out how many urgent notifications to lease where there is no room for others."""
+        if self._breaker.limited:
+            return 0
+        held = sum([len(chunk.leased) for chunk in self._chunks if chunk.urgent])
+        free = self._limit(Lane.URGENT) - self._under_way
+        return max(0, min(CHUNK, free, self._context.budget.room(held)))
+
+    def _leased(self, result: Lease | Failure, count: int, only: Lane | None, life: int) -> None:
         self._leasing = False
         taken = 0
         if isinstance(result, Failure):
@@ -283,9 +312,14 @@ class AppSender:
                 _log.failure("{app}: notifications cannot be leased", result, app=self.name)
             self._wake_after(_retry_after(result))
         else:
-            self._more = self._more or len(result) == count
             if result:
                 taken = self._take(result, life)
+            elif only is None and not self._context.cluster.shared:
+                self._urgent = False
+            if only is None:
+                self._more = self._more or result.more
+            else:
+                self._urgent = self._urgent or result.more
             if not self._more:
                 self._look_ahead()
         self._context.budget.give_back(count - taken)
@@ -336,7 +370,7 @@ class AppSender:
             self._settle(chunk, prepared.settlements)
             return
         self._counts["sent"] += len(prepared.ready)
-        chunk.sending = send(chunk.client, prepared)
+        chunk.sending = send(chunk.client, prepared, chunk.urgent)
         chunk.sending.addBoth(self._sent, chunk, prepared).addErrback(self._broken, chunk)
 
     def _sent(self, result: Batch | Failure, chunk: _Chunk, prepared: Prepared) -> None:

@@ -20,7 +20,7 @@ from txapns.daemon.store.outcome_feed import Recording
 from txapns.daemon.store.queue_time import QueueTime
 from txapns.daemon.store.settlement import Report, Settled
 from txapns.daemon.store.superseding import Superseded, SupersededListeners
-from txapns.daemon.values import Idempotency, Leased, Message, Receipt, Settlement, State
+from txapns.daemon.values import Idempotency, Lease, Leased, Message, Receipt, Settlement, State
 
 __all__ = ["Counts", "QueueDatabase", "QueueState", "StoredQueue", "stopped"]
 
@@ -155,8 +155,8 @@ class StoredQueue(Generic[_C]):
         return self._writes.write_together(self._conclude, report, 0, self._concluded).addCallback(self._settled)
 
     def _conclude_marked(
-        self, app: str, numbers: Iterable[int], leased: list[Leased], again: Callable[[], Deferred[list[Leased]]]
-    ) -> Deferred[list[Leased]]:
+        self, app: str, numbers: Iterable[int], leased: list[Leased], again: Callable[[], Deferred[Lease]]
+    ) -> Deferred[Lease]:
         """
         Settle what is superseded and was leased when it came back into the queue.
 
@@ -166,13 +166,13 @@ class StoredQueue(Generic[_C]):
         """
         found = list(numbers)
 
-        def settled(_: None) -> list[Leased] | Deferred[list[Leased]]:
+        def settled(_: None) -> Lease | Deferred[Lease]:
             self._listeners.announce({app: len(found)}, found)
-            return leased or again()
+            return Lease(leased, more=True) if leased else again()
 
-        def failed(failure: Failure) -> list[Leased]:
+        def failed(failure: Failure) -> Lease:
             failure.trap(Unavailable)
-            return leased  # the others come back when their leases end
+            return Lease(leased, more=True)  # the others come back when their leases end
 
         settling = self.settle([Settlement(number, State.SUPERSEDED) for number in found])
         return settling.addCallbacks(settled, failed)

@@ -32,7 +32,7 @@ class _Callers:
     def by_token(self, token: str) -> Claim | None:
         """See :meth:`Callers.by_token`."""
         self.verified += 1
-        return Claim(self.issued, frozenset({"news"})) if token == "a.b.c" else None
+        return Claim("key T/K", self.issued, frozenset({"news"})) if token == "a.b.c" else None
 
     def for_topic(self, topic: str | None, names: frozenset[str] | None, *, sandbox: bool) -> list[str]:
         """See :meth:`Callers.for_topic`."""
@@ -53,7 +53,7 @@ class _Case(SynchronousTestCase):
 
     def refused(self, authentication: Authentication, authorization: str) -> str:
         """Authenticate a request that is refused; returns the reason."""
-        response = self.assertRaises(NotAuthenticatedResponse, authentication.apps, authorization).response
+        response = self.assertRaises(NotAuthenticatedResponse, authentication.caller, authorization).response
         self.assertEqual(response.status, 403)
         return response.reason
 
@@ -63,14 +63,14 @@ class AuthenticationTests(_Case):
 
     def test_certificate(self) -> None:
         """A certificate counts before the header field."""
-        self.assertEqual(self.authentication("known").apps(""), {"chess"})
+        self.assertEqual(self.authentication("known").caller("").send, {"chess"})
         self.assertEqual(self.refused(self.authentication("other"), f"bearer {key_of('all')}"), "BadCertificate")
 
     def test_keys(self) -> None:
         """A key of the daemon is for its apps, or for all."""
         authentication = self.authentication()
-        self.assertIsNone(authentication.apps(f"bearer {key_of('all')}"))
-        self.assertEqual(authentication.apps(f"Bearer {key_of('sender')}"), {"chess"})
+        self.assertIsNone(authentication.caller(f"bearer {key_of('all')}").send)
+        self.assertEqual(authentication.caller(f"Bearer {key_of('sender')}").send, {"chess"})
         self.assertEqual(self.refused(authentication, "bearer txapns_nobody"), "InvalidProviderToken")
         for missing in ("", "bearer", "basic YTpi"):
             self.assertEqual(self.refused(authentication, missing), "MissingProviderToken")
@@ -79,10 +79,10 @@ class AuthenticationTests(_Case):
         """A token is verified once, until the apps change; its age is checked each time."""
         authentication = self.authentication()
         for _ in range(3):
-            self.assertEqual(authentication.apps("bearer a.b.c"), {"news"})
+            self.assertEqual(authentication.caller("bearer a.b.c").send, {"news"})
         self.assertEqual(self.callers.verified, 1)
         self.callers.revision += 1
-        authentication.apps("bearer a.b.c")
+        authentication.caller("bearer a.b.c")
         self.assertEqual(self.callers.verified, 2)
         self.clock.advance(TOKEN_LIFE + 1)
         self.assertEqual(self.refused(authentication, "bearer a.b.c"), "ExpiredProviderToken")

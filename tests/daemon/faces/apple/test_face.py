@@ -24,17 +24,31 @@ from txapns._serving.limits import MemoryBudget
 from txapns.credentials import Certificate
 from txapns.daemon.faces.apple.connection import CONCURRENCY
 from txapns.daemon.faces.apple.requests import MAX_BODY
-from txapns.daemon.values import Limits, Outcome, State
+from txapns.daemon.values import Lane, Limits, Outcome, State
 from txapns.simulator import Authority
 
 __all__ = [
     "ClientTests",
     "CredentialTests",
+    "LaneTests",
     "QueueTests",
     "RefusalTests",
     "RelayTests",
     "ScheduleTests",
 ]
+
+
+class LaneTests(AppleCase):
+    """The lane, for which there is a field that Apple does not have."""
+
+    mode = "queue"
+
+    def test_lane(self) -> None:
+        """It is what the caller chooses, or by the size of what came."""
+        for given in ({"txapns-lane": "bulk"}, {}, {"txapns-lane": "normal"}):
+            self.assertEqual(self.ask(given).brief, (200, ""))
+        self.assertEqual([each.content.lane for each in self.world.lease()], [Lane.BULK, Lane.URGENT, Lane.NORMAL])
+        self.assertEqual(self.ask({"txapns-lane": "Bulk"}).brief, (400, "BadLane"))
 
 
 class ScheduleTests(AppleCase):

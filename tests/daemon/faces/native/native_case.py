@@ -77,7 +77,10 @@ class NativeCase(SynchronousTestCase):
 
     def lease(self, app: str = "chess") -> list[Leased]:
         """Lease everything that waits."""
-        return list(self.result(self.world.queue.lease(app, 100, self.clock.seconds() + 60)))
+        found: list[Leased] = []
+        while some := self.result(self.world.queue.lease(app, 100, self.clock.seconds() + 60)):
+            found += some
+        return sorted(found, key=lambda each: each.number)
 
     def kill(self, *tokens: str, app: str = "chess") -> list[str]:
         """Accept notifications that Apple then rejects, since the tokens are dead; returns their ids."""

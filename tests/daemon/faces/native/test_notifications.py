@@ -19,7 +19,7 @@ from txapns._serving.http import HTTPServer, IApplication
 from txapns._serving.limits import ConnectionLimits
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.interfaces import IKeys
-from txapns.daemon.values import Settlement, State
+from txapns.daemon.values import Lane, Settlement, State
 
 __all__ = ["AcceptTests", "FeedbackTests", "OutcomeTests", "PlaceTests", "SubmissionTests"]
 
@@ -116,6 +116,16 @@ class AcceptTests(NativeCase):
         ):
             response = self.post(json.dumps({**whole, "validate_only": True, field: value}).encode())
             self.assertEqual((response.status, response.json["error"]["path"]), (400, field), value)
+
+    def test_lane(self) -> None:
+        """A request may choose its lane; otherwise it is chosen for it."""
+        whole = {"notifications": [{"tokens": [ANN], "payload": {}}]}
+        for field in ({"lane": "bulk"}, {}, {"lane": "normal"}):
+            self.assertEqual(self.post(json.dumps({**whole, **field}).encode()).status, 202)
+        self.assertEqual([each.content.lane for each in self.lease()], [Lane.BULK, Lane.URGENT, Lane.NORMAL])
+        for value in ("first", 1, None):
+            response = self.post(json.dumps({**whole, "lane": value}).encode())
+            self.assertEqual((response.status, response.json["error"]["path"]), (400, "lane"), value)
 
     def test_half_a_character(self) -> None:
         """A text that was cut in the middle of a character is refused with its path, anywhere in the request."""

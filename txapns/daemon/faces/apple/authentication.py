@@ -17,6 +17,7 @@ from txapns.daemon.errors import NotAuthenticated
 from txapns.daemon.faces.apple.responses import ErrorResponse, NotAuthenticatedResponse
 from txapns.daemon.faces.callers import LEEWAY, TOKEN_LIFE, Callers
 from txapns.daemon.interfaces import IKeys
+from txapns.daemon.values import Caller
 
 __all__ = ["Authentication", "app_of"]
 
@@ -29,13 +30,13 @@ class _VerifiedToken:
     A provider token that was verified.
 
     :ivar revision: the revision of the apps at that time.
-    :ivar apps: the names of the apps that it is for.
+    :ivar caller: its owner.
     """
 
     token: str = attrs.field(repr=False)
     revision: int
     issued: float
-    apps: frozenset[str]
+    caller: Caller
 
 
 class Authentication:
@@ -52,43 +53,42 @@ class Authentication:
         self._fingerprint = fingerprint
         self._verified: _VerifiedToken | None = None
 
-    def apps(self, authorization: str) -> frozenset[str] | None:
+    def caller(self, authorization: str) -> Caller:
         """
-        Find the apps that a request may send for.
+        Find out who makes a request, and for which apps it may send.
 
         :param authorization: its ``authorization`` header field; empty if there is none.
-        :returns: their names; ``None`` for all apps.
         :raises NotAuthenticatedResponse: the credential is unknown, or there is none.
         """
         if self._fingerprint is not None:
             apps = self._callers.by_certificate(self._fingerprint)
             if not apps:
                 raise NotAuthenticatedResponse(403, "BadCertificate")  # it was known when the connection was made
-            return apps
+            return Caller(f"certificate {self._fingerprint}", apps)
         shown = bearer_token(authorization)
         if not shown:
             raise NotAuthenticatedResponse(403, "MissingProviderToken")
         return self._by_key(shown) if shown.startswith(_KEY_PREFIX) else self._by_token(shown)
 
-    def _by_key(self, key: str) -> frozenset[str] | None:
+    def _by_key(self, key: str) -> Caller:
         try:
-            return self._keys.check(key).send
+            return self._keys.check(key)
         except NotAuthenticated:
             raise NotAuthenticatedResponse(403, "InvalidProviderToken") from None
 
-    def _by_token(self, token: str) -> frozenset[str]:
+    def _by_token(self, token: str) -> Caller:
         verified, revision = self._verified, self._callers.revision
         if verified is None or verified.token != token or verified.revision != revision:
             claim = self._callers.by_token(token)
             if claim is None:
                 raise NotAuthenticatedResponse(403, "InvalidProviderToken")
-            self._verified = verified = _VerifiedToken(token, revision, claim.issued, claim.apps)
+            self._verified = verified = _VerifiedToken(token, revision, claim.issued, Caller(claim.signer, claim.apps))
         now = self._wall.now()
         if verified.issued < now - TOKEN_LIFE:
             raise NotAuthenticatedResponse(403, "ExpiredProviderToken")
         if verified.issued > now + LEEWAY:
             raise NotAuthenticatedResponse(403, "InvalidProviderToken")
-        return verified.apps
+        return verified.caller
 
 
 def app_of(callers: Callers, fields: Mapping[str, str], names: frozenset[str] | None) -> str:

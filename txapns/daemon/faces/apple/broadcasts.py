@@ -11,11 +11,11 @@ from urllib.parse import unquote
 
 from txapns.daemon.broadcasts import broadcast_draft
 from txapns.daemon.faces.apple.authentication import app_of
-from txapns.daemon.faces.apple.requests import BROADCASTS, Submission, headers_of, not_before_of, payload_of
+from txapns.daemon.faces.apple.requests import BROADCASTS, Submission, headers_of, lane_of, not_before_of, payload_of
 from txapns.daemon.faces.apple.responses import ErrorResponse
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.intake import MAX_HEADER
-from txapns.daemon.values import CHANNEL
+from txapns.daemon.values import CHANNEL, Caller
 from txapns.devices.push import SUFFIXES
 from txapns.wire.requests import Request
 
@@ -34,7 +34,7 @@ _SUFFIXES = tuple(SUFFIXES.values())
 def broadcast_of(
     request: Request,
     fields: Mapping[str, str],
-    names: frozenset[str] | None,
+    caller: Caller,
     callers: Callers,
     request_id: str | None,
     date: float,
@@ -43,7 +43,7 @@ def broadcast_of(
     Read and check a broadcast.
 
     :param fields: the header fields.
-    :param names: the names of the apps that the caller may send for; ``None`` for all.
+    :param caller: who makes the request.
     :param request_id: the id that the caller chose; ``None`` if the daemon chooses one.
     :param date: the present date.
     :raises ErrorResponse: it is refused.
@@ -55,11 +55,11 @@ def broadcast_of(
         if name not in headers:
             raise ErrorResponse(400, reason)
     bundle_id = unquote(fields[":path"].removeprefix(BROADCASTS))
-    app = app_of_bundle(callers, bundle_id, fields, names)
+    app = app_of_bundle(callers, bundle_id, fields, caller.send)
     headers["apns-topic"] = bundle_id
     not_before = not_before_of(fields, headers, date)
-    draft = broadcast_draft(payload_of(request, fields), headers, channel, request_id, not_before)
-    return Submission(request, request_id, app, draft)
+    draft = broadcast_draft(payload_of(request, fields), headers, channel, request_id, not_before, lane_of(fields))
+    return Submission(request, request_id, app, caller, draft)
 
 
 def checked_channel(fields: Mapping[str, str]) -> str:

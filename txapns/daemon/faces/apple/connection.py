@@ -37,6 +37,7 @@ from txapns.daemon.faces.apple.requests import (
     fields_of,
     headers_of,
     id_field,
+    lane_of,
     not_before_of,
 )
 from txapns.daemon.faces.apple.responses import (
@@ -50,7 +51,7 @@ from txapns.daemon.faces.apple.responses import (
 )
 from txapns.daemon.faces.callers import Callers
 from txapns.daemon.interfaces import IFeedbackLog, IIntake, IKeys
-from txapns.daemon.values import FeedbackEntry, Receipt
+from txapns.daemon.values import ANYBODY, Caller, FeedbackEntry, Receipt
 from txapns.errors import WireError
 from txapns.wire.requests import (
     ENHANCE_YOUR_CALM,
@@ -294,30 +295,30 @@ class AppleConnection(FaceProtocol):
             self._unwanted.append(head.stream)
         return False
 
-    def _authenticate(self, authorization: str) -> frozenset[str] | None:
-        """Find the names of the apps that the caller may send for; ``None`` for all."""
-        names = self._authentication.apps(authorization) if self._context.options.keys else None
+    def _authenticate(self, authorization: str) -> Caller:
+        """Find out who makes a request."""
+        caller = self._authentication.caller(authorization) if self._context.options.keys else ANYBODY
         self._refusals = 0
         self.connection.mark_authenticated()
-        return names
+        return caller
 
     def _checked(self, request: Request, apns_id: str | None) -> Submission | Question:
         fields = fields_of(request)
         if "origin" in fields and not self._context.options.keys:
             raise ErrorResponse(403, "Forbidden")  # a web page sent it, by a browser
-        names = self._authenticate(fields.get("authorization", ""))
+        caller = self._authenticate(fields.get("authorization", ""))
         path, callers, date = fields[":path"], self._context.callers, self._context.wall.now()
         if path.startswith(CHANNELS):
-            return question_of(request, fields, names, callers, apns_id)
+            return question_of(request, fields, caller.send, callers, apns_id)
         if path.startswith(BROADCASTS):
-            return broadcast_of(request, fields, names, callers, apns_id, date)
+            return broadcast_of(request, fields, caller, callers, apns_id, date)
         headers = headers_of(fields)
-        app = app_of(callers, fields, names)
-        not_before = not_before_of(fields, headers, date)
-        return Submission(request, apns_id, app, draft_of(request, fields, headers, apns_id, not_before))
+        app = app_of(callers, fields, caller.send)
+        not_before, lane = not_before_of(fields, headers, date), lane_of(fields)
+        return Submission(request, apns_id, app, caller, draft_of(request, fields, headers, apns_id, not_before, lane))
 
     def _take(self, requests: Sequence[Request]) -> None:
-        submissions: dict[str, list[Submission]] = {}
+        submissions: dict[tuple[str, str], list[Submission]] = {}
         for request in requests:
             apns_id = apns_id_of(request)
             try:
@@ -329,8 +330,8 @@ class AppleConnection(FaceProtocol):
             if isinstance(checked, Question):
                 self._ask(checked)
             else:
-                submissions.setdefault(checked.app, []).append(checked)
-        for app, group in submissions.items():
+                submissions.setdefault((checked.app, checked.caller.name), []).append(checked)
+        for (app, _), group in submissions.items():
             self._under_way += len(group)
             if self._context.options.mode == "queue":
                 tokens = [token for each in group for token in each.draft.tokens]
@@ -361,7 +362,7 @@ class AppleConnection(FaceProtocol):
         self._write()
 
     def _accept(self, group: Sequence[Submission]) -> None:
-        accepted = self._context.intake.accept(group[0].app, [each.draft for each in group])
+        accepted = self._context.intake.accept(group[0].app, [each.draft for each in group], caller=group[0].caller)
         accepted.addCallbacks(self._stored, self._not_stored, callbackArgs=(group,), errbackArgs=(group,))
         accepted.addErrback(self.connection.failed)
 

@@ -14,7 +14,7 @@ import attrs
 from txapns._serving.coding import BodyTooLong, MalformedEncoding, UnknownEncoding, body_decoder
 from txapns.daemon.faces.apple.responses import ErrorResponse
 from txapns.daemon.intake import MAX_TOKEN, header_fault, schedule_fault
-from txapns.daemon.values import Draft
+from txapns.daemon.values import Caller, Draft, Lane
 from txapns.wire.requests import Request
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "fields_of",
     "headers_of",
     "id_field",
+    "lane_of",
     "not_before_of",
     "payload_of",
 ]
@@ -40,7 +41,8 @@ _DEVICES = "/3/device/"
 BROADCASTS, CHANNELS = "/4/broadcasts/apps/", "/1/apps/"
 _OTHERS = (BROADCASTS.encode(), CHANNELS.encode())
 _CHANNEL_METHODS = ("GET", "POST", "DELETE")
-_NOT_BEFORE = "txapns-not-before"  # Apple has no such field
+_NOT_BEFORE, _LANE = "txapns-not-before", "txapns-lane"  # Apple has no such fields
+_LANES = {lane.name.lower(): lane for lane in Lane}
 _SECONDS = re.compile("[0-9]{1,12}")
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -65,6 +67,7 @@ class Submission:
     request: Request
     apns_id: str | None
     app: str
+    caller: Caller
     draft: Draft
 
 
@@ -133,16 +136,28 @@ def not_before_of(fields: Mapping[str, str], headers: Mapping[str, str], date: f
     return not_before
 
 
+def lane_of(fields: Mapping[str, str]) -> Lane | None:
+    """Find and check the lane of the notification; ``None`` if the caller does not choose."""
+    given = fields.get(_LANE)
+    if given is None:
+        return None
+    if given not in _LANES:
+        raise ErrorResponse(400, "BadLane")
+    return _LANES[given]
+
+
 def draft_of(
     request: Request,
     fields: Mapping[str, str],
     headers: Mapping[str, str],
     apns_id: str | None,
     not_before: float | None = None,
+    lane: Lane | None = None,
 ) -> Draft:
     """Read and check the device token and the payload; returns the notification."""
     token = _token(fields[":path"].removeprefix(_DEVICES))
-    return Draft(payload_of(request, fields), headers, [token], () if apns_id is None else (apns_id,), not_before)
+    apns_ids = () if apns_id is None else (apns_id,)
+    return Draft(payload_of(request, fields), headers, [token], apns_ids, not_before, lane=lane)
 
 
 def payload_of(request: Request, fields: Mapping[str, str]) -> bytes:

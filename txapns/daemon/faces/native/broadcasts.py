@@ -26,9 +26,11 @@ from txapns.daemon.errors import Malformed, NotAllowed
 from txapns.daemon.faces.native.json_api import encode, json_body, parameters
 from txapns.daemon.faces.native.submissions import (
     IDEMPOTENCY_KEY,
+    LANES,
     NUMBER,
     TEXT,
     UUID,
+    LaneName,
     NotBefore,
     OutcomeBody,
     ValidBody,
@@ -39,7 +41,7 @@ from txapns.daemon.faces.native.submissions import (
 )
 from txapns.daemon.intake import MAX_HEADER
 from txapns.daemon.interfaces import IApps, IIntake
-from txapns.daemon.values import CHANNEL, Caller, Draft, Outcome, Receipt
+from txapns.daemon.values import CHANNEL, Caller, Draft, Lane, Outcome, Receipt
 
 __all__ = ["EXTRAS", "OPERATIONS", "BroadcastOperations", "ChannelId"]
 
@@ -87,6 +89,7 @@ class _Broadcasts(Struct, forbid_unknown_fields=True):
     validate_only: Annotated[bool, Meta(description="Only check them; nothing is stored.")] = False
     wait: Annotated[bool, Meta(description="Answer when Apple has answered, or after a while.")] = False
     not_before: NotBefore | UnsetType = UNSET
+    lane: LaneName | UnsetType = UNSET
 
 
 # Bodies of answers.
@@ -131,12 +134,12 @@ class BroadcastOperations:
         submission = json_body(_broadcasts, request)
         if not submission.broadcasts:
             raise Malformed("the request has no broadcasts", path="broadcasts")
-        not_before = None if submission.not_before is UNSET else submission.not_before
-        drafts = [_draft(each, position, not_before) for position, each in enumerate(submission.broadcasts)]
+        request_wide = None if submission.not_before is UNSET else submission.not_before, LANES[submission.lane]
+        drafts = [_draft(each, position, *request_wide) for position, each in enumerate(submission.broadcasts)]
         if submission.validate_only:
             self._intake.check(app, drafts)
             return Answer(200, encode(valid_body(self._apps.get(app), drafts)))
-        accepted = self._intake.accept(app, drafts, idempotency(request, caller, app))
+        accepted = self._intake.accept(app, drafts, idempotency(request, caller, app), caller)
         return accepted.addCallback(self._wait, app) if submission.wait else accepted.addCallback(_accepted)
 
     def _wait(self, receipts: list[Receipt], app: str) -> Deferred[Answer]:
@@ -148,13 +151,13 @@ class BroadcastOperations:
         return self._intake.wait(receipts, self._patience).addCallback(waited)
 
 
-def _draft(broadcast: _Broadcast, position: int, not_before: float | None) -> Draft:
+def _draft(broadcast: _Broadcast, position: int, not_before: float | None, lane: Lane | None) -> Draft:
     headers = {name: value if isinstance(value, str) else digits(value) for name, value in broadcast.headers.items()}
     if CHANNEL in headers:
         path = f"broadcasts[{position}].headers.{CHANNEL}"
         raise Malformed(f"{path}: the channel is given as 'channel'", path=path)
     request_id = headers.pop(_REQUEST_ID, None)
-    return broadcast_draft(bytes(broadcast.payload), headers, broadcast.channel, request_id, not_before)
+    return broadcast_draft(bytes(broadcast.payload), headers, broadcast.channel, request_id, not_before, lane)
 
 
 def _accepted(receipts: list[Receipt]) -> Answer:

@@ -28,9 +28,11 @@ from txapns.daemon.faces.native.json_api import encode, fault, json_body, page, 
 from txapns.daemon.faces.native.openapi import PAGING
 from txapns.daemon.faces.native.submissions import (
     IDEMPOTENCY_KEY,
+    LANES,
     NUMBER,
     TEXT,
     UUID,
+    LaneName,
     NotBefore,
     OutcomeBody,
     Rate,
@@ -43,7 +45,7 @@ from txapns.daemon.faces.native.submissions import (
 )
 from txapns.daemon.intake import MAX_TOKEN
 from txapns.daemon.interfaces import IApps, IFeedbackLog, IIntake, IOutcomeLog
-from txapns.daemon.values import Caller, Draft, FeedbackEntry, Outcome, Receipt
+from txapns.daemon.values import Caller, Draft, FeedbackEntry, Lane, Outcome, Receipt
 
 __all__ = ["EXTRAS", "ID", "OPERATIONS", "NotificationOperations"]
 
@@ -94,6 +96,7 @@ class _Submission(Struct, forbid_unknown_fields=True):
     wait: Annotated[bool, Meta(description="Answer when Apple has answered, or after a while.")] = False
     not_before: NotBefore | UnsetType = UNSET
     rate: Rate | UnsetType = UNSET
+    lane: LaneName | UnsetType = UNSET
 
 
 # Bodies of answers.
@@ -168,11 +171,12 @@ class NotificationOperations:
         submission = json_body(_submission, request)
         not_before = None if submission.not_before is UNSET else submission.not_before
         rate = None if submission.rate is UNSET else int(submission.rate)
-        drafts = [_draft(each, position, not_before, rate) for position, each in enumerate(submission.notifications)]
+        request_wide = not_before, rate, LANES[submission.lane]
+        drafts = [_draft(each, position, *request_wide) for position, each in enumerate(submission.notifications)]
         if submission.validate_only:
             self._intake.check(app, drafts)
             return Answer(200, encode(valid_body(self._apps.get(app), drafts)))
-        accepted = self._intake.accept(app, drafts, idempotency(request, caller, app))
+        accepted = self._intake.accept(app, drafts, idempotency(request, caller, app), caller)
         return accepted.addCallback(self._wait, app) if submission.wait else accepted.addCallback(_accepted)
 
     def _wait(self, receipts: list[Receipt], app: str) -> Deferred[Answer]:
@@ -215,7 +219,9 @@ class NotificationOperations:
 # Reading requests.
 
 
-def _draft(notification: _Notification, position: int, not_before: float | None, rate: int | None) -> Draft:
+def _draft(
+    notification: _Notification, position: int, not_before: float | None, rate: int | None, lane: Lane | None
+) -> Draft:
     path = f"notifications[{position}]"
     try:
         tokens = [unhexlify(token) for token in notification.tokens]
@@ -224,7 +230,7 @@ def _draft(notification: _Notification, position: int, not_before: float | None,
     headers = {name: value if isinstance(value, str) else digits(value) for name, value in notification.headers.items()}
     apns_id = headers.pop("apns-id", None)
     apns_ids = () if apns_id is None else (apns_id,)
-    return Draft(bytes(notification.payload), headers, tokens, apns_ids, not_before, rate)
+    return Draft(bytes(notification.payload), headers, tokens, apns_ids, not_before, rate, lane)
 
 
 def _invalid_token(tokens: Sequence[str], path: str) -> Malformed:

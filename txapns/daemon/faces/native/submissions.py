@@ -20,14 +20,16 @@ from txapns.daemon.errors import Malformed
 from txapns.daemon.faces.native.json_api import STATES, Seconds, UniqueId
 from txapns.daemon.intake import FURTHEST, MAX_HEADER
 from txapns.daemon.linting import LINTED, lint_drafts
-from txapns.daemon.values import App, Caller, Draft, Idempotency, Outcome, Receipt
+from txapns.daemon.values import App, Caller, Draft, Idempotency, Lane, Outcome, Receipt
 
 __all__ = [
     "IDEMPOTENCY_KEY",
+    "LANES",
     "NUMBER",
     "TEXT",
     "UUID",
     "FindingBody",
+    "LaneName",
     "NotBefore",
     "OutcomeBody",
     "Rate",
@@ -72,6 +74,14 @@ Rate: TypeAlias = Annotated[
     float,
     Meta(ge=1, le=1_000_000, multiple_of=1, description="To how many devices a second it is sent, at most."),
 ]
+
+#: The lane of a request.
+LaneName: TypeAlias = Annotated[
+    Literal["urgent", "normal", "bulk"],
+    Meta(description="What goes first. Left out, the daemon chooses by the size of the request and its priority."),
+]
+#: The lanes, by name; ``UNSET`` for no choice.
+LANES: Mapping[str | UnsetType, Lane | None] = {UNSET: None, **{lane.name.lower(): lane for lane in Lane}}
 
 #: The parameter that identifies a request.
 IDEMPOTENCY_KEY = parameter(

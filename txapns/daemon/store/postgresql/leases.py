@@ -245,12 +245,16 @@ class Claimed:
     What was leased.
 
     :ivar key: the row of the lease.
+    :ivar lane: the lane that the notifications are in.
+    :ivar more: whether more are due.
     :ivar notifications: 0, the number, the message, the attempts, the id and the token of each.
     :ivar messages: 1, the number, the date, when it was accepted, the headers and the payload of each.
     :ivar marked: 4 and the number of each that is superseded.
     """
 
     key: LeaseKey
+    lane: Lane
+    more: bool
     notifications: Sequence[tuple[int, int, int, int, str, bytes]]
     messages: Sequence[tuple[int, int, int, int, str, bytes]]
     marked: Sequence[tuple[int, int, None, None, None, None]] = ()
@@ -275,7 +279,7 @@ def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> 
     if rest_until:
         most = HALF_OPEN if most is None else min(most, HALF_OPEN)
     # Chunks that fill whatever room the other nodes leave get smaller and smaller.
-    least = 0 if most is None else min(wanted.count, max(1, most // 4))
+    least = 0 if most is None or wanted.only is not None else min(wanted.count, max(1, most // 4))
     turn = turns.next(wanted.app, wanted.count, wanted.only)
     values.update(app=app, count=wanted.count, most=most, least=least, until=wanted.until)
     values.update(lanes=bigints(turn.lanes), after=bigints(turn.after), **places(begun))
@@ -290,9 +294,10 @@ def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> 
     if lease is None:
         return None
     due = {flow: lane for _, flow, _, lane, is_due, _ in flows if is_due == "true"}
+    more = len([lane for lane in due.values() if wanted.only in (None, lane)]) > 1 or len(notifications) == wanted.count
     chosen = turn.choose(due, min(wanted.count, len(notifications)))
     turns.took(wanted.app, due[chosen[0]], len(notifications), chosen[-1], due.values())
-    return Claimed((app, lease), notifications, messages, marked)
+    return Claimed((app, lease), Lane(due[chosen[0]]), more, notifications, messages, marked)
 
 
 def free(connection: Connection, found: Found, settled: Callable[[int], bool] = lambda number: False) -> None:

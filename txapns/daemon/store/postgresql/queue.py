@@ -47,6 +47,7 @@ from txapns.daemon.values import (
     Estimate,
     Idempotency,
     Lane,
+    Lease,
     Leased,
     Message,
     Receipt,
@@ -187,7 +188,7 @@ class PostgreSQLQueue(StoredQueue[Connection]):
 
     def lease(
         self, app: str, count: int, until: float, most: int | None = None, only: Lane | None = None
-    ) -> Deferred[list[Leased]]:
+    ) -> Deferred[Lease]:
         """See :meth:`IQueue.lease`. While the circuit of the app is open, nothing is leased."""
         time = self._time
         wanted = Claim(app, count, time.due(until), time.now(), most, self._state.incarnation, only)
@@ -196,9 +197,9 @@ class PostgreSQLQueue(StoredQueue[Connection]):
             claimed = claim(connection, wanted, self._marks, self._turns)
             return None if claimed is None else (claimed, self._leased(app, claimed))
 
-        def lent(found: tuple[Claimed, list[Leased]] | None) -> list[Leased] | Deferred[list[Leased]]:
+        def lent(found: tuple[Claimed, list[Leased]] | None) -> Lease | Deferred[Lease]:
             if found is None:
-                return []
+                return Lease()
             claimed, leased = found
             self._state.names[claimed.key[0]] = app
             if wanted.node == self._state.incarnation:  # otherwise the lease has ended with that life
@@ -206,7 +207,7 @@ class PostgreSQLQueue(StoredQueue[Connection]):
                 self._state.leases.lend(claimed.key, numbers, until, self._clock.seconds())
             marked = {number for _, number, *_ in claimed.marked}
             if not marked:
-                return leased
+                return Lease(leased, claimed.more)
             rest = [each for each in leased if each.number not in marked]
             return self._conclude_marked(app, sorted(marked), rest, lambda: self.lease(app, count, until, most, only))
 
@@ -214,7 +215,11 @@ class PostgreSQLQueue(StoredQueue[Connection]):
 
     def _leased(self, app: str, claimed: Claimed) -> list[Leased]:
         contents = {
-            number: (Content(app, payload, _headers(headers)), accepted_at / 1000, self._time.seconds(since))
+            number: (
+                Content(app, payload, _headers(headers), claimed.lane),
+                accepted_at / 1000,
+                self._time.seconds(since),
+            )
             for _, number, accepted_at, since, headers, payload in claimed.messages
         }
         leased = []

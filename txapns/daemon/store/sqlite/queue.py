@@ -35,7 +35,7 @@ from txapns.daemon.store.sqlite.superseding import supersede
 from txapns.daemon.store.sqlite.tables import QUEUE, QueueState, array
 from txapns.daemon.store.sqlite.timeline import STEP
 from txapns.daemon.store.turns import Turns, part
-from txapns.daemon.values import Content, Depth, Estimate, Lane, Leased, Receipt, Settlement, State
+from txapns.daemon.values import Content, Depth, Estimate, Lane, Lease, Leased, Receipt, Settlement, State
 
 __all__ = ["SQLiteQueue"]
 
@@ -286,11 +286,11 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
 
     def lease(
         self, app: str, count: int, until: float, most: int | None = None, only: Lane | None = None
-    ) -> Deferred[list[Leased]]:
+    ) -> Deferred[Lease]:
         """See :meth:`IQueue.lease`. Notifications whose rows are damaged are rejected, with a line in the log."""
         now = self._clock.seconds()
 
-        def lent(found: list[Leased] | _Damaged | _Early | _Marked) -> list[Leased] | Deferred[list[Leased]]:
+        def lent(found: Lease | _Damaged | _Early | _Marked) -> Lease | Deferred[Lease]:
             if isinstance(found, _Marked):
                 return self._conclude_marked(
                     app, found.numbers, found.others, lambda: self.lease(app, count, until, most, only)
@@ -305,18 +305,20 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
             rejected = [Settlement(number, State.REJECTED, 0, "Damaged") for number in found.numbers]
             return self.settle(rejected).addCallback(lambda _: self.lease(app, count, until, most, only))
 
-        def lend(connection: sqlite3.Connection) -> list[Leased] | _Damaged | _Early | _Marked:
+        def lend(connection: sqlite3.Connection) -> Lease | _Damaged | _Early | _Marked:
             self._leases.expire(now)
             room = count if most is None else min(count, most - self._leased(app))
             turn, due = self._turns.next(app, count, only), self._timeline.due(now)
             active = {flow: lane for flow, lane, first in self._next(connection, app) if first <= due}
             flows = turn.choose(active, room)
             if not flows:
-                return []
+                return Lease()
             found = self._lend(connection, app, flows, room, until, due)
-            if isinstance(found, list):
-                self._turns.took(app, active[flows[0]], len(found), flows[-1], active.values())
-            return found
+            if not isinstance(found, list):
+                return found
+            self._turns.took(app, active[flows[0]], len(found), flows[-1], active.values())
+            other = [lane for lane in active.values() if only in (None, lane)]
+            return Lease(found, len(other) > 1 or len(found) == room)
 
         return self._between(lend).addCallback(lent)
 
@@ -352,7 +354,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         if early:
             return _Early(early)
         messages = {row[1] for row in rows}
-        contents = self._contents(connection, app, messages)
+        contents = self._contents(connection, app, Lane(self._state.app_flows[app][flows[0]]), messages)
         if len(contents) < len(messages):
             return _Damaged([number for number, message, *_ in rows if message not in contents])
         leased = []
@@ -369,7 +371,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         return leased
 
     def _contents(
-        self, connection: sqlite3.Connection, app: str, numbers: set[int]
+        self, connection: sqlite3.Connection, app: str, lane: Lane, numbers: set[int]
     ) -> dict[int, tuple[Content, float, float]]:
         """Read messages: of each undamaged one the content, the date, and the same by the reactor's clock."""
         with lenient(connection):
@@ -378,13 +380,13 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         try:
             for number, headers, payload, accepted_at in _messages(found):
                 date = accepted_at / 1000
-                content = Content(app, bytes.fromhex(payload), _headers(headers))
+                content = Content(app, bytes.fromhex(payload), _headers(headers), lane)
                 contents[number] = (content, date, self._timeline.accepted_since(number, date))
         except msgspec.DecodeError:
             if len(numbers) == 1:
                 return {}
             for number in numbers:
-                contents.update(self._contents(connection, app, {number}))
+                contents.update(self._contents(connection, app, lane, {number}))
         return contents
 
     def release(self, numbers: Iterable[int]) -> Deferred[None]:
