@@ -11,6 +11,8 @@ from tests.command.case import CommandCase
 from tests.daemon.store.copy_contract import filled, seen
 from tests.daemon.store.sqlite.world import SQLiteWorld
 from txapns.command.streams import UNUSABLE
+from txapns.daemon.store.copying import KINDS
+from txapns.daemon.store.sqlite.copying import copying
 
 __all__ = ["CheckTests", "CopyTests", "MigrateTests"]
 
@@ -77,6 +79,8 @@ class CopyTests(CommandCase):
         filled(world)
         self.before = seen(world)
         world.stop()
+        with copying(self.directory / "old.db") as source:
+            self.counts = {name: source.count(kind) for kind, name in KINDS.items()}
         self.arguments = (
             "database",
             "copy",
@@ -89,21 +93,8 @@ class CopyTests(CommandCase):
     def test_copied(self) -> None:
         """Everything is copied and counted, and a daemon that starts there goes on."""
         text = self.txapns(*self.arguments)
-        expected = [
-            "apps: 1",
-            "pauses: 1",
-            "keys: 1",
-            "queues: 1",
-            "messages: 3",
-            "notifications: 12",
-            "idempotency keys: 1",
-            "dead tokens: 2",
-            "positions of readers: 1",
-            "outcome feeds: 1",
-            "recorded outcomes: 6",
-            "positions in outcome feeds: 1",
-        ]
-        self.assertEqual(text.splitlines(), expected)
+        self.assertEqual(text.splitlines(), [f"{name}: {count}" for name, count in self.counts.items()])
+        self.assertEqual(0 in self.counts.values(), False)
         world = SQLiteWorld(self.directory / "new.db")
         self.addCleanup(world.stop)
         self.assertEqual(seen(world), self.before)
@@ -111,9 +102,8 @@ class CopyTests(CommandCase):
     def test_not_empty(self) -> None:
         """A database that has something is not copied to."""
         self.txapns(*self.arguments)
-        self.assertRegex(
-            self.refused(*self.arguments), r"new\.toml is not empty: it has apps, pauses, keys, queues, messages"
-        )
+        names = ", ".join(self.counts)
+        self.assertIn(f"new.toml is not empty: it has {names}", self.refused(*self.arguments))
 
     def test_nothing_there(self) -> None:
         """What is not there cannot be copied, and is not made."""
@@ -134,4 +124,5 @@ class CopyTests(CommandCase):
         with closing(sqlite3.connect(self.directory / "old.db")) as connection, connection:
             connection.execute("UPDATE queue_delivery SET apns_id = x'00' WHERE number = 1")
         text = self.txapns(*self.arguments)
-        self.assertIn("notifications: 11, without 1 that cannot be read\n", text)
+        count = self.counts["notifications"] - 1
+        self.assertIn(f"notifications: {count}, without 1 that cannot be read\n", text)

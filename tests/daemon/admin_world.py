@@ -14,7 +14,7 @@ from tests.daemon.fakes import Connection
 from txapns._serving.http import HTTPServer
 from txapns.daemon.errors import Unavailable
 from txapns.daemon.intake import Intake
-from txapns.daemon.interfaces import IKeys, IQueue
+from txapns.daemon.interfaces import IKeys, IOutcomeLog, IQueue
 from txapns.daemon.operations.admin import LIMITS, Admin
 from txapns.daemon.operations.health import HealthCheck
 from txapns.daemon.operations.history import History
@@ -72,6 +72,7 @@ class HealthStore:
     As much of a store as a health check needs.
 
     :ivar queue: its queue.
+    :ivar outcomes: its outcome log.
     :ivar database: what is asked for the rest.
     :ivar cluster: the nodes that share it.
     :ivar broken: why nothing can be stored, while a test says so.
@@ -79,6 +80,7 @@ class HealthStore:
     """
 
     queue: IQueue
+    outcomes: IOutcomeLog
     database: Database
     cluster: ICluster
     broken: str = ""
@@ -88,6 +90,10 @@ class HealthStore:
     def trouble(self) -> str:
         """Why nothing can be stored."""
         return self.broken or self.database.trouble
+
+    def size(self) -> Deferred[int]:
+        """Tell how large it is."""
+        return succeed(4_096)
 
     def probe(self) -> Deferred[str]:
         """Try to store something."""
@@ -127,7 +133,7 @@ class AdminWorld(DispatchWorld):
         self.webhook = Webhook(
             self.clock, [DeadTokens(self.log, hook.reader, (), 500)], hook, agent=SilentAgent(), random=lambda: 0.5
         )  # type: ignore[arg-type]
-        self.store: Any = HealthStore(self.queue, self.database, cluster(self.clock))
+        self.store: Any = HealthStore(self.queue, self.outcome_log, self.database, cluster(self.clock))
         self.health = HealthCheck(
             self.clock,
             self.store,

@@ -174,6 +174,13 @@ class IOutcomeLog(Interface):
     def listed(app: str | None, state: State, limit: int, after: int = 0) -> Deferred[list[Entry]]:
         """List notifications in the order of their acceptance, after the number of the last one listed before."""
 
+    def dead_letters() -> Deferred[Mapping[str, int]]:
+        """
+        Count the dead letters of each app that has some.
+
+        Of all apps together, at most :data:`~txapns.daemon.store.queue.MOST_COUNTED` are counted.
+        """
+
     def retry(app: str | None, limit: int) -> Deferred[int]:
         """Put dead letters back into the queue, those accepted first, due now and with no attempts counted."""
 

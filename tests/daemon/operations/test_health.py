@@ -177,7 +177,9 @@ class ReadinessTests(SynchronousTestCase):
 
     def health(self) -> HealthCheck:
         """Make a health check with that probe."""
-        self.world.store = HealthStore(self.world.queue, self.world.database, SingleNode(self.world.clock))
+        self.world.store = HealthStore(
+            self.world.queue, self.world.outcome_log, self.world.database, SingleNode(self.world.clock)
+        )
         self.patch(HealthStore, "probe", lambda _: self.probe())
         return HealthCheck(self.world.clock, self.world.store, self.world.apps, problems=dict, states=list)
 

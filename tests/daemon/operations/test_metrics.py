@@ -88,7 +88,7 @@ class DaemonMetricsTests(SynchronousTestCase):
         self.assertEqual([all_of_it["nodes", state] for state in ("alive", "gone")], [2, 1])
         self.assertEqual(own_part["clock_offset_seconds",], 0.25)
         names = {name for name, *_ in all_of_it.keys() - own_part.keys()}
-        self.assertEqual(names, {"queue", "nodes", "webhook_backlog"})
+        self.assertEqual(names, {"queue", "dead_letters", "database_bytes", "nodes", "webhook_backlog"})
         self.assertIn(("in_flight", "chess"), own_part)
         self.assertNotIn(("clock_offset_seconds",), self.look())
 

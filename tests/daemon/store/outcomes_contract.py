@@ -127,6 +127,16 @@ class OutcomeLogContract(StoreContract):
         self.case.assertEqual([each.apns_id for each in self.lease()], ids[1:2])
         self.case.assertIsNone(self.outcome(ids[1]).settled_at)
 
+    def test_dead_letters(self) -> None:
+        """They are counted for each app that has some."""
+        self.accept(3)
+        self.accept(1, "news")
+        self.settle(self.lease(), State.DEAD)
+        self.settle(self.lease(app="news"), State.REJECTED, 400, "BadTopic")
+        self.case.assertEqual(self.ask("dead_letters"), {"chess": 3})
+        self.ask("retry", None, 1)
+        self.case.assertEqual(self.ask("dead_letters"), {"chess": 2})
+
     def test_purged(self) -> None:
         """Notifications can be deleted by state, except leased ones."""
         ids = self.accept(4, "chess") + self.accept(1, "news")

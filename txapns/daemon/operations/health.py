@@ -68,6 +68,7 @@ class AppOverview:
     :ivar expires: when its certificate expires; ``None`` if it has none.
     :ivar waiting: how many notifications wait, those in flight included.
     :ivar oldest: for how many seconds the oldest of them has been due; ``None`` if none waits or that is unknown.
+    :ivar dead: how many dead letters there are; ``None`` if that is unknown.
     """
 
     name: str
@@ -80,6 +81,7 @@ class AppOverview:
     waiting: int
     oldest: float | None
     state: AppState
+    dead: int | None = None
 
 
 @attrs.frozen
@@ -108,6 +110,7 @@ class Overview:
     :ivar node_trouble: why this node does not send, for a person; empty if it does.
     :ivar nodes: all nodes that share the database; none if no other can, or if that is unknown.
     :ivar warnings: what endangers what is stored, for a person.
+    :ivar size: how many octets the database takes; ``None`` if that is unknown.
     """
 
     at: float
@@ -119,6 +122,7 @@ class Overview:
     node_trouble: str = ""
     nodes: tuple[NodeStatus, ...] = ()
     warnings: tuple[str, ...] = ()
+    size: int | None = None
 
     @property
     def faults(self) -> list[str]:
@@ -271,6 +275,7 @@ class HealthCheck:
 
     async def _check(self) -> Overview:
         depths = await _or_default(self._store.queue.depths(), ())
+        dead = await _or_default(self._store.outcomes.dead_letters(), None)
         backlogs = [(each, await _or_default(each.backlog(), None)) for each in self._webhooks]
         now = self._clock.seconds()
         webhooks = [
@@ -281,7 +286,7 @@ class HealthCheck:
         nodes = await _or_default(cluster.nodes(), ()) if cluster.shared else ()
         return Overview(
             self._wall.now(),
-            self._app_overviews(depths, now),
+            self._app_overviews(depths, dead, now),
             tuple(webhooks),
             self._store.trouble,
             self.stopping,
@@ -289,19 +294,23 @@ class HealthCheck:
             cluster.trouble,
             tuple(nodes),
             tuple(self._store.warnings),
+            await _or_default(self._store.size(), None),
         )
 
-    def _app_overviews(self, depths: Sequence[Depth], now: float) -> tuple[AppOverview, ...]:
+    def _app_overviews(
+        self, depths: Sequence[Depth], dead: Mapping[str, int] | None, now: float
+    ) -> tuple[AppOverview, ...]:
         """Return the health of all apps, and of removed ones that still have notifications."""
         problems = self._problems()
         states = {state.name: state for state in self._states()}
         known = {depth.app: depth for depth in depths}
         waiting = {name for name, depth in known.items() if depth.waiting}
         names = {*self._apps.names(), *problems, *waiting, *(name for name, state in states.items() if state.under_way)}
-        return tuple(
+        overviews = (
             self._app_overview(name, states.get(name, AppState(name)), known.get(name), problems.get(name, ""), now)
             for name in sorted(names)
         )
+        return tuple(each if dead is None else attrs.evolve(each, dead=dead.get(each.name, 0)) for each in overviews)
 
     def _app_overview(self, name: str, state: AppState, depth: Depth | None, problem: str, now: float) -> AppOverview:
         condition: Condition

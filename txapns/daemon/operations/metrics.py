@@ -65,6 +65,7 @@ _Gauges: TypeAlias = Mapping[str, tuple[str, Callable[[AppOverview], float | Non
 _SHARED_APP_GAUGES: _Gauges = {
     "queue": ("Notifications that wait, with those in flight.", lambda app: app.waiting, sum),
     "queue_oldest_seconds": ("For how long the oldest of them has been due.", lambda app: app.oldest, max),
+    "dead_letters": ("Notifications that were given up and can be retried.", lambda app: app.dead, sum),
 }
 _APP_GAUGES: _Gauges = {
     "in_flight": ("Notifications sent and not answered.", lambda app: app.state.in_flight, sum),
@@ -268,6 +269,7 @@ def _gauges_of(gauges: _Gauges, groups: _Groups) -> Iterator[Metric]:
 def _shared_gauges(overview: Overview) -> Iterator[Metric]:
     backlogs = (([each.state.name], each.backlog) for each in overview.webhooks)
     yield _gauge("webhook_backlog", "Dead tokens and outcomes not delivered yet.", ["webhook"], backlogs)
+    yield _gauge("database_bytes", "What the database takes on its disk.", [], [([], overview.size)])
     if overview.node:
         states = Counter("alive" if each.alive else "gone" for each in overview.nodes)
         counts = (([state], states[state]) for state in ("alive", "gone"))

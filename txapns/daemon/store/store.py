@@ -48,6 +48,9 @@ class IStore(IVisitedStore):
     def worker(name: str) -> IWorker:
         """Make a worker for other slow work."""
 
+    def size() -> Deferred[int]:
+        """Tell how many octets the database takes on its disk."""
+
     def probe() -> Deferred[str]:
         """Try a small write to see whether new data can be stored now; returns what ``trouble`` says after it."""
 

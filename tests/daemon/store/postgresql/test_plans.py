@@ -15,6 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.store.contract import START, message, result
 from tests.daemon.store.postgresql.explaining import Explained, RecordingSettings
+from tests.daemon.store.postgresql.plans import plan
 from tests.daemon.store.postgresql.world import DAY, PostgreSQLWorld
 from tests.postgresql import Schema, schema
 from txapns.daemon.store.postgresql.settings import Settings
@@ -158,6 +159,14 @@ class PlanTests(SynchronousTestCase):
                 self.assertLessEqual(each.scanned, SMALL, str(each))
                 self.assertLess(each.pages, PAGES, str(each))
                 self.assertLess(each.rows, ROWS, str(each))
+
+    def test_dead_letters(self) -> None:
+        """Dead letters are counted with an index of what failed."""
+        self.world.execute_all(_LOAD.format(count=10_000, start=int(START * 1000), day=DAY) + "; ANALYZE")
+        self.assertEqual(sum(self.ask("dead_letters").values()), 200)
+        with self.world.connect() as connection:
+            found = plan(connection, "SELECT app FROM outcome WHERE state = 4 LIMIT %s", [100_000])
+        self.assertEqual(found.count("Index Scan on outcome_"), 3, found)
 
     def test_few(self) -> None:
         """With ten rows."""

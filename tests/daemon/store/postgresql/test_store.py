@@ -83,6 +83,13 @@ class StoreTests(SynchronousTestCase):
         """It has everything of the interface."""
         verifyObject(IStore, self.start().store)
 
+    def test_size(self) -> None:
+        """Its size is that of its tables, and grows with what is stored."""
+        one = self.start()
+        size = one.do(one.store.size())
+        one.accept(2_000)
+        self.assertGreater(one.do(one.store.size()), size + 200_000)
+
     def test_shared(self) -> None:
         """What one node accepts another sends, and each knows what became of it."""
         one, two = self.start("one"), self.start("two")

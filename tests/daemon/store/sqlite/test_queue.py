@@ -172,6 +172,12 @@ class PlanTests(WorldCase):
                     sql,
                 )
 
+    def test_dead_letters(self) -> None:
+        """Dead letters are counted from an index of them alone."""
+        look = "EXPLAIN QUERY PLAN SELECT app FROM queue_delivery WHERE state = 4 LIMIT 100000"
+        [row] = result(self.world.clock, self.world.database.read(lambda found: found.execute(look).fetchall()))
+        self.assertIn("SEARCH queue_delivery USING COVERING INDEX queue_delivery_dead", row[3])
+
     def live(self) -> None:
         """Use every method."""
         self.do("start")
@@ -198,6 +204,7 @@ class PlanTests(WorldCase):
         for apps in (None, [], ["chess", "news"]):
             self.ask("latest", accepted.apns_ids[0], apps)
         self.ask("seen", "chess")
+        self.ask("dead_letters")
         for app in (None, "chess"):
             for state in (State.DEAD, State.WAITING, State.REJECTED, State.EXPIRED):
                 self.ask("listed", app, state, 10)

@@ -31,6 +31,15 @@ class SQLiteStoreTests(SynchronousTestCase):
         """It has everything of the interface."""
         verifyObject(IStore, self.world.store)
 
+    def test_size(self) -> None:
+        """Its size is that of the file and its log, and grows with what is stored."""
+        size = result(self.world.clock, self.world.store.size())
+        result(self.world.clock, self.world.queue.accept([message(self.world, 1_000)]))
+        files = [self.path, self.path.with_name(f"{self.path.name}-wal")]
+        found = result(self.world.clock, self.world.store.size())
+        self.assertGreater(found, size + 32_000)
+        self.assertLess(abs(found - sum(each.stat().st_size for each in files)), found / 2)
+
     def test_in_use(self) -> None:
         """A store that cannot start leaves the database free for others."""
         clock = DatedClock()

@@ -16,7 +16,7 @@ from txapns.daemon.store.postgresql.leases import ENDED
 from txapns.daemon.store.postgresql.pruning import forget_messages, prune
 from txapns.daemon.store.postgresql.schema import Connection
 from txapns.daemon.store.postgresql.state import QueueState
-from txapns.daemon.store.queue import stopped
+from txapns.daemon.store.queue import MOST_COUNTED, stopped
 from txapns.daemon.values import Entry, Outcome, State
 
 __all__ = ["PostgreSQLOutcomeLog"]
@@ -112,6 +112,12 @@ SELECT (SELECT name FROM queue_app WHERE id = app), count(*) FROM gone GROUP BY 
 """
 
 
+_DEAD_LETTERS = """
+SELECT name, count(*) FROM (SELECT app FROM outcome WHERE state = 4 LIMIT %s) AS dead
+JOIN queue_app ON queue_app.id = dead.app GROUP BY name
+"""
+
+
 @implementer(IOutcomeLog)
 class PostgreSQLOutcomeLog:
     """
@@ -162,6 +168,10 @@ class PostgreSQLOutcomeLog:
         lead = self._state.time.date() - self._state.time.now()  # due times are shown as dates
         values = {"app": app, "limit": limit, "after": after}
         return self._read(lambda connection: _entries(connection, statement, values, lead))
+
+    def dead_letters(self) -> Deferred[Mapping[str, int]]:
+        """See :meth:`IOutcomeLog.dead_letters`."""
+        return self._read(lambda connection: dict(connection.execute(_DEAD_LETTERS, [MOST_COUNTED]).fetchall()))
 
     # Changing.
 

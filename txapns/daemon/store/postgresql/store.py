@@ -30,6 +30,12 @@ from txapns.daemon.store.workers import IWorker
 __all__ = ["PostgreSQLStore"]
 
 
+_SIZE = """
+SELECT coalesce(sum(pg_total_relation_size(oid)), 0)::bigint FROM pg_class
+WHERE relnamespace = current_schema()::regnamespace AND relkind IN ('r', 'm')
+"""
+
+
 @implementer(IStore)
 class PostgreSQLStore:
     """
@@ -77,6 +83,10 @@ class PostgreSQLStore:
     def worker(self, name: str) -> IWorker:
         """See :meth:`IStore.worker`."""
         return self.database.worker(name)
+
+    def size(self) -> Deferred[int]:
+        """See :meth:`IStore.size`. It is that of the tables, their indexes included."""
+        return self.database.read(lambda connection: int(connection.execute(_SIZE).fetchall()[0][0]))
 
     def probe(self) -> Deferred[str]:
         """See :meth:`IStore.probe`."""

@@ -14,7 +14,7 @@ from zope.interface import implementer
 from txapns._network.clocks import wall_clock
 from txapns.daemon.interfaces import IOutcomeLog
 from txapns.daemon.store.acceptance import uuid_text
-from txapns.daemon.store.queue import stopped
+from txapns.daemon.store.queue import MOST_COUNTED, stopped
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.sqlite import feedback_log
 from txapns.daemon.store.sqlite.database import Database
@@ -107,6 +107,12 @@ class _Choice:
     flows: list[int] = attrs.Factory(list)  # the flows of the chosen notifications
 
 
+_DEAD_LETTERS = """
+SELECT name, count(*) FROM (SELECT app FROM queue_delivery WHERE state = 4 LIMIT ?) AS dead
+JOIN queue_app ON queue_app.id = dead.app GROUP BY name
+"""
+
+
 @implementer(IOutcomeLog)
 class SQLiteOutcomeLog:
     """
@@ -154,6 +160,10 @@ class SQLiteOutcomeLog:
         statement = _OUTCOMES + _of_state(_LIST, state)
         lead = self._state.timeline.date() - self._state.timeline.now()  # due times are shown as dates
         return self._read(lambda connection: _entries(connection, statement, [after, app, limit], lead))
+
+    def dead_letters(self) -> Deferred[Mapping[str, int]]:
+        """See :meth:`IOutcomeLog.dead_letters`."""
+        return self._read(lambda connection: dict(connection.execute(_DEAD_LETTERS, [MOST_COUNTED]).fetchall()))
 
     # Changing.
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sqlite3
+from pathlib import Path
+
 from twisted.internet.defer import Deferred
 from zope.interface import implementer
 
@@ -52,6 +55,10 @@ class SQLiteStore:
         """See :meth:`IStore.worker`."""
         return self.database.worker(name)
 
+    def size(self) -> Deferred[int]:
+        """See :meth:`IStore.size`."""
+        return self.database.read(_size)
+
     def probe(self) -> Deferred[str]:
         """See :meth:`IStore.probe`."""
         return self.database.probe()
@@ -73,3 +80,11 @@ class SQLiteStore:
     def stop(self) -> Deferred[None]:
         """See :meth:`IStore.stop`."""
         return self.queue.stop().addCallback(lambda _: self.database.stop())
+
+
+def _size(connection: sqlite3.Connection) -> int:
+    """Add up the file, in which pages may be free, and its log."""
+    [(size,)] = connection.execute("SELECT page_count * page_size FROM pragma_page_count, pragma_page_size")
+    [(_, _, path)] = connection.execute("SELECT * FROM pragma_database_list WHERE name = 'main'")
+    log = Path(f"{path}-wal")
+    return int(size) + (log.stat().st_size if log.exists() else 0)

@@ -106,6 +106,7 @@ CREATE INDEX queue_delivery_collapse ON queue_delivery (app, collapse, token) WH
 CREATE INDEX queue_delivery_collapse_dead ON queue_delivery (app, collapse, token)
 WHERE state = 4 AND collapse IS NOT NULL
 """,
+        "CREATE INDEX queue_delivery_dead ON queue_delivery (state, app, number) WHERE state = 4",
     ),
 )
 
