@@ -38,8 +38,9 @@ Apple documents less than one would like. So each rule says how its fact is know
 disagree. What follows is the title of Apple's page, or the name of a report: ``owner/project#number`` is an issue on
 GitHub.
 
-An ellipsis stands for the value that was found. After the message of an error stands what Apple answers. Where a rule
-needs more than the push to look at, this is said in parentheses.
+An ellipsis stands for the value that was found. After the message of an error stands Apple's answer, or, where Apple
+does not say which one it is, that of the simulator. Where a rule needs more than the push to look at, this is said in
+parentheses.
 """
 _NEEDS = {
     "device": "the device",

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import uuid
 from itertools import combinations
 from typing import Any
 
-from hypothesis import given
-from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.devices import Activity, ActivityState, Answer, Credential, Device, Push, TokenKind, answer
-from txapns.devices.push import SUFFIXES, is_identifier
+from txapns.devices.push import SUFFIXES
 from txapns.devices.rules.refusal import ACCEPTED
 
-__all__ = ["AnswerTests", "CredentialTests", "DeviceTests", "IdentifierTests"]
+__all__ = ["AnswerTests", "CredentialTests", "DeviceTests"]
 
 TOPIC, TOKEN = "com.example.app", "ab" * 32
 GOOD = {"apns-topic": TOPIC, "apns-push-type": "alert"}
@@ -153,17 +150,3 @@ class DeviceTests(SynchronousTestCase):
         push = Push(GOOD, b"{}", TOKEN)
         self.assertEqual(answer(push, Device(activities=(activity,))), ACCEPTED)
         self.assertEqual(answer(push, Device(activities=(gone,))), Answer(410, "Unregistered", 5.0))
-
-
-class IdentifierTests(SynchronousTestCase):
-    """Identifiers of notifications."""
-
-    @given(st.text() | st.uuids().map(str) | st.uuids().map(lambda each: each.hex))
-    def test_uuid(self, text: str) -> None:
-        """They are what the standard library prints for a UUID, in either case."""
-        try:
-            expected = str(uuid.UUID(text)) == text.lower()
-        except ValueError:
-            expected = False
-        self.assertEqual(is_identifier(text), expected)
-        self.assertEqual(is_identifier(text.upper()), is_identifier(text.lower()))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
+import uuid
 
 from hypothesis import given
 from hypothesis import strategies as st
 from twisted.trial.unittest import SynchronousTestCase
 
 from txapns.devices import Push
-from txapns.devices.push import json_object
+from txapns.devices.push import is_identifier, json_object, token_bytes
 
-__all__ = ["PushTests"]
+__all__ = ["IdentifierTests", "PushTests"]
 
 _JSON = st.recursive(st.none() | st.floats() | st.text(), lambda inner: st.dictionaries(st.text(), inner))
 
@@ -81,3 +82,22 @@ class PushTests(SynchronousTestCase):
     def test_secret(self) -> None:
         """A push does not show its token."""
         self.assertNotIn("ab" * 32, repr(Push({}, b"", "ab" * 32)))
+
+
+class IdentifierTests(SynchronousTestCase):
+    """Identifiers of notifications and devices."""
+
+    @given(st.text() | st.uuids().map(str) | st.uuids().map(lambda each: each.hex))
+    def test_uuid(self, text: str) -> None:
+        """They are what the standard library prints for a UUID, in either case."""
+        try:
+            expected = str(uuid.UUID(text)) == text.lower()
+        except ValueError:
+            expected = False
+        self.assertEqual(is_identifier(text), expected)
+        self.assertEqual(is_identifier(text.upper()), is_identifier(text.lower()))
+
+    def test_token(self) -> None:
+        """A device token is hexadecimal, in either case, and nothing else."""
+        for text, expected in (("aB0f", b"\xab\x0f"), ("", b""), ("abc", None), ("ab 0f", None), ("äb", None)):
+            self.assertEqual(token_bytes(text), expected)

@@ -133,6 +133,7 @@ def _activity_certificate(attempt: Attempt) -> Place | None:
     needs=CREDENTIAL,
 )
 def _location_certificate(attempt: Attempt) -> Place | None:
+    # Apple documents no reason; this is the one for Live Activities.
     return Place("") if attempt.push_type == "location" and attempt.credential.is_certificate else None
 
 
@@ -307,6 +308,7 @@ def _payload_too_large(attempt: Attempt) -> Place | None:
     Grade.UNKNOWN,
 )
 def _payload_not_json(attempt: Attempt) -> Place | None:
+    # The reason is a guess.
     return Place("") if attempt.push.payload and attempt.push.content is None else None
 
 
