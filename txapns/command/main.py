@@ -31,7 +31,7 @@ _COMMANDS = {
     "inspect": ("inspect", "inspect", "Say what credentials are good for."),
     "lint": ("lint", "lint", "Say what is wrong with payloads and pushes."),
     "send": ("send", "send", "Send one notification to many devices."),
-    "simulate": ("simulate", "simulate", "Simulate Apple's servers on loopback until a signal ends it."),
+    "simulate": ("simulate", "simulate", "Simulate Apple's servers until a signal ends it."),
 }
 _DAEMON_COMMANDS = {
     "apps": ("apps", "apps", "Manage the daemon's apps and their credentials."),
