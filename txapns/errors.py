@@ -241,12 +241,14 @@ class DaemonRefused(RemoteError):
 
     :ivar status: the HTTP status; 0 if there is none.
     :ivar code: the daemon's code, such as ``"not_authenticated"``; ``""`` for an answer that is not the daemon's.
+    :ivar reason: Apple's reason, if it was Apple who rejected what was asked.
     """
 
-    def __init__(self, message: str, status: int = 0, code: str = "") -> None:
-        super().__init__(message, status, code)
+    def __init__(self, message: str, status: int = 0, code: str = "", reason: str = "") -> None:
+        super().__init__(message, status, code, reason)
         self.status = status
         self.code = code
+        self.reason = reason
 
     def __str__(self) -> str:
         """The message alone."""

@@ -16,6 +16,7 @@ from pathlib import Path
 from twisted.internet import reactor
 from twisted.internet.defer import Deferred
 
+from tests.daemon.channels_world import UNKNOWN
 from tests.daemon.fakes import Keys, Waiting
 from txapns._network.clocks import wall_clock
 from txapns._serving.http import HTTPServer
@@ -44,6 +45,8 @@ async def settle(store: SQLiteStore, waiting: Waiting, app: str, dead: str) -> N
     for each in due:
         is_dead = each.token.hex() == dead
         state, answer = (State.REJECTED, (410, "Unregistered")) if is_dead else (State.ACCEPTED, (200, ""))
+        if each.content.channel == UNKNOWN:
+            state, answer = State.REJECTED, (400, "ChannelNotRegistered")
         timestamp, unique_id = (each.accepted_at, "") if is_dead else (None, f"of {each.apns_id}")
         await store.queue.settle([Settlement(each.number, state, *answer, timestamp, unique_id=unique_id)])
         [outcome] = await store.outcomes.outcomes([each.number])

@@ -96,6 +96,7 @@ class Request:
     :ivar parameters: those in the query.
     :ivar content: the body, which is JSON.
     :ivar key: the idempotency key.
+    :ivar once: whether it must not be repeated if it may have been done.
     """
 
     method: str
@@ -103,6 +104,7 @@ class Request:
     parameters: dict[str, int] = attrs.Factory(dict)
     content: bytes | None = attrs.field(default=None, repr=False)
     key: str | None = None
+    once: bool = False
 
 
 #: What a client does: requests, each with the address to send it to, and delays in seconds.
@@ -128,7 +130,7 @@ class Daemon:
         """
         Ask until there is an answer.
 
-        :returns: the JSON of the answer.
+        :returns: the JSON of the answer; ``None`` if it has no body.
         :raises DaemonRefused: the daemon refused.
         :raises ConnectFailed: there was no connection to any of the nodes.
         :raises OutcomeUnknown: an answer was lost, and asking again did not help.
@@ -146,10 +148,12 @@ class Daemon:
             else:
                 lost = lost or response.status_code in _GATEWAY
                 if response.status_code < 300:
-                    return response.json()
+                    return response.json() if response.content else None
                 problem, wait = _refusal(response), _retry_after(response)
                 if response.status_code not in _AGAIN:
                     raise _given_up(problem, lost)
+            if lost and request.once:
+                raise _given_up(problem, lost)
             self.turn += 1
             tried_all = (attempt + 1) % nodes == 0
             delay = max(wait, backoff.delay(attempt // nodes)) if tried_all else 0.0
@@ -164,7 +168,7 @@ class Daemon:
 
         :returns: an entry for each of the body's.
         """
-        answer = yield from self.ask(Request("POST", self._path("notifications"), content=body, key=key))
+        answer = yield from self.ask(Request("POST", self.path("notifications"), content=body, key=key))
         return list(answer["notifications"])
 
     def outcome(self, apns_id: str) -> Steps[DaemonOutcome | None]:
@@ -178,7 +182,7 @@ class Daemon:
 
     def dead(self, after: int) -> Steps[list[DeadDevice]]:
         """Read a page of the feedback log."""
-        answer = yield from self.ask(Request("GET", self._path("feedback"), {"after": after, "limit": PAGE}))
+        answer = yield from self.ask(Request("GET", self.path("feedback"), {"after": after, "limit": PAGE}))
         return [
             DeadDevice(each["token"], _utc(each["timestamp"]), each["reason"], each["cursor"])
             for each in answer["tokens"]
@@ -186,23 +190,25 @@ class Daemon:
 
     def outcomes(self, after: int) -> Steps[list[RecordedOutcome]]:
         """Read a page of the outcome feed."""
-        answer = yield from self.ask(Request("GET", self._path("outcomes"), {"after": after, "limit": PAGE}))
+        answer = yield from self.ask(Request("GET", self.path("outcomes"), {"after": after, "limit": PAGE}))
         return [
             RecordedOutcome(outcome_of(each), each["token"], _utc(each["settled_at"]), each["cursor"])
             for each in answer["outcomes"]
         ]
 
-    def _path(self, what: str) -> str:
+    def path(self, what: str) -> str:
+        """Return the path of something of the app."""
         return f"/v1/apps/{quote(self.app, safe='')}/{what}"
 
 
 def _refusal(response: httpx.Response) -> DaemonRefused:
     try:
         error = response.json()["error"]
-        code, message = str(error["code"]), str(error["message"])
+        code, message, reason = str(error["code"]), str(error["message"]), str(error.get("reason", ""))
     except (ValueError, KeyError, TypeError):
-        code, message = "", f"an answer {response.status_code} that is not the daemon's; is this its address?"
-    return DaemonRefused(message, response.status_code, code)
+        code = reason = ""
+        message = f"an answer {response.status_code} that is not the daemon's; is this its address?"
+    return DaemonRefused(message, response.status_code, code, reason)
 
 
 def _retry_after(response: httpx.Response) -> float:

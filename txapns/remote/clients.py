@@ -21,6 +21,7 @@ import httpx
 from txapns._session.tokens import Token, Tokens, Triple, triples_of
 from txapns.notification import Notification
 from txapns.remote.asking import Daemon, DaemonOutcome, DeadDevice, RecordedOutcome, Request, Steps
+from txapns.remote.channels import AsyncChannels, Channels, broadcast
 from txapns.remote.sending import Schedule, Sending, Submission
 from txapns.result import Accepted, Outcomes, Rejection
 
@@ -93,6 +94,11 @@ class DaemonClient(_Client):
     _http: httpx.Client | None = None
     _pid = 0
 
+    @property
+    def channels(self) -> Channels:
+        """The app's broadcast channels."""
+        return Channels(self._daemon, self._run)
+
     def __enter__(self) -> Self:
         return self
 
@@ -152,6 +158,20 @@ class DaemonClient(_Client):
         :raises APNSError: any other: it was not sent.
         """
         return self._send(Sending(self._daemon, True, key), [(0, notification, token)]).single(token)
+
+    def broadcast(self, notification: Notification, channel_id: str, *, key: str | None = None) -> Accepted | Rejection:
+        """
+        Send one notification to a channel, and wait for the outcome; see :meth:`txapns.APNSClient.broadcast`.
+
+        :param notification: what to send. Its topic, if it has one, is the app's bundle id.
+        :param channel_id: the channel's identifier.
+        :param key: as for :meth:`send`.
+        :returns: the outcome, with ``channel_id`` as the identifier.
+        :raises InvalidChannel: the channel cannot be sent.
+        :raises OutcomeUnknown: no answer came.
+        :raises APNSError: any other: it was not sent.
+        """
+        return self._run(broadcast(self._daemon, notification, channel_id, key))
 
     def submit(
         self,
@@ -269,6 +289,11 @@ class AsyncDaemonClient(_Client):
 
     _http: httpx.AsyncClient | None = None
 
+    @property
+    def channels(self) -> AsyncChannels:
+        """The app's broadcast channels."""
+        return AsyncChannels(self._daemon, self._run)
+
     async def __aenter__(self) -> Self:
         return self
 
@@ -304,6 +329,12 @@ class AsyncDaemonClient(_Client):
     ) -> Accepted | Rejection:
         """Send one notification to one device; see :meth:`DaemonClient.send_one`."""
         return (await self._send(Sending(self._daemon, True, key), [(0, notification, token)])).single(token)
+
+    async def broadcast(
+        self, notification: Notification, channel_id: str, *, key: str | None = None
+    ) -> Accepted | Rejection:
+        """Send one notification to a channel; see :meth:`DaemonClient.broadcast`."""
+        return await self._run(broadcast(self._daemon, notification, channel_id, key))
 
     async def submit(
         self,

@@ -20,7 +20,7 @@ from txapns.notification import Notification
 from txapns.remote.asking import Daemon, DaemonOutcome, Steps, outcome_of
 from txapns.result import Accepted, Outcomes, Rejection, Uncertain, Unsent
 
-__all__ = ["Schedule", "Sending", "Submission"]
+__all__ = ["Schedule", "Sending", "Submission", "described"]
 
 
 @attrs.frozen
@@ -155,7 +155,7 @@ class Sending:
                 if outcome.unique_id is not None:
                     self._unique_ids[triple[0]] = outcome.unique_id
             else:
-                self._others.append(_sorted(triple, outcome))
+                self._others.append(described(triple, outcome))
 
     def outcomes(self) -> Outcomes:
         """What is known of all."""
@@ -183,7 +183,8 @@ class Sending:
         return failed
 
 
-def _sorted(triple: Triple, outcome: DaemonOutcome) -> Rejection | Unsent | Uncertain:
+def described(triple: Triple, outcome: DaemonOutcome) -> Rejection | Unsent | Uncertain:
+    """Describe the outcome of a notification that was not accepted, as the clients that send directly do."""
     identifier, notification, token = triple
     if outcome.state == "waiting":
         waiting = OutcomeUnknown(f"the daemon still has it; ask for the outcome of {outcome.apns_id} later")
