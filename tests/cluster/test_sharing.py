@@ -39,8 +39,7 @@ class SharingCase(ClusterCase):
         return self.place
 
 
-@pytest.mark.loopback
-@pytest.mark.slow
+@pytest.mark.cluster
 class ChangeTests(SharingCase):
     """Apps, their credentials, and API keys."""
 
