@@ -1,14 +1,15 @@
 """
 How many notifications a second the daemon's queue accepts, leases and settles, in one process.
 
-    python benchmarks/store.py [--count 100000] [--postgresql] [--waiting 20000 2000000] [--directory DIR]
+    python benchmarks/store.py [--count 100000] [--postgresql] [--outcomes] [--waiting 20000 2000000] [--directory DIR]
 
 Each line is one run on an empty database: the size of the requests, the operation, notifications a second, the CPU time
 of the whole process for each (all threads together), and how long a request waited to be stored. In a "busy" run the
 reactor's thread does other work half of the time, 4 ms at a stretch, as a daemon's does.
 
 With ``--postgresql`` the store is on a PostgreSQL server of the benchmark's own, and its CPU time is told as well. With
-``--waiting`` so many more notifications wait while some are leased and settled, which should cost the same.
+``--waiting`` so many more notifications wait while some are leased and settled, which should cost the same. With
+``--outcomes`` the outcomes are recorded in the outcome feed.
 """
 
 from __future__ import annotations
@@ -96,15 +97,23 @@ class Place:
     Where stores are made.
 
     :ivar server: the PostgreSQL server; ``None`` for SQLite.
+    :ivar outcomes: whether outcomes are recorded.
     """
 
     directory: Path
     server: DatabaseServer | None
+    outcomes: bool
     number: Iterator[int] = attrs.Factory(counted)
 
     @contextmanager
     def store(self, reactor: object) -> Iterator[IStore]:
         """Make a store with an empty database."""
+        with self._made(reactor) as store:
+            store.outcome_feed.keep(["chess"] if self.outcomes else [])
+            yield store
+
+    @contextmanager
+    def _made(self, reactor: object) -> Iterator[IStore]:
         if self.server is not None:
             settings = Settings(self.server.url, schema=f"bench{next(self.number)}")
             yield PostgreSQLStore(PostgreSQLDatabase(settings, reactor))
@@ -178,7 +187,7 @@ async def run(reactor: object, given: argparse.Namespace) -> None:
     """Run everything."""
     running = database_server(given.directory, given.binaries) if given.postgresql else nullcontext()
     with running as server, tempfile.TemporaryDirectory(dir=given.directory) as directory:
-        place = Place(Path(directory), server)
+        place = Place(Path(directory), server, given.outcomes)
         if given.waiting:
             await depths(reactor, place, given.waiting, given.count)
             return
@@ -192,6 +201,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Measure the daemon's queue by itself.")
     parser.add_argument("--count", type=int, default=100_000, help="how many notifications")
     parser.add_argument("--postgresql", action="store_true", help="store in PostgreSQL instead of SQLite")
+    parser.add_argument("--outcomes", action="store_true", help="record the outcomes")
     parser.add_argument("--waiting", nargs="*", type=int, help="lease and settle while so many more wait, in turn")
     parser.add_argument("--directory", type=Path, help="where to make the databases, on a disk")
     parser.add_argument("--binaries", type=Path, help="the directory of the PostgreSQL server's programs")

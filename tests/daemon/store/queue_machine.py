@@ -1,4 +1,4 @@
-"""The queue and the outcome log, compared with a model."""
+"""The queue, the outcome log and the outcome feed, compared with a model."""
 
 from __future__ import annotations
 
@@ -32,7 +32,8 @@ class _Notification:
     superseded: bool = False  # it is when it comes back into the queue
 
 
-APPS = st.sampled_from(["chess", "news"])
+_APPS = ["chess", "news"]
+APPS = st.sampled_from(_APPS)
 COUNTS = st.integers(min_value=1, max_value=5)
 # Whole seconds, so that neither a queue's resolution nor the moment in which something is stored makes a difference.
 SECONDS = st.integers(min_value=1, max_value=20)
@@ -58,8 +59,15 @@ class QueueMachine(RuleBasedStateMachine):
         self.receipts: dict[str, list[Receipt]] = {}  # of requests with a key
         self.set = 0  # by how many seconds the clock on the wall was set since the last start
 
+        self.recorded = ["chess"]
+        self.feeds: dict[str, list[tuple[int, State]]] = {app: [] for app in _APPS}
+        self.states: dict[int, State] = {}  # of all, after the last step
+        self.world.feed.keep(self.recorded)
+
     def teardown(self) -> None:
         """Stop it."""
+        for app in _APPS:
+            self.check_feed(app)
         self.world.stop()
 
     def do(self, name: str, *arguments: Any) -> Any:
@@ -296,6 +304,7 @@ class QueueMachine(RuleBasedStateMachine):
         """Restart from what is stored. It takes a second, at some moment of which due times are bounded."""
         now = self.now
         self.world.restart()
+        self.world.feed.keep(self.recorded)
         self.world.clock.rightNow = now + 1
         for each in self.all:
             bound = now + 0.5 + (LONGEST if each.attempts else 0)
@@ -325,6 +334,34 @@ class QueueMachine(RuleBasedStateMachine):
         known = [each for each in self.all if each.apns_id == chosen and (apps is None or each.app in apps)]
         found = self.ask("latest", chosen, apps)
         assert (found and found.number) == (max(each.number for each in known) if known else None)
+
+    @rule(apps=st.lists(APPS, unique=True))
+    def keep(self, apps: list[str]) -> None:
+        """Record the outcomes of other apps."""
+        self.recorded = apps
+        self.world.feed.keep(apps)
+
+    @invariant()
+    def feeds_agree(self) -> None:
+        """What became final in a step is recorded, and nothing else."""
+        before, self.states = self.states, {each.number: each.state for each in self.all}
+        final = [each for each in self.all if each.state is not State.WAITING]
+        new = [each for each in final if before.get(each.number, State.WAITING) is State.WAITING]
+        for app in self.recorded:
+            expected = [(each.number, each.state) for each in new if each.app == app]
+            if expected:
+                self.feeds[app] += sorted(expected)
+                self.check_feed(app, len(expected))
+
+    def check_feed(self, app: str, count: int = 0) -> None:
+        """Compare the feed of an app with the model; the last so many may be in any order."""
+        now = self.world.clock.seconds()
+        entries = result(self.world.clock, self.world.feed.after(app, 0, 10_000))
+        self.world.clock.rightNow = now
+        assert [each.cursor for each in entries] == list(range(1, len(entries) + 1))
+        found = [(each.outcome.number, each.outcome.state) for each in entries]
+        assert [*found[: len(found) - count], *sorted(found[len(found) - count :])] == self.feeds[app]
+        self.feeds[app] = found
 
     @invariant()
     def depths_agree(self) -> None:

@@ -77,6 +77,7 @@ class TwoStoresMachine(QueueMachine):
     def use(self, n: int) -> None:
         """Go on with one of the stores."""
         self.world = self.worlds[n]
+        self.world.feed.keep(self.recorded)
 
     @rule(app=APPS, count=COUNTS, seconds=SECONDS)
     def lease(self, app: str, count: int, seconds: int) -> None:
@@ -105,6 +106,7 @@ class TwoStoresMachine(QueueMachine):
         """Restart one store, which takes a second. What it had leased is free, and what the other has stays leased."""
         now, node = self.now, self.node
         self.world.restart()
+        self.world.feed.keep(self.recorded)
         self.world.clock.rightNow = now + 1
         for each in self.all:
             each.due = min(each.due, now + 0.5 + (LONGEST if each.attempts else 0))
