@@ -294,6 +294,14 @@ class CheckTests(IntakeCase):
 class WaitTests(IntakeCase):
     """Waiting for outcomes."""
 
+    def test_superseded(self) -> None:
+        """A request in which one supersedes another may have outcomes; a broadcast supersedes nothing."""
+        headers = {"apns-topic": "com.example", "apns-collapse-id": "score"}
+        for tokens, fresh in (([TOKENS[0]] * 2, False), (TOKENS[1:2], True), (TOKENS[1:2], True)):
+            self.intake.wait(self.result(self.intake.accept("chess", [self.draft(tokens, headers=headers)])), 1.0)
+            self.assertEqual(self.waiting.asked[-1][1], fresh)
+        self.assertEqual(self.world.queue.waiting("chess").count, 2)
+
     def test_fresh(self) -> None:
         """A new request has no outcomes yet; a repeated one may have some."""
         again = Idempotency("caller/chess", "key", b"digest")

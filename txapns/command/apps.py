@@ -82,6 +82,12 @@ def _limits(context: click.Context, parameter: click.Parameter, given: Sequence[
 )
 @click.option("--outcomes", is_flag=True, help="Record what becomes of its notifications, for programs that read that.")
 @click.option(
+    "--supersede/--no-supersede",
+    default=True,
+    show_default=True,
+    help="Whether a newer notification supersedes what waits for the same device with the same collapse id.",
+)
+@click.option(
     "--limit", "limits", multiple=True, callback=_limits, metavar="NAME=N", help="A limit of its own; may be repeated."
 )
 def _add_app(
@@ -94,6 +100,7 @@ def _add_app(
     push_type: str | None,
     callers: tuple[str, ...],
     outcomes: bool,
+    supersede: bool,
     limits: AppLimitsSection,
 ) -> None:
     """Add an app to the database. Its private key is encrypted with the master key."""
@@ -106,6 +113,7 @@ def _add_app(
         push_type=push_type,
         callers=_fingerprints(callers),
         outcomes=outcomes,
+        supersede=supersede,
         limits=limits,
     )
     read = partial(read_certificate, now=now(), gateway=gateway, topic=topic)

@@ -86,7 +86,7 @@ def app_of(
     Notification(payload={}, topic=settings.topic, push_type=settings.push_type)
     callers, limits = frozenset(map(plain_fingerprint, settings.callers)), configuration.limits_of(settings.limits)
     common = settings.topic, settings.push_type, callers, limits, source
-    return App(name, gateway, credential, *common, outcomes=settings.outcomes)
+    return App(name, gateway, credential, *common, outcomes=settings.outcomes, supersede=settings.supersede)
 
 
 def section_app(name: str, section: AppSection, configuration: Configuration, now: datetime) -> App:

@@ -142,6 +142,7 @@ class Intake:
             self.check(app, drafts)
         except Exception:
             return fail()
+        supersede = self._apps.get(app).supersede
         chosen = iter(self._identifiers.take(sum([len(draft.tokens) for draft in drafts if not draft.apns_ids])))
         messages = []
         devices = sum([len(draft.tokens) for draft in drafts])
@@ -149,7 +150,8 @@ class Intake:
             ids = [each.lower() for each in draft.apns_ids] or [next(chosen) for _ in draft.tokens]
             lane = lane_of(draft, devices, caller)
             content = draft.payload, draft.headers, draft.tokens, ids, draft.not_before, draft.rate
-            messages.append(Message(app, *content, lane, caller.name))
+            collapse_id = collapse_id_of(draft) if supersede else None
+            messages.append(Message(app, *content, lane, caller.name, collapse_id))
         if any(draft.not_before is not None or draft.rate is not None for draft in drafts):
             wake = self._expect
         else:
@@ -164,7 +166,9 @@ class Intake:
     def wait(self, receipts: Sequence[Receipt], timeout: float) -> Deferred[Mapping[int, Outcome]]:
         """See :meth:`IIntake.wait`."""
         numbers = [number for receipt in receipts for number in receipt.numbers]
-        return self._waiting.wait(numbers, timeout, fresh=not any(receipt.earlier for receipt in receipts))
+        return self._waiting.wait(
+            numbers, timeout, fresh=not any(receipt.earlier or receipt.superseded for receipt in receipts)
+        )
 
 
 def lane_of(draft: Draft, devices: int, caller: Caller) -> Lane:
@@ -180,6 +184,11 @@ def lane_of(draft: Draft, devices: int, caller: Caller) -> Lane:
         return Lane.BULK
     prompt = devices <= URGENT_DEVICES and draft.headers.get("apns-priority", _PROMPT) == _PROMPT
     return Lane.URGENT if prompt else Lane.NORMAL
+
+
+def collapse_id_of(draft: Draft) -> str | None:
+    """Find the collapse id of a notification; ``None`` if it has none, or is a broadcast, which waits for no device."""
+    return None if CHANNEL in draft.headers else draft.headers.get("apns-collapse-id")
 
 
 def _check(draft: Draft, path: str, app: App) -> None:

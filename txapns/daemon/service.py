@@ -101,6 +101,7 @@ class DaemonService(Service):
             self.dispatcher.expect,
             self.dispatcher.hurry,
         )
+        self.store.queue.subscribe(self._superseded)
         self._channels = AppChannels(clock, self.apps)
         self._health = self._make_health_check(clock)
         self._page = StatusPage(clock, self._health, self._history)
@@ -108,6 +109,11 @@ class DaemonService(Service):
         self._listeners = Listeners(reactor, configuration, self._face_dependencies())
         self._starting: Deferred[None] | None = None
         self._started = AsyncExitStack()
+
+    def _superseded(self, counts: Mapping[str, int], numbers: Sequence[int]) -> None:
+        for app, count in counts.items():
+            self.metrics.superseded(app, count)
+        self.outcomes.superseded(numbers)
 
     def _make_dispatcher(self, clock: IReactorTime) -> Dispatcher:
         retries = self._configuration.retries

@@ -113,6 +113,7 @@ class App:
         certificate need not be listed.
     :ivar pause: ``None`` unless it is paused.
     :ivar outcomes: whether what becomes of its notifications is recorded in the outcome feed.
+    :ivar supersede: whether a newer notification supersedes what waits for the same device with the same collapse id.
     """
 
     name: str
@@ -125,6 +126,7 @@ class App:
     source: Literal["file", "database"] = "file"
     pause: Pause | None = None
     outcomes: bool = False
+    supersede: bool = True
 
 
 @attrs.frozen

@@ -36,7 +36,8 @@ class DaemonOutcome:
 
     :ivar apns_id: its id.
     :ivar app: the app it is for.
-    :ivar state: ``"waiting"``, ``"accepted"``, ``"rejected"``, ``"expired"`` or ``"dead"``, which was given up.
+    :ivar state: ``"waiting"``, ``"accepted"``, ``"rejected"``, ``"expired"``, ``"dead"``, which was given up, or
+        ``"superseded"`` by a newer one.
     :ivar status: the HTTP status that Apple answered with, if it did.
     :ivar reason: Apple's reason, or why Apple was not asked.
     :ivar timestamp: since when the token is dead, in UTC.

@@ -289,6 +289,14 @@ class CostTests(SynchronousTestCase):
         [one], [other] = (list(each.collect())[:1] for each in (together, apart))
         self.assertEqual(one.samples, other.samples)
 
+    def test_superseded(self) -> None:
+        """What newer notifications have superseded is counted for each app, as an outcome."""
+        metrics = DaemonMetrics(Clock())
+        metrics.superseded("chess", 3)
+        [*_, outcomes] = [each for each in metrics.collect() if each.name == "apns_daemon_outcomes"]
+        [sample] = [each for each in outcomes.samples if each.name.endswith("_total")]
+        self.assertEqual((sample.labels["app"], sample.labels["state"], sample.value), ("chess", "superseded", 3.0))
+
 
 class DocumentationTests(SynchronousTestCase):
     """``docs/daemon-operations.rst``."""

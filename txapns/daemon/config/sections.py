@@ -291,6 +291,7 @@ class AppDescription(Struct, frozen=True, kw_only=True):
     push_type: str | None = None
     callers: tuple[_Fingerprint, ...] = ()
     outcomes: bool = False
+    supersede: bool = True
     limits: AppLimitsSection = AppLimitsSection()
 
 

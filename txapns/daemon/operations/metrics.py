@@ -172,6 +172,10 @@ class DaemonMetrics:
         """Count a refused request, by the HTTP status that says why or would say it."""
         self._counts["refused", face, str(status)] += 1
 
+    def superseded(self, app: str, count: int) -> None:
+        """Count notifications that newer ones have superseded."""
+        self._counts["outcomes", self._label(app), "superseded", ""] += count
+
     def settled(self, app: str, leased: Sequence[Leased], settlements: Sequence[Settlement], now: float) -> None:
         """Count an attempt to send a chunk; ``now`` is the reactor's time."""
         app = self._label(app)

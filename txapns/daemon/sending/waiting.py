@@ -174,6 +174,12 @@ class OutcomeWaiters:
             if each is not None and settlement.state is not State.WAITING:
                 self.tell([_outcome(app, each, settlement, date)])
 
+    def superseded(self, numbers: Iterable[int]) -> None:
+        """Look up what was superseded and somebody waits for."""
+        wanted = [number for number in numbers if number in self._waits]
+        if wanted:
+            self._log.outcomes(wanted).addCallback(self._found).addErrback(_not_found)
+
     def stop(self) -> None:
         """End all waits, with the outcomes that are known."""
         self._alarm.cancel()

@@ -75,6 +75,7 @@ class OutcomeTests(SynchronousTestCase):
             (outcome(State.DEAD, 503, "ServiceUnavailable"), (503, "ServiceUnavailable")),
             (outcome(State.EXPIRED), (400, "BadExpirationDate")),
             (outcome(State.REJECTED), (400, "PayloadEmpty")),
+            (outcome(State.SUPERSEDED), (200, "")),
             (outcome(State.DEAD), (503, "ServiceUnavailable")),
             ({}, (503, "ServiceUnavailable")),
         ]

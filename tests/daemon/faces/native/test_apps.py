@@ -116,6 +116,13 @@ class ListTests(ProvisioningCase):
         self.assertFalse(self.apps.get("chess").outcomes)
         self.assertEqual(self.put("chess", outcomes="yes").json["error"]["path"], "outcomes")
 
+    def test_supersede(self) -> None:
+        """An app may have it off that newer notifications supersede what waits."""
+        self.put("chess", topic="com.example.chess")
+        self.assertTrue(self.apps.get("chess").supersede)
+        self.put("chess", topic="com.example.chess", supersede=False)
+        self.assertFalse(self.apps.get("chess").supersede)
+
     def test_problem(self) -> None:
         """An app that cannot be used has the reason, and so has one that still works with its old credential."""
         self.put()

@@ -128,6 +128,8 @@ def response_to_outcomes(found: Mapping[int, Outcome]) -> Response:
 
 def _response_to(outcome: Outcome) -> Response:
     """Give Apple's answer; without one, the nearest answer that Apple has."""
+    if outcome.state is State.SUPERSEDED:
+        return ACCEPTED_RESPONSE  # Apple, too, accepts what it then replaces by a newer one
     if outcome.state is State.ACCEPTED:
         return Response(200, unique_id=outcome.unique_id)
     if outcome.status >= 400 and outcome.reason:

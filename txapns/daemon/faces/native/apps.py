@@ -119,6 +119,9 @@ class _App(Struct, forbid_unknown_fields=True):
         list[_Fingerprint], Meta(description="SHA-256 of client certificates whose owners may send for it.")
     ] = []
     outcomes: Annotated[bool, Meta(description="Whether what becomes of its notifications is recorded.")] = False
+    supersede: Annotated[
+        bool, Meta(description="Whether a newer notification supersedes what waits with the same collapse id.")
+    ] = True
     limits: _Limits = msgspec.field(default_factory=_Limits)
 
 
@@ -257,6 +260,7 @@ def _settings(asked: _App) -> AppSettings:
         push_type=asked.push_type,
         callers=tuple(asked.callers),
         outcomes=asked.outcomes,
+        supersede=asked.supersede,
         limits=AppLimitsSection(**limits),
     )
 

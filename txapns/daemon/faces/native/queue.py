@@ -45,11 +45,13 @@ __all__ = ["DEAD", "LISTED", "OPERATIONS", "QueueOperations", "Queued", "queued"
 _log = Logger()
 
 #: The states in which notifications can be listed and purged: all but those that Apple accepted.
-LISTED = {STATES[state]: state for state in (State.DEAD, State.WAITING, State.REJECTED, State.EXPIRED)}
+LISTED = {
+    STATES[state]: state for state in (State.DEAD, State.WAITING, State.REJECTED, State.EXPIRED, State.SUPERSEDED)
+}
 #: The default state.
 DEAD = STATES[State.DEAD]
 
-_Listed = Literal["dead", "waiting", "rejected", "expired"]
+_Listed = Literal["dead", "waiting", "rejected", "expired", "superseded"]
 # A float, because 10.0 is a whole number in JSON, too.
 _Limit = Annotated[
     float,

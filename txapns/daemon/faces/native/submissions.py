@@ -100,7 +100,7 @@ class OutcomeBody(Struct, omit_defaults=True):
 
     id: Annotated[str, Meta(description="Its apns-id.")]
     app: str
-    state: Literal["waiting", "accepted", "rejected", "expired", "dead"]
+    state: Literal["waiting", "accepted", "rejected", "expired", "dead", "superseded"]
     status: Annotated[int, Meta(description="The HTTP status that Apple answered with.")] | UnsetType = UNSET
     reason: Annotated[str, Meta(description="Apple's reason, or why Apple was not asked.")] | UnsetType = UNSET
     timestamp: Annotated[float, Meta(description="When the token died, in UNIX seconds.")] | UnsetType = UNSET
