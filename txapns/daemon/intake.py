@@ -150,7 +150,7 @@ class Intake:
             ids = [each.lower() for each in draft.apns_ids] or [next(chosen) for _ in draft.tokens]
             lane = lane_of(draft, devices, caller)
             content = draft.payload, draft.headers, draft.tokens, ids, draft.not_before, draft.rate
-            collapse_id = collapse_id_of(draft) if supersede else None
+            collapse_id = _collapse_id(draft) if supersede else None
             messages.append(Message(app, *content, lane, caller.name, collapse_id))
         if any(draft.not_before is not None or draft.rate is not None for draft in drafts):
             wake = self._expect
@@ -186,7 +186,7 @@ def lane_of(draft: Draft, devices: int, caller: Caller) -> Lane:
     return Lane.URGENT if prompt else Lane.NORMAL
 
 
-def collapse_id_of(draft: Draft) -> str | None:
+def _collapse_id(draft: Draft) -> str | None:
     """Find the collapse id of a notification; ``None`` if it has none, or is a broadcast, which waits for no device."""
     return None if CHANNEL in draft.headers else draft.headers.get("apns-collapse-id")
 
