@@ -15,7 +15,7 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from txapns import payload
 from txapns.errors import InvalidPayload
-from txapns.payload import aps, decode, encode, half_character, joined
+from txapns.payload import MAX_DEPTH, aps, decode, encode, half_character, joined
 
 # Keyword, what is given, and the aps that Apple's table asks for, as JSON: 1 and true are not the same there.
 KEYS: list[tuple[str, object, str]] = [
@@ -264,6 +264,19 @@ class InvalidTests(SynchronousTestCase):
             deep = {"a": deep}
         self.assertEqual(error_of(encode, deep), "the payload is nested too deeply")
         self.assertEqual(error_of(encode, '{"a":' * 200_000), "the payload is nested too deeply")
+
+    def test_depth(self) -> None:
+        """The limit is that of devices, whatever the interpreter could read or write."""
+        deep: dict[str, object] = {}
+        for _ in range(MAX_DEPTH - 1):
+            deep = {"a": deep}
+        self.assertEqual(decode(encode(deep)), deep)
+        for deeper in ({"a": deep}, {"a": [deep]}, json.dumps({"a": deep})):
+            self.assertEqual(error_of(encode, deeper), "the payload is nested too deeply")
+        self.assertEqual(
+            error_of(decode, b'{"a":' + b"[" * 512 + b"]" * 512 + b"}"), "the payload is nested too deeply"
+        )
+        self.assertEqual(len(decode(encode({"a": [[]] * 1_000}))["a"]), 1_000)  # type: ignore[arg-type]
 
     def test_endless_number(self) -> None:
         """An integer of more digits than Python converts is refused, in either form."""

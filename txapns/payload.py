@@ -24,7 +24,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, NoReturn, TypedDict
+from typing import TYPE_CHECKING, Any, NoReturn, TypedDict
 
 from txapns._texts import encoding_of
 from txapns.errors import InvalidPayload
@@ -32,7 +32,10 @@ from txapns.errors import InvalidPayload
 if TYPE_CHECKING:
     from typing_extensions import Unpack
 
-__all__ = ["Keywords", "aps", "decode", "encode", "half_character", "joined"]
+__all__ = ["Keywords", "aps", "decode", "encode", "half_character", "is_deep", "joined"]
+
+#: How deeply objects and arrays may be nested. Foundation's parser, which devices have, reads no more.
+MAX_DEPTH = 512
 
 
 class Keywords(TypedDict, total=False):
@@ -147,8 +150,10 @@ def encode(payload: Mapping[str, object] | str | bytes | bytearray | memoryview)
         position or the type, never the content.
     """
     if isinstance(payload, Mapping):
-        return _utf8(_json(payload))
-    if isinstance(payload, str):
+        body = _utf8(_json(payload))
+        if not _may_be_deep(body):
+            return body
+    elif isinstance(payload, str):
         body = _utf8(payload)
     elif isinstance(payload, (bytes, bytearray, memoryview)):
         body = _whole(bytes(payload))
@@ -176,9 +181,31 @@ def decode(body: bytes) -> dict[str, object]:
         raise InvalidPayload(f"the payload is not JSON: {error}{_mark(body)}") from None
     if not isinstance(document, dict):
         raise InvalidPayload("the payload is JSON, but not an object: it does not begin with a brace")
+    if is_deep(document, body):
+        raise InvalidPayload("the payload is nested too deeply")
     if b"\\u" in body and _ESCAPED_HALF.search(body.replace(b"\\\\", b"__")) is not None:
         raise _half_refused(half_character(body) or "an escape")
     return document
+
+
+def is_deep(document: Mapping[str, object], body: bytes) -> bool:
+    """
+    Tell whether objects and arrays are nested more deeply than :data:`MAX_DEPTH`.
+
+    :param document: the object.
+    :param body: the JSON from which it was read.
+    """
+    if not _may_be_deep(body):
+        return False
+    level: list[Any] = [document]
+    for _ in range(MAX_DEPTH):
+        values = [value for each in level for value in (each.values() if isinstance(each, dict) else each)]
+        level = [value for value in values if isinstance(value, dict | list)]
+    return bool(level)
+
+
+def _may_be_deep(body: bytes) -> bool:
+    return len(body) > 2 * MAX_DEPTH and body.count(b"{") + body.count(b"[") > MAX_DEPTH
 
 
 def joined(text: str) -> str:

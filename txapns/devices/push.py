@@ -14,6 +14,7 @@ import attrs
 
 from txapns.errors import redact
 from txapns.notification import PushType
+from txapns.payload import is_deep
 
 __all__ = ["SUFFIXES", "TOKEN_LENGTHS", "Push", "is_identifier", "json_object", "token_bytes"]
 
@@ -21,8 +22,6 @@ __all__ = ["SUFFIXES", "TOKEN_LENGTHS", "Push", "is_identifier", "json_object", 
 SUFFIXES = {each.value: each.suffix for each in PushType if each.suffix}
 #: Bytes in a device token. It has always been 32; longer ones have been announced and seen.
 TOKEN_LENGTHS = range(32, 101)
-#: How deeply Foundation's parser reads objects and arrays that are nested.
-MAX_DEPTH = 512
 # What JSON takes for white space.
 _SPACE = " \t\n\r"
 _IDENTIFIER = re.compile("[0-9A-Fa-f]{8}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{4}-[0-9A-Fa-f]{12}")
@@ -77,7 +76,8 @@ def json_object(text: bytes) -> dict[str, Any] | None:
     Parse a JSON object in UTF-8, with all limits of the parser that devices have.
 
     That is Foundation's, which reads neither ``NaN`` and ``Infinity`` nor numbers that are too large, such as
-    ``1e999``, and nothing that is nested more deeply than :data:`MAX_DEPTH`. So what is found can be written as JSON.
+    ``1e999``, and nothing that is nested more deeply than :data:`~txapns.payload.MAX_DEPTH`. So what is found can be
+    written as JSON.
 
     :param text: anything.
     :returns: the object; ``None`` if it is none.
@@ -89,17 +89,7 @@ def json_object(text: bytes) -> dict[str, Any] | None:
         return None
     if not isinstance(content, dict) or end < len(document):
         return None
-    brackets = document.count("{") + document.count("[") if end > 2 * MAX_DEPTH else 0
-    return None if brackets > MAX_DEPTH and _is_deep(content) else content
-
-
-def _is_deep(content: dict[str, Any]) -> bool:
-    """Whether an object is nested too deeply."""
-    level: list[Any] = [content]
-    for _ in range(MAX_DEPTH):
-        values = [value for each in level for value in (each.values() if isinstance(each, dict) else each)]
-        level = [value for value in values if isinstance(value, dict | list)]
-    return bool(level)
+    return None if is_deep(content, text) else content
 
 
 def _finite(text: str) -> float:
