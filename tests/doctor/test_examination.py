@@ -6,8 +6,10 @@ from email.utils import formatdate
 from typing import Any
 
 from twisted.internet.defer import Deferred
-from twisted.internet.protocol import Factory, Protocol
+from twisted.internet.interfaces import IDelayedCall
+from twisted.internet.protocol import Factory, Protocol, connectionDone
 from twisted.protocols.tls import TLSMemoryBIOFactory
+from twisted.python.failure import Failure
 from twisted.trial.unittest import SynchronousTestCase
 
 from tests.connect_proxy import ConnectProxy
@@ -17,7 +19,7 @@ from txapns.doctor.findings import Finding, Level
 from txapns.errors import InvalidGateway
 from txapns.simulator import Authority, RequestServer, Response, Simulator
 from txapns.simulator.authority import SigningKey
-from txapns.testing import MemorySimulator
+from txapns.testing import MemoryReactor, MemorySimulator
 from txapns.wire.requests import Request
 
 __all__ = ["AnswerTests", "ClockTests", "WayTests"]
@@ -50,6 +52,38 @@ def saying(said: bytes) -> Factory:
     factory.noisy = False
     factory.said = said  # type: ignore[attr-defined]
     return factory
+
+
+class Drips(Protocol):
+    """Says something as soon as it is asked for anything, and then something else each second, until it is left."""
+
+    factory: Any
+    call: IDelayedCall | None = None
+
+    def dataReceived(self, data: bytes) -> None:
+        """Begin."""
+        if self.call is None:
+            self.write(self.factory.first)
+
+    def write(self, said: bytes) -> None:
+        """Say it, and more in a second."""
+        assert self.transport is not None
+        self.transport.write(said)
+        self.call = self.factory.reactor.callLater(1.0, self.write, self.factory.then)
+
+    def connectionLost(self, reason: Failure = connectionDone) -> None:
+        """Say no more."""
+        if self.call is not None:
+            self.call.cancel()
+
+
+def dripping(reactor: MemoryReactor, first: bytes, then: bytes) -> Factory:
+    """Make a server that goes on for ever."""
+    factory: Any = Factory.forProtocol(Drips)
+    factory.noisy = False
+    factory.reactor, factory.first, factory.then = reactor, first, then
+    made: Factory = factory
+    return made
 
 
 class Resolver:
@@ -217,6 +251,23 @@ class AnswerTests(Case):
         self.assertEqual(found.level, Level.FAULT)
         self.assertIn("BadMoon", found.message)
 
+    def test_odd(self) -> None:
+        """What no gateway of Apple's says is told in a short line: a redirect, a long text, codes for the terminal."""
+        for response, words in (
+            (Response(301, "Moved", fields=((b"location", b"https://elsewhere.example/"),)), "301"),
+            (Response(307), "307 with no reason"),
+            (Response(999, "x"), "999"),
+            (Response(400, "B" * 200_000), "BBB"),
+            (Response(400, "\x1b[2JBad\nMoon"), "Bad Moon"),
+            (Response(400, "BadTopic", fields=((b"date", b"yesterday \xff"),)), "BadTopic"),
+        ):
+            self.simulator.http2_fault = lambda *_, given=response: given
+            found = self.one(None, push_types=["alert"])
+            self.assertEqual(found.level, Level.FAULT)
+            self.assertIn(words, found.message)
+            self.assertNotRegex(found.message, r"[\x00-\x1f]|elsewhere")
+            self.assertLess(len(found.message), 1_000)
+
     def test_silent(self) -> None:
         """A gateway that answers nothing is waited for, but not forever."""
 
@@ -354,6 +405,20 @@ class WayTests(Case):
         self.assertIn("no answer within 5 s", found["protocol"][0].message)
         self.assert_unasked(found)
         self.assertLess(self.reactor.seconds() - began, 20)
+
+    def test_endless(self) -> None:
+        """A server that goes on for ever, with a byte a second or with pings, costs no more than the deadlines."""
+        pings = b"\0\0\0\4\0\0\0\0\0", b"\0\0\x08\6\0\0\0\0\0" + bytes(8)
+        for alpn, first, then, fault in (
+            (b"h2", b"", b"x", "protocol"),
+            (b"http/1.1", b"H", b"x", "protocol"),
+            (b"h2", *pings, "push"),
+        ):
+            self.put(dripping(self.reactor, first, then), (alpn,))
+            began = self.reactor.seconds()
+            found = self.examine(push_types=["alert"], timeout=5.0)
+            self.assertEqual(self.faults(found), [fault])
+            self.assertLess(self.reactor.seconds() - began, 20)
 
     def test_noise(self) -> None:
         """Bytes that are neither TLS nor HTTP."""

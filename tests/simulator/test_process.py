@@ -64,11 +64,17 @@ class SimulatorProcessTests(SynchronousTestCase):
         simulator.stop()
 
     def test_twice(self) -> None:
-        """It is started once at a time."""
+        """It is started once at a time. When a test has killed it, the next question says so, and it can be stopped."""
         simulator = SimulatorProcess()
         simulator.start()
         self.addCleanup(simulator.stop)
         self.assertRaises(RuntimeError, simulator.start)
+        assert simulator._process is not None
+        simulator._process.kill()
+        error = self.assertRaises(RuntimeError, simulator.clear)
+        self.assertEqual(str(error), "txapns simulate has ended, with status -9: it printed nothing")
+        simulator.stop()
+        self.assertRaises(OSError, simulator.clear)
 
     def test_killed(self) -> None:
         """It ends with its program, even if that is killed; and the program gets no reactor."""

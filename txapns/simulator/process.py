@@ -39,6 +39,7 @@ _COMMAND = (sys.executable, "-c", "from txapns.command.main import main; main()"
 _FILES = ("ca", "certificate", "pkcs12", "rsa_certificate", "rsa_pkcs12", "key")
 #: How long it may take to start or to end, in seconds; on a busy machine that is long.
 _PATIENCE = 60.0
+_MOMENT = 1.0
 
 
 class SimulatorProcess(SimulatorControl):
@@ -93,7 +94,7 @@ class SimulatorProcess(SimulatorControl):
         line = self._process.stdout.readline()
         if not line:
             self._process.wait()
-            printed = (directory / "errors").read_text().strip()
+            printed = self._printed()
             self.stop()
             raise RuntimeError(f"txapns simulate did not start: {printed}")
         self._read(json.loads(line), directory / "state")
@@ -111,6 +112,20 @@ class SimulatorProcess(SimulatorControl):
             shutil.rmtree(self._directory)
             self._directory = None
 
+    def ask(self, method: str, path: str, body: object = None) -> Any:
+        """
+        Send a request of the control API; see :meth:`SimulatorControl.ask`.
+
+        :raises RuntimeError: the process has ended, as when a test has killed it; the message says how.
+        """
+        try:
+            return super().ask(method, path, body)
+        except OSError:
+            if self._process is None or not self._is_over():
+                raise
+            status = self._process.returncode
+            raise RuntimeError(f"txapns simulate has ended, with status {status}: {self._printed()}") from None
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -119,6 +134,20 @@ class SimulatorProcess(SimulatorControl):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.stop()
+
+    def _is_over(self) -> bool:
+        """Whether it has ended; it closes its connections a moment before."""
+        assert self._process is not None
+        try:
+            self._process.wait(_MOMENT)
+        except subprocess.TimeoutExpired:
+            return False
+        return True
+
+    def _printed(self) -> str:
+        """Return what it printed on standard error."""
+        assert self._directory is not None
+        return (self._directory / "errors").read_text().strip() or "it printed nothing"
 
     def _read(self, ready: Mapping[str, Any], state: Path) -> None:
         self.files = {name: state / ready[name] for name in _FILES}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
+from itertools import pairwise
 
 from zope.interface.verify import verifyObject
 
@@ -191,6 +192,31 @@ class WaitTests(WebCase):
         """Nobody waits for what is there."""
         self.send(A)
         self.assertEqual(len(self.get("/v1/received?wait=60")["received"]), 1)
+
+    def test_deleted(self) -> None:
+        """Who waits while what came is forgotten waits on, and gets what comes then."""
+        self.send(A)
+        self.begin("/v1/received?after=1&wait=60")
+        self.assertEqual(self.ask("DELETE", "/v1/received").json, {"deleted": 1})
+        self.assertEqual(self.connections[0].read(), [])
+        self.send(B)
+        [response] = self.connections[0].read()
+        self.assertEqual([entry["id"] for entry in response.json["received"]], [2])
+
+    def test_clock(self) -> None:
+        """Nothing depends on the wall clock: set back, what comes is told at once and in order, and waits end."""
+        client = self.simulator.client()  # with a certificate: provider tokens do depend on it
+        self.clients.append(client)
+        for step in (0.0, -7_200.0, 86_400.0, -90_000.0):
+            self.simulator.wall.step(step)
+            self.send(A, client=client)
+        dates = [entry["at"] for entry in self.get("/v1/received")["received"]]
+        self.assertEqual([later < earlier for earlier, later in pairwise(dates)], [True, False, True])
+        self.begin("/v1/received?after=4&wait=5")
+        self.simulator.wall.step(-50_000.0)
+        self.simulator.advance(5.1)
+        [response] = self.connections[-1].read()
+        self.assertEqual(response.json["received"], [])
 
     def test_in_vain(self) -> None:
         """After the time asked for the answer is that nothing came."""
