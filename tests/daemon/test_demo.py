@@ -92,6 +92,12 @@ class DemonstrationTests(TestCase):
         self.assertNotEqual(third.key, first.key)
         self.assertEqual(third.daemon.keys.check(third.key).send, {"demo"})
 
+    async def test_channels(self) -> None:
+        """The simulator's server of broadcast channels is known to the daemon."""
+        demonstration = await self.start()
+        gateway = demonstration.daemon.apps.get("demo").gateway
+        self.assertEqual(gateway.management_port, demonstration.simulator.description()["channels"])
+
     async def test_twice(self) -> None:
         """A second one in the same directory is refused, and leaves the files of the first as they are."""
         await self.start()

@@ -46,7 +46,7 @@ listen = "{native}"
 listen = "{admin}"
 
 [apps.demo]
-gateway = "http2:host=127.0.0.1:port={http2}"
+gateway = "http2:host=127.0.0.1:port={http2}:management_port={channels}"
 trust_root = "simulator/ca.pem"
 key = "simulator/AuthKey.p8"
 key_id = "{key_id}"

@@ -55,6 +55,8 @@ class BroadcastOperationsTests(BroadcastCase):
         found = self.connection.request("GET", f"/v1/notifications/{accepted['id']}", key="chess").json
         self.assertEqual((found["state"], found["status"], found["attempts"]), ("rejected", 400, 1))
         self.assertEqual(found, accepted["outcome"])
+        [listed] = self.ask("GET", "chess/queue?state=rejected", key="manager").json["notifications"]
+        self.assertEqual((listed["id"], listed["token"]), (accepted["id"], ""))
 
     def test_no_outcome(self) -> None:
         """Without outcomes after a while, what was accepted waits."""

@@ -31,7 +31,7 @@ class _RecordedOutcome(OutcomeBody, kw_only=True, omit_defaults=True):
     """What became of one notification for one device."""
 
     cursor: Annotated[int, Meta(description="Its place among those of the app: 1, 2, 3 and so on, without gaps.")]
-    token: Annotated[str, Meta(description="The device token, in hexadecimal.")]
+    token: Annotated[str, Meta(description="The device token, in hexadecimal; empty for a broadcast.")]
 
 
 class _Outcomes(Struct):

@@ -69,7 +69,7 @@ class Queued(Struct, omit_defaults=True):
 
     cursor: int
     id: Annotated[str, Meta(description="Its apns-id.")]
-    token: Annotated[str, Meta(description="The first and the last digits of the device token.")]
+    token: Annotated[str, Meta(description="The first and the last digits of the device token; empty for a broadcast.")]
     state: _Listed
     attempts: int
     accepted_at: Seconds
@@ -116,7 +116,7 @@ def queued(entry: Entry) -> Queued:
     return Queued(
         outcome.number,
         outcome.apns_id,
-        redact(entry.token),
+        redact(entry.token) if entry.token else "",
         STATES[outcome.state],
         outcome.attempts,
         outcome.accepted_at,
