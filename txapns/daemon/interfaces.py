@@ -83,7 +83,14 @@ class IQueue(Interface):
         :returns: a function that ends the subscription.
         """
 
-    def lease(app: str, count: int, until: float, most: int | None = None, only: Lane | None = None) -> Deferred[Lease]:
+    def lease(
+        app: str,
+        count: int,
+        until: float,
+        most: int | None = None,
+        only: Lane | None = None,
+        rate: int | None = None,
+    ) -> Deferred[Lease]:
         """
         Lease notifications of one lane that are due: of all callers that have some, each an equal part.
 
@@ -93,6 +100,8 @@ class IQueue(Interface):
         :param until: when the lease ends, by the reactor's clock.
         :param most: how many of the app's notifications may be leased at a time, whoever has leased them.
         :param only: the lane to lease from; ``None`` for that whose turn it is.
+        :param rate: how many of the app's notifications may be leased a second, whoever leases them; see
+            :mod:`txapns.daemon.store.pace`.
         :returns: notifications that nobody else has leased; none if none are due. If more are due, it says so, even if
             these are fewer than ``count``.
         """

@@ -88,6 +88,7 @@ class Limits:
     in_flight: int = 2_000
     connections: int = 1
     attempts: int = 20
+    rate: int | None = None
 
 
 @attrs.frozen

@@ -75,7 +75,8 @@ class ExampleTests(SynchronousTestCase):
         """It shows the defaults."""
         found, default = read(self.sqlite), read("")
         self.assertEqual(read(self.postgresql).database.schema, default.database.schema)
-        for name in ("database", "secrets", "limits", "retries"):
+        self.assertEqual(msgspec.structs.replace(found.limits, rate=None), default.limits)
+        for name in ("database", "secrets", "retries"):
             self.assertEqual(getattr(found, name), getattr(default, name), name)
         self.assertEqual(msgspec.structs.replace(found.admin, tls=None), default.admin)
         self.assertEqual(msgspec.structs.replace(found.intake.native, tls=None), default.intake.native)
@@ -83,6 +84,6 @@ class ExampleTests(SynchronousTestCase):
         on = read(f"[intake.apple]\n[intake.binary]\napp = 'example'\n[intake.pyapns]\n{matrix}").intake
         for name in ("apple", "binary", "pyapns", "matrix"):
             self.assertEqual(msgspec.structs.replace(getattr(found.intake, name), tls=None), getattr(on, name))
-        self.assertEqual(found.limits_of(found.apps["example"].limits), Limits())
+        self.assertEqual(found.limits_of(found.apps["example"].limits), Limits(rate=found.limits.rate))
         webhook = read("[webhook.a]\nurl = 'https://example.com/apns'\nsecret_file = 'webhook.secret'").webhook["a"]
         self.assertEqual(found.webhook["example"], webhook)

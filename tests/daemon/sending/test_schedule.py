@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from tests.daemon.dispatch_world import HEADERS, PAYLOAD, START, DispatcherCase, token
 from txapns.daemon.intake import Intake
-from txapns.daemon.values import Draft, State
+from txapns.daemon.values import Draft, Limits, State
 
 __all__ = ["ScheduleTests"]
 
@@ -95,3 +95,17 @@ class ScheduleTests(DispatcherCase):
         self.submit(1, 5.0)
         self.advance(7.0)
         self.assertEqual([each for each in self.world.clock.getDelayedCalls() if each.time < START + 30.0], [])
+
+    def test_rate_of_app(self) -> None:
+        """An app with a rate sends no more a second, from all requests, and all of it in the end."""
+        self.world.add_app("chess", limits=Limits(rate=20))
+        ids = self.submit(30) + self.submit(30)
+        for second in range(1, 4):
+            self.advance(1.0)
+            self.assertIn(len(self.sent()), range(20 * (second - 1), 20 * second + 15))
+        self.advance(1.0)
+        self.assertEqual(sorted(self.sent()), sorted(ids))
+        self.world.add_app("chess", limits=Limits())
+        self.submit(500)
+        self.advance(0.5)
+        self.assertEqual(len(self.sent()), 560)

@@ -127,6 +127,17 @@ class ScheduleContract(StoreContract):
         self.settle([again], State.DEAD)
         self.case.assertEqual((self.ask("retry", "chess", 10), self.leased()), (1, ids))
 
+    def test_rate_of_app(self) -> None:
+        """No more are leased a second than the app may send, half a second's worth at once, and as many in the end."""
+        self.accept(100)
+        found: list[int] = []
+        for turn in range(41):
+            some = self.do("lease", "chess", 50, self.now + 1e6, None, None, 10)
+            found += [each.number for each in some]
+            self.case.assertLessEqual(len(found), 10 * (turn * 0.25 + 0.5) + 1)
+            self.world.clock.advance(0.25)
+        self.case.assertGreaterEqual(len(found), 98)
+
     def test_purged(self) -> None:
         """What waits for its date can be deleted."""
         self.accept_later(3, 50.0)

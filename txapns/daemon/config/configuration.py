@@ -132,5 +132,6 @@ class Configuration(TableOfTables, frozen=True, kw_only=True):
     def limits_of(self, own: AppLimitsSection) -> Limits:
         """Complete the limits of an app with those of all apps."""
         limits = self.limits
-        common = Limits(limits.queue, limits.tokens, limits.in_flight, limits.connections, self.retries.attempts)
+        each = limits.queue, limits.tokens, limits.in_flight, limits.connections
+        common = Limits(*each, self.retries.attempts, limits.rate)
         return attrs.evolve(common, **{name: value for name, value in asdict(own).items() if value is not None})

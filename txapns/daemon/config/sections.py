@@ -238,6 +238,7 @@ class LimitsSection(Struct, frozen=True, kw_only=True):
     queue: _Count = _DEFAULTS.queue
     in_flight: _Count = _DEFAULTS.in_flight
     connections: _Count = _DEFAULTS.connections
+    rate: _Count | None = None
 
 
 class RetriesSection(Struct, frozen=True, kw_only=True):
@@ -281,6 +282,7 @@ class AppLimitsSection(Struct, frozen=True, kw_only=True):
     in_flight: _Count | None = None
     connections: _Count | None = None
     attempts: _Count | None = None
+    rate: _Count | None = None
 
 
 class AppDescription(Struct, frozen=True, kw_only=True):

@@ -262,7 +262,8 @@ class AppSender:
         until = self._clock.seconds() + self._context.lease
         # Only the others need counting.
         most = self._limit(only) if self._context.cluster.shared else None
-        leasing = self._queue.lease(self.name, count, until, most, only)
+        assert self._app is not None
+        leasing = self._queue.lease(self.name, count, until, most, only, self._app.limits.rate)
         leasing.addBoth(self._leased, count, only, self._life).addErrback(self._broken, None)
 
     @property
@@ -320,6 +321,8 @@ class AppSender:
                 self._more = self._more or result.more
             else:
                 self._urgent = self._urgent or result.more
+            if self._app is not None and self._app.limits.rate is not None:
+                self._unsure = True  # something may be due that only the rate holds up
             if not self._more:
                 self._look_ahead()
         self._context.budget.give_back(count - taken)

@@ -65,6 +65,18 @@ class TwoNodesTests(SynchronousTestCase):
         found = result(self.first.clock, self.first.queue.lease("chess", 10, self.first.clock.seconds() + 60))
         self.assertEqual((len(found), self.states(older)), (2, [State.SUPERSEDED] * 2))
 
+    def test_rate(self) -> None:
+        """Both together lease no more a second than an app may send."""
+        self.accept(self.first, 100)
+        found = 0
+        for turn in range(9):
+            for world in (self.first, self.second):
+                arguments = ("chess", 50, world.clock.seconds() + 1e6, None, None, 10)
+                found += len(result(world.clock, world.queue.lease(*arguments)))
+            self.assertLessEqual(found, 10 * (turn * 0.25 + 0.5) + 1)
+            self.first.clock.advance(0.25)
+        self.assertGreaterEqual(found, 20)
+
     def test_locked(self) -> None:
         """While a node accepts something with a collapse id, nobody leases for the app."""
         self.accept(self.first)

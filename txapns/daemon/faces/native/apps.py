@@ -101,6 +101,7 @@ class _Limits(Struct, forbid_unknown_fields=True):
     in_flight: _Count | None = None
     connections: _Count | None = None
     attempts: _Count | None = None
+    rate: _Count | None = None
 
 
 class _App(Struct, forbid_unknown_fields=True):

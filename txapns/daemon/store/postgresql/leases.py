@@ -26,6 +26,7 @@ import attrs
 import msgspec
 
 from txapns.daemon.store.cluster import HALF_OPEN
+from txapns.daemon.store.pace import allowed, spent
 from txapns.daemon.store.postgresql.arrays import Array, bigints
 from txapns.daemon.store.postgresql.lease_book import Found, LeaseKey
 from txapns.daemon.store.postgresql.schema import Connection
@@ -47,10 +48,13 @@ ENDED = """
 """
 
 _LOCK = f"""
-WITH locked AS (SELECT id, rest_until FROM queue_app WHERE name = %(app)s FOR NO KEY UPDATE),
+WITH locked AS (SELECT id, rest_until, paced_until FROM queue_app WHERE name = %(app)s FOR NO KEY UPDATE),
 ended AS (DELETE FROM lease USING locked WHERE lease.app = locked.id AND lease.id >= %(first)s AND {ENDED})
-SELECT id, rest_until, EXISTS (SELECT FROM node WHERE incarnation = %(node)s AND until > %(now)s) FROM locked
+SELECT id, rest_until, EXISTS (SELECT FROM node WHERE incarnation = %(node)s AND until > %(now)s), paced_until
+FROM locked
 """
+
+_PACE = "UPDATE queue_app SET paced_until = %s WHERE id = %s"
 
 #: From which due time on to look into a flow; see :class:`Marks`.
 FROM_MARK = "due >= coalesce((%(marks)s::jsonb ->> flow.id::text)::bigint, %(beginning)s)"
@@ -228,6 +232,7 @@ class Claim:
     :ivar most: how many of the app's notifications may be leased at a time; ``None`` for any number.
     :ivar node: the incarnation of the node.
     :ivar only: the lane to lease from; ``None`` for that whose turn it is.
+    :ivar rate: how many of the app's notifications may be leased a second; ``None`` for any number.
     """
 
     app: str
@@ -237,6 +242,7 @@ class Claim:
     most: int | None
     node: str
     only: Lane | None = None
+    rate: int | None = None
 
 
 @attrs.frozen(eq=False)
@@ -272,16 +278,19 @@ def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> 
     cursor = connection.cursor(binary=True)
     values: dict[str, Any] = {"app": wanted.app, "first": first, "now": wanted.now, "node": wanted.node}
     cursor.execute(_LOCK, values, prepare=True)
-    app, rest_until, alive = cursor.fetchone() or (0, 0, False)
-    if not alive or rest_until > wanted.now:
+    app, rest_until, alive, paced = cursor.fetchone() or (0, 0, False, 0)
+    now, count = wanted.now * 1000, wanted.count
+    if wanted.rate is not None:
+        count = min(count, allowed(paced, now, wanted.rate))
+    if not alive or rest_until > wanted.now or count <= 0:
         return None
     most = wanted.most
     if rest_until:
         most = HALF_OPEN if most is None else min(most, HALF_OPEN)
     # Chunks that fill whatever room the other nodes leave get smaller and smaller.
-    least = 0 if most is None or wanted.only is not None else min(wanted.count, max(1, most // 4))
-    turn = turns.next(wanted.app, wanted.count, wanted.only)
-    values.update(app=app, count=wanted.count, most=most, least=least, until=wanted.until)
+    least = 0 if most is None or wanted.only is not None else min(count, max(1, most // 4))
+    turn = turns.next(wanted.app, count, wanted.only)
+    values.update(app=app, count=count, most=most, least=least, until=wanted.until)
     values.update(lanes=bigints(turn.lanes), after=bigints(turn.after), **places(begun))
     cursor.execute(_CLAIM, values, prepare=True)
     found: tuple[list[Any], ...] = ([], [], [], [], [])
@@ -293,9 +302,11 @@ def claim(connection: Connection, wanted: Claim, marks: Marks, turns: Turns) -> 
     marks.move(wanted.app, begun, {flow: due for _, flow, due, *_ in flows}, first_lease, wanted.now)
     if lease is None:
         return None
+    if wanted.rate is not None:
+        cursor.execute(_PACE, [spent(paced, now, wanted.rate, len(notifications) - len(marked)), app], prepare=True)
     due = {flow: lane for _, flow, _, lane, is_due, _ in flows if is_due == "true"}
-    more = len([lane for lane in due.values() if wanted.only in (None, lane)]) > 1 or len(notifications) == wanted.count
-    chosen = turn.choose(due, min(wanted.count, len(notifications)))
+    more = len([lane for lane in due.values() if wanted.only in (None, lane)]) > 1 or len(notifications) == count
+    chosen = turn.choose(due, min(count, len(notifications)))
     turns.took(wanted.app, due[chosen[0]], len(notifications), chosen[-1], due.values())
     return Claimed((app, lease), Lane(due[chosen[0]]), more, notifications, messages, marked)
 

@@ -8,6 +8,7 @@ tables are the cluster's; see :mod:`txapns.daemon.store.postgresql.cluster_time`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 
 import msgspec
 from twisted.internet.defer import Deferred, succeed
@@ -187,11 +188,17 @@ class PostgreSQLQueue(StoredQueue[Connection]):
     # Leasing.
 
     def lease(
-        self, app: str, count: int, until: float, most: int | None = None, only: Lane | None = None
+        self,
+        app: str,
+        count: int,
+        until: float,
+        most: int | None = None,
+        only: Lane | None = None,
+        rate: int | None = None,
     ) -> Deferred[Lease]:
         """See :meth:`IQueue.lease`. While the circuit of the app is open, nothing is leased."""
         time = self._time
-        wanted = Claim(app, count, time.due(until), time.now(), most, self._state.incarnation, only)
+        wanted = Claim(app, count, time.due(until), time.now(), most, self._state.incarnation, only, rate)
 
         def lend(connection: Connection) -> tuple[Claimed, list[Leased]] | None:
             claimed = claim(connection, wanted, self._marks, self._turns)
@@ -209,7 +216,8 @@ class PostgreSQLQueue(StoredQueue[Connection]):
             if not marked:
                 return Lease(leased, claimed.more)
             rest = [each for each in leased if each.number not in marked]
-            return self._conclude_marked(app, sorted(marked), rest, lambda: self.lease(app, count, until, most, only))
+            again = partial(self.lease, app, count, until, most, only, rate)
+            return self._conclude_marked(app, sorted(marked), rest, again)
 
         return self._between(lend).addCallback(lent)
 

@@ -159,6 +159,7 @@ CREATE INDEX queue_collapse ON queue (app, collapse, token) WHERE collapse IS NO
 ALTER TABLE outcome ADD collapse bigint, ADD superseded boolean NOT NULL DEFAULT false;
 CREATE INDEX outcome_collapse ON outcome (app, collapse, token) WHERE state > 1 AND state = 4 AND collapse IS NOT NULL;
 """,
+        "ALTER TABLE queue_app ADD paced_until bigint NOT NULL DEFAULT 0",
     ),
     # An older node would make due at its start what is not sent before a date, and send what is superseded; and it does
     # not know flows.

@@ -22,6 +22,7 @@ from zope.interface import implementer
 
 from txapns.daemon.interfaces import IQueue
 from txapns.daemon.store.acceptance import Acceptance, FlowKey, uuid_text
+from txapns.daemon.store.pace import allowed, spent
 from txapns.daemon.store.queue import StoredQueue, stopped
 from txapns.daemon.store.queue_time import milliseconds
 from txapns.daemon.store.settlement import Report, Settled
@@ -128,6 +129,18 @@ class _Marked:
     others: list[Leased]
 
 
+@attrs.frozen
+class _Wanted:
+    """What to lease: see :meth:`IQueue.lease`."""
+
+    app: str
+    count: int
+    until: float
+    most: int | None
+    only: Lane | None
+    rate: int | None
+
+
 @implementer(IQueue)
 class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     """
@@ -153,6 +166,7 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
         self._timeline = state.timeline
         # Of the writer's thread:
         self._leases = state.leases
+        self._paced: dict[str, int] = {}  # up to when the rates of apps are spent
         self._lead = 0  # by which what has a date was placed
         self._turns = Turns()
         self._number = 1
@@ -285,42 +299,60 @@ class SQLiteQueue(StoredQueue[sqlite3.Connection]):
     # Leasing.
 
     def lease(
-        self, app: str, count: int, until: float, most: int | None = None, only: Lane | None = None
+        self,
+        app: str,
+        count: int,
+        until: float,
+        most: int | None = None,
+        only: Lane | None = None,
+        rate: int | None = None,
     ) -> Deferred[Lease]:
         """See :meth:`IQueue.lease`. Notifications whose rows are damaged are rejected, with a line in the log."""
         now = self._clock.seconds()
 
+        def again() -> Deferred[Lease]:
+            return self.lease(app, count, until, most, only, rate)
+
         def lent(found: Lease | _Damaged | _Early | _Marked) -> Lease | Deferred[Lease]:
             if isinstance(found, _Marked):
-                return self._conclude_marked(
-                    app, found.numbers, found.others, lambda: self.lease(app, count, until, most, only)
-                )
+                return self._conclude_marked(app, found.numbers, found.others, again)
             if isinstance(found, _Early):
                 lead = self._timeline.lead()
                 placing = self._database.write(lambda connection: place_these(connection, found.numbers, lead))
-                return placing.addCallback(lambda _: self.lease(app, count, until, most, only))
+                return placing.addCallback(lambda _: again())
             if not isinstance(found, _Damaged):
                 return found
             _log.error("{app}: notifications {numbers} are damaged and rejected", app=app, numbers=found.numbers)
             rejected = [Settlement(number, State.REJECTED, 0, "Damaged") for number in found.numbers]
-            return self.settle(rejected).addCallback(lambda _: self.lease(app, count, until, most, only))
+            return self.settle(rejected).addCallback(lambda _: again())
 
-        def lend(connection: sqlite3.Connection) -> Lease | _Damaged | _Early | _Marked:
-            self._leases.expire(now)
-            room = count if most is None else min(count, most - self._leased(app))
-            turn, due = self._turns.next(app, count, only), self._timeline.due(now)
-            active = {flow: lane for flow, lane, first in self._next(connection, app) if first <= due}
-            flows = turn.choose(active, room)
-            if not flows:
-                return Lease()
-            found = self._lend(connection, app, flows, room, until, due)
-            if not isinstance(found, list):
-                return found
-            self._turns.took(app, active[flows[0]], len(found), flows[-1], active.values())
-            other = [lane for lane in active.values() if only in (None, lane)]
-            return Lease(found, len(other) > 1 or len(found) == room)
+        wanted = _Wanted(app, count, until, most, only, rate)
+        return self._between(lambda connection: self._take_turn(connection, wanted, now)).addCallback(lent)
 
-        return self._between(lend).addCallback(lent)
+    def _take_turn(
+        self, connection: sqlite3.Connection, wanted: _Wanted, now: float
+    ) -> Lease | _Damaged | _Early | _Marked:
+        """Lease from the flows whose turn it is."""
+        self._leases.expire(now)
+        app, room, due = wanted.app, wanted.count, self._timeline.due(now)
+        if wanted.most is not None:
+            room = min(room, wanted.most - self._leased(app))
+        paced = self._paced.get(app, 0)
+        if wanted.rate is not None:
+            room = min(room, allowed(paced, due * 1000, wanted.rate))
+        turn = self._turns.next(app, wanted.count, wanted.only)
+        active = {flow: lane for flow, lane, first in self._next(connection, app) if first <= due}
+        flows = turn.choose(active, room)
+        if not flows:
+            return Lease()
+        found = self._lend(connection, app, flows, room, wanted.until, due)
+        if not isinstance(found, list):
+            return found
+        if wanted.rate is not None:
+            self._paced[app] = spent(paced, due * 1000, wanted.rate, len(found))
+        self._turns.took(app, active[flows[0]], len(found), flows[-1], active.values())
+        other = [lane for lane in active.values() if wanted.only in (None, lane)]
+        return Lease(found, len(other) > 1 or len(found) == room)
 
     def _leased(self, app: str) -> int:
         counts = self._leases.counts()
