@@ -1,4 +1,7 @@
-"""What is in contrib for several nodes: HAProxy runs with its configuration, and the manifests fit their schemas."""
+"""
+What is in contrib: HAProxy runs with its configuration, the manifests fit their schemas, and the programs for which the
+alerts and the unit are find nothing wrong with them.
+"""
 
 from __future__ import annotations
 
@@ -22,14 +25,16 @@ from twisted.internet.threads import deferToThread
 from twisted.trial.unittest import SynchronousTestCase, TestCase
 
 from tests import PROJECT
+from tests.daemon.admin_world import AdminWorld, Nodes
 from tests.daemon.daemon_process import DaemonProcess, configuration, listen
+from tests.daemon.dispatch_world import DEAD, token
 from tests.interop.programs import Program
 from tests.interop.test_frameworks import FRAMEWORKS
 from tests.ports import reserve
 from txapns.daemon.config.configuration import Configuration
 from txapns.simulator import Simulator
 
-__all__ = ["HAProxyTests", "ManifestTests"]
+__all__ = ["HAProxyTests", "ManifestTests", "PrometheusTests", "UnitTests"]
 
 HAPROXY = shutil.which("haproxy") or shutil.which("haproxy", path="/usr/sbin")
 BODY = {"wait": True, "notifications": [{"tokens": ["aa" * 32], "payload": {"aps": {"badge": 1}}}]}
@@ -155,3 +160,60 @@ class ManifestTests(SynchronousTestCase):
             self.assertTrue(str(found.database.url).startswith("postgresql://txapns@"))
             self.assertEqual((found.intake.native.listen, found.admin.listen), (("tcp:port=8080",), ("tcp:port=8090",)))
         self.assertLess(30.0, node["spec"]["template"]["spec"]["terminationGracePeriodSeconds"])
+
+
+@pytest.mark.interop
+class PrometheusTests(SynchronousTestCase):
+    """What ``promtool`` says."""
+
+    def setUp(self) -> None:
+        """Skip this where there is no Prometheus."""
+        if shutil.which("promtool") is None:
+            raise SkipTest("promtool is not installed: on Debian, apt-get install prometheus")
+
+    def check(self, *arguments: str, given: bytes = b"") -> None:
+        """Check something, in which nothing must be found."""
+        command = ["promtool", "check", *arguments]
+        done = subprocess.run(command, input=given, capture_output=True, check=False)
+        self.assertEqual((done.returncode, done.stderr), (0, b""), done.stdout)
+
+    def test_alerts(self) -> None:
+        """``contrib/alerts.yaml`` can be used."""
+        self.check("rules", str(PROJECT / "contrib/alerts.yaml"))
+
+    def test_metrics(self) -> None:
+        """The metrics have names and texts after the conventions."""
+        world = AdminWorld(cluster=Nodes)
+        self.addCleanup(world.close)
+        world.take([token(number) for number in range(20)] + [DEAD])
+        world.drain()
+        world.metrics.refused("native", 400)
+        self.check("metrics", given=world.metrics.render(world.result(world.health.overview())))
+
+
+@pytest.mark.interop
+class UnitTests(SynchronousTestCase):
+    """``contrib/txapns.service``."""
+
+    def analyze(self, *arguments: str) -> str:
+        """Let systemd analyze the unit, with this program in the place of the one that it names."""
+        if shutil.which("systemd-analyze") is None:
+            raise SkipTest("systemd-analyze is not installed")
+        unit = Path(self.mktemp()).absolute() / "txapns.service"
+        unit.parent.mkdir()
+        program = Path(sys.executable).with_name("txapns")
+        text = (PROJECT / "contrib/txapns.service").read_text()
+        unit.write_text(text.replace("/opt/txapns/bin/txapns", str(program)))
+        done = subprocess.run(["systemd-analyze", *arguments, str(unit)], capture_output=True, text=True)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+        return done.stdout + done.stderr
+
+    def test_verified(self) -> None:
+        """There is nothing in it that systemd does not know."""
+        self.assertNotIn("txapns.service", self.analyze("verify"))
+
+    def test_security(self) -> None:
+        """Its exposure is at most 2, of 10."""
+        found = re.search(r"exposure level for txapns.service: ([0-9.]+)", self.analyze("security", "--offline=true"))
+        assert found is not None
+        self.assertLessEqual(float(found[1]), 2.0)

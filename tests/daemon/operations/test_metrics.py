@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from docutils import nodes
@@ -323,14 +325,35 @@ class DocumentationTests(SynchronousTestCase):
                 actual[family.name] = labels
         self.assertEqual(documented(), actual)
 
-    def test_names(self) -> None:
-        """The alerts on the page are about existing metrics."""
-        text = PAGE.read_text(encoding="utf-8")
-        names = set(re.findall(r"\bapns_\w+", text.partition("Suggested alerts")[2]))
-        self.assertEqual({re.sub("_total$", "", name) for name in names} - set(documented()), set())
-        self.assertGreater(len(names), 5)
+    def test_alerts(self) -> None:
+        """The alerts on the page are those in ``contrib``, and are about existing metrics."""
+        page = PAGE.read_text(encoding="utf-8").partition("Suggested alerts")[2].partition("The database")[0]
+        alerts = (PROJECT / "contrib/alerts.yaml").read_text(encoding="utf-8")
+        expressions = re.findall("expr: (.+)", alerts)
+        self.assertEqual(re.findall(r"\* - ``(.+)``", page), expressions)
+        for expression in expressions:
+            self.check(expression)
+
+    def test_dashboard(self) -> None:
+        """The dashboard in ``contrib`` is about existing metrics and their labels."""
+        dashboard = json.loads((PROJECT / "contrib/grafana.json").read_text(encoding="utf-8"))
+        expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+        self.assertGreater(len(expressions), 20)
+        for expression in expressions:
+            self.check(expression)
+
+    def check(self, expression: str) -> None:
+        """Check the names and the labels in an expression."""
+        known = documented()
+        for name, selected in re.findall(r"\b(apns_\w+)(\{[^}]*\})?", expression):
+            family = re.sub("_(total|bucket|count|sum)$", "", name)
+            self.assertIn(family, known, expression)
+            self.assertLessEqual(set(re.findall(r"(\w+)[=!]", selected)), known[family], expression)
+            for grouped in re.findall(r"by \(([^)]*)\) \((?:rate\()?" + name, expression):
+                self.assertLessEqual(set(grouped.split(", ")) - {"le"}, known[family], expression)
 
 
+@cache
 def documented() -> dict[str, set[str]]:
     """Read the table: the labels of each metric, whose name is without the suffix of its type."""
     table = next(publish_doctree(PAGE.read_text(encoding="utf-8")).findall(nodes.table))
