@@ -33,7 +33,20 @@ class PushkeyTests(SynchronousTestCase):
 
     def test_neither(self) -> None:
         """Anything else is not a token."""
-        for pushkey in ("", "=", "a", "aaaaa", "a b=", "aa\n", "é" * 4, "\ud800", "aa=aa", "token:1", "QQ==="):
+        for pushkey in (
+            "",
+            "=",
+            "a",
+            "aaaaa",
+            "a b=",
+            "aa\n",
+            "é" * 4,
+            "\ud800",
+            "aa=aa",
+            "token:1",
+            "QQ===",
+            "ab" * 600,
+        ):
             self.assertIsNone(token_of(pushkey), pushkey)
 
     @given(st.text())

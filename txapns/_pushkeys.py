@@ -13,6 +13,8 @@ import re
 
 __all__ = ["token_of"]
 
+#: The longest pushkey that is looked at, in characters: twice what Matrix allows, and longer than any token.
+_LONGEST = 1_024
 _HEXADECIMAL = re.compile(r"(?:[0-9A-Fa-f]{2})+")
 _BASE64 = re.compile(r"[A-Za-z0-9+/_-]+={0,2}")
 _STANDARD = str.maketrans("-_", "+/")
@@ -23,8 +25,10 @@ def token_of(pushkey: str) -> bytes | None:
     Read a device token.
 
     :param pushkey: the token in hexadecimal or base64, the latter in either alphabet, with or without padding.
-    :returns: the token; ``None`` if it is neither.
+    :returns: the token; ``None`` if it is neither, or too long.
     """
+    if len(pushkey) > _LONGEST:
+        return None
     if _HEXADECIMAL.fullmatch(pushkey):
         return bytes.fromhex(pushkey)
     if not _BASE64.fullmatch(pushkey):

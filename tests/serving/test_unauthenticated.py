@@ -110,7 +110,7 @@ class NonsenseTests(SynchronousTestCase):
         apps: Any = world.apps
         pyapns = Pyapns(wall_clock(clock), world.intake, apps, world.keys, world.log, PyapnsSection())
         app_ids = {"*": MatrixAppSection(app="chess")}
-        matrix = Matrix(wall_clock(clock), world.intake, apps, None, world.log, MatrixSection(app_ids=app_ids))
+        matrix = Matrix(clock, world.intake, apps, None, world.log, MatrixSection(app_ids=app_ids))
         self.apple = Apple(clock, world.intake, world.apps, world.keys, world.log, AppleSection(), world.limits)
         binary = Binary(clock, world.intake, world.apps, world.log, BinarySection(app="chess"), world.limits)
         self.native = HTTPServer(clock, native, world.limits)

@@ -173,7 +173,7 @@ class Listeners:
         parts = self._parts
         intake = parts.metrics.intake("matrix", parts.intake)
         keys = parts.keys if section.keys else None
-        matrix = Matrix(wall_clock(self._reactor), intake, parts.apps, keys, parts.feedback, section)
+        matrix = Matrix(self._clock, intake, parts.apps, keys, parts.feedback, section)
         self._serve("intake.matrix", section, parts.metrics.application("matrix", matrix), self._limits, guarded=True)
 
     def _serve(

@@ -11,7 +11,6 @@ from twisted.trial.unittest import SynchronousTestCase
 
 from tests.daemon.faces_world import FacesWorld
 from tests.daemon.fakes import Connection, Response
-from txapns._network.clocks import wall_clock
 from txapns._serving.http import HTTPServer
 from txapns._serving.limits import ConnectionLimits
 from txapns.daemon.config.sections import MatrixAppSection, MatrixSection
@@ -75,7 +74,7 @@ class MatrixCase(SynchronousTestCase):
         self.world = FacesWorld(Path(self.mktemp()))
         self.addCleanup(self.world.stop)
         self.face = Matrix(
-            wall_clock(self.world.reactor),
+            self.world.reactor,
             self.world.intake,
             self.world.apps,
             self.world.keys if self.keys else None,

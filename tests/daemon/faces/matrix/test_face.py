@@ -109,6 +109,18 @@ class NotifyTests(MatrixCase):
         self.assertEqual(dict(counted.content.headers), {"apns-push-type": "alert", "apns-collapse-id": "counts"})
         self.assertEqual(counted.content.payload, b'{"aps":{"badge":7}}')
 
+    def test_turns(self) -> None:
+        """A request for many devices does not hold up one for a single device."""
+        many = [device(f"{number:064x}") for number in range(MAX_DEVICES)]
+        first, self.connection = self.connection, Connection(self.server, self.world.reactor)
+        body = json.dumps({"notification": {**EVENT, "devices": many}}).encode()
+        first.write(f"POST {NOTIFY} HTTP/1.1\r\nHost: h\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+        self.assertEqual(self.rejected(device()), [])
+        self.assertEqual(first.answer().json, {"rejected": []})
+        leased = [each.token.hex() for each in self.lease()]
+        self.assertEqual((leased[0], sorted(leased[1:])), (ANN, [f"{number:064x}" for number in range(MAX_DEVICES)]))
+        first.lose()
+
     def test_nothing_to_do(self) -> None:
         """Without devices, or with nothing to tell them, nothing is sent."""
         self.assertEqual(self.rejected(), [])
@@ -236,10 +248,22 @@ class RepeatedTests(MatrixCase):
     def test_counts(self) -> None:
         """Counts alone are sent each time: a device that had 2, then 1, then 2 again shows 2."""
         for unread in (2, 1, 2):
-            self.send({"notification": {"counts": {"unread": unread}, "devices": [device()]}})
-            self.assertEqual(self.answered().json, {"rejected": []})
-        payloads = [each.content.payload for each in self.lease()]
-        self.assertEqual(payloads, [b'{"aps":{"badge":%d}}' % unread for unread in (2, 1, 2)])
+            self.count(unread)
+            self.assertEqual([each.content.payload for each in self.lease()], [b'{"aps":{"badge":%d}}' % unread])
+
+    def test_latest_counts(self) -> None:
+        """Of the counts that wait for a device only the latest are sent; of events each is."""
+        self.rejected(device())
+        self.rejected(device(), event_id="$2")
+        for unread in (2, 1, 7):
+            self.count(unread)
+        badges = [json.loads(each.content.payload)["aps"]["badge"] for each in self.lease()]
+        self.assertEqual(badges, [3, 3, 7])
+
+    def count(self, unread: int) -> None:
+        """Tell a device how much is unread."""
+        self.send({"notification": {"counts": {"unread": unread}, "devices": [device()]}})
+        self.assertEqual(self.answered().json, {"rejected": []})
 
     def test_full(self) -> None:
         """If one app takes no more, the others' devices are notified once, and told of when there is room again."""

@@ -19,10 +19,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from twisted.internet.defer import Deferred, gatherResults
+from twisted.internet.interfaces import IReactorTime
+from twisted.internet.task import deferLater
 from twisted.python.failure import Failure
 from zope.interface import implementer
 
-from txapns._network.clocks import IWallClock
+from txapns._network.clocks import wall_clock
 from txapns._serving.authorization import basic_password, bearer_token
 from txapns._serving.http import Answer, IApplication
 from txapns._serving.http import Request as HTTPRequest
@@ -47,23 +49,25 @@ class Matrix:
     """
     Answers the requests of homeservers.
 
+    :param clock: the reactor, or a ``Clock``.
     :param keys: the keys that callers show; ``None`` if none are required.
     """
 
     def __init__(
         self,
-        wall: IWallClock,
+        clock: IReactorTime,
         intake: IIntake,
         apps: IApps,
         keys: IKeys | None,
         feedback: IFeedbackLog,
         options: MatrixSection,
     ) -> None:
+        self._clock = clock
         self._intake = intake
         self._keys = keys
         self._feedback = feedback
         self._patience = options.wait
-        self._pushes = Pushes(wall, apps, AppIds(options.app_ids))
+        self._pushes = Pushes(wall_clock(clock), apps, AppIds(options.app_ids))
 
     # IApplication
 
@@ -104,7 +108,9 @@ class Matrix:
         useless: set[Device] = set()
         refusals: list[RequestRefused] = []
         pushes: list[Push] = []
-        for device in request.devices:
+        for position, device in enumerate(request.devices):
+            if position:
+                await deferLater(self._clock, 0)  # it is the turn of other requests
             try:
                 push = self._pushes.make(request.event, device, caller)
             except UselessPushkey:

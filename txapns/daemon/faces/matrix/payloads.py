@@ -34,8 +34,8 @@ from txapns.errors import InvalidPayload
 
 __all__ = ["payload_of", "shortened"]
 
-#: The longest argument of a localized text, in characters, as in Sygnal; only the text of a message may be longer.
-_LONGEST_NAME = 1_024
+#: The longest name in a localized text, in characters, as in Sygnal; and the longest text, more than Apple accepts.
+_LONGEST_NAME, _LONGEST_TEXT = 1_024, 5_120
 #: How many texts of a payload are shortened at most.
 _TEXTS = 10
 
@@ -122,7 +122,7 @@ def _room(event: Event) -> str:
 def _of_message(event: Event) -> _Localized:
     sender, room = _sender(event), _room(event)
     kind, body = event.content.get("msgtype"), event.content.get("body")
-    text = body if "msgtype" in event.content and isinstance(body, str) else ""
+    text = body[:_LONGEST_TEXT] if "msgtype" in event.content and isinstance(body, str) else ""
     where = "_IN_ROOM" if room else ""
     if kind == "m.image" and text:
         return f"IMAGE_FROM_USER{where}", [sender, text, *([room] if room else [])]

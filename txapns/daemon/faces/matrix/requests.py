@@ -18,12 +18,14 @@ from msgspec import Raw, Struct
 
 from txapns.daemon.errors import Malformed, TooLarge
 
-__all__ = ["EVENT_ID_ONLY", "MAX_BODY", "MAX_DEVICES", "Device", "Event", "NotJSON", "Request", "read"]
+__all__ = ["EVENT_ID_ONLY", "MAX_BODY", "MAX_DATA", "MAX_DEVICES", "Device", "Event", "NotJSON", "Request", "read"]
 
 #: The longest body, in bytes. An event has 65,536 at most.
 MAX_BODY = 524_288
 #: The largest number of devices in a request. Homeservers send one, or those of one user.
 MAX_DEVICES = 100
+#: The longest data of a pusher that are read, in bytes: several times what Apple accepts as a whole payload.
+MAX_DATA = 16_384
 #: The format of pushers whose app fetches the event itself.
 EVENT_ID_ONLY = "event_id_only"
 
@@ -104,7 +106,7 @@ class Device:
     A device that is to be notified.
 
     :ivar since: when its pushkey was last updated, in UNIX seconds; ``None`` if that is not known.
-    :ivar data: the data of the pusher; ``None`` if it is not an object.
+    :ivar data: the data of the pusher; ``None`` if they are not an object, or longer than :data:`MAX_DATA`.
     """
 
     app_id: str
@@ -192,8 +194,8 @@ def _event(found: _Notification) -> Event:
 def _device(found: _Device) -> Device:
     since = found.pushkey_ts
     known = isinstance(since, int | float) and not isinstance(since, bool)
-    data, tweaks = _object(found.data), _object(found.tweaks)
-    return Device(found.app_id, found.pushkey, since if known else None, data, tweaks or {})
+    data = _object(found.data) if len(bytes(found.data)) <= MAX_DATA else None
+    return Device(found.app_id, found.pushkey, since if known else None, data, _object(found.tweaks) or {})
 
 
 def _count(given: int | None) -> int | None:
